@@ -1,0 +1,162 @@
+"""Hydra's door: the command line in, an exit code out. Neither torch nor pandas is imported here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.cell import cell_of, operation_of
+from runner.config import Report, register
+from runner.errors import ConfigError
+from runner.results import Row
+from runner.session import conclude, session
+
+HERE = Path(__file__).parent
+CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
+LONGEST_FOLDER_NAME = 120  # characters, of the 255 that a file system allows
+INTERRUPTED = 130
+
+register()
+OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
+
+
+def main() -> None:
+    """Run what the command line says and exit."""
+    plugins = str(HERE / "plugins")
+    if plugins not in sys.path:
+        sys.path.append(plugins)
+    if os.getcwd() not in sys.path and "" not in sys.path:  # the console script, unlike python -m, leaves it out
+        sys.path.insert(0, os.getcwd())
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run what the arguments say; returns the exit code."""
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise its errors, so that each gets its exit code here
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.argv[1:] = with_implied(arguments)
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_job)()
+        return session().exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        if traceback_wanted:
+            raise
+        print(_message(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if traceback_wanted:
+            raise
+        advice = (
+            "what was finished is kept"
+            if session().measuring
+            else "choose another with hydra.run.dir=... or hydra.sweep.dir=..."
+        )
+        print(
+            f"cannot write {error.filename or 'the output folder'}: {error.strerror or error}; {advice}",
+            file=sys.stderr,
+        )
+        return 1 if session().measuring else 2
+    finally:
+        session().close()
+        if not traceback_wanted:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def run_job(config: DictConfig) -> list[Row]:
+    """Hydra's task function: one cell of a sweep, one cell alone, or a report.
+
+    Returns:
+        the cell's rows.
+    """
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if config.job == "report":
+        session().exit_code = conclude(folder, report_of(config), strict=config.strict)
+        return []
+    cell = cell_of(config, operation_of(config))
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return session().run(cell, folder)
+    if cell.impossible:
+        raise ConfigError(cell.impossible)
+    refuse_results(folder)
+    session().prepare([cell], alone=True)
+    try:
+        return session().run(cell, folder)
+    finally:
+        if session().measuring:
+            session().finish(folder, report_of(config), strict=config.strict)
+
+
+def report_of(config: DictConfig) -> Report:
+    """The typed ``report`` part of a configuration."""
+    return Report(baseline=dict(config.report.baseline), same_within=config.report.same_within)
+
+
+def refuse_results(folder: Path) -> None:
+    """Never write over another run.
+
+    Raises:
+        ConfigError: the folder holds results.
+    """
+    if (folder / "results.csv").exists() or (folder / "multirun.yaml").exists():
+        raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")
+
+
+def with_implied(arguments: Sequence[str]) -> list[str]:
+    """The arguments with what they imply: a sweep's file runs as a sweep, a report goes into its run's folder.
+
+    Raises:
+        ConfigError: the arguments contradict each other.
+    """
+    given = list(arguments)
+    values = {key.lstrip("+"): value for key, _, value in (a.partition("=") for a in given if not a.startswith("-"))}
+    asks = any(re.match(r"-[a-zA-Z]*[chmi]|--(multirun|cfg|help|hydra-help|info|shell|version)", a) for a in given)
+    if "," in values.get("sweep", ""):
+        raise ConfigError(f"sweep={values['sweep']}: one sweep at a time; run the command once for each")
+    if asks or "hydra.mode" in values:
+        return given
+    if values.get("job") == "report":
+        run_folder = values.get("run", "")
+        if not run_folder or not Path(run_folder).is_dir():
+            raise ConfigError(f"job=report run={run_folder}: no such folder; give run=outputs/<date>/<time>")
+        quiet = ["hydra.output_subdir=null", "hydra/job_logging=none"]
+        return [*given, f"hydra.run.dir='{run_folder}'", *quiet]
+    if "sweep" in values or values.get("dry_run", "").lower() == "true":
+        given.append("hydra.mode=MULTIRUN")
+    return given
+
+
+def folder_name(overrides: str) -> str:
+    """A job's overrides as part of a folder's name: no characters that a file system refuses, and not too long."""
+    safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
+    if len(safe) <= LONGEST_FOLDER_NAME:
+        return safe
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{safe[: LONGEST_FOLDER_NAME - 9]}-{digest}"
+
+
+def _message(error: Exception) -> str:
+    """Hydra's own messages as Hydra prints them, ours as they are."""
+    cause = error.__cause__
+    return f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

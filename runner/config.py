@@ -1,0 +1,141 @@
+"""The configuration's schema, and every check that needs neither torch nor the machine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any  # OmegaConf reads Optional[...] on Python 3.10, not X | None in text
+
+from hydra.core.config_store import ConfigStore
+
+from runner.dtypes import KIND_OF
+from runner.errors import ConfigError, suggestion
+
+JOBS = ("benchmark", "autograd", "report")
+DIRECTIONS = ("forward", "backward", "both")
+DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
+
+
+@dataclass
+class Timing:
+    """When sampling stops, and how it goes about it.
+
+    Attributes:
+        precision: the half-width of the median's 95 % interval, relative to the median, at which sampling stops.
+        max_time_s: sampling stops after this time, in seconds, however wide the interval is.
+        min_samples: the fewest samples, unless the time is up.
+        max_samples: the most samples.
+        block_s: a sample is a block of calls of about this length, in seconds: long against the clock's
+            resolution, short against a scheduler's slice.
+        warmup_s: the longest that warming up may take, in seconds.
+    """
+
+    precision: float = 0.01
+    max_time_s: float = 1.0
+    min_samples: int = 8
+    max_samples: int = 10_000
+    block_s: float = 0.0005
+    warmup_s: float = 0.2
+
+
+@dataclass
+class Limit:
+    """What a cell may take before it is ended.
+
+    Attributes:
+        time_s: seconds, from the cell's start to its row.
+        memory_bytes: bytes of its inputs and outputs; blank: what the machine has free.
+    """
+
+    time_s: float = 30.0
+    memory_bytes: int | None = None
+
+
+@dataclass
+class Report:
+    """What is compared with what.
+
+    Attributes:
+        baseline: the side that others are compared with: one axis and its value.
+        same_within: the smallest relative difference that counts as one.
+    """
+
+    baseline: dict[str, Any] = field(default_factory=lambda: {"device": "cpu"})
+    same_within: float = 0.01
+
+
+@dataclass
+class Config:
+    """What ``conf/config.yaml`` holds. ``python -m runner --help`` explains each key."""
+
+    op: dict[str, Any] = field(default_factory=dict)
+    size: Any = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int | None = None
+    direction: str = "forward"
+    seed: int = 0
+    job: str = "benchmark"
+    timing: Timing = field(default_factory=Timing)
+    limit: Limit = field(default_factory=Limit)
+    report: Report = field(default_factory=Report)
+    exclude: list[Any] = field(default_factory=list)
+    dry_run: bool = False
+    strict: bool = False
+    run: str | None = None
+    backend_module: str | None = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config, provider="opsweep")
+
+
+def check_values(config: Any) -> None:
+    """Check each value by itself.
+
+    Args:
+        config: a composed configuration, with the keys of :class:`Config`.
+
+    Raises:
+        ConfigError: a value is not one of those allowed, or out of its range.
+    """
+    _one_of("job", config.job, JOBS)
+    _one_of("dtype", config.dtype, tuple(KIND_OF))
+    _one_of("direction", config.direction, DIRECTIONS)
+    kind = config.device.partition(":")[0]
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", config.device) or (
+        kind not in DEVICES and not config.backend_module
+    ):
+        raise ConfigError(
+            f"device={config.device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
+            "with an index such as cuda:1, or a device that backend_module=... adds"
+        )
+    at_least = {
+        "threads": (config.threads, 1),
+        "seed": (config.seed, 0),
+        "timing.min_samples": (config.timing.min_samples, 1),
+        "timing.max_samples": (config.timing.max_samples, config.timing.min_samples),
+        "limit.memory_bytes": (config.limit.memory_bytes, 1),
+    }
+    for key, (value, least) in at_least.items():
+        if value is not None and value < least:
+            raise ConfigError(f"{key}={value} is too small; give {least} or more")
+    positive = {
+        "timing.precision": config.timing.precision,
+        "timing.max_time_s": config.timing.max_time_s,
+        "timing.block_s": config.timing.block_s,
+        "limit.time_s": config.limit.time_s,
+    }
+    for key, value in positive.items():
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{key}={value:g} must be a positive number")
+    if len(config.report.baseline) != 1:
+        raise ConfigError(
+            f"report.baseline={dict(config.report.baseline)} must be one axis and its value, such as {{device: cpu}}"
+        )
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key}={value} is unknown{suggestion(value, list(allowed))}; allowed: {', '.join(allowed)}")

@@ -1,0 +1,20 @@
+"""The dtypes by name, without torch: the door checks them before torch is imported."""
+
+from __future__ import annotations
+
+KINDS = {
+    "floating": ("float16", "bfloat16", "float32", "float64"),
+    "integer": ("uint8", "int8", "int16", "int32", "int64"),
+    "complex": ("complex64", "complex128"),
+    "bool": ("bool",),
+}
+"""Each kind of dtype that an operation's ``dtypes:`` may name, and its members."""
+
+KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+"""The kind of each dtype."""
+
+ITEM_BYTES = {
+    name: 16 if name == "complex128" else 1 if name == "bool" else int("".join(filter(str.isdigit, name))) // 8
+    for name in KIND_OF
+}
+"""Bytes of one element."""

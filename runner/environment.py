@@ -1,0 +1,100 @@
+"""What a run was made with: the machine, torch, the switches, the code and the command. For ``environment.json``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import __version__
+
+if TYPE_CHECKING:
+    from runner.device import Device
+
+
+def describe_machine(devices: list[Device]) -> dict[str, Any]:
+    """The part that only a process with torch can tell.
+
+    Args:
+        devices: those that were asked for and are here.
+    """
+    import torch
+
+    from runner.device import precision_modes
+
+    return {
+        "torch": {
+            "version": torch.__version__,
+            "cuda": torch.version.cuda,
+            "hip": torch.version.hip,
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        },
+        "precision": precision_modes(),
+        "devices": [device.identity() for device in devices],
+    }
+
+
+def describe_process() -> dict[str, Any]:
+    """The part that the door can tell: host, Python, versions, the git state of the folder, the command."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions: dict[str, str | None] = {}
+    for package in ("hydra-core", "omegaconf", "numpy", "pandas"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "opsweep": __version__,
+        "command": [sys.executable, *sys.argv],
+        "folder": os.getcwd(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "cpu_governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            "cpu_frequency_khz": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
+        },
+        "python": platform.python_version(),
+        "packages": versions,
+        "git": _git_state(),
+        "variables": {
+            key: value
+            for key, value in sorted(os.environ.items())
+            if key.startswith(("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_"))
+        },
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and cleanliness of this package's checkout; None where it is not one."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changed.strip())}
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

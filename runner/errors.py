@@ -1,0 +1,19 @@
+"""The one error that is the user's to mend."""
+
+
+class ConfigError(Exception):
+    """The configuration is wrong: the message says what came, what is allowed and what to do. Exit code 2."""
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """Fold a message into a single line of at most ``limit`` characters, as a CSV cell or a log line wants it."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def suggestion(word: str, allowed: list[str]) -> str:
+    """``" (did you mean 'matmul'?)"`` where one of ``allowed`` is close to ``word``, otherwise nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

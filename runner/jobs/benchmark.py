@@ -1,0 +1,182 @@
+"""``job=benchmark``: draw the inputs, check the values and the gradient, then time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from runner.cell import Cell
+from runner.device import Device, free_memory_bytes
+from runner.dtypes import ITEM_BYTES
+from runner.gradients import check_gradients
+from runner.numerics import check_values, finite_fraction, small
+from runner.operation import Operation
+from runner.results import BenchmarkRow, Sample, identified
+from runner.signature import Dimensions
+from runner.size import parse_size
+from runner.tensors import BoundOperation, is_differentiable, outputs_of
+from runner.timing import Measurement, measure
+
+Function = Callable[..., Any]
+Tell = Callable[[str], None]
+
+
+def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[list[BenchmarkRow], list[Sample]]:
+    """Measure one cell.
+
+    Args:
+        cell: what to measure; its dimensions are known.
+        device: where.
+        function: the operation's callable.
+        tell: is told each step as it begins, for the reason of a cell that is ended in it.
+
+    Raises:
+        MemoryError: the inputs and outputs do not fit.
+    """
+    assert cell.dimensions is not None
+    bound = BoundOperation(cell.op, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
+    tell("checking the memory it needs")
+    _check_memory(cell, cell.dimensions)
+    tell("checking values")
+    values = check_values(small(bound, cell.asked), device.torch)
+    tell("checking the gradient")
+    gradient = _gradient_verdict(bound, device)
+    tell("drawing inputs")
+    tensors = [t.to(device.torch) for t in bound.draw()]
+    if cell.direction != "forward":
+        tensors = [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
+    call = bound.call_with(tensors)
+    device.reset_peak_memory()
+    tell("timing")
+    measured = measure(_in_direction(call, tensors, cell.direction), device.clock(torch.get_num_threads()), cell.timing)
+    peak = device.peak_memory_bytes()
+    tell("looking at the output")
+    outputs = outputs_of(call())
+    _check_shapes(cell.op, cell.dimensions, outputs)
+    finite = finite_fraction(outputs)
+    flags = [
+        *["view"] * _shares_storage(tensors, outputs),
+        *["nonfinite"] * (finite is not None and finite < 1),
+        *["wrong_values"] * values.wrong,
+        *["wrong_gradient"] * (gradient == "fail"),
+        *["contended"] * measured.disturbed,
+        *["single_call"] * (len(measured.samples) == 1 and measured.calls_per_sample == 1),
+    ]
+    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(call)
+    moved = cell.op.work(cell.op.bytes, cell.dimensions)
+    if moved is None:
+        moved = sum(t.numel() * t.element_size() for t in tensors + outputs)
+    forward = cell.direction == "forward"  # a backward pass does other work, which no formula here counts
+    kept = sum(sample.kept for sample in measured.samples)
+    row = replace(
+        identified(BenchmarkRow, cell),
+        device_name=device.name,
+        threads=torch.get_num_threads(),
+        **_times(measured),
+        samples=kept,
+        preempted_samples=len(measured.samples) - kept,
+        flop=flop if forward else None,
+        bytes=moved if forward else None,
+        flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
+        bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
+        peak_memory_bytes=peak,
+        finite_fraction=finite,
+        max_relative_error=values.relative_error,
+        allowed_relative_error=values.allowed,
+        checked_size=values.size,
+        gradient=gradient,
+        flags=" ".join(flags) or None,
+    )
+    return [row], list(measured.samples)
+
+
+def _times(measured: Measurement) -> dict[str, Any]:
+    low, high = measured.interval or (None, None)
+    return {
+        "median_s": measured.median_s,
+        "ci_low_s": low,
+        "ci_high_s": high,
+        "min_s": measured.min_s,
+        "q1_s": measured.q1_s,
+        "q3_s": measured.q3_s,
+        "first_call_s": measured.first_call_s,
+        "calls_per_sample": measured.calls_per_sample,
+        "timing_s": measured.timing_s,
+        "stop": measured.stop,
+    }
+
+
+def _in_direction(forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str) -> Callable[[], Any]:
+    """The call to time: forward, the backward pass alone on a kept graph, or both."""
+    if direction == "forward":
+        return forward
+    wanted = [t for t in tensors if t.requires_grad]
+
+    def differentiable() -> list[torch.Tensor]:
+        return [t for t in outputs_of(forward()) if t.requires_grad]
+
+    outputs = differentiable()
+    cotangents = [torch.ones_like(t) for t in outputs]
+    if direction == "backward":
+        return lambda: torch.autograd.grad(outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
+    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True)
+
+
+def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
+    """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
+    if not bound.op.differentiable or not is_differentiable(bound.dtype):
+        return None
+    key = (repr(bound.op), bound.dtype, device.torch)
+    if key not in _verdicts:
+        own = parse_size(bound.op.size)
+        try:
+            checks = check_gradients(small(replace(bound, seed=0), own), device.torch)
+        except (RuntimeError, NotImplementedError):
+            _verdicts[key] = "unsupported"
+        else:
+            verdicts = {check.verdict for check in checks}
+            _verdicts[key] = "fail" if "fail" in verdicts else "pass" if "pass" in verdicts else None
+    return _verdicts[key]
+
+
+_verdicts: dict[tuple[str, torch.dtype, torch.device], str | None] = {}  # lives as long as the worker
+
+
+def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
+    signature = cell.op.parsed
+    elements = 0
+    for axes in signature.inputs + signature.outputs:
+        count = 1
+        for length in dimensions.shape(axes):
+            count *= length
+        elements += count
+    needed = elements * ITEM_BYTES[cell.dtype]
+    limit = cell.limit.memory_bytes or free_memory_bytes()
+    if limit is not None and needed > limit:
+        what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"
+        raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")
+
+
+def _check_shapes(op: Operation, dimensions: Dimensions, outputs: list[torch.Tensor]) -> None:
+    expected = [dimensions.shape(axes) for axes in op.parsed.outputs]
+    got = [tuple(t.shape) for t in outputs]
+    if got != expected:
+        raise ValueError(
+            f"op {op.name}: its signature {op.signature!r} promises outputs {expected}, the call gave {got}"
+        )
+
+
+def _shares_storage(inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> bool:
+    pointers = {t.untyped_storage().data_ptr() for t in inputs if t.numel()}
+    return any(t.untyped_storage().data_ptr() in pointers for t in outputs if t.numel())
+
+
+def _counted_flop(call: Callable[[], Any]) -> int | None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops()) or None  # 0 means that it knows none of the kernels

@@ -1,0 +1,93 @@
+"""Are the values right: finiteness of the output at full size, and its error against float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from runner.size import Size
+from runner.tensors import BoundOperation, is_differentiable
+
+CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
+
+
+@dataclass(frozen=True)
+class ValueCheck:
+    """How far the values are from a float64 reference.
+
+    Attributes:
+        size: where this was looked at.
+        relative_error: the largest error, relative to the largest element of the reference; None: nothing to compare.
+        allowed: the largest that the dtype and the operation explain.
+    """
+
+    size: str
+    relative_error: float | None
+    allowed: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the error is more than rounding explains; a NaN is."""
+        return self.relative_error is not None and not self.relative_error <= self.allowed
+
+
+def small(bound: BoundOperation, asked: Size) -> BoundOperation:
+    """The operation at a size where values and gradients cost little: the one asked for, cut down."""
+    return replace(bound, dimensions=bound.op.bind(asked.at_most(CHECK_INNER, CHECK_OUTER)))
+
+
+def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
+    """Compare an operation's output with its own in float64 on the CPU, both from the same rounded inputs.
+
+    The allowed error is ``op.tolerance`` unit roundoffs of the dtype; integers must be equal.
+    """
+    inputs = bound.draw()
+    got = bound.outputs([t.to(device) for t in inputs])
+    expected = bound.outputs([reference_input(t) for t in inputs])
+    exact = not is_differentiable(bound.dtype)
+    errors = [
+        relative_error(g.cpu(), e)
+        for g, e in zip(got, expected, strict=True)
+        if exact or is_differentiable(g.dtype)  # positions of equal elements may differ
+    ]
+    return ValueCheck(
+        size=bound.op.size_text(bound.dimensions),
+        relative_error=max(errors) if errors else None,
+        allowed=0.0 if exact else bound.op.roundoffs(bound.dimensions) * unit_roundoff(bound.dtype),
+    )
+
+
+def reference_input(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in the widest dtype of their kind."""
+    if tensor.dtype is torch.bool:
+        return tensor
+    if tensor.dtype.is_complex:
+        return tensor.to(torch.complex128)
+    return tensor.to(torch.float64 if tensor.dtype.is_floating_point else torch.int64)
+
+
+def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference, relative to the largest element expected; 0 where both are 0 or the same non-finite."""
+    if got.numel() == 0:
+        return 0.0
+    if not is_differentiable(got.dtype):
+        return float(not torch.equal(got, expected.to(got.dtype)))
+    wide = got.to(expected.dtype)
+    same = (wide == expected) | (wide.isnan() & expected.isnan())
+    if bool(same.all()):
+        return 0.0
+    difference = (wide - expected).abs().masked_fill(same, 0.0).max().item()
+    scale = expected.abs().nan_to_num(0.0, 0.0, 0.0).max().item()
+    return difference / scale if scale else float("inf")
+
+
+def finite_fraction(outputs: list[torch.Tensor]) -> float | None:
+    """The share of elements that are neither infinite nor NaN; None for an empty output."""
+    total = sum(t.numel() for t in outputs)
+    return sum(int(t.isfinite().sum().item()) for t in outputs) / total if total else None
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Half the distance from 1 to the next number of the dtype."""
+    return torch.finfo(dtype).eps / 2

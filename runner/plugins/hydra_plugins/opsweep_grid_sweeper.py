@@ -1,0 +1,97 @@
+"""The grid sweeper: every combination of the axes, checked as a whole before the first one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from runner.app import refuse_results, report_of
+from runner.cell import Cell, cell_of, operation_of
+from runner.compose import Composer
+from runner.errors import ConfigError
+from runner.grid import check_possible, excluded
+from runner.session import session
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="grid",
+    node=BasicSweeperConf(_target_=f"{__name__}.GridSweeper"),
+    provider="opsweep",
+)
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's basic sweeper with exclusion, an order fit for comparing devices, a dry run and a report at the end."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the grid of ``hydra.sweeper.params`` and the command line.
+
+        Raises:
+            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
+        """
+        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
+        jobs, cells = self._grid(composer, arguments)
+        if self.config.dry_run:
+            _list(cells)
+            return []
+        root = Path(self.config.hydra.sweep.dir)
+        _claim(root)
+        session().prepare(cells, alone=False)
+        OmegaConf.save(self.config, root / "multirun.yaml")
+        try:
+            return [self.launcher.launch(jobs, initial_job_idx=0)]
+        finally:
+            if session().measuring:
+                session().finish(root, report_of(self.config), strict=self.config.strict)
+
+    def _grid(self, composer: Composer, arguments: list[str]) -> tuple[list[list[str]], list[Cell]]:
+        assert self.config is not None and self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        own, typed = parser.parse_overrides(self._parse_config()), parser.parse_overrides(arguments)
+        jobs = self.split_arguments(_device_last([*own, *typed]), None)[0]
+        tasks = (composer.task(job) for job in jobs)
+        cells = [cell_of(task, operation_of(task)) for task in tasks]
+        if any(cell.job == "report" for cell in cells):
+            raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
+        out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
+        seen: set[str] = set()
+        kept = [
+            (job, cell)
+            for job, cell, dropped in zip(jobs, cells, out, strict=True)
+            if not dropped and not (cell.identity in seen or seen.add(cell.identity))  # type: ignore[func-returns-value]
+        ]
+        if not kept:
+            raise ConfigError(f"exclude leaves none of the {len(cells)} cells; drop a rule")
+        check_possible([cell for _, cell in kept])
+        return [job for job, _ in kept], [cell for _, cell in kept]
+
+
+def _device_last(overrides: Sequence[Override]) -> list[Override]:
+    """Let the device vary fastest: what will be compared is measured side by side, and no device comes last."""
+    return sorted(overrides, key=lambda override: override.key_or_group == "device")
+
+
+def _claim(root: Path) -> None:
+    """Make the sweep's folder ours.
+
+    Raises:
+        ConfigError: it holds another run's results.
+        OSError: it cannot be made or written.
+    """
+    refuse_results(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "multirun.yaml").open("x").close()  # of two sweeps that got here at once, one fails
+
+
+def _list(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        print(cell.label + (f"    impossible: {cell.impossible}" if cell.impossible else ""))
+    print(f"{len(cells)} cells")

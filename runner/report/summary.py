@@ -1,0 +1,62 @@
+"""The end of a run: ``speedup.csv``, ``report.md``, the table on the screen, and what did not run and why."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from runner.config import Report
+from runner.report.comparison import Speedup, compare
+from runner.report.table import Table, autograd_table, benchmark_table, print_table
+from runner.results import AutogradRow, BenchmarkRow, Row, csv_text, write_atomically
+
+
+def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report) -> None:
+    """Write the report's files into a run's folder and print its tables.
+
+    Args:
+        root: the run's folder.
+        rows: all of its rows.
+        damaged: a line for each file that could not be read.
+        report: what to compare with what.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
+    gradients = [row for row in rows if isinstance(row, AutogradRow)]
+    speedups = compare(benchmarks, report)
+    if speedups:
+        header = [f.name for f in fields(Speedup)]
+        write_atomically(root / "speedup.csv", csv_text([header, *map(astuple, speedups)]))
+    tables = [benchmark_table(benchmarks, speedups, report)] * bool(benchmarks)
+    tables += [autograd_table(gradients)] * bool(gradients)
+    notes = [*what_is_missing(rows), *(f"damaged, not used: {line}" for line in damaged)]
+    write_atomically(root / "report.md", _markdown(root, rows, tables, notes))
+    for table in tables:
+        print_table(table)
+    for note in notes:
+        print(note)
+    print(f"{len(rows)} rows in {root}", flush=True)
+    if damaged:
+        print("some files are damaged; their rows are missing above", file=sys.stderr)
+
+
+def what_is_missing(rows: Sequence[Row]) -> list[str]:
+    """What did not end in ``ok``, counted by status and reason, the commonest first."""
+    counts = Counter((row.status, row.reason or "") for row in rows if row.status != "ok")
+    return [f"{count} {status}: {reason}" for (status, reason), count in counts.most_common()]
+
+
+def _markdown(root: Path, rows: Sequence[Row], tables: Sequence[Table], notes: Sequence[str]) -> str:
+    lines = ["# opsweep report", "", f"{len(rows)} rows; machine, versions and command in `environment.json`.", ""]
+    if notes:
+        lines += ["## What did not run", "", *(f"- {note}" for note in notes), ""]
+    for table in tables:
+        lines += [f"## {table.title}", "", "| " + " | ".join(table.header) + " |", "|" + " --- |" * len(table.header)]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table.lines]
+        lines += [""]
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""The tables that people read, on the screen and in ``report.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.config import Report
+from runner.report.comparison import Speedup
+from runner.results import AutogradRow, BenchmarkRow
+from runner.units import digits
+
+MOST_LINES = 200  # on the screen; the files have them all
+PIPED_WIDTH = 160  # where nobody's terminal limits the line
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in columns.
+
+    Attributes:
+        words: how many of the first columns are words, and so aligned to the left; the last is too.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    words: int
+
+
+def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> Table:
+    """Operation, size, dtype, a column of milliseconds for each value of the compared axis, speed-up, flags."""
+    ((axis, baseline),) = report.baseline.items()
+    values = list(dict.fromkeys(str(getattr(row, axis)) for row in rows))
+    values.sort(key=lambda value: value != str(baseline))
+    shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
+    shown += [
+        key for key in ("threads", "direction", "seed") if len({getattr(row, key) for row in rows}) > 1 and key != axis
+    ]
+    lines: dict[tuple[str, ...], dict[str, BenchmarkRow]] = {}
+    for row in rows:
+        lines.setdefault(tuple(str(getattr(row, key)) for key in shown), {})[str(getattr(row, axis))] = row
+    ratios = {(tuple(str(getattr(s, key, "")) for key in shown if key != "seed"), s.other): s for s in speedups}
+    table = []
+    for key, by_value in lines.items():
+        plain = tuple(part for part, name in zip(key, shown, strict=True) if name != "seed")
+        claimed = [ratios[plain, value] for value in values if (plain, value) in ratios]
+        flags = dict.fromkeys(flag for row in by_value.values() for flag in (row.flags or "").split())
+        speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
+        table.append((*key, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
+    heads = {"op": "operation"}
+    unit = [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
+    header = (*(heads.get(key, key) for key in shown), *unit, *(["speed-up"] if len(values) > 1 else []), "flags")
+    return Table("Times", header, table, len(shown))
+
+
+def autograd_table(rows: Sequence[AutogradRow]) -> Table:
+    """Operation, dtype, device, argument, oracle, error, tolerance, verdict."""
+    lines: list[tuple[str, ...]] = [
+        (
+            row.op,
+            row.dtype,
+            row.device,
+            row.argument or "",
+            row.oracle or "",
+            "" if row.max_relative_error is None else f"{row.max_relative_error:.1e}",
+            "" if row.tolerance is None else f"{row.tolerance:.1e}",
+            row.verdict or row.status,
+        )
+        for row in rows
+    ]
+    return Table(
+        "Gradients", ("operation", "dtype", "device", "input", "oracle", "error", "allowed", "verdict"), lines, 5
+    )
+
+
+def print_table(table: Table) -> None:
+    """Print within the width of the terminal, in colour there, plain when piped."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for position, name in enumerate(table.header):
+        words = position < table.words or position == len(table.header) - 1
+        drawn.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for line in table.lines[:MOST_LINES]:
+        drawn.add_row(*(part.replace("[", "\\[") for part in line))
+    console.print(drawn)
+    if len(table.lines) > MOST_LINES:
+        print(f"... and {len(table.lines) - MOST_LINES} lines more in the CSV")
+
+
+def _milliseconds(row: BenchmarkRow | None) -> str:
+    if row is None:
+        return ""
+    return digits(row.median_s * 1_000) if row.median_s is not None else row.status
+
+
+def _ratio(speedup: Speedup) -> str:
+    if speedup.speedup is None:
+        return ""
+    ends = (speedup.low, speedup.high)
+    interval = "" if None in ends else f" [{digits(ends[0] or 0, 3)}, {digits(ends[1] or 0, 3)}]"
+    return f"{digits(speedup.speedup, 3)}x{interval}"

@@ -1,0 +1,284 @@
+"""What a run leaves: the rows, whose fields are the CSV's columns, written whole or not at all, and read with care."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runner.cell import SCHEMA_VERSION, Cell
+from runner.errors import one_line
+
+STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What every row begins with: which cell, and what came of it.
+
+    Attributes:
+        cell: the cell's identity.
+        dtype, device: as asked; ``gpu`` is whatever accelerator there was.
+        device_name: the device that ran it.
+        threads: PyTorch's intra-op threads during the cell.
+        status: one of :data:`STATUSES`.
+        reason: why the status is not ``ok``, in a line.
+        seconds: what the cell took in all, from its start to its row.
+    """
+
+    cell: str
+    job: str
+    op: str
+    size: str
+    dtype: str
+    device: str
+    device_name: str | None = None
+    threads: int | None = None
+    direction: str = "forward"
+    seed: int = 0
+    status: str = "ok"
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkRow(Row):
+    """A row of ``results.csv``: a time and how sure it is, the work done in it, and whether its values are right.
+
+    Attributes:
+        median_s: seconds a call: the median over the samples.
+        ci_low_s, ci_high_s: the median's 95 % interval; blank where there are too few samples for one.
+        first_call_s: seconds of the very first call, which pays for loading, compiling and allocating.
+        samples: blocks that the median is taken over.
+        preempted_samples: blocks set aside because the scheduler interrupted them.
+        calls_per_sample: calls in a block.
+        timing_s: seconds spent on warming up and sampling.
+        stop: why sampling stopped: precision, time, samples or first_call.
+        flop, bytes: of one call; bytes are those of inputs and outputs.
+        finite_fraction: of the output's elements.
+        max_relative_error: against a float64 reference, relative to the reference's largest element.
+        allowed_relative_error: the most that the dtype and the operation explain.
+        checked_size: the size at which the error was taken.
+        gradient: pass or fail, of a quick check in this dtype on this device; blank: not checked.
+        flags: what would mislead, separated by spaces.
+    """
+
+    median_s: float | None = None
+    ci_low_s: float | None = None
+    ci_high_s: float | None = None
+    min_s: float | None = None
+    q1_s: float | None = None
+    q3_s: float | None = None
+    first_call_s: float | None = None
+    samples: int | None = None
+    preempted_samples: int | None = None
+    calls_per_sample: int | None = None
+    timing_s: float | None = None
+    stop: str | None = None
+    flop: int | None = None
+    bytes: int | None = None
+    flop_per_s: float | None = None
+    bytes_per_s: float | None = None
+    peak_memory_bytes: int | None = None
+    finite_fraction: float | None = None
+    max_relative_error: float | None = None
+    allowed_relative_error: float | None = None
+    checked_size: str | None = None
+    gradient: str | None = None
+    flags: str | None = None
+
+
+@dataclass(frozen=True)
+class AutogradRow(Row):
+    """A row of ``autograd.csv``: one gradient, by one oracle.
+
+    Attributes:
+        oracle: float64_reference or finite_differences.
+        argument: the input that the gradient is of, by position or name.
+        max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
+        got, expected: at the worst element, or along the direction.
+        tolerance: the largest relative error that passes.
+        verdict: pass, fail, unsupported or error.
+    """
+
+    oracle: str | None = None
+    argument: str | None = None
+    shape: str | None = None
+    max_abs_error: float | None = None
+    max_relative_error: float | None = None
+    got: float | None = None
+    expected: float | None = None
+    tolerance: float | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row of ``samples.csv``: one block of calls as the clock saw it.
+
+    Attributes:
+        calls: in the block.
+        wall_s: seconds of the whole block.
+        cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
+        preemptions: involuntary context switches in it; blank where the platform does not say.
+        kept: whether the median is taken over it.
+    """
+
+    calls: int
+    wall_s: float
+    cpu_s: float | None
+    preemptions: int | None
+    kept: bool
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+ROW_OF_JOB: dict[str, type[Row]] = {"benchmark": BenchmarkRow, "autograd": AutogradRow}
+FILE_OF_JOB = {"benchmark": "results.csv", "autograd": "autograd.csv"}
+
+
+class DamagedFile(Exception):
+    """A CSV is not as it was written: cut short, altered, or of another schema."""
+
+
+def row_for(cell: Cell, status: str, reason: str, **known: Any) -> Row:
+    """The row of a cell that did not end by itself."""
+    row_type = ROW_OF_JOB[cell.job]
+    return replace(identified(row_type, cell), status=status, reason=one_line(reason), **known)
+
+
+def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
+    """A row with nothing but the cell's identity."""
+    return row_type(
+        cell=cell.identity,
+        job=cell.job,
+        op=cell.op.name,
+        size=cell.size,
+        dtype=cell.dtype,
+        device=cell.device,
+        threads=cell.threads,
+        direction=cell.direction,
+        seed=cell.seed,
+    )
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows with their header and a checksum each, so that a reader sees all of them or the file before.
+
+    Raises:
+        OSError: the file cannot be written; what was there is as it was.
+    """
+    header = [*(f.name for f in fields(rows[0])), "schema", "checksum"]
+    lines = []
+    for row in rows:
+        values = [_text(value) for value in astuple(row)] + [str(SCHEMA_VERSION)]
+        lines.append([*values, _checksum(values)])
+    write_atomically(path, csv_text([header, *lines]))
+
+
+def write_samples(path: Path, samples: Sequence[Sample]) -> None:
+    """Write the raw blocks of a cell."""
+    header = [f.name for f in fields(Sample)]
+    write_atomically(path, csv_text([header, *map(astuple, samples)]), durable=False)
+
+
+def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
+    """Read what :func:`write_rows` wrote.
+
+    Raises:
+        DamagedFile: the header is another schema's, or a row is not what was written.
+        OSError: the file cannot be read.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            table = list(csv.reader(file))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DamagedFile(f"{path}: {error}") from error
+    columns = [f.name for f in fields(row_type)]
+    if not table or table[0] != [*columns, "schema", "checksum"]:
+        raise DamagedFile(f"{path}: the header is not that of schema {SCHEMA_VERSION}")
+    rows = []
+    for number, line in enumerate(table[1:], start=2):
+        if len(line) != len(columns) + 2 or _checksum(line[:-1]) != line[-1]:
+            raise DamagedFile(f"{path}: line {number} is cut short or was altered")
+        rows.append(
+            row_type(**{name: _PARSE[_base(row_type, name)](text) for name, text in zip(columns, line, strict=False)})
+        )
+    return rows
+
+
+def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
+    """Every row of a job below a run's folder, and what could not be read.
+
+    Returns:
+        the rows in the order of the jobs' numbers, and a line for each damaged file.
+    """
+    rows: list[Row] = []
+    damaged: list[str] = []
+    folders = [path for path in root.iterdir() if path.is_dir() and (path / FILE_OF_JOB[job]).is_file()]
+    for folder in sorted(folders, key=_job_number) or [root]:
+        path = folder / FILE_OF_JOB[job]
+        try:
+            rows += read_rows(path, ROW_OF_JOB[job]) if path.is_file() else []
+        except (DamagedFile, OSError) as error:
+            damaged.append(str(error))
+    return rows, damaged
+
+
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace a file's content in one step.
+
+    Args:
+        path: the file.
+        text: its new content.
+        durable: wait until the content is on the disk.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def csv_text(table: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV: blank for None, every digit of a float."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([_text(value) for value in line] for line in table)
+    return buffer.getvalue()
+
+
+def _checksum(values: Sequence[str]) -> str:
+    return hashlib.sha256("\x1f".join(values).encode()).hexdigest()[:12]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def _job_number(folder: Path) -> tuple[int, str]:
+    number = folder.name.partition("_")[0]
+    return (int(number) if number.isdigit() else 0, folder.name)
+
+
+def _base(row_type: type[Row], name: str) -> str:
+    return str(row_type.__dataclass_fields__[name].type).partition(" ")[0]
+
+
+_PARSE: dict[str, Any] = {
+    "str": lambda text: text or None,
+    "int": lambda text: int(text) if text else None,
+    "float": lambda text: float(text) if text else None,
+}

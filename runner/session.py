@@ -1,0 +1,138 @@
+"""One call of the runner, from its last check to its exit code: the worker, the cells' rows, and what is made of them.
+
+Hydra owns the way from the command line to a job and back, so what one job leaves for the next, and for the exit
+code, is kept in the process's one session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from runner.cell import Cell
+from runner.config import Report
+from runner.environment import describe_process
+from runner.errors import ConfigError
+from runner.results import FILE_OF_JOB, Row, Sample, collect, row_for, write_atomically, write_rows, write_samples
+from runner.worker import Prepared, Worker, WorkerDied
+
+ANSWERS = ("unavailable", "unsupported", "timeout", "out_of_memory")  # statuses that are findings, not failures
+
+
+class Session:
+    """Runs cells and remembers what came of them.
+
+    Attributes:
+        measuring: whether a cell has begun; before that an error is the configuration's.
+        exit_code: what the process should end with.
+    """
+
+    def __init__(self) -> None:
+        self.worker = Worker()
+        self.measuring = False
+        self.exit_code = 0
+        self._prepared: Prepared | None = None
+
+    def prepare(self, cells: Sequence[Cell], *, alone: bool) -> None:
+        """Check all that needs torch or the machine, before anything is measured.
+
+        Args:
+            cells: those to be run.
+            alone: whether the devices asked for have to be here; inside a sweep their cells become rows.
+
+        Raises:
+            ConfigError: a callable or a device cannot be had.
+        """
+        operations = list({cell.op.call: cell.op for cell in cells}.values())
+        devices = list(dict.fromkeys(cell.device for cell in cells))
+        try:
+            self._prepared = self.worker.prepare(operations, devices, cells[0].backend_module)
+        except WorkerDied as death:
+            raise ConfigError(f"the worker did not start: {death}; try `python -c 'import torch'`") from death
+        problems = self._prepared.problems
+        missing = list(self._prepared.unavailable.values())
+        if problems:
+            raise ConfigError("; ".join(problems))
+        if missing and (alone or (len(missing) == len(devices) and "gpu" not in devices)):
+            raise ConfigError(
+                "; ".join(f"device={reason}" for reason in missing) + "; use device=cpu, or device=gpu in a sweep"
+            )
+
+    def run(self, cell: Cell, folder: Path) -> list[Row]:
+        """Run a cell and leave its rows in its folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if self._prepared is None:  # a stock launcher's own process, which no sweeper has prepared
+            self.prepare([cell], alone=False)
+        assert self._prepared is not None
+        self.measuring = True
+        samples: list[Sample] = []
+        if cell.impossible:
+            rows = [row_for(cell, "unsupported", cell.impossible)]
+        elif cell.device in self._prepared.unavailable:
+            rows = [row_for(cell, "unavailable", self._prepared.unavailable[cell.device])]
+        else:
+            rows, samples = self.worker.run(cell, folder / "run.log")
+        threads = self._prepared.environment["torch"]["threads"]
+        rows = [row if row.threads else replace(row, threads=cell.threads or threads) for row in rows]
+        if samples:
+            write_samples(folder / "samples.csv", samples)
+        write_rows(folder / FILE_OF_JOB[cell.job], rows)
+        return rows
+
+    def finish(self, root: Path, report: Report, *, strict: bool) -> None:
+        """Put a run together from what its cells left, show it, and settle the exit code.
+
+        Args:
+            root: the folder of the run or sweep.
+            report: what to compare with what.
+            strict: whether findings such as ``timeout`` count as failures.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if self._prepared is not None:
+            environment = {**describe_process(), **self._prepared.environment}
+            write_atomically(root / "environment.json", json.dumps(environment, indent=2, default=str) + "\n")
+        self.exit_code = conclude(root, report, strict=strict)
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.close()
+
+
+@lru_cache(maxsize=1)
+def session() -> Session:
+    """The process's session."""
+    return Session()
+
+
+def conclude(root: Path, report: Report, *, strict: bool) -> int:
+    """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
+
+    Raises:
+        ConfigError: there is no row below ``root``.
+        OSError: the folder cannot be written.
+    """
+    from runner.report import show
+
+    found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}
+    rows: list[Any] = [row for of_job, _ in found.values() for row in of_job]
+    damaged = [line for _, of_job in found.values() for line in of_job]
+    if not rows and not damaged:
+        raise ConfigError(f"run={root} holds no results; give the folder of a run, outputs/<date>/<time>")
+    for job, (of_job, _) in found.items():
+        if of_job:
+            write_rows(root / FILE_OF_JOB[job], of_job)
+    show(root, rows, damaged, report)
+    bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]
+    flagged = [
+        row for row in rows if {"wrong_values", "wrong_gradient"} & set((getattr(row, "flags", None) or "").split())
+    ]
+    return 1 if bad or flagged or damaged else 0

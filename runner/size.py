@@ -1,0 +1,89 @@
+"""A size as users type it: ``256``, ``64x1024x1024`` or ``{m: 64, k: 128, n: 32}``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runner.errors import ConfigError
+
+BATCH = "batch"  # the name under which a size mapping and a formula speak of the dimensions under '...'
+_ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What was asked for, before an operation's signature gives it a meaning. One of the three is set.
+
+    Attributes:
+        square: a single number n: n x n, or just n for an operation on vectors.
+        shape: the shape of the first input.
+        named: dimensions by name; ``batch`` may have several.
+    """
+
+    square: int | None = None
+    shape: tuple[int, ...] = ()
+    named: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    def at_most(self, inner: int, outer: int) -> Size:
+        """The same size cut down: the last two dimensions to ``inner``, the others and ``batch`` to ``outer``."""
+        if self.square is not None:
+            return Size(square=min(self.square, inner))
+        if self.shape:
+            head, tail = self.shape[:-2], self.shape[-2:]
+            return Size(shape=tuple(min(n, outer) for n in head) + tuple(min(n, inner) for n in tail))
+        return Size(
+            named=tuple(
+                (name, tuple(min(n, outer if name == BATCH else inner) for n in lengths))
+                for name, lengths in self.named
+            )
+        )
+
+
+def parse_size(value: object) -> Size:
+    """Read a size from the configuration.
+
+    Args:
+        value: an integer, text such as ``64x1024``, a sequence of integers, or a mapping of dimensions.
+
+    Raises:
+        ConfigError: it is none of these, or a length is not a positive integer.
+    """
+    match value:
+        case bool() | float() | None:
+            pass
+        case int() if value > 0:
+            return Size(square=value)
+        case str() if re.fullmatch(r"\s*\d+(\s*x\s*\d+)*\s*", value):
+            lengths = tuple(int(part) for part in value.split("x"))
+            if all(lengths):
+                return Size(square=lengths[0]) if len(lengths) == 1 else Size(shape=lengths)
+        case Mapping() if value:
+            return Size(named=tuple(sorted((str(name), _lengths(value, length)) for name, length in value.items())))
+        case Sequence() if value and not isinstance(value, str) and all(_is_length(length) for length in value):
+            return Size(shape=tuple(value))
+    raise ConfigError(f"size={_shown(value)} is not a size; {_ALLOWED}")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """``(64, 1024)`` as ``64x1024``; a tensor of no dimensions is ``scalar``."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _lengths(mapping: object, value: object) -> tuple[int, ...]:
+    if _is_length(value):
+        return (value,)  # type: ignore[return-value]  # _is_length has just said that it is an int
+    if isinstance(value, str) and re.fullmatch(r"\d+(x\d+)*", value):
+        value = [int(part) for part in value.split("x")]
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and all(map(_is_length, value)):
+        return tuple(value)
+    raise ConfigError(f"size={_shown(mapping)} is not a size; {_ALLOWED}")
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _shown(value: object) -> str:
+    return str(value) if not isinstance(value, str) else repr(value) if not value.strip() else value

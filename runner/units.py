@@ -1,0 +1,21 @@
+"""Numbers for people; everything else keeps SI units and full precision."""
+
+from __future__ import annotations
+
+
+def time_text(seconds: float) -> str:
+    """A time with a fitting unit: ``1.23 ms``."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{digits(seconds / scale)} {unit}"
+    return f"{digits(seconds / 1e-9)} ns"
+
+
+def digits(value: float, significant: int = 4) -> str:
+    """A number with a few significant digits and no exponent: ``0.01234``, ``1234``."""
+    if value == 0:
+        return "0"
+    import math
+
+    places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"

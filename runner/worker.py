@@ -1,0 +1,269 @@
+"""The supervised process in which cells run: it imports torch once and serves one cell after another.
+
+The door keeps a :class:`Worker`; the process itself runs :func:`serve`. What a cell does to its process (a crash,
+a hang, memory that runs out) ends the worker, never the sweep. While a cell runs the door only waits, so that it
+takes no time from what is measured.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from runner.cell import Cell
+from runner.errors import ConfigError, one_line
+from runner.operation import Operation
+from runner.results import Row, Sample, row_for
+
+START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a worker says of a sweep before its first cell.
+
+    Attributes:
+        environment: the machine and torch, for ``environment.json``.
+        unavailable: why, for each device asked for that is not here.
+        problems: what is wrong with the operations, a line each.
+    """
+
+    environment: dict[str, Any]
+    unavailable: dict[str, str]
+    problems: list[str]
+
+
+class WorkerDied(Exception):
+    """The worker's process ended; the message says how."""
+
+
+class Worker:
+    """The door's side: one process at a time, replaced when it has died."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+        self._connection: Connection | None = None
+
+    def prepare(self, operations: list[Operation], devices: list[str], backend_module: str | None) -> Prepared:
+        """Look at the machine and import what the operations call, before any cell runs.
+
+        Raises:
+            WorkerDied: importing torch or the operations ended the process.
+        """
+        self._send(("prepare", operations, devices, backend_module))
+        answer = self._receive(START_LIMIT_S)
+        if answer is None:
+            self.close()
+            raise WorkerDied(f"importing torch and the operations took more than {START_LIMIT_S:g} s")
+        return answer[1]  # type: ignore[no-any-return]  # serve() answers a prepare with ("prepared", Prepared)
+
+    def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
+        """Run a cell to its rows; whatever happens to the process becomes a row too.
+
+        Args:
+            cell: what to run.
+            log: takes what the operation prints.
+        """
+        step = "starting"
+        begun = time.monotonic()
+        try:
+            self._send(("run", cell, str(log)))
+            self._awaited(START_LIMIT_S, "starting the worker")
+            begun = time.monotonic()
+            while True:
+                answer = self._receive(begun + cell.limit.time_s - time.monotonic())
+                if answer is None:
+                    self.close()
+                    reason = f"stopped after limit.time_s={cell.limit.time_s:g} s, while {step}"
+                    return [row_for(cell, "timeout", reason, seconds=time.monotonic() - begun)], []
+                if answer[0] == "step":
+                    step = answer[1]
+                    continue
+                rows, samples = answer[1], answer[2]
+                return [replace(row, seconds=row.seconds or time.monotonic() - begun) for row in rows], samples
+        except WorkerDied as death:
+            return [row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - begun)], []
+
+    def close(self) -> None:
+        """End the process at once, wherever it is."""
+        process, self._process = self._process, None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        if self._connection is None:
+            self._start()
+        assert self._connection is not None
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise self._death() from error
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, child = context.Pipe()
+        self._process = context.Process(target=serve, args=(child,), name="opsweep-worker", daemon=True)
+        self._process.start()
+        child.close()
+
+    def _awaited(self, limit_s: float, what: str) -> None:
+        if self._receive(limit_s) is None:
+            self.close()
+            raise WorkerDied(f"{what} took more than {limit_s:g} s")
+
+    def _receive(self, limit_s: float) -> tuple[Any, ...] | None:
+        """The next message; None when ``limit_s`` is over."""
+        assert self._connection is not None
+        try:
+            if not self._connection.poll(max(0.0, limit_s)):
+                return None
+            return self._connection.recv()  # type: ignore[no-any-return]  # messages are tuples, see serve()
+        except (EOFError, OSError) as error:
+            raise self._death() from error
+
+    def _death(self) -> WorkerDied:
+        process = self._process
+        process.join(timeout=5)
+        code = process.exitcode
+        self.close()
+        if code is not None and code < 0:
+            with suppress(ValueError):
+                return WorkerDied(f"the process was ended by {signal.Signals(-code).name}")
+        return WorkerDied(f"the process ended with exit code {code}")
+
+
+def serve(connection: Connection) -> None:
+    """The worker's side: answer the door until it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the door decides what it means
+    _die_with_parent()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            return
+        if message[0] == "prepare":
+            connection.send(("prepared", _prepare(*message[1:])))
+            continue
+        _, cell, log = message
+        _redirect(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        import torch  # noqa: F401  (before the cell's time begins)
+
+        connection.send(("begun",))
+        rows, samples = run_cell(cell, lambda step: connection.send(("step", step)))
+        for row in rows:
+            print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
+        _redirect(os.dup(silence))
+        connection.send(("done", rows, samples))
+
+
+def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list[Sample]]:
+    """Run a cell in this process; what an operation raises becomes its status and reason.
+
+    Args:
+        cell: what to run.
+        tell: is told each step as it begins.
+    """
+    import torch
+
+    from runner.device import DeviceUnavailable, find_device
+    from runner.jobs import autograd, benchmark
+
+    begun = time.perf_counter()
+    default_threads = torch.get_num_threads()
+    device = None
+    try:
+        device = find_device(cell.device, cell.backend_module)
+        function = cell.op.load()
+        torch.set_num_threads(cell.threads or default_threads)
+        job: Any = {"benchmark": benchmark, "autograd": autograd}[cell.job]
+        rows, samples = job.run(cell, device, function, tell)
+        return [row if row.seconds else replace(row, seconds=time.perf_counter() - begun) for row in rows], samples
+    except DeviceUnavailable as error:
+        status, reason = "unavailable", str(error)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
+    finally:
+        torch.set_num_threads(default_threads)
+        if device is not None and not device.is_cpu:
+            device.release()
+    name = None if device is None else device.name
+    return [row_for(cell, status, reason, device_name=name, seconds=time.perf_counter() - begun)], []
+
+
+def _status_of(error: Exception) -> str:
+    import torch
+
+    text = str(error)
+    no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
+    if no_memory or "can't allocate memory" in text or "out of memory" in text:
+        return "out_of_memory"
+    if isinstance(error, NotImplementedError) or "not implemented for" in text or "not supported" in text.lower():
+        return "unsupported"
+    return "failed"
+
+
+def _prepare(operations: list[Operation], devices: list[str], backend_module: str | None) -> Prepared:
+    from runner.device import DeviceUnavailable, find_device
+    from runner.environment import describe_machine
+
+    problems, unavailable, found = [], {}, []
+    for operation in operations:
+        try:
+            operation.load()
+        except ConfigError as error:
+            problems.append(str(error))
+    for name in devices:
+        try:
+            found.append(find_device(name, backend_module))
+        except DeviceUnavailable as error:
+            unavailable[name] = str(error)
+        except ConfigError as error:
+            problems.append(str(error))
+            break
+    return Prepared(describe_machine(found), unavailable, problems)
+
+
+def _redirect(descriptor: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _die_with_parent() -> None:
+    """Make sure that no worker outlives its door, however the door dies and whatever the worker is doing."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if os.name == "posix" and os.getppid() != parent.pid:  # it died before the line above
+        os._exit(1)
+    import threading
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-door", daemon=True).start()
