@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.cell import cell_of, operation_of
+from runner.cell import cell_of
 from runner.config import Report, register
 from runner.errors import ConfigError
 from runner.results import Row
@@ -90,7 +90,7 @@ def run_job(config: DictConfig) -> list[Row]:
     if config.job == "report":
         session().exit_code = conclude(folder, report_of(config), strict=config.strict)
         return []
-    cell = cell_of(config, operation_of(config))
+    cell = cell_of(config)
     if hydra_config.mode == RunMode.MULTIRUN:
         return session().run(cell, folder)
     if cell.impossible:

@@ -68,59 +68,55 @@ class Cell:
         return " ".join(words)
 
 
-def operation_of(config: DictConfig) -> Operation:
-    """The operation that a composed configuration declares.
-
-    Raises:
-        ConfigError: its file has a missing, misspelt or wrong field.
-    """
-    fields: Any = OmegaConf.to_container(config.op, resolve=True)
-    return Operation.from_mapping(fields, f"op file {fields.get('name') or '(no name)'}")
-
-
-def cell_of(config: DictConfig, operation: Operation) -> Cell:
+def cell_of(config: DictConfig) -> Cell:
     """Check a composed configuration and freeze it.
 
     Args:
         config: with the keys of :class:`runner.config.Config`.
-        operation: what :func:`operation_of` made of it, so that a sweep reads each file once.
 
     Raises:
         ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
     """
-    check_values(config)
-    given = config.size if config.size is not None else operation.size
-    asked = parse_size(OmegaConf.to_container(given) if OmegaConf.is_config(given) else given)
-    dimensions, impossible = None, _dtype_problem(operation, config.dtype, config.direction, config.job)
-    size = str(config.size)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    check_values(values)
+    operation = _operation(values["op"])
+    asked = parse_size(values["size"] if values["size"] is not None else operation.size)
+    dimensions, impossible = None, _dtype_problem(operation, values["dtype"], values["direction"], values["job"])
+    size = str(values["size"])
     try:
         dimensions = operation.bind(asked)
         size = operation.size_text(dimensions)
     except ConfigError as error:
         impossible = str(error)
+    same = ("job", "dtype", "device", "threads", "direction", "seed", "backend_module")
     return Cell(
-        job=config.job,
         op=operation,
         asked=asked,
         size=size,
         dimensions=dimensions,
         impossible=impossible,
-        dtype=config.dtype,
-        device=config.device,
-        threads=config.threads,
-        direction=config.direction,
-        seed=config.seed,
-        timing=Timing(**config.timing),
-        limit=Limit(**config.limit),
-        backend_module=config.backend_module,
+        timing=Timing(**values["timing"]),
+        limit=Limit(**values["limit"]),
+        **{key: values[key] for key in same},
     )
+
+
+def _operation(given: dict[str, Any]) -> Operation:
+    """The operation that these fields declare, read once for all the cells that have it."""
+    key = repr(given)
+    if key not in _operations:
+        _operations[key] = Operation.from_mapping(given, f"op file {given.get('name') or '(no name)'}")
+    return _operations[key]
+
+
+_operations: dict[str, Operation] = {}
 
 
 def _dtype_problem(operation: Operation, dtype: str, direction: str, job: str) -> str:
     kind = KIND_OF[dtype]
     if kind not in operation.dtypes:
         return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"
-    needs_gradient = direction != "forward" or job == "autograd"
-    if needs_gradient and (not operation.differentiable or kind not in ("floating", "complex")):
-        return f"op {operation.name} in {dtype} has no gradient, which {'job=autograd' if direction == 'forward' else f'direction={direction}'} needs"
+    asker = "job=autograd" if job == "autograd" else f"direction={direction}" if direction != "forward" else None
+    if asker and (not operation.differentiable or kind not in ("floating", "complex")):
+        return f"op {operation.name} in {dtype} has no gradient, which {asker} needs"
     return ""

@@ -91,49 +91,49 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config, provider="opsweep")
 
 
-def check_values(config: Any) -> None:
+def check_values(values: dict[str, Any]) -> None:
     """Check each value by itself.
 
     Args:
-        config: a composed configuration, with the keys of :class:`Config`.
+        values: a composed configuration, with the keys of :class:`Config`.
 
     Raises:
         ConfigError: a value is not one of those allowed, or out of its range.
     """
-    _one_of("job", config.job, JOBS)
-    _one_of("dtype", config.dtype, tuple(KIND_OF))
-    _one_of("direction", config.direction, DIRECTIONS)
-    kind = config.device.partition(":")[0]
-    if not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", config.device) or (
-        kind not in DEVICES and not config.backend_module
-    ):
+    _one_of("job", values["job"], JOBS)
+    _one_of("dtype", values["dtype"], tuple(KIND_OF))
+    _one_of("direction", values["direction"], DIRECTIONS)
+    device, timing, limit = values["device"], values["timing"], values["limit"]
+    kind = device.partition(":")[0]
+    known = kind in DEVICES or values["backend_module"]
+    if not known or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
         raise ConfigError(
-            f"device={config.device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
+            f"device={device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
             "with an index such as cuda:1, or a device that backend_module=... adds"
         )
     at_least = {
-        "threads": (config.threads, 1),
-        "seed": (config.seed, 0),
-        "timing.min_samples": (config.timing.min_samples, 1),
-        "timing.max_samples": (config.timing.max_samples, config.timing.min_samples),
-        "limit.memory_bytes": (config.limit.memory_bytes, 1),
+        "threads": (values["threads"], 1),
+        "seed": (values["seed"], 0),
+        "timing.min_samples": (timing["min_samples"], 1),
+        "timing.max_samples": (timing["max_samples"], timing["min_samples"]),
+        "timing.warmup_s": (timing["warmup_s"], 0),
+        "limit.memory_bytes": (limit["memory_bytes"], 1),
+        "report.same_within": (values["report"]["same_within"], 0),
     }
     for key, (value, least) in at_least.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise ConfigError(f"{key}={value} is too small; give {least} or more")
-    positive = {
-        "timing.precision": config.timing.precision,
-        "timing.max_time_s": config.timing.max_time_s,
-        "timing.block_s": config.timing.block_s,
-        "limit.time_s": config.limit.time_s,
-    }
-    for key, value in positive.items():
+    for key, value in {
+        "timing.precision": timing["precision"],
+        "timing.max_time_s": timing["max_time_s"],
+        "timing.block_s": timing["block_s"],
+        "limit.time_s": limit["time_s"],
+    }.items():
         if not 0 < value < float("inf"):
-            raise ConfigError(f"{key}={value:g} must be a positive number")
-    if len(config.report.baseline) != 1:
-        raise ConfigError(
-            f"report.baseline={dict(config.report.baseline)} must be one axis and its value, such as {{device: cpu}}"
-        )
+            raise ConfigError(f"{key}={value:g} is out of range; give a positive number")
+    baseline = values["report"]["baseline"]
+    if len(baseline) != 1:
+        raise ConfigError(f"report.baseline={baseline} must be one axis and its value, such as {{device: cpu}}")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import importlib
 import os
 import platform
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ def _described(module: Any, device: torch.device) -> str:
     return str(name(device)) if name is not None else ""
 
 
+@lru_cache(maxsize=1)
 def _cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

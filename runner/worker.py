@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -214,7 +215,11 @@ def _status_of(error: Exception) -> str:
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
     if no_memory or "can't allocate memory" in text or "out of memory" in text:
         return "out_of_memory"
-    if isinstance(error, NotImplementedError) or "not implemented for" in text or "not supported" in text.lower():
+    if (
+        isinstance(error, NotImplementedError)
+        or "not implemented for" in text
+        or re.search("not supported|unsupported", text.lower())
+    ):
         return "unsupported"
     return "failed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,23 +57,17 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
 
 
 def autograd_table(rows: Sequence[AutogradRow]) -> Table:
-    """Operation, dtype, device, argument, oracle, error, tolerance, verdict."""
-    lines: list[tuple[str, ...]] = [
-        (
-            row.op,
-            row.dtype,
-            row.device,
-            row.argument or "",
-            row.oracle or "",
-            "" if row.max_relative_error is None else f"{row.max_relative_error:.1e}",
-            "" if row.tolerance is None else f"{row.tolerance:.1e}",
-            row.verdict or row.status,
-        )
-        for row in rows
-    ]
-    return Table(
-        "Gradients", ("operation", "dtype", "device", "input", "oracle", "error", "allowed", "verdict"), lines, 5
-    )
+    """A line for each operation, dtype and device: how many checks came out how, and the one nearest its bound."""
+    groups: dict[tuple[str, str, str], list[AutogradRow]] = {}
+    for row in rows:
+        groups.setdefault((row.op, row.dtype, row.device), []).append(row)
+    lines: list[tuple[str, ...]] = []
+    for key, checks in groups.items():
+        verdicts = Counter(row.verdict or row.status for row in checks)
+        worst = max(checks, key=lambda row: (row.max_relative_error or 0.0) / (row.tolerance or 1.0))
+        numbers = [f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)]
+        lines.append((*key, *numbers, ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())))
+    return Table("Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3)
 
 
 def print_table(table: Table) -> None:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -12,10 +11,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.cell import cell_of, operation_of
 from runner.compose import Composer
 from runner.errors import ConfigError
 from runner.progress import Progress
+from runner.session import session
 
 
 @dataclass
@@ -29,7 +28,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="grid", node=GridLaunc
 
 
 class GridLauncher(Launcher):
-    """Hydra's basic launcher with the composition shared between jobs, and progress shown."""
+    """Hydra's basic launcher with the composition shared between jobs, and progress shown.
+
+    It runs cells itself, as the task function would, so that each is composed and checked only once.
+    """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives every launcher."""
@@ -48,7 +50,7 @@ class GridLauncher(Launcher):
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         before = HydraConfig.instance().cfg
         try:
-            with Progress(len(job_overrides)) as progress:
+            with env_override(self._config.hydra.job.env_set), Progress(len(job_overrides)) as progress:
                 return [
                     self._launch(list(overrides), number, progress)
                     for number, overrides in enumerate(job_overrides, start=initial_job_idx)
@@ -57,18 +59,17 @@ class GridLauncher(Launcher):
             HydraConfig.instance().cfg = before
 
     def _launch(self, overrides: list[str], number: int, progress: Progress) -> JobReturn:
-        task = self.composer.task(overrides)
-        full = self.composer.job(overrides, number)
-        self.composer.write(full, task, overrides)
-        cell = cell_of(task, operation_of(task))
-        progress.begin(cell)
+        job = self.composer.job(overrides)
+        progress.begin(job.cell)
+        folder = self.composer.place(job, number)
+        done = JobReturn(overrides=overrides, working_dir=os.getcwd(), task_name=str(self._config.hydra.job.name))
         callbacks = self._context.callbacks
-        done = JobReturn(overrides=overrides, working_dir=os.getcwd(), task_name=full.hydra.job.name)
-        environment: Any = full.hydra.job.env_set
-        with env_override(environment):
-            callbacks.on_job_start(config=full, task_function=self._task_function)
-            done.return_value = self._task_function(task)
+        config = self.composer.full_config(job) if callbacks.callbacks else None
+        if config is not None:
+            callbacks.on_job_start(config=config, task_function=self._task_function)
+        done.return_value = session().run(job.cell, folder)
         done.status = JobStatus.COMPLETED
-        callbacks.on_job_end(config=full, job_return=done)
-        progress.end(cell, done.return_value)
+        if config is not None:
+            callbacks.on_job_end(config=config, job_return=done)
+        progress.end(job.cell, done.return_value)
         return done

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from runner.app import refuse_results, report_of
-from runner.cell import Cell, cell_of, operation_of
+from runner.cell import Cell
 from runner.compose import Composer
 from runner.errors import ConfigError
 from runner.grid import check_possible, excluded
@@ -57,8 +57,7 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         own, typed = parser.parse_overrides(self._parse_config()), parser.parse_overrides(arguments)
         jobs = self.split_arguments(_device_last([*own, *typed]), None)[0]
-        tasks = (composer.task(job) for job in jobs)
-        cells = [cell_of(task, operation_of(task)) for task in tasks]
+        cells = [composer.job(job).cell for job in jobs]
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
         out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})

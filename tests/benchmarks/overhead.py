@@ -1,0 +1,120 @@
+"""What a cell costs beside its measuring, next to what a job costs a bare Hydra application with the stock launcher.
+
+The bare application's task does nothing. It is run twice: with this project's configuration, so that it composes the
+same jobs, and with four keys in all, the least that Hydra can cost.
+
+    python tests/benchmarks/overhead.py
+
+Both run in this one call, since machines are shared and differ. A cell's cost is the sweep's wall time, less the
+seconds that its rows say were spent on timing, less what a sweep of two cells takes, by the number of cells.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+MEASURED = """
+import json, resource, sys
+sys.argv[0] = "runner"
+from runner.app import main
+try:
+    main()
+finally:
+    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print("memory " + json.dumps([own, child]), file=sys.stderr)
+"""
+BARE = """
+import hydra
+from hydra.core.config_store import ConfigStore
+ConfigStore.instance().store(name="bare", node={"op": "add", "size": 8, "seed": 0, "timing": "minimal"})
+@hydra.main(config_path=None, config_name="bare", version_base="1.3")
+def main(config):
+    return config.seed
+main()
+"""
+SAME = f"""
+import sys
+sys.path.append({str(ROOT / "runner" / "plugins")!r})
+import hydra
+import runner.app  # the schema and the resolvers that the configuration names
+@hydra.main(config_path={str(ROOT / "conf")!r}, config_name="config", version_base="1.3")
+def main(config):
+    return config.seed
+main()
+"""
+
+
+def run(arguments: list[str]) -> tuple[float, str]:
+    """Run Python with these arguments; seconds and standard error."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(f"{arguments}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return seconds, done.stderr
+
+
+def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
+    """Run that many cells of two operations; seconds beside timing, and the door's and the worker's peak memory."""
+    out = folder / f"cells_{cells}"
+    choices = ["op=add,mul", "size=8", "timing=minimal", f"seed=range(0,{cells // 2})", f"hydra.sweep.dir={out}"]
+    seconds, stderr = run(["-c", MEASURED, "-m", *choices])
+    rows = pd.read_csv(out / "results.csv")
+    if len(rows) != cells or set(rows["status"]) != {"ok"}:
+        sys.exit(f"{len(rows)} rows of {cells}: {rows['status'].value_counts().to_dict()}")
+    memory = json.loads(next(line for line in stderr.splitlines() if line.startswith("memory ")).partition(" ")[2])
+    return seconds - rows["timing_s"].sum(), memory[0] * 1024, memory[1] * 1024
+
+
+def stock(source: str, jobs: int, folder: Path, choices: list[str]) -> float:
+    """What a job costs an application that does nothing with it, under Hydra's own sweeper and launcher; seconds."""
+    script = folder / "stock.py"
+    script.write_text(source)
+
+    def seconds(count: int) -> float:
+        seeds = ",".join(map(str, range(count)))
+        return run([str(script), "-m", f"seed={seeds}", *choices, f"hydra.sweep.dir={folder}/stock_{count}"])[0]
+
+    return (seconds(jobs + 1) - seconds(1)) / jobs
+
+
+def main() -> None:
+    """Print both costs, their ratio, and how they grow."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, nargs="+", default=[100, 3000])
+    parser.add_argument("--jobs", type=int, default=30, help="of the stock launcher")
+    parser.add_argument("--folder", help="where the runs go; a folder in memory shows the cost without the disk's")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        sweep(2, folder / "warm")  # what the first import of anything costs is not asked here
+        start_s = sweep(2, folder)[0]
+        least_s = stock(BARE, options.jobs, folder, [])
+        print(f"stock launcher, an application of four keys and no groups: {least_s * 1e3:.1f} ms a job")
+        basic = ["hydra/launcher=basic", "hydra/sweeper=basic", "op=add", "size=8", "timing=minimal"]
+        stock_s = stock(SAME, options.jobs, folder, basic)
+        print(f"stock launcher, this project's configuration: {stock_s * 1e3:.1f} ms a job")
+        base = None
+        for cells in options.cells:
+            seconds, door, worker = sweep(cells, folder)
+            cost_s = (seconds - start_s) / (cells - 2)
+            base = base or (cost_s, door, worker)
+            print(
+                f"{cells:6} cells: {cost_s * 1e3:.2f} ms a cell, "
+                f"{stock_s / cost_s:.0f} and {least_s / cost_s:.0f} times less than stock, "
+                f"{cost_s / base[0]:.2f} of the first line's; memory over the first line's: "
+                f"door {(door - base[1]) / 1e6:+.1f} MB, worker {(worker - base[2]) / 1e6:+.1f} MB"
+            )
+
+
+if __name__ == "__main__":
+    main()
