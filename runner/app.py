@@ -43,6 +43,13 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+class _Stopped(BaseException):
+    """Carries an error past Hydra, which would print a line of its own for an ``Exception``."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -55,24 +62,10 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        if traceback_wanted:
-            raise
-        print(_message(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        if traceback_wanted:
-            raise
-        advice = (
-            "what was finished is kept"
-            if session().measuring
-            else "choose another with hydra.run.dir=... or hydra.sweep.dir=..."
-        )
-        print(
-            f"cannot write {error.filename or 'the output folder'}: {error.strerror or error}; {advice}",
-            file=sys.stderr,
-        )
-        return 1 if session().measuring else 2
+    except _Stopped as stopped:
+        return _explain(stopped.error, traceback_wanted)
+    except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
+        return _explain(error, traceback_wanted)
     finally:
         session().close()
         if not traceback_wanted:
@@ -85,14 +78,20 @@ def run_job(config: DictConfig) -> list[Row]:
     Returns:
         the cell's rows.
     """
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    if config.job == "report":
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return session().run(cell_of(config), folder)
+    try:
+        return _run_alone(config, folder)
+    except (ConfigError, OSError) as error:
+        raise _Stopped(error) from error
+
+
+def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
+    cell = cell_of(config)
+    if cell.job == "report":
         session().exit_code = conclude(folder, report_of(config), strict=config.strict)
         return []
-    cell = cell_of(config)
-    if hydra_config.mode == RunMode.MULTIRUN:
-        return session().run(cell, folder)
     if cell.impossible:
         raise ConfigError(cell.impossible)
     refuse_results(folder)
@@ -100,13 +99,12 @@ def run_job(config: DictConfig) -> list[Row]:
     try:
         return session().run(cell, folder)
     finally:
-        if session().measuring:
-            session().finish(folder, report_of(config), strict=config.strict)
+        session().finish(folder, report_of(config), strict=config.strict)
 
 
 def report_of(config: DictConfig) -> Report:
     """The typed ``report`` part of a configuration."""
-    return Report(baseline=dict(config.report.baseline), same_within=config.report.same_within)
+    return Report(**OmegaConf.to_container(config.report, resolve=True))  # type: ignore[arg-type]  # keys are text
 
 
 def refuse_results(folder: Path) -> None:
@@ -152,10 +150,19 @@ def folder_name(overrides: str) -> str:
     return f"{safe[: LONGEST_FOLDER_NAME - 9]}-{digest}"
 
 
-def _message(error: Exception) -> str:
-    """Hydra's own messages as Hydra prints them, ours as they are."""
+def _explain(error: Exception, traceback_wanted: bool) -> int:
+    """Print what is wrong, Hydra's own messages as Hydra prints them, and say what the exit code is."""
+    if traceback_wanted:
+        raise error
+    measuring = session().measuring
+    if isinstance(error, OSError):
+        where = error.filename or "the output folder"
+        advice = "what was finished is kept" if measuring else "choose another with hydra.run.dir= or hydra.sweep.dir="
+        print(f"cannot write {where}: {error.strerror or error}; {advice}", file=sys.stderr)
+        return 1 if measuring else 2
     cause = error.__cause__
-    return f"{error}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(error)
+    print(error, *([cause] if isinstance(cause, OmegaConfBaseException) else []), sep="\n", file=sys.stderr)
+    return 2
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

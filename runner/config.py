@@ -13,6 +13,8 @@ from runner.errors import ConfigError, suggestion
 
 JOBS = ("benchmark", "autograd", "report")
 DIRECTIONS = ("forward", "backward", "both")
+COMPARED = ("op", "size", "dtype", "device", "threads", "direction")  # the axes along which rows can be compared
+DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
 
 
@@ -56,12 +58,22 @@ class Report:
     """What is compared with what.
 
     Attributes:
-        baseline: the side that others are compared with: one axis and its value.
+        baseline: the side that others are compared with: one axis and its value; None: ``{device: cpu}``.
         same_within: the smallest relative difference that counts as one.
     """
 
-    baseline: dict[str, Any] = field(default_factory=lambda: {"device": "cpu"})
+    baseline: Any = None
     same_within: float = 0.01
+
+    @property
+    def axis(self) -> str:
+        """The axis along which rows are compared."""
+        return str(next(iter(self.baseline or DEFAULT_BASELINE)))
+
+    @property
+    def value(self) -> str:
+        """The baseline's value on that axis."""
+        return str((self.baseline or DEFAULT_BASELINE)[self.axis])
 
 
 @dataclass
@@ -132,8 +144,12 @@ def check_values(values: dict[str, Any]) -> None:
         if not 0 < value < float("inf"):
             raise ConfigError(f"{key}={value:g} is out of range; give a positive number")
     baseline = values["report"]["baseline"]
-    if len(baseline) != 1:
-        raise ConfigError(f"report.baseline={baseline} must be one axis and its value, such as {{device: cpu}}")
+    one_axis = isinstance(baseline, dict) and len(baseline) == 1 and set(baseline) <= set(COMPARED)
+    if baseline is not None and not one_axis:
+        raise ConfigError(
+            f"report.baseline={baseline} is not one axis and its value, such as {{dtype: float32}}; "
+            f"the axes are {', '.join(COMPARED)}"
+        )
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

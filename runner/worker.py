@@ -90,6 +90,9 @@ class Worker:
                     continue
                 rows, samples = answer[1], answer[2]
                 return [replace(row, seconds=row.seconds or time.monotonic() - begun) for row in rows], samples
+        except KeyboardInterrupt:
+            self.close()
+            raise
         except WorkerDied as death:
             return [row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - begun)], []
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config import Report
-from runner.errors import ConfigError
+from runner.config import COMPARED, Report
 from runner.intervals import ratio_interval
 from runner.results import BenchmarkRow
 
-AXES = ("op", "size", "dtype", "device", "threads", "direction")
 MISLEADING = {
     "view": "a view moves no data",
     "nonfinite": "its output is not finite",
@@ -54,21 +52,15 @@ class Speedup:
 
 
 def compare(rows: Sequence[BenchmarkRow], report: Report) -> list[Speedup]:
-    """Each row that is not of the baseline against the one that differs from it in the compared axis alone.
-
-    Raises:
-        ConfigError: the baseline's axis is none.
-    """
-    ((axis, value),) = report.baseline.items()
-    if axis not in AXES:
-        raise ConfigError(f"report.baseline: unknown axis {axis!r}; allowed: {', '.join(AXES)}")
-    bases = {_others(row, axis): row for row in rows if str(getattr(row, axis)) == str(value)}
-    pairs = [(bases.get(_others(row, axis)), row) for row in rows if str(getattr(row, axis)) != str(value)]
-    return [_compared(base, row, axis, str(value), report.same_within) for base, row in pairs]
+    """Each row that is not of the baseline against the one that differs from it in the compared axis alone."""
+    axis, value = report.axis, report.value
+    bases = {_others(row, axis): row for row in rows if str(getattr(row, axis)) == value}
+    pairs = [(bases.get(_others(row, axis)), row) for row in rows if str(getattr(row, axis)) != value]
+    return [_compared(base, row, axis, value, report.same_within) for base, row in pairs]
 
 
 def _others(row: BenchmarkRow, axis: str) -> tuple[Any, ...]:
-    return (row.seed, *(getattr(row, key) for key in AXES if key != axis))
+    return (row.seed, *(getattr(row, key) for key in COMPARED if key != axis))
 
 
 def _compared(base: BenchmarkRow | None, other: BenchmarkRow, axis: str, value: str, same_within: float) -> Speedup:
@@ -80,7 +72,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, axis: str, value: 
             low, high = ratio_interval(_estimate(base), _estimate(other))
             verdict = _verdict(low, high, same_within)
     return Speedup(
-        **{key: getattr(other, key) for key in AXES},
+        **{key: getattr(other, key) for key in COMPARED},
         axis=axis,
         baseline=value,
         other=str(getattr(other, axis)),

@@ -40,9 +40,17 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
         print_table(table)
     for note in notes:
         print(note)
-    print(f"{len(rows)} rows in {root}", flush=True)
+    print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
         print("some files are damaged; their rows are missing above", file=sys.stderr)
+
+
+def shown_path(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def what_is_missing(rows: Sequence[Row]) -> list[str]:

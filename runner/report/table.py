@@ -32,9 +32,9 @@ class Table:
 
 def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> Table:
     """Operation, size, dtype, a column of milliseconds for each value of the compared axis, speed-up, flags."""
-    ((axis, baseline),) = report.baseline.items()
+    axis = report.axis
     values = list(dict.fromkeys(str(getattr(row, axis)) for row in rows))
-    values.sort(key=lambda value: value != str(baseline))
+    values.sort(key=lambda value: value != report.value)
     shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
     shown += [
         key for key in ("threads", "direction", "seed") if len({getattr(row, key) for row in rows}) > 1 and key != axis

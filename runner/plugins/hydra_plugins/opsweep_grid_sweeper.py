@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ class GridSweeper(BasicSweeper):
             return []
         root = Path(self.config.hydra.sweep.dir)
         _claim(root)
-        session().prepare(cells, alone=False)
+        try:
+            session().prepare(cells, alone=False)
+        except ConfigError:
+            _disclaim(root)
+            raise
         OmegaConf.save(self.config, root / "multirun.yaml")
         try:
             return [self.launcher.launch(jobs, initial_job_idx=0)]
@@ -88,6 +93,13 @@ def _claim(root: Path) -> None:
     refuse_results(root)
     root.mkdir(parents=True, exist_ok=True)
     (root / "multirun.yaml").open("x").close()  # of two sweeps that got here at once, one fails
+
+
+def _disclaim(root: Path) -> None:
+    """Give a folder back in which nothing has run."""
+    (root / "multirun.yaml").unlink(missing_ok=True)
+    with suppress(OSError):  # it was there before, with other things in it
+        root.rmdir()
 
 
 def _list(cells: Sequence[Cell]) -> None:
