@@ -123,7 +123,9 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the arguments contradict each other.
     """
-    given = list(arguments)
+    given = sorted(
+        arguments, key=lambda a: a not in ("-m", "--multirun")
+    )  # argparse wants them before or after the rest
     values = {key.lstrip("+"): value for key, _, value in (a.partition("=") for a in given if not a.startswith("-"))}
     asks = any(re.match(r"-[a-zA-Z]*[chmi]|--(multirun|cfg|help|hydra-help|info|shell|version)", a) for a in given)
     if "," in values.get("sweep", ""):

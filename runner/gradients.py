@@ -168,7 +168,8 @@ def _by_differences(
     (coarse, _), (expected, scale) = slope(STEP), slope(STEP / 2)
     behind, here, ahead = along(-SMALL_STEP), along(0.0), along(SMALL_STEP)
     before = along_cotangents([(b - a) / SMALL_STEP for a, b in zip(behind, here, strict=True)])[0]
-    after = along_cotangents([(b - a) / SMALL_STEP for a, b in zip(here, ahead, strict=True)])[0]
+    after, one_sided = along_cotangents([(b - a) / SMALL_STEP for a, b in zip(here, ahead, strict=True)])
+    scale = max(scale, one_sided)
     got = (gradient * direction).sum().item()
     error = abs(got - expected)
     doubt = max(abs(coarse - expected), abs((before + after) / 2 - expected), abs(after - before) / 2)

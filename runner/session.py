@@ -7,6 +7,7 @@ code, is kept in the process's one session.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -47,6 +48,7 @@ class Session:
         Raises:
             ConfigError: a callable or a device cannot be had.
         """
+        print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)  # it takes seconds
         operations = list({cell.op.call: cell.op for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:

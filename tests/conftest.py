@@ -1,0 +1,47 @@
+"""What the tests share: the runner as a user starts it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+Runner = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    """``python -m runner`` with these arguments, in an empty folder; exits that were not expected are shown."""
+
+    def run(
+        *arguments: str, code: int | None = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def rows(runner: Runner, tmp_path: Path) -> Callable[..., pd.DataFrame]:
+    """The rows that a command leaves, from its ``results.csv`` or another file."""
+
+    def run(*arguments: str, file: str = "results.csv", code: int | None = 0) -> pd.DataFrame:
+        out = tmp_path / "out"
+        runner(*arguments, f"hydra.run.dir={out}", f"hydra.sweep.dir={out}", code=code)
+        return pd.read_csv(out / file)
+
+    return run

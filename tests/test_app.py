@@ -1,0 +1,253 @@
+"""The door: every wrong input gets one clear message and exit code 2 before torch is imported or anything is run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.app import folder_name, with_implied
+from runner.errors import ConfigError
+from tests.conftest import ROOT, Runner
+
+SIZES = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+DEVICES = "allowed: cpu, gpu, cuda, xpu, mps, mtia, hpu, npu"
+
+WRONG = {
+    "op=matmull": r"Could not find 'op/matmull'\s+Available options in 'op':\s+add",
+    "dtype=float31": r"dtype=float31 is unknown \(did you mean 'float32'\?\); allowed: float16, bfloat16, float32",
+    "device=gppu": rf"device=gppu is unknown \(did you mean 'gpu'\?\); {DEVICES}",
+    "device=cuda:x": r"device=cuda:x is unknown",
+    "+sweep=gpuu": r"Could not find 'sweep/gpuu'\s+Available options in 'sweep':\s+autograd\s+cpu\s+gpu",
+    "+sweep=gpu,cpu": r"sweep=gpu,cpu: one sweep at a time; run the command once for each",
+    "timing=slow": r"Could not find 'timing/slow'\s+Available options in 'timing':\s+default",
+    "sizes=4": r"Could not override 'sizes'.\s+To append to your config use \+sizes=4\s+Key 'sizes' not in 'Config'",
+    "timing.precision=abc": r"Value 'abc' of type 'str' could not be converted to Float",
+    "size=0": re.escape(f"size=0 is not a size; {SIZES}"),
+    "size=-3": re.escape(f"size=-3 is not a size; {SIZES}"),
+    "size=1024y1024": re.escape(f"size=1024y1024 is not a size; {SIZES}"),
+    "size=[]": re.escape(f"size=[] is not a size; {SIZES}"),
+    "size={m: 4}": r"op matmul, .*: size with dimensions m: missing: k; the dimensions are batch, k, m, n",
+    "size={m: 4, k: 2, z: 3}": r"unknown: z; the dimensions are batch, k, m, n",
+    "op=bmm size=64": r"op bmm, 'b m k, b k n -> b m n': size 64x64 does not fit the signature, whose first input is "
+    r"b x m x k; give 3 dimensions, such as size=8x64x64",
+    "op=conv2d size=1x1x2x2": r"op conv2d, .*: dimension [pq] = . - . \+ 1 would be 0; choose a larger size",
+    "op=gelu dtype=int32": r"op gelu takes no integer dtype \(int32\); it takes: floating",
+    "op=gelu dtype=int32 job=autograd": r"op gelu takes no integer dtype",
+    "op=max dtype=int32 direction=backward": r"op max in int32 has no gradient, which direction=backward needs",
+    "~op.call": r"op file matmul: missing field call; an operation needs name, call and signature",
+    "+op.cal=torch.add": r"op file matmul: unknown field 'cal' \(did you mean 'call'\?\); the fields are name",
+    "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; known here: batch, k, m, n",
+    "op.signature=m": r"op file matmul: signature 'm': write inputs -> outputs",
+    "op.dtypes=[real]": r"op file matmul: dtypes: real is no kind of dtype; allowed: floating, integer, complex, bool",
+    "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); allowed: benchmark, autograd, report",
+    "direction=sideways": r"direction=sideways is unknown; allowed: forward, backward, both",
+    "threads=0": r"threads=0 is too small; give 1 or more",
+    "seed=-1": r"seed=-1 is too small; give 0 or more",
+    "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",
+    "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, such as",
+    "job=report": r"job=report run=: no such folder; give run=outputs/<date>/<time>",
+    "job=report run=nowhere": r"job=report run=nowhere: no such folder",
+    "op=add,mul": r"Ambiguous value for argument 'op=add,mul'",
+    "-m dtype=float32,float31": r"dtype=float31 is unknown",
+    "-m op=gelu,add dtype=int32": r"op gelu takes no integer dtype",
+    "-m op=add size=4 exclude=[{op: mul}]": r"exclude: \{op: mul\} matches none of the 1 cells; correct the rule",
+    "-m op=add size=4 exclude=[{opp: mul}]": r"exclude: \{opp: mul\}: unknown axis 'opp' \(did you mean 'op'\?\);",
+    "-m op=add size=4 exclude=[3]": r"exclude: 3 is no rule; write a mapping such as \{op: matmul, dtype: float16\}",
+    "-m op=add size=4 exclude=[{op: add}]": r"exclude leaves none of the 1 cells; drop a rule",
+    "-m op=add job=report": r"job=report reads one run and cannot be swept",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_wrong_input_is_answered_in_one_message_before_torch_is_imported(
+    arguments: str, runner: Runner, tmp_path: Path
+) -> None:
+    words = re.findall(r"[^\s{\[]*[{\[].*[}\]]|\S+", arguments)  # a value in braces may hold spaces
+    done = runner(*words, code=2, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    message = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    assert re.search(WRONG[arguments], message), message
+    assert "Traceback" not in message
+    assert "Error executing job" not in message
+    assert not imported & {"torch", "pandas", "rich", "numpy"}
+    assert not list(tmp_path.rglob("results.csv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["device=cuda"],
+            r"device=cuda: PyTorch .* finds no accelerator on this machine, only the CPU; use device=cpu",
+        ),
+        (
+            ["op.call=torch.matmull"],
+            r"op matmul: call 'torch.matmull': torch has no 'matmull' \(did you mean 'matmul'\?\)",
+        ),
+        (
+            ["op.call=nopackage.f"],
+            r"op matmul: call 'nopackage.f' cannot be imported; give a dotted name such as torch",
+        ),
+        (["backend_module=nowhere", "device=mine"], r"backend_module=nowhere cannot be imported: ModuleNotFoundError"),
+        (["-m", "device=cuda", "size=4,8"], r"device=cuda: PyTorch .* finds no accelerator"),
+    ],
+)
+def test_what_only_the_machine_can_tell_is_an_error_too(
+    arguments: list[str], message: str, runner: Runner, tmp_path: Path
+) -> None:
+    import torch
+
+    if "device=cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    done = runner(*arguments, code=2)
+    assert re.search(message, done.stderr), done.stderr
+    assert not list(tmp_path.rglob("results.csv"))
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=taken/out"], ["+sweep=smoke", "hydra.sweep.dir=taken/out"]])
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(
+    arguments: list[str], runner: Runner, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    done = runner(*arguments, code=2)
+    assert re.search(r"cannot write .*taken.*; choose another with hydra.run.dir= or hydra.sweep.dir=", done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=out"], ["-m", "seed=0,1", "hydra.sweep.dir=out"]])
+def test_a_run_never_writes_over_another(arguments: list[str], runner: Runner, tmp_path: Path) -> None:
+    command = ["op=add", "size=4", "timing=minimal", *arguments]
+    runner(*command)
+    before = (tmp_path / "out" / "results.csv").read_bytes()
+    assert "already holds the results of a run" in runner(*command, code=2).stderr
+    assert (tmp_path / "out" / "results.csv").read_bytes() == before
+
+
+def test_a_refused_sweep_leaves_no_folder(runner: Runner, tmp_path: Path) -> None:
+    runner("-m", "op=add", "op.call=torch.ad", "hydra.sweep.dir=out", code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_names_every_group_and_key(runner: Runner) -> None:
+    text = runner("--help").stdout
+    for word in ("+sweep=gpu", "matmul", "scaled_dot_product_attention", "limit:", "Exit codes"):
+        assert word in text
+
+
+def test_dry_run_lists_the_cells_and_writes_nothing(runner: Runner, tmp_path: Path) -> None:
+    text = runner("+sweep=gpu", "op=matmul", "size=64,128", "dtype=float32", "dry_run=true").stdout
+    assert text.splitlines() == [
+        "matmul 64x64 float32 cpu",
+        "matmul 64x64 float32 gpu",
+        "matmul 128x128 float32 cpu",
+        "matmul 128x128 float32 gpu",
+        "4 cells",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_strict_makes_a_finding_a_failure(runner: Runner) -> None:
+    import torch
+
+    if torch.accelerator.is_available():
+        pytest.skip("this machine has an accelerator")
+    command = ["-m", "op=add", "size=4", "timing=minimal", "device=cpu,gpu"]
+    runner(*command, code=0)
+    runner(*command, "strict=true", code=1)
+
+
+def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
+    assert with_implied(["+sweep=gpu", "-m"]) == ["-m", "+sweep=gpu"]
+    assert with_implied(["+sweep=gpu"]) == ["+sweep=gpu", "hydra.mode=MULTIRUN"]
+    assert with_implied(["sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
+    assert with_implied(["dry_run=true"])[-1] == "hydra.mode=MULTIRUN"
+    for asking in (["--cfg", "job"], ["--help"], ["--info", "all"], ["hydra.mode=RUN"], ["-c", "job"]):
+        assert with_implied(["+sweep=gpu", *asking]) == ["+sweep=gpu", *asking]
+    assert with_implied(["op=add"]) == ["op=add"]
+    assert with_implied(["op=add", "-m", "seed=1,2"]) == ["-m", "op=add", "seed=1,2"]
+    assert f"hydra.run.dir='{tmp_path}'" in with_implied(["job=report", f"run={tmp_path}"])
+    with pytest.raises(ConfigError, match="one sweep at a time"):
+        with_implied(["+sweep=a,b"])
+
+
+def test_a_folder_name_is_safe_and_short() -> None:
+    assert folder_name("op=matmul,size=64x64") == "op=matmul,size=64x64"
+    assert folder_name("size={m: 4, k: 'a/b'}") == "size=-m-4,-k-a-b"
+    long = [folder_name("op=" + "x" * 300 + end) for end in "ab"]
+    assert len(set(long)) == 2
+    assert max(map(len, long)) <= 120
+
+
+def test_a_report_is_rebuilt_from_the_jobs_folders_alone(runner: Runner, tmp_path: Path) -> None:
+    runner("-m", "op=add", "size=4,8", "timing=minimal", "hydra.sweep.dir=out")
+    out = tmp_path / "out"
+    before = (out / "results.csv").read_bytes()
+    for name in ("results.csv", "report.md"):
+        (out / name).unlink()
+    done = runner("job=report", "run=out", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert (out / "results.csv").read_bytes() == before
+    assert (out / "report.md").is_file()
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
+    assert not (out / ".hydra").exists()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_damaged_row_is_reported_and_not_used(runner: Runner, tmp_path: Path) -> None:
+    runner("-m", "op=add", "size=4,8", "timing=minimal", "hydra.sweep.dir=out")
+    victim = next((tmp_path / "out").glob("0_*/results.csv"))
+    victim.write_text(victim.read_text().replace("4x4", "5x5"))
+    done = runner("job=report", "run=out", code=1)
+    assert re.search(r"damaged, not used: .*0_.*results.csv: line 2 is cut short or was altered", done.stdout)
+    assert "5x5" not in (tmp_path / "out" / "results.csv").read_text()
+
+
+def test_the_module_and_the_console_script_are_the_same_program(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("opsweep")
+    if not script.exists():
+        pytest.skip("opsweep is not installed in this environment")
+    shown = [
+        subprocess.run([*command, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for command in ([str(script)], [sys.executable, "-m", "runner"])
+    ]
+    assert shown[0] == shown[1]
+
+
+def test_imports_point_downwards_only() -> None:
+    import ast
+
+    layers = [
+        ["errors", "dtypes", "units"],
+        ["formula", "size"],
+        ["signature"],
+        ["operation", "config"],
+        ["cell"],
+        ["intervals", "results"],
+        ["timing"],
+        ["device", "tensors"],
+        ["numerics", "environment"],
+        ["gradients"],
+        ["jobs.benchmark", "jobs.autograd"],
+        ["worker"],
+        ["report.comparison"],
+        ["report.table"],
+        ["report.summary"],
+        ["report"],
+        ["session"],
+        ["progress", "compose", "grid"],
+        ["app"],
+        ["plugins.hydra_plugins.opsweep_grid_launcher", "plugins.hydra_plugins.opsweep_grid_sweeper", "__main__"],
+    ]
+    level = {name: depth for depth, names in enumerate(layers) for name in names} | {"": -1, "jobs": 0}
+    package = ROOT / "runner"
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        if module == "conf":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("runner"):
+                continue
+            base = (node.module or "").removeprefix("runner").lstrip(".")
+            for name in node.names:
+                target = f"{base}.{name.name}".lstrip(".") if f"{base}.{name.name}".lstrip(".") in level else base
+                assert level[target] < level[module], f"{module} imports {target}, which is not below it"

@@ -1,0 +1,124 @@
+"""The same numbers for every device, dtype and run, and the values and gradients that are checked from them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from runner.gradients import check_gradients
+from runner.numerics import check_values, finite_fraction, relative_error
+from runner.operation import Operation
+from runner.size import parse_size
+from runner.tensors import BoundOperation
+
+CPU = torch.device("cpu")
+
+
+def bound(
+    call: object, dtype: torch.dtype = torch.float32, signature: str = "... n -> ... n", **fields: object
+) -> BoundOperation:
+    """A callable as an operation of 8x16."""
+    op = Operation.from_mapping({"name": "tested", "call": "torch.add", "signature": signature, **fields}, "test")
+    return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1)  # type: ignore[arg-type]
+
+
+def test_inputs_differ_between_dtypes_by_rounding_alone() -> None:
+    single = bound(torch.exp).draw()[0]
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert torch.equal(bound(torch.exp, dtype).draw()[0], single.to(dtype))
+
+
+def test_inputs_are_the_seeds_and_differ_between_positions() -> None:
+    two = bound(torch.add, signature="... n, ... n -> ... n")
+    first, second = two.draw()
+    assert torch.equal(first, two.draw()[0])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, replace(two, seed=2).draw()[0])
+    assert abs(first.mean().item()) < 0.5
+    assert 0.7 < first.std().item() < 1.3
+
+
+def test_integers_stay_small_and_indices_in_range() -> None:
+    for dtype, low in ((torch.int8, -9), (torch.uint8, 0), (torch.int64, -9)):
+        drawn = bound(torch.add, dtype, dtypes=["integer"]).draw()[0]
+        assert drawn.min() >= low
+        assert drawn.max() <= 9
+    gather = bound(torch.gather, signature="m n, m p -> m p", inputs=["input", "index"], index={"index": "n"})
+    index = gather.draw()[1]
+    assert index.dtype is torch.int64
+    assert index.min() >= 0 and index.max() < 16
+
+
+def test_a_right_operation_passes_and_a_wrong_one_does_not() -> None:
+    right = check_values(bound(torch.exp), CPU)
+    assert not right.wrong
+    assert right.relative_error is not None
+    assert 0 < right.relative_error < 1e-6
+
+    def wrong(x: torch.Tensor) -> torch.Tensor:
+        return x.exp() * (1 if x.dtype is torch.float64 else 1 + 1e-5)
+
+    assert check_values(bound(wrong), CPU).wrong
+
+
+def test_an_integer_must_be_equal() -> None:
+    def off_by_one(x: torch.Tensor) -> torch.Tensor:
+        return x + (x.dtype is not torch.int64)
+
+    assert check_values(bound(off_by_one, torch.int32, dtypes=["integer"]), CPU).wrong
+    assert not check_values(bound(torch.neg, torch.int32, dtypes=["integer"]), CPU).wrong
+
+
+def test_a_value_that_is_not_a_number_is_an_error_unless_it_should_be() -> None:
+    nan, one = torch.tensor([float("nan")]), torch.tensor([1.0], dtype=torch.float64)
+    assert not relative_error(nan, one) <= 1e300
+    assert relative_error(nan, nan.double()) == 0
+    assert relative_error(torch.tensor([float("inf")]), torch.tensor([float("inf")], dtype=torch.float64)) == 0
+    assert finite_fraction([torch.tensor([1.0, float("inf"), float("nan"), 2.0])]) == 0.5
+    assert finite_fraction([]) is None
+
+
+class WrongExp(torch.autograd.Function):
+    """exp with a gradient that is wrong by a factor."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        y = x.exp()
+        ctx.save_for_backward(y)  # type: ignore[attr-defined]
+        return y
+
+    @staticmethod
+    def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:
+        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return g * y * WrongExp.factor
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "pass"), (1 + 1e-6, "fail"), (-1.0, "fail"), (0.0, "fail"), (float("nan"), "fail")]
+)
+def test_differences_find_a_gradient_that_is_wrong_in_every_dtype(
+    factor: float, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WrongExp, "factor", factor)
+    checks = check_gradients(bound(WrongExp.apply, torch.float64), CPU)
+    assert {c.verdict for c in checks if c.oracle == "finite_differences"} == {verdict}
+
+
+def test_the_reference_finds_a_gradient_that_is_wrong_in_low_precision_alone() -> None:
+    class WrongInHalf(WrongExp):
+        @staticmethod
+        def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:
+            (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
+            return g * y * (1 if g.dtype is torch.float64 else 1.5)
+
+    checks = check_gradients(bound(WrongInHalf.apply, torch.bfloat16), CPU)
+    assert {c.oracle: c.verdict for c in checks} == {"float64_reference": "fail", "finite_differences": "pass"}
+
+
+def test_a_kink_gives_no_verdict_rather_than_a_wrong_one() -> None:
+    here = bound(torch.abs).draw()[0].double()
+    kinked = bound(lambda x: (x - here.to(x.dtype)).abs())
+    (verdict,) = (c.verdict for c in check_gradients(kinked, CPU) if c.oracle == "finite_differences")
+    assert verdict == "inconclusive"

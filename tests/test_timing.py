@@ -1,0 +1,274 @@
+"""The sampling engine on a clock of the test's own: when it stops, what it sets aside, how long its blocks are."""
+
+import gc
+from random import Random
+
+import pytest
+
+from runner.config import Timing
+from runner.timing import Block, HostClock, measure
+
+CALL_S = 1e-4  # of a call, where a test does not say otherwise; a block of 0.0005 s is 5 of them
+TIMING = Timing(max_time_s=1.0, warmup_s=0.05)
+
+
+class FakeClock:
+    """A clock that plays a script.
+
+    ``script(number, calls)`` is the block that the clock sees when it times for the number-th time.
+    """
+
+    def __init__(self, script, speed=1.0):
+        self.script, self.speed = script, speed
+        self.seconds, self.asked = 0.0, 0
+        self.timed = []
+
+    def now(self):
+        self.asked += 1
+        assert self.asked < 100_000, "the engine does not end"
+        return self.seconds
+
+    def time(self, call, calls):
+        assert len(self.timed) < 100_000, "the engine does not end"
+        call()
+        block = self.script(len(self.timed), calls)
+        self.timed.append((calls, block))
+        self.seconds += self.speed * block.wall_s
+        return block
+
+
+def run(script, timing=TIMING, **clock):
+    """Measure nothing by a scripted clock."""
+    return measure(lambda: None, FakeClock(script, **clock), timing)
+
+
+def constant(number, calls):
+    """A machine without noise."""
+    return Block(calls * CALL_S)
+
+
+def noisy(number, calls):
+    """A machine that takes once or three times as long, so that no interval is narrow."""
+    return Block(calls * CALL_S * (1 if number % 2 else 3))
+
+
+def interrupted(one_in, **how):
+    """A script in which the scheduler makes every so many blocks ten times as long, once their length has settled."""
+
+    def script(number, calls):
+        wall_s = calls * CALL_S
+        clean = Block(wall_s, cpu_s=wall_s, preemptions=0)
+        return Block(10 * wall_s, **how) if number > 10 and number % one_in == 0 else clean
+
+    return script
+
+
+def test_constant_times_stop_on_precision_at_the_fewest_samples():
+    measured = run(constant)
+    assert measured.stop == "precision"
+    assert len(measured.samples) == TIMING.min_samples
+    assert measured.median_s == measured.min_s == measured.q1_s == measured.q3_s == pytest.approx(CALL_S)
+    assert measured.interval == pytest.approx((CALL_S, CALL_S))
+    assert not measured.disturbed
+
+
+def test_precision_is_the_half_width_relative_to_the_median():
+    random = Random(1)
+    timing = Timing(max_time_s=1e3, precision=0.01)
+    measured = run(lambda number, calls: Block(calls * CALL_S * random.gauss(1, 0.1)), timing)
+    low, high = measured.interval
+    assert measured.stop == "precision"
+    assert 0 < (high - low) / 2 <= 0.01 * measured.median_s
+    assert len(measured.samples) > 100
+
+
+def test_noise_stops_on_time():
+    measured = run(noisy)
+    assert measured.stop == "time"
+    assert TIMING.max_time_s <= measured.timing_s < TIMING.max_time_s + 0.01
+    assert CALL_S <= measured.median_s <= 3 * CALL_S
+    assert measured.interval == pytest.approx((CALL_S, 3 * CALL_S))
+
+
+def test_noise_stops_on_samples_at_the_most_samples():
+    measured = run(noisy, Timing(max_samples=50))
+    assert measured.stop == "samples"
+    assert len(measured.samples) == 50
+
+
+def test_one_sample_is_enough_where_one_is_the_most():
+    measured = run(constant, Timing(min_samples=1, max_samples=1))
+    assert (measured.stop, len(measured.samples), measured.interval) == ("samples", 1, None)
+    assert measured.median_s == pytest.approx(CALL_S)
+
+
+def test_fewer_than_6_samples_are_never_precise():
+    measured = run(constant, Timing(min_samples=2, precision=1.0))
+    assert measured.stop == "precision"
+    assert len(measured.samples) >= 6
+
+
+def test_first_call_longer_than_the_time_is_the_only_sample():
+    clock = FakeClock(lambda number, calls: Block(2.0, 1.5, 7))
+    measured = measure(lambda: None, clock, TIMING)
+    assert len(clock.timed) == 1
+    assert measured.stop == "first_call"
+    assert measured.median_s == measured.first_call_s == measured.timing_s == 2.0
+    assert measured.interval is None
+    assert measured.calls_per_sample == len(measured.samples) == 1
+    assert (measured.samples[0].wall_s, measured.samples[0].cpu_s, measured.samples[0].preemptions) == (2.0, 1.5, 7)
+
+
+def test_slow_first_call_does_not_enter_the_median():
+    measured = run(lambda number, calls: Block(calls * CALL_S * (1_000 if number == 0 else 1)))
+    assert measured.first_call_s == pytest.approx(1_000 * CALL_S)
+    assert measured.median_s == measured.q3_s == pytest.approx(CALL_S)
+    assert measured.calls_per_sample == 5
+
+
+def test_warming_up_ends_when_steady_and_is_no_sample():
+    slow_start = FakeClock(lambda number, calls: Block(calls * CALL_S * max(1.0, 3 - number / 10)))
+    measured = measure(lambda: None, slow_start, Timing(max_time_s=10.0, warmup_s=1.0))
+    assert measured.q3_s == pytest.approx(CALL_S, rel=0.2)
+    assert slow_start.seconds < 0.1
+
+
+def test_warming_up_that_never_gets_steady_ends_in_time():
+    timing = Timing(max_samples=8, warmup_s=0.05)
+    measured = run(lambda number, calls: Block(calls * CALL_S * 1.2 ** (number // 5)), timing)
+    assert len(measured.samples) == 8
+    assert measured.timing_s < 0.2
+
+
+@pytest.mark.parametrize(
+    "how", [{"preemptions": 1}, {"cpu_s": 0.0}, {"cpu_s": 0.97 * 50 * CALL_S, "preemptions": 0}], ids=str
+)
+def test_interrupted_blocks_are_set_aside_but_kept_in_the_samples(how):
+    measured = run(interrupted(3, **how))
+    aside = [sample for sample in measured.samples if not sample.kept]
+    kept = [sample for sample in measured.samples if sample.kept]
+    assert measured.stop == "precision"
+    assert not measured.disturbed
+    assert len(kept) >= TIMING.min_samples
+    assert len(measured.samples) // 3 <= len(aside) <= len(measured.samples) // 3 + 1
+    assert all(sample.wall_s == pytest.approx(50 * CALL_S) for sample in aside)
+    assert all(sample.wall_s == pytest.approx(5 * CALL_S) for sample in kept)
+    assert measured.median_s == measured.q3_s == pytest.approx(CALL_S)
+
+
+def test_samples_are_the_blocks_that_the_clock_saw_in_their_order():
+    random = Random(2)
+    clock = FakeClock(
+        lambda number, calls: Block(calls * random.uniform(1, 2) * CALL_S, random.random(), random.randrange(2))
+    )
+    measured = measure(lambda: None, clock, Timing(max_samples=20))
+    seen = [(calls, block.wall_s, block.cpu_s, block.preemptions) for calls, block in clock.timed[-20:]]
+    assert [(s.calls, s.wall_s, s.cpu_s, s.preemptions) for s in measured.samples] == seen
+
+
+def test_cpu_time_a_little_below_wall_time_is_no_interruption():
+    measured = run(lambda number, calls: Block(calls * CALL_S, cpu_s=0.985 * calls * CALL_S, preemptions=0))
+    assert all(sample.kept for sample in measured.samples)
+    assert len(measured.samples) == TIMING.min_samples
+
+
+def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
+    def script(number, calls):
+        return Block(calls * CALL_S, preemptions=0) if number % 10 == 0 else Block(calls * 2 * CALL_S, preemptions=1)
+
+    measured = run(script, Timing(max_samples=40))
+    assert measured.disturbed
+    assert measured.stop == "samples"
+    assert len(measured.samples) == 40
+    assert all(sample.kept for sample in measured.samples)
+    assert measured.min_s == pytest.approx(CALL_S)
+    assert measured.median_s == pytest.approx(2 * CALL_S)
+
+
+def test_a_third_of_clean_blocks_is_enough_to_speak_for_all():
+    measured = run(lambda number, calls: Block(calls * CALL_S, preemptions=0 if number % 3 == 0 else 1))
+    assert not measured.disturbed
+    assert 0 < sum(sample.kept for sample in measured.samples) <= len(measured.samples) // 3 + 1
+
+
+def test_clock_that_stands_still_ends():
+    measured = run(lambda number, calls: Block(0.0, 0.0, 0), speed=0.0)
+    assert measured.median_s == 0.0
+    assert measured.interval == (0.0, 0.0)
+    assert measured.calls_per_sample >= 1
+
+
+def test_clock_that_runs_backwards_ends():
+    measured = run(constant, speed=-1.0)
+    assert measured.stop == "precision"
+    assert measured.median_s == pytest.approx(CALL_S)
+
+
+def test_clock_that_runs_backwards_in_blocks_too_ends_on_samples():
+    measured = run(lambda number, calls: Block(-calls * CALL_S), Timing(max_samples=30, warmup_s=0.0))
+    assert measured.stop == "samples"
+
+
+@pytest.mark.parametrize("call_s", [1e-8, 1e-7, 3e-6, 1e-4, 2e-4])
+def test_calls_grow_until_a_block_is_as_long_as_asked(call_s):
+    clock = FakeClock(lambda number, calls: Block(calls * call_s))
+    measured = measure(lambda: None, clock, TIMING)
+    trials = [calls for calls, _ in clock.timed[: [calls for calls, _ in clock.timed].index(measured.calls_per_sample)]]
+    assert trials == sorted(trials)
+    assert measured.calls_per_sample * call_s == pytest.approx(TIMING.block_s, rel=0.25)
+    assert {sample.calls for sample in measured.samples} == {measured.calls_per_sample}
+    assert measured.median_s == pytest.approx(call_s)
+
+
+@pytest.mark.parametrize("call_s", [0.0004, 0.001, 0.05])
+def test_call_as_long_as_a_block_is_timed_by_itself(call_s):
+    measured = run(lambda number, calls: Block(calls * call_s))
+    assert measured.calls_per_sample == 1
+    assert measured.median_s == pytest.approx(call_s)
+
+
+def test_host_clock_runs_the_call_as_often_as_asked_and_sees_time_pass():
+    ran = []
+    clock = HostClock(single_threaded=True)
+    before = clock.now()
+    block = clock.time(lambda: ran.append(sum(range(1_000))), 7)
+    assert len(ran) == 7
+    assert 0 < block.wall_s <= clock.now() - before
+    assert block.cpu_s is not None and block.cpu_s >= 0
+    assert block.preemptions is None or block.preemptions >= 0
+
+
+def test_host_clock_says_nothing_of_cpu_time_where_several_threads_work():
+    assert HostClock(single_threaded=False).time(lambda: None, 1).cpu_s is None
+
+
+def test_measure_on_the_host_gives_positive_times():
+    measured = measure(lambda: sum(range(100)), HostClock(single_threaded=True), Timing(max_time_s=0.05, warmup_s=0.01))
+    assert 0 < measured.min_s <= measured.q1_s <= measured.median_s <= measured.q3_s
+    assert measured.first_call_s > 0
+    assert measured.calls_per_sample > 1
+
+
+def test_garbage_collection_is_off_while_measuring_and_on_again_after():
+    seen = set()
+    measure(lambda: seen.add(gc.isenabled()), FakeClock(constant), TIMING)
+    assert seen == {False}
+    assert gc.isenabled()
+
+
+def test_garbage_collection_is_on_again_after_a_call_that_raises():
+    def fails():
+        raise RuntimeError("no kernel")
+
+    with pytest.raises(RuntimeError, match="no kernel"):
+        measure(fails, FakeClock(constant), TIMING)
+    assert gc.isenabled()
+
+
+def test_garbage_collection_stays_off_where_it_was_off():
+    gc.disable()
+    try:
+        run(constant)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
