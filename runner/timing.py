@@ -23,6 +23,7 @@ STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as st
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 MIN_CPU_SHARE = 0.98  # of wall time: a single thread with less than this was waiting for something else
 MIN_CLEAN_SHARE = 0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
+LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 CHECK_EVERY = 1.25  # the interval is computed when the samples have grown by this factor, not after each one
 
 Call = Callable[[], Any]
@@ -104,23 +105,26 @@ class Measurement:
     stop: str
 
 
-def measure(call: Call, clock: Clock, timing: Timing) -> Measurement:
+def measure(call: Call, clock: Clock, timing: Timing, look: Callable[[Any], None] = lambda result: None) -> Measurement:
     """Measure the time of a call.
 
     Args:
-        call: what to time; its result is dropped.
+        call: what to time.
         clock: how to time it.
         timing: when to stop.
+        look: is given the first call's result, outside the clock; all other results are dropped.
     """
     start = clock.now()
+    results: list[Any] = []
     with _no_garbage_collection():
-        first = clock.time(call, 1)
-        if first.wall_s >= timing.max_time_s:  # a second call would not make it surer within the time allowed
+        first = clock.time(lambda: results.append(call()), 1)
+        look(results.pop())
+        if first.wall_s >= LONG_CALL * timing.max_time_s:  # waiting for a second one would cost too much
             blocks, calls, stop = [first], 1, "first_call"
         else:
             calls = _calls_per_block(call, clock, timing, first.wall_s)
             _warm_up(call, clock, timing, calls)
-            blocks, stop = _sample(call, clock, timing, calls, start)
+            blocks, stop = _sample(call, clock, timing, calls)
     kept = _undisturbed(blocks)
     disturbed = not any(kept)
     if disturbed:
@@ -173,7 +177,8 @@ def _warm_up(call: Call, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _sample(call: Call, clock: Clock, timing: Timing, calls: int, start: float) -> tuple[list[Block], str]:
+def _sample(call: Call, clock: Clock, timing: Timing, calls: int) -> tuple[list[Block], str]:
+    start = clock.now()
     blocks: list[Block] = []
     check_at = timing.min_samples
     while True:

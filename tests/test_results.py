@@ -162,7 +162,9 @@ def test_rows_of_another_kind_are_refused(tmp_path):
     assert_damaged(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\x00\x01\x02", b"\xff\xfe\x00garbage\x80" * 50, Random(3).randbytes(2_000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\x00\x01\x02", b"\xff\xfe\x00garbage\x80" * 50, Random(3).randbytes(2_000)]
+)
 def test_file_that_was_never_written_here_is_refused(tmp_path, content):
     path = tmp_path / "results.csv"
     path.write_bytes(content)

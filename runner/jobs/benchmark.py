@@ -45,31 +45,34 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     tell("checking the gradient")
     gradient = _gradient_verdict(bound, device)
     tell("drawing inputs")
-    tensors = [t.to(device.torch) for t in bound.draw()]
+    drawn = bound.draw()
+    tensors = [t.to(device.torch) for t in drawn]
     if cell.direction != "forward":
         tensors = [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
     call = bound.call_with(tensors)
+    forward = cell.direction == "forward"
+    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(bound, drawn)
+    moved = cell.op.work(cell.op.bytes, cell.dimensions)
+    seen = _Seen(tensors)
+    if not forward:
+        tell("running the forward pass")
+        seen.look(call())
     device.reset_peak_memory()
     tell("timing")
-    measured = measure(_in_direction(call, tensors, cell.direction), device.clock(torch.get_num_threads()), cell.timing)
+    timed = _in_direction(call, tensors, cell.direction)
+    measured = measure(timed, device.clock(torch.get_num_threads()), cell.timing, seen.look if forward else _ignore)
     peak = device.peak_memory_bytes()
-    tell("looking at the output")
-    outputs = outputs_of(call())
-    _check_shapes(cell.op, cell.dimensions, outputs)
-    finite = finite_fraction(outputs)
+    _check_shapes(cell.op, cell.dimensions, seen.shapes)
+    if moved is None:
+        moved = seen.bytes
     flags = [
-        *["view"] * _shares_storage(tensors, outputs),
-        *["nonfinite"] * (finite is not None and finite < 1),
+        *["view"] * seen.view,
+        *["nonfinite"] * (seen.finite_fraction is not None and seen.finite_fraction < 1),
         *["wrong_values"] * values.wrong,
         *["wrong_gradient"] * (gradient == "fail"),
         *["contended"] * measured.disturbed,
         *["single_call"] * (len(measured.samples) == 1 and measured.calls_per_sample == 1),
     ]
-    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(call)
-    moved = cell.op.work(cell.op.bytes, cell.dimensions)
-    if moved is None:
-        moved = sum(t.numel() * t.element_size() for t in tensors + outputs)
-    forward = cell.direction == "forward"  # a backward pass does other work, which no formula here counts
     kept = sum(sample.kept for sample in measured.samples)
     row = replace(
         identified(BenchmarkRow, cell),
@@ -78,12 +81,12 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         **_times(measured),
         samples=kept,
         preempted_samples=len(measured.samples) - kept,
-        flop=flop if forward else None,
+        flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
         peak_memory_bytes=peak,
-        finite_fraction=finite,
+        finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
         checked_size=values.size,
@@ -160,23 +163,53 @@ def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
         raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")
 
 
-def _check_shapes(op: Operation, dimensions: Dimensions, outputs: list[torch.Tensor]) -> None:
+def _check_shapes(op: Operation, dimensions: Dimensions, got: list[tuple[int, ...]]) -> None:
     expected = [dimensions.shape(axes) for axes in op.parsed.outputs]
-    got = [tuple(t.shape) for t in outputs]
     if got != expected:
         raise ValueError(
             f"op {op.name}: its signature {op.signature!r} promises outputs {expected}, the call gave {got}"
         )
 
 
-def _shares_storage(inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> bool:
-    pointers = {t.untyped_storage().data_ptr() for t in inputs if t.numel()}
-    return any(t.untyped_storage().data_ptr() in pointers for t in outputs if t.numel())
+class _Seen:
+    """What there is to know of an operation's output, without keeping it: at full size memory is short.
+
+    Attributes:
+        shapes: of its tensors.
+        bytes: of the inputs and the output.
+        finite_fraction: of its elements; None for an empty output.
+        view: whether it shares storage with an input.
+    """
+
+    def __init__(self, inputs: list[torch.Tensor]) -> None:
+        self._inputs = inputs
+        self.shapes: list[tuple[int, ...]] = []
+        self.bytes = 0
+        self.finite_fraction: float | None = None
+        self.view = False
+
+    def look(self, result: Any) -> None:
+        """Look at what a call returned."""
+        outputs = outputs_of(result)
+        self.shapes = [tuple(t.shape) for t in outputs]
+        self.bytes = sum(t.numel() * t.element_size() for t in self._inputs + outputs)
+        self.finite_fraction = finite_fraction(outputs)
+        pointers = {t.untyped_storage().data_ptr() for t in self._inputs if t.numel()}
+        self.view = any(t.untyped_storage().data_ptr() in pointers for t in outputs if t.numel())
 
 
-def _counted_flop(call: Callable[[], Any]) -> int | None:
+def _ignore(result: Any) -> None:
+    """A backward pass returns gradients, which are checked elsewhere."""
+
+
+def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:
+    """What PyTorch counts, on tensors that have a shape and no data, so that it costs nothing."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        call()
+    meta = [t.to("meta") for t in drawn]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            bound.outputs(meta)
+    except (RuntimeError, NotImplementedError):  # the operation needs data
+        return None
     return int(counter.get_total_flops()) or None  # 0 means that it knows none of the kernels

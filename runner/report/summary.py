@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -12,6 +11,8 @@ from runner.config import Report
 from runner.report.comparison import Speedup, compare
 from runner.report.table import Table, autograd_table, benchmark_table, print_table
 from runner.results import AutogradRow, BenchmarkRow, Row, csv_text, write_atomically
+
+NAMED_AT_MOST = 2
 
 
 def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report) -> None:
@@ -55,8 +56,18 @@ def shown_path(path: Path) -> str:
 
 def what_is_missing(rows: Sequence[Row]) -> list[str]:
     """What did not end in ``ok``, counted by status and reason, the commonest first."""
-    counts = Counter((row.status, row.reason or "") for row in rows if row.status != "ok")
-    return [f"{count} {status}: {reason}" for (status, reason), count in counts.most_common()]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.status != "ok":
+            groups.setdefault((row.status, row.reason or ""), []).append(row)
+    commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [f"{len(group)} {status}{_named(group)}: {reason}" for (status, reason), group in commonest]
+
+
+def _named(rows: Sequence[Row]) -> str:
+    """The cells by name, where they are few."""
+    names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in rows]
+    return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""
 
 
 def _markdown(root: Path, rows: Sequence[Row], tables: Sequence[Table], notes: Sequence[str]) -> str:

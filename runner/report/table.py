@@ -76,10 +76,11 @@ def print_table(table: Table) -> None:
     from rich.table import Table as RichTable
 
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
-    drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    last = len(table.header) - 1
     for position, name in enumerate(table.header):
-        words = position < table.words or position == len(table.header) - 1
-        drawn.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        words = position < table.words or position == last
+        drawn.add_column(name, justify="left" if words else "right", no_wrap=position != last, overflow="fold")
     for line in table.lines[:MOST_LINES]:
         drawn.add_row(*(part.replace("[", "\\[") for part in line))
     console.print(drawn)
@@ -88,14 +89,14 @@ def print_table(table: Table) -> None:
 
 
 def _milliseconds(row: BenchmarkRow | None) -> str:
-    if row is None:
-        return ""
+    if row is None or row.status == "unavailable":  # why is said once, beside the table
+        return "-"
     return digits(row.median_s * 1_000) if row.median_s is not None else row.status
 
 
 def _ratio(speedup: Speedup) -> str:
-    if speedup.speedup is None:
-        return ""
-    ends = (speedup.low, speedup.high)
-    interval = "" if None in ends else f" [{digits(ends[0] or 0, 3)}, {digits(ends[1] or 0, 3)}]"
-    return f"{digits(speedup.speedup, 3)}x{interval}"
+    """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
+    if speedup.speedup is None or speedup.low is None or speedup.high is None:
+        return "" if speedup.speedup is None else f"{digits(speedup.speedup, 3)}x"
+    apart = max(speedup.high / speedup.speedup, speedup.speedup / speedup.low) - 1
+    return f"{digits(speedup.speedup, 3)}x ±{digits(100 * apart, 2)}%"

@@ -1,0 +1,63 @@
+"""The documentation is run: its commands, and the lines of Python that it shows."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Runner
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md", "conf/config.yaml")]
+COMMANDS = sorted(
+    {
+        re.sub(r"\s+#.*|  .*", "", line.strip().removeprefix("$ ").strip("`"))
+        for page in PAGES
+        for line in page.read_text().splitlines()
+        if re.match(r"\s*(\$ )?(python -m runner|opsweep)\b", line)
+    }
+)
+
+
+def test_the_documentation_shows_commands() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "outputs/" not in c and "my" not in c])
+def test_a_documented_command_is_accepted(command: str, runner: Runner) -> None:
+    words = shlex.split(command)[3:] if command.startswith("python") else shlex.split(command)[1:]
+    asking = any(word.startswith("--") for word in words)
+    runner(*words, *([] if asking else ["dry_run=true"]))
+
+
+def test_the_lines_of_pandas_read_what_a_run_leaves(runner: Runner, tmp_path: Path) -> None:
+    runner("+sweep=smoke", "op=add", "hydra.sweep.dir=out")
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "outputs" / "README.md").read_text(), re.DOTALL)
+    script = lines.replace("outputs/<date>/<time>", str(tmp_path / "out"))
+    assert script.count("\n") == 3
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    assert re.search(r"add\s+16x16\s+\d", done.stdout)
+    assert "bfloat16" in done.stdout
+
+
+def test_the_readme_lists_every_operation_and_sweep() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for path in [*(ROOT / "conf" / "op").glob("*.yaml"), *(ROOT / "conf" / "sweep").glob("*.yaml")]:
+        assert f"`{path.stem}`" in readme, path.name
+
+
+def test_the_readme_shows_set_up_and_real_output_first() -> None:
+    top = "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+    for words in ("make sweep", "make test", "pip install", "operation", "passed"):
+        assert words in top
+
+
+def test_nothing_points_outside_the_repository() -> None:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = done.stdout.split() if done.returncode == 0 else []
+    for name in names:
+        if name != "tests/test_docs.py" and (ROOT / name).is_file():
+            assert not re.search(r"\.\./shared|/work/|files\.pythonhosted", (ROOT / name).read_text()), name

@@ -1,0 +1,103 @@
+"""Ratios are claimed only where both sides can be trusted, and the tables fit the reader's terminal."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from runner.config import Report
+from runner.report import show
+from runner.report.comparison import compare
+from runner.report.summary import what_is_missing
+from runner.results import BenchmarkRow
+
+DEVICES = Report()
+
+
+def row(device: str, median_s: float | None, spread: float = 0.01, **fields: object) -> BenchmarkRow:
+    """A benchmark row of add at 8x8, with an interval of this relative half-width."""
+    times = {} if median_s is None else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
+    plain = BenchmarkRow(cell=device, job="benchmark", op="add", size="8x8", dtype="float32", device=device, threads=2)
+    return replace(plain, median_s=median_s, **times, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("other_s", "spread", "verdict"),
+    [
+        (0.5, 0.01, "faster"),
+        (2.0, 0.01, "slower"),
+        (1.0, 0.001, "same"),
+        (1.0, 0.2, "unclear"),
+        (0.99, 0.02, "unclear"),
+    ],
+)
+def test_the_verdict_follows_from_the_interval(other_s: float, spread: float, verdict: str) -> None:
+    (found,) = compare([row("cpu", 1.0, spread), row("gpu", other_s, spread)], DEVICES)
+    assert found.verdict == verdict
+    assert found.speedup == pytest.approx(1 / other_s)
+    assert found.low is not None and found.high is not None
+    assert found.low < 1 / other_s < found.high
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"flags": "view"}, "device=gpu: a view moves no data"),
+        ({"flags": "contended nonfinite"}, "device=gpu: its output is not finite"),
+        ({"flags": "wrong_values"}, "device=gpu: its values are wrong"),
+        ({"flags": "wrong_gradient"}, "device=gpu: its gradient is wrong"),
+        ({"flags": "single_call"}, "device=gpu: it was called only once"),
+        ({"status": "unavailable", "median_s": None}, "device=gpu: unavailable"),
+    ],
+)
+def test_no_ratio_is_claimed_from_numbers_that_mislead(fields: dict[str, object], reason: str) -> None:
+    (found,) = compare([row("cpu", 1.0), replace(row("gpu", 0.5), **fields)], DEVICES)  # type: ignore[arg-type]
+    assert (found.speedup, found.low, found.verdict, found.reason) == (None, None, None, reason)
+
+
+def test_a_missing_baseline_is_said_to_be_missing() -> None:
+    (found,) = compare([row("gpu", 0.5)], DEVICES)
+    assert (found.speedup, found.reason) == (None, "device=cpu was not measured")
+
+
+def test_any_axis_can_be_compared() -> None:
+    slow, fast = row("cpu", 1.0), row("cpu", 0.25, dtype="bfloat16")
+    (found,) = compare([slow, fast], Report(baseline={"dtype": "float32"}))
+    assert (found.axis, found.baseline, found.other, found.speedup) == ("dtype", "float32", "bfloat16", 4.0)
+    one = replace(row("cpu", 2.0), threads=1)
+    (found,) = compare([one, slow], Report(baseline={"threads": 1}))
+    assert (found.baseline, found.other, found.speedup) == ("1", "2", 2.0)
+
+
+def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row("cpu", 0.001), row("gpu", 0.0001), row("cpu", None, op="mul", status="timeout", reason="too long")]
+    show(tmp_path, rows, [], DEVICES)
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == [
+        "operation",
+        "size",
+        "dtype",
+        "CPU",
+        "ms",
+        "GPU",
+        "ms",
+        "speed-up",
+        "flags",
+    ]
+    assert shown.splitlines()[1].split() == ["add", "8x8", "float32", "1.000", "0.1000", "10.0x", "±1.4%"]
+    assert "timeout" in shown.splitlines()[2]
+    assert "1 timeout (mul 8x8 float32 cpu): too long" in shown
+    saved = pd.read_csv(tmp_path / "speedup.csv").iloc[0]
+    assert saved["speedup"] == pytest.approx(10)
+    assert saved["low"] < 10 < saved["high"]
+    page = (tmp_path / "report.md").read_text()
+    assert page.index("1 timeout (mul 8x8 float32 cpu): too long") < page.index(
+        "| operation | size | dtype | CPU ms | GPU ms | speed-up |"
+    )
+
+
+def test_what_did_not_run_is_counted_by_status_and_reason() -> None:
+    rows = [row("gpu", None, status="unavailable", reason="no accelerator")] * 3 + [row("cpu", 1.0)]
+    rows += [row("cpu", None, status="crashed", reason="SIGSEGV")]
+    assert what_is_missing(rows) == ["3 unavailable: no accelerator", "1 crashed (add 8x8 float32 cpu): SIGSEGV"]
