@@ -10,19 +10,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.cell import cell_of
 from runner.config import Report, register
 from runner.errors import ConfigError
-from runner.results import Row
 from runner.session import conclude, session
+
+if TYPE_CHECKING:
+    from runner.results import Row
 
 HERE = Path(__file__).parent
 CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
@@ -57,6 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.argv[1:] = with_implied(arguments)
+        _list_groups_without_copying()
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_job)()
         return session().exit_code
     except KeyboardInterrupt:
@@ -78,6 +83,8 @@ def run_job(config: DictConfig) -> list[Row]:
     Returns:
         the cell's rows.
     """
+    from runner.cell import cell_of
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return session().run(cell_of(config), folder)
@@ -88,6 +95,8 @@ def run_job(config: DictConfig) -> list[Row]:
 
 
 def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
+    from runner.cell import cell_of
+
     cell = cell_of(config)
     if cell.job == "report":
         session().exit_code = conclude(folder, report_of(config), strict=config.strict)
@@ -165,6 +174,28 @@ def _explain(error: Exception, traceback_wanted: bool) -> int:
     cause = error.__cause__
     print(error, *([cause] if isinstance(cause, OmegaConfBaseException) else []), sep="\n", file=sys.stderr)
     return 2
+
+
+def _list_groups_without_copying() -> None:
+    """Have Hydra answer which options a group has from its repository itself.
+
+    Hydra 1.3 copies the whole repository for each such question, in case a search path is added to it; ``--help`` asks
+    some sixty times, which is half of its time. Where no search path can be added, there is no need for the copy.
+    """
+    asked = ConfigLoaderImpl.get_group_options
+
+    def get_group_options(
+        self: ConfigLoaderImpl,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        if config_name is None and not overrides:
+            return self.repository.get_group_options(group_name, results_filter)
+        return asked(self, group_name, results_filter, config_name, overrides)
+
+    ConfigLoaderImpl.get_group_options = get_group_options  # type: ignore[method-assign]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

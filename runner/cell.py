@@ -53,11 +53,13 @@ class Cell:
         content = {
             "schema": SCHEMA_VERSION,
             **{key: getattr(self, key) for key in ("job", "size", "dtype", "device", "threads", "direction", "seed")},
+            "dimensions": asdict(self.dimensions) if self.dimensions else None,
             "op": asdict(self.op),
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        return f"c{digest[:15]}"  # a letter first, so that no reader of CSVs takes it for a number
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 
 from runner.dtypes import KIND_OF
 from runner.errors import ConfigError, suggestion
+from runner.help import HELP
 
 JOBS = ("benchmark", "autograd", "report")
 DIRECTIONS = ("forward", "backward", "both")
@@ -99,8 +100,10 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra."""
-    ConfigStore.instance().store(name="schema", node=Config, provider="opsweep")
+    """Make the schema and the help text known to Hydra."""
+    store = ConfigStore.instance().store
+    store(name="schema", node=Config, provider="opsweep")
+    store(group="hydra/help", name="opsweep", node=HELP, provider="opsweep")
 
 
 def check_values(values: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ class ConfigError(Exception):
 
 def one_line(text: object, limit: int = 300) -> str:
     """Fold a message into a single line of at most ``limit`` characters, as a CSV cell or a log line wants it."""
-    line = " ".join(str(text).split())
+    encodable = str(text).encode("utf-8", "replace").decode()
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in encodable).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -28,13 +28,18 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 
 
+LARGEST_EXPONENT = 64  # 9 ** 9 ** 9 would take longer than anyone waits
+
+
 def names_in(formula: str) -> set[str]:
     """The dimensions that ``formula`` mentions.
 
     Raises:
         ConfigError: ``formula`` is not arithmetic.
     """
-    return {node.id for node in ast.walk(_parse(formula)) if isinstance(node, ast.Name)} - _FUNCTIONS.keys()
+    tree = _parse(formula)
+    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions}
 
 
 def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
@@ -53,32 +58,61 @@ def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
             f"known here: {', '.join(sorted(dimensions)) or 'none'}"
         )
     try:
-        return _value(_parse(formula), dimensions)
+        value = _value(_parse(formula), dimensions)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"it is {value}")
     except (ArithmeticError, ValueError, TypeError) as error:
         raise ConfigError(f"formula {formula!r} cannot be evaluated for {dict(dimensions)}: {error}") from error
+    return value
 
 
 def _parse(formula: str) -> ast.expr:
     try:
         tree = ast.parse(formula.strip(), mode="eval").body
-    except SyntaxError as error:
-        raise ConfigError(f"formula {formula!r} is not arithmetic: {error.msg}") from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS):
-            raise ConfigError(f"formula {formula!r}: the functions are {', '.join(_FUNCTIONS)}")
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"formula {formula!r} is not arithmetic: {getattr(error, 'msg', error)}") from error
+    _check(tree, formula)
     return tree
 
 
+def _check(node: ast.expr, formula: str) -> None:
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int() | float()) | ast.Name():
+            return None
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            return _check(operand, formula)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            _check(left, formula)
+            return _check(right, formula)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            if name not in _FUNCTIONS:
+                raise ConfigError(f"formula {formula!r}: the functions are {', '.join(_FUNCTIONS)}")
+            for argument in arguments:
+                _check(argument, formula)
+            return None
+    raise ConfigError(
+        f"formula {formula!r}: {ast.unparse(node)!r} is not arithmetic on dimensions; "
+        f"use names, numbers, + - * / // % **, parentheses, and {', '.join(_FUNCTIONS)}"
+    )
+
+
 def _value(node: ast.expr, dimensions: Mapping[str, int]) -> float:
+    """The value of an expression that :func:`_check` has let through."""
     match node:
         case ast.Constant(value=int() | float() as number):
             return number
         case ast.Name(id=name):
             return dimensions[name]
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, dimensions)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_value(left, dimensions), _value(right, dimensions))
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _value(operand, dimensions)
+            return -value if isinstance(op, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = _value(left, dimensions), _value(right, dimensions)
+            if isinstance(op, ast.Pow) and (abs(b) > LARGEST_EXPONENT or (a < 0 and b != int(b))):
+                raise ValueError(f"{a} ** {b} is too large or not real")
+            return _OPERATORS[type(op)](a, b)
         case ast.Call(func=ast.Name(id=name), args=arguments):
             return _FUNCTIONS[name](*(_value(argument, dimensions) for argument in arguments))
-    raise ValueError(f"{ast.unparse(node)!r} is not arithmetic on dimensions (use + - * / // % ** and parentheses)")
+    raise AssertionError(ast.dump(node))

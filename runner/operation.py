@@ -11,7 +11,7 @@ from typing import Any
 from runner.dtypes import KINDS
 from runner.errors import ConfigError, suggestion
 from runner.formula import evaluate, names_in
-from runner.signature import Dimensions, Signature
+from runner.signature import ELLIPSIS, Dimensions, Signature
 from runner.size import BATCH, Size, parse_size, shape_text
 
 
@@ -44,7 +44,7 @@ class Operation:
     flop: str = ""
     bytes: str = ""
     dims: Mapping[str, str] = field(default_factory=dict)
-    size: str = "256x256"
+    size: str = "256"
     dtypes: tuple[str, ...] = ("floating",)
     inputs: tuple[str, ...] = ()
     index: Mapping[str, str] = field(default_factory=dict)
@@ -103,10 +103,15 @@ class Operation:
 
     def size_text(self, dimensions: Dimensions) -> str:
         """The first input's shape, then the dimensions that this shape alone would have made different."""
-        shape = dimensions.shape(self.parsed.inputs[0])
-        text = shape_text(shape)
-        plain = self.bind(Size(shape=shape)).lengths if shape else dimensions.lengths
-        return " ".join([text, *(f"{k}={n}" for k, n in sorted(dimensions.lengths.items()) if plain[k] != n)])
+        first = self.parsed.inputs[0]
+        shape = dimensions.shape(first)
+        try:
+            plain: Mapping[str, int] = self.bind(Size(shape=shape)).lengths
+        except ConfigError:  # the others are what lets it take this shape
+            plain = {axis: dimensions.lengths[axis] for axis in first if axis != ELLIPSIS}
+        named = [f"{k}={n}" for k, n in sorted(dimensions.lengths.items()) if plain.get(k) != n]
+        batch = [f"{BATCH}={shape_text(dimensions.batch)}"] if dimensions.batch and ELLIPSIS not in first else []
+        return " ".join([shape_text(shape), *batch, *named])
 
     def work(self, formula: str, dimensions: Dimensions) -> int | None:
         """A count of FLOP or bytes from its formula; None where there is none."""
@@ -139,17 +144,12 @@ class Operation:
                 raise ConfigError(
                     f"op {self.name}: call {self.call!r}: importing {module_name} failed: {error}"
                 ) from error
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise ConfigError(
                     f"op {self.name}: call {self.call!r}: importing {module_name} failed: {error!r}"
                 ) from error
             for part in parts[cut:]:
-                if not hasattr(found, part):
-                    raise ConfigError(
-                        f"op {self.name}: call {self.call!r}: "
-                        f"{module_name} has no {part!r}{suggestion(part, dir(found))}"
-                    )
-                found, module_name = getattr(found, part), f"{module_name}.{part}"
+                found, module_name = self._attribute(found, part, module_name), f"{module_name}.{part}"
             if not callable(found):
                 raise ConfigError(f"op {self.name}: call {self.call!r} is a {type(found).__name__}, not a callable")
             return found  # type: ignore[no-any-return]  # whatever the user names, checked to be callable
@@ -157,6 +157,15 @@ class Operation:
             f"op {self.name}: call {self.call!r} cannot be imported; give a dotted name such as torch.matmul "
             "or package.module.function, importable from this folder or an installed package"
         )
+
+    def _attribute(self, found: Any, part: str, of: str) -> Any:
+        try:
+            return getattr(found, part)
+        except AttributeError as error:
+            hint = suggestion(part, dir(found))
+            raise ConfigError(f"op {self.name}: call {self.call!r}: {of} has no {part!r}{hint}") from error
+        except Exception as error:  # a module may compute its attributes
+            raise ConfigError(f"op {self.name}: call {self.call!r}: {of}.{part} failed: {error!r}") from error
 
     def _check(self) -> None:
         signature = self.parsed
@@ -173,6 +182,8 @@ class Operation:
                     f"{where}: {formula}: unknown dimension {', '.join(sorted(unknown))}; "
                     f"known here: {', '.join(sorted(known))}"
                 )
+        if not self.dtypes:
+            raise ConfigError(f"dtypes: none given; allowed: {', '.join(KINDS)}")
         bad_kinds = [kind for kind in self.dtypes if kind not in KINDS]
         if bad_kinds:
             raise ConfigError(f"dtypes: {', '.join(bad_kinds)} is no kind of dtype; allowed: {', '.join(KINDS)}")

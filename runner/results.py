@@ -174,9 +174,9 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """
     header = [*(f.name for f in fields(rows[0])), "schema", "checksum"]
     lines = []
-    for row in rows:
+    for position, row in enumerate(rows, start=1):
         values = [_text(value) for value in astuple(row)] + [str(SCHEMA_VERSION)]
-        lines.append([*values, _checksum(values)])
+        lines.append([*values, _checksum(values, position, len(rows))])
     write_atomically(path, csv_text([header, *lines]))
 
 
@@ -201,13 +201,16 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
     columns = [f.name for f in fields(row_type)]
     if not table or table[0] != [*columns, "schema", "checksum"]:
         raise DamagedFile(f"{path}: the header is not that of schema {SCHEMA_VERSION}")
+    if len(table) == 1:
+        raise DamagedFile(f"{path}: no row is left")
     rows = []
-    for number, line in enumerate(table[1:], start=2):
-        if len(line) != len(columns) + 2 or _checksum(line[:-1]) != line[-1]:
-            raise DamagedFile(f"{path}: line {number} is cut short or was altered")
-        rows.append(
-            row_type(**{name: _PARSE[_base(row_type, name)](text) for name, text in zip(columns, line, strict=False)})
-        )
+    for position, line in enumerate(table[1:], start=1):
+        if len(line) != len(columns) + 2 or _checksum(line[:-1], position, len(table) - 1) != line[-1]:
+            raise DamagedFile(f"{path}: line {position + 1} was altered, or lines after it are missing")
+        if line[-2] != str(SCHEMA_VERSION):
+            raise DamagedFile(f"{path}: line {position + 1} is of schema {line[-2]}, not {SCHEMA_VERSION}")
+        named = zip(columns, line, strict=False)
+        rows.append(row_type(**{name: _PARSE[_base(row_type, name)](text) for name, text in named}))
     return rows
 
 
@@ -248,7 +251,7 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
@@ -260,8 +263,9 @@ def csv_text(table: Iterable[Iterable[Any]]) -> str:
     return buffer.getvalue()
 
 
-def _checksum(values: Sequence[str]) -> str:
-    return hashlib.sha256("\x1f".join(values).encode()).hexdigest()[:12]
+def _checksum(values: Sequence[str], position: int, total: int) -> str:
+    """Covers a row's values and its place among all, so that a missing row is noticed too."""
+    return "x" + hashlib.sha256("\x1f".join([*values, f"{position}/{total}"]).encode()).hexdigest()[:12]
 
 
 def _text(value: Any) -> str:

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runner.cell import Cell
 from runner.config import Report
-from runner.environment import describe_process
 from runner.errors import ConfigError
-from runner.results import FILE_OF_JOB, Row, Sample, collect, row_for, write_atomically, write_rows, write_samples
-from runner.worker import Prepared, Worker, WorkerDied
+
+if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
+    from runner.cell import Cell
+    from runner.results import Row, Sample
+    from runner.worker import Prepared, Worker
 
 ANSWERS = ("unavailable", "unsupported", "timeout", "out_of_memory")  # statuses that are findings, not failures
 
@@ -33,7 +34,7 @@ class Session:
     """
 
     def __init__(self) -> None:
-        self.worker = Worker()
+        self._worker: Worker | None = None
         self.measuring = False
         self.exit_code = 0
         self._prepared: Prepared | None = None
@@ -48,11 +49,14 @@ class Session:
         Raises:
             ConfigError: a callable or a device cannot be had.
         """
+        from runner.worker import Worker, WorkerDied
+
+        self._worker = self._worker or Worker()
         print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)  # it takes seconds
         operations = list({cell.op.call: cell.op for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            self._prepared = self.worker.prepare(operations, devices, cells[0].backend_module)
+            self._prepared = self._worker.prepare(operations, devices, cells[0].backend_module)
         except WorkerDied as death:
             raise ConfigError(f"the worker did not start: {death}; try `python -c 'import torch'`") from death
         problems = self._prepared.problems
@@ -70,9 +74,11 @@ class Session:
         Raises:
             OSError: the folder cannot be written.
         """
+        from runner.results import FILE_OF_JOB, row_for, write_rows, write_samples
+
         if self._prepared is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], alone=False)
-        assert self._prepared is not None
+        assert self._prepared is not None and self._worker is not None
         self.measuring = True
         samples: list[Sample] = []
         if cell.impossible:
@@ -80,7 +86,7 @@ class Session:
         elif cell.device in self._prepared.unavailable:
             rows = [row_for(cell, "unavailable", self._prepared.unavailable[cell.device])]
         else:
-            rows, samples = self.worker.run(cell, folder / "run.log")
+            rows, samples = self._worker.run(cell, folder / "run.log")
         threads = self._prepared.environment["torch"]["threads"]
         rows = [row if row.threads else replace(row, threads=cell.threads or threads) for row in rows]
         if samples:
@@ -99,6 +105,9 @@ class Session:
         Raises:
             OSError: the folder cannot be written.
         """
+        from runner.environment import describe_process
+        from runner.results import write_atomically
+
         if self._prepared is not None:
             environment = {**describe_process(), **self._prepared.environment}
             write_atomically(root / "environment.json", json.dumps(environment, indent=2, default=str) + "\n")
@@ -106,7 +115,8 @@ class Session:
 
     def close(self) -> None:
         """End the worker."""
-        self.worker.close()
+        if self._worker is not None:
+            self._worker.close()
 
 
 @lru_cache(maxsize=1)
@@ -123,6 +133,7 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
         OSError: the folder cannot be written.
     """
     from runner.report import show
+    from runner.results import FILE_OF_JOB, collect, write_rows
 
     found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}
     rows: list[Any] = [row for of_job, _ in found.values() for row in of_job]

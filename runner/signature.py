@@ -5,6 +5,7 @@ Inputs are drawn and outputs checked from them. ``...`` stands for any number of
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,11 +74,19 @@ class Signature:
             ConfigError: the signature cannot take this size.
         """
         batch, lengths = self._named(size) if size.named else self._matched(size)
-        last = lengths[self.inputs[0][-1]] if self.inputs[0][-1] != ELLIPSIS else (batch or (1,))[-1]
+        self._follow(batch, lengths, self.formulas)
         drawn = {axis for axes in self.inputs for axis in axes} - {ELLIPSIS}
-        for axis in drawn - lengths.keys() - self.formulas.keys():
-            lengths[axis] = last
-        self._follow(batch, lengths)
+        free = drawn - lengths.keys() - self.formulas.keys()
+        if free:
+            last = self.inputs[0][-1]
+            length = (batch or (1,))[-1] if last == ELLIPSIS else lengths.get(last)
+            if length is None:
+                raise ConfigError(f"dims: {last} needs {', '.join(sorted(free))}; give them in size")
+            lengths.update(dict.fromkeys(free, length))
+        self._follow(batch, lengths, self.formulas)
+        pending = self.formulas.keys() - lengths.keys()
+        if pending:
+            raise ConfigError(f"dims: {', '.join(sorted(pending))} depend on each other")
         return Dimensions(batch, lengths)
 
     @property
@@ -87,6 +96,12 @@ class Signature:
 
     def _check(self, text: str) -> None:
         drawn = {axis for axes in self.inputs for axis in axes}
+        if not self.inputs[0]:
+            raise ConfigError(f"signature {text!r}: the first input needs a dimension, since size is its shape")
+        if any(ELLIPSIS in axes for axes in self.outputs) and ELLIPSIS not in drawn:
+            raise ConfigError(f"signature {text!r}: '...' stands in an output but in no input")
+        for name in self.formulas:
+            _check_name(name, "dims")
         derived = {axis for axes in self.outputs for axis in axes} - drawn - self.formulas.keys()
         if derived:
             raise ConfigError(
@@ -143,29 +158,32 @@ class Signature:
             )
         return given.pop(BATCH, ()), {name: lengths[0] for name, lengths in given.items()}
 
-    def _follow(self, batch: tuple[int, ...], lengths: dict[str, int]) -> None:
-        pending = {name: formula for name, formula in self.formulas.items() if name not in lengths}
-        while pending:
+    @staticmethod
+    def _follow(batch: tuple[int, ...], lengths: dict[str, int], formulas: Mapping[str, str]) -> None:
+        """Add each length whose formula can be computed from those that are there."""
+        while True:
             variables = {**lengths, BATCH: prod(batch)}
-            ready = [name for name, formula in pending.items() if names_in(formula) <= variables.keys()]
+            ready = [n for n, f in formulas.items() if n not in lengths and names_in(f) <= variables.keys()]
             if not ready:
-                raise ConfigError(f"dims: {', '.join(pending)} depend on each other")
+                return
             for name in ready:
-                formula = pending.pop(name)
-                length = evaluate(formula, variables)
+                length = evaluate(formulas[name], variables)
                 if length < 1 or length != int(length):
-                    raise ConfigError(f"dimension {name} = {formula} would be {length:g}; choose a larger size")
+                    raise ConfigError(f"dimension {name} = {formulas[name]} would be {length:g}; choose a larger size")
                 lengths[name] = int(length)
+
+
+def _check_name(name: str, where: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == BATCH:
+        raise ConfigError(f"{where}: {name!r} is no dimension; use lower-case names (not {BATCH!r}) or '...'")
 
 
 def _tensors(side: str, text: str) -> tuple[Axes, ...]:
     tensors = tuple(tuple(part.split()) for part in side.split(","))
     for axes in tensors:
         for axis in axes:
-            if axis != ELLIPSIS and (not re.fullmatch(r"[a-z][a-z0-9_]*", axis) or axis == BATCH):
-                raise ConfigError(
-                    f"signature {text!r}: {axis!r} is no dimension; use lower-case names (not {BATCH!r}) or '...'"
-                )
+            if axis != ELLIPSIS:
+                _check_name(axis, f"signature {text!r}")
         if axes.count(ELLIPSIS) > 1:
             raise ConfigError(f"signature {text!r}: '...' may stand once in a tensor")
     return tensors

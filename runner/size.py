@@ -55,13 +55,13 @@ def parse_size(value: object) -> Size:
             pass
         case int() if value > 0:
             return Size(square=value)
-        case str() if re.fullmatch(r"\s*\d+(\s*x\s*\d+)*\s*", value):
+        case str() if re.fullmatch(r"\s*\d{1,18}(\s*x\s*\d{1,18})*\s*", value):
             lengths = tuple(int(part) for part in value.split("x"))
             if all(lengths):
                 return Size(square=lengths[0]) if len(lengths) == 1 else Size(shape=lengths)
         case Mapping() if value:
             return Size(named=tuple(sorted((str(name), _lengths(value, length)) for name, length in value.items())))
-        case Sequence() if value and not isinstance(value, str) and all(_is_length(length) for length in value):
+        case list() | tuple() if value and all(_is_length(length) for length in value):
             return Size(shape=tuple(value))
     raise ConfigError(f"size={_shown(value)} is not a size; {_ALLOWED}")
 
@@ -74,9 +74,9 @@ def shape_text(shape: Sequence[int]) -> str:
 def _lengths(mapping: object, value: object) -> tuple[int, ...]:
     if _is_length(value):
         return (value,)  # type: ignore[return-value]  # _is_length has just said that it is an int
-    if isinstance(value, str) and re.fullmatch(r"\d+(x\d+)*", value):
+    if isinstance(value, str) and re.fullmatch(r"\d{1,18}(x\d{1,18})*", value):
         value = [int(part) for part in value.split("x")]
-    if isinstance(value, Sequence) and not isinstance(value, str) and value and all(map(_is_length, value)):
+    if isinstance(value, list | tuple) and value and all(map(_is_length, value)):
         return tuple(value)
     raise ConfigError(f"size={_shown(mapping)} is not a size; {_ALLOWED}")
 

@@ -23,6 +23,9 @@ STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as st
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 MIN_CPU_SHARE = 0.98  # of wall time: a single thread with less than this was waiting for something else
 MIN_CLEAN_SHARE = 0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
+MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
+MOST_CALLS = 1_000_000  # in a block
+TRIALS = 3  # of a number of calls, before it is believed that they take that long
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 CHECK_EVERY = 1.25  # the interval is computed when the samples have grown by this factor, not after each one
 
@@ -119,12 +122,15 @@ def measure(call: Call, clock: Clock, timing: Timing, look: Callable[[Any], None
     with _no_garbage_collection():
         first = clock.time(lambda: results.append(call()), 1)
         look(results.pop())
-        if first.wall_s >= LONG_CALL * timing.max_time_s:  # waiting for a second one would cost too much
-            blocks, calls, stop = [first], 1, "first_call"
-        else:
-            calls = _calls_per_block(call, clock, timing, first.wall_s)
-            _warm_up(call, clock, timing, calls)
-            blocks, stop = _sample(call, clock, timing, calls)
+        blocks, calls, stop = [first], 1, "first_call"
+        if first.wall_s < LONG_CALL * timing.max_time_s:  # otherwise waiting for a second one would cost too much
+            second = clock.time(call, 1)
+            if second.wall_s >= timing.max_time_s:  # a warm call is worth more than warming up
+                blocks, stop = [second], "time"
+            else:
+                calls = _calls_per_block(call, clock, timing)
+                _warm_up(call, clock, timing, calls)
+                blocks, stop = _sample(call, clock, timing, calls)
     kept = _undisturbed(blocks)
     disturbed = not any(kept)
     if disturbed:
@@ -148,31 +154,39 @@ def measure(call: Call, clock: Clock, timing: Timing, look: Callable[[Any], None
     )
 
 
-def _calls_per_block(call: Call, clock: Clock, timing: Timing, first_s: float) -> int:
-    """Calls that fill a block, from ever longer trials: the first call alone says little."""
-    if first_s > 4 * timing.block_s:
-        second = clock.time(call, 1).wall_s
-        if second > timing.block_s / 2:
-            return 1
-    calls, trial_s = 1, 0.0
-    while calls < 1_000_000:
-        trial_s = clock.time(call, calls).wall_s
-        if trial_s >= timing.block_s / 2:
+def _calls_per_block(call: Call, clock: Clock, timing: Timing) -> int:
+    """Calls that fill a block, from ever longer trials, each the shortest of a few, since any may be interrupted."""
+    block_s = min(timing.block_s, timing.max_time_s / timing.min_samples)
+    end = clock.now() + timing.max_time_s
+    calls = 1
+    while True:
+        trial_s = _shortest_trial(call, clock, calls, block_s)
+        if trial_s >= block_s / 2 or calls >= MOST_CALLS or clock.now() >= end:
+            return min(MOST_CALLS, max(1, round(calls * block_s / trial_s))) if trial_s > 0 else calls
+        calls = min(MOST_CALLS, calls * (4 if trial_s * 8 < block_s else 2))
+
+
+def _shortest_trial(call: Call, clock: Clock, calls: int, enough_s: float) -> float:
+    shortest = clock.time(call, calls).wall_s
+    for _ in range(TRIALS - 1):
+        if shortest < enough_s / 2:  # too short, whether or not it was interrupted
             break
-        calls *= 4 if trial_s * 8 < timing.block_s else 2
-    return max(1, round(calls * timing.block_s / trial_s)) if trial_s > 0 else calls
+        shortest = min(shortest, clock.time(call, calls).wall_s)
+    return shortest
 
 
 def _warm_up(call: Call, clock: Clock, timing: Timing, calls: int) -> None:
     """Run blocks until two windows of them agree, or the time for warming up is over."""
     end = clock.now() + timing.warmup_s
     before: float | None = None
-    while clock.now() < end:
+    for _ in range(MOST_WINDOWS):
         window: list[float] = []
         while len(window) < WARMUP_WINDOW and clock.now() < end:
             window.append(clock.time(call, calls).wall_s)
-        now = median(window) if window else 0.0
-        if before is not None and abs(now - before) <= STEADY_WITHIN * before:
+        if not window or clock.now() >= end:
+            return
+        now = median(window)
+        if before is not None and abs(now - before) <= STEADY_WITHIN * abs(before):
             return
         before = now
 

@@ -217,7 +217,7 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units"],
+        ["errors", "dtypes", "units", "help"],
         ["formula", "size"],
         ["signature"],
         ["operation", "config"],

@@ -241,3 +241,22 @@ def test_load_says_that_a_module_failed_to_import(tmp_path, monkeypatch, module,
     with pytest.raises(ConfigError) as raised:
         operation(call=f"{module}.f").load()
     assert str(raised.value) == f"op matmul: call '{module}.f': importing {module} failed: {why}"
+
+
+def test_size_text_tells_cells_apart_whose_first_input_is_the_same():
+    conv = Operation.from_mapping(
+        {
+            "name": "conv",
+            "call": "torch.conv2d",
+            "signature": "n c h w, o c r s -> n o p q",
+            "dims": {"o": "c", "r": "3", "s": "3", "p": "h - r + 1", "q": "w - s + 1"},
+            "size": "1x1x8x8",
+        },
+        "test",
+    )
+    small = conv.bind(parse_size({"n": 1, "c": 1, "h": 2, "w": 2, "r": 1, "s": 1}))
+    assert conv.size_text(small) == "1x1x2x2 o=1 p=2 q=2 r=1 s=1"
+    later = Operation.from_mapping(
+        {"name": "later", "call": "torch.matmul", "signature": "m k, ... k n -> ... m n"}, "test"
+    )
+    assert later.size_text(later.bind(parse_size({"m": 4, "k": 3, "batch": "2x5"}))) == "4x3 batch=2x5"

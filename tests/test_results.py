@@ -75,7 +75,7 @@ def test_autograd_rows_are_read_back_as_written(rows):
 
 
 def test_blanks_awkward_text_and_every_digit_survive(tmp_path):
-    row = replace(ROW, reason=AWKWARD, seconds=5e-324, q1_s=math.pi, max_relative_error=math.inf, bytes=2**70)
+    row = replace(ROW, reason=AWKWARD, seconds=5e-324, q1_s=math.pi, max_relative_error=math.inf, bytes=2**70 + 1)
     written(tmp_path / "results.csv", row, ROW)
     assert read_rows(tmp_path / "results.csv", BenchmarkRow) == [row, ROW]
 
@@ -153,6 +153,12 @@ def test_column_removed_from_one_row_is_refused(tmp_path):
     path = tmp_path / "results.csv"
     header, line = csv.reader(written(path).splitlines())
     path.write_text(f"{','.join(header)}\n{','.join(line[1:])}\n", encoding="utf-8")
+    assert_damaged(path)
+
+
+def test_line_added_is_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(written(path) + "\n", encoding="utf-8")
     assert_damaged(path)
 
 

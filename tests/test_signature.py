@@ -1,5 +1,7 @@
 """Signatures with named dimensions: parsing, binding to a size, and every refusal."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -197,3 +199,23 @@ def test_bind_says_what_is_wrong(text, size, formulas, message):
     with pytest.raises(ConfigError) as raised:
         signature.bind(parse_size(size))
     assert str(raised.value) == message
+
+
+def test_a_formula_may_give_the_first_inputs_last_dimension():
+    bound = Signature.parse("m n, n p -> m p", {"n": "2 * m"}).bind(parse_size({"m": 4}))
+    assert bound.lengths == {"m": 4, "n": 8, "p": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas", "message"),
+    [
+        ("in -> in", {}, "'in' is no dimension"),
+        ("m k, k n -> ... m n", {}, "'...' stands in an output but in no input"),
+        (", n -> n", {}, "the first input needs a dimension"),
+        ("n -> n", {"batch": "3"}, "dims: 'batch' is no dimension"),
+        ("n -> n", {"P": "3"}, "dims: 'P' is no dimension"),
+    ],
+)
+def test_names_that_cannot_work_are_refused(text, formulas, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Signature.parse(text, formulas)

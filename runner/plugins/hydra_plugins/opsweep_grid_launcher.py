@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -11,10 +12,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.compose import Composer
 from runner.errors import ConfigError
-from runner.progress import Progress
 from runner.session import session
+
+if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
+    from runner.progress import Progress
 
 
 @dataclass
@@ -35,6 +37,8 @@ class GridLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives every launcher."""
+        from runner.compose import Composer
+
         self._context, self._task_function, self._config = hydra_context, task_function, config
         self.composer = Composer(hydra_context.config_loader, config)
 
@@ -44,6 +48,8 @@ class GridLauncher(Launcher):
         Raises:
             ConfigError: ``hydra.job.chdir`` is set, which this launcher does not support.
         """
+        from runner.progress import Progress
+
         setup_globals()
         if self._config.hydra.job.chdir:
             raise ConfigError("hydra.job.chdir=true needs hydra/launcher=basic; the grid launcher stays in its folder")
@@ -58,7 +64,7 @@ class GridLauncher(Launcher):
         finally:
             HydraConfig.instance().cfg = before
 
-    def _launch(self, overrides: list[str], number: int, progress: Progress) -> JobReturn:
+    def _launch(self, overrides: list[str], number: int, progress: "Progress") -> JobReturn:
         job = self.composer.job(overrides)
         progress.begin(job.cell)
         folder = self.composer.place(job, number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
@@ -14,11 +14,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from runner.app import refuse_results, report_of
-from runner.cell import Cell
-from runner.compose import Composer
 from runner.errors import ConfigError
-from runner.grid import check_possible, excluded
 from runner.session import session
+
+if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
+    from runner.cell import Cell
+    from runner.compose import Composer
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -37,6 +38,8 @@ class GridSweeper(BasicSweeper):
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
         """
+        from runner.compose import Composer
+
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
         jobs, cells = self._grid(composer, arguments)
@@ -58,6 +61,8 @@ class GridSweeper(BasicSweeper):
                 session().finish(root, report_of(self.config), strict=self.config.strict)
 
     def _grid(self, composer: Composer, arguments: list[str]) -> tuple[list[list[str]], list[Cell]]:
+        from runner.grid import check_possible, excluded
+
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         own, typed = parser.parse_overrides(self._parse_config()), parser.parse_overrides(arguments)
