@@ -126,6 +126,7 @@ class Sample:
         wall_s: seconds of the whole block.
         cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
         preemptions: involuntary context switches in it; blank where the platform does not say.
+        waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
         kept: whether the median is taken over it.
     """
 
@@ -133,6 +134,7 @@ class Sample:
     wall_s: float
     cpu_s: float | None
     preemptions: int | None
+    waiting_s: float | None
     kept: bool
 
 

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 from runner.config import Timing
 from runner.intervals import median_interval, quantile
 from runner.results import Sample
+from runner.scheduler import involuntary_switches, waiting_time
 
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
-MIN_CPU_SHARE = 0.98  # of wall time: a single thread with less than this was waiting for something else
+LOST_AT_MOST = 0.02  # of a block's time may go to waiting for a core, or to something else than the calling thread
 MIN_CLEAN_SHARE = 0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
@@ -40,11 +41,13 @@ class Block:
         wall_s: seconds from the first call's start to the last one's end on the device.
         cpu_s: CPU seconds of the calling thread, or None.
         preemptions: involuntary context switches of the process, or None.
+        waiting_s: seconds that the process's threads were ready and had no core, or None.
     """
 
     wall_s: float
     cpu_s: float | None = None
     preemptions: int | None = None
+    waiting_s: float | None = None
 
 
 class Clock(Protocol):
@@ -63,7 +66,8 @@ class HostClock:
     def __init__(self, *, single_threaded: bool) -> None:
         # CPU time tells of a pause only where one thread does all the work: otherwise it may wait for the others.
         self._thread_time = time.thread_time if single_threaded else None
-        self._switches = _involuntary_switches()
+        self._switches = involuntary_switches()
+        self._waiting = waiting_time()
 
     def now(self) -> float:
         """Seconds since some moment."""
@@ -71,7 +75,8 @@ class HostClock:
 
     def time(self, call: Call, calls: int) -> Block:
         """Time calls by the wall clock, with what the scheduler did meanwhile."""
-        switches, thread_time = self._switches, self._thread_time
+        switches, waiting, thread_time = self._switches, self._waiting, self._thread_time
+        waited = waiting() if waiting else 0.0
         switched = switches() if switches else 0
         used = thread_time() if thread_time else 0.0
         start = time.perf_counter()
@@ -82,6 +87,7 @@ class HostClock:
             wall_s,
             thread_time() - used if thread_time else None,
             switches() - switched if switches else None,
+            waiting() - waited if waiting else None,
         )
 
 
@@ -144,7 +150,7 @@ def measure(call: Call, clock: Clock, timing: Timing, look: Callable[[Any], None
         q3_s=quantile(times, 0.75),
         first_call_s=first.wall_s,
         samples=tuple(
-            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, keep)
+            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, keep)
             for block, keep in zip(blocks, kept, strict=True)
         ),
         calls_per_sample=calls,
@@ -215,21 +221,16 @@ def _precise(blocks: list[Block], timing: Timing) -> bool:
 
 def _undisturbed(blocks: list[Block]) -> list[bool]:
     """Which blocks the scheduler left alone; none of them where they are too few to speak for all."""
-    clean = [
-        not block.preemptions and (block.cpu_s is None or block.cpu_s >= MIN_CPU_SHARE * block.wall_s)
-        for block in blocks
-    ]
+    clean = [_had_its_cores(block) for block in blocks]
     return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
 
 
-def _involuntary_switches() -> Callable[[], int] | None:
-    """Counts the process's involuntary context switches; None where the platform does not."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    getrusage, whole_process = resource.getrusage, resource.RUSAGE_SELF
-    return lambda: getrusage(whole_process).ru_nivcsw
+def _had_its_cores(block: Block) -> bool:
+    """Whether waiting cost a block next to nothing; by the switches alone where the platform does not say how long."""
+    if block.waiting_s is not None:
+        return block.waiting_s <= LOST_AT_MOST * block.wall_s
+    lost = 0.0 if block.cpu_s is None else block.wall_s - block.cpu_s
+    return not block.preemptions and lost <= LOST_AT_MOST * block.wall_s
 
 
 @contextmanager

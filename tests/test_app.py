@@ -217,7 +217,7 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units", "help"],
+        ["errors", "dtypes", "units", "help", "scheduler"],
         ["formula", "size"],
         ["signature"],
         ["operation", "config"],

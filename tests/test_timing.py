@@ -297,3 +297,40 @@ def test_an_interrupted_trial_does_not_shorten_the_blocks():
 def test_a_steady_call_longer_than_its_budget_runs_twice():
     measured = run(lambda number, calls: Block(calls * 3.0))
     assert (len(measured.samples), measured.stop, measured.timing_s) == (1, "time", pytest.approx(6.0))
+
+
+def test_a_long_block_that_was_switched_but_never_waited_counts():
+    measured = run(lambda number, calls: Block(calls * 0.04, None, preemptions=5, waiting_s=0.0001))
+    assert not measured.disturbed
+    assert all(sample.kept for sample in measured.samples)
+
+
+def test_a_block_whose_threads_waited_for_a_core_is_set_aside():
+    measured = run(
+        lambda number, calls: Block(calls * CALL_S * (3 if number % 3 == 0 else 1), None, 0, 1e-3 * (number % 3 == 0))
+    )
+    assert measured.median_s == measured.q3_s == pytest.approx(CALL_S)
+    assert 0 < sum(not sample.kept for sample in measured.samples) < len(measured.samples) / 2
+
+
+def test_a_busy_machine_is_noticed_for_real():
+    import subprocess
+    import sys
+    import time
+
+    from runner.scheduler import waiting_time
+
+    waited = waiting_time()
+    if waited is None:
+        pytest.skip("this platform does not say how long threads wait for a core")
+    cores = len(__import__("os").sched_getaffinity(0))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * cores)]
+    try:
+        before, end = waited(), time.monotonic() + 1
+        while time.monotonic() < end:
+            pass
+        assert waited() - before > 0.1
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
