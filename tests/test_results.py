@@ -106,8 +106,8 @@ def test_pandas_reads_samples_without_options(tmp_path):
     path = tmp_path / "samples.csv"
     write_samples(path, [Sample(5, 1 / 3, 0.25, 0, 0.0, kept=True), Sample(5, 1e-9, None, 1, None, kept=False)])
     table = pd.read_csv(path)
-    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "kept"]
-    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "b"]
+    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "waiting_s", "kept"]
+    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "b"]
     assert table["wall_s"].tolist() == [1 / 3, 1e-9]
     assert table["cpu_s"].isna().tolist() == [False, True]
     assert table["kept"].tolist() == [True, False]
