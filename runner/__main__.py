@@ -1,6 +1,11 @@
 """``python -m runner``. The work is in :mod:`runner.app`, so that a spawned worker imports nothing from here."""
 
-if __name__ == "__main__":
-    from runner.app import main
+import sys
 
-    main()
+if __name__ == "__main__":
+    try:
+        from runner.app import main
+
+        main()
+    except KeyboardInterrupt:  # before there was anything to keep
+        sys.exit(130)

@@ -58,7 +58,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise its errors, so that each gets its exit code here
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     try:
         sys.argv[1:] = with_implied(arguments)
         _list_groups_without_copying()
@@ -105,6 +107,7 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
         raise ConfigError(cell.impossible)
     refuse_results(folder)
     session().prepare([cell], alone=True)
+    session().begin(folder, resuming=False)
     try:
         return session().run(cell, folder)
     finally:
@@ -132,22 +135,23 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the arguments contradict each other.
     """
-    given = sorted(
-        arguments, key=lambda a: a not in ("-m", "--multirun")
-    )  # argparse wants them before or after the rest
+    given = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))  # argparse wants them first or last
     values = {key.lstrip("+"): value for key, _, value in (a.partition("=") for a in given if not a.startswith("-"))}
-    asks = any(re.match(r"-[a-zA-Z]*[chmi]|--(multirun|cfg|help|hydra-help|info|shell|version)", a) for a in given)
     if "," in values.get("sweep", ""):
         raise ConfigError(f"sweep={values['sweep']}: one sweep at a time; run the command once for each")
-    if asks or "hydra.mode" in values:
+    if any(re.match(r"-[hcis]|--(cfg|help|hydra-help|info|shell|version)", a) for a in given):
         return given
-    if values.get("job") == "report":
+    sweeps = given[:1] in (["-m"], ["--multirun"]) or "hydra.mode" in values
+    if values.get("job") == "report" and not sweeps:
         run_folder = values.get("run", "")
         if not run_folder or not Path(run_folder).is_dir():
             raise ConfigError(f"job=report run={run_folder}: no such folder; give run=outputs/<date>/<time>")
-        quiet = ["hydra.output_subdir=null", "hydra/job_logging=none"]
-        return [*given, f"hydra.run.dir='{run_folder}'", *quiet]
-    if "sweep" in values or values.get("dry_run", "").lower() == "true":
+        return [*given, f"hydra.run.dir='{run_folder}'", "hydra.output_subdir=null", "hydra/job_logging=none"]
+    if "resume" in values:
+        if not (Path(values["resume"]) / "multirun.yaml").is_file():
+            raise ConfigError(f"resume={values['resume']}: no sweep's folder; give resume=outputs/<date>/<time>")
+        given.append(f"hydra.sweep.dir='{values['resume']}'")
+    if not sweeps and ({"sweep", "resume"} & values.keys() or values.get("dry_run", "").lower() == "true"):
         given.append("hydra.mode=MULTIRUN")
     return given
 
@@ -171,6 +175,9 @@ def _explain(error: Exception, traceback_wanted: bool) -> int:
         advice = "what was finished is kept" if measuring else "choose another with hydra.run.dir= or hydra.sweep.dir="
         print(f"cannot write {where}: {error.strerror or error}; {advice}", file=sys.stderr)
         return 1 if measuring else 2
+    if measuring:
+        print(error, file=sys.stderr)
+        return 1
     cause = error.__cause__
     print(error, *([cause] if isinstance(cause, OmegaConfBaseException) else []), sep="\n", file=sys.stderr)
     return 2

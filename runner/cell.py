@@ -30,6 +30,7 @@ class Cell:
         dimensions: the length of each dimension; None where the operation cannot take the size.
         impossible: why this operation cannot run at this size, dtype or direction; blank where it can.
         threads: PyTorch's intra-op threads; None: its default.
+        contended: what to do beside another sweep, flag or wait.
     """
 
     job: str
@@ -46,6 +47,7 @@ class Cell:
     timing: Timing
     limit: Limit
     backend_module: str | None
+    contended: str
 
     @cached_property
     def identity(self) -> str:
@@ -90,7 +92,7 @@ def cell_of(config: DictConfig) -> Cell:
         size = operation.size_text(dimensions)
     except ConfigError as error:
         impossible = str(error)
-    same = ("job", "dtype", "device", "threads", "direction", "seed", "backend_module")
+    same = ("job", "dtype", "device", "threads", "direction", "seed", "backend_module", "contended")
     return Cell(
         op=operation,
         asked=asked,

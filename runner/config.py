@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any  # OmegaConf reads Optional[...] on Python 3.10, not X | None in text
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
@@ -13,6 +13,7 @@ from runner.errors import ConfigError, suggestion
 from runner.help import HELP
 
 JOBS = ("benchmark", "autograd", "report")
+CONTENDED = ("flag", "wait")
 DIRECTIONS = ("forward", "backward", "both")
 COMPARED = ("op", "size", "dtype", "device", "threads", "direction")  # the axes along which rows can be compared
 DEFAULT_BASELINE = {"device": "cpu"}
@@ -96,6 +97,9 @@ class Config:
     dry_run: bool = False
     strict: bool = False
     run: str | None = None
+    resume: str | None = None
+    resume_anyway: bool = False
+    contended: str = "flag"
     backend_module: str | None = None
 
 
@@ -117,6 +121,7 @@ def check_values(values: dict[str, Any]) -> None:
     """
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], tuple(KIND_OF))
+    _one_of("contended", values["contended"], CONTENDED)
     _one_of("direction", values["direction"], DIRECTIONS)
     device, timing, limit = values["device"], values["timing"], values["limit"]
     kind = device.partition(":")[0]

@@ -6,7 +6,6 @@ Everything is on PyTorch's general interface, so that CUDA, ROCm, XPU, MPS and o
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import time
 from functools import lru_cache
@@ -157,20 +156,6 @@ def precision_modes() -> dict[str, Any]:
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "flush_denormal": bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item()),
     }
-
-
-def free_memory_bytes() -> int | None:
-    """Memory of the host that a process could still take; None where the platform does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, macOS no such name
-        return None
 
 
 def _described(module: Any, device: torch.device) -> str:

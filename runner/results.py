@@ -65,6 +65,7 @@ class BenchmarkRow(Row):
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
         gradient: pass or fail, of a quick check in this dtype on this device; blank: not checked.
+        beside: whether a cell of another sweep ran on the same device meanwhile; blank where that is not known.
         flags: what would mislead, separated by spaces.
     """
 
@@ -90,6 +91,7 @@ class BenchmarkRow(Row):
     allowed_relative_error: float | None = None
     checked_size: str | None = None
     gradient: str | None = None
+    beside: bool | None = None
     flags: str | None = None
 
 
@@ -151,6 +153,14 @@ def row_for(cell: Cell, status: str, reason: str, **known: Any) -> Row:
     """The row of a cell that did not end by itself."""
     row_type = ROW_OF_JOB[cell.job]
     return replace(identified(row_type, cell), status=status, reason=one_line(reason), **known)
+
+
+def marked(row: AnyRow, beside: bool | None) -> AnyRow:
+    """A row that says whether another sweep's cell ran beside it."""
+    if not isinstance(row, BenchmarkRow):
+        return row
+    flags = dict.fromkeys([*(row.flags or "").split(), *(["contended"] * bool(beside))])
+    return replace(row, beside=beside, flags=" ".join(flags) or None)
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
@@ -219,19 +229,30 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
 def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
     """Every row of a job below a run's folder, and what could not be read.
 
+    Where a cell stands in several folders, as after a sweep was taken up again in another order, the last to be
+    written counts.
+
     Returns:
         the rows in the order of the jobs' numbers, and a line for each damaged file.
     """
-    rows: list[Row] = []
+    of_cell: dict[str, tuple[int, list[Row]]] = {}
     damaged: list[str] = []
     folders = [path for path in root.iterdir() if path.is_dir() and (path / FILE_OF_JOB[job]).is_file()]
     for folder in sorted(folders, key=_job_number) or [root]:
         path = folder / FILE_OF_JOB[job]
         try:
-            rows += read_rows(path, ROW_OF_JOB[job]) if path.is_file() else []
+            rows = read_rows(path, ROW_OF_JOB[job]) if path.is_file() else []
+            written_ns = path.stat().st_mtime_ns if rows else 0
         except (DamagedFile, OSError) as error:
             damaged.append(str(error))
-    return rows, damaged
+            continue
+        by_cell: dict[str, list[Row]] = {}
+        for row in rows:
+            by_cell.setdefault(row.cell, []).append(row)
+        for cell, found in by_cell.items():
+            if cell not in of_cell or of_cell[cell][0] < written_ns:
+                of_cell[cell] = (written_ns, found)
+    return [row for _, found in of_cell.values() for row in found], damaged
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -287,4 +308,5 @@ _PARSE: dict[str, Any] = {
     "str": lambda text: text or None,
     "int": lambda text: int(text) if text else None,
     "float": lambda text: float(text) if text else None,
+    "bool": lambda text: text == "True" if text else None,
 }

@@ -68,6 +68,32 @@ class Session:
                 "; ".join(f"device={reason}" for reason in missing) + "; use device=cpu, or device=gpu in a sweep"
             )
 
+    def begin(self, root: Path, *, resuming: bool, anyway: bool = False) -> None:
+        """Write down what the run is made with, before its first cell.
+
+        Args:
+            root: the folder of the run or sweep.
+            resuming: whether it holds what was measured before.
+            anyway: whether that may have been with something else.
+
+        Raises:
+            ConfigError: it was made with something else.
+            OSError: the folder cannot be written.
+        """
+        from runner.environment import describe_process
+        from runner.results import write_atomically
+        from runner.resume import check_same_environment
+
+        assert self._prepared is not None
+        environment: dict[str, Any] = {**describe_process(), **self._prepared.environment}
+        path = root / "environment.json"
+        if resuming and path.is_file():
+            if not anyway:
+                check_same_environment(root, environment)
+            first = json.loads(path.read_text(encoding="utf-8"))
+            environment = {**first, "resumed": [*first.get("resumed", []), environment]}
+        write_atomically(path, json.dumps(environment, indent=2, default=str) + "\n")
+
     def run(self, cell: Cell, folder: Path) -> list[Row]:
         """Run a cell and leave its rows in its folder.
 
@@ -78,7 +104,7 @@ class Session:
 
         if self._prepared is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], alone=False)
-        assert self._prepared is not None and self._worker is not None
+        assert self._prepared is not None
         self.measuring = True
         samples: list[Sample] = []
         if cell.impossible:
@@ -86,13 +112,28 @@ class Session:
         elif cell.device in self._prepared.unavailable:
             rows = [row_for(cell, "unavailable", self._prepared.unavailable[cell.device])]
         else:
-            rows, samples = self._worker.run(cell, folder / "run.log")
+            rows, samples = self._run_on_device(cell, folder / "run.log")
         threads = self._prepared.environment["torch"]["threads"]
         rows = [row if row.threads else replace(row, threads=cell.threads or threads) for row in rows]
         if samples:
             write_samples(folder / "samples.csv", samples)
         write_rows(folder / FILE_OF_JOB[cell.job], rows)
         return rows
+
+    def _run_on_device(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
+        from runner.contention import DeviceLock
+        from runner.results import marked
+
+        assert self._prepared is not None and self._worker is not None
+        device = self._prepared.devices.get(cell.device, cell.device)
+        note = f"waiting for another sweep's cell on {device} ..."
+        lock = DeviceLock(device, alone=cell.contended == "wait", waiting=lambda: print(note, file=sys.stderr))
+        beside = None
+        try:
+            rows, samples = self._worker.run(cell, log)
+        finally:
+            beside = lock.release()
+        return [marked(row, beside) for row in rows], samples
 
     def finish(self, root: Path, report: Report, *, strict: bool) -> None:
         """Put a run together from what its cells left, show it, and settle the exit code.
@@ -105,12 +146,6 @@ class Session:
         Raises:
             OSError: the folder cannot be written.
         """
-        from runner.environment import describe_process
-        from runner.results import write_atomically
-
-        if self._prepared is not None:
-            environment = {**describe_process(), **self._prepared.environment}
-            write_atomically(root / "environment.json", json.dumps(environment, indent=2, default=str) + "\n")
         self.exit_code = conclude(root, report, strict=strict)
 
     def close(self) -> None:

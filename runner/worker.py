@@ -33,11 +33,13 @@ class Prepared:
 
     Attributes:
         environment: the machine and torch, for ``environment.json``.
+        devices: the device of this machine for each one asked for that is here: ``cuda:0`` for ``gpu``.
         unavailable: why, for each device asked for that is not here.
         problems: what is wrong with the operations, a line each.
     """
 
     environment: dict[str, Any]
+    devices: dict[str, str]
     unavailable: dict[str, str]
     problems: list[str]
 
@@ -145,7 +147,9 @@ class Worker:
         self.close()
         if code is not None and code < 0:
             with suppress(ValueError):
-                return WorkerDied(f"the process was ended by {signal.Signals(-code).name}")
+                name = signal.Signals(-code).name
+                guess = " (for want of memory, perhaps)" if name == "SIGKILL" else ""
+                return WorkerDied(f"the process was ended by {name}{guess}")
         return WorkerDied(f"the process ended with exit code {code}")
 
 
@@ -153,6 +157,7 @@ def serve(connection: Connection) -> None:
     """The worker's side: answer the door until it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the door decides what it means
     _die_with_parent()
+    _die_first()
     silence = os.open(os.devnull, os.O_WRONLY)
     while True:
         try:
@@ -163,7 +168,7 @@ def serve(connection: Connection) -> None:
             connection.send(("prepared", _prepare(*message[1:])))
             continue
         _, cell, log = message
-        _redirect(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        _redirect(_opened(log))
         import torch  # noqa: F401  (before the cell's time begins)
 
         connection.send(("begun",))
@@ -185,6 +190,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
 
     from runner.device import DeviceUnavailable, find_device
     from runner.jobs import autograd, benchmark
+    from runner.memory import free_memory_bytes, limit_memory
 
     begun = time.perf_counter()
     default_threads = torch.get_num_threads()
@@ -193,6 +199,8 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
         device = find_device(cell.device, cell.backend_module)
         function = cell.op.load()
         torch.set_num_threads(cell.threads or default_threads)
+        if device.is_cpu:
+            limit_memory(cell.limit.memory_bytes or free_memory_bytes())
         job: Any = {"benchmark": benchmark, "autograd": autograd}[cell.job]
         rows, samples = job.run(cell, device, function, tell)
         return [row if row.seconds else replace(row, seconds=time.perf_counter() - begun) for row in rows], samples
@@ -204,6 +212,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
         traceback.print_exc()
         status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
     finally:
+        limit_memory(None)
         torch.set_num_threads(default_threads)
         if device is not None and not device.is_cpu:
             device.release()
@@ -228,10 +237,12 @@ def _status_of(error: Exception) -> str:
 
 
 def _prepare(operations: list[Operation], devices: list[str], backend_module: str | None) -> Prepared:
-    from runner.device import DeviceUnavailable, find_device
+    from runner.device import Device, DeviceUnavailable, find_device
     from runner.environment import describe_machine
 
-    problems, unavailable, found = [], {}, []
+    problems: list[str] = []
+    unavailable: dict[str, str] = {}
+    found: dict[str, Device] = {}
     for operation in operations:
         try:
             operation.load()
@@ -239,13 +250,21 @@ def _prepare(operations: list[Operation], devices: list[str], backend_module: st
             problems.append(str(error))
     for name in devices:
         try:
-            found.append(find_device(name, backend_module))
+            found[name] = find_device(name, backend_module)
         except DeviceUnavailable as error:
             unavailable[name] = str(error)
         except ConfigError as error:
             problems.append(str(error))
             break
-    return Prepared(describe_machine(found), unavailable, problems)
+    names = {name: str(device.torch) for name, device in found.items()}
+    return Prepared(describe_machine(list(found.values())), names, unavailable, problems)
+
+
+def _opened(log: str) -> int:
+    """The log's file; a folder that cannot be written is the door's to report, when it writes the row."""
+    with suppress(OSError):
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    return os.open(os.devnull, os.O_WRONLY)
 
 
 def _redirect(descriptor: int) -> None:
@@ -254,6 +273,12 @@ def _redirect(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def _die_first() -> None:
+    """Where memory runs out, have Linux end this process and not the door."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with_parent() -> None:

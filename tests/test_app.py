@@ -217,13 +217,13 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units", "help", "scheduler"],
+        ["errors", "dtypes", "units", "help", "scheduler", "contention", "memory"],
         ["formula", "size"],
         ["signature"],
         ["operation", "config"],
         ["cell"],
         ["intervals", "results"],
-        ["timing"],
+        ["timing", "resume"],
         ["device", "tensors"],
         ["numerics", "environment"],
         ["gradients"],

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from runner.cell import Cell
-from runner.device import Device, free_memory_bytes
+from runner.device import Device
 from runner.dtypes import ITEM_BYTES
 from runner.gradients import check_gradients
+from runner.memory import free_memory_bytes
 from runner.numerics import check_values, finite_fraction, small
 from runner.operation import Operation
 from runner.results import BenchmarkRow, Sample, identified

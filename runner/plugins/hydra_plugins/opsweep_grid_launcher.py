@@ -41,6 +41,7 @@ class GridLauncher(Launcher):
 
         self._context, self._task_function, self._config = hydra_context, task_function, config
         self.composer = Composer(hydra_context.config_loader, config)
+        self.numbers: list[int] = []  # of the jobs, where they are not to follow each other
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; one that raises ends the sweep, since a cell's failure is a row and not an error.
@@ -57,9 +58,10 @@ class GridLauncher(Launcher):
         before = HydraConfig.instance().cfg
         try:
             with env_override(self._config.hydra.job.env_set), Progress(len(job_overrides)) as progress:
+                numbers = self.numbers or range(initial_job_idx, initial_job_idx + len(job_overrides))
                 return [
                     self._launch(list(overrides), number, progress)
-                    for number, overrides in enumerate(job_overrides, start=initial_job_idx)
+                    for number, overrides in zip(numbers, job_overrides, strict=True)
                 ]
         finally:
             HydraConfig.instance().cfg = before

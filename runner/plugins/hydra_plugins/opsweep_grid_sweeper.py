@@ -1,9 +1,8 @@
 """The grid sweeper: every combination of the axes, checked as a whole before the first one runs."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,20 +46,41 @@ class GridSweeper(BasicSweeper):
             _list(cells)
             return []
         root = Path(self.config.hydra.sweep.dir)
-        _claim(root)
+        with _claimed(root, resuming=bool(self.config.resume)):
+            return self._run(root, jobs, cells)
+
+    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"]) -> Any:
+        from runner.resume import check_same_cells, finished, remove_leftovers
+
+        assert self.config is not None and self.launcher is not None
+        resuming, anyway = bool(self.config.resume), self.config.resume_anyway
+        numbers = list(range(len(jobs)))
+        if resuming:
+            remove_leftovers(root)
+            if not anyway:
+                check_same_cells(root, cells)
+            done = finished(root)
+            numbers = [number for number in numbers if cells[number].identity not in done]
+            print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         try:
-            session().prepare(cells, alone=False)
-        except ConfigError:
-            _disclaim(root)
-            raise
-        OmegaConf.save(self.config, root / "multirun.yaml")
-        try:
-            return [self.launcher.launch(jobs, initial_job_idx=0)]
+            if not numbers:
+                return []
+            session().prepare([cells[number] for number in numbers], alone=False)
+            session().begin(root, resuming=resuming, anyway=anyway)
+            OmegaConf.save(self.config, root / "multirun.yaml")
+            return [self._launch([jobs[number] for number in numbers], numbers)]
         finally:
-            if session().measuring:
+            if session().measuring or not numbers:
                 session().finish(root, report_of(self.config), strict=self.config.strict)
 
-    def _grid(self, composer: Composer, arguments: list[str]) -> tuple[list[list[str]], list[Cell]]:
+    def _launch(self, jobs: list[list[str]], numbers: list[int]) -> Any:
+        """Hand the jobs to the launcher; ours keeps the numbers that they have in the whole grid."""
+        assert self.launcher is not None
+        if hasattr(self.launcher, "numbers"):
+            self.launcher.numbers = numbers
+        return self.launcher.launch(jobs, initial_job_idx=numbers[0])
+
+    def _grid(self, composer: "Composer", arguments: list[str]) -> tuple[list[list[str]], list["Cell"]]:
         from runner.grid import check_possible, excluded
 
         assert self.config is not None and self.hydra_context is not None
@@ -88,26 +108,38 @@ def _device_last(overrides: Sequence[Override]) -> list[Override]:
     return sorted(overrides, key=lambda override: override.key_or_group == "device")
 
 
-def _claim(root: Path) -> None:
-    """Make the sweep's folder ours.
+@contextmanager
+def _claimed(root: Path, *, resuming: bool) -> Iterator[None]:
+    """Have the sweep's folder to ourselves, and give it back where nothing has run in it.
 
     Raises:
-        ConfigError: it holds another run's results.
+        ConfigError: it holds another run's results, or another process is at work in it.
         OSError: it cannot be made or written.
     """
-    refuse_results(root)
+    from filelock import FileLock, Timeout
+
+    if not resuming:
+        refuse_results(root)
     root.mkdir(parents=True, exist_ok=True)
-    (root / "multirun.yaml").open("x").close()  # of two sweeps that got here at once, one fails
+    lock = FileLock(root / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(f"{root} is in use by another sweep; wait for its end, or choose another folder") from error
+    try:
+        if not resuming:
+            refuse_results(root)  # another may have come and gone since
+        yield
+    finally:
+        lock.release()
+        if not resuming and not session().measuring:
+            for name in ("multirun.yaml", "environment.json", ".lock"):
+                (root / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it was there before, with other things in it
+                root.rmdir()
 
 
-def _disclaim(root: Path) -> None:
-    """Give a folder back in which nothing has run."""
-    (root / "multirun.yaml").unlink(missing_ok=True)
-    with suppress(OSError):  # it was there before, with other things in it
-        root.rmdir()
-
-
-def _list(cells: Sequence[Cell]) -> None:
+def _list(cells: "Sequence[Cell]") -> None:
     for cell in cells:
         print(cell.label + (f"    impossible: {cell.impossible}" if cell.impossible else ""))
     print(f"{len(cells)} cells")

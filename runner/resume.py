@@ -1,0 +1,117 @@
+"""Taking up a sweep where it was left: what is done stays, and what it was done with has to be the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.cell import Cell
+from runner.errors import ConfigError
+from runner.operation import Operation
+from runner.results import FILE_OF_JOB, Row, collect
+
+FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
+SAME = (
+    ("torch", "version"),
+    ("torch", "threads"),
+    ("torch", "cuda"),
+    ("torch", "hip"),
+    ("precision",),
+    ("host", "name"),
+    ("host", "machine"),
+    ("host", "cores"),
+    ("python",),
+)
+"""What of ``environment.json`` has to be the same for rows to stand in one table."""
+
+
+def finished(root: Path) -> dict[str, list[Row]]:
+    """The rows of each cell below ``root`` that need not run again, by the cell's identity."""
+    rows: dict[str, list[Row]] = {}
+    for job in FILE_OF_JOB:
+        for row in collect(root, job)[0]:
+            rows.setdefault(row.cell, []).append(row)
+    return {cell: found for cell, found in rows.items() if all(row.status in FINAL for row in found)}
+
+
+def check_same_cells(root: Path, cells: Sequence[Cell]) -> None:
+    """Refuse to mix cells that bear the same name and are not the same.
+
+    Raises:
+        ConfigError: a finished cell was of another op file or timing than the one that now has its name.
+    """
+    now = {(cell.job, cell.op.name, cell.size, *_choices(cell)): cell for cell in cells}
+    identities = {cell.identity for cell in cells}
+    for job in FILE_OF_JOB:
+        for row in collect(root, job)[0]:
+            cell = now.get((row.job, row.op, row.size, *_choices(row)))
+            if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
+                raise ConfigError(
+                    f"resume={root}: {cell.label} was not the same cell when it was measured: "
+                    f"{_difference(root, row, cell)}; give that back, or say resume_anyway=true to measure it again"
+                )
+
+
+def check_same_environment(root: Path, now: dict[str, Any]) -> None:
+    """Refuse to put rows of different machines or versions into one table.
+
+    Raises:
+        ConfigError: something that times depend on has changed; the message says from what to what.
+    """
+    path = root / "environment.json"
+    if not path.is_file():
+        return  # nothing was measured yet
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = []
+    for keys in SAME:
+        old, new = _at(before, keys), _at(json.loads(json.dumps(now, default=str)), keys)
+        if old != new:
+            changed.append(f"{'.'.join(keys)} was {old} and is {new}")
+    names = [{device["device"]: device["name"] for device in tree["devices"]} for tree in (before, now)]
+    for device in names[0].keys() & names[1].keys():
+        if names[0][device] != names[1][device]:
+            changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")
+    if changed:
+        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_anyway=true")
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
+    for path in root.rglob(".*.csv.*"):
+        path.unlink(missing_ok=True)
+
+
+def _at(tree: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _choices(of: Row | Cell) -> tuple[str, str, str, int]:
+    return of.dtype, of.device, of.direction, of.seed
+
+
+def _difference(root: Path, row: Row, cell: Cell) -> str:
+    """What of the configuration in a finished job's folder differs from the cell's."""
+    for folder in root.iterdir():
+        written = folder / FILE_OF_JOB[cell.job]
+        if not written.is_file() or row.cell not in written.read_text(encoding="utf-8"):
+            continue
+        before = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+        was = {"op": asdict(Operation.from_mapping(before["op"], "op file")), "timing": before["timing"]}
+        changed = _changes("op", was["op"], asdict(cell.op)) + _changes("timing", was["timing"], asdict(cell.timing))
+        return "; ".join(changed) or "the program has changed"
+    return "its folder is gone"
+
+
+def _changes(key: str, before: Any, now: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            text for name in {**before, **now} for text in _changes(f"{key}.{name}", before.get(name), now.get(name))
+        ]
+    return [] if before == now else [f"{key} was {before} and is {now}"]

@@ -1,0 +1,361 @@
+"""Real faults: what a cell does to its process, the disk to its rows, a signal to the sweep. Nothing done is lost."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from runner.results import BenchmarkRow, read_rows
+from tests.conftest import ROOT, Runner
+
+OPS = """
+import ctypes, os, time
+import torch
+
+calls = 0
+
+def dies(x, how):
+    global calls
+    calls += 1
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "exit":
+        os._exit(7)
+    if how == "hang":
+        print("about to hang", flush=True)
+        ctypes.CDLL(None).pause()
+    if how == "memory":
+        return torch.empty(10**15)
+    if how == "more memory":
+        return torch.ones(2**30).sum() + x
+    if how == "sleep":
+        time.sleep(0.3)
+    if how == "raise":
+        raise ValueError("not today,\\nmaybe tomorrow")
+    if how == "wrong":
+        return x * (1 if x.dtype is torch.float64 else 1.5)
+    if how == "shape":
+        return x[1:]
+    if how == "infinite":
+        return x / 0
+    return x * 2
+"""
+
+
+@pytest.fixture
+def dying(tmp_path: Path) -> Path:
+    """A folder with an operation that ends as its ``how`` says."""
+    (tmp_path / "dying_ops.py").write_text(OPS)
+    (tmp_path / "mine" / "op").mkdir(parents=True)
+    (tmp_path / "mine" / "op" / "dies.yaml").write_text(
+        'name: dies\ncall: dying_ops.dies\nsignature: "... -> ..."\nkwargs: {how: well}\ndifferentiable: false\n'
+    )
+    return tmp_path
+
+
+def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runner: Runner) -> None:
+    ways = "segfault,exit,hang,memory,raise,wrong,shape,infinite,well"
+    command = ["--config-dir", "mine", "-m", "op=dies", f"op.kwargs.how={ways}", "size=8", "timing=minimal"]
+    runner(*command, "limit.time_s=2", "hydra.sweep.dir=out", code=1)
+    rows = pd.read_csv(dying / "out" / "results.csv").set_axis(ways.split(","))
+    assert rows["status"].to_dict() == {
+        "segfault": "crashed",
+        "exit": "crashed",
+        "hang": "timeout",
+        "memory": "out_of_memory",
+        "raise": "failed",
+        "wrong": "ok",
+        "shape": "failed",
+        "infinite": "ok",
+        "well": "ok",
+    }
+    reasons = rows["reason"]
+    assert reasons["segfault"] == "the process was ended by SIGSEGV, while checking values"
+    assert reasons["exit"] == "the process ended with exit code 7, while checking values"
+    assert reasons["hang"] == "stopped after limit.time_s=2 s, while checking values"
+    assert reasons["raise"] == "ValueError: not today, maybe tomorrow"
+    assert "its signature '... -> ...' promises outputs [(8, 8)], the call gave [(7, 8)]" in reasons["shape"]
+    assert "wrong_values" in rows.loc["wrong", "flags"]
+    assert "nonfinite" in rows.loc["infinite", "flags"]
+    assert rows.loc["infinite", "finite_fraction"] == 0
+    assert rows["median_s"].notna().to_dict() == {way: way in ("wrong", "infinite", "well") for way in ways.split(",")}
+    log = next((dying / "out").glob("2_*/run.log")).read_text()
+    assert "about to hang" in log
+    assert "ValueError: not today" in next((dying / "out").glob("4_*/run.log")).read_text()
+
+
+def test_what_cannot_fit_is_not_tried(runner: Runner, tmp_path: Path) -> None:
+    runner("op=add", "size=1024", "limit.memory_bytes=1000000", "hydra.run.dir=out")
+    row = pd.read_csv(tmp_path / "out" / "results.csv").iloc[0]
+    assert row["status"] == "out_of_memory"
+    assert row["reason"] == "MemoryError: inputs and outputs take 12,582,912 bytes; limit.memory_bytes is 1,000,000"
+
+
+def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(dying: Path, runner: Runner) -> None:
+    (dying / "dying_ops.py").write_text("import time\ndef dies(x, how):\n    time.sleep(0.3)\n    return x * 2\n")
+    runner("--config-dir", "mine", "op=dies", "size=4", "timing=quick", "timing.max_time_s=0.05", "hydra.run.dir=out")
+    row = pd.read_csv(dying / "out" / "results.csv").iloc[0]
+    assert (row["samples"], row["stop"], row["flags"]) == (1, "first_call", "single_call")
+    assert row["median_s"] == row["first_call_s"]
+    assert pd.isna(row["ci_low_s"])
+
+
+def door(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A sweep of cells that hang, begun and in its first cell."""
+    command = ["--config-dir", "mine", "-m", "op=dies", "size=8", "timing=minimal", "hydra.sweep.dir=out", *arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any("about to hang" in log.read_text() for log in folder.glob("out/*/run.log")):
+        assert time.monotonic() < deadline, process.communicate(timeout=5)
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+def workers_of(process: int) -> list[int]:
+    """The children of a process, from ``/proc``."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            parent = re.search(r"^PPid:\s+(\d+)", status.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if parent and int(parent[1]) == process:
+            found.append(int(status.parent.name))
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_worker_outlives_a_door_that_is_killed(dying: Path) -> None:
+    process = door(dying, "op.kwargs.how=hang")
+    workers = workers_of(process.pid)
+    assert workers
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 2
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Path) -> None:
+    process = door(dying, "op.kwargs.how=well,hang,segfault")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130, stderr
+    assert "interrupted; what was finished is kept" in stderr
+    assert "Traceback" not in stderr
+    assert list(pd.read_csv(dying / "out" / "results.csv")["status"]) == ["ok"]
+
+
+def test_timing_through_the_worker_is_the_engine_in_process(runner: Runner, tmp_path: Path) -> None:
+    from runner.cell import cell_of
+    from runner.worker import run_cell
+
+    runner("op=add", "size=64", "timing=minimal", "hydra.run.dir=out")
+    from omegaconf import OmegaConf
+
+    cell = cell_of(OmegaConf.load(tmp_path / "out" / ".hydra" / "config.yaml"))  # type: ignore[arg-type]
+    (row,), samples = run_cell(cell)
+    there = pd.read_csv(tmp_path / "out" / "results.csv").iloc[0]
+    assert row.cell == there["cell"]
+    assert row.max_relative_error == there["max_relative_error"]
+    assert len(samples) == there["samples"]
+
+
+def test_a_cell_cannot_take_more_memory_than_its_limit(dying: Path, runner: Runner) -> None:
+    command = ["--config-dir", "mine", "op=dies", "size=8", "timing=minimal", "hydra.run.dir=out"]
+    runner(*command, "op.kwargs.how='more memory'", "limit.memory_bytes=1000000000")
+    row = pd.read_csv(dying / "out" / "results.csv").iloc[0]
+    assert row["status"] == "out_of_memory"
+    assert "memory" in row["reason"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_is_killed_is_replaced(dying: Path) -> None:
+    process = door(dying, "op.kwargs.how=hang,well")
+    for worker in workers_of(process.pid):
+        if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
+            os.kill(worker, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    rows = pd.read_csv(dying / "out" / "results.csv")
+    assert list(rows["status"]) == ["crashed", "ok"]
+    assert rows["reason"][0].startswith("the process was ended by SIGKILL (for want of memory, perhaps), while")
+
+
+def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path) -> None:
+    process = door(dying, "op.kwargs.how=well,hang,segfault")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130, stderr
+    (file,) = (dying / "out").glob("0_*/results.csv")
+    assert read_rows(file, BenchmarkRow)[0].status == "ok"
+
+
+SLOW = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=sleep", "size=4,5,6,7,8,9", "timing=minimal"]
+
+
+def results(folder: Path) -> pd.DataFrame:
+    """A finished sweep's table, each of its cells' files being whole."""
+    for file in folder.glob("*_*/results.csv"):
+        assert read_rows(file, BenchmarkRow)
+    return pd.read_csv(folder / "results.csv")
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
+    kill: signal.Signals, dying: Path, runner: Runner
+) -> None:
+    command = [sys.executable, "-m", "runner", *SLOW]
+    draw = random.Random(7)
+    for turn in range(4):
+        again = ["resume=out"] if (dying / "out" / "multirun.yaml").exists() else ["hydra.sweep.dir=out"]
+        process = subprocess.Popen(
+            [*command, *again],
+            cwd=dying,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(draw.uniform(0.1, 6))
+        process.send_signal(kill)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode in ((130, 0) if kill == signal.SIGINT else (-9, 0)), (turn, stderr)
+        assert "Traceback" not in stderr
+    runner(*SLOW, *(["resume=out"] if (dying / "out" / "multirun.yaml").exists() else ["hydra.sweep.dir=out"]))
+    rows = results(dying / "out")
+    assert sorted(rows["size"]) == [f"{n}x{n}" for n in range(4, 10)]
+    assert set(rows["status"]) == {"ok"}
+    before = (dying / "out" / "results.csv").read_bytes()
+    again = runner(*SLOW, "resume=out")
+    assert "6 of 6 cells are done" in again.stderr
+    assert "importing torch" not in again.stderr
+    assert (dying / "out" / "results.csv").read_bytes() == before
+
+
+def test_resume_runs_what_failed_or_was_damaged_and_nothing_else(dying: Path, runner: Runner) -> None:
+    command = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=well,exit", "size=4,5", "timing=minimal"]
+    runner(*command, "hydra.sweep.dir=out", code=1)
+    out = dying / "out"
+    first = pd.read_csv(out / "results.csv")
+    assert list(first["status"]) == ["ok", "ok", "crashed", "crashed"]
+    whole, cut = sorted(out.glob("[01]_*/results.csv"))
+    cut.write_text(cut.read_text()[:-20])
+    stamp = whole.stat().st_mtime_ns
+    done = runner(*command, "resume=out", code=1)
+    assert "1 of 4 cells are done" in done.stderr
+    assert whole.stat().st_mtime_ns == stamp
+    again = pd.read_csv(out / "results.csv")
+    assert list(again["cell"]) == list(first["cell"])
+    assert list(again["status"]) == list(first["status"])
+    assert len(list(out.glob("*_*"))) == 4
+
+
+def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runner) -> None:
+    command = ["--config-dir", "mine", "-m", "op=dies", "size=4,5", "timing=minimal"]
+    runner(*command, "hydra.sweep.dir=out")
+    op = dying / "mine" / "op" / "dies.yaml"
+    op.write_text(op.read_text() + "flop: 3 * batch\n")
+    refused = runner(*command, "resume=out", code=2).stderr
+    assert "dies 4x4 float32 cpu was not the same cell when it was measured: op.flop was  and is 3 * batch" in refused
+    assert runner(*command, "timing=quick", "resume=out", code=2).stderr.count("timing.precision was 1.0 and is 0.02")
+    op.write_text(op.read_text().replace("flop: 3 * batch\n", ""))
+    environment = dying / "out" / "environment.json"
+    environment.write_text(environment.read_text().replace('"threads": ', '"threads": 1'))
+    refused = runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", code=2).stderr
+    assert re.search(r"torch.threads was 1\d+ and is \d+; resume there, or say resume_anyway=true", refused)
+    runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", "resume_anyway=true")
+    assert list(pd.read_csv(dying / "out" / "results.csv")["size"]) == ["4x4", "5x5", "6x6"]
+    assert "no sweep's folder" in runner(*command, "resume=elsewhere", code=2).stderr
+
+
+def test_two_sweeps_never_share_a_folder(dying: Path, runner: Runner) -> None:
+    process = door(dying, "op.kwargs.how=hang")
+    command = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=hang", "size=8", "timing=minimal"]
+    assert "already holds the results" in runner(*command, "hydra.sweep.dir=out", code=2).stderr
+    assert "out is in use by another sweep; wait for its end" in runner(*command, "resume=out", code=2).stderr
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks that can be shared are POSIX's")
+def test_a_row_says_that_another_sweep_ran_beside_it_and_a_sweep_can_wait_instead(dying: Path, runner: Runner) -> None:
+    process = door(dying, "op.kwargs.how=hang", "limit.time_s=12")
+    command = ["op=add", "size=8", "timing=minimal"]
+    runner(*command, "hydra.run.dir=beside")
+    row = pd.read_csv(dying / "beside" / "results.csv").iloc[0]
+    assert row["beside"]
+    assert "contended" in row["flags"]
+    waited = runner(*command, "contended=wait", "hydra.run.dir=alone")
+    assert "waiting for another sweep's cell on cpu" in waited.stderr
+    process.communicate(timeout=60)
+    assert not pd.read_csv(dying / "alone" / "results.csv").iloc[0]["beside"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of half a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], check=False, capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("cannot mount a small file system here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_ends_the_sweep_and_damages_nothing(runner: Runner, small_disk: Path) -> None:
+    sizes = ",".join(map(str, range(1, 40)))
+    done = runner("-m", "op=add", f"size={sizes}", "timing=minimal", f"hydra.sweep.dir={small_disk}/out", code=1)
+    assert re.search(r"cannot write .*: No space left on device; what was finished is kept", done.stderr)
+    assert "Traceback" not in done.stderr
+    files = [file for file in small_disk.glob("out/*_*/results.csv") if file.stat().st_size]
+    assert len(files) >= 5
+    assert all(read_rows(file, BenchmarkRow)[0].status == "ok" for file in files)
+
+
+def test_a_read_only_folder_is_refused_before_anything_runs(runner: Runner, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for command in (["op=add", f"hydra.run.dir={small_disk}/a"], ["+sweep=smoke", f"hydra.sweep.dir={small_disk}/b"]):
+        done = runner(*command, code=2)
+        assert re.search(r"cannot write .*: Read-only file system; choose another with", done.stderr)
+        assert "importing torch" not in done.stderr
+
+
+def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path) -> None:
+    import shutil
+
+    process = door(dying, "op.kwargs.how=hang", "limit.time_s=3")
+    shutil.rmtree(dying / "out")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"cannot write .*: No such file or directory; what was finished is kept", stderr)
+    assert "Traceback" not in stderr
