@@ -39,12 +39,17 @@ OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text
 
 def main() -> None:
     """Run what the command line says and exit."""
-    plugins = str(HERE / "plugins")
-    if plugins not in sys.path:
-        sys.path.append(plugins)
+    offer_plugins()
     if os.getcwd() not in sys.path and "" not in sys.path:  # the console script, unlike python -m, leaves it out
         sys.path.insert(0, os.getcwd())
     sys.exit(run(sys.argv[1:]))
+
+
+def offer_plugins() -> None:
+    """Put the sweeper and the launcher where Hydra looks for plugins; before Hydra starts."""
+    plugins = str(HERE / "plugins")
+    if plugins not in sys.path:
+        sys.path.append(plugins)
 
 
 class _Stopped(BaseException):
@@ -98,9 +103,12 @@ def run_job(config: DictConfig) -> list[Row]:
 
 def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     from runner.cell import cell_of
+    from runner.results import FILE_OF_JOB
 
     cell = cell_of(config)
     if cell.job == "report":
+        if not any(name in (path.name for path in folder.rglob("*.csv")) for name in FILE_OF_JOB.values()):
+            raise ConfigError(f"run={folder} holds no results; give the folder of a run, outputs/<date>/<time>")
         session().exit_code = conclude(folder, report_of(config), strict=config.strict)
         return []
     if cell.impossible:
