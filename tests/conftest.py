@@ -13,6 +13,12 @@ ROOT = Path(__file__).parents[1]
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(autouse=True)
+def _machine_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test's sweeps see only each other: device locks live in the folder for temporary files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+
+
 @pytest.fixture
 def runner(tmp_path: Path) -> Runner:
     """``python -m runner`` with these arguments, in an empty folder; exits that were not expected are shown."""

@@ -103,7 +103,8 @@ def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(dying: Path,
     (dying / "dying_ops.py").write_text("import time\ndef dies(x, how):\n    time.sleep(0.3)\n    return x * 2\n")
     runner("--config-dir", "mine", "op=dies", "size=4", "timing=quick", "timing.max_time_s=0.05", "hydra.run.dir=out")
     row = pd.read_csv(dying / "out" / "results.csv").iloc[0]
-    assert (row["samples"], row["stop"], row["flags"]) == (1, "first_call", "single_call")
+    assert (row["samples"], row["stop"]) == (1, "first_call")
+    assert "single_call" in row["flags"]
     assert row["median_s"] == row["first_call_s"]
     assert pd.isna(row["ci_low_s"])
 

@@ -36,6 +36,7 @@ VALUES = {
     "str": TEXT,
     "str | None": st.none() | TEXT,
     "int": st.integers(),
+    "bool | None": st.none() | st.booleans(),
     "int | None": st.none() | st.integers(),
     "float | None": st.none() | st.floats(allow_nan=False),
 }
