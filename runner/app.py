@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import hydra
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import Report, register
-from runner.errors import ConfigError
+from runner.errors import ConfigError, one_line
 from runner.session import conclude, session
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ HERE = Path(__file__).parent
 CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
 LONGEST_FOLDER_NAME = 120  # characters, of the 255 that a file system allows
 INTERRUPTED = 130
+ASKING = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 
 register()
 OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
@@ -76,7 +78,10 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except _Stopped as stopped:
         return _explain(stopped.error, traceback_wanted)
-    except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
+    except BrokenPipeError:  # whoever read has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for what Python flushes at its end)
+        return session().exit_code
+    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         return _explain(error, traceback_wanted)
     finally:
         session().close()
@@ -93,6 +98,9 @@ def run_job(config: DictConfig) -> list[Row]:
     from runner.cell import cell_of
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.dry_run:  # under a stock sweeper, which does not know of it
+        print(cell_of(config).label)
+        return []
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return session().run(cell_of(config), folder)
     try:
@@ -103,19 +111,18 @@ def run_job(config: DictConfig) -> list[Row]:
 
 def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     from runner.cell import cell_of
-    from runner.results import FILE_OF_JOB
+    from runner.grid import excluded
 
     cell = cell_of(config)
     if cell.job == "report":
-        if not any(name in (path.name for path in folder.rglob("*.csv")) for name in FILE_OF_JOB.values()):
-            raise ConfigError(f"run={folder} holds no results; give the folder of a run, outputs/<date>/<time>")
         session().exit_code = conclude(folder, report_of(config), strict=config.strict)
         return []
+    excluded([cell], config.exclude, set())
     if cell.impossible:
         raise ConfigError(cell.impossible)
     refuse_results(folder)
     session().prepare([cell], alone=True)
-    session().begin(folder, resuming=False)
+    session().begin(folder, [cell], report_of(config))
     try:
         return session().run(cell, folder)
     finally:
@@ -133,7 +140,7 @@ def refuse_results(folder: Path) -> None:
     Raises:
         ConfigError: the folder holds results.
     """
-    if (folder / "results.csv").exists() or (folder / "multirun.yaml").exists():
+    if any((folder / name).exists() for name in ("results.csv", "autograd.csv", "multirun.yaml", "environment.json")):
         raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")
 
 
@@ -147,21 +154,43 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
     values = {key.lstrip("+"): value for key, _, value in (a.partition("=") for a in given if not a.startswith("-"))}
     if "," in values.get("sweep", ""):
         raise ConfigError(f"sweep={values['sweep']}: one sweep at a time; run the command once for each")
-    if any(re.match(r"-[hcis]|--(cfg|help|hydra-help|info|shell|version)", a) for a in given):
+    if ASKING & {argument.partition("=")[0] for argument in given}:
         return given
+    _refuse_hidden(given)
     sweeps = given[:1] in (["-m"], ["--multirun"]) or "hydra.mode" in values
+    folders = {"run": ("hydra.run.dir", "environment.json"), "resume": ("hydra.sweep.dir", "multirun.yaml")}
+    for key, (into, mark) in folders.items():
+        if key not in values and not (key == "run" and values.get("job") == "report" and not sweeps):
+            continue
+        folder = values.get(key, "").strip("'\"")
+        if not folder or not (Path(folder) / mark).is_file():
+            what = "run's or sweep's" if key == "run" else "sweep's"
+            raise ConfigError(f"{key}={folder}: no {what} folder; give {key}=outputs/<date>/<time>")
+        quoted = "'" + folder.replace("'", "\\'") + "'"  # a folder's name may hold what Hydra's grammar gives a meaning
+        given = [a for a in given if a.partition("=")[0].lstrip("+") != key]
+        given += [f"{key}={quoted}", f"{into}={quoted}"]
     if values.get("job") == "report" and not sweeps:
-        run_folder = values.get("run", "")
-        if not run_folder or not Path(run_folder).is_dir():
-            raise ConfigError(f"job=report run={run_folder}: no such folder; give run=outputs/<date>/<time>")
-        return [*given, f"hydra.run.dir='{run_folder}'", "hydra.output_subdir=null", "hydra/job_logging=none"]
-    if "resume" in values:
-        if not (Path(values["resume"]) / "multirun.yaml").is_file():
-            raise ConfigError(f"resume={values['resume']}: no sweep's folder; give resume=outputs/<date>/<time>")
-        given.append(f"hydra.sweep.dir='{values['resume']}'")
-    if not sweeps and ({"sweep", "resume"} & values.keys() or values.get("dry_run", "").lower() == "true"):
+        return [*given, "hydra.output_subdir=null", "hydra/job_logging=none"]
+    dry = values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
+    if not sweeps and (dry or {"sweep", "resume"} & values.keys()):
         given.append("hydra.mode=MULTIRUN")
     return given
+
+
+def _refuse_hidden(arguments: Sequence[str]) -> None:
+    """A file of the user's that one of ours hides would be ignored without a word.
+
+    Raises:
+        ConfigError: a folder given with ``--config-dir`` has a file of the same name as one of ours.
+    """
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folder = Path(value or next(iter(arguments[position + 1 :]), ""))
+            for path in folder.glob("*/*.yaml"):
+                name = path.relative_to(folder)
+                if (CONF / name).is_file() and path.resolve() != (CONF / name).resolve():
+                    raise ConfigError(f"{path} has a name that is built in, which would win; give it another name")
 
 
 def folder_name(overrides: str) -> str:
@@ -178,7 +207,10 @@ def _explain(error: Exception, traceback_wanted: bool) -> int:
     if traceback_wanted:
         raise error
     measuring = session().measuring
-    if isinstance(error, OSError):
+    if isinstance(error, yaml.YAMLError):
+        print(f"not YAML: {one_line(error)}; correct the file", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing file is both
         where = error.filename or "the output folder"
         advice = "what was finished is kept" if measuring else "choose another with hydra.run.dir= or hydra.sweep.dir="
         print(f"cannot write {where}: {error.strerror or error}; {advice}", file=sys.stderr)

@@ -63,6 +63,12 @@ class Cell:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
         return f"c{digest[:15]}"  # a letter first, so that no reader of CSVs takes it for a number
 
+    @cached_property
+    def variant(self) -> str:
+        """A short hash of the op file and the timing: what rows of the same names may differ in besides."""
+        content = json.dumps([asdict(self.op), asdict(self.timing)], sort_keys=True, default=str)
+        return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
     @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""

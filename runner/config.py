@@ -14,6 +14,8 @@ from runner.help import HELP
 
 JOBS = ("benchmark", "autograd", "report")
 CONTENDED = ("flag", "wait")
+MOST_THREADS = 1_024
+LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DIRECTIONS = ("forward", "backward", "both")
 COMPARED = ("op", "size", "dtype", "device", "threads", "direction")  # the axes along which rows can be compared
 DEFAULT_BASELINE = {"device": "cpu"}
@@ -126,7 +128,7 @@ def check_values(values: dict[str, Any]) -> None:
     device, timing, limit = values["device"], values["timing"], values["limit"]
     kind = device.partition(":")[0]
     known = kind in DEVICES or values["backend_module"]
-    if not known or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
+    if not known or device.startswith("cpu:") or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
         raise ConfigError(
             f"device={device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
             "with an index such as cuda:1, or a device that backend_module=... adds"
@@ -143,6 +145,9 @@ def check_values(values: dict[str, Any]) -> None:
     for key, (value, least) in at_least.items():
         if value is not None and not value >= least:
             raise ConfigError(f"{key}={value} is too small; give {least} or more")
+    for key, value, most in (("threads", values["threads"], MOST_THREADS), ("seed", values["seed"], LARGEST_SEED)):
+        if value is not None and value > most:
+            raise ConfigError(f"{key}={value} is too large; give {most} or less")
     for key, value in {
         "timing.precision": timing["precision"],
         "timing.max_time_s": timing["max_time_s"],

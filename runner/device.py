@@ -77,7 +77,7 @@ class Device:
 
 
 class EventClock:
-    """Device events round each block: what the device took, without the time to launch from Python."""
+    """Device events round each block: what the device took, gaps between launches included."""
 
     def __init__(self, module: Any, device: torch.device) -> None:
         self._module, self._device = module, device

@@ -28,7 +28,7 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
 
     return {
         "torch": {
-            "version": torch.__version__,
+            "version": str(torch.__version__),  # its own type would have the door import torch
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
             "threads": torch.get_num_threads(),
@@ -77,6 +77,8 @@ def describe_process() -> dict[str, Any]:
 def _git_state() -> dict[str, Any] | None:
     """Commit and cleanliness of this package's checkout; None where it is not one."""
     here = Path(__file__).parent
+    if not (here.parent / ".git").exists():  # installed: the folder's repository, if any, is somebody else's
+        return None
     try:
         commit = subprocess.run(
             ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True

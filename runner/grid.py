@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.cell import Cell
+from runner.config import Report
 from runner.errors import ConfigError, suggestion
 from runner.size import parse_size
 
@@ -60,6 +61,19 @@ def check_possible(cells: Sequence[Cell]) -> None:
         for reason in reasons.values():
             if reason:
                 raise ConfigError(reason)
+
+
+def check_baseline(cells: Sequence[Cell], report: Report) -> None:
+    """Refuse a baseline that the user gave and no cell has.
+
+    Raises:
+        ConfigError: the message names the values that there are.
+    """
+    values = list(dict.fromkeys(_value(cell, report.axis) for cell in cells))
+    if report.baseline is not None and report.value not in values:
+        raise ConfigError(
+            f"report.baseline: no cell has {report.axis}={report.value}; the grid's values are {', '.join(values)}"
+        )
 
 
 def _matches(cell: Cell, axis: str, wanted: Any) -> bool:

@@ -26,6 +26,7 @@ class Row:
         dtype, device: as asked; ``gpu`` is whatever accelerator there was.
         device_name: the device that ran it.
         threads: PyTorch's intra-op threads during the cell.
+        variant: a short hash of the op file and the timing, by which rows of the same names can be told apart.
         status: one of :data:`STATUSES`.
         reason: why the status is not ``ok``, in a line.
         seconds: what the cell took in all, from its start to its row.
@@ -41,6 +42,7 @@ class Row:
     threads: int | None = None
     direction: str = "forward"
     seed: int = 0
+    variant: str | None = None
     status: str = "ok"
     reason: str | None = None
     seconds: float | None = None
@@ -51,11 +53,12 @@ class BenchmarkRow(Row):
     """A row of ``results.csv``: a time and how sure it is, the work done in it, and whether its values are right.
 
     Attributes:
+        min_s, q1_s, q3_s: the smallest, the lower and the upper quartile of the samples' seconds a call.
         median_s: seconds a call: the median over the samples.
         ci_low_s, ci_high_s: the median's 95 % interval; blank where there are too few samples for one.
-        first_call_s: seconds of the very first call, which pays for loading, compiling and allocating.
+        first_call_s: seconds of the first call at this size, which pays for allocating and for what is not yet loaded.
         samples: blocks that the median is taken over.
-        preempted_samples: blocks set aside because the scheduler interrupted them.
+        preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all of them were.
         calls_per_sample: calls in a block.
         timing_s: seconds spent on warming up and sampling.
         stop: why sampling stopped: precision, time, samples or first_call.
@@ -64,7 +67,7 @@ class BenchmarkRow(Row):
         max_relative_error: against a float64 reference, relative to the reference's largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
-        gradient: pass or fail, of a quick check in this dtype on this device; blank: not checked.
+        gradient: pass, fail, unsupported or error, of a quick check in this dtype on this device; blank: not checked.
         beside: whether a cell of another sweep ran on the same device meanwhile; blank where that is not known.
         flags: what would mislead, separated by spaces.
     """
@@ -105,7 +108,8 @@ class AutogradRow(Row):
         max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
         got, expected: at the worst element, or along the direction.
         tolerance: the largest relative error that passes.
-        verdict: pass, fail, unsupported or error.
+        verdict: pass, fail or inconclusive; blank where the check did not run, see status.
+        checked_size: the size at which it was checked.
     """
 
     oracle: str | None = None
@@ -116,6 +120,7 @@ class AutogradRow(Row):
     got: float | None = None
     expected: float | None = None
     tolerance: float | None = None
+    checked_size: str | None = None
     verdict: str | None = None
 
 
@@ -175,6 +180,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
         threads=cell.threads,
         direction=cell.direction,
         seed=cell.seed,
+        variant=cell.variant,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -68,11 +69,15 @@ class Session:
                 "; ".join(f"device={reason}" for reason in missing) + "; use device=cpu, or device=gpu in a sweep"
             )
 
-    def begin(self, root: Path, *, resuming: bool, anyway: bool = False) -> None:
+    def begin(
+        self, root: Path, cells: Sequence[Cell], report: Report, *, resuming: bool = False, anyway: bool = False
+    ) -> None:
         """Write down what the run is made with, before its first cell.
 
         Args:
             root: the folder of the run or sweep.
+            cells: all that it is to hold in the end.
+            report: what its report will compare.
             resuming: whether it holds what was measured before.
             anyway: whether that may have been with something else.
 
@@ -85,13 +90,19 @@ class Session:
         from runner.resume import check_same_environment
 
         assert self._prepared is not None
-        environment: dict[str, Any] = {**describe_process(), **self._prepared.environment}
+        environment: dict[str, Any] = {
+            **describe_process(),
+            **self._prepared.environment,
+            "cells": len(cells),
+            "report": vars(report),
+        }
         path = root / "environment.json"
         if resuming and path.is_file():
             if not anyway:
                 check_same_environment(root, environment)
             first = json.loads(path.read_text(encoding="utf-8"))
-            environment = {**first, "resumed": [*first.get("resumed", []), environment]}
+            resumed = [*first.get("resumed", []), environment]
+            environment = {**first, "cells": max(first["cells"], len(cells)), "resumed": resumed}
         write_atomically(path, json.dumps(environment, indent=2, default=str) + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
@@ -175,10 +186,15 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
     if not rows and not damaged:
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
+    environment: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))
+    if report.baseline is None and environment.get("report"):
+        report = Report(**environment["report"])
     for job, (of_job, _) in found.items():
         if of_job:
             write_rows(root / FILE_OF_JOB[job], of_job)
-    show(root, rows, damaged, report)
+    show(root, rows, damaged, report, environment.get("cells"))
     bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]
     flagged = [
         row for row in rows if {"wrong_values", "wrong_gradient"} & set((getattr(row, "flags", None) or "").split())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runner.errors import ConfigError
 
 BATCH = "batch"  # the name under which a size mapping and a formula speak of the dimensions under '...'
+LONGEST = 10**12  # elements along a dimension: more than any memory holds
 _ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
 
 
@@ -53,9 +54,9 @@ def parse_size(value: object) -> Size:
     match value:
         case bool() | float() | None:
             pass
-        case int() if value > 0:
+        case int() if 0 < value <= LONGEST:
             return Size(square=value)
-        case str() if re.fullmatch(r"\s*\d{1,18}(\s*x\s*\d{1,18})*\s*", value):
+        case str() if re.fullmatch(r"\s*\d{1,13}(\s*x\s*\d{1,13})*\s*", value):
             lengths = tuple(int(part) for part in value.split("x"))
             if all(lengths):
                 return Size(square=lengths[0]) if len(lengths) == 1 else Size(shape=lengths)
@@ -74,7 +75,7 @@ def shape_text(shape: Sequence[int]) -> str:
 def _lengths(mapping: object, value: object) -> tuple[int, ...]:
     if _is_length(value):
         return (value,)  # type: ignore[return-value]  # _is_length has just said that it is an int
-    if isinstance(value, str) and re.fullmatch(r"\d{1,18}(x\d{1,18})*", value):
+    if isinstance(value, str) and re.fullmatch(r"\d{1,13}(x\d{1,13})*", value):
         value = [int(part) for part in value.split("x")]
     if isinstance(value, list | tuple) and value and all(map(_is_length, value)):
         return tuple(value)
@@ -82,7 +83,7 @@ def _lengths(mapping: object, value: object) -> tuple[int, ...]:
 
 
 def _is_length(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LONGEST
 
 
 def _shown(value: object) -> str:

@@ -97,7 +97,8 @@ class Measurement:
 
     Attributes:
         interval: the median's 95 % interval; None with too few samples for one.
-        disturbed: whether so many blocks were interrupted that all of them had to be taken.
+        interrupted: how many of the samples were not left alone by the scheduler.
+        disturbed: whether those were so many that all of them had to be taken.
         stop: precision, time, samples or first_call.
     """
 
@@ -110,6 +111,7 @@ class Measurement:
     samples: tuple[Sample, ...]
     calls_per_sample: int
     timing_s: float
+    interrupted: int
     disturbed: bool
     stop: str
 
@@ -155,6 +157,7 @@ def measure(call: Call, clock: Clock, timing: Timing, look: Callable[[Any], None
         ),
         calls_per_sample=calls,
         timing_s=clock.now() - start,
+        interrupted=sum(not _had_its_cores(block) for block in blocks),
         disturbed=disturbed,
         stop=stop,
     )

@@ -24,6 +24,7 @@ from runner.errors import ConfigError, one_line
 from runner.operation import Operation
 from runner.results import Row, Sample, row_for
 
+UNSUPPORTED = "not implemented for|not supported|unsupported"  # in the words of PyTorch's own RuntimeErrors
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 
 
@@ -227,11 +228,8 @@ def _status_of(error: Exception) -> str:
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
     if no_memory or "can't allocate memory" in text or "out of memory" in text:
         return "out_of_memory"
-    if (
-        isinstance(error, NotImplementedError)
-        or "not implemented for" in text
-        or re.search("not supported|unsupported", text.lower())
-    ):
+    refused = isinstance(error, RuntimeError) and re.search(UNSUPPORTED, text.lower())
+    if refused or isinstance(error, NotImplementedError):
         return "unsupported"
     return "failed"
 

@@ -19,6 +19,14 @@ WRONG = {
     "dtype=float31": r"dtype=float31 is unknown \(did you mean 'float32'\?\); allowed: float16, bfloat16, float32",
     "device=gppu": rf"device=gppu is unknown \(did you mean 'gpu'\?\); {DEVICES}",
     "device=cuda:x": r"device=cuda:x is unknown",
+    "device=cpu:3": r"device=cpu:3 is unknown",
+    "threads=50000": r"threads=50000 is too large; give 1024 or less",
+    "seed=99999999999999999999": r"seed=99999999999999999999 is too large; give 1000000000000000 or less",
+    "size=99999999999999999999": r"size=99999999999999999999 is not a size",
+    "exclude=[{opp: matmul}]": r"exclude: \{opp: matmul\}: unknown axis",
+    "-m size=64,128 report.baseline={size: 64}": r"report.baseline: no cell has size=64; the grid's values are 64x64",
+    "-m op=glob(zzz*)": r"none of the grid's 0 cells is left; look at its axes and at exclude",
+    "-m size=16 hydra.job.chdir=true": r"hydra.job.chdir=true needs hydra/launcher=basic",
     "+sweep=gpuu": r"Could not find 'sweep/gpuu'\s+Available options in 'sweep':\s+autograd\s+cpu\s+gpu",
     "+sweep=gpu,cpu": r"sweep=gpu,cpu: one sweep at a time; run the command once for each",
     "timing=slow": r"Could not find 'timing/slow'\s+Available options in 'timing':\s+default",
@@ -47,15 +55,15 @@ WRONG = {
     "seed=-1": r"seed=-1 is too small; give 0 or more",
     "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",
     "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, such as",
-    "job=report": r"job=report run=: no such folder; give run=outputs/<date>/<time>",
-    "job=report run=nowhere": r"job=report run=nowhere: no such folder",
+    "job=report": r"run=: no run's or sweep's folder; give run=outputs/<date>/<time>",
+    "job=report run=nowhere": r"run=nowhere: no run's or sweep's folder",
     "op=add,mul": r"Ambiguous value for argument 'op=add,mul'",
     "-m dtype=float32,float31": r"dtype=float31 is unknown",
     "-m op=gelu,add dtype=int32": r"op gelu takes no integer dtype",
     "-m op=add size=4 exclude=[{op: mul}]": r"exclude: \{op: mul\} matches none of the 1 cells; correct the rule",
     "-m op=add size=4 exclude=[{opp: mul}]": r"exclude: \{opp: mul\}: unknown axis 'opp' \(did you mean 'op'\?\);",
     "-m op=add size=4 exclude=[3]": r"exclude: 3 is no rule; write a mapping such as \{op: matmul, dtype: float16\}",
-    "-m op=add size=4 exclude=[{op: add}]": r"exclude leaves none of the 1 cells; drop a rule",
+    "-m op=add size=4 exclude=[{op: add}]": r"none of the grid's 1 cells is left; look at its axes",
     "-m op=add job=report": r"job=report reads one run and cannot be swept",
 }
 
@@ -71,6 +79,7 @@ def test_wrong_input_is_answered_in_one_message_before_torch_is_imported(
     assert re.search(WRONG[arguments], message), message
     assert "Traceback" not in message
     assert "Error executing job" not in message
+    assert "cannot write" not in message
     assert not imported & {"torch", "pandas", "rich", "numpy"}
     assert not list(tmp_path.rglob("results.csv"))
 
@@ -162,10 +171,12 @@ def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
     assert with_implied(["+sweep=gpu"]) == ["+sweep=gpu", "hydra.mode=MULTIRUN"]
     assert with_implied(["sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
     assert with_implied(["dry_run=true"])[-1] == "hydra.mode=MULTIRUN"
+    assert with_implied(["-cd", str(tmp_path), "+sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
     for asking in (["--cfg", "job"], ["--help"], ["--info", "all"], ["hydra.mode=RUN"], ["-c", "job"]):
         assert with_implied(["+sweep=gpu", *asking]) == ["+sweep=gpu", *asking]
     assert with_implied(["op=add"]) == ["op=add"]
     assert with_implied(["op=add", "-m", "seed=1,2"]) == ["-m", "op=add", "seed=1,2"]
+    (tmp_path / "environment.json").touch()
     assert f"hydra.run.dir='{tmp_path}'" in with_implied(["job=report", f"run={tmp_path}"])
     with pytest.raises(ConfigError, match="one sweep at a time"):
         with_implied(["+sweep=a,b"])
@@ -251,3 +262,48 @@ def test_imports_point_downwards_only() -> None:
             for name in node.names:
                 target = f"{base}.{name.name}".lstrip(".") if f"{base}.{name.name}".lstrip(".") in level else base
                 assert level[target] < level[module], f"{module} imports {target}, which is not below it"
+
+
+def test_the_door_never_imports_torch_even_where_it_runs_cells(tmp_path: Path) -> None:
+    script = (
+        "import sys; from runner.app import offer_plugins, run; offer_plugins(); "
+        "code = run(sys.argv[1:]); print('torch' in sys.modules, code)"
+    )
+    command = [sys.executable, "-c", script, "-m", "op=add", "size=4,8", "timing=minimal", "hydra.sweep.dir=out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False 0"
+
+
+def test_a_broken_op_file_is_named_with_its_line(runner: Runner, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "op").mkdir(parents=True)
+    (tmp_path / "mine" / "op" / "broken.yaml").write_text("name: broken\ncall: 'torch.add\n")
+    done = runner("--config-dir", "mine", "op=broken", code=2)
+    assert re.fullmatch(r"not YAML: .*broken.yaml.*line \d.*; correct the file\n", done.stderr)
+    (tmp_path / "mine" / "op" / "add.yaml").write_text("name: add\ncall: torch.sub\nsignature: '..., ... -> ...'\n")
+    assert "mine/op/add.yaml has a name that is built in" in runner("--config-dir", "mine", "op=add", code=2).stderr
+
+
+def test_a_report_remembers_the_baseline_and_says_what_is_missing(runner: Runner, tmp_path: Path) -> None:
+    import shutil
+
+    runner(
+        "-m",
+        "op=add",
+        "size=4,8",
+        "threads=1,2",
+        "report.baseline={threads: 1}",
+        "hydra.sweep.dir=a b",
+        "timing=minimal",
+    )
+    before = (tmp_path / "a b" / "speedup.csv").read_text()
+    assert runner("job=report", "run=a b").returncode == 0
+    assert (tmp_path / "a b" / "speedup.csv").read_text() == before
+    shutil.rmtree(next((tmp_path / "a b").glob("3_*")))
+    assert "1 of 4 cells are not there: resume=a b runs them" in runner("job=report", "run='a b'").stdout
+
+
+def test_swept_fields_of_an_operation_are_told_apart(runner: Runner, tmp_path: Path) -> None:
+    command = ["-m", "op=softmax", "op.kwargs.dim=0,1", "size=8", "timing=minimal", "hydra.sweep.dir=out"]
+    shown = runner(*command).stdout.splitlines()
+    assert "variant" in shown[0]
+    assert len([line for line in shown if line.startswith("softmax")]) == 2

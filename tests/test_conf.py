@@ -121,3 +121,9 @@ def test_flop_are_counted_where_the_file_gives_no_formula(rows: Rows) -> None:
     row = rows("op=matmul", "op.flop=''", "size={m: 4, k: 6, n: 8, batch: 3}", "timing=minimal").iloc[0]
     assert row["flop"] == 2 * 3 * 4 * 6 * 8
     assert row["size"] == "3x4x6 n=8"
+
+
+def test_an_operation_that_cannot_be_cut_down_is_checked_at_full_size(rows: Rows) -> None:
+    row = rows("op=topk", "op.dims.k=100", "size=128", "timing=minimal").iloc[0]
+    assert (row["status"], row["checked_size"]) == ("ok", "128x128")
+    assert row["max_relative_error"] == 0

@@ -44,6 +44,10 @@ def dies(x, how):
         return x * (1 if x.dtype is torch.float64 else 1.5)
     if how == "shape":
         return x[1:]
+    if how == "type":
+        return x + "a"
+    if how == "mutate":
+        return x.add_(1)
     if how == "infinite":
         return x / 0
     return x * 2
@@ -62,7 +66,7 @@ def dying(tmp_path: Path) -> Path:
 
 
 def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runner: Runner) -> None:
-    ways = "segfault,exit,hang,memory,raise,wrong,shape,infinite,well"
+    ways = "segfault,exit,hang,memory,raise,wrong,shape,infinite,type,mutate,well"
     command = ["--config-dir", "mine", "-m", "op=dies", f"op.kwargs.how={ways}", "size=8", "timing=minimal"]
     runner(*command, "limit.time_s=2", "hydra.sweep.dir=out", code=1)
     rows = pd.read_csv(dying / "out" / "results.csv").set_axis(ways.split(","))
@@ -75,6 +79,8 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
         "wrong": "ok",
         "shape": "failed",
         "infinite": "ok",
+        "type": "failed",
+        "mutate": "ok",
         "well": "ok",
     }
     reasons = rows["reason"]
@@ -86,7 +92,11 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
     assert "wrong_values" in rows.loc["wrong", "flags"]
     assert "nonfinite" in rows.loc["infinite", "flags"]
     assert rows.loc["infinite", "finite_fraction"] == 0
-    assert rows["median_s"].notna().to_dict() == {way: way in ("wrong", "infinite", "well") for way in ways.split(",")}
+    assert "mutates_input" in rows.loc["mutate", "flags"]
+    assert "wrong_values" not in rows.loc["mutate", "flags"]
+    assert rows["median_s"].notna().to_dict() == {
+        way: way in ("wrong", "infinite", "mutate", "well") for way in ways.split(",")
+    }
     log = next((dying / "out").glob("2_*/run.log")).read_text()
     assert "about to hang" in log
     assert "ValueError: not today" in next((dying / "out").glob("4_*/run.log")).read_text()

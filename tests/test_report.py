@@ -44,7 +44,8 @@ def test_the_verdict_follows_from_the_interval(other_s: float, spread: float, ve
     ("fields", "reason"),
     [
         ({"flags": "view"}, "device=gpu: a view moves no data"),
-        ({"flags": "contended nonfinite"}, "device=gpu: its output is not finite"),
+        ({"flags": "single_call nonfinite"}, "device=gpu: its output is not finite"),
+        ({"flags": "contended"}, "device=gpu: the machine was busy with something else"),
         ({"flags": "wrong_values"}, "device=gpu: its values are wrong"),
         ({"flags": "wrong_gradient"}, "device=gpu: its gradient is wrong"),
         ({"flags": "single_call"}, "device=gpu: it was called only once"),

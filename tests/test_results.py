@@ -227,7 +227,8 @@ def test_collect_follows_the_numbers_of_the_jobs(tmp_path):
     for number in (10, 2, 0, 11, 1, 9):
         folder = tmp_path / f"{number}_size={number}"
         folder.mkdir()
-        written(folder / "results.csv", replace(ROW, seed=number), replace(ROW, seed=number, op="add"))
+        one = replace(ROW, seed=number, cell=f"m{number}")
+        written(folder / "results.csv", one, replace(one, cell=f"a{number}", op="add"))
     (tmp_path / "3_no_rows").mkdir()
     written(tmp_path / "results.csv", replace(ROW, seed=99))  # the sweep's own table, made from the others
     rows, damaged = collect(tmp_path, "benchmark")
@@ -239,7 +240,7 @@ def test_collect_reports_a_damaged_file_and_keeps_the_others(tmp_path):
     for number in range(4):
         folder = tmp_path / f"{number}_op"
         folder.mkdir()
-        written(folder / "results.csv", replace(ROW, seed=number))
+        written(folder / "results.csv", replace(ROW, seed=number, cell=f"c{number}"))
     broken, other = tmp_path / "1_op" / "results.csv", tmp_path / "2_op" / "results.csv"
     broken.write_text(broken.read_text(encoding="utf-8")[:-9], encoding="utf-8")
     other.write_bytes(b"\xff")

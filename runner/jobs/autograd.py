@@ -29,7 +29,8 @@ def run(
     start = time.perf_counter()
     assert cell.dimensions is not None
     bound = BoundOperation(cell.op, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
-    checks = check_gradients(small(bound, cell.asked), device.torch)
+    bound = small(bound, cell.asked)
+    checks = check_gradients(bound, device.torch)
     seconds = (time.perf_counter() - start) / max(1, len(checks))
     rows = []
     for check in checks:
@@ -41,6 +42,7 @@ def run(
                 device_name=device.name,
                 threads=torch.get_num_threads(),
                 verdict=check.verdict,
+                checked_size=cell.op.size_text(bound.dimensions),
                 status="failed" if failed else "ok",
                 reason=f"the gradient of input {check.argument} is off by {check.max_relative_error:.3g} of its scale; "
                 f"{check.tolerance:.3g} is allowed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +23,7 @@ from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of
 from runner.timing import Measurement, measure
 
+LONG_CHECK_S = 0.5  # a value check of more than this leaves the gradient unchecked
 Function = Callable[..., Any]
 Tell = Callable[[str], None]
 
@@ -42,9 +45,12 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     tell("checking the memory it needs")
     _check_memory(cell, cell.dimensions)
     tell("checking values")
+    begun = time.perf_counter()
     values = check_values(small(bound, cell.asked), device.torch)
-    tell("checking the gradient")
-    gradient = _gradient_verdict(bound, device)
+    gradient = None
+    if time.perf_counter() - begun < LONG_CHECK_S:  # the gradient's check calls it some twenty times
+        tell("checking the gradient")
+        gradient = _gradient_verdict(bound, device)
     tell("drawing inputs")
     drawn = bound.draw()
     tensors = [t.to(device.torch) for t in drawn]
@@ -70,18 +76,18 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         *["view"] * seen.view,
         *["nonfinite"] * (seen.finite_fraction is not None and seen.finite_fraction < 1),
         *["wrong_values"] * values.wrong,
+        *["mutates_input"] * values.mutated,
         *["wrong_gradient"] * (gradient == "fail"),
         *["contended"] * measured.disturbed,
         *["single_call"] * (len(measured.samples) == 1 and measured.calls_per_sample == 1),
     ]
-    kept = sum(sample.kept for sample in measured.samples)
     row = replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         **_times(measured),
-        samples=kept,
-        preempted_samples=len(measured.samples) - kept,
+        samples=sum(sample.kept for sample in measured.samples),
+        preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
@@ -138,8 +144,11 @@ def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
         own = parse_size(bound.op.size)
         try:
             checks = check_gradients(small(replace(bound, seed=0), own), device.torch)
-        except (RuntimeError, NotImplementedError):
+        except NotImplementedError:
             _verdicts[key] = "unsupported"
+        except Exception:  # a gradient that cannot be had is no reason not to time the call
+            traceback.print_exc()
+            _verdicts[key] = "error"
         else:
             verdicts = {check.verdict for check in checks}
             _verdicts[key] = "fail" if "fail" in verdicts else "pass" if "pass" in verdicts else None
@@ -211,6 +220,6 @@ def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | Non
     try:
         with FlopCounterMode(display=False) as counter:
             bound.outputs(meta)
-    except (RuntimeError, NotImplementedError):  # the operation needs data
+    except Exception:  # the operation needs data
         return None
     return int(counter.get_total_flops()) or None  # 0 means that it knows none of the kernels

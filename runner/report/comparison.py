@@ -15,6 +15,8 @@ MISLEADING = {
     "nonfinite": "its output is not finite",
     "wrong_values": "its values are wrong",
     "wrong_gradient": "its gradient is wrong",
+    "contended": "the machine was busy with something else",
+    "mutates_input": "it changes its input",
     "single_call": "it was called only once",
 }
 """Flags with which a ratio would mislead, and why."""
@@ -39,6 +41,8 @@ class Speedup:
     device: str
     threads: int | None
     direction: str
+    seed: int
+    variant: str | None
     axis: str
     baseline: str
     other: str
@@ -60,7 +64,8 @@ def compare(rows: Sequence[BenchmarkRow], report: Report) -> list[Speedup]:
 
 
 def _others(row: BenchmarkRow, axis: str) -> tuple[Any, ...]:
-    return (row.seed, *(getattr(row, key) for key in COMPARED if key != axis))
+    variant = None if axis == "op" else row.variant  # two operations never have the same
+    return (row.seed, variant, *(getattr(row, key) for key in COMPARED if key != axis))
 
 
 def _compared(base: BenchmarkRow | None, other: BenchmarkRow, axis: str, value: str, same_within: float) -> Speedup:
@@ -72,7 +77,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, axis: str, value: 
             low, high = ratio_interval(_estimate(base), _estimate(other))
             verdict = _verdict(low, high, same_within)
     return Speedup(
-        **{key: getattr(other, key) for key in COMPARED},
+        **{key: getattr(other, key) for key in (*COMPARED, "seed", "variant")},
         axis=axis,
         baseline=value,
         other=str(getattr(other, axis)),

@@ -15,7 +15,7 @@ from runner.results import AutogradRow, BenchmarkRow, Row, csv_text, write_atomi
 NAMED_AT_MOST = 2
 
 
-def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report) -> None:
+def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report, cells: int | None = None) -> None:
     """Write the report's files into a run's folder and print its tables.
 
     Args:
@@ -23,6 +23,7 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
         rows: all of its rows.
         damaged: a line for each file that could not be read.
         report: what to compare with what.
+        cells: how many the run is to hold in the end, where that is known.
 
     Raises:
         OSError: the folder cannot be written.
@@ -30,12 +31,15 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
     speedups = compare(benchmarks, report)
+    (root / "speedup.csv").unlink(missing_ok=True)
     if speedups:
         header = [f.name for f in fields(Speedup)]
         write_atomically(root / "speedup.csv", csv_text([header, *map(astuple, speedups)]))
     tables = [benchmark_table(benchmarks, speedups, report)] * bool(benchmarks)
     tables += [autograd_table(gradients)] * bool(gradients)
-    notes = [*what_is_missing(rows), *(f"damaged, not used: {line}" for line in damaged)]
+    missing = (cells or 0) - len({row.cell for row in rows})
+    notes = [f"{missing} of {cells} cells are not there: resume={shown_path(root)} runs them"] * (missing > 0)
+    notes += [*what_is_missing(rows), *what_is_wrong(benchmarks), *(f"damaged, not used: {line}" for line in damaged)]
     write_atomically(root / "report.md", _markdown(root, rows, tables, notes))
     for table in tables:
         print_table(table)
@@ -44,6 +48,23 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
         print("some files are damaged; their rows are missing above", file=sys.stderr)
+
+
+def what_is_wrong(rows: Sequence[BenchmarkRow]) -> list[str]:
+    """What is measured and should not be trusted, by flag, with the figures where they say more."""
+    notes = []
+    for flag, what in {
+        "wrong_values": "the values are off by more than the dtype explains",
+        "wrong_gradient": "the gradient is wrong; job=autograd says by how much",
+        "mutates_input": "the operation changes its input",
+        "contended": "something else kept the machine busy; these times say little",
+    }.items():
+        found = [row for row in rows if flag in (row.flags or "").split()]
+        error = ""
+        if flag == "wrong_values" and found and found[0].max_relative_error is not None:
+            error = f": by {found[0].max_relative_error:.2g}, with {found[0].allowed_relative_error:.2g} allowed"
+        notes += [f"{len(found)} {flag}{_named(found)}: {what}{error}"] * bool(found)
+    return notes
 
 
 def shown_path(path: Path) -> str:
@@ -73,7 +94,7 @@ def _named(rows: Sequence[Row]) -> str:
 def _markdown(root: Path, rows: Sequence[Row], tables: Sequence[Table], notes: Sequence[str]) -> str:
     lines = ["# opsweep report", "", f"{len(rows)} rows; machine, versions and command in `environment.json`.", ""]
     if notes:
-        lines += ["## What did not run", "", *(f"- {note}" for note in notes), ""]
+        lines += ["## What did not run, or should not be trusted", "", *(f"- {note}" for note in notes), ""]
     for table in tables:
         lines += [f"## {table.title}", "", "| " + " | ".join(table.header) + " |", "|" + " --- |" * len(table.header)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table.lines]

@@ -13,6 +13,7 @@ from runner.results import AutogradRow, BenchmarkRow
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen; the files have them all
+NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
 PIPED_WIDTH = 160  # where nobody's terminal limits the line
 
 
@@ -36,17 +37,17 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     values = list(dict.fromkeys(str(getattr(row, axis)) for row in rows))
     values.sort(key=lambda value: value != report.value)
     shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
-    shown += [
-        key for key in ("threads", "direction", "seed") if len({getattr(row, key) for row in rows}) > 1 and key != axis
-    ]
+    varying = [key for key in ("threads", "direction", "seed") if len({getattr(row, key) for row in rows}) > 1]
+    shown += [key for key in varying if key != axis]
+    if len({tuple(getattr(row, key) for key in (*shown, axis)) for row in rows}) < len(rows):
+        shown += ["variant"]  # of the op file or the timing; the rows could not be told apart without it
     lines: dict[tuple[str, ...], dict[str, BenchmarkRow]] = {}
     for row in rows:
         lines.setdefault(tuple(str(getattr(row, key)) for key in shown), {})[str(getattr(row, axis))] = row
-    ratios = {(tuple(str(getattr(s, key, "")) for key in shown if key != "seed"), s.other): s for s in speedups}
+    ratios = {(tuple(str(getattr(s, key)) for key in shown), s.other): s for s in speedups}
     table = []
     for key, by_value in lines.items():
-        plain = tuple(part for part, name in zip(key, shown, strict=True) if name != "seed")
-        claimed = [ratios[plain, value] for value in values if (plain, value) in ratios]
+        claimed = [ratios[key, value] for value in values if (key, value) in ratios]
         flags = dict.fromkeys(flag for row in by_value.values() for flag in (row.flags or "").split())
         speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
         table.append((*key, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
@@ -64,7 +65,8 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
     lines: list[tuple[str, ...]] = []
     for key, checks in groups.items():
         verdicts = Counter(row.verdict or row.status for row in checks)
-        worst = max(checks, key=lambda row: (row.max_relative_error or 0.0) / (row.tolerance or 1.0))
+        measured = [row for row in checks if row.oracle == "float64_reference"] or checks  # the other is of float64
+        worst = max(measured, key=lambda row: (row.max_relative_error or 0.0) / (row.tolerance or 1.0))
         numbers = [f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)]
         lines.append((*key, *numbers, ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())))
     return Table("Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3)
@@ -75,7 +77,10 @@ def print_table(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
+    widths = [max(map(len, column)) + 1 for column in zip(table.header, *table.lines, strict=True)]
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
+    if sum(widths[:-1]) + NARROWEST_LAST > console.width:  # a line that wraps is better than a number that is cut off
+        console = Console(width=sum(widths), soft_wrap=True)
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     last = len(table.header) - 1
     for position, name in enumerate(table.header):

@@ -36,24 +36,24 @@ class GridLauncher(Launcher):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives every launcher."""
+        """Take what Hydra gives every launcher.
+
+        Raises:
+            ConfigError: ``hydra.job.chdir`` is set, which this launcher does not support.
+        """
         from runner.compose import Composer
 
+        if config.hydra.job.chdir:
+            raise ConfigError("hydra.job.chdir=true needs hydra/launcher=basic; the grid launcher stays in its folder")
         self._context, self._task_function, self._config = hydra_context, task_function, config
         self.composer = Composer(hydra_context.config_loader, config)
         self.numbers: list[int] = []  # of the jobs, where they are not to follow each other
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; one that raises ends the sweep, since a cell's failure is a row and not an error.
-
-        Raises:
-            ConfigError: ``hydra.job.chdir`` is set, which this launcher does not support.
-        """
+        """Run the jobs; one that raises ends the sweep, since a cell's failure is a row and not an error."""
         from runner.progress import Progress
 
         setup_globals()
-        if self._config.hydra.job.chdir:
-            raise ConfigError("hydra.job.chdir=true needs hydra/launcher=basic; the grid launcher stays in its folder")
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         before = HydraConfig.instance().cfg
         try:

@@ -66,7 +66,7 @@ class GridSweeper(BasicSweeper):
             if not numbers:
                 return []
             session().prepare([cells[number] for number in numbers], alone=False)
-            session().begin(root, resuming=resuming, anyway=anyway)
+            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway)
             OmegaConf.save(self.config, root / "multirun.yaml")
             return [self._launch([jobs[number] for number in numbers], numbers)]
         finally:
@@ -81,7 +81,7 @@ class GridSweeper(BasicSweeper):
         return self.launcher.launch(jobs, initial_job_idx=numbers[0])
 
     def _grid(self, composer: "Composer", arguments: list[str]) -> tuple[list[list[str]], list["Cell"]]:
-        from runner.grid import check_possible, excluded
+        from runner.grid import check_baseline, check_possible, excluded
 
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -91,16 +91,18 @@ class GridSweeper(BasicSweeper):
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
         out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
-        seen: set[str] = set()
-        kept = [
-            (job, cell)
-            for job, cell, dropped in zip(jobs, cells, out, strict=True)
-            if not dropped and not (cell.identity in seen or seen.add(cell.identity))  # type: ignore[func-returns-value]
-        ]
+        kept: dict[str, tuple[list[str], Cell]] = {}
+        for job, cell, dropped in zip(jobs, cells, out, strict=True):
+            if not dropped:
+                kept.setdefault(cell.identity, (job, cell))
         if not kept:
-            raise ConfigError(f"exclude leaves none of the {len(cells)} cells; drop a rule")
-        check_possible([cell for _, cell in kept])
-        return [job for job, _ in kept], [cell for _, cell in kept]
+            raise ConfigError(f"none of the grid's {len(cells)} cells is left; look at its axes and at exclude")
+        again = len(cells) - sum(out) - len(kept)
+        if again:
+            print(f"{again} cells are the same as others and run once", file=sys.stderr)
+        check_possible([cell for _, cell in kept.values()])
+        check_baseline([cell for _, cell in kept.values()], report_of(self.config))
+        return [job for job, _ in kept.values()], [cell for _, cell in kept.values()]
 
 
 def _device_last(overrides: Sequence[Override]) -> list[Override]:
