@@ -117,6 +117,8 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     if cell.job == "report":
         session().exit_code = conclude(folder, report_of(config), strict=config.strict)
         return []
+    if config.run:
+        raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
     excluded([cell], config.exclude, set())
     if cell.impossible:
         raise ConfigError(cell.impossible)
@@ -160,7 +162,8 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
     sweeps = given[:1] in (["-m"], ["--multirun"]) or "hydra.mode" in values
     folders = {"run": ("hydra.run.dir", "environment.json"), "resume": ("hydra.sweep.dir", "multirun.yaml")}
     for key, (into, mark) in folders.items():
-        if key not in values and not (key == "run" and values.get("job") == "report" and not sweeps):
+        wanted = key in values if key == "resume" else values.get("job") == "report" and not sweeps
+        if not wanted:
             continue
         folder = values.get(key, "").strip("'\"")
         if not folder or not (Path(folder) / mark).is_file():

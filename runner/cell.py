@@ -98,6 +98,8 @@ def cell_of(config: DictConfig) -> Cell:
         size = operation.size_text(dimensions)
     except ConfigError as error:
         impossible = str(error)
+    if dimensions is not None:
+        operation.check_formulas(dimensions)
     same = ("job", "dtype", "device", "threads", "direction", "seed", "backend_module", "contended")
     return Cell(
         op=operation,

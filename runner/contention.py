@@ -1,8 +1,8 @@
 """Whether another of this machine's sweeps ran beside a cell on the same device: one lock file a device.
 
-Every cell holds its device's lock, shared, and touches the file when it begins. A cell that cannot have the lock alone
-at its beginning, or finds the file touched by another at its end, was not alone. A cell that is to be alone waits for
-the lock and holds it alone. The kernel frees the locks of a process that is gone.
+Every cell holds its device's lock, shared, and touches the file when it begins. A cell that could not have had the lock
+alone at its beginning, or finds the file touched by another at its end, was not alone. A cell that is to be alone
+waits its turn, and then until nobody holds the lock. The kernel frees the locks of a process that is gone.
 """
 
 from __future__ import annotations
@@ -35,15 +35,23 @@ class DeviceLock:
 
     def __init__(self, device: str, *, alone: bool, waiting: Callable[[], None] = lambda: None) -> None:
         self._file: int | None = None
+        self._turn: int | None = None
         self._touched_ns = 0
         self._beside = False
         if fcntl is None:
             return
-        with contextlib.suppress(OSError):  # a folder of another user's: nothing is known, and nothing is lost
-            FOLDER.mkdir(mode=0o777, exist_ok=True)
-            name = re.sub(r"[^a-z0-9]+", "-", device)
-            self._file = os.open(FOLDER / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-            self._take(alone, waiting)
+        name = re.sub(r"[^a-z0-9]+", "-", device)
+        with contextlib.suppress(OSError):  # a folder that cannot be written: nothing is known, and nothing is lost
+            FOLDER.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):
+                FOLDER.chmod(0o1777)  # for every user of the machine
+            self._file = _opened(f"{name}.lock")
+            if alone:
+                self._turn = _opened(f"{name}.turn")
+                _wait_for([self._turn, self._file], waiting)
+            else:
+                self._beside = not _alone(self._file)
+            fcntl.flock(self._file, fcntl.LOCK_SH)  # others hold it alone for a moment only, to see whether they can
             os.utime(self._file)
             self._touched_ns = os.fstat(self._file).st_mtime_ns
 
@@ -52,28 +60,34 @@ class DeviceLock:
         if self._file is None:
             return None
         beside = self._beside or os.fstat(self._file).st_mtime_ns != self._touched_ns
-        os.close(self._file)
-        self._file = None
+        for file in (self._file, self._turn):
+            if file is not None:
+                os.close(file)
+        self._file = self._turn = None
         return beside
 
-    def _take(self, alone: bool, waiting: Callable[[], None]) -> None:
-        told = False
-        while not self._try(fcntl.LOCK_EX):
-            if not alone:
-                self._beside = True
-                self._try(fcntl.LOCK_SH)
-                return
+
+def _opened(name: str) -> int:
+    file = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT, 0o666)
+    with contextlib.suppress(OSError):  # another user's, who has done so
+        os.fchmod(file, 0o666)
+    return file
+
+
+def _alone(file: int) -> bool:
+    """Whether nobody else holds the lock; it is held alone then."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait_for(files: list[int], waiting: Callable[[], None]) -> None:
+    told = False
+    for file in files:
+        while not _alone(file):
             if not told:
                 waiting()
                 told = True
             time.sleep(RETRY_S)
-        if not alone:
-            self._try(fcntl.LOCK_SH)
-
-    def _try(self, kind: int) -> bool:
-        assert self._file is not None
-        try:
-            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

@@ -117,6 +117,20 @@ class Operation:
         """A count of FLOP or bytes from its formula; None where there is none."""
         return int(evaluate(formula, dimensions.variables)) if formula else None
 
+    def check_formulas(self, dimensions: Dimensions) -> None:
+        """Evaluate every formula once.
+
+        Raises:
+            ConfigError: one cannot be evaluated at this size.
+        """
+        try:
+            self.work(self.flop, dimensions)
+            self.work(self.bytes, dimensions)
+            self.roundoffs(dimensions)
+            self.constants(dimensions)
+        except ConfigError as error:
+            raise ConfigError(f"op {self.name}: {error}") from error
+
     def roundoffs(self, dimensions: Dimensions) -> float:
         """The error allowed, in unit roundoffs of the dtype, relative to the largest element of the output."""
         return evaluate(self.tolerance, dimensions.variables)

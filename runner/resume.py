@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,40 @@ def finished(root: Path) -> dict[str, list[Row]]:
     return {cell: found for cell, found in rows.items() if all(row.status in FINAL for row in found)}
 
 
+def check_same_sweep(root: Path, cells: Sequence[Cell]) -> None:
+    """Refuse to add a sweep to another one's folder.
+
+    Raises:
+        ConfigError: none of the cells' names is among those that were measured there.
+    """
+    there = [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
+    names = {(cell.job, cell.op.name, cell.size, *_choices(cell)) for cell in cells}
+    if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
+        command = read_environment(root).get("command", [])
+        raise ConfigError(
+            f"resume={root}: none of this command's {len(cells)} cells is among the {len(there)} there; "
+            f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
+        )
+
+
+def read_environment(root: Path) -> dict[str, Any]:
+    """A run's ``environment.json``; nothing where it was not written yet.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = root / "environment.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except ValueError:
+        pass
+    raise ConfigError(f"{path} is damaged; remove it to go on without knowing what the rows were made with")
+
+
 def check_same_cells(root: Path, cells: Sequence[Cell]) -> None:
     """Refuse to mix cells that bear the same name and are not the same.
 
@@ -63,16 +98,15 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     Raises:
         ConfigError: something that times depend on has changed; the message says from what to what.
     """
-    path = root / "environment.json"
-    if not path.is_file():
+    before = read_environment(root)
+    if not before:
         return  # nothing was measured yet
-    before = json.loads(path.read_text(encoding="utf-8"))
     changed = []
     for keys in SAME:
         old, new = _at(before, keys), _at(json.loads(json.dumps(now, default=str)), keys)
         if old != new:
             changed.append(f"{'.'.join(keys)} was {old} and is {new}")
-    names = [{device["device"]: device["name"] for device in tree["devices"]} for tree in (before, now)]
+    names = [{device["device"]: device["name"] for device in tree.get("devices", [])} for tree in (before, now)]
     for device in names[0].keys() & names[1].keys():
         if names[0][device] != names[1][device]:
             changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")
@@ -102,11 +136,14 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
         written = folder / FILE_OF_JOB[cell.job]
         if not written.is_file() or row.cell not in written.read_text(encoding="utf-8"):
             continue
-        before = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+        written = folder / ".hydra" / "config.yaml"
+        if not written.is_file():
+            break
+        before = yaml.safe_load(written.read_text(encoding="utf-8"))
         was = {"op": asdict(Operation.from_mapping(before["op"], "op file")), "timing": before["timing"]}
         changed = _changes("op", was["op"], asdict(cell.op)) + _changes("timing", was["timing"], asdict(cell.timing))
         return "; ".join(changed) or "the program has changed"
-    return "its folder is gone"
+    return "what it was is not written down"
 
 
 def _changes(key: str, before: Any, now: Any) -> list[str]:

@@ -87,7 +87,7 @@ class Session:
         """
         from runner.environment import describe_process
         from runner.results import write_atomically
-        from runner.resume import check_same_environment
+        from runner.resume import check_same_environment, read_environment
 
         assert self._prepared is not None
         environment: dict[str, Any] = {
@@ -100,9 +100,9 @@ class Session:
         if resuming and path.is_file():
             if not anyway:
                 check_same_environment(root, environment)
-            first = json.loads(path.read_text(encoding="utf-8"))
+            first = read_environment(root)
             resumed = [*first.get("resumed", []), environment]
-            environment = {**first, "cells": max(first["cells"], len(cells)), "resumed": resumed}
+            environment = {**first, "cells": max(first.get("cells", 0), len(cells)), "resumed": resumed}
         write_atomically(path, json.dumps(environment, indent=2, default=str) + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:

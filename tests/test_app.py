@@ -19,6 +19,8 @@ WRONG = {
     "dtype=float31": r"dtype=float31 is unknown \(did you mean 'float32'\?\); allowed: float16, bfloat16, float32",
     "device=gppu": rf"device=gppu is unknown \(did you mean 'gpu'\?\); {DEVICES}",
     "device=cuda:x": r"device=cuda:x is unknown",
+    "run=outputs": r"run=outputs goes with job=report; to take a sweep up again, use resume=",
+    "op.flop=10**100000": r"op matmul: formula '10\*\*100000' cannot be evaluated for .* is too large or not real",
     "device=cpu:3": r"device=cpu:3 is unknown",
     "threads=50000": r"threads=50000 is too large; give 1024 or less",
     "seed=99999999999999999999": r"seed=99999999999999999999 is too large; give 1000000000000000 or less",

@@ -60,7 +60,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     forward = cell.direction == "forward"
     flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(bound, drawn)
     moved = cell.op.work(cell.op.bytes, cell.dimensions)
-    seen = _Seen(tensors)
+    seen = _Seen(bound, tensors)
     if not forward:
         tell("running the forward pass")
         seen.look(call())
@@ -69,7 +69,6 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     timed = _in_direction(call, tensors, cell.direction)
     measured = measure(timed, device.clock(torch.get_num_threads()), cell.timing, seen.look if forward else _ignore)
     peak = device.peak_memory_bytes()
-    _check_shapes(cell.op, cell.dimensions, seen.shapes)
     if moved is None:
         moved = seen.bytes
     flags = [
@@ -185,23 +184,25 @@ class _Seen:
     """What there is to know of an operation's output, without keeping it: at full size memory is short.
 
     Attributes:
-        shapes: of its tensors.
         bytes: of the inputs and the output.
         finite_fraction: of its elements; None for an empty output.
         view: whether it shares storage with an input.
     """
 
-    def __init__(self, inputs: list[torch.Tensor]) -> None:
-        self._inputs = inputs
-        self.shapes: list[tuple[int, ...]] = []
+    def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor]) -> None:
+        self._bound, self._inputs = bound, inputs
         self.bytes = 0
         self.finite_fraction: float | None = None
         self.view = False
 
     def look(self, result: Any) -> None:
-        """Look at what a call returned."""
+        """Look at what a call returned.
+
+        Raises:
+            ValueError: its shapes are not those of the signature.
+        """
         outputs = outputs_of(result)
-        self.shapes = [tuple(t.shape) for t in outputs]
+        _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
         self.bytes = sum(t.numel() * t.element_size() for t in self._inputs + outputs)
         self.finite_fraction = finite_fraction(outputs)
         pointers = {t.untyped_storage().data_ptr() for t in self._inputs if t.numel()}

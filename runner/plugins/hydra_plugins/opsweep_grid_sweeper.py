@@ -50,13 +50,14 @@ class GridSweeper(BasicSweeper):
             return self._run(root, jobs, cells)
 
     def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"]) -> Any:
-        from runner.resume import check_same_cells, finished, remove_leftovers
+        from runner.resume import check_same_cells, check_same_sweep, finished, remove_leftovers
 
         assert self.config is not None and self.launcher is not None
         resuming, anyway = bool(self.config.resume), self.config.resume_anyway
         numbers = list(range(len(jobs)))
         if resuming:
             remove_leftovers(root)
+            check_same_sweep(root, cells)
             if not anyway:
                 check_same_cells(root, cells)
             done = finished(root)
