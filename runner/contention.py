@@ -42,9 +42,6 @@ class DeviceLock:
             return
         name = re.sub(r"[^a-z0-9]+", "-", device)
         with contextlib.suppress(OSError):  # a folder that cannot be written: nothing is known, and nothing is lost
-            FOLDER.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):
-                FOLDER.chmod(0o1777)  # for every user of the machine
             self._file = _opened(f"{name}.lock")
             if alone:
                 self._turn = _opened(f"{name}.turn")
@@ -68,8 +65,13 @@ class DeviceLock:
 
 
 def _opened(name: str) -> int:
+    """A lock's file, made for every user of the machine where it is not there yet."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(FOLDER / name, os.O_RDWR)
+    FOLDER.mkdir(exist_ok=True)
     file = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT, 0o666)
     with contextlib.suppress(OSError):  # another user's, who has done so
+        FOLDER.chmod(0o1777)
         os.fchmod(file, 0o666)
     return file
 

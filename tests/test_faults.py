@@ -306,12 +306,10 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     assert "no sweep's folder" in runner(*command, "resume=elsewhere", code=2).stderr
     foreign = runner("resume=out", code=2).stderr
     assert "none of this command's 1 cells is among the 3 there; add resume= to the sweep's own command: " in foreign
-    assert "--config-dir mine -m op=dies size=4,5" in foreign
+    assert "--config-dir mine op=dies size=4,5" in foreign
     environment.write_text("{")
-    assert (
-        "environment.json is damaged"
-        in runner(*command[:-2], "size=4,7", "timing=minimal", "resume=out", code=2).stderr
-    )
+    more = [*command[:-2], "size=4,7", "timing=minimal", "resume=out"]
+    assert "environment.json is damaged" in runner(*more, code=2).stderr
 
 
 def test_two_sweeps_never_share_a_folder(dying: Path, runner: Runner) -> None:
