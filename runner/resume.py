@@ -31,22 +31,25 @@ SAME = (
 """What of ``environment.json`` has to be the same for rows to stand in one table."""
 
 
-def finished(root: Path) -> dict[str, list[Row]]:
-    """The rows of each cell below ``root`` that need not run again, by the cell's identity."""
+def measured(root: Path) -> list[Row]:
+    """Every row that can be read below ``root``, of all jobs."""
+    return [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
+
+
+def finished(there: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each cell that need not run again, by the cell's identity."""
     rows: dict[str, list[Row]] = {}
-    for job in FILE_OF_JOB:
-        for row in collect(root, job)[0]:
-            rows.setdefault(row.cell, []).append(row)
+    for row in there:
+        rows.setdefault(row.cell, []).append(row)
     return {cell: found for cell, found in rows.items() if all(row.status in FINAL for row in found)}
 
 
-def check_same_sweep(root: Path, cells: Sequence[Cell]) -> None:
+def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
     """Refuse to add a sweep to another one's folder.
 
     Raises:
         ConfigError: none of the cells' names is among those that were measured there.
     """
-    there = [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
     names = {(cell.job, cell.op.name, cell.size, *_choices(cell)) for cell in cells}
     if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
         command = read_environment(root).get("command", [])
@@ -74,7 +77,7 @@ def read_environment(root: Path) -> dict[str, Any]:
     raise ConfigError(f"{path} is damaged; remove it to go on without knowing what the rows were made with")
 
 
-def check_same_cells(root: Path, cells: Sequence[Cell]) -> None:
+def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
     """Refuse to mix cells that bear the same name and are not the same.
 
     Raises:
@@ -82,14 +85,13 @@ def check_same_cells(root: Path, cells: Sequence[Cell]) -> None:
     """
     now = {(cell.job, cell.op.name, cell.size, *_choices(cell)): cell for cell in cells}
     identities = {cell.identity for cell in cells}
-    for job in FILE_OF_JOB:
-        for row in collect(root, job)[0]:
-            cell = now.get((row.job, row.op, row.size, *_choices(row)))
-            if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
-                raise ConfigError(
-                    f"resume={root}: {cell.label} was not the same cell when it was measured: "
-                    f"{_difference(root, row, cell)}; give that back, or say resume_anyway=true to measure it again"
-                )
+    for row in there:
+        cell = now.get((row.job, row.op, row.size, *_choices(row)))
+        if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
+            raise ConfigError(
+                f"resume={root}: {cell.label} was not the same cell when it was measured: "
+                f"{_difference(root, row, cell)}; give that back, or say resume_anyway=true to measure it again"
+            )
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:

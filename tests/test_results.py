@@ -59,20 +59,14 @@ def assert_damaged(path):
         read_rows(path, BenchmarkRow)
 
 
-@given(rows_of(BenchmarkRow))
-def test_benchmark_rows_are_read_back_as_written(rows):
+@pytest.mark.parametrize("row_type", [BenchmarkRow, AutogradRow])
+@given(data=st.data())
+def test_rows_of_every_job_are_read_back_as_written(row_type, data):
+    rows = data.draw(rows_of(row_type))
     with TemporaryDirectory() as folder:
-        path = Path(folder, "results.csv")
+        path = Path(folder, "rows.csv")
         write_rows(path, rows)
-        assert read_rows(path, BenchmarkRow) == rows
-
-
-@given(rows_of(AutogradRow))
-def test_autograd_rows_are_read_back_as_written(rows):
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "autograd.csv")
-        write_rows(path, rows)
-        assert read_rows(path, AutogradRow) == rows
+        assert read_rows(path, row_type) == rows
 
 
 def test_blanks_awkward_text_and_every_digit_survive(tmp_path):
