@@ -10,14 +10,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config import Limit, Timing, check_values
+from runner.config import HOW, Config, Limit, Timing, check_values
 from runner.dtypes import KIND_OF
 from runner.errors import ConfigError
 from runner.operation import Operation
 from runner.signature import Dimensions
 from runner.size import Size, parse_size
 
-SCHEMA_VERSION = 1  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Cell:
     device: str
     threads: int | None
     direction: str
+    cache: str
+    layout: str
+    fill: str
+    compile: bool
+    graph: bool
     seed: int
     timing: Timing
     limit: Limit
@@ -54,7 +59,10 @@ class Cell:
         """A hash of all that determines what is measured; limits do not."""
         content = {
             "schema": SCHEMA_VERSION,
-            **{key: getattr(self, key) for key in ("job", "size", "dtype", "device", "threads", "direction", "seed")},
+            **{
+                key: getattr(self, key)
+                for key in ("job", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
+            },
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
             "op": asdict(self.op),
             "timing": asdict(self.timing),
@@ -72,9 +80,10 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
-        words = [self.op.name, self.size, self.dtype, self.device]
+        words = [self.job] * (self.job != "benchmark") + [self.op.name, self.size, self.dtype, self.device]
         words += [f"threads={self.threads}"] * (self.threads is not None)
         words += [self.direction] * (self.direction != "forward")
+        words += [f"{key}={getattr(self, key)}" for key in HOW if getattr(self, key) != getattr(Config, key)]
         return " ".join(words)
 
 
@@ -100,7 +109,7 @@ def cell_of(config: DictConfig) -> Cell:
         impossible = str(error)
     if dimensions is not None:
         operation.check_formulas(dimensions)
-    same = ("job", "dtype", "device", "threads", "direction", "seed", "backend_module", "contended")
+    same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended")
     return Cell(
         op=operation,
         asked=asked,

@@ -17,7 +17,11 @@ CONTENDED = ("flag", "wait")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DIRECTIONS = ("forward", "backward", "both")
-COMPARED = ("op", "size", "dtype", "device", "threads", "direction")  # the axes along which rows can be compared
+CACHES = ("warm", "cold")
+LAYOUTS = ("contiguous", "transposed")
+FILLS = ("normal", "uniform", "integers", "zeros")
+HOW = ("cache", "layout", "fill", "compile", "graph")  # how a benchmark calls the operation
+COMPARED = ("op", "size", "dtype", "device", "threads", "direction", *HOW)  # the axes along which rows can be compared
 DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
 
@@ -34,6 +38,7 @@ class Timing:
         block_s: a sample is a block of calls of about this length, in seconds: long against the clock's
             resolution, short against a scheduler's slice.
         warmup_s: the longest that warming up may take, in seconds.
+        processes: fresh processes that measure the cell; with several the interval covers the spread between them.
     """
 
     precision: float = 0.01
@@ -42,6 +47,7 @@ class Timing:
     max_samples: int = 10_000
     block_s: float = 0.0005
     warmup_s: float = 0.2
+    processes: int = 1
 
 
 @dataclass
@@ -90,6 +96,11 @@ class Config:
     device: str = "cpu"
     threads: int | None = None
     direction: str = "forward"
+    cache: str = "warm"
+    layout: str = "contiguous"
+    fill: str = "normal"
+    compile: bool = False
+    graph: bool = False
     seed: int = 0
     job: str = "benchmark"
     timing: Timing = field(default_factory=Timing)
@@ -125,6 +136,9 @@ def check_values(values: dict[str, Any]) -> None:
     _one_of("dtype", values["dtype"], tuple(KIND_OF))
     _one_of("contended", values["contended"], CONTENDED)
     _one_of("direction", values["direction"], DIRECTIONS)
+    _one_of("cache", values["cache"], CACHES)
+    _one_of("layout", values["layout"], LAYOUTS)
+    _one_of("fill", values["fill"], FILLS)
     device, timing, limit = values["device"], values["timing"], values["limit"]
     kind = device.partition(":")[0]
     known = kind in DEVICES or values["backend_module"]
@@ -139,6 +153,7 @@ def check_values(values: dict[str, Any]) -> None:
         "timing.min_samples": (timing["min_samples"], 1),
         "timing.max_samples": (timing["max_samples"], timing["min_samples"]),
         "timing.warmup_s": (timing["warmup_s"], 0),
+        "timing.processes": (timing["processes"], 1),
         "limit.memory_bytes": (limit["memory_bytes"], 1),
         "report.same_within": (values["report"]["same_within"], 0),
     }

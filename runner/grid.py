@@ -8,11 +8,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.cell import Cell
-from runner.config import Report
+from runner.config import COMPARED, Report
 from runner.errors import ConfigError, suggestion
 from runner.size import parse_size
 
-AXES = ("op", "size", "dtype", "device", "threads", "direction", "seed", "job")
+AXES = (*COMPARED, "seed", "job")
 
 
 def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) -> list[bool]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.cell import SCHEMA_VERSION, Cell
+from runner.config import HOW
 from runner.errors import one_line
 
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
@@ -26,6 +27,7 @@ class Row:
         dtype, device: as asked; ``gpu`` is whatever accelerator there was.
         device_name: the device that ran it.
         threads: PyTorch's intra-op threads during the cell.
+        node: the machine that ran it, by name and a short hash of what it is; times of different nodes do not compare.
         variant: a short hash of the op file and the timing, by which rows of the same names can be told apart.
         status: one of :data:`STATUSES`.
         reason: why the status is not ``ok``, in a line.
@@ -42,6 +44,7 @@ class Row:
     threads: int | None = None
     direction: str = "forward"
     seed: int = 0
+    node: str | None = None
     variant: str | None = None
     status: str = "ok"
     reason: str | None = None
@@ -61,6 +64,17 @@ class BenchmarkRow(Row):
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all of them were.
         calls_per_sample: calls in a block.
         timing_s: seconds spent on warming up and sampling.
+        cache, layout, fill, compile, graph: how the operation was called, see ``conf/config.yaml``.
+        compile_s: seconds that torch.compile took.
+        cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
+        launch_s: host seconds to launch a call, on a device that works asynchronously.
+        wall_s: host seconds from a call's launch to its completion there, one call at a time.
+        processes: fresh processes that the samples come from.
+        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, or none.
+        fraction_of_roof: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
+        roof: which roof that is, compute or memory.
+        clock_before_hz, clock_after_hz: the device's clock, where it tells.
+        checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
         stop: why sampling stopped: precision, time, samples or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         finite_fraction: of the output's elements.
@@ -72,6 +86,11 @@ class BenchmarkRow(Row):
         flags: what would mislead, separated by spaces.
     """
 
+    cache: str | None = None
+    layout: str | None = None
+    fill: str | None = None
+    compile: bool | None = None
+    graph: bool | None = None
     median_s: float | None = None
     ci_low_s: float | None = None
     ci_high_s: float | None = None
@@ -79,8 +98,14 @@ class BenchmarkRow(Row):
     q1_s: float | None = None
     q3_s: float | None = None
     first_call_s: float | None = None
+    compile_s: float | None = None
+    cpu_s: float | None = None
+    launch_s: float | None = None
+    wall_s: float | None = None
     samples: int | None = None
+    processes: int | None = None
     preempted_samples: int | None = None
+    interruptions: str | None = None
     calls_per_sample: int | None = None
     timing_s: float | None = None
     stop: str | None = None
@@ -88,12 +113,17 @@ class BenchmarkRow(Row):
     bytes: int | None = None
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
+    fraction_of_roof: float | None = None
+    roof: str | None = None
     peak_memory_bytes: int | None = None
     finite_fraction: float | None = None
     max_relative_error: float | None = None
     allowed_relative_error: float | None = None
+    checked: str | None = None
     checked_size: str | None = None
     gradient: str | None = None
+    clock_before_hz: float | None = None
+    clock_after_hz: float | None = None
     beside: bool | None = None
     flags: str | None = None
 
@@ -181,6 +211,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
         direction=cell.direction,
         seed=cell.seed,
         variant=cell.variant,
+        **({key: getattr(cell, key) for key in HOW} if issubclass(row_type, BenchmarkRow) else {}),
     )
 
 

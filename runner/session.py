@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config import Report
 from runner.errors import ConfigError
+from runner.flags import FLAGS, flags_of
 
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cell import Cell
@@ -196,7 +197,5 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
             write_rows(root / FILE_OF_JOB[job], of_job)
     show(root, rows, damaged, report, environment.get("cells"))
     bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]
-    flagged = [
-        row for row in rows if {"wrong_values", "wrong_gradient"} & set((getattr(row, "flags", None) or "").split())
-    ]
+    flagged = [row for row in rows for name in flags_of(getattr(row, "flags", None)) if FLAGS[name].fails]
     return 1 if bad or flagged or damaged else 0

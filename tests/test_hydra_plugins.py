@@ -148,3 +148,29 @@ def test_progress_is_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> N
     assert b"/3" in shown
     assert b"left" in shown
     assert b"add 16x16 float32 cpu" in shown
+
+
+def test_further_grids_run_after_the_main_one_and_take_the_command_lines_values_of_their_axes(
+    runner: Runner, tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "sweep").mkdir(parents=True)
+    (tmp_path / "mine" / "sweep" / "two.yaml").write_text(
+        "# @package _global_\n"
+        "hydra:\n  sweeper:\n    params: {op: 'add,mul', size: '4,8'}\n"
+        "    also: [{job: autograd, op: 'add,sum', dtype: 'float32,float64'}]\n"
+    )
+    command = ["--config-dir", "mine", "+sweep=two", "dry_run=true"]
+    assert runner(*command).stdout.splitlines()[:5] == [
+        "add 4x4 float32 cpu",
+        "add 8x8 float32 cpu",
+        "mul 4x4 float32 cpu",
+        "mul 8x8 float32 cpu",
+        "autograd add 1024x1024 float32 cpu",
+    ]
+    narrowed = runner(*command, "op=add", "size=16", "dtype=float32", "threads=1,2").stdout.splitlines()
+    assert narrowed == [
+        "add 16x16 float32 cpu threads=1",
+        "add 16x16 float32 cpu threads=2",
+        "autograd add 1024x1024 float32 cpu",
+        "3 cells",
+    ]

@@ -7,19 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config import COMPARED, Report
+from runner.flags import FLAGS, flags_of
 from runner.intervals import ratio_interval
 from runner.results import BenchmarkRow
-
-MISLEADING = {
-    "view": "a view moves no data",
-    "nonfinite": "its output is not finite",
-    "wrong_values": "its values are wrong",
-    "wrong_gradient": "its gradient is wrong",
-    "contended": "the machine was busy with something else",
-    "mutates_input": "it changes its input",
-    "single_call": "it was called only once",
-}
-"""Flags with which a ratio would mislead, and why."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +31,11 @@ class Speedup:
     device: str
     threads: int | None
     direction: str
+    cache: str | None
+    layout: str | None
+    fill: str | None
+    compile: bool | None
+    graph: bool | None
     seed: int
     variant: str | None
     axis: str
@@ -97,7 +92,7 @@ def _objection(row: BenchmarkRow | None, side: str) -> str | None:
         return f"{side} was not measured"
     if row.status != "ok":
         return f"{side}: {row.status}"
-    misleading = [why for flag, why in MISLEADING.items() if flag in (row.flags or "").split()]
+    misleading = [flag.why for name, flag in FLAGS.items() if flag.forbids_ratio and name in flags_of(row.flags)]
     return f"{side}: {misleading[0]}" if misleading else None
 
 

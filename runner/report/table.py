@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.config import Report
+from runner.config import HOW, Report
 from runner.report.comparison import Speedup
 from runner.results import AutogradRow, BenchmarkRow
 from runner.units import digits
@@ -37,7 +37,7 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     values = list(dict.fromkeys(str(getattr(row, axis)) for row in rows))
     values.sort(key=lambda value: value != report.value)
     shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
-    varying = [key for key in ("threads", "direction", "seed") if len({getattr(row, key) for row in rows}) > 1]
+    varying = [key for key in ("threads", "direction", *HOW, "seed") if len({getattr(row, key) for row in rows}) > 1]
     shown += [key for key in varying if key != axis]
     if len({tuple(getattr(row, key) for key in (*shown, axis)) for row in rows}) < len(rows):
         shown += ["variant"]  # of the op file or the timing; the rows could not be told apart without it

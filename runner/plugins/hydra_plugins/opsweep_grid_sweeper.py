@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,31 @@ if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is impor
     from runner.cell import Cell
     from runner.compose import Composer
 
-ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="grid",
-    node=BasicSweeperConf(_target_=f"{__name__}.GridSweeper"),
-    provider="opsweep",
-)
+
+@dataclass
+class GridSweeperConf(BasicSweeperConf):
+    """The basic sweeper's settings, and further grids.
+
+    Attributes:
+        also: grids that run after that of ``params``, each a mapping of axes to values as ``params`` is.
+    """
+
+    _target_: str = f"{__name__}.GridSweeper"
+    also: list[Any] = field(default_factory=list)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="opsweep")
 
 
 class GridSweeper(BasicSweeper):
     """Hydra's basic sweeper with exclusion, an order fit for comparing devices, a dry run and a report at the end."""
 
+    def __init__(self, max_batch_size: int | None, params: Any = None, also: Sequence[Any] = ()) -> None:
+        super().__init__(max_batch_size, params)
+        self._also = also
+
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the grid of ``hydra.sweeper.params`` and the command line.
+        """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
 
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
@@ -89,6 +102,9 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         own, typed = parser.parse_overrides(self._parse_config()), parser.parse_overrides(arguments)
         jobs = self.split_arguments(_device_last([*own, *typed]), None)[0]
+        for params in self._also:
+            grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+            jobs += self.split_arguments(_device_last([*grid, *_meant_for(grid, own, typed)]), None)[0]
         cells = [composer.job(job).cell for job in jobs]
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
@@ -105,6 +121,17 @@ class GridSweeper(BasicSweeper):
         check_possible([cell for _, cell in kept.values()])
         check_baseline([cell for _, cell in kept.values()], report_of(self.config))
         return [job for job, _ in kept.values()], [cell for _, cell in kept.values()]
+
+
+def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]) -> list[Override]:
+    """What of the command line a further grid takes.
+
+    It takes no axis that the main grid has and it has not, since it leaves that axis out on purpose, nor an axis that
+    the command line adds to the main grid.
+    """
+    axes = {override.key_or_group for override in grid}
+    of_main = {override.key_or_group for override in main}
+    return [o for o in typed if o.key_or_group in axes or not (o.key_or_group in of_main or o.is_sweep_override())]
 
 
 def _device_last(overrides: Sequence[Override]) -> list[Override]:

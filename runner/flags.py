@@ -1,0 +1,42 @@
+"""What a row's flags mean, and with which of them no speed-up is claimed. Each fact about a flag is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A label for what would mislead a reader.
+
+    Attributes:
+        why: the clause that follows "no speed-up is claimed, since": what is the matter with the row.
+        forbids_ratio: whether a speed-up from such a row would mislead.
+        fails: whether a check has failed, so that the run ends with exit code 1.
+    """
+
+    why: str
+    forbids_ratio: bool = True
+    fails: bool = False
+
+
+FLAGS = {
+    "view": Flag("a view moves no data"),
+    "nonfinite": Flag("its output is not finite"),
+    "denormal": Flag("its numbers are denormal, which take far longer"),
+    "wrong_values": Flag("its values are wrong", fails=True),
+    "wrong_gradient": Flag("its gradient is wrong", fails=True),
+    "mutates_input": Flag("it changes its input"),
+    "contended": Flag("the machine was busy with something else"),
+    "single_call": Flag("it was called only once"),
+    "throttled": Flag("the device's clock fell"),
+    "multimodal": Flag("its times fall into groups, and the median lies in one of them", forbids_ratio=False),
+    "first_touch": Flag("most of the time goes to fresh memory for the output", forbids_ratio=False),
+    "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", forbids_ratio=False),
+    "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", forbids_ratio=False),
+}
+
+
+def flags_of(text: str | None) -> list[str]:
+    """The flags in a row's column."""
+    return (text or "").split()
