@@ -130,27 +130,39 @@ class BenchmarkRow(Row):
 
 @dataclass(frozen=True)
 class AutogradRow(Row):
-    """A row of ``autograd.csv``: one gradient, by one oracle.
+    """A row of ``autograd.csv``: one gradient under one probe, by one oracle.
 
     Attributes:
-        oracle: float64_reference or finite_differences.
+        case: the file of ``conf/case`` that it is of; blank for an operation.
+        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
+        oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
+            dtype), forward_mode, or itself, where a property needs no other.
         argument: the input that the gradient is of, by position or name.
+        shape: of that input.
+        layout: of the inputs and the cotangent in memory, where that is what was tried.
         max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
-        got, expected: at the worst element, or along the direction.
+        ulp: the error at the worst element, in units in the last place of the dtype.
+        worst_index: where that is in the gradient; blank for a derivative along a direction of several elements.
+        got, expected: there.
         tolerance: the largest relative error that passes.
-        verdict: pass, fail or inconclusive; blank where the check did not run, see status.
-        checked_size: the size at which it was checked.
+        tolerance_source: what the tolerance follows from: the differences' own estimate, the conditioning, or exact.
+        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see status.
     """
 
+    case: str | None = None
+    probe: str | None = None
     oracle: str | None = None
     argument: str | None = None
     shape: str | None = None
+    layout: str | None = None
     max_abs_error: float | None = None
     max_relative_error: float | None = None
+    ulp: float | None = None
+    worst_index: str | None = None
     got: float | None = None
     expected: float | None = None
     tolerance: float | None = None
-    checked_size: str | None = None
+    tolerance_source: str | None = None
     verdict: str | None = None
 
 
