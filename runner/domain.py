@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.errors import ConfigError, suggestion
 
-MARGIN = 1e-3  # of a bounded domain's width, kept from its ends by what is drawn
+MARGIN = 1e-2  # of a bounded domain's width, kept from its ends by what is drawn, so that bfloat16 does not reach them
 _NUMBER = r"[+-]?(?:inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)"
 _INTERVAL = re.compile(rf"([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])")
 

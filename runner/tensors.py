@@ -29,7 +29,8 @@ class BoundOperation:
         """Draw the inputs on the CPU.
 
         Floating and complex numbers are standard normal, drawn in float32 and rounded to ``dtype``, so that the
-        numbers differ between dtypes by rounding alone; an ``index`` input holds int64 positions.
+        numbers differ between dtypes by rounding alone, and folded into the input's domain where it declares one; an
+        ``index`` input holds int64 positions.
 
         Returns:
             one tensor for each input of the signature, with its shape.
@@ -46,7 +47,9 @@ class BoundOperation:
                 tensors.append(torch.randint(2, shape, generator=generator, dtype=dtype))
             elif is_differentiable(dtype):
                 single = torch.complex64 if dtype.is_complex else torch.float32
-                tensors.append(torch.randn(shape, generator=generator, dtype=single).to(dtype))
+                drawn = torch.randn(shape, generator=generator, dtype=single)
+                domain = None if dtype.is_complex else op.domain_of(position)
+                tensors.append((domain.fold(drawn) if domain else drawn).to(dtype))
             else:
                 low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
                 tensors.append(torch.randint(low, INTEGER_RANGE, shape, generator=generator, dtype=dtype))
