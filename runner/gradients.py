@@ -61,11 +61,18 @@ def verify(
     Raises:
         RuntimeError: the example cannot be called, or autograd cannot differentiate it, in this dtype or there.
     """
-    with torch.random.fork_rng(devices=[]):
-        return list(_verify(subject, dtype, device, quick=quick))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # thousands of calls on few elements, which threads that wait for each other make slow
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return list(_verify(subject, dtype, device, threads, quick=quick))
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _verify(subject: Subject, dtype: torch.dtype, device: torch.device, *, quick: bool) -> Iterator[GradientCheck]:
+def _verify(
+    subject: Subject, dtype: torch.dtype, device: torch.device, threads: int, *, quick: bool
+) -> Iterator[GradientCheck]:
     guessing = not subject.forms
     small = subject.example if sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS else None
     forms = list(subject.forms or ([*([small] if small else []), *guessed_forms(subject.example, subject.seed)]))
@@ -115,6 +122,11 @@ def _verify(subject: Subject, dtype: torch.dtype, device: torch.device, *, quick
     yield from _merged(probed)
     narrow = dtype not in (torch.float64, torch.complex128) or device.type != "cpu"
     if narrow:
+        example = replace(example, each=False)
+        torch.set_num_threads(threads)  # the kernels as they are used
+        found = _timed(lambda: by_reference(example, dtype, device, subject.roundoffs))
+        torch.set_num_threads(1)
+        yield from found
         yield from _in_dtype(subject, domains, setting, dtype, device, tiny, quick=quick)
 
 
@@ -129,7 +141,6 @@ def _in_dtype(
     quick: bool,
 ) -> Iterator[GradientCheck]:
     """The gradients in the dtype on the device, against float64 from the same rounded inputs."""
-    yield from _timed(lambda: by_reference(setting("example", subject.example, each=False), dtype, device, subject.roundoffs))
     points = [] if tiny is None else [p for p in points_of(tiny, domains, subject.seed) if not p.special]
     points += [Point(f.name, draw(f, domains, subject.seed + 2)) for f in subject.forms if f.name != DECLARED_BUT_EMPTY]
     for point in points[:2] if quick else points:

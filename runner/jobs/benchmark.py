@@ -22,6 +22,7 @@ from runner.signature import Dimensions
 from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of
 from runner.timing import Measurement, measure
+from runner.verify.check import overall
 
 LONG_CHECK_S = 0.5  # a value check of more than this leaves the gradient unchecked
 Function = Callable[..., Any]
@@ -142,15 +143,14 @@ def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
     if key not in _verdicts:
         own = parse_size(bound.op.size)
         try:
-            checks = check_gradients(small(replace(bound, seed=0), own), device.torch)
+            checks = check_gradients(small(replace(bound, seed=0), own), device.torch, quick=True)
         except NotImplementedError:
             _verdicts[key] = "unsupported"
         except Exception:  # a gradient that cannot be had is no reason not to time the call
             traceback.print_exc()
             _verdicts[key] = "error"
         else:
-            verdicts = {check.verdict for check in checks}
-            _verdicts[key] = "fail" if "fail" in verdicts else "pass" if "pass" in verdicts else None
+            _verdicts[key] = overall(checks)
     return _verdicts[key]
 
 

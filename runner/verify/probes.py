@@ -334,7 +334,8 @@ def _deviation(
     worst = int(errors.argmax())
     scale = max(_largest(expected), _largest(base.gradients[place]) if expected.shape == base.gradients[place].shape else 0.0)
     u = base.roundoff
-    allowed = SLACK * BOUND_FACTOR * (2 * u * scale + base.doubt[place]) + 16 * base.floor
+    weight = max((_largest(c) for c in base.cotangents), default=0.0)  # what a small gradient may be the rest of
+    allowed = SLACK * BOUND_FACTOR * (2 * u * scale + base.doubt[place]) + 16 * (u * weight + base.floor)
     error = errors[worst].item()
     relative, tolerance = (error / scale, allowed / scale) if scale else (error, allowed)
     verdict = "pass" if error <= allowed else "fail"
