@@ -20,7 +20,7 @@ from runner.tensors import BoundOperation, is_differentiable
 from runner.verify.call import copied, outputs_at
 from runner.verify.check import BAD, GradientCheck
 from runner.verify.forms import FEW_ELEMENTS, guessed_forms, operation_subject
-from runner.verify.oracles import Setting, by_analytic, by_differences, by_forward_mode, by_reference, narrowed, pull, second_order
+from runner.verify.oracles import Setting, by_analytic, by_differences, by_forward_mode, by_reference, gains, narrowed, pull, second_order
 from runner.verify.points import Point, draw, found_domains, points_of
 from runner.verify.probes import PROBES, Base, probe_all
 from runner.verify.subject import Form, Subject
@@ -93,6 +93,7 @@ def _verify(
         yield GradientCheck("example", "itself", "unsupported", reason="no input has a gradient")
         return
     example = setting("example", subject.example, each=sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS)
+    example = replace(example, special=True)  # whoever declared it may have chosen equal elements, or zeros
     yield from _timed(lambda: by_differences(example))
     if subject.analytic is not None:
         analytic = subject.analytic
@@ -102,7 +103,7 @@ def _verify(
     if tiny is not None:
         for point in points_of(tiny, domains, subject.seed)[: 1 if quick else None]:
             at = replace(setting(point.name, point.form, each=True), special=point.special)
-            yield from _tried(point.form, at, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+            yield from _tried(at, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
             if point.name in ("fresh", "scale 30") and not quick:
                 probed.append(_probed(at, torch.float64))
         fresh = setting("fresh", draw(tiny, domains, subject.seed + 1), each=True)
@@ -115,7 +116,7 @@ def _verify(
         fresh_form = draw(form, domains, subject.seed + 2)
         at = setting(form.name, fresh_form, each=False)
         if form.name != DECLARED_BUT_EMPTY:
-            yield from _tried(form, at, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+            yield from _tried(at, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
         probed.append(_probed(at, torch.float64, QUICK_PROBES if quick else tuple(PROBES)))
     if not quick:
         probed.append(_probed(example, torch.float64))
@@ -143,10 +144,12 @@ def _in_dtype(
     """The gradients in the dtype on the device, against float64 from the same rounded inputs."""
     points = [] if tiny is None else [p for p in points_of(tiny, domains, subject.seed) if not p.special]
     points += [Point(f.name, draw(f, domains, subject.seed + 2)) for f in subject.forms if f.name != DECLARED_BUT_EMPTY]
+    usual = gains(setting("fresh", points[0].form, each=False)) if tiny is not None else []
     for point in points[:2] if quick else points:
         at = setting(point.name, point.form, each=False)
+        size = usual if tiny is not None and point.form.name == tiny.name else []
         yield from _tried(
-            point.form, at, point.form.declared, lambda at=at: by_reference(at, dtype, device, subject.roundoffs)  # type: ignore[misc]
+            at, point.form.declared, lambda at=at, size=size: by_reference(at, dtype, device, subject.roundoffs, size)  # type: ignore[misc]
         )
     probed = []
     for point in [p for p in points if p.name in ("fresh", "odd", "long n", "batch")][: 1 if quick else None]:
@@ -168,11 +171,11 @@ def _timed(made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
 
 
 def _tried(
-    form: Form, at: Setting, declared: bool, made: Callable[[], Iterable[GradientCheck]]
+    at: Setting, declared: bool, made: Callable[[], Iterable[GradientCheck]]
 ) -> list[GradientCheck]:
     """The checks at inputs that nobody asked for: what the forward pass refuses there is not supported."""
     try:
-        outputs = outputs_at(at.call, copied(form.inputs))
+        outputs = outputs_at(at.call, copied(at.inputs))
     except Exception as error:
         return [GradientCheck(at.probe, "finite_differences", "unsupported", reason=one_line(error, 160))]
     if not any(is_differentiable(t.dtype) for t in outputs):

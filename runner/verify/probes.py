@@ -19,6 +19,8 @@ from runner.verify.oracles import BOUND_FACTOR, DRAWS, Setting, index_text, nudg
 SLACK = 4.0  # a layout or another grouping may add in another order
 FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # powers of two, by which multiplying does not round
 NARROW_FACTORS = (-1.0, 2.0, -0.5)  # for float16, whose range is short
+WIDE = (torch.float64, torch.complex128)
+FLOOR = 1e-11  # relative
 DIGITS = torch.float32  # a gradient in float64 that has no more digits than this was rounded on its way
 
 
@@ -263,10 +265,9 @@ def form_of_gradient(base: Base) -> Iterator[Deviation]:
             if getattr(gradient, what) != getattr(leaf, what):
                 yield Deviation(loud=f"the gradient's {what} is {getattr(gradient, what)}, not {getattr(leaf, what)}")
                 return
-    wide = (torch.float64, torch.complex128)
     precise = all(_digits(t) for t in traced.outputs) and any(_digits(t) for t in base.inputs)
     for gradient in found:
-        if gradient.dtype in wide and precise and gradient.numel() and bool((gradient != 0).any()) and not _digits(gradient):
+        if gradient.dtype in WIDE and precise and gradient.numel() and bool((gradient != 0).any()) and not _digits(gradient):
             yield Deviation(loud=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}")
             return
     yield Deviation(found, base.gradients)
@@ -335,7 +336,11 @@ def _deviation(
     scale = max(_largest(expected), _largest(base.gradients[place]) if expected.shape == base.gradients[place].shape else 0.0)
     u = base.roundoff
     weight = max((_largest(c) for c in base.cotangents), default=0.0)  # what a small gradient may be the rest of
-    allowed = SLACK * BOUND_FACTOR * (2 * u * scale + base.doubt[place]) + 16 * (u * weight + base.floor)
+    terms = sum(c.numel() for c in base.cotangents) / max(1, expected.numel())
+    summed = max(1.0, terms) ** 0.5  # added up in another order
+    allowed = SLACK * BOUND_FACTOR * summed * (2 * u * scale + base.doubt[place]) + 16 * (u * weight + base.floor)
+    if base.dtype in WIDE:
+        allowed = max(allowed, FLOOR * scale)  # what nobody can see is no deviation, though the bound be overdrawn
     error = errors[worst].item()
     relative, tolerance = (error / scale, allowed / scale) if scale else (error, allowed)
     verdict = "pass" if error <= allowed else "fail"
