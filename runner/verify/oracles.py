@@ -18,6 +18,7 @@ from runner.verify.subject import Analytic, Call, Tensors
 
 BOUND_FACTOR = 8.0  # roundings that a gradient passes through, beside those that its inputs' rounding explains
 FLOOR = 1e-9  # relative: what differences of order h^6 reach where the function is smooth
+NEGLIGIBLE = 1e-13  # relative to the largest derivative among those looked at together
 TRUST = 4.0  # how many times the differences' own estimate their error may be
 USEFUL = 1e-3  # relative; a looser comparison says nothing either way
 DRAWS = 6  # of inputs one roundoff away, to see how far a gradient moves
@@ -351,8 +352,10 @@ def _compared(pulled: Pulled, column: int, directions: torch.Tensor, slopes: Seq
     low = positive @ low_end.T + negative @ high_end.T
     high = positive @ high_end.T + negative @ low_end.T
     absolute = cotangents.abs()
-    rounding = doubt.nan_to_num(0.0, 0.0) @ directions.abs().T
+    doubt = doubt.nan_to_num(0.0, 0.0) + EPS * absolute.amax(1, keepdim=True)  # terms of order 1 may have cancelled
+    rounding = doubt @ directions.abs().T
     size = absolute @ torch.maximum(low_end.abs(), high_end.abs()).T
+    size = size + NEGLIGIBLE / FLOOR * torch.where(error.T.amax(0) < HUGE / 2, size, 0 * size).max()
     tolerance = (TRUST * absolute @ error.T + FLOOR * size + rounding + 1e-300).nan_to_num(HUGE, HUGE).clamp(max=HUGE)
     known = (error < HUGE / 2).all(1)  # 0 times an infinite slope is NaN by right, for any cotangent
     tolerance = torch.where(got.isfinite() | known, tolerance, torch.full_like(tolerance, HUGE))
