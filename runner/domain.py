@@ -52,7 +52,7 @@ class Domain:
         return self.low == -math.inf and self.high == math.inf
 
     def fold(self, tensor: Any) -> Any:
-        """Map real numbers, of any size, into the interior: half-lines by the absolute value, intervals by a sigmoid."""
+        """Map real numbers into the interior: half-lines by the absolute value, intervals by a sigmoid."""
         if self.is_real:
             return tensor
         if self.high == math.inf:

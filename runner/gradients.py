@@ -20,14 +20,19 @@ from runner.tensors import BoundOperation, is_differentiable
 from runner.verify.call import copied, outputs_at
 from runner.verify.check import BAD, GradientCheck
 from runner.verify.forms import FEW_ELEMENTS, guessed_forms, operation_subject
-from runner.verify.oracles import Setting, by_analytic, by_differences, by_forward_mode, by_reference, gains, narrowed, pull, second_order
+from runner.verify.oracles import by_differences, by_forward_mode
 from runner.verify.points import Point, draw, found_domains, points_of
 from runner.verify.probes import PROBES, Base, probe_all
+from runner.verify.reference import by_analytic, by_reference, gains, narrowed
+from runner.verify.setting import Setting, second_order
 from runner.verify.subject import Form, Subject
+from runner.verify.table import pull
 
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
 DECLARED_BUT_EMPTY = "empty"
-REPEATABLE = 1e-6  # relative; a function whose values differ by more from call to call cannot be differentiated by calls
+REPEATABLE = (
+    1e-6  # relative; a function whose values differ by more from call to call cannot be differentiated by calls
+)
 
 
 def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool = False) -> list[GradientCheck]:
@@ -44,9 +49,7 @@ def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool 
     return verify(operation_subject(bound), bound.dtype, device, quick=quick)
 
 
-def verify(
-    subject: Subject, dtype: torch.dtype, device: torch.device, *, quick: bool = False
-) -> list[GradientCheck]:
+def verify(subject: Subject, dtype: torch.dtype, device: torch.device, *, quick: bool = False) -> list[GradientCheck]:
     """Verify a subject's gradients in a dtype on a device.
 
     Args:
@@ -73,7 +76,6 @@ def verify(
 def _verify(
     subject: Subject, dtype: torch.dtype, device: torch.device, threads: int, *, quick: bool
 ) -> Iterator[GradientCheck]:
-    guessing = not subject.forms
     small = subject.example if sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS else None
     forms = list(subject.forms or ([*([small] if small else []), *guessed_forms(subject.example, subject.seed)]))
     subject = replace(subject, forms=tuple(forms))
@@ -149,7 +151,9 @@ def _in_dtype(
         at = setting(point.name, point.form, each=False)
         size = usual if tiny is not None and point.form.name == tiny.name else []
         yield from _tried(
-            at, point.form.declared, lambda at=at, size=size: by_reference(at, dtype, device, subject.roundoffs, size)  # type: ignore[misc]
+            at,
+            point.form.declared,
+            lambda at=at, size=size: by_reference(at, dtype, device, subject.roundoffs, size),  # type: ignore[misc]
         )
     probed = []
     for point in [p for p in points if p.name in ("fresh", "odd", "long n", "batch")][: 1 if quick else None]:
@@ -170,9 +174,7 @@ def _timed(made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def _tried(
-    at: Setting, declared: bool, made: Callable[[], Iterable[GradientCheck]]
-) -> list[GradientCheck]:
+def _tried(at: Setting, declared: bool, made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
     """The checks at inputs that nobody asked for: what the forward pass refuses there is not supported."""
     try:
         outputs = outputs_at(at.call, copied(at.inputs))

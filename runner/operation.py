@@ -226,7 +226,9 @@ class Operation:
         for field_name, given in (("domain", self.domain), ("fixed", self.fixed)):
             unknown = set(given) - {*names, *([EVERY_INPUT] if field_name == "domain" else [])}
             if unknown:
-                raise ConfigError(f"{field_name}: no input {', '.join(sorted(unknown))}; the inputs are {', '.join(names)}")
+                raise ConfigError(
+                    f"{field_name}: no input {', '.join(sorted(unknown))}; the inputs are {', '.join(names)}"
+                )
         for position in range(len(names)):
             self.domain_of(position)
         self.parsed.bind(parse_size(self.size))

@@ -74,9 +74,7 @@ def made(forward: Callable[..., Any], backward: Backward, **settings: Any) -> Ca
     return Made.apply  # type: ignore[no-any-return]
 
 
-def pair(
-    name: str, kind: str, forward: Callable[..., Any], right: Backward, wrong: Backward, **fields: Any
-) -> Pair:
+def pair(name: str, kind: str, forward: Callable[..., Any], right: Backward, wrong: Backward, **fields: Any) -> Pair:
     """A pair of autograd functions with one forward pass."""
     known = {key: fields.pop(key) for key in ("signature", "size", "dtype") if key in fields}
     once = {"once": fields.pop("once")} if "once" in fields else {}
@@ -328,30 +326,77 @@ PAIRS = [
         for by in (1e-2, 9e-4, 1e-4, 1e-6)
     ),
     pair("off_by_a_constant", "small error", torch.sin, _sinus, lambda g, x: g * (x.cos() + 5e-4)),
-    pair("gelu_tanh", "small error", torch.nn.functional.gelu,
-         lambda g, x: g * (0.5 * (1 + torch.erf(x / 2**0.5)) + x * torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5),
-         lambda g, x: g * (lambda t: 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.79788456 * (1 + 0.134145 * x * x))(
-             torch.tanh(0.79788456 * (x + 0.044715 * x**3)))),
-    pair("sigmoid_wrong_order", "missing factor", torch.sigmoid,
-         lambda g, x: g * x.sigmoid() * (1 - x.sigmoid()), lambda g, x: g * x.sigmoid()),
+    pair(
+        "gelu_tanh",
+        "small error",
+        torch.nn.functional.gelu,
+        lambda g, x: g * (0.5 * (1 + torch.erf(x / 2**0.5)) + x * torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5),
+        lambda g, x: (
+            g
+            * (lambda t: 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.79788456 * (1 + 0.134145 * x * x))(
+                torch.tanh(0.79788456 * (x + 0.044715 * x**3))
+            )
+        ),
+    ),
+    pair(
+        "sigmoid_wrong_order",
+        "missing factor",
+        torch.sigmoid,
+        lambda g, x: g * x.sigmoid() * (1 - x.sigmoid()),
+        lambda g, x: g * x.sigmoid(),
+    ),
     pair("sign", "sign", torch.cos, lambda g, x: -g * x.sin(), lambda g, x: g * x.sin()),
-    pair("inner_derivative", "missing factor", lambda x: (3 * x).sin(),
-         lambda g, x: 3 * g * (3 * x).cos(), lambda g, x: g * (3 * x).cos()),
-    pair("transposed_factor", "missing factor", torch.matmul, lambda g, a, b: (g @ b.mT, a.mT @ g),
-         lambda g, a, b: (g @ b.mT, (g.mT @ a).mT * 1.0005), signature=MATMUL),
-    pair("softmax_without_sum", "missing factor", lambda x: x.softmax(-1), _softmax_backward,
-         lambda g, x: g * x.softmax(-1)),
-    pair("layer_norm_without_mean", "missing factor", _norm, _layer_norm,
-         lambda g, x: _layer_norm(g, x, centred=False)),
-    pair("layer_norm_n_minus_1", "small error", _norm, _layer_norm,
-         lambda g, x: _layer_norm(g, x) * (1 - 1e-3 / max(1, x.shape[-1] - 1))),
+    pair(
+        "inner_derivative",
+        "missing factor",
+        lambda x: (3 * x).sin(),
+        lambda g, x: 3 * g * (3 * x).cos(),
+        lambda g, x: g * (3 * x).cos(),
+    ),
+    pair(
+        "transposed_factor",
+        "missing factor",
+        torch.matmul,
+        lambda g, a, b: (g @ b.mT, a.mT @ g),
+        lambda g, a, b: (g @ b.mT, (g.mT @ a).mT * 1.0005),
+        signature=MATMUL,
+    ),
+    pair(
+        "softmax_without_sum",
+        "missing factor",
+        lambda x: x.softmax(-1),
+        _softmax_backward,
+        lambda g, x: g * x.softmax(-1),
+    ),
+    pair(
+        "layer_norm_without_mean", "missing factor", _norm, _layer_norm, lambda g, x: _layer_norm(g, x, centred=False)
+    ),
+    pair(
+        "layer_norm_n_minus_1",
+        "small error",
+        _norm,
+        _layer_norm,
+        lambda g, x: _layer_norm(g, x) * (1 - 1e-3 / max(1, x.shape[-1] - 1)),
+    ),
     # single elements
     pair("last_element", "one element", torch.sin, _sinus, _last_wrong(lambda t: (..., -1), 1e-3)),
     pair("first_row", "one element", torch.sin, _sinus, _last_wrong(lambda t: 0, 2e-4)),
-    pair("one_of_many", "one element", torch.sin, _sinus,
-         _last_wrong(lambda t: tuple(n - 1 for n in t.shape), 0.5), size="32x48"),
-    pair("diagonal", "one element", lambda x: x * x, lambda g, x: 2 * g * x,
-         lambda g, x: 2 * g * x * (1 + 1e-3 * torch.eye(*x.shape, dtype=x.dtype)), signature="m n -> m n"),
+    pair(
+        "one_of_many",
+        "one element",
+        torch.sin,
+        _sinus,
+        _last_wrong(lambda t: tuple(n - 1 for n in t.shape), 0.5),
+        size="32x48",
+    ),
+    pair(
+        "diagonal",
+        "one element",
+        lambda x: x * x,
+        lambda g, x: 2 * g * x,
+        lambda g, x: 2 * g * x * (1 + 1e-3 * torch.eye(*x.shape, dtype=x.dtype)),
+        signature="m n -> m n",
+    ),
     # cotangents
     pair("ones_assumed", "cotangent", torch.sin, _sinus, lambda g, x: torch.ones_like(g) * x.cos()),
     pair("absolute", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g.abs())),
@@ -359,77 +404,225 @@ PAIRS = [
     pair("clamped_at_one", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g.clamp(max=1.0))),
     pair("flushed", "cotangent", torch.sin, _sinus, _sin(lambda g, x: torch.where(g.abs() < 1e-4, 0 * g, g))),
     pair("squared", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g * (1 + 1e-3 * g.abs()))),
-    pair("expanded_as_one", "cotangent layout", torch.sin, _sinus,
-         _sin(lambda g, x: g if not g.dim() or 0 not in g.stride() else g * 2)),
-    pair("storage_order", "cotangent layout", torch.sin, _sinus,
-         _sin(lambda g, x: g.as_strided(g.shape, x.contiguous().stride()) if g.numel() == 1 or not g.is_contiguous()
-              and 0 not in g.stride() and g.untyped_storage().nbytes() == g.numel() * g.element_size() else g)),
-    pair("view_of_cotangent", "cotangent layout", lambda x: x * 2, lambda g, x: 2 * g,
-         lambda g, x: 2 * g.view(-1).view(x.shape)),
-    pair("data_pointer", "cotangent layout", torch.sin, _sinus,
-         _sin(lambda g, x: torch.as_strided(g, g.shape, torch.empty(g.shape).stride(), 0)
-              if g.storage_offset() and g.numel() else g)),
+    pair(
+        "expanded_as_one",
+        "cotangent layout",
+        torch.sin,
+        _sinus,
+        _sin(lambda g, x: g if not g.dim() or 0 not in g.stride() else g * 2),
+    ),
+    pair(
+        "storage_order",
+        "cotangent layout",
+        torch.sin,
+        _sinus,
+        _sin(
+            lambda g, x: (
+                g.as_strided(g.shape, x.contiguous().stride())
+                if g.numel() == 1
+                or not g.is_contiguous()
+                and 0 not in g.stride()
+                and g.untyped_storage().nbytes() == g.numel() * g.element_size()
+                else g
+            )
+        ),
+    ),
+    pair(
+        "view_of_cotangent",
+        "cotangent layout",
+        lambda x: x * 2,
+        lambda g, x: 2 * g,
+        lambda g, x: 2 * g.view(-1).view(x.shape),
+    ),
+    pair(
+        "data_pointer",
+        "cotangent layout",
+        torch.sin,
+        _sinus,
+        _sin(
+            lambda g, x: (
+                torch.as_strided(g, g.shape, torch.empty(g.shape).stride(), 0)
+                if g.storage_offset() and g.numel()
+                else g
+            )
+        ),
+    ),
     pair("cotangent_in_place", "mutation", lambda x: 3 * x, _inplace(True), _inplace(False)),
     pair("input_in_place", "mutation", lambda x: x * x, _touches_input(True), _touches_input(False)),
     Pair("output_in_place", "mutation", _saved_output(1.0), _saved_output(0.0)),
     # input layouts
-    pair("strides_of_input", "input layout", lambda x: x.contiguous() * 2, lambda g, x: 2 * g,
-         lambda g, x: 2 * g if x.is_contiguous() else 2 * g.reshape(-1).flip(0).reshape(g.shape)),
-    pair("offset_of_input", "input layout", torch.sin, _sinus,
-         lambda g, x: g * x.cos() * (1 if x.storage_offset() == 0 else 0.999)),
+    pair(
+        "strides_of_input",
+        "input layout",
+        lambda x: x.contiguous() * 2,
+        lambda g, x: 2 * g,
+        lambda g, x: 2 * g if x.is_contiguous() else 2 * g.reshape(-1).flip(0).reshape(g.shape),
+    ),
+    pair(
+        "offset_of_input",
+        "input layout",
+        torch.sin,
+        _sinus,
+        lambda g, x: g * x.cos() * (1 if x.storage_offset() == 0 else 0.999),
+    ),
     # shapes
-    pair("batch_forgotten", "shape", torch.matmul,
-         lambda g, a, b: (_sum_to(g @ b.mT, a.shape), _sum_to(a.mT @ g, b.shape)),
-         lambda g, a, b: (g @ b.mT, _sum_to(a.mT @ g, b.shape) / (a.shape[0] if a.dim() > 2 else 1)),
-         signature="... m k, k n -> ... m n"),
-    pair("broadcast_mean", "shape", torch.mul, _mul,
-         lambda g, x, y: (_sum_to(g * y, x.shape), _sum_to(g * x, y.shape) * y.numel() / max(1, g.numel())), signature=TWO),
-    pair("broadcast_first", "shape", torch.add, lambda g, x, y: (_sum_to(g, x.shape), _sum_to(g, y.shape)),
-         lambda g, x, y: (g, g if g.shape == y.shape else g[:1].reshape(-1)[: y.numel()].reshape(y.shape)
-                          if g.numel() else _sum_to(g, y.shape)), signature=TWO),
+    pair(
+        "batch_forgotten",
+        "shape",
+        torch.matmul,
+        lambda g, a, b: (_sum_to(g @ b.mT, a.shape), _sum_to(a.mT @ g, b.shape)),
+        lambda g, a, b: (g @ b.mT, _sum_to(a.mT @ g, b.shape) / (a.shape[0] if a.dim() > 2 else 1)),
+        signature="... m k, k n -> ... m n",
+    ),
+    pair(
+        "broadcast_mean",
+        "shape",
+        torch.mul,
+        _mul,
+        lambda g, x, y: (_sum_to(g * y, x.shape), _sum_to(g * x, y.shape) * y.numel() / max(1, g.numel())),
+        signature=TWO,
+    ),
+    pair(
+        "broadcast_first",
+        "shape",
+        torch.add,
+        lambda g, x, y: (_sum_to(g, x.shape), _sum_to(g, y.shape)),
+        lambda g, x, y: (
+            g,
+            g
+            if g.shape == y.shape
+            else g[:1].reshape(-1)[: y.numel()].reshape(y.shape)
+            if g.numel()
+            else _sum_to(g, y.shape),
+        ),
+        signature=TWO,
+    ),
     pair("tile_of_8", "shape", lambda x: x * x, lambda g, x: 2 * g * x, _tiled(8), size="4x16"),
     pair("tile_of_128", "shape", lambda x: x * x, lambda g, x: 2 * g * x, _tiled(128)),
-    pair("past_1024", "shape", torch.sin, _sinus,
-         lambda g, x: torch.cat([(g * x.cos()).flatten()[:1024], (g * x.cos()).flatten()[1024:] * 0.99]).reshape(x.shape)),
-    pair("past_65536", "shape", torch.sin, _sinus,
-         lambda g, x: torch.cat([(g * x.cos()).flatten()[:65536], 0 * g.flatten()[65536:]]).reshape(x.shape)),
-    pair("size_one", "shape", lambda x: x - x.mean(-1, keepdim=True),
-         lambda g, x: g - g.mean(-1, keepdim=True),
-         lambda g, x: g - g.mean(-1, keepdim=True) if x.shape[-1] > 1 else g),
-    pair("three_dimensions", "shape", lambda x: x.cumsum(-1), lambda g, x: g.flip(-1).cumsum(-1).flip(-1),
-         lambda g, x: g.flip(-1).cumsum(-1).flip(-1) if x.dim() < 3 else g.flip(0).cumsum(-1).flip(0)),
-    pair("square_only", "shape", torch.matmul, lambda g, a, b: (g @ b.mT, a.mT @ g),
-         lambda g, a, b: (g @ b.mT, a.mT @ g) if a.shape[0] != a.shape[1] or a.shape[0] < 2 else (g @ b, a.mT @ g),
-         signature=MATMUL, size="5x5"),
+    pair(
+        "past_1024",
+        "shape",
+        torch.sin,
+        _sinus,
+        lambda g, x: torch.cat([(g * x.cos()).flatten()[:1024], (g * x.cos()).flatten()[1024:] * 0.99]).reshape(
+            x.shape
+        ),
+    ),
+    pair(
+        "past_65536",
+        "shape",
+        torch.sin,
+        _sinus,
+        lambda g, x: torch.cat([(g * x.cos()).flatten()[:65536], 0 * g.flatten()[65536:]]).reshape(x.shape),
+    ),
+    pair(
+        "size_one",
+        "shape",
+        lambda x: x - x.mean(-1, keepdim=True),
+        lambda g, x: g - g.mean(-1, keepdim=True),
+        lambda g, x: g - g.mean(-1, keepdim=True) if x.shape[-1] > 1 else g,
+    ),
+    pair(
+        "three_dimensions",
+        "shape",
+        lambda x: x.cumsum(-1),
+        lambda g, x: g.flip(-1).cumsum(-1).flip(-1),
+        lambda g, x: g.flip(-1).cumsum(-1).flip(-1) if x.dim() < 3 else g.flip(0).cumsum(-1).flip(0),
+    ),
+    pair(
+        "square_only",
+        "shape",
+        torch.matmul,
+        lambda g, a, b: (g @ b.mT, a.mT @ g),
+        lambda g, a, b: (g @ b.mT, a.mT @ g) if a.shape[0] != a.shape[1] or a.shape[0] < 2 else (g @ b, a.mT @ g),
+        signature=MATMUL,
+        size="5x5",
+    ),
     # magnitudes
-    pair("large_inputs", "magnitude", torch.sin, _sinus, lambda g, x: g * torch.where(x.abs() > 20, 0.99, 1.0) * x.cos()),
-    pair("small_inputs", "magnitude", torch.sin, _sinus, lambda g, x: g * torch.where(x.abs() < 5e-3, 0.999, 1.0) * x.cos()),
-    pair("negative_inputs", "magnitude", lambda x: x**3, lambda g, x: 3 * g * x * x,
-         lambda g, x: 3 * g * x * x.abs().where(x > -1.5, -x), size="2x2"),
-    pair("overflowing", "magnitude", lambda x: torch.nn.functional.softplus(x, threshold=1e9).where(x < 500, x),
-         lambda g, x: g * x.sigmoid(), lambda g, x: g * x.exp() / (1 + x.exp())),
-    pair("tanh_of_large", "magnitude", torch.tanh, lambda g, x: g * (1 - x.tanh() ** 2),
-         lambda g, x: g * 4 / (x.exp() + (-x).exp()) ** 2 * torch.where(x.abs() > 8, 3.0, 1.0)),
+    pair(
+        "large_inputs", "magnitude", torch.sin, _sinus, lambda g, x: g * torch.where(x.abs() > 20, 0.99, 1.0) * x.cos()
+    ),
+    pair(
+        "small_inputs",
+        "magnitude",
+        torch.sin,
+        _sinus,
+        lambda g, x: g * torch.where(x.abs() < 5e-3, 0.999, 1.0) * x.cos(),
+    ),
+    pair(
+        "negative_inputs",
+        "magnitude",
+        lambda x: x**3,
+        lambda g, x: 3 * g * x * x,
+        lambda g, x: 3 * g * x * x.abs().where(x > -1.5, -x),
+        size="2x2",
+    ),
+    pair(
+        "overflowing",
+        "magnitude",
+        lambda x: torch.nn.functional.softplus(x, threshold=1e9).where(x < 500, x),
+        lambda g, x: g * x.sigmoid(),
+        lambda g, x: g * x.exp() / (1 + x.exp()),
+    ),
+    pair(
+        "tanh_of_large",
+        "magnitude",
+        torch.tanh,
+        lambda g, x: g * (1 - x.tanh() ** 2),
+        lambda g, x: g * 4 / (x.exp() + (-x).exp()) ** 2 * torch.where(x.abs() > 8, 3.0, 1.0),
+    ),
     # special points
-    pair("zero_is_nan", "special point", lambda x: torch.sinc(x),
-         lambda g, x: g * torch.where(x == 0, 0 * x, (torch.cos(torch.pi * x) - torch.sinc(x)) / torch.where(x == 0, 1, x)),
-         lambda g, x: g * (torch.cos(torch.pi * x) - torch.sinc(x)) / x, once=True),
-    pair("norm_at_zero", "special point", lambda x: x.norm(dim=-1),
-         lambda g, x: g.unsqueeze(-1) * x / x.norm(dim=-1, keepdim=True).clamp(min=1e-300),
-         lambda g, x: g.unsqueeze(-1) * x / x.norm(dim=-1, keepdim=True), signature="... n -> ...", once=True),
+    pair(
+        "zero_is_nan",
+        "special point",
+        lambda x: torch.sinc(x),
+        lambda g, x: (
+            g * torch.where(x == 0, 0 * x, (torch.cos(torch.pi * x) - torch.sinc(x)) / torch.where(x == 0, 1, x))
+        ),
+        lambda g, x: g * (torch.cos(torch.pi * x) - torch.sinc(x)) / x,
+        once=True,
+    ),
+    pair(
+        "norm_at_zero",
+        "special point",
+        lambda x: x.norm(dim=-1),
+        lambda g, x: g.unsqueeze(-1) * x / x.norm(dim=-1, keepdim=True).clamp(min=1e-300),
+        lambda g, x: g.unsqueeze(-1) * x / x.norm(dim=-1, keepdim=True),
+        signature="... n -> ...",
+        once=True,
+    ),
     pair("kink_of_relu", "kink", torch.relu, lambda g, x: g * (x > 0), lambda g, x: g * ((x > 0) + 5.0 * (x == 0))),
     pair("kink_of_abs", "kink", torch.abs, lambda g, x: g * x.sign(), lambda g, x: g * x / x.abs()),
     pair("ties_of_max", "kink", lambda x: x.amax(-1), _max_ties(True), _max_ties(False), signature="... n -> ..."),
-    pair("leak", "kink", lambda x: torch.nn.functional.leaky_relu(x, 0.01),
-         lambda g, x: g * torch.where(x > 0, x.new_tensor(1.0), x.new_tensor(0.01)),
-         lambda g, x: g * torch.where(x > 0, 1.0, 0.0101)),
+    pair(
+        "leak",
+        "kink",
+        lambda x: torch.nn.functional.leaky_relu(x, 0.01),
+        lambda g, x: g * torch.where(x > 0, x.new_tensor(1.0), x.new_tensor(0.01)),
+        lambda g, x: g * torch.where(x > 0, 1.0, 0.0101),
+    ),
     pair("power_at_zero", "special point", lambda x: x**2, lambda g, x: 2 * g * x, lambda g, x: 2 * g * x**2 / x),
-    Pair("duplicate_indices", "duplicates", _index_add(True), _index_add(False), "n d, k -> k d", "40x3",
-         fields={"inputs": ["source", "index"], "index": {"index": "n"}, "dims": {"k": "3"}}),
+    Pair(
+        "duplicate_indices",
+        "duplicates",
+        _index_add(True),
+        _index_add(False),
+        "n d, k -> k d",
+        "40x3",
+        fields={"inputs": ["source", "index"], "index": {"index": "n"}, "dims": {"k": "3"}},
+    ),
     # which gradients
-    pair("none_for_second", "missing gradient", torch.mul, _mul, lambda g, x, y: (_mul(g, x, y)[0], None), signature=TWO),
-    pair("zero_for_first", "missing gradient", torch.mul, _mul,
-         lambda g, x, y: (torch.zeros_like(x), _mul(g, x, y)[1]), signature=TWO),
+    pair(
+        "none_for_second", "missing gradient", torch.mul, _mul, lambda g, x, y: (_mul(g, x, y)[0], None), signature=TWO
+    ),
+    pair(
+        "zero_for_first",
+        "missing gradient",
+        torch.mul,
+        _mul,
+        lambda g, x, y: (torch.zeros_like(x), _mul(g, x, y)[1]),
+        signature=TWO,
+    ),
     Pair("needs_input_grad", "subset", _needs(False), _needs(True), "... n, ... n -> ... n"),
     Pair("outputs_apart", "separate outputs", _two_outputs(True), _two_outputs(False), "... n -> ... n, ... n"),
     # state
@@ -440,23 +633,55 @@ PAIRS = [
     # second order
     Pair("constant_factor", "second order", _second_order(True), _second_order(False)),
     pair("detached", "second order", torch.sin, _sinus, lambda g, x: g * x.detach().cos()),
-    pair("detached_cotangent", "second order", lambda x: x**3, lambda g, x: 3 * g * x * x,
-         lambda g, x: 3 * g.detach() * x * x),
+    pair(
+        "detached_cotangent",
+        "second order",
+        lambda x: x**3,
+        lambda g, x: 3 * g * x * x,
+        lambda g, x: 3 * g.detach() * x * x,
+    ),
     # precision
     pair("through_float32", "precision", torch.sin, _sinus, _narrow(torch.float32)),
     pair("through_bfloat16", "precision", torch.sin, _sinus, _narrow(torch.bfloat16)),
-    pair("float32_through_half", "precision", torch.sin, _sinus,
-         _only(torch.float32, lambda t: t.half().float()), dtype=torch.float32),
-    pair("bfloat16_only", "precision", torch.sin, _sinus, _only(torch.bfloat16, lambda t: t * 1.1), dtype=torch.bfloat16),
-    pair("half_sum", "precision", lambda x, w: x * w, lambda g, x, w: (g * w, _sum_to(g * x, w.shape)),
-         lambda g, x, w: (g * w, _sum_to((g * x).bfloat16().to(x.dtype), w.shape)), signature="... n, n -> ... n",
-         dtype=torch.float32),
+    pair(
+        "float32_through_half",
+        "precision",
+        torch.sin,
+        _sinus,
+        _only(torch.float32, lambda t: t.half().float()),
+        dtype=torch.float32,
+    ),
+    pair(
+        "bfloat16_only", "precision", torch.sin, _sinus, _only(torch.bfloat16, lambda t: t * 1.1), dtype=torch.bfloat16
+    ),
+    pair(
+        "half_sum",
+        "precision",
+        lambda x, w: x * w,
+        lambda g, x, w: (g * w, _sum_to(g * x, w.shape)),
+        lambda g, x, w: (g * w, _sum_to((g * x).bfloat16().to(x.dtype), w.shape)),
+        signature="... n, n -> ... n",
+        dtype=torch.float32,
+    ),
     # complex
-    pair("conjugate_forgotten", "complex", lambda x: x * x, lambda g, x: 2 * g * x.conj(), lambda g, x: 2 * g * x,
-         dtypes=["complex"], dtype=torch.complex128),
-    pair("imaginary_dropped", "complex", torch.exp, lambda g, x: g * x.exp().conj(),
-         lambda g, x: torch.complex((g * x.exp().conj()).real, (g * x.exp().conj()).imag * 0.9995),
-         dtypes=["complex"], dtype=torch.complex128),
+    pair(
+        "conjugate_forgotten",
+        "complex",
+        lambda x: x * x,
+        lambda g, x: 2 * g * x.conj(),
+        lambda g, x: 2 * g * x,
+        dtypes=["complex"],
+        dtype=torch.complex128,
+    ),
+    pair(
+        "imaginary_dropped",
+        "complex",
+        torch.exp,
+        lambda g, x: g * x.exp().conj(),
+        lambda g, x: torch.complex((g * x.exp().conj()).real, (g * x.exp().conj()).imag * 0.9995),
+        dtypes=["complex"],
+        dtype=torch.complex128,
+    ),
 ]
 """Every pair, by what is wrong."""
 
@@ -492,7 +717,9 @@ def main() -> None:
         missed = [p.name for p in pairs if not judge(p, p.wrong)]
         accused = [p.name for p in pairs if judge(p, p.right)]
         seconds = (time.perf_counter() - begun) / (2 * len(pairs))
-        print(f"{name}: caught {len(pairs) - len(missed)}, wrongly accused {len(accused)}, {seconds:.3f} s an operation")
+        print(
+            f"{name}: caught {len(pairs) - len(missed)}, wrongly accused {len(accused)}, {seconds:.3f} s an operation"
+        )
         if name == "this verifier":
             print(f"  missed: {', '.join(missed) or 'none'}; accused: {', '.join(accused) or 'none'}")
 

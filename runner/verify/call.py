@@ -48,7 +48,9 @@ class Traced:
     outputs: Tensors
     positions: tuple[int, ...]
 
-    def gradients(self, cotangents: Sequence[torch.Tensor | None], *, keep: bool = True, second: bool = False) -> Tensors:
+    def gradients(
+        self, cotangents: Sequence[torch.Tensor | None], *, keep: bool = True, second: bool = False
+    ) -> Tensors:
         """The gradients of the outputs' products with cotangents; zeros for a leaf that they do not reach.
 
         Args:
@@ -95,7 +97,9 @@ def trace(
     leaves = [t for t, w in zip(given, wanted, strict=True) if w]
     positions = [j for j, t in enumerate(outputs) if is_differentiable(t.dtype)]
     reached = [j for j in positions if outputs[j].requires_grad]
-    positions = positions if every_output else reached or positions  # where no output has a graph, each is compared with a gradient of zero
+    positions = (
+        positions if every_output else reached or positions
+    )  # where no output has a graph, each is compared with a gradient of zero
     return Traced(leaves, passed, [outputs[j] for j in positions], tuple(positions))
 
 

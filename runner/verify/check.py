@@ -37,3 +37,8 @@ def overall(checks: list[GradientCheck]) -> str | None:
         if verdict in found:
             return verdict
     return None
+
+
+def ratio(error: float, scale: float) -> float:
+    """An error relative to a scale, and as it is where there is none."""
+    return error / scale if scale else error

@@ -92,7 +92,7 @@ def _declared(bound: BoundOperation) -> Iterator[Form]:
     ]
     if batched:
         candidates += [("no batch", base, ()), ("batch", base, (3, 2)), ("large batch", (131, 67), (3, 5))]
-        candidates += [("vast batch", (2,), (VAST,))] if len(free) else [("vast batch", (), (7, VAST // 7))]
+        candidates += [("vast batch", (2,), (VAST,))] if free else [("vast batch", (), (7, VAST // 7))]
     for name, lengths, batch in candidates:
         form = _form(bound, name, free, lengths, batch if batched else ())
         if form is not None:
@@ -116,7 +116,9 @@ def _form(
     first = bound.op.parsed.inputs[0]
     try:
         sized = replace(bound, dimensions=_bind(bound, named, batch if ELLIPSIS in first or batch else ()))
-        elements = sum(_count(sized.dimensions.shape(axes)) for axes in (*sized.op.parsed.inputs, *sized.op.parsed.outputs))
+        elements = sum(
+            _count(sized.dimensions.shape(axes)) for axes in (*sized.op.parsed.inputs, *sized.op.parsed.outputs)
+        )
         if elements > MOST_ELEMENTS:
             return None
         return Form(name, sized.outputs, tuple(reference_input(t) for t in sized.draw()))

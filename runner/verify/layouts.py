@@ -19,7 +19,9 @@ def spaced(tensor: torch.Tensor) -> torch.Tensor | None:
     """Every second element of a larger storage, the first of which is not at its beginning."""
     if not tensor.dim():
         return None
-    wide = tensor.new_full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), float("nan") if tensor.is_floating_point() else 0)
+    wide = tensor.new_full(
+        (*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), float("nan") if tensor.is_floating_point() else 0
+    )
     view = wide[..., 1::2]
     return view.copy_(tensor)
 

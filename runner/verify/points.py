@@ -60,9 +60,7 @@ def draw(form: Form, domains: Sequence[Domain], seed: int, scale: float = 1.0) -
     return redrawn(form, domains, seed, lambda z: z * scale)
 
 
-def redrawn(
-    form: Form, domains: Sequence[Domain], seed: int, made: Callable[[torch.Tensor], torch.Tensor]
-) -> Form:
+def redrawn(form: Form, domains: Sequence[Domain], seed: int, made: Callable[[torch.Tensor], torch.Tensor]) -> Form:
     """The same shapes with numbers that are made of normal ones."""
     generator = torch.Generator().manual_seed(seed)
     inputs: Tensors = []

@@ -14,7 +14,9 @@ from runner.tensors import is_differentiable
 from runner.verify.call import Traced, copied, gaussian
 from runner.verify.check import GradientCheck
 from runner.verify.layouts import LAYOUTS
-from runner.verify.oracles import BOUND_FACTOR, DRAWS, Setting, index_text, nudged
+from runner.verify.reference import DRAWS
+from runner.verify.setting import Setting, index_text, most, nudged
+from runner.verify.table import BOUND_FACTOR
 
 SLACK = 4.0  # a layout or another grouping may add in another order
 FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # powers of two, by which multiplying does not round
@@ -58,9 +60,7 @@ class Base:
                 found = self.traced(moved).gradients([nudged(c, 4 * self.roundoff, generator) for c in self.cotangents])
             except Exception:  # out of the domain by a roundoff
                 continue
-            self.doubt = [
-                max(d, _largest(f - g)) for d, f, g in zip(self.doubt, found, self.gradients, strict=True)
-            ]
+            self.doubt = [max(d, most(f - g)) for d, f, g in zip(self.doubt, found, self.gradients, strict=True)]
 
     def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
         """Call with a graph."""
@@ -76,22 +76,21 @@ class Base:
         return float(torch.finfo(self.dtype).tiny)
 
 
-def _largest(tensor: torch.Tensor) -> float:
-    return tensor.abs().nan_to_num(0.0, 0.0).max().item() if tensor.numel() else 0.0
-
-
 Probe = Callable[[Base], Iterator[Deviation]]
 
 
 def linearity(base: Base) -> Iterator[Deviation]:
     """A gradient is linear in the cotangent."""
     traced = base.traced(base.inputs)
-    largest = max((_largest(g) for g in base.gradients), default=0.0)
+    largest = max((most(g) for g in base.gradients), default=0.0)
     narrow = base.dtype is torch.float16
     for factor in NARROW_FACTORS if narrow else FACTORS:
         if largest * abs(factor) < torch.finfo(base.dtype).max / 16:
             found = traced.gradients([c * factor for c in base.cotangents])
-            yield Deviation(found if narrow else [g / factor for g in found], [g * factor for g in base.gradients] if narrow else base.gradients)
+            yield Deviation(
+                found if narrow else [g / factor for g in found],
+                [g * factor for g in base.gradients] if narrow else base.gradients,
+            )
     yield Deviation(
         traced.gradients([torch.zeros_like(c) for c in base.cotangents]),
         [torch.where(g.isfinite(), torch.zeros_like(g), g) for g in base.gradients],
@@ -245,7 +244,9 @@ def shared_inputs(base: Base) -> Iterator[Deviation]:
         apart = plain.gradients(base.cotangents)
         setting = base.setting
 
-        def joined(tensors: list[torch.Tensor], a: int = a, b: int = b, call: object = setting.call) -> list[torch.Tensor]:
+        def joined(
+            tensors: list[torch.Tensor], a: int = a, b: int = b, call: object = setting.call
+        ) -> list[torch.Tensor]:
             tensors = list(tensors)
             tensors[b] = tensors[a]
             return call(tensors)  # type: ignore[no-any-return,operator]
@@ -267,7 +268,13 @@ def form_of_gradient(base: Base) -> Iterator[Deviation]:
                 return
     precise = all(_digits(t) for t in traced.outputs) and any(_digits(t) for t in base.inputs)
     for gradient in found:
-        if gradient.dtype in WIDE and precise and gradient.numel() and bool((gradient != 0).any()) and not _digits(gradient):
+        if (
+            gradient.dtype in WIDE
+            and precise
+            and gradient.numel()
+            and bool((gradient != 0).any())
+            and not _digits(gradient)
+        ):
             yield Deviation(loud=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}")
             return
     yield Deviation(found, base.gradients)
@@ -315,8 +322,12 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
             return GradientCheck(name, "itself", "fail", layout=deviation.layout, reason=deviation.loud)
         names = base.setting.positions
         for place, (got, expected) in enumerate(zip(deviation.got, deviation.expected, strict=True)):
-            check = _deviation(base, name, deviation.layout, got, expected, place if len(deviation.got) == len(names) else 0)
-            ratio = 1e300 if check.verdict == "fail" else (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
+            check = _deviation(
+                base, name, deviation.layout, got, expected, place if len(deviation.got) == len(names) else 0
+            )
+            ratio = (
+                1e300 if check.verdict == "fail" else (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
+            )
             if ratio > highest:
                 worst, highest = check, ratio
     return worst
@@ -326,16 +337,18 @@ def _deviation(
     base: Base, name: str, layout: str | None, got: torch.Tensor, expected: torch.Tensor, place: int
 ) -> GradientCheck:
     argument = base.setting.names[base.setting.positions[place]]
-    common = {"probe": name, "oracle": "itself", "argument": argument, "shape": shape_text(tuple(expected.shape)), "layout": layout}
+    shape = shape_text(tuple(expected.shape))
     if not got.numel():
-        return GradientCheck(**common, verdict="pass", max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0)
+        return GradientCheck(
+            name, "itself", "pass", argument, shape, layout, max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0
+        )
     defined = expected.isfinite()  # where a gradient is not finite, oracles say whether it should be
     errors = torch.where(defined, (got - expected).abs(), torch.zeros(())).to(torch.float64)
     errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
     worst = int(errors.argmax())
-    scale = max(_largest(expected), _largest(base.gradients[place]) if expected.shape == base.gradients[place].shape else 0.0)
+    scale = max(most(expected), most(base.gradients[place]) if expected.shape == base.gradients[place].shape else 0.0)
     u = base.roundoff
-    weight = max((_largest(c) for c in base.cotangents), default=0.0)  # what a small gradient may be the rest of
+    weight = max((most(c) for c in base.cotangents), default=0.0)  # what a small gradient may be the rest of
     terms = sum(c.numel() for c in base.cotangents) / max(1, expected.numel())
     summed = max(1.0, terms) ** 0.5  # added up in another order
     allowed = SLACK * BOUND_FACTOR * summed * (2 * u * scale + base.doubt[place]) + 16 * (u * weight + base.floor)
@@ -346,8 +359,12 @@ def _deviation(
     verdict = "pass" if error <= allowed else "fail"
     wide = got.flatten()[worst].to(torch.complex128).real.item()
     return GradientCheck(
-        **common,
-        verdict=verdict,
+        name,
+        "itself",
+        verdict,
+        argument,
+        shape,
+        layout,
         max_abs_error=error,
         max_relative_error=relative,
         worst_index=index_text(worst * (2 if got.is_complex() else 1), got),
@@ -355,5 +372,7 @@ def _deviation(
         expected=expected.flatten()[worst].to(torch.complex128).real.item(),
         tolerance=tolerance,
         tolerance_source="conditioning",
-        reason=f"the gradient of input {argument} differs by {relative:.3g} of its scale" if verdict == "fail" else None,
+        reason=f"the gradient of input {argument} differs by {relative:.3g} of its scale"
+        if verdict == "fail"
+        else None,
     )

@@ -78,7 +78,9 @@ def main() -> None:
     cases = []
     for op in chosen:
         try:
-            cases += [(op, function, tensors) for function, tensors in samples(op) if any(t.requires_grad for t in tensors)]
+            cases += [
+                (op, function, tensors) for function, tensors in samples(op) if any(t.requires_grad for t in tensors)
+            ]
         except Exception as error:  # some samples need what is not installed
             print(f"no samples of {op.formatted_name}: {error}"[:120])
     print(f"{len(chosen)} operators, {len(cases)} samples")
