@@ -39,6 +39,6 @@ def overall(checks: list[GradientCheck]) -> str | None:
     return None
 
 
-def ratio(error: float, scale: float) -> float:
+def relative(error: float, scale: float) -> float:
     """An error relative to a scale, and as it is where there is none."""
     return error / scale if scale else error

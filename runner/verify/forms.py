@@ -52,7 +52,7 @@ def guessed_forms(example: Form, seed: int) -> Iterator[Form]:
     }
     for name, table in maps.items():
         if lengths and len(table) >= min(len(lengths), 4):
-            yield _resized(example, name, lambda shape, table=table: [table.get(n, n) for n in shape], seed)  # type: ignore[misc]
+            yield _resized(example, name, lambda shape, table=table: [table.get(n, n) for n in shape], seed)
     if len(lengths) > 1:
         yield _resized(example, "empty", lambda shape: [0 if n == lengths[0] else n for n in shape], seed)
     yield _resized(example, "batched", lambda shape: [2, *shape], seed)
@@ -77,12 +77,9 @@ def _declared(bound: BoundOperation) -> Iterator[Form]:
     drawn = [axis for axes in signature.inputs for axis in axes if axis != ELLIPSIS]
     free = [axis for axis in dict.fromkeys(drawn) if axis not in signature.formulas]
     batched = any(ELLIPSIS in axes for axes in signature.inputs)
-    tiny, base = None, ()
-    for base in BASES:
-        tiny = _form(bound, "tiny", free, base, (2,) * batched)
-        if tiny is not None:
-            break
-    else:
+    found = ((base, _form(bound, "tiny", free, base, (2,) * batched)) for base in BASES)
+    base, tiny = next(((base, form) for base, form in found if form is not None), (BASES[0], None))
+    if tiny is None:
         return
     yield tiny
     candidates: list[tuple[str, Sequence[int], tuple[int, ...]]] = [
@@ -145,9 +142,8 @@ def _broadcast(tiny: Form, bound: BoundOperation) -> Iterator[Form]:
         return
     batch = len(tiny.inputs[open_ones[0]].shape) - (len(bound.op.parsed.inputs[open_ones[0]]) - 1)
     for i in open_ones[:3]:
-        for name, change in (("ones", lambda t: t[:1]), ("missing", lambda t: t[0])):
-            if batch < 1:
-                continue
+        whole = tiny.inputs[i]
+        for name, part in (("ones", whole[:1]), ("missing", whole[0])) if batch > 0 else ():
             inputs = list(tiny.inputs)
-            inputs[i] = change(inputs[i]).clone()
+            inputs[i] = part.clone()
             yield Form(f"broadcast {name} {i}", tiny.call, tuple(inputs), declared=False)

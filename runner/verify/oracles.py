@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from runner.size import shape_text
 from runner.tensors import is_differentiable
 from runner.verify.call import copied, flat, gaussian, outputs_at, unflat
-from runner.verify.check import GradientCheck, ratio
+from runner.verify.check import GradientCheck, relative
 from runner.verify.differences import Slopes, differentiate
 from runner.verify.setting import Setting, split_row
 from runner.verify.subject import Tensors
@@ -132,13 +132,13 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
         try:
             with forward_ad.dual_level(), torch.no_grad():
                 given = copied(setting.inputs)
-                given[position] = forward_ad.make_dual(given[position], direction)
+                given[position] = forward_ad.make_dual(given[position], direction)  # type: ignore[no-untyped-call]
                 if setting.in_place:
                     given = [t.clone() for t in given]
                 outputs = setting.call(given)
                 tangents = []
                 for j in pulled.outputs:
-                    tangent = forward_ad.unpack_dual(outputs[j]).tangent
+                    tangent = forward_ad.unpack_dual(outputs[j]).tangent  # type: ignore[no-untyped-call]
                     tangents.append(torch.zeros_like(outputs[j]) if tangent is None else tangent)
         except Exception as error:
             from runner.errors import one_line
@@ -165,10 +165,10 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
                 name,
                 shape=shape_text(tuple(tensor.shape)),
                 max_abs_error=apart,
-                max_relative_error=ratio(apart, scale),
+                max_relative_error=relative(apart, scale),
                 got=got,
                 expected=expected,
-                tolerance=ratio(tolerance, scale),
+                tolerance=relative(tolerance, scale),
                 tolerance_source="conditioning",
                 reason=None if good else f"forward and reverse mode disagree on input {name}",
             )

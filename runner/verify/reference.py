@@ -11,7 +11,7 @@ import torch
 from runner.size import shape_text
 from runner.tensors import is_differentiable
 from runner.verify.call import copied, gaussian
-from runner.verify.check import GradientCheck, ratio
+from runner.verify.check import GradientCheck, relative
 from runner.verify.differences import EPS
 from runner.verify.setting import Setting, index_text, most, nudged
 from runner.verify.subject import Analytic, Tensors
@@ -129,15 +129,15 @@ def _moved(
     setting: Setting, cotangents: Tensors, gradients: Tensors, roundoff: float, generator: torch.Generator
 ) -> list[float]:
     """How far each gradient moves when inputs and cotangents move by one roundoff: the most of some draws."""
-    most = [0.0] * len(gradients)
+    farthest = [0.0] * len(gradients)
     for _ in range(DRAWS):
         inputs = [nudged(t, roundoff, generator) for t in setting.inputs]
         try:
             found = setting.traced(inputs).gradients([nudged(c, roundoff, generator) for c in cotangents])
         except Exception:  # out of the domain by a roundoff
             continue
-        most = [max(m, most(f - g)) for m, f, g in zip(most, found, gradients, strict=True)]
-    return most
+        farthest = [max(m, most(f - g)) for m, f, g in zip(farthest, found, gradients, strict=True)]
+    return farthest
 
 
 def _plain(dtype: torch.dtype) -> str:
@@ -169,10 +169,10 @@ def _elementwise(
     verdict = "fail" if error > bound else "pass" if useful or not scale else "inconclusive"
     reason = None
     if verdict == "fail":
-        reason = f"the gradient of input {name} is off by {ratio(error, scale):.3g} of its scale; "
-        reason += f"{ratio(bound, scale):.3g} is allowed"
+        reason = f"the gradient of input {name} is off by {relative(error, scale):.3g} of its scale; "
+        reason += f"{relative(bound, scale):.3g} is allowed"
     elif verdict == "inconclusive":
-        reason = f"rounding alone explains {ratio(bound, scale):.2g} of its scale"
+        reason = f"rounding alone explains {relative(bound, scale):.2g} of its scale"
     return GradientCheck(
         setting.probe,
         oracle,
@@ -180,12 +180,12 @@ def _elementwise(
         name,
         shape,
         max_abs_error=error,
-        max_relative_error=ratio(error, scale),
+        max_relative_error=relative(error, scale),
         ulp=error / (eps * 2.0 ** math.floor(math.log2(there))) if there and math.isfinite(error) else None,
         worst_index=index_text(worst * (2 if got.is_complex() else 1), got),
         got=_real(got.flatten()[worst]),
         expected=_real(expected.flatten()[worst]),
-        tolerance=ratio(bound, scale),
+        tolerance=relative(bound, scale),
         tolerance_source=source,
         reason=reason,
     )

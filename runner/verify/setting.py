@@ -90,7 +90,7 @@ def nudged(tensor: torch.Tensor, roundoff: float, generator: torch.Generator) ->
 def split_row(row: torch.Tensor, outputs: Sequence[torch.Tensor]) -> Tensors:
     """A real row as a cotangent for each output."""
     sizes = [t.numel() * (2 if t.is_complex() else 1) for t in outputs]
-    return [unflat(part, t) for part, t in zip(row.split(sizes), outputs, strict=True)]
+    return [unflat(part, t) for part, t in zip(torch.split(row, sizes), outputs, strict=True)]
 
 
 def index_text(element: int, tensor: torch.Tensor) -> str:

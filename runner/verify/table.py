@@ -9,7 +9,7 @@ import torch
 
 from runner.size import shape_text
 from runner.verify.call import copied, flat
-from runner.verify.check import GradientCheck
+from runner.verify.check import GradientCheck, relative
 from runner.verify.differences import EPS, HUGE, Slopes
 from runner.verify.setting import Setting, index_text, nudged, split_row
 
@@ -176,8 +176,8 @@ class Table:
         error, scale = self.error[c, d].item(), self.scale
         reason = None
         if verdict == "fail":
-            reason = f"the gradient of input {name} is off by {ratio(error, scale):.3g} of its scale"
-            reason += f"; {ratio(self.tolerance[c, d].item(), scale):.3g} is allowed"
+            reason = f"the gradient of input {name} is off by {relative(error, scale):.3g} of its scale"
+            reason += f"; {relative(self.tolerance[c, d].item(), scale):.3g} is allowed"
         elif decided < total:
             reason = f"{total - decided} of {total} derivatives could not be told by differences"
         return GradientCheck(
@@ -187,11 +187,11 @@ class Table:
             argument=name,
             shape=shape_text(tuple(tensor.shape)),
             max_abs_error=error,
-            max_relative_error=ratio(error, scale),
+            max_relative_error=relative(error, scale),
             worst_index=index_text(touched[0], tensor) if len(touched) == 1 else None,
             got=self.got[c, d].item(),
             expected=expected,
-            tolerance=ratio(self.tolerance[c, d].item(), scale),
+            tolerance=relative(self.tolerance[c, d].item(), scale),
             tolerance_source="one-sided slopes" if bool(self.kink[c, d]) else "differences",
             reason=reason,
         )
