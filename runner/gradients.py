@@ -29,6 +29,7 @@ from runner.verify.subject import Form, Subject
 from runner.verify.table import pull
 
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
+LARGE = 20_000  # elements of a form at which the quick probes alone are tried
 DECLARED_BUT_EMPTY = "empty"
 REPEATABLE = (
     1e-6  # relative; a function whose values differ by more from call to call cannot be differentiated by calls
@@ -119,7 +120,8 @@ def _verify(
         at = setting(form.name, fresh_form, each=False)
         if form.name != DECLARED_BUT_EMPTY:
             yield from _tried(at, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
-        probed.append(_probed(at, torch.float64, QUICK_PROBES if quick else tuple(PROBES)))
+        large = sum(t.numel() for t in form.inputs) > LARGE
+        probed.append(_probed(at, torch.float64, QUICK_PROBES if quick or large else tuple(PROBES)))
     if not quick:
         probed.append(_probed(example, torch.float64))
     yield from _merged(probed)
@@ -130,17 +132,17 @@ def _verify(
         found = _timed(lambda: by_reference(example, dtype, device, subject.roundoffs))
         torch.set_num_threads(1)
         yield from found
-        yield from _in_dtype(subject, domains, setting, dtype, device, tiny, quick=quick)
+        yield from _in_dtype(subject, domains, setting, tiny, dtype=dtype, device=device, quick=quick)
 
 
 def _in_dtype(
     subject: Subject,
     domains: tuple[Domain, ...],
     setting: Callable[..., Setting],
-    dtype: torch.dtype,
-    device: torch.device,
     tiny: Form | None,
     *,
+    dtype: torch.dtype,
+    device: torch.device,
     quick: bool,
 ) -> Iterator[GradientCheck]:
     """The gradients in the dtype on the device, against float64 from the same rounded inputs."""

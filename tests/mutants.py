@@ -420,9 +420,11 @@ PAIRS = [
             lambda g, x: (
                 g.as_strided(g.shape, x.contiguous().stride())
                 if g.numel() == 1
-                or not g.is_contiguous()
-                and 0 not in g.stride()
-                and g.untyped_storage().nbytes() == g.numel() * g.element_size()
+                or (
+                    not g.is_contiguous()
+                    and 0 not in g.stride()
+                    and g.untyped_storage().nbytes() == g.numel() * g.element_size()
+                )
                 else g
             )
         ),
@@ -575,7 +577,7 @@ PAIRS = [
     pair(
         "zero_is_nan",
         "special point",
-        lambda x: torch.sinc(x),
+        torch.sinc,
         lambda g, x: (
             g * torch.where(x == 0, 0 * x, (torch.cos(torch.pi * x) - torch.sinc(x)) / torch.where(x == 0, 1, x))
         ),

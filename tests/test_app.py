@@ -231,7 +231,7 @@ def test_imports_point_downwards_only() -> None:
 
     layers = [
         ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory"],
-        ["formula", "size"],
+        ["formula", "size", "domain"],
         ["signature"],
         ["operation", "config"],
         ["cell"],
@@ -239,6 +239,12 @@ def test_imports_point_downwards_only() -> None:
         ["timing", "resume"],
         ["device", "tensors"],
         ["numerics", "environment"],
+        ["verify", "verify.check", "verify.subject", "verify.layouts", "verify.differences"],
+        ["verify.call", "verify.forms"],
+        ["verify.setting", "verify.points"],
+        ["verify.table"],
+        ["verify.reference", "verify.oracles"],
+        ["verify.probes"],
         ["gradients"],
         ["jobs.benchmark", "jobs.autograd"],
         ["worker"],

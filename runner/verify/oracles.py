@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch.autograd import forward_ad
@@ -14,9 +15,10 @@ from runner.verify.call import copied, flat, gaussian, outputs_at, unflat
 from runner.verify.check import GradientCheck, relative
 from runner.verify.differences import Slopes, differentiate
 from runner.verify.setting import Setting, split_row
-from runner.verify.subject import Tensors
+from runner.verify.subject import Call
 from runner.verify.table import MANY, Pulled, compared, pull
 
+MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken
 NEIGHBOURS = 48  # enough that each of some five equal elements is at least once the one that counts
 NEARBY = 1e-6  # how far these are: gradients change by little where there is no kink
 SECOND_LADDER = 0.37 * 0.25  # an accusation is checked once more from steps that are no multiples of the first
@@ -25,26 +27,63 @@ SECOND_LADDER = 0.37 * 0.25  # an accusation is checked once more from steps tha
 def by_differences(setting: Setting) -> list[GradientCheck]:
     """Compare each input's gradient with finite differences: a check for each input."""
     generator = torch.Generator().manual_seed(setting.seed + 12)
-    outputs = setting.traced(copied(setting.inputs)).positions
+    seen = _Seen.of(setting, generator)
     directions = [_directions(setting.inputs[p], generator, each=setting.each) for p in setting.positions]
     slopes = [
-        [_slopes(setting, outputs, position, direction) for direction in of_input]
+        [_slopes(setting, seen, position, direction) for direction in of_input]
         for position, of_input in zip(setting.positions, directions, strict=True)
     ]
-    pulled = pull(setting, known=None if setting.each else _told([s for row in slopes for s in row]))
+    pulled = pull(setting, known=None if setting.each else seen.spread(_told([s for row in slopes for s in row])))
+    part = replace(pulled, cotangents=pulled.cotangents[:, seen.places])
     checks = []
     for column, position in enumerate(setting.positions):
-        table = compared(pulled, column, torch.stack(directions[column]), slopes[column])
+        table = compared(part, column, torch.stack(directions[column]), slopes[column])
         near: list[torch.Tensor] | None = None
         for _, d in table.accused():
             direction = directions[column][d]
-            again = _slopes(setting, outputs, position, direction, coarsest=SECOND_LADDER)
-            table.reconsider(d, compared(pulled, column, direction.unsqueeze(0), [again]))
+            again = _slopes(setting, seen, position, direction, coarsest=SECOND_LADDER)
+            table.reconsider(d, compared(part, column, direction.unsqueeze(0), [again]))
             if setting.special:
                 near = near or _nearby(setting, pulled)
                 table.excuse(d, near[column] @ direction)
         checks.append(table.check(setting, setting.inputs[position], setting.names[position], directions[column]))
     return checks
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The elements of the outputs whose slopes are taken: all of them, or some of very many.
+
+    Attributes:
+        outputs: positions of the outputs.
+        places: of the elements, in the flat vector of these outputs.
+        size: of that vector.
+    """
+
+    outputs: tuple[int, ...]
+    places: torch.Tensor
+    size: int
+
+    @classmethod
+    def of(cls, setting: Setting, generator: torch.Generator) -> _Seen:
+        traced = setting.traced(copied(setting.inputs))
+        size = sum(t.numel() * (2 if t.is_complex() else 1) for t in traced.outputs)
+        places = torch.arange(size)
+        if size > MOST_OUTPUTS:
+            drawn = torch.randint(size, (MOST_OUTPUTS,), generator=generator)
+            places = torch.tensor(sorted({0, size - 1, *drawn.tolist()}))
+        return cls(traced.positions, places, size)
+
+    def at(self, call: Call, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """These elements of a call's outputs."""
+        found = outputs_at(call, copied(inputs))
+        return flat([found[j] for j in self.outputs])[self.places]
+
+    def spread(self, known: torch.Tensor) -> torch.Tensor:
+        """A mask over the elements that are seen as one over all."""
+        mask = torch.zeros(self.size, dtype=torch.bool)
+        mask[self.places] = known
+        return mask
 
 
 def _told(slopes: Sequence[Slopes]) -> torch.Tensor:
@@ -100,26 +139,18 @@ def _directions(tensor: torch.Tensor, generator: torch.Generator, *, each: bool)
     return [dense, alike, *singles]
 
 
-def _slopes(
-    setting: Setting, outputs: tuple[int, ...], position: int, direction: torch.Tensor, **ladder: float
-) -> Slopes:
+def _slopes(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor, **ladder: float) -> Slopes:
     step = unflat(direction, setting.inputs[position])
-    length = sum(t.numel() * (2 if t.is_complex() else 1) for t in _chosen(setting, setting.inputs, outputs))
 
     def along(h: float) -> torch.Tensor:
         moved = copied(setting.inputs)
         moved[position] = moved[position] + h * step
         try:
-            return flat(_chosen(setting, moved, outputs))
+            return seen.at(setting.call, moved)
         except Exception:  # outside the domain
-            return torch.full((length,), float("nan"), dtype=torch.float64)
+            return torch.full((len(seen.places),), float("nan"), dtype=torch.float64)
 
     return differentiate(along, 1.0, **ladder)
-
-
-def _chosen(setting: Setting, inputs: Sequence[torch.Tensor], outputs: tuple[int, ...]) -> Tensors:
-    found = outputs_at(setting.call, copied(inputs))
-    return [found[j] for j in outputs]
 
 
 def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:

@@ -323,7 +323,12 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
         names = base.setting.positions
         for place, (got, expected) in enumerate(zip(deviation.got, deviation.expected, strict=True)):
             check = _deviation(
-                base, name, deviation.layout, got, expected, place if len(deviation.got) == len(names) else 0
+                base,
+                name,
+                layout=deviation.layout,
+                got=got,
+                expected=expected,
+                place=place if len(deviation.got) == len(names) else 0,
             )
             ratio = (
                 1e300 if check.verdict == "fail" else (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
@@ -334,7 +339,7 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
 
 
 def _deviation(
-    base: Base, name: str, layout: str | None, got: torch.Tensor, expected: torch.Tensor, place: int
+    base: Base, name: str, *, layout: str | None, got: torch.Tensor, expected: torch.Tensor, place: int
 ) -> GradientCheck:
     argument = base.setting.names[base.setting.positions[place]]
     shape = shape_text(tuple(expected.shape))

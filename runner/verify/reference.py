@@ -30,7 +30,7 @@ def by_analytic(setting: Setting, analytic: Analytic) -> list[GradientCheck]:
     moved = _moved(setting, cotangents, got, EPS / 2, generator)
     bounds = conditioned_bound(exact, moved, EPS / 2, 0.0)
     return [
-        _elementwise(setting, "analytic", "conditioning", position, g, e, bound, EPS)
+        _elementwise(setting, "analytic", position, got=g, expected=e, bound=bound, eps=EPS)
         for position, g, e, bound in zip(setting.positions, got, exact, bounds, strict=True)
     ]
 
@@ -70,12 +70,11 @@ def by_reference(
         check = _elementwise(
             setting,
             "float64_reference",
-            "conditioning",
             position,
-            g.to(e.dtype),
-            e,
-            bound * summed + underflow,
-            info.eps,
+            got=g.to(e.dtype),
+            expected=e,
+            bound=bound * summed + underflow,
+            eps=info.eps,
         )
         vanishes = most(e) <= 1e-12 * weight  # all of it is rounding, of terms whose size is not known
         usually = 1e3 if vanishes else usual[column] if usual else 0.0
@@ -147,8 +146,8 @@ def _plain(dtype: torch.dtype) -> str:
 def _elementwise(
     setting: Setting,
     oracle: str,
-    source: str,
     position: int,
+    *,
     got: torch.Tensor,
     expected: torch.Tensor,
     bound: float,
@@ -186,7 +185,7 @@ def _elementwise(
         got=_real(got.flatten()[worst]),
         expected=_real(expected.flatten()[worst]),
         tolerance=relative(bound, scale),
-        tolerance_source=source,
+        tolerance_source="conditioning",
         reason=reason,
     )
 
