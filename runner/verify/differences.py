@@ -17,6 +17,7 @@ LEVELS = 10
 RATIO = 4.0
 COARSEST = 0.25  # of the input's scale; the finest step is 1e-6 of it
 EPS = torch.finfo(torch.float64).eps
+ERRATIC = 1e-2  # noise, relative to the function's own size, beyond which differences say nothing
 HUGE = 1e300  # an error that says nothing is known; finite, so that 0 times it is 0
 MIDDLE, FINE = LEVELS - 4, LEVELS - 2  # the levels between which a kink and a curve are told apart, 16 steps apart
 
@@ -71,7 +72,8 @@ def differentiate(along: Callable[[float], torch.Tensor], scale: float, *, coars
     above_noise = bend[FINE] > 8 * noise[FINE] + 1e-7 * torch.maximum(left.abs(), right.abs())
     stays = above_noise & (bend[FINE] > 0.25 * bend[MIDDLE])
     kink = stays & (bend[FINE] < 2.5 * bend[MIDDLE]) & left.isfinite() & right.isfinite()
-    unknown = (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
+    erratic = jitter > ERRATIC * size.nan_to_num(0.0, 0.0).amax(0)  # it jumps, or is as good as random
+    unknown = erratic | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
     error = torch.where(unknown, torch.full_like(error, HUGE), error)
     return Slopes(
         value=value.nan_to_num(0.0, 0.0, 0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from runner.verify.subject import Form, Subject
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes: multiples of no tile, and past what one block or thread takes
 MOST_ELEMENTS = 300_000  # of a form's inputs and outputs together
 BASES = ((3, 2, 4), (5, 4, 6), (9, 8, 10))  # lengths of free dimensions, tried until the operation takes them
+MOST_GUESSED = 20_000  # elements of a form that nobody declared
 FEW_ELEMENTS = 40  # of a form of which each element can be looked at
 
 
@@ -48,13 +50,11 @@ def guessed_forms(example: Form, seed: int) -> Iterator[Form]:
         "small": dict(zip(lengths, (2, 3, 4, 5), strict=False)),
         **{name: dict(zip(reversed(lengths), values, strict=False)) for name, values in others.items()},
         "ones": ones,
-        "empty": dict.fromkeys(lengths[:1], 0),
     }
     for name, table in maps.items():
-        if lengths and len(table) >= min(len(lengths), 4):
+        elements = sum(math.prod(table.get(n, n) for n in t.shape) for t in example.inputs)
+        if lengths and len(table) >= min(len(lengths), 4) and elements <= MOST_GUESSED:
             yield _resized(example, name, lambda shape, table=table: [table.get(n, n) for n in shape], seed)
-    if len(lengths) > 1:
-        yield _resized(example, "empty", lambda shape: [0 if n == lengths[0] else n for n in shape], seed)
     yield _resized(example, "batched", lambda shape: [2, *shape], seed)
 
 

@@ -122,6 +122,8 @@ class Table:
 
     def accused(self) -> list[tuple[int, int]]:
         """The worst entry of each direction in which some entry is off by more than is allowed."""
+        if not self.error.numel():
+            return []
         wrong = (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
         ratio = torch.where(wrong, self.error / self.tolerance.clamp(min=1e-300), torch.zeros_like(self.error))
         ratio = ratio.nan_to_num(0.0, HUGE)
@@ -153,6 +155,10 @@ class Table:
         self, setting: Setting, tensor: torch.Tensor, name: str, directions: Sequence[torch.Tensor]
     ) -> GradientCheck:
         """The worst entry, and the verdict on all."""
+        if not self.error.numel():
+            reason = "there is no element"
+            shape = shape_text(tuple(tensor.shape))
+            return GradientCheck(setting.probe, "finite_differences", "inconclusive", name, shape, reason=reason)
         useful = self.useful
         wrong = (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
         ratio = torch.where(

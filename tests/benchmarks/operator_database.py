@@ -1,6 +1,6 @@
 """Over PyTorch's own operators, whose gradients are right: how many are accused, and what that takes.
 
-    python tests/benchmarks/operator_database.py [name ...]
+    python tests/benchmarks/operator_database.py [full] [name ...]
 
 Each operator of torch.testing's database with a float64 backward pass, two samples each, on the CPU, first by this
 verifier and then by gradcheck in its fast mode, both on one thread. Every accusation is printed with its reason.
@@ -29,6 +29,8 @@ from runner.verify.check import BAD
 from runner.verify.subject import function_subject
 
 SAMPLES = 2
+QUICK = "full" not in sys.argv  # what stands beside a benchmark; everything takes some ten times as long
+NAMES = [name for name in sys.argv[1:] if name != "full"]
 Function = Callable[..., list[torch.Tensor]]
 
 
@@ -54,7 +56,7 @@ def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
 def accused(function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What this verifier has against a function."""
     subject = function_subject(function, tensors, wanted=[t.requires_grad for t in tensors])
-    checks = verify(subject, torch.float64, torch.device("cpu"))
+    checks = verify(subject, torch.float64, torch.device("cpu"), quick=QUICK)
     COUNT.update(check.verdict for check in checks)
     return [f"{c.probe} by {c.oracle}: {c.reason}" for c in checks if c.verdict in BAD]
 
@@ -74,7 +76,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     chosen = [op for op in op_db if op.supports_autograd and op.supported_backward_dtypes("cpu") & {torch.float64}]
-    chosen = [op for op in chosen if not sys.argv[1:] or op.name in sys.argv[1:]]
+    chosen = [op for op in chosen if not NAMES or op.name in NAMES]
     cases = []
     for op in chosen:
         try:
@@ -92,6 +94,8 @@ def main() -> None:
             start = time.perf_counter()
             try:
                 reasons = judge(function, tensors)
+            except NotImplementedError:  # sparse tensors, for one
+                continue
             except Exception as error:
                 reasons = [f"{type(error).__name__}: {str(error).strip()[:160]}"]
             slowest.append((time.perf_counter() - start, op.formatted_name))
