@@ -339,7 +339,6 @@ PAIRS = [
         lambda g, x: g * (0.5 * (1 + torch.erf(x / 2**0.5)) + x * torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5),
         _gelu_tanh,
     ),
-    ),
     pair(
         "sigmoid_wrong_order",
         "missing factor",

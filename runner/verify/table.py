@@ -156,9 +156,8 @@ class Table:
     ) -> GradientCheck:
         """The worst entry, and the verdict on all."""
         if not self.error.numel():
-            reason = "there is no element"
-            shape = shape_text(tuple(tensor.shape))
-            return GradientCheck(setting.probe, "finite_differences", "inconclusive", name, shape, reason=reason)
+            shape, empty = shape_text(tuple(tensor.shape)), "there is no element"
+            return GradientCheck(setting.probe, "finite_differences", "inconclusive", name, shape, reason=empty)
         useful = self.useful
         wrong = (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
         ratio = torch.where(
