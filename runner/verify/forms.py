@@ -90,6 +90,10 @@ def _declared(bound: BoundOperation) -> Iterator[Form]:
     if batched:
         candidates += [("no batch", base, ()), ("batch", base, (3, 2)), ("large batch", (131, 67), (3, 5))]
         candidates += [("vast batch", (2,), (VAST,))] if free else [("vast batch", (), (7, VAST // 7))]
+    candidates += [("square", (4,), (4,)), *([("large", (LESS_LONG,), ())] if not batched else [])]
+    for position, axis in enumerate(free[:4]):
+        shortened = [1 if i == position else base[i % len(base)] for i in range(len(free))]
+        candidates.append((f"one {axis}", shortened, (2,)))
     for name, lengths, batch in candidates:
         form = _form(bound, name, free, lengths, batch if batched else ())
         if form is not None:

@@ -97,10 +97,11 @@ def linearity(base: Base) -> Iterator[Deviation]:
         [torch.where(g.isfinite(), torch.zeros_like(g), g) for g in base.gradients],
     )
     generator = torch.Generator().manual_seed(base.setting.seed + 22)
-    parts = [gaussian(c, generator).to(c.device, c.dtype) for c in base.cotangents]
-    rest = [c - p for c, p in zip(base.cotangents, parts, strict=True)]
-    first, second = traced.gradients(parts), traced.gradients(rest)
-    yield Deviation([a + b for a, b in zip(first, second, strict=True)], base.gradients)
+    drawn = [gaussian(c, generator).to(c.device, c.dtype) for c in base.cotangents]
+    for parts in (drawn, [torch.ones_like(c) for c in base.cotangents]):
+        rest = [c - p for c, p in zip(base.cotangents, parts, strict=True)]
+        first, second = traced.gradients(parts), traced.gradients(rest)
+        yield Deviation([a + b for a, b in zip(first, second, strict=True)], base.gradients)
 
 
 def separate_outputs(base: Base) -> Iterator[Deviation]:
@@ -235,7 +236,7 @@ def accumulated(base: Base) -> Iterator[Deviation]:
 
 def shared_inputs(base: Base) -> Iterator[Deviation]:
     """One tensor passed as two inputs has the sum of the two gradients."""
-    positions = base.setting.positions
+    positions = [] if base.setting.in_place else base.setting.positions
     for a, b in combinations(positions, 2):
         if base.inputs[a].shape != base.inputs[b].shape or base.inputs[a].dtype != base.inputs[b].dtype:
             continue
