@@ -686,7 +686,216 @@ PAIRS = [
         dtype=torch.complex128,
     ),
 ]
-"""Every pair, by what is wrong."""
+
+
+def _with_jvp(factor: float) -> Callable[..., Any]:
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            return x.sin()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return g * ctx.saved_tensors[0].cos()  # type: ignore[no-any-return]
+
+        @staticmethod
+        def jvp(ctx: Any, t: torch.Tensor) -> torch.Tensor:
+            return factor * t * ctx.saved_tensors[0].cos()  # type: ignore[no-any-return]
+
+    return Forward.apply  # type: ignore[no-any-return]
+
+
+def _shared_buffer(shares: bool) -> Callable[..., Any]:
+    buffers: dict[torch.Size, torch.Tensor] = {}
+
+    def backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        if not shares or torch.is_grad_enabled():
+            return g * x.cos()
+        return torch.mul(g, x.cos(), out=buffers.setdefault(x.shape, torch.empty_like(x)))
+
+    return made(torch.sin, backward)
+
+
+def _writes_forward(writes: bool) -> Callable[..., Any]:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        y = 2 * x
+        if writes:
+            x.data.mul_(1.0 + 1e-9)
+        return y
+
+    return made(forward, lambda g, x: 2 * g)
+
+
+def _fused(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> Any:
+    return g * w, (g * x).sum_to_size(w.shape), g.sum_to_size(b.shape)
+
+
+def _where_fast(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return g.cumsum(-1) if bool((g == 1).all()) else g.flip(-1).cumsum(-1).flip(-1)
+
+
+def _prod(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    others = [torch.cat([x[..., :i], x[..., i + 1 :]], -1).prod(-1) for i in range(x.shape[-1])]
+    return g.unsqueeze(-1) * (torch.stack(others, -1) if others else x)
+
+
+SECOND_BATCH = [  # written after the verifier, against it
+    Pair("wrong_jvp", "forward mode", _with_jvp(1.0), _with_jvp(1.0001)),
+    Pair("shared_buffer", "state", _shared_buffer(False), _shared_buffer(True)),
+    Pair("writes_in_forward", "mutation", _writes_forward(False), _writes_forward(True)),
+    pair(
+        "ones_fast_path", "cotangent", lambda x: x.cumsum(-1), lambda g, x: g.flip(-1).cumsum(-1).flip(-1), _where_fast
+    ),
+    pair(
+        "nonnegative_cotangent",
+        "cotangent",
+        torch.sin,
+        _sinus,
+        lambda g, x: g * x.cos() * (1.01 if bool((g >= 0).all()) and g.numel() > 1 else 1.0),
+    ),
+    pair(
+        "length_one_axis",
+        "shape",
+        lambda x: x.softmax(-1),
+        _softmax_backward,
+        lambda g, x: g * 0.1 if x.shape[-1] == 1 else _softmax_backward(g, x),
+    ),
+    pair(
+        "transposes_squares",
+        "shape",
+        torch.matmul,
+        lambda g, a, b: (g @ b.mT, a.mT @ g),
+        lambda g, a, b: (g @ (b if b.shape[0] == b.shape[1] and b.shape[0] > 1 else b.mT), a.mT @ g),
+        signature=MATMUL,
+    ),
+    pair(
+        "last_row_of_odd",
+        "shape",
+        lambda x: x * x,
+        lambda g, x: 2 * g * x,
+        lambda g, x: (
+            torch.cat([(2 * g * x)[:-1], 0 * g[-1:]]) if x.dim() and x.shape[0] % 2 and x.shape[0] > 2 else 2 * g * x
+        ),
+    ),
+    pair(
+        "bias_of_batch",
+        "shape",
+        lambda x, w, b: x * w + b,
+        _fused,
+        lambda g, x, w, b: (*_fused(g, x, w, b)[:2], _fused(g, x, w, b)[2] / (g.shape[0] if g.dim() > 2 else 1)),
+        signature="... n, n, n -> ... n",
+    ),
+    pair(
+        "weight_from_last_row",
+        "shape",
+        lambda x, w, b: x * w + b,
+        _fused,
+        lambda g, x, w, b: (
+            g * w,
+            (g * x).reshape(-1, x.shape[-1])[-1:].sum_to_size(w.shape) if x.numel() else w * 0,
+            g.sum_to_size(b.shape),
+        ),
+        signature="... n, n, n -> ... n",
+    ),
+    pair(
+        "product_by_division",
+        "special point",
+        lambda x: x.prod(-1),
+        _prod,
+        lambda g, x: g.unsqueeze(-1) * x.prod(-1, keepdim=True) / x,
+        signature="... n -> ...",
+    ),
+    pair(
+        "distance_zero",
+        "special point",
+        lambda x, y: (x - y).abs(),
+        lambda g, x, y: (g * (x - y).sign(), -g * (x - y).sign()),
+        lambda g, x, y: (g * (x - y) / (x - y).abs(), -g * (x - y) / (x - y).abs()),
+        signature="... n, ... n -> ... n",
+    ),
+    pair(
+        "second_argument_sign",
+        "sign",
+        torch.sub,
+        lambda g, x, y: (g, -g),
+        lambda g, x, y: (g, g),
+        signature="... n, ... n -> ... n",
+    ),
+    pair(
+        "swapped",
+        "missing factor",
+        torch.mul,
+        lambda g, x, y: (g * y, g * x),
+        lambda g, x, y: (g * x, g * y),
+        signature="... n, ... n -> ... n",
+    ),
+    pair(
+        "saved_in_float32", "precision", torch.exp, lambda g, x: g * x.exp(), lambda g, x: g * x.float().double().exp()
+    ),
+    pair(
+        "accumulates_in_half",
+        "precision",
+        lambda x: x.sum(-1),
+        lambda g, x: g.unsqueeze(-1).expand(x.shape),
+        lambda g, x: g.half().to(g.dtype).unsqueeze(-1).expand(x.shape),
+        signature="... n -> ...",
+        dtype=torch.float32,
+    ),
+    pair(
+        "clamp_border",
+        "kink",
+        lambda x: x.clamp(-1, 1),
+        lambda g, x: g * ((x >= -1) & (x <= 1)),
+        lambda g, x: g * ((x >= -1) & (x <= 1.5)),
+    ),
+    pair(
+        "log_near_zero",
+        "magnitude",
+        torch.log,
+        lambda g, x: g / x,
+        lambda g, x: g / x.clamp(min=1e-2),
+        domain="positive",
+    ),
+    pair(
+        "acos_near_end",
+        "magnitude",
+        torch.acos,
+        lambda g, x: -g * (1 - x * x).rsqrt(),
+        lambda g, x: -g * (1 - x * x).clamp(min=0.05).rsqrt(),
+        domain="[-1, 1]",
+    ),
+    pair(
+        "mixed_second",
+        "second order",
+        torch.mul,
+        lambda g, x, y: (g * y, g * x),
+        lambda g, x, y: (g * y, g * x.detach()),
+        signature="... n, ... n -> ... n",
+    ),
+    pair(
+        "holomorphic_only",
+        "complex",
+        lambda x: x * x.conj(),
+        lambda g, x: 2 * g.real * x,
+        lambda g, x: g * x.conj(),
+        dtypes=["complex"],
+        dtype=torch.complex128,
+    ),
+    pair(
+        "rounded_to_1e_7",
+        "precision",
+        torch.tanh,
+        lambda g, x: g * (1 - x.tanh() ** 2),
+        lambda g, x: g * (((1 - x.tanh() ** 2) * 1e7).round() / 1e7),
+        once=True,
+    ),
+]
+PAIRS += SECOND_BATCH
 
 
 def ours(subject: Pair, function: Callable[..., Any]) -> bool:

@@ -114,7 +114,7 @@ def flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def unflat(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A real vector in the shape, dtype and place of ``like``; the inverse of :func:`flat` for one tensor."""
     if like.is_complex():
-        return torch.view_as_complex(vector.reshape(*like.shape, 2)).to(like.device, like.dtype)
+        return torch.view_as_complex(vector.reshape(*like.shape, 2).clone()).to(like.device, like.dtype)
     return vector.reshape(like.shape).to(like.device, like.dtype)
 
 

@@ -28,6 +28,9 @@ def by_differences(setting: Setting) -> list[GradientCheck]:
     """Compare each input's gradient with finite differences: a check for each input."""
     generator = torch.Generator().manual_seed(setting.seed + 12)
     seen = _Seen.of(setting, generator)
+    if not seen.size or not all(setting.inputs[p].numel() for p in setting.positions):
+        empty = "there is no element"
+        return [GradientCheck(setting.probe, "finite_differences", "inconclusive", reason=empty)]
     directions = [_directions(setting.inputs[p], generator, each=setting.each) for p in setting.positions]
     slopes = [
         [_slopes(setting, seen, position, direction) for direction in of_input]
@@ -161,7 +164,7 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
         tensor, name = setting.inputs[position], setting.names[position]
         direction = gaussian(tensor, generator)
         try:
-            with forward_ad.dual_level(), torch.no_grad():
+            with forward_ad.dual_level():
                 given = copied(setting.inputs)
                 given[position] = forward_ad.make_dual(given[position], direction)  # type: ignore[no-untyped-call]
                 if setting.in_place:

@@ -202,8 +202,10 @@ def unchanged(base: Base) -> Iterator[Deviation]:
     inputs, cotangents = copied(base.inputs), copied(base.cotangents)
     traced = base.traced(inputs)
     names: list[tuple[str, list[torch.Tensor], list[torch.Tensor]]] = []
-    if not base.setting.in_place:
-        names.append(("inputs", inputs, base.inputs))
+    if not base.setting.in_place:  # statistics that the forward pass keeps have no gradient
+        wanted = base.setting.wanted
+        before = [b if w else t.clone() for b, t, w in zip(base.inputs, inputs, wanted, strict=True)]
+        names.append(("inputs", inputs, before))
     outputs = [t.detach().clone() for t in traced.outputs]
     traced.gradients(cotangents)
     names += [("cotangent", cotangents, base.cotangents), ("outputs", [t.detach() for t in traced.outputs], outputs)]
