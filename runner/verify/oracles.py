@@ -190,7 +190,7 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
         doubt = float(pulled.doubt[column][0] @ vector.abs())
         tolerance = 1e-10 * scale + doubt + 1e-300
         apart = abs(got - expected)
-        good = apart <= tolerance or math.isnan(got) == math.isnan(expected) == math.isnan(apart)
+        good = apart <= tolerance or (math.isnan(got) and math.isnan(expected))
         checks.append(
             GradientCheck(
                 setting.probe,
