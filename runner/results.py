@@ -75,7 +75,7 @@ class BenchmarkRow(Row):
         roof: which roof that is, compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
-        stop: why sampling stopped: precision, time, samples or first_call.
+        stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         finite_fraction: of the output's elements.
         max_relative_error: against a float64 reference, relative to the reference's largest element.
@@ -164,6 +164,7 @@ class Sample:
         cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
         preemptions: involuntary context switches in it; blank where the platform does not say.
         waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
+        place: number of the place in memory that the tensors had; blank where there was but one.
         kept: whether the median is taken over it.
     """
 
@@ -172,6 +173,7 @@ class Sample:
     cpu_s: float | None
     preemptions: int | None
     waiting_s: float | None
+    place: int | None
     kept: bool
 
 

@@ -21,8 +21,9 @@ from runner.results import BenchmarkRow, Sample, identified
 from runner.signature import Dimensions
 from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of
-from runner.timing import Measurement, measure
+from runner.timing import Call, Measurement, measure
 
+LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 LONG_CHECK_S = 0.5  # a value check of more than this leaves the gradient unchecked
 Function = Callable[..., Any]
 Tell = Callable[[str], None]
@@ -67,7 +68,13 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     device.reset_peak_memory()
     tell("timing")
     timed = _in_direction(call, tensors, cell.direction)
-    measured = measure(timed, device.clock(torch.get_num_threads()), cell.timing, seen.look if forward else _ignore)
+    measured = measure(
+        timed,
+        device.clock(torch.get_num_threads()),
+        cell.timing,
+        seen.look if forward else _ignore,
+        _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None,
+    )
     peak = device.peak_memory_bytes()
     if moved is None:
         moved = seen.bytes
@@ -77,8 +84,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         *["wrong_values"] * values.wrong,
         *["mutates_input"] * values.mutated,
         *["wrong_gradient"] * (gradient == "fail"),
-        *["contended"] * measured.disturbed,
-        *["single_call"] * (len(measured.samples) == 1 and measured.calls_per_sample == 1),
+        *measured.flags,
     ]
     row = replace(
         identified(BenchmarkRow, cell),
@@ -112,6 +118,8 @@ def _times(measured: Measurement) -> dict[str, Any]:
         "q1_s": measured.q1_s,
         "q3_s": measured.q3_s,
         "first_call_s": measured.first_call_s,
+        "cpu_s": measured.cpu_s,
+        "interruptions": measured.interruptions,
         "calls_per_sample": measured.calls_per_sample,
         "timing_s": measured.timing_s,
         "stop": measured.stop,
@@ -132,6 +140,22 @@ def _in_direction(forward: Callable[[], Any], tensors: list[torch.Tensor], direc
     if direction == "backward":
         return lambda: torch.autograd.grad(outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
     return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True)
+
+
+def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Call] | None:
+    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
+    if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
+        return None
+
+    kept: list[Any] = []
+
+    def moved() -> Call:
+        copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
+        call = _in_direction(bound.call_with(copies), copies, direction)
+        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        return call
+
+    return moved
 
 
 def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
