@@ -78,6 +78,11 @@ class Cell:
         return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
 
     @property
+    def processes(self) -> int:
+        """How many fresh processes run it, one after another."""
+        return self.timing.processes if self.job == "benchmark" else 1
+
+    @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
         words = [self.job] * (self.job != "benchmark") + [self.op.name, self.size, self.dtype, self.device]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,10 @@ from runner.size import Size
 from runner.tensors import BoundOperation, is_differentiable
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
+FULL_ELEMENTS, FULL_FLOP = (
+    2**18,
+    2**25,
+)  # of inputs and outputs, and of the work: up to this the whole output is checked
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,14 @@ def small(bound: BoundOperation, asked: Size) -> BoundOperation:
     except Exception:  # whatever the callable raises at a size that nobody asked for
         return bound
     return cut
+
+
+def to_check(bound: BoundOperation, asked: Size) -> BoundOperation:
+    """The operation at the size at which its values are checked: its own where that is cheap, or a smaller one."""
+    axes = bound.op.parsed.inputs + bound.op.parsed.outputs
+    elements = sum(math.prod(bound.dimensions.shape(each)) for each in axes)
+    flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
+    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, asked)
 
 
 def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:

@@ -165,6 +165,7 @@ class Sample:
         preemptions: involuntary context switches in it; blank where the platform does not say.
         waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
         place: number of the place in memory that the tensors had; blank where there was but one.
+        process: number of the process, of those that measure the cell one after another.
         kept: whether the median is taken over it.
     """
 
@@ -175,6 +176,7 @@ class Sample:
     waiting_s: float | None
     place: int | None
     kept: bool
+    process: int = 1
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -237,6 +239,17 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     write_atomically(path, csv_text([header, *map(astuple, samples)]), durable=False)
 
 
+def read_samples(path: Path) -> list[Sample]:
+    """Read what :func:`write_samples` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        KeyError, ValueError: it is not what was written.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Sample(**_parsed(Sample, line)) for line in csv.DictReader(file)]
+
+
 def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
     """Read what :func:`write_rows` wrote.
 
@@ -260,8 +273,7 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
             raise DamagedFile(f"{path}: line {position + 1} was altered, or lines after it are missing")
         if line[-2] != str(SCHEMA_VERSION):
             raise DamagedFile(f"{path}: line {position + 1} is of schema {line[-2]}, not {SCHEMA_VERSION}")
-        named = zip(columns, line, strict=False)
-        rows.append(row_type(**{name: _PARSE[_base(row_type, name)](text) for name, text in named}))
+        rows.append(row_type(**_parsed(row_type, dict(zip(columns, line, strict=False)))))
     return rows
 
 
@@ -339,8 +351,9 @@ def _job_number(folder: Path) -> tuple[int, str]:
     return (int(number) if number.isdigit() else 0, folder.name)
 
 
-def _base(row_type: type[Row], name: str) -> str:
-    return str(row_type.__dataclass_fields__[name].type).partition(" ")[0]
+def _parsed(record: type[Row] | type[Sample], texts: dict[str, str]) -> dict[str, Any]:
+    types = {f.name: str(f.type).partition(" ")[0] for f in fields(record)}
+    return {name: _PARSE[types[name]](text) for name, text in texts.items()}
 
 
 _PARSE: dict[str, Any] = {

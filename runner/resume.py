@@ -14,7 +14,7 @@ import yaml
 from runner.cell import Cell
 from runner.errors import ConfigError
 from runner.operation import Operation
-from runner.results import FILE_OF_JOB, Row, collect
+from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect
 
 FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
 SAME = (
@@ -36,12 +36,21 @@ def measured(root: Path) -> list[Row]:
     return [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
 
 
-def finished(there: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each cell that need not run again, by the cell's identity."""
+def unfinished(there: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
+    """Which of the cells have to run, by their positions: those without final rows from as many processes as asked."""
     rows: dict[str, list[Row]] = {}
     for row in there:
         rows.setdefault(row.cell, []).append(row)
-    return {cell: found for cell, found in rows.items() if all(row.status in FINAL for row in found)}
+
+    def is_final(row: Row, cell: Cell) -> bool:
+        short = row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes
+        return row.status in FINAL and not short
+
+    return [
+        number
+        for number, cell in enumerate(cells)
+        if cell.identity not in rows or not all(is_final(row, cell) for row in rows[cell.identity])
+    ]
 
 
 def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:

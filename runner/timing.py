@@ -12,7 +12,7 @@ import gc
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import fmean, median, pstdev
@@ -174,7 +174,7 @@ def measure(
         kept = [True] * len(blocks)
     used = [block for block, keep in zip(blocks, kept, strict=True) if keep]
     times = sorted(block.wall_s / calls for block in used)
-    observed = sorted(seconds / calls for seconds in _observations(used))
+    observed = sorted(observations((block.place, block.wall_s / calls) for block in used))
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
     return Measurement(
         median_s=median(observed),
@@ -200,6 +200,19 @@ def measure(
             *["multimodal"] * _has_modes(times),
         ),
     )
+
+
+def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
+    """What may be taken for independent, in order: each place's median, or each time where there is but one place.
+
+    Args:
+        timed: the place, and seconds.
+    """
+    by_place: dict[int | None, list[float]] = {}
+    for place, seconds in timed:
+        by_place.setdefault(place, []).append(seconds)
+    alone = by_place.get(None)
+    return alone if alone is not None else [median(times) for times in by_place.values()]
 
 
 def _calls_per_block(call: Call, clock: Clock, timing: Timing) -> int:
@@ -274,7 +287,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
 def _precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
     used = [block for block, keep in zip(blocks, _undisturbed(blocks), strict=True) if keep]
-    observed = _observations(used)
+    observed = observations((block.place, block.wall_s) for block in used)
     interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
     if interval is None:
         return False
@@ -282,15 +295,6 @@ def _precise(blocks: list[Block], timing: Timing) -> bool:
     half = len(observed) // 2
     drifted = abs(median(observed[half:]) - median(observed[:half]))  # of halves of a steady sample: twice as uncertain
     return (interval[1] - interval[0]) / 2 <= allowed and drifted <= 2 * allowed
-
-
-def _observations(blocks: list[Block]) -> list[float]:
-    """What may be taken for independent, in order: each place's median, or each block where there is but one place."""
-    by_place: dict[int | None, list[float]] = {}
-    for block in blocks:
-        by_place.setdefault(block.place, []).append(block.wall_s)
-    alone = by_place.get(None)
-    return alone if alone is not None else [median(times) for times in by_place.values()]
 
 
 def _spread(ordered: list[float]) -> float:

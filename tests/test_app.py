@@ -237,6 +237,7 @@ def test_imports_point_downwards_only() -> None:
         ["cell"],
         ["intervals", "results"],
         ["timing", "resume"],
+        ["processes"],
         ["device", "tensors"],
         ["numerics", "environment"],
         ["gradients"],

@@ -23,6 +23,7 @@ from runner.results import (
     Sample,
     collect,
     read_rows,
+    read_samples,
     write_atomically,
     write_rows,
     write_samples,
@@ -99,10 +100,12 @@ def test_pandas_reads_rows_without_options(tmp_path):
 
 def test_pandas_reads_samples_without_options(tmp_path):
     path = tmp_path / "samples.csv"
-    write_samples(path, [Sample(5, 1 / 3, 0.25, 0, 0.0, kept=True), Sample(5, 1e-9, None, 1, None, kept=False)])
+    samples = [Sample(5, 1 / 3, 0.25, 0, 0.0, 0, kept=True), Sample(5, 1e-9, None, 1, None, None, kept=False)]
+    write_samples(path, samples)
+    assert read_samples(path) == samples
     table = pd.read_csv(path)
-    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "waiting_s", "kept"]
-    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "b"]
+    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "waiting_s", "place", "kept", "process"]
+    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "f", "b", "i"]
     assert table["wall_s"].tolist() == [1 / 3, 1e-9]
     assert table["cpu_s"].isna().tolist() == [False, True]
     assert table["kept"].tolist() == [True, False]

@@ -15,7 +15,7 @@ from runner.device import Device
 from runner.dtypes import ITEM_BYTES
 from runner.gradients import check_gradients
 from runner.memory import free_memory_bytes
-from runner.numerics import check_values, finite_fraction, small
+from runner.numerics import check_values, finite_fraction, small, to_check
 from runner.operation import Operation
 from runner.results import BenchmarkRow, Sample, identified
 from runner.signature import Dimensions
@@ -47,7 +47,8 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     _check_memory(cell, cell.dimensions)
     tell("checking values")
     begun = time.perf_counter()
-    values = check_values(small(bound, cell.asked), device.torch)
+    subject = to_check(bound, cell.asked)
+    values = check_values(subject, device.torch)
     gradient = None
     if time.perf_counter() - begun < LONG_CHECK_S:  # the gradient's check calls it some twenty times
         tell("checking the gradient")
@@ -92,6 +93,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         threads=torch.get_num_threads(),
         **_times(measured),
         samples=sum(sample.kept for sample in measured.samples),
+        processes=1,
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
@@ -101,6 +103,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
+        checked="full" if subject.dimensions == bound.dimensions else "smaller",
         checked_size=values.size,
         gradient=gradient,
         flags=" ".join(flags) or None,
