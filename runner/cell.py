@@ -139,6 +139,8 @@ _operations: dict[str, Operation] = {}
 
 
 def _dtype_problem(operation: Operation, dtype: str, direction: str, job: str) -> str:
+    if job == "roof" and operation.name != "matmul":
+        return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
     kind = KIND_OF[dtype]
     if kind not in operation.dtypes:
         return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"

@@ -50,7 +50,13 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         stop=latest.stop,
         flop_per_s=earlier.flop / middle if earlier.flop and middle else None,
         bytes_per_s=earlier.bytes / middle if earlier.bytes and middle else None,
+        fraction_of_roof=_scaled(earlier.fraction_of_roof, earlier.median_s, middle),
         peak_memory_bytes=max(filter(None, (earlier.peak_memory_bytes, latest.peak_memory_bytes)), default=None),
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
         flags=" ".join(flags) or None,
     )
+
+
+def _scaled(fraction: float | None, was_s: float | None, is_s: float) -> float | None:
+    """A fraction of a rate, for another time of the same work."""
+    return fraction * was_s / is_s if fraction is not None and was_s and is_s else None

@@ -155,6 +155,27 @@ class AutogradRow(Row):
 
 
 @dataclass(frozen=True)
+class RoofRow(Row):
+    """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype.
+
+    Attributes:
+        flop_per_s: of the best matrix product, or of an elementwise one where that is faster.
+        flop_by: its size, or what it is.
+        bytes_per_s: read and written, of the best kernel on tensors that no cache holds.
+        bytes_by: which kernel.
+        kept: the file in which later runs find this; blank where it was not kept, being contended.
+        flags: what would mislead.
+    """
+
+    flop_per_s: float | None = None
+    flop_by: str | None = None
+    bytes_per_s: float | None = None
+    bytes_by: str | None = None
+    kept: str | None = None
+    flags: str | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """A row of ``samples.csv``: one block of calls as the clock saw it.
 
@@ -180,8 +201,8 @@ class Sample:
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-ROW_OF_JOB: dict[str, type[Row]] = {"benchmark": BenchmarkRow, "autograd": AutogradRow}
-FILE_OF_JOB = {"benchmark": "results.csv", "autograd": "autograd.csv"}
+ROW_OF_JOB: dict[str, type[Row]] = {"benchmark": BenchmarkRow, "autograd": AutogradRow, "roof": RoofRow}
+FILE_OF_JOB = {"benchmark": "results.csv", "autograd": "autograd.csv", "roof": "roofs.csv"}
 
 
 class DamagedFile(Exception):

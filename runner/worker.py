@@ -190,7 +190,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
     import torch
 
     from runner.device import DeviceUnavailable, find_device
-    from runner.jobs import autograd, benchmark
+    from runner.jobs import autograd, benchmark, roof
     from runner.memory import free_memory_bytes, limit_memory
 
     begun = time.perf_counter()
@@ -202,7 +202,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
         torch.set_num_threads(cell.threads or default_threads)
         if device.is_cpu:
             limit_memory(cell.limit.memory_bytes or free_memory_bytes())
-        job: Any = {"benchmark": benchmark, "autograd": autograd}[cell.job]
+        job: Any = {"benchmark": benchmark, "autograd": autograd, "roof": roof}[cell.job]
         rows, samples = job.run(cell, device, function, tell)
         return [row if row.seconds else replace(row, seconds=time.perf_counter() - begun) for row in rows], samples
     except DeviceUnavailable as error:
