@@ -16,6 +16,7 @@ from tests.cells import flags, row
 
 CPU = Device(torch.device("cpu"))
 SMALLEST = torch.finfo(torch.float32).tiny
+TRIES = 4  # on a machine so busy that times say nothing, fresh memory may not be seen to dominate
 OWN = {"name": "own", "signature": "m n -> m n", "differentiable": False}
 
 
@@ -170,8 +171,8 @@ def test_an_operation_that_knows_no_float32_has_nothing_to_fall_back_from() -> N
 
 def test_a_large_fresh_output_is_flagged() -> None:
     pytest.importorskip("resource")
-    found = flags(own("filled"), size=4096, limit=Limit(time_s=60))
-    assert "first_touch" in found
+    found = [flags(own("filled"), size=4096, threads=1, limit=Limit(time_s=60)) for _ in range(TRIES)]
+    assert any("first_touch" in each for each in found)
 
 
 def test_memory_that_is_used_again_is_not_fresh() -> None:
