@@ -171,8 +171,9 @@ def test_an_operation_that_knows_no_float32_has_nothing_to_fall_back_from() -> N
 
 def test_a_large_fresh_output_is_flagged() -> None:
     pytest.importorskip("resource")
-    found = [flags(own("filled"), size=4096, threads=1, limit=Limit(time_s=60)) for _ in range(TRIES)]
-    assert any("first_touch" in each for each in found)
+    assert any(
+        "first_touch" in flags(own("filled"), size=4096, threads=1, limit=Limit(time_s=60)) for _ in range(TRIES)
+    )
 
 
 def test_memory_that_is_used_again_is_not_fresh() -> None:
