@@ -170,7 +170,8 @@ def reduced_precision(subject: Subject, device: torch.device) -> bool:
 def cpu_fallback(subject: Subject) -> bool:
     """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
 
-    Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens.
+    Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens;
+    where they are apart the call is timed once more.
     """
     dtype, measured = subject.bound.dtype, subject.measured
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
@@ -179,7 +180,12 @@ def cpu_fallback(subject: Subject) -> bool:
         return False
     float32_s = _float32_s(subject)
     explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
-    return float32_s is not None and measured.min_s > FALLBACK_FACTOR * explained * float32_s
+    if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
+        return False
+    again_s = _shortest(
+        subject.direct(subject.bound, subject.tensors), subject
+    )  # few samples may all be disturbed ones
+    return again_s > FALLBACK_FACTOR * explained * float32_s
 
 
 def _float32_s(subject: Subject) -> float | None:
@@ -189,9 +195,8 @@ def _float32_s(subject: Subject) -> float | None:
     key = (repr(cell.op), cell.size, cell.direction, *(getattr(cell, name) for name in HOW), torch.get_num_threads())
     if key not in _seen:
         try:
-            enough_s = AFFORDABLE * cell.limit.time_s
             call = subject.direct(bound, _in_float32(subject))
-            _seen[key] = _shortest(call, subject.clock, subject.measured.calls_per_sample, enough_s)
+            _seen[key] = _shortest(call, subject)
         except (RuntimeError, TypeError, NotImplementedError):
             _seen[key] = None
     return _seen[key]
@@ -211,10 +216,11 @@ def _in_float32(subject: Subject) -> list[torch.Tensor]:
     return [t.requires_grad_() if want else t for t, want in zip(inputs, wanted, strict=True)]
 
 
-def _shortest(call: Call, clock: Clock, calls: int, enough_s: float) -> float:
+def _shortest(call: Call, subject: Subject) -> float:
     """The shortest time of a call, warm, in a few blocks; of the first one where that takes too long."""
+    clock, calls = subject.clock, subject.measured.calls_per_sample
     shortest = clock.time(call, 1).wall_s
-    if shortest > enough_s:
+    if shortest > AFFORDABLE * subject.cell.limit.time_s:
         return shortest
     end = clock.now() + FLOAT32_BUDGET_S
     for _ in range(FLOAT32_TRIALS):
