@@ -230,9 +230,11 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory"],
-        ["formula", "size"],
-        ["signature"],
+        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory", "cases.nested"],
+        ["callables", "formula", "size", "cases.expression", "cases.snippet"],
+        ["signature", "cases.derivative", "cases.base"],
+        ["cases.gradient", "cases.tensor"],
+        ["cases"],
         ["operation", "config"],
         ["cell"],
         ["intervals", "results"],
@@ -240,8 +242,9 @@ def test_imports_point_downwards_only() -> None:
         ["processes"],
         ["device", "tensors"],
         ["numerics", "environment"],
-        ["gradients"],
-        ["jobs.benchmark", "jobs.autograd"],
+        ["cases.bound"],
+        ["gradients", "cases.exact"],
+        ["jobs.benchmark", "jobs.autograd", "jobs.case_gradients", "jobs.tensors"],
         ["worker"],
         ["report.comparison"],
         ["report.table"],
