@@ -134,7 +134,7 @@ class AutogradRow(Row):
 
     Attributes:
         case: the case of ``conf/case`` that it is of; blank for an operation.
-        probe: declared (the inputs as they are given) or fresh (drawn near them).
+        probe: the inputs: example (as they are declared) or fresh (drawn near them).
         oracle: float64_reference, finite_differences, analytic (SymPy's derivative) or backward_plumbing
             (``backward()`` against ``torch.autograd.grad``: the same engine twice, and so no evidence).
         argument: the input that the gradient is of, by position or name; blank: the function's own value.

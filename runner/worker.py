@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import time
@@ -22,11 +21,10 @@ from typing import Any
 
 from runner.cases import Case
 from runner.cell import Cell
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError, is_unsupported, one_line
 from runner.operation import Operation
 from runner.results import Row, Sample, row_for
 
-UNSUPPORTED = "not implemented for|not supported|unsupported"  # in the words of PyTorch's own RuntimeErrors
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 
 
@@ -231,10 +229,7 @@ def _status_of(error: Exception) -> str:
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
     if no_memory or "can't allocate memory" in text or "out of memory" in text:
         return "out_of_memory"
-    refused = isinstance(error, RuntimeError) and re.search(UNSUPPORTED, text.lower())
-    if refused or isinstance(error, NotImplementedError):
-        return "unsupported"
-    return "failed"
+    return "unsupported" if is_unsupported(error) else "failed"
 
 
 def _prepare(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:

@@ -17,7 +17,7 @@ from runner.cases.snippet import run as run_snippet
 from runner.cases.tensor import NOTHING
 from runner.cell import Cell
 from runner.device import Device
-from runner.errors import one_line
+from runner.errors import is_unsupported, one_line
 from runner.results import Sample, TensorRow, identified
 from runner.size import shape_text
 
@@ -56,7 +56,11 @@ class Outcome:
 def run(
     cell: Cell, device: Device, function: None, tell: Callable[[str], None]
 ) -> tuple[list[TensorRow], list[Sample]]:
-    """Check one case."""
+    """Check one case.
+
+    Raises:
+        RuntimeError: PyTorch does not have one of its operations for the dtype on this device.
+    """
     case = cell.case
     assert isinstance(case, TensorCase)
     tell("running tensor code")
@@ -65,6 +69,8 @@ def run(
         checks = list(_checks(case, device.torch, cell.seed))
         verdicts = ["fail" if check.problem else "pass" for check in checks]
     except CallError as error:
+        if is_unsupported(error.__cause__):
+            raise error.__cause__ from error  # type: ignore[misc]  # is_unsupported(None) is False
         checks, verdicts = [Check("call", "a tensor", "", str(error))], ["error"]
     seconds = (time.perf_counter() - begun) / len(checks)
     rows = [
