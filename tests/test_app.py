@@ -153,7 +153,9 @@ def test_dry_run_lists_the_cells_and_writes_nothing(runner: Runner, tmp_path: Pa
         "matmul 64x64 float32 gpu",
         "matmul 128x128 float32 cpu",
         "matmul 128x128 float32 gpu",
-        "4 cells",
+        "autograd matmul 512x512 float32 cpu",
+        "autograd matmul 512x512 float32 gpu",
+        "6 cells",
     ]
     assert not list(tmp_path.iterdir())
 
