@@ -91,7 +91,7 @@ class Config:
     """What ``conf/config.yaml`` holds. ``python -m runner --help`` explains each key."""
 
     op: dict[str, Any] = field(default_factory=dict)
-    case: dict[str, Any] | None = None
+    case: dict[str, Any] = field(default_factory=dict)
     size: Any = None
     dtype: str | None = None
     device: str = "cpu"

@@ -74,6 +74,7 @@ def test_a_wrong_case_gets_one_clear_line(change: str) -> None:
         (["case=lesson_2_3_chain_rule", "dtype=int32"], r"has a gradient in floating dtypes alone, not in int32"),
         (["case=lesson_2_3_chain_rule", "job=tensors"], r"is checked by job=autograd; leave job= out"),
         (["case=lesson_1_1_ones", "size=4"], r"case lesson_1_1_ones has inputs of its own; leave size= out"),
+        (["-m", "case=hypot,lesson_1_1_ones", "case.about=x"], r"To append to your config use \+case.about=x"),
         (["job=tensors"], r"job=tensors checks a case, not an operation; give one with case="),
     ],
 )
