@@ -67,14 +67,14 @@ def test_a_wrong_case_gets_one_clear_line(change: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["case=lesson_2_4"], r"Could not find 'case/lesson_2_4'\s+Available options in 'case':\s+hypot"),
+        (["case=lesson_2_4"], r"Could not find 'case/lesson_2_4'\s+Available options in 'case':\s+lesson_1_1_ones"),
         (["case=lesson_2_3_chain_rule", "case.expression='sin(x'"], r"'\(' was never closed"),
         (["case=lesson_1_3_centre", "case.result='{E[2, 2:4, 2:4]'"], r"result: '\{E\[2, .*: '\{' was never closed"),
         (["case=lesson_1_3_centre", "case.result='check_x[0]'"], r"unknown name check_x; known here: torch, E"),
         (["case=lesson_2_3_chain_rule", "dtype=int32"], r"has a gradient in floating dtypes alone, not in int32"),
         (["case=lesson_2_3_chain_rule", "job=tensors"], r"is checked by job=autograd; leave job= out"),
         (["case=lesson_1_1_ones", "size=4"], r"case lesson_1_1_ones has inputs of its own; leave size= out"),
-        (["-m", "case=hypot,lesson_1_1_ones", "case.about=x"], r"To append to your config use \+case.about=x"),
+        (["-m", "case=logaddexp,lesson_1_1_ones", "case.about=x"], r"To append to your config use \+case.about=x"),
         (["job=tensors"], r"job=tensors checks a case, not an operation; give one with case="),
     ],
 )
@@ -87,8 +87,11 @@ def test_wrong_cases_are_refused_at_the_door(arguments: list[str], message: str,
 
 
 def test_what_only_torch_can_tell_of_cases_is_refused_before_anything_runs(runner: Runner) -> None:
-    done = runner("case=hypot", "case.function=torch.hypott", code=2)
-    assert "case hypot: function 'torch.hypott': torch has no 'hypott' (did you mean 'hypot'?)" in done.stderr
+    done = runner("case=logaddexp", "case.function=torch.logaddexpp", code=2)
+    assert (
+        "case logaddexp: function 'torch.logaddexpp': torch has no 'logaddexpp' (did you mean 'logaddexp'?)"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -183,7 +186,7 @@ def test_the_lessons_gradients_are_exact_in_the_csv(lesson: tuple[pd.DataFrame, 
     assert (rows["op"] == rows["case"]).all()
     for (case, argument), numbers in LESSON.items():
         found = rows[(rows["case"] == case) & (rows["argument"] == argument)].set_index("oracle")
-        assert set(found.index) == {"analytic", "backward_plumbing", "finite_differences"}
+        assert set(found.index) >= {"analytic", "backward_plumbing", "finite_differences"}
         for row in (found.loc["analytic"], found.loc["backward_plumbing"]):
             for column in ("got_values", "expected_values"):
                 assert json.loads(row[column]) == pytest.approx(numbers, rel=1e-14, abs=1e-15)
@@ -208,9 +211,10 @@ def test_other_inputs_and_low_precision_pass_too(lesson: tuple[pd.DataFrame, str
     rows = lesson[0]
     assert set(rows["dtype"]) == {"float64", "float32", "bfloat16"}
     assert set(rows["probe"]) >= {"example", "fresh"}
-    assert set(rows["verdict"]) <= {"pass", "inconclusive"}
-    loose = rows[rows["verdict"] == "inconclusive"]
-    assert set(loose["dtype"]) <= {"bfloat16"}
+    assert not {"fail", "error"} & set(rows["verdict"])
+    loose = rows[(rows["verdict"] == "inconclusive") & (rows["oracle"] == "analytic")]
+    assert set(loose["dtype"]) == {"bfloat16"}
+    assert set(rows.loc[rows["oracle"] == "analytic", "verdict"]) == {"pass", "inconclusive"}
     assert loose["reason"].str.contains("the comparison says nothing").all()
     assert set(rows["status"]) == {"ok"}
 
@@ -241,9 +245,10 @@ def test_a_function_of_ones_own_with_a_wrong_backward_fails(
     )
     (tmp_path / "waves.py").write_text(WRONG_BACKWARD.format(factor=factor))
     runner("--config-dir", "mine", "case=own", "hydra.run.dir=out", code=code)
-    rows = pd.read_csv(tmp_path / "out" / "autograd.csv").set_index("oracle")
-    assert rows.loc["backward_plumbing", "verdict"] == "pass"  # which is why it is no evidence
-    assert rows.loc["finite_differences", "verdict"] == ("fail" if code else "pass")
+    rows = pd.read_csv(tmp_path / "out" / "autograd.csv")
+    verdicts = {oracle: set(of_oracle["verdict"]) for oracle, of_oracle in rows.groupby("oracle")}
+    assert verdicts["backward_plumbing"] == {"pass"}  # which is why it is no evidence
+    assert ("fail" in verdicts["finite_differences"]) == bool(code)
 
 
 def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pytest.MonkeyPatch) -> None:

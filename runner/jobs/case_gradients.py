@@ -51,7 +51,8 @@ def run(
     if isinstance(case, ExpressionCase):
         tell("checking gradients at other inputs")
         rows += _at(case, _elsewhere(case, bound), device.torch, replace(known, probe="fresh"))
-    return [replace(row, seconds=(time.perf_counter() - begun) / len(rows)) for row in rows], []
+    each = (time.perf_counter() - begun) / len(rows)
+    return [replace(row, seconds=row.seconds if row.seconds is not None else each) for row in rows], []
 
 
 def _at(case: GradientCase, bound: BoundCase, device: torch.device, known: AutogradRow) -> Iterator[AutogradRow]:
