@@ -281,3 +281,12 @@ def test_cases_are_an_axis_and_their_files_belong_to_their_identity(runner: Runn
         "2 cells",
     ]
     assert len(listed("case=lesson_2_3_chain_rule", "case.values.x=[1],[2]", "op=add,mul")) == 2 + 1
+
+
+def test_the_readmes_cases_are_right() -> None:
+    section = (
+        (ROOT / "README.md").read_text().partition("## The lesson and your own functions")[2].partition("\n## ")[0]
+    )
+    blocks = re.findall(r"\n    name: (?:.|\n    )+", section)
+    kinds = [type(read_case(yaml.safe_load(block.replace("\n    ", "\n")))).__name__ for block in blocks]
+    assert kinds == ["ExpressionCase", "FunctionCase", "TensorCase"]
