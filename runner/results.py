@@ -133,24 +133,59 @@ class AutogradRow(Row):
     """A row of ``autograd.csv``: one gradient, by one oracle.
 
     Attributes:
-        oracle: float64_reference or finite_differences.
-        argument: the input that the gradient is of, by position or name.
+        case: the case of ``conf/case`` that it is of; blank for an operation.
+        probe: the inputs: example (as they are declared) or fresh (drawn near them).
+        oracle: float64_reference, finite_differences, analytic (SymPy's derivative) or backward_plumbing
+            (``backward()`` against ``torch.autograd.grad``: the same engine twice, and so no evidence).
+        argument: the input that the gradient is of, by position or name; blank: the function's own value.
         max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
         got, expected: at the worst element, or along the direction.
         tolerance: the largest relative error that passes.
         verdict: pass, fail or inconclusive; blank where the check did not run, see status.
+        worst_index: where the error is largest.
+        tolerance_source: what the tolerance is made of.
         checked_size: the size at which it was checked.
+        got_values, expected_values: a case's whole gradients, as JSON.
+        derivation: how the expected gradient was derived.
     """
 
+    case: str | None = None
+    probe: str | None = None
     oracle: str | None = None
     argument: str | None = None
     shape: str | None = None
     max_abs_error: float | None = None
     max_relative_error: float | None = None
+    worst_index: str | None = None
     got: float | None = None
     expected: float | None = None
     tolerance: float | None = None
+    tolerance_source: str | None = None
     checked_size: str | None = None
+    verdict: str | None = None
+    got_values: str | None = None
+    expected_values: str | None = None
+    derivation: str | None = None
+
+
+@dataclass(frozen=True)
+class TensorRow(Row):
+    """A row of ``tensors.csv``: one thing that is expected of a case's result.
+
+    Attributes:
+        case: the case's name.
+        expression: the line of tensor code whose result is checked.
+        check: what of it: call (that it can be called at all), values, shape, dtype, range, finite, reproducible,
+            shares (whose memory it lies in), or unchanged (the tensors that it was given).
+        expected, got: as text; nested lists are JSON.
+        verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
+    """
+
+    case: str | None = None
+    expression: str | None = None
+    check: str | None = None
+    expected: str | None = None
+    got: str | None = None
     verdict: str | None = None
 
 
@@ -201,8 +236,18 @@ class Sample:
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-ROW_OF_JOB: dict[str, type[Row]] = {"benchmark": BenchmarkRow, "autograd": AutogradRow, "roof": RoofRow}
-FILE_OF_JOB = {"benchmark": "results.csv", "autograd": "autograd.csv", "roof": "roofs.csv"}
+ROW_OF_JOB: dict[str, type[Row]] = {
+    "benchmark": BenchmarkRow,
+    "autograd": AutogradRow,
+    "tensors": TensorRow,
+    "roof": RoofRow,
+}
+FILE_OF_JOB = {
+    "benchmark": "results.csv",
+    "autograd": "autograd.csv",
+    "tensors": "tensors.csv",
+    "roof": "roofs.csv",
+}
 
 
 class DamagedFile(Exception):
@@ -225,10 +270,15 @@ def marked(row: AnyRow, beside: bool | None) -> AnyRow:
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
+    particular: dict[str, Any] = {}
+    if issubclass(row_type, BenchmarkRow):
+        particular = {key: getattr(cell, key) for key in HOW}
+    elif cell.case is not None and "case" in row_type.__dataclass_fields__:
+        particular = {"case": cell.case.name}
     return row_type(
         cell=cell.identity,
         job=cell.job,
-        op=cell.op.name,
+        op=cell.name,
         size=cell.size,
         dtype=cell.dtype,
         device=cell.device,
@@ -236,7 +286,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
         direction=cell.direction,
         seed=cell.seed,
         variant=cell.variant,
-        **({key: getattr(cell, key) for key in HOW} if issubclass(row_type, BenchmarkRow) else {}),
+        **particular,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from runner.cases import read_case
 from runner.cell import Cell
 from runner.errors import ConfigError
 from runner.operation import Operation
@@ -59,7 +60,7 @@ def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     Raises:
         ConfigError: none of the cells' names is among those that were measured there.
     """
-    names = {(cell.job, cell.op.name, cell.size, *_choices(cell)) for cell in cells}
+    names = {(cell.job, cell.name, cell.size, *_choices(cell)) for cell in cells}
     if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
         command = read_environment(root).get("command", [])
         raise ConfigError(
@@ -92,7 +93,7 @@ def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     Raises:
         ConfigError: a finished cell was of another op file or timing than the one that now has its name.
     """
-    now = {(cell.job, cell.op.name, cell.size, *_choices(cell)): cell for cell in cells}
+    now = {(cell.job, cell.name, cell.size, *_choices(cell)): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in there:
         cell = now.get((row.job, row.op, row.size, *_choices(row)))
@@ -151,8 +152,10 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
         if not written.is_file():
             break
         before = yaml.safe_load(written.read_text(encoding="utf-8"))
-        was = {"op": asdict(Operation.from_mapping(before["op"], "op file")), "timing": before["timing"]}
-        changed = _changes("op", was["op"], asdict(cell.op)) + _changes("timing", was["timing"], asdict(cell.timing))
+        kind = "case" if cell.case else "op"
+        was = asdict(read_case(before["case"]) if cell.case else Operation.from_mapping(before["op"], "op file"))
+        changed = _changes(kind, was, asdict(cell.subject))
+        changed += _changes("timing", before["timing"], asdict(cell.timing))
         return "; ".join(changed) or "the program has changed"
     return "what it was is not written down"
 

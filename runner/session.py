@@ -56,10 +56,10 @@ class Session:
 
         self._worker = self._worker or Worker()
         print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)  # it takes seconds
-        operations = list({cell.op.call: cell.op for cell in cells}.values())
+        subjects = list({repr(cell.subject): cell.subject for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            self._prepared = self._worker.prepare(operations, devices, cells[0].backend_module)
+            self._prepared = self._worker.prepare(subjects, devices, cells[0].backend_module)
         except WorkerDied as death:
             raise ConfigError(f"the worker did not start: {death}; try `python -c 'import torch'`") from death
         problems = self._prepared.problems

@@ -51,7 +51,8 @@ WRONG = {
     "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; known here: batch, k, m, n",
     "op.signature=m": r"op file matmul: signature 'm': write inputs -> outputs",
     "op.dtypes=[real]": r"op file matmul: dtypes: real is no kind of dtype; allowed: floating, integer, complex, bool",
-    "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); allowed: benchmark, autograd, roof, report",
+    "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); "
+    r"allowed: benchmark, autograd, tensors, roof, report",
     "direction=sideways": r"direction=sideways is unknown; allowed: forward, backward, both",
     "threads=0": r"threads=0 is too small; give 1 or more",
     "seed=-1": r"seed=-1 is too small; give 0 or more",
@@ -153,7 +154,9 @@ def test_dry_run_lists_the_cells_and_writes_nothing(runner: Runner, tmp_path: Pa
         "matmul 64x64 float32 gpu",
         "matmul 128x128 float32 cpu",
         "matmul 128x128 float32 gpu",
-        "4 cells",
+        "autograd matmul 512x512 float32 cpu",
+        "autograd matmul 512x512 float32 gpu",
+        "6 cells",
     ]
     assert not list(tmp_path.iterdir())
 
@@ -231,8 +234,10 @@ def test_imports_point_downwards_only() -> None:
 
     layers = [
         ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory"],
-        ["formula", "size"],
-        ["signature"],
+        ["callables", "formula", "size", "cases.nested", "cases.expression", "cases.snippet"],
+        ["signature", "cases.derivative", "cases.base"],
+        ["cases.gradient", "cases.tensor"],
+        ["cases"],
         ["operation", "config"],
         ["cell"],
         ["intervals", "results"],
@@ -240,12 +245,13 @@ def test_imports_point_downwards_only() -> None:
         ["processes", "cache"],
         ["device", "tensors", "precision"],
         ["numerics", "environment", "compiling", "roofs", "detectors"],
-        ["gradients"],
-        ["jobs.benchmark", "jobs.autograd", "jobs.roof"],
+        ["cases.bound"],
+        ["gradients", "cases.exact"],
+        ["jobs.benchmark", "jobs.autograd", "jobs.case_gradients", "jobs.tensors", "jobs.roof"],
         ["worker"],
         ["report.comparison"],
         ["report.table"],
-        ["report.roofs"],
+        ["report.cases", "report.roofs"],
         ["report.summary"],
         ["report"],
         ["session"],

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.results import (
+    ROW_OF_JOB,
     AutogradRow,
     BenchmarkRow,
     DamagedFile,
@@ -60,7 +61,7 @@ def assert_damaged(path):
         read_rows(path, BenchmarkRow)
 
 
-@pytest.mark.parametrize("row_type", [BenchmarkRow, AutogradRow])
+@pytest.mark.parametrize("row_type", ROW_OF_JOB.values())
 @given(data=st.data())
 def test_rows_of_every_job_are_read_back_as_written(row_type, data):
     rows = data.draw(rows_of(row_type))
