@@ -174,6 +174,8 @@ def cpu_fallback(subject: Subject) -> bool:
     where they are apart the call is timed once more.
     """
     dtype, measured = subject.bound.dtype, subject.measured
+    if "contended" in measured.flags:  # nothing can be said of its speed
+        return False
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
     if measured.median_s > subject.cell.limit.time_s / 2 or subject.cell.compile:  # compiling once more takes seconds
@@ -182,9 +184,7 @@ def cpu_fallback(subject: Subject) -> bool:
     explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
     if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
         return False
-    again_s = _shortest(
-        subject.direct(subject.bound, subject.tensors), subject
-    )  # few samples may all be disturbed ones
+    again_s = _shortest(subject.direct(subject.bound, subject.tensors), subject)  # the samples may be few
     return again_s > FALLBACK_FACTOR * explained * float32_s
 
 
