@@ -1,4 +1,4 @@
-"""A cell: one combination of operation, size, dtype, device and the rest, checked and hashable to an identity."""
+"""A cell: one combination of operation or case, size, dtype, device and the rest, with an identity of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from runner.cases import Case, read_case
 from runner.config import HOW, Config, Limit, Timing, check_values
 from runner.dtypes import KIND_OF
 from runner.errors import ConfigError
@@ -17,6 +18,7 @@ from runner.operation import Operation
 from runner.signature import Dimensions
 from runner.size import Size, parse_size
 
+DEFAULT_DTYPE = "float32"  # of an operation
 SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 
 
@@ -31,6 +33,7 @@ class Cell:
         impossible: why this operation cannot run at this size, dtype or direction; blank where it can.
         threads: PyTorch's intra-op threads; None: its default.
         contended: what to do beside another sweep, flag or wait.
+        case: what is checked in the operation's stead; None: the operation.
     """
 
     job: str
@@ -53,6 +56,17 @@ class Cell:
     limit: Limit
     backend_module: str | None
     contended: str
+    case: Case | None = None
+
+    @property
+    def subject(self) -> Operation | Case:
+        """What the cell is of: the case where there is one, otherwise the operation."""
+        return self.case or self.op
+
+    @property
+    def name(self) -> str:
+        """The operation's or the case's name, as results show it."""
+        return self.subject.name
 
     @cached_property
     def identity(self) -> str:
@@ -64,7 +78,8 @@ class Cell:
                 for key in ("job", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
             },
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
-            "op": asdict(self.op),
+            "op": asdict(self.op) if self.case is None else None,
+            "case": asdict(self.case) if self.case else None,
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
@@ -73,14 +88,19 @@ class Cell:
 
     @cached_property
     def variant(self) -> str:
-        """A short hash of the op file and the timing: what rows of the same names may differ in besides."""
-        content = json.dumps([asdict(self.op), asdict(self.timing)], sort_keys=True, default=str)
+        """A short hash of the op or case file and the timing: what rows of the same names may differ in besides."""
+        content = json.dumps([asdict(self.subject), asdict(self.timing)], sort_keys=True, default=str)
         return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
+    @property
+    def processes(self) -> int:
+        """How many fresh processes run it, one after another."""
+        return self.timing.processes if self.job == "benchmark" else 1
 
     @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
-        words = [self.job] * (self.job != "benchmark") + [self.op.name, self.size, self.dtype, self.device]
+        words = [self.job] * (self.job != "benchmark") + [self.name, self.size, self.dtype, self.device]
         words += [f"threads={self.threads}"] * (self.threads is not None)
         words += [self.direction] * (self.direction != "forward")
         words += [f"{key}={getattr(self, key)}" for key in HOW if getattr(self, key) != getattr(Config, key)]
@@ -97,8 +117,21 @@ def cell_of(config: DictConfig) -> Cell:
         ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
+    case = _case(values.pop("case")) if values["case"] else None
+    values["job"] = values["job"] or (case.job if case else "benchmark")
+    values["dtype"] = values["dtype"] or (case.dtype if case else DEFAULT_DTYPE)
     check_values(values)
     operation = _operation(values["op"])
+    if case is not None:
+        return _frozen(
+            values,
+            op=operation,
+            case=case,
+            asked=Size(),
+            size=case.size,
+            dimensions=None,
+            impossible=_case_problem(case, values),
+        )
     asked = parse_size(values["size"] if values["size"] is not None else operation.size)
     dimensions, impossible = None, _dtype_problem(operation, values["dtype"], values["direction"], values["job"])
     size = str(values["size"])
@@ -109,13 +142,13 @@ def cell_of(config: DictConfig) -> Cell:
         impossible = str(error)
     if dimensions is not None:
         operation.check_formulas(dimensions)
+    return _frozen(values, op=operation, asked=asked, size=size, dimensions=dimensions, impossible=impossible)
+
+
+def _frozen(values: dict[str, Any], **settled: Any) -> Cell:
     same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended")
     return Cell(
-        op=operation,
-        asked=asked,
-        size=size,
-        dimensions=dimensions,
-        impossible=impossible,
+        **settled,
         timing=Timing(**values["timing"]),
         limit=Limit(**values["limit"]),
         **{key: values[key] for key in same},
@@ -133,7 +166,30 @@ def _operation(given: dict[str, Any]) -> Operation:
 _operations: dict[str, Operation] = {}
 
 
+def _case(given: dict[str, Any]) -> Case:
+    """The case that these fields declare, read once."""
+    key = repr(given)
+    if key not in _cases:
+        _cases[key] = read_case(given)
+    return _cases[key]
+
+
+_cases: dict[str, Case] = {}
+
+
+def _case_problem(case: Case, values: dict[str, Any]) -> str:
+    if values["size"] is not None:
+        return f"case {case.name} has inputs of its own; leave size= out"
+    if values["job"] != case.job:
+        return f"case {case.name} is checked by job={case.job}; leave job= out"
+    return case.problem(values["dtype"])
+
+
 def _dtype_problem(operation: Operation, dtype: str, direction: str, job: str) -> str:
+    if job == "roof" and operation.name != "matmul":
+        return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
+    if job == "tensors":
+        return "job=tensors checks a case, not an operation; give one with case="
     kind = KIND_OF[dtype]
     if kind not in operation.dtypes:
         return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"

@@ -12,7 +12,7 @@ from runner.dtypes import KIND_OF
 from runner.errors import ConfigError, suggestion
 from runner.help import HELP
 
-JOBS = ("benchmark", "autograd", "report")
+JOBS = ("benchmark", "autograd", "tensors", "roof", "report")
 CONTENDED = ("flag", "wait")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
@@ -91,8 +91,9 @@ class Config:
     """What ``conf/config.yaml`` holds. ``python -m runner --help`` explains each key."""
 
     op: dict[str, Any] = field(default_factory=dict)
+    case: dict[str, Any] = field(default_factory=dict)
     size: Any = None
-    dtype: str = "float32"
+    dtype: str | None = None
     device: str = "cpu"
     threads: int | None = None
     direction: str = "forward"
@@ -102,7 +103,7 @@ class Config:
     compile: bool = False
     graph: bool = False
     seed: int = 0
-    job: str = "benchmark"
+    job: str | None = None
     timing: Timing = field(default_factory=Timing)
     limit: Limit = field(default_factory=Limit)
     report: Report = field(default_factory=Report)
@@ -127,7 +128,7 @@ def check_values(values: dict[str, Any]) -> None:
     """Check each value by itself.
 
     Args:
-        values: a composed configuration, with the keys of :class:`Config`.
+        values: a composed configuration, with the keys of :class:`Config`, and job and dtype settled.
 
     Raises:
         ConfigError: a value is not one of those allowed, or out of its range.

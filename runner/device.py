@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from runner.cache import last_level_cache_bytes
 from runner.errors import ConfigError
 from runner.timing import Block, Call, Clock, HostClock
 
@@ -34,6 +35,7 @@ class Device:
         self.torch = device
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
+        self._flushed: torch.Tensor | None = None
         self.name = _cpu_name() if self.is_cpu else f"{device} {_described(self._module, device)}".strip()
 
     def clock(self, threads: int) -> Clock:
@@ -41,6 +43,20 @@ class Device:
         if self.is_cpu:
             return HostClock(single_threaded=threads == 1)
         return EventClock(self._module, self.torch)
+
+    def flush_cache(self) -> None:
+        """Overwrite twice what the last-level cache holds, so that a call after it finds none of its data there.
+
+        All of the intra-op threads take part, so that the caches of their cores are overwritten too.
+
+        Raises:
+            NotImplementedError: nobody has said how to do this on the device.
+        """
+        if not self.is_cpu:
+            raise NotImplementedError(f"cache=cold is not supported on {self.torch}; use cache=warm")
+        if self._flushed is None:
+            self._flushed = torch.empty(2 * last_level_cache_bytes() // 8, dtype=torch.int64)
+        self._flushed.fill_(0)  # writing also frees it from the system's one page of zeros, which fits into any cache
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -154,8 +170,13 @@ def precision_modes() -> dict[str, Any]:
         "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
         "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "flush_denormal": bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item()),
+        "flush_denormal": flushes_denormals(),
     }
+
+
+def flushes_denormals() -> bool:
+    """Whether the CPU takes denormal numbers for 0 (``torch.set_flush_denormal``)."""
+    return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item())
 
 
 def _described(module: Any, device: torch.device) -> str:

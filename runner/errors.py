@@ -1,8 +1,18 @@
-"""The one error that is the user's to mend."""
+"""The one error that is the user's to mend, and what is made of others."""
+
+import re
+
+UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"  # in the words of PyTorch's own errors
 
 
 class ConfigError(Exception):
     """The configuration is wrong: the message says what came, what is allowed and what to do. Exit code 2."""
+
+
+def is_unsupported(error: BaseException | None) -> bool:
+    """Whether PyTorch says that it does not have an operation for a dtype or a device."""
+    refused = isinstance(error, RuntimeError | TypeError) and re.search(UNSUPPORTED, str(error).lower())
+    return bool(refused) or isinstance(error, NotImplementedError)
 
 
 def one_line(text: object, limit: int = 300) -> str:

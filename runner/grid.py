@@ -12,7 +12,7 @@ from runner.config import COMPARED, Report
 from runner.errors import ConfigError, suggestion
 from runner.size import parse_size
 
-AXES = (*COMPARED, "seed", "job")
+AXES = (*COMPARED, "seed", "job", "case")
 
 
 def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) -> list[bool]:
@@ -82,6 +82,8 @@ def _matches(cell: Cell, axis: str, wanted: Any) -> bool:
     if axis == "size":
         if isinstance(wanted, str) and wanted == cell.size:
             return True
+        if cell.case is not None:
+            return False
         try:
             return cell.op.size_text(cell.op.bind(parse_size(wanted))) == cell.size
         except ConfigError:
@@ -90,7 +92,9 @@ def _matches(cell: Cell, axis: str, wanted: Any) -> bool:
 
 
 def _value(cell: Cell, axis: str) -> str:
-    return cell.op.name if axis == "op" else str(getattr(cell, axis))
+    if axis == "case":
+        return cell.case.name if cell.case else ""
+    return cell.name if axis == "op" else str(getattr(cell, axis))
 
 
 def _plain(rule: Any) -> Any:

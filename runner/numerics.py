@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,10 @@ from runner.size import Size
 from runner.tensors import BoundOperation, is_differentiable
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
+FULL_ELEMENTS, FULL_FLOP = (
+    2**18,
+    2**25,
+)  # of inputs and outputs, and of the work: up to this the whole output is checked
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,14 @@ def small(bound: BoundOperation, asked: Size) -> BoundOperation:
     return cut
 
 
+def to_check(bound: BoundOperation, asked: Size) -> BoundOperation:
+    """The operation at the size at which its values are checked: its own where that is cheap, or a smaller one."""
+    axes = bound.op.parsed.inputs + bound.op.parsed.outputs
+    elements = sum(math.prod(bound.dimensions.shape(each)) for each in axes)
+    flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
+    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, asked)
+
+
 def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     """Compare an operation's output with its own in float64 on the CPU, both from the same rounded inputs.
 
@@ -56,7 +69,7 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     there = [t.to(device, copy=True) for t in inputs]
     got = [t.cpu() for t in bound.outputs(there)]
     mutated = any(not torch.equal(t.cpu(), before) for t, before in zip(there, inputs, strict=True))
-    expected = bound.outputs([reference_input(t).clone() for t in inputs])
+    expected = bound.expected([reference_input(t).clone() for t in inputs])
     exact = not is_differentiable(bound.dtype)
     errors = [
         relative_error(g, e)

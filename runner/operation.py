@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from runner.callables import load_callable
 from runner.domain import Domain
 from runner.dtypes import KINDS
 from runner.errors import ConfigError, suggestion
@@ -160,39 +160,7 @@ class Operation:
         Raises:
             ConfigError: there is no such module or attribute, or it cannot be called.
         """
-        parts = self.call.split(".")
-        for cut in range(len(parts) - 1, 0, -1):
-            module_name = ".".join(parts[:cut])
-            try:
-                found: Any = importlib.import_module(module_name)
-            except ModuleNotFoundError as error:
-                if error.name and (module_name + ".").startswith(error.name + "."):
-                    continue
-                raise ConfigError(
-                    f"op {self.name}: call {self.call!r}: importing {module_name} failed: {error}"
-                ) from error
-            except (Exception, SystemExit) as error:
-                raise ConfigError(
-                    f"op {self.name}: call {self.call!r}: importing {module_name} failed: {error!r}"
-                ) from error
-            for part in parts[cut:]:
-                found, module_name = self._attribute(found, part, module_name), f"{module_name}.{part}"
-            if not callable(found):
-                raise ConfigError(f"op {self.name}: call {self.call!r} is a {type(found).__name__}, not a callable")
-            return found  # type: ignore[no-any-return]  # whatever the user names, checked to be callable
-        raise ConfigError(
-            f"op {self.name}: call {self.call!r} cannot be imported; give a dotted name such as torch.matmul "
-            "or package.module.function, importable from this folder or an installed package"
-        )
-
-    def _attribute(self, found: Any, part: str, of: str) -> Any:
-        try:
-            return getattr(found, part)
-        except AttributeError as error:
-            hint = suggestion(part, dir(found))
-            raise ConfigError(f"op {self.name}: call {self.call!r}: {of} has no {part!r}{hint}") from error
-        except Exception as error:  # a module may compute its attributes
-            raise ConfigError(f"op {self.name}: call {self.call!r}: {of}.{part} failed: {error!r}") from error
+        return load_callable(self.call, f"op {self.name}: call")
 
     def _check(self) -> None:
         signature = self.parsed

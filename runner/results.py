@@ -75,7 +75,7 @@ class BenchmarkRow(Row):
         roof: which roof that is, compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
-        stop: why sampling stopped: precision, time, samples or first_call.
+        stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         finite_fraction: of the output's elements.
         max_relative_error: against a float64 reference, relative to the reference's largest element.
@@ -136,8 +136,9 @@ class AutogradRow(Row):
         case: the file of ``conf/case`` that it is of; blank for an operation.
         probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
         oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
-            dtype), forward_mode, or itself, where a property needs no other.
-        argument: the input that the gradient is of, by position or name.
+            dtype), forward_mode, backward_plumbing (``backward()`` against ``torch.autograd.grad``: the same engine
+            twice, and so no evidence), or itself, where a property needs no other.
+        argument: the input that the gradient is of, by position or name; blank: the function's own value.
         shape: of that input.
         layout: of the inputs and the cotangent in memory, where that is what was tried.
         max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
@@ -147,6 +148,9 @@ class AutogradRow(Row):
         tolerance: the largest relative error that passes.
         tolerance_source: what the tolerance follows from: the differences' own estimate, the conditioning, or exact.
         verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see status.
+        checked_size: of a case: the size at which it was checked.
+        got_values, expected_values: a case's whole gradients, as JSON.
+        derivation: how the expected gradient was derived.
     """
 
     case: str | None = None
@@ -163,7 +167,53 @@ class AutogradRow(Row):
     expected: float | None = None
     tolerance: float | None = None
     tolerance_source: str | None = None
+    checked_size: str | None = None
     verdict: str | None = None
+    got_values: str | None = None
+    expected_values: str | None = None
+    derivation: str | None = None
+
+
+@dataclass(frozen=True)
+class TensorRow(Row):
+    """A row of ``tensors.csv``: one thing that is expected of a case's result.
+
+    Attributes:
+        case: the case's name.
+        expression: the line of tensor code whose result is checked.
+        check: what of it: call (that it can be called at all), values, shape, dtype, range, finite, reproducible,
+            shares (whose memory it lies in), or unchanged (the tensors that it was given).
+        expected, got: as text; nested lists are JSON.
+        verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
+    """
+
+    case: str | None = None
+    expression: str | None = None
+    check: str | None = None
+    expected: str | None = None
+    got: str | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class RoofRow(Row):
+    """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype.
+
+    Attributes:
+        flop_per_s: of the best matrix product, or of an elementwise one where that is faster.
+        flop_by: its size, or what it is.
+        bytes_per_s: read and written, of the best kernel on tensors that no cache holds.
+        bytes_by: which kernel.
+        kept: the file in which later runs find this; blank where it was not kept, being contended.
+        flags: what would mislead.
+    """
+
+    flop_per_s: float | None = None
+    flop_by: str | None = None
+    bytes_per_s: float | None = None
+    bytes_by: str | None = None
+    kept: str | None = None
+    flags: str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +226,8 @@ class Sample:
         cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
         preemptions: involuntary context switches in it; blank where the platform does not say.
         waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
+        place: number of the place in memory that the tensors had; blank where there was but one.
+        process: number of the process, of those that measure the cell one after another.
         kept: whether the median is taken over it.
     """
 
@@ -184,12 +236,24 @@ class Sample:
     cpu_s: float | None
     preemptions: int | None
     waiting_s: float | None
+    place: int | None
     kept: bool
+    process: int = 1
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-ROW_OF_JOB: dict[str, type[Row]] = {"benchmark": BenchmarkRow, "autograd": AutogradRow}
-FILE_OF_JOB = {"benchmark": "results.csv", "autograd": "autograd.csv"}
+ROW_OF_JOB: dict[str, type[Row]] = {
+    "benchmark": BenchmarkRow,
+    "autograd": AutogradRow,
+    "tensors": TensorRow,
+    "roof": RoofRow,
+}
+FILE_OF_JOB = {
+    "benchmark": "results.csv",
+    "autograd": "autograd.csv",
+    "tensors": "tensors.csv",
+    "roof": "roofs.csv",
+}
 
 
 class DamagedFile(Exception):
@@ -212,10 +276,15 @@ def marked(row: AnyRow, beside: bool | None) -> AnyRow:
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
+    particular: dict[str, Any] = {}
+    if issubclass(row_type, BenchmarkRow):
+        particular = {key: getattr(cell, key) for key in HOW}
+    elif cell.case is not None and "case" in row_type.__dataclass_fields__:
+        particular = {"case": cell.case.name}
     return row_type(
         cell=cell.identity,
         job=cell.job,
-        op=cell.op.name,
+        op=cell.name,
         size=cell.size,
         dtype=cell.dtype,
         device=cell.device,
@@ -223,7 +292,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
         direction=cell.direction,
         seed=cell.seed,
         variant=cell.variant,
-        **({key: getattr(cell, key) for key in HOW} if issubclass(row_type, BenchmarkRow) else {}),
+        **particular,
     )
 
 
@@ -245,6 +314,17 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     """Write the raw blocks of a cell."""
     header = [f.name for f in fields(Sample)]
     write_atomically(path, csv_text([header, *map(astuple, samples)]), durable=False)
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Read what :func:`write_samples` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        KeyError, ValueError: it is not what was written.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Sample(**_parsed(Sample, line)) for line in csv.DictReader(file)]
 
 
 def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
@@ -270,8 +350,7 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
             raise DamagedFile(f"{path}: line {position + 1} was altered, or lines after it are missing")
         if line[-2] != str(SCHEMA_VERSION):
             raise DamagedFile(f"{path}: line {position + 1} is of schema {line[-2]}, not {SCHEMA_VERSION}")
-        named = zip(columns, line, strict=False)
-        rows.append(row_type(**{name: _PARSE[_base(row_type, name)](text) for name, text in named}))
+        rows.append(row_type(**_parsed(row_type, dict(zip(columns, line, strict=False)))))
     return rows
 
 
@@ -349,8 +428,9 @@ def _job_number(folder: Path) -> tuple[int, str]:
     return (int(number) if number.isdigit() else 0, folder.name)
 
 
-def _base(row_type: type[Row], name: str) -> str:
-    return str(row_type.__dataclass_fields__[name].type).partition(" ")[0]
+def _parsed(record: type[Row] | type[Sample], texts: dict[str, str]) -> dict[str, Any]:
+    types = {f.name: str(f.type).partition(" ")[0] for f in fields(record)}
+    return {name: _PARSE[types[name]](text) for name, text in texts.items()}
 
 
 _PARSE: dict[str, Any] = {

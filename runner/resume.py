@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
+from runner.cases import read_case
 from runner.cell import Cell
 from runner.errors import ConfigError
 from runner.operation import Operation
-from runner.results import FILE_OF_JOB, Row, collect
+from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect
 
 FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
 SAME = (
@@ -36,12 +37,21 @@ def measured(root: Path) -> list[Row]:
     return [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
 
 
-def finished(there: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each cell that need not run again, by the cell's identity."""
+def unfinished(there: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
+    """Which of the cells have to run, by their positions: those without final rows from as many processes as asked."""
     rows: dict[str, list[Row]] = {}
     for row in there:
         rows.setdefault(row.cell, []).append(row)
-    return {cell: found for cell, found in rows.items() if all(row.status in FINAL for row in found)}
+
+    def is_final(row: Row, cell: Cell) -> bool:
+        short = row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes
+        return row.status in FINAL and not short
+
+    return [
+        number
+        for number, cell in enumerate(cells)
+        if cell.identity not in rows or not all(is_final(row, cell) for row in rows[cell.identity])
+    ]
 
 
 def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
@@ -50,7 +60,7 @@ def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     Raises:
         ConfigError: none of the cells' names is among those that were measured there.
     """
-    names = {(cell.job, cell.op.name, cell.size, *_choices(cell)) for cell in cells}
+    names = {(cell.job, cell.name, cell.size, *_choices(cell)) for cell in cells}
     if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
         command = read_environment(root).get("command", [])
         raise ConfigError(
@@ -83,7 +93,7 @@ def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     Raises:
         ConfigError: a finished cell was of another op file or timing than the one that now has its name.
     """
-    now = {(cell.job, cell.op.name, cell.size, *_choices(cell)): cell for cell in cells}
+    now = {(cell.job, cell.name, cell.size, *_choices(cell)): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in there:
         cell = now.get((row.job, row.op, row.size, *_choices(row)))
@@ -142,8 +152,10 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
         if not written.is_file():
             break
         before = yaml.safe_load(written.read_text(encoding="utf-8"))
-        was = {"op": asdict(Operation.from_mapping(before["op"], "op file")), "timing": before["timing"]}
-        changed = _changes("op", was["op"], asdict(cell.op)) + _changes("timing", was["timing"], asdict(cell.timing))
+        kind = "case" if cell.case else "op"
+        was = asdict(read_case(before["case"]) if cell.case else Operation.from_mapping(before["op"], "op file"))
+        changed = _changes(kind, was, asdict(cell.subject))
+        changed += _changes("timing", before["timing"], asdict(cell.timing))
         return "; ".join(changed) or "the program has changed"
     return "what it was is not written down"
 

@@ -40,6 +40,7 @@ class Session:
         self.measuring = False
         self.exit_code = 0
         self._prepared: Prepared | None = None
+        self._process = 1  # the number of the running one, of those that a cell is to have
 
     def prepare(self, cells: Sequence[Cell], *, alone: bool) -> None:
         """Check all that needs torch or the machine, before anything is measured.
@@ -55,10 +56,10 @@ class Session:
 
         self._worker = self._worker or Worker()
         print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)  # it takes seconds
-        operations = list({cell.op.call: cell.op for cell in cells}.values())
+        subjects = list({repr(cell.subject): cell.subject for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            self._prepared = self._worker.prepare(operations, devices, cells[0].backend_module)
+            self._prepared = self._worker.prepare(subjects, devices, cells[0].backend_module)
         except WorkerDied as death:
             raise ConfigError(f"the worker did not start: {death}; try `python -c 'import torch'`") from death
         problems = self._prepared.problems
@@ -107,7 +108,24 @@ class Session:
         write_atomically(path, json.dumps(environment, indent=2, default=str) + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
-        """Run a cell and leave its rows in its folder.
+        """Run a cell, in one process after another where it is to have several, and leave its rows in its folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        rows = self.run_once(cell, folder)
+        for process in range(2, cell.processes + 1):
+            if all(row.status == "ok" for row in rows):
+                rows = self.run_once(cell, folder, process)
+        return rows
+
+    def run_once(self, cell: Cell, folder: Path, process: int = 1) -> list[Row]:
+        """Run a cell in one of its processes and leave what is known of it by then in its folder.
+
+        Args:
+            cell: what to run.
+            folder: its own.
+            process: the number of the process; each begins afresh where the number is another than the last cell's.
 
         Raises:
             OSError: the folder cannot be written.
@@ -118,6 +136,9 @@ class Session:
             self.prepare([cell], alone=False)
         assert self._prepared is not None
         self.measuring = True
+        if process != self._process and self._worker is not None:
+            self._worker.close()
+        self._process = process
         samples: list[Sample] = []
         if cell.impossible:
             rows = [row_for(cell, "unsupported", cell.impossible)]
@@ -127,6 +148,8 @@ class Session:
             rows, samples = self._run_on_device(cell, folder / "run.log")
         threads = self._prepared.environment["torch"]["threads"]
         rows = [row if row.threads else replace(row, threads=cell.threads or threads) for row in rows]
+        if process > 1:
+            rows, samples = _with_earlier(folder / FILE_OF_JOB[cell.job], rows, samples, process)
         if samples:
             write_samples(folder / "samples.csv", samples)
         write_rows(folder / FILE_OF_JOB[cell.job], rows)
@@ -170,6 +193,20 @@ class Session:
 def session() -> Session:
     """The process's session."""
     return Session()
+
+
+def _with_earlier(
+    written: Path, rows: list[Row], samples: list[Sample], process: int
+) -> tuple[list[Row], list[Sample]]:
+    """What a cell's latest process gave, with what its earlier ones left in its folder."""
+    from runner.processes import combined
+    from runner.results import BenchmarkRow, read_rows, read_samples
+
+    both = read_samples(written.with_name("samples.csv")) + [replace(sample, process=process) for sample in samples]
+    latest = rows[0]
+    if latest.status != "ok" or not isinstance(latest, BenchmarkRow):
+        return [replace(row, reason=f"in process {process}: {row.reason}") for row in rows], both
+    return [combined(read_rows(written, BenchmarkRow)[0], latest, both)], both
 
 
 def conclude(root: Path, report: Report, *, strict: bool) -> int:

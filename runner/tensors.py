@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,43 +17,68 @@ INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products st
 
 @dataclass(frozen=True)
 class BoundOperation:
-    """An operation with its callable imported and everything but the device settled."""
+    """An operation with its callable imported and everything but the device settled.
+
+    Attributes:
+        fill: what the inputs hold, one of :data:`runner.config.FILLS`.
+        layout: how they lie in memory, one of :data:`runner.config.LAYOUTS`.
+        reference: the callable whose values are taken for right; None: ``function`` itself.
+    """
 
     op: Operation
     function: Callable[..., Any]
     dimensions: Dimensions
     dtype: torch.dtype
     seed: int
+    fill: str = "normal"
+    layout: str = "contiguous"
+    reference: Callable[..., Any] | None = None
 
     def draw(self) -> list[torch.Tensor]:
         """Draw the inputs on the CPU.
 
-        Floating and complex numbers are standard normal, drawn in float32 and rounded to ``dtype``, so that the
-        numbers differ between dtypes by rounding alone, and folded into the input's domain where it declares one; an
-        ``index`` input holds int64 positions.
+        Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``, so that the
+        numbers differ between dtypes by rounding alone: standard normal, uniform from [0, 1), small integers, or
+        zeros, and folded into the input's domain where it declares one. Integers and booleans know only two fills,
+        their own and zeros. An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the last two dimensions of an input that has two lie
+        the other way round in memory.
 
         Returns:
             one tensor for each input of the signature, with its shape.
         """
-        op, dtype = self.op, self.dtype
+        op = self.op
         names = op.inputs or ("",) * len(op.parsed.inputs)
         tensors = []
         for position, (axes, name) in enumerate(zip(op.parsed.inputs, names, strict=True)):
             generator = self.generator(position)
             shape = self.dimensions.shape(axes)
             if name in op.index:
-                tensors.append(torch.randint(self.dimensions.lengths[op.index[name]], shape, generator=generator))
-            elif dtype is torch.bool:
-                tensors.append(torch.randint(2, shape, generator=generator, dtype=dtype))
-            elif is_differentiable(dtype):
-                single = torch.complex64 if dtype.is_complex else torch.float32
-                drawn = torch.randn(shape, generator=generator, dtype=single)
-                domain = None if dtype.is_complex else op.domain_of(position)
-                tensors.append((domain.fold(drawn) if domain else drawn).to(dtype))
+                tensor = torch.randint(self.dimensions.lengths[op.index[name]], shape, generator=generator)
             else:
-                low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
-                tensors.append(torch.randint(low, INTEGER_RANGE, shape, generator=generator, dtype=dtype))
+                tensor = self._filled(shape, generator)
+                domain = op.domain_of(position) if tensor.is_floating_point() else None
+                tensor = domain.fold(tensor) if domain else tensor
+            transposed = self.layout == "transposed" and tensor.ndim >= 2
+            tensors.append(tensor.mT.contiguous().mT if transposed else tensor)
         return tensors
+
+    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        dtype = self.dtype
+        if self.fill == "zeros":
+            return torch.zeros(shape, dtype=dtype)
+        if dtype is torch.bool:
+            return torch.randint(2, shape, generator=generator, dtype=dtype)
+        if not is_differentiable(dtype):
+            low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
+            return torch.randint(low, INTEGER_RANGE, shape, generator=generator, dtype=dtype)
+        single = torch.complex64 if dtype.is_complex else torch.float32
+        if self.fill == "integers":
+            drawn = torch.randint(1 - INTEGER_RANGE, INTEGER_RANGE, shape, generator=generator).to(single)
+        elif self.fill == "uniform":
+            drawn = torch.rand(shape, generator=generator, dtype=single)
+        else:
+            drawn = torch.randn(shape, generator=generator, dtype=single)
+        return drawn.to(dtype)
 
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""
@@ -71,6 +96,10 @@ class BoundOperation:
     def outputs(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         """Call it and return the tensors of its result."""
         return outputs_of(self.call_with(tensors)())
+
+    def expected(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors of the reference's result."""
+        return replace(self, function=self.reference or self.function).outputs(tensors)
 
 
 def is_differentiable(dtype: torch.dtype) -> bool:

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from runner.cases import Case
 from runner.cell import Cell
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError, is_unsupported, one_line
 from runner.operation import Operation
 from runner.results import Row, Sample, row_for
 
-UNSUPPORTED = "not implemented for|not supported|unsupported"  # in the words of PyTorch's own RuntimeErrors
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 
 
@@ -56,13 +56,13 @@ class Worker:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def prepare(self, operations: list[Operation], devices: list[str], backend_module: str | None) -> Prepared:
-        """Look at the machine and import what the operations call, before any cell runs.
+    def prepare(self, subjects: Sequence[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:
+        """Look at the machine and import what the operations and cases call, before any cell runs.
 
         Raises:
             WorkerDied: importing torch or the operations ended the process.
         """
-        self._send(("prepare", operations, devices, backend_module))
+        self._send(("prepare", list(subjects), devices, backend_module))
         answer = self._receive(START_LIMIT_S)
         if answer is None:
             self.close()
@@ -190,7 +190,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
     import torch
 
     from runner.device import DeviceUnavailable, find_device
-    from runner.jobs import autograd, benchmark
+    from runner.jobs import autograd, benchmark, case_gradients, roof, tensors
     from runner.memory import free_memory_bytes, limit_memory
 
     begun = time.perf_counter()
@@ -198,11 +198,16 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
     device = None
     try:
         device = find_device(cell.device, cell.backend_module)
-        function = cell.op.load()
+        function = cell.subject.load()
         torch.set_num_threads(cell.threads or default_threads)
         if device.is_cpu:
             limit_memory(cell.limit.memory_bytes or free_memory_bytes())
-        job: Any = {"benchmark": benchmark, "autograd": autograd}[cell.job]
+        job: Any = {
+            "benchmark": benchmark,
+            "autograd": case_gradients if cell.case else autograd,
+            "tensors": tensors,
+            "roof": roof,
+        }[cell.job]
         rows, samples = job.run(cell, device, function, tell)
         return [row if row.seconds else replace(row, seconds=time.perf_counter() - begun) for row in rows], samples
     except DeviceUnavailable as error:
@@ -228,22 +233,19 @@ def _status_of(error: Exception) -> str:
     no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
     if no_memory or "can't allocate memory" in text or "out of memory" in text:
         return "out_of_memory"
-    refused = isinstance(error, RuntimeError) and re.search(UNSUPPORTED, text.lower())
-    if refused or isinstance(error, NotImplementedError):
-        return "unsupported"
-    return "failed"
+    return "unsupported" if is_unsupported(error) else "failed"
 
 
-def _prepare(operations: list[Operation], devices: list[str], backend_module: str | None) -> Prepared:
+def _prepare(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:
     from runner.device import Device, DeviceUnavailable, find_device
     from runner.environment import describe_machine
 
     problems: list[str] = []
     unavailable: dict[str, str] = {}
     found: dict[str, Device] = {}
-    for operation in operations:
+    for subject in subjects:
         try:
-            operation.load()
+            subject.load()
         except ConfigError as error:
             problems.append(str(error))
     for name in devices:

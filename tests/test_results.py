@@ -17,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.results import (
+    ROW_OF_JOB,
     AutogradRow,
     BenchmarkRow,
     DamagedFile,
     Sample,
     collect,
     read_rows,
+    read_samples,
     write_atomically,
     write_rows,
     write_samples,
@@ -59,7 +61,7 @@ def assert_damaged(path):
         read_rows(path, BenchmarkRow)
 
 
-@pytest.mark.parametrize("row_type", [BenchmarkRow, AutogradRow])
+@pytest.mark.parametrize("row_type", ROW_OF_JOB.values())
 @given(data=st.data())
 def test_rows_of_every_job_are_read_back_as_written(row_type, data):
     rows = data.draw(rows_of(row_type))
@@ -99,10 +101,12 @@ def test_pandas_reads_rows_without_options(tmp_path):
 
 def test_pandas_reads_samples_without_options(tmp_path):
     path = tmp_path / "samples.csv"
-    write_samples(path, [Sample(5, 1 / 3, 0.25, 0, 0.0, kept=True), Sample(5, 1e-9, None, 1, None, kept=False)])
+    samples = [Sample(5, 1 / 3, 0.25, 0, 0.0, 0, kept=True), Sample(5, 1e-9, None, 1, None, None, kept=False)]
+    write_samples(path, samples)
+    assert read_samples(path) == samples
     table = pd.read_csv(path)
-    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "waiting_s", "kept"]
-    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "b"]
+    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "waiting_s", "place", "kept", "process"]
+    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "f", "b", "i"]
     assert table["wall_s"].tolist() == [1 / 3, 1e-9]
     assert table["cpu_s"].isna().tolist() == [False, True]
     assert table["kept"].tolist() == [True, False]

@@ -69,7 +69,7 @@ def test_constant_times_stop_on_precision_at_the_fewest_samples():
     assert len(measured.samples) == TIMING.min_samples
     assert measured.median_s == measured.min_s == measured.q1_s == measured.q3_s == pytest.approx(CALL_S)
     assert measured.interval == pytest.approx((CALL_S, CALL_S))
-    assert not measured.disturbed
+    assert "contended" not in measured.flags
 
 
 def test_precision_is_the_half_width_relative_to_the_median():
@@ -163,7 +163,7 @@ def test_interrupted_blocks_are_set_aside_but_kept_in_the_samples(how):
     aside = [sample for sample in measured.samples if not sample.kept]
     kept = [sample for sample in measured.samples if sample.kept]
     assert measured.stop == "precision"
-    assert not measured.disturbed
+    assert "contended" not in measured.flags
     assert len(kept) >= TIMING.min_samples
     assert len(measured.samples) // 3 <= len(aside) <= len(measured.samples) // 3 + 1
     assert all(sample.wall_s == pytest.approx(50 * CALL_S) for sample in aside)
@@ -192,7 +192,7 @@ def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
         return Block(calls * CALL_S, preemptions=0) if number % 10 == 0 else Block(calls * 2 * CALL_S, preemptions=1)
 
     measured = run(script, Timing(max_samples=40))
-    assert measured.disturbed
+    assert "contended" in measured.flags
     assert measured.stop == "samples"
     assert len(measured.samples) == 40
     assert all(sample.kept for sample in measured.samples)
@@ -202,7 +202,7 @@ def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
 
 def test_a_third_of_clean_blocks_is_enough_to_speak_for_all():
     measured = run(lambda number, calls: Block(calls * CALL_S, preemptions=0 if number % 3 == 0 else 1))
-    assert not measured.disturbed
+    assert "contended" not in measured.flags
     assert 0 < sum(sample.kept for sample in measured.samples) <= len(measured.samples) // 3 + 1
 
 
@@ -301,7 +301,7 @@ def test_a_steady_call_longer_than_its_budget_runs_twice():
 
 def test_a_long_block_that_was_switched_but_never_waited_counts():
     measured = run(lambda number, calls: Block(calls * 0.04, None, preemptions=5, waiting_s=0.0001))
-    assert not measured.disturbed
+    assert "contended" not in measured.flags
     assert all(sample.kept for sample in measured.samples)
 
 
@@ -334,3 +334,111 @@ def test_a_busy_machine_is_noticed_for_real():
         for process in busy:
             process.kill()
             process.wait()
+
+
+def by_place(place_s):
+    """Calls that take another time at each place, the places numbered as they are made."""
+    made = []
+
+    def elsewhere():
+        made.append(len(made))
+        seconds = place_s(made[-1])
+        return lambda: seconds
+
+    def script(number, calls):
+        return Block(calls * clock.seconds_a_call)
+
+    clock = FakeClock(script)
+    plain_time = clock.time
+
+    def time_of_the_call(call, calls):
+        def noted():
+            clock.seconds_a_call = call() or CALL_S
+
+        return plain_time(noted, calls)
+
+    clock.time = time_of_the_call
+    return elsewhere, clock, made
+
+
+def test_a_call_is_timed_at_several_places_in_memory_and_the_median_is_over_these():
+    elsewhere, clock, made = by_place(lambda place: CALL_S * (1 + 0.3 * (place % 2)))
+    measured = measure(elsewhere(), clock, TIMING, elsewhere=elsewhere)
+    places = {sample.place for sample in measured.samples}
+    assert measured.stop == "places"
+    assert len(places) == len(made) == 16
+    assert measured.median_s == pytest.approx(1.15 * CALL_S)
+    assert measured.interval == pytest.approx((CALL_S, 1.3 * CALL_S))
+    assert "placement" in measured.flags
+
+
+def test_places_that_agree_are_few_and_no_flag():
+    elsewhere, clock, made = by_place(lambda place: CALL_S)
+    measured = measure(elsewhere(), clock, TIMING, elsewhere=elsewhere)
+    assert measured.stop == "precision"
+    assert len(made) == 6
+    assert measured.flags == ()
+
+
+def test_a_long_call_is_timed_where_it_is():
+    elsewhere, clock, made = by_place(lambda place: 0.01)
+    measured = measure(elsewhere(), clock, TIMING, elsewhere=elsewhere)
+    assert len(made) == 1
+    assert {sample.place for sample in measured.samples} == {None}
+
+
+def test_times_that_drift_are_never_precise():
+    measured = run(
+        lambda number, calls: Block(calls * CALL_S * (1 + number / 2_000)), Timing(min_samples=100, max_time_s=0.2)
+    )
+    assert measured.stop == "time"
+
+
+def test_two_groups_of_times_are_called_multimodal_and_one_is_not():
+    random = Random(3)
+    timing = Timing(max_samples=300, precision=1e-6, max_time_s=10.0)
+
+    def flags_of(draw):
+        return run(lambda number, calls: Block(calls * CALL_S * draw()), timing).flags
+
+    assert flags_of(lambda: random.gauss(1, 0.02) * random.choice([1, 1, 1.4])) == ("multimodal",)
+    assert flags_of(lambda: random.gauss(1, 0.02) * random.choice([1] * 30 + [1.4])) == ()  # outliers are no mode
+    for draw in (
+        lambda: random.gauss(1, 0.1),
+        lambda: 1 + random.expovariate(3),
+        lambda: random.uniform(1, 2),
+        lambda: random.lognormvariate(0, 0.5),
+        lambda: 1 + 0.05 * random.choice([0, 1]),  # two groups that nobody would tell apart
+    ):
+        assert flags_of(draw) == ()
+
+
+def test_a_call_of_no_time_is_a_median_of_0():
+    measured = run(lambda number, calls: Block(0.0), speed=1.0)
+    assert measured.median_s == 0.0
+    assert measured.flags == ()
+
+
+@pytest.mark.parametrize(
+    ("block", "how"),
+    [(Block(1e-3, 1e-3, 0, 0.0), "scheduler"), (Block(1e-3, 1e-3, 0), "switches"), (Block(1e-3), "none")],
+)
+def test_a_measurement_says_how_it_told_interruptions(block, how):
+    assert run(lambda number, calls: block).interruptions == how
+
+
+def test_cpu_time_stands_beside_wall_time():
+    measured = run(lambda number, calls: Block(0.04, 0.02, 9, 0.02))
+    assert measured.median_s == pytest.approx(0.04)
+    assert measured.cpu_s == pytest.approx(0.02)
+    assert measured.flags == ("contended",)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+def test_intervals_hold_the_true_time_though_sampling_stops_where_they_are_narrow(noise):
+    random = Random(4)
+    held = 0
+    for _ in range(300):
+        low, high = run(lambda number, calls: Block(calls * CALL_S * random.lognormvariate(0, noise))).interval
+        held += low <= CALL_S <= high
+    assert held / 300 >= 0.9

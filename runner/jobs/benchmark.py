@@ -10,20 +10,27 @@ from typing import Any
 
 import torch
 
+from runner.cache import ColdClock
 from runner.cell import Cell
+from runner.compiling import compiled, in_own_dtype
+from runner.detectors import Subject, denormal, flags_after
 from runner.device import Device
 from runner.dtypes import ITEM_BYTES
 from runner.gradients import check_gradients
 from runner.memory import free_memory_bytes
-from runner.numerics import check_values, finite_fraction, small
+from runner.numerics import check_values, finite_fraction, small, to_check
 from runner.operation import Operation
+from runner.precision import coarser
 from runner.results import BenchmarkRow, Sample, identified
+from runner.roofs import find_roof
 from runner.signature import Dimensions
 from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of
-from runner.timing import Measurement, measure
+from runner.timing import Call, Measurement, measure
 from runner.verify.check import overall
 
+LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
+ONE_CALL_S = 1e-9  # a block of this length is one call: what is flushed between two takes longer than many calls
 LONG_CHECK_S = 0.5  # a value check of more than this leaves the gradient unchecked
 Function = Callable[..., Any]
 Tell = Callable[[str], None]
@@ -42,60 +49,89 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         MemoryError: the inputs and outputs do not fit.
     """
     assert cell.dimensions is not None
-    bound = BoundOperation(cell.op, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
+    dtype = getattr(torch, cell.dtype)
+    bound = eager = BoundOperation(cell.op, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
     tell("checking the memory it needs")
     _check_memory(cell, cell.dimensions)
+    compile_s = None
+
+    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Call:
+        return _in_direction(operation.call_with(given), given, cell.direction)
+
+    if cell.compile:
+        tell("compiling")
+        bound, compile_s = compiled(eager, device.torch, lambda b: direct(b, _inputs(b, cell, device))())
     tell("checking values")
     begun = time.perf_counter()
-    values = check_values(small(bound, cell.asked), device.torch)
+    # what is compiled is compiled for this size: at another it would be another kernel
+    subject = bound if cell.compile else to_check(bound, cell.asked)
+    values = check_values(subject, device.torch)
     gradient = None
-    if time.perf_counter() - begun < LONG_CHECK_S:  # the gradient's check calls it some twenty times
+    if cell.compile or time.perf_counter() - begun < LONG_CHECK_S:  # the gradient's check calls it some twenty times
         tell("checking the gradient")
-        gradient = _gradient_verdict(bound, device)
+        gradient = _gradient_verdict(in_own_dtype(bound) if cell.direction != "forward" else eager, device)
     tell("drawing inputs")
-    drawn = bound.draw()
-    tensors = [t.to(device.torch) for t in drawn]
-    if cell.direction != "forward":
-        tensors = [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
+    tensors = _inputs(bound, cell, device)
     call = bound.call_with(tensors)
     forward = cell.direction == "forward"
-    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(bound, drawn)
+    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(eager, tensors)
     moved = cell.op.work(cell.op.bytes, cell.dimensions)
-    seen = _Seen(bound, tensors)
+    seen = _Seen(bound, tensors, device)
     if not forward:
         tell("running the forward pass")
         seen.look(call())
     device.reset_peak_memory()
     tell("timing")
+    clock, timing = device.clock(torch.get_num_threads()), cell.timing
+    if cell.cache == "cold":
+        clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
     timed = _in_direction(call, tensors, cell.direction)
-    measured = measure(timed, device.clock(torch.get_num_threads()), cell.timing, seen.look if forward else _ignore)
+    measured = measure(
+        timed,
+        clock,
+        timing,
+        seen.look if forward else _ignore,
+        _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None,
+    )
     peak = device.peak_memory_bytes()
+    tell("looking for what would mislead")
+    found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
+    if "reduced_precision" in found:
+        values = replace(values, allowed=values.allowed * coarser(device.torch))
     if moved is None:
         moved = seen.bytes
+    roof = find_roof(cell, device) if forward else None
+    fraction, bounded_by = (roof.fraction(flop, moved, measured.median_s) if roof else None) or (None, None)
     flags = [
         *["view"] * seen.view,
         *["nonfinite"] * (seen.finite_fraction is not None and seen.finite_fraction < 1),
+        *["denormal"] * seen.denormal,
         *["wrong_values"] * values.wrong,
         *["mutates_input"] * values.mutated,
         *["wrong_gradient"] * (gradient == "fail"),
-        *["contended"] * measured.disturbed,
-        *["single_call"] * (len(measured.samples) == 1 and measured.calls_per_sample == 1),
+        *measured.flags,
+        *found,
     ]
     row = replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         **_times(measured),
+        compile_s=compile_s,
         samples=sum(sample.kept for sample in measured.samples),
+        processes=1,
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
+        fraction_of_roof=fraction,
+        roof=bounded_by,
         peak_memory_bytes=peak,
         finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
+        checked="full" if subject.dimensions == bound.dimensions else "smaller",
         checked_size=values.size,
         gradient=gradient,
         flags=" ".join(flags) or None,
@@ -113,10 +149,20 @@ def _times(measured: Measurement) -> dict[str, Any]:
         "q1_s": measured.q1_s,
         "q3_s": measured.q3_s,
         "first_call_s": measured.first_call_s,
+        "cpu_s": measured.cpu_s,
+        "interruptions": measured.interruptions,
         "calls_per_sample": measured.calls_per_sample,
         "timing_s": measured.timing_s,
         "stop": measured.stop,
     }
+
+
+def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Tensor]:
+    """The inputs on the device, with a gradient where the direction asks for one."""
+    tensors = [t.to(device.torch) for t in bound.draw()]
+    if cell.direction == "forward":
+        return tensors
+    return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
 
 
 def _in_direction(forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str) -> Callable[[], Any]:
@@ -135,15 +181,31 @@ def _in_direction(forward: Callable[[], Any], tensors: list[torch.Tensor], direc
     return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True)
 
 
+def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Call] | None:
+    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
+    if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
+        return None
+
+    kept: list[Any] = []
+
+    def moved() -> Call:
+        copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
+        call = _in_direction(bound.call_with(copies), copies, direction)
+        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        return call
+
+    return moved
+
+
 def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
     """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
     if not bound.op.differentiable or not is_differentiable(bound.dtype):
         return None
-    key = (repr(bound.op), bound.dtype, device.torch)
+    key = (repr(bound.op), bound.dtype, device.torch, bound.reference is not None)
     if key not in _verdicts:
-        own = parse_size(bound.op.size)
+        plain = replace(bound, seed=0, fill="normal", layout="contiguous")
         try:
-            checks = check_gradients(small(replace(bound, seed=0), own), device.torch, quick=True)
+            checks = check_gradients(small(plain, parse_size(bound.op.size)), device.torch, quick=True)
         except NotImplementedError:
             _verdicts[key] = "unsupported"
         except Exception:  # a gradient that cannot be had is no reason not to time the call
@@ -154,7 +216,7 @@ def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
     return _verdicts[key]
 
 
-_verdicts: dict[tuple[str, torch.dtype, torch.device], str | None] = {}  # lives as long as the worker
+_verdicts: dict[tuple[str, torch.dtype, torch.device, bool], str | None] = {}  # lives as long as the worker
 
 
 def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
@@ -187,11 +249,13 @@ class _Seen:
         bytes: of the inputs and the output.
         finite_fraction: of its elements; None for an empty output.
         view: whether it shares storage with an input.
+        denormal: whether a noticeable share of it, or of the inputs, is denormal.
     """
 
-    def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor]) -> None:
-        self._bound, self._inputs = bound, inputs
-        self.bytes = 0
+    def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
+        self._bound, self._inputs, self._device = bound, inputs, device
+        self.bytes = self.output_bytes = 0
+        self.denormal = False
         self.finite_fraction: float | None = None
         self.view = False
 
@@ -203,7 +267,9 @@ class _Seen:
         """
         outputs = outputs_of(result)
         _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
-        self.bytes = sum(t.numel() * t.element_size() for t in self._inputs + outputs)
+        self.bytes = sum(t.nbytes for t in self._inputs + outputs)
+        self.output_bytes = sum(t.nbytes for t in outputs)
+        self.denormal = denormal(self._inputs + outputs, self._device)
         self.finite_fraction = finite_fraction(outputs)
         pointers = {t.untyped_storage().data_ptr() for t in self._inputs if t.numel()}
         self.view = any(t.untyped_storage().data_ptr() in pointers for t in outputs if t.numel())

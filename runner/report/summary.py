@@ -8,9 +8,11 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from runner.config import Report
+from runner.report.cases import derivations_table, tensors_table
 from runner.report.comparison import Speedup, compare
+from runner.report.roofs import roof_table
 from runner.report.table import Table, autograd_table, benchmark_table, print_table
-from runner.results import AutogradRow, BenchmarkRow, Row, csv_text, write_atomically
+from runner.results import AutogradRow, BenchmarkRow, RoofRow, Row, TensorRow, csv_text, write_atomically
 
 NAMED_AT_MOST = 2
 
@@ -37,6 +39,12 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
         write_atomically(root / "speedup.csv", csv_text([header, *map(astuple, speedups)]))
     tables = [benchmark_table(benchmarks, speedups, report)] * bool(benchmarks)
     tables += [autograd_table(gradients)] * bool(gradients)
+    derivations = derivations_table(gradients)
+    tables += [derivations] if derivations else []
+    tensors = [row for row in rows if isinstance(row, TensorRow)]
+    tables += [tensors_table(tensors)] * bool(tensors)
+    roofs = [row for row in rows if isinstance(row, RoofRow)]
+    tables += [roof_table(roofs)] * bool(roofs)
     missing = (cells or 0) - len({row.cell for row in rows})
     notes = [f"{missing} of {cells} cells are not there: resume={shown_path(root)} runs them"] * (missing > 0)
     notes += [*what_is_missing(rows), *what_is_wrong(benchmarks), *(f"damaged, not used: {line}" for line in damaged)]

@@ -38,6 +38,7 @@ def operation_subject(bound: BoundOperation) -> Subject:
         forms=tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions),
         seed=bound.seed,
+        costly=bound.reference is not None,
     )
 
 
@@ -122,7 +123,10 @@ def _form(
         )
         if elements > MOST_ELEMENTS:
             return None
-        return Form(name, sized.outputs, tuple(reference_input(t) for t in sized.draw()))
+        drawn = sized.draw()
+        if [tuple(t.shape) for t in drawn] != [sized.dimensions.shape(axes) for axes in sized.op.parsed.inputs]:
+            return None  # a case, whose inputs are declared
+        return Form(name, sized.outputs, tuple(reference_input(t) for t in drawn))
     except (ConfigError, RuntimeError, ValueError):
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -42,6 +42,7 @@ class Subject:
         domains: the domain of each input; None: to be found out.
         forms: the same at other shapes, a small one ("tiny") first.
         analytic: the exact gradient, where it is known.
+        costly: whether a call at a new shape takes long, as it does through a compiler.
         roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
     """
 
@@ -53,7 +54,7 @@ class Subject:
     analytic: Analytic | None = None
     roundoffs: float = 0.0
     seed: int = 0
-    guess_forms: bool = field(default=True, compare=False)
+    costly: bool = False
 
 
 def function_subject(

@@ -63,7 +63,7 @@ class GridSweeper(BasicSweeper):
             return self._run(root, jobs, cells)
 
     def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"]) -> Any:
-        from runner.resume import check_same_cells, check_same_sweep, finished, measured, remove_leftovers
+        from runner.resume import check_same_cells, check_same_sweep, measured, remove_leftovers, unfinished
 
         assert self.config is not None and self.launcher is not None
         resuming, anyway = bool(self.config.resume), self.config.resume_anyway
@@ -74,8 +74,7 @@ class GridSweeper(BasicSweeper):
             check_same_sweep(root, there, cells)
             if not anyway:
                 check_same_cells(root, there, cells)
-            done = finished(there)
-            numbers = [number for number in numbers if cells[number].identity not in done]
+            numbers = unfinished(there, cells)
             print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         try:
             if not numbers:

@@ -1,0 +1,46 @@
+"""Nested lists of numbers, as YAML holds tensors: their shape, and whether they are what they should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.errors import ConfigError
+
+MOST_NUMBERS = 10_000  # written out: more belongs into an operation, whose inputs are drawn
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a nested list; a number's is ``()``.
+
+    >>> shape_of([[1, 2, 3], [4, 5, 6]])
+    (2, 3)
+    """
+    return (len(value), *shape_of(value[0])) if isinstance(value, list | tuple) and value else ()
+
+
+def check_nested(where: str, value: Any) -> None:
+    """Check that a value is a number, or a nested list of numbers that is as long everywhere.
+
+    Raises:
+        ConfigError: it is not, or holds too many.
+    """
+    numbers = _count(value, shape_of(value))
+    if numbers is None:
+        raise ConfigError(f"{where}: {str(value)[:60]} is neither a number nor a nested list of numbers of one shape")
+    if numbers > MOST_NUMBERS:
+        raise ConfigError(f"{where}: {numbers} numbers; at most {MOST_NUMBERS}, since an operation's inputs are drawn")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: Any, shape: tuple[int, ...]) -> int | None:
+    """How many numbers a nested list of this shape holds; None where it is not of this shape."""
+    if not shape:
+        return 1 if is_number(value) else None
+    if not isinstance(value, list | tuple) or len(value) != shape[0]:
+        return None
+    counts = [_count(item, shape[1:]) for item in value]
+    return None if None in counts else sum(filter(None, counts))

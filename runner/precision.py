@@ -1,0 +1,120 @@
+"""Products of float32 in fewer digits: which switches allow it, and whether an operation makes use of them.
+
+A switch allows, it does not say what happens: with ``medium``, a CPU without matrix instructions for bfloat16 still
+computes in float32. So the operation is asked: it runs with the switches as they are and with all of them off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+REDUCED_DIFFERENCE = 2.0**-14  # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
+ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # unit roundoffs: 11 and 8 significant bits, rounded to nearest
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A place where PyTorch can be allowed to round float32.
+
+    Attributes:
+        get: ieee, tf32, bf16, or none where it leaves the decision to another.
+        put: sets what ``get`` gives.
+    """
+
+    get: Callable[[], str]
+    put: Callable[[str], None]
+
+
+def allowed_products(device: torch.device) -> str | None:
+    """What float32 products may be rounded to on a device, the roughest: bf16 or tf32; None: nothing is allowed."""
+    found = {switch.get() for switch in _switches(device)}
+    return next((name for name in ("bf16", "tf32") if name in found), None)
+
+
+def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
+    """Whether what ``run`` returns depends on the switches by more than the order of a summation explains.
+
+    Args:
+        run: calls the operation; it is called three times, and not at all where no switch is on.
+        device: where it runs.
+    """
+    if allowed_products(device) is None:
+        return False
+    with torch.no_grad():
+        as_set, again = run(), run()
+        with full_precision(device):
+            full = run()
+    if _difference(as_set, again) > REDUCED_DIFFERENCE:  # it differs from itself, and so tells nothing
+        return False
+    return _difference(as_set, full) > REDUCED_DIFFERENCE
+
+
+def coarser(device: torch.device) -> float:
+    """How many times larger the error of a product is that is rounded as the switches allow."""
+    kind = allowed_products(device)
+    return ROUNDOFF[kind] / 2.0**-24 if kind else 1.0
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Have float32 products computed in float32, and put the switches back."""
+    switches = _switches(device)
+    before = [switch.get() for switch in switches]
+    try:
+        for switch in switches:
+            switch.put("ieee")
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.put(value)
+
+
+def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
+    """The largest difference of floating outputs, relative to the largest element."""
+    differences = [0.0]
+    for a, b in zip(left, right, strict=True):
+        if (a.is_floating_point() or a.is_complex()) and a.numel():
+            scale = b.abs().nan_to_num(0.0, 0.0, 0.0).max().item()
+            apart = (a - b).abs().nan_to_num(0.0, 0.0, 0.0).max().item()
+            differences.append(apart / scale if scale else apart)
+    return max(differences)
+
+
+def _switches(device: torch.device) -> list[Switch]:
+    backends: Any = torch.backends
+    if not hasattr(backends.mkldnn, "fp32_precision"):  # before PyTorch 2.9
+        return [_legacy_products(), *([_legacy_cudnn()] if device.type == "cuda" else [])]
+    on_cpu = (backends.mkldnn.matmul, backends.mkldnn.conv)
+    on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    places = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
+    return [Switch(partial(_get, place), partial(_put, place)) for place in places]
+
+
+def _get(place: Any) -> str:
+    return str(place.fp32_precision)
+
+
+def _put(place: Any, value: str) -> None:
+    place.fp32_precision = value
+
+
+def _legacy_products() -> Switch:
+    names = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
+    values = {name: value for value, name in names.items()}
+    return Switch(
+        lambda: names[torch.get_float32_matmul_precision()],
+        lambda name: torch.set_float32_matmul_precision(values[name]),
+    )
+
+
+def _legacy_cudnn() -> Switch:
+    def put(name: str) -> None:
+        torch.backends.cudnn.allow_tf32 = name == "tf32"
+
+    return Switch(lambda: "tf32" if torch.backends.cudnn.allow_tf32 else "ieee", put)

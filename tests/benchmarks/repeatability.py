@@ -1,0 +1,196 @@
+"""How far do results differ between runs? This engine beside torch.utils.benchmark's two, idle and under load.
+
+Each method times the same cases in fresh processes, the methods taking turns, so that all see the same machine. Under
+load two processes that do nothing but count compete for the cores; they are started and ended here.
+
+    python tests/benchmarks/repeatability.py                      all of it: some ten minutes
+    python tests/benchmarks/repeatability.py --repetitions 3 --sizes 64 256
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+METHODS = ("opsweep", "blocked_autorange", "adaptive_autorange")
+OPERATIONS = ("matmul", "add", "mul", "transpose_copy", "sum")
+SIZES = (64, 256, 1024)
+WRONG_ABOVE = 1.10  # times the best of all
+AGREES_WITHIN = 0.03
+TURNS = 5
+COMPETITORS = 2
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    """Run both conditions and print a line for each method."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--conditions", nargs="+", default=("idle", "loaded"))
+    parser.add_argument("--verbose", action="store_true", help="each case's medians")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        run = _run_same if options.child == "same" else partial(_run_all, options.child)
+        print(json.dumps(run(options.sizes)))
+        return
+    for condition in options.conditions:
+        with _competitors(COMPETITORS if condition == "loaded" else 0):
+            results = [
+                {**result, "method": method, "repetition": repetition}
+                for repetition in range(options.repetitions)
+                for method in options.methods
+                for result in _in_a_fresh_process(method, options.sizes)
+            ]
+        _print(condition, results, options.methods, options.verbose)
+    if "idle" in options.conditions:
+        _print_agreement(_in_a_fresh_process("same", options.sizes))
+
+
+def _in_a_fresh_process(method: str, sizes: list[int]) -> list[Result]:
+    command = [sys.executable, __file__, "--child", method, "--sizes", *map(str, sizes)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    print(".", end="", flush=True, file=sys.stderr)
+    found: list[Result] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _cases(sizes: list[int]) -> Iterator[tuple[str, Callable[[list[Any]], Callable[[], Any]], list[Any]]]:
+    """A case's name, how it is called on tensors, and these."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    for size in sizes:
+        pair = [torch.randn(size, size), torch.randn(size, size)]
+        for operation in OPERATIONS:
+            yield f"{operation} {size}", partial(_call_on, operation), pair
+
+
+def _run_same(sizes: list[int]) -> list[Result]:
+    results = []
+    for case, call_on, pair in _cases(sizes):
+        call = call_on(pair)
+        turns = [
+            {method: _timed(method, lambda same, call=call: call, pair, moves=False)[0] for method in METHODS}
+            for _ in range(TURNS)
+        ]
+        best = {method: min(turn[method] for turn in turns) for method in METHODS}
+        results.append({"case": case, **best})
+    return results
+
+
+def _run_all(method: str, sizes: list[int]) -> list[Result]:
+    results = []
+    for case, call_on, pair in _cases(sizes):
+        begun = time.perf_counter()
+        seconds, flagged = _timed(method, call_on, pair)
+        results.append({"case": case, "s": seconds, "flagged": flagged, "took_s": time.perf_counter() - begun})
+    return results
+
+
+def _call_on(operation: str, tensors: list[Any]) -> Callable[[], Any]:
+    import torch
+
+    a, b = tensors
+    if operation == "transpose_copy":
+        return partial(torch.transpose_copy, a, 0, 1)
+    return partial(torch.sum, a) if operation == "sum" else partial(getattr(torch, operation), a, b)
+
+
+def _timed(
+    method: str, call_on: Callable[[list[Any]], Callable[[], Any]], tensors: list[Any], moves: bool = True
+) -> tuple[float, bool]:
+    """Seconds a call, and whether the method itself says that they are not to be trusted."""
+    call = call_on(tensors)
+    if method == "opsweep":
+        from runner.config import Timing
+        from runner.timing import HostClock, measure
+
+        kept = []
+
+        def elsewhere() -> Callable[[], Any]:
+            moved = call_on([t.clone() for t in tensors])
+            kept.append(moved())
+            return moved
+
+        measured = measure(call, HostClock(single_threaded=True), Timing(), elsewhere=elsewhere if moves else None)
+        return measured.median_s, bool(measured.flags)
+    from torch.utils.benchmark import Timer
+
+    timer = Timer("call()", globals={"call": call}, num_threads=1)
+    found = timer.blocked_autorange() if method == "blocked_autorange" else timer.adaptive_autorange()
+    return found.median, bool(found.has_warnings)
+
+
+def _print(condition: str, results: list[Result], methods: list[str], verbose: bool) -> None:
+    cases = list(dict.fromkeys(r["case"] for r in results))
+    best = {case: min(r["s"] for r in results if r["case"] == case) for case in cases}
+    print(f"\n{condition}: {len(results) // len(methods)} results a method, in fresh processes, one thread, float32")
+    for method in methods:
+        own = [r for r in results if r["method"] == method]
+        by_case = {case: [r["s"] for r in own if r["case"] == case] for case in cases}
+        spread = {case: max(times) / min(times) for case, times in by_case.items()}
+        worst = max(spread, key=spread.__getitem__)
+        off = [r for r in own if r["s"] > WRONG_ABOVE * best[r["case"]]]
+        silent = [r for r in off if not r["flagged"]]
+        print(
+            f"  {method:18} run-to-run max / min: median {median(spread.values()):.3f}, worst {spread[worst]:.2f} "
+            f"({worst}); more than 10 % above the best: {len(off)} of {len(own)}, without a flag {len(silent)} "
+            f"({len(silent) / len(own):.0%}); {sum(r['flagged'] for r in own)} flagged; "
+            f"{mean(r['took_s'] for r in own):.2f} s a result"
+        )
+        if verbose:
+            for case in cases:
+                shown = "  ".join(f"{r['s'] * 1e6:.5g}{'!' if r['flagged'] else ''}" for r in own if r["case"] == case)
+                print(f"      {case:20} us: {shown}    {mean(r['took_s'] for r in own if r['case'] == case):.2f} s")
+
+
+def _print_agreement(results: list[Result]) -> None:
+    """This engine and the better of the two others on the very same tensors, in one process, taking turns."""
+    ratios = {r["case"]: r["opsweep"] / min(r["blocked_autorange"], r["adaptive_autorange"]) for r in results}
+    far = max(ratios, key=lambda case: abs(ratios[case] - 1))
+    within = sum(abs(ratio - 1) <= AGREES_WITHIN for ratio in ratios.values())
+    print(
+        f"\nthe same tensors, idle: this engine's median over torch.utils.benchmark's best: "
+        f"median {median(ratios.values()):.3f}, farthest {ratios[far]:.3f} ({far}); "
+        f"within 3 %: {within} of {len(ratios)} cases"
+    )
+
+
+@contextmanager
+def _competitors(count: int) -> Iterator[None]:
+    processes = [multiprocessing.get_context("spawn").Process(target=_count, daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _count() -> None:
+    while True:
+        sum(range(100_000))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Cells for tests that run them in their own process."""
+
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from runner.cell import Cell, cell_of
+from runner.config import Config, Timing
+from runner.results import BenchmarkRow
+from runner.worker import run_cell
+from tests.conftest import ROOT
+
+QUICK = Timing(precision=0.05, max_time_s=0.05, min_samples=5, max_samples=200, warmup_s=0.01)
+
+
+def cell(op: str | dict[str, Any] = "add", **values: Any) -> Cell:
+    """A cell of an operation of ``conf/op``, or of one of a test's own."""
+    fields = yaml.safe_load((ROOT / "conf" / "op" / f"{op}.yaml").read_text()) if isinstance(op, str) else op
+    return cell_of(OmegaConf.structured(Config(**{"op": fields, "timing": QUICK, **values})))
+
+
+def row(op: str | dict[str, Any] = "add", **values: Any) -> BenchmarkRow:
+    """The row of a benchmark cell that ran in this process."""
+    (only,) = run_cell(cell(op, **values))[0]
+    assert isinstance(only, BenchmarkRow)
+    return only
+
+
+def flags(op: str | dict[str, Any] = "add", **values: Any) -> list[str]:
+    """The flags of a cell that has to run."""
+    found = row(op, **values)
+    assert found.status == "ok", found.reason
+    return (found.flags or "").split()
