@@ -132,8 +132,6 @@ def _verify(
         found = _timed(lambda: by_reference(example, dtype, device, subject.roundoffs))
         torch.set_num_threads(1)
         yield from found
-        if subject.costly:
-            return
         yield from _in_dtype(subject, domains, setting, tiny, dtype=dtype, device=device, quick=quick)
 
 
@@ -150,6 +148,8 @@ def _in_dtype(
     """The gradients in the dtype on the device, against float64 from the same rounded inputs."""
     points = [] if tiny is None else [p for p in points_of(tiny, domains, subject.seed) if not p.special]
     points += [Point(f.name, draw(f, domains, subject.seed + 2)) for f in subject.forms if f.name != DECLARED_BUT_EMPTY]
+    if subject.costly:
+        return
     usual = gains(setting("fresh", points[0].form, each=False)) if tiny is not None else []
     for point in points[:2] if quick else points:
         at = setting(point.name, point.form, each=False)

@@ -150,7 +150,7 @@ class Operation:
 
     def domain_of(self, position: int) -> Domain | None:
         """The declared domain of an input; None where none is declared."""
-        name = self.inputs[position] if self.inputs else str(position)
+        name = self.inputs[position] if self.inputs else str(position)  # a case has no domains
         text = self.domain.get(name, self.domain.get(EVERY_INPUT))
         return Domain.parse(text) if text is not None else None
 

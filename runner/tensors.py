@@ -40,8 +40,8 @@ class BoundOperation:
         Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``, so that the
         numbers differ between dtypes by rounding alone: standard normal, uniform from [0, 1), small integers, or
         zeros, and folded into the input's domain where it declares one. Integers and booleans know only two fills,
-        their own and zeros. An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the last two dimensions of an input that has two lie
-        the other way round in memory.
+        their own and zeros. An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
+        last two dimensions of an input that has two lie the other way round in memory.
 
         Returns:
             one tensor for each input of the signature, with its shape.
@@ -79,6 +79,11 @@ class BoundOperation:
         else:
             drawn = torch.randn(shape, generator=generator, dtype=single)
         return drawn.to(dtype)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What :meth:`draw` draws, by name or position."""
+        return self.op.inputs or tuple(map(str, range(len(self.op.parsed.inputs))))
 
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""

@@ -27,7 +27,7 @@ def operation_subject(bound: BoundOperation) -> Subject:
     op = bound.op
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
     example = Form("example", bound.outputs, tuple(reference_input(t) for t in bound.draw()))
-    names = op.inputs or tuple(map(str, range(len(example.inputs))))
+    names = bound.names
     return Subject(
         example=example,
         arguments=names,
