@@ -17,7 +17,7 @@ import torch
 from runner.domain import Domain
 from runner.errors import one_line
 from runner.tensors import BoundOperation, is_differentiable
-from runner.verify.call import copied, outputs_at
+from runner.verify.call import copied, outputs_at, own_eps
 from runner.verify.check import BAD, GradientCheck
 from runner.verify.forms import FEW_ELEMENTS, guessed_forms, operation_subject
 from runner.verify.oracles import by_differences, by_forward_mode
@@ -87,9 +87,12 @@ def _verify(
         yield GradientCheck("repeatable", "itself", "inconclusive", reason=reason)
         return
 
+    model = draw(subject.forms[0], domains, subject.seed + 1) if subject.forms else subject.example
+    eps = own_eps(model.call, model.inputs) if _runs(model) else torch.finfo(torch.float64).eps
+
     def setting(probe: str, form: Form, *, each: bool) -> Setting:
         return Setting(
-            probe, form.call, form.inputs, subject.wanted, subject.arguments, subject.seed, in_place, each=each
+            probe, form.call, form.inputs, subject.wanted, subject.arguments, subject.seed, in_place, each=each, eps=eps
         )
 
     if not any(subject.wanted):

@@ -35,6 +35,15 @@ def draws_random_numbers(call: Call, inputs: Sequence[torch.Tensor]) -> bool:
     return not torch.equal(before, torch.default_generator.get_state())
 
 
+def own_eps(call: Call, inputs: Sequence[torch.Tensor]) -> float:
+    """The eps of the narrowest dtype that holds a function's values: some compute in less than they are given."""
+    outputs = flat([t for t in outputs_at(call, copied(inputs)) if is_differentiable(t.dtype)]).nan_to_num()
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        if torch.equal(outputs.to(dtype).double(), outputs):
+            return torch.finfo(dtype).eps
+    return torch.finfo(torch.float64).eps
+
+
 def copied(inputs: Sequence[torch.Tensor]) -> Tensors:
     """Inputs that a call may overwrite."""
     return [t.detach().clone() for t in inputs]

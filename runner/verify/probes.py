@@ -53,7 +53,7 @@ class Base:
         traced = self.traced(self.inputs)
         self.cotangents = [gaussian(t, generator).to(t.device, t.dtype) for t in traced.outputs]
         self.gradients = traced.gradients(self.cotangents)
-        self.roundoff = torch.finfo(dtype).eps / 2
+        self.roundoff = max(torch.finfo(dtype).eps, setting.eps if dtype in WIDE else 0.0) / 2
         self.doubt = [0.0] * len(self.gradients)
         for _ in range(DRAWS):
             try:

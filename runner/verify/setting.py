@@ -25,6 +25,7 @@ class Setting:
         each: whether every element is looked at by itself, rather than some directions through all of them.
         special: whether gradients may be one of several there, as at ties.
         every_output: whether an output without a graph counts beside others that have one.
+        eps: of the precision in which the function computes, whatever its inputs are.
     """
 
     probe: str
@@ -37,6 +38,7 @@ class Setting:
     each: bool = True
     special: bool = False
     every_output: bool = False
+    eps: float = torch.finfo(torch.float64).eps
 
     def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
         """Call with a graph at these inputs, used as they lie in memory."""
@@ -76,6 +78,7 @@ def second_order(setting: Setting) -> Setting:
         seed=setting.seed,
         each=setting.each,
         every_output=True,
+        eps=setting.eps,
     )
 
 

@@ -67,12 +67,14 @@ def pull(setting: Setting, *, dense: int = 2, known: torch.Tensor | None = None)
     doubt = [torch.zeros_like(g) for g in gradients]
     for _ in range(PERTURBATIONS):
         try:
-            moved = all_gradients([nudged(t, EPS, generator) for t in setting.inputs])
+            moved = all_gradients([nudged(t, setting.eps, generator) for t in setting.inputs])
         except Exception:  # out of the domain by a roundoff
             continue
         changes = [(m - g).abs().nan_to_num(0.0, 0.0) for m, g in zip(moved, gradients, strict=True)]
         doubt = [torch.maximum(d, c) for d, c in zip(doubt, changes, strict=True)]
-    bounds = [BOUND_FACTOR * (EPS * g.abs().nan_to_num(0.0, 0.0) + d) for g, d in zip(gradients, doubt, strict=True)]
+    bounds = [
+        BOUND_FACTOR * (setting.eps * g.abs().nan_to_num(0.0, 0.0) + d) for g, d in zip(gradients, doubt, strict=True)
+    ]
     return Pulled(rows, gradients, bounds, traced.positions)
 
 
@@ -120,16 +122,22 @@ class Table:
         size = torch.maximum(self.low.abs(), self.high.abs())
         return (self.tolerance <= USEFUL * size.clamp(min=self.scale)) | ((self.scale == 0) & (self.tolerance < 1e-6))
 
-    def accused(self) -> list[tuple[int, int]]:
-        """The worst entry of each direction in which some entry is off by more than is allowed."""
+    def accused(self) -> list[int]:
+        """The directions in which some entry is off by more than is allowed, the worst first."""
         if not self.error.numel():
             return []
+        worst = self._excess().amax(0)
+        return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
+
+    def accuses(self, d: int) -> bool:
+        """Whether some entry along a direction is off by more than is allowed."""
+        return bool((self._excess()[:, d] > 0).any())
+
+    def _excess(self) -> torch.Tensor:
+        """Error over tolerance where it is more than allowed; elsewhere 0."""
         wrong = (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
         ratio = torch.where(wrong, self.error / self.tolerance.clamp(min=1e-300), torch.zeros_like(self.error))
-        ratio = ratio.nan_to_num(0.0, HUGE)
-        worst = ratio.argmax(0).tolist()
-        order = ratio.amax(0).argsort(descending=True).tolist()
-        return [(worst[d], d) for d in order[:3] if ratio[worst[d], d] > 0]
+        return ratio.nan_to_num(0.0, HUGE)
 
     def reconsider(self, d: int, second: Table) -> None:
         """Keep an accusation only where other steps repeat it and agree on what should be; for its direction."""
@@ -165,7 +173,7 @@ class Table:
         ).nan_to_num(0.0, HUGE)
         worst = int(ratio.argmax())
         c, d = divmod(worst, ratio.shape[1])
-        confirmed = {(c, d) for c, d in self.accused()}
+        confirmed = bool(wrong.any())
         total, decided = ratio.numel(), int(useful.sum())
         verdict = (
             "fail"
