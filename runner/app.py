@@ -142,7 +142,9 @@ def refuse_results(folder: Path) -> None:
     Raises:
         ConfigError: the folder holds results.
     """
-    if any((folder / name).exists() for name in ("results.csv", "autograd.csv", "multirun.yaml", "environment.json")):
+    from runner.results import FILE_OF_JOB
+
+    if any((folder / name).exists() for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")):
         raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")
 
 

@@ -11,13 +11,27 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config import HOW, Config, Limit, Timing, check_values
-from runner.dtypes import KIND_OF
+from runner.dtypes import KIND_OF, KINDS
 from runner.errors import ConfigError
 from runner.operation import Operation
 from runner.signature import Dimensions
 from runner.size import Size, parse_size
 
 SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+
+
+BUILT_IN = {
+    "transfer": Operation(
+        name="transfer",
+        call="torch.Tensor.copy_",
+        signature="bytes -> bytes",
+        size=str(1024**3),
+        dtypes=("integer",),
+        differentiable=False,
+        about="bytes copied between the host and a device; size is the most at a time",
+    )
+}
+"""What jobs that measure no operation of ``conf/op`` have in its stead."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,8 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
-        words = [self.job] * (self.job != "benchmark") + [self.op.name, self.size, self.dtype, self.device]
+        words = [self.job] * (self.job not in ("benchmark", self.op.name))
+        words += [self.op.name, self.size, self.dtype, self.device]
         words += [f"threads={self.threads}"] * (self.threads is not None)
         words += [self.direction] * (self.direction != "forward")
         words += [f"{key}={getattr(self, key)}" for key in HOW if getattr(self, key) != getattr(Config, key)]
@@ -102,10 +117,13 @@ def cell_of(config: DictConfig) -> Cell:
         ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
+    built_in = BUILT_IN.get(values["job"])
+    if built_in is not None:
+        values["dtype"] = KINDS[built_in.dtypes[0]][0]
     check_values(values)
-    operation = _operation(values["op"])
+    operation = built_in or _operation(values["op"])
     asked = parse_size(values["size"] if values["size"] is not None else operation.size)
-    dimensions, impossible = None, _dtype_problem(operation, values["dtype"], values["direction"], values["job"])
+    dimensions, impossible = None, _problem(operation, values)
     size = str(values["size"])
     try:
         dimensions = operation.bind(asked)
@@ -138,10 +156,14 @@ def _operation(given: dict[str, Any]) -> Operation:
 _operations: dict[str, Operation] = {}
 
 
-def _dtype_problem(operation: Operation, dtype: str, direction: str, job: str) -> str:
+def _problem(operation: Operation, values: dict[str, Any]) -> str:
+    """Why the operation cannot run in this dtype, direction or place; blank where it can."""
+    dtype, direction, job = values["dtype"], values["direction"], values["job"]
     if job == "roof" and operation.name != "matmul":
         return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
     kind = KIND_OF[dtype]
+    if job == "transfer" and values["device"] == "cpu":
+        return "job=transfer moves data between the host and an accelerator, and device=cpu is the host"
     if kind not in operation.dtypes:
         return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"
     asker = "job=autograd" if job == "autograd" else f"direction={direction}" if direction != "forward" else None

@@ -9,6 +9,7 @@ python -m runner +sweep=gpu                       the main sweep, CPU against th
 python -m runner +sweep=gpu dtype=float32 size=256,1024
 python -m runner -m op=matmul,add size=64,256     any grid of one's own
 python -m runner +sweep=autograd                  the gradient of every operation
+python -m runner +sweep=transfer                  moving bytes to the accelerator and back
 python -m runner job=report run=outputs/...       rebuild the report from the CSVs alone
 """
 

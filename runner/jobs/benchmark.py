@@ -14,7 +14,7 @@ from runner.cache import ColdClock
 from runner.cell import Cell
 from runner.compiling import compiled, in_own_dtype
 from runner.detectors import Subject, denormal, flags_after
-from runner.device import Device
+from runner.device import Device, throttled
 from runner.dtypes import ITEM_BYTES
 from runner.gradients import check_gradients
 from runner.memory import free_memory_bytes
@@ -25,7 +25,7 @@ from runner.results import BenchmarkRow, Sample, identified
 from runner.roofs import find_roof
 from runner.signature import Dimensions
 from runner.size import parse_size
-from runner.tensors import BoundOperation, is_differentiable, outputs_of
+from runner.tensors import BoundOperation, is_differentiable, outputs_of, storage_of
 from runner.timing import Call, Measurement, measure
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
@@ -79,20 +79,32 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     if not forward:
         tell("running the forward pass")
         seen.look(call())
-    device.reset_peak_memory()
+    timed = _in_direction(call, tensors, cell.direction)
+    if cell.graph:
+        tell("capturing the graph")
+        timed = device.captured(timed)
     tell("timing")
     clock, timing = device.clock(torch.get_num_threads()), cell.timing
     if cell.cache == "cold":
         clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
-    timed = _in_direction(call, tensors, cell.direction)
+    clock_before = device.clock_hz()
+    device.reset_peak_memory()
+    peak: list[int | None] = []
+
+    def look(result: Any) -> None:
+        peak.append(device.peak_memory_bytes())
+        if forward:
+            seen.look(result)
+
     measured = measure(
         timed,
         clock,
         timing,
-        seen.look if forward else _ignore,
+        look,
         _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None,
     )
-    peak = device.peak_memory_bytes()
+    launch_s, wall_s = device.launch_and_wall(timed)
+    clock_after = device.clock_hz()
     tell("looking for what would mislead")
     found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
     if "reduced_precision" in found:
@@ -110,6 +122,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         *["wrong_gradient"] * (gradient == "fail"),
         *measured.flags,
         *found,
+        *["throttled"] * throttled(clock_before, clock_after),
     ]
     row = replace(
         identified(BenchmarkRow, cell),
@@ -117,8 +130,13 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         threads=torch.get_num_threads(),
         **_times(measured),
         compile_s=compile_s,
+        launch_s=launch_s,
+        wall_s=wall_s,
+        clock_before_hz=clock_before,
+        clock_after_hz=clock_after,
         samples=sum(sample.kept for sample in measured.samples),
         processes=1,
+        interruptions=measured.interruptions if device.is_cpu else "gaps",
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
@@ -126,7 +144,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
         fraction_of_roof=fraction,
         roof=bounded_by,
-        peak_memory_bytes=peak,
+        peak_memory_bytes=peak[0],
         finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
@@ -149,7 +167,6 @@ def _times(measured: Measurement) -> dict[str, Any]:
         "q3_s": measured.q3_s,
         "first_call_s": measured.first_call_s,
         "cpu_s": measured.cpu_s,
-        "interruptions": measured.interruptions,
         "calls_per_sample": measured.calls_per_sample,
         "timing_s": measured.timing_s,
         "stop": measured.stop,
@@ -271,12 +288,8 @@ class _Seen:
         self.output_bytes = sum(t.nbytes for t in outputs)
         self.denormal = denormal(self._inputs + outputs, self._device)
         self.finite_fraction = finite_fraction(outputs)
-        pointers = {t.untyped_storage().data_ptr() for t in self._inputs if t.numel()}
-        self.view = any(t.untyped_storage().data_ptr() in pointers for t in outputs if t.numel())
-
-
-def _ignore(result: Any) -> None:
-    """A backward pass returns gradients, which are checked elsewhere."""
+        storages = {storage_of(t) for t in self._inputs if t.numel()}
+        self.view = any(storage_of(t) in storages for t in outputs if t.numel())
 
 
 def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:
