@@ -28,7 +28,7 @@ Environment variables, read when the module is imported:
 ``SIM_FAULT``
     what happens at the first kernel that writes so many elements: ``fail@6400`` (the launch fails, and everything
     after it), ``lost@6400`` (the device is gone), ``hang@6400`` (it never ends), ``throttle@6400`` (the clock falls to
-    a half). Several are separated by commas.
+    a half); ``throttle@6400@30``: at the thirtieth. Several are separated by commas.
 ``SIM_ABSENT``
     ``1``: the driver is there, and no device.
 """
@@ -106,7 +106,10 @@ class Device:
         self.allocated = self.peak = 0
         self.error: str | None = None
         self.speed = 1.0  # of the clock, relative to the model's
-        self.faults = dict(reversed(word.split("@")) for word in os.environ.get("SIM_FAULT", "").split(",") if word)
+        self.faults: dict[int, list[Any]] = {}  # by elements: what happens, and after how many more such kernels
+        for word in filter(None, os.environ.get("SIM_FAULT", "").split(",")):
+            what, elements, *number = word.split("@")
+            self.faults[int(elements)] = [what, int(*number or (1,))]
         self.random = random.Random(int(os.environ.get("SIM_SEED", "0")) + index)
         kind, _, width = os.environ.get("SIM_NOISE", "none").partition(":")
         self.noise: Callable[[], float] = {
@@ -118,7 +121,7 @@ class Device:
     def launch(self, began: float, work: tuple[float, float], elements: int) -> float:
         """Put a kernel into the queue; returns the moment until which the launch keeps the host."""
         self.check()
-        fault = self.faults.pop(str(elements), None)
+        fault = self._fault(elements) if self.faults else None
         if fault in ("fail", "lost"):
             self.error = LOST if fault == "lost" else "unspecified launch failure"
         elif fault == "hang":
@@ -132,6 +135,11 @@ class Device:
         self.end = max(self.end, launched) + seconds * self.noise() / self.speed
         self.waiting.append(self.end)
         return launched - _dispatch_s
+
+    def _fault(self, elements: int) -> str | None:
+        pending = self.faults.get(elements, [None, 0])
+        pending[1] -= 1
+        return pending[0] if pending[1] == 0 else None
 
     def _make_room(self, now: float) -> None:
         while self.waiting and self.waiting[0] <= now:

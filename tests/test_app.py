@@ -51,7 +51,7 @@ WRONG = {
     "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; known here: batch, k, m, n",
     "op.signature=m": r"op file matmul: signature 'm': write inputs -> outputs",
     "op.dtypes=[real]": r"op file matmul: dtypes: real is no kind of dtype; allowed: floating, integer, complex, bool",
-    "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); allowed: benchmark, autograd, transfer, roof, report",
+    "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); allowed: benchmark, autograd, transfer",
     "direction=sideways": r"direction=sideways is unknown; allowed: forward, backward, both",
     "threads=0": r"threads=0 is too small; give 1 or more",
     "seed=-1": r"seed=-1 is too small; give 0 or more",

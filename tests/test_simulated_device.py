@@ -306,8 +306,8 @@ hydra:
 def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runner, tmp_path: Path) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
-    befalls = {"SIM_FAULT": "throttle@6400,fail@8100,lost@10000,hang@14400", "SIM_MEMORY_BYTES": "5e6"}
-    command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out", "limit.time_s=60"]
+    befalls = {"SIM_FAULT": "throttle@6400@30,fail@8100,lost@10000,hang@14400", "SIM_MEMORY_BYTES": "5e6"}
+    command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
     runner(*command, code=1, env=befalls)
     rows = pd.read_csv(tmp_path / "out" / "results.csv").set_index("size")
     assert rows["status"].to_dict() == {
@@ -329,7 +329,7 @@ def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runn
     replaced = "; the device did not recover, so the worker was replaced"
     assert rows["reason"]["90x90"] == f"AcceleratorError: sim error: unspecified launch failure{replaced}"
     assert rows["reason"]["100x100"] == f"AcceleratorError: sim error: the device is lost{replaced}"
-    assert rows["reason"]["120x120"] == "stopped after limit.time_s=3 s, while timing"
+    assert rows["reason"]["120x120"].startswith("stopped after limit.time_s=3 s, while ")
 
 
 def test_a_device_that_is_absent_is_said_to_be(runner: Runner, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from runner.roofs import find_roof
 from runner.signature import Dimensions
 from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of, storage_of
-from runner.timing import Call, Measurement, measure
+from runner.timing import Call, Clock, Measurement, measure
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 ONE_CALL_S = 1e-9  # a block of this length is one call: what is flushed between two takes longer than many calls
@@ -84,27 +84,8 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         tell("capturing the graph")
         timed = device.captured(timed)
     tell("timing")
-    clock, timing = device.clock(torch.get_num_threads()), cell.timing
-    if cell.cache == "cold":
-        clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
-    clock_before = device.clock_hz()
-    device.reset_peak_memory()
-    peak: list[int | None] = []
-
-    def look(result: Any) -> None:
-        peak.append(device.peak_memory_bytes())
-        if forward:
-            seen.look(result)
-
-    measured = measure(
-        timed,
-        clock,
-        timing,
-        look,
-        _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None,
-    )
-    launch_s, wall_s = device.launch_and_wall(timed)
-    clock_after = device.clock_hz()
+    elsewhere = _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None
+    measured, clock, told = _timed(cell, device, timed, seen.look if forward else _ignore, elsewhere)
     tell("looking for what would mislead")
     found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
     if "reduced_precision" in found:
@@ -122,21 +103,17 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         *["wrong_gradient"] * (gradient == "fail"),
         *measured.flags,
         *found,
-        *["throttled"] * throttled(clock_before, clock_after),
+        *["throttled"] * throttled(told["clock_before_hz"], told["clock_after_hz"]),
     ]
     row = replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         **_times(measured),
+        **told,
         compile_s=compile_s,
-        launch_s=launch_s,
-        wall_s=wall_s,
-        clock_before_hz=clock_before,
-        clock_after_hz=clock_after,
         samples=sum(sample.kept for sample in measured.samples),
         processes=1,
-        interruptions=measured.interruptions if device.is_cpu else "gaps",
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
@@ -144,7 +121,6 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
         fraction_of_roof=fraction,
         roof=bounded_by,
-        peak_memory_bytes=peak[0],
         finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
@@ -154,6 +130,34 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         flags=" ".join(flags) or None,
     )
     return [row], list(measured.samples)
+
+
+def _timed(
+    cell: Cell, device: Device, call: Call, look: Callable[[Any], None], elsewhere: Callable[[], Call] | None
+) -> tuple[Measurement, Clock, dict[str, Any]]:
+    """Time a call; with the clock, and what the device tells besides, by column."""
+    clock, timing = device.clock(torch.get_num_threads()), cell.timing
+    if cell.cache == "cold":
+        clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
+    clock_before_hz = device.clock_hz()
+    device.reset_peak_memory()
+    peak: list[int | None] = []
+
+    def first(result: Any) -> None:
+        peak.append(device.peak_memory_bytes())
+        look(result)
+
+    measured = measure(call, clock, timing, first, elsewhere)
+    launch_s, wall_s = device.launch_and_wall(call)
+    told = {
+        "launch_s": launch_s,
+        "wall_s": wall_s,
+        "peak_memory_bytes": peak[0],
+        "clock_before_hz": clock_before_hz,
+        "clock_after_hz": device.clock_hz(),
+        "interruptions": measured.interruptions if device.is_cpu else "gaps",
+    }
+    return measured, clock, told
 
 
 def _times(measured: Measurement) -> dict[str, Any]:
@@ -290,6 +294,10 @@ class _Seen:
         self.finite_fraction = finite_fraction(outputs)
         storages = {storage_of(t) for t in self._inputs if t.numel()}
         self.view = any(storage_of(t) in storages for t in outputs if t.numel())
+
+
+def _ignore(result: Any) -> None:
+    """A backward pass returns gradients, which are checked elsewhere."""
 
 
 def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:
