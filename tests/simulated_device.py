@@ -201,6 +201,13 @@ class Content:
         self.writers: list[Kernel] = []
         self.readers: weakref.WeakSet[Kernel] = weakref.WeakSet()
 
+    def release(self) -> None:
+        """Run what has yet to be read, before something else is written."""
+        for reader in list(self.readers):
+            for content in [*(place.content for place in reader.fresh or ()), *reader.written]:
+                if not reader.done:
+                    content.settle()
+
     def settle(self) -> None:
         """Run what has yet to be written."""
         while self.writers:
@@ -318,10 +325,7 @@ def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> An
         targets = [_argument(func, args, kwargs, name) for name in plan.written]
         contents = [target.place.content for target in targets]
         for content in contents:
-            for reader in list(content.readers):
-                for later in [*(place.content for place in reader.fresh or ()), *reader.written]:
-                    if not reader.done:
-                        later.settle()
+            content.release()
         kernel = Kernel(func, lazy_args, lazy_kwargs, [], contents)
         for content, target in zip(contents, targets, strict=True):
             if func in OVERWRITES and target.numel() * target.element_size() == target.memory.size:
@@ -382,7 +386,7 @@ def _plan(func: Any, args: Any, kwargs: Any) -> Plan | None:
 
 def _planned(func: Any, args: Any, kwargs: Any) -> Plan | None:
     aliases = [value.alias_info for value in func._schema.returns]
-    written = tuple(a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+    written = _written(func)
     try:
         result = func(*changed(args, _meta), **changed(kwargs, _meta))
     except (NotImplementedError, RuntimeError) as error:
@@ -403,6 +407,11 @@ def _planned(func: Any, args: Any, kwargs: Any) -> Plan | None:
     return Plan(outs, single, view, written, (_flop(func, operands, outs), moved), elements)
 
 
+def _written(func: Any) -> tuple[str, ...]:
+    """The arguments that an operator changes, by name."""
+    return tuple(a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+
+
 def _flop(func: Any, operands: list[SimTensor], outs: list[torch.Tensor]) -> float:
     """Of products, of which there are few kinds; all else is bound by its bytes."""
     name = func.overloadpacket.__name__
@@ -418,6 +427,9 @@ def _flop(func: Any, operands: list[SimTensor], outs: list[torch.Tensor]) -> flo
 def _at_once(began: float, device: Device, func: Any, args: Any, kwargs: Any) -> Any:
     """An operator whose result's shape depends on the data: wait, compute, and wait again."""
     device.synchronize()
+    written = [_argument(func, args, kwargs, name) for name in _written(func)]
+    for target in written:
+        target.place.content.release()
     for tensor in _sim_tensors((args, kwargs)):
         read(tensor)
     result = func(*changed(changed_sim(args), Place.real), **changed(changed_sim(kwargs), Place.real))
@@ -425,6 +437,8 @@ def _at_once(began: float, device: Device, func: Any, args: Any, kwargs: Any) ->
     moved = sum(_distinct(t) for t in _sim_tensors((args, kwargs))) + sum(map(_bytes, outs))
     device.launch(began, (0.0, moved), max((out.numel() for out in outs), default=0))
     device.synchronize()
+    if written:
+        return written[0] if isinstance(result, torch.Tensor) else written
     made = iter([on_device(device, out) for out in outs])
     return changed(result, lambda value: next(made), kind=torch.Tensor)
 
@@ -445,6 +459,8 @@ def _to_host(began: float, tensor: SimTensor, kwargs: dict[str, Any]) -> torch.T
 
 def _copy(began: float, to: torch.Tensor, source: torch.Tensor, non_blocking: bool) -> torch.Tensor:
     device = next(_sim_tensors((to, source))).memory.device
+    if isinstance(to, SimTensor):
+        to.place.content.release()
     real = read(to) if isinstance(to, SimTensor) else to
     values = read(source) if isinstance(source, SimTensor) else source
     if real.dtype == values.dtype and real.is_contiguous() and values.is_contiguous() and real.shape == values.shape:

@@ -291,6 +291,40 @@ def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) ->
         assert row.median_s > 0
 
 
+def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at() -> None:
+    same = on_sim("""
+def results(device):
+    out = []
+    torch.manual_seed(0)
+    b = torch.zeros(4).to(device)
+    c, d = b + 1, b.view(2, 2)
+    b.copy_(torch.arange(4.0))
+    e = b * 2
+    b[b > 1] = 7
+    out += [c, d, e, b, (b > 1).nonzero()]
+    q = torch.arange(6.0).to(device).view(2, 3)
+    t, u = q.t(), q.t() + 0
+    q[0].add_(10)
+    q[:, 1] *= 2
+    out += [q, t, u, torch.add(q, 1, out=torch.empty(2, 3, device=device)), *torch.topk(q, 2), q.cumsum(1)]
+    layer = torch.nn.Linear(3, 4)
+    layer = layer.to(device)
+    step = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(3):
+        step.zero_grad()
+        layer(q).tanh().pow(2).mean().backward()
+        step.step()
+    out += [layer.weight.detach(), layer.bias.grad, q.sum().item()]
+    return [x.cpu() if isinstance(x, torch.Tensor) else torch.tensor(x) for x in reversed(out)]
+
+backend = torch.get_device_module("sim")
+before = backend.memory_allocated()
+same = [torch.allclose(a, b) for a, b in zip(results("sim"), results("cpu"), strict=True)]
+print(json.dumps([same, before, backend.memory_allocated(), backend.max_memory_allocated() > 0]))
+""")
+    assert same == [[True] * 15, 0, 0, True]
+
+
 FAULTS = """\
 # @package _global_
 # python -m runner --config-dir mine +sweep=faults
