@@ -19,7 +19,7 @@ import torch
 from runner.timing import Block, Call
 
 MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand launches before they make the host wait
-TRIES = 4  # of a block that the device got ahead of, each with twice the work before it
+TRIES = 6  # of a block that the device got ahead of, each with twice the work before it
 FEWER = 10  # times as few calls ahead, where so many cannot be
 MARGIN = 1.5  # more work than the launches are expected to take
 LAUNCHES_IN_WORK = 10  # one product that keeps the device busy takes at least as long as so many launches

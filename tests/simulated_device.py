@@ -42,6 +42,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from math import inf, prod
@@ -105,6 +106,7 @@ class Device:
         self.waiting: deque[float] = deque()  # the ends of the kernels in the queue
         self.allocated = self.peak = 0
         self.error: str | None = None
+        self.graph: CUDAGraph | None = None  # that launches go into, instead of the queue
         self.speed = 1.0  # of the clock, relative to the model's
         self.faults: dict[int, list[Any]] = {}  # by elements: what happens, and after how many more such kernels
         for word in filter(None, os.environ.get("SIM_FAULT", "").split(",")):
@@ -129,10 +131,17 @@ class Device:
         elif fault == "throttle":
             self.speed = 0.5
         flop, moved = work
+        seconds = max(flop / self.model.peak_flop_s, moved / self.model.bandwidth_bytes_s)
+        if self.graph is not None:
+            self.graph.seconds.append(seconds)
+            return began
+        return self.queue(began, [seconds])
+
+    def queue(self, began: float, kernels: list[float]) -> float:
+        """Put kernels, by their seconds, into the queue with one launch."""
         launched = began + self.model.launch_s
         self._make_room(launched)
-        seconds = max(flop / self.model.peak_flop_s, moved / self.model.bandwidth_bytes_s)
-        self.end = max(self.end, launched) + seconds * self.noise() / self.speed
+        self.end = max(self.end, launched) + sum(seconds * self.noise() for seconds in kernels) / self.speed
         self.waiting.append(self.end)
         return launched - _dispatch_s
 
@@ -239,6 +248,31 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Pending:
+    """What a kernel will do, each time that it is launched.
+
+    Attributes:
+        anew: whether nothing is left of what was there before.
+    """
+
+    call: tuple[Any, Any, Any]
+    fresh: list[Place]
+    written: list[Content]
+    anew: bool
+
+    def begin(self) -> None:
+        """Have it run before anybody looks at what it writes."""
+        contents = [*(place.content for place in self.fresh), *self.written]
+        for content in contents:
+            content.release()
+        kernel = Kernel(*self.call, self.fresh, self.written)
+        for content in contents:
+            if self.anew:
+                content.writers.clear()  # nobody has looked at what they would have written
+            content.writers.append(kernel)
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a tensor's elements lie in a content."""
 
@@ -320,22 +354,20 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> Any:
     """The results of a kernel that is in the queue, to be computed when somebody looks at them."""
-    lazy_args, lazy_kwargs = changed_sim(args), changed_sim(kwargs)
-    if plan.written:
-        targets = [_argument(func, args, kwargs, name) for name in plan.written]
-        contents = [target.place.content for target in targets]
-        for content in contents:
-            content.release()
-        kernel = Kernel(func, lazy_args, lazy_kwargs, [], contents)
-        for content, target in zip(contents, targets, strict=True):
-            if func in OVERWRITES and target.numel() * target.element_size() == target.memory.size:
-                content.writers.clear()  # nobody has looked at what they would have written
-            content.writers.append(kernel)
+    targets = [_argument(func, args, kwargs, name) for name in plan.written]
+    outs = [] if targets else [SimTensor(out, Memory(device, _bytes(out)), Content()) for out in plan.outs]
+    whole = func in OVERWRITES and targets[0].numel() * targets[0].element_size() == targets[0].memory.size
+    pending = Pending(
+        (func, changed_sim(args), changed_sim(kwargs)),
+        [out.place for out in outs],
+        [target.place.content for target in targets],
+        anew=whole or not targets,
+    )
+    pending.begin()
+    if device.graph is not None:
+        device.graph.kernels.append(pending)
+    if targets:
         return targets[0] if plan.single else targets
-    outs = [SimTensor(out, Memory(device, _bytes(out)), Content()) for out in plan.outs]
-    kernel = Kernel(func, lazy_args, lazy_kwargs, [out.place for out in outs], [])
-    for out in outs:
-        out.place.content.writers.append(kernel)
     return outs[0] if plan.single else tuple(outs) if plan.outs else None
 
 
@@ -598,10 +630,36 @@ class Event:
         return (end._moment - self._moment) * 1_000
 
 
+class CUDAGraph:
+    """Kernels that are launched all at once, under the name that PyTorch has for them."""
+
+    def __init__(self) -> None:
+        self.kernels: list[Pending] = []
+        self.seconds: list[float] = []
+
+    def replay(self) -> None:
+        """Launch them."""
+        began = time.perf_counter()
+        launched = _devices[0].queue(began, self.seconds)
+        for pending in self.kernels:
+            pending.begin()
+        wait_until(launched)
+
+
+class Stream:
+    """A device's one queue."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def wait_stream(self, other: Stream) -> None:
+        """What was launched before is done before, as there is one queue."""
+
+
 class Backend:
     """What ``torch.get_device_module("sim")`` gives."""
 
-    Event = Event
+    Event, CUDAGraph = Event, CUDAGraph
 
     def is_available(self) -> bool:
         """Whether there is a device."""
@@ -625,9 +683,27 @@ class Backend:
     def manual_seed_all(self, seed: int) -> None:
         """Random numbers are the CPU's."""
 
-    def current_stream(self, device: Any = None) -> Any:
+    def current_stream(self, device: Any = None) -> Stream:
         """A device's queue, for an event to be recorded in."""
-        return SimpleNamespace(device=_device(device))
+        return Stream(_device(device))
+
+    def Stream(self) -> Stream:  # noqa: N802  (PyTorch's name)
+        """There is but one queue."""
+        return Stream(_devices[0])
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        """There is but one queue."""
+        yield
+
+    @contextmanager
+    def graph(self, graph: CUDAGraph) -> Iterator[None]:
+        """Launches go into the graph; on the first device, which is the current one."""
+        _devices[0].graph = graph
+        try:
+            yield
+        finally:
+            _devices[0].graph = None
 
     def synchronize(self, device: Any = None) -> None:
         """Have the host wait until the queue is empty."""

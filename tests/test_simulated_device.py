@@ -41,7 +41,7 @@ HEAD = """\
 # python -m runner --config-dir mine +sweep=times
 defaults:
   - override /timing: quick
-timing: {{block_s: 0.00005, min_samples: 6, warmup_s: 0.02, max_time_s: 0.3}}
+timing: {{block_s: 0.00005, min_samples: 6, warmup_s: 0.02, max_time_s: 2}}
 hydra:
   sweeper:
 """
@@ -49,7 +49,8 @@ BY_EVENTS = """\
     params: {{op: "{ops}", size: "{sizes}", device: "{device}"}}
     also:
       - {{op: "add,matmul", size: {backward}, direction: "backward,both", device: "{device}"}}
-      - {{op: add, size: 64, graph: true, device: "{device}"}}
+      - {{op: matmul, size: "{backward}", direction: "forward,both", graph: true, device: "{device}"}}
+      - {{op: add, size: 64, graph: true, device: cpu}}
 """
 BY_WALL = """\
     params: {{op: "add,mul", size: "8,16", device: "{device}"}}
@@ -163,12 +164,20 @@ def forward(folder: Path) -> pd.DataFrame:
     return rows[(rows["direction"] == "forward") & ~rows["graph"]]
 
 
+def undisturbed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that do not say themselves that the machine was too busy, which must be most of them."""
+    clean = rows[~rows["flags"].fillna("").str.contains("contended")]
+    assert len(clean) >= 0.9 * len(rows)
+    return clean
+
+
 def test_every_kernel_time_is_the_models(swept: tuple[str, Path]) -> None:
     kind, folder = swept
     rows = forward(folder)
     assert set(rows["status"]) == {"ok"}
     assert len(rows) == len(OPS) * len(sizes_of(kind))
     if kind == "sim":
+        rows = undisturbed(rows)
         truth = [model_s(row.op, row.size) for row in rows.itertuples()]
         for row, true_s in zip(rows.itertuples(), truth, strict=True):
             allowed = 0.01 * true_s if true_s >= 100e-6 else 5e-6
@@ -209,10 +218,13 @@ for size in {FAR!r}:
         seen.append([name, "x".join(map(str, shape)), median(times)])
 print(json.dumps(seen))
 """)
-    reported = forward(swept[1]).set_index(["op", "size"])["median_s"]
+    rows = forward(swept[1]).set_index(["op", "size"])
+    reported, flags = rows["median_s"], rows["flags"]
     assert isinstance(naive, list)
     assert len(naive) == (len(OPS) - 1) * len(FAR)
     for op, size, seconds in naive:
+        if "contended" in f"{flags[op, size]}":
+            continue
         true_s = model_s(op, size)
         assert max(seconds / true_s, true_s / seconds) > 10, (op, size, seconds, true_s)
         assert max(reported[op, size] / true_s, true_s / reported[op, size]) < 10
@@ -261,7 +273,7 @@ def test_memory_is_counted_for_each_cell(swept: tuple[str, Path]) -> None:
 
 
 def test_values_gradients_and_views_are_as_anywhere(swept: tuple[str, Path]) -> None:
-    rows = forward(swept[1])
+    rows = undisturbed(forward(swept[1]))
     assert set(rows["gradient"]) == {"pass"}
     assert (rows["max_relative_error"] <= rows["allowed_relative_error"]).all()
     assert set(rows[rows["op"] == "transpose"]["flags"]) == {"view"}
@@ -280,19 +292,23 @@ def test_a_backward_pass_is_timed_by_its_own_kernels(swept: tuple[str, Path]) ->
 
 def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) -> None:
     rows = pd.read_csv(swept[1] / "results.csv")
-    (row,) = rows[rows["graph"]].itertuples()
+    graphs = rows[rows["graph"]].set_index("device")
+    why = "NotImplementedError: graph=true needs CUDA graphs, which cpu has not; use graph=false"
+    assert (graphs["status"]["cpu"], graphs["reason"]["cpu"]) == ("unsupported", why)
+    replayed = graphs.loc[swept[0]].set_index("direction")
+    assert set(replayed["status"]) == {"ok"}
+    singly = rows[~rows["graph"] & (rows["op"] == "matmul")].set_index(["size", "direction"])
+    assert replayed["launch_s"]["both"] < singly["launch_s"][replayed["size"]["both"], "both"]
     if swept[0] == "sim":
-        assert (row.status, row.reason) == (
-            "unsupported",
-            "NotImplementedError: graph=true needs CUDA graphs, which sim has not; use graph=false",
-        )
-    else:
-        assert row.status == "ok"
-        assert row.median_s > 0
+        product_s = model_s("matmul", replayed["size"]["both"])
+        assert replayed["median_s"]["forward"] == pytest.approx(product_s, rel=0.01)
+        assert replayed["median_s"]["both"] == pytest.approx(3 * product_s, rel=0.01)
 
 
 def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at() -> None:
     same = on_sim("""
+backend = torch.get_device_module("sim")
+
 def results(device):
     out = []
     torch.manual_seed(0)
@@ -314,15 +330,23 @@ def results(device):
         step.zero_grad()
         layer(q).tanh().pow(2).mean().backward()
         step.step()
-    out += [layer.weight.detach(), layer.bias.grad, q.sum().item()]
+    if device == "sim":
+        graph = backend.CUDAGraph()
+        with backend.graph(graph):
+            sums = q + u.t()
+        q.mul_(2)
+        graph.replay()
+    else:
+        q.mul_(2)
+        sums = q + u.t()
+    out += [sums, layer.weight.detach(), layer.bias.grad, q.sum().item()]
     return [x.cpu() if isinstance(x, torch.Tensor) else torch.tensor(x) for x in reversed(out)]
 
-backend = torch.get_device_module("sim")
 before = backend.memory_allocated()
 same = [torch.allclose(a, b) for a, b in zip(results("sim"), results("cpu"), strict=True)]
 print(json.dumps([same, before, backend.memory_allocated(), backend.max_memory_allocated() > 0]))
 """)
-    assert same == [[True] * 15, 0, 0, True]
+    assert same == [[True] * 16, 0, 0, True]
 
 
 FAULTS = """\
