@@ -77,6 +77,7 @@ class BenchmarkRow(Row):
         checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
         stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
+        inputs, input_bytes, outputs, output_bytes: tensors and their bytes, which have to be moved where they are not.
         finite_fraction: of the output's elements.
         max_relative_error: against a float64 reference, relative to the reference's largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
@@ -111,6 +112,10 @@ class BenchmarkRow(Row):
     stop: str | None = None
     flop: int | None = None
     bytes: int | None = None
+    inputs: int | None = None
+    input_bytes: int | None = None
+    outputs: int | None = None
+    output_bytes: int | None = None
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
     fraction_of_roof: float | None = None
