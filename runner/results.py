@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -257,6 +258,15 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         values = [_text(value) for value in astuple(row)] + [str(SCHEMA_VERSION)]
         lines.append([*values, _checksum(values, position, len(rows))])
     write_atomically(path, csv_text([header, *lines]))
+
+
+def write_table(path: Path, columns: Sequence[str], items: Iterable[Any]) -> None:
+    """Write the named attributes of each item as a line of a CSV.
+
+    Raises:
+        OSError: the file cannot be written; what was there is as it was.
+    """
+    write_atomically(path, csv_text([columns, *map(attrgetter(*columns), items)]))
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:

@@ -122,7 +122,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
-        **(seen.tensors if forward else {}),
+        **(seen.counts if forward else {}),
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
         fraction_of_roof=fraction,
@@ -248,7 +248,7 @@ class _Seen:
 
     Attributes:
         bytes: of the inputs and the output.
-        tensors: how many they are and the bytes of each side, by the row's columns.
+        counts: how many they are and the bytes of each side, by the row's columns.
         finite_fraction: of its elements; None for an empty output.
         view: whether it shares storage with an input.
         denormal: whether a noticeable share of it, or of the inputs, is denormal.
@@ -257,7 +257,7 @@ class _Seen:
     def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
         self._bound, self._inputs, self._device = bound, inputs, device
         self.bytes = self.output_bytes = 0
-        self.tensors: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
         self.denormal = False
         self.finite_fraction: float | None = None
         self.view = False
@@ -272,7 +272,7 @@ class _Seen:
         _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
         taken, self.output_bytes = (sum(t.nbytes for t in side) for side in (self._inputs, outputs))
         self.bytes = taken + self.output_bytes
-        self.tensors = {
+        self.counts = {
             "inputs": len(self._inputs),
             "input_bytes": taken,
             "outputs": len(outputs),

@@ -112,12 +112,12 @@ def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None 
     key = attrgetter("seed", *(["variant"] * (axis != "op")), *(name for name in COMPARED if name != axis))
     bases = [row for row in rows if str(value(row)) == report.value]
     of_key = _Bases(bases, key)
-    fastest = _fastest_dtypes(bases, axis)
+    context = _Context(report, _fastest_dtypes(bases, axis), models or {})
     found = []
     for row in rows:
         other = str(value(row))
         if other != report.value:
-            found.append(_compared(of_key.of(row), row, other, report, fastest, models or {}))
+            found.append(_compared(of_key.of(row), row, other, context))
     return found
 
 
@@ -178,14 +178,24 @@ def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
             found[key] = row, time
             continue
         best, least = found[key]
-        ends = [None if a is None or b is None else min(a, b) for a, b in ((least.low, time.low), (least.high, time.high))]
+        ends = [
+            None if a is None or b is None else min(a, b) for a, b in ((least.low, time.low), (least.high, time.high))
+        ]
         found[key] = (row if time.value < least.value else best), Estimate(min(least.value, time.value), *ends)
     return found
 
 
-def _compared(
-    base: BenchmarkRow | None, other: BenchmarkRow, value: str, report: Report, fastest: Fastest, models: Models
-) -> Speedup:
+@dataclass(frozen=True)
+class _Context:
+    """What all comparisons of a run have in common."""
+
+    report: Report
+    fastest: Fastest
+    models: Models
+
+
+def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> Speedup:
+    report = context.report
     reason = _reason(base, other, value, report)
     known: dict[str, Any] = {"reason": reason}
     if reason is None and base is not None and base.median_s and other.median_s:
@@ -193,8 +203,8 @@ def _compared(
         ratio = before.over(after)
         known |= _ends("speedup", "low", "high", ratio)
         known["verdict"] = _verdict(ratio, report.same_within)
-        known |= _against_fastest(base, after, fastest)
-        known |= _with_transfers(base, other, report.reuse, models)
+        known |= _against_fastest(base, after, context.fastest)
+        known |= _with_transfers(base, other, report.reuse, context.models)
     return Speedup(
         **{name: getattr(other, name) for name in NAMES},
         node=other.node,

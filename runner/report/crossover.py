@@ -119,8 +119,12 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
         transfers=transfers,
         reuse=next((one.reuse for one in curve if one.reuse), None) if transfers == "once" else None,
         state=state,
-        **dict(zip(("elements", "elements_low", "elements_high"), ends, strict=True)),
-        **dict(zip(("side", "side_low", "side_high"), sides, strict=True)),
+        elements=ends[0],
+        elements_low=ends[1],
+        elements_high=ends[2],
+        side=sides[0],
+        side_low=sides[1],
+        side_high=sides[2],
         size_below=sizes[below] if below is not None else None,
         size_above=sizes[below + 1] if below is not None and below + 1 < len(sizes) else None,
         smallest=sizes[0] if sizes else None,
@@ -160,7 +164,7 @@ def locate(points: Sequence[Point]) -> tuple[str, float | None, float | None, fl
 
 
 def _last_crossing(points: Sequence[Point], end: str) -> float:
-    """Where one of a curve's three lines leaves 0 below it for good; -inf where it is never below, inf where it ends so.
+    """Where one of a curve's three lines rises above 0 for good: -inf where it always is, inf where it ends below.
 
     Args:
         points: by increasing size.
@@ -177,7 +181,7 @@ def _last_crossing(points: Sequence[Point], end: str) -> float:
         return a if end == "high" else b
     bend = {"y": 0.0, "high": 1.0, "low": -1.0}[end] * _curvature(points, below)
     slope = (values[below + 1] - values[below]) / (b - a)
-    # 0 = value + slope t + bend t (b - a - t) with t = x - a: one root lies between a and b, since the ends' signs differ
+    # 0 = value + slope t + bend t (b - a - t) with t = x - a has one root between a and b, since the ends' signs differ
     p, q = slope + bend * (b - a), values[below]
     divisor = p + math.sqrt(max(0.0, p * p + 4 * bend * q))
     return a - 2 * q / divisor if divisor else a

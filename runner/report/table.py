@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from runner.config import HOW, Report
 from runner.report.comparison import Speedup
+from runner.report.crossover import Crossover
 from runner.results import AutogradRow, BenchmarkRow
 from runner.units import digits
 
@@ -57,6 +58,24 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     return Table("Times", header, table, len(shown))
 
 
+def crossover_table(crossings: Sequence[Crossover]) -> Table:
+    """From which size on the other side wins: a line for each of one curve or more."""
+    axis = crossings[0].axis
+    named = [key for key in ("op", "dtype") if key != axis]
+    varying = ("device", "threads", "direction", *HOW, "seed", "node")
+    named += [key for key in varying if key != axis and len({getattr(one, key) for one in crossings}) > 1]
+    moved = ["transfers"] * (len({one.transfers for one in crossings}) > 1)
+    if len({tuple(getattr(one, key) for key in (*named, "other", *moved)) for one in crossings}) < len(crossings):
+        named += ["variant"]
+    lines = []
+    for one in crossings:
+        between = f"{one.smallest} .. {one.largest}"
+        names = [str(getattr(one, key)) for key in [*named, "other", *moved]]
+        lines.append((*names, _wins_from(one), between))
+    heads = ["operation" if key == "op" else key for key in named]
+    return Table("Crossovers", (*heads, axis, *moved, "wins from", "measured"), lines, len(heads) + 1 + len(moved))
+
+
 def autograd_table(rows: Sequence[AutogradRow]) -> Table:
     """A line for each operation, dtype and device: how many checks came out how, and the one nearest its bound."""
     groups: dict[tuple[str, str, str], list[AutogradRow]] = {}
@@ -97,6 +116,17 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     if row is None or row.status == "unavailable":  # why is said once, beside the table
         return "-"
     return digits(row.median_s * 1_000) if row.median_s is not None else row.status
+
+
+def _wins_from(one: Crossover) -> str:
+    """``n = 181 (150 to 200)``, in elements where the sizes are not n x n."""
+    square = one.side_high is not None
+    at, low, high = (getattr(one, f"{'side' if square else 'elements'}{end}") for end in ("", "_low", "_high"))
+    if high is None:
+        return one.state.replace("_", " ")
+    size = f"({low:,.0f} to {high:,.0f})" if at is not None else f"{high:,.0f} at the latest"
+    size = f"{at:,.0f} {size}" if at is not None else size
+    return f"n = {size}" if square else f"{size} elements"
 
 
 def _ratio(speedup: Speedup) -> str:

@@ -26,7 +26,9 @@ class TransferModel:
 
     def seconds(self, tensors: int, count: int) -> Estimate:
         """Seconds for so many tensors of so many bytes in all."""
-        moving = Estimate(float(count), float(count), float(count)).over(self.bandwidth_bytes_per_s) if count else NOTHING
+        moving = (
+            Estimate(float(count), float(count), float(count)).over(self.bandwidth_bytes_per_s) if count else NOTHING
+        )
         return self.latency_s.times(tensors).plus(moving)
 
 
