@@ -27,7 +27,7 @@ class Cause:
     """Comparisons that were lost for one reason.
 
     Attributes:
-        key: no_kernel, fallback, launch, overhead, memory, compute, transfers or unexplained.
+        key: no_kernel, fallback, launch, memory, compute, overhead, small, transfers or unexplained.
         speedups: those lost.
         worst: the one with the smallest ratio.
         evidence: its numbers beside the times.
@@ -47,11 +47,11 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
         rows: by cell.
     """
     speedups = list(speedups)
-    flat = _flat_ends(speedups)
+    curves = _curves(speedups)
     groups: dict[str, list[tuple[Speedup, dict[str, Any]]]] = {}
     for one in speedups:
         if one.verdict == "slower":
-            key, evidence = _cause(one, rows[one.other_cell], flat)
+            key, evidence = _cause(one, rows[one.other_cell], curves.get(_curve_of(one)))
             groups.setdefault(key, []).append((one, evidence))
         elif one.verdict == "faster" and one.each_high is not None and one.each_high < 1:
             moved = {"each": one.each_speedup, "transfer": one.transfer_s}
@@ -64,29 +64,44 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
     return sorted(found, key=lambda cause: -len(cause.speedups))
 
 
-Flat = Mapping[Any, tuple[int, float]]
-_curve: Callable[[Speedup], Any] = attrgetter(*CURVE)
+@dataclass(frozen=True)
+class _Curve:
+    """What the other sizes tell of one.
 
-
-def _flat_ends(speedups: Iterable[Speedup]) -> Flat:
-    """Up to how many elements the other side's time hardly grows along a curve, and the smallest size's time.
-
-    Only of curves that have such a beginning.
+    Attributes:
+        floor_s: the other side's time at the smallest size.
+        flat_until: the elements up to which that time hardly grows; 0 where it grows at once.
+        wins_at: the smallest size above all those that lose, with its elements, where there is one that wins.
     """
-    curves: dict[Any, list[tuple[int, float]]] = {}
+
+    floor_s: float
+    flat_until: int
+    wins_at: tuple[int, str] | None
+
+
+_curve_of: Callable[[Speedup], Any] = attrgetter(*CURVE)
+
+
+def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
+    curves: dict[Any, list[Speedup]] = {}
     for one in speedups:
         if one.elements and one.other_s is not None:
-            curves.setdefault(_curve(one), []).append((one.elements, one.other_s))
+            curves.setdefault(_curve_of(one), []).append(one)
     found = {}
-    for key, points in curves.items():
-        smallest, floor = min(points)
-        end = max(elements for elements, time in points if time <= FLAT * floor)
-        if end >= GROWN * smallest:
-            found[key] = end, floor
+    for key, curve in curves.items():
+        smallest, floor = min((one.elements or 0, one.other_s or 0.0) for one in curve)
+        flat = max(one.elements or 0 for one in curve if (one.other_s or 0.0) <= FLAT * floor)
+        losing = max((one.elements or 0 for one in curve if one.verdict == "slower"), default=0)
+        winning = [
+            (one.elements, one.size)
+            for one in curve
+            if one.verdict == "faster" and one.elements and one.elements > losing
+        ]
+        found[key] = _Curve(floor, flat if flat >= GROWN * smallest else 0, min(winning, default=None))
     return found
 
 
-def _cause(one: Speedup, row: BenchmarkRow, flat: Flat) -> tuple[str, dict[str, Any]]:
+def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
     time = row.median_s or 0.0
     if "cpu_fallback" in flags_of(row.flags):
         return "fallback", {}
@@ -97,7 +112,9 @@ def _cause(one: Speedup, row: BenchmarkRow, flat: Flat) -> tuple[str, dict[str, 
         return "launch", {"launch": row.launch_s}
     if row.fraction_of_roof is not None and row.fraction_of_roof >= NEAR_ROOF and row.roof in ("memory", "compute"):
         return row.roof, {"fraction": row.fraction_of_roof}
-    end, floor = flat.get(_curve(one), (0, 0.0))
-    if row.launch_s is None and one.elements and one.elements <= end and time <= FLAT * floor:
-        return "overhead", {"floor": floor}
+    if curve is not None and row.launch_s is None and one.elements:
+        if one.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
+            return "overhead", {"floor": curve.floor_s}
+        if curve.wins_at is not None:
+            return "small", {"wins_at": curve.wins_at[1]}
     return "unexplained", {}
