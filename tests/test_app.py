@@ -230,7 +230,7 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory"],
+        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory", "schemas"],
         ["formula", "size"],
         ["signature"],
         ["operation", "config"],

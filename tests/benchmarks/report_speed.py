@@ -1,7 +1,7 @@
 """What a report costs: ``job=report`` over so many rows, in seconds and in memory, from CSVs made for it.
 
-    python tests/benchmarks/report_speed.py                  100,000 rows in one results.csv
-    python tests/benchmarks/report_speed.py --folders        each in a job's folder of its own, as a sweep leaves them
+python tests/benchmarks/report_speed.py                  100,000 rows in one results.csv
+python tests/benchmarks/report_speed.py --folders        each in a job's folder of its own, as a sweep leaves them
 """
 
 import argparse
@@ -61,10 +61,11 @@ def rows(count: int) -> list[BenchmarkRow]:
     random = Random(0)
     operations = range(-(-count // (len(SIZES) * len(DTYPES) * 2)))
     grid = product(operations, SIZES, DTYPES, ("cpu", "gpu"))
-    return [_row(number, *choice, random) for number, choice in zip(range(count), grid, strict=False)]
+    return [_row(number, choice, random) for number, choice in zip(range(count), grid, strict=False)]
 
 
-def _row(number: int, operation: int, side: int, dtype: str, device: str, random: Random) -> BenchmarkRow:
+def _row(number: int, choice: tuple[int, int, str, str], random: Random) -> BenchmarkRow:
+    operation, side, dtype, device = choice
     flop = 2 * side**3
     median = (2e-6 + flop / 5e10 if device == "cpu" else 2e-5 + flop / 1e12) * random.lognormvariate(0, 0.01)
     moved = side * side * ITEM_BYTES[dtype]
