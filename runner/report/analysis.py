@@ -9,7 +9,7 @@ from runner.config import Report
 from runner.report.comparison import Speedup, compare
 from runner.report.crossover import Crossover, crossovers
 from runner.report.questions import Answer, answers
-from runner.report.transfers import Models
+from runner.report.transfers import Models, models_of
 from runner.results import AutogradRow, BenchmarkRow, Row
 
 
@@ -43,7 +43,7 @@ def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Anal
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
     benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    models: Models = {}
+    models = models_of(rows)
     speedups = compare(benchmarks, report, models)
     crossings = crossovers(speedups)
     said = answers(benchmarks, speedups, crossings, models, report)

@@ -109,7 +109,12 @@ class _Teller:
             return [Sentence("no_transfers" if elsewhere else "no_accelerator")]
         said = []
         for link, model in models.items():
-            values = {"device": link.device, "latency": model.latency_s, "bandwidth": model.bandwidth_bytes_per_s}
+            values: dict[str, object] = {
+                "device": link.device,
+                "memory": link.memory,
+                "latency": model.latency_s,
+                "bandwidth": model.bandwidth_bytes_per_s,
+            }
             said.append(Sentence("link_to" if link.to_device else "link_from", values))
         moved = [one for one in self._with_ratio if one.transfer_s and one.other_s]
         if moved:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runner.report.estimate import Estimate
-from runner.results import BenchmarkRow
+from runner.results import BenchmarkRow, Row
 
 MEMORY = "pageable"  # the host memory that a tensor has unless somebody pins it
 
@@ -38,15 +38,29 @@ class Link(NamedTuple):
     Attributes:
         device: as rows name it, ``cuda:0 NVIDIA A100``, or as asked where they do not.
         to_device: whether from the host to the device, or back.
+        memory: the host's: pageable or pinned.
     """
 
     node: str | None
     device: str
     to_device: bool
+    memory: str = MEMORY
 
 
 NOTHING = Estimate(0.0, 0.0, 0.0)
 Models = Mapping[Link, TransferModel]
+
+
+def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
+    """The lines that the run's rows of ``job=transfer`` hold, by direction."""
+    found = {}
+    measured: Iterable[Any] = (row for row in rows if row.job == "transfer" and row.status == "ok")
+    for row in measured:
+        latency = Estimate(row.latency_s, row.latency_low_s, row.latency_high_s)
+        ends = row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
+        link = Link(row.node, row.device_name or row.device, row.to_device, row.memory)
+        found[link] = TransferModel(latency, Estimate(row.bandwidth_bytes_per_s, *ends))
+    return found
 
 
 def moving(row: BenchmarkRow, models: Models) -> Estimate | None:

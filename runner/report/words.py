@@ -61,8 +61,8 @@ ENGLISH = {
     "one_device": "Nothing is moved: both sides of the comparison are on one device.",
     "no_accelerator": "This run cannot say: nothing in it ran on an accelerator.",
     "no_transfers": "This run cannot say: it has not measured transfers; python -m runner +sweep=transfer does.",
-    "link_to": "To {device}: {latency:s} for each tensor, and {bandwidth:B/s}.",
-    "link_from": "From {device}: {latency:s} for each tensor, and {bandwidth:B/s}.",
+    "link_to": "To {device} from {memory} memory: {latency:s} for each tensor, and {bandwidth:B/s}.",
+    "link_from": "From {device} to {memory} memory: {latency:s} for each tensor, and {bandwidth:B/s}.",
     "share": "For {what} moving takes {transfer:s}, {times:x} the {after:s} of the call.",
     "break_even": "{what} pays once its data are used in {calls:n} calls.",
     "moved_crossovers": "With transfers at each call {other} wins somewhere for {wins:n} of {count:n} curves; without, "
