@@ -255,6 +255,7 @@ def test_imports_point_downwards_only() -> None:
         ["report"],
         ["session"],
         ["progress", "compose", "grid"],
+        ["bisection"],
         ["app"],
         ["plugins.hydra_plugins.opsweep_grid_launcher", "plugins.hydra_plugins.opsweep_grid_sweeper", "__main__"],
     ]
