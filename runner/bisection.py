@@ -64,8 +64,8 @@ class Range:
 
     @property
     def most(self) -> int:
-        """The most sizes that a search asks for, beside those that turn out too large."""
-        return 2 + math.ceil(math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.within))))
+        """The most sizes that a search asks for, beside those that turn out too large or are disturbed."""
+        return 3 + math.ceil(math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.within))))
 
 
 EXAMPLE = "{low: 16, high: 4096, within: 0.05}"
@@ -194,7 +194,13 @@ class Bisection:
         if found.speedup is None:
             problems = {row.status for row in sides} | {flag for row in sides for flag in flags_of(row.flags)}
             problems = {problem for problem in problems if problem in FORBIDDING or problem in STATUSES} - {"ok"}
-            return "disturbed" if problems == {"contended"} else "too_large" if problems <= TOO_LARGE else "no_ratio"
+            return (
+                "disturbed"
+                if problems == {"contended"}
+                else "too_large"
+                if problems and problems <= TOO_LARGE
+                else "no_ratio"
+            )
         return "wins" if (found.low or found.speedup) > 1 else "loses"
 
     def _at(self, job: tuple[str, ...], number: int) -> tuple[str, ...]:
