@@ -28,8 +28,8 @@ class Crossover:
         side, side_low, side_high: the same as the n of n x n, where all sizes are that.
         size_below, size_above: the largest size at which it does not win, and the next one measured.
         smallest, largest: the sizes between which there are ratios.
-        sizes: how many sizes have a ratio.
-        gaps: how many sizes have none, for a reason that ``speedup.csv`` gives.
+        sizes: how many sizes have a ratio with an interval.
+        gaps: how many sizes have none, for a reason that ``speedup.csv`` gives, or none with an interval.
         cells: the other side's cells, from the smallest size to the largest, separated by spaces.
     """
 
