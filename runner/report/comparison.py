@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +17,9 @@ from runner.results import BenchmarkRow
 
 NAMES = (*COMPARED, "seed", "variant")
 """The columns by which a comparison is named, beside its baseline."""
+
+
+_names: Callable[[Any], tuple[Any, ...]] = attrgetter(*NAMES)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None 
     return found
 
 
+@cache
 def elements_of(size: str) -> int | None:
     """How many elements a first input of this size has; None where the size is none.
 
@@ -206,7 +211,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         known |= _against_fastest(base, after, context.fastest)
         known |= _with_transfers(base, other, report.reuse, context.models)
     return Speedup(
-        **{name: getattr(other, name) for name in NAMES},
+        **dict(zip(NAMES, _names(other), strict=True)),
         node=other.node,
         elements=elements_of(other.size),
         axis=report.axis,

@@ -112,5 +112,6 @@ def _markdown(rows: Sequence[Row], said: Sequence[Answer], tables: Sequence[Tabl
     for table in tables:
         lines += [f"## {table.title}", "", "| " + " | ".join(table.header) + " |", "|" + " --- |" * len(table.header)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table.lines]
+        lines += [f"\n... and {table.more} lines more in the CSV"] if table.more else []
         lines += [""]
     return "\n".join(lines)

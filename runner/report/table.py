@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from typing import Any
 
 from runner.config import HOW, Report
 from runner.report.comparison import Speedup
@@ -13,7 +16,8 @@ from runner.report.crossover import Crossover
 from runner.results import AutogradRow, BenchmarkRow
 from runner.units import digits
 
-MOST_LINES = 200  # on the screen; the files have them all
+MOST_LINES = 200  # on the screen
+MOST_IN_FILE = 2_000  # in report.md; who wants more of them reads the CSV
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
 PIPED_WIDTH = 160  # where nobody's terminal limits the line
 
@@ -24,38 +28,42 @@ class Table:
 
     Attributes:
         words: how many of the first columns are words, and so aligned to the left; the last is too.
+        more: how many lines there would be beyond these; the CSV has them.
     """
 
     title: str
     header: tuple[str, ...]
     lines: list[tuple[str, ...]]
     words: int
+    more: int = 0
 
 
 def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> Table:
     """Operation, size, dtype, a column of milliseconds for each value of the compared axis, speed-up, flags."""
     axis = report.axis
-    values = list(dict.fromkeys(str(getattr(row, axis)) for row in rows))
+    values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
     values.sort(key=lambda value: value != report.value)
     shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
-    varying = [key for key in ("threads", "direction", *HOW, "seed") if len({getattr(row, key) for row in rows}) > 1]
+    varying = [key for key in ("threads", "direction", *HOW, "seed") if len(set(map(attrgetter(key), rows))) > 1]
     shown += [key for key in varying if key != axis]
-    if len({tuple(getattr(row, key) for key in (*shown, axis)) for row in rows}) < len(rows):
+    if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
         shown += ["variant"]  # of the op file or the timing; the rows could not be told apart without it
-    lines: dict[tuple[str, ...], dict[str, BenchmarkRow]] = {}
+    line_of: Callable[[Any], Any] = attrgetter(*shown)
+    lines: dict[Any, dict[str, BenchmarkRow]] = {}
     for row in rows:
-        lines.setdefault(tuple(str(getattr(row, key)) for key in shown), {})[str(getattr(row, axis))] = row
-    ratios = {(tuple(str(getattr(s, key)) for key in shown), s.other): s for s in speedups}
+        lines.setdefault(line_of(row), {})[str(getattr(row, axis))] = row
+    ratios = {(line_of(one), one.other): one for one in speedups}
     table = []
-    for key, by_value in lines.items():
+    for key, by_value in islice(lines.items(), MOST_IN_FILE):
         claimed = [ratios[key, value] for value in values if (key, value) in ratios]
         flags = dict.fromkeys(flag for row in by_value.values() for flag in (row.flags or "").split())
         speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
-        table.append((*key, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
+        names = map(str, key if len(shown) > 1 else (key,))
+        table.append((*names, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
     heads = {"op": "operation"}
     unit = [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
     header = (*(heads.get(key, key) for key in shown), *unit, *(["speed-up"] if len(values) > 1 else []), "flags")
-    return Table("Times", header, table, len(shown))
+    return Table("Times", header, table, len(shown), len(lines) - len(table))
 
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
@@ -108,8 +116,9 @@ def print_table(table: Table) -> None:
     for line in table.lines[:MOST_LINES]:
         drawn.add_row(*(part.replace("[", "\\[") for part in line))
     console.print(drawn)
-    if len(table.lines) > MOST_LINES:
-        print(f"... and {len(table.lines) - MOST_LINES} lines more in the CSV")
+    more = max(0, len(table.lines) - MOST_LINES) + table.more
+    if more:
+        print(f"... and {more} lines more in the CSV")
 
 
 def _milliseconds(row: BenchmarkRow | None) -> str:
