@@ -111,16 +111,16 @@ def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None 
     Returns:
         a comparison for each row that is not of the baseline, in the rows' order. Takes time linear in the rows.
     """
-    axis = report.axis
+    axis, baseline = report.axis, report.value
     value = attrgetter(axis)
     key = attrgetter("seed", *(["variant"] * (axis != "op")), *(name for name in COMPARED if name != axis))
-    bases = [row for row in rows if str(value(row)) == report.value]
+    bases = [row for row in rows if str(value(row)) == baseline]
     of_key = _Bases(bases, key)
-    context = _Context(report, _fastest_dtypes(bases, axis), models or {})
+    context = _Context(report, axis, baseline, _fastest_dtypes(bases, axis), models or {})
     found = []
     for row in rows:
         other = str(value(row))
-        if other != report.value:
+        if other != baseline:
             found.append(_compared(of_key.of(row), row, other, context))
     return found
 
@@ -195,13 +195,15 @@ class _Context:
     """What all comparisons of a run have in common."""
 
     report: Report
+    axis: str
+    baseline: str
     fastest: Fastest
     models: Models
 
 
 def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> Speedup:
     report = context.report
-    reason = _reason(base, other, value, report)
+    reason = _reason(base, other, value, context)
     known: dict[str, Any] = {"reason": reason}
     if reason is None and base is not None and base.median_s and other.median_s:
         before, after = estimate_of(base), estimate_of(other)
@@ -214,8 +216,8 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         **dict(zip(NAMES, _names(other), strict=True)),
         node=other.node,
         elements=elements_of(other.size),
-        axis=report.axis,
-        baseline=report.value,
+        axis=context.axis,
+        baseline=context.baseline,
         other=value,
         baseline_cell=base.cell if base else None,
         other_cell=other.cell,
@@ -256,15 +258,15 @@ def _ends(value: str, low: str, high: str, estimate: Estimate) -> dict[str, Any]
     return {value: estimate.value, low: estimate.low, high: estimate.high}
 
 
-def _reason(base: BenchmarkRow | None, other: BenchmarkRow, value: str, report: Report) -> str | None:
+def _reason(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> str | None:
     """Why no ratio may be claimed."""
-    sides = [(base, f"{report.axis}={report.value}"), (other, f"{report.axis}={value}")]
+    sides = [(base, f"{context.axis}={context.baseline}"), (other, f"{context.axis}={value}")]
     for row, side in sides:
         why = objection(row)
         if why:
             return f"{side}{' ' if row is None else ': '}{why}"
     assert base is not None
-    if base.node != other.node and not report.across_nodes:
+    if base.node != other.node and not context.report.across_nodes:
         (_, one), (_, another) = sides
         where = [row.node or "a machine that is not named" for row in (base, other)]
         return (
