@@ -11,7 +11,7 @@ from runner.report import comparison, crossover
 from runner.report.analysis import analyse
 from runner.report.questions import Answer
 from runner.report.roofs import roof_table
-from runner.report.table import Table, autograd_table, benchmark_table, crossover_table, print_table
+from runner.report.table import Table, autograd_table, benchmark_table, crossover_table, print_answers, print_table
 from runner.report.words import say
 from runner.results import BenchmarkRow, RoofRow, Row, write_atomically, write_table
 
@@ -53,8 +53,7 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     for table in tables:
         print_table(table)
     if any(one.speedup is not None for one in found.speedups):
-        for answer in found.answers:
-            print(f"{say(answer.question)} {say(answer.sentences[0])}")
+        print_answers(found.answers)
     for note in notes:
         print(note)
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)

@@ -13,12 +13,15 @@ from typing import Any
 from runner.config import HOW, Report
 from runner.report.comparison import Speedup
 from runner.report.crossover import Crossover
-from runner.results import AutogradRow, BenchmarkRow
+from runner.report.questions import Answer
+from runner.report.words import say
+from runner.results import STATUSES, AutogradRow, BenchmarkRow
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen
 MOST_IN_FILE = 2_000  # in report.md; who wants more of them reads the CSV
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
+TONES = {"faster": "green", "slower": "red"}
 PIPED_WIDTH = 160  # where nobody's terminal limits the line
 
 
@@ -29,6 +32,7 @@ class Table:
     Attributes:
         words: how many of the first columns are words, and so aligned to the left; the last is too.
         more: how many lines there would be beyond these; the CSV has them.
+        tones: what each line's speed-up says, faster, slower or nothing; blank where the table has no speed-up.
     """
 
     title: str
@@ -36,6 +40,7 @@ class Table:
     lines: list[tuple[str, ...]]
     words: int
     more: int = 0
+    tones: tuple[str | None, ...] = ()
 
 
 def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> Table:
@@ -53,17 +58,19 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     for row in rows:
         lines.setdefault(line_of(row), {})[str(getattr(row, axis))] = row
     ratios = {(line_of(one), one.other): one for one in speedups}
-    table = []
+    table, tones = [], []
     for key, by_value in islice(lines.items(), MOST_IN_FILE):
         claimed = [ratios[key, value] for value in values if (key, value) in ratios]
         flags = dict.fromkeys(flag for row in by_value.values() for flag in (row.flags or "").split())
         speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
+        verdicts = {one.verdict for one in claimed}
+        tones.append(verdicts.pop() if len(verdicts) == 1 else None)
         names = map(str, key if len(shown) > 1 else (key,))
         table.append((*names, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
     heads = {"op": "operation"}
     unit = [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
     header = (*(heads.get(key, key) for key in shown), *unit, *(["speed-up"] if len(values) > 1 else []), "flags")
-    return Table("Times", header, table, len(shown), len(lines) - len(table))
+    return Table("Times", header, table, len(shown), len(lines) - len(table), tuple(tones) if len(values) > 1 else ())
 
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
@@ -103,6 +110,7 @@ def print_table(table: Table) -> None:
     """Print within the width of the terminal, in colour there, plain when piped."""
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     widths = [max(map(len, column)) + 1 for column in zip(table.header, *table.lines, strict=True)]
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
@@ -113,12 +121,32 @@ def print_table(table: Table) -> None:
     for position, name in enumerate(table.header):
         words = position < table.words or position == last
         drawn.add_column(name, justify="left" if words else "right", no_wrap=position != last, overflow="fold")
-    for line in table.lines[:MOST_LINES]:
-        drawn.add_row(*(part.replace("[", "\\[") for part in line))
+    for number, line in enumerate(table.lines[:MOST_LINES]):
+        parts = [Text(part, _style(part, position == last)) for position, part in enumerate(line)]
+        if table.tones:
+            parts[last - 1].stylize(TONES.get(table.tones[number] or "", ""))
+        drawn.add_row(*parts)
     console.print(drawn)
     more = max(0, len(table.lines) - MOST_LINES) + table.more
     if more:
         print(f"... and {more} lines more in the CSV")
+
+
+def print_answers(answers: Sequence[Answer]) -> None:
+    """Print each question with its shortest answer: wrapped between words on a terminal, a line each when piped."""
+    from rich.console import Console
+    from rich.text import Text
+
+    for answer in answers:
+        question, short = say(answer.question), say(answer.sentences[0])
+        if sys.stdout.isatty():
+            Console().print(Text.assemble((question, "bold"), " ", short))
+        else:
+            print(question, short)
+
+
+def _style(part: str, flags: bool) -> str:
+    return "yellow" if flags or part in STATUSES else ""
 
 
 def _milliseconds(row: BenchmarkRow | None) -> str:
