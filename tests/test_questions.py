@@ -72,10 +72,10 @@ def test_a_call_that_takes_as_long_at_every_size_pays_for_being_called() -> None
     assert only.startswith("Bound by what a call costs at any size: 4 of add; worst add 16x16")
 
 
-def test_a_loss_before_a_gain_is_too_little_work() -> None:
+def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
     rows = [*pair("add", 16, 1e-6, 5e-6), *pair("add", 64, 1e-5, 2e-5), *pair("add", 256, 9e-4, 3e-4)]
     (only,) = said(rows)["lose"]
-    assert re.match(r"Too little work for what device=gpu adds to a call: 2 of add; .*, while 256x256 wins", only)
+    assert re.match(r"Only below the size from which device=gpu wins: 2 of add; .*, while 256x256 wins", only)
 
 
 def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:

@@ -112,8 +112,8 @@ def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, 
         return "launch", {"launch": row.launch_s}
     if row.fraction_of_roof is not None and row.fraction_of_roof >= NEAR_ROOF and row.roof in ("memory", "compute"):
         return row.roof, {"fraction": row.fraction_of_roof}
-    if curve is not None and row.launch_s is None and one.elements:
-        if one.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
+    if curve is not None and one.elements:
+        if row.launch_s is None and one.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
             return "overhead", {"floor": curve.floor_s}
         if curve.wins_at is not None:
             return "small", {"wins_at": curve.wins_at[1]}

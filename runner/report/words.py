@@ -35,8 +35,8 @@ ENGLISH = {
     "{launch:s}, the call itself {after:s}.",
     "lose_overhead": "Bound by what a call costs at any size: {count:n} of {ops}; worst {what} with {other}, "
     "{ratio:x}: {after:s}, when the smallest size takes {floor:s}.",
-    "lose_small": "Too little work for what {other} adds to a call: {count:n} of {ops}; worst {what}, {ratio:x} "
-    "({before:s} -> {after:s}), while {wins_at} wins.",
+    "lose_small": "Only below the size from which {other} wins: {count:n} of {ops}; worst {what}, {ratio:x} "
+    "({before:s} -> {after:s}), while {wins_at} wins; the rows show no other cause.",
     "lose_memory": "Memory-bound: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: it reaches {fraction:%} of "
     "the memory roof.",
     "lose_compute": "At what the device can compute: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: it "
