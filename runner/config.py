@@ -70,10 +70,14 @@ class Report:
     Attributes:
         baseline: the side that others are compared with: one axis and its value; None: ``{device: cpu}``.
         same_within: the smallest relative difference that counts as one.
+        reuse: calls that use the same data, for the ratio in which data are moved once.
+        across_nodes: compare times of different machines, which is otherwise refused.
     """
 
     baseline: Any = None
     same_within: float = 0.01
+    reuse: int = 100
+    across_nodes: bool = False
 
     @property
     def axis(self) -> str:
@@ -157,6 +161,7 @@ def check_values(values: dict[str, Any]) -> None:
         "timing.processes": (timing["processes"], 1),
         "limit.memory_bytes": (limit["memory_bytes"], 1),
         "report.same_within": (values["report"]["same_within"], 0),
+        "report.reuse": (values["report"]["reuse"], 1),
     }
     for key, (value, least) in at_least.items():
         if value is not None and not value >= least:

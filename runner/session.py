@@ -216,7 +216,7 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
         OSError: the folder cannot be written.
     """
     from runner.report import show
-    from runner.results import FILE_OF_JOB, collect, write_rows
+    from runner.results import FILE_OF_JOB, collect, files_of_jobs, write_rows
 
     found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}
     rows: list[Any] = [row for of_job, _ in found.values() for row in of_job]
@@ -227,10 +227,12 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
     environment: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))
-    if report.baseline is None and environment.get("report"):
-        report = Report(**environment["report"])
+    if environment.get("report"):
+        asked = {key: value for key, value in vars(report).items() if value != getattr(Report, key)}
+        stored = {key: value for key, value in environment["report"].items() if key in vars(report)}
+        report = Report(**{**stored, **asked})
     for job, (of_job, _) in found.items():
-        if of_job:
+        if of_job and files_of_jobs(root, job):
             write_rows(root / FILE_OF_JOB[job], of_job)
     show(root, rows, damaged, report, environment.get("cells"))
     bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]

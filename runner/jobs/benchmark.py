@@ -117,6 +117,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
+        **(seen.counts if forward else {}),
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
         fraction_of_roof=fraction,
@@ -268,6 +269,7 @@ class _Seen:
 
     Attributes:
         bytes: of the inputs and the output.
+        counts: how many they are and the bytes of each side, by the row's columns.
         finite_fraction: of its elements; None for an empty output.
         view: whether it shares storage with an input.
         denormal: whether a noticeable share of it, or of the inputs, is denormal.
@@ -276,6 +278,7 @@ class _Seen:
     def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
         self._bound, self._inputs, self._device = bound, inputs, device
         self.bytes = self.output_bytes = 0
+        self.counts: dict[str, Any] = {}
         self.denormal = False
         self.finite_fraction: float | None = None
         self.view = False
@@ -288,8 +291,14 @@ class _Seen:
         """
         outputs = outputs_of(result)
         _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
-        self.bytes = sum(t.nbytes for t in self._inputs + outputs)
-        self.output_bytes = sum(t.nbytes for t in outputs)
+        taken, self.output_bytes = (sum(t.nbytes for t in side) for side in (self._inputs, outputs))
+        self.bytes = taken + self.output_bytes
+        self.counts = {
+            "inputs": len(self._inputs),
+            "input_bytes": taken,
+            "outputs": len(outputs),
+            "output_bytes": self.output_bytes,
+        }
         self.denormal = denormal(self._inputs + outputs, self._device)
         self.finite_fraction = finite_fraction(outputs)
         storages = {storage_of(t) for t in self._inputs if t.numel()}

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 
 from runner.config import Report
+from runner.report import comparison, crossover
+from runner.report.analysis import analyse
 from runner.report.cases import derivations_table, tensors_table
-from runner.report.comparison import Speedup, compare
+from runner.report.questions import Answer
 from runner.report.roofs import roof_table
-from runner.report.table import Table, autograd_table, benchmark_table, print_table, transfer_table
-from runner.results import (
-    AutogradRow,
-    BenchmarkRow,
-    RoofRow,
-    Row,
-    TensorRow,
-    TransferRow,
-    csv_text,
-    write_atomically,
+from runner.report.table import (
+    Table,
+    autograd_table,
+    benchmark_table,
+    crossover_table,
+    print_answers,
+    print_table,
+    transfer_table,
 )
+from runner.report.words import say
+from runner.results import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow, write_atomically, write_table
 
 NAMED_AT_MOST = 2
 
@@ -39,16 +40,20 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     Raises:
         OSError: the folder cannot be written.
     """
-    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
-    gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    speedups = compare(benchmarks, report)
-    (root / "speedup.csv").unlink(missing_ok=True)
-    if speedups:
-        header = [f.name for f in fields(Speedup)]
-        write_atomically(root / "speedup.csv", csv_text([header, *map(astuple, speedups)]))
-    tables = [benchmark_table(benchmarks, speedups, report)] * bool(benchmarks)
-    tables += [autograd_table(gradients)] * bool(gradients)
-    derivations = derivations_table(gradients)
+    found = analyse(rows, damaged, report)
+    benchmarks = found.benchmarks
+    for name, columns, items in (
+        ("speedup.csv", comparison.COLUMNS, found.speedups),
+        ("crossover.csv", crossover.COLUMNS, found.crossovers),
+    ):
+        (root / name).unlink(missing_ok=True)
+        if items:
+            write_table(root / name, columns, items)
+    tables = [benchmark_table(benchmarks, found.speedups, report)] * bool(benchmarks)
+    curves = [one for one in found.crossovers if one.sizes > 1]
+    tables += [crossover_table(curves)] if curves else []
+    tables += [autograd_table(found.gradients)] * bool(found.gradients)
+    derivations = derivations_table(found.gradients)
     tables += [derivations] if derivations else []
     tensors = [row for row in rows if isinstance(row, TensorRow)]
     tables += [tensors_table(tensors)] * bool(tensors)
@@ -59,9 +64,11 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     missing = (cells or 0) - len({row.cell for row in rows})
     notes = [f"{missing} of {cells} cells are not there: resume={shown_path(root)} runs them"] * (missing > 0)
     notes += [*what_is_missing(rows), *what_is_wrong(benchmarks), *(f"damaged, not used: {line}" for line in damaged)]
-    write_atomically(root / "report.md", _markdown(root, rows, tables, notes))
+    write_atomically(root / "report.md", _markdown(rows, found.answers, tables, notes))
     for table in tables:
         print_table(table)
+    if any(one.speedup is not None for one in found.speedups):
+        print_answers(found.answers)
     for note in notes:
         print(note)
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
@@ -110,12 +117,15 @@ def _named(rows: Sequence[Row]) -> str:
     return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""
 
 
-def _markdown(root: Path, rows: Sequence[Row], tables: Sequence[Table], notes: Sequence[str]) -> str:
+def _markdown(rows: Sequence[Row], said: Sequence[Answer], tables: Sequence[Table], notes: Sequence[str]) -> str:
     lines = ["# opsweep report", "", f"{len(rows)} rows; machine, versions and command in `environment.json`.", ""]
     if notes:
         lines += ["## What did not run, or should not be trusted", "", *(f"- {note}" for note in notes), ""]
+    for answer in said:
+        lines += [f"## {say(answer.question)}", "", *(f"- {say(one)}" for one in answer.sentences), ""]
     for table in tables:
         lines += [f"## {table.title}", "", "| " + " | ".join(table.header) + " |", "|" + " --- |" * len(table.header)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table.lines]
+        lines += [f"\n... and {table.more} lines more in the CSV"] if table.more else []
         lines += [""]
     return "\n".join(lines)
