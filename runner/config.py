@@ -12,7 +12,7 @@ from runner.dtypes import KIND_OF
 from runner.errors import ConfigError, suggestion
 from runner.help import HELP
 
-JOBS = ("benchmark", "autograd", "tensors", "roof", "report")
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
 CONTENDED = ("flag", "wait")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits

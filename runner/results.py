@@ -70,7 +70,8 @@ class BenchmarkRow(Row):
         launch_s: host seconds to launch a call, on a device that works asynchronously.
         wall_s: host seconds from a call's launch to its completion there, one call at a time.
         processes: fresh processes that the samples come from.
-        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, or none.
+        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, gaps (the
+            device may have waited for the host), or none.
         fraction_of_roof: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
         roof: which roof that is, compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
@@ -211,6 +212,38 @@ class RoofRow(Row):
 
 
 @dataclass(frozen=True)
+class TransferRow(Row):
+    """A row of ``transfers.csv``: one way between the host and a device, as ``time = latency + bytes / bandwidth``.
+
+    The line is fitted to the median times of copies of several sizes by least squares of the relative distances; the
+    95 % intervals are from the fit's covariance (:func:`runner.line.fit_line`).
+
+    Attributes:
+        to_device: from the host to the device; otherwise back.
+        memory: the host's: pageable or pinned.
+        latency_s: seconds of a copy of next to nothing, with its interval.
+        bandwidth_bytes_per_s: bytes a second of a long one, with its interval; an end is blank where any would fit.
+        off: the largest relative distance of a size's time from the line: how good a line it is.
+        sizes: how many were timed, from ``smallest_bytes`` to ``largest_bytes``.
+        points: what was measured, as JSON: for each size its bytes, the median seconds and its interval's ends.
+    """
+
+    to_device: bool | None = None
+    memory: str | None = None
+    latency_s: float | None = None
+    latency_low_s: float | None = None
+    latency_high_s: float | None = None
+    bandwidth_bytes_per_s: float | None = None
+    bandwidth_low_bytes_per_s: float | None = None
+    bandwidth_high_bytes_per_s: float | None = None
+    off: float | None = None
+    sizes: int | None = None
+    smallest_bytes: int | None = None
+    largest_bytes: int | None = None
+    points: str | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """A row of ``samples.csv``: one block of calls as the clock saw it.
 
@@ -240,12 +273,14 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "benchmark": BenchmarkRow,
     "autograd": AutogradRow,
     "tensors": TensorRow,
+    "transfer": TransferRow,
     "roof": RoofRow,
 }
 FILE_OF_JOB = {
     "benchmark": "results.csv",
     "autograd": "autograd.csv",
     "tensors": "tensors.csv",
+    "transfer": "transfers.csv",
     "roof": "roofs.csv",
 }
 

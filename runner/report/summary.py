@@ -11,8 +11,8 @@ from runner.config import Report
 from runner.report.cases import derivations_table, tensors_table
 from runner.report.comparison import Speedup, compare
 from runner.report.roofs import roof_table
-from runner.report.table import Table, autograd_table, benchmark_table, print_table
-from runner.results import AutogradRow, BenchmarkRow, RoofRow, Row, TensorRow, csv_text, write_atomically
+from runner.report.table import Table, autograd_table, benchmark_table, print_table, transfer_table
+from runner.results import AutogradRow, BenchmarkRow, RoofRow, Row, TensorRow, TransferRow, csv_text, write_atomically
 
 NAMED_AT_MOST = 2
 
@@ -45,6 +45,8 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     tables += [tensors_table(tensors)] * bool(tensors)
     roofs = [row for row in rows if isinstance(row, RoofRow)]
     tables += [roof_table(roofs)] * bool(roofs)
+    transfers = [row for row in rows if isinstance(row, TransferRow) and row.status != "unavailable"]
+    tables += [transfer_table(transfers)] * bool(transfers)
     missing = (cells or 0) - len({row.cell for row in rows})
     notes = [f"{missing} of {cells} cells are not there: resume={shown_path(root)} runs them"] * (missing > 0)
     notes += [*what_is_missing(rows), *what_is_wrong(benchmarks), *(f"damaged, not used: {line}" for line in damaged)]

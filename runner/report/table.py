@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runner.config import HOW, Report
 from runner.report.comparison import Speedup
-from runner.results import AutogradRow, BenchmarkRow
+from runner.results import AutogradRow, BenchmarkRow, TransferRow
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen; the files have them all
@@ -70,6 +70,26 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
         numbers = [f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)]
         lines.append((*key, *numbers, ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())))
     return Table("Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3)
+
+
+def transfer_table(rows: Sequence[TransferRow]) -> Table:
+    """A line for each way between the host and a device."""
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        way = "" if row.to_device is None else "to device" if row.to_device else "to host"
+        latency = [_within(row.latency_low_s, row.latency_s, row.latency_high_s, 1e6)]
+        gigabytes = (row.bandwidth_low_bytes_per_s, row.bandwidth_bytes_per_s, row.bandwidth_high_bytes_per_s)
+        off = f"{100 * row.off:.1f}" if row.off is not None else ""
+        lines.append((row.device, way, row.memory or row.status, *latency, _within(*gigabytes, 1e-9), off))
+    return Table("Transfers", ("device", "way", "memory", "latency us", "GB/s", "off the line by %"), lines, 3)
+
+
+def _within(low: float | None, value: float | None, high: float | None, scale: float) -> str:
+    """``5.00 (4.90 to 5.10)``: a value and its interval, in a unit."""
+    if value is None:
+        return ""
+    ends = [digits(end * scale, 3) if end is not None else "?" for end in (low, high)]
+    return f"{digits(value * scale, 3)} ({ends[0]} to {ends[1]})"
 
 
 def print_table(table: Table) -> None:
