@@ -132,12 +132,12 @@ def cell_of(config: DictConfig) -> Cell:
         ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
-    built_in = BUILT_IN.get(values["job"])
-    if built_in is not None:
-        values["dtype"] = KINDS[built_in.dtypes[0]][0]
     case = _case(values.pop("case")) if values["case"] else None
     values["job"] = values["job"] or (case.job if case else "benchmark")
     values["dtype"] = values["dtype"] or (case.dtype if case else DEFAULT_DTYPE)
+    built_in = BUILT_IN.get(values["job"]) if case is None else None
+    if built_in is not None:
+        values["dtype"] = KINDS[built_in.dtypes[0]][0]
     check_values(values)
     operation = built_in or _operation(values["op"])
     if case is not None:
