@@ -20,6 +20,7 @@ COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
 DOTS_PER_INCH = 110
 ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
+CROWDED = 16  # points of a series, from which on their intervals have no caps
 ROOM_FOR_MISSING = 0.2  # of a panel's height
 STYLE = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # has Cyrillic, and comes with matplotlib
@@ -136,7 +137,7 @@ def _draw_series(axes: Axes, series: Series, connected: bool) -> None:
             [math.nan if p.y is None else p.y for p in points],  # a line is broken where there is no number
             yerr=_intervals(points),
             linestyle=line,
-            capsize=2,
+            capsize=2 if len(points) <= CROWDED else 0,
             elinewidth=0.9,
             markeredgecolor="white",
             markeredgewidth=0.4,
