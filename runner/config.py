@@ -14,6 +14,7 @@ from runner.help import HELP
 
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
 CONTENDED = ("flag", "wait")
+LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DIRECTIONS = ("forward", "backward", "both")
@@ -72,12 +73,14 @@ class Report:
         same_within: the smallest relative difference that counts as one.
         reuse: calls that use the same data, for the ratio in which data are moved once.
         across_nodes: compare times of different machines, which is otherwise refused.
+        language: of the pages and figures; None: English, or for job=report what the run was made with.
     """
 
     baseline: Any = None
     same_within: float = 0.01
     reuse: int = 100
     across_nodes: bool = False
+    language: str | None = None
 
     @property
     def axis(self) -> str:
@@ -139,6 +142,8 @@ def check_values(values: dict[str, Any]) -> None:
     """
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], tuple(KIND_OF))
+    if values["report"]["language"] is not None:
+        _one_of("report.language", values["report"]["language"], LANGUAGES)
     _one_of("contended", values["contended"], CONTENDED)
     _one_of("direction", values["direction"], DIRECTIONS)
     _one_of("cache", values["cache"], CACHES)
