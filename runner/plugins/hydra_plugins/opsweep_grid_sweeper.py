@@ -1,7 +1,7 @@
 """The grid sweeper: every combination of the axes, checked as a whole before the first one runs."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,6 @@ from runner.session import session
 if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
     from runner.cell import Cell
     from runner.cluster.sweep import Cluster
-    from runner.compose import Composer
 
 
 @dataclass
@@ -57,7 +56,8 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         cluster = cluster_of(self.config)
         composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
-        jobs, cells = self._grid(composer, arguments)
+        compose = composer.cell if cluster or self.config.dry_run else lambda overrides: composer.job(overrides).cell
+        jobs, cells = self._grid(compose, arguments)
         if self.config.dry_run:
             _list(cells)
             if cluster is not None:
@@ -105,7 +105,9 @@ class GridSweeper(BasicSweeper):
             self.launcher.numbers = numbers
         return self.launcher.launch(jobs, initial_job_idx=numbers[0])
 
-    def _grid(self, composer: "Composer", arguments: list[str]) -> tuple[list[list[str]], list["Cell"]]:
+    def _grid(
+        self, compose: "Callable[[Sequence[str]], Cell]", arguments: list[str]
+    ) -> tuple[list[list[str]], list["Cell"]]:
         from runner.grid import check_baseline, check_possible, excluded
 
         assert self.config is not None and self.hydra_context is not None
@@ -115,7 +117,7 @@ class GridSweeper(BasicSweeper):
         for params in self._also:
             grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
             jobs += self.split_arguments(_device_last([*grid, *_meant_for(grid, own, typed)]), None)[0]
-        cells = [composer.job(job).cell for job in jobs]
+        cells = [compose(job) for job in jobs]
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
         out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
