@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint clean
+.PHONY: sweep test test-ray lint clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
 
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
+
+test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
+	$(BIN)/python -m pytest -n 0 -m slow -rs tests/test_ray.py
 
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .
