@@ -1,185 +1,256 @@
-"""Are the gradients right: autograd's against a float64 reference and against finite differences in float64."""
+"""Are the gradients right: probes times oracles, and a verdict on each.
+
+In float64 on the CPU, whatever the dtype asked for, a gradient is compared with finite differences of the forward
+pass, with forward mode and, where it is known, with the exact one, at many inputs and shapes; in the dtype on the
+device, with the same in float64 from the same rounded inputs. What a right gradient has whatever the function
+(linearity, independence of memory layouts, ...) is tried in both.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
-from runner.numerics import reference_input, unit_roundoff
-from runner.size import shape_text
+from runner.domain import Domain
+from runner.errors import one_line
 from runner.tensors import BoundOperation, is_differentiable
+from runner.verify.call import copied, outputs_at
+from runner.verify.check import BAD, GradientCheck
+from runner.verify.forms import FEW_ELEMENTS, guessed_forms, operation_subject
+from runner.verify.oracles import by_differences, by_forward_mode
+from runner.verify.points import Point, draw, found_domains, points_of
+from runner.verify.probes import PROBES, Base, probe_all
+from runner.verify.reference import by_analytic, by_reference, gains, narrowed
+from runner.verify.setting import Setting, second_order
+from runner.verify.subject import Form, Subject
+from runner.verify.table import pull
 
-BOUND_FACTOR = 8  # roundings that a gradient passes through, beside those that its inputs' rounding explains
-PERTURBATIONS = 6  # draws of inputs one roundoff away, to see how far the gradient itself moves
-STEP = torch.finfo(torch.float64).eps ** (1 / 5)  # for the five-point rule below, whose error is of order step^4
-SMALL_STEP = 1e-6  # crosses few kinks; its rounding error is about eps / 1e-6, 1e-10 of the scale
-DIFFERENCE_TOLERANCE = 1e-7  # relative; the rule's own error at this step is about eps^(4/5), 3e-13, times the scale
-ESTIMATE_FACTOR = 4  # how many times the change between two steps the error may be: large where a kink is crossed
-USEFUL_TOLERANCE = 1e-3  # relative; a looser comparison says nothing either way
-
-
-@dataclass(frozen=True)
-class GradientCheck:
-    """One gradient, by one oracle; the fields are those of :class:`runner.results.AutogradRow`."""
-
-    oracle: str
-    argument: str
-    shape: str
-    max_abs_error: float
-    max_relative_error: float
-    got: float
-    expected: float
-    tolerance: float
-
-    @property
-    def verdict(self) -> str:
-        """``pass``, ``fail`` (a NaN is one) or, where only a loose comparison was possible, ``inconclusive``."""
-        if self.oracle == "finite_differences" and self.tolerance > USEFUL_TOLERANCE:
-            return "inconclusive"
-        return "pass" if self.max_relative_error <= self.tolerance else "fail"
+QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
+LARGE = 20_000  # elements of a form at which the quick probes alone are tried
+DECLARED_BUT_EMPTY = "empty"
+REPEATABLE = (
+    1e-6  # relative; a function whose values differ by more from call to call cannot be differentiated by calls
+)
 
 
-def check_gradients(bound: BoundOperation, device: torch.device) -> list[GradientCheck]:
-    """Check the gradient of each floating input.
+def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool = False) -> list[GradientCheck]:
+    """Verify an operation's gradients in its dtype on a device.
 
-    The cotangent is random and signed. In the dtype on ``device``, autograd is compared with itself in float64 on
-    the CPU from the same rounded inputs; in float64, with the directional derivative by central differences.
+    Args:
+        bound: the operation; its size should be small.
+        device: where.
+        quick: fewer probes, for a verdict beside a benchmark.
 
     Raises:
-        RuntimeError: the operation cannot be differentiated by autograd in this dtype or on this device.
+        RuntimeError: the operation cannot be called, or autograd cannot differentiate it, in this dtype or there.
     """
-    inputs = bound.draw()
-    wide = [reference_input(t) for t in inputs]
-    cotangents = _cotangents(bound, wide)
-    wide_cotangents = [reference_input(c) for c in cotangents]
-    gradients = _gradients(bound, [t.to(device) for t in inputs], [c.to(device) for c in cotangents])
-    references = _gradients(bound, wide, wide_cotangents)
-    differentiable = [i for i, t in enumerate(inputs) if is_differentiable(t.dtype)]
-    moved = _conditioning(bound, wide, wide_cotangents, references)
-    checks = []
-    for position, got, expected, change in zip(differentiable, gradients, references, moved, strict=True):
-        checks.append(_compared(bound, position, got.cpu(), expected, change))
-        if not bound.dtype.is_complex:
-            checks.append(_by_differences(bound, wide, wide_cotangents, position, expected))
-    return checks
+    return verify(operation_subject(bound), bound.dtype, device, quick=quick)
 
 
-def _argument(bound: BoundOperation, position: int) -> str:
-    return bound.op.inputs[position] if bound.op.inputs else str(position)
+def verify(subject: Subject, dtype: torch.dtype, device: torch.device, *, quick: bool = False) -> list[GradientCheck]:
+    """Verify a subject's gradients in a dtype on a device.
 
+    Args:
+        subject: what to verify.
+        dtype: floating or complex; what is looked at in float64 is so in any case.
+        device: where the dtype's gradients are computed.
+        quick: fewer probes.
 
-def _differentiable_outputs(bound: BoundOperation, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    return [t for t in bound.outputs(inputs) if is_differentiable(t.dtype)]
+    Returns:
+        a check for each probe, oracle and argument.
 
-
-def _cotangents(bound: BoundOperation, wide: list[torch.Tensor]) -> list[torch.Tensor]:
-    generator = bound.generator(500)
-    drawn = [torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in _differentiable_outputs(bound, wide)]
-    complex_dtype = torch.complex128 if bound.dtype in (torch.float64, torch.complex128) else torch.complex64
-    return [t.to(complex_dtype if t.is_complex() else bound.dtype) for t in drawn]
-
-
-def _gradients(bound: BoundOperation, inputs: list[torch.Tensor], cotangents: list[torch.Tensor]) -> list[torch.Tensor]:
-    leaves = [t.detach().clone().requires_grad_() if is_differentiable(t.dtype) else t for t in inputs]
-    outputs = _differentiable_outputs(bound, leaves)
-    wanted = [t for t in leaves if t.requires_grad]
-    matched = [c.to(t.dtype) for c, t in zip(cotangents, outputs, strict=True)]
-    gradients = torch.autograd.grad(outputs, wanted, matched, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, wanted, strict=True)]
-
-
-def _conditioning(
-    bound: BoundOperation, wide: list[torch.Tensor], cotangents: list[torch.Tensor], references: list[torch.Tensor]
-) -> list[float]:
-    """How far each float64 gradient moves when inputs and cotangents move by one roundoff of the dtype."""
-    generator = bound.generator(700)
-    u = unit_roundoff(bound.dtype)
-
-    def nudged(tensor: torch.Tensor) -> torch.Tensor:
-        if not is_differentiable(tensor.dtype):
-            return tensor
-        signs = torch.randint(2, tensor.shape, generator=generator) * 2 - 1
-        return tensor * (1 + u * signs)
-
-    moved = [0.0] * len(references)
-    for _ in range(PERTURBATIONS):
-        gradients = _gradients(bound, [nudged(t) for t in wide], [nudged(c) for c in cotangents])
-        changes = [(g - r).abs().max().item() for g, r in zip(gradients, references, strict=True)]
-        moved = [max(pair) for pair in zip(moved, changes, strict=True)]
-    return moved
-
-
-def _compared(
-    bound: BoundOperation, position: int, got: torch.Tensor, expected: torch.Tensor, moved: float
-) -> GradientCheck:
-    """The largest error, against 8 (u max|g| + d): u the unit roundoff, d what one roundoff in the inputs does to g.
-
-    Where the operation's own tolerance is larger and yet says something, as for long sums in float32, that one holds.
+    Raises:
+        RuntimeError: the example cannot be called, or autograd cannot differentiate it, in this dtype or there.
     """
-    wide = got.to(expected.dtype)
-    errors = (wide - expected).abs().flatten().nan_to_num(float("inf"), float("inf"))
-    worst = int(errors.argmax())
-    scale = expected.abs().max().item()
-    u = unit_roundoff(bound.dtype)
-    conditioned = BOUND_FACTOR * (u + (moved / scale if scale else moved))
-    by_operation = u * bound.op.roundoffs(bound.dimensions)
-    return GradientCheck(
-        oracle="float64_reference",
-        argument=_argument(bound, position),
-        shape=shape_text(tuple(got.shape)),
-        max_abs_error=errors[worst].item(),
-        max_relative_error=errors[worst].item() / scale if scale else errors[worst].item(),
-        got=wide.flatten()[worst].real.item() if wide.is_complex() else wide.flatten()[worst].item(),
-        expected=expected.flatten()[worst].real.item() if wide.is_complex() else expected.flatten()[worst].item(),
-        tolerance=max(conditioned, by_operation if by_operation <= USEFUL_TOLERANCE else 0.0),
-    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # thousands of calls on few elements, which threads that wait for each other make slow
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return list(_verify(subject, dtype, device, threads, quick=quick))
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _by_differences(
-    bound: BoundOperation,
-    inputs: list[torch.Tensor],
-    cotangents: list[torch.Tensor],
-    position: int,
-    gradient: torch.Tensor,
-) -> GradientCheck:
-    """The five-point central difference along one random signed direction, against the gradient along it.
+def _verify(
+    subject: Subject, dtype: torch.dtype, device: torch.device, threads: int, *, quick: bool
+) -> Iterator[GradientCheck]:
+    small = subject.example if sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS else None
+    forms = list(subject.forms or ([*([small] if small else []), *guessed_forms(subject.example, subject.seed)]))
+    subject = replace(subject, forms=tuple(forms))
+    domains = found_domains(subject)
+    in_place = _in_place(subject.example)
+    reason = _unrepeatable(subject.example)
+    if reason:
+        yield GradientCheck("repeatable", "itself", "inconclusive", reason=reason)
+        return
 
-    It is taken at two steps and, one-sided, at a very small one; where they disagree, as they do at a kink or across
-    one, the tolerance grows with the disagreement.
-    """
-    generator = bound.generator(600 + position)
-    direction = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype)
-    direction = direction / max(direction.abs().max().item(), 1.0)
+    def setting(probe: str, form: Form, *, each: bool) -> Setting:
+        return Setting(
+            probe, form.call, form.inputs, subject.wanted, subject.arguments, subject.seed, in_place, each=each
+        )
 
-    def along(step: float) -> list[torch.Tensor]:
-        moved = [t + step * direction if i == position else t for i, t in enumerate(inputs)]
-        return _differentiable_outputs(bound, moved)
+    if not any(subject.wanted):
+        yield GradientCheck("example", "itself", "unsupported", reason="no input has a gradient")
+        return
+    example = setting("example", subject.example, each=sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS)
+    example = replace(example, special=True)  # whoever declared it may have chosen equal elements, or zeros
+    yield from _timed(lambda: by_differences(example))
+    if subject.analytic is not None:
+        analytic = subject.analytic
+        yield from _timed(lambda: by_analytic(example, analytic))
+    tiny = next((f for f in forms if sum(t.numel() for t in f.inputs) <= FEW_ELEMENTS and _runs(f)), None)
+    probed: list[list[GradientCheck]] = []
+    if tiny is not None:
+        for point in points_of(tiny, domains, subject.seed)[: 1 if quick else None]:
+            at = replace(setting(point.name, point.form, each=True), special=point.special)
+            yield from _tried(at, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+            if point.name in ("fresh", "scale 30") and not quick:
+                probed.append(_probed(at, torch.float64))
+        fresh = setting("fresh", draw(tiny, domains, subject.seed + 1), each=True)
+        if not quick:
+            yield from _timed(lambda: by_forward_mode(fresh, pull(fresh)))
+            yield from _second(fresh)
+    for form in forms[:2] if quick else forms:
+        if form is tiny and not quick:
+            continue
+        fresh_form = draw(form, domains, subject.seed + 2)
+        at = setting(form.name, fresh_form, each=False)
+        if form.name != DECLARED_BUT_EMPTY:
+            yield from _tried(at, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+        large = sum(t.numel() for t in form.inputs) > LARGE
+        probed.append(_probed(at, torch.float64, QUICK_PROBES if quick or large else tuple(PROBES)))
+    if not quick:
+        probed.append(_probed(example, torch.float64))
+    yield from _merged(probed)
+    narrow = dtype not in (torch.float64, torch.complex128) or device.type != "cpu"
+    if narrow:
+        example = replace(example, each=False)
+        torch.set_num_threads(threads)  # the kernels as they are used
+        found = _timed(lambda: by_reference(example, dtype, device, subject.roundoffs))
+        torch.set_num_threads(1)
+        yield from found
+        yield from _in_dtype(subject, domains, setting, tiny, dtype=dtype, device=device, quick=quick)
 
-    def along_cotangents(outputs: list[torch.Tensor]) -> tuple[float, float]:
-        products = [(o * c.conj()).real for o, c in zip(outputs, cotangents, strict=True)]
-        return sum(p.sum().item() for p in products), sum(p.abs().sum().item() for p in products)
 
-    def slope(step: float) -> tuple[float, float]:
-        far, near, near_ahead, far_ahead = (along(k * step) for k in (-2, -1, 1, 2))
-        rows = zip(far, near, near_ahead, far_ahead, strict=True)
-        return along_cotangents([(8 * (c - b) - (d - a)) / (12 * step) for a, b, c, d in rows])
+def _in_dtype(
+    subject: Subject,
+    domains: tuple[Domain, ...],
+    setting: Callable[..., Setting],
+    tiny: Form | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quick: bool,
+) -> Iterator[GradientCheck]:
+    """The gradients in the dtype on the device, against float64 from the same rounded inputs."""
+    points = [] if tiny is None else [p for p in points_of(tiny, domains, subject.seed) if not p.special]
+    points += [Point(f.name, draw(f, domains, subject.seed + 2)) for f in subject.forms if f.name != DECLARED_BUT_EMPTY]
+    if subject.costly:
+        return
+    usual = gains(setting("fresh", points[0].form, each=False)) if tiny is not None else []
+    for point in points[:2] if quick else points:
+        at = setting(point.name, point.form, each=False)
+        size = usual if tiny is not None and point.form.name == tiny.name else []
+        yield from _tried(
+            at,
+            point.form.declared,
+            lambda at=at, size=size: by_reference(at, dtype, device, subject.roundoffs, size),  # type: ignore[misc]
+        )
+    probed = []
+    for point in [p for p in points if p.name in ("fresh", "odd", "long n", "batch")][: 1 if quick else None]:
+        moved = tuple(
+            t.to(device, narrowed(t, dtype)) if is_differentiable(t.dtype) else t.to(device) for t in point.form.inputs
+        )
+        at = replace(setting(point.name, point.form, each=False), inputs=moved)
+        probed.append(_probed(at, dtype, QUICK_PROBES if quick else tuple(PROBES)))
+    for check in _merged(probed):
+        yield replace(check, probe=f"{check.probe}, {str(dtype).removeprefix('torch.')}")
 
-    (coarse, _), (expected, scale) = slope(STEP), slope(STEP / 2)
-    behind, here, ahead = along(-SMALL_STEP), along(0.0), along(SMALL_STEP)
-    before = along_cotangents([(b - a) / SMALL_STEP for a, b in zip(behind, here, strict=True)])[0]
-    after, one_sided = along_cotangents([(b - a) / SMALL_STEP for a, b in zip(here, ahead, strict=True)])
-    scale = max(scale, one_sided)
-    got = (gradient * direction).sum().item()
-    error = abs(got - expected)
-    doubt = max(abs(coarse - expected), abs((before + after) / 2 - expected), abs(after - before) / 2)
-    return GradientCheck(
-        oracle="finite_differences",
-        argument=_argument(bound, position),
-        shape=shape_text(tuple(gradient.shape)),
-        max_abs_error=error,
-        max_relative_error=error / scale if scale else error,
-        got=got,
-        expected=expected,
-        tolerance=max(DIFFERENCE_TOLERANCE, ESTIMATE_FACTOR * doubt / scale if scale else 0.0),
-    )
+
+def _timed(made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
+    """The checks, each with its share of the seconds that they took."""
+    begun = time.perf_counter()
+    checks = list(made())
+    seconds = (time.perf_counter() - begun) / max(1, len(checks))
+    return [replace(check, seconds=seconds) for check in checks]
+
+
+def _tried(at: Setting, declared: bool, made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
+    """The checks at inputs that nobody asked for: what the forward pass refuses there is not supported."""
+    try:
+        outputs = outputs_at(at.call, copied(at.inputs))
+    except Exception as error:
+        return [GradientCheck(at.probe, "finite_differences", "unsupported", reason=one_line(error, 160))]
+    if not any(is_differentiable(t.dtype) for t in outputs):
+        return []
+    try:
+        return _timed(made)
+    except Exception as error:
+        refused = isinstance(error, NotImplementedError) or not declared
+        verdict = "unsupported" if refused else "fail"
+        reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
+        return [GradientCheck(at.probe, "finite_differences", verdict, reason=reason)]
+
+
+def _probed(at: Setting, dtype: torch.dtype, probes: tuple[str, ...] = tuple(PROBES)) -> list[GradientCheck]:
+    try:
+        base = Base(at, dtype=dtype)
+    except Exception:  # whether it may be refused is said by the comparison with an oracle
+        return []
+    return _timed(lambda: probe_all(base, probes))
+
+
+def _merged(probed: list[list[GradientCheck]]) -> Iterator[GradientCheck]:
+    """For each probe, the worst that was found at any shape."""
+    by_probe: dict[str, list[GradientCheck]] = {}
+    for check in (check for checks in probed for check in checks):
+        by_probe.setdefault(check.probe, []).append(check)
+    for checks in by_probe.values():
+        worst = max(checks, key=lambda c: (c.verdict in BAD, (c.max_relative_error or 0.0) / (c.tolerance or 1e-300)))
+        yield replace(worst, seconds=sum(c.seconds or 0.0 for c in checks))
+
+
+def _second(at: Setting) -> list[GradientCheck]:
+    """Second derivatives, where the backward pass can itself be differentiated."""
+    try:
+        twice = second_order(at)
+        through = [t for t in twice.traced(copied(twice.inputs)).outputs if t.requires_grad]
+        if through:  # to every leaf of the graph, and so through nodes that only raise
+            torch.autograd.backward(through, [torch.ones_like(t) for t in through])
+    except Exception as error:
+        return [GradientCheck("second order", "finite_differences", "unsupported", reason=one_line(error, 160))]
+    return _timed(lambda: by_differences(twice))
+
+
+def _runs(form: Form) -> bool:
+    try:
+        outputs_at(form.call, copied(form.inputs))
+    except Exception:  # whatever it raises, this form is not one that it takes
+        return False
+    return True
+
+
+def _in_place(example: Form) -> bool:
+    """Whether the function overwrites an input and returns it, as one that works in place does."""
+    given = copied(example.inputs)
+    outputs = outputs_at(example.call, given)
+    changed = [t for t, before in zip(given, example.inputs, strict=True) if not torch.equal(t, before)]
+    storages = {t.untyped_storage().data_ptr() for t in outputs if t.numel()}
+    return any(t.untyped_storage().data_ptr() in storages for t in changed if t.numel())
+
+
+def _unrepeatable(example: Form) -> str | None:
+    """Why the function's values say nothing about its slopes: they differ from call to call."""
+    first, second = (outputs_at(example.call, copied(example.inputs)) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        if a.shape != b.shape:
+            return "its outputs' shapes differ from call to call"
+        if not is_differentiable(a.dtype) or not a.numel():
+            continue
+        difference = (a - b).abs().nan_to_num(0.0).max().item()
+        if difference > REPEATABLE * a.abs().nan_to_num(0.0, 0.0, 0.0).max().item():
+            return f"its values differ by {difference:.3g} from call to call"
+    return None

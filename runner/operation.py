@@ -8,11 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from runner.callables import load_callable
+from runner.domain import Domain
 from runner.dtypes import KINDS
 from runner.errors import ConfigError, suggestion
 from runner.formula import evaluate, names_in
 from runner.signature import ELLIPSIS, Dimensions, Signature
 from runner.size import BATCH, Size, parse_size, shape_text
+
+EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Operation:
         kwargs: constants passed by name; ``"{k}"`` stands for a formula's value.
         tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the largest element.
         differentiable: whether autograd can go through it.
+        domain: the numbers that the inputs may hold, for all or by input (see :meth:`runner.domain.Domain.parse`).
+        fixed: floating inputs that have no gradient, by name, such as masks.
         about: one line for people.
     """
 
@@ -53,6 +58,8 @@ class Operation:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     tolerance: str = "8"
     differentiable: bool = True
+    domain: Mapping[str, str] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
     about: str = ""
 
     @classmethod
@@ -141,6 +148,12 @@ class Operation:
         kwargs: dict[str, Any] = _filled(dict(self.kwargs), dimensions)
         return args, kwargs
 
+    def domain_of(self, position: int) -> Domain | None:
+        """The declared domain of an input; None where none is declared."""
+        name = self.inputs[position] if self.inputs else str(position)  # a case has no domains
+        text = self.domain.get(name, self.domain.get(EVERY_INPUT))
+        return Domain.parse(text) if text is not None else None
+
     def load(self) -> Callable[..., Any]:
         """Import the callable.
 
@@ -177,6 +190,15 @@ class Operation:
                     f"index: {name}: {axis}: must be one of inputs ({', '.join(self.inputs) or 'give inputs: first'}) "
                     f"and a dimension ({', '.join(sorted(known - {BATCH}))})"
                 )
+        names = self.inputs or tuple(map(str, range(len(signature.inputs))))
+        for field_name, given in (("domain", self.domain), ("fixed", self.fixed)):
+            unknown = set(given) - {*names, *([EVERY_INPUT] if field_name == "domain" else [])}
+            if unknown:
+                raise ConfigError(
+                    f"{field_name}: no input {', '.join(sorted(unknown))}; the inputs are {', '.join(names)}"
+                )
+        for position in range(len(names)):
+            self.domain_of(position)
         self.parsed.bind(parse_size(self.size))
 
 
@@ -222,6 +244,10 @@ def _texts_by_name(key: str, value: Any) -> dict[str, str]:
     return {name: _text(f"{key}.{name}", item) for name, item in _mapping(key, value).items()}
 
 
+def _domains(key: str, value: Any) -> dict[str, str]:
+    return _texts_by_name(key, value if isinstance(value, Mapping) else {EVERY_INPUT: value})
+
+
 def _list(key: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(value)
@@ -248,6 +274,8 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "kwargs": _mapping,
     "tolerance": _text,
     "differentiable": _flag,
+    "domain": _domains,
+    "fixed": _names,
     "about": _text,
 }
 """How each field is read from YAML."""

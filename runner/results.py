@@ -139,21 +139,25 @@ class BenchmarkRow(Row):
 
 @dataclass(frozen=True)
 class AutogradRow(Row):
-    """A row of ``autograd.csv``: one gradient, by one oracle.
+    """A row of ``autograd.csv``: one gradient under one probe, by one oracle.
 
     Attributes:
-        case: the case of ``conf/case`` that it is of; blank for an operation.
-        probe: the inputs: example (as they are declared) or fresh (drawn near them).
-        oracle: float64_reference, finite_differences, analytic (SymPy's derivative) or backward_plumbing
-            (``backward()`` against ``torch.autograd.grad``: the same engine twice, and so no evidence).
+        case: the file of ``conf/case`` that it is of; blank for an operation.
+        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
+        oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
+            dtype), forward_mode, backward_plumbing (``backward()`` against ``torch.autograd.grad``: the same engine
+            twice, and so no evidence), or itself, where a property needs no other.
         argument: the input that the gradient is of, by position or name; blank: the function's own value.
+        shape: of that input.
+        layout: of the inputs and the cotangent in memory, where that is what was tried.
         max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
-        got, expected: at the worst element, or along the direction.
+        ulp: the error at the worst element, in units in the last place of the dtype.
+        worst_index: where that is in the gradient; blank for a derivative along a direction of several elements.
+        got, expected: there.
         tolerance: the largest relative error that passes.
-        verdict: pass, fail or inconclusive; blank where the check did not run, see status.
-        worst_index: where the error is largest.
-        tolerance_source: what the tolerance is made of.
-        checked_size: the size at which it was checked.
+        tolerance_source: what the tolerance follows from: the differences' own estimate, the conditioning, or exact.
+        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see status.
+        checked_size: of a case: the size at which it was checked.
         got_values, expected_values: a case's whole gradients, as JSON.
         derivation: how the expected gradient was derived.
     """
@@ -163,8 +167,10 @@ class AutogradRow(Row):
     oracle: str | None = None
     argument: str | None = None
     shape: str | None = None
+    layout: str | None = None
     max_abs_error: float | None = None
     max_relative_error: float | None = None
+    ulp: float | None = None
     worst_index: str | None = None
     got: float | None = None
     expected: float | None = None

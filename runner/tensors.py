@@ -39,9 +39,9 @@ class BoundOperation:
 
         Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``, so that the
         numbers differ between dtypes by rounding alone: standard normal, uniform from [0, 1), small integers, or
-        zeros. Integers and booleans know only two fills, their own and zeros. An ``index`` input holds int64
-        positions, whatever the fill. With ``layout=transposed`` the last two dimensions of an input that has two lie
-        the other way round in memory.
+        zeros, and folded into the input's domain where it declares one. Integers and booleans know only two fills,
+        their own and zeros. An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
+        last two dimensions of an input that has two lie the other way round in memory.
 
         Returns:
             one tensor for each input of the signature, with its shape.
@@ -56,6 +56,8 @@ class BoundOperation:
                 tensor = torch.randint(self.dimensions.lengths[op.index[name]], shape, generator=generator)
             else:
                 tensor = self._filled(shape, generator)
+                domain = op.domain_of(position) if tensor.is_floating_point() else None
+                tensor = domain.fold(tensor) if domain else tensor
             transposed = self.layout == "transposed" and tensor.ndim >= 2
             tensors.append(tensor.mT.contiguous().mT if transposed else tensor)
         return tensors
@@ -77,6 +79,11 @@ class BoundOperation:
         else:
             drawn = torch.randn(shape, generator=generator, dtype=single)
         return drawn.to(dtype)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What :meth:`draw` draws, by name or position."""
+        return self.op.inputs or tuple(map(str, range(len(self.op.parsed.inputs))))
 
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""

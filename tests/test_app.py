@@ -235,7 +235,7 @@ def test_imports_point_downwards_only() -> None:
 
     layers = [
         ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory", "schemas"],
-        ["callables", "formula", "size", "cases.nested", "cases.expression", "cases.snippet"],
+        ["callables", "formula", "size", "domain", "cases.nested", "cases.expression", "cases.snippet"],
         ["signature", "cases.derivative", "cases.base"],
         ["cases.gradient", "cases.tensor"],
         ["cases"],
@@ -249,6 +249,12 @@ def test_imports_point_downwards_only() -> None:
         ["device", "tensors", "precision"],
         ["numerics", "environment", "compiling", "roofs", "detectors"],
         ["cases.bound"],
+        ["verify", "verify.check", "verify.subject", "verify.layouts", "verify.differences"],
+        ["verify.call", "verify.forms"],
+        ["verify.setting", "verify.points"],
+        ["verify.table"],
+        ["verify.reference", "verify.oracles"],
+        ["verify.probes"],
         ["gradients", "cases.exact"],
         ["jobs.benchmark", "jobs.autograd", "jobs.case_gradients", "jobs.tensors", "jobs.roof", "jobs.transfer"],
         ["worker"],

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 
-from runner.gradients import check_gradients
 from runner.numerics import check_values, finite_fraction, relative_error
 from runner.operation import Operation
 from runner.size import parse_size
@@ -76,49 +74,3 @@ def test_a_value_that_is_not_a_number_is_an_error_unless_it_should_be() -> None:
     assert relative_error(torch.tensor([float("inf")]), torch.tensor([float("inf")], dtype=torch.float64)) == 0
     assert finite_fraction([torch.tensor([1.0, float("inf"), float("nan"), 2.0])]) == 0.5
     assert finite_fraction([]) is None
-
-
-class WrongExp(torch.autograd.Function):
-    """exp with a gradient that is wrong by a factor."""
-
-    factor = 1.0
-
-    @staticmethod
-    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
-        y = x.exp()
-        ctx.save_for_backward(y)  # type: ignore[attr-defined]
-        return y
-
-    @staticmethod
-    def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:
-        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return g * y * WrongExp.factor
-
-
-@pytest.mark.parametrize(
-    ("factor", "verdict"), [(1.0, "pass"), (1 + 1e-6, "fail"), (-1.0, "fail"), (0.0, "fail"), (float("nan"), "fail")]
-)
-def test_differences_find_a_gradient_that_is_wrong_in_every_dtype(
-    factor: float, verdict: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(WrongExp, "factor", factor)
-    checks = check_gradients(bound(WrongExp.apply, torch.float64), CPU)
-    assert {c.verdict for c in checks if c.oracle == "finite_differences"} == {verdict}
-
-
-def test_the_reference_finds_a_gradient_that_is_wrong_in_low_precision_alone() -> None:
-    class WrongInHalf(WrongExp):
-        @staticmethod
-        def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:
-            (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
-            return g * y * (1 if g.dtype is torch.float64 else 1.5)
-
-    checks = check_gradients(bound(WrongInHalf.apply, torch.bfloat16), CPU)
-    assert {c.oracle: c.verdict for c in checks} == {"float64_reference": "fail", "finite_differences": "pass"}
-
-
-def test_a_kink_gives_no_verdict_rather_than_a_wrong_one() -> None:
-    here = bound(torch.abs).draw()[0].double()
-    kinked = bound(lambda x: (x - here.to(x.dtype)).abs())
-    (verdict,) = (c.verdict for c in check_gradients(kinked, CPU) if c.oracle == "finite_differences")
-    assert verdict == "inconclusive"

@@ -36,6 +36,11 @@ class BoundCase(BoundOperation):
         """The declared inputs whose gradients are checked."""
         return [tensor.clone() for _, tensor in self.inputs]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the inputs whose gradients are checked."""
+        return tuple(name for name, _ in self.inputs)
+
     def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
         """The function with these inputs, and with the constants in their dtype and on their device."""
         return partial(self.function, self.named(tensors))

@@ -27,6 +27,7 @@ from runner.signature import Dimensions
 from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of, storage_of
 from runner.timing import Call, Clock, Measurement, measure
+from runner.verify.check import overall
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 ONE_CALL_S = 1e-9  # a block of this length is one call: what is flushed between two takes longer than many calls
@@ -226,15 +227,14 @@ def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
     if key not in _verdicts:
         plain = replace(bound, seed=0, fill="normal", layout="contiguous")
         try:
-            checks = check_gradients(small(plain, parse_size(bound.op.size)), device.torch)
+            checks = check_gradients(small(plain, parse_size(bound.op.size)), device.torch, quick=True)
         except NotImplementedError:
             _verdicts[key] = "unsupported"
         except Exception:  # a gradient that cannot be had is no reason not to time the call
             traceback.print_exc()
             _verdicts[key] = "error"
         else:
-            verdicts = {check.verdict for check in checks}
-            _verdicts[key] = "fail" if "fail" in verdicts else "pass" if "pass" in verdicts else None
+            _verdicts[key] = overall(checks)
     return _verdicts[key]
 
 

@@ -1,0 +1,55 @@
+"""The same numbers, lying differently in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+
+def transposed(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Dimensions in the reverse order in memory; None where there are not two of any length."""
+    if sum(n > 1 for n in tensor.shape) < 2:
+        return None
+    order = list(reversed(range(tensor.dim())))
+    return tensor.permute(order).contiguous().permute(order)
+
+
+def spaced(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Every second element of a larger storage, the first of which is not at its beginning."""
+    if not tensor.dim():
+        return None
+    wide = tensor.new_full(
+        (*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), float("nan") if tensor.is_floating_point() else 0
+    )
+    view = wide[..., 1::2]
+    return view.copy_(tensor)
+
+
+def expanded(tensor: torch.Tensor) -> torch.Tensor | None:
+    """One row for all, without memory of their own (stride 0); other numbers than the tensor's."""
+    if not tensor.dim() or not tensor.numel():
+        return None
+    return tensor[:1].expand(tensor.shape)
+
+
+def constant(tensor: torch.Tensor) -> torch.Tensor | None:
+    """One number for all, as the gradient of a sum is; other numbers than the tensor's."""
+    if not tensor.dim() or not tensor.numel():
+        return None
+    return tensor.flatten()[0].expand(tensor.shape)
+
+
+def conjugated(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A complex tensor of which memory holds the conjugate."""
+    return tensor.conj().resolve_conj().conj() if tensor.is_complex() else None
+
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor | None]] = {
+    "transposed": transposed,
+    "spaced": spaced,
+    "expanded": expanded,
+    "constant": constant,
+    "conjugated": conjugated,
+}
+"""Each gives a tensor of the same shape and dtype, or None where this tensor cannot lie so."""

@@ -1,0 +1,114 @@
+"""Over PyTorch's own operators, whose gradients are right: how many are accused, and what that takes.
+
+    python tests/benchmarks/operator_database.py [full] [name ...]
+
+Each operator of torch.testing's database with a float64 backward pass, two samples each, on the CPU, first by this
+verifier and then by gradcheck in its fast mode, both on one thread. Every accusation is printed with its reason.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from runner.gradients import verify
+from runner.tensors import outputs_of
+from runner.verify.check import BAD
+from runner.verify.subject import function_subject
+
+SAMPLES = 2
+QUICK = "full" not in sys.argv  # what stands beside a benchmark; everything takes some ten times as long
+NAMES = [name for name in sys.argv[1:] if name != "full"]
+Function = Callable[..., list[torch.Tensor]]
+
+
+def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
+    """An operator's sample calls, each as a function of its tensors alone."""
+    for sample in islice(op.sample_inputs("cpu", torch.float64, requires_grad=True), SAMPLES):
+        leaves, spec = tree_flatten((sample.input, sample.args, sample.kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+        def function(
+            *tensors: torch.Tensor, leaves: Any = leaves, spec: Any = spec, places: Any = places, sample: Any = sample
+        ) -> list[torch.Tensor]:
+            filled = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            first, args, kwargs = tree_unflatten(filled, spec)
+            result = op.gradcheck_wrapper(op.op, first, *args, **kwargs)
+            return outputs_of(sample.output_process_fn_grad(result))
+
+        yield function, [leaves[i] for i in places]
+
+
+def accused(function: Function, tensors: list[torch.Tensor]) -> list[str]:
+    """What this verifier has against a function."""
+    subject = function_subject(function, tensors, wanted=[t.requires_grad for t in tensors])
+    checks = verify(subject, torch.float64, torch.device("cpu"), quick=QUICK)
+    COUNT.update(check.verdict for check in checks)
+    return [f"{c.probe} by {c.oracle}: {c.reason}" for c in checks if c.verdict in BAD]
+
+
+def accused_by_gradcheck(function: Function, tensors: list[torch.Tensor]) -> list[str]:
+    """What gradcheck has against it."""
+    torch.autograd.gradcheck(lambda *t: tuple(o for o in function(*t) if o.requires_grad), tensors, fast_mode=True)
+    return []
+
+
+COUNT: Counter[str] = Counter()
+
+
+def main() -> None:
+    """Print accusations, counts and seconds for both."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    chosen = [op for op in op_db if op.supports_autograd and op.supported_backward_dtypes("cpu") & {torch.float64}]
+    chosen = [op for op in chosen if not NAMES or op.name in NAMES]
+    cases = []
+    for op in chosen:
+        try:
+            cases += [
+                (op, function, tensors) for function, tensors in samples(op) if any(t.requires_grad for t in tensors)
+            ]
+        except Exception as error:  # some samples need what is not installed
+            print(f"no samples of {op.formatted_name}: {error}"[:120])
+    print(f"{len(chosen)} operators, {len(cases)} samples")
+    for name, judge in (("this verifier", accused), ("gradcheck fast", accused_by_gradcheck)):
+        bad: dict[str, list[str]] = {}
+        slowest: list[tuple[float, str]] = []
+        begun = time.perf_counter()
+        for op, function, tensors in cases:
+            start = time.perf_counter()
+            try:
+                reasons = judge(function, tensors)
+            except NotImplementedError:  # sparse tensors, for one
+                continue
+            except Exception as error:
+                reasons = [f"{type(error).__name__}: {str(error).strip()[:160]}"]
+            slowest.append((time.perf_counter() - start, op.formatted_name))
+            if reasons:
+                bad.setdefault(op.formatted_name, []).extend(reasons)
+        seconds = time.perf_counter() - begun
+        print(f"{name}: {len(bad)} of {len(chosen)} operators accused, {seconds:.1f} s in all")
+        for formatted, reasons in bad.items():
+            for reason in dict.fromkeys(reasons):
+                print(f"  {formatted}: {reason}"[:260].replace("\n", " "))
+        print("  slowest: " + ", ".join(f"{n} {s:.2f} s" for s, n in sorted(slowest, reverse=True)[:5]))
+    print(f"verdicts of this verifier: {dict(COUNT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The verifier of gradients: right functions are left alone, wrong ones are not, and what it says is so."""
+
+import math
+import warnings
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from runner.domain import Domain
+from runner.errors import ConfigError
+from runner.gradients import check_gradients, verify
+from runner.verify.check import BAD, GradientCheck, overall
+from runner.verify.differences import HUGE, differentiate
+from runner.verify.subject import function_subject
+from tests.conftest import Runner
+from tests.mutants import PAIRS, Pair, made, ours
+
+CPU = torch.device("cpu")
+EACH_KIND = list({pair.kind: pair for pair in PAIRS}.values())  # the last of each
+
+
+def checks_of(function: object, *inputs: torch.Tensor, **fields: object) -> list[GradientCheck]:
+    return verify(function_subject(function, inputs, **fields), torch.float64, CPU)  # type: ignore[arg-type]
+
+
+def judge(pair: Pair) -> tuple[bool, bool]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of variances of a single element
+        return ours(pair, pair.right), ours(pair, pair.wrong)
+
+
+@pytest.mark.parametrize("pair", EACH_KIND, ids=lambda pair: pair.name)
+def test_a_wrong_gradient_of_each_kind_is_caught_and_its_right_twin_is_not(pair: Pair) -> None:
+    assert judge(pair) == (False, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+def test_every_wrong_gradient_is_caught_and_no_right_one_is(pair: Pair) -> None:
+    assert judge(pair) == (False, True)
+
+
+def test_differences_know_how_far_they_are_off() -> None:
+    for function, exact in ((math.sin, math.cos(0.7)), (lambda x: math.exp(5 * x), 5 * math.exp(3.5))):
+        slopes = differentiate(lambda h, f=function: torch.tensor([f(0.7 + h)], dtype=torch.float64), 1.0)
+        assert abs(slopes.value.item() - exact) <= 4 * slopes.error.item() + 1e-13 * exact
+        assert slopes.error.item() < 1e-9 * exact
+
+
+def test_differences_tell_kinks_jumps_and_infinite_slopes_from_curves() -> None:
+    def along(h: float) -> torch.Tensor:
+        values = [abs(h), max(h, 0.0), h * h, float(h > 0), math.copysign(abs(h) ** 0.5, h), math.sqrt(max(h, 0.0))]
+        return torch.tensor([*values, math.log(h) if h > 0 else math.nan], dtype=torch.float64)
+
+    slopes = differentiate(along, 1.0)
+    assert slopes.kink.tolist() == [True, True, False, False, False, False, False]
+    assert (slopes.left[:2].tolist(), slopes.right[:2].tolist()) == ([-1.0, 0.0], [1.0, 1.0])
+    assert slopes.error[2] < 1e-9
+    assert (slopes.error[3:] > 0.1).all()
+    assert (slopes.error[[3, 6]] == HUGE).all()
+
+
+def test_an_exact_gradient_is_an_oracle() -> None:
+    x = torch.tensor([3.0, 10.0, 0.0])
+    for factor, verdict in ((2.0, "pass"), (2.0 + 1e-9, "fail")):
+        checks = checks_of(
+            lambda x: (x**2 + 1).sin(), x, analytic=lambda i, c, f=factor: [f * i[0] * (i[0] ** 2 + 1).cos() * c[0]]
+        )
+        assert [c.verdict for c in checks if c.oracle == "analytic"] == [verdict]
+
+
+def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
+    pair = next(p for p in PAIRS if p.name == "bfloat16_only")
+    for dtype, bad in ((torch.float64, set()), (torch.bfloat16, {"float64_reference"})):
+        checks = check_gradients(replace(pair.bound(pair.wrong), dtype=dtype), CPU)
+        assert {c.oracle for c in checks if c.verdict in BAD} == bad
+
+
+@pytest.mark.parametrize(
+    ("function", "verdict"),
+    [
+        (lambda x: torch.nn.functional.dropout(x, 0.5), "pass"),  # the same numbers are drawn in every call
+        (lambda x: x * torch.rand(1, generator=torch.Generator().manual_seed(id(object()) + torch.seed())), None),
+        (lambda x: x.floor() + 0 * x, "pass"),
+        (torch.relu, "pass"),
+        (lambda x: x.median(-1)[0], "pass"),
+        (lambda x: (x - 0.3).log(), "pass"),
+        (lambda x: 1 / x, "pass"),
+        (lambda x: x.exp() - x.exp(), "pass"),
+        (lambda x: (x.sort(-1)[0], x.argsort(-1), x.view(-1)), "pass"),
+        (lambda x: x.clone().mul_(2).relu_(), "pass"),
+        (torch.Tensor.exp_, "pass"),
+        (lambda x: torch.fft.fft(x).abs(), "pass"),
+        (lambda x: x.float().sin().double(), "pass"),
+        (lambda x: x.detach() + 0 * x.round(), "fail"),
+        (lambda x: x.relu() - 0.1 * (-x).relu() if x.shape == (3, 4) else x, "pass"),
+    ],
+)
+def test_right_functions_of_difficult_kinds_are_left_alone(function: object, verdict: str | None) -> None:
+    found = checks_of(function, torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
+    bad = [c for c in found if c.verdict in BAD]
+    assert bool(bad) == (verdict == "fail"), bad
+    assert ("pass" in {c.verdict for c in found}) == (verdict is not None)
+
+
+def test_a_gradient_that_happens_to_be_small_does_not_pass_for_that() -> None:
+    found = checks_of(lambda x: x.abs().sqrt(), torch.zeros(3))
+    assert {c.verdict for c in found if c.probe == "example"} == {"inconclusive"}
+
+
+def test_a_kink_has_its_own_verdict() -> None:
+    found = checks_of(torch.abs, torch.zeros(3))
+    assert {c.verdict for c in found if c.probe == "example"} == {"kink"}
+
+
+def test_what_cannot_be_differentiated_twice_is_not_supported_rather_than_wrong() -> None:
+    once = made(torch.sin, lambda g, x: g * x.cos(), once=True)
+    found = checks_of(once, torch.randn(3))
+    assert [c.verdict for c in found if c.probe == "second order"] == ["unsupported"]
+    assert overall(found) == "pass"
+
+
+def test_a_domain_is_declared_or_found_out() -> None:
+    inside = checks_of(torch.log, torch.rand(3) + 1)
+    assert {c.verdict for c in inside if c.probe in ("fresh", "scale 30")} == {"pass"}
+    declared = checks_of(torch.acos, torch.rand(3) / 2, domains=[Domain.parse("[-1, 1]")])
+    assert {c.verdict for c in declared if c.probe in ("fresh", "scale 30")} == {"pass"}
+
+
+def test_domains_are_read_and_kept_to() -> None:
+    z = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 30
+    for text in ("positive", "negative", "nonnegative", "(-1, 1]", "[2, inf)", "(-inf, -3)", "real"):
+        domain = Domain.parse(text)
+        assert domain.holds(domain.fold(z)).all(), text
+    for text in ("positiv", "[1, 0]", "1, 2", ""):
+        with pytest.raises(ConfigError, match="is no domain"):
+            Domain.parse(text)
+
+
+def test_any_torch_operation_is_verified_by_its_name(runner: Runner, tmp_path: object) -> None:
+    (tmp_path / "mine" / "op").mkdir(parents=True)  # type: ignore[operator]
+    (tmp_path / "mine" / "op" / "angle.yaml").write_text(  # type: ignore[operator]
+        "name: angle\ncall: torch.acos\nsignature: '... n -> ... n'\ndomain: '[-1, 1]'\nsize: 4x6\n"
+    )
+    runner("--config-dir", "mine", "op=angle", "job=autograd", "dtype=float64", "hydra.run.dir=out")
+    found = pd.read_csv(tmp_path / "out" / "autograd.csv")  # type: ignore[operator]
+    assert set(found["verdict"]) <= {"pass", "inconclusive", "kink"}
+    assert (found.loc[found["probe"] == "scale 30", "verdict"] == "pass").all()
+    assert found["seconds"].gt(0).all()
+
+
+def test_a_wrong_gradient_is_exit_code_1_and_no_speedup(runner: Runner, tmp_path: object) -> None:
+    (tmp_path / "wrong.py").write_text(  # type: ignore[operator]
+        "import torch\n"
+        "class Wrong(torch.autograd.Function):\n"
+        "    @staticmethod\n"
+        "    def forward(ctx, x):\n        ctx.save_for_backward(x)\n        return x.sin()\n"
+        "    @staticmethod\n"
+        "    def backward(ctx, g):\n        return g * ctx.saved_tensors[0].cos() * 1.0001\n"
+        "def sinus(x):\n    return Wrong.apply(x)\n"
+    )
+    op = ["op=relu", "op.name=sinus", "op.call=wrong.sinus", "op.dtypes=[floating]", "size=8"]
+    runner(*op, "job=autograd", "hydra.run.dir=a", code=1)
+    found = pd.read_csv(tmp_path / "a" / "autograd.csv")  # type: ignore[operator]
+    wrong = found[found["verdict"] == "fail"]
+    assert set(wrong["oracle"]) == {"finite_differences"}
+    assert wrong["max_relative_error"].between(5e-5, 2e-4).all()
+    assert wrong["reason"].str.contains("off by").all()
+    runner(*op, "timing=minimal", "hydra.run.dir=b", code=1)
+    row = pd.read_csv(tmp_path / "b" / "results.csv").iloc[0]  # type: ignore[operator]
+    assert (row["gradient"], row["flags"]) == ("fail", "wrong_gradient")
