@@ -274,11 +274,17 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
     sizes = list(dict.fromkeys(rows["size"]))
     assert sizes[:2] == [40, 250]
     assert len(rows) == 2 * len(sizes)
-    found = pd.read_csv(tmp_path / "out" / "crossover.csv").iloc[0]
-    if rows["flags"].isna().all():  # nothing else kept this machine busy
-        assert sizes[2] == 100
-        assert found["state"] in ("found", "unresolved")
-        assert 70 < found["elements_high"] < 140
+    found = pd.read_csv(tmp_path / "out" / "speedup.csv").set_index("size").fillna({"reason": ""})
+
+    def outcome(size: int) -> Outcome | None:  # as the rows tell it, whatever this machine did meanwhile
+        if size not in found.index:
+            return None
+        one = found.loc[size]
+        if one["reason"]:
+            return "disturbed" if "busy" in one["reason"] else "no_ratio"
+        return "wins" if (one["speedup"] if math.isnan(one["low"]) else one["low"]) > 1 else "loses"
+
+    assert asked(outcome, Range(40, 250, 0.4)) == sizes
     folders = sorted((tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0]))
     assert [int(path.name.partition("_")[0]) for path in folders] == list(range(len(rows)))
     for folder in folders[-2:]:  # as if it had been interrupted
