@@ -79,24 +79,11 @@ class Composer:
         """
         key = tuple(overrides)
         if key not in self._jobs:
-            task = self._task(key)
+            groups, values = self._split(key)
+            task: DictConfig = pickle.loads(self._choice(groups).task)
+            ConfigLoaderImpl._apply_overrides_to_config(values, task)
             self._jobs[key] = Job(key, cell_of(task), _task_yaml(task))
         return self._jobs[key]
-
-    def cell(self, overrides: Sequence[str]) -> Cell:
-        """A job's cell, where its files are not wanted: half the time, and nothing of it is kept.
-
-        Raises:
-            hydra.errors.HydraException: as Hydra itself does, for a wrong override.
-            ConfigError: a value is wrong.
-        """
-        return cell_of(self._task(tuple(overrides)))
-
-    def _task(self, overrides: tuple[str, ...]) -> DictConfig:
-        groups, values = self._split(overrides)
-        task: DictConfig = pickle.loads(self._choice(groups).task)
-        ConfigLoaderImpl._apply_overrides_to_config(values, task)
-        return task
 
     def full_config(self, job: Job) -> DictConfig:
         """A job's whole configuration, for Hydra's callbacks; :meth:`place` has been called for it last."""

@@ -149,8 +149,8 @@ def test_a_huge_run_is_drawn_in_part_and_says_so() -> None:
     ]
     pictures = pictures_of(analyse(many, [], Report()), EN)
     (times,) = pictures.plots
-    assert (len(times.panels), len(times.panels[0].series[0].points)) == (12, 32)
-    assert times.omitted == 18 + 12 * (200 - 32)
+    assert (len(times.panels), len(times.panels[0].series[0].points)) == (12, 16)
+    assert times.omitted == 18 + 12 * (200 - 16)
     assert times.panels[0].series[0].points[0].x == 1
     assert times.panels[0].series[0].points[-1].x == 399
     (grid,) = pictures.grids

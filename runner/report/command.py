@@ -25,7 +25,6 @@ class Reproducer:
     def __init__(self, environment: Mapping[str, Any], rows: Sequence[Row]) -> None:
         given = [str(word) for word in environment.get("command") or ()][2:]  # after the interpreter and the program
         self._given = [word for word in given if not _is_of_the_run(word)]
-        self._swept = any(_key(word) == "sweep" for word in self._given)
         self._many = any(_has_several(word) for word in self._given)
         benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
         self._varying = {key for key in AXES if len(set(map(attrgetter(key), benchmarks))) > 1}
@@ -36,18 +35,31 @@ class Reproducer:
         A row's size may name dimensions, as in ``64x128 n=32``; then the run's own size is left as it was given.
         """
         own = {key: getattr(row, key, None) for key in AXES}
-        kept = [key for key, value in own.items() if value is not None and self._says(key, value)]
-        if " " in row.size:
-            kept.remove("size")
-        words = [word for word in self._given if _key(word) not in kept]
-        words += [f"{key}={str(own[key]).lower() if isinstance(own[key], bool) else own[key]}" for key in kept]
-        words += [f"job={row.job}"] * (row.job != Config.job)
-        words += ["hydra.sweeper.also=[]"] * self._swept  # the further grids of the sweep's file
-        return shlex.join(["python", "-m", "runner", *(["-m"] if self._many and not self._swept else []), *words])
+        own |= {"case": getattr(row, "case", None), "job": row.job}
+        left = _left_out(row)
+        kept = [key for key, value in own.items() if value is not None and key not in left and self._says(key, value)]
+        given = [word for word in self._given if _key(word) not in {*kept, *left}]
+        swept = any(_key(word) == "sweep" for word in given)
+        words = given + [f"{key}={str(own[key]).lower() if isinstance(own[key], bool) else own[key]}" for key in kept]
+        words += ["hydra.sweeper.also=[]"] * swept  # the further grids of the sweep's file
+        return shlex.join(["python", "-m", "runner", *(["-m"] if self._many and not swept else []), *words])
 
     def _says(self, key: str, value: Any) -> bool:
-        always = key in ("op", "size", "dtype", "device", "threads")
+        if key == "job":
+            return bool(value != "benchmark")
+        always = key in ("op", "case", "size", "dtype", "device", "threads")
         return always or key in self._varying or value != getattr(Config, key)
+
+
+def _left_out(row: Row) -> set[str]:
+    """What would say something else about the row's cell than the row does."""
+    if getattr(row, "case", None):
+        return {"op", "size", "job", "sweep"}  # which come from the case
+    if row.job == "transfer":
+        return {"op", "size", "dtype", "sweep"}
+    if row.job == "roof":
+        return {"op", "size"}
+    return {"size"} if " " in row.size else set()
 
 
 def _key(word: str) -> str:

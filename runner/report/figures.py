@@ -20,7 +20,7 @@ COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
 DOTS_PER_INCH = 110
 ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
-CROWDED = 16  # points of a series, from which on their intervals have no caps
+CROWDED = 12  # points of a series, from which on their intervals have no caps
 ROOM_FOR_MISSING = 0.2  # of a panel's height
 STYLE = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # has Cyrillic, and comes with matplotlib

@@ -19,7 +19,7 @@ from runner.results import BenchmarkRow, Row
 
 MOST_PANELS = 12  # of a plot, which are a page; a reader of more of them turns to the CSV
 MOST_SERIES = 12  # of a panel: the colours and markers that can be told apart in print
-MOST_POINTS = 32  # of a series, spread over its sizes
+MOST_POINTS = 16  # of a series, spread over its sizes
 MOST_LINES = 40  # of a grid: operations
 MOST_COLUMNS = 16  # of a grid: sizes
 

@@ -1,7 +1,7 @@
 """The grid sweeper: every combination of the axes, checked as a whole before the first one runs."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,6 @@ from runner.session import session
 if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
     from runner.bisection import Bisection
     from runner.cell import Cell
-    from runner.cluster.sweep import Cluster
     from runner.compose import Composer
     from runner.results import Row
 
@@ -59,33 +58,24 @@ class GridSweeper(BasicSweeper):
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
         """
-        from runner.cluster.sweep import cluster_of
         from runner.compose import Composer
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
-        cluster = cluster_of(self.config)
         composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
         if self._crossover is None:
-            compose = (
-                composer.cell if cluster or self.config.dry_run else lambda overrides: composer.job(overrides).cell
-            )
-            jobs, cells = self._grid(compose, arguments)
-        elif cluster is not None:
-            raise ConfigError("a search for crossovers asks for one cell after another; leave cluster= out")
+            jobs, cells = self._grid(composer, arguments)
         else:
             jobs, cells = self._search(composer, arguments)
         if self.config.dry_run:
             _list(cells)
-            if cluster is not None:
-                print(cluster.describe(cells, range(len(cells))))
             if self._bisection is not None:
                 print(f"and what the search asks for then, {self._bisection.most} cells at most")
             return []
         root = Path(self.config.hydra.sweep.dir)
         with _claimed(root, resuming=bool(self.config.resume)):
-            return self._run(root, jobs, cells, cluster)
+            return self._run(root, jobs, cells)
 
-    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"], cluster: "Cluster | None") -> Any:
+    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"]) -> Any:
         from runner.resume import check_same_cells, check_same_sweep, measured, remove_leftovers, unfinished
 
         assert self.config is not None and self.launcher is not None
@@ -104,14 +94,9 @@ class GridSweeper(BasicSweeper):
         try:
             if not numbers:
                 return []
-            here = [cells[number] for number in numbers] if cluster is None else cluster.check(cells)
-            session().prepare(here, alone=False)
-            name = cluster.name if cluster else None
-            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway, cluster=name)
+            session().prepare([cells[number] for number in numbers], alone=False)
+            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway)
             OmegaConf.save(self.config, root / "multirun.yaml")
-            if cluster is not None:
-                cluster.run(root, cells, jobs, numbers)
-                return []
             launched = [self._launch([jobs[number] for number in numbers], numbers)]
             while self._bisection is not None:
                 further = [job for job in self._asked(measured(root))[0] if job not in jobs]
@@ -142,7 +127,7 @@ class GridSweeper(BasicSweeper):
                 "size is what this sweep looks for; give its range instead, such as hydra.sweeper.crossover.low=64 "
                 "hydra.sweeper.crossover.high=1024"
             )
-        jobs, _ = self._grid(lambda overrides: composer.job(overrides).cell, [*arguments, wanted.size_of(wanted.low)])
+        jobs, _ = self._grid(composer, [*arguments, wanted.size_of(wanted.low)])
         self._bisection = Bisection(wanted, report_of(self.config), composer, jobs)
         return self._asked([])
 
@@ -151,9 +136,7 @@ class GridSweeper(BasicSweeper):
         jobs = self._bisection.jobs(rows)
         return jobs, [self._bisection.composer.job(job).cell for job in jobs]
 
-    def _grid(
-        self, compose: "Callable[[Sequence[str]], Cell]", arguments: list[str]
-    ) -> tuple[list[list[str]], list["Cell"]]:
+    def _grid(self, composer: "Composer", arguments: list[str]) -> tuple[list[list[str]], list["Cell"]]:
         from runner.grid import check_baseline, check_possible, excluded
 
         assert self.config is not None and self.hydra_context is not None
@@ -163,7 +146,7 @@ class GridSweeper(BasicSweeper):
         for params in self._also:
             grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
             jobs += self.split_arguments(_device_last([*grid, *_meant_for(grid, own, typed)]), None)[0]
-        cells = [compose(job) for job in jobs]
+        cells = [composer.job(job).cell for job in jobs]
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
         out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
