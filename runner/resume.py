@@ -15,7 +15,7 @@ from runner.cases import read_case
 from runner.cell import Cell
 from runner.errors import ConfigError
 from runner.operation import Operation
-from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect
+from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
 
 FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
 SAME = (
@@ -124,6 +124,17 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
             changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")
     if changed:
         raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_anyway=true")
+
+
+def add_node(root: Path, node: str, environment: dict[str, Any]) -> None:
+    """Write down what one of a cluster's machines is.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    known = read_environment(root)
+    known.setdefault("nodes", {})[node] = environment
+    write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
 
 
 def remove_leftovers(root: Path) -> None:
