@@ -76,9 +76,10 @@ class Landing:
             "attempt": chunk.attempt,
             "lost": flight.lost,
             "started": begun.environment["started"] if begun else None,
+            "ended": flight.measured[-1].ended if flight.measured else None,
             "variables": begun.environment["variables"] if begun else None,
             "cells": {
-                cell.identity: list(self._overrides(number))
+                cell.identity: " ".join(text for text in self._overrides(number) if not text.startswith("cluster"))
                 for number, cell in zip(chunk.numbers, chunk.cells, strict=True)
             },
         }

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,14 @@ class Measured:
         cell: its identity.
         samples: the text of its ``samples.csv``; blank where it has none.
         log: what its operation printed.
+        ended: when.
     """
 
     cell: str
     rows: list[Row]
     samples: str
     log: str
+    ended: str
 
 
 class NodeRefused(Exception):
@@ -97,7 +100,8 @@ def run_chunk(chunk: Chunk, wanted: dict[str, str], time_s: float | None = None)
                     return
                 with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
                     rows = session.run(cell, Path(folder))
-                    yield Measured(cell.identity, rows, _text(folder, "samples.csv"), _text(folder, "run.log"))
+                    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                    yield Measured(cell.identity, rows, _text(folder, "samples.csv"), _text(folder, "run.log"), now)
     finally:
         session.close()
 
