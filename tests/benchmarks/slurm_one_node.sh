@@ -18,15 +18,15 @@ if [ "${1:-}" != inside ]; then
     exit
 fi
 folder=$2
-export PYTHONPATH=$PWD
+export PYTHONPATH=$PWD TMPDIR=$folder  # device locks of its own
 hostname opsweep-node
 ip link set lo up
 ip address add 192.0.2.1/32 dev lo  # Slurm resolves nothing where there is no address but loopback's (AI_ADDRCONFIG)
 mkdir -p "$folder"/{munge,state,spool}
 dd if=/dev/urandom of="$folder/munge/key" bs=1024 count=1 status=none
-touch "$folder"/gpu{0,1}
+mknod "$folder/gpu0" c 1 3 && mknod "$folder/gpu1" c 1 3  # pretended: what /dev/null is
 chmod 755 "$folder"; chmod 600 "$folder/munge/key"; chown -R munge: "$folder/munge"; chmod 755 "$folder/munge"
-runuser -u munge -- munged --socket="$folder/munge/socket" --key-file="$folder/munge/key" \
+runuser -u munge -- munged 2>"$folder/munged.err" --socket="$folder/munge/socket" --key-file="$folder/munge/key" \
     --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" --seed-file="$folder/munge/seed"
 cat >"$folder/slurm.conf" <<CONF
 ClusterName=opsweep
@@ -40,6 +40,7 @@ SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
+MpiDefault=none
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -73,5 +74,5 @@ rows = pd.read_csv(root / "results.csv")
 print(len(rows), "rows:", rows.groupby(["device", "status"]).size().to_dict())
 for path in sorted(root.glob("*/chunk.json"), key=lambda path: int(path.parent.name.partition("_")[0])):
     chunk = json.loads(path.read_text())
-    print("job", chunk["job"], "of", len(chunk["cells"]), "cells, CUDA_VISIBLE_DEVICES =", chunk["variables"].get("CUDA_VISIBLE_DEVICES"), "from", chunk["started"], "to", chunk["ended"])
+    print("job", chunk["job"], "of", len(chunk["cells"]), "cells, CUDA_VISIBLE_DEVICES =", chunk["variables"].get("CUDA_VISIBLE_DEVICES"), "from", chunk["started"][11:19], "to", chunk["ended"][11:19])
 PY
