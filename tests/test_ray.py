@@ -14,7 +14,14 @@ from tests.two_nodes import NO_NAMESPACES
 
 pytestmark = pytest.mark.slow
 GRID = ["-m", "op=add,mul,sum,relu,exp", "size=8,16,32,64", "device=cpu,gpu", "timing=minimal"]
-OP = "import time\ndef slow(x):\n    time.sleep(0.15)\n    return x * 2\n"
+OP = """
+import pathlib, platform, time
+
+def slow(x):
+    pathlib.Path("FOLDER", f"{platform.node()}-{time.monotonic_ns()}.call").touch()
+    time.sleep(0.15)
+    return x * 2
+"""
 
 
 @pytest.fixture
@@ -68,14 +75,14 @@ def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
 
 
 def test_a_node_that_is_killed_in_the_middle_loses_no_row(on_two_nodes: Runner, runner: Runner, tmp_path: Path) -> None:
-    (tmp_path / "my_ops.py").write_text(OP)
+    (tmp_path / "my_ops.py").write_text(OP.replace("FOLDER", str(tmp_path)))
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "slow.yaml").write_text(
         'name: slow\ncall: my_ops.slow\nsignature: "... -> ..."\ndifferentiable: false\n'
     )
     sizes = ",".join(map(str, range(2, 22)))
     command = ["--config-dir", "mine", "-m", "op=slow", f"size={sizes}", "device=cpu,gpu", "timing=minimal"]
-    done = on_two_nodes(*command, "cluster.cells_per_job=4", options=("--kill-after", "3"))
+    done = on_two_nodes(*command, "cluster.cells_per_job=10", options=("--kill-when", "node2-*.call"))
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == rows["cell"].nunique() == 40, done.stderr
     assert set(rows["status"]) == {"ok", "unavailable"}

@@ -65,6 +65,9 @@ class Driver:
         done = [measured.cell for measured in flight.measured]
         node = flight.begun.node if flight.begun else None
         lost = flight.lost is not None
+        if flight.refused:
+            self._pending.append(chunk)
+            return
         open_chunks = list(again(chunk, done, self._axis, lost_on=node, lost=lost))
         if lost:
             tries = f"attempt {chunk.attempt} of {self._retries + 1}"

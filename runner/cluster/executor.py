@@ -20,6 +20,7 @@ class Flight:
         measured: the cells that have ended.
         lost: why it will not end by itself; None where it did.
         log: what the job itself printed, where it was lost.
+        refused: whether the cluster lost it before it reached a node, which says nothing of its cells.
     """
 
     chunk: Chunk
@@ -28,6 +29,7 @@ class Flight:
     measured: list[Measured] = field(default_factory=list)
     lost: str | None = None
     log: str = ""
+    refused: bool = False
 
     def take(self, message: Begun | Measured) -> None:
         """Keep what came back."""

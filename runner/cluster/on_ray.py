@@ -21,6 +21,7 @@ from runner.cluster.node import Begun, Measured, run_chunk, versions
 from runner.errors import ConfigError, one_line
 
 LOOK_S = 2.0  # between two looks at which nodes there are
+NODE_IS_GONE = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError)
 LONGEST_LOG = 20_000  # characters of a lost job's traceback
 
 
@@ -55,6 +56,7 @@ class RayExecutor:
         self._places: dict[str, _Place] = {}
         self._flights: dict[Any, tuple[Flight, str]] = {}
         self._identities: dict[str, str] = {}  # Ray's name of a node, by ours
+        self._gone: set[str] = set()  # for good: a node that comes back has another name
         self._looked = 0.0
         self._look()
 
@@ -128,6 +130,9 @@ class RayExecutor:
             cause = getattr(error, "cause", None)
             flight.lost = one_line(cause or str(error).partition("\n")[0] or type(error).__name__)
             flight.log = str(error)[-LONGEST_LOG:]
+            if isinstance(error, NODE_IS_GONE):  # Ray goes on to list it for a while
+                self._forget(node)
+                flight.refused = isinstance(error, ray.exceptions.TaskUnschedulableError)
             return True
         if isinstance(message, Begun):
             self._identities[message.node] = node
@@ -141,12 +146,16 @@ class RayExecutor:
         self._looked = time.monotonic()
         alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
         for name in self._places.keys() - alive.keys():
-            print(f"node {name[:12]} of Ray is gone", file=sys.stderr, flush=True)
-            del self._places[name]
+            self._forget(name)
         for name, resources in alive.items():
-            if name not in self._places and resources.get("CPU"):
+            if name not in self._places and name not in self._gone and resources.get("CPU"):
                 accelerators = int(resources.get("GPU", 0))
                 self._places[name] = _Place(name, max(1, accelerators), accelerators, resources["CPU"])
+
+    def _forget(self, node: str) -> None:
+        if self._places.pop(node, None) is not None:
+            print(f"node {node[:12]} of Ray is gone", file=sys.stderr, flush=True)
+        self._gone.add(node)
 
 
 def _run(chunk: Chunk, wanted: dict[str, str], threads: str) -> Any:
