@@ -76,8 +76,16 @@ def start(number: int, folder: Path, short: str) -> subprocess.Popen[bytes]:
     """Start a node with two CPUs and one pretended GPU; it runs until it is killed."""
     ray = str(Path(sys.executable).with_name("ray"))
     role = ["--head", "--port=6379"] if number == 0 else ["--address=127.0.0.1:6379"]
-    command = [ray, "start", *role, f"--node-ip-address=127.0.0.{number + 1}", "--num-cpus=2", "--num-gpus=1", "--block"]
-    command += [f"--temp-dir={short}", "--include-dashboard=false"] if number == 0 else []
+    command = [
+        ray,
+        "start",
+        *role,
+        f"--node-ip-address=127.0.0.{number + 1}",
+        "--num-cpus=2",
+        "--num-gpus=1",
+        "--block",
+    ]
+    command += ["--block", *([f"--temp-dir={short}", "--include-dashboard=false"] if number == 0 else [])]
     if number:
         command = [*NODE, "sh", "-c", f'hostname node{number + 1}; exec "$@"', "sh", *command]
     log = (folder / f"node{number + 1}.log").open("wb")

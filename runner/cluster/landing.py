@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -43,7 +44,9 @@ class Landing:
         rows |= {cell.identity: [row_for(cell, status, reason)] for cell, status, reason in failed}
         if flight.begun is not None and flight.begun.node not in self._nodes:
             self._nodes.add(flight.begun.node)
-            add_node(self._root, flight.begun.node, flight.begun.environment)
+            changed = add_node(self._root, flight.begun.node, flight.begun.environment)
+            if changed:
+                print(f"{flight.begun.node} is not what it was: {'; '.join(changed)}", file=sys.stderr, flush=True)
         if not rows and not flight.lost:
             return rows
         folder = self._folder(flight)

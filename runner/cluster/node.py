@@ -113,11 +113,11 @@ def _text(folder: str, name: str) -> str:
 
 @contextmanager
 def _plain_main() -> Iterator[None]:
-    """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray takes a second."""
+    """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray's takes long."""
     main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
-    main.__dict__["__spec__"] = None
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main)["__spec__"] = None
     try:
         yield
     finally:
-        main.__dict__.update(hidden)
+        vars(main).update(hidden)

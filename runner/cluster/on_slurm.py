@@ -27,7 +27,10 @@ from runner.errors import ConfigError, one_line
 LENGTH_BYTES = 8  # before each message: how long it is
 GRACE_S = 5.0  # after a job has left the queue, until its file is taken to be whole: network disks are late
 LONGEST_LOG = 20_000  # characters of a lost job's own output
-NAMES = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout"}
+NAMES = {  # what submitit takes by these names, whatever the cluster
+    *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node"),
+    *("mem_gb", "nodes", "name", "stderr_to_stdout"),
+}
 
 
 @dataclass
@@ -154,7 +157,7 @@ class SlurmExecutor:
             self._nodes[job.flight.begun.node] = known["NodeList"]
         state = known.get("JobState", "gone from the queue")
         where = f" on {known['NodeList']}" if known.get("NodeList", "(null)") != "(null)" else ""
-        job.flight.lost = f"Slurm's job {job.flight.where} ended{where}: {state}, exit {known.get('ExitCode', 'unknown')}"
+        job.flight.lost = f"Slurm's job {job.flight.where} ended{where}: {state}, {known.get('ExitCode')}"
         job.flight.log = "\n".join(filter(None, (job.job.stdout(), job.job.stderr())))[-LONGEST_LOG:]
 
     def _settled(self, job: _Job) -> Flight:

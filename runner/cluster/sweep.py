@@ -22,7 +22,10 @@ from runner.units import time_text
 if TYPE_CHECKING:
     from runner.cluster.executor import Executor
 
-NEEDS = {"ray": ("ray", "hydra_plugins.hydra_ray_launcher"), "slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher")}
+NEEDS = {
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
+}
 
 
 class Cluster:
@@ -54,9 +57,7 @@ class Cluster:
             )
         return [replace(cell, device="cpu") for cell in {cell.op.call: cell for cell in cells}.values()]
 
-    def run(
-        self, root: Path, cells: Sequence[Cell], jobs: Sequence[Sequence[str]], numbers: Sequence[int]
-    ) -> None:
+    def run(self, root: Path, cells: Sequence[Cell], jobs: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
         """Run cells; their rows are in ``root`` afterwards.
 
         Args:
@@ -101,7 +102,8 @@ def cluster_of(config: DictConfig) -> Cluster | None:
         return None
     if cluster.name not in NEEDS:
         raise ConfigError(
-            f"cluster.name={cluster.name} is unknown{suggestion(cluster.name, list(NEEDS))}; allowed: {', '.join(NEEDS)}"
+            f"cluster.name={cluster.name} is unknown{suggestion(cluster.name, list(NEEDS))}; "
+            f"allowed: {', '.join(NEEDS)}"
         )
     for key, value, least in (
         ("cells_per_job", cluster.cells_per_job, 1),
