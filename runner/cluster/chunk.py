@@ -39,7 +39,7 @@ class Chunk:
     @property
     def expected_s(self) -> float:
         """What it is expected to take, in seconds, its start included."""
-        return START_S + sum(map(expected_s, self.cells))
+        return START_S * max(cell.processes for cell in self.cells) + sum(map(expected_s, self.cells))
 
     @property
     def label(self) -> str:
@@ -52,7 +52,7 @@ def expected_s(cell: Cell) -> float:
     if cell.impossible:
         return 0.0
     timing = cell.timing
-    own = timing.processes * (timing.warmup_s + timing.max_time_s) if cell.job == "benchmark" else GRADIENT_S
+    own = cell.processes * (timing.warmup_s + timing.max_time_s) if cell.job == "benchmark" else GRADIENT_S
     return min(OVERHEAD_S + own, cell.limit.time_s)
 
 

@@ -52,7 +52,8 @@ class Landing:
         folder = self._folder(flight)
         folder.mkdir()
         self._describe(folder, flight)
-        logs = [f"== {m.cell}\n{m.log}\n" for m in flight.measured]
+        labels = {cell.identity: cell.label for cell in flight.chunk.cells}
+        logs = [f"== {m.cell} {labels[m.cell]}\n{m.log}\n" for m in flight.measured]
         lost = [f"== lost: {flight.lost}\n{flight.log}\n"] if flight.lost else []
         write_atomically(folder / "run.log", "".join([*logs, *lost]), durable=False)
         if self._samples:

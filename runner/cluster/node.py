@@ -6,10 +6,11 @@ This module is what Ray and submitit call on a node; opsweep has to be installed
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import __version__
+from runner.cell import Cell
 from runner.cluster.chunk import Chunk
 from runner.environment import describe_process, node_identity
 from runner.errors import ConfigError
@@ -94,20 +96,32 @@ def run_chunk(chunk: Chunk, wanted: dict[str, str], time_s: float | None = None)
             except ConfigError as error:
                 raise NodeRefused(f"{node_identity()}: {error}") from error
             yield Begun(node_identity(), {**describe_process(), **session.environment})
-            for position, cell in enumerate(cells):
-                left_s = None if time_s is None else time_s - MARGIN_S - (time.monotonic() - begun)
-                if position and left_s is not None and left_s < cell.limit.time_s:
-                    return
-                with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
-                    rows = session.run(cell, Path(folder))
-                    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                    yield Measured(cell.identity, rows, _text(folder, "samples.csv"), _text(folder, "run.log"), now)
+            with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
+                yield from _measured(session, cells, Path(folder), None if time_s is None else begun + time_s)
     finally:
         session.close()
 
 
-def _text(folder: str, name: str) -> str:
-    path = Path(folder, name)
+def _measured(session: Session, cells: Sequence[Cell], base: Path, end: float | None) -> Iterator[Measured]:
+    """Each cell as it ends; those that are to have several processes in rounds, as a sweep's launcher has them."""
+    waiting = dict(enumerate(cells))
+    begun = False
+    for process in range(1, max(cell.processes for cell in cells) + 1):
+        for position, cell in list(waiting.items()):
+            if begun and end is not None and end - MARGIN_S - time.monotonic() < cell.limit.time_s:
+                return
+            begun = True
+            folder = base / str(position)
+            folder.mkdir(exist_ok=True)
+            rows = session.run_once(cell, folder, process)
+            if process == cell.processes or any(row.status != "ok" for row in rows):
+                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                yield Measured(cell.identity, rows, _text(folder / "samples.csv"), _text(folder / "run.log"), now)
+                shutil.rmtree(folder)
+                del waiting[position]
+
+
+def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 

@@ -65,6 +65,7 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         cluster = cluster_of(self.config)
         composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
+        composer.keeps = cluster is None
         if self._crossover is None:
             jobs, cells = self._grid(composer, arguments)
         else:
