@@ -32,6 +32,7 @@ class Driver:
         self._executor, self._landing, self._progress = executor, landing, progress
         self._retries, self._axis = retries, axis
         self._pending: deque[Chunk] = deque()
+        self._last_log = ""
 
     def run(self, chunks: Iterable[Chunk]) -> None:
         """Run the chunks; whatever ends this lands what has come back until then.
@@ -72,8 +73,9 @@ class Driver:
         if lost:
             tries = f"attempt {chunk.attempt} of {self._retries + 1}"
             print(f"lost: {chunk.label}: {flight.lost} ({tries})", file=sys.stderr, flush=True)
-            if flight.log:
+            if flight.log and flight.log != self._last_log:
                 print(flight.log.rstrip(), file=sys.stderr, flush=True)
+            self._last_log = flight.log
         failed = []
         repeated: set[str] = set()
         for part in open_chunks:

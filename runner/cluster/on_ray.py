@@ -127,8 +127,8 @@ class RayExecutor:
         except StopIteration:
             return True
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            flight.lost = one_line(cause or str(error).partition("\n")[0] or type(error).__name__)
+            cause = getattr(error, "cause", None) or error
+            flight.lost = one_line(str(cause).partition("\n")[0] or type(cause).__name__)
             flight.log = str(error)[-LONGEST_LOG:]
             if isinstance(error, NODE_IS_GONE):  # Ray goes on to list it for a while
                 self._forget(node)
