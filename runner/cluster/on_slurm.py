@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 import subprocess
 import time
 import traceback
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import submitit
@@ -69,7 +71,8 @@ class SlurmExecutor:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._gres = own.pop("gres", None)
         self._most = int(own.pop("array_parallelism", 256))
-        self._time_s = 60.0 * own.get("timeout_min", 60)
+        limit_s = 60.0 * own.get("timeout_min", 60)
+        self._time_s = limit_s - min(own.get("signal_delay_s", 120), limit_s / 2)  # submitit ends a job so long before
         self._partition = own.get("partition")
         init = {f"slurm_{key}": own.pop(key) for key in ("max_num_timeout",) if key in own}
         self._parameters = {key if key in NAMES else f"slurm_{key}": value for key, value in own.items()}
@@ -185,8 +188,17 @@ def _about(job: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S*)", asked.stdout))
 
 
+class _JobEnded(KeyboardInterrupt):
+    """Slurm ends the job: whatever runs is left where it is."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise _JobEnded
+
+
 def _run(chunk: Chunk, wanted: dict[str, str], messages: Path, time_s: float) -> None:
     """Runs on the node."""
+    signal.signal(signal.SIGTERM, _end)  # submitit's own handler lets it pass
     with messages.open("ab", buffering=0) as file:
 
         def send(message: object) -> None:
@@ -198,5 +210,7 @@ def _run(chunk: Chunk, wanted: dict[str, str], messages: Path, time_s: float) ->
             for message in run_chunk(chunk, wanted, time_s):
                 send(message)
             send(_Ended())
+        except _JobEnded:
+            send(_Ended("the job was ended by SIGTERM, as scancel and the queue's time limit end it"))
         except Exception:
             send(_Ended(traceback.format_exc()))

@@ -76,3 +76,23 @@ for path in sorted(root.glob("*/chunk.json"), key=lambda path: int(path.parent.n
     chunk = json.loads(path.read_text())
     print("job", chunk["job"], "of", len(chunk["cells"]), "cells, CUDA_VISIBLE_DEVICES =", chunk["variables"].get("CUDA_VISIBLE_DEVICES"), "from", chunk["started"][11:19], "to", chunk["ended"][11:19])
 PY
+
+echo "-- 12 slow cells in 3 jobs, the first of which is cancelled while it runs"
+mkdir -p "$folder/mine/op"
+echo "import time
+def slow(x):
+    time.sleep(0.3)
+    return x * 2" >"$folder/slow_op.py"
+echo 'name: slow
+call: slow_op.slow
+signature: "... -> ..."
+differentiable: false' >"$folder/mine/op/slow.yaml"
+export PYTHONPATH=$PYTHONPATH:$folder
+"$PYTHON" -m runner --config-dir "$folder/mine" -m op=slow "size=$(seq -s, 2 13)" timing=minimal device=cpu \
+    cluster=slurm cluster.cells_per_job=4 hydra.sweep.dir="$folder/lost" &
+sweep=$!
+until [ "$(cat "$folder"/lost/.submitit/*.messages 2>/dev/null | wc -c)" -gt 4500 ]; do sleep 0.2; done
+job=$(squeue -h -t RUNNING -o %i | sort -n | head -n 1)
+scancel "$job" && echo "cancelled job $job"
+wait $sweep
+"$PYTHON" -c "import pandas as pd; rows = pd.read_csv('$folder/lost/results.csv'); print(len(rows), 'rows:', rows['status'].value_counts().to_dict())"
