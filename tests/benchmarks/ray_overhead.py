@@ -45,9 +45,15 @@ def one(cells_per_job: int, root: Path) -> None:
     own_s = rows["seconds"].sum()
     print(
         f"{cells_per_job:2} cells a job: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
-        f"{(took[0] - own_s) / CELLS:.2f} s a cell beside",
+        f"{(took[0] - own_s) / CELLS:.2f} s a cell beside; "
+        f"{size_of(root, 'samples.csv.gz') / CELLS:.0f} bytes of samples a cell"
         file=sys.stderr,
     )
+
+
+def size_of(root: Path, name: str) -> int:
+    """Bytes of the files below a folder whose names end so."""
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and path.name.endswith(name))
 
 
 def main() -> None:
