@@ -59,7 +59,7 @@ def expected_s(cell: Cell) -> float:
 def group_of(cell: Cell, axis: str) -> tuple[Any, ...]:
     """What a cell has in common with those that it is compared with: all but the compared axis."""
     keys = [key for key in COMPARED if key not in (axis, "op")]
-    variant = None if axis == "op" else (cell.op.name, cell.variant)
+    variant = None if axis == "op" else (cell.name, cell.variant)
     return (cell.job, cell.seed, variant, *(getattr(cell, key) for key in keys))
 
 

@@ -46,7 +46,7 @@ def one(cells_per_job: int, root: Path) -> None:
     print(
         f"{cells_per_job:2} cells a job: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
         f"{(took[0] - own_s) / CELLS:.2f} s a cell beside; "
-        f"{size_of(root, 'samples.csv.gz') / CELLS:.0f} bytes of samples a cell"
+        f"{size_of(root, 'samples.csv.gz') / CELLS:.0f} bytes of samples a cell",
         file=sys.stderr,
     )
 
