@@ -68,7 +68,6 @@ class SlurmExecutor:
     def __init__(self, settings: dict[str, Any], root: Path) -> None:
         own = {key: value for key, value in settings.items() if value is not None and key != "_target_"}
         self._folder = Path(own.pop("submitit_folder") or root / ".submitit").absolute()
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._gres = own.pop("gres", None)
         self._most = int(own.pop("array_parallelism", 256))
         limit_s = 60.0 * own.get("timeout_min", 60)
@@ -81,6 +80,7 @@ class SlurmExecutor:
             self._submitit.update_parameters(**self._parameters)
         except (RuntimeError, ValueError, NameError, TypeError) as error:
             raise ConfigError(f"cluster=slurm: {one_line(error)}; see cluster.launcher") from error
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._jobs: dict[str, _Job] = {}
         self._nodes: dict[str, str] = {}  # Slurm's name of a node, by ours
 

@@ -17,6 +17,7 @@ from runner.cluster.chunk import Chunk, plan
 from runner.config import ClusterConfig
 from runner.errors import ConfigError, suggestion
 from runner.progress import Progress
+from runner.session import session
 from runner.units import time_text
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Cluster:
         landing = Landing(root, lambda number: jobs[number], samples=self._config.samples)
         with Progress(len(numbers)) as progress:
             executor = self._executor(root)
+            session().measuring = True
             Driver(executor, landing, retries=self._config.retries, axis=self._axis, progress=progress).run(chunks)
 
     def _executor(self, root: Path) -> Executor:

@@ -106,7 +106,6 @@ class GridSweeper(BasicSweeper):
             session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway, cluster=name)
             OmegaConf.save(self.config, root / "multirun.yaml")
             if cluster is not None:
-                session().measuring = True
                 cluster.run(root, cells, jobs, numbers)
                 return []
             launched = [self._launch([jobs[number] for number in numbers], numbers)]
