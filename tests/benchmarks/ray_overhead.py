@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CELLS = 40
+CELLS = 20
 SIZES = ",".join(str(size) for size in range(8, 8 + CELLS))
 
 
