@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 EXAMPLE := outputs/example
-.PHONY: sweep test lint example clean
+.PHONY: sweep test test-ray lint example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
 
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
+
+test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
+	$(BIN)/python -m pytest -n 0 -m slow -rs tests/test_ray.py
 
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +19,7 @@ from runner.signature import Dimensions
 from runner.size import Size, parse_size
 
 DEFAULT_DTYPE = "float32"  # of an operation
+Same = TypeVar("Same")
 SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 
 
@@ -166,11 +167,20 @@ def cell_of(config: DictConfig) -> Cell:
 def _frozen(values: dict[str, Any], **settled: Any) -> Cell:
     same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended")
     return Cell(
-        **settled,
-        timing=Timing(**values["timing"]),
-        limit=Limit(**values["limit"]),
+        **{key: _shared(value) if key in ("asked", "dimensions") else value for key, value in settled.items()},
+        timing=_shared(Timing(**values["timing"])),
+        limit=_shared(Limit(**values["limit"])),
         **{key: values[key] for key in same},
     )
+
+
+def _shared(value: Same) -> Same:
+    """The first value that was equal to this one: a sweep's cells have most of theirs in common, and may be many."""
+    same: Same = _values.setdefault(repr(value), value)
+    return same
+
+
+_values: dict[str, Any] = {}
 
 
 def _operation(given: dict[str, Any]) -> Operation:

@@ -94,6 +94,29 @@ class Report:
 
 
 @dataclass
+class ClusterConfig:
+    """Where a sweep's cells run, and in what portions they are sent.
+
+    Attributes:
+        name: ray or slurm; blank: this machine.
+        cells_per_job: cells in a job; blank: as many as are expected to take ``job_time_s``.
+        job_time_s: seconds that a job is to take.
+        retries: how many times the cells of a lost job are sent again.
+        together: whether cells that are compared with each other go to the same node.
+        samples: whether the raw blocks are kept.
+        launcher: what the launcher plugin of the same name takes.
+    """
+
+    name: str | None = None
+    cells_per_job: int | None = None
+    job_time_s: float = 300.0
+    retries: int = 1
+    together: bool = True
+    samples: bool = True
+    launcher: Any = None
+
+
+@dataclass
 class Config:
     """What ``conf/config.yaml`` holds. ``python -m runner --help`` explains each key."""
 
@@ -122,6 +145,7 @@ class Config:
     resume_anyway: bool = False
     contended: str = "flag"
     backend_module: str | None = None
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 def register() -> None:

@@ -159,7 +159,11 @@ class Worker:
 
 def serve(connection: Connection) -> None:
     """The worker's side: answer the door until it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the door decides what it means
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # they reach the whole group, or job; the door decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     _die_first()
     silence = os.open(os.devnull, os.O_WRONLY)

@@ -241,6 +241,7 @@ def test_imports_point_downwards_only() -> None:
         ["cases"],
         ["operation", "config"],
         ["cell"],
+        ["cluster.chunk"],
         ["intervals", "results"],
         ["line"],
         ["timing", "resume"],
@@ -270,10 +271,15 @@ def test_imports_point_downwards_only() -> None:
         ["session"],
         ["progress", "compose", "grid"],
         ["bisection"],
+        ["cluster.node"],
+        ["cluster.executor"],
+        ["cluster.landing", "cluster.on_ray", "cluster.on_slurm"],
+        ["cluster.driver"],
         ["app"],
+        ["cluster.sweep"],
         ["plugins.hydra_plugins.opsweep_grid_launcher", "plugins.hydra_plugins.opsweep_grid_sweeper", "__main__"],
     ]
-    level = {name: depth for depth, names in enumerate(layers) for name in names} | {"": -1, "jobs": 0}
+    level = {name: depth for depth, names in enumerate(layers) for name in names} | {"": -1, "jobs": 0, "cluster": 0}
     package = ROOT / "runner"
     for path in package.rglob("*.py"):
         module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix("__init__").rstrip(".")

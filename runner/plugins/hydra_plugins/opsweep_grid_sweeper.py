@@ -20,6 +20,7 @@ from runner.session import session
 if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
     from runner.bisection import Bisection
     from runner.cell import Cell
+    from runner.cluster.sweep import Cluster
     from runner.compose import Composer
     from runner.results import Row
 
@@ -58,10 +59,13 @@ class GridSweeper(BasicSweeper):
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
         """
+        from runner.cluster.sweep import cluster_of
         from runner.compose import Composer
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        cluster = cluster_of(self.config)
         composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
+        composer.keeps = cluster is None
         if self._crossover is None:
             jobs, cells = self._grid(composer, arguments)
         else:
@@ -70,12 +74,14 @@ class GridSweeper(BasicSweeper):
             _list(cells)
             if self._bisection is not None:
                 print(f"and what the search asks for then, {self._bisection.most} cells at most")
+            if cluster is not None:
+                print(cluster.describe(cells, range(len(cells))))
             return []
         root = Path(self.config.hydra.sweep.dir)
         with _claimed(root, resuming=bool(self.config.resume)):
-            return self._run(root, jobs, cells)
+            return self._run(root, jobs, cells, cluster)
 
-    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"]) -> Any:
+    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"], cluster: "Cluster | None") -> Any:
         from runner.resume import check_same_cells, check_same_sweep, measured, remove_leftovers, unfinished
 
         assert self.config is not None and self.launcher is not None
@@ -94,9 +100,14 @@ class GridSweeper(BasicSweeper):
         try:
             if not numbers:
                 return []
-            session().prepare([cells[number] for number in numbers], alone=False)
-            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway)
+            here = [cells[number] for number in numbers] if cluster is None else cluster.check(cells)
+            session().prepare(here, alone=False)
+            name = cluster.name if cluster else None
+            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway, cluster=name)
             OmegaConf.save(self.config, root / "multirun.yaml")
+            if cluster is not None:
+                cluster.run(root, cells, jobs, numbers)
+                return []
             launched = [self._launch([jobs[number] for number in numbers], numbers)]
             while self._bisection is not None:
                 further = [job for job in self._asked(measured(root))[0] if job not in jobs]
