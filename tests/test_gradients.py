@@ -1,6 +1,7 @@
 """The verifier of gradients: right functions are left alone, wrong ones are not, and what it says is so."""
 
 import math
+import random
 import warnings
 from dataclasses import replace
 
@@ -82,7 +83,7 @@ def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
     ("function", "verdict"),
     [
         (lambda x: torch.nn.functional.dropout(x, 0.5), "pass"),  # the same numbers are drawn in every call
-        (lambda x: x * torch.rand(1, generator=torch.Generator().manual_seed(id(object()) + torch.seed())), None),
+        (lambda x: x * random.random(), None),
         (lambda x: x.floor() + 0 * x, "pass"),
         (torch.relu, "pass"),
         (lambda x: x.median(-1)[0], "pass"),

@@ -27,6 +27,14 @@ def reseed(inputs: Sequence[torch.Tensor]) -> None:
         torch.manual_seed(0)
 
 
+def draws_random_numbers(call: Call, inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether a call draws random numbers, which may then lie otherwise in other layouts."""
+    reseed(inputs)
+    before = torch.default_generator.get_state()
+    outputs_at(call, copied(inputs))
+    return not torch.equal(before, torch.default_generator.get_state())
+
+
 def copied(inputs: Sequence[torch.Tensor]) -> Tensors:
     """Inputs that a call may overwrite."""
     return [t.detach().clone() for t in inputs]

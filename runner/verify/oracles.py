@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from runner.size import shape_text
 from runner.tensors import is_differentiable
-from runner.verify.call import copied, flat, gaussian, outputs_at, unflat
+from runner.verify.call import copied, flat, gaussian, outputs_at, reseed, unflat
 from runner.verify.check import GradientCheck, relative
 from runner.verify.differences import Slopes, differentiate
 from runner.verify.setting import Setting, split_row
@@ -169,6 +169,7 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
                 given[position] = forward_ad.make_dual(given[position], direction)  # type: ignore[no-untyped-call]
                 if setting.in_place:
                     given = [t.clone() for t in given]
+                reseed(given)
                 outputs = setting.call(given)
                 tangents = []
                 for j in pulled.outputs:
