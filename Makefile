@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint clean
+EXAMPLE := outputs/example
+.PHONY: sweep test test-ray lint example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -11,10 +12,22 @@ sweep: $(VENV)/ready
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
+test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
+	$(BIN)/python -m pytest -n 0 -m slow -rs tests/test_ray.py
+
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The report that the README shows: a comparison of dtypes on this machine's CPU, without the folders of its cells and
+# without the paths of this machine; what is kept is enough to build the report again.
+example: $(VENV)/ready
+	rm -rf $(EXAMPLE)
+	$(BIN)/python -m runner +sweep=cpu 'report.baseline={dtype: float32}' hydra.sweep.dir=$(EXAMPLE)
+	find $(EXAMPLE) -mindepth 1 ! -name '*.csv' ! -name environment.json -maxdepth 1 -exec rm -rf {} +
+	sed -i 's|$(CURDIR)|.|g; s|$(abspath $(BIN))/||g' $(EXAMPLE)/environment.json
+	$(BIN)/python -m runner job=report run=$(EXAMPLE)
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

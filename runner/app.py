@@ -177,7 +177,8 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
     if values.get("job") == "report" and not sweeps:
         return [*given, "hydra.output_subdir=null", "hydra/job_logging=none"]
     dry = values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
-    if not sweeps and (dry or {"sweep", "resume"} & values.keys()):
+    elsewhere = values.get("cluster", "null") not in ("null", "")
+    if not sweeps and (dry or elsewhere or {"sweep", "resume"} & values.keys()):
         given.append("hydra.mode=MULTIRUN")
     return given
 

@@ -6,20 +6,35 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cases import Case, read_case
 from runner.config import HOW, Config, Limit, Timing, check_values
-from runner.dtypes import KIND_OF
+from runner.dtypes import KIND_OF, KINDS
 from runner.errors import ConfigError
 from runner.operation import Operation
 from runner.signature import Dimensions
 from runner.size import Size, parse_size
 
 DEFAULT_DTYPE = "float32"  # of an operation
+Same = TypeVar("Same")
 SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+
+
+BUILT_IN = {
+    "transfer": Operation(
+        name="transfer",
+        call="torch.Tensor.copy_",
+        signature="bytes -> bytes",
+        size=str(1024**3),
+        dtypes=("integer",),
+        differentiable=False,
+        about="bytes copied between the host and a device; size is the most at a time",
+    )
+}
+"""What jobs that measure no operation of ``conf/op`` have in its stead."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,8 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
-        words = [self.job] * (self.job != "benchmark") + [self.name, self.size, self.dtype, self.device]
+        words = [self.job] * (self.job not in ("benchmark", self.name))
+        words += [self.name, self.size, self.dtype, self.device]
         words += [f"threads={self.threads}"] * (self.threads is not None)
         words += [self.direction] * (self.direction != "forward")
         words += [f"{key}={getattr(self, key)}" for key in HOW if getattr(self, key) != getattr(Config, key)]
@@ -120,8 +136,11 @@ def cell_of(config: DictConfig) -> Cell:
     case = _case(values.pop("case")) if values["case"] else None
     values["job"] = values["job"] or (case.job if case else "benchmark")
     values["dtype"] = values["dtype"] or (case.dtype if case else DEFAULT_DTYPE)
+    built_in = BUILT_IN.get(values["job"]) if case is None else None
+    if built_in is not None:
+        values["dtype"] = KINDS[built_in.dtypes[0]][0]
     check_values(values)
-    operation = _operation(values["op"])
+    operation = built_in or _operation(values["op"])
     if case is not None:
         return _frozen(
             values,
@@ -133,7 +152,7 @@ def cell_of(config: DictConfig) -> Cell:
             impossible=_case_problem(case, values),
         )
     asked = parse_size(values["size"] if values["size"] is not None else operation.size)
-    dimensions, impossible = None, _dtype_problem(operation, values["dtype"], values["direction"], values["job"])
+    dimensions, impossible = None, _problem(operation, values)
     size = str(values["size"])
     try:
         dimensions = operation.bind(asked)
@@ -148,11 +167,20 @@ def cell_of(config: DictConfig) -> Cell:
 def _frozen(values: dict[str, Any], **settled: Any) -> Cell:
     same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended")
     return Cell(
-        **settled,
-        timing=Timing(**values["timing"]),
-        limit=Limit(**values["limit"]),
+        **{key: _shared(value) if key in ("asked", "dimensions") else value for key, value in settled.items()},
+        timing=_shared(Timing(**values["timing"])),
+        limit=_shared(Limit(**values["limit"])),
         **{key: values[key] for key in same},
     )
+
+
+def _shared(value: Same) -> Same:
+    """The first value that was equal to this one: a sweep's cells have most of theirs in common, and may be many."""
+    same: Same = _values.setdefault(repr(value), value)
+    return same
+
+
+_values: dict[str, Any] = {}
 
 
 def _operation(given: dict[str, Any]) -> Operation:
@@ -185,12 +213,16 @@ def _case_problem(case: Case, values: dict[str, Any]) -> str:
     return case.problem(values["dtype"])
 
 
-def _dtype_problem(operation: Operation, dtype: str, direction: str, job: str) -> str:
+def _problem(operation: Operation, values: dict[str, Any]) -> str:
+    """Why the operation cannot run in this dtype, direction or place; blank where it can."""
+    dtype, direction, job = values["dtype"], values["direction"], values["job"]
     if job == "roof" and operation.name != "matmul":
         return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
     if job == "tensors":
         return "job=tensors checks a case, not an operation; give one with case="
     kind = KIND_OF[dtype]
+    if job == "transfer" and values["device"] == "cpu":
+        return "job=transfer moves data between the host and an accelerator, and device=cpu is the host"
     if kind not in operation.dtypes:
         return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"
     asker = "job=autograd" if job == "autograd" else f"direction={direction}" if direction != "forward" else None

@@ -59,7 +59,12 @@ class Job:
 
 
 class Composer:
-    """Composes the jobs of one sweep."""
+    """Composes the jobs of one sweep.
+
+    Attributes:
+        keeps: whether jobs get folders of their own here. Where they do not, their configuration is not written out,
+            which is half of the time, and nothing of a job is kept.
+    """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
@@ -69,6 +74,7 @@ class Composer:
         self._parsed: dict[str, Override] = {}
         self._is_group: dict[str, bool] = {}
         self._jobs: dict[tuple[str, ...], Job] = {}
+        self.keeps = True
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose a job, or return it where it has been composed before.
@@ -82,6 +88,8 @@ class Composer:
             groups, values = self._split(key)
             task: DictConfig = pickle.loads(self._choice(groups).task)
             ConfigLoaderImpl._apply_overrides_to_config(values, task)
+            if not self.keeps:
+                return Job(key, cell_of(task), "")
             self._jobs[key] = Job(key, cell_of(task), _task_yaml(task))
         return self._jobs[key]
 

@@ -12,8 +12,9 @@ from runner.dtypes import KIND_OF
 from runner.errors import ConfigError, suggestion
 from runner.help import HELP
 
-JOBS = ("benchmark", "autograd", "tensors", "roof", "report")
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
 CONTENDED = ("flag", "wait")
+LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DIRECTIONS = ("forward", "backward", "both")
@@ -70,10 +71,16 @@ class Report:
     Attributes:
         baseline: the side that others are compared with: one axis and its value; None: ``{device: cpu}``.
         same_within: the smallest relative difference that counts as one.
+        reuse: calls that use the same data, for the ratio in which data are moved once.
+        across_nodes: compare times of different machines, which is otherwise refused.
+        language: of the pages and figures; None: English, or for job=report what the run was made with.
     """
 
     baseline: Any = None
     same_within: float = 0.01
+    reuse: int = 100
+    across_nodes: bool = False
+    language: str | None = None
 
     @property
     def axis(self) -> str:
@@ -84,6 +91,29 @@ class Report:
     def value(self) -> str:
         """The baseline's value on that axis."""
         return str((self.baseline or DEFAULT_BASELINE)[self.axis])
+
+
+@dataclass
+class ClusterConfig:
+    """Where a sweep's cells run, and in what portions they are sent.
+
+    Attributes:
+        name: ray or slurm; blank: this machine.
+        cells_per_job: cells in a job; blank: as many as are expected to take ``job_time_s``.
+        job_time_s: seconds that a job is to take.
+        retries: how many times the cells of a lost job are sent again.
+        together: whether cells that are compared with each other go to the same node.
+        samples: whether the raw blocks are kept.
+        launcher: what the launcher plugin of the same name takes.
+    """
+
+    name: str | None = None
+    cells_per_job: int | None = None
+    job_time_s: float = 300.0
+    retries: int = 1
+    together: bool = True
+    samples: bool = True
+    launcher: Any = None
 
 
 @dataclass
@@ -115,6 +145,7 @@ class Config:
     resume_anyway: bool = False
     contended: str = "flag"
     backend_module: str | None = None
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 def register() -> None:
@@ -135,6 +166,8 @@ def check_values(values: dict[str, Any]) -> None:
     """
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], tuple(KIND_OF))
+    if values["report"]["language"] is not None:
+        _one_of("report.language", values["report"]["language"], LANGUAGES)
     _one_of("contended", values["contended"], CONTENDED)
     _one_of("direction", values["direction"], DIRECTIONS)
     _one_of("cache", values["cache"], CACHES)
@@ -157,6 +190,7 @@ def check_values(values: dict[str, Any]) -> None:
         "timing.processes": (timing["processes"], 1),
         "limit.memory_bytes": (limit["memory_bytes"], 1),
         "report.same_within": (values["report"]["same_within"], 0),
+        "report.reuse": (values["report"]["reuse"], 1),
     }
     for key, (value, least) in at_least.items():
         if value is not None and not value >= least:

@@ -21,6 +21,7 @@ except ImportError:  # Windows has no shared locks on files: nothing is known th
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path(tempfile.gettempdir()) / "opsweep-devices"
+VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "xpu": ("ZE_AFFINITY_MASK",)}  # in their own order
 RETRY_S = 0.2  # between two looks at a lock that another holds; nothing is measured here meanwhile
 
 
@@ -40,7 +41,7 @@ class DeviceLock:
         self._beside = False
         if fcntl is None:
             return
-        name = re.sub(r"[^a-z0-9]+", "-", device)
+        name = re.sub(r"[^A-Za-z0-9]+", "-", _as_the_machine_knows(device))
         with contextlib.suppress(OSError):  # a folder that cannot be written: nothing is known, and nothing is lost
             self._file = _opened(f"{name}.lock")
             if alone:
@@ -62,6 +63,16 @@ class DeviceLock:
                 os.close(file)
         self._file = self._turn = None
         return beside
+
+
+def _as_the_machine_knows(device: str) -> str:
+    """A device's name outside this process: ``cuda:0`` is another one for each process that is given one of several."""
+    kind, _, index = device.partition(":")
+    for variable in VISIBLE.get(kind, ()):
+        shown = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+        if int(index or 0) < len(shown):
+            return f"{kind}:{shown[int(index or 0)]}"
+    return device
 
 
 def _opened(name: str) -> int:

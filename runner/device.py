@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import importlib
 import platform
-import time
-from functools import lru_cache
+import sys
+from contextlib import nullcontext
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from runner.cache import last_level_cache_bytes
-from runner.errors import ConfigError
-from runner.timing import Block, Call, Clock, HostClock
+from runner.clocks import EventClock, Queue, launch_and_wall
+from runner.errors import ConfigError, one_line
+from runner.timing import Call, Clock, HostClock
+
+WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
+CALLS_BEFORE_CAPTURE = 3
+UNKNOWN_CACHE_BYTES = 128 * 1024**2  # of a device that does not tell the size of its last-level cache
+PROPERTIES = ("total_memory", "major", "minor", "multi_processor_count", "L2_cache_size", "gcnArchName")
+THROTTLED_BELOW = 0.95  # of the clock before: steps up and down of a few per cent are every device's habit
 
 
 class DeviceUnavailable(Exception):
@@ -38,30 +46,76 @@ class Device:
         self._flushed: torch.Tensor | None = None
         self.name = _cpu_name() if self.is_cpu else f"{device} {_described(self._module, device)}".strip()
 
+    @cached_property
+    def _queue(self) -> Queue:
+        return Queue(self._module, self.torch)
+
     def clock(self, threads: int) -> Clock:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
-        if self.is_cpu:
-            return HostClock(single_threaded=threads == 1)
-        return EventClock(self._module, self.torch)
+        return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
+
+    def launch_and_wall(self, call: Call) -> tuple[float | None, float | None]:
+        """Host seconds to launch a call and to its completion; None on the CPU, which launches nothing."""
+        return (None, None) if self.is_cpu else launch_and_wall(call, self.synchronize)
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has ended."""
+        if not self.is_cpu:
+            self._queue.synchronize()
+
+    def clock_hz(self) -> float | None:
+        """The frequency at which it runs, read while it is at work; None where it does not tell."""
+        rate = getattr(self._module, "clock_rate", None)
+        if rate is None:
+            return None
+        self._queue.keep_busy(WORK_BEFORE_CLOCK_S)
+        try:
+            return float(rate(self.torch)) * 1e6  # in MHz
+        except Exception as error:  # what it is asked through, NVML or another library, is optional
+            print(f"the clock of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
+            return None
+        finally:
+            self.synchronize()
+
+    def captured(self, call: Call) -> Call:
+        """A call's launches as a CUDA graph, launched all at once.
+
+        Raises:
+            NotImplementedError: the device has no such graphs.
+        """
+        capture, graph_type = getattr(self._module, "graph", None), getattr(self._module, "CUDAGraph", None)
+        if capture is None or graph_type is None:
+            raise NotImplementedError(f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false")
+        with _current(self._module, self.torch):
+            stream = self._module.Stream()  # what is loaded or allocated at a first call must not be captured
+            stream.wait_stream(self._module.current_stream())
+            with self._module.stream(stream):
+                for _ in range(CALLS_BEFORE_CAPTURE):
+                    call()
+            self._module.current_stream().wait_stream(stream)
+            graph = graph_type()
+            with capture(graph):
+                result = call()
+
+        def replay() -> Any:
+            graph.replay()
+            return result
+
+        return replay
 
     def flush_cache(self) -> None:
         """Overwrite twice what the last-level cache holds, so that a call after it finds none of its data there.
 
-        All of the intra-op threads take part, so that the caches of their cores are overwritten too.
-
-        Raises:
-            NotImplementedError: nobody has said how to do this on the device.
+        On the CPU all of the intra-op threads take part, so that the caches of their cores are overwritten too; on
+        another device this is launched like any work.
         """
-        if not self.is_cpu:
-            raise NotImplementedError(f"cache=cold is not supported on {self.torch}; use cache=warm")
         if self._flushed is None:
-            self._flushed = torch.empty(2 * last_level_cache_bytes() // 8, dtype=torch.int64)
+            size = last_level_cache_bytes() if self.is_cpu else self._cache_bytes()
+            self._flushed = torch.empty(2 * size // 8, dtype=torch.int64, device=self.torch)
         self._flushed.fill_(0)  # writing also frees it from the system's one page of zeros, which fits into any cache
 
-    def synchronize(self) -> None:
-        """Wait until all that was launched has ended."""
-        if self._module is not None:
-            self._module.synchronize(self.torch)
+    def _cache_bytes(self) -> int:
+        return int(getattr(self._properties(), "L2_cache_size", 0) or UNKNOWN_CACHE_BYTES)
 
     def reset_peak_memory(self) -> None:
         """Forget the peak of the cell before."""
@@ -70,56 +124,42 @@ class Device:
             reset(self.torch)
 
     def peak_memory_bytes(self) -> int | None:
-        """The most memory allocated since the reset; None where the device does not count."""
+        """The most memory that a cell allocated since the reset; None where the device does not count."""
         peak = getattr(self._module, "max_memory_allocated", None)
-        return None if peak is None else int(peak(self.torch))
+        own = self._queue.own_bytes if self._module is not None else 0
+        own += self._flushed.nbytes if self._flushed is not None else 0
+        return None if peak is None else int(peak(self.torch)) - own
 
     def release(self) -> None:
         """Give memory that is cached but not used back to the device."""
+        self._flushed = None
+        self.__dict__.pop("_queue", None)
         empty = getattr(self._module, "empty_cache", None)
         if empty is not None:
             empty()
 
+    def is_well(self) -> bool:
+        """Whether the device still works for this process: an error may have taken its context."""
+        if self.is_cpu:
+            return True
+        try:
+            self.synchronize()
+            return float((torch.ones(2, device=self.torch) + 1).sum().item()) == 4.0
+        except Exception:
+            return False
+
     def identity(self) -> dict[str, Any]:
         """What the device is, for ``environment.json``."""
-        known: dict[str, Any] = {"device": str(self.torch), "name": self.name}
-        properties = getattr(self._module, "get_device_properties", None)
-        if properties is not None:
-            found = properties(self.torch)
-            for key in ("total_memory", "major", "minor", "multi_processor_count", "driver_version", "gcnArchName"):
-                if hasattr(found, key):
-                    known[key] = getattr(found, key)
+        known: dict[str, Any] = {"device": str(self.torch), "name": self.name, "index": self.torch.index}
+        found = self._properties()
+        known |= {key: getattr(found, key) for key in PROPERTIES if hasattr(found, key)}
+        if self.torch.type == "cuda":
+            known |= _nvml_identity(getattr(found, "uuid", None))
         return known
 
-
-class EventClock:
-    """Device events round each block: what the device took, gaps between launches included."""
-
-    def __init__(self, module: Any, device: torch.device) -> None:
-        self._module, self._device = module, device
-        event = getattr(module, "Event", None)
-        self._start: Any = event(enable_timing=True) if event else None
-        self._end: Any = event(enable_timing=True) if event else None
-
-    def now(self) -> float:
-        """Seconds since some moment."""
-        return time.perf_counter()
-
-    def time(self, call: Call, calls: int) -> Block:
-        """Time calls between two events; a synchronized wall clock where the device has none."""
-        self._module.synchronize(self._device)
-        if self._start is None:
-            start = time.perf_counter()
-            for _ in range(calls):
-                call()
-            self._module.synchronize(self._device)
-            return Block(time.perf_counter() - start)
-        self._start.record()
-        for _ in range(calls):
-            call()
-        self._end.record()
-        self._module.synchronize(self._device)
-        return Block(self._start.elapsed_time(self._end) / 1_000)  # events count in milliseconds
+    def _properties(self) -> Any:
+        ask = getattr(self._module, "get_device_properties", None)
+        return None if ask is None else ask(self.torch)
 
 
 def find_device(name: str, backend_module: str | None = None) -> Device:
@@ -163,6 +203,11 @@ def load_backend(module: str | None) -> None:
             raise ConfigError(f"backend_module={module} cannot be imported: {error!r}") from error
 
 
+def throttled(before_hz: float | None, after_hz: float | None) -> bool:
+    """Whether the clock fell."""
+    return before_hz is not None and after_hz is not None and after_hz < THROTTLED_BELOW * before_hz
+
+
 def precision_modes() -> dict[str, Any]:
     """The switches that change what a float32 product means."""
     return {
@@ -177,6 +222,29 @@ def precision_modes() -> dict[str, Any]:
 def flushes_denormals() -> bool:
     """Whether the CPU takes denormal numbers for 0 (``torch.set_flush_denormal``)."""
     return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item())
+
+
+def _current(module: Any, device: torch.device) -> Any:
+    """A context in which the device is the one that streams are made on."""
+    guard = getattr(module, "device", None)
+    return guard(device) if guard is not None else nullcontext()
+
+
+def _nvml_identity(uuid: object) -> dict[str, Any]:
+    """Driver, power and temperature from NVML, where nvidia-ml-py (the extra ``gpu``) is installed."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        return {
+            "driver": str(pynvml.nvmlSystemGetDriverVersion()),
+            "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1_000,
+            "power_limit_w": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1_000,
+            "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        }
+    except Exception:  # not installed, or no driver of NVIDIA's (ROCm is "cuda" too)
+        return {}
 
 
 def _described(module: Any, device: torch.device) -> str:

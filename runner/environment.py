@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,24 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)
+def node_identity() -> str:
+    """This machine's name, and a short hash of what times depend on and a job's share of it does not change."""
+    hardware = (
+        platform.machine(),
+        os.cpu_count(),
+        _values_in("/proc/cpuinfo", "model name")[:1],
+        round(int((_values_in("/proc/meminfo", "MemTotal") or ["0"])[0].split()[0]) / 2**20),  # GiB
+        sorted(
+            model
+            for path in Path("/proc/driver/nvidia/gpus").glob("*/information")
+            for model in _values_in(str(path), "Model")
+        ),
+    )
+    digest = hashlib.sha256(repr(hardware).encode()).hexdigest()[:6]
+    return f"{platform.node() or 'unnamed'}-{digest}"
+
+
 def describe_process() -> dict[str, Any]:
     """The part that the door can tell: host, Python, versions, the git state of the folder, the command."""
     from importlib.metadata import PackageNotFoundError, version
@@ -53,6 +73,7 @@ def describe_process() -> dict[str, Any]:
         "opsweep": __version__,
         "command": [sys.executable, *sys.argv],
         "folder": os.getcwd(),
+        "node": node_identity(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": {
             "name": platform.node(),
@@ -93,6 +114,15 @@ def _git_state() -> dict[str, Any] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "changed": bool(changed.strip())}
+
+
+def _values_in(path: str, key: str) -> list[str]:
+    """The values of a key in one of the kernel's tables of ``key: value``."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key]
 
 
 def _first_line(path: str) -> str | None:

@@ -11,6 +11,7 @@ python -m runner -m op=matmul,add size=64,256     any grid of one's own
 python -m runner +sweep=autograd                  the gradient of every operation
 python -m runner +sweep=lesson                    tensors, gradients and times of the lesson
 python -m runner case=lesson_2_3_chain_rule       the gradient of a formula, beside SymPy's
+python -m runner +sweep=transfer                  moving bytes to the accelerator and back
 python -m runner job=report run=outputs/...       rebuild the report from the CSVs alone
 """
 

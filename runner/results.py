@@ -6,14 +6,17 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.cell import SCHEMA_VERSION, Cell
 from runner.config import HOW
 from runner.errors import one_line
+from runner.schemas import schema_of
 
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 
@@ -70,13 +73,15 @@ class BenchmarkRow(Row):
         launch_s: host seconds to launch a call, on a device that works asynchronously.
         wall_s: host seconds from a call's launch to its completion there, one call at a time.
         processes: fresh processes that the samples come from.
-        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, or none.
+        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, gaps (the
+            device may have waited for the host), or none.
         fraction_of_roof: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
         roof: which roof that is, compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
         stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
+        inputs, input_bytes, outputs, output_bytes: tensors and their bytes, which have to be moved where they are not.
         finite_fraction: of the output's elements.
         max_relative_error: against a float64 reference, relative to the reference's largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
@@ -111,6 +116,10 @@ class BenchmarkRow(Row):
     stop: str | None = None
     flop: int | None = None
     bytes: int | None = None
+    inputs: int | None = None
+    input_bytes: int | None = None
+    outputs: int | None = None
+    output_bytes: int | None = None
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
     fraction_of_roof: float | None = None
@@ -217,6 +226,38 @@ class RoofRow(Row):
 
 
 @dataclass(frozen=True)
+class TransferRow(Row):
+    """A row of ``transfers.csv``: one way between the host and a device, as ``time = latency + bytes / bandwidth``.
+
+    The line is fitted to the median times of copies of several sizes by least squares of the relative distances; the
+    95 % intervals are from the fit's covariance (:func:`runner.line.fit_line`).
+
+    Attributes:
+        to_device: from the host to the device; otherwise back.
+        memory: the host's: pageable or pinned.
+        latency_s: seconds of a copy of next to nothing, with its interval.
+        bandwidth_bytes_per_s: bytes a second of a long one, with its interval; an end is blank where any would fit.
+        off: the largest relative distance of a size's time from the line: how good a line it is.
+        sizes: how many were timed, from ``smallest_bytes`` to ``largest_bytes``.
+        points: what was measured, as JSON: for each size its bytes, the median seconds and its interval's ends.
+    """
+
+    to_device: bool | None = None
+    memory: str | None = None
+    latency_s: float | None = None
+    latency_low_s: float | None = None
+    latency_high_s: float | None = None
+    bandwidth_bytes_per_s: float | None = None
+    bandwidth_low_bytes_per_s: float | None = None
+    bandwidth_high_bytes_per_s: float | None = None
+    off: float | None = None
+    sizes: int | None = None
+    smallest_bytes: int | None = None
+    largest_bytes: int | None = None
+    points: str | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """A row of ``samples.csv``: one block of calls as the clock saw it.
 
@@ -246,12 +287,14 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "benchmark": BenchmarkRow,
     "autograd": AutogradRow,
     "tensors": TensorRow,
+    "transfer": TransferRow,
     "roof": RoofRow,
 }
 FILE_OF_JOB = {
     "benchmark": "results.csv",
     "autograd": "autograd.csv",
     "tensors": "tensors.csv",
+    "transfer": "transfers.csv",
     "roof": "roofs.csv",
 }
 
@@ -304,10 +347,20 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """
     header = [*(f.name for f in fields(rows[0])), "schema", "checksum"]
     lines = []
+    values_of = attrgetter(*header[:-2])
     for position, row in enumerate(rows, start=1):
-        values = [_text(value) for value in astuple(row)] + [str(SCHEMA_VERSION)]
-        lines.append([*values, _checksum(values, position, len(rows))])
+        values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
+        lines.append([*values, _ended(_begun(values, position), len(rows))])
     write_atomically(path, csv_text([header, *lines]))
+
+
+def write_table(path: Path, columns: Sequence[str], items: Iterable[Any]) -> None:
+    """Write the named attributes of each item as a line of a CSV.
+
+    Raises:
+        OSError: the file cannot be written; what was there is as it was.
+    """
+    write_atomically(path, csv_text([columns, *map(attrgetter(*columns), items)]))
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
@@ -324,34 +377,58 @@ def read_samples(path: Path) -> list[Sample]:
         KeyError, ValueError: it is not what was written.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        return [Sample(**_parsed(Sample, line)) for line in csv.DictReader(file)]
+        lines = csv.reader(file)
+        header = next(lines, [])
+        parse = _parsers(Sample, header)
+        return [Sample(**dict(zip(header, _values(parse, line), strict=True))) for line in lines]
 
 
 def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
-    """Read what :func:`write_rows` wrote.
+    """Read what :func:`write_rows` wrote, now or in an older release; columns that this one did not have are blank.
 
     Raises:
-        DamagedFile: the header is another schema's, or a row is not what was written.
+        DamagedFile: the header is no schema's, or a row is not what was written.
         OSError: the file cannot be read.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return _read(path, csv.reader(file), row_type)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DamagedFile(f"{path}: {error}") from error
+
+
+def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow]:
+    """Rows one after another, so that only they are kept; their checksums hold how many there are and come last."""
+    header = next(lines, [])
+    columns = header[:-2]
+    schema = schema_of(header, [f.name for f in fields(row_type)], row_type.__name__, SCHEMA_VERSION)
+    if schema is None:
+        raise DamagedFile(f"{path}: the header is not that of schema {SCHEMA_VERSION}, nor of an older one")
+    parse = _parsers(row_type, columns)
+    make: Callable[..., AnyRow] = row_type
+    rows: list[AnyRow] = []
+    sums = []
+    for position, line in enumerate(lines, start=1):
+        if len(line) != len(header):
+            raise DamagedFile(_altered(path, position))
+        sums.append((_begun(line[:-1], position), line[-1], line[-2]))
         try:
-            table = list(csv.reader(file))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DamagedFile(f"{path}: {error}") from error
-    columns = [f.name for f in fields(row_type)]
-    if not table or table[0] != [*columns, "schema", "checksum"]:
-        raise DamagedFile(f"{path}: the header is not that of schema {SCHEMA_VERSION}")
-    if len(table) == 1:
+            values = _values(parse, line)
+        except ValueError as error:
+            raise DamagedFile(_altered(path, position)) from error
+        rows.append(make(*values) if schema == SCHEMA_VERSION else make(**dict(zip(columns, values, strict=True))))
+    if not rows:
         raise DamagedFile(f"{path}: no row is left")
-    rows = []
-    for position, line in enumerate(table[1:], start=1):
-        if len(line) != len(columns) + 2 or _checksum(line[:-1], position, len(table) - 1) != line[-1]:
-            raise DamagedFile(f"{path}: line {position + 1} was altered, or lines after it are missing")
-        if line[-2] != str(SCHEMA_VERSION):
-            raise DamagedFile(f"{path}: line {position + 1} is of schema {line[-2]}, not {SCHEMA_VERSION}")
-        rows.append(row_type(**_parsed(row_type, dict(zip(columns, line, strict=False)))))
+    for position, (begun, written, of_schema) in enumerate(sums, start=1):
+        if _ended(begun, len(rows)) != written:
+            raise DamagedFile(_altered(path, position))
+        if of_schema != str(schema):
+            raise DamagedFile(f"{path}: line {position + 1} is of schema {of_schema}, not {schema}")
     return rows
+
+
+def _altered(path: Path, position: int) -> str:
+    return f"{path}: line {position + 1} was altered, or lines after it are missing"
 
 
 def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
@@ -365,12 +442,10 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
     """
     of_cell: dict[str, tuple[int, list[Row]]] = {}
     damaged: list[str] = []
-    folders = [path for path in root.iterdir() if path.is_dir() and (path / FILE_OF_JOB[job]).is_file()]
-    for folder in sorted(folders, key=_job_number) or [root]:
-        path = folder / FILE_OF_JOB[job]
+    for path in files_of_jobs(root, job) or [path for path in [root / FILE_OF_JOB[job]] if path.is_file()]:
         try:
-            rows = read_rows(path, ROW_OF_JOB[job]) if path.is_file() else []
-            written_ns = path.stat().st_mtime_ns if rows else 0
+            rows = read_rows(path, ROW_OF_JOB[job])
+            written_ns = path.stat().st_mtime_ns
         except (DamagedFile, OSError) as error:
             damaged.append(str(error))
             continue
@@ -381,6 +456,14 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
             if cell not in of_cell or of_cell[cell][0] < written_ns:
                 of_cell[cell] = (written_ns, found)
     return [row for _, found in of_cell.values() for row in found], damaged
+
+
+def files_of_jobs(root: Path, job: str) -> list[Path]:
+    """What the cells of a sweep left, in the order of their numbers; nothing for a run of one cell."""
+    with os.scandir(root) as entries:
+        folders = sorted((_job_number(entry.name), entry.path) for entry in entries if entry.is_dir())
+    paths = (os.path.join(folder, FILE_OF_JOB[job]) for _, folder in folders)  # thousands; Path takes its time
+    return [Path(path) for path in paths if os.path.isfile(path)]
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -410,32 +493,38 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
 def csv_text(table: Iterable[Iterable[Any]]) -> str:
     """A table as CSV: blank for None, every digit of a float."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([_text(value) for value in line] for line in table)
+    csv.writer(buffer, lineterminator="\n").writerows(table)  # which writes None and floats as _text does
     return buffer.getvalue()
 
 
-def _checksum(values: Sequence[str], position: int, total: int) -> str:
-    """Covers a row's values and its place among all, so that a missing row is noticed too."""
-    return "x" + hashlib.sha256("\x1f".join([*values, f"{position}/{total}"]).encode()).hexdigest()[:12]
+def _begun(values: Sequence[str], position: int) -> Any:
+    """The beginning of a row's checksum, which covers its values and its place among all."""
+    return hashlib.sha256("\x1f".join([*values, f"{position}/"]).encode())
+
+
+def _ended(begun: Any, total: int) -> str:
+    """The checksum, with the number of all rows, so that a missing one is noticed too."""
+    begun.update(str(total).encode())
+    return f"x{begun.hexdigest()[:12]}"
 
 
 def _text(value: Any) -> str:
     return "" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
-def _job_number(folder: Path) -> tuple[int, str]:
-    number = folder.name.partition("_")[0]
-    return (int(number) if number.isdigit() else 0, folder.name)
+def _job_number(name: str) -> tuple[int, str]:
+    number = name.partition("_")[0]
+    return (int(number) if number.isdigit() else 0, name)
 
 
-def _parsed(record: type[Row] | type[Sample], texts: dict[str, str]) -> dict[str, Any]:
+def _parsers(record: type[Row] | type[Sample], columns: Sequence[str]) -> list[Callable[[str], Any]]:
     types = {f.name: str(f.type).partition(" ")[0] for f in fields(record)}
-    return {name: _PARSE[types[name]](text) for name, text in texts.items()}
+    return [_PARSE[types[name]] for name in columns]
 
 
-_PARSE: dict[str, Any] = {
-    "str": lambda text: text or None,
-    "int": lambda text: int(text) if text else None,
-    "float": lambda text: float(text) if text else None,
-    "bool": lambda text: text == "True" if text else None,
-}
+def _values(parse: Sequence[Callable[[str], Any]], line: Sequence[str]) -> list[Any]:
+    return [read(text) if text else None for read, text in zip(parse, line, strict=False)]
+
+
+_PARSE: dict[str, Callable[[str], Any]] = {"str": sys.intern, "int": int, "float": float, "bool": "True".__eq__}
+"""How a column's text is read where it is not blank; most texts recur, and need to be kept only once."""

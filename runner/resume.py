@@ -15,7 +15,7 @@ from runner.cases import read_case
 from runner.cell import Cell
 from runner.errors import ConfigError
 from runner.operation import Operation
-from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect
+from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
 
 FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
 SAME = (
@@ -29,7 +29,9 @@ SAME = (
     ("host", "cores"),
     ("python",),
 )
-"""What of ``environment.json`` has to be the same for rows to stand in one table."""
+"""What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
+EVERYWHERE = (("torch", "version"), ("python",))
+"""The same for rows of a cluster's machines."""
 
 
 def measured(root: Path) -> list[Row]:
@@ -113,17 +115,46 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     before = read_environment(root)
     if not before:
         return  # nothing was measured yet
+    if before.get("cluster") or now.get("cluster"):  # rows say which machine they are of; only versions are common
+        changed = _changed(before, now, EVERYWHERE)
+        here = before.get("nodes", {}).get(now["node"])
+        if here and not now.get("cluster"):
+            changed += _changed(here, now, SAME)
+    else:
+        changed = _changed(before, now, SAME)
+    if changed:
+        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_anyway=true")
+
+
+def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
+    """Write down what one of a cluster's machines is.
+
+    Returns:
+        what has changed there since it was written down before.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    known = read_environment(root)
+    before = known.get("nodes", {}).get(node) or (known if known.get("node") == node and not known["cluster"] else None)
+    known.setdefault("nodes", {})[node] = environment
+    write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
+    return _changed(before, environment, SAME) if before else []
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any], what: Sequence[Sequence[str]]) -> list[str]:
     changed = []
-    for keys in SAME:
+    for keys in what:
         old, new = _at(before, keys), _at(json.loads(json.dumps(now, default=str)), keys)
+        if what is EVERYWHERE:
+            old, new = (str(value).partition("+")[0] for value in (old, new))  # a CPU's torch, and an accelerator's
         if old != new:
             changed.append(f"{'.'.join(keys)} was {old} and is {new}")
     names = [{device["device"]: device["name"] for device in tree.get("devices", [])} for tree in (before, now)]
-    for device in names[0].keys() & names[1].keys():
+    for device in names[0].keys() & names[1].keys() if what is SAME else ():
         if names[0][device] != names[1][device]:
             changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")
-    if changed:
-        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_anyway=true")
+    return changed
 
 
 def remove_leftovers(root: Path) -> None:

@@ -42,6 +42,12 @@ class Session:
         self._prepared: Prepared | None = None
         self._process = 1  # the number of the running one, of those that a cell is to have
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The machine and torch, as the worker saw them in :meth:`prepare`."""
+        assert self._prepared is not None
+        return self._prepared.environment
+
     def prepare(self, cells: Sequence[Cell], *, alone: bool) -> None:
         """Check all that needs torch or the machine, before anything is measured.
 
@@ -72,7 +78,14 @@ class Session:
             )
 
     def begin(
-        self, root: Path, cells: Sequence[Cell], report: Report, *, resuming: bool = False, anyway: bool = False
+        self,
+        root: Path,
+        cells: Sequence[Cell],
+        report: Report,
+        *,
+        resuming: bool = False,
+        anyway: bool = False,
+        cluster: str | None = None,
     ) -> None:
         """Write down what the run is made with, before its first cell.
 
@@ -82,6 +95,7 @@ class Session:
             report: what its report will compare.
             resuming: whether it holds what was measured before.
             anyway: whether that may have been with something else.
+            cluster: what runs the cells, where it is not this machine.
 
         Raises:
             ConfigError: it was made with something else.
@@ -95,6 +109,7 @@ class Session:
         environment: dict[str, Any] = {
             **describe_process(),
             **self._prepared.environment,
+            "cluster": cluster,
             "cells": len(cells),
             "report": vars(report),
         }
@@ -130,6 +145,7 @@ class Session:
         Raises:
             OSError: the folder cannot be written.
         """
+        from runner.environment import node_identity
         from runner.results import FILE_OF_JOB, row_for, write_rows, write_samples
 
         if self._prepared is None:  # a stock launcher's own process, which no sweeper has prepared
@@ -147,7 +163,7 @@ class Session:
         else:
             rows, samples = self._run_on_device(cell, folder / "run.log")
         threads = self._prepared.environment["torch"]["threads"]
-        rows = [row if row.threads else replace(row, threads=cell.threads or threads) for row in rows]
+        rows = [replace(row, threads=row.threads or cell.threads or threads, node=node_identity()) for row in rows]
         if process > 1:
             rows, samples = _with_earlier(folder / FILE_OF_JOB[cell.job], rows, samples, process)
         if samples:
@@ -216,7 +232,7 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
         OSError: the folder cannot be written.
     """
     from runner.report import show
-    from runner.results import FILE_OF_JOB, collect, write_rows
+    from runner.results import FILE_OF_JOB, collect, files_of_jobs, write_rows
 
     found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}
     rows: list[Any] = [row for of_job, _ in found.values() for row in of_job]
@@ -227,10 +243,12 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
     environment: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))
-    if report.baseline is None and environment.get("report"):
-        report = Report(**environment["report"])
+    if environment.get("report"):
+        asked = {key: value for key, value in vars(report).items() if value != getattr(Report, key)}
+        stored = {key: value for key, value in environment["report"].items() if key in vars(report)}
+        report = Report(**{**stored, **asked})
     for job, (of_job, _) in found.items():
-        if of_job:
+        if of_job and files_of_jobs(root, job):
             write_rows(root / FILE_OF_JOB[job], of_job)
     show(root, rows, damaged, report, environment.get("cells"))
     bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]

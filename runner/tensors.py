@@ -112,6 +112,15 @@ def is_differentiable(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
 
 
+def storage_of(tensor: torch.Tensor) -> int:
+    """What tensors that share memory have in common; an address, where the device has addresses."""
+    storage = tensor.untyped_storage()
+    try:
+        return int(storage.data_ptr())
+    except RuntimeError:  # an out-of-tree device may keep its memory elsewhere
+        return int(storage._cdata)
+
+
 def outputs_of(result: Any) -> list[torch.Tensor]:
     """The tensors in what an operation returned: itself, or the members of a tuple or list."""
     if isinstance(result, torch.Tensor):

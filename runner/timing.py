@@ -218,13 +218,14 @@ def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
 def _calls_per_block(call: Call, clock: Clock, timing: Timing) -> int:
     """Calls that fill a block, from ever longer trials, each the shortest of a few, since any may be interrupted."""
     block_s = min(timing.block_s, timing.max_time_s / timing.min_samples)
+    most = getattr(clock, "most_calls", MOST_CALLS)
     end = clock.now() + timing.max_time_s
     calls = 1
     while True:
         trial_s = _shortest_trial(call, clock, calls, block_s)
-        if trial_s >= block_s / 2 or calls >= MOST_CALLS or clock.now() >= end:
-            return min(MOST_CALLS, max(1, round(calls * block_s / trial_s))) if trial_s > 0 else calls
-        calls = min(MOST_CALLS, calls * (4 if trial_s * 8 < block_s else 2))
+        if trial_s >= block_s / 2 or calls >= most or clock.now() >= end:
+            return min(most, max(1, round(calls * block_s / trial_s))) if trial_s > 0 else calls
+        calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
 
 
 def _shortest_trial(call: Call, clock: Clock, calls: int, enough_s: float) -> float:

@@ -25,6 +25,7 @@ from runner.errors import ConfigError, is_unsupported, one_line
 from runner.operation import Operation
 from runner.results import Row, Sample, row_for
 
+SPOILED = "the device did not recover, so the worker was replaced"
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 
 
@@ -91,7 +92,9 @@ class Worker:
                 if answer[0] == "step":
                     step = answer[1]
                     continue
-                rows, samples = answer[1], answer[2]
+                rows, samples, spoiled = answer[1:]
+                if spoiled:  # the next cell gets a process of its own
+                    self.close()
                 return [replace(row, seconds=row.seconds or time.monotonic() - begun) for row in rows], samples
         except KeyboardInterrupt:
             self.close()
@@ -156,7 +159,11 @@ class Worker:
 
 def serve(connection: Connection) -> None:
     """The worker's side: answer the door until it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the door decides what it means
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # they reach the whole group, or job; the door decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     _die_first()
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -174,10 +181,25 @@ def serve(connection: Connection) -> None:
 
         connection.send(("begun",))
         rows, samples = run_cell(cell, lambda step: connection.send(("step", step)))
+        spoiled = _spoiled(cell, rows)
+        if spoiled:
+            rows = [replace(row, reason=f"{row.reason}; {SPOILED}") for row in rows]
         for row in rows:
             print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
         _redirect(os.dup(silence))
-        connection.send(("done", rows, samples))
+        connection.send(("done", rows, samples, spoiled))
+
+
+def _spoiled(cell: Cell, rows: list[Row]) -> bool:
+    """Whether the cell's error took the device's context, so that nothing works on it any more in this process."""
+    from runner.device import DeviceUnavailable, find_device
+
+    if {row.status for row in rows} <= {"ok", "unavailable"}:
+        return False
+    try:
+        return not find_device(cell.device, cell.backend_module).is_well()
+    except DeviceUnavailable:
+        return True
 
 
 def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list[Sample]]:
@@ -190,7 +212,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
     import torch
 
     from runner.device import DeviceUnavailable, find_device
-    from runner.jobs import autograd, benchmark, case_gradients, roof, tensors
+    from runner.jobs import autograd, benchmark, case_gradients, roof, tensors, transfer
     from runner.memory import free_memory_bytes, limit_memory
 
     begun = time.perf_counter()
@@ -206,6 +228,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
             "benchmark": benchmark,
             "autograd": case_gradients if cell.case else autograd,
             "tensors": tensors,
+            "transfer": transfer,
             "roof": roof,
         }[cell.job]
         rows, samples = job.run(cell, device, function, tell)
@@ -221,7 +244,8 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
         limit_memory(None)
         torch.set_num_threads(default_threads)
         if device is not None and not device.is_cpu:
-            device.release()
+            with suppress(RuntimeError):  # of a device that has been lost
+                device.release()
     name = None if device is None else device.name
     return [row_for(cell, status, reason, device_name=name, seconds=time.perf_counter() - begun)], []
 

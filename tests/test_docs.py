@@ -63,4 +63,5 @@ def test_nothing_points_outside_the_repository() -> None:
     names = done.stdout.split() if done.returncode == 0 else []
     for name in names:
         if name != "tests/test_docs.py" and (ROOT / name).is_file():
-            assert not re.search(r"\.\./shared|/work/|files\.pythonhosted", (ROOT / name).read_text()), name
+            text = (ROOT / name).read_text(errors="replace")  # a picture is no text
+            assert not re.search(r"\.\./shared|/work/|files\.pythonhosted", text), name

@@ -1,5 +1,7 @@
 """Ratios are claimed only where both sides can be trusted, and the tables fit the reader's terminal."""
 
+import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +104,52 @@ def test_what_did_not_run_is_counted_by_status_and_reason() -> None:
     rows = [row("gpu", None, status="unavailable", reason="no accelerator")] * 3 + [row("cpu", 1.0)]
     rows += [row("cpu", None, status="crashed", reason="SIGSEGV")]
     assert what_is_missing(rows) == ["3 unavailable: no accelerator", "1 crashed (add 8x8 float32 cpu): SIGSEGV"]
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what was printed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row("cpu", 0.001 * n, op=op, size=f"{n}x{n}") for op in ("add", "scaled_dot") for n in (64, 128)]
+    rows += [
+        row("gpu", 0.1 / n, op=op, size=f"{n}x{n}", flags="multimodal") for op in ("add", "scaled_dot") for n in (1, 64)
+    ]
+    rows += [row("gpu", None, op="add", size="128x128", status="timeout", reason="too long")]
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    for name, value in {"COLUMNS": "80", "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    show(tmp_path, rows, [], DEVICES)
+    coloured = terminal.getvalue()
+    plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    tables = (
+        plain[: plain.index("Which")].splitlines() + plain[plain.index("Which") : plain.index("1 timeout")].splitlines()
+    )
+    assert max(map(len, tables)) <= 80
+    assert re.search(r"\x1b\[32m *41.0x ±1.4%", coloured)  # green, since it is surely faster
+    assert re.search(r"\x1b\[33m *timeout", coloured)
+    assert re.search(r"\x1b\[1mWhich operations gain most", coloured)
+
+
+def test_what_is_piped_has_no_colours_and_an_answer_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(device, time, size=size) for size in ("8x8", "64x64") for device, time in (("cpu", 1.0), ("gpu", 0.5))]
+    show(tmp_path, [replace(one, cell=f"{one.size}{one.device}") for one in rows], [], DEVICES)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert len([line for line in shown.splitlines() if line.startswith(("Which", "How", "What"))]) == 4
+
+
+def test_many_lines_are_cut_on_the_screen_and_in_the_page_with_their_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(tmp_path, [replace(row("cpu", 1.0, seed=seed), cell=f"c{seed}") for seed in range(2_100)], [], DEVICES)
+    assert "... and 1900 lines more in the CSV" in capsys.readouterr().out
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("| add |") == 2_000
+    assert "... and 100 lines more in the CSV" in page

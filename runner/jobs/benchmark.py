@@ -14,7 +14,7 @@ from runner.cache import ColdClock
 from runner.cell import Cell
 from runner.compiling import compiled, in_own_dtype
 from runner.detectors import Subject, denormal, flags_after
-from runner.device import Device
+from runner.device import Device, throttled
 from runner.dtypes import ITEM_BYTES
 from runner.gradients import check_gradients
 from runner.memory import free_memory_bytes
@@ -25,8 +25,8 @@ from runner.results import BenchmarkRow, Sample, identified
 from runner.roofs import find_roof
 from runner.signature import Dimensions
 from runner.size import parse_size
-from runner.tensors import BoundOperation, is_differentiable, outputs_of
-from runner.timing import Call, Measurement, measure
+from runner.tensors import BoundOperation, is_differentiable, outputs_of, storage_of
+from runner.timing import Call, Clock, Measurement, measure
 from runner.verify.check import overall
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
@@ -80,20 +80,13 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     if not forward:
         tell("running the forward pass")
         seen.look(call())
-    device.reset_peak_memory()
-    tell("timing")
-    clock, timing = device.clock(torch.get_num_threads()), cell.timing
-    if cell.cache == "cold":
-        clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
     timed = _in_direction(call, tensors, cell.direction)
-    measured = measure(
-        timed,
-        clock,
-        timing,
-        seen.look if forward else _ignore,
-        _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None,
-    )
-    peak = device.peak_memory_bytes()
+    if cell.graph:
+        tell("capturing the graph")
+        timed = device.captured(timed)
+    tell("timing")
+    elsewhere = _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None
+    measured, clock, told = _timed(cell, device, timed, seen.look if forward else _ignore, elsewhere)
     tell("looking for what would mislead")
     found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
     if "reduced_precision" in found:
@@ -111,23 +104,25 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         *["wrong_gradient"] * (gradient == "fail"),
         *measured.flags,
         *found,
+        *["throttled"] * throttled(told["clock_before_hz"], told["clock_after_hz"]),
     ]
     row = replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         **_times(measured),
+        **told,
         compile_s=compile_s,
         samples=sum(sample.kept for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
         bytes=moved if forward else None,
+        **(seen.counts if forward else {}),
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
         fraction_of_roof=fraction,
         roof=bounded_by,
-        peak_memory_bytes=peak,
         finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
@@ -137,6 +132,34 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         flags=" ".join(flags) or None,
     )
     return [row], list(measured.samples)
+
+
+def _timed(
+    cell: Cell, device: Device, call: Call, look: Callable[[Any], None], elsewhere: Callable[[], Call] | None
+) -> tuple[Measurement, Clock, dict[str, Any]]:
+    """Time a call; with the clock, and what the device tells besides, by column."""
+    clock, timing = device.clock(torch.get_num_threads()), cell.timing
+    if cell.cache == "cold":
+        clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
+    clock_before_hz = device.clock_hz()
+    device.reset_peak_memory()
+    peak: list[int | None] = []
+
+    def first(result: Any) -> None:
+        peak.append(device.peak_memory_bytes())
+        look(result)
+
+    measured = measure(call, clock, timing, first, elsewhere)
+    launch_s, wall_s = device.launch_and_wall(call)
+    told = {
+        "launch_s": launch_s,
+        "wall_s": wall_s,
+        "peak_memory_bytes": peak[0],
+        "clock_before_hz": clock_before_hz,
+        "clock_after_hz": device.clock_hz(),
+        "interruptions": measured.interruptions if device.is_cpu else "gaps",
+    }
+    return measured, clock, told
 
 
 def _times(measured: Measurement) -> dict[str, Any]:
@@ -150,7 +173,6 @@ def _times(measured: Measurement) -> dict[str, Any]:
         "q3_s": measured.q3_s,
         "first_call_s": measured.first_call_s,
         "cpu_s": measured.cpu_s,
-        "interruptions": measured.interruptions,
         "calls_per_sample": measured.calls_per_sample,
         "timing_s": measured.timing_s,
         "stop": measured.stop,
@@ -247,6 +269,7 @@ class _Seen:
 
     Attributes:
         bytes: of the inputs and the output.
+        counts: how many they are and the bytes of each side, by the row's columns.
         finite_fraction: of its elements; None for an empty output.
         view: whether it shares storage with an input.
         denormal: whether a noticeable share of it, or of the inputs, is denormal.
@@ -255,6 +278,7 @@ class _Seen:
     def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
         self._bound, self._inputs, self._device = bound, inputs, device
         self.bytes = self.output_bytes = 0
+        self.counts: dict[str, Any] = {}
         self.denormal = False
         self.finite_fraction: float | None = None
         self.view = False
@@ -267,12 +291,18 @@ class _Seen:
         """
         outputs = outputs_of(result)
         _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
-        self.bytes = sum(t.nbytes for t in self._inputs + outputs)
-        self.output_bytes = sum(t.nbytes for t in outputs)
+        taken, self.output_bytes = (sum(t.nbytes for t in side) for side in (self._inputs, outputs))
+        self.bytes = taken + self.output_bytes
+        self.counts = {
+            "inputs": len(self._inputs),
+            "input_bytes": taken,
+            "outputs": len(outputs),
+            "output_bytes": self.output_bytes,
+        }
         self.denormal = denormal(self._inputs + outputs, self._device)
         self.finite_fraction = finite_fraction(outputs)
-        pointers = {t.untyped_storage().data_ptr() for t in self._inputs if t.numel()}
-        self.view = any(t.untyped_storage().data_ptr() in pointers for t in outputs if t.numel())
+        storages = {storage_of(t) for t in self._inputs if t.numel()}
+        self.view = any(storage_of(t) in storages for t in outputs if t.numel())
 
 
 def _ignore(result: Any) -> None:

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from runner.config import COMPARED, Report
+from runner.dtypes import KIND_OF
 from runner.flags import FLAGS, flags_of
-from runner.intervals import ratio_interval
+from runner.report.estimate import Estimate
+from runner.report.transfers import MEMORY, NOTHING, Models, moving
 from runner.results import BenchmarkRow
+
+NAMES = (*COMPARED, "seed", "variant")
+"""The columns by which a comparison is named, beside its baseline."""
+
+
+_names: Callable[[Any], tuple[Any, ...]] = attrgetter(*NAMES)
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """A row of ``speedup.csv``: a cell against its baseline.
+    """A row of ``speedup.csv``: a cell against its baseline. Every interval is one of 95 %.
 
     Attributes:
-        baseline, other: the two values of the compared axis.
+        node: the machine of the other side.
+        elements: of the first input, the measure of size along which crossovers are looked for.
+        axis: what the two differ in.
+        baseline, other: the two values of that axis.
+        baseline_cell, other_cell: the cells' identities, by which their rows are found.
         baseline_s, other_s: the medians.
         speedup: baseline_s / other_s: above 1 the other is faster.
-        low, high: its 95 % interval.
+        low, high: its interval.
         verdict: faster, slower, same or unclear, of the other side; blank where no ratio is claimed.
         reason: why no ratio is claimed.
+        fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and its median.
+        fastest_speedup, fastest_low, fastest_high: fastest_s / other_s and its interval.
+        transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the outputs back.
+        transfer_memory: the kind of host memory that the transfers were measured with.
+        each_speedup, each_low, each_high: the ratio where data are moved at each call.
+        reuse: calls between which the ratio below shares one transfer.
+        once_speedup, once_low, once_high: the ratio where data are moved once for so many calls.
+        break_even_calls: how many calls on the same data pay for moving it: transfer_s / (baseline_s - other_s), where
+            the other side is surely faster without it.
+        break_even_low, break_even_high: its interval.
     """
 
     op: str
@@ -38,72 +62,239 @@ class Speedup:
     graph: bool | None
     seed: int
     variant: str | None
+    node: str | None
+    elements: int | None
     axis: str
     baseline: str
     other: str
+    baseline_cell: str | None
+    other_cell: str
     baseline_s: float | None
     other_s: float | None
-    speedup: float | None
-    low: float | None
-    high: float | None
-    verdict: str | None
-    reason: str | None
+    speedup: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    fastest_dtype: str | None = None
+    fastest_s: float | None = None
+    fastest_speedup: float | None = None
+    fastest_low: float | None = None
+    fastest_high: float | None = None
+    transfer_s: float | None = None
+    transfer_low_s: float | None = None
+    transfer_high_s: float | None = None
+    transfer_memory: str | None = None
+    each_speedup: float | None = None
+    each_low: float | None = None
+    each_high: float | None = None
+    reuse: int | None = None
+    once_speedup: float | None = None
+    once_low: float | None = None
+    once_high: float | None = None
+    break_even_calls: float | None = None
+    break_even_low: float | None = None
+    break_even_high: float | None = None
 
 
-def compare(rows: Sequence[BenchmarkRow], report: Report) -> list[Speedup]:
-    """Each row that is not of the baseline against the one that differs from it in the compared axis alone."""
-    axis, value = report.axis, report.value
-    bases = {_others(row, axis): row for row in rows if str(getattr(row, axis)) == value}
-    pairs = [(bases.get(_others(row, axis)), row) for row in rows if str(getattr(row, axis)) != value]
-    return [_compared(base, row, axis, value, report.same_within) for base, row in pairs]
+COLUMNS = tuple(f.name for f in fields(Speedup))
 
 
-def _others(row: BenchmarkRow, axis: str) -> tuple[Any, ...]:
-    variant = None if axis == "op" else row.variant  # two operations never have the same
-    return (row.seed, variant, *(getattr(row, key) for key in COMPARED if key != axis))
+def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None = None) -> list[Speedup]:
+    """Each row that is not of the baseline against the one that differs from it in the compared axis alone.
+
+    Args:
+        rows: of one run, or of several.
+        report: the axis and its baseline, and what counts.
+        models: what transfers cost, by direction.
+
+    Returns:
+        a comparison for each row that is not of the baseline, in the rows' order. Takes time linear in the rows.
+    """
+    axis, baseline = report.axis, report.value
+    value = attrgetter(axis)
+    key = attrgetter("seed", *(["variant"] * (axis != "op")), *(name for name in COMPARED if name != axis))
+    bases = [row for row in rows if str(value(row)) == baseline]
+    of_key = _Bases(bases, key)
+    context = _Context(report, axis, baseline, _fastest_dtypes(bases, axis), models or {})
+    found = []
+    for row in rows:
+        other = str(value(row))
+        if other != baseline:
+            found.append(_compared(of_key.of(row), row, other, context))
+    return found
 
 
-def _compared(base: BenchmarkRow | None, other: BenchmarkRow, axis: str, value: str, same_within: float) -> Speedup:
-    reason = _objection(base, f"{axis}={value}") or _objection(other, f"{axis}={getattr(other, axis)}")
-    speedup = low = high = verdict = None
-    if not reason and base is not None and base.median_s and other.median_s:
-        speedup = base.median_s / other.median_s
-        if None not in (base.ci_low_s, base.ci_high_s, other.ci_low_s, other.ci_high_s):
-            low, high = ratio_interval(_estimate(base), _estimate(other))
-            verdict = _verdict(low, high, same_within)
+@cache
+def elements_of(size: str) -> int | None:
+    """How many elements a first input of this size has; None where the size is none.
+
+    >>> elements_of("64x1024x1024 n=8")
+    67108864
+    """
+    count = 1
+    for part in size.split(" ", 1)[0].split("x"):
+        if not part.isdigit():
+            return 1 if size == "scalar" else None
+        count *= int(part)
+    return count
+
+
+def estimate_of(row: BenchmarkRow) -> Estimate:
+    """A row's median with its interval."""
+    assert row.median_s is not None
+    return Estimate(row.median_s, row.ci_low_s, row.ci_high_s)
+
+
+class _Bases:
+    """The baseline's rows by what they share with the others; of several the one of the same node."""
+
+    def __init__(self, rows: Iterable[BenchmarkRow], key: Callable[[Any], Any]) -> None:
+        self._key = key
+        self._here: dict[Any, BenchmarkRow] = {}
+        self._anywhere: dict[Any, BenchmarkRow] = {}
+        for row in rows:
+            shared = key(row)
+            self._here[shared, row.node] = self._anywhere[shared] = row
+
+    def of(self, row: BenchmarkRow) -> BenchmarkRow | None:
+        shared = self._key(row)
+        return self._here.get((shared, row.node)) or self._anywhere.get(shared)
+
+
+_BUT_DTYPE = attrgetter("seed", "node", *(name for name in COMPARED if name != "dtype"))
+Fastest = Mapping[Any, tuple[BenchmarkRow, Estimate]]
+
+
+def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
+    """The fastest trusted row and its time, over the dtypes of a kind that the baseline was measured in.
+
+    The least of several times lies between the least of their lower and the least of their upper ends.
+    """
+    if axis == "dtype":
+        return {}
+    found: dict[Any, tuple[BenchmarkRow, Estimate]] = {}
+    for row in bases:
+        if row.median_s is None or objection(row):
+            continue
+        key = (_BUT_DTYPE(row), KIND_OF.get(row.dtype))
+        time = estimate_of(row)
+        if key not in found:
+            found[key] = row, time
+            continue
+        best, least = found[key]
+        ends = [
+            None if a is None or b is None else min(a, b) for a, b in ((least.low, time.low), (least.high, time.high))
+        ]
+        found[key] = (row if time.value < least.value else best), Estimate(min(least.value, time.value), *ends)
+    return found
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What all comparisons of a run have in common."""
+
+    report: Report
+    axis: str
+    baseline: str
+    fastest: Fastest
+    models: Models
+
+
+def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> Speedup:
+    report = context.report
+    reason = _reason(base, other, value, context)
+    known: dict[str, Any] = {"reason": reason}
+    if reason is None and base is not None and base.median_s and other.median_s:
+        before, after = estimate_of(base), estimate_of(other)
+        ratio = before.over(after)
+        known |= _ends("speedup", "low", "high", ratio)
+        known["verdict"] = _verdict(ratio, report.same_within)
+        known |= _against_fastest(base, after, context.fastest)
+        known |= _with_transfers(base, other, report.reuse, context.models)
     return Speedup(
-        **{key: getattr(other, key) for key in (*COMPARED, "seed", "variant")},
-        axis=axis,
-        baseline=value,
-        other=str(getattr(other, axis)),
+        **dict(zip(NAMES, _names(other), strict=True)),
+        node=other.node,
+        elements=elements_of(other.size),
+        axis=context.axis,
+        baseline=context.baseline,
+        other=value,
+        baseline_cell=base.cell if base else None,
+        other_cell=other.cell,
         baseline_s=base.median_s if base else None,
         other_s=other.median_s,
-        speedup=speedup,
-        low=low,
-        high=high,
-        verdict=verdict,
-        reason=reason,
+        **known,
     )
 
 
-def _objection(row: BenchmarkRow | None, side: str) -> str | None:
-    """Why a row may not be compared."""
+def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> dict[str, Any]:
+    found = fastest.get((_BUT_DTYPE(base), KIND_OF.get(base.dtype)))
+    if found is None:
+        return {}
+    row, time = found
+    ratio = _ends("fastest_speedup", "fastest_low", "fastest_high", time.over(other))
+    return {"fastest_dtype": row.dtype, "fastest_s": time.value, **ratio}
+
+
+def _with_transfers(base: BenchmarkRow, other: BenchmarkRow, reuse: int, models: Models) -> dict[str, Any]:
+    """The ratios with each side's transfers, and how many calls pay for the other side's."""
+    here, there = moving(base, models), moving(other, models)
+    if here is None or there is None or (here is NOTHING and there is NOTHING):
+        return {}
+    before, after = estimate_of(base), estimate_of(other)
+    known: dict[str, Any] = {"transfer_memory": MEMORY, "reuse": reuse}
+    known |= _ends("transfer_s", "transfer_low_s", "transfer_high_s", here if there is NOTHING else there)
+    each = before.plus(here).over(after.plus(there))
+    once = before.times(reuse).plus(here).over(after.times(reuse).plus(there))
+    known |= _ends("each_speedup", "each_low", "each_high", each)
+    known |= _ends("once_speedup", "once_low", "once_high", once)
+    gain = before.minus(after)
+    if here is NOTHING and gain.low is not None and gain.low > 0:
+        known |= _ends("break_even_calls", "break_even_low", "break_even_high", there.over(gain))
+    return known
+
+
+def _ends(value: str, low: str, high: str, estimate: Estimate) -> dict[str, Any]:
+    return {value: estimate.value, low: estimate.low, high: estimate.high}
+
+
+def _reason(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> str | None:
+    """Why no ratio may be claimed."""
+    sides = [(base, f"{context.axis}={context.baseline}"), (other, f"{context.axis}={value}")]
+    for row, side in sides:
+        why = objection(row)
+        if why:
+            return f"{side}{' ' if row is None else ': '}{why}"
+    assert base is not None
+    if base.node != other.node and not context.report.across_nodes:
+        (_, one), (_, another) = sides
+        where = [row.node or "a machine that is not named" for row in (base, other)]
+        return (
+            f"{one} ran on {where[0]}, {another} on {where[1]}; "
+            "report.across_nodes=true compares times of different machines"
+        )
+    return None
+
+
+def objection(row: BenchmarkRow | None) -> str | None:
+    """Why a row may not be compared; None where it may."""
     if row is None:
-        return f"{side} was not measured"
+        return "was not measured"
     if row.status != "ok":
-        return f"{side}: {row.status}"
-    misleading = [flag.why for name, flag in FLAGS.items() if flag.forbids_ratio and name in flags_of(row.flags)]
-    return f"{side}: {misleading[0]}" if misleading else None
+        return row.status
+    flags = flags_of(row.flags)
+    why = next((why for flag, why in FORBIDDING.items() if flag in flags), None) if flags else None
+    return why or (None if row.median_s else "was not timed")
 
 
-def _estimate(row: BenchmarkRow) -> tuple[float, float, float]:
-    assert row.median_s is not None and row.ci_low_s is not None and row.ci_high_s is not None
-    return row.median_s, row.ci_low_s, row.ci_high_s
+FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
 
 
-def _verdict(low: float, high: float, same_within: float) -> str:
-    if low > 1 + same_within:
+def _verdict(ratio: Estimate, same_within: float) -> str:
+    if ratio.low is None or ratio.high is None:
+        return "unclear"
+    if ratio.low > 1 + same_within:
         return "faster"
-    if high < 1 - same_within:
+    if ratio.high < 1 - same_within:
         return "slower"
-    return "same" if low >= 1 - same_within and high <= 1 + same_within else "unclear"
+    return "same" if ratio.low >= 1 - same_within and ratio.high <= 1 + same_within else "unclear"

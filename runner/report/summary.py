@@ -1,20 +1,35 @@
-"""The end of a run: ``speedup.csv``, ``report.md``, the table on the screen, and what did not run and why."""
+"""The end of a run: its files, the table on the screen, and what did not run and why."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple, fields
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from runner.config import Report
+from runner.errors import ConfigError
+from runner.report import comparison, crossover
+from runner.report.analysis import Analysis, analyse
 from runner.report.cases import derivations_table, tensors_table
-from runner.report.comparison import Speedup, compare
+from runner.report.language import Words, words_of
+from runner.report.markdown import markdown_of
+from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.roofs import roof_table
-from runner.report.table import Table, autograd_table, benchmark_table, print_table
-from runner.results import AutogradRow, BenchmarkRow, RoofRow, Row, TensorRow, csv_text, write_atomically
+from runner.report.table import (
+    autograd_table,
+    benchmark_table,
+    crossover_table,
+    print_answers,
+    print_table,
+    transfer_table,
+)
+from runner.results import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow, write_atomically, write_table
+from runner.resume import read_environment
 
 NAMED_AT_MOST = 2
+ENGLISH = words_of("en")  # what the terminal speaks
 
 
 def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report, cells: int | None = None) -> None:
@@ -30,48 +45,75 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     Raises:
         OSError: the folder cannot be written.
     """
-    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
-    gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    speedups = compare(benchmarks, report)
-    (root / "speedup.csv").unlink(missing_ok=True)
-    if speedups:
-        header = [f.name for f in fields(Speedup)]
-        write_atomically(root / "speedup.csv", csv_text([header, *map(astuple, speedups)]))
-    tables = [benchmark_table(benchmarks, speedups, report)] * bool(benchmarks)
-    tables += [autograd_table(gradients)] * bool(gradients)
-    derivations = derivations_table(gradients)
+    found = analyse(rows, damaged, report)
+    benchmarks = found.benchmarks
+    for name, columns, items in (
+        ("speedup.csv", comparison.COLUMNS, found.speedups),
+        ("crossover.csv", crossover.COLUMNS, found.crossovers),
+    ):
+        (root / name).unlink(missing_ok=True)
+        if items:
+            write_table(root / name, columns, items)
+    tables = [benchmark_table(benchmarks, found.speedups, report)] * bool(benchmarks)
+    curves = [one for one in found.crossovers if one.sizes > 1]
+    tables += [crossover_table(curves)] if curves else []
+    tables += [autograd_table(found.gradients)] * bool(found.gradients)
+    derivations = derivations_table(found.gradients)
     tables += [derivations] if derivations else []
     tensors = [row for row in rows if isinstance(row, TensorRow)]
     tables += [tensors_table(tensors)] * bool(tensors)
     roofs = [row for row in rows if isinstance(row, RoofRow)]
     tables += [roof_table(roofs)] * bool(roofs)
-    missing = (cells or 0) - len({row.cell for row in rows})
-    notes = [f"{missing} of {cells} cells are not there: resume={shown_path(root)} runs them"] * (missing > 0)
-    notes += [*what_is_missing(rows), *what_is_wrong(benchmarks), *(f"damaged, not used: {line}" for line in damaged)]
-    write_atomically(root / "report.md", _markdown(root, rows, tables, notes))
+    transfers = [row for row in rows if isinstance(row, TransferRow) and row.status != "unavailable"]
+    tables += [transfer_table(transfers)] * bool(transfers)
+    words = words_of(report.language or "en")
+    pictures = pictures_of(found, words)
+    notes = {words["language"]: _notes(root, found, cells, words) for words in (ENGLISH, words)}
+    page = markdown_of(found, tables, notes[words["language"]], pictures.titles, words)
+    write_atomically(root / "report.md", page)
     for table in tables:
         print_table(table)
-    for note in notes:
+    if any(one.speedup is not None for one in found.speedups):
+        print_answers(found.answers)
+    for note in notes["en"]:
         print(note)
+    sys.stdout.flush()
+    environment: dict[str, Any] = {}
+    with suppress(ConfigError):  # a damaged file has no say in whether there is a report
+        environment = read_environment(root)
+    draw_figures(root, pictures, words)
+    about = notes[words["language"]]
+    write_page(root, found=found, pictures=pictures, environment=environment, notes=about, words=words)
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
         print("some files are damaged; their rows are missing above", file=sys.stderr)
 
 
-def what_is_wrong(rows: Sequence[BenchmarkRow]) -> list[str]:
+def _notes(root: Path, found: Analysis, cells: int | None, words: Words) -> list[str]:
+    """What a reader has to know first: what is not there, did not run, or should not be trusted."""
+    missing = (cells or 0) - len({row.cell for row in found.rows})
+    absent = words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root))
+    damaged = [words["note_damaged"].format(line=line) for line in found.damaged]
+    return [absent] * (missing > 0) + [
+        *what_is_missing(found.rows, words),
+        *what_is_wrong(found.benchmarks, words),
+        *damaged,
+    ]
+
+
+def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
-    for flag, what in {
-        "wrong_values": "the values are off by more than the dtype explains",
-        "wrong_gradient": "the gradient is wrong; job=autograd says by how much",
-        "mutates_input": "the operation changes its input",
-        "contended": "something else kept the machine busy; these times say little",
-    }.items():
+    for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
         found = [row for row in rows if flag in (row.flags or "").split()]
-        error = ""
+        by = ""
         if flag == "wrong_values" and found and found[0].max_relative_error is not None:
-            error = f": by {found[0].max_relative_error:.2g}, with {found[0].allowed_relative_error:.2g} allowed"
-        notes += [f"{len(found)} {flag}{_named(found)}: {what}{error}"] * bool(found)
+            numbers = {
+                "error": f"{found[0].max_relative_error:.2g}",
+                "allowed": f"{found[0].allowed_relative_error:.2g}",
+            }
+            by = f": {words['note_by'].format(**numbers)}"
+        notes += [f"{len(found)} {flag}{_named(found)}: {words[f'note_{flag}']}{by}"] * bool(found)
     return notes
 
 
@@ -83,28 +125,17 @@ def shown_path(path: Path) -> str:
         return str(path)
 
 
-def what_is_missing(rows: Sequence[Row]) -> list[str]:
+def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What did not end in ``ok``, counted by status and reason, the commonest first."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row.status != "ok":
             groups.setdefault((row.status, row.reason or ""), []).append(row)
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return [f"{len(group)} {status}{_named(group)}: {reason}" for (status, reason), group in commonest]
+    return [f"{len(group)} {words[f'status_{s}']}{_named(group)}: {reason}" for (s, reason), group in commonest]
 
 
 def _named(rows: Sequence[Row]) -> str:
     """The cells by name, where they are few."""
     names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in rows]
     return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""
-
-
-def _markdown(root: Path, rows: Sequence[Row], tables: Sequence[Table], notes: Sequence[str]) -> str:
-    lines = ["# opsweep report", "", f"{len(rows)} rows; machine, versions and command in `environment.json`.", ""]
-    if notes:
-        lines += ["## What did not run, or should not be trusted", "", *(f"- {note}" for note in notes), ""]
-    for table in tables:
-        lines += [f"## {table.title}", "", "| " + " | ".join(table.header) + " |", "|" + " --- |" * len(table.header)]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table.lines]
-        lines += [""]
-    return "\n".join(lines)

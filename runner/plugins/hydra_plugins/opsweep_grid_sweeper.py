@@ -18,8 +18,11 @@ from runner.errors import ConfigError
 from runner.session import session
 
 if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
+    from runner.bisection import Bisection
     from runner.cell import Cell
+    from runner.cluster.sweep import Cluster
     from runner.compose import Composer
+    from runner.results import Row
 
 
 @dataclass
@@ -28,10 +31,13 @@ class GridSweeperConf(BasicSweeperConf):
 
     Attributes:
         also: grids that run after that of ``params``, each a mapping of axes to values as ``params`` is.
+        crossover: instead of given sizes, look for the one from which the other side wins, see
+            :class:`runner.bisection.Range`.
     """
 
     _target_: str = f"{__name__}.GridSweeper"
     also: list[Any] = field(default_factory=list)
+    crossover: Any = None
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="opsweep")
@@ -40,9 +46,12 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweepe
 class GridSweeper(BasicSweeper):
     """Hydra's basic sweeper with exclusion, an order fit for comparing devices, a dry run and a report at the end."""
 
-    def __init__(self, max_batch_size: int | None, params: Any = None, also: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, max_batch_size: int | None, params: Any = None, also: Sequence[Any] = (), crossover: Any = None
+    ) -> None:
         super().__init__(max_batch_size, params)
-        self._also = also
+        self._also, self._crossover = also, crossover
+        self._bisection: Bisection | None = None
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
@@ -50,19 +59,29 @@ class GridSweeper(BasicSweeper):
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
         """
+        from runner.cluster.sweep import cluster_of
         from runner.compose import Composer
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        cluster = cluster_of(self.config)
         composer = getattr(self.launcher, "composer", None) or Composer(self.hydra_context.config_loader, self.config)
-        jobs, cells = self._grid(composer, arguments)
+        composer.keeps = cluster is None
+        if self._crossover is None:
+            jobs, cells = self._grid(composer, arguments)
+        else:
+            jobs, cells = self._search(composer, arguments)
         if self.config.dry_run:
             _list(cells)
+            if self._bisection is not None:
+                print(f"and what the search asks for then, {self._bisection.most} cells at most")
+            if cluster is not None:
+                print(cluster.describe(cells, range(len(cells))))
             return []
         root = Path(self.config.hydra.sweep.dir)
         with _claimed(root, resuming=bool(self.config.resume)):
-            return self._run(root, jobs, cells)
+            return self._run(root, jobs, cells, cluster)
 
-    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"]) -> Any:
+    def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"], cluster: "Cluster | None") -> Any:
         from runner.resume import check_same_cells, check_same_sweep, measured, remove_leftovers, unfinished
 
         assert self.config is not None and self.launcher is not None
@@ -74,15 +93,29 @@ class GridSweeper(BasicSweeper):
             check_same_sweep(root, there, cells)
             if not anyway:
                 check_same_cells(root, there, cells)
+            if self._bisection is not None:
+                jobs, cells = self._asked(there)
             numbers = unfinished(there, cells)
             print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         try:
             if not numbers:
                 return []
-            session().prepare([cells[number] for number in numbers], alone=False)
-            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway)
+            here = [cells[number] for number in numbers] if cluster is None else cluster.check(cells)
+            session().prepare(here, alone=False)
+            name = cluster.name if cluster else None
+            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway, cluster=name)
             OmegaConf.save(self.config, root / "multirun.yaml")
-            return [self._launch([jobs[number] for number in numbers], numbers)]
+            if cluster is not None:
+                cluster.run(root, cells, jobs, numbers)
+                return []
+            launched = [self._launch([jobs[number] for number in numbers], numbers)]
+            while self._bisection is not None:
+                further = [job for job in self._asked(measured(root))[0] if job not in jobs]
+                if not further:
+                    break
+                launched.append(self._launch(further, list(range(len(jobs), len(jobs) + len(further)))))
+                jobs += further
+            return launched
         finally:
             if session().measuring or not numbers:
                 session().finish(root, report_of(self.config), strict=self.config.strict)
@@ -93,6 +126,26 @@ class GridSweeper(BasicSweeper):
         if hasattr(self.launcher, "numbers"):
             self.launcher.numbers = numbers
         return self.launcher.launch(jobs, initial_job_idx=numbers[0])
+
+    def _search(self, composer: "Composer", arguments: list[str]) -> tuple[list[list[str]], list["Cell"]]:
+        """The grid at both ends of the range, with which the search begins."""
+        from runner.bisection import Bisection, Range
+
+        assert self.config is not None
+        wanted = Range.of(self._crossover)
+        if any(argument.lstrip("+").startswith("size=") for argument in arguments):
+            raise ConfigError(
+                "size is what this sweep looks for; give its range instead, such as hydra.sweeper.crossover.low=64 "
+                "hydra.sweeper.crossover.high=1024"
+            )
+        jobs, _ = self._grid(composer, [*arguments, wanted.size_of(wanted.low)])
+        self._bisection = Bisection(wanted, report_of(self.config), composer, jobs)
+        return self._asked([])
+
+    def _asked(self, rows: "Sequence[Row]") -> tuple[list[list[str]], list["Cell"]]:
+        assert self._bisection is not None
+        jobs = self._bisection.jobs(rows)
+        return jobs, [self._bisection.composer.job(job).cell for job in jobs]
 
     def _grid(self, composer: "Composer", arguments: list[str]) -> tuple[list[list[str]], list["Cell"]]:
         from runner.grid import check_baseline, check_possible, excluded

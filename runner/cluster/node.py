@@ -1,0 +1,137 @@
+"""The node's side: a chunk's cells run as a sweep's do on a single machine, and each one's results are sent back.
+
+This module is what Ray and submitit call on a node; opsweep has to be installed there.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from runner import __version__
+from runner.cell import Cell
+from runner.cluster.chunk import Chunk
+from runner.environment import describe_process, node_identity
+from runner.errors import ConfigError
+from runner.results import Row
+from runner.session import Session
+
+MARGIN_S = 10.0  # between the end of the last cell and the job's own
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A chunk has begun.
+
+    Attributes:
+        node: the machine's identity.
+        environment: the machine, for ``environment.json``.
+    """
+
+    node: str
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell has ended.
+
+    Attributes:
+        cell: its identity.
+        samples: the text of its ``samples.csv``; blank where it has none.
+        log: what its operation printed.
+        ended: when.
+    """
+
+    cell: str
+    rows: list[Row]
+    samples: str
+    log: str
+    ended: str
+
+
+class NodeRefused(Exception):
+    """This node cannot run the chunk; the message says why."""
+
+
+def versions() -> dict[str, str]:
+    """What has to be the same here and on every node."""
+    return {"opsweep": __version__, "torch": version("torch").partition("+")[0], "python": platform.python_version()}
+
+
+def run_chunk(chunk: Chunk, wanted: dict[str, str], time_s: float | None = None) -> Iterator[Begun | Measured]:
+    """Run a chunk's cells, and tell of each as it ends.
+
+    Args:
+        chunk: what to run.
+        wanted: the versions of the machine that sent it.
+        time_s: seconds that the job may take: a cell whose limit does not fit into what is left is not begun, unless
+            none was before it.
+
+    Raises:
+        NodeRefused: this machine has other versions, or cannot call the operations.
+    """
+    begun = time.monotonic()
+    here = versions()
+    differing = [f"{name} {here[name]} and not {wanted[name]}" for name in wanted if here[name] != wanted[name]]
+    if differing:
+        raise NodeRefused(f"{node_identity()} has {', '.join(differing)}; install the same on every node")
+    session = Session()
+    # other chunks on this machine have other devices, but the CPU is everyone's: its cells wait for each other
+    cells = [replace(cell, contended="wait") for cell in chunk.cells]
+    try:
+        with _plain_main():
+            try:
+                session.prepare(cells, alone=False)
+            except ConfigError as error:
+                raise NodeRefused(f"{node_identity()}: {error}") from error
+            yield Begun(node_identity(), {**describe_process(), **session.environment})
+            with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
+                yield from _measured(session, cells, Path(folder), None if time_s is None else begun + time_s)
+    finally:
+        session.close()
+
+
+def _measured(session: Session, cells: Sequence[Cell], base: Path, end: float | None) -> Iterator[Measured]:
+    """Each cell as it ends; those that are to have several processes in rounds, as a sweep's launcher has them."""
+    waiting = dict(enumerate(cells))
+    begun = False
+    for process in range(1, max(cell.processes for cell in cells) + 1):
+        for position, cell in list(waiting.items()):
+            if begun and end is not None and end - MARGIN_S - time.monotonic() < cell.limit.time_s:
+                return
+            begun = True
+            folder = base / str(position)
+            folder.mkdir(exist_ok=True)
+            rows = session.run_once(cell, folder, process)
+            if process == cell.processes or any(row.status != "ok" for row in rows):
+                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                yield Measured(cell.identity, rows, _text(folder / "samples.csv"), _text(folder / "run.log"), now)
+                shutil.rmtree(folder)
+                del waiting[position]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+@contextmanager
+def _plain_main() -> Iterator[None]:
+    """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray's takes long."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main)["__spec__"] = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)

@@ -1,0 +1,216 @@
+"""Chunks as jobs of Slurm, through submitit.
+
+A job writes each cell's results to a file in submitit's folder as soon as it ends, so that what ends the job ends no
+more than the cell in it. That folder is the one thing that nodes and this machine have to share, as submitit demands.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import time
+import traceback
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import submitit
+
+from runner.cluster.chunk import Chunk
+from runner.cluster.executor import Flight
+from runner.cluster.node import run_chunk, versions
+from runner.errors import ConfigError, one_line
+
+LENGTH_BYTES = 8  # before each message: how long it is
+GRACE_S = 5.0  # after a job has left the queue, until its file is taken to be whole: network disks are late
+LONGEST_LOG = 20_000  # characters of a lost job's own output
+NAMES = {  # what submitit takes by these names, whatever the cluster
+    *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node"),
+    *("mem_gb", "nodes", "name", "stderr_to_stdout"),
+}
+
+
+@dataclass
+class _Ended:
+    """A job's last message; ``error`` is the traceback of what ended it, where something did."""
+
+    error: str | None = None
+
+
+@dataclass
+class _Job:
+    """A job in Slurm's queue."""
+
+    flight: Flight
+    job: Any
+    messages: Path
+    read: int = 0
+    gone_since: float | None = None
+    over: bool = False
+
+
+class SlurmExecutor:
+    """Slurm, as ``sbatch`` on this machine reaches it.
+
+    Args:
+        settings: those of hydra-submitit-launcher.
+        root: the sweep's folder.
+
+    Raises:
+        ConfigError: there is no Slurm here, or it takes no such job.
+    """
+
+    def __init__(self, settings: dict[str, Any], root: Path) -> None:
+        own = {key: value for key, value in settings.items() if value is not None and key != "_target_"}
+        self._folder = Path(own.pop("submitit_folder") or root / ".submitit").absolute()
+        self._gres = own.pop("gres", None)
+        self._most = int(own.pop("array_parallelism", 256))
+        limit_s = 60.0 * own.get("timeout_min", 60)
+        self._time_s = limit_s - min(own.get("signal_delay_s", 120), limit_s / 2)  # submitit ends a job so long before
+        self._partition = own.get("partition")
+        init = {f"slurm_{key}": own.pop(key) for key in ("max_num_timeout",) if key in own}
+        self._parameters = {key if key in NAMES else f"slurm_{key}": value for key, value in own.items()}
+        try:
+            self._submitit = submitit.AutoExecutor(cluster="slurm", folder=self._folder, **init)
+            self._submitit.update_parameters(**self._parameters)
+        except (RuntimeError, ValueError, NameError, TypeError) as error:
+            raise ConfigError(f"cluster=slurm: {one_line(error)}; see cluster.launcher") from error
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._jobs: dict[str, _Job] = {}
+        self._nodes: dict[str, str] = {}  # Slurm's name of a node, by ours
+
+    def places(self) -> int:
+        """How many jobs may be in the queue."""
+        return self._most
+
+    def submit(self, chunk: Chunk) -> bool:
+        """Put a chunk into the queue, unless it is full."""
+        if len(self._jobs) >= self._most:
+            return False
+        resources: dict[str, Any] = {"slurm_gres": self._gres, "slurm_exclusive": None}
+        if not chunk.needs_accelerator:  # a job beside others would share the CPU that it measures
+            resources = {"slurm_gres": None, "slurm_exclusive": True}
+        avoid = self._nodes.get(chunk.avoid or "")
+        exclude = avoid if avoid and self._has_others(avoid) else self._parameters.get("slurm_exclude")
+        self._submitit.update_parameters(**resources, slurm_exclude=exclude)
+        messages = self._folder / f"{uuid.uuid4().hex}.messages"
+        try:
+            job = self._submitit.submit(_run, chunk, versions(), messages, self._time_s)
+        except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
+            raise ConfigError(f"cluster=slurm: sbatch takes no such job: {one_line(error)}") from error
+        self._jobs[job.job_id] = _Job(Flight(chunk, job.job_id), job, messages)
+        return True
+
+    def ended(self, timeout_s: float) -> list[Flight]:
+        """Read what jobs have written, and look once at the queue."""
+        time.sleep(timeout_s)
+        queue = _queue()
+        for name, job in self._jobs.items():
+            self._read(job)
+            if job.over or queue is None or name in queue:
+                continue
+            job.gone_since = job.gone_since or time.monotonic()
+            if time.monotonic() - job.gone_since > GRACE_S:
+                self._read(job)
+                if not job.over:
+                    self._lose(job)
+        over = [name for name, job in self._jobs.items() if job.over]
+        return [self._settled(self._jobs.pop(name)) for name in over]
+
+    def close(self) -> list[Flight]:
+        """Cancel what is in the queue."""
+        left = list(self._jobs.values())
+        for job in left:
+            job.job.cancel(check=False)
+            self._read(job)
+        self._jobs = {}
+        return [job.flight for job in left]
+
+    def _read(self, job: _Job) -> None:
+        """Take the messages that are whole."""
+        try:
+            with job.messages.open("rb") as file:
+                file.seek(job.read)
+                while len(head := file.read(LENGTH_BYTES)) == LENGTH_BYTES:
+                    length = int.from_bytes(head, "big")
+                    body = file.read(length)
+                    if len(body) < length:
+                        return
+                    job.read += LENGTH_BYTES + length
+                    message = pickle.loads(body)
+                    if isinstance(message, _Ended):
+                        job.over = True
+                        if message.error is not None:
+                            job.flight.lost = one_line(message.error.strip().rpartition("\n")[2])
+                            job.flight.log = message.error
+                    else:
+                        job.flight.take(message)
+        except FileNotFoundError:  # it has not begun
+            return
+
+    def _lose(self, job: _Job) -> None:
+        job.over = True
+        known = _about(job.flight.where)
+        if job.flight.begun is not None and known.get("NodeList"):
+            self._nodes[job.flight.begun.node] = known["NodeList"]
+        state = known.get("JobState", "gone from the queue")
+        where = f" on {known['NodeList']}" if known.get("NodeList", "(null)") != "(null)" else ""
+        job.flight.lost = f"Slurm's job {job.flight.where} ended{where}: {state}, {known.get('ExitCode')}"
+        job.flight.log = "\n".join(filter(None, (job.job.stdout(), job.job.stderr())))[-LONGEST_LOG:]
+
+    def _settled(self, job: _Job) -> Flight:
+        """What a job leaves in submitit's folder is of no more use, once its results are here."""
+        if job.flight.lost is None:
+            for path in [job.messages, *self._folder.glob(f"{job.flight.where}_*")]:
+                path.unlink(missing_ok=True)
+        return job.flight
+
+    def _has_others(self, node: str) -> bool:
+        command = ["sinfo", "-h", "-N", "-o", "%N", *(["-p", self._partition] if self._partition else [])]
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        return bool(set(found) - {node})
+
+
+def _queue() -> set[str] | None:
+    """The user's jobs that have not ended; None where Slurm does not answer just now."""
+    asked = subprocess.run(["squeue", "-h", "--me", "-o", "%i"], capture_output=True, text=True, check=False)
+    return set(asked.stdout.split()) if asked.returncode == 0 else None
+
+
+def _about(job: str) -> dict[str, str]:
+    """What Slurm still knows of a job that has ended; accounting need not be on."""
+    asked = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False)
+    return dict(re.findall(r"(\w+)=(\S*)", asked.stdout))
+
+
+class _JobEnded(KeyboardInterrupt):
+    """Slurm ends the job: whatever runs is left where it is."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise _JobEnded
+
+
+def _run(chunk: Chunk, wanted: dict[str, str], messages: Path, time_s: float) -> None:
+    """Runs on the node."""
+    signal.signal(signal.SIGTERM, _end)  # submitit's own handler lets it pass
+    with messages.open("ab", buffering=0) as file:
+
+        def send(message: object) -> None:
+            body = pickle.dumps(message)
+            file.write(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+            os.fsync(file.fileno())
+
+        try:
+            for message in run_chunk(chunk, wanted, time_s):
+                send(message)
+            send(_Ended())
+        except _JobEnded:
+            send(_Ended("the job was ended by SIGTERM, as scancel and the queue's time limit end it"))
+        except Exception:
+            send(_Ended(traceback.format_exc()))

@@ -1,0 +1,50 @@
+"""All that a report says, from rows alone: what the pages, the figures and the terminal each show in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.config import Report
+from runner.report.comparison import Speedup, compare
+from runner.report.crossover import Crossover, crossovers
+from runner.report.questions import Answer, answers
+from runner.report.transfers import Models, models_of
+from runner.results import AutogradRow, BenchmarkRow, Row
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A run, read.
+
+    Attributes:
+        report: what was compared with what.
+        rows: all of the run's, of every job.
+        benchmarks, gradients: those of these jobs.
+        models: what moving data costs, by direction.
+        speedups: ``speedup.csv``.
+        crossovers: ``crossover.csv``.
+        answers: to the four questions.
+        damaged: a line for each file that could not be read.
+    """
+
+    report: Report
+    rows: Sequence[Row]
+    benchmarks: Sequence[BenchmarkRow]
+    gradients: Sequence[AutogradRow]
+    models: Models
+    speedups: Sequence[Speedup]
+    crossovers: Sequence[Crossover]
+    answers: Sequence[Answer]
+    damaged: Sequence[str]
+
+
+def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
+    """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
+    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
+    gradients = [row for row in rows if isinstance(row, AutogradRow)]
+    models = models_of(rows)
+    speedups = compare(benchmarks, report, models)
+    crossings = crossovers(speedups)
+    said = answers(benchmarks, speedups, crossings, models, report)
+    return Analysis(report, rows, benchmarks, gradients, models, speedups, crossings, said, damaged)

@@ -1,0 +1,57 @@
+"""``report.md``: the report for readers of text, with links to the figures and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from runner.report.analysis import Analysis
+from runner.report.language import Words, sentence
+from runner.report.table import Table
+
+
+def markdown_of(
+    found: Analysis,
+    tables: Sequence[Table],
+    notes: Sequence[str],
+    figures: Mapping[str, str],
+    words: Words,
+) -> str:
+    """The file's text.
+
+    Args:
+        found: what is reported.
+        tables: as they are shown on the terminal.
+        notes: what did not run or should not be trusted, a sentence each.
+        figures: their titles, by the name of their files.
+        words: the language's.
+    """
+    lines = [f"# {words['title']}", "", words["md_rows"].format(rows=len(found.rows)), words["page_link"], ""]
+    if notes:
+        lines += [f"## {words['notes']}", "", *(f"- {note}" for note in notes), ""]
+    for answer in found.answers:
+        said = [f"- {sentence(one, words)}" for one in answer.sentences]
+        lines += [f"## {sentence(answer.question, words)}", "", *said, ""]
+    if figures:
+        lines += [f"## {words['figures']}", ""]
+        lines += [f"![{title}](figures/{key}.png)\n" for key, title in figures.items()]
+    for table in tables:
+        header = [_translated(cell, words) for cell in table.header]
+        lines += [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
+        lines += ["|" + " --- |" * len(header)]
+        for line in table.lines:
+            cells = [_translated(cell, words) for cell in line] if words["language"] != "en" else line
+            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
+        lines += ["", words["more_lines"].format(more=table.more)] if table.more else []
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _translated(text: str, words: Words) -> str:
+    """A table's heading, state or status; names, numbers and flags are the same in every language."""
+    if text.endswith(" ms"):
+        return f"{text.removesuffix(' ms')} {words['prefix_m']}{words['unit_s']}"
+    key = text.replace(" ", "_").replace("-", "_").lower()
+    for kind in ("table", "state", "status", "moved"):
+        if f"{kind}_{key}" in words:
+            return words[f"{kind}_{key}"]
+    return text

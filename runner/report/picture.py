@@ -1,0 +1,129 @@
+"""What is plotted: points, panels and grids, before any drawing library sees them.
+
+``figures.py`` draws these for print and ``charts.py`` for the page, so that both show the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Okabe and Ito's palette, which the colour-blind can tell apart, but for its yellow, which white paper hides
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell.
+
+    Attributes:
+        x, y: in SI units; y is None where there is no number, and ``note`` says why.
+        low, high: the 95 % interval of y.
+        label: the size as text.
+        cell: the row that it comes from.
+        rank: the number of the size's dimensions; a line connects points of one rank.
+        doubtful: whether no speed-up would be claimed from it; ``note`` says why.
+    """
+
+    y: float | None
+    low: float | None
+    high: float | None
+    x: float
+    label: str
+    cell: str
+    note: str = ""
+    rank: int = 1
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one name.
+
+    Attributes:
+        style: the same name has the same colour and marker in every panel.
+    """
+
+    name: str
+    style: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the x axis, such as a crossover, with its interval."""
+
+    x: float
+    low: float | None
+    high: float | None
+    style: int
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What limits a rate: ``min(peak, x * bandwidth)``; either may be unknown."""
+
+    peak: float | None
+    bandwidth: float | None
+
+    def lines(self, low: float, high: float) -> dict[str, list[tuple[float, float]]]:
+        """The ends of each roof's line, by the key of its word, from ``low`` to ``high``."""
+        found = {}
+        ridge = self.peak / self.bandwidth if self.peak and self.bandwidth else None
+        if self.bandwidth and (ridge is None or ridge > low):
+            end = min(high, ridge or high)
+            found["memory_roof"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
+        if self.peak and (ridge is None or ridge < high):
+            found["compute_roof"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
+        return found
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    series: tuple[Series, ...]
+    marks: tuple[Mark, ...] = ()
+    roof: Roof | None = None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Panels that share their axes' meaning; both axes are logarithmic.
+
+    Attributes:
+        key: the file's name, and the key of its words.
+        x_unit, y_unit: ``s``, ``FLOP/s``, ``B``; blank for a plain number.
+        level: a line to draw across, such as 1 for a ratio.
+        connected: whether a series' points are joined by lines.
+        omitted: how many panels, series or points had no room.
+    """
+
+    key: str
+    title: str
+    x_title: str
+    y_title: str
+    panels: tuple[Panel, ...]
+    x_unit: str = ""
+    y_unit: str = ""
+    level: float | None = None
+    connected: bool = True
+    omitted: int = 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Operations by sizes, a panel for each series.
+
+    Attributes:
+        ratio: whether the numbers are ratios, of which 1 is the middle; else seconds.
+        values: of each panel: the number, or None with a reason, by (line, column); absent: not part of the run.
+    """
+
+    key: str
+    title: str
+    lines: tuple[str, ...]
+    columns: tuple[str, ...]
+    panels: tuple[tuple[str, dict[tuple[str, str], Point]], ...]
+    ratio: bool
+    omitted: int = 0

@@ -1,0 +1,121 @@
+"""The report's pictures and its page, from an analysis: ``figures/`` and ``report.html``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.report.analysis import Analysis
+from runner.report.charts import chart_of, chart_of_grid
+from runner.report.command import Reproducer
+from runner.report.language import Words, sentence
+from runner.report.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
+from runner.report.names import Names, telling_keys
+from runner.report.page import page_of
+from runner.report.picture import Grid, Mark, Plot
+from runner.report.plots import grid_of, roofline_plot, speedup_plot, time_plot, transfer_plot
+from runner.results import BenchmarkRow, Row, write_atomically
+
+FOLDER = "figures"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What can be drawn of a run."""
+
+    plots: tuple[Plot, ...]
+    grids: tuple[Grid, ...]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each shows, by the name of its file."""
+        return {plot.key: plot.title for plot in self.plots} | {grid.key: grid.title for grid in self.grids}
+
+
+def pictures_of(found: Analysis, words: Words) -> Pictures:
+    """Which pictures the rows are enough for; none of a single cell."""
+    names = Names(found.benchmarks, found.report)
+    marks = {
+        (names.panel(one), names.series(one)): Mark(
+            one.elements, one.elements_low, one.elements_high, names.styles.get(names.series(one), 0)
+        )
+        for one in found.crossovers
+        if one.transfers == "none" and one.elements is not None
+    }
+    plots = (
+        time_plot(found.benchmarks, names, words),
+        speedup_plot(found.speedups, names, words, marks),
+        roofline_plot(found.benchmarks, words),
+        transfer_plot(found.rows, words),
+    )
+    grid = grid_of(found.benchmarks, found.speedups, names, words)
+    return Pictures(tuple(plot for plot in plots if plot), tuple([grid] if grid else []))
+
+
+def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
+    """Write ``figures/``; without pictures matplotlib is not even imported.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for stale in (root / FOLDER).glob("*.*"):
+        if stale.stem not in pictures.titles and stale.suffix in (".png", ".svg"):
+            stale.unlink()
+    if not pictures.titles:
+        return
+    from runner.report.figures import draw
+
+    print("drawing figures ...", file=sys.stderr, flush=True)
+    draw(pictures.plots, pictures.grids, root / FOLDER, words)
+
+
+def write_page(
+    root: Path,
+    *,
+    found: Analysis,
+    pictures: Pictures,
+    environment: Mapping[str, Any],
+    notes: Sequence[str],
+    words: Words,
+) -> None:
+    """Write ``report.html``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
+    charts |= {grid.key: chart_of_grid(grid, words) for grid in pictures.grids}
+    answers = [
+        (sentence(answer.question, words), [(sentence(one, words), one.cells) for one in answer.sentences])
+        for answer in found.answers
+    ]
+    listings = _listings(found, environment, words)
+    page = page_of(
+        rows=found.rows,
+        environment=environment,
+        notes=notes,
+        answers=answers,
+        charts=charts,
+        listings=listings,
+        words=words,
+    )
+    write_atomically(root / "report.html", page)
+
+
+def _listings(found: Analysis, environment: Mapping[str, Any], words: Words) -> list[Listing]:
+    lesser = telling_keys(found.benchmarks)
+    reproducer = Reproducer(environment, found.rows)
+    tables = [
+        crossover_listing(found.crossovers, lesser, words),
+        comparison_listing(found.speedups, lesser, found.report, words),
+        row_listing(found.benchmarks, lesser, reproducer, words),
+    ]
+    others: dict[str, list[Row]] = {}
+    for row in found.rows:
+        if not isinstance(row, BenchmarkRow):
+            others.setdefault(row.job, []).append(row)
+    tables += [job_listing(rows, reproducer, words) for rows in others.values()]
+    return [table for table in tables if table is not None]

@@ -1,0 +1,278 @@
+"""Chunks, what is sent again, the driver's loop and a node's side; tests/test_ray.py has a real cluster."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from runner.cell import Cell, cell_of
+from runner.cluster import driver as driver_module
+from runner.cluster import sweep as sweep_module
+from runner.cluster.chunk import Chunk, again, expected_s, plan
+from runner.cluster.driver import Driver
+from runner.cluster.executor import Flight
+from runner.cluster.landing import Landing
+from runner.cluster.node import Begun, Measured, NodeRefused, run_chunk, versions
+from runner.cluster.sweep import cluster_of
+from runner.config import ClusterConfig, Config
+from runner.contention import _as_the_machine_knows
+from runner.errors import ConfigError
+from runner.progress import Progress
+from runner.results import BenchmarkRow, collect, identified
+from runner.resume import add_node, check_same_environment
+from tests.conftest import ROOT, Runner
+
+OP = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())
+MINIMAL = yaml.safe_load((ROOT / "conf" / "timing" / "minimal.yaml").read_text())
+
+
+def cell(**values: Any) -> Cell:
+    config = OmegaConf.merge(OmegaConf.structured(Config), {"op": OP, "timing": MINIMAL, "size": 8, **values})
+    return cell_of(config)  # type: ignore[arg-type]
+
+
+def grid(sizes: int) -> list[Cell]:
+    """Each size on the CPU and on an accelerator."""
+    return [cell(size=size, device=device) for size in range(4, 4 + sizes) for device in ("cpu", "gpu")]
+
+
+def sent(chunks: Sequence[Chunk]) -> list[tuple[int, ...]]:
+    return [chunk.numbers for chunk in chunks]
+
+
+def test_what_is_compared_is_sent_together_and_a_chunk_holds_as_many_cells_as_asked() -> None:
+    cells = grid(4)
+    assert sent(plan(cells, range(8), ClusterConfig(cells_per_job=5), "device")) == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    alone = ClusterConfig(cells_per_job=5, together=False)
+    assert sent(plan(cells, range(8), alone, "device")) == [(0, 1, 2, 3, 4), (5, 6, 7)]
+    assert sent(plan(cells, range(8), ClusterConfig(cells_per_job=1), "device")) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert sent(plan(cells, [1, 6, 7], ClusterConfig(cells_per_job=2), "device")) == [(1,), (6, 7)]
+    by_size = plan(cells, range(8), ClusterConfig(cells_per_job=4), "size")
+    assert sent(by_size) == [(0, 2, 4, 6), (1, 3, 5, 7)]
+    assert [chunk.needs_accelerator for chunk in by_size] == [False, True]
+
+
+def test_a_chunk_is_as_long_as_it_may_take() -> None:
+    cells = [cell(seed=seed, timing={"max_time_s": 10.0}) for seed in range(40)]
+    chunks = plan(cells, range(40), ClusterConfig(job_time_s=100), "device")
+    assert sum(len(chunk.cells) for chunk in chunks) == 40
+    assert all(chunk.expected_s <= 100 for chunk in chunks)
+    assert len(chunks) == 5
+    assert expected_s(cell(dtype="bool", op={**OP, "dtypes": ["floating"]})) == 0
+    assert expected_s(cell(limit={"time_s": 2.0}, timing={"max_time_s": 10.0})) == 2
+    three = plan([cell(timing={"processes": 3})], [0], ClusterConfig(), "device")[0]
+    assert three.expected_s > 3 * 5  # torch is imported in each
+
+
+def test_a_lost_chunk_is_sent_again_without_what_is_done_and_its_suspect_alone() -> None:
+    cells = grid(4)
+    (chunk,) = plan(cells, range(8), ClusterConfig(), "device")
+    done = [cells[number].identity for number in (0, 1, 2)]
+    suspect, rest = again(chunk, done, "device", lost_on="node-a", lost=True)
+    assert (suspect.numbers, rest.numbers) == ((2, 3), (4, 5, 6, 7))  # 2 is measured anew beside 3
+    assert {part.attempt for part in (suspect, rest)} == {2}
+    assert suspect.avoid == "node-a"
+    (left,) = again(chunk, done, "device", lost_on="node-a", lost=False)
+    assert (left.numbers, left.attempt, left.avoid) == ((2, 3, 4, 5, 6, 7), 1, None)
+    assert not list(again(chunk, [c.identity for c in cells], "device", lost_on=None, lost=False))
+    (stuck,) = again(chunk, [], "device", lost_on=None, lost=False)  # a time limit in which nothing ends
+    assert stuck.attempt == 2
+
+
+class Scripted:
+    """A cluster of one place, each of whose chunks ends as the next of a list of functions says."""
+
+    def __init__(self, *endings: Any) -> None:
+        self.endings = list(endings)
+        self.flights: list[Flight] = []
+        self.sent: list[Chunk] = []
+        self.nodes = 1
+
+    def places(self) -> int:
+        return self.nodes
+
+    def submit(self, chunk: Chunk) -> bool:
+        if self.flights or not self.nodes:
+            return False
+        self.flights.append(Flight(chunk, "job"))
+        self.sent.append(chunk)
+        return True
+
+    def ended(self, timeout_s: float) -> list[Flight]:
+        over, self.flights = self.flights, []
+        for flight in over:
+            flight.take(Begun("node-a", {"started": "now", "variables": {}}))
+            (self.endings.pop(0) if self.endings else well)(flight)
+        return over
+
+    def close(self) -> list[Flight]:
+        return self.flights
+
+
+def measured(cell: Cell) -> Measured:
+    row = replace(identified(BenchmarkRow, cell), node="node-a", median_s=1e-6)
+    return Measured(cell.identity, [row], "calls,wall_s\n5,0.1\n", f"ran {cell.label}\n", "now")
+
+
+def well(flight: Flight) -> None:
+    for one in flight.chunk.cells:
+        flight.take(measured(one))
+
+
+def dies(after: int) -> Any:
+    def end(flight: Flight) -> None:
+        for one in flight.chunk.cells[:after]:
+            flight.take(measured(one))
+        flight.lost, flight.log = "the node is dead", "Traceback: far away"
+
+    return end
+
+
+def refused(flight: Flight) -> None:
+    flight.begun, flight.lost, flight.refused = None, "no such node", True
+
+
+def drive(root: Path, cluster: Scripted, cells: list[Cell], retries: int = 1, **config: Any) -> pd.DataFrame:
+    """The rows that a sweep of these cells leaves."""
+    root.mkdir()
+    (root / "environment.json").write_text("{}")
+    landing = Landing(root, lambda number: ["op=add", f"seed={number}", "cluster=ray"], samples=True)
+    chunks = plan(cells, range(len(cells)), ClusterConfig(**config), "device")
+    with Progress(len(cells)) as progress:
+        Driver(cluster, landing, retries=retries, axis="device", progress=progress).run(chunks)
+    rows, damaged = collect(root, "benchmark")
+    assert not damaged
+    return pd.DataFrame([vars(row) for row in rows])
+
+
+def test_rows_land_chunk_by_chunk_in_a_folder_each(tmp_path: Path) -> None:
+    cells = grid(3)
+    rows = drive(tmp_path / "out", Scripted(), cells, cells_per_job=2)
+    assert list(rows["cell"]) == [one.identity for one in cells]
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["0_2-cells-1", "2_2-cells-1", "4_2-cells-1"]
+    first = tmp_path / "out" / "0_2-cells-1"
+    samples = pd.read_csv(first / "samples.csv.gz")
+    assert list(samples["cell"]) == [one.identity for one in cells[:2]]
+    assert "ran add 4x4 float32 cpu" in (first / "run.log").read_text()
+    about = json.loads((first / "chunk.json").read_text())
+    assert about["cells"] == {cells[0].identity: "op=add seed=0", cells[1].identity: "op=add seed=1"}
+    assert set(json.loads((tmp_path / "out" / "environment.json").read_text())["nodes"]) == {"node-a"}
+
+
+def test_a_lost_chunks_cells_are_tried_again_until_the_tries_are_used_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = grid(3)
+    cluster = Scripted(dies(3), refused)
+    rows = drive(tmp_path / "out", cluster, cells)
+    assert sorted(rows["cell"]) == sorted(one.identity for one in cells)
+    assert set(rows["status"]) == {"ok"}
+    assert sent(cluster.sent) == [(0, 1, 2, 3, 4, 5), (2, 3), (4, 5), (2, 3)]
+    assert capsys.readouterr().err.count("Traceback: far away") == 1
+    fatal = Scripted(dies(1), dies(1), dies(0))
+    rows = drive(tmp_path / "fatal", fatal, cells[:4]).set_index("cell")
+    assert list(rows.loc[[one.identity for one in cells[:4]], "status"]) == ["ok", "crashed", "crashed", "crashed"]
+    assert rows.loc[cells[1].identity, "reason"] == "the node is dead; tried 2 times"
+    assert sent(fatal.sent) == [(0, 1, 2, 3), (0, 1), (2, 3)]
+    assert any("Traceback: far away" in path.read_text() for path in (tmp_path / "fatal").glob("*/run.log"))
+
+
+def test_a_cluster_without_nodes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "NO_NODE_LIMIT_S", 0.0)
+    cluster = Scripted()
+    cluster.nodes = 0
+    rows = drive(tmp_path / "out", cluster, grid(2))
+    assert list(rows["reason"]) == ["no node is left"] * 4
+
+
+def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path) -> None:
+    class Interrupted(Scripted):
+        def ended(self, timeout_s: float) -> list[Flight]:
+            self.flights[0].take(measured(self.flights[0].chunk.cells[0]))
+            raise KeyboardInterrupt
+
+    cells = grid(2)
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path / "out", Interrupted(), cells)
+    assert [row.cell for row in collect(tmp_path / "out", "benchmark")[0]] == [cells[0].identity]
+
+
+def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> None:
+    cells = (cell(), cell(device="gpu"), cell(op={**OP, "call": "os.abort"}), cell(seed=1), cell(seed=2))
+    late = replace(cells[-1], limit=replace(cells[-1].limit, time_s=10_000.0))
+    chunk = Chunk((0, 1, 2, 3, 4), (*cells[:-1], late))
+    begun, *told = list(run_chunk(chunk, versions(), time_s=1_000.0))
+    assert isinstance(begun, Begun)
+    assert begun.environment["torch"]["threads"] >= 1
+    rows = {one.cell: one.rows[0] for one in told if isinstance(one, Measured)}
+    assert [row.cell for row in rows.values()] == [one.identity for one in cells[:-1]]  # the last one would be too long
+    assert {row.node for row in rows.values()} == {begun.node}
+    import torch
+
+    gpu = "ok" if torch.accelerator.is_available() else "unavailable"
+    assert [row.status for row in rows.values()] == ["ok", gpu, "failed", "ok"]
+    assert isinstance(told[0], Measured) and isinstance(told[2], Measured)
+    assert "Traceback" in told[2].log
+    assert told[0].samples.startswith("calls,")
+    assert "add 8x8 float32 cpu: ok" in told[0].log
+    with pytest.raises(NodeRefused, match=r"has torch .* and not 1\.0; install the same on every node"):
+        list(run_chunk(chunk, {**versions(), "torch": "1.0"}))
+
+
+def test_a_dry_run_says_how_many_jobs_and_how_long(runner: Runner) -> None:
+    done = runner("+sweep=smoke", "op=add", "cluster=slurm", "cluster.cells_per_job=4", "dry_run=true")
+    *_, count, jobs = done.stdout.splitlines()
+    assert count == "8 cells"
+    assert jobs.startswith("2 jobs for slurm, of at most 4 cells and 6.240 s; 12.48 s in all on one device")
+    wrong = runner("op=add", "cluster=ray", "cluster.retries=-1", code=2)
+    assert "cluster.retries=-1 is out of range; give 0 or more" in wrong.stderr
+
+
+def test_a_cluster_whose_packages_are_not_here_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sweep_module.NEEDS, "ray", ("no_such_package.at_all",))
+    cluster = cluster_of(OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "ray"}}))  # type: ignore[arg-type]
+    assert cluster is not None
+    with pytest.raises(ConfigError, match=r"needs packages that are not here: pip install 'opsweep\[ray\]'"):
+        cluster.check([cell()])
+    wrong = OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "rai"}})
+    with pytest.raises(ConfigError, match=r"cluster.name=rai is unknown \(did you mean 'ray'\?\); allowed: ray, slurm"):
+        cluster_of(wrong)  # type: ignore[arg-type]
+
+
+def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions(tmp_path: Path) -> None:
+    def environment(
+        node: str, torch: str = "2.13.0+cpu", threads: int = 2, cluster: str | None = None
+    ) -> dict[str, Any]:
+        return {"node": node, "torch": {"version": torch, "threads": threads}, "python": "3.11.7", "cluster": cluster}
+
+    def been(there: dict[str, Any]) -> None:
+        (tmp_path / "environment.json").write_text(json.dumps(there))
+
+    been(environment("here"))
+    check_same_environment(tmp_path, environment("here"))
+    with pytest.raises(ConfigError, match=r"torch.threads was 2 and is 4"):
+        check_same_environment(tmp_path, environment("here", threads=4))
+    check_same_environment(tmp_path, environment("driver", "2.13.0+cu128", 64, "ray"))
+    with pytest.raises(ConfigError, match=r"torch.version was 2.13.0 and is 2.14.0"):
+        check_same_environment(tmp_path, environment("driver", "2.14.0", cluster="ray"))
+    assert add_node(tmp_path, "here", environment("here", threads=8)) == ["torch.threads was 2 and is 8"]
+
+    been(environment("driver", cluster="ray"))
+    assert add_node(tmp_path, "far", environment("far", "2.13.0+cu128", 32)) == []
+    check_same_environment(tmp_path, environment("elsewhere", threads=1))
+    with pytest.raises(ConfigError, match=r"torch.threads was 32 and is 1"):
+        check_same_environment(tmp_path, environment("far", "2.13.0+cu128", threads=1))
+
+
+def test_a_device_is_locked_by_the_name_that_the_machine_knows_it_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert _as_the_machine_knows("cuda:0") == "cuda:0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a1")
+    assert [_as_the_machine_knows(name) for name in ("cuda:0", "cuda:1", "cpu")] == ["cuda:3", "cuda:GPU-a1", "cpu"]

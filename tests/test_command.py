@@ -1,0 +1,61 @@
+"""The command beside a row measures the row's cell again, and nothing else."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from runner.report.command import Reproducer
+from runner.results import BenchmarkRow, Row, TensorRow, TransferRow
+from tests.conftest import Runner
+
+KNOWN = {"cell": "c1", "size": "64x64", "dtype": "float32", "device": "cpu", "threads": 2}
+ADD = BenchmarkRow(**KNOWN, job="benchmark", op="add", cache="warm", layout="contiguous", fill="normal", compile=False)
+
+
+def command(row: Row, *given: str, beside: tuple[Row, ...] = ()) -> str:
+    """The command of a row in a run that was made with these arguments."""
+    return Reproducer({"command": ["/usr/bin/python", "/x/runner/__main__.py", *given]}, [row, *beside]).command(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "expected"),
+    [
+        (ADD, [], "python -m runner op=add size=64x64 dtype=float32 device=cpu threads=2"),
+        (
+            ADD,
+            ["+sweep=cpu", "dtype=float32,float16", "timing=minimal", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN"],
+            "python -m runner +sweep=cpu timing=minimal op=add size=64x64 dtype=float32 device=cpu threads=2 "
+            "'hydra.sweeper.also=[]'",
+        ),
+        (
+            BenchmarkRow(**{**KNOWN, "size": "8x8 n=3"}, job="benchmark", op="matmul", compile=True, direction="both"),
+            ["-m", "size={m: 8, k: 8, n: 3}", "exclude=[{op: add}]", "strict=true"],
+            "python -m runner op=matmul dtype=float32 device=cpu threads=2 direction=both compile=true",
+        ),
+        (
+            BenchmarkRow(**KNOWN, job="benchmark", op="softmax"),
+            ["-m", "op=softmax", "op.kwargs.dim=0,1"],
+            "python -m runner -m op.kwargs.dim=0,1 op=softmax size=64x64 dtype=float32 device=cpu threads=2",
+        ),
+        (
+            TensorRow(**KNOWN, job="tensors", op="lesson_1_1_random", case="lesson_1_1_random"),
+            ["+sweep=lesson"],
+            "python -m runner dtype=float32 device=cpu threads=2 case=lesson_1_1_random",
+        ),
+        (
+            TransferRow(**{**KNOWN, "device": "gpu"}, job="transfer", op="transfer"),
+            ["+sweep=lesson"],
+            "python -m runner device=gpu threads=2 job=transfer",
+        ),
+    ],
+)
+def test_a_command_names_its_cell(row: Row, given: list[str], expected: str, runner: Runner) -> None:
+    said = command(row, *given)
+    assert said == expected
+    assert runner(*shlex.split(said)[3:], "dry_run=true").stdout.count("\n") <= 3  # its cell, and their number
+
+
+def test_what_other_rows_have_otherwise_is_said() -> None:
+    backward = replace(ADD, direction="backward")
+    assert command(ADD, beside=(backward,)).endswith(" threads=2 direction=forward")

@@ -1,0 +1,201 @@
+"""``speedup.csv``: ratios and intervals beside SciPy's bootstrap, what data transfers add, and what is not compared."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from runner.config import COMPARED, Report
+from runner.intervals import median_interval
+from runner.report.comparison import COLUMNS, compare, elements_of
+from runner.report.estimate import Estimate
+from runner.report.transfers import Link, TransferModel
+from runner.results import BenchmarkRow
+from runner.session import conclude
+from tests.conftest import ROOT
+
+DATA = ROOT / "tests" / "data" / "schema1"
+DEVICES = Report()
+
+
+def row(device: str = "cpu", median_s: float | None = 1.0, spread: float = 0.01, **fields: object) -> BenchmarkRow:
+    """A benchmark row of add at 8x8, with an interval of this relative half-width."""
+    times = {} if median_s is None else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
+    plain = BenchmarkRow(cell=device, job="benchmark", op="add", size="8x8", dtype="float32", device=device, threads=2)
+    return replace(plain, median_s=median_s, **{**times, **fields})  # type: ignore[arg-type]
+
+
+def sampled(device: str, samples: np.ndarray, **fields: object) -> BenchmarkRow:
+    """A row whose median and interval are those of samples, as the engine takes them."""
+    ordered = sorted(samples.tolist())
+    ends = median_interval(ordered)
+    assert ends is not None
+    return replace(row(device, float(np.median(ordered))), ci_low_s=ends[0], ci_high_s=ends[1], **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_ratio_and_its_interval_are_those_of_scipys_bootstrap(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    noise = [0.01, 0.05, 0.2, 0.02, 0.5, 0.1, 0.03, 0.3][seed]
+    base = 1e-3 * random.lognormal(0, noise, 301)
+    other = 2e-4 * (1 + random.exponential(noise, 201))  # a skewed side, with as many samples as it has
+    (found,) = compare([sampled("cpu", base), sampled("gpu", other)], DEVICES)
+
+    def ratio(one: np.ndarray, another: np.ndarray, axis: int) -> np.ndarray:
+        return np.median(one, axis=axis) / np.median(another, axis=axis)
+
+    expected = stats.bootstrap(
+        (base, other), ratio, method="percentile", n_resamples=2_000, vectorized=True, rng=random
+    ).confidence_interval
+    assert found.speedup == pytest.approx(np.median(base) / np.median(other))
+    assert found.low is not None and found.high is not None
+    width = expected.high - expected.low
+    assert abs(found.low - expected.low) < 0.3 * width
+    assert abs(found.high - expected.high) < 0.3 * width
+    assert 0.8 < (found.high - found.low) / width < 1.4
+
+
+def test_the_fastest_dtype_of_the_baseline_has_a_ratio_of_its_own_and_the_interval_of_the_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    slow, fast = 50e-3 * random.lognormal(0, 0.05, 101), 1e-3 * random.lognormal(0, 0.05, 101)
+    gpu = 1e-4 * random.lognormal(0, 0.05, 101)
+    rows = [
+        sampled("cpu", slow, dtype="float16"),
+        sampled("cpu", fast),
+        row("cpu", 1e-6, dtype="int8"),  # of another kind: nobody would use it instead
+        row("cpu", 1e-6, dtype="float64", flags="wrong_values"),
+        row("gpu", None, dtype="float32", status="unavailable"),
+        sampled("gpu", gpu, dtype="float16"),
+    ]
+    unavailable, found = compare(rows, DEVICES)
+    assert unavailable.reason == "device=gpu: unavailable"
+    assert found.speedup == pytest.approx(np.median(slow) / np.median(gpu))
+    assert (found.fastest_dtype, found.fastest_s) == ("float32", np.median(fast))
+    assert found.fastest_speedup == pytest.approx(np.median(fast) / np.median(gpu))
+    assert found.fastest_low is not None and found.fastest_high is not None
+    assert found.fastest_low < found.fastest_speedup < found.fastest_high < found.fastest_speedup * 1.1
+
+
+def test_sums_differences_and_ratios_of_estimates_have_the_intervals_of_a_simulation() -> None:
+    random = Random(1)
+    a, b = (10.0, 0.4), (4.0, 0.3)
+    draws = [(random.gauss(*a), random.gauss(*b)) for _ in range(40_000)]
+    one, another = (Estimate(mean, mean - 1.96 * sd, mean + 1.96 * sd) for mean, sd in (a, b))
+    for found, values in (
+        (one.plus(another), [x + y for x, y in draws]),
+        (one.minus(another), [x - y for x, y in draws]),
+        (one.over(another), [x / y for x, y in draws]),
+        (one.times(3), [3 * x for x, _ in draws]),
+    ):
+        low, high = np.quantile(values, [0.025, 0.975])
+        assert found.low == pytest.approx(low, abs=0.03 * (high - low))
+        assert found.high == pytest.approx(high, abs=0.03 * (high - low))
+    assert not one.over(Estimate(4.0)).known
+    assert not one.over(Estimate(4.0, -1.0, 9.0)).known
+
+
+EXACT = {
+    Link(None, "gpu", True): TransferModel(Estimate(1e-5, 1e-5, 1e-5), Estimate(1e9, 1e9, 1e9)),
+    Link(None, "gpu", False): TransferModel(Estimate(2e-5, 2e-5, 2e-5), Estimate(2e9, 2e9, 2e9)),
+}
+MOVED = {"inputs": 2, "input_bytes": 3_000_000, "outputs": 1, "output_bytes": 1_000_000}
+
+
+def test_transfers_make_a_ratio_each_call_one_shared_by_many_and_a_break_even() -> None:
+    (found,) = compare([row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], Report(reuse=10), EXACT)
+    transfer = 2e-5 + 3e-3 + 2e-5 + 0.5e-3
+    assert found.transfer_s == pytest.approx(transfer)
+    assert found.each_speedup == pytest.approx(6e-3 / (1e-3 + transfer))
+    assert found.once_speedup == pytest.approx(10 * 6e-3 / (10 * 1e-3 + transfer))
+    assert found.break_even_calls == pytest.approx(transfer / 5e-3)
+    ends = [
+        found.each_low,
+        found.each_high,
+        found.once_low,
+        found.once_high,
+        found.break_even_low,
+        found.break_even_high,
+    ]
+    assert all(end is not None for end in ends)
+    assert found.break_even_low < found.break_even_calls < found.break_even_high  # type: ignore[operator]
+    assert (found.transfer_memory, found.reuse) == ("pageable", 10)
+
+
+def test_no_break_even_where_the_device_is_not_surely_faster_and_no_transfer_that_was_not_measured() -> None:
+    (found,) = compare([row("cpu", 1e-3, **MOVED), row("gpu", 0.999e-3, **MOVED)], DEVICES, EXACT)
+    assert found.each_speedup is not None
+    assert (found.verdict, found.break_even_calls) == ("unclear", None)
+    (found,) = compare([row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], DEVICES)
+    assert (found.transfer_s, found.each_speedup, found.break_even_calls) == (None, None, None)
+    (found,) = compare([row("cpu", 6e-3), row("gpu", 1e-3)], DEVICES, EXACT)  # what is moved is not known
+    assert found.each_speedup is None
+    (found,) = compare([row(dtype="float64"), row()], Report(baseline={"dtype": "float64"}), EXACT)
+    assert found.transfer_s is None
+
+
+AXES = {
+    "op": ("mul", "add"),
+    "size": ("4x4", "8x8"),
+    "dtype": ("float64", "float32"),
+    "device": ("gpu", "cpu"),
+    "threads": (1, 2),
+    "direction": ("backward", "forward"),
+    "cache": ("cold", None),
+    "layout": ("transposed", None),
+    "fill": ("zeros", None),
+    "compile": (False, None),
+    "graph": (False, None),
+}
+
+
+@pytest.mark.parametrize("axis", COMPARED)
+def test_any_axis_can_be_the_compared_one(axis: str) -> None:
+    value, other = AXES[axis]
+    rows = [replace(row(median_s=3.0), **{axis: value}), row(), row(seed=7)]
+    found, alone = compare(rows, Report(baseline={axis: value}))
+    assert (found.axis, found.baseline, found.other, found.speedup) == (axis, str(value), str(other), 3.0)
+    assert alone.reason == f"{axis}={value} was not measured"
+
+
+def test_times_of_different_machines_are_compared_only_when_told() -> None:
+    rows = [row("cpu", 2.0, node="here-1"), row("gpu", 1.0, node="there-2")]
+    (found,) = compare(rows, DEVICES)
+    assert (found.speedup, found.reason) == (
+        None,
+        "device=cpu ran on here-1, device=gpu on there-2; "
+        "report.across_nodes=true compares times of different machines",
+    )
+    assert compare(rows, Report(across_nodes=True))[0].speedup == 2.0
+    twice = [row("cpu", 3.0, node="there-2"), *rows]  # the one on its own machine is its baseline
+    assert compare(twice, DEVICES)[0].speedup == 3.0
+
+
+def test_a_ratio_without_intervals_is_unclear() -> None:
+    (found,) = compare([row(), row("gpu", 0.1, ci_low_s=None, ci_high_s=None)], DEVICES)
+    assert (found.speedup, found.low, found.verdict) == (10.0, None, "unclear")
+
+
+def test_elements_are_counted_from_the_size() -> None:
+    assert [elements_of(size) for size in ("8x8", "3x4x6 n=8", "7", "scalar", "default")] == [64, 72, 7, 1, None]
+
+
+def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
+    out = tmp_path
+    for axis, baseline in (("threads", 1), ("dtype", "float32")):
+        (out / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
+        assert conclude(out, Report(baseline={axis: baseline}), strict=False) == 0
+        found, golden = (pd.read_csv(path) for path in (out / "speedup.csv", DATA / f"speedup_{axis}.csv"))
+        assert tuple(found.columns) == COLUMNS
+        pd.testing.assert_frame_equal(found[golden.columns], golden, rtol=1e-12)
+        by_hand = pd.read_csv(DATA / "results.csv").set_index("cell")
+        for one in found[found["speedup"].notna()].itertuples():
+            base, other = by_hand.loc[one.baseline_cell], by_hand.loc[one.other_cell]
+            assert one.speedup == pytest.approx(base["median_s"] / other["median_s"])
+            if math.isnan(other["ci_low_s"]) or math.isnan(base["ci_low_s"]):
+                assert math.isnan(one.low) and one.verdict == "unclear"
+    assert (out / "results.csv").read_bytes() == (DATA / "results.csv").read_bytes()  # read, and left as it was

@@ -1,0 +1,294 @@
+"""Where the other side begins to win: within 5 % of what a model says, inside its interval in 93 % of runs and more."""
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from statistics import median
+
+import pandas as pd
+import pytest
+
+from runner.bisection import Outcome, Range, asked
+from runner.config import Report
+from runner.errors import ConfigError
+from runner.intervals import median_interval
+from runner.report.comparison import compare
+from runner.report.crossover import Crossover, Point, crossovers, locate
+from runner.report.estimate import Estimate
+from runner.report.transfers import Link, TransferModel
+from runner.results import BenchmarkRow
+from tests.conftest import Runner
+
+RUNS = 200
+HOLDS = 0.93
+SAMPLES = 31
+ITEM_BYTES = 4
+LATENCY_S, BANDWIDTH = 1e-5, 1e10
+Time = Callable[[int], float]
+
+
+def matmul(flop_per_s: float, call_s: float) -> Time:
+    """Seconds of an n x n product: what a call costs, and then its work."""
+    return lambda n: call_s + 2 * n**3 / flop_per_s
+
+
+def add(bytes_per_s: float, call_s: float) -> Time:
+    """Seconds of an n x n sum, which is bound by memory."""
+    return lambda n: max(call_s, 3 * ITEM_BYTES * n * n / bytes_per_s)
+
+
+MODELS = {
+    "matmul": (matmul(5e10, 2e-6), matmul(2e12, 2e-5)),
+    "add": (add(1e10, 1e-6), add(5e11, 1e-5)),
+}
+LINK = TransferModel(Estimate(LATENCY_S, LATENCY_S, LATENCY_S), Estimate(BANDWIDTH, BANDWIDTH, BANDWIDTH))
+LINKS = {Link(None, "gpu", way): LINK for way in (True, False)}
+
+
+def transfer_s(n: int) -> float:
+    """Seconds to move the three matrices of a call."""
+    return 3 * LATENCY_S + 3 * ITEM_BYTES * n * n / BANDWIDTH
+
+
+def truth(base: Time, other: Time) -> float:
+    """The n at which both take as long, by halving."""
+    low, high = 1.0, 1e6
+    while high / low > 1 + 1e-9:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if base(middle) > other(middle) else (middle, high)  # type: ignore[arg-type]
+    return low
+
+
+def measured(op: str, n: int, noise: float, random: Random) -> list[BenchmarkRow]:
+    """Both sides at a size, as a run would leave them: medians and their intervals of noisy samples."""
+    rows = []
+    for device, model in zip(("cpu", "gpu"), MODELS[op], strict=True):
+        samples = sorted(model(n) * random.lognormvariate(0, noise) for _ in range(SAMPLES))
+        low, high = median_interval(samples) or (None, None)
+        row = BenchmarkRow(f"{device}{n}", "benchmark", op, f"{n}x{n}", "float32", device, threads=2)
+        moved = ITEM_BYTES * n * n
+        tensors = {"inputs": 2, "input_bytes": 2 * moved, "outputs": 1, "output_bytes": moved}
+        rows.append(replace(row, median_s=median(samples), ci_low_s=low, ci_high_s=high, **tensors))
+    return rows
+
+
+def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
+    """The rows of a search, which sees nothing but what it has measured."""
+    rows: dict[int, list[BenchmarkRow]] = {}
+
+    def outcome(n: int) -> Outcome:
+        rows.setdefault(n, measured(op, n, noise, random))
+        (found,) = compare(rows[n], Report())
+        return "wins" if (found.low or 0) > 1 else "loses"
+
+    asked(outcome, Range(16, 4096))
+    assert len(rows) <= Range(16, 4096).most
+    return [row for pair in rows.values() for row in pair]
+
+
+def on_grid(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
+    """The rows of a grid of sizes, each twice the one before."""
+    return [row for n in (16, 32, 64, 128, 256, 512, 1024) for row in measured(op, n, noise, random)]
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.02])
+@pytest.mark.parametrize("op", MODELS)
+def test_a_bisected_crossover_is_within_5_percent_and_inside_its_interval(op: str, noise: float) -> None:
+    expected = truth(*MODELS[op])
+    found = [crossing(bisected(op, noise, Random(seed))) for seed in range(RUNS)]
+    sides = [one.side for one in found if one.side is not None]
+    assert len(sides) >= HOLDS * RUNS
+    assert sum(abs(side / expected - 1) <= 0.05 for side in sides) == len(sides)
+    assert sum(holds(one, expected) for one in found) >= HOLDS * RUNS
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.02])
+@pytest.mark.parametrize("op", MODELS)
+def test_between_the_sizes_of_a_grid_the_interval_covers_that_the_curve_is_no_straight_line(
+    op: str, noise: float
+) -> None:
+    expected = truth(*MODELS[op])
+    found = [crossing(on_grid(op, noise, Random(seed))) for seed in range(RUNS)]
+    assert sum(holds(one, expected) for one in found) >= HOLDS * RUNS
+    assert median((one.side_high or math.inf) / (one.side_low or 1) for one in found) < 2  # sizes are twice apart
+
+
+@pytest.mark.parametrize(("transfers", "calls"), [("each_call", 1), ("once", 20)])
+def test_with_transfers_the_other_side_begins_to_win_later(transfers: str, calls: int) -> None:
+    base, other = MODELS["matmul"]
+    expected = truth(base, lambda n: other(n) + transfer_s(n) / calls)
+    without = truth(base, other)
+    assert expected > 1.02 * without
+    held = 0
+    for seed in range(RUNS):
+        speedups = compare(on_grid("matmul", 0.01, Random(seed)), Report(reuse=calls), LINKS)
+        (one,) = (one for one in crossovers(speedups) if one.transfers == transfers)
+        held += holds(one, expected)
+        assert one.reuse == (calls if transfers == "once" else None)
+    assert held >= HOLDS * RUNS
+
+
+def crossing(rows: Sequence[BenchmarkRow]) -> Crossover:
+    """The one crossover of one curve without transfers."""
+    (found,) = crossovers(compare(rows, Report()))
+    return found
+
+
+def holds(one: Crossover, expected: float) -> bool:
+    """Whether the interval holds the true size; an end that is not known excludes nothing."""
+    return one.state in ("found", "unresolved") and (one.side_low or 0) <= expected <= (one.side_high or math.inf)
+
+
+def points(*ratios: float, spread: float = 0.01) -> list[Point]:
+    """A curve over sizes that are each twice the one before."""
+    return [
+        Point(math.log(2) * place, math.log(ratio), math.log(ratio / (1 + spread)), math.log(ratio * (1 + spread)))
+        for place, ratio in enumerate(ratios)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "state"),
+    [
+        ((0.5, 0.8, 2, 4), "found"),
+        ((2, 3, 4), "always"),
+        ((3, 0.5, 2, 4), "found"),  # from the last time on
+        ((0.5, 2, 0.5), "never"),
+        ((0.5, 0.6), "never"),
+        ((0.5, 1.001), "unresolved"),
+        ((1.001, 2, 4), "unresolved"),
+        ((0.5, 2, 1.001), "unresolved"),
+        ((), "no_ratio"),
+    ],
+)
+def test_never_and_always_are_answers_and_so_is_that_it_cannot_be_told(ratios: Sequence[float], state: str) -> None:
+    found, at, low, high = locate(points(*ratios))
+    assert found == state
+    assert (at is not None) == (state == "found")
+    if at is not None:
+        assert low is not None and high is not None
+        assert low <= at <= high
+
+
+def test_what_is_known_of_an_unresolved_crossover_is_kept() -> None:
+    state, _, low, high = locate(points(1.001, 2, 4))
+    assert (state, low) == ("unresolved", None)
+    assert high is not None and 0 < high < math.log(2)
+    state, _, low, high = locate(points(0.5, 0.9, 1.001))
+    assert (state, high) == ("unresolved", None)
+    assert low is not None and math.log(2) < low < 2 * math.log(2)
+
+
+def test_two_sizes_tell_no_more_than_that_it_lies_between_them() -> None:
+    state, at, low, high = locate(points(0.5, 2))
+    assert (state, low, high) == ("found", 0, math.log(2))
+    assert at == pytest.approx(math.log(2) / 2)
+
+
+def test_cells_without_a_ratio_are_gaps_and_shapes_that_are_not_square_have_elements_only() -> None:
+    rows = [row for n in (16, 64, 256) for row in measured("matmul", n, 0.001, Random(n))]
+    rows[-1] = replace(rows[-1], flags="contended")
+    one = crossing(rows)
+    assert (one.sizes, one.gaps, one.state, one.largest) == (2, 1, "never", "64x64")
+    rows = [replace(row, size=row.size + "x4") for row in rows]
+    (found,) = crossovers(compare([*rows[:-1], replace(rows[-1], flags=None)], Report()))
+    assert (found.state, found.side, found.size_below, found.size_above) == ("found", None, "64x64x4", "256x256x4")
+    assert found.elements is not None and 64 * 64 * 4 < found.elements < 256 * 256 * 4
+
+
+def outcomes(crossing_at: int, **special: Outcome) -> Callable[[int], Outcome]:
+    """What a noiseless machine says, but for some sizes."""
+    return lambda n: special.get(f"n{n}") or ("wins" if n >= crossing_at else "loses")
+
+
+def test_a_search_asks_for_few_sizes_and_ends_within_its_share() -> None:
+    for true in range(17, 4097):
+        sizes = asked(outcomes(true), Range(16, 4096))
+        assert len(sizes) <= Range(16, 4096).most == 10
+        below, above = (max(n for n in sizes if n < true), min(n for n in sizes if n >= true))
+        assert above <= below * 1.05 or above == below + 1
+
+
+def test_a_search_ends_at_once_where_a_side_wins_everywhere_or_nothing_can_be_said() -> None:
+    ends = [16, 4096]
+    assert asked(outcomes(1), Range(16, 4096)) == ends
+    assert asked(outcomes(9_999), Range(16, 4096)) == ends
+    assert asked(lambda _: "no_ratio", Range(16, 4096)) == ends
+
+
+def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_disturbed() -> None:
+    assert asked(outcomes(100, n4096="too_large"), Range(16, 4096))[:4] == [16, 4096, 256, 64]
+    assert asked(lambda n: "too_large" if n > 20 else "loses", Range(16, 4096)) == [16, 4096, 256, 64]
+    disturbed = asked(outcomes(100, n4096="disturbed", n256="disturbed"), Range(16, 4096))
+    assert disturbed[:5] == [16, 4096, 4095, 256, 257]
+    assert asked(lambda _: "disturbed", Range(16, 4096)) == [16, 4096, 17, 18]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"low": 5000, "high": 4096}, r"low=5000 and high=4096 are no sizes from small to large"),
+        ({"low": 1, "high": 2.5}, r"low=1 and high=2.5 are no sizes"),
+        ({"low": 1, "high": 9, "within": 2}, r"within=2 is out of range; give a share such as 0.05"),
+        ({"low": 1, "high": 9, "size": "8x64"}, r"size=8x64 has no place for the number; write \{n\} there"),
+        ({"lwo": 1}, r"give low, high, within and size, such as \{low: 16, high: 4096"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Range.of(given)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("size=64", r"size is what this sweep looks for; give its range instead"),
+        ("device=cpu", r"no two cells differ in device alone, one of them with device=cpu; give the axis two values"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(word: str, message: str, runner: Runner) -> None:
+    assert re.search(message, runner("+sweep=crossover", word, code=2).stderr)
+
+
+def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(runner: Runner, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time, torch\n"
+        "def pay(x):\n"  # as if two threads cost 0.1 ms and halved the rest: they win from 100 elements on
+        "    n, threads = len(x), torch.get_num_threads()\n"
+        "    time.sleep(2e-6 * n if threads == 1 else 1e-4 + 1e-6 * n)\n"
+        "    return x + 1\n"
+    )
+    (tmp_path / "mine" / "op").mkdir(parents=True)
+    (tmp_path / "mine" / "op" / "pay.yaml").write_text(
+        "name: pay\ncall: slow.pay\nsignature: 'n -> n'\ndifferentiable: false\n"
+    )
+    words = ["--config-dir", "mine", "+sweep=crossover", "op=pay", "dtype=float32", "device=cpu", "threads=1,2"]
+    words += ["report.baseline={threads: 1}", "hydra.sweeper.crossover={low: 40, high: 250, within: 0.4}"]
+    words += ["timing=quick", "timing.max_time_s=0.1"]
+    runner(*words, "hydra.sweep.dir=out")
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    sizes = list(dict.fromkeys(rows["size"]))
+    assert sizes[:2] == [40, 250]
+    assert len(rows) == 2 * len(sizes)
+    found = pd.read_csv(tmp_path / "out" / "speedup.csv").set_index("size").fillna({"reason": ""})
+
+    def outcome(size: int) -> Outcome | None:  # as the rows tell it, whatever this machine did meanwhile
+        if size not in found.index:
+            return None
+        one = found.loc[size]
+        if one["reason"]:
+            return "disturbed" if "busy" in one["reason"] else "no_ratio"
+        return "wins" if (one["speedup"] if math.isnan(one["low"]) else one["low"]) > 1 else "loses"
+
+    assert asked(outcome, Range(40, 250, 0.4)) == sizes
+    folders = sorted((tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0]))
+    assert [int(path.name.partition("_")[0]) for path in folders] == list(range(len(rows)))
+    for folder in folders[-2:]:  # as if it had been interrupted
+        shutil.rmtree(folder)
+    done = runner(*words, "resume=out")
+    assert f"{len(rows) - 2} of {len(rows)} cells are done" in done.stderr
+    assert list(dict.fromkeys(pd.read_csv(tmp_path / "out" / "results.csv")["size"]))[: len(sizes)] == sizes

@@ -1,0 +1,174 @@
+"""What is drawn is what the rows say, the missing as missing; the files are the same on another day."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from runner.config import Report
+from runner.report import show
+from runner.report.analysis import Analysis, analyse
+from runner.report.charts import chart_of, chart_of_grid
+from runner.report.figures import draw
+from runner.report.language import words_of
+from runner.report.picture import Plot, Roof
+from runner.report.plots import transfer_plot
+from runner.report.publish import pictures_of
+from runner.results import BenchmarkRow, Row
+from tests.report_rows import rows
+
+EN = words_of("en")
+
+
+@pytest.fixture(scope="module")
+def found() -> Analysis:
+    return analyse(rows(), [], Report())
+
+
+def plot(found: Analysis, key: str) -> Plot:
+    (wanted,) = (plot for plot in pictures_of(found, EN).plots if plot.key == key)
+    return wanted
+
+
+def test_times_are_drawn_with_their_intervals_and_the_missing_with_their_reason(found: Analysis) -> None:
+    times = plot(found, "times")
+    assert [panel.title for panel in times.panels] == ["matmul", "add", "transpose"]
+    series = {series.name: series for series in times.panels[0].series}
+    assert list(series) == ["cpu float32", "gpu float32", "cpu bfloat16", "gpu bfloat16", "cpu float16", "gpu float16"]
+    smallest, *_, largest = series["cpu float16"].points
+    assert (smallest.x, smallest.y) == (4096, pytest.approx(2e-6 + 4096 * 2e-9 * 0.6))
+    assert (smallest.low, smallest.high) == (pytest.approx(smallest.y * 0.98), pytest.approx(smallest.y * 1.03))
+    assert (largest.x, largest.y, largest.note) == (64 * 256 * 256, None, "timeout: stopped after limit.time_s=30 s")
+    flagged = times.panels[1].series[0].points[1]
+    assert (flagged.label, flagged.note, flagged.doubtful) == ("256x256", "contended", True)
+
+
+def test_a_series_looks_the_same_in_every_picture(found: Analysis) -> None:
+    of_times = {series.name: series.style for panel in plot(found, "times").panels for series in panel.series}
+    of_ratios = {series.name: series.style for panel in plot(found, "speedups").panels for series in panel.series}
+    assert of_ratios == {name: of_times[name] for name in ("gpu float32", "gpu bfloat16", "gpu float16")}
+    assert len(set(of_times.values())) == len(of_times)
+
+
+def test_ratios_are_drawn_with_the_crossover_that_was_found(found: Analysis) -> None:
+    ratios = plot(found, "speedups")
+    matmul = ratios.panels[0]
+    (crossing,) = (c for c in found.crossovers if c.op == "matmul" and c.dtype == "float32" and c.transfers == "none")
+    (mark,) = (mark for mark in matmul.marks if mark.style == matmul.series[0].style)
+    assert crossing.state == "found"
+    assert (mark.x, mark.low, mark.high) == (crossing.elements, crossing.elements_low, crossing.elements_high)
+    assert all(point.y is None for series in ratios.panels[2].series for point in series.points)  # a view has no ratio
+    assert ratios.panels[2].series[0].points[0].note == "device=cpu: a view moves no data"
+
+
+def test_the_roofs_are_those_that_the_fractions_were_taken_of(found: Analysis) -> None:
+    roofline = plot(found, "roofline")
+    assert len(roofline.panels) == 6
+    for panel in roofline.panels:
+        assert panel.roof is not None
+        assert (panel.roof.peak, panel.roof.bandwidth) == (pytest.approx(1e13), pytest.approx(1e12))
+    lines = Roof(1e13, 1e12).lines(0.1, 1000)
+    assert lines["memory_roof"][-1] == lines["compute_roof"][0] == (pytest.approx(10), pytest.approx(1e13))
+    without = analyse([replace(row, fraction_of_roof=None) for row in found.benchmarks], [], Report())
+    assert {panel.roof for panel in plot(without, "roofline").panels} == {None}
+
+
+def test_copies_are_drawn_by_way_and_memory() -> None:
+    @dataclass(frozen=True)
+    class Copy(Row):
+        to_device: bool = True
+        memory: str = "pinned"
+        points: str = "[[1024, 1e-5, 9e-6, 1.1e-5], [1048576, 1e-4, null, null]]"
+
+    known = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
+    plot = transfer_plot([Copy(**known), Copy(**known, to_device=False, memory="pageable")], EN)
+    assert plot is not None
+    (panel,) = plot.panels
+    assert [series.name for series in panel.series] == ["to the device, pinned", "to the host, pageable"]
+    first, last = panel.series[0].points
+    assert (first.x, first.y, first.low, first.high, first.label, first.cell) == (
+        1024,
+        1e-5,
+        9e-6,
+        1.1e-5,
+        "1.02 kB",
+        "c1",
+    )
+    assert (last.x, last.y, last.low) == (1048576, 1e-4, None)
+
+
+def test_the_grid_has_a_place_for_each_cell_and_says_why_one_is_empty(found: Analysis) -> None:
+    (grid,) = pictures_of(found, EN).grids
+    assert grid.ratio
+    assert grid.columns == ("64x64", "256x256", "1024x1024", "64x256x256")
+    panels = dict(grid.panels)
+    assert list(panels) == ["gpu float32", "gpu bfloat16", "gpu float16"]
+    assert panels["gpu float16"]["matmul", "64x256x256"].y is None
+    alone = analyse([row for row in found.benchmarks if row.device == "cpu"], [], Report())
+    (grid,) = pictures_of(alone, EN).grids
+    assert not grid.ratio
+    assert dict(grid.panels)["cpu float32"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
+
+
+def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:
+    pictures = pictures_of(found, EN)
+    small = pictures.plots[1:2]
+    for name in ("a", "b"):
+        draw(small, pictures.grids, tmp_path / name, EN)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["heatmap.png", "heatmap.svg", "speedups.png", "speedups.svg"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    svg = (tmp_path / "a" / "speedups.svg").read_text()
+    assert ">elements of the first input<" in svg  # words stay words
+    assert "<dc:date>" not in svg
+
+
+def test_the_page_draws_the_same_numbers(found: Analysis) -> None:
+    for picture in pictures_of(found, EN).plots:
+        spec = chart_of(picture, EN)
+        points = [point for panel in picture.panels for series in panel.series for point in series.points]
+        drawn = spec["data"]["values"]
+        assert [(value["x"], value["y"], value["href"]) for value in drawn] == [
+            (p.x, p.y, f"#{p.cell}") for p in points
+        ]
+        assert spec["params"][0]["bind"]["options"] == [panel.title for panel in picture.panels]
+    (grid,) = pictures_of(found, EN).grids
+    drawn = chart_of_grid(grid, EN)["data"]["values"]
+    assert sum(value["short"] == "×" for value in drawn) == sum(
+        point.y is None for _, values in grid.panels for point in values.values()
+    )
+
+
+def test_a_huge_run_is_drawn_in_part_and_says_so() -> None:
+    one = rows()[0]
+    many = [
+        replace(one, cell=f"c{op}-{n}", op=f"op{op}", size=str(n), flop=None)
+        for op in range(30)
+        for n in range(1, 401, 2)
+    ]
+    pictures = pictures_of(analyse(many, [], Report()), EN)
+    (times,) = pictures.plots
+    assert (len(times.panels), len(times.panels[0].series[0].points)) == (12, 16)
+    assert times.omitted == 18 + 12 * (200 - 16)
+    assert times.panels[0].series[0].points[0].x == 1
+    assert times.panels[0].series[0].points[-1].x == 399
+    (grid,) = pictures.grids
+    assert (len(grid.lines), len(grid.columns), grid.omitted) == (30, 16, 200 - 16)
+
+
+def test_one_cell_alone_is_not_drawn(found: Analysis, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one: BenchmarkRow = found.benchmarks[0]
+    show(tmp_path, [one], [], Report())
+    assert not (tmp_path / "figures").exists()
+    assert "drawing" not in capsys.readouterr().err
+    assert (tmp_path / "report.html").stat().st_size < 50_000  # nor are libraries for charts that are not there
+
+
+def test_figures_that_no_longer_apply_are_removed(found: Analysis, tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in ("times.png", "mine.txt"):
+        (folder / name).write_text("old")
+    show(tmp_path, found.rows[:1], [], Report())
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]

@@ -1,0 +1,272 @@
+"""The page as a reader meets it, in headless Chromium: from disk, without a network, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from runner.config import Report
+from runner.report.analysis import analyse
+from runner.report.language import words_of
+from runner.report.publish import pictures_of, write_page
+from tests.conftest import ROOT
+from tests.report_rows import rows
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="no chromium and chromedriver here: apt-get install chromium chromium-driver"
+)
+PHONE, DESK = (390, 844), (1280, 900)
+CONTRAST = """
+  const light = (colour) => {  // relative luminance, as WCAG 2.2 defines it
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255);
+    const [r, g, b] = parts.map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const back = (e) => {
+    const colour = getComputedStyle(e).backgroundColor;
+    return /, 0\\)|transparent/.test(colour) ? back(e.parentElement) : colour;
+  };
+  const ink = (e) => {
+    const style = getComputedStyle(e);
+    return e.closest("svg") && style.fill !== "currentcolor" ? style.fill : style.color;
+  };
+  const texts = ["h1", "p.soft", "a", "td", "th", "dt", "caption", "select", "input", "code", ".chart svg text"];
+  return texts.map(selector => {
+    const element = document.querySelector(selector);
+    const [a, b] = [light(ink(element)), light(back(element))].sort((x, y) => y - x);
+    return [selector, (a + .05) / (b + .05), light(back(element))];
+  });
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A browser for all of this file's tests; it may not reach anything."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1280,900",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of rows that are known."""
+    root, words = tmp_path_factory.mktemp("a run"), words_of("en")
+    found = analyse(rows(), [], Report())
+    environment = {
+        "command": ["python", "-m", "+sweep=gpu", "timing=minimal", "hydra.sweep.dir=x"],
+        "host": {"name": "here", "system": "Linux", "cores": 2, "load_1min": 0.5},
+        "torch": {"version": "2.13.0", "threads": 2},
+    }
+    notes = ["<script>alert(1)</script> & a note"]
+    pictures = pictures_of(found, words)
+    write_page(root, found=found, pictures=pictures, environment=environment, notes=notes, words=words)
+    return root / "report.html"
+
+
+@pytest.fixture
+def opened(chromium: webdriver.Chrome, page: Path) -> webdriver.Chrome:
+    """The page, drawn, in a light window of a desk's width."""
+    show(chromium, page)
+    return chromium
+
+
+def show(browser: webdriver.Chrome, page: Path, size: tuple[int, int] = DESK, theme: str = "light") -> None:
+    """Open a page and wait until its figures are there."""
+    width, height = size
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.get("about:blank")  # so that a fragment's change is no mere jump
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script("return 'ready' in document.documentElement.dataset"))
+
+
+def cells(browser: webdriver.Chrome, table: str, column: int) -> list[str]:
+    """The texts of a table's column, in the order that is shown."""
+    lines = "[...document.querySelectorAll(`#${arguments[0]} tbody tr`)]"
+    script = f"return {lines}.map(line => line.cells[arguments[1]].textContent)"
+    found: list[str] = browser.execute_script(script, table, column)
+    return found
+
+
+def log(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
+    """What the browser has noted since the last call."""
+    found: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
+    return found
+
+
+@pytest.mark.parametrize("name", ["page", "example"])
+def test_nothing_is_wrong_and_nothing_is_fetched(chromium: webdriver.Chrome, page: Path, name: str) -> None:
+    asked = page if name == "page" else ROOT / "outputs" / "example" / "report.html"
+    for kind in ("browser", "performance"):
+        log(chromium, kind)
+    show(chromium, asked)
+    assert log(chromium, "browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in log(chromium, "performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("file:", "about:", "data:", "blob:"))] == []
+    assert [url for url in urls if url.startswith("file:")] == [asked.as_uri()]
+    assert len(chromium.find_elements(By.CSS_SELECTOR, ".chart svg")) == 4
+
+
+def test_the_page_forbids_what_it_does_not_need(opened: webdriver.Chrome) -> None:
+    fetched = "fetch('http://127.0.0.1:9/').then(() => 'reached', e => String(e)).then(arguments[0])"
+    assert "Failed to fetch" in opened.execute_async_script(fetched)
+    refused = [entry["message"] for entry in log(opened, "browser")]
+    assert any("127.0.0.1" in message and "Content Security Policy" in message for message in refused)
+
+
+def test_texts_are_shown_as_texts(opened: webdriver.Chrome) -> None:
+    assert "<script>alert(1)</script> & a note" in opened.find_element(By.ID, "main").text
+    assert "Imagined <b>1000</b>" in opened.find_element(By.ID, "main").text
+
+
+def test_the_summary_comes_first_and_says_what_was_measured(opened: webdriver.Chrome) -> None:
+    headings = [heading.text for heading in opened.find_elements(By.CSS_SELECTOR, "h2")]
+    assert headings[:3] == ["Summary", "Questions and answers", "Figures"]
+    summary = opened.find_element(By.CSS_SELECTOR, "section").text
+    for words in (
+        "71 of 72 rows have results. Operations: matmul, add, transpose.",
+        "cpu AMD EPYC, gpu:0 Imagined <b>1000</b>; 2 cores, load 0.50 at the start",
+        "within ±2.5 % for half of the cells",
+        "The values of 71 of 71 cells were compared with float64; 0 are wrong.",
+        "timeout: 1",
+    ):
+        assert words in summary
+
+
+def test_a_column_sorts_by_its_numbers_by_mouse_and_by_keyboard(opened: webdriver.Chrome) -> None:
+    header = next(th for th in opened.find_elements(By.CSS_SELECTOR, "#rows th") if "time of a call" in th.text)
+    column = opened.execute_script("return arguments[0].cellIndex", header)
+    before = cells(opened, "rows", column)
+    header.click()
+    WebDriverWait(opened, 5).until(lambda _: header.get_attribute("aria-sort") == "ascending")
+    seconds = [row.median_s or -1.0 for row in rows()]
+    order = sorted(range(len(seconds)), key=seconds.__getitem__)
+    assert cells(opened, "rows", column) == [before[n] for n in order]
+    header.find_element(By.CSS_SELECTOR, "[tabindex='0'], button").send_keys(Keys.ENTER)
+    WebDriverWait(opened, 5).until(lambda _: header.get_attribute("aria-sort") == "descending")
+    assert cells(opened, "rows", column)[0] == before[order[-1]]
+
+
+def test_a_table_is_filtered_by_several_words_and_a_link_shows_what_is_hidden(opened: webdriver.Chrome) -> None:
+    box = opened.find_element(By.CSS_SELECTOR, "input[type=search][aria-controls=rows]")
+    box.send_keys("matmul float16 gpu")
+    shown = set(zip(*(cells(opened, "rows", column) for column in (0, 2, 3)), strict=True))
+    assert shown == {("matmul", "float16", "gpu")}
+    assert len(cells(opened, "rows", 0)) == 4
+    hidden = "cadd64x64float32cpu"
+    assert opened.find_elements(By.ID, hidden) == []
+    opened.execute_script("document.querySelector(`a[href='#${arguments[0]}']`).click()", hidden)
+    WebDriverWait(opened, 5).until(lambda b: b.find_elements(By.ID, hidden))
+    assert len(cells(opened, "rows", 0)) == 72
+
+
+def test_every_number_leads_to_its_row_and_every_row_to_its_command(opened: webdriver.Chrome) -> None:
+    links = "[...document.querySelectorAll(\"a[href^='#']\")]"
+    assert opened.execute_script(f"return {links}.filter(a => !document.getElementById(a.hash.slice(1))).length") == 0
+    numbers = "return [...document.querySelectorAll('#comparison tbody td.number a')].length"
+    assert opened.execute_script(numbers) == 3 * 36
+    row = opened.find_element(By.ID, "cmatmul64x64float16gpu")
+    row.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+    assert row.find_element(By.TAG_NAME, "code").text == (
+        "python -m runner +sweep=gpu timing=minimal op=matmul size=64x64 dtype=float16 device=gpu threads=2 "
+        "'hydra.sweeper.also=[]'"
+    )
+
+
+def test_a_figure_shows_the_chosen_panel_and_a_points_numbers(opened: webdriver.Chrome) -> None:
+    times = opened.find_element(By.ID, "chart-times")
+    symbols = ".mark-symbol.role-mark path"
+    count = len(times.find_elements(By.CSS_SELECTOR, symbols))
+    assert count == 23  # 24 cells of matmul, one without a time
+    choice = Select(opened.find_element(By.CSS_SELECTOR, "#choice-times select"))
+    choice.select_by_visible_text("add")
+    WebDriverWait(opened, 5).until(lambda _: len(times.find_elements(By.CSS_SELECTOR, symbols)) == 24)
+    hover = """
+      const mark = document.querySelector("#chart-times .mark-symbol.role-mark path");
+      const box = mark.getBoundingClientRect();
+      const at = {bubbles: true, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2};
+      mark.dispatchEvent(new MouseEvent("mousemove", at)); mark.dispatchEvent(new MouseEvent("mouseover", at));
+      mark.dispatchEvent(new PointerEvent("pointermove", at)); mark.dispatchEvent(new PointerEvent("pointerover", at));
+    """
+    opened.execute_script("document.getElementById('chart-times').scrollIntoView()")
+    opened.execute_script(hover)
+    tip = WebDriverWait(opened, 5).until(lambda b: b.find_element(By.ID, "vg-tooltip-element").text)
+    for words in ("add", "cpu float32", "64x64", "2.41 µs", "2.36 µs–2.48 µs"):
+        assert words in tip
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_both_themes_have_contrast_on_every_text(chromium: webdriver.Chrome, page: Path, theme: str) -> None:
+    show(chromium, page, theme=theme)
+    for selector, contrast, back in chromium.execute_script(CONTRAST):
+        assert contrast >= 4.5, selector  # WCAG 2.2, 1.4.3
+        assert (back > 0.5) == (theme == "light"), selector
+
+
+def test_a_phone_needs_no_sideways_scrolling_but_in_tables(chromium: webdriver.Chrome, page: Path) -> None:
+    show(chromium, page, PHONE)
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    widest = (
+        "return Math.max(...[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right))"
+    )
+    assert chromium.execute_script(widest) <= PHONE[0]
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened: webdriver.Chrome) -> None:
+    body, active = opened.find_element(By.TAG_NAME, "body"), opened.switch_to.active_element
+    body.send_keys(Keys.TAB)
+    active = opened.switch_to.active_element
+    assert (active.text, active.rect["x"] >= 0) == ("Skip to the report", True)
+    active.send_keys(Keys.ENTER)
+    assert opened.switch_to.active_element.get_attribute("id") == "main"
+    reached: set[str] = set()
+    for _ in range(90):
+        opened.switch_to.active_element.send_keys(Keys.TAB)
+        active = opened.switch_to.active_element
+        reached.add(active.tag_name)
+        assert active.value_of_css_property("outline-style") != "none", active.get_attribute("outerHTML")
+        if active.get_attribute("type") == "search":
+            break
+    assert {"a", "select", "input"} <= reached
+
+
+def test_a_screen_reader_finds_names_for_everything(opened: webdriver.Chrome) -> None:
+    tree: dict[str, Any] = opened.execute_cdp_cmd("Accessibility.getFullAXTree", {})
+    nodes = [node for node in tree["nodes"] if not node["ignored"]]
+
+    def named(role: str) -> list[str]:
+        return [node.get("name", {}).get("value", "") for node in nodes if node["role"]["value"] == role]
+
+    assert len(named("table")) >= 4
+    for role in ("table", "region", "link", "combobox", "searchbox", "columnheader", "graphics-document"):
+        found = named(role)
+        assert found, role
+        assert all(found), role
+    assert opened.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+    levels = [int(h.tag_name[1]) for h in opened.find_elements(By.CSS_SELECTOR, "h1, h2, h3")]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))

@@ -1,0 +1,177 @@
+"""The four questions are answered from the rows, with their numbers and with causes only where there is evidence."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from runner.config import Report
+from runner.report.analysis import Analysis, analyse
+from runner.report.comparison import compare
+from runner.report.crossover import crossovers
+from runner.report.estimate import Estimate
+from runner.report.questions import answers
+from runner.report.transfers import Link, TransferModel
+from runner.report.words import ENGLISH, Sentence, say
+from runner.results import BenchmarkRow
+
+
+def row(op: str, side: int, device: str, median_s: float | None, **fields: object) -> BenchmarkRow:
+    """A row whose interval is 1 % to both sides."""
+    cell = f"{op}-{side}-{fields.get('dtype', 'float32')}-{device}"
+    plain = BenchmarkRow(cell, "benchmark", op, f"{side}x{side}", "float32", device, threads=2, median_s=median_s)
+    ends = {} if median_s is None else {"ci_low_s": median_s * 0.99, "ci_high_s": median_s * 1.01}
+    return replace(plain, **{**ends, **fields})  # type: ignore[arg-type]
+
+
+def pair(op: str, side: int, cpu_s: float, gpu_s: float, **of_gpu: object) -> list[BenchmarkRow]:
+    """Both sides of a comparison of devices."""
+    return [row(op, side, "cpu", cpu_s), row(op, side, "gpu", gpu_s, **of_gpu)]
+
+
+def said(rows: list[BenchmarkRow], report: Report | None = None) -> dict[str, list[str]]:
+    """The answers in English, by question."""
+    found = analyse(rows, [], report or Report())
+    return {answer.key: [say(one) for one in answer.sentences] for answer in found.answers}
+
+
+def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too() -> None:
+    rows = [*pair("add", 64, 2e-3, 1e-3), *pair("mul", 64, 9e-3, 1e-3), *pair("sum", 64, 1e-3, 1e-3)]
+    half = [replace(one, dtype="float16", cell=f"{one.cell}h") for one in pair("matmul", 64, 500e-3, 1e-3)]
+    full = pair("matmul", 64, 4e-3, 2e-3)
+    found = analyse([*rows, *half, *full], [], Report()).answers[0]
+    first, second, third, counts = found.sentences
+    assert say(found.question) == "Which operations gain most from device=gpu?"
+    assert say(first).startswith("mul 64x64 float32 with device=gpu: 9.00x (8.87 to 9.13) (9.000 ms -> 1.000 ms)")
+    assert first.cells == ("mul-64-float32-cpu", "mul-64-float32-gpu")
+    assert re.match(
+        r"matmul 64x64 float16 .*: 500x \(.*\) \(500.0 ms -> 1.000 ms\), but 4.00x \(.*\) against float32, the fastest",
+        say(second),
+    )
+    assert say(third).startswith("add")
+    assert "Of 5 comparisons with device=cpu, 4 are faster, 0 slower" in say(counts)
+
+
+CAUSES = {
+    "Launch-bound: 1 of add; .* launching a call takes 9.000 us, the call itself 5.000 us": {"launch_s": 9e-6},
+    "Memory-bound: 1 of add; .* it reaches 80 % of the memory roof": {"roof": "memory", "fraction_of_roof": 0.8},
+    "At what the device can compute: .* 70 % of the compute roof": {"roof": "compute", "fraction_of_roof": 0.7},
+    "Without a cause that this run's rows show: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_roof": 0.1},
+}
+
+
+@pytest.mark.parametrize("expected", CAUSES)
+def test_a_loss_has_the_cause_that_its_row_shows(expected: str) -> None:
+    (only,) = said(pair("add", 64, 2e-6, 5e-6, **CAUSES[expected]))["lose"]
+    assert re.match(expected, only), only
+
+
+def test_a_call_that_takes_as_long_at_every_size_pays_for_being_called() -> None:
+    rows = [one for side in (16, 32, 64, 128) for one in pair("add", side, 1e-6, 1e-5)]
+    (only,) = said(rows)["lose"]
+    assert only.startswith("Bound by what a call costs at any size: 4 of add; worst add 16x16")
+
+
+def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
+    rows = [*pair("add", 16, 1e-6, 5e-6), *pair("add", 64, 1e-5, 2e-5), *pair("add", 256, 9e-4, 3e-4)]
+    (only,) = said(rows)["lose"]
+    assert re.match(r"Only below the size from which device=gpu wins: 2 of add; .*, while 256x256 wins", only)
+
+
+def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:
+    rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 0.2, dtype="float16")]
+    rows += [row("matmul", 512, "cpu", 9e-3, dtype="float64")]  # wider: slower by its bytes
+    lost = said(rows, Report(baseline={"dtype": "float32"}))["lose"]
+    assert re.match(r"No fast kernel for float16: 1 of matmul; .* 0.0100x .* float16 is no wider than float32", lost[0])
+    assert lost[1].startswith("Without a cause")
+    rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 3e-3, dtype="float16", flags="cpu_fallback")]
+    assert "flagged cpu_fallback" in said(rows, Report(baseline={"dtype": "float32"}))["lose"][0]
+
+
+def test_the_size_question_tells_each_curve() -> None:
+    rows = [one for side, cpu in ((16, 1e-6), (64, 8e-6), (256, 4e-4)) for one in pair("mul", side, cpu, 2e-5)]
+    rows += [one for side in (16, 256) for one in pair("exp", side, 1e-6, 2e-5)]
+    rows += [one for side in (16, 256) for one in pair("sum", side, 1e-4, 2e-5)]
+    curves, *each = said(rows)["size"]
+    assert curves == (
+        "Of 3 curves along the size, 1 pass 1 between two sizes, 1 win at every size, 1 do not win at the largest, "
+        "0 cannot be told."
+    )
+    assert re.match(
+        r"mul float32 with device=gpu wins from n = 8\d \(95 %: n = \d+ to n = \d+\): 0.0500x .* 20.0x", each[0]
+    )
+    assert each[1].startswith("exp float32 with device=gpu does not win at the largest size")
+    assert each[2].startswith("sum float32 with device=gpu wins at every size measured")
+    assert said(pair("add", 64, 2e-6, 1e-6))["size"] == [
+        "This run cannot say: no operation has ratios at two sizes or more."
+    ]
+
+
+def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
+    line = TransferModel(Estimate(1e-5, 0.9e-5, 1.1e-5), Estimate(1e10, 0.9e10, 1.1e10))
+    links = {Link(None, "gpu", way): line for way in (True, False)}
+    moved = {"inputs": 2, "input_bytes": 8_000_000, "outputs": 1, "output_bytes": 4_000_000}
+    rows = [replace(one, **moved) for one in [*pair("add", 1024, 1e-3, 1e-4), *pair("matmul", 1024, 1e-1, 1e-3)]]  # type: ignore[arg-type]
+    speedups = compare(rows, Report(), links)
+    found = {one.key: one for one in answers(rows, speedups, crossovers(speedups), links, Report())}
+    sentences = [say(one) for one in found["transfers"].sentences]
+    assert sentences[0] == (
+        "To gpu from pageable memory: 10.00 us (9.000 us to 11.00 us) for each tensor, "
+        "and 10.0 GB/s (9.00 GB/s to 11.0 GB/s)."
+    )
+    assert re.match(
+        r"For add 1024x1024 float32 moving takes 1.230 ms \(.*\), 12.3x the 100.0 us of the call", sentences[2]
+    )
+    assert re.match(r"add 1024x1024 float32 pays once its data are used in 1.4 \(.*\) calls", sentences[4])
+    assert sentences[-1] == "With transfers at each call device=gpu wins somewhere for 1 of 2 curves; without, for 2."
+    (lost,) = [say(one) for one in found["lose"].sentences]
+    assert re.match(r"Transfer-bound: 1 of add win only while .* 10.0x .* without transfers, 0.752x with them", lost)
+
+
+def test_where_the_data_cannot_answer_it_says_so() -> None:
+    gone = {"status": "unavailable", "reason": "no accelerator here"}
+    found = said([row("add", 64, "cpu", 1e-6), row("add", 64, "gpu", None, **gone)])
+    for key in ("gain", "lose", "size"):
+        (only,) = found[key]
+        assert only == (
+            "This run cannot say: none of its 1 comparisons has a ratio, most often since device=gpu: unavailable "
+            "(no accelerator here)."
+        )
+    assert found["transfers"] == ["This run cannot say: nothing in it ran on an accelerator."]
+    assert "+sweep=transfer" in said(pair("add", 64, 1e-6, 1e-6))["transfers"][0]
+    alone = said([row("add", 64, "cpu", 1e-6)])
+    assert alone["gain"] == ["This run cannot say: all of its rows have device=cpu, and there is nothing to compare."]
+    threads = said([row("add", 64, "cpu", 1e-6)], Report(baseline={"threads": 2}))
+    assert threads["transfers"] == ["Nothing is moved: both sides of the comparison are on one device."]
+    assert analyse([], [], Report()).answers == []
+
+
+def test_every_sentence_points_to_rows_that_are_there() -> None:
+    rows = [one for side, cpu in ((16, 1e-6), (64, 8e-6), (256, 4e-4)) for one in pair("mul", side, cpu, 2e-5)]
+    found: Analysis = analyse(rows, [], Report())
+    cells = {one.cell for one in rows}
+    linked = [cell for answer in found.answers for one in answer.sentences for cell in one.cells]
+    assert linked and set(linked) <= cells
+
+
+def test_another_language_brings_its_templates_and_its_numbers() -> None:
+    sentence = Sentence(
+        "size_found",
+        {
+            "what": "add",
+            "other": "gpu",
+            "at": Sentence("side", {"count": 81.0}),
+            "low": Sentence("side", {"count": 80.0}),
+            "high": Sentence("side", {"count": 82.0}),
+            "first": 0.5,
+            "last": 2.0,
+            "smallest": "4x4",
+            "largest": "9x9",
+        },
+    )
+    templates = {"size_found": "{what}: от {at} ({low}..{high}), {first:x} и {last:x}", "side": "n={count:n}"}
+    assert (
+        say(sentence, templates, lambda value, unit: f"{value} {unit}")
+        == "add: от n=81.0 n (n=80.0 n..n=82.0 n), 0.5 x и 2.0 x"
+    )
+    assert set(ENGLISH) >= {"gain", "lose", "size", "transfers"}

@@ -1,0 +1,65 @@
+"""Runs of older releases are read, with blanks for what they did not have; damage in them is refused all the same."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from runner.config import Report
+from runner.results import AutogradRow, BenchmarkRow, DamagedFile, read_rows
+from runner.session import conclude
+from tests.conftest import ROOT, Runner
+
+DATA = ROOT / "tests" / "data" / "schema1"  # written by the release that had schema 1
+
+
+def test_rows_of_schema_1_have_their_values_and_blanks_for_later_columns() -> None:
+    rows, table = read_rows(DATA / "results.csv", BenchmarkRow), pd.read_csv(DATA / "results.csv")
+    assert len(rows) == len(table) == 48
+    for row, line in zip(rows, table.itertuples(), strict=True):
+        assert (row.cell, row.op, row.threads, row.status) == (line.cell, line.op, line.threads, line.status)
+        assert row.median_s == line.median_s or (row.median_s is None and line.status == "unavailable")
+        assert (row.node, row.cache, row.compile, row.launch_s, row.inputs) == (None,) * 5
+    assert {row.verdict for row in read_rows(DATA / "autograd.csv", AutogradRow)} == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("add,8x8", "add,8x9"),  # a value
+        (",median_s,", ",median_ms,"),  # a column's name
+        (",schema,checksum", ",checksum,schema"),
+        ("\ncell,", "\n"),
+        (",False,,1,x", ",False,,2,x"),  # the schema of a row
+    ],
+)
+def test_a_row_of_schema_1_that_was_altered_is_refused(old: str, new: str, tmp_path: Path) -> None:
+    text = "\n" + (DATA / "results.csv").read_text()
+    assert old in text
+    (tmp_path / "results.csv").write_text(text.replace(old, new, 1)[1:])
+    with pytest.raises(DamagedFile):
+        read_rows(tmp_path / "results.csv", BenchmarkRow)
+
+
+def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(tmp_path: Path) -> None:
+    for number, name in enumerate(("results.csv", "autograd.csv")):
+        (tmp_path / f"{number}_cell").mkdir()
+        (tmp_path / f"{number}_cell" / name).write_bytes((DATA / name).read_bytes())
+    assert conclude(tmp_path, Report(baseline={"threads": 1}), strict=False) == 0
+    assert read_rows(tmp_path / "results.csv", BenchmarkRow) == read_rows(DATA / "results.csv", BenchmarkRow)
+    assert "node" in pd.read_csv(tmp_path / "results.csv").columns
+    assert len(pd.read_csv(tmp_path / "autograd.csv")) == 8
+
+
+def test_a_partial_run_has_a_report_that_states_the_gap(runner: Runner, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "0_old").mkdir(parents=True)
+    (out / "1_cut").mkdir()
+    (out / "environment.json").write_text('{"cells": 60, "report": {"baseline": {"threads": 1}, "later": 3}}')
+    text = (DATA / "results.csv").read_text()
+    (out / "0_old" / "results.csv").write_text(text)
+    (out / "1_cut" / "results.csv").write_text(text[:-40])
+    done = runner("job=report", "run=out", code=1)
+    assert "12 of 60 cells are not there: resume=out runs them" in done.stdout
+    assert "damaged, not used: out/1_cut/results.csv: line 49 was altered" in done.stdout.replace(f"{tmp_path}/", "")
+    assert len(pd.read_csv(out / "speedup.csv")) == 24

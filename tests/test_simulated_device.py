@@ -1,0 +1,397 @@
+"""Times on an accelerator: against one whose true times are known, and on real hardware, where there is some.
+
+The simulated device (``tests/simulated_device.py``) goes through the very path that a real one takes. One sweep holds
+all the cells that are looked at here, since a worker's start costs more than many cells.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT, Runner
+
+PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6  # of the simulated device
+SLOW = 4e7  # bytes a second of another, whose kernels are long beside what a busy machine does to a wall clock
+COPY = {"pageable": (8e-3, 1e8), "pinned": (4e-3, 2e8)}  # latency and bandwidth
+SIM = {
+    "SIM_MODEL": "small,small",
+    "SIM_PEAK_FLOP_S": f"{PEAK}",
+    "SIM_BANDWIDTH_BYTES_S": f"{BANDWIDTH},{SLOW}",
+    "SIM_LAUNCH_S": f"{LAUNCH}",
+    "SIM_COPY_LATENCY_S": f"{COPY['pageable'][0]}",
+    "SIM_COPY_BYTES_S": f"{COPY['pageable'][1]}",
+    "SIM_PINNED_LATENCY_S": f"{COPY['pinned'][0]}",
+    "SIM_PINNED_BYTES_S": f"{COPY['pinned'][1]}",
+}
+OPS = ("matmul", "add", "mul", "transpose", "transpose_copy", "sum")
+FAR = ("8", "16", "24", "768", "1024", "2x768x768")  # whose times are far from the launch's, on either side
+BETWEEN = ("64", "128")
+REAL = ("64", "1024", "4096", "64x1024x1024", "128x1024x1024", "256x1024x1024")  # for hardware
+BACKEND = "backend_module=tests.simulated_device"
+TRIES = 3  # of what is timed by the host's clock: the machine may be busy with other tests
+HEAD = """\
+# @package _global_
+# python -m runner --config-dir mine +sweep=times
+defaults:
+  - override /timing: quick
+timing: {{block_s: 0.00005, min_samples: 6, warmup_s: 0.02, max_time_s: 2}}
+hydra:
+  sweeper:
+"""
+BY_EVENTS = """\
+    params: {{op: "{ops}", size: "{sizes}", device: "{device}"}}
+    also:
+      - {{op: "add,matmul", size: {backward}, direction: "backward,both", device: "{device}"}}
+      - {{op: matmul, size: "{backward}", direction: "forward,both", graph: true, device: "{device}"}}
+      - {{op: add, size: 64, graph: true, device: cpu}}
+"""
+BY_WALL = """\
+    params: {{op: "add,mul", size: "8,16", device: "{device}"}}
+    also:
+      - {{op: "add,transpose_copy", size: "{long}", device: "{slow}"}}
+      - {{job: transfer, size: {largest}, device: "{device}"}}
+"""
+
+
+@pytest.fixture(scope="module", params=["sim", "cuda"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The device, and a folder with sweeps for it."""
+    import torch
+
+    kind: str = request.param
+    if kind == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine: torch.cuda.is_available() is False")
+    folder = tmp_path_factory.mktemp(kind)
+    (folder / "mine" / "sweep").mkdir(parents=True)
+    real = {
+        "sizes": ",".join(REAL),
+        "slow": "cuda",
+        "long": "256x1024x1024",
+        "backward": 1024,
+        "largest": 256 * 1024**2,
+    }
+    simulated = {
+        "sizes": ",".join(FAR + BETWEEN),
+        "slow": "sim:1",
+        "long": "1024",
+        "backward": 512,
+        "largest": 4 * 1024**2,
+    }
+    values = {"ops": ",".join(OPS), "device": kind, **(simulated if kind == "sim" else real)}
+    for name, text in {"by_events": BY_EVENTS, "by_wall": BY_WALL}.items():
+        (folder / "mine" / "sweep" / f"{name}.yaml").write_text((HEAD + text).format(**values))
+    return kind, folder
+
+
+@pytest.fixture(scope="module")
+def swept(place: tuple[str, Path]) -> tuple[str, Path]:
+    """The device, and the folder of a sweep whose times are the device's own."""
+    kind, folder = place
+    return kind, run_in(folder, "+sweep=by_events", *[BACKEND] * (kind == "sim"))
+
+
+def by_wall(place: tuple[str, Path], check: Callable[[str, Path], None]) -> None:
+    """Check what the host's clock says in a sweep; in another one where the machine has been too busy."""
+    kind, folder = place
+    for turn in range(TRIES):
+        out = folder / f"by_wall_{turn}"
+        if not out.exists():
+            run_in(folder, "+sweep=by_wall", f"hydra.sweep.dir={out}", *[BACKEND] * (kind == "sim"))
+        try:
+            check(kind, out)
+        except AssertionError:
+            if turn == TRIES - 1:
+                raise
+        else:
+            return
+
+
+def sizes_of(kind: str) -> tuple[str, ...]:
+    return FAR + BETWEEN if kind == "sim" else REAL
+
+
+def run_in(folder: Path, *arguments: str) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "--config-dir", "mine", "hydra.sweep.dir=out", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **SIM},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "out"
+
+
+def on_sim(code: str, **environment: str) -> object:
+    """What a program prints as JSON in a process of its own: the device stays with a process that has it."""
+    program = "import json, time, torch\nfrom statistics import median\nimport tests.simulated_device as sim\n" + code
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **SIM, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def model_s(op: str, size: str) -> float:
+    """What the device takes for one call, by its declared model and the work that the operation has to do."""
+    shape = [int(n) for n in size.split("x")]
+    *batch, m, n = shape
+    elements = prod(shape)
+    if op == "transpose":
+        return 0.0  # a view
+    if op == "matmul":
+        assert m == n
+        return max(2 * prod(batch) * m**3 / PEAK, 12 * elements / BANDWIDTH)
+    moved = {"add": 12 * elements, "mul": 12 * elements, "transpose_copy": 8 * elements, "sum": 4 * elements + 4}
+    return moved[op] / BANDWIDTH
+
+
+def forward(folder: Path) -> pd.DataFrame:
+    rows = pd.read_csv(folder / "results.csv")
+    return rows[(rows["direction"] == "forward") & ~rows["graph"]]
+
+
+def undisturbed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that do not say themselves that the machine was too busy, which must be most of them."""
+    clean = rows[~rows["flags"].fillna("").str.contains("contended")]
+    assert len(clean) >= 0.9 * len(rows)
+    return clean
+
+
+def test_every_kernel_time_is_the_models(swept: tuple[str, Path]) -> None:
+    kind, folder = swept
+    rows = forward(folder)
+    assert set(rows["status"]) == {"ok"}
+    assert len(rows) == len(OPS) * len(sizes_of(kind))
+    if kind == "sim":
+        rows = undisturbed(rows)
+        truth = [model_s(row.op, row.size) for row in rows.itertuples()]
+        for row, true_s in zip(rows.itertuples(), truth, strict=True):
+            allowed = 0.01 * true_s if true_s >= 100e-6 else 5e-6
+            assert abs(row.median_s - true_s) <= allowed, (row.op, row.size, row.median_s, true_s)
+        assert sum(true_s >= 100e-6 for true_s in truth) >= 15
+        assert sum(0 < true_s < 100e-6 for true_s in truth) >= 15
+
+
+def test_events_agree_with_a_synchronized_wall_clock(place: tuple[str, Path]) -> None:
+    def check(kind: str, folder: Path) -> None:
+        rows = pd.read_csv(folder / "results.csv")
+        long = rows[rows["median_s"] > 100 * rows["launch_s"]]  # a launch is nothing beside these
+        assert len(long) == 2
+        off = (long["wall_s"] - long["median_s"]).abs() / long["median_s"]
+        assert off.max() <= 0.02, off
+
+    by_wall(place, check)
+
+
+def test_a_timer_that_does_not_wait_is_wrong_by_more_than_tenfold_on_the_same_cells(swept: tuple[str, Path]) -> None:
+    if swept[0] != "sim":
+        pytest.skip("how wrong it is depends on the hardware")
+    naive = on_sim(f"""
+ops = {{"matmul": torch.matmul, "add": torch.add, "mul": torch.mul,
+        "transpose_copy": lambda a: torch.transpose_copy(a, -2, -1), "sum": torch.sum}}
+seen = []
+for size in {FAR!r}:
+    shape = [int(n) for n in size.split("x")] * (1 if "x" in size else 2)
+    a, b = torch.ones(shape, device="sim"), torch.ones(shape, device="sim")
+    for name, op in ops.items():
+        inputs = (a, b) if name in ("matmul", "add", "mul") else (a,)
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            op(*inputs)
+            times.append(time.perf_counter() - start)
+        torch.get_device_module("sim").synchronize()
+        seen.append([name, "x".join(map(str, shape)), median(times)])
+print(json.dumps(seen))
+""")
+    rows = forward(swept[1]).set_index(["op", "size"])
+    reported, flags = rows["median_s"], rows["flags"]
+    assert isinstance(naive, list)
+    assert len(naive) == (len(OPS) - 1) * len(FAR)
+    for op, size, seconds in naive:
+        if "contended" in f"{flags[op, size]}":
+            continue
+        true_s = model_s(op, size)
+        assert max(seconds / true_s, true_s / seconds) > 10, (op, size, seconds, true_s)
+        assert max(reported[op, size] / true_s, true_s / reported[op, size]) < 10
+
+
+def test_the_launch_time_is_the_models(place: tuple[str, Path]) -> None:
+    def check(kind: str, folder: Path) -> None:
+        rows = pd.read_csv(folder / "results.csv")
+        short = rows[rows["size"].isin(["8x8", "16x16"])]
+        assert (short["launch_s"] > 0).all()
+        assert (short["launch_s"] <= short["wall_s"]).all()
+        if kind == "sim":
+            assert (short["launch_s"] / LAUNCH - 1).abs().max() <= 0.03, short["launch_s"]
+
+    by_wall(place, check)
+
+
+def test_latency_and_bandwidth_of_transfers_are_the_models(place: tuple[str, Path]) -> None:
+    def check(kind: str, folder: Path) -> None:
+        rows = pd.read_csv(folder / "transfers.csv")
+        assert set(rows["status"]) == {"ok"}
+        ways = {(to_device, memory) for to_device in (True, False) for memory in ("pageable", "pinned")}
+        assert set(zip(rows["to_device"], rows["memory"], strict=True)) == ways
+        for name, unit in (("latency", "s"), ("bandwidth", "bytes_per_s")):
+            value = rows[f"{name}_{unit}"]
+            assert (rows[f"{name}_low_{unit}"] <= value).all()
+            assert (value <= rows[f"{name}_high_{unit}"]).all()
+        points = [json.loads(text) for text in rows["points"]]
+        assert [len(row) for row in points] == list(rows["sizes"])
+        assert [row[-1][0] for row in points] == list(rows["largest_bytes"])
+        if kind == "sim":
+            for row in rows.itertuples():
+                latency_s, bandwidth = COPY[row.memory]
+                assert abs(row.latency_s / latency_s - 1) <= 0.03, row
+                assert abs(row.bandwidth_bytes_per_s / bandwidth - 1) <= 0.03, row
+
+    by_wall(place, check)
+
+
+def test_memory_is_counted_for_each_cell(swept: tuple[str, Path]) -> None:
+    rows = forward(swept[1]).set_index(["op", "size"])["peak_memory_bytes"]
+    for size in ("16x16", "2x768x768") if swept[0] == "sim" else ("1024x1024",):
+        tensor = 4 * prod(map(int, size.split("x")))
+        assert rows["add", size] == 3 * tensor
+        assert rows["transpose", size] == tensor
+
+
+def test_values_gradients_and_views_are_as_anywhere(swept: tuple[str, Path]) -> None:
+    rows = undisturbed(forward(swept[1]))
+    assert set(rows["gradient"]) == {"pass"}
+    assert (rows["max_relative_error"] <= rows["allowed_relative_error"]).all()
+    assert set(rows[rows["op"] == "transpose"]["flags"]) == {"view"}
+    assert rows[rows["op"] != "transpose"]["flags"].isna().all()
+    assert (rows["finite_fraction"] == 1).all()
+
+
+def test_a_backward_pass_is_timed_by_its_own_kernels(swept: tuple[str, Path]) -> None:
+    rows = pd.read_csv(swept[1] / "results.csv")
+    times = rows[(rows["direction"] != "forward") & ~rows["graph"]].set_index(["op", "direction"])["median_s"]
+    assert times["matmul", "both"] > times["matmul", "backward"] > 0
+    if swept[0] == "sim":  # two products of the cotangent and an input; nothing to compute for a sum
+        assert times["matmul", "backward"] == pytest.approx(2 * model_s("matmul", "512x512"), rel=0.01)
+        assert times["matmul", "both"] == pytest.approx(3 * model_s("matmul", "512x512"), rel=0.01)
+
+
+def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) -> None:
+    rows = pd.read_csv(swept[1] / "results.csv")
+    graphs = rows[rows["graph"]].set_index("device")
+    why = "NotImplementedError: graph=true needs CUDA graphs, which cpu has not; use graph=false"
+    assert (graphs["status"]["cpu"], graphs["reason"]["cpu"]) == ("unsupported", why)
+    replayed = graphs.loc[swept[0]].set_index("direction")
+    assert set(replayed["status"]) == {"ok"}
+    singly = rows[~rows["graph"] & (rows["op"] == "matmul")].set_index(["size", "direction"])
+    assert replayed["launch_s"]["both"] < singly["launch_s"][replayed["size"]["both"], "both"]
+    if swept[0] == "sim":
+        product_s = model_s("matmul", replayed["size"]["both"])
+        assert replayed["median_s"]["forward"] == pytest.approx(product_s, rel=0.01)
+        assert replayed["median_s"]["both"] == pytest.approx(3 * product_s, rel=0.01)
+
+
+def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at() -> None:
+    same = on_sim("""
+backend = torch.get_device_module("sim")
+
+def results(device):
+    out = []
+    torch.manual_seed(0)
+    b = torch.zeros(4).to(device)
+    c, d = b + 1, b.view(2, 2)
+    b.copy_(torch.arange(4.0))
+    e = b * 2
+    b[b > 1] = 7
+    out += [c, d, e, b, (b > 1).nonzero()]
+    q = torch.arange(6.0).to(device).view(2, 3)
+    t, u = q.t(), q.t() + 0
+    q[0].add_(10)
+    q[:, 1] *= 2
+    out += [q, t, u, torch.add(q, 1, out=torch.empty(2, 3, device=device)), *torch.topk(q, 2), q.cumsum(1)]
+    layer = torch.nn.Linear(3, 4)
+    layer = layer.to(device)
+    step = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(3):
+        step.zero_grad()
+        layer(q).tanh().pow(2).mean().backward()
+        step.step()
+    if device == "sim":
+        graph = backend.CUDAGraph()
+        with backend.graph(graph):
+            sums = q + u.t()
+        q.mul_(2)
+        graph.replay()
+    else:
+        q.mul_(2)
+        sums = q + u.t()
+    out += [sums, layer.weight.detach(), layer.bias.grad, q.sum().item()]
+    return [x.cpu() if isinstance(x, torch.Tensor) else torch.tensor(x) for x in reversed(out)]
+
+before = backend.memory_allocated()
+same = [torch.allclose(a, b) for a, b in zip(results("sim"), results("cpu"), strict=True)]
+print(json.dumps([same, before, backend.memory_allocated(), backend.max_memory_allocated() > 0]))
+""")
+    assert same == [[True] * 16, 0, 0, True]
+
+
+FAULTS = """\
+# @package _global_
+# python -m runner --config-dir mine +sweep=faults
+defaults:
+  - override /timing: minimal
+hydra:
+  sweeper:
+    params: {op: add, size: "70,80,1000,90,60,100,50", device: sim}
+    also: [{op: add, size: 120, device: sim, limit.time_s: 3}]
+"""
+
+
+def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runner, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "sweep").mkdir(parents=True)
+    (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
+    befalls = {"SIM_FAULT": "throttle@6400@30,fail@8100,lost@10000,hang@14400", "SIM_MEMORY_BYTES": "5e6"}
+    command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
+    runner(*command, code=1, env=befalls)
+    rows = pd.read_csv(tmp_path / "out" / "results.csv").set_index("size")
+    assert rows["status"].to_dict() == {
+        "70x70": "ok",
+        "80x80": "ok",
+        "1000x1000": "out_of_memory",
+        "90x90": "failed",
+        "60x60": "ok",
+        "100x100": "failed",
+        "50x50": "ok",
+        "120x120": "timeout",
+    }
+    assert "throttled" in rows["flags"]["80x80"]
+    assert "throttled" not in f"{rows['flags']['70x70']}{rows['flags']['60x60']}"
+    assert rows["clock_after_hz"]["80x80"] == rows["clock_before_hz"]["80x80"] / 2
+    assert rows["reason"]["1000x1000"].startswith(
+        "OutOfMemoryError: sim out of memory. Tried to allocate 4000000 bytes"
+    )
+    replaced = "; the device did not recover, so the worker was replaced"
+    assert rows["reason"]["90x90"] == f"AcceleratorError: sim error: unspecified launch failure{replaced}"
+    assert rows["reason"]["100x100"] == f"AcceleratorError: sim error: the device is lost{replaced}"
+    assert rows["reason"]["120x120"].startswith("stopped after limit.time_s=3 s, while ")
+
+
+def test_a_device_that_is_absent_is_said_to_be(runner: Runner, tmp_path: Path) -> None:
+    runner("+sweep=transfer", BACKEND, "hydra.sweep.dir=out", env={"SIM_ABSENT": "1"})
+    row = pd.read_csv(tmp_path / "out" / "transfers.csv").iloc[0]
+    assert row["status"] == "unavailable"
+    assert "finds no accelerator on this machine" in row["reason"]

@@ -1,0 +1,107 @@
+"""A real Ray cluster of two nodes on loopback, alone in namespaces of its own, and one command run on it.
+
+    python tests/two_nodes.py FOLDER [--kill-when GLOB] [--nodes N] -- COMMAND...
+
+Starts itself again in a network and a process namespace, so that nothing else can be reached, and every process ends
+with it. Each node after the first has a host name and a process namespace too: to kill that node is to end all that
+runs on it at once. Exit code 77: this machine makes no namespaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+NO_NAMESPACES = 77
+NAMESPACES = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+NODE = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+START_LIMIT_S = 120.0
+SEEN = 10
+
+
+def can_make_namespaces() -> str:
+    """Why not; blank where it can."""
+    try:
+        done = subprocess.run(
+            [*NAMESPACES, "--uts", "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        return str(error)
+    return done.stderr.strip() if done.returncode else ""
+
+
+def main() -> int:
+    """Run the command on a cluster; returns its exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kill-when", help="kill the second node once there are ten such files in the folder")
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--inside", action="store_true")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    if not options.inside:
+        reason = can_make_namespaces()
+        if reason:
+            print(f"no namespaces here: {reason}")
+            return NO_NAMESPACES
+        command = [*NAMESPACES, sys.executable, __file__, "--inside", *sys.argv[1:]]
+        os.execvp(command[0], command)  # whoever ends this process ends the namespace then
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_ADDRESS="127.0.0.1:6379")
+    nodes: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as short:  # a socket's path has at most 107 characters
+        for number in range(options.nodes):
+            nodes.append(start(number, options.folder, short))
+            await_nodes(nodes, options.folder)
+        return run(options, nodes)
+
+
+def run(options: argparse.Namespace, nodes: list[subprocess.Popen[bytes]]) -> int:
+    """Run the command, and kill a node under it where that was asked for."""
+    process = subprocess.Popen(options.command)
+    if options.kill_when is not None:
+        while len(list(options.folder.glob(options.kill_when))) < SEEN and process.poll() is None:
+            time.sleep(0.05)
+        nodes[1].kill()  # and with it all that runs in its namespace
+        print("killed the second node", flush=True)
+    return process.wait()
+
+
+def start(number: int, folder: Path, short: str) -> subprocess.Popen[bytes]:
+    """Start a node with two CPUs and one pretended GPU; it runs until it is killed."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    role = ["--head", "--port=6379"] if number == 0 else ["--address=127.0.0.1:6379"]
+    command = [
+        ray,
+        "start",
+        *role,
+        f"--node-ip-address=127.0.0.{number + 1}",
+        "--num-cpus=2",
+        "--num-gpus=1",
+        "--block",
+    ]
+    command += ["--block", *([f"--temp-dir={short}", "--include-dashboard=false"] if number == 0 else [])]
+    if number:
+        command = [*NODE, "sh", "-c", f'hostname node{number + 1}; exec "$@"', "sh", *command]
+    log = (folder / f"node{number + 1}.log").open("wb")
+    return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def await_nodes(nodes: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    """Wait until all nodes have joined."""
+    count = len(nodes)
+    script = f"import ray; ray.init(log_to_driver=False, logging_level='error'); assert len(ray.nodes()) >= {count}"
+    deadline = time.monotonic() + START_LIMIT_S
+    while subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode:
+        if time.monotonic() > deadline or any(node.poll() is not None for node in nodes):
+            raise SystemExit(f"a node did not start:\n{(folder / f'node{count}.log').read_text()[-2000:]}")
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
