@@ -57,12 +57,12 @@ def test_a_single_dtype_needs_no_list():
         (
             {"flopp": "1"},
             "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, flop, bytes, dims, "
-            "size, dtypes, inputs, index, pack, args, kwargs, tolerance, differentiable, about",
+            "size, dtypes, inputs, index, pack, args, kwargs, tolerance, differentiable, domain, fixed, about",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, dims, "
-            "size, dtypes, inputs, index, pack, args, kwargs, tolerance, differentiable, about",
+            "size, dtypes, inputs, index, pack, args, kwargs, tolerance, differentiable, domain, fixed, about",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
