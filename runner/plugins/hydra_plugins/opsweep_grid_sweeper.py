@@ -105,20 +105,29 @@ class GridSweeper(BasicSweeper):
             name = cluster.name if cluster else None
             session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway, cluster=name)
             OmegaConf.save(self.config, root / "multirun.yaml")
-            if cluster is not None:
-                cluster.run(root, cells, jobs, numbers)
-                return []
-            launched = [self._launch([jobs[number] for number in numbers], numbers)]
+            launched = [self._send(cluster, root, jobs, cells, numbers)]
             while self._bisection is not None:
-                further = [job for job in self._asked(measured(root))[0] if job not in jobs]
+                asked = zip(*self._asked(measured(root)), strict=True)
+                further = [(job, cell) for job, cell in asked if job not in jobs]
                 if not further:
                     break
-                launched.append(self._launch(further, list(range(len(jobs), len(jobs) + len(further)))))
-                jobs += further
+                numbers = list(range(len(jobs), len(jobs) + len(further)))
+                jobs += [job for job, _ in further]
+                cells += [cell for _, cell in further]
+                launched.append(self._send(cluster, root, jobs, cells, numbers))
             return launched
         finally:
             if session().measuring or not numbers:
                 session().finish(root, report_of(self.config), strict=self.config.strict)
+
+    def _send(
+        self, cluster: "Cluster | None", root: Path, jobs: list[list[str]], cells: list["Cell"], numbers: list[int]
+    ) -> Any:
+        """Run some of the jobs, here or elsewhere."""
+        if cluster is None:
+            return self._launch([jobs[number] for number in numbers], numbers)
+        cluster.run(root, cells, jobs, numbers)
+        return []
 
     def _launch(self, jobs: list[list[str]], numbers: list[int]) -> Any:
         """Hand the jobs to the launcher; ours keeps the numbers that they have in the whole grid."""
