@@ -78,14 +78,14 @@ def test_copies_are_drawn_by_way_and_memory() -> None:
     class Copy(Row):
         to_device: bool = True
         memory: str = "pinned"
-        points: str = "[[1024, 1e-5, 9e-6, 1.1e-5], [1048576, 1e-4, null, null]]"
+        points: str = "[[1024, 1e-5, 9e-6, 1.1e-5], [2048, 1e-5, null, null], [1048576, 1e-4, null, null]]"
 
     known = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
     plot = transfer_plot([Copy(**known), Copy(**known, to_device=False, memory="pageable")], EN)
     assert plot is not None
     (panel,) = plot.panels
     assert [series.name for series in panel.series] == ["to the device, pinned", "to the host, pageable"]
-    first, last = panel.series[0].points
+    first, _, last = panel.series[0].points
     assert (first.x, first.y, first.low, first.high, first.label, first.cell) == (
         1024,
         1e-5,

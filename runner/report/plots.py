@@ -17,6 +17,7 @@ from runner.report.names import Names
 from runner.report.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
 from runner.results import BenchmarkRow, Row
 
+LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 12  # of a plot, which are a page; a reader of more of them turns to the CSV
 MOST_SERIES = 12  # of a panel: the colours and markers that can be told apart in print
 MOST_POINTS = 16  # of a series, spread over its sizes
@@ -100,7 +101,7 @@ def grid_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], named: Na
     for name, line, item in there:
         if (name, line, item.size) in places:
             panels[name][line, item.size] = point_of(item)
-    if len(lines) * len(sizes) < 2 or not any(p.y for values in panels.values() for p in values.values()):
+    if sum(p.y is not None for values in panels.values() for p in values.values()) < LEAST_NUMBERS:
         return None
     title = words["plot_grid_ratio" if ratio else "plot_grid_time"].format(baseline=named.baseline)
     omitted = len(lines) - len(kept) + len(sizes) - len(shown) + len(series) - len(panels)
@@ -168,8 +169,9 @@ def _panels(
 
 
 def _drawable(panels: Sequence[Panel]) -> bool:
-    """Whether there are two points to compare; one is a number, and the table has it."""
-    return sum(point.y is not None for panel in panels for series in panel.series for point in series.points) >= 2
+    """Whether there is something to see; of fewer numbers the table says it better, and at once."""
+    points = (point for panel in panels for series in panel.series for point in series.points)
+    return sum(point.y is not None for point in points) >= LEAST_NUMBERS
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:
