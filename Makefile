@@ -24,7 +24,8 @@ lint: $(VENV)/ready-lint
 # without the paths of this machine; what is kept is enough to build the report again.
 example: $(VENV)/ready
 	rm -rf $(EXAMPLE)
-	$(BIN)/python -m runner +sweep=cpu 'report.baseline={dtype: float32}' hydra.sweep.dir=$(EXAMPLE)
+	$(BIN)/python -m runner +sweep=cpu 'hydra.sweeper.also=[]' 'report.baseline={dtype: float32}' \
+	  hydra.sweep.dir=$(EXAMPLE)
 	find $(EXAMPLE) -mindepth 1 ! -name '*.csv' ! -name environment.json -maxdepth 1 -exec rm -rf {} +
 	sed -i 's|$(CURDIR)|.|g; s|$(abspath $(BIN))/||g' $(EXAMPLE)/environment.json
 	$(BIN)/python -m runner job=report run=$(EXAMPLE)
