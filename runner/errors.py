@@ -3,6 +3,7 @@
 import re
 
 UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"  # in the words of PyTorch's own errors
+OPERANDS = "unsupported operand type"  # in Python's words: an error of whoever wrote the operation
 
 
 class ConfigError(Exception):
@@ -11,8 +12,10 @@ class ConfigError(Exception):
 
 def is_unsupported(error: BaseException | None) -> bool:
     """Whether PyTorch says that it does not have an operation for a dtype or a device."""
-    refused = isinstance(error, RuntimeError | TypeError) and re.search(UNSUPPORTED, str(error).lower())
-    return bool(refused) or isinstance(error, NotImplementedError)
+    if isinstance(error, NotImplementedError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | TypeError) and OPERANDS not in text and bool(re.search(UNSUPPORTED, text))
 
 
 def one_line(text: object, limit: int = 300) -> str:

@@ -214,10 +214,9 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
     rows = {one.cell: one.rows[0] for one in told if isinstance(one, Measured)}
     assert [row.cell for row in rows.values()] == [one.identity for one in cells[:-1]]  # the last one would be too long
     assert {row.node for row in rows.values()} == {begun.node}
-    import torch
-
-    gpu = "ok" if torch.accelerator.is_available() else "unavailable"
-    assert [row.status for row in rows.values()] == ["ok", gpu, "failed", "ok"]
+    statuses = [row.status for row in rows.values()]
+    assert statuses[1] in ("ok", "unavailable")  # as the machine has an accelerator or not
+    assert [statuses[0], *statuses[2:]] == ["ok", "failed", "ok"]
     assert isinstance(told[0], Measured) and isinstance(told[2], Measured)
     assert "Traceback" in told[2].log
     assert told[0].samples.startswith("calls,")

@@ -38,11 +38,10 @@ def test_every_operation_runs_with_right_values_and_gradients(rows: Rows) -> Non
     assert found.loc["transpose", "bytes"] == 0
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "complex64", "bool"])
-def test_every_operation_answers_in_every_kind_of_dtype(dtype: str, rows: Rows) -> None:
-    found = rows("-m", "op=glob(*)", f"dtype={dtype},float32", "timing=minimal", "size=1x2x4x8,8x8,2x8x8")
-    found = found[found["dtype"] == dtype]
-    assert set(found["op"]) == set(OPS)
+def test_every_operation_answers_in_every_kind_of_dtype(rows: Rows) -> None:
+    dtypes = ["float32", "float16", "float64", "int32", "complex64", "bool"]
+    found = rows("-m", "op=glob(*)", f"dtype={','.join(dtypes)}", "timing=minimal", "size=1x2x4x8,8x8,2x8x8")
+    assert len(found.groupby(["op", "dtype"])) == len(OPS) * len(dtypes)
     assert set(found["status"]) <= {"ok", "unsupported"}, found[~found["status"].isin(["ok", "unsupported"])].to_dict()
     assert not found["flags"].fillna("").str.contains("wrong").any()
 
@@ -63,7 +62,7 @@ OTHER_SWEEPS = {"autograd", "mistakes", "roof", "transfer", "crossover"}  # of o
 
 @pytest.mark.parametrize("sweep", sorted(set(SWEEPS) - OTHER_SWEEPS))
 def test_every_sweep_runs_at_small_sizes(sweep: str, rows: Rows) -> None:
-    found = rows(f"+sweep={sweep}", "size=8,2x8x8", "timing=minimal")
+    found = rows(f"+sweep={sweep}", "size=8,2x8x8", "dtype=float32", "timing=minimal")
     assert set(found["op"]) == LESSON
     assert set(found.loc[found["device"] == "cpu", "status"]) == {"ok"}
 

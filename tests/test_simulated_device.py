@@ -32,7 +32,6 @@ SIM = {
 }
 OPS = ("matmul", "add", "mul", "transpose", "transpose_copy", "sum")
 FAR = ("8", "16", "24", "768", "1024", "2x768x768")  # whose times are far from the launch's, on either side
-BETWEEN = ("64", "128")
 REAL = ("64", "1024", "4096", "64x1024x1024", "128x1024x1024", "256x1024x1024")  # for hardware
 BACKEND = "backend_module=tests.simulated_device"
 TRIES = 3  # of what is timed by the host's clock: the machine may be busy with other tests
@@ -78,7 +77,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "largest": 256 * 1024**2,
     }
     simulated = {
-        "sizes": ",".join(FAR + BETWEEN),
+        "sizes": ",".join(FAR),
         "slow": "sim:1",
         "long": "1024",
         "backward": 512,
@@ -114,7 +113,7 @@ def by_wall(place: tuple[str, Path], check: Callable[[str, Path], None]) -> None
 
 
 def sizes_of(kind: str) -> tuple[str, ...]:
-    return FAR + BETWEEN if kind == "sim" else REAL
+    return FAR if kind == "sim" else REAL
 
 
 def run_in(folder: Path, *arguments: str) -> Path:
