@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 EXAMPLE := outputs/example
-.PHONY: sweep test test-ray lint example clean
+
+.PHONY: sweep test test-slow test-ray lint example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
 
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/ready-test  # what takes minutes
+	$(BIN)/python -m pytest -m slow --ignore tests/test_ray.py
 
 test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
 	$(BIN)/python -m pytest -n 0 -m slow -rs tests/test_ray.py

@@ -239,7 +239,7 @@ def results(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv")
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
     kill: signal.Signals, dying: Path, runner: Runner
 ) -> None:

@@ -170,4 +170,5 @@ def test_a_wrong_gradient_is_exit_code_1_and_no_speedup(runner: Runner, tmp_path
     assert wrong["reason"].str.contains("off by").all()
     runner(*op, "timing=minimal", "hydra.run.dir=b", code=1)
     row = pd.read_csv(tmp_path / "b" / "results.csv").iloc[0]  # type: ignore[operator]
-    assert (row["gradient"], row["flags"]) == ("fail", "wrong_gradient")
+    assert row["gradient"] == "fail"
+    assert "wrong_gradient" in row["flags"].split()

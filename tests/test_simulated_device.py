@@ -185,6 +185,7 @@ def test_every_kernel_time_is_the_models(swept: tuple[str, Path]) -> None:
         assert sum(0 < true_s < 100e-6 for true_s in truth) >= 15
 
 
+@pytest.mark.slow
 def test_events_agree_with_a_synchronized_wall_clock(place: tuple[str, Path]) -> None:
     def check(kind: str, folder: Path) -> None:
         rows = pd.read_csv(folder / "results.csv")
@@ -229,6 +230,7 @@ print(json.dumps(seen))
         assert max(reported[op, size] / true_s, true_s / reported[op, size]) < 10
 
 
+@pytest.mark.slow
 def test_the_launch_time_is_the_models(place: tuple[str, Path]) -> None:
     def check(kind: str, folder: Path) -> None:
         rows = pd.read_csv(folder / "results.csv")
@@ -241,6 +243,7 @@ def test_the_launch_time_is_the_models(place: tuple[str, Path]) -> None:
     by_wall(place, check)
 
 
+@pytest.mark.slow
 def test_latency_and_bandwidth_of_transfers_are_the_models(place: tuple[str, Path]) -> None:
     def check(kind: str, folder: Path) -> None:
         rows = pd.read_csv(folder / "transfers.csv")

@@ -16,6 +16,7 @@ from runner.errors import ConfigError, suggestion
 FUNCTIONS = ("abs", "acos", "asin", "atan", "cos", "cosh", "erf", "exp", "log", "sin", "sinh", "sqrt", "tan", "tanh")
 CONSTANTS = ("pi",)
 LONGEST = 500  # characters: more is no formula for people
+DEEPEST = 250  # operations within each other: a sum of LONGEST characters has as many, and they are walked recursively
 LARGEST_EXPONENT = 64  # of a number alone: 9 ** 9 ** 9 would take longer than anyone waits
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -41,10 +42,9 @@ def parse(text: str) -> ast.expr:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"expression {text!r}: {getattr(error, 'msg', error)}; {_ALLOWED}") from error
-    try:
-        _check(tree, text)
-    except RecursionError as error:
-        raise ConfigError(f"expression {text[:20]!r}... is nested too deeply") from error
+    if _depth(tree) > DEEPEST:
+        raise ConfigError(f"expression {text[:20]!r}... is nested too deeply; at most {DEEPEST} operations are read")
+    _check(tree, text)
     return tree
 
 
@@ -94,6 +94,13 @@ def build(
         raise AssertionError(ast.dump(node))
 
     return value(tree)
+
+
+def _depth(tree: ast.AST) -> int:
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _check(node: ast.expr, text: str) -> bool:

@@ -31,7 +31,7 @@ from runner.verify.check import overall
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 ONE_CALL_S = 1e-9  # a block of this length is one call: what is flushed between two takes longer than many calls
-LONG_CHECK_S = 0.5  # a value check of more than this leaves the gradient unchecked
+LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
 Function = Callable[..., Any]
 Tell = Callable[[str], None]
 
