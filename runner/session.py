@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from runner.config import Report
 from runner.errors import ConfigError
 from runner.flags import FLAGS, flags_of
+from runner.garbage import uncollected
 
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cell import Cell
@@ -225,6 +226,7 @@ def _with_earlier(
     return [combined(read_rows(written, BenchmarkRow)[0], latest, both)], both
 
 
+@uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
 def conclude(root: Path, report: Report, *, strict: bool) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 

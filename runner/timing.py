@@ -8,17 +8,15 @@ that blocks are taken at several places. The clock is an argument, so that tests
 
 from __future__ import annotations
 
-import gc
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import fmean, median, pstdev
 from typing import Any, Protocol
 
 from runner.config import Timing
+from runner.garbage import uncollected
 from runner.intervals import median_interval, quantile
 from runner.results import Sample
 from runner.scheduler import involuntary_switches, waiting_time
@@ -154,7 +152,7 @@ def measure(
     """
     start = clock.now()
     results: list[Any] = []
-    with _no_garbage_collection():
+    with uncollected():
         first = clock.time(lambda: results.append(call()), 1)
         look(results.pop())
         blocks, calls, stop = [first], 1, "first_call"
@@ -347,15 +345,3 @@ def _had_its_cores(block: Block) -> bool:
         return block.waiting_s <= LOST_AT_MOST * block.wall_s
     lost = 0.0 if block.cpu_s is None else block.wall_s - block.cpu_s
     return not block.preemptions and lost <= LOST_AT_MOST * block.wall_s
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    was_on = gc.isenabled() and threading.current_thread() is threading.main_thread()
-    if was_on:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -234,7 +234,7 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory", "schemas"],
+        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory", "schemas", "garbage"],
         ["callables", "formula", "size", "domain", "cases.nested", "cases.expression", "cases.snippet"],
         ["signature", "cases.derivative", "cases.base"],
         ["cases.gradient", "cases.tensor"],

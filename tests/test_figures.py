@@ -1,5 +1,6 @@
 """What is drawn is what the rows say, the missing as missing; the files are the same on another day."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from runner.report.figures import draw
 from runner.report.language import words_of
 from runner.report.picture import Plot, Roof
 from runner.report.plots import transfer_plot
-from runner.report.publish import pictures_of
+from runner.report.publish import WORTH_A_PROCESS, Pictures, figures_drawn, pictures_of
 from runner.results import BenchmarkRow, Row
 from tests.report_rows import rows
 
@@ -124,6 +125,21 @@ def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> No
     assert "<dc:date>" not in svg
 
 
+def test_the_figures_of_many_rows_are_drawn_beside_and_are_the_same(found: Analysis, tmp_path: Path) -> None:
+    pictures = Pictures(pictures_of(found, EN).names, pictures_of(found, EN).plots[1:2], ())
+    drawn = {}
+    for number in (WORTH_A_PROCESS - 1, WORTH_A_PROCESS):
+        with figures_drawn(tmp_path, pictures, EN, number):
+            pass
+        drawn[number] = [path.read_bytes() for path in sorted((tmp_path / "figures").iterdir())]
+        shutil.rmtree(tmp_path / "figures")
+    few, many = drawn.values()
+    assert few == many
+    tmp_path.joinpath("figures").write_text("a file is in the way")
+    with pytest.raises(FileExistsError), figures_drawn(tmp_path, pictures, EN, WORTH_A_PROCESS):
+        pass
+
+
 def test_the_page_draws_the_same_numbers(found: Analysis) -> None:
     for picture in pictures_of(found, EN).plots:
         spec = chart_of(picture, EN)
@@ -149,8 +165,8 @@ def test_a_huge_run_is_drawn_in_part_and_says_so() -> None:
     ]
     pictures = pictures_of(analyse(many, [], Report()), EN)
     (times,) = pictures.plots
-    assert (len(times.panels), len(times.panels[0].series[0].points)) == (12, 16)
-    assert times.omitted == 18 + 12 * (200 - 16)
+    assert (len(times.panels), len(times.panels[0].series[0].points)) == (9, 16)
+    assert times.omitted == 21 + 9 * (200 - 16)
     assert times.panels[0].series[0].points[0].x == 1
     assert times.panels[0].series[0].points[-1].x == 399
     (grid,) = pictures.grids

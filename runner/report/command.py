@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 from runner.config import HOW, Config
-from runner.results import BenchmarkRow, Row
+from runner.results import Row
 
 AXES = ("op", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
 OF_THE_RUN = ("job", "run", "resume", "resume_anyway", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
@@ -22,12 +21,12 @@ class Reproducer:
     as a whole; the cell's own values come last.
     """
 
-    def __init__(self, environment: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    def __init__(self, environment: Mapping[str, Any], varying: Sequence[str]) -> None:
+        """``varying`` are the lesser columns in which the run's rows differ."""
         given = [str(word) for word in environment.get("command") or ()][2:]  # after the interpreter and the program
         self._given = [word for word in given if not _is_of_the_run(word)]
         self._many = any(_has_several(word) for word in self._given)
-        benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
-        self._varying = {key for key in AXES if len(set(map(attrgetter(key), benchmarks))) > 1}
+        self._varying = varying
 
     def command(self, row: Row) -> str:
         """One line for a shell.

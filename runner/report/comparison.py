@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from runner.config import COMPARED, Report
 from runner.dtypes import KIND_OF
@@ -162,6 +162,7 @@ class _Bases:
         return self._here.get((shared, row.node)) or self._anywhere.get(shared)
 
 
+_MEDIAN = attrgetter("median_s")
 _BUT_DTYPE = attrgetter("seed", "node", *(name for name in COMPARED if name != "dtype"))
 Fastest = Mapping[Any, tuple[BenchmarkRow, Estimate]]
 
@@ -173,21 +174,18 @@ def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
     """
     if axis == "dtype":
         return {}
-    found: dict[Any, tuple[BenchmarkRow, Estimate]] = {}
+    groups: dict[Any, list[BenchmarkRow]] = {}
     for row in bases:
-        if row.median_s is None or objection(row):
-            continue
-        key = (_BUT_DTYPE(row), KIND_OF.get(row.dtype))
-        time = estimate_of(row)
-        if key not in found:
-            found[key] = row, time
-            continue
-        best, least = found[key]
-        ends = [
-            None if a is None or b is None else min(a, b) for a, b in ((least.low, time.low), (least.high, time.high))
-        ]
-        found[key] = (row if time.value < least.value else best), Estimate(min(least.value, time.value), *ends)
-    return found
+        if row.median_s is not None and not objection(row):
+            groups.setdefault((_BUT_DTYPE(row), KIND_OF.get(row.dtype)), []).append(row)
+    return {key: (min(of, key=_MEDIAN), _least([estimate_of(row) for row in of])) for key, of in groups.items()}
+
+
+def _least(times: Sequence[Estimate]) -> Estimate:
+    """The least of several; without an interval where one of them has none."""
+    lows, highs = [time.low for time in times], [time.high for time in times]
+    ends = (None if None in of else min(cast("list[float]", of)) for of in (lows, highs))
+    return Estimate(min(time.value for time in times), *ends)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from statistics import median
 from typing import Any
 
@@ -45,7 +46,7 @@ def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str,
 
 def _what(rows: Sequence[Row], words: Words) -> str:
     def named(key: str) -> str:
-        values = list(dict.fromkeys(str(getattr(row, key)) for row in rows))
+        values = list(map(str, dict.fromkeys(map(attrgetter(key), rows))))
         more = f" + {len(values) - NAMED_AT_MOST}" if len(values) > NAMED_AT_MOST else ""
         return ", ".join(values[:NAMED_AT_MOST]) + more
 
@@ -78,7 +79,10 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     if not widths:
         return words["sure_none"]
     timed = [row for row in rows if row.median_s is not None]
-    doubtful = sum(any(f in FLAGS and FLAGS[f].forbids_ratio for f in flags_of(row.flags)) for row in timed)
+    flags = Counter(row.flags for row in timed if row.flags)
+    doubtful = sum(
+        count for all_of, count in flags.items() if any(f in FLAGS and FLAGS[f].forbids_ratio for f in flags_of(all_of))
+    )
     most = widths[int(0.95 * (len(widths) - 1))]
     percent = [digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)]
     return words["sure"].format(half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful)
@@ -86,7 +90,7 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
 
 def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
     checked = [row for row in rows if row.max_relative_error is not None]
-    wrong = sum("wrong_values" in flags_of(row.flags) for row in rows)
+    wrong = sum("wrong_values" in flags_of(row.flags) for row in rows if row.flags)
     gradients = Counter(row.gradient for row in rows if row.gradient)
     text = words["right"].format(checked=len(checked), wrong=wrong, total=sum(row.status == "ok" for row in rows))
     counted = ", ".join(f"{words[f'gradient_{verdict}']}: {count}" for verdict, count in gradients.most_common())

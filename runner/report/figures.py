@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h")  # 12 of them: no two series share both
 COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
-DOTS_PER_INCH = 110
 ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
 CROWDED = 12  # points of a series, from which on their intervals have no caps
 ROOM_FOR_MISSING = 0.2  # of a panel's height
 STYLE = {
     "font.family": ["DejaVu Sans", "sans-serif"],  # has Cyrillic, and comes with matplotlib
     "font.size": 8.5,
+    "figure.dpi": 110,  # of the PNG
     "axes.grid": True,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
@@ -49,7 +49,6 @@ BETWEEN = (
     (0.6, (1, 1.5, 2, 3, 5, 7)),
     (0, (1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)),
 )
-BARE = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # the same bytes on another day
 
 
 def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Words) -> None:
@@ -75,11 +74,18 @@ def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Word
 
 
 def _save(figure: Figure, picture: Plot | Grid, folder: Path, words: Words) -> None:
+    """As PNG and SVG; without dates and versions, so that they are the same bytes on another day."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     more = f" ({words['omitted'].format(omitted=picture.omitted)})" if picture.omitted else ""
     figure.suptitle(picture.title + more, x=0.01, ha="left", fontsize=11)
-    for kind, metadata in BARE.items():
-        figure.savefig(folder / f"{picture.key}.{kind}", dpi=DOTS_PER_INCH, metadata=metadata)
-        figure.set_layout_engine("none")  # it is laid out by now, which takes as long as drawing it
+    # not savefig, which draws everything once more beforehand
+    png: Any = FigureCanvasAgg(figure)
+    png.print_png(folder / f"{picture.key}.png", metadata={"Software": None})
+    figure.set_layout_engine("none")  # it is laid out by now, which takes as long as drawing it
+    svg: Any = FigureCanvasSVG(figure)
+    svg.print_svg(folder / f"{picture.key}.svg", metadata={"Date": None, "Creator": None})
 
 
 def _shape(panels: int) -> tuple[int, int]:

@@ -19,13 +19,15 @@ class Names:
     Attributes:
         baseline: what the others are compared with, ``device=cpu``.
         styles: a number for each series, the same in every plot.
+        telling: which of the lesser columns a reader needs to tell the rows apart.
     """
 
     def __init__(self, rows: Sequence[BenchmarkRow], report: Report) -> None:
         self.baseline = f"{report.axis}={report.value}"
         self._axis = report.axis
         series = [key for key in ("dtype", "device") if key != self._axis and _varies(rows, key)]
-        self._lesser = [key for key in telling_keys(rows) if key != self._axis]
+        self.telling = _telling_keys(rows)
+        self._lesser = [key for key in self.telling if key != self._axis]
         self._panel = attrgetter("op", *self._lesser, "op")  # the last only so that there are always several
         self._series_of_row = attrgetter(self._axis, *series, self._axis)
         self._series_of_ratio = attrgetter("other", *series, "other")
@@ -52,8 +54,8 @@ class Names:
         return self._known[key]
 
 
-def telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
-    """Which of the lesser columns a reader needs to tell the rows apart; the variant only where nothing else does."""
+def _telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
+    """Those that vary; the variant only where nothing else tells two rows apart."""
     keys = [key for key in LESSER if _varies(rows, key)]
     if "variant" in keys:
         names = [key for key in ("op", "size", "dtype", "device", *keys) if key != "variant"]

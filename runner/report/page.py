@@ -55,7 +55,7 @@ def page_of(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    seen = {flag for row in rows if isinstance(row, BenchmarkRow) for flag in flags_of(row.flags)}
+    seen = {flag for row in rows if isinstance(row, BenchmarkRow) if row.flags for flag in flags_of(row.flags)}
     big = any(len(listing.lines) > 1 for listing in listings)
     scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if charts else ()))
     return engine.get_template("report.html.j2").render(

@@ -18,7 +18,7 @@ from runner.report.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
 from runner.results import BenchmarkRow, Row
 
 LEAST_NUMBERS = 5  # of a picture
-MOST_PANELS = 12  # of a plot, which are a page; a reader of more of them turns to the CSV
+MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV
 MOST_SERIES = 12  # of a panel: the colours and markers that can be told apart in print
 MOST_POINTS = 16  # of a series, spread over its sizes
 MOST_LINES = 40  # of a grid: operations
@@ -49,13 +49,15 @@ def speedup_plot(speedups: Sequence[Speedup], named: Names, words: Words, marks:
 
 def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     """Rate against FLOP per byte; a panel for each device and dtype, with what was measured of its roofs."""
-    nodes = len({row.node for row in rows}) > 1
-    of_device: dict[str, list[BenchmarkRow]] = {}
-    for row in rows:
-        if row.flop and row.bytes and row.median_s:
-            threads = f"threads={row.threads}" if row.threads else ""
-            name = " ".join(filter(None, [row.device, row.dtype, threads, row.node if nodes else ""]))
-            of_device.setdefault(name, []).append(row)
+    timed = [row for row in rows if row.flop and row.bytes and row.median_s]
+    nodes = len({row.node for row in timed}) > 1
+    of: dict[tuple[Any, ...], list[BenchmarkRow]] = {}
+    for row in timed:
+        of.setdefault((row.device, row.dtype, row.threads, row.node if nodes else None), []).append(row)
+    of_device = {
+        " ".join(filter(None, [device, dtype, f"threads={threads}" if threads else "", node])): here
+        for (device, dtype, threads, node), here in of.items()
+    }
     found = ((name, row.op, row) for name, here in of_device.items() for row in here)
     styles = {name: n for n, name in enumerate(dict.fromkeys(row.op for here in of_device.values() for row in here))}
     roofs = {name: _roof(here) for name, here in of_device.items()}

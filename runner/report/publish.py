@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +17,21 @@ from runner.report.charts import chart_of, chart_of_grid
 from runner.report.command import Reproducer
 from runner.report.language import Words, sentence
 from runner.report.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
-from runner.report.names import Names, telling_keys
+from runner.report.names import Names
 from runner.report.page import page_of
 from runner.report.picture import Grid, Mark, Plot
 from runner.report.plots import grid_of, roofline_plot, speedup_plot, time_plot, transfer_plot
 from runner.results import BenchmarkRow, Row, write_atomically
 
 FOLDER = "figures"
+WORTH_A_PROCESS = 10_000  # rows; of fewer, all else is done before another process has started
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What can be drawn of a run."""
+    """What can be drawn of a run, with the names that its cells have there."""
 
+    names: Names
     plots: tuple[Plot, ...]
     grids: tuple[Grid, ...]
 
@@ -52,7 +58,25 @@ def pictures_of(found: Analysis, words: Words) -> Pictures:
         transfer_plot(found.rows, words),
     )
     grid = grid_of(found.benchmarks, found.speedups, names, words)
-    return Pictures(tuple(plot for plot in plots if plot), tuple([grid] if grid else []))
+    return Pictures(names, tuple(plot for plot in plots if plot), tuple([grid] if grid else []))
+
+
+@contextmanager
+def figures_drawn(root: Path, pictures: Pictures, words: Words, rows: int) -> Iterator[None]:
+    """Draw ``figures/`` by the end of a block; for many rows in a process beside it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if rows < WORTH_A_PROCESS:
+        yield
+        draw_figures(root, pictures, words)
+        return
+    ignored = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=ignored) as beside:
+        drawn = beside.submit(draw_figures, root, pictures, words)
+        yield
+        drawn.result()
 
 
 def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
@@ -92,7 +116,7 @@ def write_page(
         (sentence(answer.question, words), [(sentence(one, words), one.cells) for one in answer.sentences])
         for answer in found.answers
     ]
-    listings = _listings(found, environment, words)
+    listings = _listings(found, pictures.names.telling, environment, words)
     page = page_of(
         rows=found.rows,
         environment=environment,
@@ -105,9 +129,8 @@ def write_page(
     write_atomically(root / "report.html", page)
 
 
-def _listings(found: Analysis, environment: Mapping[str, Any], words: Words) -> list[Listing]:
-    lesser = telling_keys(found.benchmarks)
-    reproducer = Reproducer(environment, found.rows)
+def _listings(found: Analysis, lesser: Sequence[str], environment: Mapping[str, Any], words: Words) -> list[Listing]:
+    reproducer = Reproducer(environment, lesser)
     tables = [
         crossover_listing(found.crossovers, lesser, words),
         comparison_listing(found.speedups, lesser, found.report, words),

@@ -10,14 +10,16 @@ from typing import Any
 
 from runner.config import Report
 from runner.errors import ConfigError
+from runner.flags import flags_of
 from runner.report import comparison, crossover
 from runner.report.analysis import Analysis, analyse
 from runner.report.cases import derivations_table, tensors_table
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
-from runner.report.publish import draw_figures, pictures_of, write_page
+from runner.report.publish import figures_drawn, pictures_of, write_page
 from runner.report.roofs import roof_table
 from runner.report.table import (
+    Table,
     autograd_table,
     benchmark_table,
     crossover_table,
@@ -46,47 +48,52 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
         OSError: the folder cannot be written.
     """
     found = analyse(rows, damaged, report)
-    benchmarks = found.benchmarks
-    for name, columns, items in (
-        ("speedup.csv", comparison.COLUMNS, found.speedups),
-        ("crossover.csv", crossover.COLUMNS, found.crossovers),
-    ):
-        (root / name).unlink(missing_ok=True)
-        if items:
-            write_table(root / name, columns, items)
-    tables = [benchmark_table(benchmarks, found.speedups, report)] * bool(benchmarks)
-    curves = [one for one in found.crossovers if one.sizes > 1]
-    tables += [crossover_table(curves)] if curves else []
-    tables += [autograd_table(found.gradients)] * bool(found.gradients)
-    derivations = derivations_table(found.gradients)
-    tables += [derivations] if derivations else []
-    tensors = [row for row in rows if isinstance(row, TensorRow)]
-    tables += [tensors_table(tensors)] * bool(tensors)
-    roofs = [row for row in rows if isinstance(row, RoofRow)]
-    tables += [roof_table(roofs)] * bool(roofs)
-    transfers = [row for row in rows if isinstance(row, TransferRow) and row.status != "unavailable"]
-    tables += [transfer_table(transfers)] * bool(transfers)
     words = words_of(report.language or "en")
     pictures = pictures_of(found, words)
-    notes = {words["language"]: _notes(root, found, cells, words) for words in (ENGLISH, words)}
-    page = markdown_of(found, tables, notes[words["language"]], pictures.titles, words)
-    write_atomically(root / "report.md", page)
-    for table in tables:
-        print_table(table)
-    if any(one.speedup is not None for one in found.speedups):
-        print_answers(found.answers)
-    for note in notes["en"]:
-        print(note)
-    sys.stdout.flush()
     environment: dict[str, Any] = {}
     with suppress(ConfigError):  # a damaged file has no say in whether there is a report
         environment = read_environment(root)
-    draw_figures(root, pictures, words)
-    about = notes[words["language"]]
-    write_page(root, found=found, pictures=pictures, environment=environment, notes=about, words=words)
+    with figures_drawn(root, pictures, words, len(rows)):
+        for name, columns, items in (
+            ("speedup.csv", comparison.COLUMNS, found.speedups),
+            ("crossover.csv", crossover.COLUMNS, found.crossovers),
+        ):
+            (root / name).unlink(missing_ok=True)
+            if items:
+                write_table(root / name, columns, items)
+        tables = _tables(found)
+        notes = {words["language"]: _notes(root, found, cells, words) for words in (ENGLISH, words)}
+        about = notes[words["language"]]
+        write_atomically(root / "report.md", markdown_of(found, tables, about, pictures.titles, words))
+        for table in tables:
+            print_table(table)
+        if any(one.speedup is not None for one in found.speedups):
+            print_answers(found.answers)
+        for note in notes["en"]:
+            print(note)
+        sys.stdout.flush()
+        write_page(root, found=found, pictures=pictures, environment=environment, notes=about, words=words)
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
         print("some files are damaged; their rows are missing above", file=sys.stderr)
+
+
+def _tables(found: Analysis) -> list[Table]:
+    """What of a run can be said in columns."""
+    curves = [one for one in found.crossovers if one.sizes > 1]
+    tensors = [row for row in found.rows if isinstance(row, TensorRow)]
+    roofs = [row for row in found.rows if isinstance(row, RoofRow)]
+    transfers = [row for row in found.rows if isinstance(row, TransferRow) and row.status != "unavailable"]
+    tables = (
+        benchmark_table(found.benchmarks, found.speedups, found.report) if found.benchmarks else None,
+        crossover_table(curves) if curves else None,
+        autograd_table(found.gradients) if found.gradients else None,
+        derivations_table(found.gradients),
+        tensors_table(tensors) if tensors else None,
+        roof_table(roofs) if roofs else None,
+        transfer_table(transfers) if transfers else None,
+    )
+    return [table for table in tables if table]
 
 
 def _notes(root: Path, found: Analysis, cells: int | None, words: Words) -> list[str]:
@@ -104,8 +111,9 @@ def _notes(root: Path, found: Analysis, cells: int | None, words: Words) -> list
 def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
+    flagged = [row for row in rows if row.flags]
     for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
-        found = [row for row in rows if flag in (row.flags or "").split()]
+        found = [row for row in flagged if flag in flags_of(row.flags)]
         by = ""
         if flag == "wrong_values" and found and found[0].max_relative_error is not None:
             numbers = {
