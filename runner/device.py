@@ -63,19 +63,25 @@ class Device:
         if not self.is_cpu:
             self._queue.synchronize()
 
-    def clock_hz(self) -> float | None:
-        """The frequency at which it runs, read while it is at work; None where it does not tell."""
-        rate = getattr(self._module, "clock_rate", None)
-        if rate is None:
-            return None
+    def clock_and_power(self) -> tuple[float | None, float | None]:
+        """The frequency in Hz and the power in W at which it works, read meanwhile; None where it does not tell."""
+        if not any(hasattr(self._module, reading) for reading in ("clock_rate", "power_draw")):
+            return None, None
         self._queue.keep_busy(WORK_BEFORE_CLOCK_S)
         try:
-            return float(rate(self.torch)) * 1e6  # in MHz
-        except Exception as error:  # what it is asked through, NVML or another library, is optional
-            print(f"the clock of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
-            return None
+            return self._reading("clock_rate", 1e6), self._reading("power_draw", 1e-3)  # in MHz and mW
         finally:
             self.synchronize()
+
+    def _reading(self, name: str, unit: float) -> float | None:
+        read = getattr(self._module, name, None)
+        if read is None:
+            return None
+        try:
+            return float(read(self.torch)) * unit
+        except Exception as error:  # what it is asked through, NVML or another library, is optional
+            print(f"{name} of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
+            return None
 
     def captured(self, call: Call) -> Call:
         """A call's launches as a CUDA graph, launched all at once.

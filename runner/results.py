@@ -78,6 +78,7 @@ class BenchmarkRow(Row):
         fraction_of_roof: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
         roof: which roof that is, compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
+        power_before_w, power_after_w: what it draws at work, where it tells.
         checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
         stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
@@ -133,6 +134,8 @@ class BenchmarkRow(Row):
     gradient: str | None = None
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
+    power_before_w: float | None = None
+    power_after_w: float | None = None
     beside: bool | None = None
     flags: str | None = None
 

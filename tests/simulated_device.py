@@ -64,7 +64,7 @@ class Model:
     Attributes:
         launch_s: host seconds that a launch takes.
         depth: launches that may wait in the queue.
-        clock_hz: what the device says of its clock while it is not throttled.
+        clock_hz, power_w: what the device says of its clock and its power while it is not throttled.
     """
 
     peak_flop_s: float = 2e12
@@ -77,6 +77,7 @@ class Model:
     pinned_bytes_s: float = 1e9
     depth: float = 1_000
     clock_hz: float = 1.5e9
+    power_w: float = 200.0
 
 
 MODELS = {"small": Model(), "large": Model(peak_flop_s=1e13, bandwidth_bytes_s=5e10, launch_s=150e-6)}
@@ -737,6 +738,11 @@ class Backend:
         """The clock, in MHz as ``torch.cuda`` gives it."""
         found = _device(device)
         return round(found.model.clock_hz * found.speed / 1e6)
+
+    def power_draw(self, device: Any = None) -> int:
+        """The power, in mW as ``torch.cuda`` gives it, which follows the clock."""
+        found = _device(device)
+        return round(found.model.power_w * found.speed * 1e3)
 
 
 def _device(device: Any = None) -> Device:

@@ -383,6 +383,7 @@ def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runn
     assert "throttled" in rows["flags"]["80x80"]
     assert "throttled" not in f"{rows['flags']['70x70']}{rows['flags']['60x60']}"
     assert rows["clock_after_hz"]["80x80"] == rows["clock_before_hz"]["80x80"] / 2
+    assert (rows["power_before_w"]["80x80"], rows["power_after_w"]["80x80"]) == (200.0, 100.0)
     assert rows["reason"]["1000x1000"].startswith(
         "OutOfMemoryError: sim out of memory. Tried to allocate 4000000 bytes"
     )

@@ -141,7 +141,7 @@ def _timed(
     clock, timing = device.clock(torch.get_num_threads()), cell.timing
     if cell.cache == "cold":
         clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
-    clock_before_hz = device.clock_hz()
+    clock_before_hz, power_before_w = device.clock_and_power()
     device.reset_peak_memory()
     peak: list[int | None] = []
 
@@ -151,12 +151,15 @@ def _timed(
 
     measured = measure(call, clock, timing, first, elsewhere)
     launch_s, wall_s = device.launch_and_wall(call)
+    clock_after_hz, power_after_w = device.clock_and_power()
     told = {
         "launch_s": launch_s,
         "wall_s": wall_s,
         "peak_memory_bytes": peak[0],
         "clock_before_hz": clock_before_hz,
-        "clock_after_hz": device.clock_hz(),
+        "clock_after_hz": clock_after_hz,
+        "power_before_w": power_before_w,
+        "power_after_w": power_after_w,
         "interruptions": measured.interruptions if device.is_cpu else "gaps",
     }
     return measured, clock, told

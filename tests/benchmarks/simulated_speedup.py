@@ -31,33 +31,34 @@ def main() -> int:
     parser.add_argument("--timing", default="quick")
     chosen = parser.parse_args()
     seeds = range(-(-chosen.cells // (len(OPS) * len(SIZES))))
-    environment = {
-        "SIM_MODEL": "small,small",
-        "SIM_BANDWIDTH_BYTES_S": ",".join(map(str, BANDWIDTH)),
-        "SIM_PEAK_FLOP_S": "1e13",
-        "SIM_NOISE": chosen.noise,
-        "PYTHONPATH": str(ROOT),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        axes = [f"op={','.join(OPS)}", f"size={','.join(SIZES)}", f"seed={','.join(map(str, seeds))}"]
-        devices = ["device=sim:0,sim:1", "report.baseline={device: 'sim:0'}"]
-        settings = [f"timing={chosen.timing}", "backend_module=tests.simulated_device", "hydra.sweep.dir=out"]
-        command = [sys.executable, "-m", "runner", "-m", *axes, *devices, *settings]
-        subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, **environment, "TMPDIR": folder},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        with (Path(folder) / "out" / "speedup.csv").open(newline="") as file:
-            pairs = [row for row in csv.DictReader(file) if row["low"]]
+    model = {"BANDWIDTH_BYTES_S": ",".join(map(str, BANDWIDTH)), "PEAK_FLOP_S": "1e13", "NOISE": chosen.noise}
+    axes = [f"op={','.join(OPS)}", f"size={','.join(SIZES)}", f"seed={','.join(map(str, seeds))}"]
+    pairs = [row for row in swept("speedup.csv", model, *axes, f"timing={chosen.timing}") if row["low"]]
     held = [float(row["low"]) <= BANDWIDTH[1] / BANDWIDTH[0] <= float(row["high"]) for row in pairs]
     width = sorted(float(row["high"]) / float(row["low"]) - 1 for row in pairs)[len(pairs) // 2]
     share = sum(held) / len(held)
     print(f"{sum(held)} of {len(held)} intervals hold the true speed-up ({100 * share:.1f} %); noise {chosen.noise}")
     print(f"median width of an interval: {100 * width:.2f} %")
     return int(share < FEWEST)
+
+
+def swept(table: str, model: dict[str, str], *overrides: str) -> list[dict[str, str]]:
+    """A table of a sweep over two simulated devices, of which the first is the baseline.
+
+    Args:
+        table: the file's name in the run's folder.
+        model: the devices' fields, by their names after ``SIM_``.
+        overrides: what is swept besides.
+    """
+    environment = {"SIM_MODEL": "small,small", **{f"SIM_{key}": value for key, value in model.items()}}
+    devices = ["device=sim:0,sim:1", "report.baseline={device: 'sim:0'}", "backend_module=tests.simulated_device"]
+    command = [sys.executable, "-m", "runner", "-m", *devices, "hydra.sweep.dir=out", *overrides]
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"PYTHONPATH": str(ROOT), "TMPDIR": folder}
+        given = {**os.environ, **environment, **own}
+        subprocess.run(command, cwd=folder, env=given, stdout=subprocess.DEVNULL, check=True)
+        with (Path(folder) / "out" / table).open(newline="") as file:
+            return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":
