@@ -171,7 +171,7 @@ def cpu_fallback(subject: Subject) -> bool:
     """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
 
     Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens;
-    where they are apart the call is timed once more.
+    where they are apart the call is timed once more, unless it is so long that noise cannot double its time.
     """
     dtype, measured = subject.bound.dtype, subject.measured
     if "contended" in measured.flags:  # nothing can be said of its speed
@@ -184,6 +184,8 @@ def cpu_fallback(subject: Subject) -> bool:
     explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
     if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
         return False
+    if measured.min_s > AFFORDABLE * subject.cell.limit.time_s:
+        return True
     again_s = _shortest(subject.direct(subject.bound, subject.tensors), subject)  # the samples may be few
     return again_s > FALLBACK_FACTOR * explained * float32_s
 

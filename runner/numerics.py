@@ -11,10 +11,7 @@ from runner.size import Size
 from runner.tensors import BoundOperation, is_differentiable
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
-FULL_ELEMENTS, FULL_FLOP = (
-    2**18,
-    2**25,
-)  # of inputs and outputs, and of the work: up to this the whole output is checked
+FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors, and of the work: up to this the whole output is checked
 
 
 @dataclass(frozen=True)
