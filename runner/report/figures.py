@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from runner.report.heatmap import draw_grid
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h")  # 12 of them: no two series share both
 COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
+NARROWEST_INCHES = 6.5  # of a figure with a title
+LETTERS_PER_INCH = 12  # of a title
+LETTER_INCHES, HANDLE_INCHES = 0.072, 0.65  # of a legend's entry
 ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
 CROWDED = 12  # points of a series, from which on their intervals have no caps
 ROOM_FOR_MISSING = 0.2  # of a panel's height
@@ -42,13 +46,9 @@ STYLE = {
     "svg.hashsalt": "opsweep",  # else each drawing has names of its own
     "figure.constrained_layout.use": True,
 }
-# what a decade is divided into, by the least number of decades that an axis spans
-BETWEEN = (
-    (3, (1,)),
-    (1.2, (1, 2, 5)),
-    (0.6, (1, 1.5, 2, 3, 5, 7)),
-    (0, (1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)),
-)
+# what a decade is divided into, by the least number of decades that an axis spans; below the last one it is not
+BETWEEN: tuple[tuple[float, tuple[float, ...]], ...] = ((3, (1,)), (1.2, (1, 2, 5)), (0.6, (1, 1.5, 2, 3, 5, 7)))
+MOST_LETTERS = 34  # of all numbers below a panel, with two between each and the next
 
 
 def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Words) -> None:
@@ -64,7 +64,8 @@ def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Word
     with rc_context(STYLE):  # type: ignore[arg-type]  # its stubs list the keys
         for plot in plots:
             lines, columns = _shape(len(plot.panels))
-            figure = Figure(figsize=(columns * PANEL_INCHES[0], lines * PANEL_INCHES[1] + 0.6))
+            width = max(NARROWEST_INCHES, columns * PANEL_INCHES[0])
+            figure = Figure(figsize=(width, lines * PANEL_INCHES[1] + 0.6))
             _draw_plot(figure, plot, words)
             _save(figure, plot, folder, words)
         for grid in grids:
@@ -79,7 +80,8 @@ def _save(figure: Figure, picture: Plot | Grid, folder: Path, words: Words) -> N
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     more = f" ({words['omitted'].format(omitted=picture.omitted)})" if picture.omitted else ""
-    figure.suptitle(picture.title + more, x=0.01, ha="left", fontsize=11)
+    title = fill(picture.title + more, int(figure.get_figwidth() * LETTERS_PER_INCH))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     # not savefig, which draws everything once more beforehand
     png: Any = FigureCanvasAgg(figure)
     png.print_png(folder / f"{picture.key}.png", metadata={"Software": None})
@@ -193,18 +195,39 @@ def _legend(figure: Figure, plot: Plot, words: Words) -> None:
         handles += [
             Line2D([], [], color="#555555", linestyle=line, label=words[name]) for name, line in ROOF_LINES.items()
         ]
-    columns = max(2, 2 * _shape(len(plot.panels))[1])
+    columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, frameon=False)
+
+
+def _legend_columns(names: Sequence[str], inches: float) -> int:
+    """The most columns, filled one after another, that fit into a width."""
+    for columns in range(len(names), 1, -1):
+        short, longer = divmod(len(names), columns)
+        left, needed = list(names), 0.0
+        for column in range(columns):
+            height = short + (column < longer)
+            needed += HANDLE_INCHES + LETTER_INCHES * max(map(len, left[:height]))
+            del left[:height]
+        if needed <= inches:
+            return columns
+    return 1
 
 
 def _ticks(axis: Any, unit: str, words: Words) -> None:
     """Ticks at whole powers of ten, or between them too where the axis spans few; each with its unit."""
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     low, high = axis.get_view_interval()
     decades = math.log10(high / low)
-    between = next((subs for least, subs in BETWEEN if decades >= least), BETWEEN[-1][1])
-    axis.set_major_locator(LogLocator(subs=between, numticks=9))
+    first = next((n for n, (least, _) in enumerate(BETWEEN) if decades >= least), None)
+    locators: list[Locator] = [MaxNLocator(most, steps=[1, 2, 5, 10]) for most in (5, 3)]
+    if first is not None:
+        locators = [LogLocator(subs=subs, numticks=9) for _, subs in BETWEEN[first::-1]]
+    for locator in locators:
+        ticks = [amount(tick, unit, words) for tick in locator.tick_values(low, high) if low <= tick <= high]
+        if axis.axis_name == "y" or sum(len(tick) + 2 for tick in ticks) <= MOST_LETTERS:
+            break
+    axis.set_major_locator(locator)
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(lambda value, _: amount(value, unit, words))
