@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from runner.dtypes import ITEM_BYTES
@@ -19,6 +19,7 @@ NEAR_ROOF = (
 )
 FLAT = 1.5  # calls that take no more than this over the smallest size's time ...
 GROWN = 4  # ... up to so many times its elements pay for being called and not for their work
+BY_WIDTH = 0.8  # of the time that a dtype's bytes explain; moving them is not all of a call
 MUCH_SLOWER = 0.5  # a dtype that is no wider and at less than half the speed has no kernel worth the name
 
 
@@ -27,7 +28,7 @@ class Cause:
     """Comparisons that were lost for one reason.
 
     Attributes:
-        key: no_kernel, fallback, launch, memory, compute, overhead, small, transfers or unexplained.
+        key: no_kernel, fallback, launch, memory, compute, width, overhead, small, transfers or unexplained.
         speedups: those lost.
         worst: the one with the smallest ratio.
         evidence: its numbers beside the times.
@@ -40,7 +41,7 @@ class Cause:
 
 
 def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> list[Cause]:
-    """Group what is surely slower by its cause, the commonest first, and what is slower only with transfers.
+    """Group what is surely slower by its cause, and what is slower only with transfers; the worst loss first.
 
     Args:
         speedups: those that have a ratio.
@@ -60,8 +61,8 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
     for key, group in groups.items():
         ratio = attrgetter("each_speedup" if key == "transfers" else "speedup")
         worst, evidence = min(group, key=lambda pair: ratio(pair[0]))
-        found.append(Cause(key, tuple(one for one, _ in group), worst, evidence))
-    return sorted(found, key=lambda cause: -len(cause.speedups))
+        found.append((ratio(worst), Cause(key, tuple(one for one, _ in group), worst, evidence)))
+    return [cause for _, cause in sorted(found, key=itemgetter(0))]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, 
         return "launch", {"launch": row.launch_s}
     if row.fraction_of_roof is not None and row.fraction_of_roof >= NEAR_ROOF and row.roof in ("memory", "compute"):
         return row.roof, {"fraction": row.fraction_of_roof}
+    width = ITEM_BYTES.get(row.dtype, 0) / ITEM_BYTES.get(one.baseline, 1) if one.axis == "dtype" else 1.0
+    if width > 1 and (one.speedup or 0.0) * width >= BY_WIDTH:
+        return "width", {"width": width}
     if curve is not None and one.elements:
         if row.launch_s is None and one.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
             return "overhead", {"floor": curve.floor_s}

@@ -21,6 +21,7 @@ SHAPES = [
     "stroke",
 ]
 HEIGHT = 340  # pixels
+LABEL_PIXELS = 360  # of a row's name
 ROW_HEIGHT = 30  # of a grid
 Spec = dict[str, Any]
 
@@ -81,7 +82,7 @@ def chart_of_grid(grid: Grid, words: Words) -> Spec:
         for (line, column), point in values.items():
             if line in grid.lines and column in grid.columns:
                 unit = "" if grid.ratio else "s"
-                short = "×" if point.y is None else amount(point.y, unit, words, 2)
+                short = "×" if point.y is None else amount(point.y, unit, words, 3 if grid.ratio else 2)
                 cells.append({"panel": title, "line": line, "short": short, **_values(point, unit, words)})
     number = {"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"}
     far = max([0.3, *(abs(_log10(cell["y"])) for cell in cells if cell["y"])])
@@ -90,10 +91,11 @@ def chart_of_grid(grid: Grid, words: Words) -> Spec:
     dark = f"abs(datum.level) > {0.55 * far}" if grid.ratio else "datum.level < (extent[0] + extent[1]) / 2"
     what = words["speedup" if grid.ratio else "time"]
     tooltip = [{"field": "line", "title": words["operation"]}, *_hover(words, what)]
+    rows = {"grid": False, "labelLimit": LABEL_PIXELS}
     place = {
         "x": {"field": "size", "type": "ordinal", "sort": list(grid.columns), "title": words["size"]}
         | {"axis": {"labelAngle": -40, "grid": False}},
-        "y": {"field": "line", "type": "nominal", "sort": list(grid.lines), "title": None, "axis": {"grid": False}},
+        "y": {"field": "line", "type": "nominal", "sort": list(grid.lines), "title": None, "axis": rows},
     }
     legend = {"title": what, "labelExpr": label, "orient": "bottom", "gradientLength": 220}
     colour: Spec = {"field": "level", "type": "quantitative", "scale": scale, "legend": legend}

@@ -21,6 +21,7 @@ COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
 NARROWEST_INCHES = 6.5  # of a figure with a title
 LETTERS_PER_INCH = 12  # of a title
+LETTERS_ABOVE = 34  # a panel
 LETTER_INCHES, HANDLE_INCHES = 0.072, 0.65  # of a legend's entry
 ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
 CROWDED = 12  # points of a series, from which on their intervals have no caps
@@ -112,7 +113,8 @@ def _draw_plot(figure: Figure, plot: Plot, words: Words) -> None:
 
 
 def _draw_panel(axes: Axes, plot: Plot, panel: Panel, words: Words) -> None:
-    axes.set(xscale="log", yscale="log", title=panel.title)
+    axes.set(xscale="log", yscale="log", title=fill(panel.title, LETTERS_ABOVE))
+    axes.set_xlim(*_ends(plot.panels if plot.connected else [panel]))
     if plot.level is not None:
         axes.axhline(plot.level, color="#555555", linewidth=1)
     for mark in panel.marks:
@@ -129,6 +131,14 @@ def _draw_panel(axes: Axes, plot: Plot, panel: Panel, words: Words) -> None:
         axes.set_ylim(low / (high / low) ** ROOM_FOR_MISSING, high)
     _ticks(axes.xaxis, plot.x_unit, words)
     _ticks(axes.yaxis, plot.y_unit, words)
+
+
+def _ends(panels: Sequence[Panel]) -> tuple[float, float]:
+    """From where to where their axis goes: some way beyond the points on it, of which there may be a single one."""
+    xs = [point.x for panel in panels for series in panel.series for point in series.points]
+    low, high = min(xs), max(xs)
+    beyond = 2.0 if low == high or any(panel.roof for panel in panels) else (high / low) ** 0.05
+    return low / beyond, high * beyond
 
 
 def _draw_series(axes: Axes, series: Series, connected: bool) -> None:

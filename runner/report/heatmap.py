@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL_INCHES = (0.62, 0.27)
+LETTER_INCHES = 0.075  # of the names beside the cells
+NARROWEST_INCHES = 6.5  # of a figure with a title
 MOST_NUMBERS = 600  # written into cells; more take seconds to draw, and nobody reads them
 
 
@@ -24,8 +26,9 @@ def draw_grid(figure: Figure, grid: Grid, words: Words) -> None:
 
     columns = min(2, len(grid.panels))
     lines = math.ceil(len(grid.panels) / columns)
-    inches = (1.6 + CELL_INCHES[0] * len(grid.columns), 1.1 + CELL_INCHES[1] * len(grid.lines))
-    figure.set_size_inches(max(4.5, columns * inches[0] + 0.8), lines * inches[1] + 0.7)
+    names = LETTER_INCHES * max(map(len, grid.lines))
+    inches = (0.4 + max(1.6, CELL_INCHES[0] * len(grid.columns)), 1.1 + CELL_INCHES[1] * len(grid.lines))
+    figure.set_size_inches(max(NARROWEST_INCHES, names + columns * inches[0] + 0.8), lines * inches[1] + 0.7)
     all_axes: Any = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     scale, unit = _scale(grid), "" if grid.ratio else "s"
     colours = colormaps["PuOr" if grid.ratio else "cividis"]  # both are for the colour-blind too
@@ -72,7 +75,7 @@ def _write_numbers(axes: Axes, grid: Grid, position: int, colour_of: Any, words:
             continue
         red, green, blue, *_ = colour_of(point.y)
         ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # as bright as ITU-R BT.601 says
-        text = amount(point.y, "" if grid.ratio else "s", words, 2)
+        text = amount(point.y, "" if grid.ratio else "s", words, 3 if grid.ratio else 2)
         at = grid.columns.index(column), grid.lines.index(line)
         axes.text(*at, text, ha="center", va="center", color=ink, fontsize=7)
 

@@ -41,6 +41,8 @@ ENGLISH = {
     "the memory roof.",
     "lose_compute": "At what the device can compute: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: it "
     "reaches {fraction:%} of the compute roof.",
+    "lose_width": "Wider numbers: {count:n} of {ops}; worst {what} with {other}, {ratio:x} ({before:s} -> {after:s}), "
+    "where {dtype} takes {width:n} times the bytes of {baseline_dtype}.",
     "lose_transfers": "Transfer-bound: {count:n} of {ops} win only while their data stay on the device; worst {what} "
     "with {other}: {ratio:x} without transfers, {each:x} with them at each call, which take {transfer:s}.",
     "lose_unexplained": "Without a cause that this run's rows show: {count:n} of {ops}; worst {what} with {other}, "

@@ -220,6 +220,8 @@ WORDS = {
     "{fraction:%} предела памяти.",
     "say_lose_compute": "Больше устройство не вычисляет: {count:n}, операции: {ops}; хуже всего {what} с {other}, "
     "{ratio:x}: достигнуто {fraction:%} предела вычислений.",
+    "say_lose_width": "Числа шире: {count:n}, операции: {ops}; хуже всего {what} с {other}, {ratio:x} ({before:s} -> "
+    "{after:s}): {dtype} занимает в {width:n} раза больше байтов, чем {baseline_dtype}.",
     "say_lose_transfers": "Всё решают пересылки: {count:n}, операции: {ops}, выигрывают, только пока данные остаются на "
     "устройстве; хуже всего {what} с {other}: {ratio:x} без пересылок, {each:x} с ними при каждом "
     "вызове; они занимают {transfer:s}.",
