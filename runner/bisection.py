@@ -201,7 +201,7 @@ class Bisection:
                 if problems and problems <= TOO_LARGE
                 else "no_ratio"
             )
-        return "wins" if (found.low or found.speedup) > 1 else "loses"
+        return "wins" if found.speedup > 1 else "loses"
 
     def _at(self, job: tuple[str, ...], number: int) -> tuple[str, ...]:
         return tuple(self._wanted.size_of(number) if text.startswith("size=") else text for text in job)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from runner.intervals import median_interval
 from runner.timing import Block, Call
 
 MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand launches before they make the host wait
@@ -181,11 +182,11 @@ class EventClock:
         return float(start.elapsed_time(end)) / 1_000, idle  # events count in milliseconds
 
 
-def launch_and_wall(call: Call, synchronize: Callable[[], None]) -> tuple[float, float]:
+def launch_and_wall(call: Call, synchronize: Callable[[], None]) -> dict[str, float | None]:
     """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
 
     Returns:
-        the medians.
+        by the row's columns the medians, and the ends of the launch's 95 % interval.
     """
     launch: list[float] = []
     wall: list[float] = []
@@ -199,4 +200,5 @@ def launch_and_wall(call: Call, synchronize: Callable[[], None]) -> tuple[float,
         wall.append(time.perf_counter() - begun)
         launch.append(launched - begun)
         del result
-    return median(launch), median(wall)
+    low, high = median_interval(sorted(launch)) or (None, None)
+    return {"launch_s": median(launch), "launch_low_s": low, "launch_high_s": high, "wall_s": median(wall)}

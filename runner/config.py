@@ -44,7 +44,7 @@ class Timing:
 
     precision: float = 0.01
     max_time_s: float = 1.0
-    min_samples: int = 8
+    min_samples: int = 30
     max_samples: int = 10_000
     block_s: float = 0.0005
     warmup_s: float = 0.2

@@ -54,9 +54,9 @@ class Device:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
-    def launch_and_wall(self, call: Call) -> tuple[float | None, float | None]:
-        """Host seconds to launch a call and to its completion; None on the CPU, which launches nothing."""
-        return (None, None) if self.is_cpu else launch_and_wall(call, self.synchronize)
+    def launch_and_wall(self, call: Call) -> dict[str, float | None]:
+        """Host seconds to launch a call and to its completion; nothing on the CPU, which launches nothing."""
+        return {} if self.is_cpu else launch_and_wall(call, self.synchronize)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""

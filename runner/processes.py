@@ -52,6 +52,7 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         bytes_per_s=earlier.bytes / middle if earlier.bytes and middle else None,
         fraction_of_roof=_scaled(earlier.fraction_of_roof, earlier.median_s, middle),
         peak_memory_bytes=max(filter(None, (earlier.peak_memory_bytes, latest.peak_memory_bytes)), default=None),
+        beside=earlier.beside or latest.beside,
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
         flags=" ".join(flags) or None,
     )

@@ -62,7 +62,8 @@ class BenchmarkRow(Row):
         min_s, q1_s, q3_s: the smallest, the lower and the upper quartile of the samples' seconds a call.
         median_s: seconds a call: the median over the samples.
         ci_low_s, ci_high_s: the median's 95 % interval; blank where there are too few samples for one.
-        first_call_s: seconds of the first call at this size, which pays for allocating and for what is not yet loaded.
+        first_call_s: seconds of the first call on these inputs, before any warming up; the values' check has run before
+            it, so that nothing of the operation is loaded or chosen for the first time here.
         samples: blocks that the median is taken over.
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all of them were.
         calls_per_sample: calls in a block.
@@ -70,7 +71,8 @@ class BenchmarkRow(Row):
         cache, layout, fill, compile, graph: how the operation was called, see ``conf/config.yaml``.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
-        launch_s: host seconds to launch a call, on a device that works asynchronously.
+        launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works asynchronously:
+            the median and its 95 % interval.
         wall_s: host seconds from a call's launch to its completion there, one call at a time.
         processes: fresh processes that the samples come from.
         interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, gaps (the
@@ -79,7 +81,7 @@ class BenchmarkRow(Row):
         roof: which roof that is, compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output), sampled (of its elements) or smaller (size).
+        checked: what the error was taken of: full (the whole output) or smaller (size).
         stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, which have to be moved where they are not.
@@ -107,6 +109,8 @@ class BenchmarkRow(Row):
     compile_s: float | None = None
     cpu_s: float | None = None
     launch_s: float | None = None
+    launch_low_s: float | None = None
+    launch_high_s: float | None = None
     wall_s: float | None = None
     samples: int | None = None
     processes: int | None = None

@@ -53,7 +53,11 @@ def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too()
 
 
 CAUSES = {
-    "Launch-bound: 1 of add; .* launching a call takes 9.000 us, the call itself 5.000 us": {"launch_s": 9e-6},
+    "Launch-bound: 1 of add; .* launching a call takes 9.000 us, the call itself 5.000 us": {
+        "launch_s": 9e-6,
+        "launch_low_s": 8e-6,
+        "launch_high_s": 1e-5,
+    },
     "Memory-bound: 1 of add; .* it reaches 80 % of the memory roof": {"roof": "memory", "fraction_of_roof": 0.8},
     "At what the device can compute: .* 70 % of the compute roof": {"roof": "compute", "fraction_of_roof": 0.7},
     "Without a cause that this run's rows show: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_roof": 0.1},

@@ -27,7 +27,7 @@ from runner.signature import Dimensions
 from runner.size import parse_size
 from runner.tensors import BoundOperation, is_differentiable, outputs_of, storage_of
 from runner.timing import Call, Clock, Measurement, measure
-from runner.verify.check import overall
+from runner.verify.check import BAD, overall
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 ONE_CALL_S = 1e-9  # a block of this length is one call: what is flushed between two takes longer than many calls
@@ -101,7 +101,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         *["denormal"] * seen.denormal,
         *["wrong_values"] * values.wrong,
         *["mutates_input"] * values.mutated,
-        *["wrong_gradient"] * (gradient == "fail"),
+        *["wrong_gradient"] * (gradient in BAD),
         *measured.flags,
         *found,
         *["throttled"] * throttled(told["clock_before_hz"], told["clock_after_hz"]),
@@ -150,11 +150,10 @@ def _timed(
         look(result)
 
     measured = measure(call, clock, timing, first, elsewhere)
-    launch_s, wall_s = device.launch_and_wall(call)
+    launched = device.launch_and_wall(call)
     clock_after_hz, power_after_w = device.clock_and_power()
     told = {
-        "launch_s": launch_s,
-        "wall_s": wall_s,
+        **launched,
         "peak_memory_bytes": peak[0],
         "clock_before_hz": clock_before_hz,
         "clock_after_hz": clock_after_hz,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from runner.config import Report
+from runner.flags import flags_of
 from runner.report.comparison import Speedup, compare
 from runner.report.crossover import Crossover, crossovers
 from runner.report.questions import Answer, answers
@@ -41,10 +43,22 @@ class Analysis:
 
 def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
-    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
+    wrong = {_of_gradient(row) for row in gradients if row.verdict in ("fail", "error")}
+    benchmarks = [_gated(row, wrong) for row in rows if isinstance(row, BenchmarkRow)]
     models = models_of(rows)
     speedups = compare(benchmarks, report, models)
     crossings = crossovers(speedups)
     said = answers(benchmarks, speedups, crossings, models, report)
     return Analysis(report, rows, benchmarks, gradients, models, speedups, crossings, said, damaged)
+
+
+_of_gradient = attrgetter("op", "variant", "dtype", "device")
+
+
+def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
+    """With the flag of a wrong gradient where the run's own verification of the operation says so."""
+    flags = flags_of(row.flags)
+    if _of_gradient(row) not in wrong or "wrong_gradient" in flags:
+        return row
+    return replace(row, gradient="fail", flags=" ".join([*flags, "wrong_gradient"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.dtypes import ITEM_BYTES
 from runner.flags import flags_of
-from runner.report.comparison import Speedup
+from runner.report.comparison import Speedup, cost_of
 from runner.report.crossover import CURVE
 from runner.results import BenchmarkRow
 
@@ -103,14 +103,14 @@ def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
 
 
 def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
-    time = row.median_s or 0.0
+    time = cost_of(row).value if row.median_s is not None else 0.0
     if "cpu_fallback" in flags_of(row.flags):
         return "fallback", {}
     narrower = ITEM_BYTES.get(row.dtype, 0) <= ITEM_BYTES.get(one.baseline, 0)
     if one.axis == "dtype" and narrower and (one.speedup or 1.0) < MUCH_SLOWER:
         return "no_kernel", {}
     if row.launch_s is not None and row.launch_s >= LAUNCH_SHARE * time:
-        return "launch", {"launch": row.launch_s}
+        return "launch", {"launch": row.launch_s, "kernel": row.median_s}
     if row.fraction_of_roof is not None and row.fraction_of_roof >= NEAR_ROOF and row.roof in ("memory", "compute"):
         return row.roof, {"fraction": row.fraction_of_roof}
     width = ITEM_BYTES.get(row.dtype, 0) / ITEM_BYTES.get(one.baseline, 1) if one.axis == "dtype" else 1.0

@@ -32,7 +32,7 @@ class Speedup:
         axis: what the two differ in.
         baseline, other: the two values of that axis.
         baseline_cell, other_cell: the cells' identities, by which their rows are found.
-        baseline_s, other_s: the medians.
+        baseline_s, other_s: what a call costs where one follows another, see :func:`cost_of`.
         speedup: baseline_s / other_s: above 1 the other is faster.
         low, high: its interval.
         verdict: faster, slower, same or unclear, of the other side; blank where no ratio is claimed.
@@ -140,10 +140,22 @@ def elements_of(size: str) -> int | None:
     return count
 
 
-def estimate_of(row: BenchmarkRow) -> Estimate:
-    """A row's median with its interval."""
+def cost_of(row: BenchmarkRow) -> Estimate:
+    """What a call costs where one follows another: its time, or on an accelerator that of its launch if it is longer.
+
+    A device that is faster than its launches waits for the host at each of them.
+    """
     assert row.median_s is not None
-    return Estimate(row.median_s, row.ci_low_s, row.ci_high_s)
+    time = Estimate(row.median_s, row.ci_low_s, row.ci_high_s)
+    if row.launch_s is None:
+        return time
+    launch = Estimate(row.launch_s, row.launch_low_s, row.launch_high_s)
+    if not launch.known and time.value >= launch.value:
+        return time
+    ends = (
+        None if a is None or b is None else max(a, b) for a, b in ((time.low, launch.low), (time.high, launch.high))
+    )
+    return Estimate(max(time.value, launch.value), *ends)
 
 
 class _Bases:
@@ -162,8 +174,7 @@ class _Bases:
         return self._here.get((shared, row.node)) or self._anywhere.get(shared)
 
 
-_MEDIAN = attrgetter("median_s")
-_BUT_DTYPE = attrgetter("seed", "node", *(name for name in COMPARED if name != "dtype"))
+_BUT_DTYPE = attrgetter("seed", "node", "variant", *(name for name in COMPARED if name != "dtype"))
 Fastest = Mapping[Any, tuple[BenchmarkRow, Estimate]]
 
 
@@ -178,7 +189,10 @@ def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
     for row in bases:
         if row.median_s is not None and not objection(row):
             groups.setdefault((_BUT_DTYPE(row), KIND_OF.get(row.dtype)), []).append(row)
-    return {key: (min(of, key=_MEDIAN), _least([estimate_of(row) for row in of])) for key, of in groups.items()}
+    return {
+        key: (min(of, key=lambda row: cost_of(row).value), _least([cost_of(row) for row in of]))
+        for key, of in groups.items()
+    }
 
 
 def _least(times: Sequence[Estimate]) -> Estimate:
@@ -204,7 +218,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
     reason = _reason(base, other, value, context)
     known: dict[str, Any] = {"reason": reason}
     if reason is None and base is not None and base.median_s and other.median_s:
-        before, after = estimate_of(base), estimate_of(other)
+        before, after = cost_of(base), cost_of(other)
         ratio = before.over(after)
         known |= _ends("speedup", "low", "high", ratio)
         known["verdict"] = _verdict(ratio, report.same_within)
@@ -219,8 +233,8 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         other=value,
         baseline_cell=base.cell if base else None,
         other_cell=other.cell,
-        baseline_s=base.median_s if base else None,
-        other_s=other.median_s,
+        baseline_s=cost_of(base).value if base and base.median_s is not None else None,
+        other_s=cost_of(other).value if other.median_s is not None else None,
         **known,
     )
 
@@ -239,7 +253,7 @@ def _with_transfers(base: BenchmarkRow, other: BenchmarkRow, reuse: int, models:
     here, there = moving(base, models), moving(other, models)
     if here is None or there is None or (here is NOTHING and there is NOTHING):
         return {}
-    before, after = estimate_of(base), estimate_of(other)
+    before, after = cost_of(base), cost_of(other)
     known: dict[str, Any] = {"transfer_memory": MEMORY, "reuse": reuse}
     known |= _ends("transfer_s", "transfer_low_s", "transfer_high_s", here if there is NOTHING else there)
     each = before.plus(here).over(after.plus(there))

@@ -20,8 +20,8 @@ class Crossover:
 
     Attributes:
         transfers: none, once (shared by ``reuse`` calls) or each_call.
-        state: found; always or never (at the sizes measured); unresolved, where the intervals do not tell; no_ratio,
-            where no size has one.
+        state: found; always or never (at the sizes measured); unresolved, where the intervals do not tell, or where it
+            does not win and larger sizes have no ratio; no_ratio, where no size has one.
         elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the interval. Of an
             unresolved one the ends that are known are there: it wins from ``elements_high`` on at the latest, and from
             ``elements_low`` on at the earliest.
@@ -107,9 +107,14 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
 
 def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
     found = [(one.size, point) for one in curve if (point := _point(one, transfers)) is not None]
-    of_size = {point.x: (size, point) for size, point in found}  # of two shapes with as many elements one is enough
+    of_size: dict[float, tuple[str, Point]] = {}
+    for size, point in sorted(found, key=lambda each: each[1].y, reverse=True):
+        of_size[point.x] = size, point  # of two shapes with as many elements that which wins less
+    of_size = dict(sorted(of_size.items()))
     sizes, points = [size for size, _ in of_size.values()], [point for _, point in of_size.values()]
     state, at, low, high = locate(points)
+    if state == "never" and any(math.log(one.elements or 1) > points[-1].x for one in curve):
+        state = "unresolved"  # the larger sizes have no ratio, and may win
     below = max((i for i, point in enumerate(points) if point.y <= 0), default=None)
     square = all(_is_square(size) for size in sizes)
     ends = [None if end is None else math.exp(end) for end in (at, low, high)]

@@ -53,6 +53,3 @@ class Estimate:
             return Estimate(value)
         low, high = ratio_interval((self.value, *ends[:2]), (other.value, *ends[2:]))  # type: ignore[arg-type]
         return Estimate(value, low, high)
-
-
-ZERO = Estimate(0.0, 0.0, 0.0)

@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any
 
 from runner.flags import FLAGS, flags_of
-from runner.report.comparison import Speedup, elements_of
+from runner.report.comparison import Speedup, cost_of, elements_of
+from runner.report.estimate import Estimate
 from runner.report.language import Words, amount
 from runner.report.names import Names
 from runner.report.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
@@ -112,7 +113,8 @@ def grid_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], named: Na
 
 def _time(row: BenchmarkRow) -> Point:
     note = row.flags or "" if row.median_s else f"{row.status}: {row.reason}"
-    point = Point(row.median_s or None, row.ci_low_s, row.ci_high_s, note=note, **_of(row.size), cell=row.cell)
+    cost = cost_of(row) if row.median_s else Estimate(0.0)
+    point = Point(cost.value or None, cost.low, cost.high, note=note, **_of(row.size), cell=row.cell)
     return replace(point, doubtful=any(FLAGS[flag].forbids_ratio for flag in flags_of(row.flags) if flag in FLAGS))
 
 

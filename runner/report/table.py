@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from runner.config import HOW, Report
-from runner.report.comparison import Speedup
+from runner.report.comparison import Speedup, cost_of
 from runner.report.crossover import Crossover
 from runner.report.questions import Answer
 from runner.report.words import say
@@ -177,7 +177,7 @@ def _style(part: str, flags: bool) -> str:
 def _milliseconds(row: BenchmarkRow | None) -> str:
     if row is None or row.status == "unavailable":  # why is said once, beside the table
         return "-"
-    return digits(row.median_s * 1_000) if row.median_s is not None else row.status
+    return digits(cost_of(row).value * 1_000) if row.median_s is not None else row.status
 
 
 def _wins_from(one: Crossover) -> str:

@@ -52,10 +52,12 @@ Models = Mapping[Link, TransferModel]
 
 
 def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
-    """The lines that the run's rows of ``job=transfer`` hold, by direction."""
+    """The lines that the run's rows of ``job=transfer`` hold, by direction; none from a fit that made no sense."""
     found = {}
     measured: Iterable[Any] = (row for row in rows if row.job == "transfer" and row.status == "ok")
     for row in measured:
+        if not (row.bandwidth_bytes_per_s and row.latency_s is not None and row.latency_s >= 0):
+            continue
         latency = Estimate(row.latency_s, row.latency_low_s, row.latency_high_s)
         ends = row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
         link = Link(row.node, row.device_name or row.device, row.to_device, row.memory)

@@ -32,7 +32,7 @@ ENGLISH = {
     "lose_fallback": "No fast kernel for {dtype}: {count:n} of {ops}; worst {what} with {other}, {ratio:x} "
     "({before:s} -> {after:s}); its row is flagged cpu_fallback.",
     "lose_launch": "Launch-bound: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: launching a call takes "
-    "{launch:s}, the call itself {after:s}.",
+    "{launch:s}, the call itself {kernel:s}.",
     "lose_overhead": "Bound by what a call costs at any size: {count:n} of {ops}; worst {what} with {other}, "
     "{ratio:x}: {after:s}, when the smallest size takes {floor:s}.",
     "lose_small": "Only below the size from which {other} wins: {count:n} of {ops}; worst {what}, {ratio:x} "

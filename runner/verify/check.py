@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERDICTS = ("pass", "fail", "inconclusive", "kink", "unsupported", "error")
 BAD = ("fail", "error")
 
 

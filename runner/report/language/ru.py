@@ -211,7 +211,7 @@ WORDS = {
     "say_lose_fallback": "Нет быстрого ядра для {dtype}: {count:n}, операции: {ops}; хуже всего {what} с {other}, {ratio:x} "
     "({before:s} -> {after:s}); у строки пометка cpu_fallback.",
     "say_lose_launch": "Всё решает запуск: {count:n}, операции: {ops}; хуже всего {what} с {other}, {ratio:x}: запуск "
-    "вызова занимает {launch:s}, сам вызов {after:s}.",
+    "вызова занимает {launch:s}, сам вызов {kernel:s}.",
     "say_lose_overhead": "Всё решает то, чего вызов стоит при любом размере: {count:n}, операции: {ops}; хуже всего {what} с "
     "{other}, {ratio:x}: {after:s}, а самый малый размер занимает {floor:s}.",
     "say_lose_small": "Слишком мало работы для того, что {other} добавляет к вызову: {count:n}, операции: {ops}; хуже "
