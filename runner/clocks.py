@@ -32,11 +32,7 @@ LAUNCHING_S = 0.2  # the longest that these may take
 
 
 class Queue:
-    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another.
-
-    Attributes:
-        own_bytes: device memory that the work to keep it busy needs.
-    """
+    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another."""
 
     def __init__(self, module: Any, device: torch.device) -> None:
         self._module, self._device = module, device
@@ -45,7 +41,12 @@ class Queue:
         self._stream: tuple[Any, ...] = (stream(device),) if stream is not None else ()
         self._matrix: torch.Tensor | None = None
         self._work_s: float | None = None  # of one product; None: not known yet
-        self.own_bytes = 0
+
+    @property
+    def own_bytes(self) -> int:
+        """Device memory that the work to keep it busy holds."""
+        _, matrix = _work.get(str(self._device), (0.0, None))
+        return matrix.nbytes if matrix is not None else 0
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -74,7 +75,6 @@ class Queue:
         if name not in _work:
             _work[name] = self._measured_work(), self._matrix
         seconds, self._matrix = _work[name]
-        self.own_bytes = self._matrix.nbytes if self._matrix is not None else 0
         return seconds
 
     def _measured_work(self) -> float:
@@ -87,7 +87,6 @@ class Queue:
                 trials = [self._products(start, end) for _ in range(WORK_TRIALS)]
             except (NotImplementedError, torch.OutOfMemoryError):
                 break
-            self.own_bytes = self._matrix.numel() * self._matrix.element_size()
             seconds, launch_s = map(min, zip(*trials, strict=True))
             if seconds >= LAUNCHES_IN_WORK * launch_s or side >= LONGEST_SIDE:
                 break

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from runner.operation import Operation
+from runner.signature import Dimensions
 from runner.size import Size
 from runner.tensors import BoundOperation, is_differentiable
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
+FEWEST_ROUNDOFFS = 8  # of a half-precision output
 FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors, and of the work: up to this the whole output is checked
 
 
@@ -60,7 +63,7 @@ def to_check(bound: BoundOperation, asked: Size) -> BoundOperation:
 def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     """Compare an operation's output with its own in float64 on the CPU, both from the same rounded inputs.
 
-    The allowed error is ``op.tolerance`` unit roundoffs of the dtype; integers must be equal.
+    Integers must be equal; for what others are allowed see :func:`allowed_error`.
     """
     inputs = bound.draw()
     there = [t.to(device, copy=True) for t in inputs]
@@ -76,9 +79,24 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     return ValueCheck(
         size=bound.op.size_text(bound.dimensions),
         relative_error=max(errors, key=lambda error: (math.isnan(error), error), default=None),
-        allowed=0.0 if exact else bound.op.roundoffs(bound.dimensions) * unit_roundoff(bound.dtype),
+        allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, bound.dtype),
         mutated=mutated,
     )
+
+
+def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
+    """The largest error that rounding explains, relative to the largest element of the output.
+
+    It is ``op.tolerance`` unit roundoffs of the dtype. In half precision kernels add up in float32, so that only what
+    the tolerance is at lengths of 1 is of the dtype, and what grows with the lengths is of float32: with the dtype's
+    own roundoff a long sum could be anything.
+    """
+    own = unit_roundoff(dtype)
+    grown = op.roundoffs(dimensions.variables)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return grown * own
+    fixed = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
+    return min(grown * own, fixed * own + grown * unit_roundoff(torch.float32))
 
 
 def reference_input(tensor: torch.Tensor) -> torch.Tensor:

@@ -133,14 +133,14 @@ class Operation:
         try:
             self.work(self.flop, dimensions)
             self.work(self.bytes, dimensions)
-            self.roundoffs(dimensions)
+            self.roundoffs(dimensions.variables)
             self.constants(dimensions)
         except ConfigError as error:
             raise ConfigError(f"op {self.name}: {error}") from error
 
-    def roundoffs(self, dimensions: Dimensions) -> float:
-        """The error allowed, in unit roundoffs of the dtype, relative to the largest element of the output."""
-        return evaluate(self.tolerance, dimensions.variables)
+    def roundoffs(self, lengths: Mapping[str, int]) -> float:
+        """The tolerance at these lengths of the dimensions."""
+        return evaluate(self.tolerance, lengths)
 
     def constants(self, dimensions: Dimensions) -> tuple[list[Any], dict[str, Any]]:
         """``args`` and ``kwargs`` with each ``"{formula}"`` replaced by its value."""

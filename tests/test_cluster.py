@@ -184,6 +184,11 @@ def test_a_lost_chunks_cells_are_tried_again_until_the_tries_are_used_up(
     assert any("Traceback: far away" in path.read_text() for path in (tmp_path / "fatal").glob("*/run.log"))
 
 
+def test_a_cell_that_ended_well_is_not_lost_with_those_that_it_is_compared_with(tmp_path: Path) -> None:
+    rows = drive(tmp_path / "out", Scripted(dies(1), dies(0)), grid(1))
+    assert sorted(rows["status"]) == ["crashed", "ok"]
+
+
 def test_a_cluster_without_nodes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_module, "NO_NODE_LIMIT_S", 0.0)
     cluster = Scripted()

@@ -83,7 +83,7 @@ def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
     def outcome(n: int) -> Outcome:
         rows.setdefault(n, measured(op, n, noise, random))
         (found,) = compare(rows[n], Report())
-        return "wins" if (found.low or 0) > 1 else "loses"
+        return "wins" if (found.speedup or 0) > 1 else "loses"
 
     asked(outcome, Range(16, 4096))
     assert len(rows) <= Range(16, 4096).most
@@ -282,7 +282,7 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
         one = found.loc[size]
         if one["reason"]:
             return "disturbed" if "busy" in one["reason"] else "no_ratio"
-        return "wins" if (one["speedup"] if math.isnan(one["low"]) else one["low"]) > 1 else "loses"
+        return "wins" if one["speedup"] > 1 else "loses"
 
     assert asked(outcome, Range(40, 250, 0.4)) == sizes
     folders = sorted((tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0]))

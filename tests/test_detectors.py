@@ -15,6 +15,7 @@ from runner.precision import allowed_products, full_precision, uses_reduced_prec
 from tests.cells import flags, row
 
 CPU = Device(torch.device("cpu"))
+HALF = {"signature": "... m n -> ...", "tolerance": "8 * sqrt(m * n)"}
 SMALLEST = torch.finfo(torch.float32).tiny
 TRIES = 4  # on a machine so busy that times say nothing, fresh memory may not be seen to dominate
 OWN = {"name": "own", "signature": "m n -> m n", "differentiable": False}
@@ -191,3 +192,34 @@ def test_a_detector_that_fails_raises_no_flag_and_spoils_no_row(
     monkeypatch.setattr(detectors, "cpu_fallback", broken)
     assert row("add", size=32, dtype="float16").status == "ok"
     assert "cpu_fallback: not known: out of memory" in capsys.readouterr().out
+
+
+# what is looked at of outputs, and of gradients where these are timed
+
+
+def nothing(x: torch.Tensor) -> torch.Tensor:
+    """A sum that is right in float64 alone."""
+    total = x.sum((-2, -1))
+    return total if x.dtype is torch.float64 else total * 0
+
+
+def with_nan(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The second of its outputs is wrong in any other dtype than float64."""
+    return x + 1, x if x.dtype is torch.float64 else x * torch.nan
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_long_sum_in_half_precision_may_not_be_anything(dtype: str) -> None:
+    found = row(own("nothing", **HALF), size=256, dtype=dtype)
+    assert found.max_relative_error == 1.0
+    assert "wrong_values" in (found.flags or "")
+    assert "wrong_values" not in flags("sum", size=256, dtype=dtype)
+
+
+def test_a_nan_in_any_output_is_a_wrong_value() -> None:
+    assert "wrong_values" in flags(own("with_nan", signature="m n -> m n, m n"), size=8)
+
+
+@pytest.mark.parametrize(("op", "moves"), [("sum", False), ("add", False), ("exp", True), ("transpose", False)])
+def test_a_backward_pass_that_moves_no_data_is_a_view(op: str, moves: bool) -> None:
+    assert ("view" in flags(op, size=16, direction="backward")) is not moves

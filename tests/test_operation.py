@@ -161,7 +161,7 @@ def test_work_and_roundoffs_follow_the_formulas():
     dimensions = op.bind(parse_size({"batch": [2, 3], "m": 4, "k": 9, "n": 5}))
     assert op.work(op.flop, dimensions) == 2 * 6 * 4 * 9 * 5
     assert op.work(op.bytes, dimensions) is None
-    assert op.roundoffs(dimensions) == 24
+    assert op.roundoffs(dimensions.variables) == 24
 
 
 def test_constants_are_filled_in_at_every_depth():

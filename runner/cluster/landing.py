@@ -26,6 +26,7 @@ class Landing:
     def __init__(self, root: Path, overrides: Callable[[int], Sequence[str]], *, samples: bool) -> None:
         self._root, self._overrides, self._samples = root, overrides, samples
         self._nodes: set[str] = set()
+        self._good: dict[str, list[Row]] = {}  # of cells that have ended well, which no later loss takes away
 
     def land(self, flight: Flight, failed: Sequence[tuple[Cell, str, str]] = ()) -> dict[str, list[Row]]:
         """Write what came back of a chunk.
@@ -41,28 +42,31 @@ class Landing:
             OSError: the folder cannot be written.
         """
         rows = {measured.cell: measured.rows for measured in flight.measured}
-        rows |= {cell.identity: [row_for(cell, status, reason)] for cell, status, reason in failed}
+        self._good |= {cell: of_cell for cell, of_cell in rows.items() if all(row.status == "ok" for row in of_cell)}
+        lost = [(cell, status, reason) for cell, status, reason in failed if cell.identity not in self._good]
+        kept = {cell.identity: self._good[cell.identity] for cell, *_ in failed if cell.identity in self._good}
+        rows |= {cell.identity: [row_for(cell, status, reason)] for cell, status, reason in lost}
         if flight.begun is not None and flight.begun.node not in self._nodes:
             self._nodes.add(flight.begun.node)
             changed = add_node(self._root, flight.begun.node, flight.begun.environment)
             if changed:
                 print(f"{flight.begun.node} is not what it was: {'; '.join(changed)}", file=sys.stderr, flush=True)
         if not rows and not flight.lost:
-            return rows
+            return kept
         folder = self._folder(flight)
         folder.mkdir()
         self._describe(folder, flight)
         labels = {cell.identity: cell.label for cell in flight.chunk.cells}
         logs = [f"== {m.cell} {labels[m.cell]}\n{m.log}\n" for m in flight.measured]
-        lost = [f"== lost: {flight.lost}\n{flight.log}\n"] if flight.lost else []
-        write_atomically(folder / "run.log", "".join([*logs, *lost]), durable=False)
+        logs += [f"== lost: {flight.lost}\n{flight.log}\n"] if flight.lost else []
+        write_atomically(folder / "run.log", "".join(logs), durable=False)
         if self._samples:
             self._write_samples(folder, flight)
         for job, name in FILE_OF_JOB.items():
             of_job = [row for of_cell in rows.values() for row in of_cell if row.job == job]
             if of_job:
                 write_rows(folder / name, of_job)
-        return rows
+        return kept | rows
 
     def _folder(self, flight: Flight) -> Path:
         """A name that sorts by the first cell's number and is not taken."""

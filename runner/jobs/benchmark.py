@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ from runner.timing import Call, Clock, Measurement, measure
 from runner.verify.check import BAD, overall
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
-ONE_CALL_S = 1e-9  # a block of this length is one call: what is flushed between two takes longer than many calls
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
+HOW_TOLD = {"scheduler": "gaps", "none": "none"}  # of a device's clock, which tells of waits of another kind
 Function = Callable[..., Any]
 Tell = Callable[[str], None]
 
@@ -56,7 +57,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     compile_s = None
 
     def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Call:
-        return _in_direction(operation.call_with(given), given, cell.direction)
+        return _in_direction(operation.call_with(given), given, cell.direction)[0]
 
     if cell.compile:
         tell("compiling")
@@ -67,9 +68,11 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     subject = bound if cell.compile else to_check(bound, cell.asked)
     values = check_values(subject, device.torch)
     gradient = None
-    if cell.compile or time.perf_counter() - begun < LONG_CHECK_S:  # the gradient's check calls it some twenty times
+    differentiated = in_own_dtype(bound) if cell.direction != "forward" else eager
+    # the gradient's check calls it some twenty times
+    if cell.compile or time.perf_counter() - begun < LONG_CHECK_S or _verdict_key(differentiated, device) in _verdicts:
         tell("checking the gradient")
-        gradient = _gradient_verdict(in_own_dtype(bound) if cell.direction != "forward" else eager, device)
+        gradient = _gradient_verdict(differentiated, device)
     tell("drawing inputs")
     tensors = _inputs(bound, cell, device)
     call = bound.call_with(tensors)
@@ -80,13 +83,14 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     if not forward:
         tell("running the forward pass")
         seen.look(call())
-    timed = _in_direction(call, tensors, cell.direction)
+    timed, cotangents = _in_direction(call, tensors, cell.direction)
     if cell.graph:
         tell("capturing the graph")
         timed = device.captured(timed)
     tell("timing")
     elsewhere = _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None
-    measured, clock, told = _timed(cell, device, timed, seen.look if forward else _ignore, elsewhere)
+    look = seen.look if forward else partial(seen.look_at_gradients, cotangents)
+    measured, clock, told = _timed(cell, device, timed, look, elsewhere)
     tell("looking for what would mislead")
     found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
     if "reduced_precision" in found:
@@ -140,7 +144,7 @@ def _timed(
     """Time a call; with the clock, and what the device tells besides, by column."""
     clock, timing = device.clock(torch.get_num_threads()), cell.timing
     if cell.cache == "cold":
-        clock, timing = ColdClock(clock, device.flush_cache), replace(timing, block_s=ONE_CALL_S)
+        clock = ColdClock(clock, device.flush_cache)
     clock_before_hz, power_before_w = device.clock_and_power()
     device.reset_peak_memory()
     peak: list[int | None] = []
@@ -159,7 +163,7 @@ def _timed(
         "clock_after_hz": clock_after_hz,
         "power_before_w": power_before_w,
         "power_after_w": power_after_w,
-        "interruptions": measured.interruptions if device.is_cpu else "gaps",
+        "interruptions": measured.interruptions if device.is_cpu else HOW_TOLD[measured.interruptions],
     }
     return measured, clock, told
 
@@ -189,10 +193,12 @@ def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Ten
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
 
 
-def _in_direction(forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str) -> Callable[[], Any]:
-    """The call to time: forward, the backward pass alone on a kept graph, or both."""
+def _in_direction(
+    forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str
+) -> tuple[Callable[[], Any], list[torch.Tensor]]:
+    """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
     if direction == "forward":
-        return forward
+        return forward, []
     wanted = [t for t in tensors if t.requires_grad]
 
     def differentiable() -> list[torch.Tensor]:
@@ -201,8 +207,9 @@ def _in_direction(forward: Callable[[], Any], tensors: list[torch.Tensor], direc
     outputs = differentiable()
     cotangents = [torch.ones_like(t) for t in outputs]
     if direction == "backward":
-        return lambda: torch.autograd.grad(outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
-    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True)
+        alone = partial(torch.autograd.grad, outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
+        return alone, cotangents
+    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
 
 
 def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Call] | None:
@@ -214,7 +221,7 @@ def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: st
 
     def moved() -> Call:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
-        call = _in_direction(bound.call_with(copies), copies, direction)
+        call, _ = _in_direction(bound.call_with(copies), copies, direction)
         kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
         return call
 
@@ -225,7 +232,7 @@ def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
     """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
     if not bound.op.differentiable or not is_differentiable(bound.dtype):
         return None
-    key = (repr(bound.op), bound.dtype, device.torch, bound.reference is not None)
+    key = _verdict_key(bound, device)
     if key not in _verdicts:
         plain = replace(bound, seed=0, fill="normal", layout="contiguous")
         try:
@@ -240,7 +247,12 @@ def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
     return _verdicts[key]
 
 
-_verdicts: dict[tuple[str, torch.dtype, torch.device, bool], str | None] = {}  # lives as long as the worker
+VerdictKey = tuple[str, torch.dtype, torch.device, bool]
+_verdicts: dict[VerdictKey, str | None] = {}  # lives as long as the worker
+
+
+def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
+    return repr(bound.op), bound.dtype, device.torch, bound.reference is not None
 
 
 def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
@@ -272,9 +284,9 @@ class _Seen:
     Attributes:
         bytes: of the inputs and the output.
         counts: how many they are and the bytes of each side, by the row's columns.
-        finite_fraction: of its elements; None for an empty output.
-        view: whether it shares storage with an input.
-        denormal: whether a noticeable share of it, or of the inputs, is denormal.
+        finite_fraction: of its elements, or of the gradients' where these are timed; None where there are none.
+        view: whether it, or a gradient, shares storage with an input or cotangent.
+        denormal: whether a noticeable share of any of these is denormal.
     """
 
     def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
@@ -301,14 +313,17 @@ class _Seen:
             "outputs": len(outputs),
             "output_bytes": self.output_bytes,
         }
-        self.denormal = denormal(self._inputs + outputs, self._device)
-        self.finite_fraction = finite_fraction(outputs)
-        storages = {storage_of(t) for t in self._inputs if t.numel()}
-        self.view = any(storage_of(t) in storages for t in outputs if t.numel())
+        self._look_at(self._inputs, outputs)
 
+    def look_at_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
+        """Look at what a backward pass returned: how right it is, is checked elsewhere."""
+        self._look_at([*self._inputs, *cotangents], outputs_of(result))
 
-def _ignore(result: Any) -> None:
-    """A backward pass returns gradients, which are checked elsewhere."""
+    def _look_at(self, given: list[torch.Tensor], got: list[torch.Tensor]) -> None:
+        self.denormal = denormal(given + got, self._device)
+        self.finite_fraction = finite_fraction(got)
+        storages = {storage_of(t) for t in given if t.numel()}
+        self.view = any(storage_of(t) in storages for t in got if t.numel())
 
 
 def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:

@@ -36,7 +36,7 @@ def operation_subject(bound: BoundOperation) -> Subject:
         ),
         domains=tuple(op.domain_of(position) for position in range(len(names))),
         forms=tuple(_declared(wide)),
-        roundoffs=op.roundoffs(bound.dimensions),
+        roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.reference is not None,
     )
