@@ -32,6 +32,7 @@ SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages th
 PROBE_BYTES = 32 * 1024**2, 128 * 1024**2  # the least and the most of the probe for what a page's first touch takes
 PROBES = 4  # in turns
 FALLBACK_FACTOR = 2.0  # times what the width explains; vector units make narrower numbers faster, never slower
+SHORTEST_FALLBACK_S = 5e-5  # below this most of a call is what it costs to be called, which differs between dtypes too
 FLOAT32_BUDGET_S = 0.02  # for float32's time beside a cell's, which is taken once for an operation and size
 FLOAT32_TRIALS = 10
 AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
@@ -179,6 +180,8 @@ def cpu_fallback(subject: Subject) -> bool:
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
     if measured.median_s > subject.cell.limit.time_s / 2 or subject.cell.compile:  # compiling once more takes seconds
+        return False
+    if measured.min_s < SHORTEST_FALLBACK_S:
         return False
     float32_s = _float32_s(subject)
     explained = max(1.0, dtype.itemsize / torch.float32.itemsize)

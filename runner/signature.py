@@ -74,6 +74,8 @@ class Signature:
             ConfigError: the signature cannot take this size.
         """
         batch, lengths = self._named(size) if size.named else self._matched(size)
+        if size.besides:
+            batch, lengths = self._besides(size, batch, lengths)
         self._follow(batch, lengths, self.formulas)
         drawn = {axis for axes in self.inputs for axis in axes} - {ELLIPSIS}
         free = drawn - lengths.keys() - self.formulas.keys()
@@ -157,6 +159,21 @@ class Signature:
                 f"the dimensions are {', '.join(sorted(allowed))}"
             )
         return given.pop(BATCH, ()), {name: lengths[0] for name, lengths in given.items()}
+
+    def _besides(
+        self, size: Size, batch: tuple[int, ...], lengths: dict[str, int]
+    ) -> tuple[tuple[int, ...], dict[str, int]]:
+        given = dict(size.besides)
+        allowed = {BATCH if axis == ELLIPSIS else axis for axes in self.inputs[1:] for axis in axes} - lengths.keys()
+        allowed |= self.formulas.keys()
+        allowed -= {BATCH} if ELLIPSIS in self.inputs[0] else set()
+        wrong = [name for name, of in given.items() if name not in allowed or (name != BATCH and len(of) != 1)]
+        if wrong:
+            raise ConfigError(
+                f"size {shape_text(size.shape)} with {', '.join(wrong)}: beside the first input's shape there are "
+                f"{', '.join(sorted(allowed)) or 'no dimensions'}, one length each"
+            )
+        return given.pop(BATCH, batch), {**lengths, **{name: of[0] for name, of in given.items()}}
 
     @staticmethod
     def _follow(batch: tuple[int, ...], lengths: dict[str, int], formulas: Mapping[str, str]) -> None:

@@ -13,19 +13,24 @@ LONGEST = 10**12  # elements along a dimension: more than any memory holds
 _ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
 
 
+Named = tuple[tuple[str, tuple[int, ...]], ...]
+
+
 @dataclass(frozen=True)
 class Size:
-    """What was asked for, before an operation's signature gives it a meaning. One of the three is set.
+    """What was asked for, before an operation's signature gives it a meaning. One of the first three is set.
 
     Attributes:
         square: a single number n: n x n, or just n for an operation on vectors.
         shape: the shape of the first input.
         named: dimensions by name; ``batch`` may have several.
+        besides: what a shape does not say: further dimensions by name, as results show them.
     """
 
     square: int | None = None
     shape: tuple[int, ...] = ()
-    named: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    named: Named = ()
+    besides: Named = ()
 
     def at_most(self, inner: int, outer: int) -> Size:
         """The same size cut down: the last two dimensions to ``inner``, the others and ``batch`` to ``outer``."""
@@ -33,20 +38,17 @@ class Size:
             return Size(square=min(self.square, inner))
         if self.shape:
             head, tail = self.shape[:-2], self.shape[-2:]
-            return Size(shape=tuple(min(n, outer) for n in head) + tuple(min(n, inner) for n in tail))
-        return Size(
-            named=tuple(
-                (name, tuple(min(n, outer if name == BATCH else inner) for n in lengths))
-                for name, lengths in self.named
-            )
-        )
+            shape = tuple(min(n, outer) for n in head) + tuple(min(n, inner) for n in tail)
+            return Size(shape=shape, besides=_at_most(self.besides, inner, outer))
+        return Size(named=_at_most(self.named, inner, outer))
 
 
 def parse_size(value: object) -> Size:
     """Read a size from the configuration.
 
     Args:
-        value: an integer, text such as ``64x1024``, a sequence of integers, or a mapping of dimensions.
+        value: an integer, text such as ``64x1024`` or, as results show it, ``64x128 n=32``, a sequence of integers,
+            or a mapping of dimensions.
 
     Raises:
         ConfigError: it is none of these, or a length is not a positive integer.
@@ -60,6 +62,10 @@ def parse_size(value: object) -> Size:
             lengths = tuple(int(part) for part in value.split("x"))
             if all(lengths):
                 return Size(square=lengths[0]) if len(lengths) == 1 else Size(shape=lengths)
+        case str() if found := re.fullmatch(r"(\d{1,13}(?:x\d{1,13})*)((?: [a-z]\w*=\d{1,13}(?:x\d{1,13})*)+)", value):
+            shape = _lengths(value, found[1])
+            named = (word.split("=") for word in found[2].split())
+            return Size(shape=shape, besides=tuple(sorted((name, _lengths(value, length)) for name, length in named)))
         case Mapping() if value:
             return Size(named=tuple(sorted((str(name), _lengths(value, length)) for name, length in value.items())))
         case list() | tuple() if value and all(_is_length(length) for length in value):
@@ -70,6 +76,10 @@ def parse_size(value: object) -> Size:
 def shape_text(shape: Sequence[int]) -> str:
     """``(64, 1024)`` as ``64x1024``; a tensor of no dimensions is ``scalar``."""
     return "x".join(map(str, shape)) or "scalar"
+
+
+def _at_most(named: Named, inner: int, outer: int) -> Named:
+    return tuple((name, tuple(min(n, outer if name == BATCH else inner) for n in lengths)) for name, lengths in named)
 
 
 def _lengths(mapping: object, value: object) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from runner.report.command import Reproducer
-from runner.results import BenchmarkRow, Row, TensorRow, TransferRow
+from runner.results import AutogradRow, BenchmarkRow, Row, TensorRow, TransferRow
 from tests.conftest import Runner
 
 KNOWN = {"cell": "c1", "size": "64x64", "dtype": "float32", "device": "cpu", "threads": 2}
@@ -30,7 +30,8 @@ def command(row: Row, *given: str, varying: tuple[str, ...] = ()) -> str:
         (
             BenchmarkRow(**{**KNOWN, "size": "8x8 n=3"}, job="benchmark", op="matmul", compile=True, direction="both"),
             ["-m", "size={m: 8, k: 8, n: 3}", "exclude=[{op: add}]", "strict=true"],
-            "python -m runner op=matmul dtype=float32 device=cpu threads=2 direction=both compile=true",
+            "python -m runner op=matmul 'size=\"8x8 n=3\"' dtype=float32 device=cpu threads=2 direction=both "
+            "compile=true",
         ),
         (
             BenchmarkRow(**KNOWN, job="benchmark", op="softmax"),
@@ -41,6 +42,11 @@ def command(row: Row, *given: str, varying: tuple[str, ...] = ()) -> str:
             TensorRow(**KNOWN, job="tensors", op="lesson_1_1_random", case="lesson_1_1_random"),
             ["+sweep=lesson"],
             "python -m runner dtype=float32 device=cpu threads=2 case=lesson_1_1_random",
+        ),
+        (
+            AutogradRow(**KNOWN, job="autograd", op="add", layout="inputs spaced"),
+            [],
+            "python -m runner op=add size=64x64 dtype=float32 device=cpu threads=2 job=autograd",
         ),
         (
             TransferRow(**{**KNOWN, "device": "gpu"}, job="transfer", op="transfer"),

@@ -154,6 +154,13 @@ def test_bind_names_the_operation_in_its_refusal():
 def test_size_text_shows_the_shape_and_what_it_does_not_imply(fields, size, text):
     op = operation(**fields)
     assert op.size_text(op.bind(parse_size(size))) == text
+    assert op.bind(parse_size(text)) == op.bind(parse_size(size))  # a row's size can be typed
+
+
+@pytest.mark.parametrize("size", ["4x5 k=5", "4x5 q=5", "4x5 n=2x3", "4x5 batch=2"])
+def test_beside_a_shape_only_other_dimensions_have_a_length(size):
+    with pytest.raises(ConfigError, match=r"beside the first input's shape there are n, one length each"):
+        operation(signature="m k, k n -> m n").bind(parse_size(size))
 
 
 def test_work_and_roundoffs_follow_the_formulas():

@@ -102,12 +102,13 @@ def _analytic(
     error, bound = errors.flatten()[worst].item(), allowed.flatten()[worst].item()
     scale = exact.abs().nan_to_num(0.0).max().item() or 1.0
     place = [int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)]
-    missing = bool(exact.isnan().any())
+    missing = not bool(exact.isfinite().all())
     loose = bound / scale > max(USEFUL_TOLERANCE, 64 * torch.finfo(got.dtype).eps)
     verdict = "inconclusive" if missing or (loose and error <= bound) else "pass" if error <= bound else "fail"
     reason = None
     if missing:
-        reason = f"the {'derivative' if what else 'function'}{what} is not a real number at some of these inputs"
+        of = "not a real number" if exact.isnan().any() else "beyond what float64 holds"
+        reason = f"the {'derivative' if what else 'function'}{what} is {of} at some of these inputs"
     elif verdict == "fail":
         subject = f"the gradient{what}" if what else "the function's value"
         reason = f"{subject} at {place} is {wide.flatten()[worst].item()!r}, not {exact.flatten()[worst].item()!r}"

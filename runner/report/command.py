@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.config import HOW, Config
-from runner.results import Row
+from runner.results import BenchmarkRow, Row
 
 AXES = ("op", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
+OF_ALL = ("op", "size", "dtype", "device", "threads", "seed")  # the others' layouts are of a probe's tensors
 OF_THE_RUN = ("job", "run", "resume", "resume_anyway", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
 
 
@@ -31,15 +32,15 @@ class Reproducer:
     def command(self, row: Row) -> str:
         """One line for a shell.
 
-        A row's size may name dimensions, as in ``64x128 n=32``; then the run's own size is left as it was given.
+        A row's size may name dimensions, as in ``64x128 n=32``, which Hydra takes in quotes.
         """
-        own = {key: getattr(row, key, None) for key in AXES}
+        own = {key: getattr(row, key, None) for key in (AXES if isinstance(row, BenchmarkRow) else OF_ALL)}
         own |= {"case": getattr(row, "case", None), "job": row.job}
         left = _left_out(row)
         kept = [key for key, value in own.items() if value is not None and key not in left and self._says(key, value)]
         given = [word for word in self._given if _key(word) not in {*kept, *left}]
         swept = any(_key(word) == "sweep" for word in given)
-        words = given + [f"{key}={str(own[key]).lower() if isinstance(own[key], bool) else own[key]}" for key in kept]
+        words = given + [f"{key}={_value(own[key])}" for key in kept]
         words += ["hydra.sweeper.also=[]"] * swept  # the further grids of the sweep's file
         return shlex.join(["python", "-m", "runner", *(["-m"] if self._many and not swept else []), *words])
 
@@ -58,7 +59,12 @@ def _left_out(row: Row) -> set[str]:
         return {"op", "size", "dtype", "sweep"}
     if row.job == "roof":
         return {"op", "size"}
-    return {"size"} if " " in row.size else set()
+    return set()
+
+
+def _value(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f'"{text}"' if " " in text else text
 
 
 def _key(word: str) -> str:

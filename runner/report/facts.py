@@ -62,7 +62,8 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
         parts += [words["cores"].format(cores=host.get("cores"), load=host.get("load_1min") or 0)]
         parts += [f"{host.get('system')}"]
     if torch:
-        parts += [words["torch"].format(version=torch.get("version"), threads=torch.get("threads"))]
+        used = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
+        parts += [words["torch"].format(version=torch.get("version"), threads=", ".join(map(str, used)))]
     if environment.get("started"):
         parts += [str(environment["started"])]
     if names and not any(name for name in names if not name.startswith("cpu")):

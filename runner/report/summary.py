@@ -104,6 +104,7 @@ def _notes(root: Path, found: Analysis, cells: int | None, words: Words) -> list
     return [absent] * (missing > 0) + [
         *what_is_missing(found.rows, words),
         *what_is_wrong(found.benchmarks, words),
+        *what_was_not_kept(found.rows, words),
         *damaged,
     ]
 
@@ -123,6 +124,12 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
             by = f": {words['note_by'].format(**numbers)}"
         notes += [f"{len(found)} {flag}{_named(found)}: {words[f'note_{flag}']}{by}"] * bool(found)
     return notes
+
+
+def what_was_not_kept(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """Peaks that no later run will be compared with."""
+    disturbed = sum(isinstance(row, RoofRow) and "contended" in flags_of(row.flags) for row in rows)
+    return [words["note_roof"].format(count=disturbed)] if disturbed else []
 
 
 def shown_path(path: Path) -> str:

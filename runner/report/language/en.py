@@ -79,6 +79,8 @@ WORDS = {
     "note_wrong_gradient": "the gradient is wrong; job=autograd says by how much",
     "note_mutates_input": "the operation changes its input",
     "note_contended": "something else kept the machine busy; these times say little",
+    "note_roof": "{count} peaks were measured while something else kept the machine busy, and are not kept; measure again "
+    "on an idle machine",
     "note_by": "by {error}, with {allowed} allowed",
     "more_notes": "and {more} more",
     "not_measured": "was not measured",
