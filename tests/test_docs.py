@@ -42,7 +42,7 @@ def test_the_lines_of_pandas_read_what_a_run_leaves(runner: Runner, tmp_path: Pa
     script = lines.replace("outputs/<date>/<time>", str(tmp_path / "out"))
     assert script.count("\n") == 4
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
-    assert re.search(r"add\s+16x16\s+\d", done.stdout)
+    assert re.search(r"add\s+16x16\s+forward\s+\d+\s+warm\s+\d", done.stdout)
     assert "bfloat16" in done.stdout
 
 

@@ -14,7 +14,7 @@ import sys
 
 from simulated_speedup import FEWEST, swept
 
-PEAK_FLOP_S, BANDWIDTH = 6e10, 2e9
+PEAK_FLOP_S, BANDWIDTH = 1.5e10, 5e8
 TRUE_SIDE = 6 * PEAK_FLOP_S / BANDWIDTH
 OFF_AT_MOST = 0.05
 
@@ -32,7 +32,7 @@ def main() -> int:
         "NOISE": chosen.noise,
     }
     seeds = f"seed={','.join(map(str, range(chosen.runs)))}"
-    search = "hydra.sweeper.crossover={low: 64, high: 512}"
+    search = "hydra.sweeper.crossover={low: 96, high: 384}"
     found = [
         row
         for row in swept("crossover.csv", model, "op=matmul", seeds, search, f"timing={chosen.timing}")
