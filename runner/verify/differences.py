@@ -73,7 +73,9 @@ def differentiate(along: Callable[[float], torch.Tensor], scale: float, *, coars
     stays = above_noise & (bend[FINE] > 0.25 * bend[MIDDLE])
     kink = stays & (bend[FINE] < 2.5 * bend[MIDDLE]) & left.isfinite() & right.isfinite()
     erratic = jitter > ERRATIC * size.nan_to_num(0.0, 0.0).amax(0)  # it jumps, or is as good as random
-    unknown = erratic | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
+    level = (ahead == base) & (behind == base)  # where steps are finer than those of rounding, say
+    stairs = level[FINE:].all(0) & ((ahead != base) & (behind != base))[:2].all(0)
+    unknown = erratic | stairs | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
     error = torch.where(unknown, torch.full_like(error, HUGE), error)
     return Slopes(
         value=value.nan_to_num(0.0, 0.0, 0.0),

@@ -8,6 +8,7 @@ verifier and then by gradcheck in its fast mode, both on one thread. Every accus
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from runner.domain import Domain
 from runner.gradients import verify
 from runner.tensors import outputs_of
 from runner.verify.check import BAD
@@ -32,6 +34,21 @@ SAMPLES = 2
 QUICK = "full" not in sys.argv  # what stands beside a benchmark; everything takes some ten times as long
 NAMES = [name for name in sys.argv[1:] if name != "full"]
 Function = Callable[..., list[torch.Tensor]]
+
+
+def declared_domains(op: Any) -> tuple[Domain | None, ...]:
+    """The intervals [low, high) that the database declares for an elementwise operator's first and second input."""
+    ranges = [getattr(op, f"{side}_make_tensor_kwargs", None) or {} for side in ("lhs", "rhs")]
+    ends = [getattr(op, "domain", None), *((r.get("low"), r.get("high")) for r in ranges)]
+    unary, left, right = (
+        None if pair is None or pair == (None, None) else Domain(*_open(*pair), with_low=pair[0] is not None)
+        for pair in ends
+    )
+    return (unary or left, right)
+
+
+def _open(low: float | None, high: float | None) -> tuple[float, float]:
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
@@ -53,15 +70,16 @@ def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
         yield function, [leaves[i] for i in places]
 
 
-def accused(function: Function, tensors: list[torch.Tensor]) -> list[str]:
+def accused(op: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What this verifier has against a function."""
-    subject = function_subject(function, tensors, wanted=[t.requires_grad for t in tensors])
+    domains = (*declared_domains(op), *(None for _ in tensors))[: len(tensors)]
+    subject = function_subject(function, tensors, wanted=[t.requires_grad for t in tensors], domains=domains)
     checks = verify(subject, torch.float64, torch.device("cpu"), quick=QUICK)
     COUNT.update(check.verdict for check in checks)
     return [f"{c.probe} by {c.oracle}: {c.reason}" for c in checks if c.verdict in BAD]
 
 
-def accused_by_gradcheck(function: Function, tensors: list[torch.Tensor]) -> list[str]:
+def accused_by_gradcheck(_: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What gradcheck has against it."""
     torch.autograd.gradcheck(lambda *t: tuple(o for o in function(*t) if o.requires_grad), tensors, fast_mode=True)
     return []
@@ -93,7 +111,7 @@ def main() -> None:
         for op, function, tensors in cases:
             start = time.perf_counter()
             try:
-                reasons = judge(function, tensors)
+                reasons = judge(op, function, tensors)
             except NotImplementedError:  # sparse tensors, for one
                 continue
             except Exception as error:
