@@ -95,7 +95,8 @@ def points_of(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
 
 
 def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> torch.Tensor:
-    if domain.is_real or (values.is_complex() and not isinstance(domain, PositiveDefinite)) or not is_differentiable(values.dtype):
+    elementwise = not isinstance(domain, PositiveDefinite)
+    if domain.is_real or (values.is_complex() and elementwise) or not is_differentiable(values.dtype):
         return values
     return torch.where(domain.holds(values), values, otherwise)
 

@@ -69,7 +69,7 @@ def order_decides(call: Call, inputs: Sequence[torch.Tensor], example: Form) -> 
     return any(
         _reversible(call, inputs, dim, position) is False and _writes(example, dim, position)
         for position, index in enumerate(inputs)
-        if _is_index(index) and len(index.unique()) < index.numel()
+        if _is_index(index) and len(set(index.flatten().tolist())) < index.numel()
         for dim in range(index.dim())
     )
 
@@ -91,7 +91,7 @@ def _writes(example: Form, dim: int, position: int) -> bool:
 def _reversible(call: Call, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
     """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
     shape = inputs[position].shape
-    inputs = [_mixed(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
+    inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
     try:
         values = flat(outputs_at(call, copied(inputs)))
         others = flat(outputs_at(call, [t.flip(dim) if t.shape == shape else t.clone() for t in inputs]))
@@ -100,10 +100,10 @@ def _reversible(call: Call, inputs: Sequence[torch.Tensor], dim: int, position: 
     return values.shape == others.shape and torch.allclose(values, others, rtol=SAME, atol=0.0, equal_nan=True)
 
 
-def _mixed(tensor: torch.Tensor) -> torch.Tensor:
-    """The same numbers in another order: what came from one place is equal and would hide which of it stays."""
-    order = torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(0))
-    return tensor.flatten()[order].reshape(tensor.shape)
+def _unequal(tensor: torch.Tensor) -> torch.Tensor:
+    """Numbers in (0, 1) that are all different: equal ones, as of one place, would hide which of them stays."""
+    count = tensor.numel()
+    return ((torch.arange(count) + 1) / (count + 1)).reshape(tensor.shape).to(tensor.dtype)
 
 
 def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
