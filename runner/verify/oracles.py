@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -14,14 +14,15 @@ from runner.size import shape_text
 from runner.tensors import is_differentiable
 from runner.verify.call import copied, flat, gaussian, outputs_at, reseed, unflat
 from runner.verify.check import GradientCheck, relative
-from runner.verify.differences import HUGE, TRUST, Slopes, differentiate
+from runner.verify.differences import EPS, HUGE, TRUST, Slopes, differentiate
 from runner.verify.setting import Setting, split_row
 from runner.verify.subject import Call
-from runner.verify.table import FLOOR, MANY, Pulled, compared, pull
+from runner.verify.table import BOUND_FACTOR, FLOOR, MANY, Pulled, compared, pull
 
 MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken
 NEIGHBOURS = 48  # enough that each of some five equal elements is at least once the one that counts
 APART = 1e-3  # of that distance: how far elements of an input that moves as a whole come apart
+CLOSE = 1e-9  # relative; a smooth function of any slope worth mentioning moves within it
 NEARBY = 1e-6  # how far these are: gradients change by little where there is no kink
 SECOND_LADDER = 0.37 * 0.25  # an accusation is checked once more from steps that are no multiples of the first
 
@@ -48,7 +49,7 @@ def by_differences(setting: Setting) -> list[GradientCheck]:
         near: list[torch.Tensor] | None = None
         for d in table.accused():
             direction = directions[column][d]
-            again = _slopes(setting, seen, position, direction, coarsest=SECOND_LADDER)
+            again = _again(setting, seen, position, direction)
             table.reconsider(d, compared(part, column, direction.unsqueeze(0), [again]))
             if setting.special:
                 near = near or _nearby(setting, pulled)
@@ -171,18 +172,31 @@ def _directions(tensor: torch.Tensor, generator: torch.Generator, *, each: bool)
     return [dense, alike, *singles]
 
 
-def _slopes(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor, **ladder: float) -> Slopes:
+def _again(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor) -> Slopes:
+    """Slopes from other steps; unknown where the function stands still closer by, as one that rounds does."""
+    along = _along(setting, seen, position, direction)
+    slopes = differentiate(along, 1.0, coarsest=SECOND_LADDER)
+    still = (along(CLOSE) == slopes.base) & (along(-CLOSE) == slopes.base)
+    stairs = still & (slopes.value.abs() * CLOSE > 8 * EPS * slopes.base.abs())
+    return replace(slopes, error=torch.where(stairs, torch.full_like(slopes.error, HUGE), slopes.error))
+
+
+def _slopes(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor) -> Slopes:
+    return differentiate(_along(setting, seen, position, direction), 1.0)
+
+
+def _along(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor) -> Callable[[float], torch.Tensor]:
     step = unflat(direction, setting.inputs[position])
 
     def along(h: float) -> torch.Tensor:
-        moved = copied(setting.inputs)
+        moved = list(setting.inputs)
         moved[position] = moved[position] + h * step
         try:
             return seen.at(setting.call, moved)
         except Exception:  # outside the domain
             return torch.full((len(seen.places),), float("nan"), dtype=torch.float64)
 
-    return differentiate(along, 1.0, **ladder)
+    return along
 
 
 def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
@@ -222,7 +236,8 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
         got = float(pulled.gradients[column][0] @ vector)
         scale = float(cotangent.abs() @ pushed.abs())
         doubt = float(pulled.doubt[column][0] @ vector.abs())
-        tolerance = max(1e-10, 8 * setting.eps) * scale + doubt + 1e-300
+        lost = BOUND_FACTOR * EPS * float(cotangent.abs().amax()) * float(vector.abs().sum())  # terms that cancelled
+        tolerance = max(1e-10, 8 * setting.eps) * scale + doubt + lost + 1e-300
         apart = abs(got - expected)
         good = apart <= tolerance or (math.isnan(got) and math.isnan(expected))
         checks.append(
