@@ -15,7 +15,7 @@ from runner.tensors import is_differentiable
 from runner.verify.call import copied, flat, gaussian, outputs_at, reseed, unflat
 from runner.verify.check import GradientCheck, relative
 from runner.verify.differences import EPS, HUGE, TRUST, Slopes, differentiate
-from runner.verify.setting import Setting, split_row
+from runner.verify.setting import Setting, most, split_row
 from runner.verify.subject import Call
 from runner.verify.table import BOUND_FACTOR, FLOOR, MANY, Pulled, compared, pull
 
@@ -236,7 +236,7 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
         got = float(pulled.gradients[column][0] @ vector)
         scale = float(cotangent.abs() @ pushed.abs())
         doubt = float(pulled.doubt[column][0] @ vector.abs())
-        lost = BOUND_FACTOR * EPS * float(cotangent.abs().amax()) * float(vector.abs().sum())  # terms that cancelled
+        lost = BOUND_FACTOR * EPS * most(cotangent) * float(vector.abs().sum())  # terms that cancelled
         tolerance = max(1e-10, 8 * setting.eps) * scale + doubt + lost + 1e-300
         apart = abs(got - expected)
         good = apart <= tolerance or (math.isnan(got) and math.isnan(expected))
