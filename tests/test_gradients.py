@@ -107,7 +107,7 @@ def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
         (lambda x: x.round(decimals=3), "pass"),
         (lambda x: torch.corrcoef(x[..., :2]), "pass"),  # of two points: 1 or -1, whose gradient is all rounding
         (lambda x: torch.linalg.svdvals(x[..., :3]), "pass"),
-        (lambda x: x[:0].exp(), None),
+        (lambda x: x[:0].exp(), "pass"),
         (lambda x: torch.as_strided(x, (2, 4), (4, 1)), "pass"),
         (lambda x: x.detach() + 0 * x.round(), "fail"),
     ],
