@@ -81,10 +81,7 @@ CAUSES = {
         "ormqr",
     ],
     "our tolerance: rounding at scale 1000 is 1.6 times what is allowed": ["lu_solve"],
-    "our differences: poles or steps that lie closer than the steps taken at scale 1000": [
-        "lgamma",
-        "round_decimals_3",
-    ],
+    "our differences: poles that lie closer than the steps taken at scale 1000": ["lgamma"],
 }
 """Why each operator is accused, found out one by one; most only where everything is tried (``full``)."""
 CAUSE = {name: cause for cause, names in CAUSES.items() for name in names}
