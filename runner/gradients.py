@@ -25,6 +25,7 @@ from runner.verify.points import Point, draw, found_domains, points_of
 from runner.verify.probes import PROBES, Base, probe_all
 from runner.verify.reference import by_analytic, by_reference, gains, narrowed
 from runner.verify.setting import Setting, second_order
+from runner.verify.structure import order_decides
 from runner.verify.subject import Form, Subject
 from runner.verify.table import pull
 
@@ -100,7 +101,7 @@ def _verify(
         return
     example = setting("example", subject.example, each=sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS)
     example = replace(example, special=True)  # whoever declared it may have chosen equal elements, or zeros
-    yield from _timed(lambda: by_differences(example))
+    yield from _defined(example, subject.example, _timed(lambda: by_differences(example)))
     if subject.analytic is not None:
         analytic = subject.analytic
         yield from _timed(lambda: by_analytic(example, analytic))
@@ -109,20 +110,20 @@ def _verify(
     if tiny is not None:
         for point in points_of(tiny, domains, subject.seed)[: 1 if quick else None]:
             at = replace(setting(point.name, point.form, each=True), special=point.special)
-            yield from _tried(at, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+            yield from _tried(at, subject.example, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
             if point.name in ("fresh", "scale 30") and not quick:
                 probed.append(_probed(at, torch.float64))
         fresh = setting("fresh", draw(tiny, domains, subject.seed + 1), each=True)
-        if not quick:
-            yield from _timed(lambda: by_forward_mode(fresh, pull(fresh)))
-            yield from _second(fresh)
+        if not quick and _runs(Form("fresh", fresh.call, fresh.inputs)):
+            yield from _defined(fresh, subject.example, _timed(lambda: by_forward_mode(fresh, pull(fresh))))
+            yield from _defined(fresh, subject.example, _second(fresh))
     for form in forms[:2] if quick else forms:
         if form is tiny and not quick:
             continue
         fresh_form = draw(form, domains, subject.seed + 2)
-        at = setting(form.name, fresh_form, each=False)
-        if form.name != DECLARED_BUT_EMPTY:
-            yield from _tried(at, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+        at = setting("fresh" if form is subject.example else form.name, fresh_form, each=False)
+        if form.name != DECLARED_BUT_EMPTY and form is not tiny:
+            yield from _tried(at, subject.example, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
         large = sum(t.numel() for t in form.inputs) > LARGE
         probed.append(_probed(at, torch.float64, QUICK_PROBES if quick or large else tuple(PROBES)))
     if not quick:
@@ -159,6 +160,7 @@ def _in_dtype(
         size = usual if tiny is not None and point.form.name == tiny.name else []
         yield from _tried(
             at,
+            subject.example,
             point.form.declared,
             lambda at=at, size=size: by_reference(at, dtype, device, subject.roundoffs, size),  # type: ignore[misc]
         )
@@ -181,7 +183,9 @@ def _timed(made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def _tried(at: Setting, declared: bool, made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
+def _tried(
+    at: Setting, example: Form, declared: bool, made: Callable[[], Iterable[GradientCheck]]
+) -> list[GradientCheck]:
     """The checks at inputs that nobody asked for: what the forward pass refuses there is not supported."""
     try:
         outputs = outputs_at(at.call, copied(at.inputs))
@@ -190,12 +194,20 @@ def _tried(at: Setting, declared: bool, made: Callable[[], Iterable[GradientChec
     if not any(is_differentiable(t.dtype) for t in outputs):
         return []
     try:
-        return _timed(made)
+        return _defined(at, example, _timed(made))
     except Exception as error:
         refused = isinstance(error, NotImplementedError) or not declared
         verdict = "unsupported" if refused else "fail"
         reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
         return [GradientCheck(at.probe, "finite_differences", verdict, reason=reason)]
+
+
+def _defined(at: Setting, example: Form, checks: list[GradientCheck]) -> list[GradientCheck]:
+    """The checks, without those that fail where the function leaves it open what it returns."""
+    if not any(c.verdict == "fail" for c in checks) or not order_decides(at.call, at.inputs, example):
+        return checks
+    reason = "indices are equal, and the order in which they come decides what is returned"
+    return [replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c for c in checks]
 
 
 def _probed(at: Setting, dtype: torch.dtype, probes: tuple[str, ...] = tuple(PROBES)) -> list[GradientCheck]:

@@ -4,6 +4,7 @@ import math
 import random
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from runner.errors import ConfigError
 from runner.gradients import check_gradients, verify
 from runner.verify.check import BAD, GradientCheck, overall
 from runner.verify.differences import HUGE, differentiate
+from runner.verify.forms import guessed_forms
 from runner.verify.subject import function_subject
 from tests.conftest import Runner
 from tests.mutants import PAIRS, Pair, made, ours
@@ -63,6 +65,12 @@ def test_differences_tell_kinks_jumps_and_infinite_slopes_from_curves() -> None:
     assert (slopes.error[[3, 6]] == HUGE).all()
 
 
+def test_coarse_steps_that_agree_by_chance_are_contradicted_by_finer_ones() -> None:
+    wave = 2 * math.pi * 256  # all of its waves fit into the four coarsest steps
+    slopes = differentiate(lambda h: torch.tensor([h + 0.01 * math.sin(wave * h)], dtype=torch.float64), 1.0)
+    assert abs(slopes.value.item() - (1 + 0.01 * wave)) <= 4 * slopes.error.item()
+
+
 def test_an_exact_gradient_is_an_oracle() -> None:
     x = torch.tensor([3.0, 10.0, 0.0])
     for factor, verdict in ((2.0, "pass"), (2.0 + 1e-9, "fail")):
@@ -95,6 +103,12 @@ def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
         (torch.Tensor.exp_, "pass"),
         (lambda x: torch.fft.fft(x).abs(), "pass"),
         (lambda x: x.float().sin().double(), "pass"),
+        (lambda x: x.half().double(), "pass"),
+        (lambda x: x.round(decimals=3), "pass"),
+        (lambda x: torch.corrcoef(x[..., :2]), "pass"),  # of two points: 1 or -1, whose gradient is all rounding
+        (lambda x: torch.linalg.svdvals(x[..., :3]), "pass"),
+        (lambda x: x[:0].exp(), "pass"),
+        (lambda x: torch.as_strided(x, (2, 4), (4, 1)), "pass"),
         (lambda x: x.detach() + 0 * x.round(), "fail"),
     ],
 )
@@ -127,6 +141,77 @@ def test_a_domain_is_declared_or_found_out() -> None:
     assert {c.verdict for c in inside if c.probe in ("fresh", "scale 30")} == {"pass"}
     declared = checks_of(torch.acos, torch.rand(3) / 2, domains=[Domain.parse("[-1, 1]")])
     assert {c.verdict for c in declared if c.probe in ("fresh", "scale 30")} == {"pass"}
+
+
+def test_positive_definite_examples_are_redrawn_as_such() -> None:
+    z = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def factor(a: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.cholesky_ex((a + a.mH) / 2).L  # without an error where there is no factor
+
+    for right in (True, False):
+        function = factor if right else lambda a: factor(a) + 1e-6 * (a.detach() - a)
+        checks = checks_of(function, z @ z.mT + torch.eye(3))
+        assert any(c.verdict in BAD for c in checks) != right
+        told = {c.verdict for c in checks if c.probe in ("fresh", "odd") and c.oracle == "finite_differences"}
+        assert told == {"pass" if right else "fail"}
+
+
+def test_integers_are_drawn_from_the_lowest_of_many() -> None:
+    x, targets = torch.randn(4, 6), torch.randint(1, 5, (4, 6), generator=torch.Generator().manual_seed(0))
+    forms = list(guessed_forms(function_subject(lambda x, t: x * t, [x, targets]).example, 0))
+    drawn = [f.inputs[1] for f in forms if f.name != "ones"]
+    assert min(int(t.min()) for t in drawn) == 1
+    assert max(int(t.max()) for t in drawn) > 1
+
+
+def test_equal_indices_have_no_gradient_where_their_order_decides() -> None:
+    class Gather(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(index)
+            return x.gather(0, index)
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:  # of equal indices one alone counts
+            return torch.zeros_like(g).scatter(0, ctx.saved_tensors[0], g), None
+
+    x, index = torch.randn(5), torch.tensor([4, 0, 2, 1, 3])
+    written = checks_of(lambda x, i, y: x.scatter(0, i, y), x, index, torch.randn(5))
+    assert overall(written) == "pass"
+    assert any("order" in (c.reason or "") for c in written if c.probe == "duplicate indices")
+    read = checks_of(Gather.apply, x, index)
+    assert {c.verdict for c in read if c.probe == "duplicate indices"} == {"fail"}
+
+
+@pytest.mark.parametrize(
+    ("function", "count"), [(torch.clamp, 3), (torch.nn.functional.pairwise_distance, 2), (torch.linalg.svdvals, 1)]
+)
+def test_where_there_is_no_derivative_any_of_the_slopes_around_is_right(function: object, count: int) -> None:
+    bad = [c for c in checks_of(function, *(torch.zeros(3, 3) for _ in range(count))) if c.verdict in BAD]
+    assert not bad
+
+
+def test_a_forward_mode_that_says_nothing_is_no_oracle() -> None:
+    class Silent(torch.autograd.Function):
+        @staticmethod
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return 2 * g
+
+        @staticmethod
+        def jvp(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return g * math.nan
+
+    found = checks_of(Silent.apply, torch.randn(3))
+    assert {c.verdict for c in found if c.oracle == "forward_mode"} == {"inconclusive"}
+    assert overall(found) == "pass"
 
 
 def test_domains_are_read_and_kept_to() -> None:

@@ -18,6 +18,7 @@ RATIO = 4.0
 COARSEST = 0.25  # of the input's scale; the finest step is 1e-6 of it
 EPS = torch.finfo(torch.float64).eps
 ERRATIC = 1e-2  # noise, relative to the function's own size, beyond which differences say nothing
+TRUST = 4.0  # how many times the differences' own estimate their error may be
 HUGE = 1e300  # an error that says nothing is known; finite, so that 0 times it is 0
 MIDDLE, FINE = LEVELS - 4, LEVELS - 2  # the levels between which a kink and a curve are told apart, 16 steps apart
 
@@ -66,14 +67,18 @@ def differentiate(along: Callable[[float], torch.Tensor], scale: float, *, coars
     error = (agreement + 2 * noise[2:-1]).nan_to_num(HUGE, HUGE)
     best = error.argmin(0, keepdim=True)
     value = twice[:-1].gather(0, best)[0]
-    error = error.gather(0, best)[0]
+    finer = torch.arange(len(error)).unsqueeze(1) > best
+    against = ((twice[:-1] - value).abs() - error).nan_to_num(0.0, 0.0).clamp(min=0.0)
+    error = error.gather(0, best)[0] + torch.where(finer, against, 0 * against).amax(0)  # coarse steps agree by chance
     right, left = _one_sided((ahead - base) / h), _one_sided((base - behind) / h)
     bend = (ahead + behind - 2 * base).abs() / h
     above_noise = bend[FINE] > 8 * noise[FINE] + 1e-7 * torch.maximum(left.abs(), right.abs())
     stays = above_noise & (bend[FINE] > 0.25 * bend[MIDDLE])
     kink = stays & (bend[FINE] < 2.5 * bend[MIDDLE]) & left.isfinite() & right.isfinite()
     erratic = jitter > ERRATIC * size.nan_to_num(0.0, 0.0).amax(0)  # it jumps, or is as good as random
-    unknown = erratic | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
+    level = (ahead == base) & (behind == base)  # where steps are finer than those of rounding, say
+    stairs = level[FINE:].all(0) & ((ahead != base) & (behind != base))[:2].all(0)
+    unknown = erratic | stairs | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
     error = torch.where(unknown, torch.full_like(error, HUGE), error)
     return Slopes(
         value=value.nan_to_num(0.0, 0.0, 0.0),

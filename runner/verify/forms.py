@@ -13,6 +13,7 @@ from runner.numerics import reference_input
 from runner.signature import ELLIPSIS, Dimensions
 from runner.size import BATCH, Size
 from runner.tensors import BoundOperation, is_differentiable
+from runner.verify.structure import lowest
 from runner.verify.subject import Form, Subject
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes: multiples of no tile, and past what one block or thread takes
@@ -68,8 +69,10 @@ def _resized(example: Form, name: str, resize: object, seed: int) -> Form:
         if is_differentiable(tensor.dtype):
             inputs.append(torch.randn(shape, generator=generator, dtype=tensor.dtype))
         else:
-            drawn = torch.randint(max(1, 2 if tensor.dtype is torch.bool else smallest), shape, generator=generator)
-            inputs.append(drawn.to(tensor.dtype))
+            low = lowest(tensor) if tensor.dtype is not torch.bool else 0
+            low = low if low < smallest else 0
+            high = 2 if tensor.dtype is torch.bool else max(1, smallest)
+            inputs.append(torch.randint(low, high, shape, generator=generator).to(tensor.dtype))
     return Form(name, example.call, tuple(inputs), declared=False)
 
 

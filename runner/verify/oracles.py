@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch.autograd import forward_ad
@@ -13,13 +14,15 @@ from runner.size import shape_text
 from runner.tensors import is_differentiable
 from runner.verify.call import copied, flat, gaussian, outputs_at, reseed, unflat
 from runner.verify.check import GradientCheck, relative
-from runner.verify.differences import Slopes, differentiate
-from runner.verify.setting import Setting, split_row
+from runner.verify.differences import EPS, HUGE, TRUST, Slopes, differentiate
+from runner.verify.setting import Setting, most, split_row
 from runner.verify.subject import Call
-from runner.verify.table import MANY, Pulled, compared, pull
+from runner.verify.table import BOUND_FACTOR, FLOOR, MANY, Pulled, compared, pull
 
 MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken
 NEIGHBOURS = 48  # enough that each of some five equal elements is at least once the one that counts
+APART = 1e-3  # of that distance: how far elements of an input that moves as a whole come apart
+CLOSE = 1e-9  # relative; a smooth function of any slope worth mentioning moves within it
 NEARBY = 1e-6  # how far these are: gradients change by little where there is no kink
 SECOND_LADDER = 0.37 * 0.25  # an accusation is checked once more from steps that are no multiples of the first
 
@@ -36,6 +39,8 @@ def by_differences(setting: Setting) -> list[GradientCheck]:
         [_slopes(setting, seen, position, direction) for direction in of_input]
         for position, of_input in zip(setting.positions, directions, strict=True)
     ]
+    if setting.special:
+        slopes = [_differentiable(of_input, along) for of_input, along in zip(directions, slopes, strict=True)]
     pulled = pull(setting, known=None if setting.each else seen.spread(_told([s for row in slopes for s in row])))
     part = replace(pulled, cotangents=pulled.cotangents[:, seen.places])
     checks = []
@@ -44,7 +49,7 @@ def by_differences(setting: Setting) -> list[GradientCheck]:
         near: list[torch.Tensor] | None = None
         for d in table.accused():
             direction = directions[column][d]
-            again = _slopes(setting, seen, position, direction, coarsest=SECOND_LADDER)
+            again = _again(setting, seen, position, direction)
             table.reconsider(d, compared(part, column, direction.unsqueeze(0), [again]))
             if setting.special:
                 near = near or _nearby(setting, pulled)
@@ -100,6 +105,25 @@ def _told(slopes: Sequence[Slopes]) -> torch.Tensor:
     return known if 2 * int(known.sum()) >= known.numel() else torch.ones_like(known)
 
 
+def _differentiable(directions: Sequence[torch.Tensor], slopes: list[Slopes]) -> list[Slopes]:
+    """The slopes, unknown for outputs that are smooth along each element alone and otherwise along all together.
+
+    The singular values of a matrix of zeros are: they have a slope along every line, and yet no derivative.
+    """
+    dense, singles = slopes[0], slopes[2:]
+    if len(singles) != len(directions[0]):  # not every element is looked at by itself
+        return slopes
+    factors = directions[0] / torch.stack(list(directions[2:])).diagonal()
+    total = factors @ torch.stack([s.value for s in singles])
+    error = dense.error + factors.abs() @ torch.stack([s.error for s in singles])
+    size = factors.abs() @ torch.stack([s.value.abs() for s in singles]) + dense.value.abs()
+    smooth = ~torch.stack([s.kink | (s.error >= HUGE / 2) for s in singles]).any(0)
+    apart = (total - dense.value).abs() > TRUST * error + FLOOR * size
+    without = smooth & (dense.kink | apart)
+    huge = torch.full_like(dense.error, HUGE)
+    return [replace(s, error=torch.where(without, huge, s.error), kink=s.kink & ~without) for s in slopes]
+
+
 def _nearby(setting: Setting, pulled: Pulled) -> list[torch.Tensor]:
     """Gradients at points around, for the same cotangents: for each wanted input, draws x cotangents x elements.
 
@@ -108,10 +132,14 @@ def _nearby(setting: Setting, pulled: Pulled) -> list[torch.Tensor]:
     """
     generator = torch.Generator().manual_seed(setting.seed + 17)
     found: list[list[torch.Tensor]] = []
-    for _ in range(NEIGHBOURS):
-        moved = [
-            t + NEARBY * gaussian(t, generator) if is_differentiable(t.dtype) else t for t in copied(setting.inputs)
-        ]
+    floating = [i for i, t in enumerate(setting.inputs) if is_differentiable(t.dtype)]
+    shifts = list(product((-1, 0, 1), repeat=len(floating))) if len(floating) in (2, 3) else []
+    for draw in range(NEIGHBOURS + len(shifts)):
+        moved = copied(setting.inputs)
+        for i in floating:  # each element by itself; then one whole input past another, as between two equal ones
+            shift = 0 if draw < NEIGHBOURS else shifts[draw - NEIGHBOURS][floating.index(i)]
+            by = 1.0 if draw < NEIGHBOURS else APART
+            moved[i] = moved[i] + NEARBY * (shift + by * gaussian(moved[i], generator))
         try:
             graph = setting.traced(moved)
             rows = [graph.gradients(split_row(row, graph.outputs)) for row in pulled.cotangents]
@@ -120,7 +148,7 @@ def _nearby(setting: Setting, pulled: Pulled) -> list[torch.Tensor]:
         found.append([torch.stack([flat([g[i]]) for g in rows]) for i in range(len(graph.leaves))])
     if not found:
         return [torch.full((1, *g.shape), float("nan"), dtype=torch.float64) for g in pulled.gradients]
-    return [torch.stack([draw[i] for draw in found]) for i in range(len(pulled.gradients))]
+    return [torch.stack([drawn[i] for drawn in found]) for i in range(len(pulled.gradients))]
 
 
 def _directions(tensor: torch.Tensor, generator: torch.Generator, *, each: bool) -> list[torch.Tensor]:
@@ -144,18 +172,31 @@ def _directions(tensor: torch.Tensor, generator: torch.Generator, *, each: bool)
     return [dense, alike, *singles]
 
 
-def _slopes(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor, **ladder: float) -> Slopes:
+def _again(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor) -> Slopes:
+    """Slopes from other steps; unknown where the function stands still closer by, as one that rounds does."""
+    along = _along(setting, seen, position, direction)
+    slopes = differentiate(along, 1.0, coarsest=SECOND_LADDER)
+    still = (along(CLOSE) == slopes.base) & (along(-CLOSE) == slopes.base)
+    stairs = still & (slopes.value.abs() * CLOSE > 8 * EPS * slopes.base.abs())
+    return replace(slopes, error=torch.where(stairs, torch.full_like(slopes.error, HUGE), slopes.error))
+
+
+def _slopes(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor) -> Slopes:
+    return differentiate(_along(setting, seen, position, direction), 1.0)
+
+
+def _along(setting: Setting, seen: _Seen, position: int, direction: torch.Tensor) -> Callable[[float], torch.Tensor]:
     step = unflat(direction, setting.inputs[position])
 
     def along(h: float) -> torch.Tensor:
-        moved = copied(setting.inputs)
+        moved = list(setting.inputs)
         moved[position] = moved[position] + h * step
         try:
             return seen.at(setting.call, moved)
         except Exception:  # outside the domain
             return torch.full((len(seen.places),), float("nan"), dtype=torch.float64)
 
-    return differentiate(along, 1.0, **ladder)
+    return along
 
 
 def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
@@ -173,10 +214,10 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
                     given = [t.clone() for t in given]
                 reseed(given)
                 outputs = setting.call(given)
-                tangents = []
-                for j in pulled.outputs:
-                    tangent = forward_ad.unpack_dual(outputs[j]).tangent  # type: ignore[no-untyped-call]
-                    tangents.append(torch.zeros_like(outputs[j]) if tangent is None else tangent)
+                found = [forward_ad.unpack_dual(outputs[j]).tangent for j in pulled.outputs]  # type: ignore[no-untyped-call]
+                tangents = [
+                    torch.zeros_like(outputs[j]) if t is None else t for t, j in zip(found, pulled.outputs, strict=True)
+                ]
         except Exception as error:
             from runner.errors import one_line
 
@@ -185,13 +226,18 @@ def by_forward_mode(setting: Setting, pulled: Pulled) -> list[GradientCheck]:
             )
             continue
         pushed = flat(tangents)
+        if all(t is None for t in found) or not pushed.isfinite().all():
+            reason = "forward mode gives no number"
+            checks.append(GradientCheck(setting.probe, "forward_mode", "inconclusive", name, reason=reason))
+            continue
         cotangent = pulled.cotangents[0]
         expected = float(cotangent @ pushed)
         vector = flat([direction])
         got = float(pulled.gradients[column][0] @ vector)
         scale = float(cotangent.abs() @ pushed.abs())
         doubt = float(pulled.doubt[column][0] @ vector.abs())
-        tolerance = max(1e-10, 8 * setting.eps) * scale + doubt + 1e-300
+        lost = BOUND_FACTOR * EPS * most(cotangent) * float(vector.abs().sum())  # terms that cancelled
+        tolerance = max(1e-10, 8 * setting.eps) * scale + doubt + lost + 1e-300
         apart = abs(got - expected)
         good = apart <= tolerance or (math.isnan(got) and math.isnan(expected))
         checks.append(

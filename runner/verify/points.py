@@ -10,6 +10,7 @@ import torch
 from runner.domain import NAMED, Domain
 from runner.tensors import is_differentiable
 from runner.verify.call import copied, gaussian, outputs_at
+from runner.verify.structure import PositiveDefinite, shown_domain
 from runner.verify.subject import Form, Subject, Tensors
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
@@ -29,10 +30,11 @@ class Point:
 
 
 def found_domains(subject: Subject) -> tuple[Domain, ...]:
-    """The domain of each input: as declared, or else the first guess at which the outputs are finite."""
-    declared = [d or NAMED["real"] for d in subject.domains]
+    """The domain of each input: as declared, as its example shows, or the first guess with finite outputs."""
+    known = [d or shown_domain(t) for d, t in zip(subject.domains, subject.example.inputs, strict=True)]
+    declared = [d or NAMED["real"] for d in known]
     form = subject.forms[0] if subject.forms else subject.example
-    free = [i for i, d in enumerate(subject.domains) if d is None and is_differentiable(form.inputs[i].dtype)]
+    free = [i for i, d in enumerate(known) if d is None and is_differentiable(form.inputs[i].dtype)]
     groups = [free, *([[i] for i in free] if 1 < len(free) <= 4 else [])]
     best, best_share = tuple(declared), -1.0
     for guess in GUESSES:
@@ -67,7 +69,8 @@ def redrawn(form: Form, domains: Sequence[Domain], seed: int, made: Callable[[to
     for tensor, domain in zip(form.inputs, domains, strict=True):
         if is_differentiable(tensor.dtype):
             fresh = made(gaussian(tensor, generator))
-            tensor = fresh if fresh.is_complex() else domain.fold(fresh)  # noqa: PLW2901
+            matrix = isinstance(domain, PositiveDefinite)
+            tensor = fresh if fresh.is_complex() and not matrix else domain.fold(fresh)  # noqa: PLW2901
         inputs.append(tensor)
     return replace(form, inputs=tuple(inputs))
 
@@ -92,7 +95,8 @@ def points_of(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
 
 
 def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> torch.Tensor:
-    if domain.is_real or values.is_complex() or not is_differentiable(values.dtype):
+    elementwise = not isinstance(domain, PositiveDefinite)
+    if domain.is_real or (values.is_complex() and elementwise) or not is_differentiable(values.dtype):
         return values
     return torch.where(domain.holds(values), values, otherwise)
 

@@ -10,13 +10,12 @@ import torch
 from runner.size import shape_text
 from runner.verify.call import copied, flat
 from runner.verify.check import GradientCheck, relative
-from runner.verify.differences import EPS, HUGE, Slopes
+from runner.verify.differences import EPS, HUGE, TRUST, Slopes
 from runner.verify.setting import Setting, index_text, nudged, split_row
 
 BOUND_FACTOR = 8.0  # roundings that a gradient passes through, beside those that its inputs' rounding explains
 FLOOR = 1e-9  # relative: what differences of order h^6 reach where the function is smooth
 NEGLIGIBLE = 1e-13  # relative to the largest derivative among those looked at together
-TRUST = 4.0  # how many times the differences' own estimate their error may be
 USEFUL = 1e-3  # relative; a looser comparison says nothing either way
 PERTURBATIONS = 2  # draws of inputs one roundoff away, for a gradient in float64
 MANY = 16  # elements up to which each is looked at by itself
