@@ -9,7 +9,7 @@ digit. ``synchronize`` makes the host wait, in real time, until the device's end
 for ``launch_s``, so that wall clocks and events tell the same story. FLOP are those of products (2 m n k), bytes those
 of every distinct element read or written. A view launches nothing.
 
-**Values** are real, from PyTorch's CPU kernels, with autograd (on ``sim:0``: PyTorch's engine knows but one device that is
+**Values** are real, from PyTorch's CPU kernels, with autograd (on ``sim:0``: PyTorch's engine knows but one device
 written in Python). They are computed when somebody looks at them; a result that is dropped unseen costs its time on
 the device and none here.
 

@@ -1,5 +1,6 @@
 """The verifier of gradients: right functions are left alone, wrong ones are not, and what it says is so."""
 
+import itertools
 import math
 import random
 import warnings
@@ -117,6 +118,25 @@ def test_right_functions_of_difficult_kinds_are_left_alone(function: object, ver
     bad = [c for c in found if c.verdict in BAD]
     assert bool(bad) == (verdict == "fail"), bad
     assert ("pass" in {c.verdict for c in found}) == (verdict is not None)
+
+
+@pytest.mark.parametrize(
+    ("every", "size", "expected"), [(3, 0.5, "fail"), (7, 0.5, "fail"), (2, 1e-15, "inconclusive")]
+)
+def test_a_gradient_that_a_repeated_call_changes_is_found(every: int, size: float, expected: str) -> None:
+    calls = itertools.count(1)
+    wavering = made(torch.sin, lambda g, x: g * x.cos() * (1 - size * (next(calls) % every == 0)))
+    found = checks_of(wavering, torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
+    verdicts = {check.verdict for check in found if check.probe.startswith("repeated")}
+    assert expected in verdicts
+
+
+def test_the_rounding_of_a_large_output_that_is_kept_for_the_gradient_is_allowed() -> None:
+    x = torch.tensor([[0.5, -3.2, 20.1, 1, 2], *[[1.3, 2.2, -0.4, 3, 4]] * 3])
+    subject = function_subject(lambda x: torch.logsumexp(x, -1), (x,))
+    for seed in range(6):
+        checks = verify(replace(subject, seed=seed), torch.float32, CPU)
+        assert not [c for c in checks if c.verdict in BAD]
 
 
 def test_a_gradient_that_happens_to_be_small_does_not_pass_for_that() -> None:

@@ -17,6 +17,7 @@ from runner.verify.setting import Setting, index_text, most, nudged
 from runner.verify.subject import Analytic, Tensors
 from runner.verify.table import BOUND_FACTOR, USEFUL
 
+SMALLEST_NORMAL = 2.0**-900  # of what is worth counting in units of the last place
 DRAWS = 6  # of inputs one roundoff away, to see how far a gradient moves
 
 
@@ -127,12 +128,22 @@ def conditioned_bound(
 def _moved(
     setting: Setting, cotangents: Tensors, gradients: Tensors, roundoff: float, generator: torch.Generator
 ) -> list[float]:
-    """How far each gradient moves when inputs and cotangents move by one roundoff: the most of some draws."""
+    """How far each gradient moves when inputs, cotangents and what the forward pass saves move by one roundoff.
+
+    It is the most of some draws. What is saved may be an output that is far larger than what its rounding does to it
+    in the gradient: that of logsumexp is exp(x - output).
+    """
     farthest = [0.0] * len(gradients)
+
+    def rounded(saved: torch.Tensor) -> torch.Tensor:
+        return nudged(saved.detach(), roundoff, generator) if is_differentiable(saved.dtype) else saved
+
     for _ in range(DRAWS):
         inputs = [nudged(t, roundoff, generator) for t in setting.inputs]
         try:
-            found = setting.traced(inputs).gradients([nudged(c, roundoff, generator) for c in cotangents])
+            with torch.autograd.graph.saved_tensors_hooks(rounded, _itself):
+                traced = setting.traced(inputs)
+            found = traced.gradients([nudged(c, roundoff, generator) for c in cotangents])
         except Exception:  # out of the domain by a roundoff
             continue
         farthest = [max(m, most(f - g)) for m, f, g in zip(farthest, found, gradients, strict=True)]
@@ -164,12 +175,16 @@ def _elementwise(
     worst = int(errors.argmax())
     error = errors[worst].item()
     there = expected.flatten()[worst].abs().item()
+    measurable = math.isfinite(error) and math.isfinite(there) and there >= SMALLEST_NORMAL
     useful = bound <= max(USEFUL, 64 * eps) * scale or error == 0
     verdict = "fail" if error > bound else "pass" if useful or not scale else "inconclusive"
     reason = None
     if verdict == "fail":
         reason = f"the gradient of input {name} is off by {relative(error, scale):.3g} of its scale; "
         reason += f"{relative(bound, scale):.3g} is allowed"
+        if not bool(got.flatten()[worst].isfinite()):
+            numbers = got.flatten()[worst].item(), expected.flatten()[worst].item()
+            reason = f"the gradient of input {name} is {numbers[0]}, not {numbers[1]}"
     elif verdict == "inconclusive":
         reason = f"rounding alone explains {relative(bound, scale):.2g} of its scale"
     return GradientCheck(
@@ -180,7 +195,7 @@ def _elementwise(
         shape,
         max_abs_error=error,
         max_relative_error=relative(error, scale),
-        ulp=error / (eps * 2.0 ** math.floor(math.log2(there))) if there and math.isfinite(error) else None,
+        ulp=error / (eps * 2.0 ** math.floor(math.log2(there))) if measurable else None,
         worst_index=index_text(worst * (2 if got.is_complex() else 1), got),
         got=_real(got.flatten()[worst]),
         expected=_real(expected.flatten()[worst]),
@@ -188,6 +203,10 @@ def _elementwise(
         tolerance_source="conditioning",
         reason=reason,
     )
+
+
+def _itself(saved: torch.Tensor) -> torch.Tensor:
+    return saved
 
 
 def _real(number: torch.Tensor) -> float:

@@ -187,7 +187,10 @@ class Table:
         expected = min(max(self.got[c, d].nan_to_num(0.0).item(), self.low[c, d].item()), self.high[c, d].item())
         error, scale = self.error[c, d].item(), self.scale
         reason = None
-        if verdict == "fail":
+        got = self.got[c, d]
+        if verdict == "fail" and not got.isfinite():
+            reason = f"the gradient of input {name} is {got.item()}, not {expected:.6g}"
+        elif verdict == "fail":
             reason = f"the gradient of input {name} is off by {relative(error, scale):.3g} of its scale"
             reason += f"; {relative(self.tolerance[c, d].item(), scale):.3g} is allowed"
         elif decided < total:
