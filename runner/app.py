@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import Report, register
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError
 from runner.session import conclude, session
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"sweep={values['sweep']}: one sweep at a time; run the command once for each")
     if ASKING & {argument.partition("=")[0] for argument in given}:
         return given
+    given = [_chosen(argument) for argument in given]
     _refuse_hidden(given)
     sweeps = given[:1] in (["-m"], ["--multirun"]) or "hydra.mode" in values
     folders = {"run": ("hydra.run.dir", "environment.json"), "resume": ("hydra.sweep.dir", "multirun.yaml")}
@@ -181,6 +182,25 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
     if not sweeps and (dry or elsewhere or {"sweep", "resume"} & values.keys()):
         given.append("hydra.mode=MULTIRUN")
     return given
+
+
+def _chosen(argument: str) -> str:
+    """A choice of a group; Hydra takes no null for one, though it is our default for some, nor a number.
+
+    Raises:
+        ConfigError: what was chosen can be no file's name; of a list Hydra would take the last.
+    """
+    from runner.explain import several_values, unknown_choice
+
+    key, given, value = argument.partition("=")
+    group = key.lstrip("+")
+    if not given or not (CONF / group).is_dir() or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
+        return argument
+    if value == "null" and key in ("case", "cluster"):
+        return f"~{key}"
+    if value.startswith("["):
+        raise ConfigError(several_values(f"{group}={value[1:-1]}"))
+    raise ConfigError(unknown_choice(group, value, [path.stem for path in sorted((CONF / group).glob("*.yaml"))]))
 
 
 def _refuse_hidden(arguments: Sequence[str]) -> None:
@@ -209,13 +229,10 @@ def folder_name(overrides: str) -> str:
 
 
 def _explain(error: Exception, traceback_wanted: bool) -> int:
-    """Print what is wrong, Hydra's own messages as Hydra prints them, and say what the exit code is."""
+    """Print what is wrong, in one line, and say what the exit code is."""
     if traceback_wanted:
         raise error
     measuring = session().measuring
-    if isinstance(error, yaml.YAMLError):
-        print(f"not YAML: {one_line(error)}; correct the file", file=sys.stderr)
-        return 2
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing file is both
         where = error.filename or "the output folder"
         advice = "what was finished is kept" if measuring else "choose another with hydra.run.dir= or hydra.sweep.dir="
@@ -224,8 +241,9 @@ def _explain(error: Exception, traceback_wanted: bool) -> int:
     if measuring:
         print(error, file=sys.stderr)
         return 1
-    cause = error.__cause__
-    print(error, *([cause] if isinstance(cause, OmegaConfBaseException) else []), sep="\n", file=sys.stderr)
+    from runner.explain import explained
+
+    print(error if isinstance(error, ConfigError) else explained(error), file=sys.stderr)
     return 2
 
 

@@ -14,10 +14,12 @@ from runner.cases import Case, read_case
 from runner.config import HOW, Config, Limit, Timing, check_values
 from runner.dtypes import KIND_OF, KINDS
 from runner.errors import ConfigError
+from runner.explain import check_keys
 from runner.operation import Operation
 from runner.signature import Dimensions
 from runner.size import Size, parse_size
 
+SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
 SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
@@ -133,6 +135,7 @@ def cell_of(config: DictConfig) -> Cell:
         ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
+    check_keys(values, SCHEMA)
     case = _case(values.pop("case")) if values["case"] else None
     values["job"] = values["job"] or (case.job if case else "benchmark")
     values["dtype"] = values["dtype"] or (case.dtype if case else DEFAULT_DTYPE)

@@ -1,6 +1,7 @@
 """The one error that is the user's to mend, and what is made of others."""
 
 import re
+from collections.abc import Sequence
 
 UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"  # in the words of PyTorch's own errors
 OPERANDS = "unsupported operand type"  # in Python's words: an error of whoever wrote the operation
@@ -27,7 +28,13 @@ def one_line(text: object, limit: int = 300) -> str:
 
 def suggestion(word: str, allowed: list[str]) -> str:
     """``" (did you mean 'matmul'?)"`` where one of ``allowed`` is close to ``word``, otherwise nothing."""
+    near = closest(word, allowed)
+    return f" (did you mean {near!r}?)" if near else ""
+
+
+def closest(word: str, allowed: Sequence[str]) -> str:
+    """The one of ``allowed`` that ``word`` begins or is close to; blank where there is none."""
     import difflib
 
-    close = difflib.get_close_matches(word, allowed, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    begun = [one for one in allowed if len(word) > 2 and one.startswith(word)]
+    return next(iter(begun or difflib.get_close_matches(word, allowed, n=1)), "")

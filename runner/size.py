@@ -10,7 +10,7 @@ from runner.errors import ConfigError
 
 BATCH = "batch"  # the name under which a size mapping and a formula speak of the dimensions under '...'
 LONGEST = 10**12  # elements along a dimension: more than any memory holds
-_ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
 
 
 Named = tuple[tuple[str, tuple[int, ...]], ...]
@@ -70,7 +70,7 @@ def parse_size(value: object) -> Size:
             return Size(named=tuple(sorted((str(name), _lengths(value, length)) for name, length in value.items())))
         case list() | tuple() if value and all(_is_length(length) for length in value):
             return Size(shape=tuple(value))
-    raise ConfigError(f"size={_shown(value)} is not a size; {_ALLOWED}")
+    raise ConfigError(f"size={_shown(value)} is not a size; {ALLOWED}")
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -89,7 +89,7 @@ def _lengths(mapping: object, value: object) -> tuple[int, ...]:
         value = [int(part) for part in value.split("x")]
     if isinstance(value, list | tuple) and value and all(map(_is_length, value)):
         return tuple(value)
-    raise ConfigError(f"size={_shown(mapping)} is not a size; {_ALLOWED}")
+    raise ConfigError(f"size={_shown(mapping)} is not a size; {ALLOWED}")
 
 
 def _is_length(value: object) -> bool:

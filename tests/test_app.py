@@ -15,7 +15,6 @@ SIZES = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 6
 DEVICES = "allowed: cpu, gpu, cuda, xpu, mps, mtia, hpu, npu"
 
 WRONG = {
-    "op=matmull": r"Could not find 'op/matmull'\s+Available options in 'op':\s+add",
     "dtype=float31": r"dtype=float31 is unknown \(did you mean 'float32'\?\); allowed: float16, bfloat16, float32",
     "device=gppu": rf"device=gppu is unknown \(did you mean 'gpu'\?\); {DEVICES}",
     "device=cuda:x": r"device=cuda:x is unknown",
@@ -29,11 +28,8 @@ WRONG = {
     "-m size=64,128 report.baseline={size: 64}": r"report.baseline: no cell has size=64; the grid's values are 64x64",
     "-m op=glob(zzz*)": r"none of the grid's 0 cells is left; look at its axes and at exclude",
     "-m size=16 hydra.job.chdir=true": r"hydra.job.chdir=true needs hydra/launcher=basic",
-    "+sweep=gpuu": r"Could not find 'sweep/gpuu'\s+Available options in 'sweep':\s+autograd\s+cpu\s+crossover\s+gpu",
     "+sweep=gpu,cpu": r"sweep=gpu,cpu: one sweep at a time; run the command once for each",
-    "timing=slow": r"Could not find 'timing/slow'\s+Available options in 'timing':\s+default",
-    "sizes=4": r"Could not override 'sizes'.\s+To append to your config use \+sizes=4\s+Key 'sizes' not in 'Config'",
-    "timing.precision=abc": r"Value 'abc' of type 'str' could not be converted to Float",
+    "sizes=4": r"sizes is unknown; did you mean size\?",
     "size=0": re.escape(f"size=0 is not a size; {SIZES}"),
     "size=-3": re.escape(f"size=-3 is not a size; {SIZES}"),
     "size=1024y1024": re.escape(f"size=1024y1024 is not a size; {SIZES}"),
@@ -61,7 +57,6 @@ WRONG = {
     "report.reuse=0": r"report.reuse=0 is too small; give 1 or more",
     "job=report": r"run=: no run's or sweep's folder; give run=outputs/<date>/<time>",
     "job=report run=nowhere": r"run=nowhere: no run's or sweep's folder",
-    "op=add,mul": r"Ambiguous value for argument 'op=add,mul'",
     "-m dtype=float32,float31": r"dtype=float31 is unknown",
     "-m op=gelu,add dtype=int32": r"op gelu takes no integer dtype",
     "-m op=add size=4 exclude=[{op: mul}]": r"exclude: \{op: mul\} matches none of the 1 cells; correct the rule",
@@ -240,6 +235,7 @@ def test_imports_point_downwards_only() -> None:
         ["cases.gradient", "cases.tensor"],
         ["cases"],
         ["operation", "config"],
+        ["explain"],
         ["cell"],
         ["cluster.chunk"],
         ["intervals", "results"],

@@ -16,6 +16,7 @@ from runner.cell import Cell
 from runner.cluster.chunk import Chunk, plan
 from runner.config import ClusterConfig
 from runner.errors import ConfigError, suggestion
+from runner.explain import check_keys
 from runner.progress import Progress
 from runner.session import session
 from runner.units import time_text
@@ -99,6 +100,7 @@ def cluster_of(config: DictConfig) -> Cluster | None:
         ConfigError: a value is wrong.
     """
     values: Any = OmegaConf.to_container(config.cluster, resolve=True)
+    check_keys(values, ClusterConfig(), "cluster.")
     cluster = ClusterConfig(**values)
     if cluster.name is None:
         return None

@@ -1,0 +1,111 @@
+"""What is wrong on the command line is said in one line, with what was perhaps meant."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OPS = r"add, addmm, bmm, \.\.\.: python -m runner --help lists them"
+SWEEPS = "autograd, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
+
+ONE_LINE = {
+    "op=matmull": rf"op=matmull is unknown; did you mean matmul\? \({OPS}\)",
+    "op=zzz": rf"op=zzz is unknown; choose one of {OPS}",
+    "op=": rf"op= is empty; choose one of {OPS}",
+    "op=null": rf"op=null is unknown; choose one of {OPS}",
+    "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\)",
+    "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\)",
+    "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? \(lesson_1_1_ones, .*",
+    "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",
+    "+sweep=nothing": f"sweep=nothing is unknown; choose one of {SWEEPS}",
+    "+sweep=gpuu": rf"sweep=gpuu is unknown; did you mean gpu\? \({SWEEPS}\)",
+    "sweep=gpu": r"sweep is added with a plus: \+sweep=\.\.\.",
+    "cluster=slrm": r"cluster=slrm is unknown; did you mean slurm\? \(ray, slurm\)",
+    "+timing=quick": "timing is chosen already; write timing=quick without a plus",
+    "op=add,mul": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
+    "op=[add,mul]": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
+    "op=glob(*)": r"op=glob\(\*\) has several values, which need -m: python -m runner -m 'op=glob\(\*\)'",
+    "size=(64,64)": r"size=\(64,64\) cannot be read as a size; allowed: 256 \(256x256\), 64x1024x1024, or .*",
+    "size=64×64": "size=64×64 cannot be read as a size; allowed: 256 .*",
+    "size={m: 4": "size={m: 4 cannot be read as a size; allowed: 256 .*",
+    "run=a=b": "run=a=b cannot be read; put quotes within quotes around a value with other signs: \"run='...'\"",
+    "add": r"add cannot be read: write key=value, such as op=add \(python -m runner --help lists the keys\)",
+    "limit.memory_bytes=1GB": "limit.memory_bytes=1GB is not a whole number",
+    "timing.precision=abc": "timing.precision=abc is not a number",
+    "strict=ture": "strict=ture is not true or false",
+    "exclude=3": "Error merging override exclude=3 Invalid value assigned: int is not a ListConfig, list or tuple.",
+    "--config-dir mine op=listed": r"op/listed.yaml: holds a list where keys with values belong; correct the file",
+    "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean threads\?",
+    "treads=2": r"treads is unknown; did you mean threads\?",
+    "+treads=2": r"treads is unknown; did you mean threads\?",
+    "-m +treads=2,3": r"treads is unknown; did you mean threads\?",
+    "~opp": r"opp is unknown; did you mean op\?",
+    "foo=3": "foo is unknown; python -m runner --help lists every key",
+    "timeing=quick": r"timeing is unknown; did you mean timing\?",
+    "limit.time=3": r"limit.time is unknown; did you mean limit.time_s\?",
+    "limit.foo=3": r"limit.foo is unknown; allowed: limit.time_s, limit.memory_bytes",
+    "++timing.precisio=3": r"timing.precisio is unknown; did you mean timing.precision\?",
+    "+report.axis=op": r"report.axis is unknown; allowed: report.baseline, .*",
+    "+cluster.retry=3 dry_run=true": r"cluster.retry is unknown; did you mean cluster.retries\?",
+    "op.domain=0": r"op.domain is not in the file of the op; to add it write \+op.domain=\.\.\.",
+    "hydra.foo=3": r"Could not override 'hydra.foo'. To append to your config use \+hydra.foo=3 .*",
+}
+
+IN_ONE_PROCESS = """
+import contextlib, io, json, sys
+from runner.app import offer_plugins, run
+offer_plugins()
+said = {}
+for command in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as stderr, contextlib.redirect_stdout(io.StringIO()) as stdout:
+        code = run(command)
+    said[" ".join(command)] = [code, stderr.getvalue(), stdout.getvalue()]
+print(json.dumps([said, "torch" in sys.modules]))
+"""
+
+
+def answers(folder: Path, commands: list[str]) -> dict[str, tuple[int, str, str]]:
+    """The exit code, standard error and output of commands, all of one process: the start of each is most of its time.
+
+    A command's words are divided by spaces, but for those within braces.
+    """
+    words = [re.findall(r"[^\s{\[]*[{\[].*[}\]]|\S*{.*|\S+", command) for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS],
+        cwd=folder,
+        input=json.dumps(words),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said, torch_imported = json.loads(done.stdout)
+    assert not torch_imported
+    return {key: tuple(of_command) for key, of_command in said.items()}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    folder = tmp_path_factory.mktemp("explain")
+    for name, text in {"op/listed": "- add\n", "sweep/typo": "# @package _global_\ntreads: 2\n"}.items():
+        (folder / "mine" / name).parent.mkdir(parents=True)
+        (folder / "mine" / f"{name}.yaml").write_text(text)
+    return answers(folder, list(ONE_LINE))
+
+
+@pytest.mark.parametrize("command", ONE_LINE)
+def test_what_is_wrong_is_said_in_one_line(command: str, said: dict[str, tuple[int, str, str]]) -> None:
+    code, stderr, stdout = said[command]
+    assert (code, stdout) == (2, "")
+    assert re.fullmatch(ONE_LINE[command] + "\n", stderr), stderr
+
+
+def test_a_group_may_be_chosen_to_be_none(tmp_path: Path) -> None:
+    commands = ["case=null cluster=null dry_run=true", "-m case=null cluster=null size=4 dry_run=true"]
+    assert [stdout for _, _, stdout in answers(tmp_path, commands).values()] == [
+        "matmul 512x512 float32 cpu\n1 cells\n",
+        "matmul 4x4 float32 cpu\n1 cells\n",
+    ]
