@@ -115,7 +115,7 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
 
     cell = cell_of(config)
     if cell.job == "report":
-        session().exit_code = conclude(folder, report_of(config), strict=config.strict)
+        session().exit_code = conclude(folder, report_of(config), strict=config.strict, measured=False)
         return []
     if config.run:
         raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")

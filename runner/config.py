@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,23 @@ class Report:
     def value(self) -> str:
         """The baseline's value on that axis."""
         return str((self.baseline or DEFAULT_BASELINE)[self.axis])
+
+    def check_baseline(self, those: Iterable[str], one: str, whose: str) -> None:
+        """Refuse a baseline that the user gave and nothing has.
+
+        Args:
+            those: the values that there are on the axis.
+            one: what has one of them, in a word.
+            whose: what has them all.
+
+        Raises:
+            ConfigError: the message names the values that there are.
+        """
+        values = list(dict.fromkeys(those))
+        if self.baseline is not None and self.value not in values:
+            raise ConfigError(
+                f"report.baseline: no {one} has {self.axis}={self.value}; {whose} values are {', '.join(values)}"
+            )
 
 
 @dataclass

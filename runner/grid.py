@@ -69,11 +69,7 @@ def check_baseline(cells: Sequence[Cell], report: Report) -> None:
     Raises:
         ConfigError: the message names the values that there are.
     """
-    values = list(dict.fromkeys(_value(cell, report.axis) for cell in cells))
-    if report.baseline is not None and report.value not in values:
-        raise ConfigError(
-            f"report.baseline: no cell has {report.axis}={report.value}; the grid's values are {', '.join(values)}"
-        )
+    report.check_baseline((_value(cell, report.axis) for cell in cells), "cell", "the grid's")
 
 
 def _matches(cell: Cell, axis: str, wanted: Any) -> bool:

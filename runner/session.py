@@ -227,10 +227,17 @@ def _with_earlier(
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
-def conclude(root: Path, report: Report, *, strict: bool) -> int:
+def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
+    Args:
+        root: the folder of the run or sweep.
+        report: what to compare with what.
+        strict: whether findings such as ``timeout`` count as failures.
+        measured: whether this was measured just now; where it was not, a report of nothing would replace a good one.
+
     Raises:
+        ConfigError: the baseline is none of what was measured before.
         OSError: the folder cannot be written.
     """
     from runner.report import show
@@ -242,6 +249,9 @@ def conclude(root: Path, report: Report, *, strict: bool) -> int:
     if not rows and not damaged:
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
+    timed = [row for row in rows if row.job == "benchmark"]
+    if timed and not measured:
+        report.check_baseline((str(getattr(row, report.axis)) for row in timed), "row", "the rows'")
     environment: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))

@@ -325,6 +325,9 @@ def test_a_report_remembers_the_baseline_and_says_what_is_missing(runner: Runner
     before = (tmp_path / "a b" / "speedup.csv").read_text()
     assert runner("job=report", "run=a b").returncode == 0
     assert (tmp_path / "a b" / "speedup.csv").read_text() == before
+    refused = runner("job=report", "run=a b", "report.baseline={threads: 3}", code=2).stderr
+    assert refused == "report.baseline: no row has threads=3; the rows' values are 1, 2\n"
+    assert (tmp_path / "a b" / "speedup.csv").read_text() == before
     shutil.rmtree(next((tmp_path / "a b").glob("3_*")))
     assert "1 of 4 cells are not there: resume=a b runs them" in runner("job=report", "run='a b'").stdout
 
