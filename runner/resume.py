@@ -13,6 +13,7 @@ import yaml
 
 from runner.cases import read_case
 from runner.cell import Cell
+from runner.config import HOW, Config
 from runner.errors import ConfigError
 from runner.operation import Operation
 from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
@@ -64,11 +65,37 @@ def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     """
     names = {(cell.job, cell.name, cell.size, *_choices(cell)) for cell in cells}
     if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
-        command = read_environment(root).get("command", [])
         raise ConfigError(
-            f"resume={root}: none of this command's {len(cells)} cells is among the {len(there)} there; "
-            f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
+            f"resume={root}: none of this command's {len(cells)} cells is among the {len(there)} there; {_advice(root)}"
         )
+
+
+def check_grid_holds(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse a folder in which there is more than the grid has; it may have less, as where the grid has grown.
+
+    Raises:
+        ConfigError: the message says how many cells are another sweep's, and names one.
+    """
+    grid = {cell.identity for cell in cells}
+    others = {row.cell: row for row in there if row.cell not in grid}
+    if others:
+        row = next(iter(others.values()))
+        words = [row.job] * (row.job not in ("benchmark", row.op)) + [row.op, row.size, row.dtype, row.device]
+        raise ConfigError(
+            f"resume={root}: {len(others)} of the {len({row.cell for row in there})} cells there are none of this "
+            f"command's {len(cells)}, such as {' '.join(words)}; {_advice(root)}, or say resume_anyway=true to have "
+            "them all in one report"
+        )
+
+
+def is_damaged(root: Path) -> bool:
+    """Whether there are rows that cannot be read."""
+    return any(collect(root, job)[1] for job in FILE_OF_JOB)
+
+
+def _advice(root: Path) -> str:
+    command = read_environment(root).get("command", [])
+    return f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
 
 
 def read_environment(root: Path) -> dict[str, Any]:
@@ -169,8 +196,9 @@ def _at(tree: Any, keys: Sequence[str]) -> Any:
     return tree
 
 
-def _choices(of: Row | Cell) -> tuple[str, str, str, int]:
-    return of.dtype, of.device, of.direction, of.seed
+def _choices(of: Row | Cell) -> tuple[Any, ...]:
+    how = (getattr(of, key, None) or getattr(Config, key) for key in HOW)  # which not every job's rows have
+    return of.dtype, of.device, of.direction, of.seed, *how
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:

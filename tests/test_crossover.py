@@ -289,6 +289,8 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
     assert [int(path.name.partition("_")[0]) for path in folders] == list(range(len(rows)))
     for folder in folders[-2:]:  # as if it had been interrupted
         shutil.rmtree(folder)
+    smaller = runner(*words, "hydra.sweeper.crossover.high=249", "resume=out", code=2).stderr
+    assert re.search(r"resume=out: \d of the \d+ cells there are none of this command's \d+, such as pay 250 ", smaller)
     done = runner(*words, "resume=out")
     assert f"{len(rows) - 2} of {len(rows)} cells are done" in done.stderr
     assert list(dict.fromkeys(pd.read_csv(tmp_path / "out" / "results.csv")["size"]))[: len(sizes)] == sizes

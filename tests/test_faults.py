@@ -307,8 +307,12 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     foreign = runner("resume=out", code=2).stderr
     assert "none of this command's 1 cells is among the 3 there; add resume= to the sweep's own command: " in foreign
     assert "--config-dir mine op=dies size=4,5" in foreign
+    extra = (
+        r"resume=out: 1 of the 3 cells there are none of this command's 2, such as dies 6x6 float32 cpu; add resume="
+    )
+    assert re.search(extra, runner(*command, "resume=out", code=2).stderr)
     environment.write_text("{")
-    more = [*command[:-2], "size=4,7", "timing=minimal", "resume=out"]
+    more = [*command[:-2], "size=4,5,6,7", "timing=minimal", "resume=out"]
     assert "environment.json is damaged" in runner(*more, code=2).stderr
 
 

@@ -82,7 +82,15 @@ class GridSweeper(BasicSweeper):
             return self._run(root, jobs, cells, cluster)
 
     def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"], cluster: "Cluster | None") -> Any:
-        from runner.resume import check_same_cells, check_same_sweep, measured, remove_leftovers, unfinished
+        from runner.resume import (
+            check_grid_holds,
+            check_same_cells,
+            check_same_sweep,
+            is_damaged,
+            measured,
+            remove_leftovers,
+            unfinished,
+        )
 
         assert self.config is not None and self.launcher is not None
         resuming, anyway = bool(self.config.resume), self.config.resume_anyway
@@ -95,6 +103,8 @@ class GridSweeper(BasicSweeper):
                 check_same_cells(root, there, cells)
             if self._bisection is not None:
                 jobs, cells = self._asked(there)
+            if not anyway and (self._bisection is None or not is_damaged(root)):  # a search needs each row to go on
+                check_grid_holds(root, there, cells)
             numbers = unfinished(there, cells)
             print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         try:
