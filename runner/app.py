@@ -170,6 +170,10 @@ def with_implied(arguments: Sequence[str]) -> list[str]:
             continue
         folder = values.get(key, "").strip("'\"")
         if not folder or not (Path(folder) / mark).is_file():
+            if key == "resume" and (Path(folder) / "environment.json").is_file():
+                raise ConfigError(
+                    f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it anew"
+                )
             what = "run's or sweep's" if key == "run" else "sweep's"
             raise ConfigError(f"{key}={folder}: no {what} folder; give {key}=outputs/<date>/<time>")
         quoted = "'" + folder.replace("'", "\\'") + "'"  # a folder's name may hold what Hydra's grammar gives a meaning

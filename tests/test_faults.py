@@ -281,6 +281,9 @@ def test_resume_runs_what_failed_or_was_damaged_and_nothing_else(dying: Path, ru
     stamp = whole.stat().st_mtime_ns
     done = runner(*command, "resume=out", code=1)
     assert "1 of 4 cells are done" in done.stderr
+    listed = runner(*command, "resume=out", "dry_run=true")
+    assert "2 of 4 cells are done" in listed.stderr
+    assert listed.stdout.splitlines() == ["dies 4x4 float32 cpu", "dies 5x5 float32 cpu", "2 cells"]
     assert whole.stat().st_mtime_ns == stamp
     again = pd.read_csv(out / "results.csv")
     assert list(again["cell"]) == list(first["cell"])

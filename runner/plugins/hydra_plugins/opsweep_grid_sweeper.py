@@ -70,43 +70,29 @@ class GridSweeper(BasicSweeper):
             jobs, cells = self._grid(composer, arguments)
         else:
             jobs, cells = self._search(composer, arguments)
+        root = Path(self.config.hydra.sweep.dir)
         if self.config.dry_run:
-            _list(cells)
+            numbers = list(range(len(cells)))
+            if self.config.resume:
+                jobs, cells, numbers = self._left(root, jobs, cells)
+            _list([cells[number] for number in numbers])
             if self._bisection is not None:
                 print(f"and what the search asks for then, {self._bisection.most} cells at most")
-            if cluster is not None:
-                print(cluster.describe(cells, range(len(cells))))
+            if cluster is not None and numbers:
+                print(cluster.describe(cells, numbers))
             return []
-        root = Path(self.config.hydra.sweep.dir)
         with _claimed(root, resuming=bool(self.config.resume)):
             return self._run(root, jobs, cells, cluster)
 
     def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"], cluster: "Cluster | None") -> Any:
-        from runner.resume import (
-            check_grid_holds,
-            check_same_cells,
-            check_same_sweep,
-            is_damaged,
-            measured,
-            remove_leftovers,
-            unfinished,
-        )
+        from runner.resume import measured, remove_leftovers
 
         assert self.config is not None and self.launcher is not None
         resuming, anyway = bool(self.config.resume), self.config.resume_anyway
         numbers = list(range(len(jobs)))
         if resuming:
             remove_leftovers(root)
-            there = measured(root)
-            check_same_sweep(root, there, cells)
-            if not anyway:
-                check_same_cells(root, there, cells)
-            if self._bisection is not None:
-                jobs, cells = self._asked(there)
-            if not anyway and (self._bisection is None or not is_damaged(root)):  # a search needs each row to go on
-                check_grid_holds(root, there, cells)
-            numbers = unfinished(there, cells)
-            print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
+            jobs, cells, numbers = self._left(root, jobs, cells)
         try:
             if not numbers:
                 return []
@@ -129,6 +115,30 @@ class GridSweeper(BasicSweeper):
         finally:
             if session().measuring or not numbers:
                 session().finish(root, report_of(self.config), strict=self.config.strict)
+
+    def _left(
+        self, root: Path, jobs: list[list[str]], cells: list["Cell"]
+    ) -> tuple[list[list[str]], list["Cell"], list[int]]:
+        """The jobs of a sweep that is taken up again, and the numbers of those that are left to run.
+
+        Raises:
+            ConfigError: the folder is not this sweep's.
+        """
+        from runner import resume
+
+        assert self.config is not None
+        anyway = self.config.resume_anyway
+        there = resume.measured(root)
+        resume.check_same_sweep(root, there, cells)
+        if not anyway:
+            resume.check_same_cells(root, there, cells)
+        if self._bisection is not None:
+            jobs, cells = self._asked(there)
+        if not anyway and (self._bisection is None or not resume.is_damaged(root)):  # a search goes on from each row
+            resume.check_grid_holds(root, there, cells)
+        numbers = resume.unfinished(there, cells)
+        print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
+        return jobs, cells, numbers
 
     def _send(
         self, cluster: "Cluster | None", root: Path, jobs: list[list[str]], cells: list["Cell"], numbers: list[int]
