@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import streams
 from runner.config import Report, register
 from runner.errors import ConfigError
 from runner.session import conclude, session
@@ -41,10 +42,11 @@ OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text
 
 def main() -> None:
     """Run what the command line says and exit."""
+    streams.install()
     offer_plugins()
     if os.getcwd() not in sys.path and "" not in sys.path:  # the console script, unlike python -m, leaves it out
         sys.path.insert(0, os.getcwd())
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(streams.exit_code(run(sys.argv[1:])))
 
 
 def offer_plugins() -> None:
@@ -78,9 +80,6 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except _Stopped as stopped:
         return _explain(stopped.error, traceback_wanted)
-    except BrokenPipeError:  # whoever read has read enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for what Python flushes at its end)
-        return session().exit_code
     except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         return _explain(error, traceback_wanted)
     finally:

@@ -1,5 +1,6 @@
 """The door: every wrong input gets one clear message and exit code 2 before torch is imported or anything is run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -137,6 +138,23 @@ def test_a_refused_sweep_leaves_no_folder(runner: Runner, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the shell and the devices of Linux")
+def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    program = f"'{sys.executable}' -m runner"
+    ends = [
+        (f"{program} op=add size=4 timing=minimal hydra.run.dir=out >&-", 0, "importing torch"),
+        (f"{program} job=report run=out | true; exit ${{PIPESTATUS[0]}}", 0, ""),
+        (f"{program} job=report run=out >/dev/full", 1, "cannot write standard output: No space left on device; what"),
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line, code, said in ends:
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert said in done.stderr
+        assert not re.search("Traceback|folder: |Exception ignored", done.stderr)
+        (tmp_path / "out" / "report.html").unlink()  # the last file to be written
+
+
 def test_help_names_every_group_and_key(runner: Runner) -> None:
     text = runner("--help").stdout
     for word in ("+sweep=gpu", "matmul", "scaled_dot_product_attention", "limit:", "Exit codes"):
@@ -233,7 +251,19 @@ def test_imports_point_downwards_only() -> None:
     import ast
 
     layers = [
-        ["errors", "dtypes", "units", "help", "flags", "scheduler", "contention", "memory", "schemas", "garbage"],
+        [
+            "errors",
+            "dtypes",
+            "units",
+            "help",
+            "flags",
+            "scheduler",
+            "contention",
+            "memory",
+            "schemas",
+            "garbage",
+            "streams",
+        ],
         ["callables", "formula", "size", "domain", "cases.nested", "cases.expression", "cases.snippet"],
         ["signature", "cases.derivative", "cases.base"],
         ["cases.gradient", "cases.tensor"],

@@ -1,0 +1,61 @@
+"""Standard output and error that may be closed or full: what is written to a folder does not depend on them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, TextIO
+
+
+class Stream:
+    """A stream that goes nowhere once it cannot be written, as where ``| head`` has read enough.
+
+    Attributes:
+        error: why it could not be written; None: it could.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        if stream is None:  # a shell's >&-
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for as long as the process lives)
+            os.set_inheritable(stream.fileno(), True)  # or the worker's first file would take the place of its output
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write, or remember why that is no longer possible."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, or remember why that is no longer possible."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        self.error = self.error or error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())  # also for what Python still holds and writes at its end
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def install() -> None:
+    """Have the process write through streams of this kind."""
+    sys.stdout, sys.stderr = Stream(sys.stdout), Stream(sys.stderr)
+
+
+def exit_code(code: int) -> int:
+    """The exit code, given what became of standard output, which is said here if nobody can have wanted it."""
+    sys.stdout.flush()
+    error = getattr(sys.stdout, "error", None)
+    if error is None or isinstance(error, BrokenPipeError):
+        return code
+    print(f"cannot write standard output: {error.strerror}; what was measured is in its folder", file=sys.stderr)
+    return code or 1
