@@ -110,7 +110,7 @@ def run_job(config: DictConfig) -> list[Row]:
 
 def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     from runner.cell import cell_of
-    from runner.grid import excluded
+    from runner.grid import check_threads, excluded
 
     cell = cell_of(config)
     if cell.job == "report":
@@ -121,6 +121,7 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     excluded([cell], config.exclude, set())
     if cell.impossible:
         raise ConfigError(cell.impossible)
+    check_threads([cell])
     refuse_results(folder)
     session().prepare([cell], alone=True)
     session().begin(folder, [cell], report_of(config))
@@ -238,7 +239,11 @@ def _explain(error: Exception, traceback_wanted: bool) -> int:
     measuring = session().measuring
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing file is both
         where = error.filename or "the output folder"
-        advice = "what was finished is kept" if measuring else "choose another with hydra.run.dir= or hydra.sweep.dir="
+        advice = "choose another with hydra.run.dir= or hydra.sweep.dir="
+        if measuring:
+            advice = "what was finished is kept"
+        elif any(argument.lstrip("+").startswith(("run=", "resume=")) for argument in sys.argv[1:]):
+            advice = "copy that run's folder to where there is room and leave to write, and give the copy"
         print(f"cannot write {where}: {error.strerror or error}; {advice}", file=sys.stderr)
         return 1 if measuring else 2
     if measuring:

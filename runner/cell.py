@@ -137,8 +137,10 @@ def cell_of(config: DictConfig) -> Cell:
     values: Any = OmegaConf.to_container(config, resolve=True)
     check_keys(values, SCHEMA)
     case = _case(values.pop("case")) if values["case"] else None
-    values["job"] = values["job"] or (case.job if case else "benchmark")
-    values["dtype"] = values["dtype"] or (case.dtype if case else DEFAULT_DTYPE)
+    if values["job"] is None:  # blank is an error, which check_values names
+        values["job"] = case.job if case else "benchmark"
+    if values["dtype"] is None:
+        values["dtype"] = case.dtype if case else DEFAULT_DTYPE
     built_in = BUILT_IN.get(values["job"]) if case is None else None
     if built_in is not None:
         values["dtype"] = KINDS[built_in.dtypes[0]][0]

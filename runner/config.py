@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from runner.dtypes import KIND_OF
+from runner.dtypes import ALIASES, KIND_OF
 from runner.errors import ConfigError, suggestion
 from runner.help import HELP
 
@@ -235,4 +235,5 @@ def check_values(values: dict[str, Any]) -> None:
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{key}={value} is unknown{suggestion(value, list(allowed))}; allowed: {', '.join(allowed)}")
+        what = f"unknown{suggestion(ALIASES.get(value, value), list(allowed))}" if value else "empty"
+        raise ConfigError(f"{key}={value} is {what}; allowed: {', '.join(allowed)}")

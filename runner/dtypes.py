@@ -13,6 +13,24 @@ KINDS = {
 KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 """The kind of each dtype."""
 
+ALIASES = {
+    "half": "float16",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "single": "float32",
+    "float": "float32",
+    "fp32": "float32",
+    "double": "float64",
+    "fp64": "float64",
+    "byte": "uint8",
+    "short": "int16",
+    "int": "int64",
+    "long": "int64",
+    "complex": "complex64",
+    "boolean": "bool",
+}
+"""What dtypes are called elsewhere."""
+
 ITEM_BYTES = {
     name: 16 if name == "complex128" else 1 if name == "bool" else int("".join(filter(str.isdigit, name))) // 8
     for name in KIND_OF

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from runner.cell import Cell
-from runner.config import COMPARED, Report
+from runner.config import COMPARED, MOST_THREADS, Report
 from runner.errors import ConfigError, suggestion
 from runner.size import parse_size
 
 AXES = (*COMPARED, "seed", "job", "case")
+THREADS_PER_CORE = 4
 
 
 def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) -> list[bool]:
@@ -61,6 +63,19 @@ def check_possible(cells: Sequence[Cell]) -> None:
         for reason in reasons.values():
             if reason:
                 raise ConfigError(reason)
+
+
+def check_threads(cells: Iterable[Cell]) -> None:
+    """Refuse more threads than could serve any purpose on this machine.
+
+    Raises:
+        ConfigError: the message names the most, which leaves room for trying what too many do.
+    """
+    cores = os.cpu_count() or MOST_THREADS
+    most = THREADS_PER_CORE * cores
+    for cell in cells:
+        if (cell.threads or 0) > most:
+            raise ConfigError(f"threads={cell.threads} is too large for {cores} cores; give {most} or less")
 
 
 def check_baseline(cells: Sequence[Cell], report: Report) -> None:

@@ -1,6 +1,7 @@
 """What is wrong on the command line is said in one line, with what was perhaps meant."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 OPS = r"add, addmm, bmm, \.\.\.: python -m runner --help lists them"
 SWEEPS = "autograd, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
+
+CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
 
 ONE_LINE = {
     "op=matmull": rf"op=matmull is unknown; did you mean matmul\? \({OPS}\)",
@@ -36,6 +39,14 @@ ONE_LINE = {
     "limit.memory_bytes=1GB": "limit.memory_bytes=1GB is not a whole number",
     "timing.precision=abc": "timing.precision=abc is not a number",
     "strict=ture": "strict=ture is not true or false",
+    "dtype=": "dtype= is empty; allowed: float16, .*",
+    "job=": "job= is empty; allowed: benchmark, .*",
+    "dtype=fp16": r"dtype=fp16 is unknown \(did you mean 'float16'\?\); allowed: float16, .*",
+    "dtype=double": r"dtype=double is unknown \(did you mean 'float64'\?\); allowed: float16, .*",
+    "dtype=int": r"dtype=int is unknown \(did you mean 'int64'\?\); allowed: float16, .*",
+    "threads=1024": rf"threads=1024 is too large for {CORES} cores; give {4 * CORES} or less",
+    "-m threads=1,1024": rf"threads=1024 is too large for {CORES} cores; give {4 * CORES} or less",
+    "-m case=glob(lesson_9*)": r"no case matches lesson_9\*; python -m runner --help lists what there is",
     "exclude=3": "Error merging override exclude=3 Invalid value assigned: int is not a ListConfig, list or tuple.",
     "--config-dir mine op=listed": r"op/listed.yaml: holds a list where keys with values belong; correct the file",
     "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean threads\?",

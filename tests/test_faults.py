@@ -367,11 +367,14 @@ def test_a_full_disk_ends_the_sweep_and_damages_nothing(runner: Runner, small_di
 
 
 def test_a_read_only_folder_is_refused_before_anything_runs(runner: Runner, small_disk: Path) -> None:
+    runner("op=add", "size=4", "timing=minimal", f"hydra.run.dir={small_disk}/run")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for command in (["op=add", f"hydra.run.dir={small_disk}/a"], ["+sweep=smoke", f"hydra.sweep.dir={small_disk}/b"]):
         done = runner(*command, code=2)
         assert re.search(r"cannot write .*: Read-only file system; choose another with", done.stderr)
         assert "importing torch" not in done.stderr
+    done = runner("job=report", f"run={small_disk}/run", code=2)
+    assert re.search(r"cannot write .*: Read-only file system; copy that run's folder to where .*\n", done.stderr)
 
 
 def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path) -> None:

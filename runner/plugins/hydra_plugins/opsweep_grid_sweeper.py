@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
 from runner.app import refuse_results, report_of
@@ -61,6 +61,7 @@ class GridSweeper(BasicSweeper):
         """
         from runner.cluster.sweep import cluster_of
         from runner.compose import Composer
+        from runner.grid import check_threads
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         cluster = cluster_of(self.config)
@@ -71,6 +72,8 @@ class GridSweeper(BasicSweeper):
         else:
             jobs, cells = self._search(composer, arguments)
         root = Path(self.config.hydra.sweep.dir)
+        if cluster is None:
+            check_threads(cells)
         if self.config.dry_run:
             numbers = list(range(len(cells)))
             if self.config.resume:
@@ -182,10 +185,10 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         own, typed = parser.parse_overrides(self._parse_config()), parser.parse_overrides(arguments)
-        jobs = self.split_arguments(_device_last([*own, *typed]), None)[0]
+        jobs = self._product([*own, *typed])
         for params in self._also:
             grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
-            jobs += self.split_arguments(_device_last([*grid, *_meant_for(grid, own, typed)]), None)[0]
+            jobs += self._product([*grid, *_meant_for(grid, own, typed)])
         cells = [composer.job(job).cell for job in jobs]
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
@@ -203,6 +206,24 @@ class GridSweeper(BasicSweeper):
         check_baseline([cell for _, cell in kept.values()], report_of(self.config))
         return [job for job, _ in kept.values()], [cell for _, cell in kept.values()]
 
+    def _product(self, overrides: Sequence[Override]) -> list[list[str]]:
+        """Every combination.
+
+        The device varies fastest: what will be compared is measured side by side, and no device comes last.
+
+        Raises:
+            ConfigError: a pattern of names matches none.
+        """
+        for override in overrides:
+            names = override.value()
+            if isinstance(names, Glob) and not list(override.sweep_string_iterator()):
+                raise ConfigError(
+                    f"no {override.key_or_group} matches {','.join(names.include)}; "
+                    "python -m runner --help lists what there is"
+                )
+        ordered = sorted(overrides, key=lambda override: override.key_or_group == "device")
+        return self.split_arguments(ordered, None)[0]
+
 
 def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]) -> list[Override]:
     """What of the command line a further grid takes.
@@ -213,11 +234,6 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
     axes = {override.key_or_group for override in grid}
     of_main = {override.key_or_group for override in main}
     return [o for o in typed if o.key_or_group in axes or not (o.key_or_group in of_main or o.is_sweep_override())]
-
-
-def _device_last(overrides: Sequence[Override]) -> list[Override]:
-    """Let the device vary fastest: what will be compared is measured side by side, and no device comes last."""
-    return sorted(overrides, key=lambda override: override.key_or_group == "device")
 
 
 @contextmanager
