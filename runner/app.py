@@ -113,6 +113,8 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     from runner.grid import check_threads, excluded
 
     cell = cell_of(config)
+    if cell.ignored:
+        raise ConfigError(cell.ignored)
     if cell.job == "report":
         session().exit_code = conclude(folder, report_of(config), strict=config.strict, measured=False)
         return []

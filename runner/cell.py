@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cases import Case, read_case
-from runner.config import HOW, Config, Limit, Timing, check_values
+from runner.config import HOW, OF_BENCHMARKS, Config, Limit, Timing, check_values
 from runner.dtypes import KIND_OF, KINDS
 from runner.errors import ConfigError
 from runner.explain import check_keys
@@ -51,6 +51,7 @@ class Cell:
         threads: PyTorch's intra-op threads; None: its default.
         contended: what to do beside another sweep, flag or wait.
         case: what is checked in the operation's stead; None: the operation.
+        ignored: what was asked for and says nothing to the job, so that the cell is as if it had not been; blank: none.
     """
 
     job: str
@@ -74,6 +75,7 @@ class Cell:
     backend_module: str | None
     contended: str
     case: Case | None = None
+    ignored: str = ""
 
     @property
     def subject(self) -> Operation | Case:
@@ -145,6 +147,7 @@ def cell_of(config: DictConfig) -> Cell:
     if built_in is not None:
         values["dtype"] = KINDS[built_in.dtypes[0]][0]
     check_values(values)
+    values["ignored"] = _put_aside(values)
     operation = built_in or _operation(values["op"])
     if case is not None:
         return _frozen(
@@ -170,13 +173,25 @@ def cell_of(config: DictConfig) -> Cell:
 
 
 def _frozen(values: dict[str, Any], **settled: Any) -> Cell:
-    same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended")
+    same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended", "ignored")
     return Cell(
         **{key: _shared(value) if key in ("asked", "dimensions") else value for key, value in settled.items()},
         timing=_shared(Timing(**values["timing"])),
         limit=_shared(Limit(**values["limit"])),
         **{key: values[key] for key in same},
     )
+
+
+def _put_aside(values: dict[str, Any]) -> str:
+    """Give the axes that only a benchmark has their defaults in any other job; returns what was asked for, in words."""
+    axes = () if values["job"] == "benchmark" else OF_BENCHMARKS
+    asked = {key: values[key] for key in axes if values[key] != getattr(Config, key)}
+    values.update({key: getattr(Config, key) for key in asked})
+    if not asked:
+        return ""
+    words = ", ".join(f"{key}={str(value).lower()}" for key, value in asked.items())
+    job = {"autograd": "gradients are verified", "tensors": "tensors are checked"}.get(values["job"])
+    return f"{words} goes only with job=benchmark ({job or 'job=' + values['job'] + ' runs'} without); leave it out"
 
 
 def _shared(value: Same) -> Same:

@@ -23,7 +23,8 @@ CACHES = ("warm", "cold")
 LAYOUTS = ("contiguous", "transposed")
 FILLS = ("normal", "uniform", "integers", "zeros")
 HOW = ("cache", "layout", "fill", "compile", "graph")  # how a benchmark calls the operation
-COMPARED = ("op", "size", "dtype", "device", "threads", "direction", *HOW)  # the axes along which rows can be compared
+OF_BENCHMARKS = ("direction", *HOW)  # the axes that say nothing to other jobs
+COMPARED = ("op", "size", "dtype", "device", "threads", *OF_BENCHMARKS)  # the axes along which rows can be compared
 DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
 

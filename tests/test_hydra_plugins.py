@@ -173,6 +173,15 @@ def test_further_grids_run_after_the_main_one_and_take_the_command_lines_values_
         "mul 8x8 float32 cpu",
         "autograd add 1024x1024 float32 cpu",
     ]
+    how = runner(*command, "compile=true", "cache=warm,cold").stdout.splitlines()
+    assert how[4:9] == [
+        "mul 4x4 float32 cpu compile=True",
+        "mul 4x4 float32 cpu cache=cold compile=True",
+        "mul 8x8 float32 cpu compile=True",
+        "mul 8x8 float32 cpu cache=cold compile=True",
+        "autograd add 1024x1024 float32 cpu",
+    ]
+    assert len(how) == 8 + 4 + 1
     narrowed = runner(*command, "op=add", "size=16", "dtype=float32", "threads=1,2").stdout.splitlines()
     assert narrowed == [
         "add 16x16 float32 cpu threads=1",

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
 from runner.app import refuse_results, report_of
+from runner.config import OF_BENCHMARKS
 from runner.errors import ConfigError
 from runner.session import session
 
@@ -186,10 +187,14 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         own, typed = parser.parse_overrides(self._parse_config()), parser.parse_overrides(arguments)
         jobs = self._product([*own, *typed])
+        of_main = len(jobs)
         for params in self._also:
             grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
             jobs += self._product([*grid, *_meant_for(grid, own, typed)])
         cells = [composer.job(job).cell for job in jobs]
+        for cell in cells[:of_main]:  # further grids of other jobs just do without
+            if cell.ignored:
+                raise ConfigError(cell.ignored)
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
         out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
@@ -229,8 +234,11 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
     """What of the command line a further grid takes.
 
     It takes no axis that the main grid has and it has not, since it leaves that axis out on purpose, nor an axis that
-    the command line adds to the main grid.
+    the command line adds to the main grid; and of the axes that only a benchmark has none, if it is of other jobs.
     """
+    kinds = {o.key_or_group: o for o in grid}
+    other = "case" in kinds or ("job" in kinds and kinds["job"].value() != "benchmark")
+    typed = [o for o in typed if not other or o.key_or_group not in OF_BENCHMARKS]
     axes = {override.key_or_group for override in grid}
     of_main = {override.key_or_group for override in main}
     return [o for o in typed if o.key_or_group in axes or not (o.key_or_group in of_main or o.is_sweep_override())]
