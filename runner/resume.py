@@ -13,7 +13,7 @@ import yaml
 
 from runner.cases import read_case
 from runner.cell import Cell
-from runner.config import HOW, Config
+from runner.config import HOW, OF_BENCHMARKS, Config
 from runner.errors import ConfigError
 from runner.operation import Operation
 from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
@@ -81,6 +81,9 @@ def check_grid_holds(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     if others:
         row = next(iter(others.values()))
         words = [row.job] * (row.job not in ("benchmark", row.op)) + [row.op, row.size, row.dtype, row.device]
+        words += [f"threads={row.threads}"] * any(cell.threads for cell in cells)
+        asked = {key: getattr(row, key, None) for key in OF_BENCHMARKS}
+        words += [f"{key}={value}" for key, value in asked.items() if value not in (None, getattr(Config, key))]
         raise ConfigError(
             f"resume={root}: {len(others)} of the {len({row.cell for row in there})} cells there are none of this "
             f"command's {len(cells)}, such as {' '.join(words)}; {_advice(root)}, or say resume_anyway=true to have "
