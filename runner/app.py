@@ -116,7 +116,10 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     if cell.ignored:
         raise ConfigError(cell.ignored)
     if cell.job == "report":
-        session().exit_code = conclude(folder, report_of(config), strict=config.strict, measured=False)
+        keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
+        asked = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
+        report = report_of(config)
+        session().exit_code = conclude(folder, report, strict=config.strict, measured=False, asked=asked)
         return []
     if config.run:
         raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
@@ -127,6 +130,7 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     refuse_results(folder)
     session().prepare([cell], alone=True)
     session().begin(folder, [cell], report_of(config))
+    print(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...", file=sys.stderr, flush=True)
     try:
         return session().run(cell, folder)
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -227,13 +227,14 @@ def _with_earlier(
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
-def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True) -> int:
+def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True, asked: Collection[str] = ()) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
     Args:
         root: the folder of the run or sweep.
         report: what to compare with what.
         strict: whether findings such as ``timeout`` count as failures.
+        asked: the keys of ``report`` that the user gave, which count more than what the run was made with.
         measured: whether this was measured just now; where it was not, a report of nothing would replace a good one.
 
     Raises:
@@ -249,6 +250,9 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True)
     if not rows and not damaged:
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
+    if not rows:
+        print(*damaged, f"nothing in {root} can be read; what is there is left as it is", sep="\n", file=sys.stderr)
+        return 1
     timed = [row for row in rows if row.job == "benchmark"]
     if timed and not measured:
         report.check_baseline((str(getattr(row, report.axis)) for row in timed), "row", "the rows'")
@@ -256,9 +260,9 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True)
     with suppress(OSError, ValueError):
         environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))
     if environment.get("report"):
-        asked = {key: value for key, value in vars(report).items() if value != getattr(Report, key)}
+        given = {key: value for key, value in vars(report).items() if key in asked or value != getattr(Report, key)}
         stored = {key: value for key, value in environment["report"].items() if key in vars(report)}
-        report = Report(**{**stored, **asked})
+        report = Report(**{**stored, **given})
     for job, (of_job, _) in found.items():
         if of_job and files_of_jobs(root, job):
             write_rows(root / FILE_OF_JOB[job], of_job)

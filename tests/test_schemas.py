@@ -51,6 +51,29 @@ def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(tm
     assert len(pd.read_csv(tmp_path / "autograd.csv")) == 8
 
 
+def test_a_report_of_files_that_cannot_be_read_leaves_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = {"results.csv": "cell,who,knows\n", "speedup.csv": "kept", "report.html": "kept"}
+    for name, text in left.items():
+        (tmp_path / name).write_text(text)
+    assert conclude(tmp_path, Report(), strict=False) == 1
+    assert "can be read; what is there is left as it is" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == left
+
+
+def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "environment.json").write_text('{"report": {"baseline": {"threads": 1}, "same_within": 0.9}}')
+    (tmp_path / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
+    verdicts = {}
+    for asked in ((), ("same_within",)):
+        assert conclude(tmp_path, Report(same_within=0.01), strict=False, asked=asked) == 0
+        verdicts[asked] = set(pd.read_csv(tmp_path / "speedup.csv")["verdict"].dropna())
+    assert verdicts[()] == {"same"} != verdicts[("same_within",)]
+
+
 def test_a_partial_run_has_a_report_that_states_the_gap(runner: Runner, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "0_old").mkdir(parents=True)

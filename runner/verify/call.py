@@ -10,8 +10,6 @@ import torch
 from runner.tensors import is_differentiable
 from runner.verify.subject import Call, Tensors
 
-NO_GRAPH = "element 0 of tensors does not require grad"
-
 
 def outputs_at(call: Call, inputs: Sequence[torch.Tensor]) -> Tensors:
     """The outputs, with random numbers that are the same in every call, and without a graph."""
