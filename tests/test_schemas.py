@@ -71,7 +71,9 @@ def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     for asked in ((), ("same_within",)):
         assert conclude(tmp_path, Report(same_within=0.01), strict=False, asked=asked) == 0
         verdicts[asked] = set(pd.read_csv(tmp_path / "speedup.csv")["verdict"].dropna())
-    assert verdicts[()] == {"same"} != verdicts[("same_within",)]
+    surely = {"faster", "slower"}
+    assert not verdicts[()] & surely
+    assert verdicts[("same_within",)] & surely
 
 
 def test_a_partial_run_has_a_report_that_states_the_gap(runner: Runner, tmp_path: Path) -> None:
