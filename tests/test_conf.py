@@ -46,11 +46,9 @@ def test_every_operation_answers_in_every_kind_of_dtype(rows: Rows) -> None:
     assert not found["flags"].fillna("").str.contains("wrong").any()
 
 
-@pytest.mark.parametrize(
-    "dtypes", ["bfloat16", pytest.param("float64,float32,bfloat16,float16", marks=pytest.mark.slow)]
-)
-def test_sweep_autograd_finds_every_gradient_right(dtypes: str, rows: Rows) -> None:
-    found = rows("+sweep=autograd", "device=cpu", f"dtype={dtypes}", file="autograd.csv")
+@pytest.mark.slow
+def test_sweep_autograd_finds_every_gradient_right(rows: Rows) -> None:
+    found = rows("+sweep=autograd", "device=cpu", file="autograd.csv")
     assert set(found["op"]) == set(OPS)
     assert set(found["verdict"].dropna()) <= {"pass", "kink", "inconclusive", "unsupported"}
     assert set(found["status"]) <= {"ok", "unsupported"}
