@@ -14,7 +14,7 @@ from runner.report.figures import draw
 from runner.report.language import words_of
 from runner.report.picture import Plot, Roof
 from runner.report.plots import transfer_plot
-from runner.report.publish import WORTH_A_PROCESS, Pictures, figures_drawn, pictures_of
+from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
 from runner.results import BenchmarkRow, Row
 from tests.report_rows import rows
 
@@ -126,18 +126,19 @@ def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> No
 
 
 def test_the_figures_of_many_rows_are_drawn_beside_and_are_the_same(found: Analysis, tmp_path: Path) -> None:
-    pictures = Pictures(pictures_of(found, EN).names, pictures_of(found, EN).plots[1:2], ())
+    all_of_them = pictures_of(found, EN)
+    pictures = Pictures(all_of_them.names, all_of_them.plots[1:2], ())
     drawn = {}
     for number in (WORTH_A_PROCESS - 1, WORTH_A_PROCESS):
-        with figures_drawn(tmp_path, pictures, EN, number):
-            pass
+        with drawing(tmp_path, EN, number) as draw_them:
+            draw_them(pictures)
         drawn[number] = [path.read_bytes() for path in sorted((tmp_path / "figures").iterdir())]
         shutil.rmtree(tmp_path / "figures")
     few, many = drawn.values()
     assert few == many
     tmp_path.joinpath("figures").write_text("a file is in the way")
-    with pytest.raises(FileExistsError), figures_drawn(tmp_path, pictures, EN, WORTH_A_PROCESS):
-        pass
+    with pytest.raises(FileExistsError), drawing(tmp_path, EN, WORTH_A_PROCESS) as draw_them:
+        draw_them(pictures)
 
 
 def test_the_page_draws_the_same_numbers(found: Analysis) -> None:

@@ -45,7 +45,9 @@ def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Anal
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
     wrong = {_of_gradient(row) for row in gradients if row.verdict in ("fail", "error")}
-    benchmarks = [_gated(row, wrong) for row in rows if isinstance(row, BenchmarkRow)]
+    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
+    if wrong:
+        benchmarks = [_gated(row, wrong) for row in benchmarks]
     models = models_of(rows)
     speedups = compare(benchmarks, report, models)
     crossings = crossovers(speedups)

@@ -202,6 +202,9 @@ def _least(times: Sequence[Estimate]) -> Estimate:
     return Estimate(min(time.value for time in times), *ends)
 
 
+_Side = tuple[BenchmarkRow, Estimate]
+
+
 @dataclass(frozen=True)
 class _Context:
     """What all comparisons of a run have in common."""
@@ -217,13 +220,14 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
     report = context.report
     reason = _reason(base, other, value, context)
     known: dict[str, Any] = {"reason": reason}
-    if reason is None and base is not None and base.median_s and other.median_s:
-        before, after = cost_of(base), cost_of(other)
+    before = cost_of(base) if base is not None and base.median_s is not None else None
+    after = cost_of(other) if other.median_s is not None else None
+    if reason is None and base is not None and before is not None and after is not None:
         ratio = before.over(after)
         known |= _ends("speedup", "low", "high", ratio)
         known["verdict"] = _verdict(ratio, report.same_within)
         known |= _against_fastest(base, after, context.fastest)
-        known |= _with_transfers(base, other, report.reuse, context.models)
+        known |= _with_transfers((base, before), (other, after), report.reuse, context.models)
     return Speedup(
         **dict(zip(NAMES, _names(other), strict=True)),
         node=other.node,
@@ -233,8 +237,8 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         other=value,
         baseline_cell=base.cell if base else None,
         other_cell=other.cell,
-        baseline_s=cost_of(base).value if base and base.median_s is not None else None,
-        other_s=cost_of(other).value if other.median_s is not None else None,
+        baseline_s=before.value if before is not None else None,
+        other_s=after.value if after is not None else None,
         **known,
     )
 
@@ -248,12 +252,12 @@ def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> d
     return {"fastest_dtype": row.dtype, "fastest_s": time.value, **ratio}
 
 
-def _with_transfers(base: BenchmarkRow, other: BenchmarkRow, reuse: int, models: Models) -> dict[str, Any]:
+def _with_transfers(base: _Side, other: _Side, reuse: int, models: Models) -> dict[str, Any]:
     """The ratios with each side's transfers, and how many calls pay for the other side's."""
-    here, there = moving(base, models), moving(other, models)
+    (base_row, before), (other_row, after) = base, other
+    here, there = moving(base_row, models), moving(other_row, models)
     if here is None or there is None or (here is NOTHING and there is NOTHING):
         return {}
-    before, after = cost_of(base), cost_of(other)
     known: dict[str, Any] = {"transfer_memory": MEMORY, "reuse": reuse}
     known |= _ends("transfer_s", "transfer_low_s", "transfer_high_s", here if there is NOTHING else there)
     each = before.plus(here).over(after.plus(there))

@@ -56,7 +56,10 @@ class Names:
 
 def _telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Those that vary; the variant only where nothing else tells two rows apart."""
-    keys = [key for key in LESSER if _varies(rows, key)]
+    combinations = set(map(attrgetter(*LESSER), rows))  # few, whose values are quickly compared
+    keys = [
+        key for key, values in zip(LESSER, zip(*combinations, strict=True), strict=bool(rows)) if len(set(values)) > 1
+    ]
     if "variant" in keys:
         names = [key for key in ("op", "size", "dtype", "device", *keys) if key != "variant"]
         if len(set(map(attrgetter(*names), rows))) == len(rows):

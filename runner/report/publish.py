@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,21 +62,30 @@ def pictures_of(found: Analysis, words: Words) -> Pictures:
 
 
 @contextmanager
-def figures_drawn(root: Path, pictures: Pictures, words: Words, rows: int) -> Iterator[None]:
-    """Draw ``figures/`` by the end of a block; for many rows in a process beside it.
+def drawing(root: Path, words: Words, rows: int) -> Iterator[Callable[[Pictures], Any]]:
+    """Gives what draws ``figures/`` by the end of a block; for many rows in a process beside it.
 
     Raises:
         OSError: the folder cannot be written.
     """
     if rows < WORTH_A_PROCESS:
-        yield
-        draw_figures(root, pictures, words)
+        asked: list[Pictures] = []
+        yield asked.append
+        for pictures in asked:
+            draw_figures(root, pictures, words)
         return
     ignored = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=ignored) as beside:
-        drawn = beside.submit(draw_figures, root, pictures, words)
-        yield
-        drawn.result()
+        begun = [beside.submit(_import_matplotlib)]
+        yield lambda pictures: begun.append(beside.submit(draw_figures, root, pictures, words))
+        for each in begun:
+            each.result()
+
+
+def _import_matplotlib() -> None:
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401  # it takes a while, which passes beside what comes before the drawing
 
 
 def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:

@@ -16,7 +16,7 @@ from runner.report.analysis import Analysis, analyse
 from runner.report.cases import derivations_table, tensors_table
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
-from runner.report.publish import figures_drawn, pictures_of, write_page
+from runner.report.publish import drawing, pictures_of, write_page
 from runner.report.roofs import roof_table
 from runner.report.table import (
     Table,
@@ -47,13 +47,14 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
     Raises:
         OSError: the folder cannot be written.
     """
-    found = analyse(rows, damaged, report)
     words = words_of(report.language or "en")
-    pictures = pictures_of(found, words)
     environment: dict[str, Any] = {}
     with suppress(ConfigError):  # a damaged file has no say in whether there is a report
         environment = read_environment(root)
-    with figures_drawn(root, pictures, words, len(rows)):
+    with drawing(root, words, len(rows)) as draw:
+        found = analyse(rows, damaged, report)
+        pictures = pictures_of(found, words)
+        draw(pictures)
         for name, columns, items in (
             ("speedup.csv", comparison.COLUMNS, found.speedups),
             ("crossover.csv", crossover.COLUMNS, found.crossovers),
