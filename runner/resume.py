@@ -13,7 +13,7 @@ import yaml
 
 from runner.cases import read_case
 from runner.cell import Cell
-from runner.config import HOW, OF_BENCHMARKS, Config
+from runner.config import OF_BENCHMARKS, Config
 from runner.errors import ConfigError
 from runner.operation import Operation
 from runner.results import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
@@ -200,8 +200,8 @@ def _at(tree: Any, keys: Sequence[str]) -> Any:
 
 
 def _choices(of: Row | Cell) -> tuple[Any, ...]:
-    how = (getattr(of, key, None) or getattr(Config, key) for key in HOW)  # which not every job's rows have
-    return of.dtype, of.device, of.direction, of.seed, *how
+    how = (getattr(of, key, None) or getattr(Config, key) for key in OF_BENCHMARKS)  # which not every job's rows have
+    return of.dtype, of.device, of.seed, *how
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:

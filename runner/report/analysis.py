@@ -13,6 +13,7 @@ from runner.report.crossover import Crossover, crossovers
 from runner.report.questions import Answer, answers
 from runner.report.transfers import Models, models_of
 from runner.results import AutogradRow, BenchmarkRow, Row
+from runner.verify.check import BAD
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Analysis:
 def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    wrong = {_of_gradient(row) for row in gradients if row.verdict in ("fail", "error")}
+    wrong = {_of_gradient(row) for row in gradients if row.verdict in BAD}
     benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
     if wrong:
         benchmarks = [_gated(row, wrong) for row in benchmarks]

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.dtypes import ITEM_BYTES
 from runner.flags import flags_of
-from runner.report.comparison import Speedup, cost_of
+from runner.report.comparison import Speedup
 from runner.report.crossover import CURVE
 from runner.results import BenchmarkRow
 
@@ -103,7 +103,7 @@ def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
 
 
 def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
-    time = cost_of(row).value if row.median_s is not None else 0.0
+    time = one.other_s or 0.0
     if "cpu_fallback" in flags_of(row.flags):
         return "fallback", {}
     narrower = ITEM_BYTES.get(row.dtype, 0) <= ITEM_BYTES.get(one.baseline, 0)

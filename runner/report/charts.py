@@ -81,13 +81,12 @@ def chart_of_grid(grid: Grid, words: Words) -> Spec:
     for title, values in grid.panels:
         for (line, column), point in values.items():
             if line in grid.lines and column in grid.columns:
-                unit = "" if grid.ratio else "s"
-                short = "×" if point.y is None else amount(point.y, unit, words, 3 if grid.ratio else 2)
-                cells.append({"panel": title, "line": line, "short": short, **_values(point, unit, words)})
+                short = "×" if point.y is None else amount(point.y, grid.unit, words, grid.significant)
+                cells.append({"panel": title, "line": line, "short": short, **_values(point, grid.unit, words)})
     number = {"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"}
     far = max([0.3, *(abs(_log10(cell["y"])) for cell in cells if cell["y"])])
     scale = {"scheme": "purpleorange", "reverse": True, "domain": [-far, far]} if grid.ratio else {"scheme": "cividis"}
-    label = _label("pow(10, datum.value)", "" if grid.ratio else "s", words)
+    label = _label("pow(10, datum.value)", grid.unit, words)
     dark = f"abs(datum.level) > {0.55 * far}" if grid.ratio else "datum.level < (extent[0] + extent[1]) / 2"
     what = words["speedup" if grid.ratio else "time"]
     tooltip = [{"field": "line", "title": words["operation"]}, *_hover(words, what)]

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.config import HOW, Config
+from runner.config import COMPARED, OF_BENCHMARKS, Config
 from runner.results import BenchmarkRow, Row
 
-AXES = ("op", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
-OF_ALL = ("op", "size", "dtype", "device", "threads", "seed")  # the others' layouts are of a probe's tensors
+AXES = (*COMPARED, "seed")
+OF_ALL = tuple(key for key in AXES if key not in OF_BENCHMARKS)  # the others' layouts are of a probe's tensors
 OF_THE_RUN = ("job", "run", "resume", "resume_anyway", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 from runner.config import COMPARED, Report
 from runner.dtypes import KIND_OF
 from runner.flags import FLAGS, flags_of
-from runner.report.estimate import Estimate
+from runner.report.estimate import Estimate, extreme
 from runner.report.transfers import MEMORY, NOTHING, Models, moving
 from runner.results import BenchmarkRow
 
@@ -140,22 +140,20 @@ def elements_of(size: str) -> int | None:
     return count
 
 
-def cost_of(row: BenchmarkRow) -> Estimate:
+def cost_of(row: BenchmarkRow) -> Estimate | None:
     """What a call costs where one follows another: its time, or on an accelerator that of its launch if it is longer.
 
-    A device that is faster than its launches waits for the host at each of them.
+    A device that is faster than its launches waits for the host at each of them. None: it was not timed.
     """
-    assert row.median_s is not None
+    if row.median_s is None:
+        return None
     time = Estimate(row.median_s, row.ci_low_s, row.ci_high_s)
     if row.launch_s is None:
         return time
     launch = Estimate(row.launch_s, row.launch_low_s, row.launch_high_s)
     if not launch.known and time.value >= launch.value:
         return time
-    ends = (
-        None if a is None or b is None else max(a, b) for a, b in ((time.low, launch.low), (time.high, launch.high))
-    )
-    return Estimate(max(time.value, launch.value), *ends)
+    return extreme(max, (time, launch))
 
 
 class _Bases:
@@ -175,7 +173,8 @@ class _Bases:
 
 
 _BUT_DTYPE = attrgetter("seed", "node", "variant", *(name for name in COMPARED if name != "dtype"))
-Fastest = Mapping[Any, tuple[BenchmarkRow, Estimate]]
+_Side = tuple[BenchmarkRow, Estimate]
+Fastest = Mapping[Any, _Side]
 
 
 def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
@@ -185,24 +184,15 @@ def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
     """
     if axis == "dtype":
         return {}
-    groups: dict[Any, list[BenchmarkRow]] = {}
+    groups: dict[Any, list[_Side]] = {}
     for row in bases:
-        if row.median_s is not None and not objection(row):
-            groups.setdefault((_BUT_DTYPE(row), KIND_OF.get(row.dtype)), []).append(row)
+        cost = cost_of(row)
+        if cost is not None and not objection(row):
+            groups.setdefault((_BUT_DTYPE(row), KIND_OF.get(row.dtype)), []).append((row, cost))
     return {
-        key: (min(of, key=lambda row: cost_of(row).value), _least([cost_of(row) for row in of]))
+        key: (min(of, key=lambda side: side[1].value)[0], extreme(min, [cost for _, cost in of]))
         for key, of in groups.items()
     }
-
-
-def _least(times: Sequence[Estimate]) -> Estimate:
-    """The least of several; without an interval where one of them has none."""
-    lows, highs = [time.low for time in times], [time.high for time in times]
-    ends = (None if None in of else min(cast("list[float]", of)) for of in (lows, highs))
-    return Estimate(min(time.value for time in times), *ends)
-
-
-_Side = tuple[BenchmarkRow, Estimate]
 
 
 @dataclass(frozen=True)
@@ -220,8 +210,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
     report = context.report
     reason = _reason(base, other, value, context)
     known: dict[str, Any] = {"reason": reason}
-    before = cost_of(base) if base is not None and base.median_s is not None else None
-    after = cost_of(other) if other.median_s is not None else None
+    before, after = cost_of(base) if base is not None else None, cost_of(other)
     if reason is None and base is not None and before is not None and after is not None:
         ratio = before.over(after)
         known |= _ends("speedup", "low", "high", ratio)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from runner.intervals import ratio_interval
 
@@ -53,3 +55,13 @@ class Estimate:
             return Estimate(value)
         low, high = ratio_interval((self.value, *ends[:2]), (other.value, *ends[2:]))  # type: ignore[arg-type]
         return Estimate(value, low, high)
+
+
+def extreme(which: Callable[[Iterable[float]], float], estimates: Sequence[Estimate]) -> Estimate:
+    """The least (``min``) or the largest (``max``) of several, without an interval where one of them has none.
+
+    It lies between the least, or largest, of their lower ends and that of their upper ends.
+    """
+    lows, highs = [one.low for one in estimates], [one.high for one in estimates]
+    ends = (None if None in of else which(cast("list[float]", of)) for of in (lows, highs))
+    return Estimate(which(one.value for one in estimates), *ends)

@@ -8,7 +8,8 @@ from operator import attrgetter
 from statistics import median
 from typing import Any
 
-from runner.flags import FLAGS, flags_of
+from runner.flags import flags_of
+from runner.report.comparison import FORBIDDING
 from runner.report.language import Words
 from runner.results import BenchmarkRow, Row
 from runner.units import digits
@@ -80,10 +81,7 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     if not widths:
         return words["sure_none"]
     timed = [row for row in rows if row.median_s is not None]
-    flags = Counter(row.flags for row in timed if row.flags)
-    doubtful = sum(
-        count for all_of, count in flags.items() if any(f in FLAGS and FLAGS[f].forbids_ratio for f in flags_of(all_of))
-    )
+    doubtful = sum(any(flag in FORBIDDING for flag in flags_of(row.flags)) for row in timed if row.flags)
     most = widths[int(0.95 * (len(widths) - 1))]
     percent = [digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)]
     return words["sure"].format(half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.report.heatmap import draw_grid
 from runner.report.language import Words, amount
-from runner.report.picture import COLOURS, Grid, Panel, Plot, Point, Series
+from runner.report.picture import COLOURS, NARROWEST_INCHES, Grid, Panel, Plot, Point, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h")  # 12 of them: no two series share both
 COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
-NARROWEST_INCHES = 6.5  # of a figure with a title
 LETTERS_PER_INCH = 12  # of a title
 LETTERS_ABOVE = 34  # a panel
 LETTER_INCHES, HANDLE_INCHES = 0.072, 0.65  # of a legend's entry

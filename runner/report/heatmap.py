@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from runner.report.language import Words, amount
-from runner.report.picture import Grid
+from runner.report.picture import NARROWEST_INCHES, Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 CELL_INCHES = (0.62, 0.27)
 LETTER_INCHES = 0.075  # of the names beside the cells
-NARROWEST_INCHES = 6.5  # of a figure with a title
 MOST_NUMBERS = 600  # written into cells; more take seconds to draw, and nobody reads them
 
 
@@ -30,7 +29,7 @@ def draw_grid(figure: Figure, grid: Grid, words: Words) -> None:
     inches = (0.4 + max(1.6, CELL_INCHES[0] * len(grid.columns)), 1.1 + CELL_INCHES[1] * len(grid.lines))
     figure.set_size_inches(max(NARROWEST_INCHES, names + columns * inches[0] + 0.8), lines * inches[1] + 0.7)
     all_axes: Any = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    scale, unit = _scale(grid), "" if grid.ratio else "s"
+    scale = _scale(grid)
     colours = colormaps["PuOr" if grid.ratio else "cividis"]  # both are for the colour-blind too
     for position, axes in enumerate(all_axes.flat):
         if position >= len(grid.panels):
@@ -45,7 +44,7 @@ def draw_grid(figure: Figure, grid: Grid, words: Words) -> None:
         ax=figure.axes,
         shrink=0.8,
         label=words["speedup" if grid.ratio else "time"],
-        format=lambda value, _: amount(value, unit, words),
+        format=lambda value, _: amount(value, grid.unit, words),
     ).minorticks_off()
     handles = [Patch(facecolor="white", edgecolor="#777777", hatch="////", label=words["missing_cell"])]
     figure.legend(handles=handles, loc="outside lower left", frameon=False)
@@ -75,7 +74,7 @@ def _write_numbers(axes: Axes, grid: Grid, position: int, colour_of: Any, words:
             continue
         red, green, blue, *_ = colour_of(point.y)
         ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # as bright as ITU-R BT.601 says
-        text = amount(point.y, "" if grid.ratio else "s", words, 3 if grid.ratio else 2)
+        text = amount(point.y, grid.unit, words, grid.significant)
         at = grid.columns.index(column), grid.lines.index(line)
         axes.text(*at, text, ha="center", va="center", color=ink, fontsize=7)
 

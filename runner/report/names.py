@@ -57,9 +57,8 @@ class Names:
 def _telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Those that vary; the variant only where nothing else tells two rows apart."""
     combinations = set(map(attrgetter(*LESSER), rows))  # few, whose values are quickly compared
-    keys = [
-        key for key, values in zip(LESSER, zip(*combinations, strict=True), strict=bool(rows)) if len(set(values)) > 1
-    ]
+    columns = zip(*combinations, strict=True)  # none of no rows
+    keys = [key for key, values in zip(LESSER, columns, strict=False) if len(set(values)) > 1]
     if "variant" in keys:
         names = [key for key in ("op", "size", "dtype", "device", *keys) if key != "variant"]
         if len(set(map(attrgetter(*names), rows))) == len(rows):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, but for its yellow, which white paper hides
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+NARROWEST_INCHES = 6.5  # of a figure with a title
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,13 @@ class Grid:
     panels: tuple[tuple[str, dict[tuple[str, str], Point]], ...]
     ratio: bool
     omitted: int = 0
+
+    @property
+    def unit(self) -> str:
+        """Of its numbers; blank of ratios."""
+        return "" if self.ratio else "s"
+
+    @property
+    def significant(self) -> int:
+        """How many digits of its numbers are shown: ratios lie close to 1."""
+        return 3 if self.ratio else 2

@@ -10,9 +10,8 @@ from itertools import product
 from statistics import median
 from typing import Any
 
-from runner.flags import FLAGS, flags_of
-from runner.report.comparison import Speedup, cost_of, elements_of
-from runner.report.estimate import Estimate
+from runner.flags import flags_of
+from runner.report.comparison import FORBIDDING, Speedup, cost_of, elements_of
 from runner.report.language import Words, amount
 from runner.report.names import Names
 from runner.report.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
@@ -113,9 +112,10 @@ def grid_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], named: Na
 
 def _time(row: BenchmarkRow) -> Point:
     note = row.flags or "" if row.median_s else f"{row.status}: {row.reason}"
-    cost = cost_of(row) if row.median_s else Estimate(0.0)
-    point = Point(cost.value or None, cost.low, cost.high, note=note, **_of(row.size), cell=row.cell)
-    return replace(point, doubtful=any(FLAGS[flag].forbids_ratio for flag in flags_of(row.flags) if flag in FLAGS))
+    cost = cost_of(row) if row.median_s else None
+    value, low, high = (cost.value, cost.low, cost.high) if cost is not None else (None, None, None)
+    point = Point(value, low, high, note=note, **_of(row.size), cell=row.cell)
+    return replace(point, doubtful=any(flag in FORBIDDING for flag in flags_of(row.flags)))
 
 
 def _ratio(one: Speedup) -> Point:

@@ -177,7 +177,8 @@ def _style(part: str, flags: bool) -> str:
 def _milliseconds(row: BenchmarkRow | None) -> str:
     if row is None or row.status == "unavailable":  # why is said once, beside the table
         return "-"
-    return digits(cost_of(row).value * 1_000) if row.median_s is not None else row.status
+    cost = cost_of(row)
+    return digits(cost.value * 1_000) if cost is not None else row.status
 
 
 def _wins_from(one: Crossover) -> str:
