@@ -241,7 +241,7 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True,
         ConfigError: the baseline is none of what was measured before.
         OSError: the folder cannot be written.
     """
-    from runner.report import show
+    from runner.report.summary import show
     from runner.results import FILE_OF_JOB, collect, files_of_jobs, write_rows
 
     found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from runner.config import Report
-from runner.report import show
 from runner.report.analysis import Analysis, analyse
 from runner.report.charts import chart_of, chart_of_grid
 from runner.report.figures import draw
@@ -15,6 +14,7 @@ from runner.report.language import words_of
 from runner.report.picture import Plot, Roof
 from runner.report.plots import transfer_plot
 from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
+from runner.report.summary import show
 from runner.results import BenchmarkRow, Row
 from tests.report_rows import rows
 

@@ -7,10 +7,10 @@ import pytest
 
 from runner.config import LANGUAGES, Report
 from runner.flags import FLAGS
-from runner.report import show
 from runner.report.estimate import Estimate
 from runner.report.language import amount, sentence, words_of
-from runner.report.words import Sentence
+from runner.report.sentence import Sentence
+from runner.report.summary import show
 from runner.results import STATUSES
 from tests.report_rows import rows
 

@@ -11,8 +11,9 @@ from runner.report.comparison import compare
 from runner.report.crossover import crossovers
 from runner.report.estimate import Estimate
 from runner.report.questions import answers
+from runner.report.sentence import Sentence
 from runner.report.transfers import Link, TransferModel
-from runner.report.words import ENGLISH, Sentence, say
+from runner.report.words import ENGLISH, say
 from runner.results import BenchmarkRow
 
 

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from runner.config import Report
-from runner.report import show
 from runner.report.comparison import compare
-from runner.report.summary import what_is_missing
+from runner.report.summary import show, what_is_missing
 from runner.results import BenchmarkRow
 
 DEVICES = Report()

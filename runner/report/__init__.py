@@ -1,5 +1,1 @@
 """What a reader opens after a run. It reads rows only, and never imports torch."""
-
-from runner.report.summary import show
-
-__all__ = ["show"]

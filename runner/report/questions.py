@@ -12,8 +12,8 @@ from runner.report.causes import Cause, causes
 from runner.report.comparison import Speedup
 from runner.report.crossover import Crossover
 from runner.report.estimate import Estimate
+from runner.report.sentence import Sentence
 from runner.report.transfers import Models
-from runner.report.words import Sentence
 from runner.results import BenchmarkRow
 
 NAMED_OPERATIONS = 3  # of those that gain most

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from runner.report.estimate import Estimate
+from runner.report.sentence import Sentence
 from runner.units import digits, time_text
 
 ENGLISH = {
@@ -72,21 +72,6 @@ ENGLISH = {
     "elements": "{count:n} elements",
     "side": "n = {count:n}",
 }
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """What the data say, for any language.
-
-    Attributes:
-        key: of the template, in :data:`ENGLISH` and its translations.
-        values: what stands in the template's places: text, numbers, or numbers with their intervals.
-        cells: the rows that it is made from.
-    """
-
-    key: str
-    values: Mapping[str, object] = field(default_factory=dict)
-    cells: tuple[str, ...] = ()
 
 
 Quantity = Callable[[object, str], str]

@@ -8,7 +8,8 @@ from functools import partial
 from importlib import import_module
 
 from runner.report.estimate import Estimate
-from runner.report.words import Sentence, quantity, say
+from runner.report.sentence import Sentence
+from runner.report.words import quantity, say
 from runner.units import digits
 
 Words = Mapping[str, str]
