@@ -1,10 +1,10 @@
-"""``python -m runner``. The work is in :mod:`runner.app`, so that a spawned worker imports nothing from here."""
+"""``python -m runner``. The work is in :mod:`runner.cli.main`, so that a spawned worker imports nothing from here."""
 
 import sys
 
 if __name__ == "__main__":
     try:
-        from runner.app import main
+        from runner.cli.main import main
 
         main()
     except KeyboardInterrupt:  # before there was anything to keep

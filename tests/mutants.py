@@ -20,11 +20,11 @@ import torch
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from runner.gradients import check_gradients
-from runner.operation import Operation
-from runner.size import parse_size
-from runner.tensors import BoundOperation, is_differentiable
-from runner.verify.check import BAD
+from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.config.operation import Operation
+from runner.config.size import parse_size
+from runner.verify.gradients.finding import BAD
+from runner.verify.gradients.verifier import check_gradients
 
 CPU = torch.device("cpu")
 Backward = Callable[..., Any]

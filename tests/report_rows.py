@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runner.report.comparison import elements_of
-from runner.results import BenchmarkRow
+from runner.analysis.comparison import elements_of
+from runner.rows.csv_store import BenchmarkRow
 
 SIZES = ("64x64", "256x256", "1024x1024", "64x256x256")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.app import folder_name, with_implied
+from runner.cli.main import folder_name, with_implied
 from runner.errors import ConfigError
 from tests.conftest import ROOT, Runner
 
@@ -327,7 +327,7 @@ def test_imports_point_downwards_only() -> None:
 
 def test_the_door_never_imports_torch_even_where_it_runs_cells(tmp_path: Path) -> None:
     script = (
-        "import sys; from runner.app import offer_plugins, run; offer_plugins(); "
+        "import sys; from runner.cli.main import offer_plugins, run; offer_plugins(); "
         "code = run(sys.argv[1:]); print('torch' in sys.modules, code)"
     )
     command = [sys.executable, "-c", script, "-m", "op=add", "size=4,8", "timing=minimal", "hydra.sweep.dir=out"]

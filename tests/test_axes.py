@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from runner.cache import UNKNOWN_BYTES, ColdClock, last_level_cache_bytes
-from runner.compiling import NotCompiled, _reason, in_own_dtype
-from runner.config import FILLS, Limit
-from runner.device import Device
-from runner.numerics import check_values
-from runner.operation import Operation
-from runner.size import parse_size
-from runner.tensors import BoundOperation
-from runner.timing import Block
+from runner.calls.bound_operation import BoundOperation
+from runner.calls.compiled import NotCompiled, _reason, in_own_dtype
+from runner.config.operation import Operation
+from runner.config.schema import FILLS, Limit
+from runner.config.size import parse_size
+from runner.measure.cold_clock import UNKNOWN_BYTES, ColdClock, last_level_cache_bytes
+from runner.measure.device import Device
+from runner.measure.engine import Block
+from runner.verify.values import check_values
 from tests.cells import cell, row
 from tests.conftest import Runner
 
@@ -154,7 +154,7 @@ def test_the_last_level_cache_is_read_once_for_those_who_share_it(
 
 
 def test_flushing_writes_twice_what_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.device.last_level_cache_bytes", lambda: 4096)
+    monkeypatch.setattr("runner.measure.device.last_level_cache_bytes", lambda: 4096)
     device = Device(CPU)
     device.flush_cache()
     assert device._flushed is not None
@@ -188,8 +188,8 @@ def test_an_operation_that_cannot_be_compiled_says_why(monkeypatch: pytest.Monke
     def refused(function: Any) -> Any:
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
 
-    monkeypatch.setattr("runner.compiling._start_compiler", lambda device: None)
-    monkeypatch.setattr("runner.compiling._through_compiler", refused)
+    monkeypatch.setattr("runner.calls.compiled._start_compiler", lambda device: None)
+    monkeypatch.setattr("runner.calls.compiled._through_compiler", refused)
     found = row("exp", size=8, compile=True)
     assert found.status == "unsupported"
     assert found.reason is not None and "needs a C++ compiler on the CPU; install g++ or clang++" in found.reason
@@ -201,7 +201,7 @@ def test_what_the_operation_itself_refuses_is_not_laid_to_the_compiler() -> None
     def refuses(x: torch.Tensor) -> torch.Tensor:
         raise ValueError("not in this shape")
 
-    from runner.compiling import compiled
+    from runner.calls.compiled import compiled
 
     with pytest.raises(ValueError, match="not in this shape"):
         compiled(bound(refuses), CPU, lambda b: b.outputs(b.draw()))

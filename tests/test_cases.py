@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.cases import ExpressionCase, read_case
-from runner.cases.bound import bind_case, elements
-from runner.cases.derivative import derive
-from runner.cases.exact import ExactGradient
-from runner.cases.expression import parse, symbols_in
+from runner.calls.bound_case import bind_case, elements
+from runner.config.cases import ExpressionCase, read_case
+from runner.config.cases.expression import parse, symbols_in
 from runner.errors import ConfigError
+from runner.verify.derivative import derive
+from runner.verify.exact import ExactGradient
 from tests.conftest import ROOT, Runner
 
 FILES = sorted((ROOT / "conf" / "case").glob("*.yaml"))
@@ -251,9 +251,9 @@ def test_a_function_of_ones_own_with_a_wrong_backward_fails(runner: Runner, tmp_
 
 
 def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.cases import bound
-    from runner.jobs import case_gradients
-    from runner.results import AutogradRow
+    from runner.calls import bound_case as bound
+    from runner.rows.csv_store import AutogradRow
+    from runner.tasks import case_autograd as case_gradients
 
     space: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
     exec(WRONG_BACKWARD.format(factor=1 + 1e-9), space)

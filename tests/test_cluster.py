@@ -11,21 +11,21 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from runner.cell import Cell, cell_of
+from runner.cells.cell import Cell, cell_of
+from runner.cluster import cluster as sweep_module
 from runner.cluster import driver as driver_module
-from runner.cluster import sweep as sweep_module
 from runner.cluster.chunk import Chunk, again, expected_s, plan
+from runner.cluster.chunk_folder import Landing
+from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
 from runner.cluster.executor import Flight
-from runner.cluster.landing import Landing
 from runner.cluster.node import Begun, Measured, NodeRefused, run_chunk, versions
-from runner.cluster.sweep import cluster_of
-from runner.config import ClusterConfig, Config
-from runner.contention import _as_the_machine_knows
+from runner.config.schema import ClusterConfig, Config
 from runner.errors import ConfigError
-from runner.progress import Progress
-from runner.results import BenchmarkRow, collect, identified
-from runner.resume import add_node, check_same_environment
+from runner.execute.device_lock import _as_the_machine_knows
+from runner.execute.progress import Progress
+from runner.rows.csv_store import BenchmarkRow, collect, identified
+from runner.sweep.resume import add_node, check_same_environment
 from tests.conftest import ROOT, Runner
 
 OP = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())

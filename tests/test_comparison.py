@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from runner.config import COMPARED, Report
-from runner.intervals import median_interval
-from runner.report.comparison import COLUMNS, compare, elements_of
-from runner.report.estimate import Estimate
-from runner.report.transfers import Link, TransferModel
-from runner.results import BenchmarkRow
-from runner.session import conclude
+from runner.analysis.comparison import COLUMNS, compare, elements_of
+from runner.analysis.transfer_model import Link, TransferModel
+from runner.config.schema import COMPARED, Report
+from runner.execute.session import conclude
+from runner.rows.csv_store import BenchmarkRow
+from runner.stats.estimate import Estimate
+from runner.stats.intervals import median_interval
 from tests.conftest import ROOT
 
 DATA = ROOT / "tests" / "data" / "schema1"

@@ -12,15 +12,15 @@ from statistics import median
 import pandas as pd
 import pytest
 
-from runner.bisection import Outcome, Range, asked
-from runner.config import Report
+from runner.analysis.comparison import compare
+from runner.analysis.crossover import Crossover, Point, crossovers, locate
+from runner.analysis.transfer_model import Link, TransferModel
+from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.intervals import median_interval
-from runner.report.comparison import compare
-from runner.report.crossover import Crossover, Point, crossovers, locate
-from runner.report.estimate import Estimate
-from runner.report.transfers import Link, TransferModel
-from runner.results import BenchmarkRow
+from runner.rows.csv_store import BenchmarkRow
+from runner.stats.estimate import Estimate
+from runner.stats.intervals import median_interval
+from runner.sweep.crossover_search import Outcome, Range, asked
 from tests.conftest import Runner
 
 RUNS = 200

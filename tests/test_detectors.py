@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from runner import detectors
-from runner.config import Limit
-from runner.detectors import denormal, denormal_share
-from runner.device import Device
-from runner.precision import allowed_products, full_precision, uses_reduced_precision
+from runner.config.schema import Limit
+from runner.measure import detectors
+from runner.measure.detectors import denormal, denormal_share
+from runner.measure.device import Device
+from runner.measure.precision import allowed_products, full_precision, uses_reduced_precision
 from tests.cells import flags, row
 
 CPU = Device(torch.device("cpu"))

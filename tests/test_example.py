@@ -3,7 +3,7 @@
 import json
 import re
 
-from runner.results import FILE_OF_JOB, collect
+from runner.rows.csv_store import FILE_OF_JOB, collect
 from tests.conftest import ROOT
 
 EXAMPLE = ROOT / "outputs" / "example"

@@ -71,7 +71,7 @@ ONE_LINE = {
 
 IN_ONE_PROCESS = """
 import contextlib, io, json, sys
-from runner.app import offer_plugins, run
+from runner.cli.main import offer_plugins, run
 offer_plugins()
 said = {}
 for command in json.load(sys.stdin):

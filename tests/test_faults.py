@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner.results import BenchmarkRow, read_rows
+from runner.rows.csv_store import BenchmarkRow, read_rows
 from tests.conftest import ROOT, Runner
 
 OPS = """
@@ -183,8 +183,8 @@ def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Pat
 
 
 def test_timing_through_the_worker_is_the_engine_in_process(runner: Runner, tmp_path: Path) -> None:
-    from runner.cell import cell_of
-    from runner.worker import run_cell
+    from runner.cells.cell import cell_of
+    from runner.execute.worker import run_cell
 
     runner("op=add", "size=64", "timing=minimal", "hydra.run.dir=out")
     from omegaconf import OmegaConf

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import Report
-from runner.report.analysis import Analysis, analyse
-from runner.report.charts import chart_of, chart_of_grid
-from runner.report.figures import draw
+from runner.analysis.analysis import Analysis, analyse
+from runner.config.schema import Report
+from runner.report.figures.matplotlib_figures import draw
+from runner.report.figures.picture import Plot, Roof
+from runner.report.figures.plots import transfer_plot
+from runner.report.figures.vega_charts import chart_of, chart_of_grid
 from runner.report.language import words_of
-from runner.report.picture import Plot, Roof
-from runner.report.plots import transfer_plot
 from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
 from runner.report.summary import show
-from runner.results import BenchmarkRow, Row
+from runner.rows.csv_store import BenchmarkRow, Row
 from tests.report_rows import rows
 
 EN = words_of("en")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.config.formula import evaluate, names_in
 from runner.errors import ConfigError
-from runner.formula import evaluate, names_in
 
 SIZES = {"m": 3, "k": 5}
 NOT_ARITHMETIC = (

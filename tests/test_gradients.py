@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from runner.domain import Domain
+from runner.config.domain import Domain
 from runner.errors import ConfigError
-from runner.gradients import check_gradients, verify
-from runner.verify.check import BAD, GradientCheck, overall
-from runner.verify.differences import HUGE, differentiate
-from runner.verify.forms import guessed_forms
-from runner.verify.subject import function_subject
+from runner.verify.gradients.differences import HUGE, differentiate
+from runner.verify.gradients.finding import BAD, GradientCheck, overall
+from runner.verify.gradients.shapes import guessed_forms
+from runner.verify.gradients.subject import function_subject
+from runner.verify.gradients.verifier import check_gradients, verify
 from tests.conftest import Runner
 from tests.mutants import PAIRS, Pair, made, ours
 

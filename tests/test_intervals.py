@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import sem, t
 
-from runner.intervals import mean_interval, median_interval, quantile, ratio_interval
+from runner.stats.intervals import mean_interval, median_interval, quantile, ratio_interval
 
 POSITIVE = st.floats(1e-9, 1e9)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import LANGUAGES, Report
-from runner.flags import FLAGS
-from runner.report.estimate import Estimate
+from runner.analysis.sentence import Sentence
+from runner.config.schema import LANGUAGES, Report
 from runner.report.language import amount, sentence, words_of
-from runner.report.sentence import Sentence
 from runner.report.summary import show
-from runner.results import STATUSES
+from runner.rows.csv_store import STATUSES
+from runner.rows.flags import FLAGS
+from runner.stats.estimate import Estimate
 from tests.report_rows import rows
 
 
@@ -70,10 +70,10 @@ def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
 
 
 def test_the_language_is_remembered_and_can_be_changed(tmp_path: Path) -> None:
-    from runner.session import conclude
+    from runner.execute.session import conclude
 
     (tmp_path / "environment.json").write_text('{"report": {"baseline": null, "same_within": 0.01, "language": "ru"}}')
-    from runner.results import write_rows
+    from runner.rows.csv_store import write_rows
 
     write_rows(tmp_path / "results.csv", rows()[:1])
     for asked, title in ((None, "# Отчёт opsweep"), ("en", "# opsweep report")):

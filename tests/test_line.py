@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from runner.line import FEWEST_POINTS, fit_line
+from runner.stats.line_fit import FEWEST_POINTS, fit_line
 
 X = [4.0**power for power in range(5, 16)]
 

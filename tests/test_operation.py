@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from runner.config.operation import Operation
+from runner.config.size import parse_size
 from runner.errors import ConfigError
-from runner.operation import Operation
-from runner.size import parse_size
 
 MATMUL = {"name": "matmul", "call": "torch.matmul", "signature": "... m k, ... k n -> ... m n"}
 

@@ -15,8 +15,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from runner.config import Report
-from runner.report.analysis import analyse
+from runner.analysis.analysis import analyse
+from runner.config.schema import Report
 from runner.report.language import words_of
 from runner.report.publish import pictures_of, write_page
 from tests.conftest import ROOT

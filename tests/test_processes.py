@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner.processes import combined
-from runner.results import BenchmarkRow, Sample
+from runner.measure.processes import combined
+from runner.rows.csv_store import BenchmarkRow, Sample
 from tests.conftest import Runner
 
 OPS = """

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from runner.config import Report
-from runner.report.analysis import Analysis, analyse
-from runner.report.comparison import compare
-from runner.report.crossover import crossovers
-from runner.report.estimate import Estimate
-from runner.report.questions import answers
-from runner.report.sentence import Sentence
-from runner.report.transfers import Link, TransferModel
-from runner.report.words import ENGLISH, say
-from runner.results import BenchmarkRow
+from runner.analysis.analysis import Analysis, analyse
+from runner.analysis.comparison import compare
+from runner.analysis.crossover import crossovers
+from runner.analysis.questions import answers
+from runner.analysis.sentence import Sentence
+from runner.analysis.transfer_model import Link, TransferModel
+from runner.config.schema import Report
+from runner.report.language.sentences import ENGLISH, say
+from runner.rows.csv_store import BenchmarkRow
+from runner.stats.estimate import Estimate
 
 
 def row(op: str, side: int, device: str, median_s: float | None, **fields: object) -> BenchmarkRow:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner.config import Report
-from runner.report.comparison import compare
+from runner.analysis.comparison import compare
+from runner.config.schema import Report
 from runner.report.summary import show, what_is_missing
-from runner.results import BenchmarkRow
+from runner.rows.csv_store import BenchmarkRow
 
 DEVICES = Report()
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.results import (
+from runner.rows.csv_store import (
     ROW_OF_JOB,
     AutogradRow,
     BenchmarkRow,
@@ -206,7 +206,7 @@ def test_write_atomically_on_a_full_disk_leaves_the_old_content(tmp_path):
     path.write_text("old")
     code = (
         "import resource, sys, pathlib\n"
-        "from runner.results import write_atomically\n"
+        "from runner.rows.csv_store import write_atomically\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
         "    write_atomically(pathlib.Path(sys.argv[1]), 'x' * 100_000)\n"

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from runner.config import Timing
-from runner.device import Device
-from runner.jobs import roof as job
-from runner.roofs import Roof, file_of_roofs, find_roof, identity_of, keep_roof, kept_roofs
+from runner.config.schema import Timing
+from runner.measure.device import Device
+from runner.measure.peaks import Roof, file_of_roofs, find_roof, identity_of, keep_roof, kept_roofs
+from runner.tasks import roof as job
 from tests.cells import cell, row
 from tests.conftest import Runner
 

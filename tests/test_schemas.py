@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner.config import Report
-from runner.results import AutogradRow, BenchmarkRow, DamagedFile, read_rows
-from runner.session import conclude
+from runner.config.schema import Report
+from runner.execute.session import conclude
+from runner.rows.csv_store import AutogradRow, BenchmarkRow, DamagedFile, read_rows
 from tests.conftest import ROOT, Runner
 
 DATA = ROOT / "tests" / "data" / "schema1"  # written by the release that had schema 1

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.config.signature import Dimensions, Signature
+from runner.config.size import parse_size
 from runner.errors import ConfigError
-from runner.signature import Dimensions, Signature
-from runner.size import parse_size
 
 MATMUL = "... m k, ... k n -> ... m n"
 BATCHES = st.lists(st.integers(1, 3), max_size=3)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from runner.numerics import check_values, finite_fraction, relative_error
-from runner.operation import Operation
-from runner.size import parse_size
-from runner.tensors import BoundOperation
+from runner.calls.bound_operation import BoundOperation
+from runner.config.operation import Operation
+from runner.config.size import parse_size
+from runner.verify.values import check_values, finite_fraction, relative_error
 
 CPU = torch.device("cpu")
 

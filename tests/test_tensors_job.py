@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from runner.cases import read_case
-from runner.cases.snippet import CallError, check_functions, parse, run
-from runner.cell import cell_of
+from runner.cells.cell import cell_of
+from runner.config.cases import read_case
+from runner.config.cases.snippet import CallError, check_functions, parse, run
 from runner.errors import ConfigError
-from runner.results import TensorRow, read_rows
-from runner.worker import run_cell
+from runner.execute.worker import run_cell
+from runner.rows.csv_store import TensorRow, read_rows
 from tests.conftest import ROOT, Runner
 
 CASES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "case").glob("*.yaml"))}
@@ -52,7 +52,7 @@ def checked(**case: object) -> list[TensorRow]:
     """The rows of a case of one's own, run in this process."""
     from omegaconf import OmegaConf
 
-    config = OmegaConf.structured(__import__("runner.config", fromlist=["Config"]).Config)
+    config = OmegaConf.structured(__import__("runner.config.schema", fromlist=["Config"]).Config)
     config.op = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())
     config.case = {"name": "own", **case}
     rows, _ = run_cell(cell_of(config))

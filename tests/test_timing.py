@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from runner.config import Timing
-from runner.timing import Block, HostClock, measure
+from runner.config.schema import Timing
+from runner.measure.engine import Block, HostClock, measure
 
 CALL_S = 1e-4  # of a call, where a test does not say otherwise; a block of 0.0005 s is 5 of them
 TIMING = Timing(max_time_s=1.0, warmup_s=0.05)
@@ -318,7 +318,7 @@ def test_a_busy_machine_is_noticed_for_real():
     import sys
     import time
 
-    from runner.scheduler import waiting_time
+    from runner.measure.scheduler import waiting_time
 
     waited = waiting_time()
     if waited is None:

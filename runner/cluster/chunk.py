@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.cell import Cell
-from runner.config import COMPARED, ClusterConfig
+from runner.cells.cell import Cell
+from runner.config.schema import COMPARED, ClusterConfig
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, beside its timing: inputs, values, gradient

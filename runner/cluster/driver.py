@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterable
 
 from runner.cluster.chunk import Chunk, again
+from runner.cluster.chunk_folder import Landing
 from runner.cluster.executor import Executor, Flight
-from runner.cluster.landing import Landing
 from runner.errors import one_line
-from runner.progress import Progress
+from runner.execute.progress import Progress
 
 POLL_S = 2.0
 NO_NODE_LIMIT_S = 120.0  # after that a cluster without nodes is taken to stay so

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from runner import __version__
-from runner.cell import Cell
+from runner.cells.cell import Cell
 from runner.cluster.chunk import Chunk
-from runner.environment import describe_process, node_identity
 from runner.errors import ConfigError
-from runner.results import Row
-from runner.session import Session
+from runner.execute.environment import describe_process, node_identity
+from runner.execute.session import Session
+from runner.rows.csv_store import Row
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from runner.report.analysis import Analysis
+from runner.analysis.analysis import Analysis
 from runner.report.language import Words, sentence
-from runner.report.table import Table
+from runner.report.tables import Table
 
 
 def markdown_of(

@@ -12,16 +12,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from runner.report.analysis import Analysis
-from runner.report.charts import chart_of, chart_of_grid
-from runner.report.command import Reproducer
+from runner.analysis.analysis import Analysis
+from runner.report.figures.names import Names
+from runner.report.figures.picture import Grid, Mark, Plot
+from runner.report.figures.plots import grid_of, roofline_plot, speedup_plot, time_plot, transfer_plot
+from runner.report.figures.vega_charts import chart_of, chart_of_grid
 from runner.report.language import Words, sentence
-from runner.report.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
-from runner.report.names import Names
-from runner.report.page import page_of
-from runner.report.picture import Grid, Mark, Plot
-from runner.report.plots import grid_of, roofline_plot, speedup_plot, time_plot, transfer_plot
-from runner.results import BenchmarkRow, Row, write_atomically
+from runner.report.page.command import Reproducer
+from runner.report.page.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
+from runner.report.page.page import page_of
+from runner.rows.csv_store import BenchmarkRow, Row, write_atomically
 
 FOLDER = "figures"
 WORTH_A_PROCESS = 10_000  # rows; of fewer, all else is done before another process has started
@@ -99,7 +99,7 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
             stale.unlink()
     if not pictures.titles:
         return
-    from runner.report.figures import draw
+    from runner.report.figures.matplotlib_figures import draw
 
     print("drawing figures ...", file=sys.stderr, flush=True)
     draw(pictures.plots, pictures.grids, root / FOLDER, words)

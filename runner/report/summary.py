@@ -8,17 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runner.config import Report
+from runner.analysis import comparison, crossover
+from runner.analysis.analysis import Analysis, analyse
+from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.flags import flags_of
-from runner.report import comparison, crossover
-from runner.report.analysis import Analysis, analyse
-from runner.report.cases import derivations_table, tensors_table
+from runner.report.case_tables import derivations_table, tensors_table
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
+from runner.report.peak_table import roof_table
 from runner.report.publish import drawing, pictures_of, write_page
-from runner.report.roofs import roof_table
-from runner.report.table import (
+from runner.report.tables import (
     Table,
     autograd_table,
     benchmark_table,
@@ -27,8 +26,9 @@ from runner.report.table import (
     print_table,
     transfer_table,
 )
-from runner.results import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow, write_atomically, write_table
-from runner.resume import read_environment
+from runner.rows.csv_store import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow, write_atomically, write_table
+from runner.rows.flags import flags_of
+from runner.sweep.resume import read_environment
 
 NAMED_AT_MOST = 2
 ENGLISH = words_of("en")  # what the terminal speaks

@@ -25,11 +25,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from runner.domain import Domain
-from runner.gradients import verify
-from runner.tensors import outputs_of
-from runner.verify.check import BAD
-from runner.verify.subject import function_subject
+from runner.calls.bound_operation import outputs_of
+from runner.config.domain import Domain
+from runner.verify.gradients.finding import BAD
+from runner.verify.gradients.subject import function_subject
+from runner.verify.gradients.verifier import verify
 
 SAMPLES = 2
 REASONS = 2  # that are printed of each operator, unless operators are named

@@ -26,7 +26,7 @@ STEADY_CELLS = 600  # small sweeps are run several times: starting up varies mor
 MEASURED = """
 import json, resource, sys
 sys.argv[0] = "runner"
-from runner.app import main
+from runner.cli.main import main
 try:
     main()
 finally:
@@ -46,7 +46,7 @@ SAME = f"""
 import sys
 sys.path.append({str(ROOT / "runner" / "plugins")!r})
 import hydra
-import runner.app  # the schema and the resolvers that the configuration names
+import runner.cli.main  # the schema and the resolvers that the configuration names
 @hydra.main(config_path={str(ROOT / "conf")!r}, config_name="config", version_base="1.3")
 def main(config):
     return config.seed

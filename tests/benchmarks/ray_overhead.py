@@ -25,7 +25,7 @@ def one(cells_per_job: int, root: Path) -> None:
     sys.path.insert(0, str(ROOT))
     import pandas as pd
 
-    from runner import app
+    from runner.cli import main as app
     from runner.cluster.driver import Driver
 
     took: list[float] = []

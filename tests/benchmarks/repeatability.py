@@ -127,8 +127,8 @@ def _timed(
     """Seconds a call, and whether the method itself says that they are not to be trusted."""
     call = call_on(tensors)
     if method == "opsweep":
-        from runner.config import Timing
-        from runner.timing import HostClock, measure
+        from runner.config.schema import Timing
+        from runner.measure.engine import HostClock, measure
 
         kept = []
 

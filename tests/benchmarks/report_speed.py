@@ -15,8 +15,8 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from runner.dtypes import ITEM_BYTES
-from runner.results import BenchmarkRow, write_atomically, write_rows
+from runner.config.dtypes import ITEM_BYTES
+from runner.rows.csv_store import BenchmarkRow, write_atomically, write_rows
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ("float32", "bfloat16", "float16", "float64")

@@ -50,7 +50,7 @@ class InstantCluster:
     def ended(self, timeout_s: float) -> list[Any]:
         """All that was sent."""
         from runner.cluster.node import Begun, Measured
-        from runner.environment import describe_process
+        from runner.execute.environment import describe_process
 
         begun = time.process_time()
         self.memory.append((self.landed, resident_bytes()))
@@ -80,7 +80,7 @@ def samples() -> str:
 
 def row_of(cell: Any) -> Any:
     """A row with figures in the columns that a real one has them in."""
-    from runner.results import BenchmarkRow, identified
+    from runner.rows.csv_store import BenchmarkRow, identified
 
     t = DRAW.lognormvariate(-13, 0.5)
     return replace(
@@ -119,8 +119,9 @@ def resident_bytes() -> float:
 def one(cells: int, root: Path) -> None:
     """Run one size and print its line."""
     sys.path.insert(0, str(ROOT))
-    from runner import app, session
-    from runner.cluster import sweep
+    from runner.cli import main as app
+    from runner.cluster import cluster as sweep
+    from runner.execute import session
 
     cluster = InstantCluster()
     sweep.Cluster._executor = lambda self, root: cluster  # type: ignore[method-assign]

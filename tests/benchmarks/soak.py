@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from runner.results import BenchmarkRow, read_rows
+from runner.rows.csv_store import BenchmarkRow, read_rows
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from runner.app import CONF, offer_plugins
-from runner.cell import Cell, cell_of
-from runner.worker import Worker, run_cell
+from runner.cells.cell import Cell, cell_of
+from runner.cli.main import CONF, offer_plugins
+from runner.execute.worker import Worker, run_cell
 
 
 def cell(*overrides: str) -> Cell:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 
-from runner.report.estimate import Estimate
-from runner.report.sentence import Sentence
-from runner.report.words import quantity, say
+from runner.analysis.sentence import Sentence
+from runner.report.language.sentences import quantity, say
+from runner.stats.estimate import Estimate
 from runner.units import digits
 
 Words = Mapping[str, str]
@@ -20,7 +20,7 @@ def words_of(language: str) -> Words:
     """All of the report's words in a language.
 
     Args:
-        language: one of :data:`runner.config.LANGUAGES`.
+        language: one of :data:`runner.config.schema.LANGUAGES`.
     """
     words: Words = import_module(f"runner.report.language.{language}").WORDS
     return words
@@ -66,7 +66,7 @@ def ratio_text(value: float, words: Words) -> str:
 
 
 def _quantity(value: object, unit: str, words: Words) -> str:
-    """A number, or an estimate with its interval, as :func:`runner.report.words.quantity` writes it in English."""
+    """A number, or an estimate with its interval, as :func:`runner.report.language.sentences.quantity` writes it in English."""
     if isinstance(value, Estimate):
         text = _quantity(value.value, unit, words)
         if value.low is None or value.high is None:

@@ -1,7 +1,7 @@
 """English."""
 
-from runner.flags import FLAGS
-from runner.report.words import ENGLISH
+from runner.report.language.sentences import ENGLISH
+from runner.rows.flags import FLAGS
 
 WORDS = {
     "language": "en",

@@ -178,7 +178,7 @@ WORDS = {
     "right": "Значения {checked} ячеек из {total} сверены с float64; неверных: {wrong}.",
     "gradients": "Градиенты — {counted}.",
     "not_nothing": "Всё измерено: у каждой ячейки есть результат.",
-    # runner/flags.py has these in English
+    # runner/rows/flags.py has these in English
     "flag_view": "представление не перемещает данных",
     "flag_nonfinite": "среди результатов есть бесконечности или NaN",
     "flag_denormal": "числа денормализованные, с ними вычисления намного медленнее",
@@ -193,7 +193,7 @@ WORDS = {
     "flag_reduced_precision": "произведения округляются до меньшего числа знаков, чем у типа",
     "flag_placement": "время зависит от места, которое её данные получили в памяти",
     "flag_cpu_fallback": "у CPU нет быстрого ядра для этого типа",
-    # the answers' sentences; runner/report/words.py has them in English
+    # the answers' sentences; runner/report/language/sentences.py has them in English
     "say_gain": "Какие операции больше всего выигрывают от {others}?",
     "say_lose": "Какие операции проигрывают с {others} и почему?",
     "say_size": "Как размер меняет ускорение?",

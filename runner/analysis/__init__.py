@@ -1,0 +1,1 @@
+"""What rows say: ratios, crossovers, causes and answers. Rows in, findings out; no torch."""

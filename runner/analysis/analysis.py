@@ -1,0 +1,67 @@
+"""All that a report says, from rows alone: what the pages, the figures and the terminal each show in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+from runner.analysis.comparison import Speedup, compare
+from runner.analysis.crossover import Crossover, crossovers
+from runner.analysis.questions import Answer, answers
+from runner.analysis.transfer_model import Models, models_of
+from runner.config.schema import Report
+from runner.rows.csv_store import AutogradRow, BenchmarkRow, Row
+from runner.rows.flags import flags_of
+from runner.verify.gradients.finding import BAD
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A run, read.
+
+    Attributes:
+        report: what was compared with what.
+        rows: all of the run's, of every job.
+        benchmarks, gradients: those of these jobs.
+        models: what moving data costs, by direction.
+        speedups: ``speedup.csv``.
+        crossovers: ``crossover.csv``.
+        answers: to the four questions.
+        damaged: a line for each file that could not be read.
+    """
+
+    report: Report
+    rows: Sequence[Row]
+    benchmarks: Sequence[BenchmarkRow]
+    gradients: Sequence[AutogradRow]
+    models: Models
+    speedups: Sequence[Speedup]
+    crossovers: Sequence[Crossover]
+    answers: Sequence[Answer]
+    damaged: Sequence[str]
+
+
+def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
+    """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
+    gradients = [row for row in rows if isinstance(row, AutogradRow)]
+    wrong = {_of_gradient(row) for row in gradients if row.verdict in BAD}
+    benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
+    if wrong:
+        benchmarks = [_gated(row, wrong) for row in benchmarks]
+    models = models_of(rows)
+    speedups = compare(benchmarks, report, models)
+    crossings = crossovers(speedups)
+    said = answers(benchmarks, speedups, crossings, models, report)
+    return Analysis(report, rows, benchmarks, gradients, models, speedups, crossings, said, damaged)
+
+
+_of_gradient = attrgetter("op", "variant", "dtype", "device")
+
+
+def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
+    """With the flag of a wrong gradient where the run's own verification of the operation says so."""
+    flags = flags_of(row.flags)
+    if _of_gradient(row) not in wrong or "wrong_gradient" in flags:
+        return row
+    return replace(row, gradient="fail", flags=" ".join([*flags, "wrong_gradient"]))

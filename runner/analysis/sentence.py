@@ -1,0 +1,21 @@
+"""A sentence of a report before it is said in a language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What the data say, for any language.
+
+    Attributes:
+        key: of the template, in :data:`runner.report.language.sentences.ENGLISH` and its translations.
+        values: what stands in the template's places: text, numbers, or numbers with their intervals.
+        cells: the rows that it is made from.
+    """
+
+    key: str
+    values: Mapping[str, object] = field(default_factory=dict)
+    cells: tuple[str, ...] = ()

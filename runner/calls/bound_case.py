@@ -1,0 +1,127 @@
+"""A gradient case made ready: its function of tensors, and its inputs, in a dtype."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from runner.calls.bound_operation import BoundOperation
+from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse
+from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
+from runner.config.operation import Operation
+from runner.config.signature import Dimensions
+
+Rounded = Callable[[Any], Any]
+_NAMES_IN_TORCH = {"erf": torch.special.erf}
+
+
+@dataclass(frozen=True)
+class BoundCase(BoundOperation):
+    """A case as what verifies operations takes it: it draws the inputs that the case declares.
+
+    Attributes:
+        inputs: the inputs whose gradient is checked, by name, in the dtype, on the CPU.
+        constants: the others.
+    """
+
+    inputs: tuple[tuple[str, torch.Tensor], ...] = ()
+    constants: tuple[tuple[str, torch.Tensor], ...] = ()
+
+    def draw(self) -> list[torch.Tensor]:
+        """The declared inputs whose gradients are checked."""
+        return [tensor.clone() for _, tensor in self.inputs]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the inputs whose gradients are checked."""
+        return tuple(name for name, _ in self.inputs)
+
+    def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
+        """The function with these inputs, and with the constants in their dtype and on their device."""
+        return partial(self.function, self.named(tensors))
+
+    def named(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Every input by name, in the case's order."""
+        given = dict(zip((name for name, _ in self.inputs), tensors, strict=True))
+        like = next(iter(given.values()))
+        constants = {name: tensor.to(like) for name, tensor in self.constants}
+        return {name: given.get(name, constants.get(name, like)) for name in self.op.inputs}
+
+    def near(self, attempt: int) -> BoundCase:
+        """The same with inputs drawn near the declared ones: within half of each, or half of 1 where it is 0.
+
+        A positive input stays positive, so that a logarithm or a root keeps its domain.
+        """
+        generator = self.generator(800 + attempt)
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            wide = tensor.to(torch.float64)
+            size = torch.where(wide == 0, 1.0, wide.abs())
+            draw = torch.rand(wide.shape, generator=generator, dtype=torch.float64) - 0.5
+            return (wide + size * draw).to(tensor.dtype)
+
+        pairs = [(name, moved(tensor)) for name, tensor in (*self.inputs, *self.constants)]
+        count = len(self.inputs)
+        return replace(self, inputs=tuple(pairs[:count]), constants=tuple(pairs[count:]))
+
+
+def bind_case(case: GradientCase, function: Callable[..., Any] | None, dtype: torch.dtype, seed: int) -> BoundCase:
+    """Make a case ready.
+
+    Args:
+        case: what is declared.
+        function: what :meth:`runner.config.cases.base.Case.load` returned.
+        dtype: of all inputs.
+        seed: of what is drawn.
+    """
+    tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
+    if isinstance(case, FunctionCase):
+        assert function is not None
+        call = partial(_called, function, case)
+    else:
+        assert isinstance(case, ExpressionCase)
+        call = partial(_evaluated, case)
+    return BoundCase(
+        op=Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(case.values)),
+        function=call,
+        dimensions=Dimensions((), {}),
+        dtype=dtype,
+        seed=seed,
+        inputs=tuple((name, tensors[name]) for name in case.asked),
+        constants=tuple((name, tensors[name]) for name in case.values if name not in case.asked),
+    )
+
+
+def elements(case: ExpressionCase, named: dict[str, torch.Tensor], rounded: Rounded = lambda value: value) -> Any:
+    """The expression's value before it is reduced, with its autograd graph."""
+    functions = {name: _NAMES_IN_TORCH.get(name) or getattr(torch, name) for name in FUNCTIONS}
+    constants = {name: getattr(math, name) for name in CONSTANTS}
+
+    def applied(name: str) -> Callable[[Any], Any]:  # torch's functions take no plain numbers
+        return lambda value: functions[name](torch.as_tensor(value, dtype=dtype))
+
+    dtype = next(iter(named.values())).dtype
+    made = {name: applied(name) for name in FUNCTIONS}
+    return build(parse(case.expression), {**constants, **named}, made, lambda number: number, rounded)
+
+
+def reduced(case: GradientCase, value: torch.Tensor) -> torch.Tensor:
+    """The one number whose gradient is taken."""
+    return value.sum() if case.reduce == "sum" else value.mean()
+
+
+def _evaluated(case: ExpressionCase, named: dict[str, torch.Tensor]) -> torch.Tensor:
+    return reduced(case, elements(case, named))
+
+
+def _called(function: Callable[..., Any], case: FunctionCase, named: dict[str, torch.Tensor]) -> torch.Tensor:
+    result = function(*named.values(), **case.kwargs)
+    first = result[0] if isinstance(result, tuple | list) and result else result
+    if not isinstance(first, torch.Tensor):
+        raise TypeError(f"{case.function} returned a {type(first).__name__}, not a tensor")
+    return reduced(case, first)

@@ -1,0 +1,128 @@
+"""Seeded inputs: drawn on the CPU and then moved, so that every device and dtype gets the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from runner.config.operation import Operation
+from runner.config.signature import Dimensions
+
+INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products stay exact in every dtype that holds them
+
+
+@dataclass(frozen=True)
+class BoundOperation:
+    """An operation with its callable imported and everything but the device settled.
+
+    Attributes:
+        fill: what the inputs hold, one of :data:`runner.config.schema.FILLS`.
+        layout: how they lie in memory, one of :data:`runner.config.schema.LAYOUTS`.
+        reference: the callable whose values are taken for right; None: ``function`` itself.
+    """
+
+    op: Operation
+    function: Callable[..., Any]
+    dimensions: Dimensions
+    dtype: torch.dtype
+    seed: int
+    fill: str = "normal"
+    layout: str = "contiguous"
+    reference: Callable[..., Any] | None = None
+
+    def draw(self) -> list[torch.Tensor]:
+        """Draw the inputs on the CPU.
+
+        Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``, so that the
+        numbers differ between dtypes by rounding alone: standard normal, uniform from [0, 1), small integers, or
+        zeros, and folded into the input's domain where it declares one. Integers and booleans know only two fills,
+        their own and zeros. An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
+        last two dimensions of an input that has two lie the other way round in memory.
+
+        Returns:
+            one tensor for each input of the signature, with its shape.
+        """
+        op = self.op
+        names = op.inputs or ("",) * len(op.parsed.inputs)
+        tensors = []
+        for position, (axes, name) in enumerate(zip(op.parsed.inputs, names, strict=True)):
+            generator = self.generator(position)
+            shape = self.dimensions.shape(axes)
+            if name in op.index:
+                tensor = torch.randint(self.dimensions.lengths[op.index[name]], shape, generator=generator)
+            else:
+                tensor = self._filled(shape, generator)
+                domain = op.domain_of(position) if tensor.is_floating_point() else None
+                tensor = domain.fold(tensor) if domain else tensor
+            transposed = self.layout == "transposed" and tensor.ndim >= 2
+            tensors.append(tensor.mT.contiguous().mT if transposed else tensor)
+        return tensors
+
+    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        dtype = self.dtype
+        if self.fill == "zeros":
+            return torch.zeros(shape, dtype=dtype)
+        if dtype is torch.bool:
+            return torch.randint(2, shape, generator=generator, dtype=dtype)
+        if not is_differentiable(dtype):
+            low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
+            return torch.randint(low, INTEGER_RANGE, shape, generator=generator, dtype=dtype)
+        single = torch.complex64 if dtype.is_complex else torch.float32
+        if self.fill == "integers":
+            drawn = torch.randint(1 - INTEGER_RANGE, INTEGER_RANGE, shape, generator=generator).to(single)
+        elif self.fill == "uniform":
+            drawn = torch.rand(shape, generator=generator, dtype=single)
+        else:
+            drawn = torch.randn(shape, generator=generator, dtype=single)
+        return drawn.to(dtype)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What :meth:`draw` draws, by name or position."""
+        return self.op.inputs or tuple(map(str, range(len(self.op.parsed.inputs))))
+
+    def generator(self, stream: int) -> torch.Generator:
+        """A generator that the seed and a small number determine."""
+        return torch.Generator().manual_seed(self.seed * 1_000 + stream)
+
+    def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
+        """The callable with the tensors and the operation's constants filled in, to be called with nothing."""
+        args, kwargs = self.op.constants(self.dimensions)
+        if self.op.pack:
+            return partial(self.function, *args, tensors, **kwargs)
+        if self.op.inputs:
+            return partial(self.function, *args, **dict(zip(self.op.inputs, tensors, strict=True)), **kwargs)
+        return partial(self.function, *args, *tensors, **kwargs)
+
+    def outputs(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Call it and return the tensors of its result."""
+        return outputs_of(self.call_with(tensors)())
+
+    def expected(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors of the reference's result."""
+        return replace(self, function=self.reference or self.function).outputs(tensors)
+
+
+def is_differentiable(dtype: torch.dtype) -> bool:
+    """Whether tensors of this dtype can have a gradient."""
+    return dtype.is_floating_point or dtype.is_complex
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """What tensors that share memory have in common; an address, where the device has addresses."""
+    storage = tensor.untyped_storage()
+    try:
+        return int(storage.data_ptr())
+    except RuntimeError:  # an out-of-tree device may keep its memory elsewhere
+        return int(storage._cdata)
+
+
+def outputs_of(result: Any) -> list[torch.Tensor]:
+    """The tensors in what an operation returned: itself, or the members of a tuple or list."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    return [item for item in result if isinstance(item, torch.Tensor)] if isinstance(result, tuple | list) else []

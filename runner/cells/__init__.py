@@ -1,0 +1,1 @@
+"""One frozen combination, and the grids of them."""

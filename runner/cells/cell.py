@@ -1,0 +1,251 @@
+"""A cell: one combination of operation or case, size, dtype, device and the rest, with an identity of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.cli.hydra_errors import check_keys
+from runner.config.cases import Case, read_case
+from runner.config.dtypes import KIND_OF, KINDS
+from runner.config.operation import Operation
+from runner.config.schema import HOW, OF_BENCHMARKS, Config, Limit, Timing, check_values
+from runner.config.signature import Dimensions
+from runner.config.size import Size, parse_size
+from runner.errors import ConfigError
+
+SCHEMA = Config()
+DEFAULT_DTYPE = "float32"  # of an operation
+Same = TypeVar("Same")
+SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+
+
+BUILT_IN = {
+    "transfer": Operation(
+        name="transfer",
+        call="torch.Tensor.copy_",
+        signature="bytes -> bytes",
+        size=str(1024**3),
+        dtypes=("integer",),
+        differentiable=False,
+        about="bytes copied between the host and a device; size is the most at a time",
+    )
+}
+"""What jobs that measure no operation of ``conf/op`` have in its stead."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One frozen combination.
+
+    Attributes:
+        asked: the size as it was asked for.
+        size: the size as results show it: the first input's shape, and what differs from its defaults.
+        dimensions: the length of each dimension; None where the operation cannot take the size.
+        impossible: why this operation cannot run at this size, dtype or direction; blank where it can.
+        threads: PyTorch's intra-op threads; None: its default.
+        contended: what to do beside another sweep, flag or wait.
+        case: what is checked in the operation's stead; None: the operation.
+        ignored: what was asked for and says nothing to the job, so that the cell is as if it had not been; blank: none.
+    """
+
+    job: str
+    op: Operation
+    asked: Size
+    size: str
+    dimensions: Dimensions | None
+    impossible: str
+    dtype: str
+    device: str
+    threads: int | None
+    direction: str
+    cache: str
+    layout: str
+    fill: str
+    compile: bool
+    graph: bool
+    seed: int
+    timing: Timing
+    limit: Limit
+    backend_module: str | None
+    contended: str
+    case: Case | None = None
+    ignored: str = ""
+
+    @property
+    def subject(self) -> Operation | Case:
+        """What the cell is of: the case where there is one, otherwise the operation."""
+        return self.case or self.op
+
+    @property
+    def name(self) -> str:
+        """The operation's or the case's name, as results show it."""
+        return self.subject.name
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of all that determines what is measured; limits do not."""
+        content = {
+            "schema": SCHEMA_VERSION,
+            **{
+                key: getattr(self, key)
+                for key in ("job", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
+            },
+            "dimensions": asdict(self.dimensions) if self.dimensions else None,
+            "op": asdict(self.op) if self.case is None else None,
+            "case": asdict(self.case) if self.case else None,
+            "timing": asdict(self.timing),
+            "backend_module": self.backend_module,
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        return f"c{digest[:15]}"  # a letter first, so that no reader of CSVs takes it for a number
+
+    @cached_property
+    def variant(self) -> str:
+        """A short hash of the op or case file and the timing: what rows of the same names may differ in besides."""
+        content = json.dumps([asdict(self.subject), asdict(self.timing)], sort_keys=True, default=str)
+        return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
+    @property
+    def processes(self) -> int:
+        """How many fresh processes run it, one after another."""
+        return self.timing.processes if self.job == "benchmark" else 1
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words, for a progress line."""
+        words = [self.job] * (self.job not in ("benchmark", self.name))
+        words += [self.name, self.size, self.dtype, self.device]
+        words += [f"threads={self.threads}"] * (self.threads is not None)
+        words += [self.direction] * (self.direction != "forward")
+        words += [f"{key}={getattr(self, key)}" for key in HOW if getattr(self, key) != getattr(Config, key)]
+        return " ".join(words)
+
+
+def cell_of(config: DictConfig) -> Cell:
+    """Check a composed configuration and freeze it.
+
+    Args:
+        config: with the keys of :class:`runner.config.schema.Config`.
+
+    Raises:
+        ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    check_keys(values, SCHEMA)
+    case = _case(values.pop("case")) if values["case"] else None
+    if values["job"] is None:  # blank is an error, which check_values names
+        values["job"] = case.job if case else "benchmark"
+    if values["dtype"] is None:
+        values["dtype"] = case.dtype if case else DEFAULT_DTYPE
+    built_in = BUILT_IN.get(values["job"]) if case is None else None
+    if built_in is not None:
+        values["dtype"] = KINDS[built_in.dtypes[0]][0]
+    check_values(values)
+    values["ignored"] = _put_aside(values)
+    operation = built_in or _operation(values["op"])
+    if case is not None:
+        return _frozen(
+            values,
+            op=operation,
+            case=case,
+            asked=Size(),
+            size=case.size,
+            dimensions=None,
+            impossible=_case_problem(case, values),
+        )
+    asked = parse_size(values["size"] if values["size"] is not None else operation.size)
+    dimensions, impossible = None, _problem(operation, values)
+    size = str(values["size"])
+    try:
+        dimensions = operation.bind(asked)
+        size = operation.size_text(dimensions)
+    except ConfigError as error:
+        impossible = str(error)
+    if dimensions is not None:
+        operation.check_formulas(dimensions)
+    return _frozen(values, op=operation, asked=asked, size=size, dimensions=dimensions, impossible=impossible)
+
+
+def _frozen(values: dict[str, Any], **settled: Any) -> Cell:
+    same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended", "ignored")
+    return Cell(
+        **{key: _shared(value) if key in ("asked", "dimensions") else value for key, value in settled.items()},
+        timing=_shared(Timing(**values["timing"])),
+        limit=_shared(Limit(**values["limit"])),
+        **{key: values[key] for key in same},
+    )
+
+
+def _put_aside(values: dict[str, Any]) -> str:
+    """Give the axes that only a benchmark has their defaults in any other job; returns what was asked for, in words."""
+    axes = () if values["job"] == "benchmark" else OF_BENCHMARKS
+    asked = {key: values[key] for key in axes if values[key] != getattr(Config, key)}
+    values.update({key: getattr(Config, key) for key in asked})
+    if not asked:
+        return ""
+    words = ", ".join(f"{key}={str(value).lower()}" for key, value in asked.items())
+    job = {"autograd": "gradients are verified", "tensors": "tensors are checked"}.get(values["job"])
+    return f"{words} goes only with job=benchmark ({job or 'job=' + values['job'] + ' runs'} without); leave it out"
+
+
+def _shared(value: Same) -> Same:
+    """The first value that was equal to this one: a sweep's cells have most of theirs in common, and may be many."""
+    same: Same = _values.setdefault(repr(value), value)
+    return same
+
+
+_values: dict[str, Any] = {}
+
+
+def _operation(given: dict[str, Any]) -> Operation:
+    """The operation that these fields declare, read once for all the cells that have it."""
+    key = repr(given)
+    if key not in _operations:
+        _operations[key] = Operation.from_mapping(given, f"op file {given.get('name') or '(no name)'}")
+    return _operations[key]
+
+
+_operations: dict[str, Operation] = {}
+
+
+def _case(given: dict[str, Any]) -> Case:
+    """The case that these fields declare, read once."""
+    key = repr(given)
+    if key not in _cases:
+        _cases[key] = read_case(given)
+    return _cases[key]
+
+
+_cases: dict[str, Case] = {}
+
+
+def _case_problem(case: Case, values: dict[str, Any]) -> str:
+    if values["size"] is not None:
+        return f"case {case.name} has inputs of its own; leave size= out"
+    if values["job"] != case.job:
+        return f"case {case.name} is checked by job={case.job}; leave job= out"
+    return case.problem(values["dtype"])
+
+
+def _problem(operation: Operation, values: dict[str, Any]) -> str:
+    """Why the operation cannot run in this dtype, direction or place; blank where it can."""
+    dtype, direction, job = values["dtype"], values["direction"], values["job"]
+    if job == "roof" and operation.name != "matmul":
+        return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
+    if job == "tensors":
+        return "job=tensors checks a case, not an operation; give one with case="
+    kind = KIND_OF[dtype]
+    if job == "transfer" and values["device"] == "cpu":
+        return "job=transfer moves data between the host and an accelerator, and device=cpu is the host"
+    if kind not in operation.dtypes:
+        return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"
+    asker = "job=autograd" if job == "autograd" else f"direction={direction}" if direction != "forward" else None
+    if asker and (not operation.differentiable or kind not in ("floating", "complex")):
+        return f"op {operation.name} in {dtype} has no gradient, which {asker} needs"
+    return ""

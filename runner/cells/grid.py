@@ -1,0 +1,116 @@
+"""The combinations of a sweep: their order, and the rules that exclude some. Works on cells, not on text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from runner.cells.cell import Cell
+from runner.config.schema import COMPARED, MOST_THREADS, Report
+from runner.config.size import parse_size
+from runner.errors import ConfigError, suggestion
+
+AXES = (*COMPARED, "seed", "job", "case")
+THREADS_PER_CORE = 4
+
+
+def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) -> list[bool]:
+    """Which cells a rule excludes.
+
+    Args:
+        cells: the whole grid.
+        rules: mappings of axes to a value or a list of values; a cell is excluded where all of a rule's axes match.
+        narrowed: axes that the command line gave values of its own, so that a rule of the sweep's file may match
+            nothing.
+
+    Raises:
+        ConfigError: a rule is no mapping of axes, or matches no cell.
+    """
+    out = [False] * len(cells)
+    for rule in map(_plain, rules):
+        if not isinstance(rule, Mapping) or not rule:
+            raise ConfigError(f"exclude: {rule!r} is no rule; write a mapping such as {{op: matmul, dtype: float16}}")
+        unknown = [key for key in rule if key not in AXES]
+        if unknown:
+            raise ConfigError(
+                f"exclude: {_shown(rule)}: unknown axis {unknown[0]!r}{suggestion(str(unknown[0]), list(AXES))}; "
+                f"allowed: {', '.join(AXES)}"
+            )
+        hits = [all(_matches(cell, key, value) for key, value in rule.items()) for cell in cells]
+        if not any(hits) and not narrowed & rule.keys():
+            raise ConfigError(
+                f"exclude: {_shown(rule)} matches none of the {len(cells)} cells; correct the rule or drop it"
+            )
+        out = [was or hit for was, hit in zip(out, hits, strict=True)]
+    return out
+
+
+def check_possible(cells: Sequence[Cell]) -> None:
+    """Let a grid have combinations that cannot run, but no value with which nothing can.
+
+    Raises:
+        ConfigError: a value of some axis goes with none of the others.
+    """
+    for axis in ("op", "size", "dtype", "direction"):
+        reasons: dict[str, str] = {}
+        for cell in cells:
+            reasons.setdefault(_value(cell, axis), cell.impossible)
+            if not cell.impossible:
+                reasons[_value(cell, axis)] = ""
+        for reason in reasons.values():
+            if reason:
+                raise ConfigError(reason)
+
+
+def check_threads(cells: Iterable[Cell]) -> None:
+    """Refuse more threads than could serve any purpose on this machine.
+
+    Raises:
+        ConfigError: the message names the most, which leaves room for trying what too many do.
+    """
+    cores = os.cpu_count() or MOST_THREADS
+    most = THREADS_PER_CORE * cores
+    for cell in cells:
+        if (cell.threads or 0) > most:
+            raise ConfigError(f"threads={cell.threads} is too large for {cores} cores; give {most} or less")
+
+
+def check_baseline(cells: Sequence[Cell], report: Report) -> None:
+    """Refuse a baseline that the user gave and no cell has.
+
+    Raises:
+        ConfigError: the message names the values that there are.
+    """
+    report.check_baseline((_value(cell, report.axis) for cell in cells), "cell", "the grid's")
+
+
+def _matches(cell: Cell, axis: str, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return any(_matches(cell, axis, one) for one in wanted)
+    if axis == "size":
+        if isinstance(wanted, str) and wanted == cell.size:
+            return True
+        if cell.case is not None:
+            return False
+        try:
+            return cell.op.size_text(cell.op.bind(parse_size(wanted))) == cell.size
+        except ConfigError:
+            return False
+    return _value(cell, axis) == str(wanted)
+
+
+def _value(cell: Cell, axis: str) -> str:
+    if axis == "case":
+        return cell.case.name if cell.case else ""
+    return cell.name if axis == "op" else str(getattr(cell, axis))
+
+
+def _plain(rule: Any) -> Any:
+    return OmegaConf.to_container(rule) if OmegaConf.is_config(rule) else rule
+
+
+def _shown(rule: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in rule.items()) + "}"

@@ -1,0 +1,1 @@
+"""The command line in, an exit code out."""

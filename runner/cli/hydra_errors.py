@@ -1,0 +1,146 @@
+"""Hydra's and OmegaConf's errors, each told in one line: what came, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import yaml
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+
+from runner.config.schema import Config
+from runner.config.size import ALLOWED
+from runner.errors import ConfigError, closest, one_line
+
+SHOWN = 3  # options, of a group that has many
+MANY = 12
+HELP = "python -m runner --help lists"
+TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+TYPES_IN = re.compile(r"converted to (Integer|Float)|valid (bool)")
+DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")  # lines for programmers
+
+
+def explained(error: Exception) -> str:
+    """What to print for an error of the command line or of a file that it names."""
+    if isinstance(error, yaml.YAMLError):
+        return f"not YAML: {one_line(error)}; correct the file"
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    text = str(error) + (f"\n{error.__cause__}" if error.__cause__ is not None else "")
+    if isinstance(error, HydraException):
+        for told in (_several_values, _unknown, _chosen_already, _wrong_type, _not_a_mapping):
+            answer = told(text)
+            if answer:
+                return answer
+    return one_line(" ".join(line for line in text.splitlines() if not DETAILS.match(line)), limit=600)
+
+
+def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
+    """Say that a group has no such file, with the one that was perhaps meant."""
+    listed = ", ".join(options) if len(options) <= MANY else f"{', '.join(options[:SHOWN])}, ...: {HELP} them"
+    near = closest(value, options)
+    what = f"{key}={value} is {'unknown' if value else 'empty'}"
+    return f"{what}; did you mean {near}? ({listed})" if near else f"{what}; choose one of {listed}"
+
+
+def unknown_key(key: str) -> str:
+    """Say that there is no such key, with the one that was perhaps meant."""
+    if key == "sweep":
+        return "sweep is added with a plus: +sweep=..."
+    *path, last = key.split(".")
+    where: Any = Config()
+    for name in path:
+        where = getattr(where, name, None)
+    known = [".".join([*path, field.name]) for field in fields(where)] if is_dataclass(where) else []
+    near = closest(last, [name.rpartition(".")[2] for name in known])
+    if near:
+        return f"{key} is unknown; did you mean {'.'.join([*path, near])}?"
+    return f"{key} is unknown; " + (f"allowed: {', '.join(known)}" if path and known else f"{HELP} every key")
+
+
+def several_values(override: str) -> str:
+    """Say what makes a sweep of several values."""
+    return f"{override} has several values, which need -m: python -m runner -m {shlex.quote(override)}"
+
+
+def check_keys(values: dict[Any, Any], schema: Any, prefix: str = "") -> None:
+    """Refuse keys that Hydra was told to add (``+treads=2``), which nothing would ever read.
+
+    Args:
+        values: a composed configuration or a part of it.
+        schema: an instance of the dataclass that it should be.
+        prefix: what stands before the part's keys on the command line.
+
+    Raises:
+        ConfigError: a key is none of the schema's.
+    """
+    known = vars(schema)
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(unknown_key(f"{prefix}{key}"))
+        if is_dataclass(known[key]) and isinstance(value, dict):
+            check_keys(value, known[key], f"{prefix}{key}.")
+
+
+def _missing(error: MissingConfigException) -> str:
+    text = str(error)
+    found = re.match(r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'", text)
+    if found is None:
+        return one_line(text.partition("Config search path:")[0])
+    file, missing, group = found.groups()
+    where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
+    return where + unknown_choice(group, missing.removeprefix(f"{group}/"), list(error.options or ()))
+
+
+def _unreadable(override: str) -> str:
+    key, has_value, _ = override.partition("=")
+    if not has_value:
+        return f"{override} cannot be read: write key=value, such as op=add ({HELP} the keys)"
+    if key.lstrip("+") == "size":
+        return f"{override} cannot be read as a size; {ALLOWED}"
+    return f"{override} cannot be read; put quotes within quotes around a value with other signs: \"{key}='...'\""
+
+
+def _several_values(text: str) -> str:
+    found = re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)", text)
+    if found is None:
+        return ""
+    return several_values(found[1])
+
+
+def _unknown(text: str) -> str:
+    found = re.match(r"Could not (?:override|delete from config\.) '(.*?)'", text)
+    inner = re.search(r"^Key '.*?' not in .*\n +full_key: (\S+)", text, re.MULTILINE)
+    key = inner[1] if inner else found[1] if found else ""
+    file = re.match(r"In '(.*?)': ", text)
+    if not key or key.startswith("hydra.") or "@" in key:
+        return ""
+    if key.startswith(("op.", "case.")) and "\nTo append" in text:
+        return f"{key} is not in the file of the {key.partition('.')[0]}; to add it write +{key}=..."
+    return (f"in {file[1]}.yaml: " if file else "") + unknown_key(key)
+
+
+def _chosen_already(text: str) -> str:
+    found = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", text)
+    return f"{found[1]} is chosen already; write {found[1]}={found[2]} without a plus" if found else ""
+
+
+def _wrong_type(text: str) -> str:
+    found = re.match(r"Error merging override (.*)\n", text)
+    wanted = TYPES_IN.search(text)
+    if found is None or wanted is None:
+        return ""
+    return f"{found[1].lstrip('+')} is not {TYPES[wanted[1] or wanted[2]]}"
+
+
+def _not_a_mapping(text: str) -> str:
+    found = re.match(r"In '(.*?)': \w+ raised while composing config:\n(.*)", text)
+    if found is None:
+        return ""
+    wrong = "holds a list where keys with values belong" if "ListConfig" in found[2] else one_line(found[2])
+    return f"{found[1]}.yaml: {wrong}; correct the file"

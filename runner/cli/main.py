@@ -1,0 +1,287 @@
+"""Hydra's door: the command line in, an exit code out. Neither torch nor pandas is imported here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import hydra
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.cli import standard_streams as streams
+from runner.config.schema import Report, register
+from runner.errors import ConfigError
+from runner.execute.session import conclude, session
+
+if TYPE_CHECKING:
+    from runner.rows.csv_store import Row
+
+HERE = Path(__file__).parents[1]  # the package
+CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
+LONGEST_FOLDER_NAME = 120  # characters, of the 255 that a file system allows
+INTERRUPTED = 130
+ASKING = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+
+register()
+OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
+
+
+def main() -> None:
+    """Run what the command line says and exit."""
+    streams.install()
+    offer_plugins()
+    if os.getcwd() not in sys.path and "" not in sys.path:  # the console script, unlike python -m, leaves it out
+        sys.path.insert(0, os.getcwd())
+    sys.exit(streams.exit_code(run(sys.argv[1:])))
+
+
+def offer_plugins() -> None:
+    """Put the sweeper and the launcher where Hydra looks for plugins; before Hydra starts."""
+    plugins = str(HERE / "sweep" / "plugins")
+    if plugins not in sys.path:
+        sys.path.append(plugins)
+
+
+class _Stopped(BaseException):
+    """Carries an error past Hydra, which would print a line of its own for an ``Exception``."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run what the arguments say; returns the exit code."""
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise its errors, so that each gets its exit code here
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
+    try:
+        sys.argv[1:] = with_implied(arguments)
+        _list_groups_without_copying()
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_job)()
+        return session().exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    except _Stopped as stopped:
+        return _explain(stopped.error, traceback_wanted)
+    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+        return _explain(error, traceback_wanted)
+    finally:
+        session().close()
+        if not traceback_wanted:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def run_job(config: DictConfig) -> list[Row]:
+    """Hydra's task function: one cell of a sweep, one cell alone, or a report.
+
+    Returns:
+        the cell's rows.
+    """
+    from runner.cells.cell import cell_of
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.dry_run:  # under a stock sweeper, which does not know of it
+        print(cell_of(config).label)
+        return []
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return session().run(cell_of(config), folder)
+    try:
+        return _run_alone(config, folder)
+    except (ConfigError, OSError) as error:
+        raise _Stopped(error) from error
+
+
+def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
+    from runner.cells.cell import cell_of
+    from runner.cells.grid import check_threads, excluded
+
+    cell = cell_of(config)
+    if cell.ignored:
+        raise ConfigError(cell.ignored)
+    if cell.job == "report":
+        keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
+        asked = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
+        report = report_of(config)
+        session().exit_code = conclude(folder, report, strict=config.strict, measured=False, asked=asked)
+        return []
+    if config.run:
+        raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
+    excluded([cell], config.exclude, set())
+    if cell.impossible:
+        raise ConfigError(cell.impossible)
+    check_threads([cell])
+    refuse_results(folder)
+    session().prepare([cell], alone=True)
+    session().begin(folder, [cell], report_of(config))
+    print(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...", file=sys.stderr, flush=True)
+    try:
+        return session().run(cell, folder)
+    finally:
+        session().finish(folder, report_of(config), strict=config.strict)
+
+
+def report_of(config: DictConfig) -> Report:
+    """The typed ``report`` part of a configuration."""
+    return Report(**OmegaConf.to_container(config.report, resolve=True))  # type: ignore[arg-type]  # keys are text
+
+
+def refuse_results(folder: Path) -> None:
+    """Never write over another run.
+
+    Raises:
+        ConfigError: the folder holds results.
+    """
+    from runner.rows.csv_store import FILE_OF_JOB
+
+    if any((folder / name).exists() for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")):
+        raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")
+
+
+def with_implied(arguments: Sequence[str]) -> list[str]:
+    """The arguments with what they imply: a sweep's file runs as a sweep, a report goes into its run's folder.
+
+    Raises:
+        ConfigError: the arguments contradict each other.
+    """
+    given = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))  # argparse wants them first or last
+    values = {key.lstrip("+"): value for key, _, value in (a.partition("=") for a in given if not a.startswith("-"))}
+    if "," in values.get("sweep", ""):
+        raise ConfigError(f"sweep={values['sweep']}: one sweep at a time; run the command once for each")
+    if ASKING & {argument.partition("=")[0] for argument in given}:
+        return given
+    given = [_chosen(argument) for argument in given]
+    _refuse_hidden(given)
+    sweeps = given[:1] in (["-m"], ["--multirun"]) or "hydra.mode" in values
+    folders = {"run": ("hydra.run.dir", "environment.json"), "resume": ("hydra.sweep.dir", "multirun.yaml")}
+    for key, (into, mark) in folders.items():
+        wanted = key in values if key == "resume" else values.get("job") == "report" and not sweeps
+        if not wanted:
+            continue
+        folder = values.get(key, "").strip("'\"")
+        if not folder or not (Path(folder) / mark).is_file():
+            if key == "resume" and (Path(folder) / "environment.json").is_file():
+                raise ConfigError(
+                    f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it anew"
+                )
+            what = "run's or sweep's" if key == "run" else "sweep's"
+            raise ConfigError(f"{key}={folder}: no {what} folder; give {key}=outputs/<date>/<time>")
+        quoted = "'" + folder.replace("'", "\\'") + "'"  # a folder's name may hold what Hydra's grammar gives a meaning
+        given = [a for a in given if a.partition("=")[0].lstrip("+") != key]
+        given += [f"{key}={quoted}", f"{into}={quoted}"]
+    if values.get("job") == "report" and not sweeps:
+        return [*given, "hydra.output_subdir=null", "hydra/job_logging=none"]
+    dry = values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
+    elsewhere = values.get("cluster", "null") not in ("null", "")
+    if not sweeps and (dry or elsewhere or {"sweep", "resume"} & values.keys()):
+        given.append("hydra.mode=MULTIRUN")
+    return given
+
+
+def _chosen(argument: str) -> str:
+    """A choice of a group; Hydra takes no null for one, though it is our default for some, nor a number.
+
+    Raises:
+        ConfigError: what was chosen can be no file's name; of a list Hydra would take the last.
+    """
+    from runner.cli.hydra_errors import several_values, unknown_choice
+
+    key, given, value = argument.partition("=")
+    group = key.lstrip("+")
+    if not given or not (CONF / group).is_dir() or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
+        return argument
+    if value == "null" and key in ("case", "cluster"):
+        return f"~{key}"
+    if value.startswith("["):
+        raise ConfigError(several_values(f"{group}={value[1:-1]}"))
+    raise ConfigError(unknown_choice(group, value, [path.stem for path in sorted((CONF / group).glob("*.yaml"))]))
+
+
+def _refuse_hidden(arguments: Sequence[str]) -> None:
+    """A file of the user's that one of ours hides would be ignored without a word.
+
+    Raises:
+        ConfigError: a folder given with ``--config-dir`` has a file of the same name as one of ours.
+    """
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folder = Path(value or next(iter(arguments[position + 1 :]), ""))
+            for path in folder.glob("*/*.yaml"):
+                name = path.relative_to(folder)
+                if (CONF / name).is_file() and path.resolve() != (CONF / name).resolve():
+                    raise ConfigError(f"{path} has a name that is built in, which would win; give it another name")
+
+
+def folder_name(overrides: str) -> str:
+    """A job's overrides as part of a folder's name: no characters that a file system refuses, and not too long."""
+    safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
+    if len(safe) <= LONGEST_FOLDER_NAME:
+        return safe
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{safe[: LONGEST_FOLDER_NAME - 9]}-{digest}"
+
+
+def _explain(error: Exception, traceback_wanted: bool) -> int:
+    """Print what is wrong, in one line, and say what the exit code is."""
+    if traceback_wanted:
+        raise error
+    measuring = session().measuring
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing file is both
+        where = error.filename or "the output folder"
+        advice = "choose another with hydra.run.dir= or hydra.sweep.dir="
+        if measuring:
+            advice = "what was finished is kept"
+        elif any(argument.lstrip("+").startswith(("run=", "resume=")) for argument in sys.argv[1:]):
+            advice = "copy that run's folder to where there is room and leave to write, and give the copy"
+        print(f"cannot write {where}: {error.strerror or error}; {advice}", file=sys.stderr)
+        return 1 if measuring else 2
+    if measuring:
+        print(error, file=sys.stderr)
+        return 1
+    from runner.cli.hydra_errors import explained
+
+    print(error if isinstance(error, ConfigError) else explained(error), file=sys.stderr)
+    return 2
+
+
+def _list_groups_without_copying() -> None:
+    """Have Hydra answer which options a group has from its repository itself.
+
+    Hydra 1.3 copies the whole repository for each such question, in case a search path is added to it; ``--help`` asks
+    some sixty times, which is half of its time. Where no search path can be added, there is no need for the copy.
+    """
+    asked = ConfigLoaderImpl.get_group_options
+
+    def get_group_options(
+        self: ConfigLoaderImpl,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        if config_name is None and not overrides:
+            return self.repository.get_group_options(group_name, results_filter)
+        return asked(self, group_name, results_filter, config_name, overrides)
+
+    ConfigLoaderImpl.get_group_options = get_group_options  # type: ignore[method-assign]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,136 @@
+"""A sweep's cells on the cluster that its configuration names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.cells.cell import Cell
+from runner.cli.hydra_errors import check_keys
+from runner.cli.main import report_of
+from runner.cluster.chunk import Chunk, plan
+from runner.config.schema import ClusterConfig
+from runner.errors import ConfigError, suggestion
+from runner.execute.progress import Progress
+from runner.execute.session import session
+from runner.units import time_text
+
+if TYPE_CHECKING:
+    from runner.cluster.executor import Executor
+
+NEEDS = {
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
+}
+
+
+class Cluster:
+    """The cluster of one sweep.
+
+    Args:
+        config: which, and how cells are sent there.
+        axis: along which rows are compared.
+    """
+
+    def __init__(self, config: ClusterConfig, axis: str) -> None:
+        assert config.name is not None
+        self.name = config.name
+        self._config, self._axis = config, axis
+
+    def describe(self, cells: Sequence[Cell], numbers: Sequence[int]) -> str:
+        """What would be sent, in a line."""
+        return described(plan(cells, numbers, self._config, self._axis), self.name)
+
+    def check(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Refuse a cluster whose packages are not there; returns what of the cells this machine can check itself.
+
+        Raises:
+            ConfigError: the message says what to install.
+        """
+        if not all(map(_installed, NEEDS[self.name])):
+            raise ConfigError(
+                f"cluster={self.name} needs packages that are not here: pip install 'opsweep[{self.name}]'"
+            )
+        return [replace(cell, device="cpu") for cell in {id(cell.subject): cell for cell in cells}.values()]
+
+    def run(self, root: Path, cells: Sequence[Cell], jobs: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
+        """Run cells; their rows are in ``root`` afterwards.
+
+        Args:
+            root: the sweep's folder.
+            cells: the whole grid.
+            jobs: the overrides of each.
+            numbers: those of its cells that are to run.
+
+        Raises:
+            ConfigError: the cluster cannot be had.
+            OSError: the folder cannot be written.
+        """
+        from runner.cluster.chunk_folder import Landing
+        from runner.cluster.driver import Driver
+
+        chunks = plan(cells, numbers, self._config, self._axis)
+        print(described(chunks, self.name), file=sys.stderr, flush=True)
+        landing = Landing(root, lambda number: jobs[number], samples=self._config.samples)
+        with Progress(len(numbers)) as progress:
+            executor = self._executor(root)
+            session().measuring = True
+            Driver(executor, landing, retries=self._config.retries, axis=self._axis, progress=progress).run(chunks)
+
+    def _executor(self, root: Path) -> Executor:
+        if self.name == "ray":
+            from runner.cluster.ray_executor import RayExecutor
+
+            return RayExecutor(**self._config.launcher["ray"])
+        from runner.cluster.slurm_executor import SlurmExecutor
+
+        return SlurmExecutor(self._config.launcher, root)
+
+
+def cluster_of(config: DictConfig) -> Cluster | None:
+    """The cluster that a configuration names; None for this machine.
+
+    Raises:
+        ConfigError: a value is wrong.
+    """
+    values: Any = OmegaConf.to_container(config.cluster, resolve=True)
+    check_keys(values, ClusterConfig(), "cluster.")
+    cluster = ClusterConfig(**values)
+    if cluster.name is None:
+        return None
+    if cluster.name not in NEEDS:
+        raise ConfigError(
+            f"cluster.name={cluster.name} is unknown{suggestion(cluster.name, list(NEEDS))}; "
+            f"allowed: {', '.join(NEEDS)}"
+        )
+    for key, value, least in (
+        ("cells_per_job", cluster.cells_per_job, 1),
+        ("job_time_s", cluster.job_time_s, 1),
+        ("retries", cluster.retries, 0),
+    ):
+        if value is not None and not least <= value < float("inf"):
+            raise ConfigError(f"cluster.{key}={value} is out of range; give {least} or more")
+    return Cluster(cluster, report_of(config).axis)
+
+
+def described(chunks: Sequence[Chunk], name: str) -> str:
+    """Chunks in a line: how many jobs, and the time that they would take."""
+    times = [chunk.expected_s for chunk in chunks]
+    most = max(len(chunk.cells) for chunk in chunks)
+    return (
+        f"{len(chunks)} jobs for {name}, of at most {most} cells and {time_text(max(times))}; "
+        f"{time_text(sum(times))} in all on one device, if each cell samples for all the time that it may"
+    )
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,1 @@
+"""What ``conf/`` may say, checked without torch."""

@@ -1,0 +1,56 @@
+"""What every case has. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from runner.config.dtypes import KIND_OF
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every case has.
+
+    Attributes:
+        name: as results name it; the file's name.
+        about: one line for people.
+        hint: what a failing check says besides, where the reason is known.
+    """
+
+    job: ClassVar[str]
+    name: str
+    about: str = ""
+    hint: str = ""
+
+    @property
+    def dtype(self) -> str:
+        """The dtype where the user gives none."""
+        return "float64"
+
+    @property
+    def size(self) -> str:
+        """The shape as results show it."""
+        raise NotImplementedError
+
+    def load(self) -> Callable[..., Any] | None:
+        """Import what it calls.
+
+        Raises:
+            ConfigError: there is no such function.
+        """
+        raise NotImplementedError
+
+    def problem(self, dtype: str) -> str:
+        """Why it cannot be checked in this dtype; blank where it can."""
+        if KIND_OF[dtype] == "floating":
+            return ""
+        return f"case {self.name} has a gradient in floating dtypes alone, not in {dtype}"
+
+    def check(self) -> None:
+        """Check what the fields mean together.
+
+        Raises:
+            ConfigError: they do not fit.
+        """

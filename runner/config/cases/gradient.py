@@ -1,0 +1,111 @@
+"""Cases whose gradients are checked: formulas, whose derivative SymPy knows, and any function of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any, ClassVar
+
+from runner.config.callables import load_callable
+from runner.config.cases import expression
+from runner.config.cases.base import Case
+from runner.config.cases.nested import check_nested, shape_of
+from runner.config.size import shape_text
+from runner.errors import ConfigError, suggestion
+
+REDUCTIONS = ("sum", "mean")
+
+
+@dataclass(frozen=True)
+class GradientCase(Case):
+    """A case whose gradient is checked.
+
+    Attributes:
+        values: the number or nested list of numbers of each input.
+        reduce: how the elements become the one number whose gradient is taken, sum or mean.
+        gradients: the inputs whose gradients are checked; blank: all.
+    """
+
+    job: ClassVar[str] = "autograd"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    reduce: str = "sum"
+    gradients: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The inputs whose gradients are checked."""
+        return self.gradients or tuple(self.values)
+
+    @property
+    def size(self) -> str:
+        """The first input's shape that is not a single number's."""
+        shapes = [shape_of(value) for value in self.values.values()]
+        return shape_text(next(filter(None, shapes), ()))
+
+    def check(self) -> None:
+        """Check names, values and the reduction."""
+        if not self.values:
+            raise ConfigError("values: none given; give each input a number or a nested list of numbers")
+        for name, value in self.values.items():
+            check_nested(f"values.{name}", value)
+        if self.reduce not in REDUCTIONS:
+            raise ConfigError(f"reduce={self.reduce} is unknown; allowed: {', '.join(REDUCTIONS)}")
+        for name in self.gradients:
+            if name not in self.values:
+                raise ConfigError(
+                    f"gradients: {name} is no input{suggestion(name, list(self.values))}; there are "
+                    f"{', '.join(self.values)}"
+                )
+
+
+@dataclass(frozen=True)
+class ExpressionCase(GradientCase):
+    """A formula, element by element, whose exact gradient SymPy derives.
+
+    Attributes:
+        expression: see :mod:`runner.expression`.
+    """
+
+    expression: str = ""
+
+    def load(self) -> None:
+        """There is nothing to import."""
+
+    def check(self) -> None:
+        """Check that each symbol has a value, and that their shapes go together."""
+        symbols = expression.symbols_in(self.expression)
+        if not symbols:
+            raise ConfigError(f"expression {self.expression!r} has no symbol, and so no gradient")
+        for name in symbols:
+            if name not in self.values:
+                raise ConfigError(
+                    f"expression {self.expression!r}: unknown symbol {name}"
+                    f"{suggestion(name, list(self.values))}; values: gives {', '.join(self.values) or 'none'}"
+                )
+        unused = [name for name in self.values if name not in symbols]
+        if unused:
+            raise ConfigError(f"values: {unused[0]} is not in the expression {self.expression!r}")
+        super().check()
+        shapes = {name: shape_of(value) for name, value in self.values.items()}
+        for lengths in zip_longest(*(reversed(shape) for shape in shapes.values()), fillvalue=1):
+            if len(set(lengths) - {1}) > 1:
+                shown = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
+                raise ConfigError(f"values: shapes do not go together: {shown}; each dimension has to be equal, or 1")
+
+
+@dataclass(frozen=True)
+class FunctionCase(GradientCase):
+    """Any importable function of tensors.
+
+    Attributes:
+        function: its dotted name.
+        kwargs: constants passed by name; the values are passed by position.
+    """
+
+    function: str = ""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function."""
+        return load_callable(self.function, f"case {self.name}: function")

@@ -1,0 +1,240 @@
+"""The configuration's schema, and every check that needs neither torch nor the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from runner.cli.help import HELP
+from runner.config.dtypes import ALIASES, KIND_OF
+from runner.errors import ConfigError, suggestion
+
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
+CONTENDED = ("flag", "wait")
+LANGUAGES = ("en", "ru")
+MOST_THREADS = 1_024
+LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
+DIRECTIONS = ("forward", "backward", "both")
+CACHES = ("warm", "cold")
+LAYOUTS = ("contiguous", "transposed")
+FILLS = ("normal", "uniform", "integers", "zeros")
+HOW = ("cache", "layout", "fill", "compile", "graph")  # how a benchmark calls the operation
+OF_BENCHMARKS = ("direction", *HOW)  # the axes that say nothing to other jobs
+COMPARED = ("op", "size", "dtype", "device", "threads", *OF_BENCHMARKS)  # the axes along which rows can be compared
+DEFAULT_BASELINE = {"device": "cpu"}
+DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
+
+
+@dataclass
+class Timing:
+    """When sampling stops, and how it goes about it.
+
+    Attributes:
+        precision: the half-width of the median's 95 % interval, relative to the median, at which sampling stops.
+        max_time_s: sampling stops after this time, in seconds, however wide the interval is.
+        min_samples: the fewest samples, unless the time is up.
+        max_samples: the most samples.
+        block_s: a sample is a block of calls of about this length, in seconds: long against the clock's
+            resolution, short against a scheduler's slice.
+        warmup_s: the longest that warming up may take, in seconds.
+        processes: fresh processes that measure the cell; with several the interval covers the spread between them.
+    """
+
+    precision: float = 0.01
+    max_time_s: float = 1.0
+    min_samples: int = 30
+    max_samples: int = 10_000
+    block_s: float = 0.0005
+    warmup_s: float = 0.2
+    processes: int = 1
+
+
+@dataclass
+class Limit:
+    """What a cell may take before it is ended.
+
+    Attributes:
+        time_s: seconds, from the cell's start to its row.
+        memory_bytes: bytes of its inputs and outputs; blank: what the machine has free.
+    """
+
+    time_s: float = 30.0
+    memory_bytes: int | None = None
+
+
+@dataclass
+class Report:
+    """What is compared with what.
+
+    Attributes:
+        baseline: the side that others are compared with: one axis and its value; None: ``{device: cpu}``.
+        same_within: the smallest relative difference that counts as one.
+        reuse: calls that use the same data, for the ratio in which data are moved once.
+        across_nodes: compare times of different machines, which is otherwise refused.
+        language: of the pages and figures; None: English, or for job=report what the run was made with.
+    """
+
+    baseline: Any = None
+    same_within: float = 0.01
+    reuse: int = 100
+    across_nodes: bool = False
+    language: str | None = None
+
+    @property
+    def axis(self) -> str:
+        """The axis along which rows are compared."""
+        return str(next(iter(self.baseline or DEFAULT_BASELINE)))
+
+    @property
+    def value(self) -> str:
+        """The baseline's value on that axis."""
+        return str((self.baseline or DEFAULT_BASELINE)[self.axis])
+
+    def check_baseline(self, those: Iterable[str], one: str, whose: str) -> None:
+        """Refuse a baseline that the user gave and nothing has.
+
+        Args:
+            those: the values that there are on the axis.
+            one: what has one of them, in a word.
+            whose: what has them all.
+
+        Raises:
+            ConfigError: the message names the values that there are.
+        """
+        values = list(dict.fromkeys(those))
+        if self.baseline is not None and self.value not in values:
+            raise ConfigError(
+                f"report.baseline: no {one} has {self.axis}={self.value}; {whose} values are {', '.join(values)}"
+            )
+
+
+@dataclass
+class ClusterConfig:
+    """Where a sweep's cells run, and in what portions they are sent.
+
+    Attributes:
+        name: ray or slurm; blank: this machine.
+        cells_per_job: cells in a job; blank: as many as are expected to take ``job_time_s``.
+        job_time_s: seconds that a job is to take.
+        retries: how many times the cells of a lost job are sent again.
+        together: whether cells that are compared with each other go to the same node.
+        samples: whether the raw blocks are kept.
+        launcher: what the launcher plugin of the same name takes.
+    """
+
+    name: str | None = None
+    cells_per_job: int | None = None
+    job_time_s: float = 300.0
+    retries: int = 1
+    together: bool = True
+    samples: bool = True
+    launcher: Any = None
+
+
+@dataclass
+class Config:
+    """What ``conf/config.yaml`` holds. ``python -m runner --help`` explains each key."""
+
+    op: dict[str, Any] = field(default_factory=dict)
+    case: dict[str, Any] = field(default_factory=dict)
+    size: Any = None
+    dtype: str | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    direction: str = "forward"
+    cache: str = "warm"
+    layout: str = "contiguous"
+    fill: str = "normal"
+    compile: bool = False
+    graph: bool = False
+    seed: int = 0
+    job: str | None = None
+    timing: Timing = field(default_factory=Timing)
+    limit: Limit = field(default_factory=Limit)
+    report: Report = field(default_factory=Report)
+    exclude: list[Any] = field(default_factory=list)
+    dry_run: bool = False
+    strict: bool = False
+    run: str | None = None
+    resume: str | None = None
+    resume_anyway: bool = False
+    contended: str = "flag"
+    backend_module: str | None = None
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+
+def register() -> None:
+    """Make the schema and the help text known to Hydra."""
+    store = ConfigStore.instance().store
+    store(name="schema", node=Config, provider="opsweep")
+    store(group="hydra/help", name="opsweep", node=HELP, provider="opsweep")
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Check each value by itself.
+
+    Args:
+        values: a composed configuration, with the keys of :class:`Config`, and job and dtype settled.
+
+    Raises:
+        ConfigError: a value is not one of those allowed, or out of its range.
+    """
+    _one_of("job", values["job"], JOBS)
+    _one_of("dtype", values["dtype"], tuple(KIND_OF))
+    if values["report"]["language"] is not None:
+        _one_of("report.language", values["report"]["language"], LANGUAGES)
+    _one_of("contended", values["contended"], CONTENDED)
+    _one_of("direction", values["direction"], DIRECTIONS)
+    _one_of("cache", values["cache"], CACHES)
+    _one_of("layout", values["layout"], LAYOUTS)
+    _one_of("fill", values["fill"], FILLS)
+    device, timing, limit = values["device"], values["timing"], values["limit"]
+    kind = device.partition(":")[0]
+    known = kind in DEVICES or values["backend_module"]
+    if not known or device.startswith("cpu:") or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
+        raise ConfigError(
+            f"device={device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
+            "with an index such as cuda:1, or a device that backend_module=... adds"
+        )
+    at_least = {
+        "threads": (values["threads"], 1),
+        "seed": (values["seed"], 0),
+        "timing.min_samples": (timing["min_samples"], 1),
+        "timing.max_samples": (timing["max_samples"], timing["min_samples"]),
+        "timing.warmup_s": (timing["warmup_s"], 0),
+        "timing.processes": (timing["processes"], 1),
+        "limit.memory_bytes": (limit["memory_bytes"], 1),
+        "report.same_within": (values["report"]["same_within"], 0),
+        "report.reuse": (values["report"]["reuse"], 1),
+    }
+    for key, (value, least) in at_least.items():
+        if value is not None and not value >= least:
+            raise ConfigError(f"{key}={value} is too small; give {least} or more")
+    for key, value, most in (("threads", values["threads"], MOST_THREADS), ("seed", values["seed"], LARGEST_SEED)):
+        if value is not None and value > most:
+            raise ConfigError(f"{key}={value} is too large; give {most} or less")
+    for key, value in {
+        "timing.precision": timing["precision"],
+        "timing.max_time_s": timing["max_time_s"],
+        "timing.block_s": timing["block_s"],
+        "limit.time_s": limit["time_s"],
+    }.items():
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{key}={value:g} is out of range; give a positive number")
+    baseline = values["report"]["baseline"]
+    one_axis = isinstance(baseline, dict) and len(baseline) == 1 and set(baseline) <= set(COMPARED)
+    if baseline is not None and not one_axis:
+        raise ConfigError(
+            f"report.baseline={baseline} is not one axis and its value, such as {{dtype: float32}}; "
+            f"the axes are {', '.join(COMPARED)}"
+        )
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        what = f"unknown{suggestion(ALIASES.get(value, value), list(allowed))}" if value else "empty"
+        raise ConfigError(f"{key}={value} is {what}; allowed: {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""A cell in, its rows out: the worker, the session, the locks."""

@@ -1,0 +1,75 @@
+"""Signs of life during a sweep: a bar with the time left on a terminal, a plain line for each cell otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from runner.cells.cell import Cell
+from runner.rows.csv_store import BenchmarkRow, Row
+from runner.units import time_text
+
+LINE_EVERY_S = 1.0  # a log that nobody watches needs no more lines than this, but for the last cell and for trouble
+
+
+class Progress:
+    """Shows how far a sweep is, on standard error, which results never use."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._last_line = total, 0, 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                MofNCompleteColumn(),
+                BarColumn(bar_width=16),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                refresh_per_second=2,
+                auto_refresh=False,  # a thread that draws would take time from what is measured
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, cell: Cell) -> None:
+        """A cell begins."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=cell.label, refresh=True)
+
+    def end(self, cell: Cell, rows: list[Row]) -> None:
+        """A cell has its rows."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
+            return
+        trouble = any(row.status not in ("ok", "unavailable") for row in rows)
+        now = time.monotonic()
+        if trouble or self._done == self._total or now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            print(f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}", file=sys.stderr, flush=True)
+
+
+def _outcome(rows: list[Row]) -> str:
+    row = next((row for row in rows if row.status != "ok"), rows[0])
+    if row.status == "ok" and isinstance(row, BenchmarkRow) and row.median_s is not None:
+        return time_text(row.median_s)
+    return row.status + (f", {row.reason}" if row.reason else "")

@@ -1,0 +1,1 @@
+"""Times: clocks, the engine, what would mislead about them."""

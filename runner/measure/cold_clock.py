@@ -1,0 +1,80 @@
+"""The CPU's caches: how large they are, and a clock that finds them without the operation's data at every call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from runner.measure.engine import Block, Call, Clock
+
+SYSFS = Path("/sys/devices/system/cpu")
+UNKNOWN_BYTES = 64 * 1024**2  # where the system does not tell (macOS, Windows, some containers): most have less
+Number = TypeVar("Number", int, float)
+UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
+    """Bytes of the last-level caches of the cores that this process may run on, each shared one counted once.
+
+    Args:
+        sysfs: Linux's folder of CPUs, with ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
+    """
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    caches: dict[str, int] = {}
+    for core in cores:
+        levels = [_cache(index) for index in sorted(sysfs.glob(f"cpu{core}/cache/index*"))]
+        known = [cache for cache in levels if cache is not None]
+        if known:
+            _, shared_by, size = max(known)
+            caches[shared_by] = size
+    return sum(caches.values()) or UNKNOWN_BYTES
+
+
+def _cache(index: Path) -> tuple[int, str, int] | None:
+    """Level, who shares it, and bytes."""
+    try:
+        level, shared_by, size = ((index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size"))
+        return int(level), shared_by, int(size.rstrip("KMG")) * UNITS.get(size[-1], 1)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+class ColdClock:
+    """Times each call of a block alone, after ``flush``, and adds the times up; what ``flush`` takes is not in them.
+
+    Everything is cold then: the inputs, the output's memory and the code. Each call's time holds one reading of the
+    clock, some 0.1 us on a CPU, which is left in: how long it takes when cold itself cannot be told.
+
+    Attributes:
+        most_calls: in a block: flushing takes longer than most calls.
+    """
+
+    most_calls = 1
+
+    def __init__(self, clock: Clock, flush: Callable[[], None]) -> None:
+        self._clock, self._flush = clock, flush
+
+    def now(self) -> float:
+        """Seconds since some moment, flushing included: budgets are of the time that passes."""
+        return self._clock.now()
+
+    def time(self, call: Call, calls: int) -> Block:
+        """Flush and time, one call after the other."""
+        blocks = []
+        for _ in range(calls):
+            self._flush()
+            blocks.append(self._clock.time(call, 1))
+        return Block(
+            sum(block.wall_s for block in blocks),
+            _sum([block.cpu_s for block in blocks]),
+            _sum([block.preemptions for block in blocks]),
+            _sum([block.waiting_s for block in blocks]),
+        )
+
+
+def _sum(values: list[Number | None]) -> Number | None:
+    """The sum, or None where a clock does not tell."""
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if known and len(known) == len(values) else None

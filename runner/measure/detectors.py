@@ -1,0 +1,235 @@
+"""What would mislead about a time and cannot be seen in it: four of the flags, found by experiment, outside the clock.
+
+Each one costs nothing but a look where it cannot apply, and is never made while the engine times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.cells.cell import Cell
+from runner.config.schema import HOW
+from runner.measure.device import Device, flushes_denormals
+from runner.measure.engine import Call, Clock, Measurement
+from runner.measure.precision import uses_reduced_precision
+
+try:
+    import resource
+except ImportError:  # Windows counts page faults elsewhere: nothing is said of fresh memory there
+    resource = None  # type: ignore[assignment]
+
+DENORMAL_SHARE = 0.01  # of the elements looked at
+LOOKED_AT = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
+DOMINATED = 0.5  # of the time
+SMALLEST_FRESH_BYTES = 128 * 1024  # below this no allocator gives memory back to the system, so none is fresh
+SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of it
+PROBE_BYTES = 32 * 1024**2, 128 * 1024**2  # the least and the most of the probe for what a page's first touch takes
+PROBES = 4  # in turns
+FALLBACK_FACTOR = 2.0  # times what the width explains; vector units make narrower numbers faster, never slower
+SHORTEST_FALLBACK_S = 5e-5  # below this most of a call is what it costs to be called, which differs between dtypes too
+FLOAT32_BUDGET_S = 0.02  # for float32's time beside a cell's, which is taken once for an operation and size
+FLOAT32_TRIALS = 10
+AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A cell's call, as it was timed.
+
+    Attributes:
+        bound: the operation.
+        tensors: its inputs on the device.
+        direct: makes the call that is timed (forward, backward or both) from an operation and inputs.
+        clock: that it was timed with.
+        measured: what came out.
+        cell: as it was asked for.
+        output_bytes: of one call's result.
+    """
+
+    bound: BoundOperation
+    tensors: list[torch.Tensor]
+    direct: Callable[[BoundOperation, list[torch.Tensor]], Call]
+    clock: Clock
+    measured: Measurement
+    cell: Cell
+    output_bytes: int
+
+
+def flags_after(subject: Subject, call: Call, device: Device) -> list[str]:
+    """The flags that take further calls to find, once the cell has been timed: any error in them is no flag."""
+    looks: dict[str, Callable[[], bool]] = {"reduced_precision": lambda: reduced_precision(subject, device.torch)}
+    if device.is_cpu:
+        looks |= {"first_touch": lambda: first_touch(call, subject), "cpu_fallback": lambda: cpu_fallback(subject)}
+    found = []
+    for name, look in looks.items():
+        try:
+            found += [name] * look()
+        except (RuntimeError, MemoryError, NotImplementedError, TypeError, ValueError) as error:
+            print(f"{name}: not known: {error}")  # into the cell's log
+    return found
+
+
+def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
+    """Whether a noticeable share of a tensor's elements is denormal, on a CPU that does not take them for 0.
+
+    float16 does not count: the CPU computes it in float32, where its denormals are ordinary numbers.
+    """
+    counted = [t for t in tensors if _limited(t)]
+    if not device.is_cpu or not counted or flushes_denormals():
+        return False
+    return any(denormal_share(t) >= DENORMAL_SHARE for t in counted)
+
+
+def denormal_share(tensor: torch.Tensor) -> float:
+    """The share of elements that are not 0 and smaller than the dtype's smallest normal number.
+
+    Of a large tensor it is taken over elements at random, the same ones each time.
+    """
+    flat = tensor.detach()
+    if tensor.numel() > LOOKED_AT:
+        places = torch.randint(tensor.numel(), (LOOKED_AT,), generator=torch.Generator().manual_seed(0))
+        flat = flat.take(places)  # by logical position, without a copy of a transposed tensor
+    parts = torch.view_as_real(flat) if flat.is_complex() else flat
+    sizes = parts.abs()
+    return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item() if parts.numel() else 0.0
+
+
+def _limited(tensor: torch.Tensor) -> bool:
+    return is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
+
+
+def first_touch(call: Call, subject: Subject) -> bool:
+    """Whether most of a call's time goes to pages that the system has to provide at their first touch.
+
+    The page faults of a call, times what a fault takes, against the call's time: each the least of a few in turns,
+    since whatever else runs only lengthens them.
+    """
+    pages_at_most = subject.output_bytes / 4096
+    median_s = subject.measured.median_s
+    if (
+        resource is None
+        or subject.output_bytes < SMALLEST_FRESH_BYTES
+        or pages_at_most * SLOWEST_FAULT_S < DOMINATED * median_s
+        or median_s > AFFORDABLE * subject.cell.limit.time_s
+    ):
+        return False
+    if not _touched(call)[0]:
+        return False
+    least, most = PROBE_BYTES
+    probe = _Probe(min(max(subject.output_bytes, least), most))
+    rounds = [(_touched(call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
+    (faults, call_s), (probed, fresh_s), (_, again_s) = (_least(touches) for touches in zip(*rounds, strict=True))
+    fault_s = (fresh_s - again_s) / max(1, probed)
+    return faults * fault_s >= DOMINATED * min(call_s, subject.measured.min_s)
+
+
+def _touched(call: Call) -> tuple[int, float]:
+    """The page faults of a call, which are the whole process's, and its seconds."""
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, seconds
+
+
+def _least(touches: Sequence[tuple[int, float]]) -> tuple[int, float]:
+    return min(faults for faults, _ in touches), min(seconds for _, seconds in touches)
+
+
+class _Probe:
+    """Fills fresh memory, and the same once more: what lies between is what its first touch takes.
+
+    The memory comes from the same allocator, and as many threads touch it, as in the operation.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._memory = torch.empty(0)
+
+    def fresh(self) -> None:
+        self._memory = torch.empty(self._size, dtype=torch.uint8).fill_(1)
+
+    def again(self) -> None:
+        self._memory.fill_(2)
+
+
+def reduced_precision(subject: Subject, device: torch.device) -> bool:
+    """Whether the operation's float32 products are rounded to fewer digits, as a switch allows."""
+    bound = subject.bound
+    if bound.dtype not in (torch.float32, torch.complex64):
+        return False
+    if subject.measured.median_s > AFFORDABLE * subject.cell.limit.time_s:
+        return False
+    return uses_reduced_precision(lambda: bound.expected(subject.tensors), device)
+
+
+def cpu_fallback(subject: Subject) -> bool:
+    """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
+
+    Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens;
+    where they are apart the call is timed once more, unless it is so long that noise cannot double its time.
+    """
+    dtype, measured = subject.bound.dtype, subject.measured
+    if "contended" in measured.flags:  # nothing can be said of its speed
+        return False
+    if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
+        return False
+    if measured.median_s > subject.cell.limit.time_s / 2 or subject.cell.compile:  # compiling once more takes seconds
+        return False
+    if measured.min_s < SHORTEST_FALLBACK_S:
+        return False
+    float32_s = _float32_s(subject)
+    explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
+    if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
+        return False
+    if measured.min_s > AFFORDABLE * subject.cell.limit.time_s:
+        return True
+    again_s = _shortest(subject.direct(subject.bound, subject.tensors), subject)  # the samples may be few
+    return again_s > FALLBACK_FACTOR * explained * float32_s
+
+
+def _float32_s(subject: Subject) -> float | None:
+    """The shortest time of the same call in float32; None where the operation has none."""
+    bound = replace(subject.bound, dtype=torch.float32)
+    cell = subject.cell
+    key = (repr(cell.op), cell.size, cell.direction, *(getattr(cell, name) for name in HOW), torch.get_num_threads())
+    if key not in _seen:
+        try:
+            call = subject.direct(bound, _in_float32(subject))
+            _seen[key] = _shortest(call, subject)
+        except (RuntimeError, TypeError, NotImplementedError):
+            _seen[key] = None
+    return _seen[key]
+
+
+_seen: dict[tuple[Any, ...], float | None] = {}  # lives as long as the worker
+
+
+def _in_float32(subject: Subject) -> list[torch.Tensor]:
+    op = subject.bound.op
+    names = op.inputs or ("",) * len(subject.tensors)
+    inputs = [
+        t.detach() if name in op.index else t.detach().to(torch.float32)
+        for t, name in zip(subject.tensors, names, strict=True)
+    ]
+    wanted = [t.requires_grad for t in subject.tensors]
+    return [t.requires_grad_() if want else t for t, want in zip(inputs, wanted, strict=True)]
+
+
+def _shortest(call: Call, subject: Subject) -> float:
+    """The shortest time of a call, warm, in a few blocks; of the first one where that takes too long."""
+    clock, calls = subject.clock, subject.measured.calls_per_sample
+    shortest = clock.time(call, 1).wall_s
+    if shortest > AFFORDABLE * subject.cell.limit.time_s:
+        return shortest
+    end = clock.now() + FLOAT32_BUDGET_S
+    for _ in range(FLOAT32_TRIALS):
+        shortest = min(shortest, clock.time(call, calls).wall_s / calls)
+        if clock.now() >= end:
+            break
+    return shortest

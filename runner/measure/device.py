@@ -1,0 +1,269 @@
+"""The one place that knows how devices differ.
+
+Everything is on PyTorch's general interface, so that CUDA, ROCm, XPU, MPS and out-of-tree devices take the same path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+from contextlib import nullcontext
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.errors import ConfigError, one_line
+from runner.measure.cold_clock import last_level_cache_bytes
+from runner.measure.engine import Call, Clock, HostClock
+from runner.measure.event_clock import EventClock, Queue, launch_and_wall
+
+WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
+CALLS_BEFORE_CAPTURE = 3
+UNKNOWN_CACHE_BYTES = 128 * 1024**2  # of a device that does not tell the size of its last-level cache
+PROPERTIES = ("total_memory", "major", "minor", "multi_processor_count", "L2_cache_size", "gcnArchName")
+THROTTLED_BELOW = 0.95  # of the clock before: steps up and down of a few per cent are every device's habit
+
+
+class DeviceUnavailable(Exception):
+    """This machine does not have the device; the message says what it has."""
+
+
+class Device:
+    """A device found on this machine.
+
+    Attributes:
+        torch: the PyTorch device.
+        name: for people and results: ``cpu``, ``cuda:0 NVIDIA A100``.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.torch = device
+        self.is_cpu = device.type == "cpu"
+        self._module: Any = None if self.is_cpu else torch.get_device_module(device)
+        self._flushed: torch.Tensor | None = None
+        self.name = _cpu_name() if self.is_cpu else f"{device} {_described(self._module, device)}".strip()
+
+    @cached_property
+    def _queue(self) -> Queue:
+        return Queue(self._module, self.torch)
+
+    def clock(self, threads: int) -> Clock:
+        """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
+        return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
+
+    def launch_and_wall(self, call: Call) -> dict[str, float | None]:
+        """Host seconds to launch a call and to its completion; nothing on the CPU, which launches nothing."""
+        return {} if self.is_cpu else launch_and_wall(call, self.synchronize)
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has ended."""
+        if not self.is_cpu:
+            self._queue.synchronize()
+
+    def clock_and_power(self) -> tuple[float | None, float | None]:
+        """The frequency in Hz and the power in W at which it works, read meanwhile; None where it does not tell."""
+        if not any(hasattr(self._module, reading) for reading in ("clock_rate", "power_draw")):
+            return None, None
+        self._queue.keep_busy(WORK_BEFORE_CLOCK_S)
+        try:
+            return self._reading("clock_rate", 1e6), self._reading("power_draw", 1e-3)  # in MHz and mW
+        finally:
+            self.synchronize()
+
+    def _reading(self, name: str, unit: float) -> float | None:
+        read = getattr(self._module, name, None)
+        if read is None:
+            return None
+        try:
+            return float(read(self.torch)) * unit
+        except Exception as error:  # what it is asked through, NVML or another library, is optional
+            print(f"{name} of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
+            return None
+
+    def captured(self, call: Call) -> Call:
+        """A call's launches as a CUDA graph, launched all at once.
+
+        Raises:
+            NotImplementedError: the device has no such graphs.
+        """
+        capture, graph_type = getattr(self._module, "graph", None), getattr(self._module, "CUDAGraph", None)
+        if capture is None or graph_type is None:
+            raise NotImplementedError(f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false")
+        with _current(self._module, self.torch):
+            stream = self._module.Stream()  # what is loaded or allocated at a first call must not be captured
+            stream.wait_stream(self._module.current_stream())
+            with self._module.stream(stream):
+                for _ in range(CALLS_BEFORE_CAPTURE):
+                    call()
+            self._module.current_stream().wait_stream(stream)
+            graph = graph_type()
+            with capture(graph):
+                result = call()
+
+        def replay() -> Any:
+            graph.replay()
+            return result
+
+        return replay
+
+    def flush_cache(self) -> None:
+        """Overwrite twice what the last-level cache holds, so that a call after it finds none of its data there.
+
+        On the CPU all of the intra-op threads take part, so that the caches of their cores are overwritten too; on
+        another device this is launched like any work.
+        """
+        if self._flushed is None:
+            size = last_level_cache_bytes() if self.is_cpu else self._cache_bytes()
+            self._flushed = torch.empty(2 * size // 8, dtype=torch.int64, device=self.torch)
+        self._flushed.fill_(0)  # writing also frees it from the system's one page of zeros, which fits into any cache
+
+    def _cache_bytes(self) -> int:
+        return int(getattr(self._properties(), "L2_cache_size", 0) or UNKNOWN_CACHE_BYTES)
+
+    def reset_peak_memory(self) -> None:
+        """Forget the peak of the cell before."""
+        reset = getattr(self._module, "reset_peak_memory_stats", None)
+        if reset is not None:
+            reset(self.torch)
+
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory that a cell allocated since the reset; None where the device does not count."""
+        peak = getattr(self._module, "max_memory_allocated", None)
+        own = self._queue.own_bytes if self._module is not None else 0
+        own += self._flushed.nbytes if self._flushed is not None else 0
+        return None if peak is None else int(peak(self.torch)) - own
+
+    def release(self) -> None:
+        """Give memory that is cached but not used back to the device."""
+        self._flushed = None
+        self.__dict__.pop("_queue", None)
+        empty = getattr(self._module, "empty_cache", None)
+        if empty is not None:
+            empty()
+
+    def is_well(self) -> bool:
+        """Whether the device still works for this process: an error may have taken its context."""
+        if self.is_cpu:
+            return True
+        try:
+            self.synchronize()
+            return float((torch.ones(2, device=self.torch) + 1).sum().item()) == 4.0
+        except Exception:
+            return False
+
+    def identity(self) -> dict[str, Any]:
+        """What the device is, for ``environment.json``."""
+        known: dict[str, Any] = {"device": str(self.torch), "name": self.name, "index": self.torch.index}
+        found = self._properties()
+        known |= {key: getattr(found, key) for key in PROPERTIES if hasattr(found, key)}
+        if self.torch.type == "cuda":
+            known |= _nvml_identity(getattr(found, "uuid", None))
+        return known
+
+    def _properties(self) -> Any:
+        ask = getattr(self._module, "get_device_properties", None)
+        return None if ask is None else ask(self.torch)
+
+
+def find_device(name: str, backend_module: str | None = None) -> Device:
+    """The device that a configuration names.
+
+    Args:
+        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index, ``cuda:1``.
+        backend_module: imported first, for devices that are not part of PyTorch.
+
+    Raises:
+        DeviceUnavailable: this machine has no such device.
+        ConfigError: ``backend_module`` cannot be imported.
+    """
+    load_backend(backend_module)
+    if name.partition(":")[0] == "cpu":
+        return Device(torch.device("cpu"))
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        raise DeviceUnavailable(
+            f"{name}: PyTorch {torch.__version__} finds no accelerator on this machine, only the CPU"
+        )
+    kind, _, index_text = name.partition(":")
+    if kind not in ("gpu", accelerator.type):
+        raise DeviceUnavailable(f"{name}: this machine's accelerator is {accelerator.type}")
+    index, count = int(index_text or 0), torch.accelerator.device_count()
+    if index >= count:
+        raise DeviceUnavailable(f"{name}: this machine has {count} of {accelerator.type}, numbered from 0")
+    return Device(torch.device(accelerator.type, index))
+
+
+def load_backend(module: str | None) -> None:
+    """Import the module that adds a device to PyTorch.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise ConfigError(f"backend_module={module} cannot be imported: {error!r}") from error
+
+
+def throttled(before_hz: float | None, after_hz: float | None) -> bool:
+    """Whether the clock fell."""
+    return before_hz is not None and after_hz is not None and after_hz < THROTTLED_BELOW * before_hz
+
+
+def precision_modes() -> dict[str, Any]:
+    """The switches that change what a float32 product means."""
+    return {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "flush_denormal": flushes_denormals(),
+    }
+
+
+def flushes_denormals() -> bool:
+    """Whether the CPU takes denormal numbers for 0 (``torch.set_flush_denormal``)."""
+    return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item())
+
+
+def _current(module: Any, device: torch.device) -> Any:
+    """A context in which the device is the one that streams are made on."""
+    guard = getattr(module, "device", None)
+    return guard(device) if guard is not None else nullcontext()
+
+
+def _nvml_identity(uuid: object) -> dict[str, Any]:
+    """Driver, power and temperature from NVML, where nvidia-ml-py (the extra ``gpu``) is installed."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        return {
+            "driver": str(pynvml.nvmlSystemGetDriverVersion()),
+            "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1_000,
+            "power_limit_w": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1_000,
+            "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        }
+    except Exception:  # not installed, or no driver of NVIDIA's (ROCm is "cuda" too)
+        return {}
+
+
+def _described(module: Any, device: torch.device) -> str:
+    name = getattr(module, "get_device_name", None)
+    return str(name(device)) if name is not None else ""
+
+
+@lru_cache(maxsize=1)
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"cpu {line.partition(':')[2].strip()}"
+    except OSError:
+        pass
+    return f"cpu {platform.processor() or platform.machine()}"

@@ -1,0 +1,347 @@
+"""The sampling engine: warm up until steady, time short blocks, set aside interrupted ones, stop when sure.
+
+Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a pause: on a loaded
+machine that, not the operation, is what differs between runs. What differs between runs on an idle machine is where in
+memory the tensors lie (Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so
+that blocks are taken at several places. The clock is an argument, so that tests are exact.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from statistics import fmean, median, pstdev
+from typing import Any, Protocol
+
+from runner.config.schema import Timing
+from runner.garbage import uncollected
+from runner.measure.scheduler import involuntary_switches, waiting_time
+from runner.rows.csv_store import Sample
+from runner.stats.intervals import median_interval, quantile
+
+STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
+WARMUP_WINDOW = 5  # blocks in a window of warm-up
+LOST_AT_MOST = 0.02  # of a block's time may go to waiting for a core, or to something else than the calling thread
+MIN_CLEAN_SHARE = 0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
+MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
+MOST_CALLS = 1_000_000  # in a block
+TRIALS = 3  # of a number of calls, before it is believed that they take that long
+LONG_CALL = 5  # a first call of this many times the time allowed is the only one
+CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this factor: each look is one more chance to
+# stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins, 1965)
+MOST_PLACES = 16  # in memory, at which a call is timed
+BLOCKS_AT_A_PLACE = 8
+WARM_BLOCKS = 2  # at a new place, which pay for its caches and page tables
+LONGEST_MOVED_S = 0.005  # a longer call covers so much memory that places average out, or computes rather than moves
+PLACEMENT_MATTERS = 1.10  # the slowest tenth of the places over the fastest tenth
+FEWEST_IN_A_MODE = 0.1  # of the samples
+MODES_APART = 1.10  # the modes' medians, one over the other
+ASHMAN_D = 4.0  # of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a clock saw of some calls in a row.
+
+    Attributes:
+        wall_s: seconds from the first call's start to the last one's end on the device.
+        cpu_s: CPU seconds of the calling thread, or None.
+        preemptions: involuntary context switches of the process, or None.
+        waiting_s: seconds that the process's threads were ready and had no core, or None.
+        place: number of the place in memory, where the calls are timed at several.
+    """
+
+    wall_s: float
+    cpu_s: float | None = None
+    preemptions: int | None = None
+    waiting_s: float | None = None
+    place: int | None = None
+
+
+class Clock(Protocol):
+    """Times calls on a device, in seconds."""
+
+    def now(self) -> float:
+        """Seconds since some moment, for budgets."""
+
+    def time(self, call: Call, calls: int) -> Block:
+        """Run ``call`` that many times and wait for the last one to end."""
+
+
+class HostClock:
+    """The CPU's clock, which knows where the platform can tell that the scheduler interfered."""
+
+    def __init__(self, *, single_threaded: bool) -> None:
+        # CPU time tells of a pause only where one thread does all the work: otherwise it may wait for the others.
+        self._thread_time = time.thread_time if single_threaded else None
+        self._switches = involuntary_switches()
+        self._waiting = waiting_time()
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.perf_counter()
+
+    def time(self, call: Call, calls: int) -> Block:
+        """Time calls by the wall clock, with what the scheduler did meanwhile."""
+        switches, waiting, thread_time = self._switches, self._waiting, self._thread_time
+        waited = waiting() if waiting else 0.0
+        switched = switches() if switches else 0
+        used = thread_time() if thread_time else 0.0
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        wall_s = time.perf_counter() - start
+        return Block(
+            wall_s,
+            thread_time() - used if thread_time else None,
+            switches() - switched if switches else None,
+            waiting() - waited if waiting else None,
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the engine found: seconds a call.
+
+    Attributes:
+        median_s: over the places' medians, where the call was timed at several, otherwise over the samples.
+        interval: the median's 95 % interval; None with too few samples for one.
+        cpu_s: CPU seconds of the calling thread; None where the clock does not say.
+        samples: the undisturbed blocks and those set aside.
+        interrupted: how many of the samples were not left alone by the scheduler.
+        interruptions: how that was told: scheduler, switches, or none.
+        stop: precision, time, samples, places or first_call.
+        flags: of :data:`runner.rows.flags.FLAGS`, what the times themselves say.
+    """
+
+    median_s: float
+    interval: tuple[float, float] | None
+    min_s: float
+    q1_s: float
+    q3_s: float
+    cpu_s: float | None
+    first_call_s: float
+    samples: tuple[Sample, ...]
+    calls_per_sample: int
+    timing_s: float
+    interrupted: int
+    interruptions: str
+    stop: str
+    flags: tuple[str, ...]
+
+
+def measure(
+    call: Call,
+    clock: Clock,
+    timing: Timing,
+    look: Callable[[Any], None] = lambda result: None,
+    elsewhere: Callable[[], Call] | None = None,
+) -> Measurement:
+    """Measure the time of a call.
+
+    Args:
+        call: what to time.
+        clock: how to time it.
+        timing: when to stop.
+        look: is given the first call's result, outside the clock; all other results are dropped.
+        elsewhere: gives the same call on tensors at another place in memory; None: there is only this place.
+    """
+    start = clock.now()
+    results: list[Any] = []
+    with uncollected():
+        first = clock.time(lambda: results.append(call()), 1)
+        look(results.pop())
+        blocks, calls, stop = [first], 1, "first_call"
+        if first.wall_s < LONG_CALL * timing.max_time_s:  # otherwise waiting for a second one would cost too much
+            second = clock.time(call, 1)
+            if second.wall_s >= timing.max_time_s:  # a warm call is worth more than warming up
+                blocks, stop = [second], "time"
+            else:
+                calls = _calls_per_block(call, clock, timing)
+                _warm_up(call, clock, timing, calls)
+                if second.wall_s > LONGEST_MOVED_S:
+                    elsewhere = None
+                blocks, stop = _sample(_blocks(call, elsewhere, clock, calls), clock, timing)
+    kept = _undisturbed(blocks)
+    disturbed = not any(kept)
+    if disturbed:
+        kept = [True] * len(blocks)
+    used = [block for block, keep in zip(blocks, kept, strict=True) if keep]
+    times = sorted(block.wall_s / calls for block in used)
+    observed = sorted(observations((block.place, block.wall_s / calls) for block in used))
+    cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+    return Measurement(
+        median_s=median(observed),
+        interval=median_interval(observed),
+        min_s=times[0],
+        q1_s=quantile(times, 0.25),
+        q3_s=quantile(times, 0.75),
+        cpu_s=median(cpu) if cpu else None,
+        first_call_s=first.wall_s,
+        samples=tuple(
+            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.place, keep)
+            for block, keep in zip(blocks, kept, strict=True)
+        ),
+        calls_per_sample=calls,
+        timing_s=clock.now() - start,
+        interrupted=sum(not _had_its_cores(block) for block in blocks),
+        interruptions=_how_told(blocks[0]),
+        stop=stop,
+        flags=(
+            *["contended"] * disturbed,
+            *["single_call"] * (len(blocks) == calls == 1),
+            *["placement"] * (blocks[0].place is not None and _spread(observed) > PLACEMENT_MATTERS),
+            *["multimodal"] * _has_modes(times),
+        ),
+    )
+
+
+def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
+    """What may be taken for independent, in order: each place's median, or each time where there is but one place.
+
+    Args:
+        timed: the place, and seconds.
+    """
+    by_place: dict[int | None, list[float]] = {}
+    for place, seconds in timed:
+        by_place.setdefault(place, []).append(seconds)
+    alone = by_place.get(None)
+    return alone if alone is not None else [median(times) for times in by_place.values()]
+
+
+def _calls_per_block(call: Call, clock: Clock, timing: Timing) -> int:
+    """Calls that fill a block, from ever longer trials, each the shortest of a few, since any may be interrupted."""
+    block_s = min(timing.block_s, timing.max_time_s / timing.min_samples)
+    most = getattr(clock, "most_calls", MOST_CALLS)
+    end = clock.now() + timing.max_time_s
+    calls = 1
+    while True:
+        trial_s = _shortest_trial(call, clock, calls, block_s)
+        if trial_s >= block_s / 2 or calls >= most or clock.now() >= end:
+            return min(most, max(1, round(calls * block_s / trial_s))) if trial_s > 0 else calls
+        calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
+
+
+def _shortest_trial(call: Call, clock: Clock, calls: int, enough_s: float) -> float:
+    shortest = clock.time(call, calls).wall_s
+    for _ in range(TRIALS - 1):
+        if shortest < enough_s / 2:  # too short, whether or not it was interrupted
+            break
+        shortest = min(shortest, clock.time(call, calls).wall_s)
+    return shortest
+
+
+def _warm_up(call: Call, clock: Clock, timing: Timing, calls: int) -> None:
+    """Run blocks until two windows of them agree, or the time for warming up is over."""
+    end = clock.now() + timing.warmup_s
+    before: float | None = None
+    for _ in range(MOST_WINDOWS):
+        window: list[float] = []
+        while len(window) < WARMUP_WINDOW and clock.now() < end:
+            window.append(clock.time(call, calls).wall_s)
+        if not window or clock.now() >= end:
+            return
+        now = median(window)
+        if before is not None and abs(now - before) <= STEADY_WITHIN * abs(before):
+            return
+        before = now
+
+
+def _blocks(call: Call, elsewhere: Callable[[], Call] | None, clock: Clock, calls: int) -> Iterator[Block]:
+    """Blocks without end at one place, or some of them at each of some places, the given one first."""
+    while elsewhere is None:
+        yield clock.time(call, calls)
+    held = [call]  # a place that is let go would be the next one again
+    for place in range(MOST_PLACES):
+        if place:
+            held.append(elsewhere())
+            for _ in range(WARM_BLOCKS):
+                clock.time(held[place], calls)
+        for _ in range(BLOCKS_AT_A_PLACE):
+            yield replace(clock.time(held[place], calls), place=place)
+
+
+def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list[Block], str]:
+    start = clock.now()
+    blocks: list[Block] = []
+    check_at = timing.min_samples
+    for block in source:
+        blocks.append(block)
+        at_several = block.place is not None
+        if len(blocks) % BLOCKS_AT_A_PLACE == 0 if at_several else len(blocks) >= check_at:
+            if _precise(blocks, timing):
+                return blocks, "precision"
+            check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
+        if len(blocks) >= timing.max_samples:
+            return blocks, "samples"
+        if clock.now() - start >= timing.max_time_s:
+            return blocks, "time"
+    return blocks, "places"
+
+
+def _precise(blocks: list[Block], timing: Timing) -> bool:
+    """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
+    used = [block for block, keep in zip(blocks, _undisturbed(blocks), strict=True) if keep]
+    observed = observations((block.place, block.wall_s) for block in used)
+    interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
+    if interval is None:
+        return False
+    allowed = timing.precision * median(observed)
+    half = len(observed) // 2
+    drifted = abs(median(observed[half:]) - median(observed[:half]))  # of halves of a steady sample: twice as uncertain
+    return (interval[1] - interval[0]) / 2 <= allowed and drifted <= 2 * allowed
+
+
+def _spread(ordered: list[float]) -> float:
+    """The largest tenth over the smallest tenth; 1 where a time is not positive."""
+    return quantile(ordered, 0.9) / quantile(ordered, 0.1) if ordered[0] > 0 else 1.0
+
+
+def _has_modes(ordered: list[float]) -> bool:
+    """Whether times fall into two groups with next to nothing between them.
+
+    They are cut, on a log scale, where the variance between the two parts is largest (Otsu, IEEE Transactions on
+    Systems, Man and Cybernetics 9, 1979), and the parts are modes where Ashman's D (The Astronomical Journal 108, 1994)
+    is large.
+    """
+    fewest = math.ceil(FEWEST_IN_A_MODE * len(ordered))
+    if len(ordered) < 2 / FEWEST_IN_A_MODE or ordered[0] <= 0 or ordered[-1] < MODES_APART * ordered[0]:
+        return False
+    logs = [math.log(seconds) for seconds in ordered]
+    total, below = sum(logs), 0.0
+    best, cut = -1.0, 0
+    for count, value in enumerate(logs[:-1], start=1):
+        below += value
+        between = (below / count - (total - below) / (len(logs) - count)) ** 2 * count * (len(logs) - count)
+        if between > best:
+            best, cut = between, count
+    if not fewest <= cut <= len(logs) - fewest:
+        return False
+    lower, upper = logs[:cut], logs[cut:]
+    apart = fmean(upper) - fmean(lower)
+    width = math.hypot(pstdev(lower), pstdev(upper))
+    return apart > math.log(MODES_APART) and math.sqrt(2) * apart > ASHMAN_D * width
+
+
+def _how_told(block: Block) -> str:
+    if block.waiting_s is not None:
+        return "scheduler"
+    return "switches" if block.preemptions is not None else "none"
+
+
+def _undisturbed(blocks: list[Block]) -> list[bool]:
+    """Which blocks the scheduler left alone; none of them where they are too few to speak for all."""
+    clean = [_had_its_cores(block) for block in blocks]
+    return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
+
+
+def _had_its_cores(block: Block) -> bool:
+    """Whether waiting cost a block next to nothing; by the switches alone where the platform does not say how long."""
+    if block.waiting_s is not None:
+        return block.waiting_s <= LOST_AT_MOST * block.wall_s
+    lost = 0.0 if block.cpu_s is None else block.wall_s - block.cpu_s
+    return not block.preemptions and lost <= LOST_AT_MOST * block.wall_s

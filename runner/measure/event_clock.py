@@ -1,0 +1,203 @@
+"""The clock of a device that works on its own: kernel time by the device's events, without the gaps between launches.
+
+A host that launches slowly leaves the device idle between small kernels, and events round them would time the gaps.
+So the device is given other work first, and the block's launches queue up behind it: when the first event's moment
+comes, all that is to be timed waits already. Whether it did is asked of the event, not assumed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from math import ceil
+from statistics import median
+from typing import Any
+
+import torch
+
+from runner.measure.engine import Block, Call
+from runner.stats.intervals import median_interval
+
+MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand launches before they make the host wait
+TRIES = 6  # of a block that the device got ahead of, each with twice the work before it
+FEWER = 10  # times as few calls ahead, where so many cannot be
+MARGIN = 1.5  # more work than the launches are expected to take
+LAUNCHES_IN_WORK = 10  # one product that keeps the device busy takes at least as long as so many launches
+WORK_TRIALS, WORK_IN_A_ROW = 5, 4  # of the products' time: the host may be interrupted while it launches them
+WORK_SIDE, LONGEST_SIDE = 256, 8_192  # of its square matrices
+MOST_WORK = 2_000  # products in a row, so that a clock that errs cannot fill the queue for minutes
+LAUNCHES = 50  # of which the launch's time is the median
+LAUNCHING_S = 0.2  # the longest that these may take
+
+
+class Queue:
+    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another."""
+
+    def __init__(self, module: Any, device: torch.device) -> None:
+        self._module, self._device = module, device
+        self._takes_device = bool(inspect.signature(module.synchronize).parameters)  # torch.mps has but one
+        stream = getattr(module, "current_stream", None)
+        self._stream: tuple[Any, ...] = (stream(device),) if stream is not None else ()
+        self._matrix: torch.Tensor | None = None
+        self._work_s: float | None = None  # of one product; None: not known yet
+
+    @property
+    def own_bytes(self) -> int:
+        """Device memory that the work to keep it busy holds."""
+        _, matrix = _work.get(str(self._device), (0.0, None))
+        return matrix.nbytes if matrix is not None else 0
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has ended."""
+        self._module.synchronize(*[self._device] * self._takes_device)
+
+    def event(self) -> Any:
+        """An event that knows its time; None where the device has none."""
+        event = getattr(self._module, "Event", None)
+        return event(enable_timing=True) if event else None
+
+    def record(self, event: Any) -> None:
+        """Mark the moment when all that was launched until now has ended."""
+        event.record(*self._stream)
+
+    def keep_busy(self, seconds: float) -> None:
+        """Launch work of about this length; at least one piece of it, and nothing where there is none to be had."""
+        if self._work_s is None:
+            self._work_s = self._known_work()
+        if self._work_s:
+            for _ in range(max(1, min(MOST_WORK, ceil(seconds / self._work_s)))):
+                torch.mm(self._matrix, self._matrix)  # type: ignore[arg-type]  # there is one where there is a time
+
+    def _known_work(self) -> float:
+        """Seconds of a product as it was measured for an earlier cell; measured now where there was none."""
+        name = str(self._device)
+        if name not in _work:
+            _work[name] = self._measured_work(), self._matrix
+        seconds, self._matrix = _work[name]
+        return seconds
+
+    def _measured_work(self) -> float:
+        """Seconds of a product of matrices so large that a launch is short beside it; 0 where the device has none."""
+        start, end = self.event(), self.event()
+        side, seconds = WORK_SIDE, 0.0
+        while start is not None:
+            try:
+                self._matrix = torch.zeros(side, side, device=self._device)
+                trials = [self._products(start, end) for _ in range(WORK_TRIALS)]
+            except (NotImplementedError, torch.OutOfMemoryError):
+                break
+            seconds, launch_s = map(min, zip(*trials, strict=True))
+            if seconds >= LAUNCHES_IN_WORK * launch_s or side >= LONGEST_SIDE:
+                break
+            side *= 2
+        return seconds
+
+    def _products(self, start: Any, end: Any) -> tuple[float, float]:
+        """Seconds of a product on the device, and of its launch."""
+        assert self._matrix is not None
+        self.record(start)
+        begun = time.perf_counter()
+        for _ in range(WORK_IN_A_ROW):
+            torch.mm(self._matrix, self._matrix)
+        launched = time.perf_counter()
+        self.record(end)
+        self.synchronize()
+        return float(start.elapsed_time(end)) / 1_000 / WORK_IN_A_ROW, (launched - begun) / WORK_IN_A_ROW
+
+
+_work: dict[str, tuple[float, torch.Tensor | None]] = {}  # lives as long as the worker
+
+
+class EventClock:
+    """Times calls by a device's events, or by a synchronized wall clock where it has none.
+
+    A block in which the device may have waited for the host says so in ``waiting_s``, so that it is set aside like one
+    that the scheduler interrupted.
+
+    Attributes:
+        most_calls: in a block.
+    """
+
+    most_calls = MOST_AHEAD  # one that launches nothing, such as a view, would otherwise never fill a block
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._start, self._end = queue.event(), queue.event()
+        self._ahead = MOST_AHEAD
+        self._launch_s = 0.0  # the least that a call has kept the host for
+        self._used = False
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.perf_counter()
+
+    def time(self, call: Call, calls: int) -> Block:
+        """The device's time for that many calls; for the first one ever the host's, since it is paid for there."""
+        if self._start is None or not self._used:
+            self._used = True
+            return Block(self._by_wall(call, calls))
+        seconds, left, idle = 0.0, calls, False
+        while left:
+            some = min(left, self._ahead)
+            taken, waited = self._by_events(call, some)
+            seconds, idle, left = seconds + taken, idle or waited, left - some
+        if self._ahead == 1 and idle:  # as it is with this call: it waits for the device itself
+            return Block(seconds)
+        return Block(seconds, waiting_s=seconds if idle else 0.0)
+
+    def _by_wall(self, call: Call, calls: int) -> float:
+        self._queue.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        self._queue.synchronize()
+        return time.perf_counter() - start
+
+    def _by_events(self, call: Call, calls: int) -> tuple[float, bool]:
+        """The device's seconds, and whether it may have waited for the host meanwhile."""
+        queue, start, end = self._queue, self._start, self._end
+        for turn in range(TRIES):
+            queue.synchronize()
+            queue.keep_busy(MARGIN * calls * self._launch_s * 2**turn)
+            if calls > 1:
+                call()  # leaves the caches as calls in a row do
+            queue.record(start)
+            begun = time.perf_counter()
+            for _ in range(calls):
+                call()
+            queue.record(end)
+            each_s = (time.perf_counter() - begun) / calls
+            idle = bool(start.query())
+            queue.synchronize()
+            self._launch_s = min(self._launch_s or each_s, each_s)
+            if not idle:
+                self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))
+                break
+            if self._ahead == 1:
+                break
+        else:  # it waits itself for the device, or launches more than the queue holds, or the host is very busy
+            self._ahead = max(1, min(calls, self._ahead) // FEWER)
+        return float(start.elapsed_time(end)) / 1_000, idle  # events count in milliseconds
+
+
+def launch_and_wall(call: Call, synchronize: Callable[[], None]) -> dict[str, float | None]:
+    """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
+
+    Returns:
+        by the row's columns the medians, and the ends of the launch's 95 % interval.
+    """
+    launch: list[float] = []
+    wall: list[float] = []
+    end = time.perf_counter() + LAUNCHING_S
+    while len(launch) < LAUNCHES and (not launch or time.perf_counter() < end):
+        synchronize()
+        begun = time.perf_counter()
+        result = call()
+        launched = time.perf_counter()
+        synchronize()
+        wall.append(time.perf_counter() - begun)
+        launch.append(launched - begun)
+        del result
+    low, high = median_interval(sorted(launch)) or (None, None)
+    return {"launch_s": median(launch), "launch_low_s": low, "launch_high_s": high, "wall_s": median(wall)}

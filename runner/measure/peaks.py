@@ -1,0 +1,130 @@
+"""The most that this machine was measured to reach, kept from ``+sweep=roof`` for the rows of later runs.
+
+Kept in one file a user, ``roofs.csv`` in the folder for caches, a line for each machine, device, dtype, number of
+threads, version of PyTorch and precision of products; measuring again replaces the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.cells.cell import Cell
+from runner.measure.device import Device
+from runner.measure.precision import allowed_products
+from runner.rows.csv_store import csv_text, write_atomically
+
+KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
+
+
+@dataclass(frozen=True)
+class Roof:
+    """A line of the file.
+
+    Attributes:
+        host: the machine's name.
+        device_name: as in results.
+        threads: PyTorch's intra-op threads; 0 on an accelerator, whose speed does not depend on them.
+        torch: its version.
+        products: what float32 products may be rounded to, or full.
+        flop_per_s: of the best of several matrix products and an elementwise one.
+        bytes_per_s: of the best of several kernels on tensors that no cache holds.
+    """
+
+    host: str
+    device_name: str
+    dtype: str
+    threads: int
+    torch: str
+    products: str
+    flop_per_s: float
+    bytes_per_s: float
+
+    def fraction(self, flop: int | None, moved: int | None, seconds: float) -> tuple[float, str] | None:
+        """How near a call comes to the roof that bounds it: the time that the roof allows, over the time it took.
+
+        The roof is the one under which the call's work takes longer (Williams, Waterman and Patterson, "Roofline",
+        2009). Above 1 the data came from a cache, which is faster than the memory that was measured.
+
+        Args:
+            flop: of the call; None: not known, and taken for none.
+            moved: its bytes; None: not known.
+            seconds: that it took.
+
+        Returns:
+            the fraction, and ``compute`` or ``memory``; None where there is no work to compare.
+        """
+        compute_s, memory_s = (flop or 0) / self.flop_per_s, (moved or 0) / self.bytes_per_s
+        if not moved or seconds <= 0:
+            return None
+        bound = "compute" if compute_s > memory_s else "memory"
+        return max(compute_s, memory_s) / seconds, bound
+
+
+def identity_of(cell: Cell, device: Device) -> dict[str, Any]:
+    """What of a cell and its device a roof holds for, by the names of :data:`KEY`."""
+    return {
+        "host": platform.node(),
+        "device_name": device.name,
+        "dtype": cell.dtype,
+        "threads": torch.get_num_threads() if device.is_cpu else 0,
+        "torch": str(torch.__version__),
+        "products": allowed_products(device.torch) or "full",
+    }
+
+
+def file_of_roofs() -> Path:
+    """Where they are kept: below ``XDG_CACHE_HOME``, or where the system has its caches."""
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None)
+    return Path(base or Path.home() / ".cache") / "opsweep" / "roofs.csv"
+
+
+def find_roof(cell: Cell, device: Device) -> Roof | None:
+    """The roof that holds for a cell, where one was measured."""
+    wanted = identity_of(cell, device)
+    return next((roof for roof in kept_roofs() if all(getattr(roof, key) == wanted[key] for key in KEY)), None)
+
+
+def kept_roofs() -> list[Roof]:
+    """All that are kept; a file that is not there, or is damaged, holds none."""
+    try:
+        with file_of_roofs().open(newline="", encoding="utf-8") as file:
+            return [_read(line) for line in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+        return []
+
+
+def keep_roof(roof: Roof) -> Path:
+    """Add a roof, in the place of the one measured before.
+
+    Returns:
+        the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from filelock import FileLock
+
+    path = file_of_roofs()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock"), timeout=10):
+        others = [one for one in kept_roofs() if any(getattr(one, key) != getattr(roof, key) for key in KEY)]
+        _write(path, sorted([*others, roof], key=astuple))
+    return path
+
+
+def _write(path: Path, roofs: Sequence[Roof]) -> None:
+    write_atomically(path, csv_text([[f.name for f in fields(Roof)], *map(astuple, roofs)]))
+
+
+def _read(line: dict[str, str]) -> Roof:
+    parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
+    return Roof(**{f.name: parse.get(f.name, str)(line[f.name]) for f in fields(Roof)})

@@ -1,0 +1,81 @@
+"""The command that measures a row's cell again, from the row and the command of its run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.config.schema import COMPARED, OF_BENCHMARKS, Config
+from runner.rows.csv_store import BenchmarkRow, Row
+
+AXES = (*COMPARED, "seed")
+OF_ALL = tuple(key for key in AXES if key not in OF_BENCHMARKS)  # the others' layouts are of a probe's tensors
+OF_THE_RUN = ("job", "run", "resume", "resume_anyway", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
+
+
+class Reproducer:
+    """Writes the commands of one run's rows.
+
+    What the user gave stays (a sweep's file, a timing, a folder of their own operations), except what is about the run
+    as a whole; the cell's own values come last.
+    """
+
+    def __init__(self, environment: Mapping[str, Any], varying: Sequence[str]) -> None:
+        """``varying`` are the lesser columns in which the run's rows differ."""
+        given = [str(word) for word in environment.get("command") or ()][2:]  # after the interpreter and the program
+        self._given = [word for word in given if not _is_of_the_run(word)]
+        self._many = any(_has_several(word) for word in self._given)
+        self._varying = varying
+
+    def command(self, row: Row) -> str:
+        """One line for a shell.
+
+        A row's size may name dimensions, as in ``64x128 n=32``, which Hydra takes in quotes.
+        """
+        own = {key: getattr(row, key, None) for key in (AXES if isinstance(row, BenchmarkRow) else OF_ALL)}
+        own |= {"case": getattr(row, "case", None), "job": row.job}
+        left = _left_out(row)
+        kept = [key for key, value in own.items() if value is not None and key not in left and self._says(key, value)]
+        given = [word for word in self._given if _key(word) not in {*kept, *left}]
+        swept = any(_key(word) == "sweep" for word in given)
+        words = given + [f"{key}={_value(own[key])}" for key in kept]
+        words += ["hydra.sweeper.also=[]"] * swept  # the further grids of the sweep's file
+        return shlex.join(["python", "-m", "runner", *(["-m"] if self._many and not swept else []), *words])
+
+    def _says(self, key: str, value: Any) -> bool:
+        if key == "job":
+            return bool(value != "benchmark")
+        always = key in ("op", "case", "size", "dtype", "device", "threads")
+        return always or key in self._varying or value != getattr(Config, key)
+
+
+def _left_out(row: Row) -> set[str]:
+    """What would say something else about the row's cell than the row does."""
+    if getattr(row, "case", None):
+        return {"op", "size", "job", "sweep"}  # which come from the case
+    if row.job == "transfer":
+        return {"op", "size", "dtype", "sweep"}
+    if row.job == "roof":
+        return {"op", "size"}
+    return set()
+
+
+def _value(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f'"{text}"' if " " in text else text
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def _is_of_the_run(word: str) -> bool:
+    return word in ("-m", "--multirun") or re.split(r"[.@/]", _key(word))[0] in (*OF_THE_RUN, *(set(AXES) - {"op"}))
+
+
+def _has_several(word: str) -> bool:
+    """Whether an override that stays has several values, and so needs a sweep: ``op.kwargs.dim=0,1``."""
+    value = re.sub(r"'[^']*'|\"[^\"]*\"|[\[{(].*[\])}]", "", word.partition("=")[2])
+    return "," in value and _key(word) not in AXES

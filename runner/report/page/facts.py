@@ -1,0 +1,103 @@
+"""What the page says first: what was measured, on what, how surely, and what was not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from statistics import median
+from typing import Any
+
+from runner.analysis.comparison import FORBIDDING
+from runner.report.language import Words
+from runner.rows.csv_store import BenchmarkRow, Row
+from runner.rows.flags import flags_of
+from runner.units import digits
+
+NAMED_AT_MOST = 8
+
+
+def facts_of(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+    """Pairs of a heading and a sentence."""
+    measured = [row for row in rows if isinstance(row, BenchmarkRow)]
+    found = [
+        (words["fact_what"], _what(rows, words)),
+        (words["fact_machine"], _machine(rows, environment, words)),
+    ]
+    if measured:
+        found += [(words["fact_sure"], _sure(measured, words)), (words["fact_right"], _right(measured, words))]
+    found += [(words["fact_not"], _not(rows, words))]
+    return [(head, text) for head, text in found if text]
+
+
+def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as dotted keys with their values as text."""
+    found = []
+    for key, value in environment.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found += flatten(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for position, item in enumerate(value):
+                found += flatten(item, f"{name}[{position}].")
+        elif value not in (None, [], ""):
+            found.append((name, " ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return found
+
+
+def _what(rows: Sequence[Row], words: Words) -> str:
+    def named(key: str) -> str:
+        values = list(map(str, dict.fromkeys(map(attrgetter(key), rows))))
+        more = f" + {len(values) - NAMED_AT_MOST}" if len(values) > NAMED_AT_MOST else ""
+        return ", ".join(values[:NAMED_AT_MOST]) + more
+
+    counts = {"rows": len(rows), "ok": sum(row.status == "ok" for row in rows)}
+    return words["what"].format(**counts, **{key: named(key) for key in ("op", "size", "dtype", "device")})
+
+
+def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
+    host, torch = environment.get("host", {}), environment.get("torch", {})
+    names = list(dict.fromkeys(row.device_name for row in rows if row.device_name))
+    parts = [", ".join(names)]
+    if host:
+        parts += [words["cores"].format(cores=host.get("cores"), load=host.get("load_1min") or 0)]
+        parts += [f"{host.get('system')}"]
+    if torch:
+        used = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
+        parts += [words["torch"].format(version=torch.get("version"), threads=", ".join(map(str, used)))]
+    if environment.get("started"):
+        parts += [str(environment["started"])]
+    if names and not any(name for name in names if not name.startswith("cpu")):
+        parts += [words["no_accelerator"]]
+    return "; ".join(filter(None, parts))
+
+
+def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
+    widths = sorted(
+        (row.ci_high_s - row.ci_low_s) / 2 / row.median_s
+        for row in rows
+        if row.median_s and row.ci_low_s is not None and row.ci_high_s is not None
+    )
+    if not widths:
+        return words["sure_none"]
+    timed = [row for row in rows if row.median_s is not None]
+    doubtful = sum(any(flag in FORBIDDING for flag in flags_of(row.flags)) for row in timed if row.flags)
+    most = widths[int(0.95 * (len(widths) - 1))]
+    percent = [digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)]
+    return words["sure"].format(half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful)
+
+
+def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
+    checked = [row for row in rows if row.max_relative_error is not None]
+    wrong = sum("wrong_values" in flags_of(row.flags) for row in rows if row.flags)
+    gradients = Counter(row.gradient for row in rows if row.gradient)
+    text = words["right"].format(checked=len(checked), wrong=wrong, total=sum(row.status == "ok" for row in rows))
+    counted = ", ".join(f"{words[f'gradient_{verdict}']}: {count}" for verdict, count in gradients.most_common())
+    return text + (f" {words['gradients'].format(counted=counted)}" if counted else "")
+
+
+def _not(rows: Sequence[Row], words: Words) -> str:
+    counts = Counter(row.status for row in rows if row.status != "ok")
+    if not counts:
+        return words["not_nothing"]
+    return ", ".join(f"{words[f'status_{status}']}: {count}" for status, count in counts.most_common())

@@ -1,0 +1,85 @@
+"""``report.html``: one file with its libraries inside, which works from disk with no network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from runner import __version__
+from runner.report.figures.picture import COLOURS
+from runner.report.figures.vega_charts import Spec
+from runner.report.language import Words
+from runner.report.page.facts import facts_of, flatten
+from runner.report.page.listing import Listing
+from runner.rows.csv_store import BenchmarkRow, Row
+from runner.rows.flags import FLAGS, flags_of
+
+HERE = Path(__file__).parent
+TABLE_LIBRARY = ("dataTables.min.js",)
+MOST_NOTES = 20
+CHART_LIBRARY = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+
+
+def page_of(
+    *,
+    rows: Sequence[Row],
+    environment: Mapping[str, Any],
+    notes: Sequence[str],
+    listings: Sequence[Listing],
+    charts: Mapping[str, Spec],
+    words: Words,
+    answers: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]] = (),
+) -> str:
+    """The page's text.
+
+    Args:
+        rows: all of the run's.
+        environment: what ``environment.json`` holds.
+        notes: what did not run or should not be trusted, a sentence each.
+        listings: the tables.
+        charts: the Vega-Lite specification of each figure, by the name of its file.
+        words: the language's.
+        answers: questions, each with its sentences and the cells that they are made from.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    engine = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    seen = {flag for row in rows if isinstance(row, BenchmarkRow) if row.flags for flag in flags_of(row.flags)}
+    big = any(len(listing.lines) > 1 for listing in listings)
+    scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if charts else ()))
+    return engine.get_template("report.html.j2").render(
+        words=words,
+        version=__version__,
+        facts=facts_of(rows, environment, words),
+        notes=[
+            *notes[:MOST_NOTES],
+            *([words["more_notes"].format(more=len(notes) - MOST_NOTES)] if len(notes) > MOST_NOTES else []),
+        ],
+        answers=answers,
+        charts=charts,
+        listings=listings,
+        environment=flatten(environment),
+        flags=[(name, words.get(f"flag_{name}", flag.why), flag, name in seen) for name, flag in FLAGS.items()],
+        colours=COLOURS,
+        libraries=_packed(scripts) if scripts else "",
+        licences=(HERE / "assets" / "LICENSES.txt").read_text(encoding="utf-8") if scripts else "",
+    )
+
+
+@lru_cache(maxsize=2)
+def _packed(names: tuple[str, ...]) -> str:
+    """Libraries as one text for the page, compressed to a third; browsers unpack it themselves."""
+    texts = [(HERE / "assets" / name).read_text(encoding="utf-8") for name in names]
+    joined = ";\n".join(re.sub(r"\n//# sourceMappingURL=\S*", "", text) for text in texts)
+    return base64.b64encode(gzip.compress(joined.encode(), compresslevel=6, mtime=0)).decode()

@@ -1,0 +1,200 @@
+"""The tables that people read, on the screen and in ``report.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from typing import Any
+
+from runner.analysis.comparison import Speedup, cost_of
+from runner.analysis.crossover import Crossover
+from runner.analysis.questions import Answer
+from runner.config.schema import HOW, Report
+from runner.report.language.sentences import say
+from runner.rows.csv_store import STATUSES, AutogradRow, BenchmarkRow, TransferRow
+from runner.units import digits
+
+MOST_LINES = 200  # on the screen
+MOST_IN_FILE = 2_000  # in report.md; who wants more of them reads the CSV
+NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
+TONES = {"faster": "green", "slower": "red"}
+PIPED_WIDTH = 160  # where nobody's terminal limits the line
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in columns.
+
+    Attributes:
+        words: how many of the first columns are words, and so aligned to the left; the last is too.
+        more: how many lines there would be beyond these; the CSV has them.
+        tones: what each line's speed-up says, faster, slower or nothing; blank where the table has no speed-up.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    words: int
+    more: int = 0
+    tones: tuple[str | None, ...] = ()
+
+
+def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> Table:
+    """Operation, size, dtype, a column of milliseconds for each value of the compared axis, speed-up, flags."""
+    axis = report.axis
+    values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
+    values.sort(key=lambda value: value != report.value)
+    shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
+    varying = [key for key in ("threads", "direction", *HOW, "seed") if len(set(map(attrgetter(key), rows))) > 1]
+    shown += [key for key in varying if key != axis]
+    if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
+        shown += ["variant"]  # of the op file or the timing; the rows could not be told apart without it
+    line_of: Callable[[Any], Any] = attrgetter(*shown)
+    lines: dict[Any, dict[str, BenchmarkRow]] = {}
+    for row in rows:
+        lines.setdefault(line_of(row), {})[str(getattr(row, axis))] = row
+    ratios = {(line_of(one), one.other): one for one in speedups}
+    table, tones = [], []
+    for key, by_value in islice(lines.items(), MOST_IN_FILE):
+        claimed = [ratios[key, value] for value in values if (key, value) in ratios]
+        flags = dict.fromkeys(flag for row in by_value.values() for flag in (row.flags or "").split())
+        speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
+        verdicts = {one.verdict for one in claimed}
+        tones.append(verdicts.pop() if len(verdicts) == 1 else None)
+        names = map(str, key if len(shown) > 1 else (key,))
+        table.append((*names, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
+    heads = {"op": "operation"}
+    unit = [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
+    header = (*(heads.get(key, key) for key in shown), *unit, *(["speed-up"] if len(values) > 1 else []), "flags")
+    return Table("Times", header, table, len(shown), len(lines) - len(table), tuple(tones) if len(values) > 1 else ())
+
+
+def crossover_table(crossings: Sequence[Crossover]) -> Table:
+    """From which size on the other side wins: a line for each of one curve or more."""
+    axis = crossings[0].axis
+    named = [key for key in ("op", "dtype") if key != axis]
+    varying = ("device", "threads", "direction", *HOW, "seed", "node")
+    named += [key for key in varying if key != axis and len({getattr(one, key) for one in crossings}) > 1]
+    moved = ["transfers"] * (len({one.transfers for one in crossings}) > 1)
+    if len({tuple(getattr(one, key) for key in (*named, "other", *moved)) for one in crossings}) < len(crossings):
+        named += ["variant"]
+    lines = []
+    for one in crossings:
+        between = f"{one.smallest} .. {one.largest}"
+        names = [str(getattr(one, key)) for key in [*named, "other", *moved]]
+        lines.append((*names, _wins_from(one), between))
+    heads = ["operation" if key == "op" else key for key in named]
+    return Table("Crossovers", (*heads, axis, *moved, "wins from", "measured"), lines, len(heads) + 1 + len(moved))
+
+
+def autograd_table(rows: Sequence[AutogradRow]) -> Table:
+    """A line for each operation, dtype and device: how many checks came out how, and the one nearest its bound.
+
+    That one is of the dtype itself where there is such a check; differences are of float64 whatever the dtype.
+    """
+    groups: dict[tuple[str, str, str], list[AutogradRow]] = {}
+    for row in rows:
+        groups.setdefault((row.op, row.dtype, row.device), []).append(row)
+    lines: list[tuple[str, ...]] = []
+    for key, checks in groups.items():
+        verdicts = Counter(row.verdict or row.status for row in checks)
+        told = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
+        measured = [row for row in told if row.verdict == "fail"]
+        measured = measured or [row for row in told if row.oracle == "float64_reference"] or told
+        worst = max(measured, key=lambda row: (row.max_relative_error or 0.0) / (row.tolerance or 1.0))
+        numbers = [f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)]
+        lines.append((*key, *numbers, ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())))
+    return Table("Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3)
+
+
+def transfer_table(rows: Sequence[TransferRow]) -> Table:
+    """A line for each way between the host and a device."""
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        way = "" if row.to_device is None else "to device" if row.to_device else "to host"
+        latency = [_within(row.latency_low_s, row.latency_s, row.latency_high_s, 1e6)]
+        gigabytes = (row.bandwidth_low_bytes_per_s, row.bandwidth_bytes_per_s, row.bandwidth_high_bytes_per_s)
+        off = f"{100 * row.off:.1f}" if row.off is not None else ""
+        lines.append((row.device, way, row.memory or row.status, *latency, _within(*gigabytes, 1e-9), off))
+    return Table("Transfers", ("device", "way", "memory", "latency us", "GB/s", "off the line by %"), lines, 3)
+
+
+def _within(low: float | None, value: float | None, high: float | None, scale: float) -> str:
+    """``5.00 (4.90 to 5.10)``: a value and its interval, in a unit."""
+    if value is None:
+        return ""
+    ends = [digits(end * scale, 3) if end is not None else "?" for end in (low, high)]
+    return f"{digits(value * scale, 3)} ({ends[0]} to {ends[1]})"
+
+
+def print_table(table: Table) -> None:
+    """Print within the width of the terminal, in colour there, plain when piped."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    widths = [max(map(len, column)) + 1 for column in zip(table.header, *table.lines, strict=True)]
+    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
+    if sum(widths[:-1]) + NARROWEST_LAST > console.width:  # a line that wraps is better than a number that is cut off
+        console = Console(width=sum(widths), soft_wrap=True)
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    last = len(table.header) - 1
+    for position, name in enumerate(table.header):
+        words = position < table.words or position == last
+        drawn.add_column(name, justify="left" if words else "right", no_wrap=position != last, overflow="fold")
+    for number, line in enumerate(table.lines[:MOST_LINES]):
+        parts = [Text(part, _style(part, position == last)) for position, part in enumerate(line)]
+        if table.tones:
+            parts[last - 1].stylize(TONES.get(table.tones[number] or "", ""))
+        drawn.add_row(*parts)
+    console.print(drawn)
+    more = max(0, len(table.lines) - MOST_LINES) + table.more
+    if more:
+        print(f"... and {more} lines more in the CSV")
+
+
+def print_answers(answers: Sequence[Answer]) -> None:
+    """Print each question with its shortest answer: wrapped between words on a terminal, a line each when piped."""
+    from rich.console import Console
+    from rich.text import Text
+
+    for answer in answers:
+        question, short = say(answer.question), say(answer.sentences[0])
+        if sys.stdout.isatty():
+            Console().print(Text.assemble((question, "bold"), " ", short))
+        else:
+            print(question, short)
+
+
+def _style(part: str, flags: bool) -> str:
+    return "yellow" if flags or part in STATUSES else ""
+
+
+def _milliseconds(row: BenchmarkRow | None) -> str:
+    if row is None or row.status == "unavailable":  # why is said once, beside the table
+        return "-"
+    cost = cost_of(row)
+    return digits(cost.value * 1_000) if cost is not None else row.status
+
+
+def _wins_from(one: Crossover) -> str:
+    """``n = 181 (150 to 200)``, in elements where the sizes are not n x n."""
+    square = one.side_high is not None
+    at, low, high = (getattr(one, f"{'side' if square else 'elements'}{end}") for end in ("", "_low", "_high"))
+    if high is None:
+        return one.state.replace("_", " ")
+    size = f"({low:,.0f} to {high:,.0f})" if at is not None else f"{high:,.0f} at the latest"
+    size = f"{at:,.0f} {size}" if at is not None else size
+    return f"n = {size}" if square else f"{size} elements"
+
+
+def _ratio(speedup: Speedup) -> str:
+    """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
+    if speedup.speedup is None or speedup.low is None or speedup.high is None:
+        return "" if speedup.speedup is None else f"{digits(speedup.speedup, 3)}x"
+    apart = max(speedup.high / speedup.speedup, speedup.speedup / speedup.low) - 1
+    return f"{digits(speedup.speedup, 3)}x ±{digits(100 * apart, 2)}%"

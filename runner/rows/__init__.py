@@ -1,0 +1,1 @@
+"""What a run leaves: the rows, whose fields are the columns of the CSVs."""

@@ -1,0 +1,67 @@
+"""A number with its 95 % interval, and what becomes of the interval in a sum, a difference and a ratio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from runner.stats.intervals import ratio_interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the ends of its 95 % interval, which are blank where nothing is known of it.
+
+    In sums and differences the distances from the value to the ends add in quadrature, each side with its own, and in
+    ratios the same on logarithms (MOVER: Zou and Donner, Statistics in Medicine 27, 2008). The values are taken to be
+    independent.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether both ends are known."""
+        return self.low is not None and self.high is not None
+
+    def times(self, factor: float) -> Estimate:
+        """Multiplied by a positive number without an error."""
+        low, high = (None if end is None else end * factor for end in (self.low, self.high))
+        return Estimate(self.value * factor, low, high)
+
+    def plus(self, other: Estimate) -> Estimate:
+        """The sum."""
+        value = self.value + other.value
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return Estimate(value)
+        below = math.hypot(self.value - self.low, other.value - other.low)
+        above = math.hypot(self.high - self.value, other.high - other.value)
+        return Estimate(value, value - below, value + above)
+
+    def minus(self, other: Estimate) -> Estimate:
+        """The difference."""
+        low, high = (None if end is None else -end for end in (other.high, other.low))
+        return self.plus(Estimate(-other.value, low, high))
+
+    def over(self, other: Estimate) -> Estimate:
+        """The ratio; both values are positive, and it has an interval only where all ends are positive too."""
+        value = self.value / other.value
+        ends = (self.low, self.high, other.low, other.high)
+        if any(end is None or end <= 0 for end in ends):
+            return Estimate(value)
+        low, high = ratio_interval((self.value, *ends[:2]), (other.value, *ends[2:]))  # type: ignore[arg-type]
+        return Estimate(value, low, high)
+
+
+def extreme(which: Callable[[Iterable[float]], float], estimates: Sequence[Estimate]) -> Estimate:
+    """The least (``min``) or the largest (``max``) of several, without an interval where one of them has none.
+
+    It lies between the least, or largest, of their lower ends and that of their upper ends.
+    """
+    lows, highs = [one.low for one in estimates], [one.high for one in estimates]
+    ends = (None if None in of else which(cast("list[float]", of)) for of in (lows, highs))
+    return Estimate(which(one.value for one in estimates), *ends)

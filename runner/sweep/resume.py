@@ -1,0 +1,230 @@
+"""Taking up a sweep where it was left: what is done stays, and what it was done with has to be the same."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.cells.cell import Cell
+from runner.config.cases import read_case
+from runner.config.operation import Operation
+from runner.config.schema import OF_BENCHMARKS, Config
+from runner.errors import ConfigError
+from runner.rows.csv_store import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
+
+FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
+SAME = (
+    ("torch", "version"),
+    ("torch", "threads"),
+    ("torch", "cuda"),
+    ("torch", "hip"),
+    ("precision",),
+    ("host", "name"),
+    ("host", "machine"),
+    ("host", "cores"),
+    ("python",),
+)
+"""What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
+EVERYWHERE = (("torch", "version"), ("python",))
+"""The same for rows of a cluster's machines."""
+
+
+def measured(root: Path) -> list[Row]:
+    """Every row that can be read below ``root``, of all jobs."""
+    return [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
+
+
+def unfinished(there: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
+    """Which of the cells have to run, by their positions: those without final rows from as many processes as asked."""
+    rows: dict[str, list[Row]] = {}
+    for row in there:
+        rows.setdefault(row.cell, []).append(row)
+
+    def is_final(row: Row, cell: Cell) -> bool:
+        short = row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes
+        return row.status in FINAL and not short
+
+    return [
+        number
+        for number, cell in enumerate(cells)
+        if cell.identity not in rows or not all(is_final(row, cell) for row in rows[cell.identity])
+    ]
+
+
+def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse to add a sweep to another one's folder.
+
+    Raises:
+        ConfigError: none of the cells' names is among those that were measured there.
+    """
+    names = {(cell.job, cell.name, cell.size, *_choices(cell)) for cell in cells}
+    if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
+        raise ConfigError(
+            f"resume={root}: none of this command's {len(cells)} cells is among the {len(there)} there; {_advice(root)}"
+        )
+
+
+def check_grid_holds(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse a folder in which there is more than the grid has; it may have less, as where the grid has grown.
+
+    Raises:
+        ConfigError: the message says how many cells are another sweep's, and names one.
+    """
+    grid = {cell.identity for cell in cells}
+    others = {row.cell: row for row in there if row.cell not in grid}
+    if others:
+        row = next(iter(others.values()))
+        words = [row.job] * (row.job not in ("benchmark", row.op)) + [row.op, row.size, row.dtype, row.device]
+        words += [f"threads={row.threads}"] * any(cell.threads for cell in cells)
+        asked = {key: getattr(row, key, None) for key in OF_BENCHMARKS}
+        words += [f"{key}={value}" for key, value in asked.items() if value not in (None, getattr(Config, key))]
+        raise ConfigError(
+            f"resume={root}: {len(others)} of the {len({row.cell for row in there})} cells there are none of this "
+            f"command's {len(cells)}, such as {' '.join(words)}; {_advice(root)}, or say resume_anyway=true to have "
+            "them all in one report"
+        )
+
+
+def is_damaged(root: Path) -> bool:
+    """Whether there are rows that cannot be read."""
+    return any(collect(root, job)[1] for job in FILE_OF_JOB)
+
+
+def _advice(root: Path) -> str:
+    command = read_environment(root).get("command", [])
+    return f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
+
+
+def read_environment(root: Path) -> dict[str, Any]:
+    """A run's ``environment.json``; nothing where it was not written yet.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = root / "environment.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except ValueError:
+        pass
+    raise ConfigError(f"{path} is damaged; remove it to go on without knowing what the rows were made with")
+
+
+def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse to mix cells that bear the same name and are not the same.
+
+    Raises:
+        ConfigError: a finished cell was of another op file or timing than the one that now has its name.
+    """
+    now = {(cell.job, cell.name, cell.size, *_choices(cell)): cell for cell in cells}
+    identities = {cell.identity for cell in cells}
+    for row in there:
+        cell = now.get((row.job, row.op, row.size, *_choices(row)))
+        if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
+            raise ConfigError(
+                f"resume={root}: {cell.label} was not the same cell when it was measured: "
+                f"{_difference(root, row, cell)}; give that back, or say resume_anyway=true to measure it again"
+            )
+
+
+def check_same_environment(root: Path, now: dict[str, Any]) -> None:
+    """Refuse to put rows of different machines or versions into one table.
+
+    Raises:
+        ConfigError: something that times depend on has changed; the message says from what to what.
+    """
+    before = read_environment(root)
+    if not before:
+        return  # nothing was measured yet
+    if before.get("cluster") or now.get("cluster"):  # rows say which machine they are of; only versions are common
+        changed = _changed(before, now, EVERYWHERE)
+        here = before.get("nodes", {}).get(now["node"])
+        if here and not now.get("cluster"):
+            changed += _changed(here, now, SAME)
+    else:
+        changed = _changed(before, now, SAME)
+    if changed:
+        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_anyway=true")
+
+
+def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
+    """Write down what one of a cluster's machines is.
+
+    Returns:
+        what has changed there since it was written down before.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    known = read_environment(root)
+    before = known.get("nodes", {}).get(node) or (known if known.get("node") == node and not known["cluster"] else None)
+    known.setdefault("nodes", {})[node] = environment
+    write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
+    return _changed(before, environment, SAME) if before else []
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any], what: Sequence[Sequence[str]]) -> list[str]:
+    changed = []
+    for keys in what:
+        old, new = _at(before, keys), _at(json.loads(json.dumps(now, default=str)), keys)
+        if what is EVERYWHERE:
+            old, new = (str(value).partition("+")[0] for value in (old, new))  # a CPU's torch, and an accelerator's
+        if old != new:
+            changed.append(f"{'.'.join(keys)} was {old} and is {new}")
+    names = [{device["device"]: device["name"] for device in tree.get("devices", [])} for tree in (before, now)]
+    for device in names[0].keys() & names[1].keys() if what is SAME else ():
+        if names[0][device] != names[1][device]:
+            changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")
+    return changed
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
+    for path in root.rglob(".*.csv.*"):
+        path.unlink(missing_ok=True)
+
+
+def _at(tree: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _choices(of: Row | Cell) -> tuple[Any, ...]:
+    how = (getattr(of, key, None) or getattr(Config, key) for key in OF_BENCHMARKS)  # which not every job's rows have
+    return of.dtype, of.device, of.seed, *how
+
+
+def _difference(root: Path, row: Row, cell: Cell) -> str:
+    """What of the configuration in a finished job's folder differs from the cell's."""
+    for folder in root.iterdir():
+        written = folder / FILE_OF_JOB[cell.job]
+        if not written.is_file() or row.cell not in written.read_text(encoding="utf-8"):
+            continue
+        written = folder / ".hydra" / "config.yaml"
+        if not written.is_file():
+            break
+        before = yaml.safe_load(written.read_text(encoding="utf-8"))
+        kind = "case" if cell.case else "op"
+        was = asdict(read_case(before["case"]) if cell.case else Operation.from_mapping(before["op"], "op file"))
+        changed = _changes(kind, was, asdict(cell.subject))
+        changed += _changes("timing", before["timing"], asdict(cell.timing))
+        return "; ".join(changed) or "the program has changed"
+    return "what it was is not written down"
+
+
+def _changes(key: str, before: Any, now: Any) -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            text for name in {**before, **now} for text in _changes(f"{key}.{name}", before.get(name), now.get(name))
+        ]
+    return [] if before == now else [f"{key} was {before} and is {now}"]

@@ -1,0 +1,46 @@
+"""``job=autograd``: a row for each probe, oracle and argument."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from runner.calls.bound_operation import BoundOperation
+from runner.cells.cell import Cell
+from runner.measure.device import Device
+from runner.rows.csv_store import AutogradRow, Sample, identified
+from runner.verify.gradients.finding import BAD
+from runner.verify.gradients.verifier import check_gradients
+from runner.verify.values import small
+
+
+def run(
+    cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]
+) -> tuple[list[AutogradRow], list[Sample]]:
+    """Verify the gradients of one cell.
+
+    Raises:
+        RuntimeError: autograd cannot differentiate the operation in this dtype or on this device.
+    """
+    tell("checking gradients")
+    begun = time.perf_counter()
+    assert cell.dimensions is not None
+    bound = BoundOperation(cell.op, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
+    checks = check_gradients(small(bound, cell.asked), device.torch)
+    here = identified(AutogradRow, cell)
+    rows = [
+        replace(
+            here,
+            **asdict(check),
+            device_name=device.name,
+            threads=torch.get_num_threads(),
+            status="failed" if check.verdict in BAD else "ok",
+        )
+        for check in checks
+    ]
+    tell(f"checked {len(rows)} gradients in {time.perf_counter() - begun:.2f} s")
+    return rows, []

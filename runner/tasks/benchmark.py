@@ -1,0 +1,339 @@
+"""``job=benchmark``: draw the inputs, check the values and the gradient, then time."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of, storage_of
+from runner.calls.compiled import compiled, in_own_dtype
+from runner.cells.cell import Cell
+from runner.config.dtypes import ITEM_BYTES
+from runner.config.operation import Operation
+from runner.config.signature import Dimensions
+from runner.config.size import parse_size
+from runner.measure.cold_clock import ColdClock
+from runner.measure.detectors import Subject, denormal, flags_after
+from runner.measure.device import Device, throttled
+from runner.measure.engine import Call, Clock, Measurement, measure
+from runner.measure.host_memory import free_memory_bytes
+from runner.measure.peaks import find_roof
+from runner.measure.precision import coarser
+from runner.rows.csv_store import BenchmarkRow, Sample, identified
+from runner.verify.gradients.finding import BAD, overall
+from runner.verify.gradients.verifier import check_gradients
+from runner.verify.values import check_values, finite_fraction, small, to_check
+
+LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
+LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
+HOW_TOLD = {"scheduler": "gaps", "none": "none"}  # of a device's clock, which tells of waits of another kind
+Function = Callable[..., Any]
+Tell = Callable[[str], None]
+
+
+def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[list[BenchmarkRow], list[Sample]]:
+    """Measure one cell.
+
+    Args:
+        cell: what to measure; its dimensions are known.
+        device: where.
+        function: the operation's callable.
+        tell: is told each step as it begins, for the reason of a cell that is ended in it.
+
+    Raises:
+        MemoryError: the inputs and outputs do not fit.
+    """
+    assert cell.dimensions is not None
+    dtype = getattr(torch, cell.dtype)
+    bound = eager = BoundOperation(cell.op, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
+    tell("checking the memory it needs")
+    _check_memory(cell, cell.dimensions)
+    compile_s = None
+
+    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Call:
+        return _in_direction(operation.call_with(given), given, cell.direction)[0]
+
+    if cell.compile:
+        tell("compiling")
+        bound, compile_s = compiled(eager, device.torch, lambda b: direct(b, _inputs(b, cell, device))())
+    tell("checking values")
+    begun = time.perf_counter()
+    # what is compiled is compiled for this size: at another it would be another kernel
+    subject = bound if cell.compile else to_check(bound, cell.asked)
+    values = check_values(subject, device.torch)
+    gradient = None
+    differentiated = in_own_dtype(bound) if cell.direction != "forward" else eager
+    # the gradient's check calls it some twenty times
+    if cell.compile or time.perf_counter() - begun < LONG_CHECK_S or _verdict_key(differentiated, device) in _verdicts:
+        tell("checking the gradient")
+        gradient = _gradient_verdict(differentiated, device)
+    tell("drawing inputs")
+    tensors = _inputs(bound, cell, device)
+    call = bound.call_with(tensors)
+    forward = cell.direction == "forward"
+    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(eager, tensors)
+    moved = cell.op.work(cell.op.bytes, cell.dimensions)
+    seen = _Seen(bound, tensors, device)
+    if not forward:
+        tell("running the forward pass")
+        seen.look(call())
+    timed, cotangents = _in_direction(call, tensors, cell.direction)
+    if cell.graph:
+        tell("capturing the graph")
+        timed = device.captured(timed)
+    tell("timing")
+    elsewhere = _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None
+    look = seen.look if forward else partial(seen.look_at_gradients, cotangents)
+    measured, clock, told = _timed(cell, device, timed, look, elsewhere)
+    tell("looking for what would mislead")
+    found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
+    if "reduced_precision" in found:
+        values = replace(values, allowed=values.allowed * coarser(device.torch))
+    if moved is None:
+        moved = seen.bytes
+    roof = find_roof(cell, device) if forward else None
+    fraction, bounded_by = (roof.fraction(flop, moved, measured.median_s) if roof else None) or (None, None)
+    flags = [
+        *["view"] * seen.view,
+        *["nonfinite"] * (seen.finite_fraction is not None and seen.finite_fraction < 1),
+        *["denormal"] * seen.denormal,
+        *["wrong_values"] * values.wrong,
+        *["mutates_input"] * values.mutated,
+        *["wrong_gradient"] * (gradient in BAD),
+        *measured.flags,
+        *found,
+        *["throttled"] * throttled(told["clock_before_hz"], told["clock_after_hz"]),
+    ]
+    row = replace(
+        identified(BenchmarkRow, cell),
+        device_name=device.name,
+        threads=torch.get_num_threads(),
+        **_times(measured),
+        **told,
+        compile_s=compile_s,
+        samples=sum(sample.kept for sample in measured.samples),
+        processes=1,
+        preempted_samples=measured.interrupted,
+        flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
+        bytes=moved if forward else None,
+        **(seen.counts if forward else {}),
+        flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
+        bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
+        fraction_of_roof=fraction,
+        roof=bounded_by,
+        finite_fraction=seen.finite_fraction,
+        max_relative_error=values.relative_error,
+        allowed_relative_error=values.allowed,
+        checked="full" if subject.dimensions == bound.dimensions else "smaller",
+        checked_size=values.size,
+        gradient=gradient,
+        flags=" ".join(flags) or None,
+    )
+    return [row], list(measured.samples)
+
+
+def _timed(
+    cell: Cell, device: Device, call: Call, look: Callable[[Any], None], elsewhere: Callable[[], Call] | None
+) -> tuple[Measurement, Clock, dict[str, Any]]:
+    """Time a call; with the clock, and what the device tells besides, by column."""
+    clock, timing = device.clock(torch.get_num_threads()), cell.timing
+    if cell.cache == "cold":
+        clock = ColdClock(clock, device.flush_cache)
+    clock_before_hz, power_before_w = device.clock_and_power()
+    device.reset_peak_memory()
+    peak: list[int | None] = []
+
+    def first(result: Any) -> None:
+        peak.append(device.peak_memory_bytes())
+        look(result)
+
+    measured = measure(call, clock, timing, first, elsewhere)
+    launched = device.launch_and_wall(call)
+    clock_after_hz, power_after_w = device.clock_and_power()
+    told = {
+        **launched,
+        "peak_memory_bytes": peak[0],
+        "clock_before_hz": clock_before_hz,
+        "clock_after_hz": clock_after_hz,
+        "power_before_w": power_before_w,
+        "power_after_w": power_after_w,
+        "interruptions": measured.interruptions if device.is_cpu else HOW_TOLD[measured.interruptions],
+    }
+    return measured, clock, told
+
+
+def _times(measured: Measurement) -> dict[str, Any]:
+    low, high = measured.interval or (None, None)
+    return {
+        "median_s": measured.median_s,
+        "ci_low_s": low,
+        "ci_high_s": high,
+        "min_s": measured.min_s,
+        "q1_s": measured.q1_s,
+        "q3_s": measured.q3_s,
+        "first_call_s": measured.first_call_s,
+        "cpu_s": measured.cpu_s,
+        "calls_per_sample": measured.calls_per_sample,
+        "timing_s": measured.timing_s,
+        "stop": measured.stop,
+    }
+
+
+def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Tensor]:
+    """The inputs on the device, with a gradient where the direction asks for one."""
+    tensors = [t.to(device.torch) for t in bound.draw()]
+    if cell.direction == "forward":
+        return tensors
+    return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
+
+
+def _in_direction(
+    forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str
+) -> tuple[Callable[[], Any], list[torch.Tensor]]:
+    """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
+    if direction == "forward":
+        return forward, []
+    wanted = [t for t in tensors if t.requires_grad]
+
+    def differentiable() -> list[torch.Tensor]:
+        return [t for t in outputs_of(forward()) if t.requires_grad]
+
+    outputs = differentiable()
+    cotangents = [torch.ones_like(t) for t in outputs]
+    if direction == "backward":
+        alone = partial(torch.autograd.grad, outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
+        return alone, cotangents
+    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
+
+
+def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Call] | None:
+    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
+    if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
+        return None
+
+    kept: list[Any] = []
+
+    def moved() -> Call:
+        copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
+        call, _ = _in_direction(bound.call_with(copies), copies, direction)
+        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        return call
+
+    return moved
+
+
+def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
+    """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
+    if not bound.op.differentiable or not is_differentiable(bound.dtype):
+        return None
+    key = _verdict_key(bound, device)
+    if key not in _verdicts:
+        plain = replace(bound, seed=0, fill="normal", layout="contiguous")
+        try:
+            checks = check_gradients(small(plain, parse_size(bound.op.size)), device.torch, quick=True)
+        except NotImplementedError:
+            _verdicts[key] = "unsupported"
+        except Exception:  # a gradient that cannot be had is no reason not to time the call
+            traceback.print_exc()
+            _verdicts[key] = "error"
+        else:
+            _verdicts[key] = overall(checks)
+    return _verdicts[key]
+
+
+VerdictKey = tuple[str, torch.dtype, torch.device, bool]
+_verdicts: dict[VerdictKey, str | None] = {}  # lives as long as the worker
+
+
+def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
+    return repr(bound.op), bound.dtype, device.torch, bound.reference is not None
+
+
+def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
+    signature = cell.op.parsed
+    elements = 0
+    for axes in signature.inputs + signature.outputs:
+        count = 1
+        for length in dimensions.shape(axes):
+            count *= length
+        elements += count
+    needed = elements * ITEM_BYTES[cell.dtype]
+    limit = cell.limit.memory_bytes or free_memory_bytes()
+    if limit is not None and needed > limit:
+        what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"
+        raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")
+
+
+def _check_shapes(op: Operation, dimensions: Dimensions, got: list[tuple[int, ...]]) -> None:
+    expected = [dimensions.shape(axes) for axes in op.parsed.outputs]
+    if got != expected:
+        raise ValueError(
+            f"op {op.name}: its signature {op.signature!r} promises outputs {expected}, the call gave {got}"
+        )
+
+
+class _Seen:
+    """What there is to know of an operation's output, without keeping it: at full size memory is short.
+
+    Attributes:
+        bytes: of the inputs and the output.
+        counts: how many they are and the bytes of each side, by the row's columns.
+        finite_fraction: of its elements, or of the gradients' where these are timed; None where there are none.
+        view: whether it, or a gradient, shares storage with an input or cotangent.
+        denormal: whether a noticeable share of any of these is denormal.
+    """
+
+    def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
+        self._bound, self._inputs, self._device = bound, inputs, device
+        self.bytes = self.output_bytes = 0
+        self.counts: dict[str, Any] = {}
+        self.denormal = False
+        self.finite_fraction: float | None = None
+        self.view = False
+
+    def look(self, result: Any) -> None:
+        """Look at what a call returned.
+
+        Raises:
+            ValueError: its shapes are not those of the signature.
+        """
+        outputs = outputs_of(result)
+        _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
+        taken, self.output_bytes = (sum(t.nbytes for t in side) for side in (self._inputs, outputs))
+        self.bytes = taken + self.output_bytes
+        self.counts = {
+            "inputs": len(self._inputs),
+            "input_bytes": taken,
+            "outputs": len(outputs),
+            "output_bytes": self.output_bytes,
+        }
+        self._look_at(self._inputs, outputs)
+
+    def look_at_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
+        """Look at what a backward pass returned: how right it is, is checked elsewhere."""
+        self._look_at([*self._inputs, *cotangents], outputs_of(result))
+
+    def _look_at(self, given: list[torch.Tensor], got: list[torch.Tensor]) -> None:
+        self.denormal = denormal(given + got, self._device)
+        self.finite_fraction = finite_fraction(got)
+        storages = {storage_of(t) for t in given if t.numel()}
+        self.view = any(storage_of(t) in storages for t in got if t.numel())
+
+
+def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:
+    """What PyTorch counts, on tensors that have a shape and no data, so that it costs nothing."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    meta = [t.to("meta") for t in drawn]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            bound.outputs(meta)
+    except Exception:  # the operation needs data
+        return None
+    return int(counter.get_total_flops()) or None  # 0 means that it knows none of the kernels

@@ -1,0 +1,220 @@
+"""``job=tensors``: run a line of tensor code and compare its result with what is expected, a row for each check."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from runner.cells.cell import Cell
+from runner.config.cases import TensorCase
+from runner.config.cases.nested import shape_of
+from runner.config.cases.snippet import CallError
+from runner.config.cases.snippet import run as run_snippet
+from runner.config.cases.tensor_code import NOTHING
+from runner.config.size import shape_text
+from runner.errors import is_unsupported, one_line
+from runner.measure.device import Device
+from runner.rows.csv_store import Sample, TensorRow, identified
+
+MOST_SHOWN = 256  # elements in a row's text; of more the shape is shown
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was expected, and what there was.
+
+    Attributes:
+        problem: what is wrong; blank where nothing is.
+    """
+
+    check: str
+    expected: str
+    got: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case's code left.
+
+    Attributes:
+        given: the tensors by name, as they are afterwards.
+        before: copies of them as they were at first.
+        result: what is checked.
+    """
+
+    given: dict[str, torch.Tensor]
+    before: dict[str, torch.Tensor]
+    result: torch.Tensor
+
+
+def run(
+    cell: Cell, device: Device, function: None, tell: Callable[[str], None]
+) -> tuple[list[TensorRow], list[Sample]]:
+    """Check one case.
+
+    Raises:
+        RuntimeError: PyTorch does not have one of its operations for the dtype on this device.
+    """
+    case = cell.case
+    assert isinstance(case, TensorCase)
+    tell("running tensor code")
+    begun = time.perf_counter()
+    try:
+        checks = list(_checks(case, device.torch, cell.seed))
+        verdicts = ["fail" if check.problem else "pass" for check in checks]
+    except CallError as error:
+        if is_unsupported(error.__cause__):
+            raise error.__cause__ from error  # type: ignore[misc]  # is_unsupported(None) is False
+        checks, verdicts = [Check("call", "a tensor", "", str(error))], ["error"]
+    seconds = (time.perf_counter() - begun) / len(checks)
+    rows = [
+        replace(
+            identified(TensorRow, cell),
+            device_name=device.name,
+            threads=torch.get_num_threads(),
+            status="failed" if check.problem else "ok",
+            reason=one_line(f"{check.check}: {check.problem}{f'; {case.hint}' if case.hint else ''}", limit=500)
+            if check.problem
+            else None,
+            seconds=seconds,
+            expression=case.result,
+            check=check.check,
+            expected=check.expected,
+            got=check.got,
+            verdict=verdict,
+        )
+        for check, verdict in zip(checks, verdicts, strict=True)
+    ]
+    return rows, []
+
+
+def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
+    """Run a case's code.
+
+    Raises:
+        CallError: a call in it was refused, or the result is no tensor.
+    """
+    *first, last = case.trees()
+    names: dict[str, Any] = {}
+    before: dict[str, torch.Tensor] = {}
+    with torch.random.fork_rng([device] if device.type != "cpu" else [], device_type=_accelerator(device)), device:
+        torch.manual_seed(seed)
+        for name, tree in zip(case.given, first, strict=False):
+            names[name] = _tensor(run_snippet(tree, names), case.given[name])
+            before[name] = names[name].detach().clone()
+        for tree in first[len(case.given) :]:
+            run_snippet(tree, names)
+        result = _tensor(run_snippet(last, names), case.result)
+    return Outcome(names, before, result)
+
+
+def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check]:
+    outcome = evaluate(case, device, seed)
+    result, expect = outcome.result, case.expect
+    if "values" in expect:
+        yield _values(expect["values"], result)
+    if "shape" in expect or "values" in expect:
+        shape = tuple(expect.get("shape", shape_of(expect.get("values"))))
+        differs = "" if tuple(result.shape) == shape else f"it is {_shape(result)}, not {shape_text(shape)}"
+        yield Check("shape", shape_text(shape), _shape(result), differs)
+    if "dtype" in expect:
+        dtype = str(result.dtype).removeprefix("torch.")
+        yield Check("dtype", expect["dtype"], dtype, f"it is {dtype}" if dtype != expect["dtype"] else "")
+    if "range" in expect:
+        low, high = expect["range"]
+        yield _in_range(low, high, result)
+    if "finite" in expect:
+        infinite = int((~result.isfinite()).sum().item())
+        problem = f"{infinite} of {result.numel()} elements are infinite or NaN" if infinite else ""
+        yield Check("finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem)
+    if "reproducible" in expect:
+        yield _reproducible(case, device, seed, result)
+    if "shares" in expect:
+        yield _shares(expect["shares"], outcome)
+    yield from (_unchanged(name, outcome) for name in case.given)
+
+
+def _values(expected: Any, result: torch.Tensor) -> Check:
+    """Element by element, exactly; a decimal fraction stands for the nearest number of the result's dtype."""
+    shape = shape_of(expected)
+    shown = json.dumps(expected), text_of(result)
+    if tuple(result.shape) != shape:
+        return Check("values", *shown, f"its shape is {_shape(result)}, not {shape_text(shape)}")
+    here = result.detach().cpu()
+    wanted = torch.tensor(expected, dtype=torch.float64)
+    if here.is_floating_point() or here.is_complex():
+        wanted = wanted.to(here.dtype)
+    elif bool((wanted == wanted.round()).all()):
+        wanted = torch.tensor(expected, dtype=torch.int64)
+    differ = (here != wanted).flatten()
+    if not bool(differ.any()):
+        return Check("values", *shown)
+    first = int(differ.to(torch.uint8).argmax())
+    place = [int(i) for i in torch.unravel_index(torch.tensor(first), here.shape)]
+    got, want = here.flatten()[first].item(), wanted.flatten()[first].item()
+    return Check(
+        "values",
+        *shown,
+        f"{int(differ.sum())} of {here.numel()} elements differ, the first at {place}: {got!r}, not {want!r}",
+    )
+
+
+def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
+    outside = int(((result < low) | (result >= high) | result.isnan()).sum().item())
+    problem = f"{outside} of {result.numel()} elements are not in [{low:g}, {high:g})" if outside else ""
+    least, most = (result.min().item(), result.max().item()) if result.numel() else (0.0, 0.0)
+    return Check("range", f"[{low:g}, {high:g})", f"{least!r} to {most!r}", problem)
+
+
+def _reproducible(case: TensorCase, device: torch.device, seed: int, result: torch.Tensor) -> Check:
+    """The same bits from the same seed, and others from another."""
+    again, other = (evaluate(case, device, s).result for s in (seed, seed + 1))
+    same, differs = torch.equal(again, result), not torch.equal(other, result)
+    problem = "" if same and differs else "the same seed gave other numbers" if differs else "the seed changes nothing"
+    return Check("reproducible", f"determined by seed={seed}", text_of(again), problem)
+
+
+def _shares(wanted: str, outcome: Outcome) -> Check:
+    where = outcome.result.untyped_storage().data_ptr()
+    with_ = [name for name, t in outcome.given.items() if t.untyped_storage().data_ptr() == where]
+    got = ", ".join(with_) or NOTHING
+    fits = not with_ if wanted == NOTHING else wanted in with_
+    problem = f"it shares its memory with {got}" + (f", not with {wanted}" if wanted != NOTHING else "; it is a view")
+    return Check("shares", wanted, got, "" if fits else problem)
+
+
+def _unchanged(name: str, outcome: Outcome) -> Check:
+    now, before = outcome.given[name].detach(), outcome.before[name]
+    what = ""
+    if now.shape != before.shape:
+        what = f"its shape was {_shape(before)} and is {_shape(now)}"
+    elif not torch.equal(now.nan_to_num(), before.nan_to_num()) or not torch.equal(now.isnan(), before.isnan()):
+        what = "its elements are others than before"
+    return Check("unchanged", text_of(before), text_of(now), f"{name} was changed: {what}" if what else "")
+
+
+def text_of(tensor: torch.Tensor) -> str:
+    """A tensor's elements as a nested list, in full precision; of a large one the shape."""
+    if tensor.numel() > MOST_SHOWN:
+        return f"{_shape(tensor)} elements"
+    return json.dumps(tensor.detach().cpu().tolist())
+
+
+def _tensor(value: Any, text: str) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    raise CallError(f"{text} is a {type(value).__name__}, not a tensor")
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return shape_text(tuple(tensor.shape))
+
+
+def _accelerator(device: torch.device) -> str:
+    return device.type if device.type != "cpu" else "cuda"

@@ -1,0 +1,90 @@
+"""The exact gradient of an expression: derived by SymPy, evaluated by mpmath to more digits than any dtype has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse, symbols_in
+
+DIGITS = 40  # decimal; float64 has 16, and sums and cancellations take some
+
+
+@dataclass(frozen=True)
+class Exact:
+    """An expression and its derivative by each symbol, as functions of real numbers.
+
+    Attributes:
+        symbols: in the order of the functions' arguments.
+        value: the expression itself.
+        slopes: its derivative by each symbol.
+        texts: each derivative as SymPy writes it.
+    """
+
+    symbols: tuple[str, ...]
+    value: Callable[..., Any]
+    slopes: Mapping[str, Callable[..., Any]]
+    texts: Mapping[str, str]
+
+    def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
+        """A function's value at each point, as an mpmath number; NaN where it is not real, or does not exist.
+
+        Args:
+            function: :attr:`value` or one of :attr:`slopes`.
+            points: for each, the value of each symbol; floats are taken as the exact numbers that they are.
+        """
+        import mpmath
+
+        with mpmath.workdps(DIGITS):
+            return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]
+
+    def total(self, numbers: Sequence[Any], share: int) -> float:
+        """The sum of numbers over ``share``, rounded to a float once."""
+        import mpmath
+
+        with mpmath.workdps(DIGITS):
+            return float(mpmath.fsum(numbers) / share)
+
+
+def derive(text: str) -> Exact:
+    """Differentiate an expression by each of its symbols.
+
+    >>> derive("sin(x**2 + 1)").texts["x"]
+    '2*x*cos(x**2 + 1)'
+
+    Raises:
+        ConfigError: see :func:`runner.config.cases.expression.parse`.
+    """
+    import sympy
+
+    names = symbols_in(text)
+    symbols = {name: sympy.Symbol(name, real=True) for name in names}
+    constants = {name: getattr(sympy, name) for name in CONSTANTS}
+    functions = {name: getattr(sympy, {"abs": "Abs"}.get(name, name)) for name in FUNCTIONS}
+    expression = sympy.sympify(build(parse(text), {**symbols, **constants}, functions, sympy.sympify))
+    slopes = {name: sympy.diff(expression, symbol) for name, symbol in symbols.items()}
+
+    def function(of: Any) -> Callable[..., Any]:  # made of SymPy's own tree, which holds nothing that parse() refuses
+        made: Callable[..., Any] = sympy.lambdify(list(symbols.values()), of, modules="mpmath")
+        return made
+
+    return Exact(
+        symbols=names,
+        value=function(expression),
+        slopes={name: function(slope) for name, slope in slopes.items()},
+        texts={name: str(slope) for name, slope in slopes.items()},
+    )
+
+
+def _real(function: Callable[..., Any], point: Sequence[Any]) -> Any:
+    import mpmath
+
+    try:
+        value = mpmath.mpmathify(function(*point))
+    except (ArithmeticError, ValueError, TypeError, NameError):  # a pole; a function that mpmath does not have there
+        return mpmath.mpf(nan)
+    if isinstance(value, mpmath.mpc):
+        return value.real if value.imag == 0 else mpmath.mpf(nan)
+    return value if mpmath.isfinite(value) else mpmath.mpf(nan)

@@ -1,0 +1,43 @@
+"""One finding of the verifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BAD = ("fail", "error")
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One gradient under one probe, by one oracle, in the fields of :class:`runner.rows.csv_store.AutogradRow`."""
+
+    probe: str
+    oracle: str
+    verdict: str
+    argument: str | None = None
+    shape: str | None = None
+    layout: str | None = None
+    max_abs_error: float | None = None
+    max_relative_error: float | None = None
+    ulp: float | None = None
+    worst_index: str | None = None
+    got: float | None = None
+    expected: float | None = None
+    tolerance: float | None = None
+    tolerance_source: str | None = None
+    reason: str | None = None
+    seconds: float | None = None
+
+
+def overall(checks: list[GradientCheck]) -> str | None:
+    """What a number of checks say together: the worst of what was found, None where nothing could be told."""
+    found = {check.verdict for check in checks}
+    for verdict in ("fail", "error", "pass", "kink", "inconclusive", "unsupported"):
+        if verdict in found:
+            return verdict
+    return None
+
+
+def relative(error: float, scale: float) -> float:
+    """An error relative to a scale, and as it is where there is none."""
+    return error / scale if scale else error

@@ -1,0 +1,117 @@
+"""What a given example shows of its inputs and nobody has declared: matrices, lowest integers, indices in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runner.calls.bound_operation import is_differentiable
+from runner.config.domain import Domain
+from runner.verify.gradients.subject import Call, Form
+from runner.verify.gradients.vjp import copied, flat, outputs_at
+
+LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
+LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident
+SAME = 1e-9  # relative; what adding up in another order changes is less
+
+
+@dataclass(frozen=True)
+class PositiveDefinite(Domain):
+    """Symmetric (Hermitian) positive definite matrices in the last two dimensions."""
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is all of the real numbers."""
+        return False
+
+    def fold(self, tensor: Any) -> Any:
+        """Z Z^H / n, and a tenth of its mean diagonal on top, so that its condition does not depend on the scale."""
+        n = tensor.shape[-1]
+        square = tensor @ tensor.mH / n
+        size = square.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
+        return square + 0.1 * size * torch.eye(n, dtype=tensor.dtype)
+
+    def holds(self, tensor: Any) -> Any:
+        """Everywhere or nowhere."""
+        return torch.full(tensor.shape, fill_value=_positive_definite(tensor))
+
+
+def shown_domain(example: torch.Tensor) -> Domain | None:
+    """The domain that an example leaves no doubt about: a function of such matrices says nothing about others."""
+    if not is_differentiable(example.dtype) or example.dim() < 2 or not example.numel():
+        return None
+    rows, columns = example.shape[-2:]
+    if example.layout is not torch.strided or rows != columns or rows < LEAST_ROWS or bool((example == 0).any()):
+        return None
+    return PositiveDefinite() if _positive_definite(example) else None
+
+
+def _positive_definite(tensor: torch.Tensor) -> bool:
+    symmetric = torch.allclose(tensor, tensor.mH, rtol=1e-12, atol=0.0)
+    return symmetric and not bool(torch.linalg.cholesky_ex(tensor).info.any())
+
+
+def lowest(example: torch.Tensor) -> int:
+    """The lowest integer that an input may hold: 0, or what the example has where it has many."""
+    return max(0, int(example.min())) if example.numel() >= LEAST_INTEGERS else 0
+
+
+def order_decides(call: Call, inputs: Sequence[torch.Tensor], example: Form) -> bool:
+    """Whether equal indices make the result depend on the order in which they come.
+
+    Where several elements are written to one place and one of them stays, it is the implementation that says which:
+    nothing is the gradient then. Seen by reversing the indices together with whatever has their shape: nothing
+    changes at the example where all indices differ, and something does here, where they do not.
+    """
+    return any(
+        _reversible(call, inputs, dim, position) is False and _writes(example, dim, position)
+        for position, index in enumerate(inputs)
+        if _is_index(index) and len(set(index.flatten().tolist())) < index.numel()
+        for dim in range(index.dim())
+    )
+
+
+def _is_index(tensor: torch.Tensor) -> bool:
+    return not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
+
+
+def _writes(example: Form, dim: int, position: int) -> bool:
+    """Whether the order of different indices, each with its value, is of no matter to a function."""
+    index = example.inputs[position]
+    for distinct in _distinct(index, dim) if dim < index.dim() else ():
+        changed = [distinct if i == position else t for i, t in enumerate(example.inputs)]
+        if _reversible(example.call, changed, dim, position):
+            return True
+    return False
+
+
+def _reversible(call: Call, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
+    """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
+    shape = inputs[position].shape
+    inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
+    try:
+        values = flat(outputs_at(call, copied(inputs)))
+        others = flat(outputs_at(call, [t.flip(dim) if t.shape == shape else t.clone() for t in inputs]))
+    except Exception:  # whatever it raises, nothing is known
+        return None
+    return values.shape == others.shape and torch.allclose(values, others, rtol=SAME, atol=0.0, equal_nan=True)
+
+
+def _unequal(tensor: torch.Tensor) -> torch.Tensor:
+    """Numbers in (0, 1) that are all different: equal ones, as of one place, would hide which of them stays."""
+    count = tensor.numel()
+    return ((torch.arange(count) + 1) / (count + 1)).reshape(tensor.shape).to(tensor.dtype)
+
+
+def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
+    """Indices in the same range that differ from each other: all, those of the last dimensions, those along one."""
+    low, room = int(index.min()), int(index.max() - index.min()) + 1
+    along = torch.Size(n if d == dim else 1 for d, n in enumerate(index.shape))
+    for shape in (*(index.shape[first:] for first in range(index.dim())), along):
+        if LEAST_ROWS <= shape.numel() <= room:
+            order = torch.arange(shape.numel())
+            order[:2] = order[:2].flip(0)  # so that reading by them from what is reversed is not the same either
+            yield (low + order).reshape(shape).expand(index.shape).to(index.dtype)

@@ -1,0 +1,134 @@
+"""Are the values right: finiteness of the output at full size, and its error against float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.config.operation import Operation
+from runner.config.signature import Dimensions
+from runner.config.size import Size
+
+CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
+FEWEST_ROUNDOFFS = 8  # of a half-precision output
+FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors, and of the work: up to this the whole output is checked
+
+
+@dataclass(frozen=True)
+class ValueCheck:
+    """How far the values are from a float64 reference.
+
+    Attributes:
+        size: where this was looked at.
+        relative_error: the largest error, relative to the largest element of the reference; None: nothing to compare.
+        allowed: the largest that the dtype and the operation explain.
+        mutated: whether the call changed its inputs.
+    """
+
+    size: str
+    relative_error: float | None
+    allowed: float
+    mutated: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the error is more than rounding explains; a NaN is."""
+        return self.relative_error is not None and not self.relative_error <= self.allowed
+
+
+def small(bound: BoundOperation, asked: Size) -> BoundOperation:
+    """The operation at a size where values and gradients cost little: the one asked for, cut down.
+
+    Where it cannot be cut down, because a dimension has to be long for another or for the callable, it stays.
+    """
+    try:
+        cut = replace(bound, dimensions=bound.op.bind(asked.at_most(CHECK_INNER, CHECK_OUTER)))
+        cut.outputs(cut.draw())
+    except Exception:  # whatever the callable raises at a size that nobody asked for
+        return bound
+    return cut
+
+
+def to_check(bound: BoundOperation, asked: Size) -> BoundOperation:
+    """The operation at the size at which its values are checked: its own where that is cheap, or a smaller one."""
+    axes = bound.op.parsed.inputs + bound.op.parsed.outputs
+    elements = sum(math.prod(bound.dimensions.shape(each)) for each in axes)
+    flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
+    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, asked)
+
+
+def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
+    """Compare an operation's output with its own in float64 on the CPU, both from the same rounded inputs.
+
+    Integers must be equal; for what others are allowed see :func:`allowed_error`.
+    """
+    inputs = bound.draw()
+    there = [t.to(device, copy=True) for t in inputs]
+    got = [t.cpu() for t in bound.outputs(there)]
+    mutated = any(not torch.equal(t.cpu(), before) for t, before in zip(there, inputs, strict=True))
+    expected = bound.expected([reference_input(t).clone() for t in inputs])
+    exact = not is_differentiable(bound.dtype)
+    errors = [
+        relative_error(g, e)
+        for g, e in zip(got, expected, strict=True)
+        if exact or is_differentiable(g.dtype)  # positions of equal elements may differ
+    ]
+    return ValueCheck(
+        size=bound.op.size_text(bound.dimensions),
+        relative_error=max(errors, key=lambda error: (math.isnan(error), error), default=None),
+        allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, bound.dtype),
+        mutated=mutated,
+    )
+
+
+def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
+    """The largest error that rounding explains, relative to the largest element of the output.
+
+    It is ``op.tolerance`` unit roundoffs of the dtype. In half precision kernels add up in float32, so that only what
+    the tolerance is at lengths of 1 is of the dtype, and what grows with the lengths is of float32: with the dtype's
+    own roundoff a long sum could be anything.
+    """
+    own = unit_roundoff(dtype)
+    grown = op.roundoffs(dimensions.variables)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return grown * own
+    fixed = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
+    return min(grown * own, fixed * own + grown * unit_roundoff(torch.float32))
+
+
+def reference_input(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in the widest dtype of their kind."""
+    if tensor.dtype is torch.bool:
+        return tensor
+    if tensor.dtype.is_complex:
+        return tensor.to(torch.complex128)
+    return tensor.to(torch.float64 if tensor.dtype.is_floating_point else torch.int64)
+
+
+def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference, relative to the largest element expected; 0 where both are 0 or the same non-finite."""
+    if got.numel() == 0:
+        return 0.0
+    if not is_differentiable(got.dtype):
+        return float(not torch.equal(got, expected.to(got.dtype)))
+    wide = got.to(expected.dtype)
+    same = (wide == expected) | (wide.isnan() & expected.isnan())
+    if bool(same.all()):
+        return 0.0
+    difference = (wide - expected).abs().masked_fill(same, 0.0).max().item()
+    scale = expected.abs().nan_to_num(0.0, 0.0, 0.0).max().item()
+    return difference / scale if scale else float("inf")
+
+
+def finite_fraction(outputs: list[torch.Tensor]) -> float | None:
+    """The share of elements that are neither infinite nor NaN; None for an empty output."""
+    total = sum(t.numel() for t in outputs)
+    return sum(int(t.isfinite().sum().item()) for t in outputs) / total if total else None
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Half the distance from 1 to the next number of the dtype."""
+    return torch.finfo(dtype).eps / 2
