@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from runner.cells.cell import Cell, cell_of
 from runner.config.schema import Config, Timing
 from runner.execute.worker import run_cell
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 from tests.conftest import ROOT
 
 QUICK = Timing(precision=0.05, max_time_s=0.05, min_samples=5, max_samples=200, warmup_s=0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.analysis.comparison import elements_of
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 
 SIZES = ("64x64", "256x256", "1024x1024", "64x256x256")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -252,7 +252,7 @@ def test_a_function_of_ones_own_with_a_wrong_backward_fails(runner: Runner, tmp_
 
 def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
     from runner.calls import bound_case as bound
-    from runner.rows.csv_store import AutogradRow
+    from runner.rows.rows import AutogradRow
     from runner.tasks import case_autograd as case_gradients
 
     space: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}

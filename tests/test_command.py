@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from runner.report.page.command import Reproducer
-from runner.rows.csv_store import AutogradRow, BenchmarkRow, Row, TensorRow, TransferRow
+from runner.rows.rows import AutogradRow, BenchmarkRow, Row, TensorRow, TransferRow
 from tests.conftest import Runner
 
 KNOWN = {"cell": "c1", "size": "64x64", "dtype": "float32", "device": "cpu", "threads": 2}

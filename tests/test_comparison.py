@@ -14,7 +14,7 @@ from runner.analysis.comparison import COLUMNS, compare, elements_of
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import COMPARED, Report
 from runner.execute.session import conclude
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from tests.conftest import ROOT

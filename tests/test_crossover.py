@@ -17,7 +17,7 @@ from runner.analysis.crossover import Crossover, Point, crossovers, locate
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from runner.sweep.crossover_search import Outcome, Range, asked

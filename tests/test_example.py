@@ -3,7 +3,8 @@
 import json
 import re
 
-from runner.rows.csv_store import FILE_OF_JOB, collect
+from runner.rows.csv_store import collect
+from runner.rows.rows import FILE_OF_JOB
 from tests.conftest import ROOT
 
 EXAMPLE = ROOT / "outputs" / "example"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runner.rows.csv_store import BenchmarkRow, read_rows
+from runner.rows.csv_store import read_rows
+from runner.rows.rows import BenchmarkRow
 from tests.conftest import ROOT, Runner
 
 OPS = """

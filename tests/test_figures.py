@@ -15,7 +15,7 @@ from runner.report.figures.vega_charts import chart_of, chart_of_grid
 from runner.report.language import words_of
 from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
 from runner.report.summary import show
-from runner.rows.csv_store import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, Row
 from tests.report_rows import rows
 
 EN = words_of("en")

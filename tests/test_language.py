@@ -9,8 +9,8 @@ from runner.analysis.sentence import Sentence
 from runner.config.schema import LANGUAGES, Report
 from runner.report.language import amount, sentence, words_of
 from runner.report.summary import show
-from runner.rows.csv_store import STATUSES
 from runner.rows.flags import FLAGS
+from runner.rows.rows import STATUSES
 from runner.stats.estimate import Estimate
 from tests.report_rows import rows
 

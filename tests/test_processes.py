@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from runner.measure.processes import combined
-from runner.rows.csv_store import BenchmarkRow, Sample
+from runner.rows.rows import BenchmarkRow, Sample
 from tests.conftest import Runner
 
 OPS = """

@@ -13,7 +13,7 @@ from runner.analysis.sentence import Sentence
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
 from runner.report.language.sentences import ENGLISH, say
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 
 

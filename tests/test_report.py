@@ -11,7 +11,7 @@ import pytest
 from runner.analysis.comparison import compare
 from runner.config.schema import Report
 from runner.report.summary import show, what_is_missing
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 
 DEVICES = Report()
 

@@ -17,11 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.rows.csv_store import (
-    ROW_OF_JOB,
-    AutogradRow,
-    BenchmarkRow,
     DamagedFile,
-    Sample,
     collect,
     read_rows,
     read_samples,
@@ -29,6 +25,7 @@ from runner.rows.csv_store import (
     write_rows,
     write_samples,
 )
+from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample
 
 ROOT = Path(__file__).parents[1]
 ROW = BenchmarkRow("ab12", "benchmark", "matmul", "4x4", "float32", "cpu", median_s=0.1 + 0.2)

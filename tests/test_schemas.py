@@ -7,7 +7,8 @@ import pytest
 
 from runner.config.schema import Report
 from runner.execute.session import conclude
-from runner.rows.csv_store import AutogradRow, BenchmarkRow, DamagedFile, read_rows
+from runner.rows.csv_store import DamagedFile, read_rows
+from runner.rows.rows import AutogradRow, BenchmarkRow
 from tests.conftest import ROOT, Runner
 
 DATA = ROOT / "tests" / "data" / "schema1"  # written by the release that had schema 1

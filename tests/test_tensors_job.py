@@ -13,7 +13,8 @@ from runner.config.cases import read_case
 from runner.config.cases.snippet import CallError, check_functions, parse, run
 from runner.errors import ConfigError
 from runner.execute.worker import run_cell
-from runner.rows.csv_store import TensorRow, read_rows
+from runner.rows.csv_store import read_rows
+from runner.rows.rows import TensorRow
 from tests.conftest import ROOT, Runner
 
 CASES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "case").glob("*.yaml"))}

@@ -11,8 +11,8 @@ from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
 from runner.config.schema import Report
-from runner.rows.csv_store import AutogradRow, BenchmarkRow, Row
 from runner.rows.flags import flags_of
+from runner.rows.rows import AutogradRow, BenchmarkRow, Row
 from runner.verify.gradients.finding import BAD
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import CURVE
 from runner.config.dtypes import ITEM_BYTES
-from runner.rows.csv_store import BenchmarkRow
 from runner.rows.flags import flags_of
+from runner.rows.rows import BenchmarkRow
 
 LAUNCH_SHARE = 0.5  # of the call's time: a launch that takes this much bounds it, since the device waits for the next
 NEAR_ROOF = (

@@ -11,8 +11,8 @@ from typing import Any
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, moving
 from runner.config.dtypes import KIND_OF
 from runner.config.schema import COMPARED, Report
-from runner.rows.csv_store import BenchmarkRow
 from runner.rows.flags import FLAGS, flags_of
+from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate, extreme
 
 NAMES = (*COMPARED, "seed", "variant")

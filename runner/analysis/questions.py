@@ -13,7 +13,7 @@ from runner.analysis.crossover import Crossover
 from runner.analysis.sentence import Sentence
 from runner.analysis.transfer_model import Models
 from runner.config.schema import HOW, Report
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from runner.rows.csv_store import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, Row
 from runner.stats.estimate import Estimate
 
 MEMORY = "pageable"  # the host memory that a tensor has unless somebody pins it

@@ -28,7 +28,7 @@ from runner.errors import ConfigError
 from runner.execute.session import conclude, session
 
 if TYPE_CHECKING:
-    from runner.rows.csv_store import Row
+    from runner.rows.rows import Row
 
 HERE = Path(__file__).parents[1]  # the package
 CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
@@ -148,7 +148,7 @@ def refuse_results(folder: Path) -> None:
     Raises:
         ConfigError: the folder holds results.
     """
-    from runner.rows.csv_store import FILE_OF_JOB
+    from runner.rows.rows import FILE_OF_JOB
 
     if any((folder / name).exists() for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")):
         raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from runner.cells.cell import Cell
 from runner.cluster.executor import Flight
-from runner.rows.csv_store import FILE_OF_JOB, Row, row_for, write_atomically, write_rows
+from runner.rows.csv_store import write_atomically, write_rows
+from runner.rows.rows import FILE_OF_JOB, Row, row_for
 from runner.sweep.resume import add_node
 
 

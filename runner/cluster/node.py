@@ -24,7 +24,7 @@ from runner.cluster.chunk import Chunk
 from runner.errors import ConfigError
 from runner.execute.environment import describe_process, node_identity
 from runner.execute.session import Session
-from runner.rows.csv_store import Row
+from runner.rows.rows import Row
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
 

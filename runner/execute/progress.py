@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from runner.cells.cell import Cell
-from runner.rows.csv_store import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, Row
 from runner.units import time_text
 
 LINE_EVERY_S = 1.0  # a log that nobody watches needs no more lines than this, but for the last cell and for trouble

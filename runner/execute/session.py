@@ -23,7 +23,7 @@ from runner.rows.flags import FLAGS, flags_of
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cells.cell import Cell
     from runner.execute.worker import Prepared, Worker
-    from runner.rows.csv_store import Row, Sample
+    from runner.rows.rows import Row, Sample
 
 ANSWERS = ("unavailable", "unsupported", "timeout", "out_of_memory")  # statuses that are findings, not failures
 
@@ -147,7 +147,8 @@ class Session:
             OSError: the folder cannot be written.
         """
         from runner.execute.environment import node_identity
-        from runner.rows.csv_store import FILE_OF_JOB, row_for, write_rows, write_samples
+        from runner.rows.csv_store import write_rows, write_samples
+        from runner.rows.rows import FILE_OF_JOB, row_for
 
         if self._prepared is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], alone=False)
@@ -174,7 +175,7 @@ class Session:
 
     def _run_on_device(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         from runner.execute.device_lock import DeviceLock
-        from runner.rows.csv_store import marked
+        from runner.rows.rows import marked
 
         assert self._prepared is not None and self._worker is not None
         device = self._prepared.devices.get(cell.device, cell.device)
@@ -217,7 +218,8 @@ def _with_earlier(
 ) -> tuple[list[Row], list[Sample]]:
     """What a cell's latest process gave, with what its earlier ones left in its folder."""
     from runner.measure.processes import combined
-    from runner.rows.csv_store import BenchmarkRow, read_rows, read_samples
+    from runner.rows.csv_store import read_rows, read_samples
+    from runner.rows.rows import BenchmarkRow
 
     both = read_samples(written.with_name("samples.csv")) + [replace(sample, process=process) for sample in samples]
     latest = rows[0]
@@ -242,7 +244,8 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True,
         OSError: the folder cannot be written.
     """
     from runner.report.summary import show
-    from runner.rows.csv_store import FILE_OF_JOB, collect, files_of_jobs, write_rows
+    from runner.rows.csv_store import collect, files_of_jobs, write_rows
+    from runner.rows.rows import FILE_OF_JOB
 
     found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}
     rows: list[Any] = [row for of_job, _ in found.values() for row in of_job]

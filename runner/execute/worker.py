@@ -23,7 +23,7 @@ from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import ConfigError, is_unsupported, one_line
-from runner.rows.csv_store import Row, Sample, row_for
+from runner.rows.rows import Row, Sample, row_for
 
 SPOILED = "the device did not recover, so the worker was replaced"
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute

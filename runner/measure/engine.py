@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from runner.config.schema import Timing
 from runner.garbage import uncollected
 from runner.measure.scheduler import involuntary_switches, waiting_time
-from runner.rows.csv_store import Sample
+from runner.rows.rows import Sample
 from runner.stats.intervals import median_interval, quantile
 
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady

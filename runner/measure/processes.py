@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import median
 
 from runner.measure.engine import observations
-from runner.rows.csv_store import BenchmarkRow, Sample
+from runner.rows.rows import BenchmarkRow, Sample
 from runner.stats.intervals import mean_interval, quantile
 
 

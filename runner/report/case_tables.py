@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from runner.report.tables import Table
-from runner.rows.csv_store import AutogradRow, TensorRow
+from runner.rows.rows import AutogradRow, TensorRow
 
 
 def tensors_table(rows: Sequence[TensorRow]) -> Table:

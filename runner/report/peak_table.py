@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.report.tables import Table
-from runner.rows.csv_store import RoofRow
+from runner.rows.rows import RoofRow
 from runner.units import digits
 
 

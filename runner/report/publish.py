@@ -21,7 +21,8 @@ from runner.report.language import Words, sentence
 from runner.report.page.command import Reproducer
 from runner.report.page.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
 from runner.report.page.page import page_of
-from runner.rows.csv_store import BenchmarkRow, Row, write_atomically
+from runner.rows.csv_store import write_atomically
+from runner.rows.rows import BenchmarkRow, Row
 
 FOLDER = "figures"
 WORTH_A_PROCESS = 10_000  # rows; of fewer, all else is done before another process has started

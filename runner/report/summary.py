@@ -26,8 +26,9 @@ from runner.report.tables import (
     print_table,
     transfer_table,
 )
-from runner.rows.csv_store import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow, write_atomically, write_table
+from runner.rows.csv_store import write_atomically, write_table
 from runner.rows.flags import flags_of
+from runner.rows.rows import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow
 from runner.sweep.resume import read_environment
 
 NAMED_AT_MOST = 2

@@ -15,7 +15,7 @@ from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
 from runner.config.schema import HOW, Report
 from runner.report.language.sentences import say
-from runner.rows.csv_store import STATUSES, AutogradRow, BenchmarkRow, TransferRow
+from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, TransferRow
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen

@@ -13,8 +13,8 @@ from runner.cells.compose import Composer
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
-from runner.rows.csv_store import STATUSES, BenchmarkRow, Row
 from runner.rows.flags import flags_of
+from runner.rows.rows import STATUSES, BenchmarkRow, Row
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
 TRIES = 3  # sizes that turn out too large, each of which may take until limit.time_s, or at which something disturbs

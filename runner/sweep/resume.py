@@ -16,7 +16,8 @@ from runner.config.cases import read_case
 from runner.config.operation import Operation
 from runner.config.schema import OF_BENCHMARKS, Config
 from runner.errors import ConfigError
-from runner.rows.csv_store import FILE_OF_JOB, BenchmarkRow, Row, collect, write_atomically
+from runner.rows.csv_store import collect, write_atomically
+from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row
 
 FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
 SAME = (

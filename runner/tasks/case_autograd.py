@@ -15,7 +15,7 @@ from runner.cells.cell import Cell
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.measure.device import Device
-from runner.rows.csv_store import AutogradRow, Sample, identified
+from runner.rows.rows import AutogradRow, Sample, identified
 from runner.verify.exact import BOUND_FACTOR, ExactGradient
 from runner.verify.gradients.finding import BAD
 from runner.verify.gradients.verifier import check_gradients

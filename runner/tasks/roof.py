@@ -16,7 +16,7 @@ from runner.measure.device import Device
 from runner.measure.engine import Call, Measurement, measure
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import Roof, identity_of, keep_roof
-from runner.rows.csv_store import RoofRow, Sample, identified
+from runner.rows.rows import RoofRow, Sample, identified
 
 SMALLEST = 256  # the edge of the smallest product: below it, a call's overhead is what would be measured
 ELEMENTS = 2**16  # of a tensor that a cache holds, and long enough for its kernel to count and not the call

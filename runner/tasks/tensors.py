@@ -19,7 +19,7 @@ from runner.config.cases.tensor_code import NOTHING
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
 from runner.measure.device import Device
-from runner.rows.csv_store import Sample, TensorRow, identified
+from runner.rows.rows import Sample, TensorRow, identified
 
 MOST_SHOWN = 256  # elements in a row's text; of more the shape is shown
 

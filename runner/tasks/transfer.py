@@ -14,7 +14,7 @@ from runner.errors import one_line
 from runner.measure.device import Device
 from runner.measure.engine import HostClock, measure
 from runner.measure.host_memory import free_memory_bytes
-from runner.rows.csv_store import Sample, TransferRow, identified
+from runner.rows.rows import Sample, TransferRow, identified
 from runner.stats.line_fit import FEWEST_POINTS, fit_line
 
 SMALLEST_BYTES = 1_024

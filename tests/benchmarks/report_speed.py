@@ -16,7 +16,8 @@ from pathlib import Path
 from random import Random
 
 from runner.config.dtypes import ITEM_BYTES
-from runner.rows.csv_store import BenchmarkRow, write_atomically, write_rows
+from runner.rows.csv_store import write_atomically, write_rows
+from runner.rows.rows import BenchmarkRow
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ("float32", "bfloat16", "float16", "float64")

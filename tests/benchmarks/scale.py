@@ -80,7 +80,7 @@ def samples() -> str:
 
 def row_of(cell: Any) -> Any:
     """A row with figures in the columns that a real one has them in."""
-    from runner.rows.csv_store import BenchmarkRow, identified
+    from runner.rows.rows import BenchmarkRow, identified
 
     t = DRAW.lognormvariate(-13, 0.5)
     return replace(

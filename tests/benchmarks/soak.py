@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from runner.rows.csv_store import BenchmarkRow, read_rows
+from runner.rows.csv_store import read_rows
+from runner.rows.rows import BenchmarkRow
 
 ROOT = Path(__file__).parents[2]
 

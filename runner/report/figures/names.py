@@ -8,7 +8,7 @@ from operator import attrgetter
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.config.schema import HOW, Report
-from runner.rows.csv_store import BenchmarkRow
+from runner.rows.rows import BenchmarkRow
 
 LESSER = ("threads", "direction", *HOW, "seed", "node", "variant")  # what a series' name does not say
 

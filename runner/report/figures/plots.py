@@ -14,8 +14,8 @@ from runner.analysis.comparison import FORBIDDING, Speedup, cost_of, elements_of
 from runner.report.figures.names import Names
 from runner.report.figures.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
 from runner.report.language import Words, amount
-from runner.rows.csv_store import BenchmarkRow, Row
 from runner.rows.flags import flags_of
+from runner.rows.rows import BenchmarkRow, Row
 
 LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV

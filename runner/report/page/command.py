@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.config.schema import COMPARED, OF_BENCHMARKS, Config
-from runner.rows.csv_store import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, Row
 
 AXES = (*COMPARED, "seed")
 OF_ALL = tuple(key for key in AXES if key not in OF_BENCHMARKS)  # the others' layouts are of a probe's tensors

@@ -10,8 +10,8 @@ from typing import Any
 
 from runner.analysis.comparison import FORBIDDING
 from runner.report.language import Words
-from runner.rows.csv_store import BenchmarkRow, Row
 from runner.rows.flags import flags_of
+from runner.rows.rows import BenchmarkRow, Row
 from runner.units import digits
 
 NAMED_AT_MOST = 8

@@ -10,8 +10,8 @@ from runner.analysis.crossover import Crossover
 from runner.config.schema import Report
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
-from runner.rows.csv_store import FILE_OF_JOB, BenchmarkRow, Row
 from runner.rows.flags import FLAGS
+from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row
 from runner.units import digits
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all

@@ -16,8 +16,8 @@ from runner.report.figures.vega_charts import Spec
 from runner.report.language import Words
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
-from runner.rows.csv_store import BenchmarkRow, Row
 from runner.rows.flags import FLAGS, flags_of
+from runner.rows.rows import BenchmarkRow, Row
 
 HERE = Path(__file__).parent
 TABLE_LIBRARY = ("dataTables.min.js",)

@@ -9,7 +9,7 @@ BAD = ("fail", "error")
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """One gradient under one probe, by one oracle, in the fields of :class:`runner.rows.csv_store.AutogradRow`."""
+    """One gradient under one probe, by one oracle, in the fields of :class:`runner.rows.rows.AutogradRow`."""
 
     probe: str
     oracle: str

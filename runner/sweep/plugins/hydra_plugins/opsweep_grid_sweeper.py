@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is impor
     from runner.cells.cell import Cell
     from runner.cells.compose import Composer
     from runner.cluster.cluster import Cluster
-    from runner.rows.csv_store import Row
+    from runner.rows.rows import Row
     from runner.sweep.crossover_search import Bisection
 
 

@@ -1,0 +1,337 @@
+"""The records of a run, whose fields are the CSVs' columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from runner.cells.cell import Cell
+from runner.config.schema import HOW
+from runner.errors import one_line
+
+STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What every row begins with: which cell, and what came of it.
+
+    Attributes:
+        cell: the cell's identity.
+        dtype, device: as asked; ``gpu`` is whatever accelerator there was.
+        device_name: the device that ran it.
+        threads: PyTorch's intra-op threads during the cell.
+        node: the machine that ran it, by name and a short hash of what it is; times of different nodes do not compare.
+        variant: a short hash of the op file and the timing, by which rows of the same names can be told apart.
+        status: one of :data:`STATUSES`.
+        reason: why the status is not ``ok``, in a line.
+        seconds: what the cell took in all, from its start to its row.
+    """
+
+    cell: str
+    job: str
+    op: str
+    size: str
+    dtype: str
+    device: str
+    device_name: str | None = None
+    threads: int | None = None
+    direction: str = "forward"
+    seed: int = 0
+    node: str | None = None
+    variant: str | None = None
+    status: str = "ok"
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkRow(Row):
+    """A row of ``results.csv``: a time and how sure it is, the work done in it, and whether its values are right.
+
+    Attributes:
+        min_s, q1_s, q3_s: the smallest, the lower and the upper quartile of the samples' seconds a call.
+        median_s: seconds a call: the median over the samples.
+        ci_low_s, ci_high_s: the median's 95 % interval; blank where there are too few samples for one.
+        first_call_s: seconds of the first call on these inputs, before any warming up; the values' check has run before
+            it, so that nothing of the operation is loaded or chosen for the first time here.
+        samples: blocks that the median is taken over.
+        preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all of them were.
+        calls_per_sample: calls in a block.
+        timing_s: seconds spent on warming up and sampling.
+        cache, layout, fill, compile, graph: how the operation was called, see ``conf/config.yaml``.
+        compile_s: seconds that torch.compile took.
+        cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
+        launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works asynchronously:
+            the median and its 95 % interval.
+        wall_s: host seconds from a call's launch to its completion there, one call at a time.
+        processes: fresh processes that the samples come from.
+        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, gaps (the
+            device may have waited for the host), or none.
+        fraction_of_roof: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
+        roof: which roof that is, compute or memory.
+        clock_before_hz, clock_after_hz: the device's clock, where it tells.
+        power_before_w, power_after_w: what it draws at work, where it tells.
+        checked: what the error was taken of: full (the whole output) or smaller (size).
+        stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
+        flop, bytes: of one call; bytes are those of inputs and outputs.
+        inputs, input_bytes, outputs, output_bytes: tensors and their bytes, which have to be moved where they are not.
+        finite_fraction: of the output's elements.
+        max_relative_error: against a float64 reference, relative to the reference's largest element.
+        allowed_relative_error: the most that the dtype and the operation explain.
+        checked_size: the size at which the error was taken.
+        gradient: pass, fail, unsupported or error, of a quick check in this dtype on this device; blank: not checked.
+        beside: whether a cell of another sweep ran on the same device meanwhile; blank where that is not known.
+        flags: what would mislead, separated by spaces.
+    """
+
+    cache: str | None = None
+    layout: str | None = None
+    fill: str | None = None
+    compile: bool | None = None
+    graph: bool | None = None
+    median_s: float | None = None
+    ci_low_s: float | None = None
+    ci_high_s: float | None = None
+    min_s: float | None = None
+    q1_s: float | None = None
+    q3_s: float | None = None
+    first_call_s: float | None = None
+    compile_s: float | None = None
+    cpu_s: float | None = None
+    launch_s: float | None = None
+    launch_low_s: float | None = None
+    launch_high_s: float | None = None
+    wall_s: float | None = None
+    samples: int | None = None
+    processes: int | None = None
+    preempted_samples: int | None = None
+    interruptions: str | None = None
+    calls_per_sample: int | None = None
+    timing_s: float | None = None
+    stop: str | None = None
+    flop: int | None = None
+    bytes: int | None = None
+    inputs: int | None = None
+    input_bytes: int | None = None
+    outputs: int | None = None
+    output_bytes: int | None = None
+    flop_per_s: float | None = None
+    bytes_per_s: float | None = None
+    fraction_of_roof: float | None = None
+    roof: str | None = None
+    peak_memory_bytes: int | None = None
+    finite_fraction: float | None = None
+    max_relative_error: float | None = None
+    allowed_relative_error: float | None = None
+    checked: str | None = None
+    checked_size: str | None = None
+    gradient: str | None = None
+    clock_before_hz: float | None = None
+    clock_after_hz: float | None = None
+    power_before_w: float | None = None
+    power_after_w: float | None = None
+    beside: bool | None = None
+    flags: str | None = None
+
+
+@dataclass(frozen=True)
+class AutogradRow(Row):
+    """A row of ``autograd.csv``: one gradient under one probe, by one oracle.
+
+    Attributes:
+        case: the file of ``conf/case`` that it is of; blank for an operation.
+        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
+        oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
+            dtype), forward_mode, backward_plumbing (``backward()`` against ``torch.autograd.grad``: the same engine
+            twice, and so no evidence), or itself, where a property needs no other.
+        argument: the input that the gradient is of, by position or name; blank: the function's own value.
+        shape: of that input.
+        layout: of the inputs and the cotangent in memory, where that is what was tried.
+        max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
+        ulp: the error at the worst element, in units in the last place of the dtype.
+        worst_index: where that is in the gradient; blank for a derivative along a direction of several elements.
+        got, expected: there.
+        tolerance: the largest relative error that passes.
+        tolerance_source: what the tolerance follows from: the differences' own estimate, the conditioning, or exact.
+        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see status.
+        checked_size: of a case: the size at which it was checked.
+        got_values, expected_values: a case's whole gradients, as JSON.
+        derivation: how the expected gradient was derived.
+    """
+
+    case: str | None = None
+    probe: str | None = None
+    oracle: str | None = None
+    argument: str | None = None
+    shape: str | None = None
+    layout: str | None = None
+    max_abs_error: float | None = None
+    max_relative_error: float | None = None
+    ulp: float | None = None
+    worst_index: str | None = None
+    got: float | None = None
+    expected: float | None = None
+    tolerance: float | None = None
+    tolerance_source: str | None = None
+    checked_size: str | None = None
+    verdict: str | None = None
+    got_values: str | None = None
+    expected_values: str | None = None
+    derivation: str | None = None
+
+
+@dataclass(frozen=True)
+class TensorRow(Row):
+    """A row of ``tensors.csv``: one thing that is expected of a case's result.
+
+    Attributes:
+        case: the case's name.
+        expression: the line of tensor code whose result is checked.
+        check: what of it: call (that it can be called at all), values, shape, dtype, range, finite, reproducible,
+            shares (whose memory it lies in), or unchanged (the tensors that it was given).
+        expected, got: as text; nested lists are JSON.
+        verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
+    """
+
+    case: str | None = None
+    expression: str | None = None
+    check: str | None = None
+    expected: str | None = None
+    got: str | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class RoofRow(Row):
+    """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype.
+
+    Attributes:
+        flop_per_s: of the best matrix product, or of an elementwise one where that is faster.
+        flop_by: its size, or what it is.
+        bytes_per_s: read and written, of the best kernel on tensors that no cache holds.
+        bytes_by: which kernel.
+        kept: the file in which later runs find this; blank where it was not kept, being contended.
+        flags: what would mislead.
+    """
+
+    flop_per_s: float | None = None
+    flop_by: str | None = None
+    bytes_per_s: float | None = None
+    bytes_by: str | None = None
+    kept: str | None = None
+    flags: str | None = None
+
+
+@dataclass(frozen=True)
+class TransferRow(Row):
+    """A row of ``transfers.csv``: one way between the host and a device, as ``time = latency + bytes / bandwidth``.
+
+    The line is fitted to the median times of copies of several sizes by least squares of the relative distances; the
+    95 % intervals are from the fit's covariance (:func:`runner.stats.line_fit.fit_line`).
+
+    Attributes:
+        to_device: from the host to the device; otherwise back.
+        memory: the host's: pageable or pinned.
+        latency_s: seconds of a copy of next to nothing, with its interval.
+        bandwidth_bytes_per_s: bytes a second of a long one, with its interval; an end is blank where any would fit.
+        off: the largest relative distance of a size's time from the line: how good a line it is.
+        sizes: how many were timed, from ``smallest_bytes`` to ``largest_bytes``.
+        points: what was measured, as JSON: for each size its bytes, the median seconds and its interval's ends.
+    """
+
+    to_device: bool | None = None
+    memory: str | None = None
+    latency_s: float | None = None
+    latency_low_s: float | None = None
+    latency_high_s: float | None = None
+    bandwidth_bytes_per_s: float | None = None
+    bandwidth_low_bytes_per_s: float | None = None
+    bandwidth_high_bytes_per_s: float | None = None
+    off: float | None = None
+    sizes: int | None = None
+    smallest_bytes: int | None = None
+    largest_bytes: int | None = None
+    points: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row of ``samples.csv``: one block of calls as the clock saw it.
+
+    Attributes:
+        calls: in the block.
+        wall_s: seconds of the whole block.
+        cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
+        preemptions: involuntary context switches in it; blank where the platform does not say.
+        waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
+        place: number of the place in memory that the tensors had; blank where there was but one.
+        process: number of the process, of those that measure the cell one after another.
+        kept: whether the median is taken over it.
+    """
+
+    calls: int
+    wall_s: float
+    cpu_s: float | None
+    preemptions: int | None
+    waiting_s: float | None
+    place: int | None
+    kept: bool
+    process: int = 1
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+ROW_OF_JOB: dict[str, type[Row]] = {
+    "benchmark": BenchmarkRow,
+    "autograd": AutogradRow,
+    "tensors": TensorRow,
+    "transfer": TransferRow,
+    "roof": RoofRow,
+}
+
+
+FILE_OF_JOB = {
+    "benchmark": "results.csv",
+    "autograd": "autograd.csv",
+    "tensors": "tensors.csv",
+    "transfer": "transfers.csv",
+    "roof": "roofs.csv",
+}
+
+
+def row_for(cell: Cell, status: str, reason: str, **known: Any) -> Row:
+    """The row of a cell that did not end by itself."""
+    row_type = ROW_OF_JOB[cell.job]
+    return replace(identified(row_type, cell), status=status, reason=one_line(reason), **known)
+
+
+def marked(row: AnyRow, beside: bool | None) -> AnyRow:
+    """A row that says whether another sweep's cell ran beside it."""
+    if not isinstance(row, BenchmarkRow):
+        return row
+    flags = dict.fromkeys([*(row.flags or "").split(), *(["contended"] * bool(beside))])
+    return replace(row, beside=beside, flags=" ".join(flags) or None)
+
+
+def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
+    """A row with nothing but the cell's identity."""
+    particular: dict[str, Any] = {}
+    if issubclass(row_type, BenchmarkRow):
+        particular = {key: getattr(cell, key) for key in HOW}
+    elif cell.case is not None and "case" in row_type.__dataclass_fields__:
+        particular = {"case": cell.case.name}
+    return row_type(
+        cell=cell.identity,
+        job=cell.job,
+        op=cell.name,
+        size=cell.size,
+        dtype=cell.dtype,
+        device=cell.device,
+        threads=cell.threads,
+        direction=cell.direction,
+        seed=cell.seed,
+        variant=cell.variant,
+        **particular,
+    )
