@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.operation import Operation
 from runner.config.size import parse_size
-from runner.verify.gradients.finding import BAD
+from runner.rows.rows import BAD
 from runner.verify.gradients.verifier import check_gradients
 
 CPU = torch.device("cpu")

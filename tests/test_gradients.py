@@ -13,8 +13,9 @@ import torch
 
 from runner.config.domain import Domain
 from runner.errors import ConfigError
+from runner.rows.rows import BAD
 from runner.verify.gradients.differences import HUGE, differentiate
-from runner.verify.gradients.finding import BAD, GradientCheck, overall
+from runner.verify.gradients.finding import GradientCheck, overall
 from runner.verify.gradients.shapes import guessed_forms
 from runner.verify.gradients.subject import function_subject
 from runner.verify.gradients.verifier import check_gradients, verify

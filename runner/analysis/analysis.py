@@ -12,8 +12,7 @@ from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
 from runner.config.schema import Report
 from runner.rows.flags import flags_of
-from runner.rows.rows import AutogradRow, BenchmarkRow, Row
-from runner.verify.gradients.finding import BAD
+from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
 
 
 @dataclass(frozen=True)

@@ -335,3 +335,6 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
         variant=cell.variant,
         **particular,
     )
+
+
+BAD = ("fail", "error")

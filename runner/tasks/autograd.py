@@ -12,8 +12,7 @@ import torch
 from runner.calls.bound_operation import BoundOperation
 from runner.cells.cell import Cell
 from runner.measure.device import Device
-from runner.rows.rows import AutogradRow, Sample, identified
-from runner.verify.gradients.finding import BAD
+from runner.rows.rows import BAD, AutogradRow, Sample, identified
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import small
 

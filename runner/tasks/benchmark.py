@@ -25,8 +25,8 @@ from runner.measure.engine import Call, Clock, Measurement, measure
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_roof
 from runner.measure.precision import coarser
-from runner.rows.rows import BenchmarkRow, Sample, identified
-from runner.verify.gradients.finding import BAD, overall
+from runner.rows.rows import BAD, BenchmarkRow, Sample, identified
+from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import check_values, finite_fraction, small, to_check
 

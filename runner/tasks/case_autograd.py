@@ -15,9 +15,8 @@ from runner.cells.cell import Cell
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.measure.device import Device
-from runner.rows.rows import AutogradRow, Sample, identified
+from runner.rows.rows import BAD, AutogradRow, Sample, identified
 from runner.verify.exact import BOUND_FACTOR, ExactGradient
-from runner.verify.gradients.finding import BAD
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import unit_roundoff
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from runner.calls.bound_operation import outputs_of
 from runner.config.domain import Domain
-from runner.verify.gradients.finding import BAD
+from runner.rows.rows import BAD
 from runner.verify.gradients.subject import function_subject
 from runner.verify.gradients.verifier import verify
 

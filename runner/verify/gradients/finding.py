@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BAD = ("fail", "error")
-
 
 @dataclass(frozen=True)
 class GradientCheck:

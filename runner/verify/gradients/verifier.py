@@ -17,7 +17,8 @@ import torch
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.domain import Domain
 from runner.errors import one_line
-from runner.verify.gradients.finding import BAD, GradientCheck
+from runner.rows.rows import BAD
+from runner.verify.gradients.finding import GradientCheck
 from runner.verify.gradients.oracles import by_differences, by_forward_mode
 from runner.verify.gradients.points import Point, draw, found_domains, points_of
 from runner.verify.gradients.probes import PROBES, Base, probe_all
