@@ -25,8 +25,8 @@ from runner.errors import ConfigError
 from runner.execute.device_lock import _as_the_machine_knows
 from runner.execute.progress import Progress
 from runner.rows.csv_store import collect
+from runner.rows.environment_file import add_node, check_same_environment
 from runner.rows.rows import BenchmarkRow, identified
-from runner.sweep.resume import add_node, check_same_environment
 from tests.conftest import ROOT, Runner
 
 OP = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())

@@ -11,8 +11,8 @@ from pathlib import Path
 from runner.cells.cell import Cell
 from runner.cluster.executor import Flight
 from runner.rows.csv_store import write_atomically, write_rows
+from runner.rows.environment_file import add_node
 from runner.rows.rows import FILE_OF_JOB, Row, row_for
-from runner.sweep.resume import add_node
 
 
 class Landing:

@@ -104,7 +104,7 @@ class Session:
         """
         from runner.execute.environment import describe_process
         from runner.rows.csv_store import write_atomically
-        from runner.sweep.resume import check_same_environment, read_environment
+        from runner.rows.environment_file import check_same_environment, read_environment
 
         assert self._prepared is not None
         environment: dict[str, Any] = {

@@ -27,9 +27,9 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
+from runner.rows.environment_file import read_environment
 from runner.rows.flags import flags_of
 from runner.rows.rows import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow
-from runner.sweep.resume import read_environment
 
 NAMED_AT_MOST = 2
 ENGLISH = words_of("en")  # what the terminal speaks
