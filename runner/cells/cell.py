@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from runner.cli.hydra_errors import check_keys
 from runner.config.cases import Case, read_case
 from runner.config.dtypes import KIND_OF, KINDS
+from runner.config.keys import check_keys
 from runner.config.operation import Operation
 from runner.config.schema import HOW, OF_BENCHMARKS, Config, Limit, Timing, check_values
 from runner.config.signature import Dimensions

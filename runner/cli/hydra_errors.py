@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
-from runner.config.schema import Config
+from runner.config.keys import HELP_LISTS, unknown_key
 from runner.config.size import ALLOWED
-from runner.errors import ConfigError, closest, one_line
+from runner.errors import closest, one_line
 
 SHOWN = 3  # options, of a group that has many
 MANY = 12
-HELP = "python -m runner --help lists"
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 TYPES_IN = re.compile(r"converted to (Integer|Float)|valid (bool)")
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")  # lines for programmers
@@ -42,49 +39,15 @@ def explained(error: Exception) -> str:
 
 def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     """Say that a group has no such file, with the one that was perhaps meant."""
-    listed = ", ".join(options) if len(options) <= MANY else f"{', '.join(options[:SHOWN])}, ...: {HELP} them"
+    listed = ", ".join(options) if len(options) <= MANY else f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
     near = closest(value, options)
     what = f"{key}={value} is {'unknown' if value else 'empty'}"
     return f"{what}; did you mean {near}? ({listed})" if near else f"{what}; choose one of {listed}"
 
 
-def unknown_key(key: str) -> str:
-    """Say that there is no such key, with the one that was perhaps meant."""
-    if key == "sweep":
-        return "sweep is added with a plus: +sweep=..."
-    *path, last = key.split(".")
-    where: Any = Config()
-    for name in path:
-        where = getattr(where, name, None)
-    known = [".".join([*path, field.name]) for field in fields(where)] if is_dataclass(where) else []
-    near = closest(last, [name.rpartition(".")[2] for name in known])
-    if near:
-        return f"{key} is unknown; did you mean {'.'.join([*path, near])}?"
-    return f"{key} is unknown; " + (f"allowed: {', '.join(known)}" if path and known else f"{HELP} every key")
-
-
 def several_values(override: str) -> str:
     """Say what makes a sweep of several values."""
     return f"{override} has several values, which need -m: python -m runner -m {shlex.quote(override)}"
-
-
-def check_keys(values: dict[Any, Any], schema: Any, prefix: str = "") -> None:
-    """Refuse keys that Hydra was told to add (``+treads=2``), which nothing would ever read.
-
-    Args:
-        values: a composed configuration or a part of it.
-        schema: an instance of the dataclass that it should be.
-        prefix: what stands before the part's keys on the command line.
-
-    Raises:
-        ConfigError: a key is none of the schema's.
-    """
-    known = vars(schema)
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(unknown_key(f"{prefix}{key}"))
-        if is_dataclass(known[key]) and isinstance(value, dict):
-            check_keys(value, known[key], f"{prefix}{key}.")
 
 
 def _missing(error: MissingConfigException) -> str:
@@ -100,7 +63,7 @@ def _missing(error: MissingConfigException) -> str:
 def _unreadable(override: str) -> str:
     key, has_value, _ = override.partition("=")
     if not has_value:
-        return f"{override} cannot be read: write key=value, such as op=add ({HELP} the keys)"
+        return f"{override} cannot be read: write key=value, such as op=add ({HELP_LISTS} the keys)"
     if key.lstrip("+") == "size":
         return f"{override} cannot be read as a size; {ALLOWED}"
     return f"{override} cannot be read; put quotes within quotes around a value with other signs: \"{key}='...'\""

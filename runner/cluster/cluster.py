@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
-from runner.cli.hydra_errors import check_keys
 from runner.cli.main import report_of
 from runner.cluster.chunk import Chunk, plan
+from runner.config.keys import check_keys
 from runner.config.schema import ClusterConfig
 from runner.errors import ConfigError, suggestion
 from runner.execute.progress import Progress
