@@ -118,7 +118,7 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     if cell.job == "report":
         keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
         asked = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-        report = report_of(config)
+        report = Report.of(config)
         session().exit_code = conclude(folder, report, strict=config.strict, measured=False, asked=asked)
         return []
     if config.run:
@@ -129,17 +129,12 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     check_threads([cell])
     refuse_results(folder)
     session().prepare([cell], alone=True)
-    session().begin(folder, [cell], report_of(config))
+    session().begin(folder, [cell], Report.of(config))
     print(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...", file=sys.stderr, flush=True)
     try:
         return session().run(cell, folder)
     finally:
-        session().finish(folder, report_of(config), strict=config.strict)
-
-
-def report_of(config: DictConfig) -> Report:
-    """The typed ``report`` part of a configuration."""
-    return Report(**OmegaConf.to_container(config.report, resolve=True))  # type: ignore[arg-type]  # keys are text
+        session().finish(folder, Report.of(config), strict=config.strict)
 
 
 def refuse_results(folder: Path) -> None:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
-from runner.cli.main import report_of
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
-from runner.config.schema import ClusterConfig
+from runner.config.schema import ClusterConfig, Report
 from runner.errors import ConfigError, suggestion
 from runner.execute.progress import Progress
 from runner.execute.session import session
@@ -116,7 +115,7 @@ def cluster_of(config: DictConfig) -> Cluster | None:
     ):
         if value is not None and not least <= value < float("inf"):
             raise ConfigError(f"cluster.{key}={value} is out of range; give {least} or more")
-    return Cluster(cluster, report_of(config).axis)
+    return Cluster(cluster, Report.of(config).axis)
 
 
 def described(chunks: Sequence[Chunk], name: str) -> str:

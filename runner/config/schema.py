@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 
 from runner.cli.help import HELP
 from runner.config.dtypes import ALIASES, KIND_OF
@@ -83,6 +84,11 @@ class Report:
     reuse: int = 100
     across_nodes: bool = False
     language: str | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Report:
+        """The ``report`` part of a whole configuration."""
+        return cls(**OmegaConf.to_container(config.report, resolve=True))  # type: ignore[arg-type]  # keys are text
 
     @property
     def axis(self) -> str:

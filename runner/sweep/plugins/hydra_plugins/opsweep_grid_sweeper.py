@@ -13,8 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
-from runner.cli.main import refuse_results, report_of
-from runner.config.schema import OF_BENCHMARKS
+from runner.cli.main import refuse_results
+from runner.config.schema import OF_BENCHMARKS, Report
 from runner.errors import ConfigError
 from runner.execute.session import session
 
@@ -103,7 +103,7 @@ class GridSweeper(BasicSweeper):
             here = [cells[number] for number in numbers] if cluster is None else cluster.check(cells)
             session().prepare(here, alone=False)
             name = cluster.name if cluster else None
-            session().begin(root, cells, report_of(self.config), resuming=resuming, anyway=anyway, cluster=name)
+            session().begin(root, cells, Report.of(self.config), resuming=resuming, anyway=anyway, cluster=name)
             OmegaConf.save(self.config, root / "multirun.yaml")
             launched = [self._send(cluster, root, jobs, cells, numbers)]
             while self._bisection is not None:
@@ -118,7 +118,7 @@ class GridSweeper(BasicSweeper):
             return launched
         finally:
             if session().measuring or not numbers:
-                session().finish(root, report_of(self.config), strict=self.config.strict)
+                session().finish(root, Report.of(self.config), strict=self.config.strict)
 
     def _left(
         self, root: Path, jobs: list[list[str]], cells: list["Cell"]
@@ -172,7 +172,7 @@ class GridSweeper(BasicSweeper):
                 "hydra.sweeper.crossover.high=1024"
             )
         jobs, _ = self._grid(composer, [*arguments, wanted.size_of(wanted.low)])
-        self._bisection = Bisection(wanted, report_of(self.config), composer, jobs)
+        self._bisection = Bisection(wanted, Report.of(self.config), composer, jobs)
         return self._asked([])
 
     def _asked(self, rows: "Sequence[Row]") -> tuple[list[list[str]], list["Cell"]]:
@@ -208,7 +208,7 @@ class GridSweeper(BasicSweeper):
         if again:
             print(f"{again} cells are the same as others and run once", file=sys.stderr)
         check_possible([cell for _, cell in kept.values()])
-        check_baseline([cell for _, cell in kept.values()], report_of(self.config))
+        check_baseline([cell for _, cell in kept.values()], Report.of(self.config))
         return [job for job, _ in kept.values()], [cell for _, cell in kept.values()]
 
     def _product(self, overrides: Sequence[Override]) -> list[list[str]]:
