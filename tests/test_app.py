@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.main import folder_name, with_implied
+from runner.cli.main import with_implied
 from runner.errors import ConfigError
+from runner.sweep.run_folder import folder_name
 from tests.conftest import ROOT, Runner
 
 SIZES = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import signal
@@ -26,13 +25,13 @@ from runner.cli import standard_streams as streams
 from runner.config.schema import Report, register
 from runner.errors import ConfigError
 from runner.execute.session import conclude, session
+from runner.sweep.run_folder import folder_name, refuse_results
 
 if TYPE_CHECKING:
     from runner.rows.rows import Row
 
 HERE = Path(__file__).parents[1]  # the package
 CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
-LONGEST_FOLDER_NAME = 120  # characters, of the 255 that a file system allows
 INTERRUPTED = 130
 ASKING = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 
@@ -137,18 +136,6 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
         session().finish(folder, Report.of(config), strict=config.strict)
 
 
-def refuse_results(folder: Path) -> None:
-    """Never write over another run.
-
-    Raises:
-        ConfigError: the folder holds results.
-    """
-    from runner.rows.rows import FILE_OF_JOB
-
-    if any((folder / name).exists() for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")):
-        raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")
-
-
 def with_implied(arguments: Sequence[str]) -> list[str]:
     """The arguments with what they imply: a sweep's file runs as a sweep, a report goes into its run's folder.
 
@@ -222,15 +209,6 @@ def _refuse_hidden(arguments: Sequence[str]) -> None:
                 name = path.relative_to(folder)
                 if (CONF / name).is_file() and path.resolve() != (CONF / name).resolve():
                     raise ConfigError(f"{path} has a name that is built in, which would win; give it another name")
-
-
-def folder_name(overrides: str) -> str:
-    """A job's overrides as part of a folder's name: no characters that a file system refuses, and not too long."""
-    safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
-    if len(safe) <= LONGEST_FOLDER_NAME:
-        return safe
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    return f"{safe[: LONGEST_FOLDER_NAME - 9]}-{digest}"
 
 
 def _explain(error: Exception, traceback_wanted: bool) -> int:

@@ -1,8 +1,7 @@
 """The grid sweeper: every combination of the axes, checked as a whole before the first one runs."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
-from runner.cli.main import refuse_results
 from runner.config.schema import OF_BENCHMARKS, Report
 from runner.errors import ConfigError
 from runner.execute.session import session
+from runner.sweep.run_folder import claimed
 
 if TYPE_CHECKING:  # Hydra imports every plugin at each start; the rest is imported where it is used
     from runner.cells.cell import Cell
@@ -85,7 +84,7 @@ class GridSweeper(BasicSweeper):
             if cluster is not None and numbers:
                 print(cluster.describe(cells, numbers))
             return []
-        with _claimed(root, resuming=bool(self.config.resume)):
+        with claimed(root, resuming=bool(self.config.resume), begun=lambda: session().measuring):
             return self._run(root, jobs, cells, cluster)
 
     def _run(self, root: Path, jobs: list[list[str]], cells: list["Cell"], cluster: "Cluster | None") -> Any:
@@ -242,37 +241,6 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
     axes = {override.key_or_group for override in grid}
     of_main = {override.key_or_group for override in main}
     return [o for o in typed if o.key_or_group in axes or not (o.key_or_group in of_main or o.is_sweep_override())]
-
-
-@contextmanager
-def _claimed(root: Path, *, resuming: bool) -> Iterator[None]:
-    """Have the sweep's folder to ourselves, and give it back where nothing has run in it.
-
-    Raises:
-        ConfigError: it holds another run's results, or another process is at work in it.
-        OSError: it cannot be made or written.
-    """
-    from filelock import FileLock, Timeout
-
-    if not resuming:
-        refuse_results(root)
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(f"{root} is in use by another sweep; wait for its end, or choose another folder") from error
-    try:
-        if not resuming:
-            refuse_results(root)  # another may have come and gone since
-        yield
-    finally:
-        lock.release()
-        if not resuming and not session().measuring:
-            for name in ("multirun.yaml", "environment.json", ".lock"):
-                (root / name).unlink(missing_ok=True)
-            with suppress(OSError):  # it was there before, with other things in it
-                root.rmdir()
 
 
 def _list(cells: "Sequence[Cell]") -> None:
