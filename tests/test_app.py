@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.main import with_implied
+from runner.cli.arguments import with_implied
 from runner.errors import ConfigError
 from runner.sweep.run_folder import folder_name
 from tests.conftest import ROOT, Runner

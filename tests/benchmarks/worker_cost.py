@@ -15,7 +15,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from runner.cells.cell import Cell, cell_of
-from runner.cli.main import CONF, offer_plugins
+from runner.cli.arguments import CONF
+from runner.cli.main import offer_plugins
 from runner.execute.worker import Worker, run_cell
 
 
