@@ -16,16 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf._utils import get_omega_conf_dumper
 
 from runner.cells.cell import Cell, cell_of
+from runner.config.hydra_internals import apply_overrides, override_dirname, show_config, yaml_of
 
 NUMBER_MARK = 987_654_321_123  # stands in the template of hydra.yaml where a job's number goes
 
@@ -87,7 +84,7 @@ class Composer:
         if key not in self._jobs:
             groups, values = self._split(key)
             task: DictConfig = pickle.loads(self._choice(groups).task)
-            ConfigLoaderImpl._apply_overrides_to_config(values, task)
+            apply_overrides(values, task)
             if not self.keeps:
                 return Job(key, cell_of(task), "")
             self._jobs[key] = Job(key, cell_of(task), _task_yaml(task))
@@ -97,7 +94,7 @@ class Composer:
         """A job's whole configuration, for Hydra's callbacks; :meth:`place` has been called for it last."""
         groups, values = self._split(job.overrides)
         full = copy.deepcopy(self._choice(groups).full)
-        ConfigLoaderImpl._apply_overrides_to_config(values, full)
+        apply_overrides(values, full)
         return full
 
     def place(self, job: Job, number: int) -> Path:
@@ -113,14 +110,9 @@ class Composer:
         with read_write(full.hydra), open_dict(full.hydra):
             full.hydra.job.id = str(number)
             full.hydra.job.num = number
-            full.hydra.job.override_dirname = get_overrides_dirname(
-                overrides=[self._parse(text) for text in overrides],
-                kv_sep=form.kv_sep,
-                item_sep=form.item_sep,
-                exclude_keys=form.exclude_keys,
-            )
+            full.hydra.job.override_dirname = override_dirname([self._parse(text) for text in overrides], form)
             full.hydra.overrides.task = overrides
-            HydraConfig.instance().cfg = full  # type: ignore[assignment]  # as Hydra's own set_config does
+            show_config(full)
             folder = Path(full.hydra.sweep.dir, full.hydra.sweep.subdir).absolute()
             full.hydra.runtime.output_dir = str(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -204,5 +196,4 @@ def _scalar(value: str) -> str:
     """A string as YAML that OmegaConf reads back as that string, on one line."""
     if re.fullmatch(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*", value) and ("=" in value or value.startswith("/")):
         return value  # can be read as nothing but a string; most values are of this kind, and the dumper is slow
-    text: str = yaml.dump(value, Dumper=get_omega_conf_dumper(), width=float("inf"), allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return yaml_of(value).removesuffix("\n").removesuffix("\n...")

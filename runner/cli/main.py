@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
 from runner.cli.arguments import CONF, HERE, with_implied
+from runner.config.hydra_internals import list_groups_without_copying
 from runner.config.schema import Report, register
 from runner.errors import ConfigError
 from runner.execute.session import conclude, session
@@ -68,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(getattr(signal, name), _interrupt)
     try:
         sys.argv[1:] = with_implied(arguments)
-        _list_groups_without_copying()
+        list_groups_without_copying()
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_job)()
         return session().exit_code
     except KeyboardInterrupt:
@@ -154,28 +153,6 @@ def _explain(error: Exception, traceback_wanted: bool) -> int:
 
     print(error if isinstance(error, ConfigError) else explained(error), file=sys.stderr)
     return 2
-
-
-def _list_groups_without_copying() -> None:
-    """Have Hydra answer which options a group has from its repository itself.
-
-    Hydra 1.3 copies the whole repository for each such question, in case a search path is added to it; ``--help`` asks
-    some sixty times, which is half of its time. Where no search path can be added, there is no need for the copy.
-    """
-    asked = ConfigLoaderImpl.get_group_options
-
-    def get_group_options(
-        self: ConfigLoaderImpl,
-        group_name: str,
-        results_filter: ObjectType | None = ObjectType.CONFIG,
-        config_name: str | None = None,
-        overrides: list[str] | None = None,
-    ) -> list[str]:
-        if config_name is None and not overrides:
-            return self.repository.get_group_options(group_name, results_filter)
-        return asked(self, group_name, results_filter, config_name, overrides)
-
-    ConfigLoaderImpl.get_group_options = get_group_options  # type: ignore[method-assign]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from runner.config.hydra_internals import show_config
 from runner.errors import ConfigError
 from runner.execute.session import session
 
@@ -71,7 +72,7 @@ class GridLauncher(Launcher):
                         self._again(job, process, progress)
                 return done
         finally:
-            HydraConfig.instance().cfg = before
+            show_config(before)
 
     def _launch(self, overrides: list[str], number: int, progress: "Progress") -> JobReturn:
         job = self.composer.job(overrides)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
+from runner.config.hydra_internals import BasicSweeper, BasicSweeperConf
 from runner.config.schema import OF_BENCHMARKS, Report
 from runner.errors import ConfigError
 from runner.execute.session import session

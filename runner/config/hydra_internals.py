@@ -1,0 +1,80 @@
+"""All that is borrowed from inside Hydra 1.3 and OmegaConf 2.3, which may change with any of their releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+from omegaconf._utils import get_omega_conf_dumper
+
+__all__ = [
+    "BasicSweeper",
+    "BasicSweeperConf",
+    "apply_overrides",
+    "list_groups_without_copying",
+    "override_dirname",
+    "show_config",
+    "yaml_of",
+]
+
+
+def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
+    """Set values in a composed configuration, as Hydra does while it composes.
+
+    Raises:
+        hydra.errors.HydraException: a key is not there, or a value is of the wrong type.
+    """
+    ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
+
+
+def override_dirname(overrides: list[Override], form: Any) -> str:
+    """What Hydra gives as ``hydra.job.override_dirname``.
+
+    Args:
+        overrides: a job's.
+        form: ``hydra.job.config.override_dirname``, with the separators and the keys left out.
+    """
+    return str(
+        get_overrides_dirname(
+            overrides=overrides, kv_sep=form.kv_sep, item_sep=form.item_sep, exclude_keys=form.exclude_keys
+        )
+    )
+
+
+def show_config(config: Any) -> None:
+    """Have ``HydraConfig.get()`` answer from a configuration, without the copy that ``set_config`` makes."""
+    HydraConfig.instance().cfg = config  # as Hydra's own set_config does
+
+
+def yaml_of(value: Any) -> str:
+    """A value as YAML by OmegaConf's own dumper, which quotes what would be read back as something else."""
+    text: str = yaml.dump(value, Dumper=get_omega_conf_dumper(), width=float("inf"), allow_unicode=True)
+    return text
+
+
+def list_groups_without_copying() -> None:
+    """Have Hydra answer which options a group has from its repository itself.
+
+    Hydra 1.3 copies the whole repository for each such question, in case a search path is added to it; ``--help`` asks
+    some sixty times, which is half of its time. Where no search path can be added, there is no need for the copy.
+    """
+    asked = ConfigLoaderImpl.get_group_options
+
+    def get_group_options(
+        self: ConfigLoaderImpl,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        if config_name is None and not overrides:
+            return self.repository.get_group_options(group_name, results_filter)
+        return asked(self, group_name, results_filter, config_name, overrides)
+
+    ConfigLoaderImpl.get_group_options = get_group_options  # type: ignore[method-assign]
