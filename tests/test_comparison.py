@@ -13,7 +13,7 @@ from scipy import stats
 from runner.analysis.comparison import COLUMNS, compare, elements_of
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import COMPARED, Report
-from runner.execute.session import conclude
+from runner.report.conclude import conclude
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval

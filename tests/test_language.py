@@ -70,7 +70,7 @@ def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
 
 
 def test_the_language_is_remembered_and_can_be_changed(tmp_path: Path) -> None:
-    from runner.execute.session import conclude
+    from runner.report.conclude import conclude
 
     (tmp_path / "environment.json").write_text('{"report": {"baseline": null, "same_within": 0.01, "language": "ru"}}')
     from runner.rows.csv_store import write_rows

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from runner.config.schema import Report
-from runner.execute.session import conclude
+from runner.report.conclude import conclude
 from runner.rows.csv_store import DamagedFile, read_rows
 from runner.rows.rows import AutogradRow, BenchmarkRow
 from tests.conftest import ROOT, Runner

@@ -23,7 +23,8 @@ from runner.cli.arguments import CONF, HERE, with_implied
 from runner.config.hydra_internals import list_groups_without_copying
 from runner.config.schema import Report, register
 from runner.errors import ConfigError
-from runner.execute.session import conclude, session
+from runner.execute.session import session
+from runner.report.conclude import conclude
 from runner.sweep.run_folder import folder_name, refuse_results
 
 if TYPE_CHECKING:
