@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell, cell_of
 from runner.config.schema import Config, Timing
-from runner.execute.worker import run_cell
+from runner.execute.worker_process import run_cell
 from runner.rows.rows import BenchmarkRow
 from tests.conftest import ROOT
 

@@ -185,7 +185,7 @@ def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Pat
 
 def test_timing_through_the_worker_is_the_engine_in_process(runner: Runner, tmp_path: Path) -> None:
     from runner.cells.cell import cell_of
-    from runner.execute.worker import run_cell
+    from runner.execute.worker_process import run_cell
 
     runner("op=add", "size=64", "timing=minimal", "hydra.run.dir=out")
     from omegaconf import OmegaConf

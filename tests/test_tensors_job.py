@@ -12,7 +12,7 @@ from runner.cells.cell import cell_of
 from runner.config.cases import read_case
 from runner.config.cases.snippet import CallError, check_functions, parse, run
 from runner.errors import ConfigError
-from runner.execute.worker import run_cell
+from runner.execute.worker_process import run_cell
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import TensorRow
 from tests.conftest import ROOT, Runner

@@ -20,7 +20,8 @@ from runner.report.conclude import conclude
 
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cells.cell import Cell
-    from runner.execute.worker import Prepared, Worker
+    from runner.execute.worker import Worker
+    from runner.execute.worker_process import Prepared
     from runner.rows.rows import Row, Sample
 
 

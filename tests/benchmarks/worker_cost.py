@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 from runner.cells.cell import Cell, cell_of
 from runner.cli.arguments import CONF
 from runner.cli.main import offer_plugins
-from runner.execute.worker import Worker, run_cell
+from runner.execute.worker import Worker
+from runner.execute.worker_process import run_cell
 
 
 def cell(*overrides: str) -> Cell:
