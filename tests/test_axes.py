@@ -16,7 +16,7 @@ from runner.config.schema import FILLS, Limit
 from runner.config.size import parse_size
 from runner.measure.cold_clock import UNKNOWN_BYTES, ColdClock, last_level_cache_bytes
 from runner.measure.device import Device
-from runner.measure.engine import Block
+from runner.measure.host_clock import Block
 from runner.verify.values import check_values
 from tests.cells import cell, row
 from tests.conftest import Runner

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 
 from runner.config.schema import Timing
-from runner.measure.engine import Block, HostClock, measure
+from runner.measure.engine import measure
+from runner.measure.host_clock import Block, HostClock
 
 CALL_S = 1e-4  # of a call, where a test does not say otherwise; a block of 0.0005 s is 5 of them
 TIMING = Timing(max_time_s=1.0, warmup_s=0.05)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from runner.measure.engine import Block, Call, Clock
+from runner.measure.host_clock import Block, Call, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
 UNKNOWN_BYTES = 64 * 1024**2  # where the system does not tell (macOS, Windows, some containers): most have less

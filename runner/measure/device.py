@@ -17,8 +17,8 @@ import torch
 
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.engine import Call, Clock, HostClock
 from runner.measure.event_clock import EventClock, Queue, launch_and_wall
+from runner.measure.host_clock import Call, Clock, HostClock
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
 CALLS_BEFORE_CAPTURE = 3

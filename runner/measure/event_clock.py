@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from runner.measure.engine import Block, Call
+from runner.measure.host_clock import Block, Call
 from runner.stats.intervals import median_interval
 
 MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand launches before they make the host wait

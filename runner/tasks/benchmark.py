@@ -21,7 +21,8 @@ from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import Subject, denormal, flags_after
 from runner.measure.device import Device, throttled
-from runner.measure.engine import Call, Clock, Measurement, measure
+from runner.measure.engine import Measurement, measure
+from runner.measure.host_clock import Call, Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_roof
 from runner.measure.precision import coarser

@@ -13,7 +13,8 @@ from runner.calls.bound_operation import BoundOperation
 from runner.cells.cell import Cell
 from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.device import Device
-from runner.measure.engine import Call, Measurement, measure
+from runner.measure.engine import Measurement, measure
+from runner.measure.host_clock import Call
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import Roof, identity_of, keep_roof
 from runner.rows.rows import RoofRow, Sample, identified

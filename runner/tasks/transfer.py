@@ -12,7 +12,8 @@ import torch
 from runner.cells.cell import Cell
 from runner.errors import one_line
 from runner.measure.device import Device
-from runner.measure.engine import HostClock, measure
+from runner.measure.engine import measure
+from runner.measure.host_clock import HostClock
 from runner.measure.host_memory import free_memory_bytes
 from runner.rows.rows import Sample, TransferRow, identified
 from runner.stats.line_fit import FEWEST_POINTS, fit_line

@@ -128,7 +128,8 @@ def _timed(
     call = call_on(tensors)
     if method == "opsweep":
         from runner.config.schema import Timing
-        from runner.measure.engine import HostClock, measure
+        from runner.measure.engine import measure
+        from runner.measure.host_clock import HostClock
 
         kept = []
 
