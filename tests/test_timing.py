@@ -319,7 +319,7 @@ def test_a_busy_machine_is_noticed_for_real():
     import sys
     import time
 
-    from runner.measure.scheduler import waiting_time
+    from runner.measure.host_clock import waiting_time
 
     waited = waiting_time()
     if waited is None:

@@ -1,13 +1,17 @@
-"""A clock is what times calls; the host's knows where the scheduler interfered."""
+"""A clock is what times calls; the host's knows where the scheduler interfered.
+
+Linux says how long threads waited for a core and how often they lost one; other POSIX systems the second; Windows
+neither.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
-
-from runner.measure.scheduler import involuntary_switches, waiting_time
 
 Call = Callable[[], Any]
 
@@ -70,3 +74,59 @@ class HostClock:
             switches() - switched if switches else None,
             waiting() - waited if waiting else None,
         )
+
+
+TASKS = Path("/proc/self/task")
+
+
+def waiting_time() -> Callable[[], float] | None:
+    """A clock of the seconds that this process's threads were ready to run and had no core; None where none is kept.
+
+    Linux keeps it for each thread as the second number of ``schedstat`` (Documentation/scheduler/sched-stats.rst).
+    """
+    try:
+        return _WaitingTime()
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def involuntary_switches() -> Callable[[], int] | None:
+    """A counter of this process's involuntary context switches; None where the platform has none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    getrusage, whole_process = resource.getrusage, resource.RUSAGE_SELF
+    return lambda: getrusage(whole_process).ru_nivcsw
+
+
+class _WaitingTime:
+    """Keeps each thread's file open: reading it anew costs a few microseconds then."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+        self._ended_ns = 0  # of threads that are no more
+        self._last_ns: dict[str, int] = {}
+        self()
+
+    def __call__(self) -> float:
+        names = os.listdir(TASKS)
+        for name in self._files.keys() - set(names):
+            self._forget(name)
+        for name in names:
+            try:
+                if name not in self._files:
+                    self._files[name] = os.open(TASKS / name / "schedstat", os.O_RDONLY)
+                self._last_ns[name] = int(os.pread(self._files[name], 100, 0).split()[1])
+            except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+                self._forget(name)
+        return (self._ended_ns + sum(self._last_ns.values())) / 1e9
+
+    def __del__(self) -> None:
+        for file in self._files.values():
+            os.close(file)
+
+    def _forget(self, name: str) -> None:
+        self._ended_ns += self._last_ns.pop(name, 0)
+        if name in self._files:
+            os.close(self._files.pop(name))
