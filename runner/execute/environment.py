@@ -26,7 +26,7 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
     """
     import torch
 
-    from runner.measure.device import precision_modes
+    from runner.measure.precision import precision_modes
 
     return {
         "torch": {

@@ -15,10 +15,10 @@ import torch
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.cells.cell import Cell
 from runner.config.schema import HOW
-from runner.measure.device import Device, flushes_denormals
+from runner.measure.device import Device
 from runner.measure.engine import Measurement
 from runner.measure.host_clock import Call, Clock
-from runner.measure.precision import uses_reduced_precision
+from runner.measure.precision import flushes_denormals, uses_reduced_precision
 
 try:
     import resource

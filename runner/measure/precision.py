@@ -118,3 +118,19 @@ def _legacy_cudnn() -> Switch:
         torch.backends.cudnn.allow_tf32 = name == "tf32"
 
     return Switch(lambda: "tf32" if torch.backends.cudnn.allow_tf32 else "ieee", put)
+
+
+def precision_modes() -> dict[str, Any]:
+    """The switches that change what a float32 product means."""
+    return {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "flush_denormal": flushes_denormals(),
+    }
+
+
+def flushes_denormals() -> bool:
+    """Whether the CPU takes denormal numbers for 0 (``torch.set_flush_denormal``)."""
+    return bool((torch.tensor([1e-310], dtype=torch.float64) * 0.5 == 0).item())
