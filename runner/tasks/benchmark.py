@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of, storage_of
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.calls.compiled import compiled, in_own_dtype
 from runner.cells.cell import Cell
 from runner.config.dtypes import ITEM_BYTES
-from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
-from runner.measure.detectors import Subject, denormal, flags_after
+from runner.measure.detectors import Subject, flags_after
 from runner.measure.device import Device, throttled
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_clock import Call, Clock
@@ -27,9 +26,10 @@ from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_roof
 from runner.measure.precision import coarser
 from runner.rows.rows import BAD, BenchmarkRow, Sample, identified
+from runner.tasks.output import counted_flop, OutputSummary
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import check_values, finite_fraction, small, to_check
+from runner.verify.values import check_values, small, to_check
 
 LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
@@ -78,9 +78,9 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     tensors = _inputs(bound, cell, device)
     call = bound.call_with(tensors)
     forward = cell.direction == "forward"
-    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else _counted_flop(eager, tensors)
+    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else counted_flop(eager, tensors)
     moved = cell.op.work(cell.op.bytes, cell.dimensions)
-    seen = _Seen(bound, tensors, device)
+    seen = OutputSummary(bound, tensors, device)
     if not forward:
         tell("running the forward pass")
         seen.look(call())
@@ -269,72 +269,3 @@ def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
     if limit is not None and needed > limit:
         what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"
         raise MemoryError(f"inputs and outputs take {needed:,} bytes; {what} is {limit:,}")
-
-
-def _check_shapes(op: Operation, dimensions: Dimensions, got: list[tuple[int, ...]]) -> None:
-    expected = [dimensions.shape(axes) for axes in op.parsed.outputs]
-    if got != expected:
-        raise ValueError(
-            f"op {op.name}: its signature {op.signature!r} promises outputs {expected}, the call gave {got}"
-        )
-
-
-class _Seen:
-    """What there is to know of an operation's output, without keeping it: at full size memory is short.
-
-    Attributes:
-        bytes: of the inputs and the output.
-        counts: how many they are and the bytes of each side, by the row's columns.
-        finite_fraction: of its elements, or of the gradients' where these are timed; None where there are none.
-        view: whether it, or a gradient, shares storage with an input or cotangent.
-        denormal: whether a noticeable share of any of these is denormal.
-    """
-
-    def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
-        self._bound, self._inputs, self._device = bound, inputs, device
-        self.bytes = self.output_bytes = 0
-        self.counts: dict[str, Any] = {}
-        self.denormal = False
-        self.finite_fraction: float | None = None
-        self.view = False
-
-    def look(self, result: Any) -> None:
-        """Look at what a call returned.
-
-        Raises:
-            ValueError: its shapes are not those of the signature.
-        """
-        outputs = outputs_of(result)
-        _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
-        taken, self.output_bytes = (sum(t.nbytes for t in side) for side in (self._inputs, outputs))
-        self.bytes = taken + self.output_bytes
-        self.counts = {
-            "inputs": len(self._inputs),
-            "input_bytes": taken,
-            "outputs": len(outputs),
-            "output_bytes": self.output_bytes,
-        }
-        self._look_at(self._inputs, outputs)
-
-    def look_at_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
-        """Look at what a backward pass returned: how right it is, is checked elsewhere."""
-        self._look_at([*self._inputs, *cotangents], outputs_of(result))
-
-    def _look_at(self, given: list[torch.Tensor], got: list[torch.Tensor]) -> None:
-        self.denormal = denormal(given + got, self._device)
-        self.finite_fraction = finite_fraction(got)
-        storages = {storage_of(t) for t in given if t.numel()}
-        self.view = any(storage_of(t) in storages for t in got if t.numel())
-
-
-def _counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:
-    """What PyTorch counts, on tensors that have a shape and no data, so that it costs nothing."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    meta = [t.to("meta") for t in drawn]
-    try:
-        with FlopCounterMode(display=False) as counter:
-            bound.outputs(meta)
-    except Exception:  # the operation needs data
-        return None
-    return int(counter.get_total_flops()) or None  # 0 means that it knows none of the kernels
