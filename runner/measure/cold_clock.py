@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from runner.measure.host_clock import Block, Call, Clock
+from runner.calls import Thunk
+from runner.measure.host_clock import Block, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
 UNKNOWN_BYTES = 64 * 1024**2  # where the system does not tell (macOS, Windows, some containers): most have less
@@ -60,7 +61,7 @@ class ColdClock:
         """Seconds since some moment, flushing included: budgets are of the time that passes."""
         return self._clock.now()
 
-    def time(self, call: Call, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int) -> Block:
         """Flush and time, one call after the other."""
         blocks = []
         for _ in range(calls):

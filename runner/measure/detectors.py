@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.cells.cell import Cell
 from runner.config.schema import HOW
 from runner.measure.device import Device
 from runner.measure.engine import Measurement
-from runner.measure.host_clock import Call, Clock
+from runner.measure.host_clock import Clock
 from runner.measure.precision import flushes_denormals, uses_reduced_precision
 
 try:
@@ -55,14 +56,14 @@ class Subject:
 
     bound: BoundOperation
     tensors: list[torch.Tensor]
-    direct: Callable[[BoundOperation, list[torch.Tensor]], Call]
+    direct: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
     clock: Clock
     measured: Measurement
     cell: Cell
     output_bytes: int
 
 
-def flags_after(subject: Subject, call: Call, device: Device) -> list[str]:
+def flags_after(subject: Subject, call: Thunk, device: Device) -> list[str]:
     """The flags that take further calls to find, once the cell has been timed: any error in them is no flag."""
     looks: dict[str, Callable[[], bool]] = {"reduced_precision": lambda: reduced_precision(subject, device.torch)}
     if device.is_cpu:
@@ -105,7 +106,7 @@ def _limited(tensor: torch.Tensor) -> bool:
     return is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
 
 
-def first_touch(call: Call, subject: Subject) -> bool:
+def first_touch(call: Thunk, subject: Subject) -> bool:
     """Whether most of a call's time goes to pages that the system has to provide at their first touch.
 
     The page faults of a call, times what a fault takes, against the call's time: each the least of a few in turns,
@@ -130,7 +131,7 @@ def first_touch(call: Call, subject: Subject) -> bool:
     return faults * fault_s >= DOMINATED * min(call_s, subject.measured.min_s)
 
 
-def _touched(call: Call) -> tuple[int, float]:
+def _touched(call: Thunk) -> tuple[int, float]:
     """The page faults of a call, which are the whole process's, and its seconds."""
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
     call()
@@ -222,7 +223,7 @@ def _in_float32(subject: Subject) -> list[torch.Tensor]:
     return [t.requires_grad_() if want else t for t, want in zip(inputs, wanted, strict=True)]
 
 
-def _shortest(call: Call, subject: Subject) -> float:
+def _shortest(call: Thunk, subject: Subject) -> float:
     """The shortest time of a call, warm, in a few blocks; of the first one where that takes too long."""
     clock, calls = subject.clock, subject.measured.calls_per_sample
     shortest = clock.time(call, 1).wall_s

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from runner.calls import Thunk
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.event_clock import EventClock, Queue, launch_and_wall
-from runner.measure.host_clock import Call, Clock, HostClock
+from runner.measure.host_clock import Clock, HostClock
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
 CALLS_BEFORE_CAPTURE = 3
@@ -54,7 +55,7 @@ class Device:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
-    def launch_and_wall(self, call: Call) -> dict[str, float | None]:
+    def launch_and_wall(self, call: Thunk) -> dict[str, float | None]:
         """Host seconds to launch a call and to its completion; nothing on the CPU, which launches nothing."""
         return {} if self.is_cpu else launch_and_wall(call, self.synchronize)
 
@@ -83,7 +84,7 @@ class Device:
             print(f"{name} of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
             return None
 
-    def captured(self, call: Call) -> Call:
+    def captured(self, call: Thunk) -> Thunk:
         """A call's launches as a CUDA graph, launched all at once.
 
         Raises:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, pstdev
 from typing import Any
 
+from runner.calls import Thunk
 from runner.config.schema import Timing
 from runner.garbage import uncollected
-from runner.measure.host_clock import Block, Call, Clock
+from runner.measure.host_clock import Block, Clock
 from runner.rows.rows import Sample
 from runner.stats.intervals import median_interval, quantile
 
@@ -72,11 +73,11 @@ class Measurement:
 
 
 def measure(
-    call: Call,
+    call: Thunk,
     clock: Clock,
     timing: Timing,
     look: Callable[[Any], None] = lambda result: None,
-    elsewhere: Callable[[], Call] | None = None,
+    elsewhere: Callable[[], Thunk] | None = None,
 ) -> Measurement:
     """Measure the time of a call.
 
@@ -150,7 +151,7 @@ def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
     return alone if alone is not None else [median(times) for times in by_place.values()]
 
 
-def _calls_per_block(call: Call, clock: Clock, timing: Timing) -> int:
+def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
     """Calls that fill a block, from ever longer trials, each the shortest of a few, since any may be interrupted."""
     block_s = min(timing.block_s, timing.max_time_s / timing.min_samples)
     most = getattr(clock, "most_calls", MOST_CALLS)
@@ -163,7 +164,7 @@ def _calls_per_block(call: Call, clock: Clock, timing: Timing) -> int:
         calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
 
 
-def _shortest_trial(call: Call, clock: Clock, calls: int, enough_s: float) -> float:
+def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> float:
     shortest = clock.time(call, calls).wall_s
     for _ in range(TRIALS - 1):
         if shortest < enough_s / 2:  # too short, whether or not it was interrupted
@@ -172,7 +173,7 @@ def _shortest_trial(call: Call, clock: Clock, calls: int, enough_s: float) -> fl
     return shortest
 
 
-def _warm_up(call: Call, clock: Clock, timing: Timing, calls: int) -> None:
+def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
     """Run blocks until two windows of them agree, or the time for warming up is over."""
     end = clock.now() + timing.warmup_s
     before: float | None = None
@@ -188,7 +189,7 @@ def _warm_up(call: Call, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(call: Call, elsewhere: Callable[[], Call] | None, clock: Clock, calls: int) -> Iterator[Block]:
+def _blocks(call: Thunk, elsewhere: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
     """Blocks without end at one place, or some of them at each of some places, the given one first."""
     while elsewhere is None:
         yield clock.time(call, calls)

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from runner.measure.host_clock import Block, Call
+from runner.calls import Thunk
+from runner.measure.host_clock import Block
 from runner.stats.intervals import median_interval
 
 MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand launches before they make the host wait
@@ -132,7 +133,7 @@ class EventClock:
         """Seconds since some moment."""
         return time.perf_counter()
 
-    def time(self, call: Call, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int) -> Block:
         """The device's time for that many calls; for the first one ever the host's, since it is paid for there."""
         if self._start is None or not self._used:
             self._used = True
@@ -146,7 +147,7 @@ class EventClock:
             return Block(seconds)
         return Block(seconds, waiting_s=seconds if idle else 0.0)
 
-    def _by_wall(self, call: Call, calls: int) -> float:
+    def _by_wall(self, call: Thunk, calls: int) -> float:
         self._queue.synchronize()
         start = time.perf_counter()
         for _ in range(calls):
@@ -154,7 +155,7 @@ class EventClock:
         self._queue.synchronize()
         return time.perf_counter() - start
 
-    def _by_events(self, call: Call, calls: int) -> tuple[float, bool]:
+    def _by_events(self, call: Thunk, calls: int) -> tuple[float, bool]:
         """The device's seconds, and whether it may have waited for the host meanwhile."""
         queue, start, end = self._queue, self._start, self._end
         for turn in range(TRIES):
@@ -181,7 +182,7 @@ class EventClock:
         return float(start.elapsed_time(end)) / 1_000, idle  # events count in milliseconds
 
 
-def launch_and_wall(call: Call, synchronize: Callable[[], None]) -> dict[str, float | None]:
+def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> dict[str, float | None]:
     """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
 
     Returns:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-Call = Callable[[], Any]
+from runner.calls import Thunk
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds since some moment, for budgets."""
 
-    def time(self, call: Call, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int) -> Block:
         """Run ``call`` that many times and wait for the last one to end."""
 
 
@@ -58,7 +58,7 @@ class HostClock:
         """Seconds since some moment."""
         return time.perf_counter()
 
-    def time(self, call: Call, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int) -> Block:
         """Time calls by the wall clock, with what the scheduler did meanwhile."""
         switches, waiting, thread_time = self._switches, self._waiting, self._thread_time
         waited = waiting() if waiting else 0.0

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.calls.compiled import compiled, in_own_dtype
 from runner.cells.cell import Cell
@@ -21,12 +22,12 @@ from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import Subject, flags_after
 from runner.measure.device import Device, throttled
 from runner.measure.engine import Measurement, measure
-from runner.measure.host_clock import Call, Clock
+from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_roof
 from runner.measure.precision import coarser
 from runner.rows.rows import BAD, BenchmarkRow, Sample, identified
-from runner.tasks.output import counted_flop, OutputSummary
+from runner.tasks.output import OutputSummary, counted_flop
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import check_values, small, to_check
@@ -57,7 +58,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     _check_memory(cell, cell.dimensions)
     compile_s = None
 
-    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Call:
+    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
         return _in_direction(operation.call_with(given), given, cell.direction)[0]
 
     if cell.compile:
@@ -140,7 +141,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
 
 
 def _timed(
-    cell: Cell, device: Device, call: Call, look: Callable[[Any], None], elsewhere: Callable[[], Call] | None
+    cell: Cell, device: Device, call: Thunk, look: Callable[[Any], None], elsewhere: Callable[[], Thunk] | None
 ) -> tuple[Measurement, Clock, dict[str, Any]]:
     """Time a call; with the clock, and what the device tells besides, by column."""
     clock, timing = device.clock(torch.get_num_threads()), cell.timing
@@ -213,14 +214,14 @@ def _in_direction(
     return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
 
 
-def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Call] | None:
+def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
     """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
     if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
         return None
 
     kept: list[Any] = []
 
-    def moved() -> Call:
+    def moved() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         call, _ = _in_direction(bound.call_with(copies), copies, direction)
         kept.append(call())  # takes up what the call before this one gave back, so that the output moves too

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation
 from runner.cells.cell import Cell
 from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.device import Device
 from runner.measure.engine import Measurement, measure
-from runner.measure.host_clock import Call
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import Roof, identity_of, keep_roof
 from runner.rows.rows import RoofRow, Sample, identified
@@ -130,7 +130,7 @@ _memory_peaks: dict[tuple[Any, ...], Peak] = {}  # lives as long as the worker
 def _kernels(cell: Cell, device: Device, tell: Callable[[str], None]) -> Iterator[Peak]:
     size = _tensor_bytes(device)
     a, b, c = (torch.ones(size // 4, dtype=torch.float32, device=device.torch) for _ in range(3))
-    kernels: dict[str, tuple[int, Call]] = {
+    kernels: dict[str, tuple[int, Thunk]] = {
         "copy": (2, partial(a.copy_, b)),
         "add": (3, partial(torch.add, b, c, out=a)),
         "triad": (3, partial(torch.add, b, c, alpha=3.0, out=a)),
@@ -149,7 +149,7 @@ def _tensor_bytes(device: Device) -> int:
     return (wanted if free is None else min(wanted, int(free * MEMORY_SHARE))) // 4 * 4
 
 
-def _measured(call: Call, cell: Cell, device: Device) -> Measurement:
+def _measured(call: Thunk, cell: Cell, device: Device) -> Measurement:
     return measure(call, device.clock(torch.get_num_threads()), cell.timing)
 
 
