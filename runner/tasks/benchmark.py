@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import compiled, in_own_dtype
+from runner.calls.direction import elsewhere_of, in_direction
 from runner.cells.cell import Cell
 from runner.config.dtypes import ITEM_BYTES
 from runner.config.signature import Dimensions
@@ -32,7 +33,6 @@ from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import check_values, small, to_check
 
-LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
 HOW_TOLD = {"scheduler": "gaps", "none": "none"}  # of a device's clock, which tells of waits of another kind
 Function = Callable[..., Any]
@@ -59,7 +59,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     compile_s = None
 
     def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
-        return _in_direction(operation.call_with(given), given, cell.direction)[0]
+        return in_direction(operation.call_with(given), given, cell.direction)[0]
 
     if cell.compile:
         tell("compiling")
@@ -85,12 +85,12 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     if not forward:
         tell("running the forward pass")
         seen.look(call())
-    timed, cotangents = _in_direction(call, tensors, cell.direction)
+    timed, cotangents = in_direction(call, tensors, cell.direction)
     if cell.graph:
         tell("capturing the graph")
         timed = device.captured(timed)
     tell("timing")
-    elsewhere = _elsewhere(bound, tensors, cell.direction) if device.is_cpu else None
+    elsewhere = elsewhere_of(bound, tensors, cell.direction) if device.is_cpu else None
     look = seen.look if forward else partial(seen.look_at_gradients, cotangents)
     measured, clock, told = _timed(cell, device, timed, look, elsewhere)
     tell("looking for what would mislead")
@@ -193,41 +193,6 @@ def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Ten
     if cell.direction == "forward":
         return tensors
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
-
-
-def _in_direction(
-    forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str
-) -> tuple[Callable[[], Any], list[torch.Tensor]]:
-    """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
-    if direction == "forward":
-        return forward, []
-    wanted = [t for t in tensors if t.requires_grad]
-
-    def differentiable() -> list[torch.Tensor]:
-        return [t for t in outputs_of(forward()) if t.requires_grad]
-
-    outputs = differentiable()
-    cotangents = [torch.ones_like(t) for t in outputs]
-    if direction == "backward":
-        alone = partial(torch.autograd.grad, outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
-        return alone, cotangents
-    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
-
-
-def _elsewhere(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
-    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
-    if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
-        return None
-
-    kept: list[Any] = []
-
-    def moved() -> Thunk:
-        copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
-        call, _ = _in_direction(bound.call_with(copies), copies, direction)
-        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
-        return call
-
-    return moved
 
 
 def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:

@@ -50,7 +50,7 @@ def run(
     rows = [*_at(case, bound, device.torch, known), *_without_formula(bound, device.torch, known)]
     if isinstance(case, ExpressionCase):
         tell("checking gradients at other inputs")
-        rows += _at(case, _elsewhere(case, bound), device.torch, replace(known, probe="fresh"))
+        rows += _at(case, elsewhere_of(case, bound), device.torch, replace(known, probe="fresh"))
     each = (time.perf_counter() - begun) / len(rows)
     return [replace(row, seconds=row.seconds if row.seconds is not None else each) for row in rows], []
 
@@ -167,7 +167,7 @@ def _without_formula(bound: BoundCase, device: torch.device, known: AutogradRow)
         yield replace(known, **asdict(check), status="failed" if check.verdict in BAD else "ok")
 
 
-def _elsewhere(case: ExpressionCase, bound: BoundCase) -> BoundCase:
+def elsewhere_of(case: ExpressionCase, bound: BoundCase) -> BoundCase:
     """Inputs near the declared ones, at which the function and its derivatives are real numbers."""
     for attempt in range(ATTEMPTS):
         near = bound.near(attempt)

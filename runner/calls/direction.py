@@ -1,0 +1,49 @@
+"""The call that is timed: forward, the backward pass alone, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from runner.calls import Thunk
+from runner.calls.bound_operation import BoundOperation, outputs_of
+
+LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
+
+
+def in_direction(
+    forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str
+) -> tuple[Callable[[], Any], list[torch.Tensor]]:
+    """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
+    if direction == "forward":
+        return forward, []
+    wanted = [t for t in tensors if t.requires_grad]
+
+    def differentiable() -> list[torch.Tensor]:
+        return [t for t in outputs_of(forward()) if t.requires_grad]
+
+    outputs = differentiable()
+    cotangents = [torch.ones_like(t) for t in outputs]
+    if direction == "backward":
+        alone = partial(torch.autograd.grad, outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
+        return alone, cotangents
+    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
+
+
+def elsewhere_of(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
+    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
+    if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
+        return None
+
+    kept: list[Any] = []
+
+    def moved() -> Thunk:
+        copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
+        call, _ = in_direction(bound.call_with(copies), copies, direction)
+        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        return call
+
+    return moved
