@@ -12,18 +12,19 @@ from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.report.case_tables import derivations_table, tensors_table
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
-from runner.report.peak_table import roof_table
 from runner.report.publish import drawing, pictures_of, write_page
 from runner.report.tables import (
     Table,
     autograd_table,
     benchmark_table,
     crossover_table,
+    derivations_table,
     print_answers,
     print_table,
+    roof_table,
+    tensors_table,
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table

@@ -15,7 +15,7 @@ from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
 from runner.config.schema import HOW, Report
 from runner.report.language.sentences import say
-from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, TransferRow
+from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, RoofRow, TensorRow, TransferRow
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen
@@ -129,6 +129,63 @@ def _within(low: float | None, value: float | None, high: float | None, scale: f
         return ""
     ends = [digits(end * scale, 3) if end is not None else "?" for end in (low, high)]
     return f"{digits(value * scale, 3)} ({ends[0]} to {ends[1]})"
+
+
+def tensors_table(rows: Sequence[TensorRow]) -> Table:
+    """A line for each case and device: its code, what was checked, and how that came out.
+
+    A device that is not there has no line; it is said once, beside the table.
+    """
+    groups: dict[tuple[str, str], list[TensorRow]] = {}
+    for row in rows:
+        if row.status == "unavailable":
+            continue
+        groups.setdefault((row.case or row.op, row.device), []).append(row)
+    lines: list[tuple[str, ...]] = []
+    for (case, device), checks in groups.items():
+        verdicts = Counter(row.verdict or row.status for row in checks)
+        checked = dict.fromkeys(row.check for row in checks if row.check)
+        counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
+        code = next((row.expression for row in checks if row.expression), "")
+        lines.append((case, device, code, " ".join(checked), counted))
+    return Table("Tensors", ("case", "device", "code", "checked", "verdicts"), lines, 4)
+
+
+def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
+    """SymPy's derivative of each formula beside what autograd gave, at the declared inputs; None without formulas."""
+    lines: list[tuple[str, ...]] = [
+        (row.case or row.op, row.dtype, row.device, row.derivation, row.expected_values or "", row.got_values or "",
+         row.verdict or row.status)
+        for row in rows
+        if row.derivation and row.probe == "example"
+    ]  # fmt: skip
+    header = ("case", "dtype", "device", "derivative", "exact", "autograd", "verdict")
+    return Table("Derivations", header, lines, 6) if lines else None
+
+
+def roof_table(rows: Sequence[RoofRow]) -> Table:
+    """A line for each dtype, device and number of threads: both peaks, and what reached them."""
+    lines: list[tuple[str, ...]] = [
+        (
+            row.dtype,
+            row.device,
+            str(row.threads or ""),
+            _billions(row, row.flop_per_s),
+            row.flop_by or "",
+            _billions(row, row.bytes_per_s),
+            row.bytes_by or "",
+            row.flags or "",
+        )
+        for row in rows
+    ]
+    header = ("dtype", "device", "threads", "GFLOP/s", "by", "GB/s", "by", "flags")
+    return Table("Roofs", header, lines, 3)
+
+
+def _billions(row: RoofRow, value: float | None) -> str:
+    if value is not None:
+        return digits(value / 1e9)
+    return "-" if row.status == "unavailable" else row.status
 
 
 def print_table(table: Table) -> None:
