@@ -6,22 +6,12 @@ from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from omegaconf._utils import get_omega_conf_dumper
-
-__all__ = [
-    "BasicSweeper",
-    "BasicSweeperConf",
-    "apply_overrides",
-    "list_groups_without_copying",
-    "override_dirname",
-    "show_config",
-    "yaml_of",
-]
 
 
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
@@ -56,6 +46,16 @@ def yaml_of(value: Any) -> str:
     """A value as YAML by OmegaConf's own dumper, which quotes what would be read back as something else."""
     text: str = yaml.dump(value, Dumper=get_omega_conf_dumper(), width=float("inf"), allow_unicode=True)
     return text
+
+
+def combinations(overrides: list[Override]) -> list[list[str]]:
+    """Every combination of the overrides' values, as the basic sweeper makes them.
+
+    Raises:
+        hydra.errors.HydraException: an override asks for values that have no end.
+    """
+    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+    return jobs
 
 
 def list_groups_without_copying() -> None:
