@@ -1,5 +1,9 @@
 """What ``python -m runner --help`` says. Not in YAML, since parsing it would take longer than all the rest."""
 
+from hydra.core.config_store import ConfigStore
+
+from runner.config.schema import Config
+
 HEADER = """\
 opsweep: what a tensor operation costs here, where another device wins, and whether it is right.
 
@@ -34,3 +38,10 @@ Exit codes: 0 what could run ran and every check passed; 1 a cell failed or cras
 --hydra-help explains Hydra's own flags."""
 
 HELP = {"app_name": "opsweep", "header": HEADER, "template": TEMPLATE, "footer": FOOTER}
+
+
+def register() -> None:
+    """Make the schema and the help text known to Hydra."""
+    store = ConfigStore.instance().store
+    store(name="schema", node=Config, provider="opsweep")
+    store(group="hydra/help", name="opsweep", node=HELP, provider="opsweep")

@@ -20,8 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
 from runner.cli.arguments import CONF, HERE, with_implied
+from runner.cli.help import register
 from runner.config.hydra_internals import list_groups_without_copying
-from runner.config.schema import Report, register
+from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.execute.session import session
 from runner.report.conclude import conclude

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from runner.cli.help import HELP
 from runner.config.dtypes import ALIASES, KIND_OF
 from runner.errors import ConfigError, suggestion
 
@@ -171,13 +169,6 @@ class Config:
     contended: str = "flag"
     backend_module: str | None = None
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-
-
-def register() -> None:
-    """Make the schema and the help text known to Hydra."""
-    store = ConfigStore.instance().store
-    store(name="schema", node=Config, provider="opsweep")
-    store(group="hydra/help", name="opsweep", node=HELP, provider="opsweep")
 
 
 def check_values(values: dict[str, Any]) -> None:
