@@ -23,6 +23,7 @@ lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The report that the README shows: a comparison of dtypes on this machine's CPU, without the folders of its cells and
 # without the paths of this machine; what is kept is enough to build the report again.

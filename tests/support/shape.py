@@ -1,0 +1,138 @@
+"""The shape of ``runner/`` in numbers: its rooms, the imports between them, and how dense its code is.
+
+    python tests/support/shape.py
+
+prints a line for each number. ``tests/test_shape.py`` holds those that have a limit.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest needs it on Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "runner"
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def trees() -> dict[Path, ast.Module]:
+    """Every module of the package, parsed, by its path below ``runner/``."""
+    paths = (path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] != "conf")
+    return {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def files_at_the_top() -> list[str]:
+    """The files directly in ``runner/``."""
+    return sorted(path.name for path in PACKAGE.glob("*.py"))
+
+
+def folders() -> list[str]:
+    """The folders at its first level."""
+    ignored = ("__pycache__", "conf")
+    return sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in ignored)
+
+
+def levels() -> dict[str, int]:
+    """The level of each room, from the contract that import-linter keeps; the lowest is 0."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    layers = reversed(contract["layers"])
+    return {room.strip(): level for level, rooms in enumerate(layers) for room in rooms.split("|")}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """What a module imports of ``runner``, wherever in it, by dotted names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "runner":
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.partition(".")[0] == "runner")
+
+
+def imports_upwards() -> list[str]:
+    """Every import of a room by one that is not above it."""
+    level_of = levels()
+    wrong = []
+    for path, tree in trees().items():
+        room = path.parts[0].removesuffix(".py")
+        for name in imported(tree):
+            target = name.split(".")[1]
+            if target in level_of and room in level_of and target != room and level_of[target] >= level_of[room]:
+                wrong.append(f"{path} imports {name}")
+    return wrong
+
+
+def nested_conditionals(tree: ast.Module) -> int:
+    """Conditional expressions that stand inside another one."""
+    return sum(
+        any(isinstance(inner, ast.IfExp) for inner in ast.walk(node) if inner is not node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.IfExp)
+    )
+
+
+def comprehensions_with_several_for(tree: ast.Module) -> int:
+    """Comprehensions with more than one ``for``."""
+    return sum(isinstance(node, COMPREHENSIONS) and len(node.generators) > 1 for node in ast.walk(tree))
+
+
+def lists_times_a_condition(tree: ast.Module) -> int:
+    """Lists that are multiplied by a condition, which stands for an ``if``: ``["view"] * seen.view``."""
+    return sum(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Mult)
+        and isinstance(node.left, ast.List)
+        and not isinstance(node.right, ast.Constant)
+        for node in ast.walk(tree)
+    )
+
+
+def imports_in_functions(tree: ast.Module) -> int:
+    """Import statements inside functions."""
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    inside = {inner for function in functions for inner in ast.walk(function)}
+    return sum(isinstance(node, ast.Import | ast.ImportFrom) for node in inside)
+
+
+def longest_function() -> tuple[int, str]:
+    """The lines of the longest function, and its name."""
+    lengths = [
+        ((node.end_lineno or 0) - node.lineno + 1, f"{path}:{node.name}")
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    ]
+    return max(lengths)
+
+
+def main() -> None:
+    """Print every number."""
+    parsed = trees()
+    sources = [(PACKAGE / path).read_text(encoding="utf-8") for path in parsed]
+    length, name = longest_function()
+    numbers = {
+        "files directly in runner/": len(files_at_the_top()),
+        "folders at its first level": len(folders()),
+        "levels of the contract": 1 + max(levels().values()),
+        "imports upwards": len(imports_upwards()),
+        "modules": len(parsed),
+        "lines of Python": sum(len(source.splitlines()) for source in sources),
+        "conditional expressions inside others": sum(map(nested_conditionals, parsed.values())),
+        "comprehensions with several for": sum(map(comprehensions_with_several_for, parsed.values())),
+        "lists times a condition": sum(map(lists_times_a_condition, parsed.values())),
+        "imports in functions": sum(map(imports_in_functions, parsed.values())),
+        f"lines of the longest function ({name})": length,
+    }
+    for what, number in numbers.items():
+        print(f"{number:7,}  {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The package's rooms stay few, and Hydra's plugin files, which import-linter does not see, stay thin."""
+
+import ast
+
+from tests.support import shape
+
+
+def test_a_newcomer_finds_few_rooms() -> None:
+    assert len(shape.files_at_the_top()) <= 6
+    assert len(shape.folders()) <= 20
+    assert set(shape.folders()) <= shape.levels().keys()  # each has its level in the contract
+
+
+def test_no_import_points_upwards() -> None:
+    assert shape.imports_upwards() == []
+
+
+def test_hydras_plugin_files_import_only_the_sweep() -> None:
+    folder = shape.PACKAGE / "sweep" / "plugins" / "hydra_plugins"
+    files = sorted(folder.glob("*.py"))
+    assert len(files) == 2
+    for path in files:
+        names = list(shape.imported(ast.parse(path.read_text(encoding="utf-8"))))
+        assert names
+        assert all(name.startswith("runner.sweep.") for name in names)
