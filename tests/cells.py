@@ -31,4 +31,4 @@ def flags(op: str | dict[str, Any] = "add", **values: Any) -> list[str]:
     """The flags of a cell that has to run."""
     found = row(op, **values)
     assert found.status == "ok", found.reason
-    return (found.flags or "").split()
+    return list(found.flags)

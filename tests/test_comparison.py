@@ -68,7 +68,7 @@ def test_the_fastest_dtype_of_the_baseline_has_a_ratio_of_its_own_and_the_interv
         sampled("cpu", slow, dtype="float16"),
         sampled("cpu", fast),
         row("cpu", 1e-6, dtype="int8"),  # of another kind: nobody would use it instead
-        row("cpu", 1e-6, dtype="float64", flags="wrong_values"),
+        row("cpu", 1e-6, dtype="float64", flags=("wrong_values",)),
         row("gpu", None, dtype="float32", status="unavailable"),
         sampled("gpu", gpu, dtype="float16"),
     ]

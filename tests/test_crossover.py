@@ -191,11 +191,11 @@ def test_two_sizes_tell_no_more_than_that_it_lies_between_them() -> None:
 
 def test_cells_without_a_ratio_are_gaps_and_shapes_that_are_not_square_have_elements_only() -> None:
     rows = [row for n in (16, 64, 256) for row in measured("matmul", n, 0.001, Random(n))]
-    rows[-1] = replace(rows[-1], flags="contended")
+    rows[-1] = replace(rows[-1], flags=("contended",))
     one = crossing(rows)
     assert (one.sizes, one.gaps, one.state, one.largest) == (2, 1, "unresolved", "64x64")
     rows = [replace(row, size=row.size + "x4") for row in rows]
-    (found,) = crossovers(compare([*rows[:-1], replace(rows[-1], flags=None)], Report()))
+    (found,) = crossovers(compare([*rows[:-1], replace(rows[-1], flags=())], Report()))
     assert (found.state, found.side, found.size_below, found.size_above) == ("found", None, "64x64x4", "256x256x4")
     assert found.elements is not None and 64 * 64 * 4 < found.elements < 256 * 256 * 4
 

@@ -102,8 +102,8 @@ def test_products_of_fewer_digits_are_flagged_and_allowed_their_rounding() -> No
     square = own("rounded_square", signature="n n -> n n", tolerance="8 * sqrt(n)")
     with products("medium"):
         found = row(square, size=256)
-        assert "reduced_precision" in (found.flags or "")
-        assert "wrong_values" not in (found.flags or "")
+        assert "reduced_precision" in found.flags
+        assert "wrong_values" not in found.flags
         assert found.allowed_relative_error is not None and found.allowed_relative_error > 1e-3
     assert "reduced_precision" not in flags(square, size=256)
 
@@ -212,7 +212,7 @@ def with_nan(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_long_sum_in_half_precision_may_not_be_anything(dtype: str) -> None:
     found = row(own("nothing", **HALF), size=256, dtype=dtype)
     assert found.max_relative_error == 1.0
-    assert "wrong_values" in (found.flags or "")
+    assert "wrong_values" in found.flags
     assert "wrong_values" not in flags("sum", size=256, dtype=dtype)
 
 

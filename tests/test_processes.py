@@ -62,14 +62,14 @@ def blocks(process: int, seconds: float) -> list[Sample]:
 
 def test_the_interval_covers_the_spread_between_processes() -> None:
     samples = [block for process, seconds in enumerate((1.0, 1.2, 1.1), start=1) for block in blocks(process, seconds)]
-    one = row(median_s=1.0, ci_low_s=0.999, ci_high_s=1.001, samples=9, preempted_samples=1, flop=11, flags="view")
-    both = combined(one, row(median_s=1.1, preempted_samples=2, flags="view contended"), samples)
+    one = row(median_s=1.0, ci_low_s=0.999, ci_high_s=1.001, samples=9, preempted_samples=1, flop=11, flags=("view",))
+    both = combined(one, row(median_s=1.1, preempted_samples=2, flags=("view", "contended")), samples)
     assert both.median_s == pytest.approx(1.1)
     assert both.processes == 3
     assert both.samples == 27
     assert both.preempted_samples == 3
     assert both.flop_per_s == pytest.approx(10)
-    assert both.flags == "view contended"
+    assert both.flags == ("view", "contended")
     logs = [math.log(v) for v in (1.0, 1.2, 1.1)]
     half = 4.302652729911275 * math.sqrt(sum((v - sum(logs) / 3) ** 2 for v in logs) / 2 / 3)  # t(0.975, 2)
     assert both.ci_high_s == pytest.approx(math.exp(sum(logs) / 3 + half))

@@ -89,7 +89,7 @@ def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:
     lost = said(rows, Report(baseline={"dtype": "float32"}))["lose"]
     assert re.match(r"No fast kernel for float16: 1 of matmul; .* 0.0100x .* float16 is no wider than float32", lost[0])
     assert lost[1].startswith("Without a cause")
-    rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 3e-3, dtype="float16", flags="cpu_fallback")]
+    rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 3e-3, dtype="float16", flags=("cpu_fallback",))]
     assert "flagged cpu_fallback" in said(rows, Report(baseline={"dtype": "float32"}))["lose"][0]
 
 

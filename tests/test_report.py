@@ -117,7 +117,9 @@ def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
 ) -> None:
     rows = [row("cpu", 0.001 * n, op=op, size=f"{n}x{n}") for op in ("add", "scaled_dot") for n in (64, 128)]
     rows += [
-        row("gpu", 0.1 / n, op=op, size=f"{n}x{n}", flags="multimodal") for op in ("add", "scaled_dot") for n in (1, 64)
+        row("gpu", 0.1 / n, op=op, size=f"{n}x{n}", flags=("multimodal",))
+        for op in ("add", "scaled_dot")
+        for n in (1, 64)
     ]
     rows += [row("gpu", None, op="add", size="128x128", status="timeout", reason="too long")]
     monkeypatch.setattr("sys.stdout", terminal := Terminal())

@@ -34,6 +34,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0
 VALUES = {
     "str": TEXT,
     "str | None": st.none() | TEXT,
+    "tuple[str, ...]": st.lists(st.from_regex(r"[a-z_]+", fullmatch=True)).map(tuple),
     "int": st.integers(),
     "bool | None": st.none() | st.booleans(),
     "int | None": st.none() | st.integers(),

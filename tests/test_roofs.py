@@ -106,7 +106,7 @@ def test_a_contended_roof_is_shown_and_not_kept(monkeypatch: pytest.MonkeyPatch)
     for disturbed, peak in peaks.items():
         monkeypatch.setattr(job, "_memory_peak", lambda *given, peak=peak: peak)
         (found,), _ = job.run(asked, CPU, torch.matmul, lambda step: None)
-        assert found.flags == ("contended" if disturbed else None)
+        assert found.flags == (("contended",) if disturbed else ())
         assert bool(kept_roofs()) is not disturbed
     assert (kept_roofs()[0].flop_per_s, kept_roofs()[0].bytes_per_s) == (3.0, 5.0)
 

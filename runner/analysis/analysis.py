@@ -11,7 +11,7 @@ from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
 from runner.config.schema import Report
-from runner.rows.flags import flags_of
+from runner.rows.flags import merged
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
 
 
@@ -60,7 +60,6 @@ _of_gradient = attrgetter("op", "variant", "dtype", "device")
 
 def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
     """With the flag of a wrong gradient where the run's own verification of the operation says so."""
-    flags = flags_of(row.flags)
-    if _of_gradient(row) not in wrong or "wrong_gradient" in flags:
+    if _of_gradient(row) not in wrong:
         return row
-    return replace(row, gradient="fail", flags=" ".join([*flags, "wrong_gradient"]))
+    return replace(row, gradient="fail", flags=merged(row.flags, ("wrong_gradient",)))

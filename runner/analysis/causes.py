@@ -10,7 +10,6 @@ from typing import Any
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import CURVE
 from runner.config.dtypes import ITEM_BYTES
-from runner.rows.flags import flags_of
 from runner.rows.rows import BenchmarkRow
 
 LAUNCH_SHARE = 0.5  # of the call's time: a launch that takes this much bounds it, since the device waits for the next
@@ -104,7 +103,7 @@ def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
 
 def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
     time = one.other_s or 0.0
-    if "cpu_fallback" in flags_of(row.flags):
+    if "cpu_fallback" in row.flags:
         return "fallback", {}
     narrower = ITEM_BYTES.get(row.dtype, 0) <= ITEM_BYTES.get(one.baseline, 0)
     if one.axis == "dtype" and narrower and (one.speedup or 1.0) < MUCH_SLOWER:

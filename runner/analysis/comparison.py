@@ -11,7 +11,7 @@ from typing import Any
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, moving
 from runner.config.dtypes import KIND_OF
 from runner.config.schema import COMPARED, Report
-from runner.rows.flags import FLAGS, flags_of
+from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate, extreme
 
@@ -287,8 +287,7 @@ def objection(row: BenchmarkRow | None) -> str | None:
         return "was not measured"
     if row.status != "ok":
         return row.status
-    flags = flags_of(row.flags)
-    why = next((why for flag, why in FORBIDDING.items() if flag in flags), None) if flags else None
+    why = next((why for flag, why in FORBIDDING.items() if flag in row.flags), None) if row.flags else None
     return why or (None if row.median_s else "was not timed")
 
 

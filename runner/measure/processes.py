@@ -11,6 +11,7 @@ from dataclasses import replace
 from statistics import median
 
 from runner.measure.engine import observations
+from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow, Sample
 from runner.stats.intervals import mean_interval, quantile
 
@@ -34,7 +35,6 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
     times = sorted(sample.wall_s / sample.calls for sample in kept)
     low, high = mean_interval(medians) or (None, None)
     middle = median(medians)
-    flags = dict.fromkeys([*(earlier.flags or "").split(), *(latest.flags or "").split()])
     return replace(
         earlier,
         median_s=middle,
@@ -54,7 +54,7 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         peak_memory_bytes=max(filter(None, (earlier.peak_memory_bytes, latest.peak_memory_bytes)), default=None),
         beside=earlier.beside or latest.beside,
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
-        flags=" ".join(flags) or None,
+        flags=merged(earlier.flags, latest.flags),
     )
 
 

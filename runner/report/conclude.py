@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.schema import Report
 from runner.garbage import uncollected
-from runner.rows.flags import FLAGS, flags_of
+from runner.rows.flags import FLAGS
 
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.rows.rows import Row
@@ -63,5 +63,5 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True,
             write_rows(root / FILE_OF_JOB[job], of_job)
     show(root, rows, damaged, report, environment.get("cells"))
     bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]
-    flagged = [row for row in rows for name in flags_of(getattr(row, "flags", None)) if FLAGS[name].fails]
+    flagged = [row for row in rows for name in getattr(row, "flags", ()) if FLAGS[name].fails]
     return 1 if bad or flagged or damaged else 0

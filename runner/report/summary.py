@@ -29,7 +29,6 @@ from runner.report.tables import (
 )
 from runner.rows.csv_store import write_atomically, write_table
 from runner.rows.environment_file import read_environment
-from runner.rows.flags import flags_of
 from runner.rows.rows import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow
 
 NAMED_AT_MOST = 2
@@ -117,7 +116,7 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     notes = []
     flagged = [row for row in rows if row.flags]
     for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
-        found = [row for row in flagged if flag in flags_of(row.flags)]
+        found = [row for row in flagged if flag in row.flags]
         by = ""
         if flag == "wrong_values" and found and found[0].max_relative_error is not None:
             numbers = {
@@ -131,7 +130,7 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
 
 def what_was_not_kept(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """Peaks that no later run will be compared with."""
-    disturbed = sum(isinstance(row, RoofRow) and "contended" in flags_of(row.flags) for row in rows)
+    disturbed = sum(isinstance(row, RoofRow) and "contended" in row.flags for row in rows)
     return [words["note_roof"].format(count=disturbed)] if disturbed else []
 
 

@@ -15,6 +15,7 @@ from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
 from runner.config.schema import HOW, Report
 from runner.report.language.sentences import say
+from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, RoofRow, TensorRow, TransferRow
 from runner.units import digits
 
@@ -61,7 +62,7 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     table, tones = [], []
     for key, by_value in islice(lines.items(), MOST_IN_FILE):
         claimed = [ratios[key, value] for value in values if (key, value) in ratios]
-        flags = dict.fromkeys(flag for row in by_value.values() for flag in (row.flags or "").split())
+        flags = merged(*(row.flags for row in by_value.values()))
         speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
         verdicts = {one.verdict for one in claimed}
         tones.append(verdicts.pop() if len(verdicts) == 1 else None)
@@ -174,7 +175,7 @@ def roof_table(rows: Sequence[RoofRow]) -> Table:
             row.flop_by or "",
             _billions(row, row.bytes_per_s),
             row.bytes_by or "",
-            row.flags or "",
+            " ".join(row.flags),
         )
         for row in rows
     ]

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,12 @@ def _ended(begun: Any, total: int) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+    """A value as a CSV has it: blank for None, every digit of a float, a tuple's items with spaces between."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _job_number(name: str) -> tuple[int, str]:
@@ -201,13 +207,24 @@ def _job_number(name: str) -> tuple[int, str]:
 
 
 def _parsers(record: type[Row] | type[Sample], columns: Sequence[str]) -> list[Callable[[str], Any]]:
-    types = {f.name: str(f.type).partition(" ")[0] for f in fields(record)}
+    types = {f.name: str(f.type).partition(" | ")[0] for f in fields(record)}
     return [_PARSE[types[name]] for name in columns]
 
 
 def _values(parse: Sequence[Callable[[str], Any]], line: Sequence[str]) -> list[Any]:
-    return [read(text) if text else None for read, text in zip(parse, line, strict=False)]
+    return [read(text) if text or read is _words else None for read, text in zip(parse, line, strict=False)]
 
 
-_PARSE: dict[str, Callable[[str], Any]] = {"str": sys.intern, "int": int, "float": float, "bool": "True".__eq__}
+@cache
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_PARSE: dict[str, Callable[[str], Any]] = {
+    "str": sys.intern,
+    "int": int,
+    "float": float,
+    "bool": "True".__eq__,
+    "tuple[str, ...]": _words,
+}
 """How a column's text is read where it is not blank; most texts recur, and need to be kept only once."""

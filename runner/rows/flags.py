@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,6 @@ FLAGS = {
 }
 
 
-def flags_of(text: str | None) -> list[str]:
-    """The flags in a row's column."""
-    return (text or "").split()
+def merged(*several: Iterable[str]) -> tuple[str, ...]:
+    """The flags of several rows, or of one that gets more: each once, in the order in which they came."""
+    return tuple(dict.fromkeys(chain.from_iterable(several)))

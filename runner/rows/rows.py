@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from runner.cells.cell import Cell
 from runner.config.schema import HOW
 from runner.errors import one_line
+from runner.rows.flags import merged
 
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 
@@ -82,7 +83,7 @@ class BenchmarkRow(Row):
         checked_size: the size at which the error was taken.
         gradient: pass, fail, unsupported or error, of a quick check in this dtype on this device; blank: not checked.
         beside: whether a cell of another sweep ran on the same device meanwhile; blank where that is not known.
-        flags: what would mislead, separated by spaces.
+        flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
     """
 
     cache: str | None = None
@@ -132,7 +133,7 @@ class BenchmarkRow(Row):
     power_before_w: float | None = None
     power_after_w: float | None = None
     beside: bool | None = None
-    flags: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class RoofRow(Row):
     bytes_per_s: float | None = None
     bytes_by: str | None = None
     kept: str | None = None
-    flags: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -311,8 +312,7 @@ def marked(row: AnyRow, beside: bool | None) -> AnyRow:
     """A row that says whether another sweep's cell ran beside it."""
     if not isinstance(row, BenchmarkRow):
         return row
-    flags = dict.fromkeys([*(row.flags or "").split(), *(["contended"] * bool(beside))])
-    return replace(row, beside=beside, flags=" ".join(flags) or None)
+    return replace(row, beside=beside, flags=merged(row.flags, ("contended",) if beside else ()))
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:

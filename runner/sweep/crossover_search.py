@@ -13,7 +13,7 @@ from runner.cells.compose import Composer
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
-from runner.rows.flags import flags_of
+from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, BenchmarkRow, Row
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
@@ -192,7 +192,7 @@ class Bisection:
             return None
         (found,) = compare(sides, self._report)
         if found.speedup is None:
-            problems = {row.status for row in sides} | {flag for row in sides for flag in flags_of(row.flags)}
+            problems = {row.status for row in sides} | set(merged(*(row.flags for row in sides)))
             problems = {problem for problem in problems if problem in FORBIDDING or problem in STATUSES} - {"ok"}
             return (
                 "disturbed"

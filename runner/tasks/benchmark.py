@@ -135,7 +135,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         checked="full" if subject.dimensions == bound.dimensions else "smaller",
         checked_size=values.size,
         gradient=gradient,
-        flags=" ".join(flags) or None,
+        flags=tuple(flags),
     )
     return [row], list(measured.samples)
 

@@ -72,7 +72,7 @@ def run(
         bytes_per_s=memory.per_s,
         bytes_by=memory.by,
         kept=str(kept) if kept else None,
-        flags="contended" if disturbed else None,
+        flags=("contended",) if disturbed else (),
     )
     return [row], []
 

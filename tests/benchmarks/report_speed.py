@@ -116,7 +116,7 @@ def _row(number: int, choice: tuple[int, int, str, str], random: Random) -> Benc
         checked_size=f"{side}x{side}",
         gradient="pass",
         beside=False,
-        flags="multimodal" if random.random() < 0.1 else None,
+        flags=("multimodal",) if random.random() < 0.1 else (),
     )
 
 

@@ -14,7 +14,6 @@ from runner.analysis.comparison import FORBIDDING, Speedup, cost_of, elements_of
 from runner.report.figures.names import Names
 from runner.report.figures.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
 from runner.report.language import Words, amount
-from runner.rows.flags import flags_of
 from runner.rows.rows import BenchmarkRow, Row
 
 LEAST_NUMBERS = 5  # of a picture
@@ -111,11 +110,11 @@ def grid_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], named: Na
 
 
 def _time(row: BenchmarkRow) -> Point:
-    note = row.flags or "" if row.median_s else f"{row.status}: {row.reason}"
+    note = " ".join(row.flags) if row.median_s else f"{row.status}: {row.reason}"
     cost = cost_of(row) if row.median_s else None
     value, low, high = (cost.value, cost.low, cost.high) if cost is not None else (None, None, None)
     point = Point(value, low, high, note=note, **_of(row.size), cell=row.cell)
-    return replace(point, doubtful=any(flag in FORBIDDING for flag in flags_of(row.flags)))
+    return replace(point, doubtful=any(flag in FORBIDDING for flag in row.flags))
 
 
 def _ratio(one: Speedup) -> Point:

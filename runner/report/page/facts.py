@@ -10,7 +10,6 @@ from typing import Any
 
 from runner.analysis.comparison import FORBIDDING
 from runner.report.language import Words
-from runner.rows.flags import flags_of
 from runner.rows.rows import BenchmarkRow, Row
 from runner.units import digits
 
@@ -81,7 +80,7 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     if not widths:
         return words["sure_none"]
     timed = [row for row in rows if row.median_s is not None]
-    doubtful = sum(any(flag in FORBIDDING for flag in flags_of(row.flags)) for row in timed if row.flags)
+    doubtful = sum(any(flag in FORBIDDING for flag in row.flags) for row in timed)
     most = widths[int(0.95 * (len(widths) - 1))]
     percent = [digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)]
     return words["sure"].format(half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful)
@@ -89,7 +88,7 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
 
 def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
     checked = [row for row in rows if row.max_relative_error is not None]
-    wrong = sum("wrong_values" in flags_of(row.flags) for row in rows if row.flags)
+    wrong = sum("wrong_values" in row.flags for row in rows)
     gradients = Counter(row.gradient for row in rows if row.gradient)
     text = words["right"].format(checked=len(checked), wrong=wrong, total=sum(row.status == "ok" for row in rows))
     counted = ", ".join(f"{words[f'gradient_{verdict}']}: {count}" for verdict, count in gradients.most_common())

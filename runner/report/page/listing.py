@@ -108,7 +108,7 @@ def row_listing(
             _number(row.bytes_per_s, "B/s", words, None),
             Entry(checked.replace(".", words["decimal"]), error[0] if error[0] is not None else -1.0),
             Entry(words[f"gradient_{row.gradient}"] if row.gradient else ""),
-            Entry(row.flags or ""),
+            Entry(" ".join(row.flags)),
             Entry(words[f"status_{row.status}"] + (f": {row.reason}" if row.reason else ""), row.status),
             Entry(reproducer.command(row), code=True),
         ]

@@ -16,7 +16,7 @@ from runner.report.figures.vega_charts import Spec
 from runner.report.language import Words
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
-from runner.rows.flags import FLAGS, flags_of
+from runner.rows.flags import FLAGS, merged
 from runner.rows.rows import BenchmarkRow, Row
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def page_of(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    seen = {flag for row in rows if isinstance(row, BenchmarkRow) if row.flags for flag in flags_of(row.flags)}
+    seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
     big = any(len(listing.lines) > 1 for listing in listings)
     scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if charts else ()))
     return engine.get_template("report.html.j2").render(
