@@ -1,6 +1,7 @@
 """The command beside a row measures the row's cell again, and nothing else."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -44,7 +45,7 @@ def command(row: Row, *given: str, varying: tuple[str, ...] = ()) -> str:
             "python -m runner dtype=float32 device=cpu threads=2 case=lesson_1_1_random",
         ),
         (
-            AutogradRow(**KNOWN, job="autograd", op="add", layout="inputs spaced"),
+            AutogradRow(**KNOWN, job="autograd", op="add", memory_layout="inputs spaced"),
             [],
             "python -m runner op=add size=64x64 dtype=float32 device=cpu threads=2 job=autograd",
         ),
@@ -62,4 +63,5 @@ def test_a_command_names_its_cell(row: Row, given: list[str], expected: str, run
 
 
 def test_what_other_rows_have_otherwise_is_said() -> None:
-    assert command(ADD, varying=("direction",)).endswith(" threads=2 direction=forward")
+    row = replace(ADD, direction="forward")
+    assert command(row, varying=("direction",)).endswith(" threads=2 direction=forward")

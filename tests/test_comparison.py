@@ -12,7 +12,8 @@ from scipy import stats
 
 from runner.analysis.comparison import COLUMNS, compare, elements_of
 from runner.analysis.transfer_model import Link, TransferModel
-from runner.config.schema import COMPARED, Report
+from runner.config.axes import COMPARED
+from runner.config.schema import Report
 from runner.report.conclude import conclude
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
@@ -144,7 +145,7 @@ AXES = {
     "dtype": ("float64", "float32"),
     "device": ("gpu", "cpu"),
     "threads": (1, 2),
-    "direction": ("backward", "forward"),
+    "direction": ("backward", None),
     "cache": ("cold", None),
     "layout": ("transposed", None),
     "fill": ("zeros", None),

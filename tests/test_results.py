@@ -36,6 +36,7 @@ VALUES = {
     "str | None": st.none() | TEXT,
     "tuple[str, ...]": st.lists(st.from_regex(r"[a-z_]+", fullmatch=True)).map(tuple),
     "int": st.integers(),
+    "bool": st.booleans(),
     "bool | None": st.none() | st.booleans(),
     "int | None": st.none() | st.integers(),
     "float | None": st.none() | st.floats(allow_nan=False),

@@ -9,21 +9,18 @@ from operator import attrgetter
 from typing import Any
 
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, moving
+from runner.config.axes import AXES, CellKey, same_but
 from runner.config.dtypes import KIND_OF
-from runner.config.schema import COMPARED, Report
+from runner.config.schema import Report
 from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate, extreme
 
-NAMES = (*COMPARED, "seed", "variant")
-"""The columns by which a comparison is named, beside its baseline."""
+_names: Callable[[Any], tuple[Any, ...]] = attrgetter(*AXES)
 
 
-_names: Callable[[Any], tuple[Any, ...]] = attrgetter(*NAMES)
-
-
-@dataclass(frozen=True)
-class Speedup:
+@dataclass(frozen=True, kw_only=True)
+class Speedup(CellKey):
     """A row of ``speedup.csv``: a cell against its baseline. Every interval is one of 95 %.
 
     Attributes:
@@ -49,18 +46,6 @@ class Speedup:
         break_even_low, break_even_high: its interval.
     """
 
-    op: str
-    size: str
-    dtype: str
-    device: str
-    threads: int | None
-    direction: str
-    cache: str | None
-    layout: str | None
-    fill: str | None
-    compile: bool | None
-    graph: bool | None
-    seed: int
     variant: str | None
     node: str | None
     elements: int | None
@@ -113,7 +98,7 @@ def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None 
     """
     axis, baseline = report.axis, report.value
     value = attrgetter(axis)
-    key = attrgetter("seed", *(["variant"] * (axis != "op")), *(name for name in COMPARED if name != axis))
+    key = same_but(axis)
     bases = [row for row in rows if str(value(row)) == baseline]
     of_key = _Bases(bases, key)
     context = _Context(report, axis, baseline, _fastest_dtypes(bases, axis), models or {})
@@ -172,7 +157,7 @@ class _Bases:
         return self._here.get((shared, row.node)) or self._anywhere.get(shared)
 
 
-_BUT_DTYPE = attrgetter("seed", "node", "variant", *(name for name in COMPARED if name != "dtype"))
+_but_dtype = same_but("dtype")
 _Side = tuple[BenchmarkRow, Estimate]
 Fastest = Mapping[Any, _Side]
 
@@ -188,7 +173,7 @@ def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
     for row in bases:
         cost = cost_of(row)
         if cost is not None and not objection(row):
-            groups.setdefault((_BUT_DTYPE(row), KIND_OF.get(row.dtype)), []).append((row, cost))
+            groups.setdefault((_but_dtype(row), row.node, KIND_OF.get(row.dtype)), []).append((row, cost))
     return {
         key: (min(of, key=lambda side: side[1].value)[0], extreme(min, [cost for _, cost in of]))
         for key, of in groups.items()
@@ -218,7 +203,8 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         known |= _against_fastest(base, after, context.fastest)
         known |= _with_transfers((base, before), (other, after), report.reuse, context.models)
     return Speedup(
-        **dict(zip(NAMES, _names(other), strict=True)),
+        **dict(zip(AXES, _names(other), strict=True)),
+        variant=other.variant,
         node=other.node,
         elements=elements_of(other.size),
         axis=context.axis,
@@ -233,7 +219,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
 
 
 def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> dict[str, Any]:
-    found = fastest.get((_BUT_DTYPE(base), KIND_OF.get(base.dtype)))
+    found = fastest.get((_but_dtype(base), base.node, KIND_OF.get(base.dtype)))
     if found is None:
         return {}
     row, time = found

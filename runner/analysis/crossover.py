@@ -8,14 +8,15 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import NamedTuple
 
-from runner.analysis.comparison import NAMES, Speedup
+from runner.analysis.comparison import Speedup
+from runner.config.axes import AXES, CellKey
 
 MOVES = {"none": "speedup", "once": "once", "each_call": "each"}
 """Whether the ratio has transfers in it, and where a comparison keeps that ratio."""
 
 
-@dataclass(frozen=True)
-class Crossover:
+@dataclass(frozen=True, kw_only=True)
+class Crossover(CellKey):
     """A row of ``crossover.csv``: an operation's speed-up along the sizes. Intervals are of 95 %.
 
     Attributes:
@@ -33,17 +34,7 @@ class Crossover:
         cells: the other side's cells, from the smallest size to the largest, separated by spaces.
     """
 
-    op: str
-    dtype: str
-    device: str
-    threads: int | None
-    direction: str
-    cache: str | None
-    layout: str | None
-    fill: str | None
-    compile: bool | None
-    graph: bool | None
-    seed: int
+    size: str = ""  # a curve has many, so that this is no column
     variant: str | None
     node: str | None
     axis: str
@@ -67,9 +58,9 @@ class Crossover:
     cells: str
 
 
-CURVE = (*(name for name in NAMES if name != "size"), "node", "axis", "baseline", "other")
+CURVE = (*(name for name in AXES if name != "size"), "variant", "node", "axis", "baseline", "other")
 """What the sizes of one curve have in common."""
-COLUMNS = tuple(f.name for f in fields(Crossover))
+COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
 
 class Point(NamedTuple):

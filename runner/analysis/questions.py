@@ -12,7 +12,8 @@ from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.analysis.sentence import Sentence
 from runner.analysis.transfer_model import Models
-from runner.config.schema import HOW, Report
+from runner.config.axes import FURTHER
+from runner.config.schema import Report
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 
@@ -64,9 +65,8 @@ class _Teller:
         self._with_ratio = [one for one in speedups if one.speedup is not None]
         self._report = report
         self._baseline = f"{report.axis}={report.value}"
-        named = ("direction", "threads", *HOW, "seed")
         self._varying = [
-            key for key in named if key != report.axis and len({getattr(one, key) for one in speedups}) > 1
+            key for key in FURTHER if key != report.axis and len({getattr(one, key) for one in speedups}) > 1
         ]
 
     def gains(self) -> list[Sentence]:

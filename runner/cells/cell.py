@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey, label
 from runner.config.cases import Case, read_case
 from runner.config.dtypes import KIND_OF, KINDS
 from runner.config.keys import check_keys
 from runner.config.operation import Operation
-from runner.config.schema import HOW, OF_BENCHMARKS, Config, Limit, Timing, check_values
+from runner.config.schema import Config, Limit, Timing, check_values
 from runner.config.signature import Dimensions
 from runner.config.size import Size, parse_size
 from runner.errors import ConfigError
@@ -22,7 +23,7 @@ from runner.errors import ConfigError
 SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
-SCHEMA_VERSION = 2  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+SCHEMA_VERSION = 3  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 
 
 BUILT_IN = {
@@ -36,40 +37,28 @@ BUILT_IN = {
         about="bytes copied between the host and a device; size is the most at a time",
     )
 }
-"""What jobs that measure no operation of ``conf/op`` have in its stead."""
+"""Built-in operations, for jobs that use none of ``conf/op``."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One frozen combination.
+@dataclass(frozen=True, kw_only=True)
+class Cell(CellKey):
+    """One frozen combination: its value on each axis, and what follows from the whole configuration.
 
     Attributes:
-        asked: the size as it was asked for.
-        size: the size as results show it: the first input's shape, and what differs from its defaults.
+        operation: what ``op`` names.
+        asked: the size as it was asked for; ``size`` is the one that results show.
         dimensions: the length of each dimension; None where the operation cannot take the size.
         impossible: why this operation cannot run at this size, dtype or direction; blank where it can.
-        threads: PyTorch's intra-op threads; None: its default.
         contended: what to do beside another sweep, flag or wait.
-        case: what is checked in the operation's stead; None: the operation.
-        ignored: what was asked for and says nothing to the job, so that the cell is as if it had not been; blank: none.
+        case: what is checked instead of the operation; None: the operation.
+        ignored: options that say nothing to this job, in words; the cell has their defaults. Blank: none.
     """
 
     job: str
-    op: Operation
+    operation: Operation
     asked: Size
-    size: str
     dimensions: Dimensions | None
     impossible: str
-    dtype: str
-    device: str
-    threads: int | None
-    direction: str
-    cache: str
-    layout: str
-    fill: str
-    compile: bool
-    graph: bool
-    seed: int
     timing: Timing
     limit: Limit
     backend_module: str | None
@@ -78,27 +67,19 @@ class Cell:
     ignored: str = ""
 
     @property
-    def subject(self) -> Operation | Case:
-        """What the cell is of: the case where there is one, otherwise the operation."""
-        return self.case or self.op
-
-    @property
-    def name(self) -> str:
-        """The operation's or the case's name, as results show it."""
-        return self.subject.name
+    def definition(self) -> Operation | Case:
+        """What the cell is of, as its file declares it: the case where there is one, otherwise the operation."""
+        return self.case or self.operation
 
     @cached_property
     def identity(self) -> str:
         """A hash of all that determines what is measured; limits do not."""
         content = {
             "schema": SCHEMA_VERSION,
-            **{
-                key: getattr(self, key)
-                for key in ("job", "size", "dtype", "device", "threads", "direction", *HOW, "seed")
-            },
+            "job": self.job,
+            **{name: getattr(self, name) for name in AXES},
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
-            "op": asdict(self.op) if self.case is None else None,
-            "case": asdict(self.case) if self.case else None,
+            "definition": asdict(self.definition),
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
@@ -107,8 +88,8 @@ class Cell:
 
     @cached_property
     def variant(self) -> str:
-        """A short hash of the op or case file and the timing: what rows of the same names may differ in besides."""
-        content = json.dumps([asdict(self.subject), asdict(self.timing)], sort_keys=True, default=str)
+        """A short hash of the op or case file and the timing: what else rows with the same names may differ in."""
+        content = json.dumps([asdict(self.definition), asdict(self.timing)], sort_keys=True, default=str)
         return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
 
     @property
@@ -119,12 +100,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
-        words = [self.job] * (self.job not in ("benchmark", self.name))
-        words += [self.name, self.size, self.dtype, self.device]
-        words += [f"threads={self.threads}"] * (self.threads is not None)
-        words += [self.direction] * (self.direction != "forward")
-        words += [f"{key}={getattr(self, key)}" for key in HOW if getattr(self, key) != getattr(Config, key)]
-        return " ".join(words)
+        return label(self.job, self)
 
 
 def cell_of(config: DictConfig) -> Cell:
@@ -150,15 +126,8 @@ def cell_of(config: DictConfig) -> Cell:
     values["ignored"] = _put_aside(values)
     operation = built_in or _operation(values["op"])
     if case is not None:
-        return _frozen(
-            values,
-            op=operation,
-            case=case,
-            asked=Size(),
-            size=case.size,
-            dimensions=None,
-            impossible=_case_problem(case, values),
-        )
+        impossible = _case_problem(case, values)
+        return _frozen(values, operation=operation, case=case, asked=Size(), size=case.size, impossible=impossible)
     asked = parse_size(values["size"] if values["size"] is not None else operation.size)
     dimensions, impossible = None, _problem(operation, values)
     size = str(values["size"])
@@ -169,24 +138,42 @@ def cell_of(config: DictConfig) -> Cell:
         impossible = str(error)
     if dimensions is not None:
         operation.check_formulas(dimensions)
-    return _frozen(values, op=operation, asked=asked, size=size, dimensions=dimensions, impossible=impossible)
+    return _frozen(values, operation=operation, asked=asked, size=size, dimensions=dimensions, impossible=impossible)
 
 
-def _frozen(values: dict[str, Any], **settled: Any) -> Cell:
-    same = ("job", "dtype", "device", "threads", "direction", *HOW, "seed", "backend_module", "contended", "ignored")
+def _frozen(
+    values: dict[str, Any],
+    *,
+    operation: Operation,
+    asked: Size,
+    size: str,
+    impossible: str,
+    dimensions: Dimensions | None = None,
+    case: Case | None = None,
+) -> Cell:
+    definition = case or operation
+    key = {name: values[name] for name in AXES} | {"op": definition.name, "size": size}
     return Cell(
-        **{key: _shared(value) if key in ("asked", "dimensions") else value for key, value in settled.items()},
+        **key,
+        job=values["job"],
+        operation=operation,
+        asked=_shared(asked),
+        dimensions=_shared(dimensions),
+        impossible=impossible,
         timing=_shared(Timing(**values["timing"])),
         limit=_shared(Limit(**values["limit"])),
-        **{key: values[key] for key in same},
+        backend_module=values["backend_module"],
+        contended=values["contended"],
+        case=case,
+        ignored=values["ignored"],
     )
 
 
 def _put_aside(values: dict[str, Any]) -> str:
     """Give the axes that only a benchmark has their defaults in any other job; returns what was asked for, in words."""
-    axes = () if values["job"] == "benchmark" else OF_BENCHMARKS
-    asked = {key: values[key] for key in axes if values[key] != getattr(Config, key)}
-    values.update({key: getattr(Config, key) for key in asked})
+    axes = () if values["job"] == "benchmark" else BENCHMARK_ONLY
+    asked = {name: values[name] for name in axes if values[name] != AXES[name].default}
+    values.update({name: AXES[name].default for name in asked})
     if not asked:
         return ""
     words = ", ".join(f"{key}={str(value).lower()}" for key, value in asked.items())

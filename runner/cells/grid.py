@@ -9,11 +9,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell
-from runner.config.schema import COMPARED, MOST_THREADS, Report
+from runner.config.axes import AXES
+from runner.config.schema import MOST_THREADS, Report
 from runner.config.size import parse_size
 from runner.errors import ConfigError, suggestion
 
-AXES = (*COMPARED, "seed", "job", "case")
+EXCLUDABLE = (*AXES, "job", "case")
 THREADS_PER_CORE = 4
 
 
@@ -33,11 +34,11 @@ def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) ->
     for rule in map(_plain, rules):
         if not isinstance(rule, Mapping) or not rule:
             raise ConfigError(f"exclude: {rule!r} is no rule; write a mapping such as {{op: matmul, dtype: float16}}")
-        unknown = [key for key in rule if key not in AXES]
+        unknown = [key for key in rule if key not in EXCLUDABLE]
         if unknown:
             raise ConfigError(
-                f"exclude: {_shown(rule)}: unknown axis {unknown[0]!r}{suggestion(str(unknown[0]), list(AXES))}; "
-                f"allowed: {', '.join(AXES)}"
+                f"exclude: {_shown(rule)}: unknown axis {unknown[0]!r}{suggestion(str(unknown[0]), list(EXCLUDABLE))}; "
+                f"allowed: {', '.join(EXCLUDABLE)}"
             )
         hits = [all(_matches(cell, key, value) for key, value in rule.items()) for cell in cells]
         if not any(hits) and not narrowed & rule.keys():
@@ -96,7 +97,7 @@ def _matches(cell: Cell, axis: str, wanted: Any) -> bool:
         if cell.case is not None:
             return False
         try:
-            return cell.op.size_text(cell.op.bind(parse_size(wanted))) == cell.size
+            return cell.operation.size_text(cell.operation.bind(parse_size(wanted))) == cell.size
         except ConfigError:
             return False
     return _value(cell, axis) == str(wanted)
@@ -105,7 +106,7 @@ def _matches(cell: Cell, axis: str, wanted: Any) -> bool:
 def _value(cell: Cell, axis: str) -> str:
     if axis == "case":
         return cell.case.name if cell.case else ""
-    return cell.name if axis == "op" else str(getattr(cell, axis))
+    return str(getattr(cell, axis))
 
 
 def _plain(rule: Any) -> Any:

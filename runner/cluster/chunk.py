@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.cells.cell import Cell
-from runner.config.schema import COMPARED, ClusterConfig
+from runner.config.axes import same_but
+from runner.config.schema import ClusterConfig
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, beside its timing: inputs, values, gradient
@@ -58,9 +59,7 @@ def expected_s(cell: Cell) -> float:
 
 def group_of(cell: Cell, axis: str) -> tuple[Any, ...]:
     """What a cell has in common with those that it is compared with: all but the compared axis."""
-    keys = [key for key in COMPARED if key not in (axis, "op")]
-    variant = None if axis == "op" else (cell.name, cell.variant)
-    return (cell.job, cell.seed, variant, *(getattr(cell, key) for key in keys))
+    return cell.job, same_but(axis)(cell)
 
 
 def plan(cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, axis: str) -> list[Chunk]:

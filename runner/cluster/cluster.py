@@ -56,7 +56,7 @@ class Cluster:
             raise ConfigError(
                 f"cluster={self.name} needs packages that are not here: pip install 'opsweep[{self.name}]'"
             )
-        return [replace(cell, device="cpu") for cell in {id(cell.subject): cell for cell in cells}.values()]
+        return [replace(cell, device="cpu") for cell in {id(cell.definition): cell for cell in cells}.values()]
 
     def run(self, root: Path, cells: Sequence[Cell], jobs: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
         """Run cells; their rows are in ``root`` afterwards.

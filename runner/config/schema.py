@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config.axes import AXES, COMPARED, AxisSettings
 from runner.config.dtypes import ALIASES, KIND_OF
 from runner.errors import ConfigError, suggestion
 
@@ -17,13 +18,6 @@ CONTENDED = ("flag", "wait")
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
-DIRECTIONS = ("forward", "backward", "both")
-CACHES = ("warm", "cold")
-LAYOUTS = ("contiguous", "transposed")
-FILLS = ("normal", "uniform", "integers", "zeros")
-HOW = ("cache", "layout", "fill", "compile", "graph")  # how a benchmark calls the operation
-OF_BENCHMARKS = ("direction", *HOW)  # the axes that say nothing to other jobs
-COMPARED = ("op", "size", "dtype", "device", "threads", *OF_BENCHMARKS)  # the axes along which rows can be compared
 DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
 
@@ -140,22 +134,10 @@ class ClusterConfig:
 
 
 @dataclass
-class Config:
-    """What ``conf/config.yaml`` holds. ``python -m runner --help`` explains each key."""
+class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
+    """What ``conf/config.yaml`` holds: a key for each axis, and the rest. ``python -m runner --help`` explains each."""
 
-    op: dict[str, Any] = field(default_factory=dict)
     case: dict[str, Any] = field(default_factory=dict)
-    size: Any = None
-    dtype: str | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    direction: str = "forward"
-    cache: str = "warm"
-    layout: str = "contiguous"
-    fill: str = "normal"
-    compile: bool = False
-    graph: bool = False
-    seed: int = 0
     job: str | None = None
     timing: Timing = field(default_factory=Timing)
     limit: Limit = field(default_factory=Limit)
@@ -185,10 +167,9 @@ def check_values(values: dict[str, Any]) -> None:
     if values["report"]["language"] is not None:
         _one_of("report.language", values["report"]["language"], LANGUAGES)
     _one_of("contended", values["contended"], CONTENDED)
-    _one_of("direction", values["direction"], DIRECTIONS)
-    _one_of("cache", values["cache"], CACHES)
-    _one_of("layout", values["layout"], LAYOUTS)
-    _one_of("fill", values["fill"], FILLS)
+    for axis in AXES.values():
+        if axis.choices:
+            _one_of(axis.name, values[axis.name], axis.choices)
     device, timing, limit = values["device"], values["timing"], values["limit"]
     kind = device.partition(":")[0]
     known = kind in DEVICES or values["backend_module"]

@@ -60,7 +60,7 @@ class Session:
 
         self._worker = self._worker or Worker()
         print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)  # it takes seconds
-        subjects = list({repr(cell.subject): cell.subject for cell in cells}.values())
+        subjects = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
             self._prepared = self._worker.prepare(subjects, devices, cells[0].backend_module)

@@ -103,7 +103,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
     device = None
     try:
         device = find_device(cell.device, cell.backend_module)
-        function = cell.subject.load()
+        function = cell.definition.load()
         torch.set_num_threads(cell.threads or default_threads)
         if device.is_cpu:
             limit_memory(cell.limit.memory_bytes or free_memory_bytes())

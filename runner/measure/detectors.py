@@ -15,7 +15,7 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.cells.cell import Cell
-from runner.config.schema import HOW
+from runner.config.axes import BENCHMARK_ONLY
 from runner.measure.device import Device
 from runner.measure.engine import Measurement
 from runner.measure.host_clock import Clock
@@ -199,7 +199,8 @@ def _float32_s(subject: Subject) -> float | None:
     """The shortest time of the same call in float32; None where the operation has none."""
     bound = replace(subject.bound, dtype=torch.float32)
     cell = subject.cell
-    key = (repr(cell.op), cell.size, cell.direction, *(getattr(cell, name) for name in HOW), torch.get_num_threads())
+    options = [getattr(cell, name) for name in BENCHMARK_ONLY]
+    key = (repr(cell.operation), cell.size, *options, torch.get_num_threads())
     if key not in _seen:
         try:
             call = subject.direct(bound, _in_float32(subject))

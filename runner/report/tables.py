@@ -13,7 +13,8 @@ from typing import Any
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
-from runner.config.schema import HOW, Report
+from runner.config.axes import FURTHER, NAMED
+from runner.config.schema import Report
 from runner.report.language.sentences import say
 from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, RoofRow, TensorRow, TransferRow
@@ -49,8 +50,8 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     axis = report.axis
     values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
     values.sort(key=lambda value: value != report.value)
-    shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
-    varying = [key for key in ("threads", "direction", *HOW, "seed") if len(set(map(attrgetter(key), rows))) > 1]
+    shown = [key for key in NAMED if key != axis]
+    varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
     shown += [key for key in varying if key != axis]
     if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
         shown += ["variant"]  # of the op file or the timing; the rows could not be told apart without it
@@ -78,7 +79,7 @@ def crossover_table(crossings: Sequence[Crossover]) -> Table:
     """From which size on the other side wins: a line for each of one curve or more."""
     axis = crossings[0].axis
     named = [key for key in ("op", "dtype") if key != axis]
-    varying = ("device", "threads", "direction", *HOW, "seed", "node")
+    varying = ("device", *FURTHER, "node")
     named += [key for key in varying if key != axis and len({getattr(one, key) for one in crossings}) > 1]
     moved = ["transfers"] * (len({one.transfers for one in crossings}) > 1)
     if len({tuple(getattr(one, key) for key in (*named, "other", *moved)) for one in crossings}) < len(crossings):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.cells.cell import SCHEMA_VERSION
+from runner.config.renamed import RENAMED
 from runner.rows.older_schemas import schema_of
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AnyRow, Row, Sample
 
@@ -84,10 +85,11 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
 def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow]:
     """Rows one after another, so that only they are kept; their checksums hold how many there are and come last."""
     header = next(lines, [])
-    columns = header[:-2]
-    schema = schema_of(header, [f.name for f in fields(row_type)], row_type.__name__, SCHEMA_VERSION)
+    file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
+    schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
     if schema is None:
         raise DamagedFile(f"{path}: the header is not that of schema {SCHEMA_VERSION}, nor of an older one")
+    columns = [RENAMED.get(file, {}).get(name, name) for name in header[:-2]]
     parse = _parsers(row_type, columns)
     make: Callable[..., AnyRow] = row_type
     rows: list[AnyRow] = []
@@ -100,7 +102,10 @@ def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> lis
             values = _values(parse, line)
         except ValueError as error:
             raise DamagedFile(_altered(path, position)) from error
-        rows.append(make(*values) if schema == SCHEMA_VERSION else make(**dict(zip(columns, values, strict=True))))
+        if schema == SCHEMA_VERSION:
+            rows.append(make(*values))
+        else:
+            rows.append(make(**_with_todays_values(file, dict(zip(columns, values, strict=True)))))
     if not rows:
         raise DamagedFile(f"{path}: no row is left")
     for position, (begun, written, of_schema) in enumerate(sums, start=1):
@@ -109,6 +114,13 @@ def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> lis
         if of_schema != str(schema):
             raise DamagedFile(f"{path}: line {position + 1} is of schema {of_schema}, not {schema}")
     return rows
+
+
+def _with_todays_values(file: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of an older release with today's names of what stands in its columns."""
+    for column, value in row.items():
+        row[column] = RENAMED.get(f"{file} {column}", {}).get(value, value)
+    return row
 
 
 def _altered(path: Path, position: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from runner.cells.cell import Cell
-from runner.config.schema import HOW
+from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey
 from runner.errors import one_line
 from runner.rows.flags import merged
 
@@ -14,14 +14,19 @@ STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_mem
 
 
 @dataclass(frozen=True)
-class Row:
-    """What every row begins with: which cell, and what came of it.
+class _Cell:
+    cell: str
+    job: str
+
+
+@dataclass(frozen=True)
+class Row(CellKey, _Cell):
+    """What every row begins with: which cell, with its value on each axis, and what came of it.
 
     Attributes:
         cell: the cell's identity.
-        dtype, device: as asked; ``gpu`` is whatever accelerator there was.
-        device_name: the device that ran it.
         threads: PyTorch's intra-op threads during the cell.
+        device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different nodes do not compare.
         variant: a short hash of the op file and the timing, by which rows of the same names can be told apart.
         status: one of :data:`STATUSES`.
@@ -29,16 +34,7 @@ class Row:
         seconds: what the cell took in all, from its start to its row.
     """
 
-    cell: str
-    job: str
-    op: str
-    size: str
-    dtype: str
-    device: str
     device_name: str | None = None
-    threads: int | None = None
-    direction: str = "forward"
-    seed: int = 0
     node: str | None = None
     variant: str | None = None
     status: str = "ok"
@@ -60,7 +56,6 @@ class BenchmarkRow(Row):
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all of them were.
         calls_per_sample: calls in a block.
         timing_s: seconds spent on warming up and sampling.
-        cache, layout, fill, compile, graph: how the operation was called, see ``conf/config.yaml``.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
         launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works asynchronously:
@@ -86,11 +81,6 @@ class BenchmarkRow(Row):
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
     """
 
-    cache: str | None = None
-    layout: str | None = None
-    fill: str | None = None
-    compile: bool | None = None
-    graph: bool | None = None
     median_s: float | None = None
     ci_low_s: float | None = None
     ci_high_s: float | None = None
@@ -148,7 +138,7 @@ class AutogradRow(Row):
             twice, and so no evidence), or itself, where a property needs no other.
         argument: the input that the gradient is of, by position or name; blank: the function's own value.
         shape: of that input.
-        layout: of the inputs and the cotangent in memory, where that is what was tried.
+        memory_layout: of the inputs and the cotangent, where that is what was tried.
         max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
         ulp: the error at the worst element, in units in the last place of the dtype.
         worst_index: where that is in the gradient; blank for a derivative along a direction of several elements.
@@ -166,7 +156,7 @@ class AutogradRow(Row):
     oracle: str | None = None
     argument: str | None = None
     shape: str | None = None
-    layout: str | None = None
+    memory_layout: str | None = None
     max_abs_error: float | None = None
     max_relative_error: float | None = None
     ulp: float | None = None
@@ -317,24 +307,11 @@ def marked(row: AnyRow, beside: bool | None) -> AnyRow:
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
-    particular: dict[str, Any] = {}
-    if issubclass(row_type, BenchmarkRow):
-        particular = {key: getattr(cell, key) for key in HOW}
-    elif cell.case is not None and "case" in row_type.__dataclass_fields__:
-        particular = {"case": cell.case.name}
-    return row_type(
-        cell=cell.identity,
-        job=cell.job,
-        op=cell.name,
-        size=cell.size,
-        dtype=cell.dtype,
-        device=cell.device,
-        threads=cell.threads,
-        direction=cell.direction,
-        seed=cell.seed,
-        variant=cell.variant,
-        **particular,
-    )
+    of_job = {name for name in AXES if cell.job == "benchmark" or name not in BENCHMARK_ONLY}
+    known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name in of_job}
+    if cell.case is not None and "case" in row_type.__dataclass_fields__:
+        known["case"] = cell.case.name
+    return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)
 
 
 BAD = ("fail", "error")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from runner.analysis.comparison import FORBIDDING, compare
 from runner.cells.cell import Cell
 from runner.cells.compose import Composer
+from runner.config.axes import same_but
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
@@ -207,9 +208,7 @@ class Bisection:
         return tuple(self._wanted.size_of(number) if text.startswith("size=") else text for text in job)
 
     def _side(self, cell: Cell) -> str:
-        return cell.op.name if self._report.axis == "op" else str(getattr(cell, self._report.axis))
+        return str(getattr(cell, self._report.axis))
 
     def _shared(self, cell: Cell) -> tuple[Any, ...]:
-        keys = ("job", "dtype", "device", "threads", "direction", "cache", "layout", "fill", "compile", "graph", "seed")
-        op = () if self._report.axis == "op" else (cell.op.name, cell.variant)
-        return (*op, *(getattr(cell, key) for key in keys if key != self._report.axis))
+        return cell.job, same_but(self._report.axis, "size")(cell)

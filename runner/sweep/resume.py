@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from runner.cells.cell import Cell
+from runner.config.axes import AXES, label
 from runner.config.cases import read_case
 from runner.config.operation import Operation
-from runner.config.schema import OF_BENCHMARKS, Config
 from runner.errors import ConfigError
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import read_environment
@@ -50,8 +50,8 @@ def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     Raises:
         ConfigError: none of the cells' names is among those that were measured there.
     """
-    names = {(cell.job, cell.name, cell.size, *_choices(cell)) for cell in cells}
-    if there and not any((row.job, row.op, row.size, *_choices(row)) in names for row in there):
+    names = {_name(cell) for cell in cells}
+    if there and not any(_name(row) in names for row in there):
         raise ConfigError(
             f"resume={root}: none of this command's {len(cells)} cells is among the {len(there)} there; {_advice(root)}"
         )
@@ -67,13 +67,11 @@ def check_grid_holds(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     others = {row.cell: row for row in there if row.cell not in grid}
     if others:
         row = next(iter(others.values()))
-        words = [row.job] * (row.job not in ("benchmark", row.op)) + [row.op, row.size, row.dtype, row.device]
-        words += [f"threads={row.threads}"] * any(cell.threads for cell in cells)
-        asked = {key: getattr(row, key, None) for key in OF_BENCHMARKS}
-        words += [f"{key}={value}" for key, value in asked.items() if value not in (None, getattr(Config, key))]
+        threads_tell = any(cell.threads for cell in cells)  # a row has them even where nobody asked for any
+        name = label(row.job, row, lambda axis: axis != "threads" or threads_tell)
         raise ConfigError(
             f"resume={root}: {len(others)} of the {len({row.cell for row in there})} cells there are none of this "
-            f"command's {len(cells)}, such as {' '.join(words)}; {_advice(root)}, or say resume_anyway=true to have "
+            f"command's {len(cells)}, such as {name}; {_advice(root)}, or say resume_anyway=true to have "
             "them all in one report"
         )
 
@@ -94,10 +92,10 @@ def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
     Raises:
         ConfigError: a finished cell was of another op file or timing than the one that now has its name.
     """
-    now = {(cell.job, cell.name, cell.size, *_choices(cell)): cell for cell in cells}
+    now = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in there:
-        cell = now.get((row.job, row.op, row.size, *_choices(row)))
+        cell = now.get(_name(row))
         if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
             raise ConfigError(
                 f"resume={root}: {cell.label} was not the same cell when it was measured: "
@@ -111,9 +109,10 @@ def remove_leftovers(root: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _choices(of: Row | Cell) -> tuple[Any, ...]:
-    how = (getattr(of, key, None) or getattr(Config, key) for key in OF_BENCHMARKS)  # which not every job's rows have
-    return of.dtype, of.device, of.seed, *how
+def _name(of: Row | Cell) -> tuple[Any, ...]:
+    """The job and the value on each axis but the threads, which a cell may leave to the machine; blank is a default."""
+    values = {name: getattr(of, name) for name in AXES if name != "threads"}
+    return of.job, *(AXES[name].default if value is None else value for name, value in values.items())
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:
@@ -128,7 +127,7 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
         before = yaml.safe_load(written.read_text(encoding="utf-8"))
         kind = "case" if cell.case else "op"
         was = asdict(read_case(before["case"]) if cell.case else Operation.from_mapping(before["op"], "op file"))
-        changed = _changes(kind, was, asdict(cell.subject))
+        changed = _changes(kind, was, asdict(cell.definition))
         changed += _changes("timing", before["timing"], asdict(cell.timing))
         return "; ".join(changed) or "the program has changed"
     return "what it was is not written down"

@@ -17,8 +17,9 @@ from runner.cells.cell import Cell
 from runner.cells.compose import Composer
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded
 from runner.cluster.cluster import Cluster, cluster_of
+from runner.config.axes import BENCHMARK_ONLY
 from runner.config.hydra_internals import combinations
-from runner.config.schema import OF_BENCHMARKS, Report
+from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.execute.session import session
 from runner.rows.rows import Row
@@ -227,7 +228,7 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
     """
     kinds = {o.key_or_group: o for o in grid}
     other = "case" in kinds or ("job" in kinds and kinds["job"].value() != "benchmark")
-    typed = [o for o in typed if not other or o.key_or_group not in OF_BENCHMARKS]
+    typed = [o for o in typed if not other or o.key_or_group not in BENCHMARK_ONLY]
     axes = {override.key_or_group for override in grid}
     of_main = {override.key_or_group for override in main}
     return [o for o in typed if o.key_or_group in axes or not (o.key_or_group in of_main or o.is_sweep_override())]

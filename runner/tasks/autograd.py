@@ -28,7 +28,7 @@ def run(
     tell("checking gradients")
     begun = time.perf_counter()
     assert cell.dimensions is not None
-    bound = BoundOperation(cell.op, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
+    bound = BoundOperation(cell.operation, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
     checks = check_gradients(small(bound, cell.asked), device.torch)
     here = identified(AutogradRow, cell)
     rows = [

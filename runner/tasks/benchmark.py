@@ -53,7 +53,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     """
     assert cell.dimensions is not None
     dtype = getattr(torch, cell.dtype)
-    bound = eager = BoundOperation(cell.op, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
+    bound = eager = BoundOperation(cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
     tell("checking the memory it needs")
     _check_memory(cell, cell.dimensions)
     compile_s = None
@@ -79,8 +79,12 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     tensors = _inputs(bound, cell, device)
     call = bound.call_with(tensors)
     forward = cell.direction == "forward"
-    flop = cell.op.work(cell.op.flop, cell.dimensions) if cell.op.flop else counted_flop(eager, tensors)
-    moved = cell.op.work(cell.op.bytes, cell.dimensions)
+    flop = (
+        cell.operation.work(cell.operation.flop, cell.dimensions)
+        if cell.operation.flop
+        else counted_flop(eager, tensors)
+    )
+    moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
     seen = OutputSummary(bound, tensors, device)
     if not forward:
         tell("running the forward pass")
@@ -223,7 +227,7 @@ def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
 
 
 def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
-    signature = cell.op.parsed
+    signature = cell.operation.parsed
     elements = 0
     for axes in signature.inputs + signature.outputs:
         count = 1

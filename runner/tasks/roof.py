@@ -89,13 +89,13 @@ def _products(cell: Cell, device: Device, function: Callable[..., Any], tell: Ca
     assert cell.dimensions is not None
     edge, before, seconds = SMALLEST, 0, 0.0
     while True:
-        dimensions = cell.op.bind(cell.asked.at_most(edge, edge))
-        flop = cell.op.work(cell.op.flop, dimensions)
+        dimensions = cell.operation.bind(cell.asked.at_most(edge, edge))
+        flop = cell.operation.work(cell.operation.flop, dimensions)
         assert flop is not None
         if before and seconds * flop / before > PATIENCE * cell.timing.max_time_s:
             return
-        bound = BoundOperation(cell.op, function, dimensions, getattr(torch, cell.dtype), cell.seed)
-        size = cell.op.size_text(dimensions)
+        bound = BoundOperation(cell.operation, function, dimensions, getattr(torch, cell.dtype), cell.seed)
+        size = cell.operation.size_text(dimensions)
         tell(f"multiplying {size}")
         measured = _measured(bound.call_with([t.to(device.torch) for t in bound.draw()]), cell, device)
         yield _peak(flop, size, measured)

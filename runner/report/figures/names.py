@@ -7,10 +7,11 @@ from operator import attrgetter
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
-from runner.config.schema import HOW, Report
+from runner.config.axes import FURTHER, NAMED
+from runner.config.schema import Report
 from runner.rows.rows import BenchmarkRow
 
-LESSER = ("threads", "direction", *HOW, "seed", "node", "variant")  # what a series' name does not say
+LESSER = (*FURTHER, "node", "variant")  # what a series' name does not say
 
 
 class Names:
@@ -60,7 +61,7 @@ def _telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
     columns = zip(*combinations, strict=True)  # none of no rows
     keys = [key for key, values in zip(LESSER, columns, strict=False) if len(set(values)) > 1]
     if "variant" in keys:
-        names = [key for key in ("op", "size", "dtype", "device", *keys) if key != "variant"]
+        names = [key for key in (*NAMED, *keys) if key != "variant"]
         if len(set(map(attrgetter(*names), rows))) == len(rows):
             keys.remove("variant")
     return keys

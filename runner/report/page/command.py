@@ -7,11 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.config.schema import COMPARED, OF_BENCHMARKS, Config
-from runner.rows.rows import BenchmarkRow, Row
+from runner.config.axes import AXES, NAMED
+from runner.rows.rows import Row
 
-AXES = (*COMPARED, "seed")
-OF_ALL = tuple(key for key in AXES if key not in OF_BENCHMARKS)  # the others' layouts are of a probe's tensors
 OF_THE_RUN = ("job", "run", "resume", "resume_anyway", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
 
 
@@ -34,7 +32,7 @@ class Reproducer:
 
         A row's size may name dimensions, as in ``64x128 n=32``, which Hydra takes in quotes.
         """
-        own = {key: getattr(row, key, None) for key in (AXES if isinstance(row, BenchmarkRow) else OF_ALL)}
+        own = {key: getattr(row, key) for key in AXES}
         own |= {"case": getattr(row, "case", None), "job": row.job}
         left = _left_out(row)
         kept = [key for key, value in own.items() if value is not None and key not in left and self._says(key, value)]
@@ -47,8 +45,8 @@ class Reproducer:
     def _says(self, key: str, value: Any) -> bool:
         if key == "job":
             return bool(value != "benchmark")
-        always = key in ("op", "case", "size", "dtype", "device", "threads")
-        return always or key in self._varying or value != getattr(Config, key)
+        always = key == "case" or key in NAMED or AXES[key].default is None
+        return always or key in self._varying or value != AXES[key].default
 
 
 def _left_out(row: Row) -> set[str]:

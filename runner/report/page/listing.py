@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
+from runner.config.axes import NAMED
 from runner.config.schema import Report
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
@@ -62,7 +63,7 @@ def comparison_listing(
     if not speedups:
         return None
     axis = report.axis
-    shown = [key for key in ("op", "size", "dtype", "device") if key != axis]
+    shown = [key for key in NAMED if key != axis]
     shown += [key for key in lesser if key != axis]
     lines = []
     for s in speedups[:MOST_LINES]:
@@ -95,7 +96,7 @@ def row_listing(
     """Every cell: its time, what was checked, its flags, or why it did not run."""
     if not rows:
         return None
-    shown = ["op", "size", "dtype", "device", *lesser]
+    shown = [*NAMED, *lesser]
     lines = []
     for row in rows[:MOST_LINES]:
         error = (row.max_relative_error, row.allowed_relative_error)
@@ -152,7 +153,7 @@ def crossover_listing(crossings: Sequence[Crossover], lesser: Sequence[str], wor
 def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Listing:
     """The rows of any other job, with each column that holds anything."""
     known = {f.name for f in fields(Row)}
-    named = ["op", "size", "dtype", "device", *(f.name for f in fields(rows[0]) if f.name not in (*known, *RAW))]
+    named = [*NAMED, *(f.name for f in fields(rows[0]) if f.name not in (*known, *RAW))]
     shown = [key for key in named if any(getattr(row, key) is not None for row in rows)]
     lines, seen = [], set()
     for row in rows[:MOST_LINES]:

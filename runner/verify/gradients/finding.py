@@ -14,7 +14,7 @@ class GradientCheck:
     verdict: str
     argument: str | None = None
     shape: str | None = None
-    layout: str | None = None
+    memory_layout: str | None = None
     max_abs_error: float | None = None
     max_relative_error: float | None = None
     ulp: float | None = None

@@ -339,7 +339,7 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
     highest = -1.0
     for deviation in deviations:
         if deviation.loud:
-            return GradientCheck(name, "itself", "fail", layout=deviation.layout, reason=deviation.loud)
+            return GradientCheck(name, "itself", "fail", memory_layout=deviation.layout, reason=deviation.loud)
         names = base.setting.positions
         for place, (got, expected) in enumerate(zip(deviation.got, deviation.expected, strict=True)):
             check = _deviation(
