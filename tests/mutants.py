@@ -612,7 +612,7 @@ PAIRS = [
         _index_add(False),
         "n d, k -> k d",
         "40x3",
-        fields={"inputs": ["source", "index"], "index": {"index": "n"}, "dims": {"k": "3"}},
+        fields={"inputs": ["source", "index"], "index_inputs": {"index": "n"}, "derived_dims": {"k": "3"}},
     ),
     # which gradients
     pair(

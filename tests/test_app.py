@@ -56,7 +56,7 @@ WRONG = {
     "seed=-1": r"seed=-1 is too small; give 0 or more",
     "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",
     "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, such as",
-    "report.reuse=0": r"report.reuse=0 is too small; give 1 or more",
+    "report.calls_per_transfer=0": r"report.calls_per_transfer=0 is too small; give 1 or more",
     "job=report": r"run=: no run's or sweep's folder; give run=outputs/<date>/<time>",
     "job=report run=nowhere": r"run=nowhere: no run's or sweep's folder",
     "-m dtype=float32,float31": r"dtype=float31 is unknown",

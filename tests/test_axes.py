@@ -56,7 +56,7 @@ def test_integers_booleans_and_positions_stay_sensible_in_every_fill() -> None:
         assert bound(dtype=torch.int8, fill=fill).draw()[0].unique().numel() > 10
         assert bound(dtype=torch.bool, fill=fill).draw()[0].unique().numel() == 2
     assert not bound(dtype=torch.uint8, fill="zeros").draw()[0].any()
-    fields = {"signature": "m n, m p -> m p", "inputs": ["input", "index"], "index": {"index": "n"}}
+    fields = {"signature": "m n, m p -> m p", "inputs": ["input", "index"], "index_inputs": {"index": "n"}}
     for fill in FILLS:
         index = bound(torch.gather, fill=fill, **fields).draw()[1]
         assert index.dtype is torch.int64 and index.min() >= 0 and index.max() < 16 and index.unique().numel() > 5

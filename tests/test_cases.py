@@ -74,7 +74,7 @@ def test_a_wrong_case_gets_one_clear_line(change: str) -> None:
         (["case=lesson_2_3_chain_rule", "dtype=int32"], r"has a gradient in floating dtypes alone, not in int32"),
         (["case=lesson_2_3_chain_rule", "job=tensors"], r"is checked by job=autograd; leave job= out"),
         (["case=lesson_1_1_ones", "size=4"], r"case lesson_1_1_ones has inputs of its own; leave size= out"),
-        (["-m", "case=logaddexp,lesson_1_1_ones", "case.about=x"], r"the file of the case; to add it write"),
+        (["-m", "case=logaddexp,lesson_1_1_ones", "case.description=x"], r"the file of the case; to add it write"),
         (["job=tensors"], r"job=tensors checks a case, not an operation; give one with case="),
     ],
 )
@@ -186,11 +186,11 @@ def test_the_lessons_gradients_are_exact_in_the_csv(lesson: tuple[pd.DataFrame, 
     assert (rows["op"] == rows["case"]).all()
     for (case, argument), numbers in LESSON.items():
         found = rows[(rows["case"] == case) & (rows["argument"] == argument)].set_index("oracle")
-        assert set(found.index) >= {"analytic", "backward_plumbing", "finite_differences"}
-        for row in (found.loc["analytic"], found.loc["backward_plumbing"]):
+        assert set(found.index) >= {"analytic", "autograd_grad", "finite_differences"}
+        for row in (found.loc["analytic"], found.loc["autograd_grad"]):
             for column in ("got_values", "expected_values"):
                 assert json.loads(row[column]) == pytest.approx(numbers, rel=1e-14, abs=1e-15)
-        assert "no evidence" in found.loc["backward_plumbing", "tolerance_source"]
+        assert "no evidence" in found.loc["autograd_grad", "tolerance_source"]
     for case, value in VALUES.items():
         of_value = rows[(rows["case"] == case) & rows["argument"].isna()]
         assert list(of_value["got"]) == pytest.approx([value], rel=1e-15)
@@ -244,7 +244,7 @@ def test_a_function_of_ones_own_with_a_wrong_backward_fails(runner: Runner, tmp_
         (tmp_path / f"{name}.py").write_text(WRONG_BACKWARD.format(factor=factor))
     runner("--config-dir", "mine", "-m", "case=right,wrong", "hydra.sweep.dir=out", code=1)
     rows = pd.read_csv(tmp_path / "out" / "autograd.csv")
-    assert set(rows.loc[rows["oracle"] == "backward_plumbing", "verdict"]) == {"pass"}  # so it is no evidence
+    assert set(rows.loc[rows["oracle"] == "autograd_grad", "verdict"]) == {"pass"}  # so it is no evidence
     by_differences = rows[rows["oracle"] == "finite_differences"].groupby("case")["verdict"].agg(set)
     assert "fail" in by_differences["wrong"]
     assert by_differences["right"] == {"pass"}
@@ -267,7 +267,7 @@ def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pyt
 
     assert set(verdicts().values()) == {"pass"}
     monkeypatch.setitem(bound._NAMES_IN_TORCH, "sin", space["sine"])
-    assert verdicts() == {("analytic", None): "pass", ("analytic", "x"): "fail", ("backward_plumbing", "x"): "pass"}
+    assert verdicts() == {("analytic", None): "pass", ("analytic", "x"): "fail", ("autograd_grad", "x"): "pass"}
 
 
 def test_cases_are_an_axis_and_their_files_belong_to_their_identity(runner: Runner, tmp_path: Path) -> None:

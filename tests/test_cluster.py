@@ -49,19 +49,19 @@ def sent(chunks: Sequence[Chunk]) -> list[tuple[int, ...]]:
 
 def test_what_is_compared_is_sent_together_and_a_chunk_holds_as_many_cells_as_asked() -> None:
     cells = grid(4)
-    assert sent(plan(cells, range(8), ClusterConfig(cells_per_job=5), "device")) == [(0, 1, 2, 3), (4, 5, 6, 7)]
-    alone = ClusterConfig(cells_per_job=5, together=False)
+    assert sent(plan(cells, range(8), ClusterConfig(cells_per_chunk=5), "device")) == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    alone = ClusterConfig(cells_per_chunk=5, colocate_comparisons=False)
     assert sent(plan(cells, range(8), alone, "device")) == [(0, 1, 2, 3, 4), (5, 6, 7)]
-    assert sent(plan(cells, range(8), ClusterConfig(cells_per_job=1), "device")) == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert sent(plan(cells, [1, 6, 7], ClusterConfig(cells_per_job=2), "device")) == [(1,), (6, 7)]
-    by_size = plan(cells, range(8), ClusterConfig(cells_per_job=4), "size")
+    assert sent(plan(cells, range(8), ClusterConfig(cells_per_chunk=1), "device")) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert sent(plan(cells, [1, 6, 7], ClusterConfig(cells_per_chunk=2), "device")) == [(1,), (6, 7)]
+    by_size = plan(cells, range(8), ClusterConfig(cells_per_chunk=4), "size")
     assert sent(by_size) == [(0, 2, 4, 6), (1, 3, 5, 7)]
     assert [chunk.needs_accelerator for chunk in by_size] == [False, True]
 
 
 def test_a_chunk_is_as_long_as_it_may_take() -> None:
     cells = [cell(seed=seed, timing={"max_time_s": 10.0}) for seed in range(40)]
-    chunks = plan(cells, range(40), ClusterConfig(job_time_s=100), "device")
+    chunks = plan(cells, range(40), ClusterConfig(chunk_time_s=100), "device")
     assert sum(len(chunk.cells) for chunk in chunks) == 40
     assert all(chunk.expected_s <= 100 for chunk in chunks)
     assert len(chunks) == 5
@@ -154,7 +154,7 @@ def drive(root: Path, cluster: Scripted, cells: list[Cell], retries: int = 1, **
 
 def test_rows_land_chunk_by_chunk_in_a_folder_each(tmp_path: Path) -> None:
     cells = grid(3)
-    rows = drive(tmp_path / "out", Scripted(), cells, cells_per_job=2)
+    rows = drive(tmp_path / "out", Scripted(), cells, cells_per_chunk=2)
     assert list(rows["cell"]) == [one.identity for one in cells]
     folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert folders == ["0_2-cells-1", "2_2-cells-1", "4_2-cells-1"]
@@ -232,7 +232,7 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
 
 
 def test_a_dry_run_says_how_many_jobs_and_how_long(runner: Runner) -> None:
-    done = runner("+sweep=smoke", "op=add", "cluster=slurm", "cluster.cells_per_job=4", "dry_run=true")
+    done = runner("+sweep=smoke", "op=add", "cluster=slurm", "cluster.cells_per_chunk=4", "dry_run=true")
     *_, count, jobs = done.stdout.splitlines()
     assert count == "8 cells"
     assert jobs.startswith("2 jobs for slurm, of at most 4 cells and 6.240 s; 12.48 s in all on one device")

@@ -108,7 +108,7 @@ MOVED = {"inputs": 2, "input_bytes": 3_000_000, "outputs": 1, "output_bytes": 1_
 
 
 def test_transfers_make_a_ratio_each_call_one_shared_by_many_and_a_break_even() -> None:
-    (found,) = compare([row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], Report(reuse=10), EXACT)
+    (found,) = compare([row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], Report(calls_per_transfer=10), EXACT)
     transfer = 2e-5 + 3e-3 + 2e-5 + 0.5e-3
     assert found.transfer_s == pytest.approx(transfer)
     assert found.each_speedup == pytest.approx(6e-3 / (1e-3 + transfer))
@@ -124,7 +124,7 @@ def test_transfers_make_a_ratio_each_call_one_shared_by_many_and_a_break_even() 
     ]
     assert all(end is not None for end in ends)
     assert found.break_even_low < found.break_even_calls < found.break_even_high  # type: ignore[operator]
-    assert (found.transfer_memory, found.reuse) == ("pageable", 10)
+    assert (found.transfer_memory, found.calls_per_transfer) == ("pageable", 10)
 
 
 def test_no_break_even_where_the_device_is_not_surely_faster_and_no_transfer_that_was_not_measured() -> None:
@@ -169,9 +169,9 @@ def test_times_of_different_machines_are_compared_only_when_told() -> None:
     assert (found.speedup, found.reason) == (
         None,
         "device=cpu ran on here-1, device=gpu on there-2; "
-        "report.across_nodes=true compares times of different machines",
+        "report.compare_across_nodes=true compares times of different machines",
     )
-    assert compare(rows, Report(across_nodes=True))[0].speedup == 2.0
+    assert compare(rows, Report(compare_across_nodes=True))[0].speedup == 2.0
     twice = [row("cpu", 3.0, node="there-2"), *rows]  # the one on its own machine is its baseline
     assert compare(twice, DEVICES)[0].speedup == 3.0
 

@@ -53,7 +53,7 @@ def test_sweep_autograd_finds_every_gradient_right(rows: Rows) -> None:
     assert set(found["verdict"].dropna()) <= {"pass", "kink", "inconclusive", "unsupported"}
     assert set(found["status"]) <= {"ok", "unsupported"}
     oracles = found.groupby("oracle")["verdict"].value_counts().unstack()["pass"]
-    assert set(oracles.index) == {"finite_differences", "float64_reference", "forward_mode", "itself"}
+    assert set(oracles.index) == {"finite_differences", "float64_reference", "forward_mode", "invariant"}
     told = found[found["verdict"] == "pass"].groupby(["op", "oracle"]).size().unstack()
     assert (told["finite_differences"] >= 8).all()
 
@@ -133,6 +133,6 @@ def test_flop_are_counted_where_the_file_gives_no_formula(rows: Rows) -> None:
 
 
 def test_an_operation_that_cannot_be_cut_down_is_checked_at_full_size(rows: Rows) -> None:
-    row = rows("op=topk", "op.dims.k=100", "size=128", "timing=minimal").iloc[0]
+    row = rows("op=topk", "op.derived_dims.k=100", "size=128", "timing=minimal").iloc[0]
     assert (row["status"], row["checked_size"]) == ("ok", "128x128")
     assert row["max_relative_error"] == 0

@@ -125,10 +125,10 @@ def test_with_transfers_the_other_side_begins_to_win_later(transfers: str, calls
     assert expected > 1.02 * without
     held = 0
     for seed in range(RUNS):
-        speedups = compare(on_grid("matmul", 0.01, Random(seed)), Report(reuse=calls), LINKS)
+        speedups = compare(on_grid("matmul", 0.01, Random(seed)), Report(calls_per_transfer=calls), LINKS)
         (one,) = (one for one in crossovers(speedups) if one.transfers == transfers)
         held += holds(one, expected)
-        assert one.reuse == (calls if transfers == "once" else None)
+        assert one.calls_per_transfer == (calls if transfers == "once" else None)
     assert held >= HOLDS * RUNS
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runner.config.renamed import RENAMED
+
 OPS = r"add, addmm, bmm, \.\.\.: python -m runner --help lists them"
 SWEEPS = "autograd, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
 
@@ -110,6 +112,31 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
         command: said
         for command, said in answers(tmp_path, list(ONE_LINE)).items()
         if said[::2] != (2, "") or not re.fullmatch(ONE_LINE[command] + "\n", said[1])
+    }
+    assert not wrong
+
+
+def test_what_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
+    """Every old key by what Hydra says of it, every old field of an op or case file by the file's own reader."""
+    mine = {
+        "op/old": "name: old\ncall: torch.add\nsignature: n, n -> n\n",
+        "case/old": "name: old\nresult: torch.ones(2)\nexpect: {shape: [2]}\n",
+    }
+    for name, text in mine.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / f"{name}.yaml").write_text(text)
+    commands = {f"{'+' * key.startswith('hydra')}{key}=1": ("", key, new) for key, new in RENAMED["key"].items()}
+    for kind in ("op", "case"):
+        for old, new in RENAMED[kind].items():
+            commands[f"--config-dir mine {kind}=old +{kind}.{old}=1"] = (f"{kind} file old: ", old, new)
+    for old, new in RENAMED["case expect"].items():
+        commands[f"--config-dir mine case=old +case.expect.{old}=1"] = ("case file old: expect: ", old, new)
+    search = "+sweep=crossover hydra.sweeper.crossover={low: 1, high: 9, within: 0.1}"
+    commands[search] = commands.pop("+hydra.sweeper.crossover.within=1")
+    wrong = {
+        command: answer
+        for command, answer in answers(tmp_path, list(commands)).items()
+        if answer != (2, "{}{} was renamed to {}\n".format(*commands[command]), "")
     }
     assert not wrong
 

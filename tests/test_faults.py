@@ -304,8 +304,8 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     environment = dying / "out" / "environment.json"
     environment.write_text(environment.read_text().replace('"threads": ', '"threads": 1'))
     refused = runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", code=2).stderr
-    assert re.search(r"torch.threads was 1\d+ and is \d+; resume there, or say resume_anyway=true", refused)
-    runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", "resume_anyway=true")
+    assert re.search(r"torch.threads was 1\d+ and is \d+; resume there, or say resume_force=true", refused)
+    runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", "resume_force=true")
     assert list(pd.read_csv(dying / "out" / "results.csv")["size"]) == ["4x4", "5x5", "6x6"]
     assert "no sweep's folder" in runner(*command, "resume=elsewhere", code=2).stderr
     foreign = runner("resume=out", code=2).stderr
@@ -335,12 +335,12 @@ def test_a_row_says_that_another_sweep_ran_beside_it_and_a_sweep_can_wait_instea
     command = ["op=add", "size=8", "timing=minimal"]
     runner(*command, "hydra.run.dir=beside")
     row = pd.read_csv(dying / "beside" / "results.csv").iloc[0]
-    assert row["beside"]
+    assert row["concurrent_sweep"]
     assert "contended" in row["flags"]
-    waited = runner(*command, "contended=wait", "hydra.run.dir=alone")
+    waited = runner(*command, "on_contention=wait", "hydra.run.dir=alone")
     assert "waiting for another sweep's cell on cpu" in waited.stderr
     process.communicate(timeout=60)
-    assert not pd.read_csv(dying / "alone" / "results.csv").iloc[0]["beside"]
+    assert not pd.read_csv(dying / "alone" / "results.csv").iloc[0]["concurrent_sweep"]
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_the_roofs_are_those_that_the_fractions_were_taken_of(found: Analysis) -
         assert (panel.roof.peak, panel.roof.bandwidth) == (pytest.approx(1e13), pytest.approx(1e12))
     lines = Roof(1e13, 1e12).lines(0.1, 1000)
     assert lines["memory_roof"][-1] == lines["compute_roof"][0] == (pytest.approx(10), pytest.approx(1e13))
-    without = analyse([replace(row, fraction_of_roof=None) for row in found.benchmarks], [], Report())
+    without = analyse([replace(row, fraction_of_peak=None) for row in found.benchmarks], [], Report())
     assert {panel.roof for panel in plot(without, "roofline").panels} == {None}
 
 

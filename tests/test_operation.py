@@ -16,27 +16,27 @@ def operation(**fields):
 
 
 def test_from_mapping_fills_in_the_defaults():
-    assert operation(about=None) == Operation(**MATMUL)
+    assert operation(description=None) == Operation(**MATMUL)
 
 
 def test_from_mapping_reads_each_field():
     given = {
         "flop": "2 * batch * m * k * n",
         "bytes": 0,
-        "dims": {"n": 8},
+        "derived_dims": {"n": 8},
         "size": 64,
         "dtypes": ["floating", "complex"],
         "inputs": ["input", "other"],
-        "index": {"other": "k"},
-        "pack": True,
+        "index_inputs": {"other": "k"},
+        "as_list": True,
         "args": [1, "a"],
         "kwargs": {"dim": -1},
         "tolerance": 8.5,
         "differentiable": False,
-        "about": "a matrix product",
+        "description": "a matrix product",
     }
     read = operation(**given)
-    texts = {"bytes": "0", "dims": {"n": "8"}, "size": "64", "tolerance": "8.5"}
+    texts = {"bytes": "0", "derived_dims": {"n": "8"}, "size": "64", "tolerance": "8.5"}
     tuples = {key: tuple(given[key]) for key in ("dtypes", "inputs", "args")}
     assert read == Operation(**{**MATMUL, **given, **texts, **tuples})
 
@@ -56,23 +56,25 @@ def test_a_single_dtype_needs_no_list():
         ),
         (
             {"flopp": "1"},
-            "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, flop, bytes, dims, "
-            "size, dtypes, inputs, index, pack, args, kwargs, tolerance, differentiable, domain, fixed, about",
+            "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, flop, bytes, "
+            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, differentiable, "
+            "domain, nondifferentiable_inputs, description",
         ),
         (
             {"zzz": "1"},
-            "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, dims, "
-            "size, dtypes, inputs, index, pack, args, kwargs, tolerance, differentiable, domain, fixed, about",
+            "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
+            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, differentiable, "
+            "domain, nondifferentiable_inputs, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
         ({"size": [64, 64]}, "size: [64, 64] is not text"),
-        ({"dims": ["p"]}, "dims: ['p'] is not a mapping"),
-        ({"dims": {"p": [1]}}, "dims.p: [1] is not text"),
+        ({"derived_dims": ["p"]}, "derived_dims: ['p'] is not a mapping"),
+        ({"derived_dims": {"p": [1]}}, "derived_dims.p: [1] is not text"),
         ({"dtypes": {"floating": 1}}, "dtypes: {'floating': 1} is not a list"),
         ({"inputs": [True, "b"]}, "inputs: True is not text"),
-        ({"index": "input"}, "index: 'input' is not a mapping"),
-        ({"pack": "yes"}, "pack: 'yes' is neither true nor false"),
+        ({"index_inputs": "input"}, "index_inputs: 'input' is not a mapping"),
+        ({"as_list": "yes"}, "as_list: 'yes' is neither true nor false"),
         ({"differentiable": 1}, "differentiable: 1 is neither true nor false"),
         ({"args": "ij"}, "args: 'ij' is not a list"),
         ({"kwargs": [1]}, "kwargs: [1] is not a mapping"),
@@ -83,7 +85,7 @@ def test_a_single_dtype_needs_no_list():
         ({"kwargs": {"dim": "{z}"}}, "constant {z}: z: unknown dimension z; known here: batch, k, m, n"),
         ({"kwargs": {"a": [{"b": "{z}"}]}}, "constant {z}: z: unknown dimension z; known here: batch, k, m, n"),
         ({"args": [["{z}"]]}, "constant {z}: z: unknown dimension z; known here: batch, k, m, n"),
-        ({"dims": {"n": "z"}}, "dims: n: z: unknown dimension z; known here: batch, k, m, n"),
+        ({"derived_dims": {"n": "z"}}, "derived_dims: n: z: unknown dimension z; known here: batch, k, m, n"),
         (
             {"signature": "n -> n", "flop": "batch * n"},
             "flop: batch * n: unknown dimension batch; known here: n",
@@ -94,16 +96,16 @@ def test_a_single_dtype_needs_no_list():
         ),
         ({"inputs": ["input"]}, "inputs: 1 names for the signature's 2 inputs"),
         (
-            {"index": {"other": "k"}},
-            "index: other: k: must be one of inputs (give inputs: first) and a dimension (k, m, n)",
+            {"index_inputs": {"other": "k"}},
+            "index_inputs: other: k: must be one of inputs (give inputs: first) and a dimension (k, m, n)",
         ),
         (
-            {"inputs": ["input", "other"], "index": {"thing": "k"}},
-            "index: thing: k: must be one of inputs (input, other) and a dimension (k, m, n)",
+            {"inputs": ["input", "other"], "index_inputs": {"thing": "k"}},
+            "index_inputs: thing: k: must be one of inputs (input, other) and a dimension (k, m, n)",
         ),
         (
-            {"inputs": ["input", "other"], "index": {"other": "batch"}},
-            "index: other: batch: must be one of inputs (input, other) and a dimension (k, m, n)",
+            {"inputs": ["input", "other"], "index_inputs": {"other": "batch"}},
+            "index_inputs: other: batch: must be one of inputs (input, other) and a dimension (k, m, n)",
         ),
         ({"signature": "m k"}, "signature 'm k': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\""),
         (
@@ -143,9 +145,9 @@ def test_bind_names_the_operation_in_its_refusal():
         ({}, {"m": 4, "k": 5, "n": 7}, "4x5 n=7"),
         ({}, {"m": 4, "k": 5, "n": 7, "batch": [2, 3]}, "2x3x4x5 n=7"),
         ({"signature": "n -> n", "size": "64"}, 7, "7"),
-        ({"signature": "i, o i -> o", "size": "64", "dims": {"o": "2 * i"}}, {"i": 4}, "4"),
+        ({"signature": "i, o i -> o", "size": "64", "derived_dims": {"o": "2 * i"}}, {"i": 4}, "4"),
         (
-            {"signature": "i, o i -> p", "size": "64", "dims": {"o": "2 * i", "p": "o"}},
+            {"signature": "i, o i -> p", "size": "64", "derived_dims": {"o": "2 * i", "p": "o"}},
             {"i": 4, "o": 5},
             "4 o=5 p=5",
         ),
@@ -256,7 +258,7 @@ def test_size_text_tells_cells_apart_whose_first_input_is_the_same():
             "name": "conv",
             "call": "torch.conv2d",
             "signature": "n c h w, o c r s -> n o p q",
-            "dims": {"o": "c", "r": "3", "s": "3", "p": "h - r + 1", "q": "w - s + 1"},
+            "derived_dims": {"o": "c", "r": "3", "s": "3", "p": "h - r + 1", "q": "w - s + 1"},
             "size": "1x1x8x8",
         },
         "test",

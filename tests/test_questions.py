@@ -59,9 +59,9 @@ CAUSES = {
         "launch_low_s": 8e-6,
         "launch_high_s": 1e-5,
     },
-    "Memory-bound: 1 of add; .* it reaches 80 % of the memory roof": {"roof": "memory", "fraction_of_roof": 0.8},
-    "At what the device can compute: .* 70 % of the compute roof": {"roof": "compute", "fraction_of_roof": 0.7},
-    "Without a cause that this run's rows show: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_roof": 0.1},
+    "Memory-bound: 1 of add; .* it reaches 80 % of the memory roof": {"bound": "memory", "fraction_of_peak": 0.8},
+    "At what the device can compute: .* 70 % of the compute roof": {"bound": "compute", "fraction_of_peak": 0.7},
+    "Without a cause that this run's rows show: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_peak": 0.1},
 }
 
 

@@ -55,7 +55,7 @@ def chunks(folder: Path) -> list[dict[str, object]]:
 def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
     on_two_nodes: Runner, runner: Runner, tmp_path: Path
 ) -> None:
-    on_two_nodes(*GRID, "cluster.cells_per_job=4")
+    on_two_nodes(*GRID, "cluster.cells_per_chunk=4")
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == 40
     assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
@@ -82,7 +82,7 @@ def test_a_node_that_is_killed_in_the_middle_loses_no_row(on_two_nodes: Runner, 
     )
     sizes = ",".join(map(str, range(2, 22)))
     command = ["--config-dir", "mine", "-m", "op=slow", f"size={sizes}", "device=cpu,gpu", "timing=minimal"]
-    done = on_two_nodes(*command, "cluster.cells_per_job=10", options=("--kill-when", "node2-*.call"))
+    done = on_two_nodes(*command, "cluster.cells_per_chunk=10", options=("--kill-when", "node2-*.call"))
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == rows["cell"].nunique() == 40, done.stderr
     assert set(rows["status"]) == {"ok", "unavailable"}

@@ -100,7 +100,7 @@ def test_pandas_reads_rows_without_options(tmp_path):
 
 def test_pandas_reads_samples_without_options(tmp_path):
     path = tmp_path / "samples.csv"
-    samples = [Sample(5, 1 / 3, 0.25, 0, 0.0, 0, kept=True), Sample(5, 1e-9, None, 1, None, None, kept=False)]
+    samples = [Sample(5, 1 / 3, 0.25, 0, 0.0, 0, used=True), Sample(5, 1e-9, None, 1, None, None, used=False)]
     write_samples(path, samples)
     assert read_samples(path) == samples
     table = pd.read_csv(path)

@@ -61,16 +61,16 @@ def test_a_roof_holds_for_its_machine_device_dtype_threads_version_and_precision
 
 
 def test_a_row_says_how_near_its_roof_it_comes() -> None:
-    assert row("add", size=64).fraction_of_roof is None
+    assert row("add", size=64).fraction_of_peak is None
     keep_roof(Roof(**identity_of(cell("add"), CPU), flop_per_s=1e12, bytes_per_s=1e11))
     found = row("add", size=64)
-    assert found.roof == "memory"
-    assert found.median_s and found.fraction_of_roof == pytest.approx(3 * 4 * 64**2 / 1e11 / found.median_s)
+    assert found.bound == "memory"
+    assert found.median_s and found.fraction_of_peak == pytest.approx(3 * 4 * 64**2 / 1e11 / found.median_s)
     product = row("matmul", size=128)
-    assert product.roof == "compute"
-    assert product.median_s and product.fraction_of_roof == pytest.approx(2 * 128**3 / 1e12 / product.median_s)
+    assert product.bound == "compute"
+    assert product.median_s and product.fraction_of_peak == pytest.approx(2 * 128**3 / 1e12 / product.median_s)
     for blank in (row("transpose", size=64), row("add", size=64, direction="backward"), row("add", size=8, threads=1)):
-        assert (blank.status, blank.fraction_of_roof, blank.roof) == ("ok", None, None)
+        assert (blank.status, blank.fraction_of_peak, blank.bound) == ("ok", None, None)
 
 
 def test_the_best_of_several_sizes_and_kernels_counts(monkeypatch: pytest.MonkeyPatch) -> None:

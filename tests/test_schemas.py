@@ -1,17 +1,21 @@
 """Runs of older releases are read, with blanks for what they did not have; damage in them is refused all the same."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from runner.config.renamed import RENAMED
 from runner.config.schema import Report
 from runner.report.conclude import conclude
-from runner.rows.csv_store import DamagedFile, read_rows
-from runner.rows.rows import AutogradRow, BenchmarkRow
+from runner.rows.csv_store import DamagedFile, read_rows, read_samples
+from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow
 from tests.conftest import ROOT, Runner
 
 DATA = ROOT / "tests" / "data" / "schema1"  # written by the release that had schema 1
+SCHEMA_2 = ROOT / "tests" / "data" / "schema2"  # and by the one that had schema 2
 
 
 def test_rows_of_schema_1_have_their_values_and_blanks_for_later_columns() -> None:
@@ -50,6 +54,49 @@ def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(tm
     assert read_rows(tmp_path / "results.csv", BenchmarkRow) == read_rows(DATA / "results.csv", BenchmarkRow)
     assert "node" in pd.read_csv(tmp_path / "results.csv").columns
     assert len(pd.read_csv(tmp_path / "autograd.csv")) == 8
+
+
+@pytest.mark.parametrize("job", FILE_OF_JOB)
+def test_rows_of_schema_2_have_their_values_under_todays_names(job: str) -> None:
+    path = SCHEMA_2 / FILE_OF_JOB[job]
+    rows, table = read_rows(path, ROW_OF_JOB[job]), pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert len(rows) == len(table) > 0
+    names, values = RENAMED.get(path.name, {}), 0
+    for row, line in zip(rows, table.to_dict("records"), strict=True):
+        for column in set(line) - {"schema", "checksum"}:
+            old = str(line[column])
+            expected = RENAMED.get(f"{path.name} {column}", {}).get(old, old)
+            value = getattr(row, names.get(column, column))
+            written = " ".join(value) if isinstance(value, tuple) else value
+            assert str("" if written is None else written) == expected, column
+            values += expected != ""
+    assert values > 15 * len(rows)
+
+
+def test_a_run_of_schema_2_is_reported_by_what_it_was_made_with(tmp_path: Path) -> None:
+    for name in ("results.csv", "environment.json"):
+        (tmp_path / name).write_bytes((SCHEMA_2 / name).read_bytes())
+    assert conclude(tmp_path, Report(), strict=False, measured=False) == 0
+    now, then = pd.read_csv(tmp_path / "speedup.csv"), pd.read_csv(SCHEMA_2 / "speedup.csv")
+    assert json.loads((tmp_path / "environment.json").read_text())["report"]["reuse"] == 10  # it is left as it was
+    pd.testing.assert_frame_equal(now, then.rename(columns=RENAMED["speedup.csv"]))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("on_contention=wait") == len(pd.read_csv(tmp_path / "results.csv"))  # a command a row
+
+
+def test_samples_of_schema_2_are_read() -> None:
+    samples = read_samples(SCHEMA_2 / "cell" / "samples.csv")
+    assert [(sample.used, sample.allocation) for sample in samples] == [(True, 0)]
+
+
+def test_a_sweep_of_schema_2_is_not_taken_up_as_if_its_cells_were_todays(runner: Runner, tmp_path: Path) -> None:
+    sweep = tmp_path / "out"
+    shutil.copytree(SCHEMA_2 / "cell", sweep / "0_op=add")
+    shutil.copy(SCHEMA_2 / "environment.json", sweep)
+    (sweep / "multirun.yaml").touch()
+    done = runner("-m", "op=add", "size=8", "threads=1", "timing=minimal", "resume=out", code=2)
+    assert "add 8x8 float32 cpu threads=1 was not the same cell when it was measured" in done.stderr
+    assert "the program has changed" in done.stderr  # no field of its op file, though some had other names
 
 
 def test_a_report_of_files_that_cannot_be_read_leaves_what_is_there(

@@ -129,9 +129,9 @@ def test_batch_is_1_where_there_is_none():
         (
             "n -> p q n",
             {},
-            "signature 'n -> p q n': only an output has dimension p, q; give it a formula under dims:",
+            "signature 'n -> p q n': only an output has dimension p, q; give it a formula under derived_dims:",
         ),
-        ("n -> p", {"p": "2 * x"}, "dims: p: 2 * x: unknown dimension x; known here: batch, n, p"),
+        ("n -> p", {"p": "2 * x"}, "derived_dims: p: 2 * x: unknown dimension x; known here: batch, n, p"),
         ("n -> p", {"p": "2 *"}, "formula '2 *' is not arithmetic: invalid syntax"),
     ],
 )
@@ -190,7 +190,7 @@ def test_parse_says_what_is_wrong(text, formulas, message):
         ),
         ("n -> p", 3, {"p": "n - 3"}, "dimension p = n - 3 would be 0; choose a larger size"),
         ("n -> p", 3, {"p": "n / 2"}, "dimension p = n / 2 would be 1.5; choose a larger size"),
-        ("n -> p q", 3, {"p": "q", "q": "p + n"}, "dims: p, q depend on each other"),
+        ("n -> p q", 3, {"p": "q", "q": "p + n"}, "derived_dims: p, q depend on each other"),
         ("n -> p", 3, {"p": "n / 0"}, "formula 'n / 0' cannot be evaluated for {'n': 3, 'batch': 1}: division by zero"),
     ],
 )
@@ -212,8 +212,8 @@ def test_a_formula_may_give_the_first_inputs_last_dimension():
         ("in -> in", {}, "'in' is no dimension"),
         ("m k, k n -> ... m n", {}, "'...' stands in an output but in no input"),
         (", n -> n", {}, "the first input needs a dimension"),
-        ("n -> n", {"batch": "3"}, "dims: 'batch' is no dimension"),
-        ("n -> n", {"P": "3"}, "dims: 'P' is no dimension"),
+        ("n -> n", {"batch": "3"}, "derived_dims: 'batch' is no dimension"),
+        ("n -> n", {"P": "3"}, "derived_dims: 'P' is no dimension"),
     ],
 )
 def test_names_that_cannot_work_are_refused(text, formulas, message):

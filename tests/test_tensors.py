@@ -41,7 +41,7 @@ def test_integers_stay_small_and_indices_in_range() -> None:
         drawn = bound(torch.add, dtype, dtypes=["integer"]).draw()[0]
         assert drawn.min() >= low
         assert drawn.max() <= 9
-    gather = bound(torch.gather, signature="m n, m p -> m p", inputs=["input", "index"], index={"index": "n"})
+    gather = bound(torch.gather, signature="m n, m p -> m p", inputs=["input", "index"], index_inputs={"index": "n"})
     index = gather.draw()[1]
     assert index.dtype is torch.int64
     assert index.min() >= 0 and index.max() < 16

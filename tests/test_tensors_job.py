@@ -44,7 +44,7 @@ MISTAKES = {
     "one index selects along the first dimension, so E[-1] is the last matrix; the last column is E[..., -1]",
     "mistake_in_place": "unchanged: B was changed: its shape was 4x3 and is 3x4; a trailing underscore means in place",
     "mistake_freed_graph": "call: torch.autograd.grad(answer, x): Trying to backward through the graph a second time",
-    "mistake_view_as_copy": "shares: it shares its memory with A; it is a view; transpose is a view",
+    "mistake_view_as_copy": "aliases: it shares its memory with A; it is a view; transpose is a view",
     "mistake_half_overflow": "finite: 8192 of 8192 elements are infinite or NaN; each element is a sum of 64 products",
 }
 
@@ -90,14 +90,14 @@ def test_the_lessons_tensors_are_exact_in_the_csv(lesson: Path) -> None:
     assert list(random.index) == ["shape", "dtype", "range", "reproducible"]
     assert random.loc["shape", "got"] == "3x4"
     assert len({number for row in json.loads(random.loc["reproducible", "got"]) for number in row}) == 12
-    views = rows[(rows["check"] == "shares") & rows["case"].str.startswith("lesson_1_4")]
+    views = rows[(rows["check"] == "aliases") & rows["case"].str.startswith("lesson_1_4")]
     assert list(views["got"]) == ["x"] * 5
     assert rows[rows["check"] == "unchanged"]["case"].nunique() == 14
 
 
 def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
     report = (lesson / "report.md").read_text()
-    assert "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype shares unchanged | 5 pass |" in report
+    assert "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 pass |" in report
 
 
 def test_each_mistake_fails_and_says_what_is_wrong(runner: Runner, tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_every_expectation_can_fail() -> None:
     assert verdicts(result="torch.rand(3)", expect={"range": [0, 1]}) == {"range": "pass"}
     assert verdicts(result=ones, expect={"reproducible": True}) == {"reproducible": "fail"}
     assert verdicts(result="torch.rand(3)", expect={"reproducible": True}) == {"reproducible": "pass"}
-    assert verdicts(given={"a": ones}, result="a + 1", expect={"shares": "a"})["shares"] == "fail"
-    assert verdicts(given={"a": ones}, result="a[0]", expect={"shares": "nothing"})["shares"] == "fail"
-    assert verdicts(given={"a": ones}, steps=["a.mul_(2)"], result="a", expect={"finite": True})["unchanged"] == "fail"
+    assert verdicts(inputs={"a": ones}, result="a + 1", expect={"aliases": "a"})["aliases"] == "fail"
+    assert verdicts(inputs={"a": ones}, result="a[0]", expect={"aliases": "nothing"})["aliases"] == "fail"
+    assert verdicts(inputs={"a": ones}, steps=["a.mul_(2)"], result="a", expect={"finite": True})["unchanged"] == "fail"
     assert verdicts(result="torch.log(torch.zeros(2))", expect={"finite": True}) == {"finite": "fail"}
 
 
@@ -165,14 +165,14 @@ def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() ->
         ({"result": "a.__class__()"}, r"__class__ is not allowed; names with a leading underscore are private"),
         ({"result": "torch._C.nothing(a)"}, r"'torch._C.nothing' is not allowed"),
         ({"result": "(lambda: a)()"}, r"is not allowed"),
-        ({"given": {"a": "b + 1", "b": "torch.ones(1)"}}, r"given.a: 'b \+ 1': unknown name b; known here: torch"),
-        ({"given": {"a": [1, 2]}}, r"given: each tensor is a line of tensor code, such as torch.arange\(16\)"),
+        ({"inputs": {"a": "b + 1", "b": "torch.ones(1)"}}, r"inputs.a: 'b \+ 1': unknown name b; known here: torch"),
+        ({"inputs": {"a": [1, 2]}}, r"inputs: each tensor is a line of tensor code, such as torch.arange\(16\)"),
         ({"expect": {}}, r"expect: nothing is expected; give some of values, shape"),
         ({"expect": {"valeus": 1}}, r"expect: unknown 'valeus' \(did you mean 'values'\?\)"),
         ({"expect": {"values": [[1], 2]}}, r"expect.values: \[\[1\], 2\] is neither a number nor a nested list"),
         ({"expect": {"values": [1, 2], "shape": [3]}}, r"expect: values are 2 and shape is 3"),
         ({"expect": {"dtype": "int46"}}, r"expect: dtype=int46 is unknown \(did you mean 'int"),
-        ({"expect": {"shares": "b"}}, r"expect: shares=b: give one of given \(a\), or nothing"),
+        ({"expect": {"aliases": "b"}}, r"expect: aliases=b: give one of inputs \(a\), or nothing"),
         ({"expect": {"shape": "2x2"}}, r"expect: shape=2x2 is no list of lengths"),
         ({"expect": {"range": [0]}}, r"expect: range=\[0\] is no \[low, high\]"),
         ({"expect": {"finite": False}}, r"finite and reproducible are true, or left out"),
@@ -180,7 +180,7 @@ def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() ->
     ],
 )
 def test_a_wrong_tensor_case_gets_one_clear_line(change: dict[str, object], message: str) -> None:
-    right = {"name": "own", "given": {"a": "torch.ones(2)"}, "result": "a + a", "expect": {"values": [2, 2]}}
+    right = {"name": "own", "inputs": {"a": "torch.ones(2)"}, "result": "a + a", "expect": {"values": [2, 2]}}
     read_case(right)
     with pytest.raises(ConfigError, match=message):
         read_case({**right, **change})

@@ -161,8 +161,8 @@ def test_warming_up_that_never_gets_steady_ends_in_time():
 )
 def test_interrupted_blocks_are_set_aside_but_kept_in_the_samples(how):
     measured = run(interrupted(3, **how))
-    aside = [sample for sample in measured.samples if not sample.kept]
-    kept = [sample for sample in measured.samples if sample.kept]
+    aside = [sample for sample in measured.samples if not sample.used]
+    kept = [sample for sample in measured.samples if sample.used]
     assert measured.stop == "precision"
     assert "contended" not in measured.flags
     assert len(kept) >= TIMING.min_samples
@@ -184,7 +184,7 @@ def test_samples_are_the_blocks_that_the_clock_saw_in_their_order():
 
 def test_cpu_time_a_little_below_wall_time_is_no_interruption():
     measured = run(lambda number, calls: Block(calls * CALL_S, cpu_s=0.985 * calls * CALL_S, preemptions=0))
-    assert all(sample.kept for sample in measured.samples)
+    assert all(sample.used for sample in measured.samples)
     assert len(measured.samples) == TIMING.min_samples
 
 
@@ -196,7 +196,7 @@ def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
     assert "contended" in measured.flags
     assert measured.stop == "samples"
     assert len(measured.samples) == 40
-    assert all(sample.kept for sample in measured.samples)
+    assert all(sample.used for sample in measured.samples)
     assert measured.min_s == pytest.approx(CALL_S)
     assert measured.median_s == pytest.approx(2 * CALL_S)
 
@@ -204,7 +204,7 @@ def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
 def test_a_third_of_clean_blocks_is_enough_to_speak_for_all():
     measured = run(lambda number, calls: Block(calls * CALL_S, preemptions=0 if number % 3 == 0 else 1))
     assert "contended" not in measured.flags
-    assert 0 < sum(sample.kept for sample in measured.samples) <= len(measured.samples) // 3 + 1
+    assert 0 < sum(sample.used for sample in measured.samples) <= len(measured.samples) // 3 + 1
 
 
 def test_clock_that_stands_still_ends():
@@ -303,7 +303,7 @@ def test_a_steady_call_longer_than_its_budget_runs_twice():
 def test_a_long_block_that_was_switched_but_never_waited_counts():
     measured = run(lambda number, calls: Block(calls * 0.04, None, preemptions=5, waiting_s=0.0001))
     assert "contended" not in measured.flags
-    assert all(sample.kept for sample in measured.samples)
+    assert all(sample.used for sample in measured.samples)
 
 
 def test_a_block_whose_threads_waited_for_a_core_is_set_aside():
@@ -311,7 +311,7 @@ def test_a_block_whose_threads_waited_for_a_core_is_set_aside():
         lambda number, calls: Block(calls * CALL_S * (3 if number % 3 == 0 else 1), None, 0, 1e-3 * (number % 3 == 0))
     )
     assert measured.median_s == measured.q3_s == pytest.approx(CALL_S)
-    assert 0 < sum(not sample.kept for sample in measured.samples) < len(measured.samples) / 2
+    assert 0 < sum(not sample.used for sample in measured.samples) < len(measured.samples) / 2
 
 
 def test_a_busy_machine_is_noticed_for_real():
@@ -337,11 +337,11 @@ def test_a_busy_machine_is_noticed_for_real():
             process.wait()
 
 
-def by_place(place_s):
+def by_allocation(place_s):
     """Calls that take another time at each place, the places numbered as they are made."""
     made = []
 
-    def elsewhere():
+    def reallocate():
         made.append(len(made))
         seconds = place_s(made[-1])
         return lambda: seconds
@@ -359,14 +359,14 @@ def by_place(place_s):
         return plain_time(noted, calls)
 
     clock.time = time_of_the_call
-    return elsewhere, clock, made
+    return reallocate, clock, made
 
 
 def test_a_call_is_timed_at_several_places_in_memory_and_the_median_is_over_these():
-    elsewhere, clock, made = by_place(lambda place: CALL_S * (1 + 0.3 * (place % 2)))
-    measured = measure(elsewhere(), clock, TIMING, elsewhere=elsewhere)
-    places = {sample.place for sample in measured.samples}
-    assert measured.stop == "places"
+    reallocate, clock, made = by_allocation(lambda place: CALL_S * (1 + 0.3 * (place % 2)))
+    measured = measure(reallocate(), clock, TIMING, reallocate=reallocate)
+    places = {sample.allocation for sample in measured.samples}
+    assert measured.stop == "allocations"
     assert len(places) == len(made) == 16
     assert measured.median_s == pytest.approx(1.15 * CALL_S)
     assert measured.interval == pytest.approx((CALL_S, 1.3 * CALL_S))
@@ -374,18 +374,18 @@ def test_a_call_is_timed_at_several_places_in_memory_and_the_median_is_over_thes
 
 
 def test_places_that_agree_are_few_and_no_flag():
-    elsewhere, clock, made = by_place(lambda place: CALL_S)
-    measured = measure(elsewhere(), clock, TIMING, elsewhere=elsewhere)
+    reallocate, clock, made = by_allocation(lambda place: CALL_S)
+    measured = measure(reallocate(), clock, TIMING, reallocate=reallocate)
     assert measured.stop == "precision"
     assert len(made) == 6
     assert measured.flags == ()
 
 
 def test_a_long_call_is_timed_where_it_is():
-    elsewhere, clock, made = by_place(lambda place: 0.01)
-    measured = measure(elsewhere(), clock, TIMING, elsewhere=elsewhere)
+    reallocate, clock, made = by_allocation(lambda place: 0.01)
+    measured = measure(reallocate(), clock, TIMING, reallocate=reallocate)
     assert len(made) == 1
-    assert {sample.place for sample in measured.samples} == {None}
+    assert {sample.allocation for sample in measured.samples} == {None}
 
 
 def test_times_that_drift_are_never_precise():
@@ -425,7 +425,7 @@ def test_a_call_of_no_time_is_a_median_of_0():
     [(Block(1e-3, 1e-3, 0, 0.0), "scheduler"), (Block(1e-3, 1e-3, 0), "switches"), (Block(1e-3), "none")],
 )
 def test_a_measurement_says_how_it_told_interruptions(block, how):
-    assert run(lambda number, calls: block).interruptions == how
+    assert run(lambda number, calls: block).interruption_source == how
 
 
 def test_cpu_time_stands_beside_wall_time():

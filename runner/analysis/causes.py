@@ -110,8 +110,8 @@ def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, 
         return "no_kernel", {}
     if row.launch_s is not None and row.launch_s >= LAUNCH_SHARE * time:
         return "launch", {"launch": row.launch_s, "kernel": row.median_s}
-    if row.fraction_of_roof is not None and row.fraction_of_roof >= NEAR_ROOF and row.roof in ("memory", "compute"):
-        return row.roof, {"fraction": row.fraction_of_roof}
+    if row.fraction_of_peak is not None and row.fraction_of_peak >= NEAR_ROOF and row.bound in ("memory", "compute"):
+        return row.bound, {"fraction": row.fraction_of_peak}
     width = ITEM_BYTES.get(row.dtype, 0) / ITEM_BYTES.get(one.baseline, 1) if one.axis == "dtype" else 1.0
     if width > 1 and (one.speedup or 0.0) * width >= BY_WIDTH:
         return "width", {"width": width}

@@ -39,7 +39,7 @@ class Speedup(CellKey):
         transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the outputs back.
         transfer_memory: the kind of host memory that the transfers were measured with.
         each_speedup, each_low, each_high: the ratio where data are moved at each call.
-        reuse: calls between which the ratio below shares one transfer.
+        calls_per_transfer: calls between which the ratio below shares one transfer.
         once_speedup, once_low, once_high: the ratio where data are moved once for so many calls.
         break_even_calls: how many calls on the same data pay for moving it: transfer_s / (baseline_s - other_s), where
             the other side is surely faster without it.
@@ -73,7 +73,7 @@ class Speedup(CellKey):
     each_speedup: float | None = None
     each_low: float | None = None
     each_high: float | None = None
-    reuse: int | None = None
+    calls_per_transfer: int | None = None
     once_speedup: float | None = None
     once_low: float | None = None
     once_high: float | None = None
@@ -201,7 +201,7 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         known |= _ends("speedup", "low", "high", ratio)
         known["verdict"] = _verdict(ratio, report.same_within)
         known |= _against_fastest(base, after, context.fastest)
-        known |= _with_transfers((base, before), (other, after), report.reuse, context.models)
+        known |= _with_transfers((base, before), (other, after), report.calls_per_transfer, context.models)
     return Speedup(
         **dict(zip(AXES, _names(other), strict=True)),
         variant=other.variant,
@@ -227,16 +227,16 @@ def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> d
     return {"fastest_dtype": row.dtype, "fastest_s": time.value, **ratio}
 
 
-def _with_transfers(base: _Side, other: _Side, reuse: int, models: Models) -> dict[str, Any]:
+def _with_transfers(base: _Side, other: _Side, calls_per_transfer: int, models: Models) -> dict[str, Any]:
     """The ratios with each side's transfers, and how many calls pay for the other side's."""
     (base_row, before), (other_row, after) = base, other
     here, there = moving(base_row, models), moving(other_row, models)
     if here is None or there is None or (here is NOTHING and there is NOTHING):
         return {}
-    known: dict[str, Any] = {"transfer_memory": MEMORY, "reuse": reuse}
+    known: dict[str, Any] = {"transfer_memory": MEMORY, "calls_per_transfer": calls_per_transfer}
     known |= _ends("transfer_s", "transfer_low_s", "transfer_high_s", here if there is NOTHING else there)
     each = before.plus(here).over(after.plus(there))
-    once = before.times(reuse).plus(here).over(after.times(reuse).plus(there))
+    once = before.times(calls_per_transfer).plus(here).over(after.times(calls_per_transfer).plus(there))
     known |= _ends("each_speedup", "each_low", "each_high", each)
     known |= _ends("once_speedup", "once_low", "once_high", once)
     gain = before.minus(after)
@@ -257,12 +257,12 @@ def _reason(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context:
         if why:
             return f"{side}{' ' if row is None else ': '}{why}"
     assert base is not None
-    if base.node != other.node and not context.report.across_nodes:
+    if base.node != other.node and not context.report.compare_across_nodes:
         (_, one), (_, another) = sides
         where = [row.node or "a machine that is not named" for row in (base, other)]
         return (
             f"{one} ran on {where[0]}, {another} on {where[1]}; "
-            "report.across_nodes=true compares times of different machines"
+            "report.compare_across_nodes=true compares times of different machines"
         )
     return None
 

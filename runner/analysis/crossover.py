@@ -20,7 +20,7 @@ class Crossover(CellKey):
     """A row of ``crossover.csv``: an operation's speed-up along the sizes. Intervals are of 95 %.
 
     Attributes:
-        transfers: none, once (shared by ``reuse`` calls) or each_call.
+        transfers: none, once (shared by ``calls_per_transfer`` calls) or each_call.
         state: found; always or never (at the sizes measured); unresolved, where the intervals do not tell, or where it
             does not win and larger sizes have no ratio; no_ratio, where no size has one.
         elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the interval. Of an
@@ -41,7 +41,7 @@ class Crossover(CellKey):
     baseline: str
     other: str
     transfers: str
-    reuse: int | None
+    calls_per_transfer: int | None
     state: str
     elements: float | None
     elements_low: float | None
@@ -113,7 +113,9 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
     return Crossover(
         **{name: getattr(curve[0], name) for name in CURVE},
         transfers=transfers,
-        reuse=next((one.reuse for one in curve if one.reuse), None) if transfers == "once" else None,
+        calls_per_transfer=next((one.calls_per_transfer for one in curve if one.calls_per_transfer), None)
+        if transfers == "once"
+        else None,
         state=state,
         elements=ends[0],
         elements_low=ends[1],

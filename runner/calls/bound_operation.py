@@ -52,8 +52,8 @@ class BoundOperation:
         for position, (axes, name) in enumerate(zip(op.parsed.inputs, names, strict=True)):
             generator = self.generator(position)
             shape = self.dimensions.shape(axes)
-            if name in op.index:
-                tensor = torch.randint(self.dimensions.lengths[op.index[name]], shape, generator=generator)
+            if name in op.index_inputs:
+                tensor = torch.randint(self.dimensions.lengths[op.index_inputs[name]], shape, generator=generator)
             else:
                 tensor = self._filled(shape, generator)
                 domain = op.domain_of(position) if tensor.is_floating_point() else None
@@ -92,7 +92,7 @@ class BoundOperation:
     def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in, to be called with nothing."""
         args, kwargs = self.op.constants(self.dimensions)
-        if self.op.pack:
+        if self.op.as_list:
             return partial(self.function, *args, tensors, **kwargs)
         if self.op.inputs:
             return partial(self.function, *args, **dict(zip(self.op.inputs, tensors, strict=True)), **kwargs)

@@ -34,7 +34,7 @@ BUILT_IN = {
         size=str(1024**3),
         dtypes=("integer",),
         differentiable=False,
-        about="bytes copied between the host and a device; size is the most at a time",
+        description="bytes copied between the host and a device; size is the most at a time",
     )
 }
 """Built-in operations, for jobs that use none of ``conf/op``."""
@@ -46,25 +46,25 @@ class Cell(CellKey):
 
     Attributes:
         operation: what ``op`` names.
-        asked: the size as it was asked for; ``size`` is the one that results show.
+        requested_size: the size as it was asked for; ``size`` is the one that results show.
         dimensions: the length of each dimension; None where the operation cannot take the size.
-        impossible: why this operation cannot run at this size, dtype or direction; blank where it can.
-        contended: what to do beside another sweep, flag or wait.
+        infeasible_reason: why this operation cannot run at this size, dtype or direction; blank where it can.
+        on_contention: what to do beside another sweep, flag or wait.
         case: what is checked instead of the operation; None: the operation.
-        ignored: options that say nothing to this job, in words; the cell has their defaults. Blank: none.
+        inapplicable_options: options that say nothing to this job, in words; the cell has their defaults. Blank: none.
     """
 
     job: str
     operation: Operation
-    asked: Size
+    requested_size: Size
     dimensions: Dimensions | None
-    impossible: str
+    infeasible_reason: str
     timing: Timing
     limit: Limit
     backend_module: str | None
-    contended: str
+    on_contention: str
     case: Case | None = None
-    ignored: str = ""
+    inapplicable_options: str = ""
 
     @property
     def definition(self) -> Operation | Case:
@@ -123,31 +123,45 @@ def cell_of(config: DictConfig) -> Cell:
     if built_in is not None:
         values["dtype"] = KINDS[built_in.dtypes[0]][0]
     check_values(values)
-    values["ignored"] = _put_aside(values)
+    values["inapplicable_options"] = _put_aside(values)
     operation = built_in or _operation(values["op"])
     if case is not None:
-        impossible = _case_problem(case, values)
-        return _frozen(values, operation=operation, case=case, asked=Size(), size=case.size, impossible=impossible)
-    asked = parse_size(values["size"] if values["size"] is not None else operation.size)
-    dimensions, impossible = None, _problem(operation, values)
+        infeasible_reason = _case_problem(case, values)
+        return _frozen(
+            values,
+            operation=operation,
+            case=case,
+            requested_size=Size(),
+            size=case.size,
+            infeasible_reason=infeasible_reason,
+        )
+    requested_size = parse_size(values["size"] if values["size"] is not None else operation.size)
+    dimensions, infeasible_reason = None, _problem(operation, values)
     size = str(values["size"])
     try:
-        dimensions = operation.bind(asked)
+        dimensions = operation.bind(requested_size)
         size = operation.size_text(dimensions)
     except ConfigError as error:
-        impossible = str(error)
+        infeasible_reason = str(error)
     if dimensions is not None:
         operation.check_formulas(dimensions)
-    return _frozen(values, operation=operation, asked=asked, size=size, dimensions=dimensions, impossible=impossible)
+    return _frozen(
+        values,
+        operation=operation,
+        requested_size=requested_size,
+        size=size,
+        dimensions=dimensions,
+        infeasible_reason=infeasible_reason,
+    )
 
 
 def _frozen(
     values: dict[str, Any],
     *,
     operation: Operation,
-    asked: Size,
+    requested_size: Size,
     size: str,
-    impossible: str,
+    infeasible_reason: str,
     dimensions: Dimensions | None = None,
     case: Case | None = None,
 ) -> Cell:
@@ -157,15 +171,15 @@ def _frozen(
         **key,
         job=values["job"],
         operation=operation,
-        asked=_shared(asked),
+        requested_size=_shared(requested_size),
         dimensions=_shared(dimensions),
-        impossible=impossible,
+        infeasible_reason=infeasible_reason,
         timing=_shared(Timing(**values["timing"])),
         limit=_shared(Limit(**values["limit"])),
         backend_module=values["backend_module"],
-        contended=values["contended"],
+        on_contention=values["on_contention"],
         case=case,
-        ignored=values["ignored"],
+        inapplicable_options=values["inapplicable_options"],
     )
 
 

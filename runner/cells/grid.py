@@ -58,8 +58,8 @@ def check_possible(cells: Sequence[Cell]) -> None:
     for axis in ("op", "size", "dtype", "direction"):
         reasons: dict[str, str] = {}
         for cell in cells:
-            reasons.setdefault(_value(cell, axis), cell.impossible)
-            if not cell.impossible:
+            reasons.setdefault(_value(cell, axis), cell.infeasible_reason)
+            if not cell.infeasible_reason:
                 reasons[_value(cell, axis)] = ""
         for reason in reasons.values():
             if reason:

@@ -10,6 +10,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
 from runner.config.keys import HELP_LISTS, unknown_key
+from runner.config.renamed import refusal
 from runner.config.size import ALLOWED
 from runner.errors import closest, one_line
 
@@ -78,9 +79,11 @@ def _several_values(text: str) -> str:
 
 def _unknown(text: str) -> str:
     found = re.match(r"Could not (?:override|delete from config\.) '(.*?)'", text)
-    inner = re.search(r"^Key '.*?' not in .*\n +full_key: (\S+)", text, re.MULTILINE)
+    inner = re.search(r"^Key '.*?' (?:is )?not in .*\n +full_key: (\S+)", text, re.MULTILINE)
     key = inner[1] if inner else found[1] if found else ""
     file = re.match(r"In '(.*?)': ", text)
+    if old := refusal(key, "key"):
+        return old
     if not key or key.startswith("hydra.") or "@" in key:
         return ""
     if key.startswith(("op.", "case.")) and "\nTo append" in text:

@@ -110,8 +110,8 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     from runner.cells.grid import check_threads, excluded
 
     cell = cell_of(config)
-    if cell.ignored:
-        raise ConfigError(cell.ignored)
+    if cell.inapplicable_options:
+        raise ConfigError(cell.inapplicable_options)
     if cell.job == "report":
         keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
         asked = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
@@ -121,8 +121,8 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     if config.run:
         raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
     excluded([cell], config.exclude, set())
-    if cell.impossible:
-        raise ConfigError(cell.impossible)
+    if cell.infeasible_reason:
+        raise ConfigError(cell.infeasible_reason)
     check_threads([cell])
     refuse_results(folder)
     session().prepare([cell], alone=True)

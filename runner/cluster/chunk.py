@@ -50,7 +50,7 @@ class Chunk:
 
 def expected_s(cell: Cell) -> float:
     """What a cell is expected to take, in seconds: at most its limit."""
-    if cell.impossible:
+    if cell.infeasible_reason:
         return 0.0
     timing = cell.timing
     own = cell.processes * (timing.warmup_s + timing.max_time_s) if cell.job == "benchmark" else GRADIENT_S
@@ -73,10 +73,10 @@ def plan(cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, a
     """
     groups: dict[Any, list[int]] = {}
     for number in numbers:
-        groups.setdefault(group_of(cells[number], axis) if config.together else number, []).append(number)
+        groups.setdefault(group_of(cells[number], axis) if config.colocate_comparisons else number, []).append(number)
     chunks, held, held_s = [], [], 0.0  # type: ignore[var-annotated]
-    most = config.cells_per_job or math.inf
-    most_s = math.inf if config.cells_per_job else config.job_time_s - START_S
+    most = config.cells_per_chunk or math.inf
+    most_s = math.inf if config.cells_per_chunk else config.chunk_time_s - START_S
     for group in groups.values():
         group_s = sum(expected_s(cells[number]) for number in group)
         if held and (len(held) + len(group) > most or held_s + group_s > most_s):

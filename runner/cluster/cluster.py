@@ -109,8 +109,8 @@ def cluster_of(config: DictConfig) -> Cluster | None:
             f"allowed: {', '.join(NEEDS)}"
         )
     for key, value, least in (
-        ("cells_per_job", cluster.cells_per_job, 1),
-        ("job_time_s", cluster.job_time_s, 1),
+        ("cells_per_chunk", cluster.cells_per_chunk, 1),
+        ("chunk_time_s", cluster.chunk_time_s, 1),
         ("retries", cluster.retries, 0),
     ):
         if value is not None and not least <= value < float("inf"):

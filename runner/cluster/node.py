@@ -88,7 +88,7 @@ def run_chunk(chunk: Chunk, wanted: dict[str, str], time_s: float | None = None)
         raise NodeRefused(f"{node_identity()} has {', '.join(differing)}; install the same on every node")
     session = Session()
     # other chunks on this machine have other devices, but the CPU is everyone's: its cells wait for each other
-    cells = [replace(cell, contended="wait") for cell in chunk.cells]
+    cells = [replace(cell, on_contention="wait") for cell in chunk.cells]
     try:
         with _plain_main():
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from runner.config.renamed import refusal
 from runner.config.schema import Config
 from runner.errors import ConfigError, closest
 
@@ -15,6 +16,8 @@ def unknown_key(key: str) -> str:
     """Say that there is no such key, with the one that was perhaps meant."""
     if key == "sweep":
         return "sweep is added with a plus: +sweep=..."
+    if old := refusal(key, "key"):
+        return old
     *path, last = key.split(".")
     where: Any = Config()
     for name in path:

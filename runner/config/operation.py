@@ -11,6 +11,7 @@ from runner.config.callables import load_callable
 from runner.config.domain import Domain
 from runner.config.dtypes import KINDS
 from runner.config.formula import evaluate, names_in
+from runner.config.renamed import refusal
 from runner.config.signature import ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
 from runner.errors import ConfigError, suggestion
@@ -28,19 +29,19 @@ class Operation:
         signature: axes of the inputs and outputs, ``"... m k, ... k n -> ... m n"``.
         flop: formula of the floating-point operations; blank: ``torch.utils.flop_counter`` counts them.
         bytes: formula of the bytes moved; blank: the bytes of the inputs and outputs.
-        dims: formulas of dimensions that follow from others.
+        derived_dims: formulas of dimensions that follow from others.
         size: the size when the user gives none.
         dtypes: the kinds of dtype that it takes (see :data:`runner.config.dtypes.KINDS`).
         inputs: parameter names, to pass the tensors by keyword; blank: by position.
-        index: inputs (named in ``inputs``) that hold int64 positions along a dimension.
-        pack: the tensors are passed as one list.
+        index_inputs: inputs (named in ``inputs``) that hold int64 positions along a dimension.
+        as_list: the tensors are passed as one list.
         args: constants passed before the tensors.
         kwargs: constants passed by name; ``"{k}"`` stands for a formula's value.
         tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the largest element.
         differentiable: whether autograd can go through it.
         domain: the numbers that the inputs may hold, for all or by input (:meth:`runner.config.domain.Domain.parse`).
-        fixed: floating inputs that have no gradient, by name, such as masks.
-        about: one line for people.
+        nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
+        description: one line for people.
     """
 
     name: str
@@ -48,19 +49,19 @@ class Operation:
     signature: str
     flop: str = ""
     bytes: str = ""
-    dims: Mapping[str, str] = field(default_factory=dict)
+    derived_dims: Mapping[str, str] = field(default_factory=dict)
     size: str = "256"
     dtypes: tuple[str, ...] = ("floating",)
     inputs: tuple[str, ...] = ()
-    index: Mapping[str, str] = field(default_factory=dict)
-    pack: bool = False
+    index_inputs: Mapping[str, str] = field(default_factory=dict)
+    as_list: bool = False
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     tolerance: str = "8"
     differentiable: bool = True
     domain: Mapping[str, str] = field(default_factory=dict)
-    fixed: tuple[str, ...] = ()
-    about: str = ""
+    nondifferentiable_inputs: tuple[str, ...] = ()
+    description: str = ""
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any], source: str) -> Operation:
@@ -76,6 +77,8 @@ class Operation:
         allowed = [f.name for f in fields(cls)]
         for key in given:
             if key not in allowed:
+                if old := refusal(str(key), "op"):
+                    raise ConfigError(f"{source}: {old}")
                 raise ConfigError(
                     f"{source}: unknown field {key!r}{suggestion(str(key), allowed)}; "
                     f"the fields are {', '.join(allowed)}"
@@ -95,7 +98,7 @@ class Operation:
     @cached_property
     def parsed(self) -> Signature:
         """The signature with its formulas."""
-        return Signature.parse(self.signature, self.dims)
+        return Signature.parse(self.signature, self.derived_dims)
 
     def bind(self, size: Size) -> Dimensions:
         """The length of each dimension at ``size``.
@@ -184,14 +187,15 @@ class Operation:
             raise ConfigError(f"dtypes: {', '.join(bad_kinds)} is no kind of dtype; allowed: {', '.join(KINDS)}")
         if self.inputs and len(self.inputs) != len(signature.inputs):
             raise ConfigError(f"inputs: {len(self.inputs)} names for the signature's {len(signature.inputs)} inputs")
-        for name, axis in self.index.items():
+        for name, axis in self.index_inputs.items():
             if name not in self.inputs or axis not in known - {BATCH}:
+                inputs = ", ".join(self.inputs) or "give inputs: first"
                 raise ConfigError(
-                    f"index: {name}: {axis}: must be one of inputs ({', '.join(self.inputs) or 'give inputs: first'}) "
+                    f"index_inputs: {name}: {axis}: must be one of inputs ({inputs}) "
                     f"and a dimension ({', '.join(sorted(known - {BATCH}))})"
                 )
         names = self.inputs or tuple(map(str, range(len(signature.inputs))))
-        for field_name, given in (("domain", self.domain), ("fixed", self.fixed)):
+        for field_name, given in (("domain", self.domain), ("nondifferentiable_inputs", self.nondifferentiable_inputs)):
             unknown = set(given) - {*names, *([EVERY_INPUT] if field_name == "domain" else [])}
             if unknown:
                 raise ConfigError(
@@ -264,18 +268,18 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "signature": _text,
     "flop": _text,
     "bytes": _text,
-    "dims": _texts_by_name,
+    "derived_dims": _texts_by_name,
     "size": _text,
     "dtypes": _names,
     "inputs": _names,
-    "index": _texts_by_name,
-    "pack": _flag,
+    "index_inputs": _texts_by_name,
+    "as_list": _flag,
     "args": _list,
     "kwargs": _mapping,
     "tolerance": _text,
     "differentiable": _flag,
     "domain": _domains,
-    "fixed": _names,
-    "about": _text,
+    "nondifferentiable_inputs": _names,
+    "description": _text,
 }
 """How each field is read from YAML."""

@@ -14,7 +14,7 @@ from runner.config.dtypes import ALIASES, KIND_OF
 from runner.errors import ConfigError, suggestion
 
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
-CONTENDED = ("flag", "wait")
+ON_CONTENTION = ("flag", "wait")
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
@@ -66,15 +66,15 @@ class Report:
     Attributes:
         baseline: the side that others are compared with: one axis and its value; None: ``{device: cpu}``.
         same_within: the smallest relative difference that counts as one.
-        reuse: calls that use the same data, for the ratio in which data are moved once.
-        across_nodes: compare times of different machines, which is otherwise refused.
+        calls_per_transfer: calls that use the same data, for the ratio in which data are moved once.
+        compare_across_nodes: compare times of different machines, which is otherwise refused.
         language: of the pages and figures; None: English, or for job=report what the run was made with.
     """
 
     baseline: Any = None
     same_within: float = 0.01
-    reuse: int = 100
-    across_nodes: bool = False
+    calls_per_transfer: int = 100
+    compare_across_nodes: bool = False
     language: str | None = None
 
     @classmethod
@@ -116,19 +116,19 @@ class ClusterConfig:
 
     Attributes:
         name: ray or slurm; blank: this machine.
-        cells_per_job: cells in a job; blank: as many as are expected to take ``job_time_s``.
-        job_time_s: seconds that a job is to take.
+        cells_per_chunk: cells in a chunk; blank: as many as are expected to take ``chunk_time_s``.
+        chunk_time_s: seconds that a chunk is to take.
         retries: how many times the cells of a lost job are sent again.
-        together: whether cells that are compared with each other go to the same node.
+        colocate_comparisons: whether cells that are compared with each other go to the same node.
         samples: whether the raw blocks are kept.
         launcher: what the launcher plugin of the same name takes.
     """
 
     name: str | None = None
-    cells_per_job: int | None = None
-    job_time_s: float = 300.0
+    cells_per_chunk: int | None = None
+    chunk_time_s: float = 300.0
     retries: int = 1
-    together: bool = True
+    colocate_comparisons: bool = True
     samples: bool = True
     launcher: Any = None
 
@@ -147,8 +147,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     strict: bool = False
     run: str | None = None
     resume: str | None = None
-    resume_anyway: bool = False
-    contended: str = "flag"
+    resume_force: bool = False
+    on_contention: str = "flag"
     backend_module: str | None = None
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
@@ -166,7 +166,7 @@ def check_values(values: dict[str, Any]) -> None:
     _one_of("dtype", values["dtype"], tuple(KIND_OF))
     if values["report"]["language"] is not None:
         _one_of("report.language", values["report"]["language"], LANGUAGES)
-    _one_of("contended", values["contended"], CONTENDED)
+    _one_of("on_contention", values["on_contention"], ON_CONTENTION)
     for axis in AXES.values():
         if axis.choices:
             _one_of(axis.name, values[axis.name], axis.choices)
@@ -187,7 +187,7 @@ def check_values(values: dict[str, Any]) -> None:
         "timing.processes": (timing["processes"], 1),
         "limit.memory_bytes": (limit["memory_bytes"], 1),
         "report.same_within": (values["report"]["same_within"], 0),
-        "report.reuse": (values["report"]["reuse"], 1),
+        "report.calls_per_transfer": (values["report"]["calls_per_transfer"], 1),
     }
     for key, (value, least) in at_least.items():
         if value is not None and not value >= least:

@@ -83,12 +83,12 @@ class Signature:
             last = self.inputs[0][-1]
             length = (batch or (1,))[-1] if last == ELLIPSIS else lengths.get(last)
             if length is None:
-                raise ConfigError(f"dims: {last} needs {', '.join(sorted(free))}; give them in size")
+                raise ConfigError(f"derived_dims: {last} needs {', '.join(sorted(free))}; give them in size")
             lengths.update(dict.fromkeys(free, length))
         self._follow(batch, lengths, self.formulas)
         pending = self.formulas.keys() - lengths.keys()
         if pending:
-            raise ConfigError(f"dims: {', '.join(sorted(pending))} depend on each other")
+            raise ConfigError(f"derived_dims: {', '.join(sorted(pending))} depend on each other")
         return Dimensions(batch, lengths)
 
     @property
@@ -103,19 +103,19 @@ class Signature:
         if any(ELLIPSIS in axes for axes in self.outputs) and ELLIPSIS not in drawn:
             raise ConfigError(f"signature {text!r}: '...' stands in an output but in no input")
         for name in self.formulas:
-            _check_name(name, "dims")
+            _check_name(name, "derived_dims")
         derived = {axis for axes in self.outputs for axis in axes} - drawn - self.formulas.keys()
         if derived:
             raise ConfigError(
                 f"signature {text!r}: only an output has dimension {', '.join(sorted(derived))}; "
-                "give it a formula under dims:"
+                "give it a formula under derived_dims:"
             )
         known = (drawn | self.formulas.keys()) - {ELLIPSIS} | {BATCH}
         for name, formula in self.formulas.items():
             unknown = names_in(formula) - known
             if unknown:
                 raise ConfigError(
-                    f"dims: {name}: {formula}: unknown dimension {', '.join(sorted(unknown))}; "
+                    f"derived_dims: {name}: {formula}: unknown dimension {', '.join(sorted(unknown))}; "
                     f"known here: {', '.join(sorted(known))}"
                 )
 

@@ -155,8 +155,8 @@ class Session:
             self._worker.close()
         self._process = process
         samples: list[Sample] = []
-        if cell.impossible:
-            rows = [row_for(cell, "unsupported", cell.impossible)]
+        if cell.infeasible_reason:
+            rows = [row_for(cell, "unsupported", cell.infeasible_reason)]
         elif cell.device in self._prepared.unavailable:
             rows = [row_for(cell, "unavailable", self._prepared.unavailable[cell.device])]
         else:
@@ -177,7 +177,7 @@ class Session:
         assert self._prepared is not None and self._worker is not None
         device = self._prepared.devices.get(cell.device, cell.device)
         note = f"waiting for another sweep's cell on {device} ..."
-        lock = DeviceLock(device, alone=cell.contended == "wait", waiting=lambda: print(note, file=sys.stderr))
+        lock = DeviceLock(device, alone=cell.on_contention == "wait", waiting=lambda: print(note, file=sys.stderr))
         beside = None
         try:
             rows, samples = self._worker.run(cell, log)

@@ -217,7 +217,7 @@ def _in_float32(subject: Subject) -> list[torch.Tensor]:
     op = subject.bound.op
     names = op.inputs or ("",) * len(subject.tensors)
     inputs = [
-        t.detach() if name in op.index else t.detach().to(torch.float32)
+        t.detach() if name in op.index_inputs else t.detach().to(torch.float32)
         for t, name in zip(subject.tensors, names, strict=True)
     ]
     wanted = [t.requires_grad for t in subject.tensors]

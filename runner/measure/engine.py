@@ -31,8 +31,8 @@ TRIALS = 3  # of a number of calls, before it is believed that they take that lo
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this factor: each look is one more chance to
 # stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins, 1965)
-MOST_PLACES = 16  # in memory, at which a call is timed
-BLOCKS_AT_A_PLACE = 8
+MOST_ALLOCATIONS = 16  # in memory, at which a call is timed
+BLOCKS_PER_ALLOCATION = 8
 WARM_BLOCKS = 2  # at a new place, which pay for its caches and page tables
 LONGEST_MOVED_S = 0.005  # a longer call covers so much memory that places average out, or computes rather than moves
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the places over the fastest tenth
@@ -51,7 +51,7 @@ class Measurement:
         cpu_s: CPU seconds of the calling thread; None where the clock does not say.
         samples: the undisturbed blocks and those set aside.
         interrupted: how many of the samples were not left alone by the scheduler.
-        interruptions: how that was told: scheduler, switches, or none.
+        interruption_source: how that was told: scheduler, switches, or none.
         stop: precision, time, samples, places or first_call.
         flags: of :data:`runner.rows.flags.FLAGS`, what the times themselves say.
     """
@@ -67,7 +67,7 @@ class Measurement:
     calls_per_sample: int
     timing_s: float
     interrupted: int
-    interruptions: str
+    interruption_source: str
     stop: str
     flags: tuple[str, ...]
 
@@ -76,8 +76,8 @@ def measure(
     call: Thunk,
     clock: Clock,
     timing: Timing,
-    look: Callable[[Any], None] = lambda result: None,
-    elsewhere: Callable[[], Thunk] | None = None,
+    on_first_result: Callable[[Any], None] = lambda result: None,
+    reallocate: Callable[[], Thunk] | None = None,
 ) -> Measurement:
     """Measure the time of a call.
 
@@ -85,14 +85,14 @@ def measure(
         call: what to time.
         clock: how to time it.
         timing: when to stop.
-        look: is given the first call's result, outside the clock; all other results are dropped.
-        elsewhere: gives the same call on tensors at another place in memory; None: there is only this place.
+        on_first_result: is given the first call's result, outside the clock; all other results are dropped.
+        reallocate: gives the same call on tensors at another place in memory; None: there is only this place.
     """
     start = clock.now()
     results: list[Any] = []
     with uncollected():
         first = clock.time(lambda: results.append(call()), 1)
-        look(results.pop())
+        on_first_result(results.pop())
         blocks, calls, stop = [first], 1, "first_call"
         if first.wall_s < LONG_CALL * timing.max_time_s:  # otherwise waiting for a second one would cost too much
             second = clock.time(call, 1)
@@ -102,15 +102,15 @@ def measure(
                 calls = _calls_per_block(call, clock, timing)
                 _warm_up(call, clock, timing, calls)
                 if second.wall_s > LONGEST_MOVED_S:
-                    elsewhere = None
-                blocks, stop = _sample(_blocks(call, elsewhere, clock, calls), clock, timing)
+                    reallocate = None
+                blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
     kept = _undisturbed(blocks)
     disturbed = not any(kept)
     if disturbed:
         kept = [True] * len(blocks)
     used = [block for block, keep in zip(blocks, kept, strict=True) if keep]
     times = sorted(block.wall_s / calls for block in used)
-    observed = sorted(observations((block.place, block.wall_s / calls) for block in used))
+    observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
     return Measurement(
         median_s=median(observed),
@@ -121,18 +121,18 @@ def measure(
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first.wall_s,
         samples=tuple(
-            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.place, keep)
+            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, keep)
             for block, keep in zip(blocks, kept, strict=True)
         ),
         calls_per_sample=calls,
         timing_s=clock.now() - start,
         interrupted=sum(not _had_its_cores(block) for block in blocks),
-        interruptions=_how_told(blocks[0]),
+        interruption_source=_interruption_source(blocks[0]),
         stop=stop,
         flags=(
             *["contended"] * disturbed,
             *["single_call"] * (len(blocks) == calls == 1),
-            *["placement"] * (blocks[0].place is not None and _spread(observed) > PLACEMENT_MATTERS),
+            *["placement"] * (blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS),
             *["multimodal"] * _has_modes(times),
         ),
     )
@@ -144,11 +144,11 @@ def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
     Args:
         timed: the place, and seconds.
     """
-    by_place: dict[int | None, list[float]] = {}
-    for place, seconds in timed:
-        by_place.setdefault(place, []).append(seconds)
-    alone = by_place.get(None)
-    return alone if alone is not None else [median(times) for times in by_place.values()]
+    by_allocation: dict[int | None, list[float]] = {}
+    for allocation, seconds in timed:
+        by_allocation.setdefault(allocation, []).append(seconds)
+    alone = by_allocation.get(None)
+    return alone if alone is not None else [median(times) for times in by_allocation.values()]
 
 
 def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
@@ -189,18 +189,18 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(call: Thunk, elsewhere: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
+def _blocks(call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
     """Blocks without end at one place, or some of them at each of some places, the given one first."""
-    while elsewhere is None:
+    while reallocate is None:
         yield clock.time(call, calls)
     held = [call]  # a place that is let go would be the next one again
-    for place in range(MOST_PLACES):
-        if place:
-            held.append(elsewhere())
+    for number in range(MOST_ALLOCATIONS):
+        if number:
+            held.append(reallocate())
             for _ in range(WARM_BLOCKS):
-                clock.time(held[place], calls)
-        for _ in range(BLOCKS_AT_A_PLACE):
-            yield replace(clock.time(held[place], calls), place=place)
+                clock.time(held[number], calls)
+        for _ in range(BLOCKS_PER_ALLOCATION):
+            yield replace(clock.time(held[number], calls), allocation=number)
 
 
 def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list[Block], str]:
@@ -209,8 +209,8 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
     check_at = timing.min_samples
     for block in source:
         blocks.append(block)
-        at_several = block.place is not None
-        if len(blocks) % BLOCKS_AT_A_PLACE == 0 if at_several else len(blocks) >= check_at:
+        at_several = block.allocation is not None
+        if len(blocks) % BLOCKS_PER_ALLOCATION == 0 if at_several else len(blocks) >= check_at:
             if _precise(blocks, timing):
                 return blocks, "precision"
             check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
@@ -218,13 +218,13 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
             return blocks, "samples"
         if clock.now() - start >= timing.max_time_s:
             return blocks, "time"
-    return blocks, "places"
+    return blocks, "allocations"
 
 
 def _precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
     used = [block for block, keep in zip(blocks, _undisturbed(blocks), strict=True) if keep]
-    observed = observations((block.place, block.wall_s) for block in used)
+    observed = observations((block.allocation, block.wall_s) for block in used)
     interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
     if interval is None:
         return False
@@ -265,7 +265,7 @@ def _has_modes(ordered: list[float]) -> bool:
     return apart > math.log(MODES_APART) and math.sqrt(2) * apart > ASHMAN_D * width
 
 
-def _how_told(block: Block) -> str:
+def _interruption_source(block: Block) -> str:
     if block.waiting_s is not None:
         return "scheduler"
     return "switches" if block.preemptions is not None else "none"

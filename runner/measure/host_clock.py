@@ -25,14 +25,14 @@ class Block:
         cpu_s: CPU seconds of the calling thread, or None.
         preemptions: involuntary context switches of the process, or None.
         waiting_s: seconds that the process's threads were ready and had no core, or None.
-        place: number of the place in memory, where the calls are timed at several.
+        allocation: number of the place in memory, where the calls are timed at several.
     """
 
     wall_s: float
     cpu_s: float | None = None
     preemptions: int | None = None
     waiting_s: float | None = None
-    place: int | None = None
+    allocation: int | None = None
 
 
 class Clock(Protocol):

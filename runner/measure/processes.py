@@ -27,10 +27,11 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
     Returns:
         a row whose median is that of the processes' medians, with Student's interval of these.
     """
-    kept = [sample for sample in samples if sample.kept]
+    kept = [sample for sample in samples if sample.used]
     numbers = sorted({sample.process for sample in kept})
     medians = [
-        median(observations((s.place, s.wall_s / s.calls) for s in kept if s.process == number)) for number in numbers
+        median(observations((s.allocation, s.wall_s / s.calls) for s in kept if s.process == number))
+        for number in numbers
     ]
     times = sorted(sample.wall_s / sample.calls for sample in kept)
     low, high = mean_interval(medians) or (None, None)
@@ -50,9 +51,9 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         stop=latest.stop,
         flop_per_s=earlier.flop / middle if earlier.flop and middle else None,
         bytes_per_s=earlier.bytes / middle if earlier.bytes and middle else None,
-        fraction_of_roof=_scaled(earlier.fraction_of_roof, earlier.median_s, middle),
+        fraction_of_peak=_scaled(earlier.fraction_of_peak, earlier.median_s, middle),
         peak_memory_bytes=max(filter(None, (earlier.peak_memory_bytes, latest.peak_memory_bytes)), default=None),
-        beside=earlier.beside or latest.beside,
+        concurrent_sweep=earlier.concurrent_sweep or latest.concurrent_sweep,
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
         flags=merged(earlier.flags, latest.flags),
     )

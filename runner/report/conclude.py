@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.config.renamed import with_todays_names
 from runner.config.schema import Report
 from runner.garbage import uncollected
 from runner.rows.flags import FLAGS
@@ -56,7 +57,9 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True,
         environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))
     if environment.get("report"):
         given = {key: value for key, value in vars(report).items() if key in asked or value != getattr(Report, key)}
-        stored = {key: value for key, value in environment["report"].items() if key in vars(report)}
+        stored = with_todays_names({f"report.{key}": value for key, value in environment["report"].items()}, "key")
+        stored = {name.removeprefix("report."): value for name, value in stored.items()}
+        stored = {key: value for key, value in stored.items() if key in vars(report)}
         report = Report(**{**stored, **given})
     for job, (of_job, _) in found.items():
         if of_job and files_of_jobs(root, job):

@@ -120,7 +120,7 @@ def transfer_table(rows: Sequence[TransferRow]) -> Table:
         way = "" if row.to_device is None else "to device" if row.to_device else "to host"
         latency = [_within(row.latency_low_s, row.latency_s, row.latency_high_s, 1e6)]
         gigabytes = (row.bandwidth_low_bytes_per_s, row.bandwidth_bytes_per_s, row.bandwidth_high_bytes_per_s)
-        off = f"{100 * row.off:.1f}" if row.off is not None else ""
+        off = f"{100 * row.max_relative_residual:.1f}" if row.max_relative_residual is not None else ""
         lines.append((row.device, way, row.memory or row.status, *latency, _within(*gigabytes, 1e-9), off))
     return Table("Transfers", ("device", "way", "memory", "latency us", "GB/s", "off the line by %"), lines, 3)
 

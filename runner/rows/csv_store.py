@@ -63,7 +63,7 @@ def read_samples(path: Path) -> list[Sample]:
     """
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
-        header = next(lines, [])
+        header = [RENAMED["samples.csv"].get(name, name) for name in next(lines, [])]
         parse = _parsers(Sample, header)
         return [Sample(**dict(zip(header, _values(parse, line), strict=True))) for line in lines]
 

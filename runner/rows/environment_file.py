@@ -63,7 +63,7 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     else:
         changed = _changed(before, now, SAME)
     if changed:
-        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_anyway=true")
+        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_force=true")
 
 
 def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:

@@ -62,14 +62,14 @@ class BenchmarkRow(Row):
             the median and its 95 % interval.
         wall_s: host seconds from a call's launch to its completion there, one call at a time.
         processes: fresh processes that the samples come from.
-        interruptions: how interrupted blocks are told: scheduler (time spent waiting for a core), switches, gaps (the
-            device may have waited for the host), or none.
-        fraction_of_roof: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
-        roof: which roof that is, compute or memory.
+        interruption_source: what tells which blocks were interrupted: scheduler (time spent waiting for a core),
+            switches, gaps (the device may have waited for the host), or none.
+        fraction_of_peak: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
+        bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
         checked: what the error was taken of: full (the whole output) or smaller (size).
-        stop: why sampling stopped: precision, time, samples, places (in memory: all were tried) or first_call.
+        stop: why sampling stopped: precision, time, samples, allocations (all were tried) or first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, which have to be moved where they are not.
         finite_fraction: of the output's elements.
@@ -77,7 +77,7 @@ class BenchmarkRow(Row):
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
         gradient: pass, fail, unsupported or error, of a quick check in this dtype on this device; blank: not checked.
-        beside: whether a cell of another sweep ran on the same device meanwhile; blank where that is not known.
+        concurrent_sweep: whether another sweep's cell ran on the device meanwhile; blank where that is not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
     """
 
@@ -97,7 +97,7 @@ class BenchmarkRow(Row):
     samples: int | None = None
     processes: int | None = None
     preempted_samples: int | None = None
-    interruptions: str | None = None
+    interruption_source: str | None = None
     calls_per_sample: int | None = None
     timing_s: float | None = None
     stop: str | None = None
@@ -109,8 +109,8 @@ class BenchmarkRow(Row):
     output_bytes: int | None = None
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
-    fraction_of_roof: float | None = None
-    roof: str | None = None
+    fraction_of_peak: float | None = None
+    bound: str | None = None
     peak_memory_bytes: int | None = None
     finite_fraction: float | None = None
     max_relative_error: float | None = None
@@ -122,7 +122,7 @@ class BenchmarkRow(Row):
     clock_after_hz: float | None = None
     power_before_w: float | None = None
     power_after_w: float | None = None
-    beside: bool | None = None
+    concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -134,8 +134,8 @@ class AutogradRow(Row):
         case: the file of ``conf/case`` that it is of; blank for an operation.
         probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
         oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
-            dtype), forward_mode, backward_plumbing (``backward()`` against ``torch.autograd.grad``: the same engine
-            twice, and so no evidence), or itself, where a property needs no other.
+            dtype), forward_mode, autograd_grad (``backward()`` against ``torch.autograd.grad``: the same engine
+            twice, and so no evidence), or invariant, where a property needs no other.
         argument: the input that the gradient is of, by position or name; blank: the function's own value.
         shape: of that input.
         memory_layout: of the inputs and the cotangent, where that is what was tried.
@@ -180,7 +180,7 @@ class TensorRow(Row):
         case: the case's name.
         expression: the line of tensor code whose result is checked.
         check: what of it: call (that it can be called at all), values, shape, dtype, range, finite, reproducible,
-            shares (whose memory it lies in), or unchanged (the tensors that it was given).
+            aliases (whose memory it lies in), or unchanged (the tensors that it was given).
         expected, got: as text; nested lists are JSON.
         verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
     """
@@ -202,7 +202,7 @@ class RoofRow(Row):
         flop_by: its size, or what it is.
         bytes_per_s: read and written, of the best kernel on tensors that no cache holds.
         bytes_by: which kernel.
-        kept: the file in which later runs find this; blank where it was not kept, being contended.
+        saved_to: the file in which later runs find this; blank where it was not saved, being contended.
         flags: what would mislead.
     """
 
@@ -210,7 +210,7 @@ class RoofRow(Row):
     flop_by: str | None = None
     bytes_per_s: float | None = None
     bytes_by: str | None = None
-    kept: str | None = None
+    saved_to: str | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -226,7 +226,7 @@ class TransferRow(Row):
         memory: the host's: pageable or pinned.
         latency_s: seconds of a copy of next to nothing, with its interval.
         bandwidth_bytes_per_s: bytes a second of a long one, with its interval; an end is blank where any would fit.
-        off: the largest relative distance of a size's time from the line: how good a line it is.
+        max_relative_residual: the largest relative distance of a size's time from the line.
         sizes: how many were timed, from ``smallest_bytes`` to ``largest_bytes``.
         points: what was measured, as JSON: for each size its bytes, the median seconds and its interval's ends.
     """
@@ -239,7 +239,7 @@ class TransferRow(Row):
     bandwidth_bytes_per_s: float | None = None
     bandwidth_low_bytes_per_s: float | None = None
     bandwidth_high_bytes_per_s: float | None = None
-    off: float | None = None
+    max_relative_residual: float | None = None
     sizes: int | None = None
     smallest_bytes: int | None = None
     largest_bytes: int | None = None
@@ -256,9 +256,9 @@ class Sample:
         cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
         preemptions: involuntary context switches in it; blank where the platform does not say.
         waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
-        place: number of the place in memory that the tensors had; blank where there was but one.
+        allocation: number of the place in memory that the tensors had; blank where there was but one.
         process: number of the process, of those that measure the cell one after another.
-        kept: whether the median is taken over it.
+        used: whether the median is taken over it.
     """
 
     calls: int
@@ -266,8 +266,8 @@ class Sample:
     cpu_s: float | None
     preemptions: int | None
     waiting_s: float | None
-    place: int | None
-    kept: bool
+    allocation: int | None
+    used: bool
     process: int = 1
 
 
@@ -298,11 +298,13 @@ def row_for(cell: Cell, status: str, reason: str, **known: Any) -> Row:
     return replace(identified(row_type, cell), status=status, reason=one_line(reason), **known)
 
 
-def marked(row: AnyRow, beside: bool | None) -> AnyRow:
-    """A row that says whether another sweep's cell ran beside it."""
+def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
+    """A row that says whether another sweep's cell ran on its device meanwhile."""
     if not isinstance(row, BenchmarkRow):
         return row
-    return replace(row, beside=beside, flags=merged(row.flags, ("contended",) if beside else ()))
+    return replace(
+        row, concurrent_sweep=concurrent_sweep, flags=merged(row.flags, ("contended",) if concurrent_sweep else ())
+    )
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:

@@ -16,14 +16,14 @@ class Line:
     """``y = at_zero + slope * x``, with 95 % intervals.
 
     Attributes:
-        off: the largest distance of a point from the line, relative to the point.
+        max_relative_residual: the largest distance of a point from the line, relative to the point.
     """
 
     at_zero: float
     at_zero_interval: tuple[float, float]
     slope: float
     slope_interval: tuple[float, float]
-    off: float
+    max_relative_residual: float
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
@@ -31,8 +31,8 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
 
     The weights are ``1 / y**2``, so that what is made small is the sum of the squared relative distances: points of a
     microsecond and of a second count alike. The intervals are from the fit's covariance, scaled by those distances,
-    with Student's t (Draper and Smith, Applied Regression Analysis, 3rd ed., 9.2); they hold for a line, and ``off``
-    says how good a line it is.
+    with Student's t (Draper and Smith, Applied Regression Analysis, 3rd ed., 9.2); they hold for a line, and
+    ``max_relative_residual`` says how good a line it is.
 
     Args:
         x: where; not all the same.

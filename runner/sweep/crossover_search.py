@@ -11,6 +11,7 @@ from runner.analysis.comparison import FORBIDDING, compare
 from runner.cells.cell import Cell
 from runner.cells.compose import Composer
 from runner.config.axes import same_but
+from runner.config.renamed import refusal
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
@@ -29,13 +30,13 @@ class Range:
 
     Attributes:
         low, high: the ends, as the number that stands in ``size``.
-        within: how near to each other, relatively, the sizes on both sides of the crossover are to be in the end.
+        rtol: how near to each other, relatively, the sizes on both sides of the crossover are to be in the end.
         size: the size with ``{n}`` where the number goes: ``{n}`` is n x n, ``8x{n}x{n}`` a batch of 8.
     """
 
     low: int
     high: int
-    within: float = 0.05
+    rtol: float = 0.05
     size: str = NUMBER
 
     @classmethod
@@ -46,15 +47,18 @@ class Range:
             ConfigError: the message names the setting.
         """
         where = "hydra.sweeper.crossover"
+        for name in given:
+            if old := refusal(f"{where}.{name}", "key"):
+                raise ConfigError(old)
         try:
             found = cls(**given)
         except TypeError as error:
-            raise ConfigError(f"{where}={dict(given)}: give low, high, within and size, such as {EXAMPLE}") from error
+            raise ConfigError(f"{where}={dict(given)}: give low, high, rtol and size, such as {EXAMPLE}") from error
         numbers = all(isinstance(end, int) and not isinstance(end, bool) for end in (found.low, found.high))
         if not numbers or not 1 <= found.low < found.high <= LONGEST:
             raise ConfigError(f"{where}: low={found.low} and high={found.high} are no sizes from small to large")
-        if not isinstance(found.within, int | float) or not 0 < found.within < 1:
-            raise ConfigError(f"{where}.within={found.within} is out of range; give a share such as 0.05")
+        if not isinstance(found.rtol, int | float) or not 0 < found.rtol < 1:
+            raise ConfigError(f"{where}.rtol={found.rtol} is out of range; give a share such as 0.05")
         if not isinstance(found.size, str) or NUMBER not in found.size:
             raise ConfigError(f"{where}.size={found.size} has no place for the number; write {NUMBER} there")
         return found
@@ -66,10 +70,10 @@ class Range:
     @property
     def most(self) -> int:
         """The most sizes that a search asks for, beside those that turn out too large or are disturbed."""
-        return 3 + math.ceil(math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.within))))
+        return 3 + math.ceil(math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.rtol))))
 
 
-EXAMPLE = "{low: 16, high: 4096, within: 0.05}"
+EXAMPLE = "{low: 16, high: 4096, rtol: 0.05}"
 
 
 def asked(outcome_of: Callable[[int], Outcome | None], wanted: Range) -> list[int]:
@@ -118,7 +122,7 @@ def _next(known: Mapping[int, Outcome], wanted: Range) -> int | None:
     between = round(math.sqrt(loses * above))
     while between in known:
         between += 1
-    near = above <= loses * (1 + wanted.within) or not loses < between < above
+    near = above <= loses * (1 + wanted.rtol) or not loses < between < above
     return None if near else between
 
 
@@ -150,7 +154,11 @@ class Bisection:
         """
         self._wanted, self._report, self.composer = wanted, report, composer
         self._first = [tuple(job) for job in jobs]
-        smallest = [job for job in self._first if composer.job(job).cell.asked == composer.job(jobs[0]).cell.asked]
+        smallest = [
+            job
+            for job in self._first
+            if composer.job(job).cell.requested_size == composer.job(jobs[0]).cell.requested_size
+        ]
         others: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
         bases: dict[tuple[Any, ...], tuple[str, ...]] = {}
         for job in smallest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import yaml
 
 from runner.cells.cell import Cell
 from runner.config.axes import AXES, label
-from runner.config.cases import read_case
+from runner.config.cases import Case, read_case
 from runner.config.operation import Operation
+from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import read_environment
@@ -71,7 +72,7 @@ def check_grid_holds(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
         name = label(row.job, row, lambda axis: axis != "threads" or threads_tell)
         raise ConfigError(
             f"resume={root}: {len(others)} of the {len({row.cell for row in there})} cells there are none of this "
-            f"command's {len(cells)}, such as {name}; {_advice(root)}, or say resume_anyway=true to have "
+            f"command's {len(cells)}, such as {name}; {_advice(root)}, or say resume_force=true to have "
             "them all in one report"
         )
 
@@ -99,7 +100,7 @@ def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) ->
         if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
             raise ConfigError(
                 f"resume={root}: {cell.label} was not the same cell when it was measured: "
-                f"{_difference(root, row, cell)}; give that back, or say resume_anyway=true to measure it again"
+                f"{_difference(root, row, cell)}; give that back, or say resume_force=true to measure it again"
             )
 
 
@@ -126,11 +127,21 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
             break
         before = yaml.safe_load(written.read_text(encoding="utf-8"))
         kind = "case" if cell.case else "op"
-        was = asdict(read_case(before["case"]) if cell.case else Operation.from_mapping(before["op"], "op file"))
+        was = asdict(_definition(before, kind))
         changed = _changes(kind, was, asdict(cell.definition))
         changed += _changes("timing", before["timing"], asdict(cell.timing))
         return "; ".join(changed) or "the program has changed"
     return "what it was is not written down"
+
+
+def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
+    """The operation or case of a configuration as it was written down, perhaps by an older release."""
+    fields = with_todays_names(config[kind], kind)
+    if kind == "op":
+        return Operation.from_mapping(fields, "op file")
+    if fields.get("expect"):
+        fields["expect"] = with_todays_names(fields["expect"], "case expect")
+    return read_case(fields)
 
 
 def _changes(key: str, before: Any, now: Any) -> list[str]:

@@ -88,7 +88,7 @@ class GridSweep:
             return self._run(root, jobs, cells, cluster)
 
     def _run(self, root: Path, jobs: list[list[str]], cells: list[Cell], cluster: Cluster | None) -> Any:
-        resuming, anyway = bool(self.config.resume), self.config.resume_anyway
+        resuming, anyway = bool(self.config.resume), self.config.resume_force
         numbers = list(range(len(jobs)))
         if resuming:
             resume.remove_leftovers(root)
@@ -124,7 +124,7 @@ class GridSweep:
         Raises:
             ConfigError: the folder is not this sweep's.
         """
-        anyway = self.config.resume_anyway
+        anyway = self.config.resume_force
         there = resume.measured(root)
         resume.check_same_sweep(root, there, cells)
         if not anyway:
@@ -179,8 +179,8 @@ class GridSweep:
             jobs += self._product([*grid, *_meant_for(grid, own, typed)])
         cells = [composer.job(job).cell for job in jobs]
         for cell in cells[:of_main]:  # further grids of other jobs just do without
-            if cell.ignored:
-                raise ConfigError(cell.ignored)
+            if cell.inapplicable_options:
+                raise ConfigError(cell.inapplicable_options)
         if any(cell.job == "report" for cell in cells):
             raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
         out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
@@ -236,5 +236,5 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
 
 def _list(cells: Sequence[Cell]) -> None:
     for cell in cells:
-        print(cell.label + (f"    impossible: {cell.impossible}" if cell.impossible else ""))
+        print(cell.label + (f"    impossible: {cell.infeasible_reason}" if cell.infeasible_reason else ""))
     print(f"{len(cells)} cells")

@@ -29,7 +29,7 @@ def run(
     begun = time.perf_counter()
     assert cell.dimensions is not None
     bound = BoundOperation(cell.operation, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
-    checks = check_gradients(small(bound, cell.asked), device.torch)
+    checks = check_gradients(small(bound, cell.requested_size), device.torch)
     here = identified(AutogradRow, cell)
     rows = [
         replace(

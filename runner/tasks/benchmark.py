@@ -67,7 +67,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     tell("checking values")
     begun = time.perf_counter()
     # what is compiled is compiled for this size: at another it would be another kernel
-    subject = bound if cell.compile else to_check(bound, cell.asked)
+    subject = bound if cell.compile else to_check(bound, cell.requested_size)
     values = check_values(subject, device.torch)
     gradient = None
     differentiated = in_own_dtype(bound) if cell.direction != "forward" else eager
@@ -123,7 +123,7 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         **_times(measured),
         **told,
         compile_s=compile_s,
-        samples=sum(sample.kept for sample in measured.samples),
+        samples=sum(sample.used for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
@@ -131,8 +131,8 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         **(seen.counts if forward else {}),
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
         bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
-        fraction_of_roof=fraction,
-        roof=bounded_by,
+        fraction_of_peak=fraction,
+        bound=bounded_by,
         finite_fraction=seen.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
@@ -169,7 +169,9 @@ def _timed(
         "clock_after_hz": clock_after_hz,
         "power_before_w": power_before_w,
         "power_after_w": power_after_w,
-        "interruptions": measured.interruptions if device.is_cpu else HOW_TOLD[measured.interruptions],
+        "interruption_source": measured.interruption_source
+        if device.is_cpu
+        else HOW_TOLD[measured.interruption_source],
     }
     return measured, clock, told
 

@@ -143,7 +143,7 @@ def _plumbing(known: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
     agree = error <= tolerance
     return replace(
         known,
-        oracle="backward_plumbing",
+        oracle="autograd_grad",
         shape=shape_text(tuple(wide.shape)),
         max_abs_error=error * scale,
         max_relative_error=error,

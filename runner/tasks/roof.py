@@ -71,7 +71,7 @@ def run(
         flop_by=compute.by,
         bytes_per_s=memory.per_s,
         bytes_by=memory.by,
-        kept=str(kept) if kept else None,
+        saved_to=str(kept) if kept else None,
         flags=("contended",) if disturbed else (),
     )
     return [row], []
@@ -89,7 +89,7 @@ def _products(cell: Cell, device: Device, function: Callable[..., Any], tell: Ca
     assert cell.dimensions is not None
     edge, before, seconds = SMALLEST, 0, 0.0
     while True:
-        dimensions = cell.operation.bind(cell.asked.at_most(edge, edge))
+        dimensions = cell.operation.bind(cell.requested_size.at_most(edge, edge))
         flop = cell.operation.work(cell.operation.flop, dimensions)
         assert flop is not None
         if before and seconds * flop / before > PATIENCE * cell.timing.max_time_s:

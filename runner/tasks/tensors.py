@@ -43,12 +43,12 @@ class Outcome:
     """What a case's code left.
 
     Attributes:
-        given: the tensors by name, as they are afterwards.
+        inputs: the tensors by name, as they are afterwards.
         before: copies of them as they were at first.
         result: what is checked.
     """
 
-    given: dict[str, torch.Tensor]
+    inputs: dict[str, torch.Tensor]
     before: dict[str, torch.Tensor]
     result: torch.Tensor
 
@@ -105,10 +105,10 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
     before: dict[str, torch.Tensor] = {}
     with torch.random.fork_rng([device] if device.type != "cpu" else [], device_type=_accelerator(device)), device:
         torch.manual_seed(seed)
-        for name, tree in zip(case.given, first, strict=False):
-            names[name] = _tensor(run_snippet(tree, names), case.given[name])
+        for name, tree in zip(case.inputs, first, strict=False):
+            names[name] = _tensor(run_snippet(tree, names), case.inputs[name])
             before[name] = names[name].detach().clone()
-        for tree in first[len(case.given) :]:
+        for tree in first[len(case.inputs) :]:
             run_snippet(tree, names)
         result = _tensor(run_snippet(last, names), case.result)
     return Outcome(names, before, result)
@@ -135,9 +135,9 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield Check("finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem)
     if "reproducible" in expect:
         yield _reproducible(case, device, seed, result)
-    if "shares" in expect:
-        yield _shares(expect["shares"], outcome)
-    yield from (_unchanged(name, outcome) for name in case.given)
+    if "aliases" in expect:
+        yield _aliases(expect["aliases"], outcome)
+    yield from (_unchanged(name, outcome) for name in case.inputs)
 
 
 def _values(expected: Any, result: torch.Tensor) -> Check:
@@ -180,17 +180,17 @@ def _reproducible(case: TensorCase, device: torch.device, seed: int, result: tor
     return Check("reproducible", f"determined by seed={seed}", text_of(again), problem)
 
 
-def _shares(wanted: str, outcome: Outcome) -> Check:
+def _aliases(wanted: str, outcome: Outcome) -> Check:
     where = outcome.result.untyped_storage().data_ptr()
-    with_ = [name for name, t in outcome.given.items() if t.untyped_storage().data_ptr() == where]
+    with_ = [name for name, t in outcome.inputs.items() if t.untyped_storage().data_ptr() == where]
     got = ", ".join(with_) or NOTHING
     fits = not with_ if wanted == NOTHING else wanted in with_
     problem = f"it shares its memory with {got}" + (f", not with {wanted}" if wanted != NOTHING else "; it is a view")
-    return Check("shares", wanted, got, "" if fits else problem)
+    return Check("aliases", wanted, got, "" if fits else problem)
 
 
 def _unchanged(name: str, outcome: Outcome) -> Check:
-    now, before = outcome.given[name].detach(), outcome.before[name]
+    now, before = outcome.inputs[name].detach(), outcome.before[name]
     what = ""
     if now.shape != before.shape:
         what = f"its shape was {_shape(before)} and is {_shape(now)}"

@@ -111,5 +111,5 @@ def _fitted(row: TransferRow, points: list[Point]) -> TransferRow:
         bandwidth_bytes_per_s=1 / line.slope if line.slope > 0 else None,
         bandwidth_low_bytes_per_s=1 / high if high > 0 else None,
         bandwidth_high_bytes_per_s=1 / low if low > 0 else None,
-        off=line.off,
+        max_relative_residual=line.max_relative_residual,
     )

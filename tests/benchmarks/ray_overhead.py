@@ -20,7 +20,7 @@ CELLS = 20
 SIZES = ",".join(str(size) for size in range(8, 8 + CELLS))
 
 
-def one(cells_per_job: int, root: Path) -> None:
+def one(cells_per_chunk: int, root: Path) -> None:
     """One sweep, and its line."""
     sys.path.insert(0, str(ROOT))
     import pandas as pd
@@ -39,12 +39,12 @@ def one(cells_per_job: int, root: Path) -> None:
     Driver.run = timed  # type: ignore[method-assign, assignment]
     app.offer_plugins()
     words = ["-m", "op=add", f"size={SIZES}", "device=cpu", "timing=quick", "cluster=ray"]
-    code = app.run([*words, f"cluster.cells_per_job={cells_per_job}", f"hydra.sweep.dir={root}"])
+    code = app.run([*words, f"cluster.cells_per_chunk={cells_per_chunk}", f"hydra.sweep.dir={root}"])
     rows = pd.read_csv(root / "results.csv")
     assert code == 0 and len(rows) == CELLS and (rows["status"] == "ok").all(), rows
     own_s = rows["seconds"].sum()
     print(
-        f"{cells_per_job:2} cells a job: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
+        f"{cells_per_chunk:2} cells a job: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
         f"{(took[0] - own_s) / CELLS:.2f} s a cell beside; "
         f"{size_of(root, 'samples.csv.gz') / CELLS:.0f} bytes of samples a cell",
         file=sys.stderr,

@@ -133,12 +133,12 @@ def _timed(
 
         kept = []
 
-        def elsewhere() -> Callable[[], Any]:
+        def reallocate() -> Callable[[], Any]:
             moved = call_on([t.clone() for t in tensors])
             kept.append(moved())
             return moved
 
-        measured = measure(call, HostClock(single_threaded=True), Timing(), elsewhere=elsewhere if moves else None)
+        measured = measure(call, HostClock(single_threaded=True), Timing(), reallocate=reallocate if moves else None)
         return measured.median_s, bool(measured.flags)
     from torch.utils.benchmark import Timer
 

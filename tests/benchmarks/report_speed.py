@@ -97,7 +97,7 @@ def _row(number: int, choice: tuple[int, int, str, str], random: Random) -> Benc
         samples=100,
         processes=1,
         preempted_samples=3,
-        interruptions="scheduler",
+        interruption_source="scheduler",
         calls_per_sample=10,
         timing_s=0.4,
         stop="precision",
@@ -115,7 +115,7 @@ def _row(number: int, choice: tuple[int, int, str, str], random: Random) -> Benc
         checked="full",
         checked_size=f"{side}x{side}",
         gradient="pass",
-        beside=False,
+        concurrent_sweep=False,
         flags=("multimodal",) if random.random() < 0.1 else (),
     )
 

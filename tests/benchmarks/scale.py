@@ -106,7 +106,7 @@ def row_of(cell: Any) -> Any:
         allowed_relative_error=1e-7,
         checked_size=cell.size,
         gradient="pass",
-        beside=False,
+        concurrent_sweep=False,
     )
 
 
@@ -148,7 +148,7 @@ def one(cells: int, root: Path) -> None:
             f"seed={','.join(map(str, range(seeds)))}",
             "device=cpu,gpu",
             "cluster=ray",
-            "cluster.cells_per_job=100",
+            "cluster.cells_per_chunk=100",
             f"hydra.sweep.dir={root}",
         ]
     )

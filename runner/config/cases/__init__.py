@@ -13,6 +13,7 @@ from typing import Any
 from runner.config.cases.base import Case
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
 from runner.config.cases.tensor_code import TensorCase
+from runner.config.renamed import refusal
 from runner.errors import ConfigError, suggestion
 
 __all__ = ["Case", "ExpressionCase", "FunctionCase", "GradientCase", "TensorCase", "read_case"]
@@ -34,6 +35,8 @@ def read_case(given: Mapping[str, Any]) -> Case:
     allowed = [f.name for f in fields(kind)]
     for key in given:
         if key not in allowed:
+            if old := refusal(str(key), "case"):
+                raise ConfigError(f"{source}: {old}")
             raise ConfigError(
                 f"{source}: unknown field {key!r}{suggestion(str(key), allowed)}; with {kinds[0]} the "
                 f"fields are {', '.join(allowed)}"
@@ -47,13 +50,13 @@ def read_case(given: Mapping[str, Any]) -> Case:
 
 
 def _read(key: str, value: Any) -> Any:
-    if key in ("values", "kwargs", "given", "expect"):
+    if key in ("values", "kwargs", "inputs", "expect"):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key}: {value!r} is not a mapping")
         named = {str(name): item for name, item in value.items()}
-        texts = key != "given" or all(isinstance(item, str) for item in named.values())
+        texts = key != "inputs" or all(isinstance(item, str) for item in named.values())
         if not texts:
-            raise ConfigError("given: each tensor is a line of tensor code, such as torch.arange(16)")
+            raise ConfigError("inputs: each tensor is a line of tensor code, such as torch.arange(16)")
         return named
     if key in ("gradients", "steps"):
         listed = (value,) if isinstance(value, str) else value

@@ -15,13 +15,13 @@ class Case:
 
     Attributes:
         name: as results name it; the file's name.
-        about: one line for people.
+        description: one line for people.
         hint: what a failing check says besides, where the reason is known.
     """
 
     job: ClassVar[str]
     name: str
-    about: str = ""
+    description: str = ""
     hint: str = ""
 
     @property

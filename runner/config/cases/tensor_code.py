@@ -10,11 +10,12 @@ from runner.config.cases import snippet
 from runner.config.cases.base import Case
 from runner.config.cases.nested import check_nested, is_number, shape_of
 from runner.config.dtypes import KIND_OF
+from runner.config.renamed import refusal
 from runner.config.size import shape_text
 from runner.errors import ConfigError, suggestion
 
-EXPECTATIONS = ("values", "shape", "dtype", "range", "finite", "reproducible", "shares")
-NOTHING = "nothing"  # in shares: the result has memory of its own
+EXPECTATIONS = ("values", "shape", "dtype", "range", "finite", "reproducible", "aliases")
+NOTHING = "nothing"  # in aliases: the result has memory of its own
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class TensorCase(Case):
     """A line of tensor code, and what its result has to be.
 
     Attributes:
-        given: tensors by name, each a snippet that may use those before it; none of them may be changed.
+        inputs: tensors by name, each a snippet that may use those before it; none of them may be changed.
         steps: snippets that run before the result for what they do.
         result: the snippet that is checked.
         expect: what of it is checked, see :data:`EXPECTATIONS`.
     """
 
     job: ClassVar[str] = "tensors"
-    given: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
     result: str = ""
     expect: Mapping[str, Any] = field(default_factory=dict)
@@ -59,11 +60,11 @@ class TensorCase(Case):
                 raise ConfigError(f"case {self.name}: {error}") from error
 
     def trees(self) -> list[Any]:
-        """The parsed snippets: given, steps and, last, the result."""
+        """The parsed snippets: inputs, steps and, last, the result."""
         names: list[str] = []
         trees = []
-        for name, text in self.given.items():
-            trees.append(_parsed(f"given.{name}", text, names))
+        for name, text in self.inputs.items():
+            trees.append(_parsed(f"inputs.{name}", text, names))
             names.append(name)
         trees += [_parsed("steps", text, names) for text in self.steps]
         return [*trees, _parsed("result", self.result, names)]
@@ -75,6 +76,8 @@ class TensorCase(Case):
             raise ConfigError(f"expect: nothing is expected; give some of {', '.join(EXPECTATIONS)}")
         for key, value in self.expect.items():
             if key not in EXPECTATIONS:
+                if old := refusal(key, "case expect"):
+                    raise ConfigError(f"expect: {old}")
                 raise ConfigError(
                     f"expect: unknown {key!r}{suggestion(key, list(EXPECTATIONS))}; allowed: {', '.join(EXPECTATIONS)}"
                 )
@@ -90,10 +93,10 @@ class TensorCase(Case):
                 f"{', '.join(KIND_OF)}"
             )
 
-    def _check_shares(self, value: Any) -> None:
-        if value != NOTHING and value not in self.given:
+    def _check_aliases(self, value: Any) -> None:
+        if value != NOTHING and value not in self.inputs:
             raise ConfigError(
-                f"expect: shares={value}: give one of given ({', '.join(self.given) or 'none'}), or {NOTHING}"
+                f"expect: aliases={value}: give one of inputs ({', '.join(self.inputs) or 'none'}), or {NOTHING}"
             )
 
     def _check_shape(self, value: Any) -> None:
@@ -116,7 +119,7 @@ _EXPECTED: dict[str, Callable[[TensorCase, Any], None]] = {
     "range": TensorCase._check_range,
     "finite": TensorCase._check_yes,
     "reproducible": TensorCase._check_yes,
-    "shares": TensorCase._check_shares,
+    "aliases": TensorCase._check_aliases,
 }
 
 

@@ -193,5 +193,5 @@ def _roof(rows: Sequence[BenchmarkRow]) -> Roof | None:
     return Roof(peak, bandwidth) if peak or bandwidth else None
 
 
-def _tops(rows: Sequence[BenchmarkRow], roof: str, rate: str) -> list[float]:
-    return [getattr(r, rate) / r.fraction_of_roof for r in rows if r.roof == roof and r.fraction_of_roof]
+def _tops(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> list[float]:
+    return [getattr(r, rate) / r.fraction_of_peak for r in rows if r.bound == bound and r.fraction_of_peak]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.config.axes import AXES, NAMED
+from runner.config.renamed import RENAMED
 from runner.rows.rows import Row
 
-OF_THE_RUN = ("job", "run", "resume", "resume_anyway", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
+OF_THE_RUN = ("job", "run", "resume", "resume_force", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
 
 
 class Reproducer:
@@ -23,7 +24,7 @@ class Reproducer:
     def __init__(self, environment: Mapping[str, Any], varying: Sequence[str]) -> None:
         """``varying`` are the lesser columns in which the run's rows differ."""
         given = [str(word) for word in environment.get("command") or ()][2:]  # after the interpreter and the program
-        self._given = [word for word in given if not _is_of_the_run(word)]
+        self._given = [_with_todays_key(word) for word in given if not _is_of_the_run(word)]
         self._many = any(_has_several(word) for word in self._given)
         self._varying = varying
 
@@ -63,6 +64,11 @@ def _left_out(row: Row) -> set[str]:
 def _value(value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f'"{text}"' if " " in text else text
+
+
+def _with_todays_key(word: str) -> str:
+    key = _key(word)
+    return word.replace(key, RENAMED["key"].get(key, key), 1)
 
 
 def _key(word: str) -> str:

@@ -328,7 +328,7 @@ def probe_all(base: Base, probes: Sequence[str] = tuple(PROBES)) -> list[Gradien
         try:
             worst = _worst(base, name, PROBES[name](base))
         except Exception as error:
-            worst = GradientCheck(name, "itself", "error", reason=f"{type(error).__name__}: {one_line(error, 200)}")
+            worst = GradientCheck(name, "invariant", "error", reason=f"{type(error).__name__}: {one_line(error, 200)}")
         if worst is not None:
             found.append(replace(worst, reason=f"{worst.reason} (at {base.setting.probe})" if worst.reason else None))
     return found
@@ -339,7 +339,7 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
     highest = -1.0
     for deviation in deviations:
         if deviation.loud:
-            return GradientCheck(name, "itself", "fail", memory_layout=deviation.layout, reason=deviation.loud)
+            return GradientCheck(name, "invariant", "fail", memory_layout=deviation.layout, reason=deviation.loud)
         names = base.setting.positions
         for place, (got, expected) in enumerate(zip(deviation.got, deviation.expected, strict=True)):
             check = _deviation(
@@ -366,7 +366,7 @@ def _deviation(
     shape = shape_text(tuple(expected.shape))
     if not got.numel():
         return GradientCheck(
-            name, "itself", "pass", argument, shape, layout, max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0
+            name, "invariant", "pass", argument, shape, layout, max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0
         )
     defined = expected.isfinite()  # where a gradient is not finite, oracles say whether it should be
     errors = torch.where(defined, (got - expected).abs(), torch.zeros(())).to(torch.float64)
@@ -390,7 +390,7 @@ def _deviation(
     wide = got.flatten()[worst].to(torch.complex128).real.item()
     return GradientCheck(
         name,
-        "itself",
+        "invariant",
         verdict,
         argument,
         shape,

@@ -33,7 +33,8 @@ def operation_subject(bound: BoundOperation) -> Subject:
         example=example,
         arguments=names,
         wanted=tuple(
-            is_differentiable(t.dtype) and name not in op.fixed for t, name in zip(example.inputs, names, strict=True)
+            is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
+            for t, name in zip(example.inputs, names, strict=True)
         ),
         domains=tuple(op.domain_of(position) for position in range(len(names))),
         forms=tuple(_declared(wide)),
@@ -149,7 +150,7 @@ def _count(shape: tuple[int, ...]) -> int:
 def _broadcast(tiny: Form, bound: BoundOperation) -> Iterator[Form]:
     """Inputs with ``...`` whose leading dimensions are 1, or not there, while another input's are."""
     open_ones = [i for i, axes in enumerate(bound.op.parsed.inputs) if ELLIPSIS in axes]
-    if len(open_ones) < 2 or bound.op.pack:
+    if len(open_ones) < 2 or bound.op.as_list:
         return
     batch = len(tiny.inputs[open_ones[0]].shape) - (len(bound.op.parsed.inputs[open_ones[0]]) - 1)
     for i in open_ones[:3]:

@@ -86,7 +86,7 @@ def _verify(
     in_place = _in_place(subject.example)
     reason = _unrepeatable(subject.example)
     if reason:
-        yield GradientCheck("repeatable", "itself", "inconclusive", reason=reason)
+        yield GradientCheck("repeatable", "invariant", "inconclusive", reason=reason)
         return
 
     model = draw(subject.forms[0], domains, subject.seed + 1) if subject.forms else subject.example
@@ -98,7 +98,7 @@ def _verify(
         )
 
     if not any(subject.wanted):
-        yield GradientCheck("example", "itself", "unsupported", reason="no input has a gradient")
+        yield GradientCheck("example", "invariant", "unsupported", reason="no input has a gradient")
         return
     example = setting("example", subject.example, each=sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS)
     example = replace(example, special=True)  # whoever declared it may have chosen equal elements, or zeros
