@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, Runner
+from tests.conftest import LONGEST_S, ROOT, Runner
 
 PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6  # of the simulated device
 SLOW = 4e7  # bytes a second of another, whose kernels are long beside what a busy machine does to a wall clock
@@ -119,7 +119,7 @@ def run_in(folder: Path, sweep: str, *arguments: str) -> Path:
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **SIM},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=LONGEST_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
