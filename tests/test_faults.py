@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -159,7 +160,8 @@ def door(dying: Path) -> Iterator[Door]:
 
     yield begin
     for process in begun:
-        process.kill()
+        with suppress(ProcessLookupError):  # a worker that outlived its door would keep the pipes open
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -172,6 +174,7 @@ def started(folder: Path, *arguments: str, stderr: int | IO[str] = subprocess.PI
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
+        start_new_session=True,
     )
 
 
