@@ -6,11 +6,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
 Runner = Callable[..., subprocess.CompletedProcess[str]]
+LONGEST_S = 900  # of a command: so long that only one that never ends takes it, however busy the machine
+
+too_slow = hypothesis.HealthCheck.too_slow
+hypothesis.settings.register_profile("on any machine", deadline=None, suppress_health_check=[too_slow])
+hypothesis.settings.load_profile("on any machine")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +39,7 @@ def runner(tmp_path: Path) -> Runner:
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(env or {})},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=LONGEST_S,
             check=False,
         )
         assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -32,6 +32,10 @@ Environment variables, read when the module is imported:
     a half); ``throttle@6400@30``: at the thirtieth. Several are separated by commas.
 ``SIM_ABSENT``
     ``1``: the driver is there, and no device.
+``SIM_CLOCK``
+    ``scripted``: the host's clock, ``time.perf_counter`` of the whole process, moves on by what is said above of
+    launches and waits, by ``tick_s`` whenever it is read, and by nothing else: nobody waits, and every time is the
+    same on any machine, however busy. Otherwise it is the real one.
 """
 
 from __future__ import annotations
@@ -96,6 +100,31 @@ def models() -> list[Model]:
                 given[field.name] = float(values[index if len(values) > 1 else 0])
         found.append(replace(MODELS[name], **given))
     return found
+
+
+class ScriptedClock:
+    """A host's clock that stands still but for what it is told."""
+
+    tick_s = 1e-8  # so that whoever reads it in a loop comes to an end
+
+    def __init__(self) -> None:
+        self.seconds = 1.0
+
+    def __call__(self) -> float:
+        """What ``time.perf_counter`` gives."""
+        self.seconds += self.tick_s
+        return self.seconds
+
+    def wait_until(self, moment: float) -> None:
+        """Have a moment come, unless it is over."""
+        if moment == inf:  # nobody can wait so long; the process is ended
+            time.sleep(1e6)
+        self.seconds = max(self.seconds, moment)
+
+
+_scripted = ScriptedClock() if os.environ.get("SIM_CLOCK") == "scripted" else None
+if _scripted is not None:
+    time.perf_counter = _scripted
 
 
 class Device:
@@ -599,7 +628,10 @@ def _distinct(tensor: torch.Tensor) -> int:
 
 
 def wait_until(moment: float) -> None:
-    """Sleep until shortly before, and then watch the clock."""
+    """Sleep until shortly before, and then watch the clock; a scripted one moves on by itself."""
+    if _scripted is not None:
+        _scripted.wait_until(moment)
+        return
     while (left := moment - time.perf_counter()) > 0:
         if left > 1e-3:
             time.sleep(min(left - 5e-4, 1.0))

@@ -1,23 +1,35 @@
-"""Four flags found by experiment: each is raised where its cause is there, and only there."""
+"""Four flags found by experiment: each is raised where its cause is there, and only there.
 
-from collections.abc import Iterator
+Where times decide, the clock counts what a call does, its steps or its page faults, so that no machine is too busy
+for it. How often the flags are right by a real clock is shown by ``tests/benchmarks/detectors.py``.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from runner.calls import Thunk
+from runner.calls.bound_operation import BoundOperation
 from runner.config.schema import Limit
 from runner.measure import detectors
-from runner.measure.detectors import denormal, denormal_share
+from runner.measure.detectors import Subject, cpu_fallback, denormal, denormal_share, first_touch
 from runner.measure.device import Device
+from runner.measure.engine import measure
+from runner.measure.host_clock import Block
 from runner.measure.precision import allowed_products, full_precision, uses_reduced_precision
-from tests.cells import flags, row
+from tests.cells import QUICK, cell, flags, row
 
 CPU = Device(torch.device("cpu"))
 HALF = {"signature": "... m n -> ...", "tolerance": "8 * sqrt(m * n)"}
 SMALLEST = torch.finfo(torch.float32).tiny
-TRIES = 4  # on a machine so busy that times say nothing, fresh memory may not be seen to dominate
+CALL_S = 1e-4  # of a call that makes no step and no fault
+STEP_S = 1e-4  # of a step
+FAULT_S = 1e-6  # of a page fault
 OWN = {"name": "own", "signature": "m n -> m n", "differentiable": False}
 
 
@@ -37,11 +49,41 @@ def rounded_square(x: torch.Tensor) -> torch.Tensor:
     return rough @ x
 
 
+steps: list[torch.dtype] = []
+
+
 def slow_in_half(x: torch.Tensor) -> torch.Tensor:
     """What takes 64 steps in float16 and one in other dtypes."""
-    for _ in range(63 if x.dtype is torch.float16 else 0):
-        x.clone()
+    steps.extend([x.dtype] * (64 if x.dtype is torch.float16 else 1))
     return x.clone()
+
+
+class CountingClock:
+    """A clock by which a call takes what it does: seconds for each of what is counted, and a few for itself."""
+
+    def __init__(self, count: Callable[[], int], each_s: float, call_s: float) -> None:
+        self.count, self.each_s, self.call_s = count, each_s, call_s
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        """Seconds since its beginning; it is never quite the same moment."""
+        self.seconds += 1e-9
+        return self.seconds
+
+    def time(self, call: Thunk, calls: int) -> Block:
+        before = self.count()
+        for _ in range(calls):
+            call()
+        wall_s = (self.count() - before) * self.each_s + calls * self.call_s
+        self.seconds += wall_s
+        return Block(wall_s, wall_s, 0, 0.0)
+
+
+@pytest.fixture
+def counted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have cells timed by the steps that they make."""
+    monkeypatch.setattr(detectors, "_seen", {})
+    monkeypatch.setattr(Device, "clock", lambda self, threads: CountingClock(lambda: len(steps), STEP_S, CALL_S))
 
 
 def filled(x: torch.Tensor) -> torch.Tensor:
@@ -139,21 +181,87 @@ def test_the_switches_are_put_back() -> None:
 # cpu_fallback
 
 
+@pytest.mark.usefixtures("counted_steps")
 def test_a_dtype_without_a_fast_kernel_is_flagged() -> None:
-    slow = own("slow_in_half")
-    assert any("cpu_fallback" in flags(slow, size=256, dtype="float16", threads=1) for _ in range(TRIES))
+    assert "cpu_fallback" in flags(own("slow_in_half"), size=256, dtype="float16", threads=1)
 
 
+@pytest.mark.usefixtures("counted_steps")
 def test_a_dtype_with_one_is_not() -> None:
     assert "cpu_fallback" not in flags(own("slow_in_half"), size=256, dtype="bfloat16", threads=1)
     assert "cpu_fallback" not in flags("transpose_copy", size=256, dtype="int16", threads=1)
     assert "cpu_fallback" not in flags(own("slow_in_half"), size=256, dtype="float64", threads=1)
 
 
-def test_float32_is_measured_once_for_an_operation_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def subject_of(clock: Any, dtype: str = "float16", output_bytes: int = 0, **limit: Any) -> Subject:
+    """A call of nothing, timed by this clock, so that a detector can be asked about it."""
+    asked = cell(own("slow_in_half", dtypes=["floating", "integer", "complex"]), size=8, dtype=dtype, **limit)
+    assert asked.dimensions is not None
+    bound = BoundOperation(asked.op, slow_in_half, asked.dimensions, getattr(torch, dtype), 0)
+
+    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
+        return lambda: steps.append(operation.dtype)
+
+    tensors = bound.draw()
+    measured = measure(direct(bound, tensors), clock, QUICK)
+    return Subject(bound, tensors, direct, clock, measured, asked, output_bytes)
+
+
+class DtypeClock(CountingClock):
+    """By which a call takes its dtype's seconds."""
+
+    def __init__(self, seconds: dict[torch.dtype, float]) -> None:
+        super().__init__(lambda: 0, 0.0, 0.0)
+        self.by_dtype = seconds
+
+    def time(self, call: Thunk, calls: int) -> Block:
+        call()
+        self.call_s = self.by_dtype[steps[-1]]
+        return super().time(call, calls)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "times", "float32_s", "flagged"),
+    [
+        ("float16", 2.1, 1e-4, True),
+        ("float16", 1.9, 1e-4, False),
+        ("bfloat16", 2.1, 1e-4, True),
+        ("int8", 2.1, 1e-4, True),  # narrower is no excuse
+        ("int64", 4.1, 1e-4, True),
+        ("int64", 3.9, 1e-4, False),  # twice as wide
+        ("float16", 40.0, 1e-6, False),  # so short that most of it is what a call costs
+        ("float64", 9.0, 1e-4, False),
+        ("complex64", 9.0, 1e-4, False),
+    ],
+)
+def test_what_counts_is_how_much_longer_than_float32_it_takes(
+    dtype: str, times: float, float32_s: float, flagged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(detectors, "_seen", {})
-    for dtype in ("float16", "bfloat16", "int8", "float32"):
+    clock = DtypeClock({getattr(torch, dtype): times * float32_s, torch.float32: float32_s})
+    assert cpu_fallback(subject_of(clock, dtype)) is flagged
+
+
+def test_noise_is_not_taken_for_a_missing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detectors, "_seen", {})
+    clock = DtypeClock({torch.float16: 1e-3, torch.float32: 1e-4})
+    subject = subject_of(clock)
+    disturbed = replace(subject, measured=replace(subject.measured, flags=("contended",)))
+    assert not cpu_fallback(disturbed)
+    clock.by_dtype[torch.float16] = 1e-4  # once more, and it is as fast as float32
+    assert not cpu_fallback(subject)
+    clock.by_dtype[torch.float16] = 1e-3
+    assert cpu_fallback(subject)
+
+
+@pytest.mark.usefixtures("counted_steps")
+def test_float32_is_measured_once_for_an_operation_and_size() -> None:
+    for dtype in ("float16", "bfloat16", "int8"):
+        steps.clear()
         row(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype=dtype)
+        assert (torch.float32 in steps) is (dtype == "float16")
+    assert len(detectors._seen) == 1
+    row(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype="float32")
     assert len(detectors._seen) == 1
     row(own("slow_in_half"), size=64, dtype="float16")
     assert len(detectors._seen) == 2
@@ -161,9 +269,11 @@ def test_float32_is_measured_once_for_an_operation_and_size(monkeypatch: pytest.
 
 def only_integers(x: torch.Tensor) -> torch.Tensor:
     """What float32 is refused."""
+    steps.append(x.dtype)
     return x << 1
 
 
+@pytest.mark.usefixtures("counted_steps")
 def test_an_operation_that_knows_no_float32_has_nothing_to_fall_back_from() -> None:
     assert "cpu_fallback" not in flags(own("only_integers", dtypes=["integer"]), size=32, dtype="int32")
 
@@ -171,16 +281,58 @@ def test_an_operation_that_knows_no_float32_has_nothing_to_fall_back_from() -> N
 # first_touch
 
 
+@pytest.fixture
+def counted_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have cells and probes timed by the page faults that the system counts for them."""
+    resource = pytest.importorskip("resource")
+
+    def faults() -> int:
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+
+    monkeypatch.setattr(Device, "clock", lambda self, threads: CountingClock(faults, FAULT_S, CALL_S))
+    monkeypatch.setattr(detectors, "time", SimpleNamespace(perf_counter=lambda: faults() * FAULT_S))
+
+
+@pytest.mark.usefixtures("counted_faults")
 def test_a_large_fresh_output_is_flagged() -> None:
-    pytest.importorskip("resource")
-    assert any(
-        "first_touch" in flags(own("filled"), size=4096, threads=1, limit=Limit(time_s=60)) for _ in range(TRIES)
-    )
+    assert "first_touch" in flags(own("filled"), size=4096, threads=1, limit=Limit(time_s=60))
 
 
+@pytest.mark.usefixtures("counted_faults")
 def test_memory_that_is_used_again_is_not_fresh() -> None:
     assert "first_touch" not in flags(own("filled"), size=256)
     assert "first_touch" not in flags("matmul", size=256)
+
+
+MILLION = 1_000_000  # bytes
+
+
+@pytest.mark.parametrize(
+    ("faults", "call_s", "output_bytes", "flagged"),
+    [
+        (1_000, 1.9e-3, 4 * MILLION, True),  # 1 ms of them
+        (1_000, 2.1e-3, 4 * MILLION, False),
+        (0, 1e-3, 4 * MILLION, False),  # all of it used again
+        (1_000, 1e-4, MILLION // 10, False),  # so small that no allocator gives it back
+        (1_000, 1.9e-3, MILLION // 2, False),  # so few pages of it that these cannot be most of the call
+    ],
+)
+def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
+    faults: int, call_s: float, output_bytes: int, flagged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("resource")
+    pages = 8_192  # of the probe
+    again_s = 5e-3
+    late_s = iter([0.0, *(1.0, 0.5, 0.0), *(0.0, 0.0, 1.0), *(0.5, 0.0, 0.0), *(0.0, 0.5, 0.0)])  # by what else runs
+    touches = {"fresh": (pages, again_s + pages * FAULT_S), "again": (0, again_s)}
+
+    def touched(call: Thunk) -> tuple[int, float]:
+        count, seconds = touches.get(getattr(call, "__name__", ""), (faults, call_s))
+        return count, seconds + next(late_s)
+
+    subject = subject_of(CountingClock(lambda: 0, 0.0, call_s), output_bytes=output_bytes)
+    monkeypatch.setattr(detectors, "_touched", touched)
+    assert first_touch(lambda: None, subject) is flagged
 
 
 def test_a_detector_that_fails_raises_no_flag_and_spoils_no_row(

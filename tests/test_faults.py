@@ -7,15 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
 import pytest
 
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import BenchmarkRow
-from tests.conftest import ROOT, Runner
+from tests.conftest import LONGEST_S, ROOT, Runner
+
+PATIENT = f"limit.time_s={LONGEST_S}"  # of cells that have to end by themselves, or that somebody ends
+Door = Callable[..., subprocess.Popen[str]]
 
 OPS = """
 import ctypes, os, time
@@ -39,6 +44,10 @@ def dies(x, how):
         return torch.ones(2**30).sum() + x
     if how == "sleep":
         time.sleep(0.3)
+    if how == "until told":
+        print("about to wait", flush=True)
+        while not os.path.exists("told"):
+            time.sleep(0.02)
     if how == "raise":
         raise ValueError("not today,\\nmaybe tomorrow")
     if how == "wrong":
@@ -66,15 +75,31 @@ def dying(tmp_path: Path) -> Path:
     return tmp_path
 
 
+WAYS = """\
+# @package _global_
+# python -m runner --config-dir mine +sweep=ways
+defaults:
+  - override /timing: minimal
+limit: {time_s: 900}
+hydra:
+  sweeper:
+    params: {op: dies, op.kwargs.how: "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate", size: 8}
+    also:
+      - {op: dies, op.kwargs.how: hang, size: 8, limit.time_s: 10}
+      - {op: dies, op.kwargs.how: well, size: 8}
+"""
+
+
 def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runner: Runner) -> None:
-    ways = "segfault,exit,hang,memory,raise,wrong,shape,infinite,type,mutate,well"
-    command = ["--config-dir", "mine", "-m", "op=dies", f"op.kwargs.how={ways}", "size=8", "timing=minimal"]
-    runner(*command, "limit.time_s=2", "hydra.sweep.dir=out", code=1)
+    """A cell that hangs does so for good, in a worker that has run others: it has long begun when its time is over."""
+    (dying / "mine" / "sweep").mkdir()
+    (dying / "mine" / "sweep" / "ways.yaml").write_text(WAYS)
+    runner("--config-dir", "mine", "+sweep=ways", "hydra.sweep.dir=out", code=1)
+    ways = "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate,hang,well"
     rows = pd.read_csv(dying / "out" / "results.csv").set_axis(ways.split(","))
     assert rows["status"].to_dict() == {
         "segfault": "crashed",
         "exit": "crashed",
-        "hang": "timeout",
         "memory": "out_of_memory",
         "raise": "failed",
         "wrong": "ok",
@@ -82,12 +107,13 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
         "infinite": "ok",
         "type": "failed",
         "mutate": "ok",
+        "hang": "timeout",
         "well": "ok",
     }
     reasons = rows["reason"]
     assert reasons["segfault"] == "the process was ended by SIGSEGV, while checking values"
     assert reasons["exit"] == "the process ended with exit code 7, while checking values"
-    assert reasons["hang"] == "stopped after limit.time_s=2 s, while checking values"
+    assert reasons["hang"] == "stopped after limit.time_s=10 s, while checking values"
     assert reasons["raise"] == "ValueError: not today, maybe tomorrow"
     assert "its signature '... -> ...' promises outputs [(8, 8)], the call gave [(7, 8)]" in reasons["shape"]
     assert "wrong_values" in rows.loc["wrong", "flags"]
@@ -98,9 +124,9 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
     assert rows["median_s"].notna().to_dict() == {
         way: way in ("wrong", "infinite", "mutate", "well") for way in ways.split(",")
     }
-    log = next((dying / "out").glob("2_*/run.log")).read_text()
+    log = next((dying / "out").glob("9_*/run.log")).read_text()
     assert "about to hang" in log
-    assert "ValueError: not today" in next((dying / "out").glob("4_*/run.log")).read_text()
+    assert "ValueError: not today" in next((dying / "out").glob("3_*/run.log")).read_text()
 
 
 def test_what_cannot_fit_is_not_tried(runner: Runner, tmp_path: Path) -> None:
@@ -120,23 +146,48 @@ def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(dying: Path,
     assert pd.isna(row["ci_low_s"])
 
 
-def door(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A sweep of cells that hang, begun and in its first cell."""
-    command = ["--config-dir", "mine", "-m", "op=dies", "size=8", "timing=minimal", "hydra.sweep.dir=out", *arguments]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *command],
+@pytest.fixture
+def door(dying: Path) -> Iterator[Door]:
+    """Begins a sweep of cells, in the folder ``out``, and waits until one of them hangs, or waits to be told."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[str]:
+        command = ["--config-dir", "mine", "-m", "op=dies", "size=8", "timing=minimal", "hydra.sweep.dir=out", PATIENT]
+        process = started(dying, *command, *arguments)
+        begun.append(process)
+        logs = "out/*/run.log"
+        await_that(lambda: any("about to" in log.read_text() for log in dying.glob(logs)), process)
+        return process
+
+    yield begin
+    for process in begun:
+        with suppress(ProcessLookupError):  # a worker that outlived its door would keep the pipes open
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def started(folder: Path, *arguments: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    """``python -m runner`` with these arguments, which goes on beside the test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
+        start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while not any("about to hang" in log.read_text() for log in folder.glob("out/*/run.log")):
-        assert time.monotonic() < deadline, process.communicate(timeout=5)
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    return process
+
+
+def await_that(
+    come: Callable[[], bool], process: subprocess.Popen[str] | None = None, limit_s: float = LONGEST_S
+) -> None:
+    """Wait until something is so, however long that takes on this machine, unless a process ends before."""
+    deadline = time.monotonic() + limit_s
+    while not come():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def workers_of(process: int) -> list[int]:
@@ -160,23 +211,20 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_worker_outlives_a_door_that_is_killed(dying: Path) -> None:
-    process = door(dying, "op.kwargs.how=hang")
+def test_no_worker_outlives_a_door_that_is_killed(door: Door) -> None:
+    process = door("op.kwargs.how=hang")
     workers = workers_of(process.pid)
     assert workers
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 2
-    while any(map(alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, workers))
+    await_that(lambda: not any(map(alive, workers)), limit_s=60)  # they hang for good, if nobody ends them
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Path) -> None:
-    process = door(dying, "op.kwargs.how=well,hang,segfault")
+def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Path, door: Door) -> None:
+    process = door("op.kwargs.how=well,hang,segfault")
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 130, stderr
     assert "interrupted; what was finished is kept" in stderr
     assert "Traceback" not in stderr
@@ -207,30 +255,35 @@ def test_a_cell_cannot_take_more_memory_than_its_limit(dying: Path, runner: Runn
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_that_is_killed_is_replaced(dying: Path) -> None:
-    process = door(dying, "op.kwargs.how=hang,well")
+def test_a_worker_that_is_killed_is_replaced(dying: Path, door: Door) -> None:
+    process = door("op.kwargs.how=hang,well")
     for worker in workers_of(process.pid):
         if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
             os.kill(worker, signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 1, stderr
     rows = pd.read_csv(dying / "out" / "results.csv")
     assert list(rows["status"]) == ["crashed", "ok"]
     assert rows["reason"][0].startswith("the process was ended by SIGKILL (for want of memory, perhaps), while")
 
 
-def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path) -> None:
-    process = door(dying, "op.kwargs.how=well,hang,segfault")
+def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path, door: Door) -> None:
+    process = door("op.kwargs.how=well,hang,segfault")
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 130, stderr
     (file,) = (dying / "out").glob("0_*/results.csv")
     assert read_rows(file, BenchmarkRow)[0].status == "ok"
 
 
-SLOW = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=sleep", "size=4,5,6,7,8,9", "timing=minimal"]
+SLOW = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=sleep", "size=4,5,6,7,8,9", "timing=minimal", PATIENT]
+
+
+def ended(folder: Path) -> int:
+    """How many cells of a sweep have left their rows."""
+    return len(list((folder / "out").glob("*_*/results.csv")))
 
 
 def results(folder: Path) -> pd.DataFrame:
@@ -244,22 +297,23 @@ def results(folder: Path) -> pd.DataFrame:
 def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
     kill: signal.Signals, dying: Path, runner: Runner
 ) -> None:
-    command = [sys.executable, "-m", "runner", *SLOW]
     draw = random.Random(7)
+    done = 0
     for turn in range(3):
         again = ["resume=out"] if (dying / "out" / "multirun.yaml").exists() else ["hydra.sweep.dir=out"]
-        process = subprocess.Popen(
-            [*command, *again],
-            cwd=dying,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        time.sleep(draw.uniform(0.1, 5))
+        said = dying / f"said_{turn}"
+        with said.open("w") as file:
+            process = started(dying, *SLOW, *again, stderr=file)
+        await_that(lambda: said.stat().st_size > 0, process)  # noqa: B023  (so that it has taken over its signals)
+        more = draw.randrange(3)  # cells, however long they take here
+        await_that(lambda: ended(dying) >= min(6, done + more) or process.poll() is not None)  # noqa: B023
+        time.sleep(draw.uniform(0, 1))
         process.send_signal(kill)
-        _, stderr = process.communicate(timeout=30)
+        process.communicate(timeout=LONGEST_S)
+        stderr = said.read_text()
         assert process.returncode in ((130, 0) if kill == signal.SIGINT else (-9, 0)), (turn, stderr)
         assert "Traceback" not in stderr
+        done = ended(dying)
     runner(*SLOW, *(["resume=out"] if (dying / "out" / "multirun.yaml").exists() else ["hydra.sweep.dir=out"]))
     rows = results(dying / "out")
     assert sorted(rows["size"]) == [f"{n}x{n}" for n in range(4, 10)]
@@ -320,26 +374,32 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     assert "environment.json is damaged" in runner(*more, code=2).stderr
 
 
-def test_two_sweeps_never_share_a_folder(dying: Path, runner: Runner) -> None:
-    process = door(dying, "op.kwargs.how=hang")
+def test_two_sweeps_never_share_a_folder(door: Door, runner: Runner) -> None:
+    door("op.kwargs.how=hang")
     command = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=hang", "size=8", "timing=minimal"]
     assert "already holds the results" in runner(*command, "hydra.sweep.dir=out", code=2).stderr
     assert "out is in use by another sweep; wait for its end" in runner(*command, "resume=out", code=2).stderr
-    process.kill()
-    process.communicate()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks that can be shared are POSIX's")
-def test_a_row_says_that_another_sweep_ran_beside_it_and_a_sweep_can_wait_instead(dying: Path, runner: Runner) -> None:
-    process = door(dying, "op.kwargs.how=hang", "limit.time_s=12")
-    command = ["op=add", "size=8", "timing=minimal"]
+def test_a_row_says_that_another_sweep_ran_beside_it_and_a_sweep_can_wait_instead(
+    dying: Path, door: Door, runner: Runner
+) -> None:
+    process = door("op.kwargs.how='until told'")
+    command = ["op=add", "size=8", "timing=minimal", PATIENT]
     runner(*command, "hydra.run.dir=beside")
     row = pd.read_csv(dying / "beside" / "results.csv").iloc[0]
     assert row["concurrent_sweep"]
     assert "contended" in row["flags"]
-    waited = runner(*command, "on_contention=wait", "hydra.run.dir=alone")
-    assert "waiting for another sweep's cell on cpu" in waited.stderr
-    process.communicate(timeout=60)
+    waits = started(dying, *command, "on_contention=wait", "hydra.run.dir=alone")
+    assert waits.stderr is not None
+    said = next((line for line in waits.stderr if line.startswith("waiting")), "")
+    assert "waiting for another sweep's cell on cpu" in said
+    assert waits.poll() is None
+    (dying / "told").touch()
+    process.communicate(timeout=LONGEST_S)
+    waits.communicate(timeout=LONGEST_S)
+    assert process.returncode == waits.returncode == 0
     assert not pd.read_csv(dying / "alone" / "results.csv").iloc[0]["concurrent_sweep"]
 
 
@@ -378,12 +438,13 @@ def test_a_read_only_folder_is_refused_before_anything_runs(runner: Runner, smal
     assert re.search(r"cannot write .*: Read-only file system; copy that run's folder to where .*\n", done.stderr)
 
 
-def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path) -> None:
+def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path, door: Door) -> None:
     import shutil
 
-    process = door(dying, "op.kwargs.how=hang", "limit.time_s=3")
+    process = door("op.kwargs.how='until told'")
     shutil.rmtree(dying / "out")
-    _, stderr = process.communicate(timeout=60)
+    (dying / "told").touch()
+    _, stderr = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 1
     assert re.search(r"cannot write .*: No such file or directory; what was finished is kept", stderr)
     assert "Traceback" not in stderr

@@ -213,7 +213,7 @@ def test_write_atomically_on_a_full_disk_leaves_the_old_content(tmp_path):
         "    print(type(error).__name__, error.errno)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-B", "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
     )
     assert (done.returncode, done.stdout.split()[:1], done.stderr) == (0, ["OSError"], "")
     assert path.read_text() == "old"

@@ -1,26 +1,28 @@
 """Times on an accelerator: against one whose true times are known, and on real hardware, where there is some.
 
-The simulated device (``tests/simulated_device.py``) goes through the very path that a real one takes. One sweep holds
-all the cells that are looked at here, since a worker's start costs more than many cells.
+The simulated device (``tests/simulated_device.py``) goes through the very path that a real one takes, with a scripted
+clock for the host, so that nothing here depends on what else the machine does. How near the same times come by a real
+clock is shown by ``tests/benchmarks/simulated_device_accuracy.py``. Each of two sweeps holds many cells, since a
+worker's start costs more than these.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, Runner
+from tests.conftest import LONGEST_S, ROOT, Runner
 
 PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6  # of the simulated device
 SLOW = 4e7  # bytes a second of another, whose kernels are long beside what a busy machine does to a wall clock
 COPY = {"pageable": (8e-3, 1e8), "pinned": (4e-3, 2e8)}  # latency and bandwidth
 SIM = {
+    "SIM_CLOCK": "scripted",
     "SIM_MODEL": "small,small",
     "SIM_PEAK_FLOP_S": f"{PEAK}",
     "SIM_BANDWIDTH_BYTES_S": f"{BANDWIDTH},{SLOW}",
@@ -34,13 +36,14 @@ OPS = ("matmul", "add", "mul", "transpose", "transpose_copy", "sum")
 FAR = ("8", "16", "24", "768", "1024", "2x768x768")  # whose times are far from the launch's, on either side
 REAL = ("64", "1024", "4096", "64x1024x1024", "128x1024x1024", "256x1024x1024")  # for hardware
 BACKEND = "backend_module=tests.simulated_device"
-TRIES = 3  # of what is timed by the host's clock: the machine may be busy with other tests
+EXACT = 1e-3  # relative: a scripted clock leaves nothing but its own ticks and the rounding of a median
 HEAD = """\
 # @package _global_
 # python -m runner --config-dir mine +sweep=times
 defaults:
   - override /timing: quick
 timing: {{block_s: 0.00005, min_samples: 6, warmup_s: 0.02, max_time_s: 2}}
+limit: {{time_s: 300}}
 hydra:
   sweeper:
 """
@@ -93,42 +96,34 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def swept(place: tuple[str, Path]) -> tuple[str, Path]:
     """The device, and the folder of a sweep whose times are the device's own."""
     kind, folder = place
-    return kind, run_in(folder, "+sweep=by_events", *[BACKEND] * (kind == "sim"))
+    return kind, run_in(folder, "by_events", *[BACKEND] * (kind == "sim"))
 
 
-def by_wall(place: tuple[str, Path], check: Callable[[str, Path], None]) -> None:
-    """Check what the host's clock says in a sweep; in another one where the machine has been too busy."""
+@pytest.fixture(scope="module")
+def by_wall(place: tuple[str, Path]) -> tuple[str, Path]:
+    """The device, and the folder of a sweep whose times are the host's."""
     kind, folder = place
-    for turn in range(TRIES):
-        out = folder / f"by_wall_{turn}"
-        if not out.exists():
-            no_gradient = "++op.differentiable=false"  # the engine knows but one device that is written in Python
-            run_in(folder, "+sweep=by_wall", f"hydra.sweep.dir={out}", *[BACKEND, no_gradient] * (kind == "sim"))
-        try:
-            check(kind, out)
-        except AssertionError:
-            if turn == TRIES - 1:
-                raise
-        else:
-            return
+    no_gradient = "++op.differentiable=false"  # the engine knows but one device that is written in Python
+    return kind, run_in(folder, "by_wall", *[BACKEND, no_gradient] * (kind == "sim"))
 
 
 def sizes_of(kind: str) -> tuple[str, ...]:
     return FAR if kind == "sim" else REAL
 
 
-def run_in(folder: Path, *arguments: str) -> Path:
+def run_in(folder: Path, sweep: str, *arguments: str) -> Path:
+    own = [f"+sweep={sweep}", f"hydra.sweep.dir={sweep}"]
     done = subprocess.run(
-        [sys.executable, "-m", "runner", "--config-dir", "mine", "hydra.sweep.dir=out", *arguments],
+        [sys.executable, "-m", "runner", "--config-dir", "mine", *own, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **SIM},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LONGEST_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "out"
+    return folder / sweep
 
 
 def on_sim(code: str, **environment: str) -> object:
@@ -164,38 +159,30 @@ def forward(folder: Path) -> pd.DataFrame:
     return rows[(rows["direction"] == "forward") & ~rows["graph"]]
 
 
-def undisturbed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that do not say themselves that the machine was too busy, which must be most of them."""
-    clean = rows[~rows["flags"].fillna("").str.contains("contended")]
-    assert len(clean) >= 0.9 * len(rows)
-    return clean
-
-
 def test_every_kernel_time_is_the_models(swept: tuple[str, Path]) -> None:
     kind, folder = swept
     rows = forward(folder)
     assert set(rows["status"]) == {"ok"}
     assert len(rows) == len(OPS) * len(sizes_of(kind))
     if kind == "sim":
-        rows = undisturbed(rows)
         truth = [model_s(row.op, row.size) for row in rows.itertuples()]
         for row, true_s in zip(rows.itertuples(), truth, strict=True):
-            allowed = 0.01 * true_s if true_s >= 100e-6 else 5e-6
-            assert abs(row.median_s - true_s) <= allowed, (row.op, row.size, row.median_s, true_s)
+            assert row.median_s == pytest.approx(true_s, rel=1e-6), (row.op, row.size)
         assert sum(true_s >= 100e-6 for true_s in truth) >= 15
         assert sum(0 < true_s < 100e-6 for true_s in truth) >= 15
 
 
 @pytest.mark.slow
-def test_events_agree_with_a_synchronized_wall_clock(place: tuple[str, Path]) -> None:
-    def check(kind: str, folder: Path) -> None:
-        rows = pd.read_csv(folder / "results.csv")
-        long = rows[rows["median_s"] > 100 * rows["launch_s"]]  # a launch is nothing beside these
-        assert len(long) == 2
-        off = (long["wall_s"] - long["median_s"]).abs() / long["median_s"]
-        assert off.max() <= 0.02, off
-
-    by_wall(place, check)
+def test_events_agree_with_a_synchronized_wall_clock(by_wall: tuple[str, Path]) -> None:
+    kind, folder = by_wall
+    rows = pd.read_csv(folder / "results.csv")
+    long = rows[rows["median_s"] > 100 * rows["launch_s"]]  # a launch is nothing beside these
+    assert len(long) == 2
+    ratio = long["wall_s"] / long["median_s"]
+    if kind == "sim":  # the launch, which the host waits for too, is at most a hundredth
+        assert ((ratio >= 1) & (ratio <= 1.01)).all(), ratio
+    else:  # a host that is busy with something else notices the end too late, never too early
+        assert (ratio >= 0.98).all(), ratio
 
 
 def test_a_timer_that_does_not_wait_is_wrong_by_more_than_tenfold_on_the_same_cells(swept: tuple[str, Path]) -> None:
@@ -220,51 +207,48 @@ for size in {FAR!r}:
 print(json.dumps(seen))
 """)
     rows = forward(swept[1]).set_index(["op", "size"])
-    reported, flags = rows["median_s"], rows["flags"]
+    reported = rows["median_s"]
     assert isinstance(naive, list)
     assert len(naive) == (len(OPS) - 1) * len(FAR)
     for op, size, seconds in naive:
-        if "contended" in f"{flags[op, size]}":
-            continue
         true_s = model_s(op, size)
         assert max(seconds / true_s, true_s / seconds) > 10, (op, size, seconds, true_s)
         assert max(reported[op, size] / true_s, true_s / reported[op, size]) < 10
 
 
 @pytest.mark.slow
-def test_the_launch_time_is_the_models(place: tuple[str, Path]) -> None:
-    def check(kind: str, folder: Path) -> None:
-        rows = pd.read_csv(folder / "results.csv")
-        short = rows[rows["size"].isin(["8x8", "16x16"])]
-        assert (short["launch_s"] > 0).all()
-        assert (short["launch_s"] <= short["wall_s"]).all()
-        if kind == "sim":
-            assert (short["launch_s"] / LAUNCH - 1).abs().max() <= 0.03, short["launch_s"]
-
-    by_wall(place, check)
+def test_the_launch_time_is_the_models(by_wall: tuple[str, Path]) -> None:
+    kind, folder = by_wall
+    rows = pd.read_csv(folder / "results.csv")
+    short = rows[rows["size"].isin(["8x8", "16x16"])]
+    assert len(short) == 4
+    assert (short["launch_s"] > 0).all()
+    assert (short["launch_s"] <= short["wall_s"]).all()
+    if kind == "sim":
+        assert list(short["launch_s"]) == pytest.approx([LAUNCH] * 4, rel=EXACT)
+        kernels = [model_s(row.op, row.size) for row in short.itertuples()]
+        assert list(short["wall_s"]) == pytest.approx([LAUNCH + kernel_s for kernel_s in kernels], rel=EXACT)
 
 
 @pytest.mark.slow
-def test_latency_and_bandwidth_of_transfers_are_the_models(place: tuple[str, Path]) -> None:
-    def check(kind: str, folder: Path) -> None:
-        rows = pd.read_csv(folder / "transfers.csv")
-        assert set(rows["status"]) == {"ok"}
-        ways = {(to_device, memory) for to_device in (True, False) for memory in ("pageable", "pinned")}
-        assert set(zip(rows["to_device"], rows["memory"], strict=True)) == ways
-        for name, unit in (("latency", "s"), ("bandwidth", "bytes_per_s")):
-            value = rows[f"{name}_{unit}"]
-            assert (rows[f"{name}_low_{unit}"] <= value).all()
-            assert (value <= rows[f"{name}_high_{unit}"]).all()
-        points = [json.loads(text) for text in rows["points"]]
-        assert [len(row) for row in points] == list(rows["sizes"])
-        assert [row[-1][0] for row in points] == list(rows["largest_bytes"])
-        if kind == "sim":
-            for row in rows.itertuples():
-                latency_s, bandwidth = COPY[row.memory]
-                assert abs(row.latency_s / latency_s - 1) <= 0.03, row
-                assert abs(row.bandwidth_bytes_per_s / bandwidth - 1) <= 0.03, row
-
-    by_wall(place, check)
+def test_latency_and_bandwidth_of_transfers_are_the_models(by_wall: tuple[str, Path]) -> None:
+    kind, folder = by_wall
+    rows = pd.read_csv(folder / "transfers.csv")
+    assert set(rows["status"]) == {"ok"}
+    ways = {(to_device, memory) for to_device in (True, False) for memory in ("pageable", "pinned")}
+    assert set(zip(rows["to_device"], rows["memory"], strict=True)) == ways
+    for name, unit in (("latency", "s"), ("bandwidth", "bytes_per_s")):
+        value = rows[f"{name}_{unit}"]
+        assert (rows[f"{name}_low_{unit}"] <= value).all()
+        assert (value <= rows[f"{name}_high_{unit}"]).all()
+    points = [json.loads(text) for text in rows["points"]]
+    assert [len(row) for row in points] == list(rows["sizes"])
+    assert [row[-1][0] for row in points] == list(rows["largest_bytes"])
+    if kind == "sim":
+        for row in rows.itertuples():
+            latency_s, bandwidth = COPY[row.memory]
+            assert row.latency_s == pytest.approx(latency_s, rel=EXACT), row
+            assert row.bandwidth_bytes_per_s == pytest.approx(bandwidth, rel=EXACT), row
 
 
 def test_memory_is_counted_for_each_cell(swept: tuple[str, Path]) -> None:
@@ -276,7 +260,7 @@ def test_memory_is_counted_for_each_cell(swept: tuple[str, Path]) -> None:
 
 
 def test_values_gradients_and_views_are_as_anywhere(swept: tuple[str, Path]) -> None:
-    rows = undisturbed(forward(swept[1]))
+    rows = forward(swept[1])
     assert set(rows["gradient"]) == {"pass"}
     assert (rows["max_relative_error"] <= rows["allowed_relative_error"]).all()
     assert set(rows[rows["op"] == "transpose"]["flags"]) == {"view"}
@@ -289,8 +273,8 @@ def test_a_backward_pass_is_timed_by_its_own_kernels(swept: tuple[str, Path]) ->
     times = rows[(rows["direction"] != "forward") & ~rows["graph"]].set_index(["op", "direction"])["median_s"]
     assert times["matmul", "both"] > times["matmul", "backward"] > 0
     if swept[0] == "sim":  # two products of the cotangent and an input; nothing to compute for a sum
-        assert times["matmul", "backward"] == pytest.approx(2 * model_s("matmul", "512x512"), rel=0.01)
-        assert times["matmul", "both"] == pytest.approx(3 * model_s("matmul", "512x512"), rel=0.01)
+        assert times["matmul", "backward"] == pytest.approx(2 * model_s("matmul", "512x512"), rel=EXACT)
+        assert times["matmul", "both"] == pytest.approx(3 * model_s("matmul", "512x512"), rel=EXACT)
 
 
 def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) -> None:
@@ -304,8 +288,8 @@ def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) ->
     assert replayed["launch_s"]["both"] < singly["launch_s"][replayed["size"]["both"], "both"]
     if swept[0] == "sim":
         product_s = model_s("matmul", replayed["size"]["both"])
-        assert replayed["median_s"]["forward"] == pytest.approx(product_s, rel=0.01)
-        assert replayed["median_s"]["both"] == pytest.approx(3 * product_s, rel=0.01)
+        assert replayed["median_s"]["forward"] == pytest.approx(product_s, rel=EXACT)
+        assert replayed["median_s"]["both"] == pytest.approx(3 * product_s, rel=EXACT)
 
 
 def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at() -> None:
@@ -357,6 +341,7 @@ FAULTS = """\
 # python -m runner --config-dir mine +sweep=faults
 defaults:
   - override /timing: minimal
+limit: {time_s: 300}
 hydra:
   sweeper:
     params: {op: add, size: "70,80,1000,90,60,100,50", device: sim}
@@ -367,7 +352,8 @@ hydra:
 def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runner, tmp_path: Path) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
-    befalls = {"SIM_FAULT": "throttle@6400@30,fail@8100,lost@10000,hang@14400", "SIM_MEMORY_BYTES": "5e6"}
+    faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"  # the clock decides how many kernels there are
+    befalls = {"SIM_FAULT": faults, "SIM_MEMORY_BYTES": "5e6", "SIM_CLOCK": "scripted"}
     command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
     runner(*command, code=1, env=befalls)
     rows = pd.read_csv(tmp_path / "out" / "results.csv").set_index("size")

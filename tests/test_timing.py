@@ -1,13 +1,17 @@
 """The sampling engine on a clock of the test's own: when it stops, what it sets aside, how long its blocks are."""
 
 import gc
+import os
+import subprocess
+import sys
+import time
 from random import Random
 
 import pytest
 
 from runner.config.schema import Timing
 from runner.measure.engine import measure
-from runner.measure.host_clock import Block, HostClock
+from runner.measure.host_clock import Block, HostClock, waiting_time
 
 CALL_S = 1e-4  # of a call, where a test does not say otherwise; a block of 0.0005 s is 5 of them
 TIMING = Timing(max_time_s=1.0, warmup_s=0.05)
@@ -314,27 +318,53 @@ def test_a_block_whose_threads_waited_for_a_core_is_set_aside():
     assert 0 < sum(not sample.used for sample in measured.samples) < len(measured.samples) / 2
 
 
-def test_a_busy_machine_is_noticed_for_real():
-    import subprocess
-    import sys
-    import time
+def test_waiting_is_that_of_all_threads_and_of_those_that_have_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("runner.measure.host_clock.TASKS", tmp_path)
 
-    from runner.measure.host_clock import waiting_time
+    def thread(number, waited_ns):
+        (tmp_path / number).mkdir(exist_ok=True)
+        (tmp_path / number / "schedstat").write_text(f"900000000 {waited_ns} 77\n")  # on a core, waiting, slices
 
+    thread("11", 1_000_000_000)
     waited = waiting_time()
-    if waited is None:
+    assert waited is not None
+    assert waited() == pytest.approx(1.0)
+    thread("12", 250_000_000)
+    thread("11", 1_500_000_000)
+    assert waited() == pytest.approx(1.75)
+    (tmp_path / "12" / "schedstat").unlink()
+    (tmp_path / "12").rmdir()
+    assert waited() == pytest.approx(1.75)
+    thread("11", 3_000_000_000)
+    assert waited() == pytest.approx(3.25)
+
+
+def test_waiting_is_not_known_where_the_platform_keeps_no_account_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("runner.measure.host_clock.TASKS", tmp_path / "nothing")
+    assert waiting_time() is None
+    monkeypatch.setattr("runner.measure.host_clock.TASKS", tmp_path)
+    (tmp_path / "11").mkdir()
+    (tmp_path / "11" / "schedstat").write_text("")
+    assert waiting_time() is None
+
+
+@pytest.mark.slow
+def test_a_busy_core_is_noticed_for_real():
+    """Two that want one core: one of them waits, however fast it is. The other cores are left to the other tests."""
+    waited = waiting_time()
+    if waited is None or not hasattr(os, "sched_setaffinity"):
         pytest.skip("this platform does not say how long threads wait for a core")
-    cores = len(__import__("os").sched_getaffinity(0))
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * cores)]
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # of this thread, and of what it starts
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        before, end = waited(), time.monotonic() + 1
-        while time.monotonic() < end:
-            pass
-        assert waited() - before > 0.1
+        before, end = waited(), time.monotonic() + 60
+        while waited() - before <= 0.1:
+            assert time.monotonic() < end
     finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+        os.sched_setaffinity(0, cores)
+        busy.kill()
+        busy.wait()
 
 
 def by_allocation(place_s):
