@@ -197,7 +197,7 @@ def subject_of(clock: Any, dtype: str = "float16", output_bytes: int = 0, **limi
     """A call of nothing, timed by this clock, so that a detector can be asked about it."""
     asked = cell(own("slow_in_half", dtypes=["floating", "integer", "complex"]), size=8, dtype=dtype, **limit)
     assert asked.dimensions is not None
-    bound = BoundOperation(asked.op, slow_in_half, asked.dimensions, getattr(torch, dtype), 0)
+    bound = BoundOperation(asked.operation, slow_in_half, asked.dimensions, getattr(torch, dtype), 0)
 
     def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
         return lambda: steps.append(operation.dtype)
