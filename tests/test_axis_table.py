@@ -1,0 +1,69 @@
+"""An axis is one line of the table: a copy of the program gets one more, and everything else follows from it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+
+AFTER = "    graph: bool = _axis(False, benchmark_only=True)\n"
+TOY = '    toy: str = _axis("plain", ("plain", "fancy"), benchmark_only=True)\n'
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose only change is a line of the table of axes."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("runner", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    table = folder / "runner" / "config" / "axes.py"
+    text = table.read_text(encoding="utf-8")
+    assert text.count(AFTER) == 1
+    table.write_text(text.replace(AFTER, AFTER + TOY), encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the copy, which its own folder gives ``python -m runner``."""
+    command = [sys.executable, "-m", "runner", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_a_new_axis_is_a_key_with_its_default_and_its_choices(copy: Path) -> None:
+    assert "\ntoy: plain\n" in run(copy, "--cfg", "job").stdout
+    said = run(copy, "op=add", "toy=plane", code=2).stderr
+    assert said == "toy=plane is unknown (did you mean 'plain'?); allowed: plain, fancy\n"
+    said = run(copy, "job=autograd", "op=add", "toy=fancy", code=2).stderr
+    assert said.startswith("toy=fancy goes only with job=benchmark")
+
+
+def test_a_new_axis_labels_a_cell_and_can_be_excluded(copy: Path) -> None:
+    words = ["-m", "op=add", "size=8", "toy=plain,fancy", "dry_run=true"]
+    assert run(copy, *words).stdout == "add 8x8 float32 cpu\nadd 8x8 float32 cpu toy=fancy\n2 cells\n"
+    assert run(copy, *words, "exclude=[{toy: plain}]").stdout == "add 8x8 float32 cpu toy=fancy\n1 cells\n"
+
+
+def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) -> None:
+    words = ["op=add", "size=8", "toy=plain,fancy", "timing=minimal", "report.baseline={toy: plain}"]
+    run(copy, "-m", *words, "hydra.sweep.dir=out")
+
+    rows = pd.read_csv(copy / "out" / "results.csv")
+    assert list(rows["toy"]) == ["plain", "fancy"]
+    assert rows["cell"].nunique() == 2
+    (ratio,) = pd.read_csv(copy / "out" / "speedup.csv").to_dict("records")
+    assert (ratio["axis"], ratio["baseline"], ratio["other"]) == ("toy", "plain", "fancy")
+    assert (ratio["baseline_cell"], ratio["other_cell"]) == tuple(rows["cell"])
+    page = (copy / "out" / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"op=add size=8x8 dtype=float32 device=cpu threads=\d+ toy=fancy", page)
+    assert "toy=plain ms" in (copy / "out" / "report.md").read_text(encoding="utf-8")
+
+    # a sweep is resumed by the names of its cells, of which the new axis is a part
+    resumed = run(copy, "-m", *words, "resume=out")
+    assert "2 of 2 cells are done" in resumed.stderr
