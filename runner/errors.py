@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend, and what is made of others."""
+"""The one error that is the user's to correct, and what is made of others."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def is_unsupported(error: BaseException | None) -> bool:
 
 
 def one_line(text: object, limit: int = 300) -> str:
-    """Fold a message into a single line of at most ``limit`` characters, as a CSV cell or a log line wants it."""
+    """Fold a message into a single line of at most ``limit`` characters, as a CSV or a log wants it."""
     encodable = str(text).encode("utf-8", "replace").decode()
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in encodable).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

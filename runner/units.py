@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def time_text(seconds: float) -> str:
     """A time with a fitting unit: ``1.23 ms``."""
@@ -15,7 +17,5 @@ def digits(value: float, significant: int = 4) -> str:
     """A number with a few significant digits and no exponent: ``0.01234``, ``1234``."""
     if value == 0:
         return "0"
-    import math
-
-    places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{places}f}"
+    decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"

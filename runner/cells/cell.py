@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from runner.errors import ConfigError
 SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
+Definition = TypeVar("Definition", Operation, Case)
 SCHEMA_VERSION = 3  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 
 
@@ -103,18 +105,74 @@ class Cell(CellKey):
         return label(self.job, self)
 
 
+class CellReader:
+    """Makes cells of composed configurations; what many of them have in common is read and kept once."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Operation | Case] = {}
+        self._values: dict[str, Any] = {}
+
+    def read(self, config: DictConfig) -> Cell:
+        """Check a composed configuration and freeze it.
+
+        Args:
+            config: with the keys of :class:`runner.config.schema.Config`.
+
+        Raises:
+            ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says
+                so.
+        """
+        values: Any = OmegaConf.to_container(config, resolve=True)
+        check_keys(values, SCHEMA)
+        case = self._once(values["case"], _case) if values["case"] else None
+        _settle(values, case)
+        check_values(values)
+
+        # the job, the dtype and the values are right by now, each by itself
+        options = _inapplicable_options(values)
+        operation = BUILT_IN.get(values["job"]) if case is None else None
+        operation = operation or self._once(values["op"], _operation)
+        if case is not None:
+            size, requested, dimensions, infeasible = case.size, Size(), None, _case_problem(case, values)
+        else:
+            size, requested, dimensions, infeasible = _sized(operation, values)
+
+        key = {name: values[name] for name in AXES} | {"op": (case or operation).name, "size": size}
+        return Cell(
+            **key,
+            job=values["job"],
+            operation=operation,
+            requested_size=self._shared(requested),
+            dimensions=self._shared(dimensions),
+            infeasible_reason=infeasible,
+            timing=self._shared(Timing(**values["timing"])),
+            limit=self._shared(Limit(**values["limit"])),
+            backend_module=values["backend_module"],
+            on_contention=values["on_contention"],
+            case=case,
+            inapplicable_options=options,
+        )
+
+    def _once(self, fields: dict[str, Any], read: Callable[[dict[str, Any]], Definition]) -> Definition:
+        """What these fields declare, read once for all the cells that have it."""
+        key = f"{read.__name__} {fields!r}"
+        if key not in self._definitions:
+            self._definitions[key] = read(fields)
+        return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
+
+    def _shared(self, value: Same) -> Same:
+        """The first value that was equal to this one: most of a sweep's cells share it, and they may be many."""
+        shared: Same = self._values.setdefault(repr(value), value)
+        return shared
+
+
 def cell_of(config: DictConfig) -> Cell:
-    """Check a composed configuration and freeze it.
+    """The cell of one configuration, see :meth:`CellReader.read`."""
+    return CellReader().read(config)
 
-    Args:
-        config: with the keys of :class:`runner.config.schema.Config`.
 
-    Raises:
-        ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says so.
-    """
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    check_keys(values, SCHEMA)
-    case = _case(values.pop("case")) if values["case"] else None
+def _settle(values: dict[str, Any], case: Case | None) -> None:
+    """Give the job and the dtype their defaults, which depend on what is measured."""
     if values["job"] is None:  # blank is an error, which check_values names
         values["job"] = case.job if case else "benchmark"
     if values["dtype"] is None:
@@ -122,68 +180,22 @@ def cell_of(config: DictConfig) -> Cell:
     built_in = BUILT_IN.get(values["job"]) if case is None else None
     if built_in is not None:
         values["dtype"] = KINDS[built_in.dtypes[0]][0]
-    check_values(values)
-    values["inapplicable_options"] = _put_aside(values)
-    operation = built_in or _operation(values["op"])
-    if case is not None:
-        infeasible_reason = _case_problem(case, values)
-        return _frozen(
-            values,
-            operation=operation,
-            case=case,
-            requested_size=Size(),
-            size=case.size,
-            infeasible_reason=infeasible_reason,
-        )
-    requested_size = parse_size(values["size"] if values["size"] is not None else operation.size)
-    dimensions, infeasible_reason = None, _problem(operation, values)
-    size = str(values["size"])
+
+
+def _sized(operation: Operation, values: dict[str, Any]) -> tuple[str, Size, Dimensions | None, str]:
+    """An operation's size as results show it and as it was asked for, its dimensions, and why it cannot run."""
+    requested = parse_size(values["size"] if values["size"] is not None else operation.size)
+    infeasible = _operation_problem(operation, values)
     try:
-        dimensions = operation.bind(requested_size)
+        dimensions = operation.bind(requested)
         size = operation.size_text(dimensions)
     except ConfigError as error:
-        infeasible_reason = str(error)
-    if dimensions is not None:
-        operation.check_formulas(dimensions)
-    return _frozen(
-        values,
-        operation=operation,
-        requested_size=requested_size,
-        size=size,
-        dimensions=dimensions,
-        infeasible_reason=infeasible_reason,
-    )
+        return str(values["size"]), requested, None, str(error)
+    operation.check_formulas(dimensions)
+    return size, requested, dimensions, infeasible
 
 
-def _frozen(
-    values: dict[str, Any],
-    *,
-    operation: Operation,
-    requested_size: Size,
-    size: str,
-    infeasible_reason: str,
-    dimensions: Dimensions | None = None,
-    case: Case | None = None,
-) -> Cell:
-    definition = case or operation
-    key = {name: values[name] for name in AXES} | {"op": definition.name, "size": size}
-    return Cell(
-        **key,
-        job=values["job"],
-        operation=operation,
-        requested_size=_shared(requested_size),
-        dimensions=_shared(dimensions),
-        infeasible_reason=infeasible_reason,
-        timing=_shared(Timing(**values["timing"])),
-        limit=_shared(Limit(**values["limit"])),
-        backend_module=values["backend_module"],
-        on_contention=values["on_contention"],
-        case=case,
-        inapplicable_options=values["inapplicable_options"],
-    )
-
-
-def _put_aside(values: dict[str, Any]) -> str:
+def _inapplicable_options(values: dict[str, Any]) -> str:
     """Give the axes that only a benchmark has their defaults in any other job; returns what was asked for, in words."""
     axes = () if values["job"] == "benchmark" else BENCHMARK_ONLY
     asked = {name: values[name] for name in axes if values[name] != AXES[name].default}
@@ -195,35 +207,12 @@ def _put_aside(values: dict[str, Any]) -> str:
     return f"{words} goes only with job=benchmark ({job or 'job=' + values['job'] + ' runs'} without); leave it out"
 
 
-def _shared(value: Same) -> Same:
-    """The first value that was equal to this one: a sweep's cells have most of theirs in common, and may be many."""
-    same: Same = _values.setdefault(repr(value), value)
-    return same
+def _operation(fields: dict[str, Any]) -> Operation:
+    return Operation.from_mapping(fields, f"op file {fields.get('name') or '(no name)'}")
 
 
-_values: dict[str, Any] = {}
-
-
-def _operation(given: dict[str, Any]) -> Operation:
-    """The operation that these fields declare, read once for all the cells that have it."""
-    key = repr(given)
-    if key not in _operations:
-        _operations[key] = Operation.from_mapping(given, f"op file {given.get('name') or '(no name)'}")
-    return _operations[key]
-
-
-_operations: dict[str, Operation] = {}
-
-
-def _case(given: dict[str, Any]) -> Case:
-    """The case that these fields declare, read once."""
-    key = repr(given)
-    if key not in _cases:
-        _cases[key] = read_case(given)
-    return _cases[key]
-
-
-_cases: dict[str, Case] = {}
+def _case(fields: dict[str, Any]) -> Case:
+    return read_case(fields)
 
 
 def _case_problem(case: Case, values: dict[str, Any]) -> str:
@@ -234,8 +223,8 @@ def _case_problem(case: Case, values: dict[str, Any]) -> str:
     return case.problem(values["dtype"])
 
 
-def _problem(operation: Operation, values: dict[str, Any]) -> str:
-    """Why the operation cannot run in this dtype, direction or place; blank where it can."""
+def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
+    """Why the operation cannot run in this dtype, direction or on this device; blank where it can."""
     dtype, direction, job = values["dtype"], values["direction"], values["job"]
     if job == "roof" and operation.name != "matmul":
         return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
@@ -246,7 +235,8 @@ def _problem(operation: Operation, values: dict[str, Any]) -> str:
         return "job=transfer moves data between the host and an accelerator, and device=cpu is the host"
     if kind not in operation.dtypes:
         return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"
-    asker = "job=autograd" if job == "autograd" else f"direction={direction}" if direction != "forward" else None
-    if asker and (not operation.differentiable or kind not in ("floating", "complex")):
+    asker = "job=autograd" if job == "autograd" else f"direction={direction}"
+    wants_gradient = job == "autograd" or direction != "forward"
+    if wants_gradient and (not operation.differentiable or kind not in ("floating", "complex")):
         return f"op {operation.name} in {dtype} has no gradient, which {asker} needs"
     return ""

@@ -21,7 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from runner.cells.cell import Cell, cell_of
+from runner.cells.cell import Cell, CellReader
 from runner.config.hydra_internals import apply_overrides, override_dirname, show_config, yaml_of
 
 NUMBER_MARK = 987_654_321_123  # stands in the template of hydra.yaml where a job's number goes
@@ -71,6 +71,7 @@ class Composer:
         self._parsed: dict[str, Override] = {}
         self._is_group: dict[str, bool] = {}
         self._jobs: dict[tuple[str, ...], Job] = {}
+        self._cells = CellReader()
         self.keeps = True
 
     def job(self, overrides: Sequence[str]) -> Job:
@@ -86,8 +87,8 @@ class Composer:
             task: DictConfig = pickle.loads(self._choice(groups).task)
             apply_overrides(values, task)
             if not self.keeps:
-                return Job(key, cell_of(task), "")
-            self._jobs[key] = Job(key, cell_of(task), _task_yaml(task))
+                return Job(key, self._cells.read(task), "")
+            self._jobs[key] = Job(key, self._cells.read(task), _task_yaml(task))
         return self._jobs[key]
 
     def full_config(self, job: Job) -> DictConfig:

@@ -30,7 +30,7 @@ def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) ->
     Raises:
         ConfigError: a rule is no mapping of axes, or matches no cell.
     """
-    out = [False] * len(cells)
+    dropped = [False for _ in cells]
     for rule in map(_plain, rules):
         if not isinstance(rule, Mapping) or not rule:
             raise ConfigError(f"exclude: {rule!r} is no rule; write a mapping such as {{op: matmul, dtype: float16}}")
@@ -45,8 +45,8 @@ def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) ->
             raise ConfigError(
                 f"exclude: {_shown(rule)} matches none of the {len(cells)} cells; correct the rule or drop it"
             )
-        out = [was or hit for was, hit in zip(out, hits, strict=True)]
-    return out
+        dropped = [before or hit for before, hit in zip(dropped, hits, strict=True)]
+    return dropped
 
 
 def check_possible(cells: Sequence[Cell]) -> None:

@@ -1,4 +1,4 @@
-"""The dtypes by name, without torch: the door checks them before torch is imported."""
+"""The dtypes by name, without torch: they are checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ KINDS = {
 }
 """Each kind of dtype that an operation's ``dtypes:`` may name, and its members."""
 
-KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+KIND_OF: dict[str, str] = {}
+for _kind, _names in KINDS.items():
+    KIND_OF |= dict.fromkeys(_names, _kind)
 """The kind of each dtype."""
 
 ALIASES = {
@@ -31,8 +33,5 @@ ALIASES = {
 }
 """What dtypes are called elsewhere."""
 
-ITEM_BYTES = {
-    name: 16 if name == "complex128" else 1 if name == "bool" else int("".join(filter(str.isdigit, name))) // 8
-    for name in KIND_OF
-}
+ITEM_BYTES = {name: int("".join(filter(str.isdigit, name)) or 8) // 8 for name in KIND_OF}  # bool has no digits
 """Bytes of one element."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from runner.config.callables import load_callable
@@ -167,7 +168,7 @@ class Operation:
 
     def _check(self) -> None:
         signature = self.parsed
-        known = {axis for axes in signature.inputs + signature.outputs for axis in axes} | signature.formulas.keys()
+        known = set(chain.from_iterable(signature.inputs + signature.outputs)) | signature.formulas.keys()
         known = known - {"..."} | ({BATCH} if any("..." in axes for axes in signature.inputs) else set())
         formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
         for value in _texts([self.args, self.kwargs]):
@@ -222,8 +223,9 @@ def _texts(value: Any) -> list[str]:
     """Every string inside nested constants."""
     if isinstance(value, str):
         return [value]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
-    return [text for item in items for text in _texts(item)]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return list(chain.from_iterable(map(_texts, value))) if isinstance(value, Sequence) else []
 
 
 def _text(key: str, value: Any) -> str:

@@ -170,14 +170,25 @@ def check_values(values: dict[str, Any]) -> None:
     for axis in AXES.values():
         if axis.choices:
             _one_of(axis.name, values[axis.name], axis.choices)
-    device, timing, limit = values["device"], values["timing"], values["limit"]
+    _check_device(values["device"], values["backend_module"])
+    _check_numbers(values)
+    _check_baseline(values["report"]["baseline"])
+
+
+def _check_device(device: str, backend_module: str | None) -> None:
     kind = device.partition(":")[0]
-    known = kind in DEVICES or values["backend_module"]
-    if not known or device.startswith("cpu:") or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
+    is_known = kind in DEVICES or backend_module
+    if not is_known or device.startswith("cpu:") or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
         raise ConfigError(
             f"device={device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
             "with an index such as cuda:1, or a device that backend_module=... adds"
         )
+
+
+def _check_numbers(values: dict[str, Any]) -> None:
+    timing, limit, report = values["timing"], values["limit"], values["report"]
+
+    # where the least is allowed itself
     at_least = {
         "threads": (values["threads"], 1),
         "seed": (values["seed"], 0),
@@ -186,24 +197,25 @@ def check_values(values: dict[str, Any]) -> None:
         "timing.warmup_s": (timing["warmup_s"], 0),
         "timing.processes": (timing["processes"], 1),
         "limit.memory_bytes": (limit["memory_bytes"], 1),
-        "report.same_within": (values["report"]["same_within"], 0),
-        "report.calls_per_transfer": (values["report"]["calls_per_transfer"], 1),
+        "report.same_within": (report["same_within"], 0),
+        "report.calls_per_transfer": (report["calls_per_transfer"], 1),
     }
     for key, (value, least) in at_least.items():
         if value is not None and not value >= least:
             raise ConfigError(f"{key}={value} is too small; give {least} or more")
-    for key, value, most in (("threads", values["threads"], MOST_THREADS), ("seed", values["seed"], LARGEST_SEED)):
-        if value is not None and value > most:
-            raise ConfigError(f"{key}={value} is too large; give {most} or less")
-    for key, value in {
-        "timing.precision": timing["precision"],
-        "timing.max_time_s": timing["max_time_s"],
-        "timing.block_s": timing["block_s"],
-        "limit.time_s": limit["time_s"],
-    }.items():
+    at_most = {"threads": MOST_THREADS, "seed": LARGEST_SEED}
+    for key, most in at_most.items():
+        if values[key] is not None and values[key] > most:
+            raise ConfigError(f"{key}={values[key]} is too large; give {most} or less")
+
+    # where 0 or infinity would never end, or end at once
+    positive = {f"timing.{key}": timing[key] for key in ("precision", "max_time_s", "block_s")}
+    for key, value in {**positive, "limit.time_s": limit["time_s"]}.items():
         if not 0 < value < float("inf"):
             raise ConfigError(f"{key}={value:g} is out of range; give a positive number")
-    baseline = values["report"]["baseline"]
+
+
+def _check_baseline(baseline: Any) -> None:
     one_axis = isinstance(baseline, dict) and len(baseline) == 1 and set(baseline) <= set(COMPARED)
     if baseline is not None and not one_axis:
         raise ConfigError(

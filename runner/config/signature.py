@@ -9,6 +9,7 @@ import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 
 from runner.config.formula import evaluate, names_in
@@ -33,7 +34,10 @@ class Dimensions:
 
     def shape(self, axes: Axes) -> tuple[int, ...]:
         """The shape of a tensor with these axes."""
-        return tuple(n for axis in axes for n in (self.batch if axis == ELLIPSIS else (self.lengths[axis],)))
+        lengths: list[int] = []
+        for axis in axes:
+            lengths += self.batch if axis == ELLIPSIS else (self.lengths[axis],)
+        return tuple(lengths)
 
     @property
     def variables(self) -> dict[str, int]:
@@ -73,18 +77,22 @@ class Signature:
         Raises:
             ConfigError: the signature cannot take this size.
         """
+        # what the size itself says
         batch, lengths = self._named(size) if size.named else self._matched(size)
-        if size.besides:
-            batch, lengths = self._besides(size, batch, lengths)
+        if size.further:
+            batch, lengths = self._further(size, batch, lengths)
         self._follow(batch, lengths, self.formulas)
-        drawn = {axis for axes in self.inputs for axis in axes} - {ELLIPSIS}
-        free = drawn - lengths.keys() - self.formulas.keys()
+
+        # what nothing says is as long as the first input's last dimension, so that 256 is a size of every operation
+        free = self.of_inputs - {ELLIPSIS} - lengths.keys() - self.formulas.keys()
         if free:
             last = self.inputs[0][-1]
             length = (batch or (1,))[-1] if last == ELLIPSIS else lengths.get(last)
             if length is None:
                 raise ConfigError(f"derived_dims: {last} needs {', '.join(sorted(free))}; give them in size")
             lengths.update(dict.fromkeys(free, length))
+
+        # formulas that waited for these
         self._follow(batch, lengths, self.formulas)
         pending = self.formulas.keys() - lengths.keys()
         if pending:
@@ -96,20 +104,29 @@ class Signature:
         """The first input's axes, for people: ``... x m x k``."""
         return " x ".join(self.inputs[0])
 
+    @property
+    def of_inputs(self) -> set[str]:
+        """Every axis of an input, ``...`` among them."""
+        return set(chain.from_iterable(self.inputs))
+
     def _check(self, text: str) -> None:
-        drawn = {axis for axes in self.inputs for axis in axes}
+        drawn = self.of_inputs
         if not self.inputs[0]:
             raise ConfigError(f"signature {text!r}: the first input needs a dimension, since size is its shape")
         if any(ELLIPSIS in axes for axes in self.outputs) and ELLIPSIS not in drawn:
             raise ConfigError(f"signature {text!r}: '...' stands in an output but in no input")
         for name in self.formulas:
             _check_name(name, "derived_dims")
-        derived = {axis for axes in self.outputs for axis in axes} - drawn - self.formulas.keys()
+
+        # a dimension that only an output has needs a formula
+        derived = set(chain.from_iterable(self.outputs)) - drawn - self.formulas.keys()
         if derived:
             raise ConfigError(
                 f"signature {text!r}: only an output has dimension {', '.join(sorted(derived))}; "
                 "give it a formula under derived_dims:"
             )
+
+        # and a formula names dimensions that there are
         known = (drawn | self.formulas.keys()) - {ELLIPSIS} | {BATCH}
         for name, formula in self.formulas.items():
             unknown = names_in(formula) - known
@@ -122,6 +139,8 @@ class Signature:
     def _matched(self, size: Size) -> tuple[tuple[int, ...], dict[str, int]]:
         first = self.inputs[0]
         named = len(first) - (ELLIPSIS in first)
+
+        # a single number is n x n, or n for an operation on vectors
         shape = size.shape
         if size.square is not None:
             vector = len(first) == 1 and ELLIPSIS not in first
@@ -130,8 +149,10 @@ class Signature:
             raise ConfigError(
                 f"size {shape_text(shape)} does not fit the signature, whose first input is {self.takes}; "
                 f"give {named}{' or more' if ELLIPSIS in first else ''} dimensions, "
-                f"such as size={shape_text([8] * max(0, named - 2) + [64] * min(2, named))}"
+                f"such as size={shape_text((8,) * max(0, named - 2) + (64,) * min(2, named))}"
             )
+
+        # '...' takes what the named dimensions before and after it leave
         start = first.index(ELLIPSIS) if ELLIPSIS in first else named
         stop = len(shape) - (named - start)
         lengths: dict[str, int] = {}
@@ -144,36 +165,39 @@ class Signature:
         return shape[start:stop], lengths
 
     def _named(self, size: Size) -> tuple[tuple[int, ...], dict[str, int]]:
-        given = dict(size.named)
-        free = {axis for axes in self.inputs for axis in axes}
-        allowed = {BATCH if axis == ELLIPSIS else axis for axis in free}
+        requested = dict(size.named)
+        allowed = {BATCH if axis == ELLIPSIS else axis for axis in self.of_inputs}
         needed = {axis for axis in self.inputs[0] if axis != ELLIPSIS} - self.formulas.keys()
-        unknown, missing = given.keys() - allowed, needed - given.keys()
-        several = [name for name, lengths in given.items() if name != BATCH and len(lengths) != 1]
-        if unknown or missing or several:
-            wrong = [f"unknown: {', '.join(sorted(unknown))}"] * bool(unknown)
-            wrong += [f"missing: {', '.join(sorted(missing))}"] * bool(missing)
-            wrong += [f"one length each: {', '.join(several)}"] * bool(several)
+        faults = {
+            "unknown": sorted(requested.keys() - allowed),
+            "missing": sorted(needed - requested.keys()),
+            "one length each": [n for n, lengths in requested.items() if n != BATCH and len(lengths) != 1],
+        }
+        wrong = [f"{what}: {', '.join(names)}" for what, names in faults.items() if names]
+        if wrong:
             raise ConfigError(
-                f"size with dimensions {', '.join(sorted(given))}: {'; '.join(wrong)}; "
+                f"size with dimensions {', '.join(sorted(requested))}: {'; '.join(wrong)}; "
                 f"the dimensions are {', '.join(sorted(allowed))}"
             )
-        return given.pop(BATCH, ()), {name: lengths[0] for name, lengths in given.items()}
+        return requested.pop(BATCH, ()), {name: lengths[0] for name, lengths in requested.items()}
 
-    def _besides(
+    def _further(
         self, size: Size, batch: tuple[int, ...], lengths: dict[str, int]
     ) -> tuple[tuple[int, ...], dict[str, int]]:
-        given = dict(size.besides)
-        allowed = {BATCH if axis == ELLIPSIS else axis for axes in self.inputs[1:] for axis in axes} - lengths.keys()
+        requested = dict(size.further)
+
+        # the other inputs' dimensions, but those that the first input's shape has settled
+        others = chain.from_iterable(self.inputs[1:])
+        allowed = {BATCH if axis == ELLIPSIS else axis for axis in others} - lengths.keys()
         allowed |= self.formulas.keys()
         allowed -= {BATCH} if ELLIPSIS in self.inputs[0] else set()
-        wrong = [name for name, of in given.items() if name not in allowed or (name != BATCH and len(of) != 1)]
+        wrong = [name for name, of in requested.items() if name not in allowed or (name != BATCH and len(of) != 1)]
         if wrong:
             raise ConfigError(
                 f"size {shape_text(size.shape)} with {', '.join(wrong)}: beside the first input's shape there are "
                 f"{', '.join(sorted(allowed)) or 'no dimensions'}, one length each"
             )
-        return given.pop(BATCH, batch), {**lengths, **{name: of[0] for name, of in given.items()}}
+        return requested.pop(BATCH, batch), {**lengths, **{name: of[0] for name, of in requested.items()}}
 
     @staticmethod
     def _follow(batch: tuple[int, ...], lengths: dict[str, int], formulas: Mapping[str, str]) -> None:

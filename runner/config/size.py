@@ -24,13 +24,13 @@ class Size:
         square: a single number n: n x n, or just n for an operation on vectors.
         shape: the shape of the first input.
         named: dimensions by name; ``batch`` may have several.
-        besides: what a shape does not say: further dimensions by name, as results show them.
+        further: what a shape does not say: further dimensions by name, as results show them.
     """
 
     square: int | None = None
     shape: tuple[int, ...] = ()
     named: Named = ()
-    besides: Named = ()
+    further: Named = ()
 
     def at_most(self, inner: int, outer: int) -> Size:
         """The same size cut down: the last two dimensions to ``inner``, the others and ``batch`` to ``outer``."""
@@ -39,7 +39,7 @@ class Size:
         if self.shape:
             head, tail = self.shape[:-2], self.shape[-2:]
             shape = tuple(min(n, outer) for n in head) + tuple(min(n, inner) for n in tail)
-            return Size(shape=shape, besides=_at_most(self.besides, inner, outer))
+            return Size(shape=shape, further=_at_most(self.further, inner, outer))
         return Size(named=_at_most(self.named, inner, outer))
 
 
@@ -65,7 +65,7 @@ def parse_size(value: object) -> Size:
         case str() if found := re.fullmatch(r"(\d{1,13}(?:x\d{1,13})*)((?: [a-z]\w*=\d{1,13}(?:x\d{1,13})*)+)", value):
             shape = _lengths(value, found[1])
             named = (word.split("=") for word in found[2].split())
-            return Size(shape=shape, besides=tuple(sorted((name, _lengths(value, length)) for name, length in named)))
+            return Size(shape=shape, further=tuple(sorted((name, _lengths(value, length)) for name, length in named)))
         case Mapping() if value:
             return Size(named=tuple(sorted((str(name), _lengths(value, length)) for name, length in value.items())))
         case list() | tuple() if value and all(_is_length(length) for length in value):
@@ -97,4 +97,6 @@ def _is_length(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    return str(value) if not isinstance(value, str) else repr(value) if not value.strip() else value
+    """As it was typed, with quotes where there would be nothing to see."""
+    blank = isinstance(value, str) and not value.strip()
+    return repr(value) if blank else str(value)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields
 from functools import cache
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,10 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
         by_cell: dict[str, list[Row]] = {}
         for row in rows:
             by_cell.setdefault(row.cell, []).append(row)
-        for cell, found in by_cell.items():
+        for cell, its_rows in by_cell.items():
             if cell not in of_cell or of_cell[cell][0] < written_ns:
-                of_cell[cell] = (written_ns, found)
-    return [row for _, found in of_cell.values() for row in found], damaged
+                of_cell[cell] = (written_ns, its_rows)
+    return list(chain.from_iterable(its_rows for _, its_rows in of_cell.values())), damaged
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:

@@ -9,6 +9,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from runner.errors import ConfigError, suggestion
@@ -99,7 +100,7 @@ def build(
 def _depth(tree: ast.AST) -> int:
     depth, level = 0, [tree]
     while level:
-        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+        depth, level = depth + 1, list(chain.from_iterable(map(ast.iter_child_nodes, level)))
     return depth
 
 
