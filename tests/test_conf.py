@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, Runner
+from tests.support.commands import answers
 
 CONF = ROOT / "conf"
 OPS = sorted(path.stem for path in (CONF / "op").glob("*.yaml"))
@@ -90,19 +91,19 @@ def test_every_timing_preset_measures(preset: str, rows: Rows) -> None:
     assert row["min_s"] <= row["q1_s"] <= row["median_s"] <= row["q3_s"]
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
-def test_each_file_begins_with_the_command_that_uses_it(path: Path, runner: Runner) -> None:
-    lines = [
-        line for line in path.read_text().splitlines() if not line.startswith("# @package")
-    ]  # Hydra wants that first
-    command = re.fullmatch(r"# (python -m runner.*?)(  +\(.*\))?", lines[0])
-    assert command, lines[0]
-    words = shlex.split(command[1])[3:]
-    assert path.stem in " ".join(words) or path.name == "config.yaml"
-    if path.parent.name in ("op", "case"):
-        assert yaml.safe_load(path.read_text())["name"] == path.stem
-    else:
-        runner(*words, "dry_run=true")
+def test_each_file_begins_with_the_command_that_uses_it(tmp_path: Path) -> None:
+    commands = {}
+    for path in sorted(CONF.rglob("*.yaml")):
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+        command = re.fullmatch(r"# (python -m runner.*?)(  +\(.*\))?", lines[0])
+        assert command, f"{path}: {lines[0]}"
+        words = shlex.split(command[1])[3:]
+        assert path.stem in " ".join(words) or path.name == "config.yaml"
+        if path.parent.name in ("op", "case"):
+            assert yaml.safe_load(path.read_text())["name"] == path.stem
+        commands[path] = [*words, "dry_run=true"]
+    said = dict(zip(commands, answers(tmp_path, list(commands.values())), strict=True))
+    assert not {path: answer for path, answer in said.items() if answer.code != 0}
 
 
 def test_an_operation_of_ones_own_runs_from_a_folder_of_ones_own(runner: Runner, tmp_path: Path) -> None:

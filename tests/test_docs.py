@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Runner
+from tests.support.commands import answers
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md", "conf/config.yaml")]
 COMMANDS = sorted(
@@ -26,14 +27,20 @@ def test_the_documentation_shows_commands() -> None:
     assert len(COMMANDS) >= 10
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "outputs/" not in c])
-def test_a_documented_command_is_accepted(command: str, runner: Runner, tmp_path: Path) -> None:
+def test_a_documented_command_is_accepted(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "swish.yaml").write_text(example)
-    words = shlex.split(command)[3:]
-    asking = any(word in ("--help", "--cfg", "--info") for word in words)
-    runner(*words, *([] if asking else ["dry_run=true"]))
+    words = {command: shlex.split(command)[3:] for command in COMMANDS if "outputs/" not in command}
+    asking = [command for command, of in words.items() if {"--help", "--cfg", "--info"} & set(of)]
+    dry = {command: [*of, "dry_run=true"] for command, of in words.items() if command not in asking}
+    said = dict(zip(dry, answers(tmp_path, list(dry.values())), strict=True))
+    assert not {command: answer for command, answer in said.items() if answer.code != 0}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if re.search(" --(help|cfg|info)", c)])
+def test_a_documented_question_is_answered(command: str, runner: Runner) -> None:
+    assert runner(*shlex.split(command)[3:]).stdout
 
 
 def test_the_lines_of_pandas_read_what_a_run_leaves(runner: Runner, tmp_path: Path) -> None:

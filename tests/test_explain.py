@@ -1,13 +1,11 @@
 """What is wrong on the command line is said in one line, with what was perhaps meant."""
 
-import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from runner.config.renamed import RENAMED
+from tests.support.commands import answers
 
 OPS = r"add, addmm, bmm, \.\.\.: python -m runner --help lists them"
 SWEEPS = "autograd, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
@@ -71,38 +69,6 @@ ONE_LINE = {
     "hydra.foo=3": r"Could not override 'hydra.foo'. To append to your config use \+hydra.foo=3 .*",
 }
 
-IN_ONE_PROCESS = """
-import contextlib, io, json, sys
-from runner.cli.main import offer_plugins, run
-offer_plugins()
-said = {}
-for command in json.load(sys.stdin):
-    with contextlib.redirect_stderr(io.StringIO()) as stderr, contextlib.redirect_stdout(io.StringIO()) as stdout:
-        code = run(command)
-    said[" ".join(command)] = [code, stderr.getvalue(), stdout.getvalue()]
-print(json.dumps([said, "torch" in sys.modules]))
-"""
-
-
-def answers(folder: Path, commands: list[str]) -> dict[str, tuple[int, str, str]]:
-    """The exit code, standard error and output of commands, all of one process: the start of each is most of its time.
-
-    A command's words are divided by spaces, but for those within braces.
-    """
-    words = [re.findall(r"[^\s{\[]*[{\[].*[}\]]|\S*{.*|\S+", command) for command in commands]
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ONE_PROCESS],
-        cwd=folder,
-        input=json.dumps(words),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said, torch_imported = json.loads(done.stdout)
-    assert not torch_imported
-    return {key: tuple(of_command) for key, of_command in said.items()}
-
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     for name, text in {"op/listed": "- add\n", "sweep/typo": "# @package _global_\ntreads: 2\n"}.items():
@@ -110,8 +76,8 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
         (tmp_path / "mine" / f"{name}.yaml").write_text(text)
     wrong = {
         command: said
-        for command, said in answers(tmp_path, list(ONE_LINE)).items()
-        if said[::2] != (2, "") or not re.fullmatch(ONE_LINE[command] + "\n", said[1])
+        for command, said in zip(ONE_LINE, answers(tmp_path, list(ONE_LINE)), strict=True)
+        if said[::2] != (2, "") or not re.fullmatch(ONE_LINE[command] + "\n", said.stderr)
     }
     assert not wrong
 
@@ -135,7 +101,7 @@ def test_what_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
     commands[search] = commands.pop("+hydra.sweeper.crossover.within=1")
     wrong = {
         command: answer
-        for command, answer in answers(tmp_path, list(commands)).items()
+        for command, answer in zip(commands, answers(tmp_path, list(commands)), strict=True)
         if answer != (2, "{}{} was renamed to {}\n".format(*commands[command]), "")
     }
     assert not wrong
@@ -143,7 +109,7 @@ def test_what_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
 
 def test_a_group_may_be_chosen_to_be_none(tmp_path: Path) -> None:
     commands = ["case=null cluster=null dry_run=true", "-m case=null cluster=null size=4 dry_run=true"]
-    assert [stdout for _, _, stdout in answers(tmp_path, commands).values()] == [
+    assert [answer.stdout for answer in answers(tmp_path, commands)] == [
         "matmul 512x512 float32 cpu\n1 cells\n",
         "matmul 4x4 float32 cpu\n1 cells\n",
     ]
