@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT, Runner
 from tests.support.commands import answers
+from tests.support.shape import folders
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md", "conf/config.yaml")]
 COMMANDS = sorted(
@@ -72,3 +73,16 @@ def test_nothing_points_outside_the_repository() -> None:
         if name != "tests/test_docs.py" and (ROOT / name).is_file():
             text = (ROOT / name).read_text(errors="replace")  # a picture is no text
             assert not re.search(r"\.\./shared|/work/|files\.pythonhosted", text), name
+
+
+def test_the_walk_names_files_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    steps = re.findall(r"^\d+\. `(\w+)/`: (.*)$", text, re.MULTILINE)
+    assert len(steps) == 12
+    for room, sentence in steps:
+        names = re.findall(r"`([\w/]+\.py)`", sentence)
+        assert names
+        for name in names:
+            assert (ROOT / "runner" / room / name).is_file() or (ROOT / "runner" / name).is_file(), f"{room}: {name}"
+    rooms = set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
+    assert rooms == set(folders())
