@@ -16,8 +16,8 @@ from runner.errors import ConfigError
 from runner.rows.rows import BAD
 from runner.verify.gradients.differences import HUGE, differentiate
 from runner.verify.gradients.finding import GradientCheck, overall
-from runner.verify.gradients.shapes import guessed_forms
-from runner.verify.gradients.subject import function_subject
+from runner.verify.gradients.shapes import guessed_shapes
+from runner.verify.gradients.target import function_target
 from runner.verify.gradients.verifier import check_gradients, verify
 from tests.conftest import Runner
 from tests.mutants import PAIRS, Pair, made, ours
@@ -27,7 +27,7 @@ EACH_KIND = list({pair.kind: pair for pair in PAIRS}.values())  # the last of ea
 
 
 def checks_of(function: object, *inputs: torch.Tensor, **fields: object) -> list[GradientCheck]:
-    return verify(function_subject(function, inputs, **fields), torch.float64, CPU)  # type: ignore[arg-type]
+    return verify(function_target(function, inputs, **fields), torch.float64, CPU)  # type: ignore[arg-type]
 
 
 def judge(pair: Pair) -> tuple[bool, bool]:
@@ -134,9 +134,9 @@ def test_a_gradient_that_a_repeated_call_changes_is_found(every: int, size: floa
 
 def test_the_rounding_of_a_large_output_that_is_kept_for_the_gradient_is_allowed() -> None:
     x = torch.tensor([[0.5, -3.2, 20.1, 1, 2], *[[1.3, 2.2, -0.4, 3, 4]] * 3])
-    subject = function_subject(lambda x: torch.logsumexp(x, -1), (x,))
+    target = function_target(lambda x: torch.logsumexp(x, -1), (x,))
     for seed in range(6):
-        checks = verify(replace(subject, seed=seed), torch.float32, CPU)
+        checks = verify(replace(target, seed=seed), torch.float32, CPU)
         assert not [c for c in checks if c.verdict in BAD]
 
 
@@ -180,8 +180,8 @@ def test_positive_definite_examples_are_redrawn_as_such() -> None:
 
 def test_integers_are_drawn_from_the_lowest_of_many() -> None:
     x, targets = torch.randn(4, 6), torch.randint(1, 5, (4, 6), generator=torch.Generator().manual_seed(0))
-    forms = list(guessed_forms(function_subject(lambda x, t: x * t, [x, targets]).example, 0))
-    drawn = [f.inputs[1] for f in forms if f.name != "ones"]
+    guesses = list(guessed_shapes(function_target(lambda x, t: x * t, [x, targets]).example, 0))
+    drawn = [f.inputs[1] for f in guesses if f.name != "ones"]
     assert min(int(t.min()) for t in drawn) == 1
     assert max(int(t.max()) for t in drawn) > 1
 

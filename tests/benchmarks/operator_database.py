@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from runner.calls.bound_operation import outputs_of
 from runner.config.domain import Domain
 from runner.rows.rows import BAD
-from runner.verify.gradients.subject import function_subject
+from runner.verify.gradients.target import function_target
 from runner.verify.gradients.verifier import verify
 
 SAMPLES = 2
@@ -124,8 +124,8 @@ def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
 def accused(op: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What this verifier has against a function."""
     domains = (*declared_domains(op), *(None for _ in tensors))[: len(tensors)]
-    subject = function_subject(function, tensors, wanted=[t.requires_grad for t in tensors], domains=domains)
-    checks = verify(subject, torch.float64, torch.device("cpu"), quick=QUICK)
+    target = function_target(function, tensors, requires_grad=[t.requires_grad for t in tensors], domains=domains)
+    checks = verify(target, torch.float64, torch.device("cpu"), quick=QUICK)
     COUNT.update(check.verdict for check in checks)
     return [f"{c.probe} by {c.oracle}: {c.reason}" for c in checks if c.verdict in BAD]
 

@@ -10,14 +10,14 @@ import torch
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
 from runner.verify.gradients.structure import PositiveDefinite, shown_domain
-from runner.verify.gradients.subject import Form, Subject, Tensors
+from runner.verify.gradients.target import GradientTarget, ShapedInputs, Tensors
 from runner.verify.gradients.vjp import copied, gaussian, outputs_at
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
 
 
 @dataclass(frozen=True)
-class Point:
+class InputPoint:
     """Inputs with a name.
 
     Attributes:
@@ -25,22 +25,22 @@ class Point:
     """
 
     name: str
-    form: Form
+    shaped: ShapedInputs
     special: bool = False
 
 
-def found_domains(subject: Subject) -> tuple[Domain, ...]:
+def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
     """The domain of each input: as declared, as its example shows, or the first guess with finite outputs."""
-    known = [d or shown_domain(t) for d, t in zip(subject.domains, subject.example.inputs, strict=True)]
+    known = [d or shown_domain(t) for d, t in zip(target.domains, target.example.inputs, strict=True)]
     declared = [d or NAMED["real"] for d in known]
-    form = subject.forms[0] if subject.forms else subject.example
-    free = [i for i, d in enumerate(known) if d is None and is_differentiable(form.inputs[i].dtype)]
+    shaped = target.other_shapes[0] if target.other_shapes else target.example
+    free = [i for i, d in enumerate(known) if d is None and is_differentiable(shaped.inputs[i].dtype)]
     groups = [free, *([[i] for i in free] if 1 < len(free) <= 4 else [])]
     best, best_share = tuple(declared), -1.0
     for guess in GUESSES:
         for group in groups:
             domains = tuple(guess if i in group else d for i, d in enumerate(declared))
-            share = _finite_share(draw(form, domains, subject.seed))
+            share = _finite_share(draw(shaped, domains, target.seed))
             if share > best_share:
                 best, best_share = domains, share
             if share == 1.0 or not free:
@@ -48,49 +48,51 @@ def found_domains(subject: Subject) -> tuple[Domain, ...]:
     return best
 
 
-def _finite_share(form: Form) -> float:
+def _finite_share(shaped: ShapedInputs) -> float:
     try:
-        outputs = outputs_at(form.call, copied(form.inputs))
+        outputs = outputs_at(shaped.call, copied(shaped.inputs))
     except Exception:  # an operation may refuse what is outside its domain
         return -1.0
     finite = [t.isfinite().double().mean().item() for t in outputs if t.numel() and is_differentiable(t.dtype)]
     return min(finite, default=1.0)
 
 
-def draw(form: Form, domains: Sequence[Domain], seed: int, scale: float = 1.0) -> Form:
+def draw(shaped: ShapedInputs, domains: Sequence[Domain], seed: int, scale: float = 1.0) -> ShapedInputs:
     """The same shapes with fresh numbers, normal and then folded into the domains; integers stay."""
-    return redrawn(form, domains, seed, lambda z: z * scale)
+    return redrawn(shaped, domains, seed, lambda z: z * scale)
 
 
-def redrawn(form: Form, domains: Sequence[Domain], seed: int, made: Callable[[torch.Tensor], torch.Tensor]) -> Form:
+def redrawn(
+    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, made: Callable[[torch.Tensor], torch.Tensor]
+) -> ShapedInputs:
     """The same shapes with numbers that are made of normal ones."""
     generator = torch.Generator().manual_seed(seed)
     inputs: Tensors = []
-    for tensor, domain in zip(form.inputs, domains, strict=True):
+    for tensor, domain in zip(shaped.inputs, domains, strict=True):
         if is_differentiable(tensor.dtype):
             fresh = made(gaussian(tensor, generator))
             matrix = isinstance(domain, PositiveDefinite)
             tensor = fresh if fresh.is_complex() and not matrix else domain.fold(fresh)  # noqa: PLW2901
         inputs.append(tensor)
-    return replace(form, inputs=tuple(inputs))
+    return replace(shaped, inputs=tuple(inputs))
 
 
-def points_of(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
-    """Other numbers in the shapes of ``form``, which should be small: each element is looked at by itself."""
-    made = [Point("fresh", draw(form, domains, seed + 1))]
+def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
+    """Other numbers in the shapes of ``shaped``, which should be small: each element is looked at by itself."""
+    made = [InputPoint("fresh", draw(shaped, domains, seed + 1))]
     for scale in (1e-3, 30.0, 1e3):
-        made.append(Point(f"scale {scale:g}", draw(form, domains, seed + 2, scale)))
-    made.append(Point("positive", redrawn(form, domains, seed + 3, lambda z: 2 * _absolute(z))))
-    made.append(Point("negative", redrawn(form, domains, seed + 4, lambda z: -2 * _absolute(z))))
+        made.append(InputPoint(f"scale {scale:g}", draw(shaped, domains, seed + 2, scale)))
+    made.append(InputPoint("positive", redrawn(shaped, domains, seed + 3, lambda z: 2 * _absolute(z))))
+    made.append(InputPoint("negative", redrawn(shaped, domains, seed + 4, lambda z: -2 * _absolute(z))))
     for name, change in (
         ("zeros", torch.zeros_like),
         ("ties", lambda z: (z * 1.2).round() if not z.is_complex() else torch.complex(z.real.round(), z.imag.round())),
         ("halves", lambda z: (z * 3).round() / 2 if not z.is_complex() else torch.complex(z.real, 0 * z.imag)),
     ):
-        exact = redrawn(form, [NAMED["real"]] * len(domains), seed + 5, change)
-        kept = [_within(e, d, t) for e, d, t in zip(exact.inputs, domains, form.inputs, strict=True)]
-        made.append(Point(name, replace(form, inputs=tuple(kept)), special=True))
-    made += _equal(form, domains, seed) + _duplicates(form, domains, seed)
+        exact = redrawn(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
+        kept = [_within(e, d, t) for e, d, t in zip(exact.inputs, domains, shaped.inputs, strict=True)]
+        made.append(InputPoint(name, replace(shaped, inputs=tuple(kept)), special=True))
+    made += _equal(shaped, domains, seed) + _duplicates(shaped, domains, seed)
     return made
 
 
@@ -105,9 +107,9 @@ def _absolute(tensor: torch.Tensor) -> torch.Tensor:
     return torch.complex(tensor.real.abs(), tensor.imag) if tensor.is_complex() else tensor.abs()
 
 
-def _equal(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
+def _equal(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
     """Inputs of one shape that hold the same numbers, where differences and distances are zero."""
-    fresh = draw(form, domains, seed + 6)
+    fresh = draw(shaped, domains, seed + 6)
     first: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
     same: Tensors = []
     for tensor in fresh.inputs:
@@ -115,15 +117,15 @@ def _equal(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
     floating = [t for t in fresh.inputs if is_differentiable(t.dtype)]
     if len({(t.shape, t.dtype) for t in floating}) == len(floating):
         return []
-    return [Point("equal inputs", replace(fresh, inputs=tuple(same)), special=True)]
+    return [InputPoint("equal inputs", replace(fresh, inputs=tuple(same)), special=True)]
 
 
-def _duplicates(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
+def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
     """Integer inputs whose elements are all the same, and drawn again from those that are there."""
-    whole = [not is_differentiable(t.dtype) and t.dtype is not torch.bool and t.numel() > 1 for t in form.inputs]
+    whole = [not is_differentiable(t.dtype) and t.dtype is not torch.bool and t.numel() > 1 for t in shaped.inputs]
     if not any(whole):
         return []
-    fresh = draw(form, domains, seed + 7)
+    fresh = draw(shaped, domains, seed + 7)
     generator = torch.Generator().manual_seed(seed)
 
     def again(tensor: torch.Tensor) -> torch.Tensor:
@@ -133,6 +135,6 @@ def _duplicates(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]
     alike = [torch.full_like(t, t.flatten()[0].item()) if w else t for t, w in zip(fresh.inputs, whole, strict=True)]
     mixed = [again(t) if w else t for t, w in zip(fresh.inputs, whole, strict=True)]
     return [
-        Point("one index", replace(fresh, inputs=tuple(alike))),
-        Point("duplicate indices", replace(fresh, inputs=tuple(mixed))),
+        InputPoint("one index", replace(fresh, inputs=tuple(alike))),
+        InputPoint("duplicate indices", replace(fresh, inputs=tuple(mixed))),
     ]

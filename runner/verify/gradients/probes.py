@@ -13,9 +13,9 @@ from runner.config.size import shape_text
 from runner.errors import one_line
 from runner.verify.gradients.finding import GradientCheck
 from runner.verify.gradients.layouts import LAYOUTS
+from runner.verify.gradients.problem import GradientProblem, index_text, max_abs, perturbed
 from runner.verify.gradients.reference import DRAWS
-from runner.verify.gradients.setting import Setting, index_text, most, nudged
-from runner.verify.gradients.slopes_table import BOUND_FACTOR
+from runner.verify.gradients.slope_comparison import BOUND_FACTOR
 from runner.verify.gradients.vjp import Traced, copied, draws_random_numbers, gaussian
 
 SLACK = 4.0  # a layout or another grouping may add in another order
@@ -34,42 +34,46 @@ class Deviation:
     """How far gradients are from what the property asks.
 
     Attributes:
-        got, expected: for each wanted input.
+        got, expected: for each differentiable input.
         layout: of what was laid out differently.
-        loud: why there is no gradient to compare, where the call raised.
+        error: why there is no gradient to compare, where the call raised.
         exact: whether they are to be the same to the bit.
     """
 
     got: Sequence[torch.Tensor] = ()
     expected: Sequence[torch.Tensor] = ()
     layout: str | None = None
-    loud: str | None = None
+    error: str | None = None
     exact: bool = False
 
 
 class Base:
-    """The gradient at one setting, in the dtype and on the device under test, that variants are compared with."""
+    """The gradient of one problem, in the dtype and on the device under test, that variants are compared with."""
 
-    def __init__(self, setting: Setting, *, dtype: torch.dtype) -> None:
-        self.setting, self.dtype = setting, dtype
-        self.inputs = copied(setting.inputs)
-        generator = torch.Generator().manual_seed(setting.seed + 21)
+    def __init__(self, problem: GradientProblem, *, dtype: torch.dtype) -> None:
+        self.problem, self.dtype = problem, dtype
+        self.inputs = copied(problem.inputs)
+        generator = torch.Generator().manual_seed(problem.seed + 21)
         traced = self.traced(self.inputs)
         self.cotangents = [gaussian(t, generator).to(t.device, t.dtype) for t in traced.outputs]
         self.gradients = traced.gradients(self.cotangents)
-        self.roundoff = max(torch.finfo(dtype).eps, setting.eps if dtype in WIDE else 0.0) / 2
-        self.doubt = [0.0] * len(self.gradients)
+        self.roundoff = max(torch.finfo(dtype).eps, problem.eps if dtype in WIDE else 0.0) / 2
+        self.uncertainty = [0.0] * len(self.gradients)
         for _ in range(DRAWS):
             try:
-                moved = [nudged(t, 4 * self.roundoff, generator) for t in self.inputs]
-                found = self.traced(moved).gradients([nudged(c, 4 * self.roundoff, generator) for c in self.cotangents])
+                moved = [perturbed(t, 4 * self.roundoff, generator) for t in self.inputs]
+                found = self.traced(moved).gradients(
+                    [perturbed(c, 4 * self.roundoff, generator) for c in self.cotangents]
+                )
             except Exception:  # out of the domain by a roundoff
                 continue
-            self.doubt = [max(d, most(f - g)) for d, f, g in zip(self.doubt, found, self.gradients, strict=True)]
+            self.uncertainty = [
+                max(d, max_abs(f - g)) for d, f, g in zip(self.uncertainty, found, self.gradients, strict=True)
+            ]
 
     def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
         """Call with a graph."""
-        return self.setting.traced(inputs)
+        return self.problem.traced(inputs)
 
     def again(self, inputs: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
         """The gradients at other inputs or cotangents."""
@@ -87,9 +91,9 @@ Probe = Callable[[Base], Iterator[Deviation]]
 def linearity(base: Base) -> Iterator[Deviation]:
     """A gradient is linear in the cotangent."""
     traced = base.traced(base.inputs)
-    largest = max((most(g) for g in base.gradients), default=0.0)
+    largest = max((max_abs(g) for g in base.gradients), default=0.0)
     short = torch.finfo(torch.float16)  # its range, which a function that computes in it has whatever it is given
-    narrow = base.dtype is torch.float16 or base.setting.eps >= short.eps
+    narrow = base.dtype is torch.float16 or base.problem.eps >= short.eps
     for factor in NARROW_FACTORS if narrow else FACTORS:
         if largest * abs(factor) < torch.finfo(base.dtype).max / 16:
             found = traced.gradients([c * factor for c in base.cotangents])
@@ -101,7 +105,7 @@ def linearity(base: Base) -> Iterator[Deviation]:
         traced.gradients([torch.zeros_like(c) for c in base.cotangents]),
         [torch.where(g.isfinite(), torch.zeros_like(g), g) for g in base.gradients],
     )
-    generator = torch.Generator().manual_seed(base.setting.seed + 22)
+    generator = torch.Generator().manual_seed(base.problem.seed + 22)
     drawn = [gaussian(c, generator).to(c.device, c.dtype) for c in base.cotangents]
     for parts in (drawn, [torch.ones_like(c) for c in base.cotangents]):
         rest = [c - p for c, p in zip(base.cotangents, parts, strict=True)]
@@ -133,18 +137,18 @@ def cotangent_layouts(base: Base) -> Iterator[Deviation]:
         try:
             got = traced.gradients(filled)
         except Exception as error:
-            yield Deviation(layout=f"cotangent {name}", loud=one_line(error, 160))
+            yield Deviation(layout=f"cotangent {name}", error=one_line(error, 160))
             continue
         yield Deviation(got, traced.gradients(plain), f"cotangent {name}")
 
 
 def input_layouts(base: Base) -> Iterator[Deviation]:
     """The gradient does not depend on how the inputs lie in memory."""
-    if draws_random_numbers(base.setting.call, base.inputs):
+    if draws_random_numbers(base.problem.call, base.inputs):
         return
     for name, lay in LAYOUTS.items():
         laid = [lay(t) if is_differentiable(t.dtype) else None for t in base.inputs]
-        if name == "constant" or all(t is None for t in laid) or (base.setting.in_place and name == "expanded"):
+        if name == "constant" or all(t is None for t in laid) or (base.problem.in_place and name == "expanded"):
             continue
         filled = [t if new is None else new for new, t in zip(laid, base.inputs, strict=True)]
         plain = [t.contiguous().resolve_conj().clone() for t in filled]
@@ -158,7 +162,7 @@ def input_layouts(base: Base) -> Iterator[Deviation]:
         try:
             got = traced.gradients(base.cotangents)
         except Exception as error:
-            yield Deviation(layout=f"inputs {name}", loud=one_line(error, 160))
+            yield Deviation(layout=f"inputs {name}", error=one_line(error, 160))
             continue
         if name == "expanded":  # rows are alike there, and which of them gets the gradient of a tie is open
             got, expected = ([g.sum(0, keepdim=True) if g.dim() else g for g in of] for of in (got, expected))
@@ -167,14 +171,14 @@ def input_layouts(base: Base) -> Iterator[Deviation]:
 
 def subsets(base: Base) -> Iterator[Deviation]:
     """An input's gradient does not depend on which others are asked for."""
-    positions = base.setting.positions
+    positions = base.problem.positions
     if len(positions) < 2:
         return
     sizes = range(1, len(positions)) if len(positions) <= 3 else (1, len(positions) - 1)
     for size in sizes:
         for chosen in combinations(range(len(positions)), size):
-            wanted = tuple(i in {positions[k] for k in chosen} for i in range(len(base.inputs)))
-            traced = replace(base.setting, wanted=wanted).traced(base.inputs)
+            requires_grad = tuple(i in {positions[k] for k in chosen} for i in range(len(base.inputs)))
+            traced = replace(base.problem, requires_grad=requires_grad).traced(base.inputs)
             if len(traced.outputs) != len(base.cotangents):
                 continue  # an output depends on other inputs alone
             yield Deviation(traced.gradients(base.cotangents), [base.gradients[k] for k in chosen])
@@ -185,7 +189,7 @@ def repeated(base: Base) -> Iterator[Deviation]:
     traced = base.traced(base.inputs)
     for _ in range(REPEATS):
         yield Deviation(traced.gradients(base.cotangents), base.gradients, exact=True)
-    generator = torch.Generator().manual_seed(base.setting.seed + 23)
+    generator = torch.Generator().manual_seed(base.problem.seed + 23)
     other = [t + 0 * t if not is_differentiable(t.dtype) else _mixed(t, generator) for t in base.inputs]
     try:
         between = base.traced(other)
@@ -212,22 +216,22 @@ def unchanged(base: Base) -> Iterator[Deviation]:
     inputs, cotangents = copied(base.inputs), copied(base.cotangents)
     traced = base.traced(inputs)
     names: list[tuple[str, list[torch.Tensor], list[torch.Tensor]]] = []
-    if not base.setting.in_place:  # statistics that the forward pass keeps have no gradient
-        wanted = base.setting.wanted
-        before = [b if w else t.clone() for b, t, w in zip(base.inputs, inputs, wanted, strict=True)]
+    if not base.problem.in_place:  # statistics that the forward pass keeps have no gradient
+        requires_grad = base.problem.requires_grad
+        before = [b if w else t.clone() for b, t, w in zip(base.inputs, inputs, requires_grad, strict=True)]
         names.append(("inputs", inputs, before))
     outputs = [t.detach().clone() for t in traced.outputs]
     traced.gradients(cotangents)
     names += [("cotangent", cotangents, base.cotangents), ("outputs", [t.detach() for t in traced.outputs], outputs)]
     for what, now, before in names:
         if not all(_same(a, b) for a, b in zip(now, before, strict=True)):
-            yield Deviation(layout=what, loud=f"the {what} changed")
+            yield Deviation(layout=what, error=f"the {what} changed")
             return
     yield Deviation(base.gradients, base.gradients)
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    scale = most(b.detach())
+    scale = max_abs(b.detach())
     return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=ALIKE * scale, equal_nan=True)
 
 
@@ -254,7 +258,7 @@ def accumulated(base: Base) -> Iterator[Deviation]:
 
 def shared_inputs(base: Base) -> Iterator[Deviation]:
     """One tensor passed as two inputs has the sum of the two gradients."""
-    positions = [] if base.setting.in_place else base.setting.positions
+    positions = [] if base.problem.in_place else base.problem.positions
     for a, b in combinations(positions, 2):
         if base.inputs[a].shape != base.inputs[b].shape or base.inputs[a].dtype != base.inputs[b].dtype:
             continue
@@ -262,18 +266,18 @@ def shared_inputs(base: Base) -> Iterator[Deviation]:
         alike[b] = alike[a].clone()
         plain = base.traced(alike)
         apart = plain.gradients(base.cotangents)
-        setting = base.setting
+        problem = base.problem
 
         def joined(
-            tensors: list[torch.Tensor], a: int = a, b: int = b, call: object = setting.call
+            tensors: list[torch.Tensor], a: int = a, b: int = b, call: object = problem.call
         ) -> list[torch.Tensor]:
             tensors = list(tensors)
             tensors[b] = tensors[a]
             return call(tensors)  # type: ignore[no-any-return,operator]
 
-        together = replace(setting, call=joined).traced(alike).gradients(base.cotangents)
-        place = positions.index(a)
-        yield Deviation([together[place]], [apart[place] + apart[positions.index(b)]], "one tensor twice")
+        together = replace(problem, call=joined).traced(alike).gradients(base.cotangents)
+        index = positions.index(a)
+        yield Deviation([together[index]], [apart[index] + apart[positions.index(b)]], "one tensor twice")
         return
 
 
@@ -284,18 +288,18 @@ def form_of_gradient(base: Base) -> Iterator[Deviation]:
     for gradient, leaf in zip(found, traced.leaves, strict=True):
         for what in ("shape", "dtype", "device"):
             if getattr(gradient, what) != getattr(leaf, what):
-                yield Deviation(loud=f"the gradient's {what} is {getattr(gradient, what)}, not {getattr(leaf, what)}")
+                yield Deviation(error=f"the gradient's {what} is {getattr(gradient, what)}, not {getattr(leaf, what)}")
                 return
-    weight = max((most(c) for c in base.cotangents), default=0.0)
+    weight = max((max_abs(c) for c in base.cotangents), default=0.0)
     precise = all(_digits(t) for t in traced.outputs) and any(_digits(t) for t in base.inputs)
     for gradient in found:
         if (
             gradient.dtype in WIDE
             and precise
-            and most(gradient) > VANISHING * weight  # of less, all of it is rounding
+            and max_abs(gradient) > VANISHING * weight  # of less, all of it is rounding
             and not _digits(gradient)
         ):
-            yield Deviation(loud=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}")
+            yield Deviation(error=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}")
             return
     yield Deviation(found, base.gradients)
 
@@ -322,7 +326,7 @@ PROBES: dict[str, Probe] = {
 
 
 def probe_all(base: Base, probes: Sequence[str] = tuple(PROBES)) -> list[GradientCheck]:
-    """Try each property at one setting: a check for each that says something there."""
+    """Try each property of one problem: a check for each that says something there."""
     found = []
     for name in probes:
         try:
@@ -330,7 +334,7 @@ def probe_all(base: Base, probes: Sequence[str] = tuple(PROBES)) -> list[Gradien
         except Exception as error:
             worst = GradientCheck(name, "invariant", "error", reason=f"{type(error).__name__}: {one_line(error, 200)}")
         if worst is not None:
-            found.append(replace(worst, reason=f"{worst.reason} (at {base.setting.probe})" if worst.reason else None))
+            found.append(replace(worst, reason=f"{worst.reason} (at {base.problem.probe})" if worst.reason else None))
     return found
 
 
@@ -338,17 +342,17 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
     worst: GradientCheck | None = None
     highest = -1.0
     for deviation in deviations:
-        if deviation.loud:
-            return GradientCheck(name, "invariant", "fail", memory_layout=deviation.layout, reason=deviation.loud)
-        names = base.setting.positions
-        for place, (got, expected) in enumerate(zip(deviation.got, deviation.expected, strict=True)):
+        if deviation.error:
+            return GradientCheck(name, "invariant", "fail", memory_layout=deviation.layout, reason=deviation.error)
+        names = base.problem.positions
+        for index, (got, expected) in enumerate(zip(deviation.got, deviation.expected, strict=True)):
             check = _deviation(
                 base,
                 name,
                 layout=deviation.layout,
                 got=got,
                 expected=expected,
-                place=place if len(deviation.got) == len(names) else 0,
+                index=index if len(deviation.got) == len(names) else 0,
                 exact=deviation.exact,
             )
             ratio = (
@@ -360,9 +364,9 @@ def _worst(base: Base, name: str, deviations: Iterator[Deviation]) -> GradientCh
 
 
 def _deviation(
-    base: Base, name: str, *, layout: str | None, got: torch.Tensor, expected: torch.Tensor, place: int, exact: bool
+    base: Base, name: str, *, layout: str | None, got: torch.Tensor, expected: torch.Tensor, index: int, exact: bool
 ) -> GradientCheck:
-    argument = base.setting.names[base.setting.positions[place]]
+    argument = base.problem.names[base.problem.positions[index]]
     shape = shape_text(tuple(expected.shape))
     if not got.numel():
         return GradientCheck(
@@ -372,12 +376,14 @@ def _deviation(
     errors = torch.where(defined, (got - expected).abs(), torch.zeros(())).to(torch.float64)
     errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
     worst = int(errors.argmax())
-    scale = max(most(expected), most(base.gradients[place]) if expected.shape == base.gradients[place].shape else 0.0)
+    scale = max(
+        max_abs(expected), max_abs(base.gradients[index]) if expected.shape == base.gradients[index].shape else 0.0
+    )
     u = base.roundoff
-    weight = max((most(c) for c in base.cotangents), default=0.0)  # what a small gradient may be the rest of
+    weight = max((max_abs(c) for c in base.cotangents), default=0.0)  # what a small gradient may be the rest of
     terms = sum(c.numel() for c in base.cotangents) / max(1, expected.numel())
     summed = max(1.0, terms) ** 0.5  # added up in another order
-    allowed = SLACK * BOUND_FACTOR * summed * (2 * u * scale + base.doubt[place]) + 16 * (u * weight + base.floor)
+    allowed = SLACK * BOUND_FACTOR * summed * (2 * u * scale + base.uncertainty[index]) + 16 * (u * weight + base.floor)
     if scale <= VANISHING * weight:  # all of it is rounding, of terms whose size is not known
         allowed = max(allowed, 1e3 * u * weight)
     if base.dtype in WIDE:

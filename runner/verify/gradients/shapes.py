@@ -13,38 +13,38 @@ from runner.config.signature import ELLIPSIS, Dimensions
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
 from runner.verify.gradients.structure import lowest
-from runner.verify.gradients.subject import Form, Subject
+from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.values import reference_input
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes: multiples of no tile, and past what one block or thread takes
-MOST_ELEMENTS = 300_000  # of a form's inputs and outputs together
+MOST_ELEMENTS = 300_000  # of an example's inputs and outputs together
 BASES = ((3, 2, 4), (5, 4, 6), (9, 8, 10))  # lengths of free dimensions, tried until the operation takes them
-MOST_GUESSED = 20_000  # elements of a form that nobody declared
-FEW_ELEMENTS = 40  # of a form of which each element can be looked at
+MOST_GUESSED = 20_000  # elements of shapes that nobody declared
+FEW_ELEMENTS = 40  # of inputs of which each element can be looked at
 
 
-def operation_subject(bound: BoundOperation) -> Subject:
-    """An operation as a subject, in float64, at its size and at others that its signature allows."""
+def operation_target(bound: BoundOperation) -> GradientTarget:
+    """An operation as a target, in float64, at its size and at others that its signature allows."""
     op = bound.op
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    example = Form("example", bound.outputs, tuple(reference_input(t) for t in bound.draw()))
+    example = ShapedInputs("example", bound.outputs, tuple(reference_input(t) for t in bound.draw()))
     names = bound.names
-    return Subject(
+    return GradientTarget(
         example=example,
         arguments=names,
-        wanted=tuple(
+        requires_grad=tuple(
             is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
             for t, name in zip(example.inputs, names, strict=True)
         ),
         domains=tuple(op.domain_of(position) for position in range(len(names))),
-        forms=tuple(_declared(wide)),
+        other_shapes=tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.reference is not None,
     )
 
 
-def guessed_forms(example: Form, seed: int) -> Iterator[Form]:
+def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
     """The example's shapes with other lengths: dimensions that are equally long stay so."""
     lengths = sorted({n for t in example.inputs for n in t.shape if n > 1})
     ones = dict.fromkeys(lengths, 1)
@@ -61,7 +61,7 @@ def guessed_forms(example: Form, seed: int) -> Iterator[Form]:
     yield _resized(example, "batched", lambda shape: [2, *shape], seed)
 
 
-def _resized(example: Form, name: str, resize: object, seed: int) -> Form:
+def _resized(example: ShapedInputs, name: str, resize: object, seed: int) -> ShapedInputs:
     generator = torch.Generator().manual_seed(seed)
     shapes = [tuple(resize(list(t.shape))) for t in example.inputs]  # type: ignore[operator]
     smallest = min((n for shape in shapes for n in shape), default=1)
@@ -74,16 +74,16 @@ def _resized(example: Form, name: str, resize: object, seed: int) -> Form:
             low = low if low < smallest else 0
             high = 2 if tensor.dtype is torch.bool else max(1, smallest)
             inputs.append(torch.randint(low, high, shape, generator=generator).to(tensor.dtype))
-    return Form(name, example.call, tuple(inputs), declared=False)
+    return ShapedInputs(name, example.call, tuple(inputs), declared=False)
 
 
-def _declared(bound: BoundOperation) -> Iterator[Form]:
+def _declared(bound: BoundOperation) -> Iterator[ShapedInputs]:
     signature = bound.op.parsed
     drawn = [axis for axes in signature.inputs for axis in axes if axis != ELLIPSIS]
     free = [axis for axis in dict.fromkeys(drawn) if axis not in signature.formulas]
     batched = any(ELLIPSIS in axes for axes in signature.inputs)
-    found = ((base, _form(bound, "tiny", free, base, (2,) * batched)) for base in BASES)
-    base, tiny = next(((base, form) for base, form in found if form is not None), (BASES[0], None))
+    found = ((base, _shaped_inputs(bound, "tiny", free, base, (2,) * batched)) for base in BASES)
+    base, tiny = next(((base, shaped) for base, shaped in found if shaped is not None), (BASES[0], None))
     if tiny is None:
         return
     yield tiny
@@ -100,23 +100,23 @@ def _declared(bound: BoundOperation) -> Iterator[Form]:
         shortened = [1 if i == position else base[i % len(base)] for i in range(len(free))]
         candidates.append((f"one {axis}", shortened, (2,)))
     for name, lengths, batch in candidates:
-        form = _form(bound, name, free, lengths, batch if batched else ())
-        if form is not None:
-            yield form
+        shaped = _shaped_inputs(bound, name, free, lengths, batch if batched else ())
+        if shaped is not None:
+            yield shaped
     for position, axis in enumerate(free[:4]):
         for long in (LONG, LESS_LONG):
             lengths = [base[i % len(base)] for i in range(len(free))]
             lengths[position] = long
-            form = _form(bound, f"long {axis}", free, lengths, (2,) * batched)
-            if form is not None:
-                yield form
+            shaped = _shaped_inputs(bound, f"long {axis}", free, lengths, (2,) * batched)
+            if shaped is not None:
+                yield shaped
                 break
     yield from _broadcast(tiny, bound)
 
 
-def _form(
+def _shaped_inputs(
     bound: BoundOperation, name: str, free: list[str], lengths: Sequence[int], batch: tuple[int, ...]
-) -> Form | None:
+) -> ShapedInputs | None:
     """The operation with these lengths for its free dimensions in turn; None where it cannot be had."""
     named = {axis: lengths[i % len(lengths)] for i, axis in enumerate(free)} if lengths else {}
     first = bound.op.parsed.inputs[0]
@@ -130,7 +130,7 @@ def _form(
         drawn = sized.draw()
         if [tuple(t.shape) for t in drawn] != [sized.dimensions.shape(axes) for axes in sized.op.parsed.inputs]:
             return None  # a case, whose inputs are declared
-        return Form(name, sized.outputs, tuple(reference_input(t) for t in drawn))
+        return ShapedInputs(name, sized.outputs, tuple(reference_input(t) for t in drawn))
     except (ConfigError, RuntimeError, ValueError):
         return None
 
@@ -147,7 +147,7 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _broadcast(tiny: Form, bound: BoundOperation) -> Iterator[Form]:
+def _broadcast(tiny: ShapedInputs, bound: BoundOperation) -> Iterator[ShapedInputs]:
     """Inputs with ``...`` whose leading dimensions are 1, or not there, while another input's are."""
     open_ones = [i for i, axes in enumerate(bound.op.parsed.inputs) if ELLIPSIS in axes]
     if len(open_ones) < 2 or bound.op.as_list:
@@ -158,4 +158,4 @@ def _broadcast(tiny: Form, bound: BoundOperation) -> Iterator[Form]:
         for name, part in (("ones", whole[:1]), ("missing", whole[0])) if batch > 0 else ():
             inputs = list(tiny.inputs)
             inputs[i] = part.clone()
-            yield Form(f"broadcast {name} {i}", tiny.call, tuple(inputs), declared=False)
+            yield ShapedInputs(f"broadcast {name} {i}", tiny.call, tuple(inputs), declared=False)

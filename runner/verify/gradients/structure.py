@@ -10,7 +10,7 @@ import torch
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.subject import Call, Form
+from runner.verify.gradients.target import ShapedInputs, TensorFunction
 from runner.verify.gradients.vjp import copied, flat, outputs_at
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
@@ -59,7 +59,7 @@ def lowest(example: torch.Tensor) -> int:
     return max(0, int(example.min())) if example.numel() >= LEAST_INTEGERS else 0
 
 
-def order_decides(call: Call, inputs: Sequence[torch.Tensor], example: Form) -> bool:
+def order_decides(call: TensorFunction, inputs: Sequence[torch.Tensor], example: ShapedInputs) -> bool:
     """Whether equal indices make the result depend on the order in which they come.
 
     Where several elements are written to one place and one of them stays, it is the implementation that says which:
@@ -78,7 +78,7 @@ def _is_index(tensor: torch.Tensor) -> bool:
     return not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
 
 
-def _writes(example: Form, dim: int, position: int) -> bool:
+def _writes(example: ShapedInputs, dim: int, position: int) -> bool:
     """Whether the order of different indices, each with its value, is of no matter to a function."""
     index = example.inputs[position]
     for distinct in _distinct(index, dim) if dim < index.dim() else ():
@@ -88,7 +88,7 @@ def _writes(example: Form, dim: int, position: int) -> bool:
     return False
 
 
-def _reversible(call: Call, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
+def _reversible(call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
     """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
     shape = inputs[position].shape
     inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]

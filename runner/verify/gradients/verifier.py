@@ -20,18 +20,18 @@ from runner.errors import one_line
 from runner.rows.rows import BAD
 from runner.verify.gradients.finding import GradientCheck
 from runner.verify.gradients.oracles import by_differences, by_forward_mode
-from runner.verify.gradients.points import Point, draw, found_domains, points_of
+from runner.verify.gradients.points import InputPoint, choose_domains, draw, points_of
 from runner.verify.gradients.probes import PROBES, Base, probe_all
-from runner.verify.gradients.reference import by_analytic, by_reference, gains, narrowed
-from runner.verify.gradients.setting import Setting, second_order
-from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_forms, operation_subject
-from runner.verify.gradients.slopes_table import pull
+from runner.verify.gradients.problem import GradientProblem, second_order
+from runner.verify.gradients.reference import by_analytic, by_reference, gradient_scales, narrowed
+from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
+from runner.verify.gradients.slope_comparison import vjp
 from runner.verify.gradients.structure import order_decides
-from runner.verify.gradients.subject import Form, Subject
-from runner.verify.gradients.vjp import copied, outputs_at, own_eps
+from runner.verify.gradients.target import GradientTarget, ShapedInputs
+from runner.verify.gradients.vjp import copied, effective_eps, outputs_at
 
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
-LARGE = 20_000  # elements of a form at which the quick probes alone are tried
+LARGE = 20_000  # elements of inputs at which the quick probes alone are tried
 DECLARED_BUT_EMPTY = "empty"
 REPEATABLE = (
     1e-6  # relative; a function whose values differ by more from call to call cannot be differentiated by calls
@@ -49,14 +49,16 @@ def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool 
     Raises:
         RuntimeError: the operation cannot be called, or autograd cannot differentiate it, in this dtype or there.
     """
-    return verify(operation_subject(bound), bound.dtype, device, quick=quick)
+    return verify(operation_target(bound), bound.dtype, device, quick=quick)
 
 
-def verify(subject: Subject, dtype: torch.dtype, device: torch.device, *, quick: bool = False) -> list[GradientCheck]:
-    """Verify a subject's gradients in a dtype on a device.
+def verify(
+    target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool = False
+) -> list[GradientCheck]:
+    """Verify a target's gradients in a dtype on a device.
 
     Args:
-        subject: what to verify.
+        target: what to verify.
         dtype: floating or complex; what is looked at in float64 is so in any case.
         device: where the dtype's gradients are computed.
         quick: fewer probes.
@@ -71,106 +73,123 @@ def verify(subject: Subject, dtype: torch.dtype, device: torch.device, *, quick:
     torch.set_num_threads(1)  # thousands of calls on few elements, which threads that wait for each other make slow
     try:
         with torch.random.fork_rng(devices=[]):
-            return list(_verify(subject, dtype, device, threads, quick=quick))
+            return list(_verify(target, dtype, device, threads, quick=quick))
     finally:
         torch.set_num_threads(threads)
 
 
 def _verify(
-    subject: Subject, dtype: torch.dtype, device: torch.device, threads: int, *, quick: bool
+    target: GradientTarget, dtype: torch.dtype, device: torch.device, threads: int, *, quick: bool
 ) -> Iterator[GradientCheck]:
-    small = subject.example if sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS else None
-    forms = list(subject.forms or ([*([small] if small else []), *guessed_forms(subject.example, subject.seed)]))
-    subject = replace(subject, forms=tuple(forms))
-    domains = found_domains(subject)
-    in_place = _in_place(subject.example)
-    reason = _unrepeatable(subject.example)
+    small = target.example if sum(t.numel() for t in target.example.inputs) <= FEW_ELEMENTS else None
+    other_shapes = list(
+        target.other_shapes or ([*([small] if small else []), *guessed_shapes(target.example, target.seed)])
+    )
+    target = replace(target, other_shapes=tuple(other_shapes))
+    domains = choose_domains(target)
+    in_place = _in_place(target.example)
+    reason = _unrepeatable(target.example)
     if reason:
         yield GradientCheck("repeatable", "invariant", "inconclusive", reason=reason)
         return
 
-    model = draw(subject.forms[0], domains, subject.seed + 1) if subject.forms else subject.example
-    eps = own_eps(model.call, model.inputs) if _runs(model) else torch.finfo(torch.float64).eps
+    model = draw(target.other_shapes[0], domains, target.seed + 1) if target.other_shapes else target.example
+    eps = effective_eps(model.call, model.inputs) if _runs(model) else torch.finfo(torch.float64).eps
 
-    def setting(probe: str, form: Form, *, each: bool) -> Setting:
-        return Setting(
-            probe, form.call, form.inputs, subject.wanted, subject.arguments, subject.seed, in_place, each=each, eps=eps
+    def problem(probe: str, shaped: ShapedInputs, *, each_element: bool) -> GradientProblem:
+        return GradientProblem(
+            probe,
+            shaped.call,
+            shaped.inputs,
+            target.requires_grad,
+            target.arguments,
+            target.seed,
+            in_place,
+            each_element=each_element,
+            eps=eps,
         )
 
-    if not any(subject.wanted):
+    if not any(target.requires_grad):
         yield GradientCheck("example", "invariant", "unsupported", reason="no input has a gradient")
         return
-    example = setting("example", subject.example, each=sum(t.numel() for t in subject.example.inputs) <= FEW_ELEMENTS)
+    example = problem(
+        "example", target.example, each_element=sum(t.numel() for t in target.example.inputs) <= FEW_ELEMENTS
+    )
     example = replace(example, special=True)  # whoever declared it may have chosen equal elements, or zeros
-    yield from _defined(example, subject.example, _timed(lambda: by_differences(example)))
-    if subject.analytic is not None:
-        analytic = subject.analytic
+    yield from _defined(example, target.example, _timed(lambda: by_differences(example)))
+    if target.analytic is not None:
+        analytic = target.analytic
         yield from _timed(lambda: by_analytic(example, analytic))
-    tiny = next((f for f in forms if sum(t.numel() for t in f.inputs) <= FEW_ELEMENTS and _runs(f)), None)
+    tiny = next((f for f in other_shapes if sum(t.numel() for t in f.inputs) <= FEW_ELEMENTS and _runs(f)), None)
     probed: list[list[GradientCheck]] = []
     if tiny is not None:
-        for point in points_of(tiny, domains, subject.seed)[: 1 if quick else None]:
-            at = replace(setting(point.name, point.form, each=True), special=point.special)
-            yield from _tried(at, subject.example, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+        for point in points_of(tiny, domains, target.seed)[: 1 if quick else None]:
+            at = replace(problem(point.name, point.shaped, each_element=True), special=point.special)
+            yield from _tried(at, target.example, tiny.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
             if point.name in ("fresh", "scale 30") and not quick:
                 probed.append(_probed(at, torch.float64))
-        fresh = setting("fresh", draw(tiny, domains, subject.seed + 1), each=True)
-        if not quick and _runs(Form("fresh", fresh.call, fresh.inputs)):
-            yield from _defined(fresh, subject.example, _timed(lambda: by_forward_mode(fresh, pull(fresh))))
-            yield from _defined(fresh, subject.example, _second(fresh))
-    for form in forms[:2] if quick else forms:
-        if form is tiny and not quick:
+        fresh = problem("fresh", draw(tiny, domains, target.seed + 1), each_element=True)
+        if not quick and _runs(ShapedInputs("fresh", fresh.call, fresh.inputs)):
+            yield from _defined(fresh, target.example, _timed(lambda: by_forward_mode(fresh, vjp(fresh))))
+            yield from _defined(fresh, target.example, _second(fresh))
+    for shaped in other_shapes[:2] if quick else other_shapes:
+        if shaped is tiny and not quick:
             continue
-        fresh_form = draw(form, domains, subject.seed + 2)
-        at = setting("fresh" if form is subject.example else form.name, fresh_form, each=False)
-        if form.name != DECLARED_BUT_EMPTY and form is not tiny:
-            yield from _tried(at, subject.example, form.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
-        large = sum(t.numel() for t in form.inputs) > LARGE
+        fresh_inputs = draw(shaped, domains, target.seed + 2)
+        at = problem("fresh" if shaped is target.example else shaped.name, fresh_inputs, each_element=False)
+        if shaped.name != DECLARED_BUT_EMPTY and shaped is not tiny:
+            yield from _tried(at, target.example, shaped.declared, lambda at=at: by_differences(at))  # type: ignore[misc]
+        large = sum(t.numel() for t in shaped.inputs) > LARGE
         probed.append(_probed(at, torch.float64, QUICK_PROBES if quick or large else tuple(PROBES)))
     if not quick:
         probed.append(_probed(example, torch.float64))
     yield from _merged(probed)
     narrow = dtype not in (torch.float64, torch.complex128) or device.type != "cpu"
     if narrow:
-        example = replace(example, each=False)
+        example = replace(example, each_element=False)
         torch.set_num_threads(threads)  # the kernels as they are used
-        found = _timed(lambda: by_reference(example, dtype, device, subject.roundoffs))
+        found = _timed(lambda: by_reference(example, dtype, device, target.roundoffs))
         torch.set_num_threads(1)
         yield from found
-        yield from _in_dtype(subject, domains, setting, tiny, dtype=dtype, device=device, quick=quick)
+        yield from _in_dtype(target, domains, problem, tiny, dtype=dtype, device=device, quick=quick)
 
 
 def _in_dtype(
-    subject: Subject,
+    target: GradientTarget,
     domains: tuple[Domain, ...],
-    setting: Callable[..., Setting],
-    tiny: Form | None,
+    problem: Callable[..., GradientProblem],
+    tiny: ShapedInputs | None,
     *,
     dtype: torch.dtype,
     device: torch.device,
     quick: bool,
 ) -> Iterator[GradientCheck]:
     """The gradients in the dtype on the device, against float64 from the same rounded inputs."""
-    points = [] if tiny is None else [p for p in points_of(tiny, domains, subject.seed) if not p.special]
-    points += [Point(f.name, draw(f, domains, subject.seed + 2)) for f in subject.forms if f.name != DECLARED_BUT_EMPTY]
-    if subject.costly:
+    points = [] if tiny is None else [p for p in points_of(tiny, domains, target.seed) if not p.special]
+    points += [
+        InputPoint(f.name, draw(f, domains, target.seed + 2))
+        for f in target.other_shapes
+        if f.name != DECLARED_BUT_EMPTY
+    ]
+    if target.costly:
         return
-    usual = gains(setting("fresh", points[0].form, each=False)) if tiny is not None else []
+    usual = gradient_scales(problem("fresh", points[0].shaped, each_element=False)) if tiny is not None else []
     for point in points[:2] if quick else points:
-        at = setting(point.name, point.form, each=False)
-        size = usual if tiny is not None and point.form.name == tiny.name else []
+        at = problem(point.name, point.shaped, each_element=False)
+        size = usual if tiny is not None and point.shaped.name == tiny.name else []
         yield from _tried(
             at,
-            subject.example,
-            point.form.declared,
-            lambda at=at, size=size: by_reference(at, dtype, device, subject.roundoffs, size),  # type: ignore[misc]
+            target.example,
+            point.shaped.declared,
+            lambda at=at, size=size: by_reference(at, dtype, device, target.roundoffs, size),  # type: ignore[misc]
         )
     probed = []
     for point in [p for p in points if p.name in ("fresh", "odd", "long n", "batch")][: 1 if quick else None]:
         moved = tuple(
-            t.to(device, narrowed(t, dtype)) if is_differentiable(t.dtype) else t.to(device) for t in point.form.inputs
+            t.to(device, narrowed(t, dtype)) if is_differentiable(t.dtype) else t.to(device)
+            for t in point.shaped.inputs
         )
-        at = replace(setting(point.name, point.form, each=False), inputs=moved)
+        at = replace(problem(point.name, point.shaped, each_element=False), inputs=moved)
         probed.append(_probed(at, dtype, QUICK_PROBES if quick else tuple(PROBES)))
     for check in _merged(probed):
         yield replace(check, probe=f"{check.probe}, {str(dtype).removeprefix('torch.')}")
@@ -185,7 +204,7 @@ def _timed(made: Callable[[], Iterable[GradientCheck]]) -> list[GradientCheck]:
 
 
 def _tried(
-    at: Setting, example: Form, declared: bool, made: Callable[[], Iterable[GradientCheck]]
+    at: GradientProblem, example: ShapedInputs, declared: bool, made: Callable[[], Iterable[GradientCheck]]
 ) -> list[GradientCheck]:
     """The checks at inputs that nobody asked for: what the forward pass refuses there is not supported."""
     try:
@@ -203,7 +222,7 @@ def _tried(
         return [GradientCheck(at.probe, "finite_differences", verdict, reason=reason)]
 
 
-def _defined(at: Setting, example: Form, checks: list[GradientCheck]) -> list[GradientCheck]:
+def _defined(at: GradientProblem, example: ShapedInputs, checks: list[GradientCheck]) -> list[GradientCheck]:
     """The checks, without those that fail where the function leaves it open what it returns."""
     if not any(c.verdict == "fail" for c in checks) or not order_decides(at.call, at.inputs, example):
         return checks
@@ -211,7 +230,7 @@ def _defined(at: Setting, example: Form, checks: list[GradientCheck]) -> list[Gr
     return [replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c for c in checks]
 
 
-def _probed(at: Setting, dtype: torch.dtype, probes: tuple[str, ...] = tuple(PROBES)) -> list[GradientCheck]:
+def _probed(at: GradientProblem, dtype: torch.dtype, probes: tuple[str, ...] = tuple(PROBES)) -> list[GradientCheck]:
     try:
         base = Base(at, dtype=dtype)
     except Exception:  # whether it may be refused is said by the comparison with an oracle
@@ -229,7 +248,7 @@ def _merged(probed: list[list[GradientCheck]]) -> Iterator[GradientCheck]:
         yield replace(worst, seconds=sum(c.seconds or 0.0 for c in checks))
 
 
-def _second(at: Setting) -> list[GradientCheck]:
+def _second(at: GradientProblem) -> list[GradientCheck]:
     """Second derivatives, where the backward pass can itself be differentiated."""
     try:
         twice = second_order(at)
@@ -241,15 +260,15 @@ def _second(at: Setting) -> list[GradientCheck]:
     return _timed(lambda: by_differences(twice))
 
 
-def _runs(form: Form) -> bool:
+def _runs(shaped: ShapedInputs) -> bool:
     try:
-        outputs_at(form.call, copied(form.inputs))
+        outputs_at(shaped.call, copied(shaped.inputs))
     except Exception:  # whatever it raises, this form is not one that it takes
         return False
     return True
 
 
-def _in_place(example: Form) -> bool:
+def _in_place(example: ShapedInputs) -> bool:
     """Whether the function overwrites an input and returns it, as one that works in place does."""
     given = copied(example.inputs)
     outputs = outputs_at(example.call, given)
@@ -258,7 +277,7 @@ def _in_place(example: Form) -> bool:
     return any(t.untyped_storage().data_ptr() in storages for t in changed if t.numel())
 
 
-def _unrepeatable(example: Form) -> str | None:
+def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
     first, second = (outputs_at(example.call, copied(example.inputs)) for _ in range(2))
     for a, b in zip(first, second, strict=True):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.subject import Call, Tensors
+from runner.verify.gradients.target import TensorFunction, Tensors
 
 
-def outputs_at(call: Call, inputs: Sequence[torch.Tensor]) -> Tensors:
+def outputs_at(call: TensorFunction, inputs: Sequence[torch.Tensor]) -> Tensors:
     """The outputs, with random numbers that are the same in every call, and without a graph."""
     with torch.no_grad():
         reseed(inputs)
@@ -25,7 +25,7 @@ def reseed(inputs: Sequence[torch.Tensor]) -> None:
         torch.manual_seed(0)
 
 
-def draws_random_numbers(call: Call, inputs: Sequence[torch.Tensor]) -> bool:
+def draws_random_numbers(call: TensorFunction, inputs: Sequence[torch.Tensor]) -> bool:
     """Whether a call draws random numbers, which may then lie otherwise in other layouts."""
     reseed(inputs)
     before = torch.default_generator.get_state()
@@ -33,7 +33,7 @@ def draws_random_numbers(call: Call, inputs: Sequence[torch.Tensor]) -> bool:
     return not torch.equal(before, torch.default_generator.get_state())
 
 
-def own_eps(call: Call, inputs: Sequence[torch.Tensor]) -> float:
+def effective_eps(call: TensorFunction, inputs: Sequence[torch.Tensor]) -> float:
     """The eps of the narrowest dtype that holds a function's values: some compute in less than they are given."""
     outputs = flat([t for t in outputs_at(call, copied(inputs)) if is_differentiable(t.dtype)]).nan_to_num()
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
@@ -52,7 +52,7 @@ class Traced:
     """A call of which autograd keeps the graph.
 
     Attributes:
-        leaves: what the gradients are of, in the order of the wanted inputs.
+        leaves: what the gradients are of, in the order of the differentiable inputs.
         passed: what the call was given.
         outputs: those of floating or complex dtype which the inputs' gradients pass through.
         positions: where these are among all outputs.
@@ -88,9 +88,9 @@ class Traced:
 
 
 def trace(
-    call: Call,
+    call: TensorFunction,
     inputs: Sequence[torch.Tensor],
-    wanted: Sequence[bool],
+    requires_grad: Sequence[bool],
     *,
     in_place: bool = False,
     every_output: bool = False,
@@ -100,16 +100,16 @@ def trace(
     Args:
         call: what is verified.
         inputs: used as they lie in memory, not copied.
-        wanted: which of them have a gradient.
+        requires_grad: which of them have a gradient.
         in_place: hand over copies that are not leaves, for an operation that overwrites its input.
         every_output: keep outputs that have no graph beside others that have one; their gradient is zero.
     """
-    given = [t.detach().requires_grad_() if w else t for t, w in zip(inputs, wanted, strict=True)]
+    given = [t.detach().requires_grad_() if w else t for t, w in zip(inputs, requires_grad, strict=True)]
     passed = [t.clone() if in_place else t for t in given]
     with torch.enable_grad():
         reseed(inputs)
         outputs = call(list(passed))
-    leaves = [t for t, w in zip(given, wanted, strict=True) if w]
+    leaves = [t for t, w in zip(given, requires_grad, strict=True) if w]
     positions = [j for j, t in enumerate(outputs) if is_differentiable(t.dtype)]
     reached = [j for j in positions if outputs[j].requires_grad]
     positions = (
@@ -127,7 +127,7 @@ def flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def unflat(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A real vector in the shape, dtype and place of ``like``; the inverse of :func:`flat` for one tensor."""
+    """A real vector in the shape, dtype and device of ``like``; the inverse of :func:`flat` for one tensor."""
     if like.is_complex():
         return torch.view_as_complex(vector.reshape(*like.shape, 2).clone()).to(like.device, like.dtype)
     return vector.reshape(like.shape).to(like.device, like.dtype)

@@ -10,71 +10,71 @@ import torch
 from runner.config.domain import Domain
 
 Tensors = list[torch.Tensor]
-Call = Callable[[Tensors], Tensors]  # inputs -> the tensors of its result
+TensorFunction = Callable[[Tensors], Tensors]  # inputs -> the tensors of its result
 Analytic = Callable[[Tensors, Tensors], Tensors]  # inputs, cotangents -> the gradient of each differentiable input
 
 
 @dataclass(frozen=True)
-class Form:
+class ShapedInputs:
     """Inputs of one set of shapes.
 
     Attributes:
         name: of the shape: example, tiny, odd, ...
-        call: takes the inputs; a form has its own where constants depend on the shapes.
+        call: takes the inputs; others have their own where constants depend on the shapes.
         inputs: floating ones in float64 or complex128.
-        declared: whether the shapes are within what the subject declares; others are guesses, which it may refuse.
+        declared: whether the shapes are within what the target declares; others are guesses, which it may refuse.
     """
 
     name: str
-    call: Call
+    call: TensorFunction
     inputs: tuple[torch.Tensor, ...]
     declared: bool = True
 
 
 @dataclass(frozen=True)
-class Subject:
+class GradientTarget:
     """A function whose gradients are verified.
 
     Attributes:
         example: the declared inputs.
         arguments: the inputs' names.
-        wanted: which inputs have a gradient.
+        requires_grad: which inputs have a gradient.
         domains: the domain of each input; None: to be found out.
-        forms: the same at other shapes, a small one ("tiny") first.
+        other_shapes: the same at other shapes, a small one ("tiny") first.
         analytic: the exact gradient, where it is known.
         costly: whether a call at a new shape takes long, as it does through a compiler.
         roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
     """
 
-    example: Form
+    example: ShapedInputs
     arguments: tuple[str, ...]
-    wanted: tuple[bool, ...]
+    requires_grad: tuple[bool, ...]
     domains: tuple[Domain | None, ...]
-    forms: tuple[Form, ...] = ()
+    other_shapes: tuple[ShapedInputs, ...] = ()
     analytic: Analytic | None = None
     roundoffs: float = 0.0
     seed: int = 0
     costly: bool = False
 
 
-def function_subject(
+def function_target(
     function: Callable[..., object],
     inputs: Sequence[torch.Tensor],
     *,
     names: Sequence[str] = (),
     domains: Sequence[Domain | None] = (),
-    wanted: Sequence[bool] = (),
+    requires_grad: Sequence[bool] = (),
     analytic: Analytic | None = None,
     seed: int = 0,
-) -> Subject:
-    """A subject made of a plain function of tensors and one set of inputs.
+) -> GradientTarget:
+    """A target made of a plain function of tensors and one set of inputs.
 
     Args:
         function: takes the inputs by position; returns a tensor, or a tuple or list with tensors in it.
         inputs: floating inputs are widened to float64.
         names: of the inputs; otherwise their positions.
         domains: of each input; otherwise they are found out.
-        wanted: whether each has a gradient; otherwise those of floating and complex dtype.
+        requires_grad: whether each has a gradient; otherwise those of floating and complex dtype.
         analytic: the exact gradient.
         seed: of what is drawn.
     """
@@ -82,10 +82,10 @@ def function_subject(
     from runner.verify.values import reference_input
 
     wide = tuple(reference_input(t.detach()) if is_differentiable(t.dtype) else t for t in inputs)
-    return Subject(
-        example=Form("example", lambda tensors: outputs_of(function(*tensors)), wide),
+    return GradientTarget(
+        example=ShapedInputs("example", lambda tensors: outputs_of(function(*tensors)), wide),
         arguments=tuple(names) or tuple(map(str, range(len(inputs)))),
-        wanted=tuple(wanted) or tuple(is_differentiable(t.dtype) for t in inputs),
+        requires_grad=tuple(requires_grad) or tuple(is_differentiable(t.dtype) for t in inputs),
         domains=tuple(domains) or (None,) * len(inputs),
         analytic=analytic,
         seed=seed,

@@ -10,7 +10,7 @@ import torch
 from runner.config.size import shape_text
 from runner.verify.gradients.differences import EPS, HUGE, TRUST, Slopes
 from runner.verify.gradients.finding import GradientCheck, relative
-from runner.verify.gradients.setting import Setting, index_text, nudged, split_row
+from runner.verify.gradients.problem import GradientProblem, index_text, perturbed, split_row
 from runner.verify.gradients.vjp import copied, flat
 
 BOUND_FACTOR = 8.0  # roundings that a gradient passes through, beside those that its inputs' rounding explains
@@ -23,63 +23,64 @@ NEARBY_SLACK = 1e-4  # relative: how far gradients may move between a point and 
 
 
 @dataclass(frozen=True)
-class Pulled:
+class VjpBatch:
     """Gradients for several cotangents, as real matrices.
 
     Attributes:
         cotangents: a row for each, over the elements of all outputs.
-        gradients: for each wanted input, a row for each cotangent.
-        doubt: by how much rounding may have changed each.
+        gradients: for each differentiable input, a row for each cotangent.
+        uncertainty: by how much rounding may have changed each.
         outputs: positions of the outputs that the cotangents are of.
     """
 
     cotangents: torch.Tensor
     gradients: list[torch.Tensor]
-    doubt: list[torch.Tensor]
+    uncertainty: list[torch.Tensor]
     outputs: tuple[int, ...]
 
 
-def pull(setting: Setting, *, dense: int = 2, known: torch.Tensor | None = None) -> Pulled:
+def vjp(problem: GradientProblem, *, dense: int = 2, known: torch.Tensor | None = None) -> VjpBatch:
     """Gradients for dense cotangents and, where the outputs are small, for each of their elements.
 
     Args:
-        setting: the call.
+        problem: the call.
         dense: how many dense cotangents.
         known: the outputs' elements that dense cotangents reach; None: all.
     """
-    traced = setting.traced(copied(setting.inputs))
-    generator = torch.Generator().manual_seed(setting.seed + 11)
+    traced = problem.traced(copied(problem.inputs))
+    generator = torch.Generator().manual_seed(problem.seed + 11)
     size = sum(t.numel() * (2 if t.is_complex() else 1) for t in traced.outputs)
     rows = torch.randn(dense, size, generator=generator, dtype=torch.float64)
     if known is not None:
         rows = rows * known
-    if setting.each and size <= MANY:
+    if problem.each_element and size <= MANY:
         weights = torch.randn(size, generator=generator, dtype=torch.float64)
         rows = torch.cat([rows, torch.diag(torch.where(weights.abs() < 0.1, torch.ones(()).double(), weights))])
 
     def all_gradients(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        graph = setting.traced(copied(inputs))
+        graph = problem.traced(copied(inputs))
         found = [graph.gradients(split_row(row, graph.outputs)) for row in rows]
         return [torch.stack([flat([g[i]]) for g in found]) for i in range(len(graph.leaves))]
 
-    gradients = all_gradients(setting.inputs)
-    doubt = [torch.zeros_like(g) for g in gradients]
+    gradients = all_gradients(problem.inputs)
+    uncertainty = [torch.zeros_like(g) for g in gradients]
     for _ in range(PERTURBATIONS):
         try:
-            moved = all_gradients([nudged(t, setting.eps, generator) for t in setting.inputs])
+            moved = all_gradients([perturbed(t, problem.eps, generator) for t in problem.inputs])
         except Exception:  # out of the domain by a roundoff
             continue
         changes = [(m - g).abs().nan_to_num(0.0, 0.0) for m, g in zip(moved, gradients, strict=True)]
-        doubt = [torch.maximum(d, c) for d, c in zip(doubt, changes, strict=True)]
+        uncertainty = [torch.maximum(d, c) for d, c in zip(uncertainty, changes, strict=True)]
     bounds = [
-        BOUND_FACTOR * (setting.eps * g.abs().nan_to_num(0.0, 0.0) + d) for g, d in zip(gradients, doubt, strict=True)
+        BOUND_FACTOR * (problem.eps * g.abs().nan_to_num(0.0, 0.0) + d)
+        for g, d in zip(gradients, uncertainty, strict=True)
     ]
-    return Pulled(rows, gradients, bounds, traced.positions)
+    return VjpBatch(rows, gradients, bounds, traced.positions)
 
 
-def compared(pulled: Pulled, column: int, directions: torch.Tensor, slopes: Sequence[Slopes]) -> Table:
+def compare(batch: VjpBatch, column: int, directions: torch.Tensor, slopes: Sequence[Slopes]) -> SlopeComparison:
     """Gradients times directions against cotangents times slopes, for one input."""
-    cotangents, gradients, doubt = pulled.cotangents, pulled.gradients[column], pulled.doubt[column]
+    cotangents, gradients, uncertainty = batch.cotangents, batch.gradients[column], batch.uncertainty[column]
     bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
     got = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
     got = torch.where(bad, torch.full_like(got, float("nan")), got)
@@ -93,17 +94,19 @@ def compared(pulled: Pulled, column: int, directions: torch.Tensor, slopes: Sequ
     low = positive @ low_end.T + negative @ high_end.T
     high = positive @ high_end.T + negative @ low_end.T
     absolute = cotangents.abs()
-    doubt = doubt.nan_to_num(0.0, 0.0) + EPS * absolute.amax(1, keepdim=True)  # terms of order 1 may have cancelled
-    rounding = doubt @ directions.abs().T
+    uncertainty = uncertainty.nan_to_num(0.0, 0.0) + EPS * absolute.amax(
+        1, keepdim=True
+    )  # terms of order 1 may have cancelled
+    rounding = uncertainty @ directions.abs().T
     size = absolute @ torch.maximum(low_end.abs(), high_end.abs()).T
     size = size + NEGLIGIBLE / FLOOR * torch.where(error.T.amax(0) < HUGE / 2, size, 0 * size).max()
     tolerance = (TRUST * absolute @ error.T + FLOOR * size + rounding + 1e-300).nan_to_num(HUGE, HUGE).clamp(max=HUGE)
     known = (error < HUGE / 2).all(1)  # 0 times an infinite slope is NaN by right, for any cotangent
     tolerance = torch.where(got.isfinite() | known, tolerance, torch.full_like(tolerance, HUGE))
-    return Table(got, low, high, tolerance, absolute @ kink.double().T > 0)
+    return SlopeComparison(got, low, high, tolerance, absolute @ kink.double().T > 0)
 
 
-class Table:
+class SlopeComparison:
     """Every cotangent against every direction: got, expected as an interval, tolerance."""
 
     def __init__(
@@ -121,14 +124,14 @@ class Table:
         size = torch.maximum(self.low.abs(), self.high.abs())
         return (self.tolerance <= USEFUL * size.clamp(min=self.scale)) | ((self.scale == 0) & (self.tolerance < 1e-6))
 
-    def accused(self) -> list[int]:
+    def failing_directions(self) -> list[int]:
         """The directions in which some entry is off by more than is allowed, the worst first."""
         if not self.error.numel():
             return []
         worst = self._excess().amax(0)
         return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
 
-    def accuses(self, d: int) -> bool:
+    def fails(self, d: int) -> bool:
         """Whether some entry along a direction is off by more than is allowed."""
         return bool((self._excess()[:, d] > 0).any())
 
@@ -138,33 +141,37 @@ class Table:
         ratio = torch.where(wrong, self.error / self.tolerance.clamp(min=1e-300), torch.zeros_like(self.error))
         return ratio.nan_to_num(0.0, HUGE)
 
-    def reconsider(self, d: int, second: Table) -> None:
+    def confirm_with(self, d: int, second: SlopeComparison) -> None:
         """Keep an accusation only where other steps repeat it and agree on what should be; for its direction."""
         agree = torch.maximum(self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d])
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & (
             agree <= self.tolerance[:, d] + second.tolerance[:, 0]
         )
-        accused = self.error[:, d] > self.tolerance[:, d]
-        self.tolerance[:, d] = torch.where(accused & ~repeated, torch.full_like(agree, HUGE), self.tolerance[:, d])
+        failing_directions = self.error[:, d] > self.tolerance[:, d]
+        self.tolerance[:, d] = torch.where(
+            failing_directions & ~repeated, torch.full_like(agree, HUGE), self.tolerance[:, d]
+        )
 
-    def excuse(self, d: int, nearby: torch.Tensor) -> None:
+    def accept_subgradient(self, d: int, nearby: torch.Tensor) -> None:
         """Take back what is said along a direction where gradients nearby, a row a draw, lie on both sides."""
         low, high = nearby.nan_to_num(HUGE).amin(0), nearby.nan_to_num(-HUGE).amax(0)
         slack = NEARBY_SLACK * torch.maximum(low.abs(), high.abs())
         got = self.got[:, d]
         apart = high - low > 10 * slack  # where they agree there is no kink, and being alike proves nothing
         inside = got.isfinite() & apart & (got >= low - slack) & (got <= high + slack)
-        accused = self.error[:, d] > self.tolerance[:, d]
-        self.tolerance[:, d] = torch.where(accused & inside, torch.full_like(got, HUGE), self.tolerance[:, d])
-        self.kink[:, d] |= accused & inside
+        failing_directions = self.error[:, d] > self.tolerance[:, d]
+        self.tolerance[:, d] = torch.where(
+            failing_directions & inside, torch.full_like(got, HUGE), self.tolerance[:, d]
+        )
+        self.kink[:, d] |= failing_directions & inside
 
     def check(
-        self, setting: Setting, tensor: torch.Tensor, name: str, directions: Sequence[torch.Tensor]
+        self, problem: GradientProblem, tensor: torch.Tensor, name: str, directions: Sequence[torch.Tensor]
     ) -> GradientCheck:
         """The worst entry, and the verdict on all."""
         if not self.error.numel():
             shape, empty = shape_text(tuple(tensor.shape)), "there is no element"
-            return GradientCheck(setting.probe, "finite_differences", "inconclusive", name, shape, reason=empty)
+            return GradientCheck(problem.probe, "finite_differences", "inconclusive", name, shape, reason=empty)
         useful = self.useful
         wrong = (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
         ratio = torch.where(
@@ -196,7 +203,7 @@ class Table:
         elif decided < total:
             reason = f"{total - decided} of {total} derivatives could not be told by differences"
         return GradientCheck(
-            probe=setting.probe,
+            probe=problem.probe,
             oracle="finite_differences",
             verdict=verdict,
             argument=name,

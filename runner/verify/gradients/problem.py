@@ -8,81 +8,81 @@ from dataclasses import dataclass
 import torch
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.subject import Call, Tensors
+from runner.verify.gradients.target import TensorFunction, Tensors
 from runner.verify.gradients.vjp import Traced, copied, gaussian, trace, unflat
 
 
 @dataclass(frozen=True)
-class Setting:
+class GradientProblem:
     """One call under test: where, of what, and under which name.
 
     Attributes:
         probe: as results name it.
         call, inputs: what is called with what, in float64.
-        wanted: which inputs have a gradient.
+        requires_grad: which inputs have a gradient.
         names: of the inputs.
         in_place: whether the operation overwrites its inputs on purpose.
-        each: whether every element is looked at by itself, rather than some directions through all of them.
+        each_element: whether every element is looked at by itself, rather than some directions through all of them.
         special: whether gradients may be one of several there, as at ties.
         every_output: whether an output without a graph counts beside others that have one.
         eps: of the precision in which the function computes, whatever its inputs are.
     """
 
     probe: str
-    call: Call
+    call: TensorFunction
     inputs: tuple[torch.Tensor, ...]
-    wanted: tuple[bool, ...]
+    requires_grad: tuple[bool, ...]
     names: tuple[str, ...]
     seed: int
     in_place: bool = False
-    each: bool = True
+    each_element: bool = True
     special: bool = False
     every_output: bool = False
     eps: float = torch.finfo(torch.float64).eps
 
     def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
         """Call with a graph at these inputs, used as they lie in memory."""
-        return trace(self.call, inputs, self.wanted, in_place=self.in_place, every_output=self.every_output)
+        return trace(self.call, inputs, self.requires_grad, in_place=self.in_place, every_output=self.every_output)
 
     @property
     def positions(self) -> list[int]:
         """Of the inputs that have a gradient."""
-        return [i for i, w in enumerate(self.wanted) if w]
+        return [i for i, w in enumerate(self.requires_grad) if w]
 
 
-def second_order(setting: Setting) -> Setting:
+def second_order(problem: GradientProblem) -> GradientProblem:
     """The gradient as a function of inputs and cotangents, whose own gradient is the second derivative."""
-    outputs = setting.traced(copied(setting.inputs)).outputs
-    generator = torch.Generator().manual_seed(setting.seed + 14)
+    outputs = problem.traced(copied(problem.inputs)).outputs
+    generator = torch.Generator().manual_seed(problem.seed + 14)
     cotangents = [gaussian(t, generator).to(t.device, t.dtype) for t in outputs]
-    count = len(setting.inputs)
+    count = len(problem.inputs)
 
     def call(tensors: Tensors) -> Tensors:
         given, weights = list(tensors[:count]), tensors[count:]
         with torch.enable_grad():
-            for i, w in enumerate(setting.wanted):
+            for i, w in enumerate(problem.requires_grad):
                 if w and not given[i].requires_grad:
                     given[i] = given[i].detach().requires_grad_()
-            leaves = [t for t, w in zip(given, setting.wanted, strict=True) if w]
-            passed = [t.clone() if setting.in_place else t for t in given]
-            made = [t for t in setting.call(passed) if t.requires_grad]
+            leaves = [t for t, w in zip(given, problem.requires_grad, strict=True) if w]
+            passed = [t.clone() if problem.in_place else t for t in given]
+            made = [t for t in problem.call(passed) if t.requires_grad]
             found = torch.autograd.grad(made, leaves, weights[: len(made)], create_graph=True, allow_unused=True)
         return [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves, strict=True)]
 
-    return Setting(
+    return GradientProblem(
         probe="second order",
         call=call,
-        inputs=(*setting.inputs, *cotangents),
-        wanted=(*setting.wanted, *(True for _ in cotangents)),
-        names=(*setting.names, *(f"cotangent {j}" for j in range(len(cotangents)))),
-        seed=setting.seed,
-        each=setting.each,
+        inputs=(*problem.inputs, *cotangents),
+        requires_grad=(*problem.requires_grad, *(True for _ in cotangents)),
+        names=(*problem.names, *(f"cotangent {j}" for j in range(len(cotangents)))),
+        seed=problem.seed,
+        each_element=problem.each_element,
         every_output=True,
-        eps=setting.eps,
+        eps=problem.eps,
     )
 
 
-def nudged(tensor: torch.Tensor, roundoff: float, generator: torch.Generator) -> torch.Tensor:
+def perturbed(tensor: torch.Tensor, roundoff: float, generator: torch.Generator) -> torch.Tensor:
     """A tensor each of whose elements has moved by one relative roundoff, up or down."""
     if not is_differentiable(tensor.dtype):
         return tensor
@@ -97,15 +97,15 @@ def split_row(row: torch.Tensor, outputs: Sequence[torch.Tensor]) -> Tensors:
 
 
 def index_text(element: int, tensor: torch.Tensor) -> str:
-    """An element's position, ``3,1``, from its place in :func:`runner.verify.gradients.vjp.flat`."""
-    place = element // 2 if tensor.is_complex() else element
-    index = []
+    """An element's position, ``3,1``, from its index in the vector of :func:`runner.verify.gradients.vjp.flat`."""
+    position = element // 2 if tensor.is_complex() else element
+    indices = []
     for n in reversed(tensor.shape):
-        place, rest = divmod(place, n)
-        index.append(rest)
-    return ",".join(map(str, reversed(index)))
+        position, rest = divmod(position, n)
+        indices.append(rest)
+    return ",".join(map(str, reversed(indices)))
 
 
-def most(tensor: torch.Tensor) -> float:
+def max_abs(tensor: torch.Tensor) -> float:
     """The largest absolute value among the finite elements; 0 where there is none."""
     return tensor.abs().nan_to_num(0.0, 0.0).max().item() if tensor.numel() else 0.0
