@@ -106,19 +106,23 @@ def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
     """An operator's sample calls, each as a function of its tensors alone."""
     for sample in islice(op.sample_inputs("cpu", torch.float64, requires_grad=True), SAMPLES):
         leaves, spec = tree_flatten((sample.input, sample.args, sample.kwargs))
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        positions = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
         def function(
-            *tensors: torch.Tensor, leaves: Any = leaves, spec: Any = spec, places: Any = places, sample: Any = sample
+            *tensors: torch.Tensor,
+            leaves: Any = leaves,
+            spec: Any = spec,
+            positions: Any = positions,
+            sample: Any = sample,
         ) -> list[torch.Tensor]:
             filled = list(leaves)
-            for place, tensor in zip(places, tensors, strict=True):
-                filled[place] = tensor
+            for position, tensor in zip(positions, tensors, strict=True):
+                filled[position] = tensor
             first, args, kwargs = tree_unflatten(filled, spec)
             result = op.gradcheck_wrapper(op.op, first, *args, **kwargs)
             return outputs_of(sample.output_process_fn_grad(result))
 
-        yield function, [leaves[i] for i in places]
+        yield function, [leaves[i] for i in positions]
 
 
 def accused(op: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One call under test, and how its inputs and cotangents are moved and taken apart."""
+"""The gradient of one call at one set of inputs, as a problem that oracles and probes are given."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from dataclasses import dataclass
 
 import torch
 
-from runner.calls.bound_operation import is_differentiable
 from runner.verify.gradients.target import TensorFunction, Tensors
-from runner.verify.gradients.vjp import Traced, copied, gaussian, trace, unflat
+from runner.verify.gradients.trace import Traced, trace
+from runner.verify.gradients.vectors import copied, random_cotangents
 
 
 @dataclass(frozen=True)
 class GradientProblem:
-    """One call under test: where, of what, and under which name.
+    """One gradient to verify: of what, where, and under which name.
 
     Attributes:
-        probe: as results name it.
-        call, inputs: what is called with what, in float64.
+        probe: the name in results.
+        call: the function.
+        inputs: where its gradient is verified, in float64.
         requires_grad: which inputs have a gradient.
         names: of the inputs.
+        seed: of everything that is drawn.
         in_place: whether the operation overwrites its inputs on purpose.
-        each_element: whether every element is looked at by itself, rather than some directions through all of them.
-        special: whether gradients may be one of several there, as at ties.
-        every_output: whether an output without a graph counts beside others that have one.
-        eps: of the precision in which the function computes, whatever its inputs are.
+        each_element: whether the slope along every element is taken, rather than along a few directions.
+        special: whether the gradient may be one of several, as at ties.
+        every_output: whether an output without a graph counts even if others have one.
+        eps: of the precision in which the function computes, whatever its inputs' dtype.
     """
 
     probe: str
@@ -41,37 +43,43 @@ class GradientProblem:
     eps: float = torch.finfo(torch.float64).eps
 
     def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
-        """Call with a graph at these inputs, used as they lie in memory."""
+        """Call with a graph at other inputs, used in their memory layout."""
         return trace(self.call, inputs, self.requires_grad, in_place=self.in_place, every_output=self.every_output)
+
+    def generator(self, stream: int) -> torch.Generator:
+        """A generator that the seed and a small number determine."""
+        return torch.Generator().manual_seed(self.seed + stream)
 
     @property
     def positions(self) -> list[int]:
         """Of the inputs that have a gradient."""
-        return [i for i, w in enumerate(self.requires_grad) if w]
+        return [i for i, r in enumerate(self.requires_grad) if r]
 
 
 def second_order(problem: GradientProblem) -> GradientProblem:
     """The gradient as a function of inputs and cotangents, whose own gradient is the second derivative."""
     outputs = problem.traced(copied(problem.inputs)).outputs
-    generator = torch.Generator().manual_seed(problem.seed + 14)
-    cotangents = [gaussian(t, generator).to(t.device, t.dtype) for t in outputs]
+    cotangents = random_cotangents(outputs, problem.generator(14))
     count = len(problem.inputs)
 
-    def call(tensors: Tensors) -> Tensors:
-        given, weights = list(tensors[:count]), tensors[count:]
+    def gradient(tensors: Tensors) -> Tensors:
+        inputs, weights = list(tensors[:count]), tensors[count:]
         with torch.enable_grad():
-            for i, w in enumerate(problem.requires_grad):
-                if w and not given[i].requires_grad:
-                    given[i] = given[i].detach().requires_grad_()
-            leaves = [t for t, w in zip(given, problem.requires_grad, strict=True) if w]
-            passed = [t.clone() if problem.in_place else t for t in given]
-            made = [t for t in problem.call(passed) if t.requires_grad]
-            found = torch.autograd.grad(made, leaves, weights[: len(made)], create_graph=True, allow_unused=True)
-        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves, strict=True)]
+            # the first derivative needs leaves, even when the inputs are called without a graph
+            for i in problem.positions:
+                if not inputs[i].requires_grad:
+                    inputs[i] = inputs[i].detach().requires_grad_()
+            leaves = [inputs[i] for i in problem.positions]
+
+            passed = [t.clone() if problem.in_place else t for t in inputs]
+            results = [t for t in problem.call(passed) if t.requires_grad]
+            weights = weights[: len(results)]
+            gradients = torch.autograd.grad(results, leaves, weights, create_graph=True, allow_unused=True)
+        return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)]
 
     return GradientProblem(
         probe="second order",
-        call=call,
+        call=gradient,
         inputs=(*problem.inputs, *cotangents),
         requires_grad=(*problem.requires_grad, *(True for _ in cotangents)),
         names=(*problem.names, *(f"cotangent {j}" for j in range(len(cotangents)))),
@@ -80,32 +88,3 @@ def second_order(problem: GradientProblem) -> GradientProblem:
         every_output=True,
         eps=problem.eps,
     )
-
-
-def perturbed(tensor: torch.Tensor, roundoff: float, generator: torch.Generator) -> torch.Tensor:
-    """A tensor each of whose elements has moved by one relative roundoff, up or down."""
-    if not is_differentiable(tensor.dtype):
-        return tensor
-    signs = (torch.randint(2, tensor.shape, generator=generator) * 2 - 1).to(tensor.device)
-    return tensor * (1 + roundoff * signs)
-
-
-def split_row(row: torch.Tensor, outputs: Sequence[torch.Tensor]) -> Tensors:
-    """A real row as a cotangent for each output."""
-    sizes = [t.numel() * (2 if t.is_complex() else 1) for t in outputs]
-    return [unflat(part, t) for part, t in zip(torch.split(row, sizes), outputs, strict=True)]
-
-
-def index_text(element: int, tensor: torch.Tensor) -> str:
-    """An element's position, ``3,1``, from its index in the vector of :func:`runner.verify.gradients.vjp.flat`."""
-    position = element // 2 if tensor.is_complex() else element
-    indices = []
-    for n in reversed(tensor.shape):
-        position, rest = divmod(position, n)
-        indices.append(rest)
-    return ",".join(map(str, reversed(indices)))
-
-
-def max_abs(tensor: torch.Tensor) -> float:
-    """The largest absolute value among the finite elements; 0 where there is none."""
-    return tensor.abs().nan_to_num(0.0, 0.0).max().item() if tensor.numel() else 0.0

@@ -1,0 +1,78 @@
+"""Vector-Jacobian products: the gradients of a problem for several cotangents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from runner.verify.gradients.problem import GradientProblem
+from runner.verify.gradients.vectors import all_perturbed, copied, flat, real_size, split_row
+from runner.verify.rounding import rounding_bound
+
+DENSE = 2  # cotangents that reach every output
+MANY = 16  # elements up to which each has a cotangent, and a direction, of its own
+PERTURBATIONS = 2  # draws of inputs one roundoff away, for a gradient in float64
+
+
+@dataclass(frozen=True)
+class VjpBatch:
+    """Gradients for several cotangents, as real matrices.
+
+    Attributes:
+        cotangents: a row for each, over the elements of all outputs.
+        gradients: for each differentiable input, a row for each cotangent.
+        uncertainty: by how much rounding may have changed each element of ``gradients``.
+        outputs: positions of the outputs that the cotangents are of.
+    """
+
+    cotangents: torch.Tensor
+    gradients: list[torch.Tensor]
+    uncertainty: list[torch.Tensor]
+    outputs: tuple[int, ...]
+
+
+def vjp(problem: GradientProblem, *, reached: torch.Tensor | None = None) -> VjpBatch:
+    """Gradients for dense cotangents and, where the outputs are small, for each of their elements.
+
+    Args:
+        problem: whose gradients.
+        reached: a mask of the outputs' elements that dense cotangents reach; None: all.
+    """
+    traced = problem.traced(copied(problem.inputs))
+    generator = problem.generator(11)
+    size = real_size(traced.outputs)
+
+    cotangents = torch.randn(DENSE, size, generator=generator, dtype=torch.float64)
+    if reached is not None:
+        cotangents = cotangents * reached
+    if problem.each_element and size <= MANY:
+        weights = torch.randn(size, generator=generator, dtype=torch.float64)
+        weights = torch.where(weights.abs() < 0.1, torch.ones(()).double(), weights)
+        cotangents = torch.cat([cotangents, torch.diag(weights)])
+
+    # how far rounding may move a gradient is seen by moving its inputs
+    gradients = gradients_at(problem, problem.inputs, cotangents)
+    moved = [torch.zeros_like(g) for g in gradients]
+    for _ in range(PERTURBATIONS):
+        try:
+            inputs = all_perturbed(problem.inputs, problem.eps, generator)
+            others = gradients_at(problem, inputs, cotangents)
+        except Exception:  # out of the domain by a roundoff
+            continue
+        changes = [(o - g).abs().nan_to_num(0.0, 0.0) for o, g in zip(others, gradients, strict=True)]
+        moved = [torch.maximum(m, c) for m, c in zip(moved, changes, strict=True)]
+
+    sizes = [g.abs().nan_to_num(0.0, 0.0) for g in gradients]
+    uncertainty = [rounding_bound(problem.eps, g, m) for g, m in zip(sizes, moved, strict=True)]
+    return VjpBatch(cotangents, gradients, uncertainty, traced.positions)
+
+
+def gradients_at(
+    problem: GradientProblem, inputs: Sequence[torch.Tensor], cotangents: torch.Tensor
+) -> list[torch.Tensor]:
+    """For each differentiable input, a row for each cotangent, from one graph."""
+    traced = problem.traced(copied(inputs))
+    rows = [traced.gradients(split_row(row, traced.outputs)) for row in cotangents]
+    return [torch.stack([flat([row[i]]) for row in rows]) for i in range(len(traced.leaves))]
