@@ -48,19 +48,19 @@ class SlopeComparison:
         outside = torch.maximum(self.low - self.got, self.got - self.high).clamp(min=0.0)
         return torch.where(self.got.isfinite(), outside, torch.full_like(self.got, float("inf")))
 
-    @property
+    @cached_property
     def useful(self) -> torch.Tensor:
         """Where the tolerance is tight enough to say something."""
         size = torch.maximum(self.low.abs(), self.high.abs())
         tight = self.tolerance <= USEFUL * size.clamp(min=self.scale)
         return tight | ((self.scale == 0) & (self.tolerance < 1e-6))
 
-    @property
+    @cached_property
     def wrong(self) -> torch.Tensor:
         """Where the error is more than is allowed."""
         return (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
 
-    @property
+    @cached_property
     def ratio(self) -> torch.Tensor:
         """Error over tolerance, at most :data:`HUGE`."""
         return (self.error / self.tolerance.clamp(min=TINY)).nan_to_num(0.0, HUGE)
@@ -117,7 +117,7 @@ class SlopeComparison:
         tolerance[:, d] = torch.where(failing & where, torch.full_like(self.got[:, d], HUGE), tolerance[:, d])
         return replace(self, tolerance=tolerance)
 
-    @property
+    @cached_property
     def verdict(self) -> str:
         """The verdict on all products together."""
         useful = self.useful
