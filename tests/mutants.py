@@ -898,14 +898,14 @@ SECOND_BATCH = [  # written after the verifier, against it
 PAIRS += SECOND_BATCH
 
 
-def ours(subject: Pair, function: Callable[..., Any]) -> bool:
+def ours(tested: Pair, function: Callable[..., Any]) -> bool:
     """Whether this project's verifier accuses a function."""
-    return any(check.verdict in BAD for check in check_gradients(subject.bound(function), CPU))
+    return any(check.verdict in BAD for check in check_gradients(tested.bound(function), CPU))
 
 
-def gradcheck(subject: Pair, function: Callable[..., Any], *, fast: bool) -> bool:
+def gradcheck(tested: Pair, function: Callable[..., Any], *, fast: bool) -> bool:
     """Whether torch's does, at the declared example in float64."""
-    bound = subject.bound(function)
+    bound = tested.bound(function)
     wide = torch.complex128 if bound.dtype.is_complex else torch.float64
     inputs = [t.to(wide).requires_grad_() if is_differentiable(t.dtype) else t for t in bound.draw()]
     try:

@@ -16,9 +16,9 @@ from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.measure.device import Device
 from runner.rows.rows import BAD, AutogradRow, Sample, identified
-from runner.verify.exact import BOUND_FACTOR, ExactGradient
+from runner.verify.exact import ExactGradient
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import unit_roundoff
+from runner.verify.rounding import BOUND_FACTOR, unit_roundoff
 
 ATTEMPTS = 8  # at inputs near the declared ones where the function and its derivatives exist
 USEFUL_TOLERANCE = 1e-3  # relative; what is compared more loosely than this, and than 64 roundoffs, says nothing

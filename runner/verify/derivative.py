@@ -1,4 +1,7 @@
-"""The exact gradient of an expression: derived by SymPy, evaluated by mpmath to more digits than any dtype has."""
+"""The exact gradient of an expression: derived by SymPy, evaluated by mpmath to more digits than any dtype has.
+
+Every worker imports this, and hardly one needs the two libraries: they are imported where they are used.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,7 @@ def derive(text: str) -> Exact:
     """
     import sympy
 
+    # parse() lets only arithmetic and known functions through to SymPy, whose lambdify() compiles what it gets
     names = symbols_in(text)
     symbols = {name: sympy.Symbol(name, real=True) for name in names}
     constants = {name: getattr(sympy, name) for name in CONSTANTS}
@@ -66,9 +70,9 @@ def derive(text: str) -> Exact:
     expression = sympy.sympify(build(parse(text), {**symbols, **constants}, functions, sympy.sympify))
     slopes = {name: sympy.diff(expression, symbol) for name, symbol in symbols.items()}
 
-    def function(of: Any) -> Callable[..., Any]:  # made of SymPy's own tree, which holds nothing that parse() refuses
-        made: Callable[..., Any] = sympy.lambdify(list(symbols.values()), of, modules="mpmath")
-        return made
+    def function(tree: sympy.Expr) -> Callable[..., Any]:
+        evaluate: Callable[..., Any] = sympy.lambdify(list(symbols.values()), tree, modules="mpmath")
+        return evaluate
 
     return Exact(
         symbols=names,
@@ -79,6 +83,7 @@ def derive(text: str) -> Exact:
 
 
 def _real(function: Callable[..., Any], point: Sequence[Any]) -> Any:
+    """A function's value where it is a finite real number, and NaN elsewhere."""
     import mpmath
 
     try:

@@ -13,9 +13,8 @@ import torch
 from runner.calls.bound_case import BoundCase, elements, reduced
 from runner.config.cases.gradient import ExpressionCase
 from runner.verify.derivative import Exact, derive
-from runner.verify.values import unit_roundoff
+from runner.verify.rounding import rounding_bound, unit_roundoff
 
-BOUND_FACTOR = 8  # times what the draws show: the roundings of the backward pass, beside those of the function
 DRAWS = 16  # of rounding errors at every step; of fewer, all might cancel for some element
 
 
@@ -41,21 +40,23 @@ class ExactGradient:
         """The gradient by an input, float64, in its shape; NaN where it does not exist."""
         slopes = self._derived.at(self._derived.slopes[name], self._points)
         shape = self._named[name].shape
-        gathered: list[list[Any]] = [[] for _ in range(math.prod(shape))]
-        for place, slope in zip(self._places(name), slopes, strict=True):
-            gathered[place].append(slope)
-        sums = [self._derived.total(numbers, self._share) for numbers in gathered]
+
+        # an element that broadcasting uses many times has the sum of the slopes
+        slopes_of: list[list[Any]] = [[] for _ in range(math.prod(shape))]
+        for index, slope in zip(self._indices(name), slopes, strict=True):
+            slopes_of[index].append(slope)
+        sums = [self._derived.total(numbers, self._share) for numbers in slopes_of]
         return torch.tensor(sums, dtype=torch.float64).reshape(shape)
 
     def derivation(self, name: str) -> str:
         """``d/dx sin(x**2 + 1) = 2*x*cos(x**2 + 1)``."""
         text, slope, count = self.case.expression, self._derived.texts[name], len(self._points)
-        spread = len(self._named[name].reshape(-1)) < count
+        broadcast = self._named[name].numel() < count
         if self.case.reduce == "sum" or count == 1:
-            return f"d/d{name} sum({text}) = sum({slope})" if spread else f"d/d{name} {text} = {slope}"
+            return f"d/d{name} sum({text}) = sum({slope})" if broadcast else f"d/d{name} {text} = {slope}"
         if self._named[name].numel() == 1:
             return f"d/d{name} mean({text}) = mean({slope})"
-        return f"d/d{name} mean({text}) = {'sum' if spread else ''}({slope})/{count}"
+        return f"d/d{name} mean({text}) = {'sum' if broadcast else ''}({slope})/{count}"
 
     @cached_property
     def allowed(self) -> dict[str, torch.Tensor]:
@@ -73,19 +74,23 @@ class ExactGradient:
                 return value
             return value * (1 + u * torch.randn(value.shape, generator=generator, dtype=value.dtype))
 
+        # what rounding errors do is seen by making them at random, in a dtype that adds none of its own
         plain = self._by_autograd(lambda value: value)
         moved = {name: torch.zeros_like(g) for name, g in plain.items()}
         for _ in range(DRAWS):
             for name, g in self._by_autograd(rounded).items():
                 moved[name] = torch.maximum(moved[name], (g - plain[name]).abs())
-        return {name: BOUND_FACTOR * (u * g.abs() + moved[name]) + tiny for name, g in plain.items()}
+
+        return {name: rounding_bound(u, g.abs(), moved[name]) + tiny for name, g in plain.items()}
 
     def _by_autograd(self, rounded: Callable[[Any], Any]) -> dict[str, torch.Tensor]:
+        """The value, under ``""``, and the gradient by each input in float64, every step through ``rounded``."""
         leaves = {name: t.to(torch.float64).requires_grad_() for name, t in self._named.items()}
-        value = reduced(self.case, elements(self.case, {n: rounded(t) for n, t in leaves.items()}, rounded))
-        wanted = [name for name, _ in self.bound.inputs]
-        found = torch.autograd.grad(value, [leaves[name] for name in wanted])
-        return {"": value.detach(), **dict(zip(wanted, found, strict=True))}
+        inputs = {name: rounded(t) for name, t in leaves.items()}
+        value = reduced(self.case, elements(self.case, inputs, rounded))
+        names = [name for name, _ in self.bound.inputs]
+        gradients = torch.autograd.grad(value, [leaves[name] for name in names])
+        return {"": value.detach(), **dict(zip(names, gradients, strict=True))}
 
     @cached_property
     def _derived(self) -> Exact:
@@ -101,8 +106,8 @@ class ExactGradient:
         wide = (self._named[name].to(torch.float64).expand(self._shape) for name in self._derived.symbols)
         return list(zip(*(t.reshape(-1).tolist() for t in wide), strict=True))
 
-    def _places(self, name: str) -> list[int]:
-        """For each element of the expression, which element of an input it takes."""
+    def _indices(self, name: str) -> list[int]:
+        """For each element of the expression, the element of an input that it takes."""
         tensor = self._named[name]
         numbered = torch.arange(tensor.numel()).reshape(tensor.shape)
         return [int(i) for i in numbered.expand(self._shape).reshape(-1)]

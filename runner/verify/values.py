@@ -11,6 +11,7 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
+from runner.verify.rounding import unit_roundoff
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
@@ -22,8 +23,8 @@ class ValueCheck:
     """How far the values are from a float64 reference.
 
     Attributes:
-        size: where this was looked at.
-        relative_error: the largest error, relative to the largest element of the reference; None: nothing to compare.
+        size: the size at which they were compared.
+        relative_error: the largest error, relative to the largest element of the reference; None: no output to compare.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
     """
@@ -39,25 +40,25 @@ class ValueCheck:
         return self.relative_error is not None and not self.relative_error <= self.allowed
 
 
-def small(bound: BoundOperation, asked: Size) -> BoundOperation:
-    """The operation at a size where values and gradients cost little: the one asked for, cut down.
+def small(bound: BoundOperation, requested: Size) -> BoundOperation:
+    """The operation at a size where values and gradients cost little: the requested one, cut down.
 
     Where it cannot be cut down, because a dimension has to be long for another or for the callable, it stays.
     """
     try:
-        cut = replace(bound, dimensions=bound.op.bind(asked.at_most(CHECK_INNER, CHECK_OUTER)))
-        cut.outputs(cut.draw())
-    except Exception:  # whatever the callable raises at a size that nobody asked for
+        reduced = replace(bound, dimensions=bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER)))
+        reduced.outputs(reduced.draw())
+    except Exception:  # whatever the callable raises at a size that nobody requested
         return bound
-    return cut
+    return reduced
 
 
-def to_check(bound: BoundOperation, asked: Size) -> BoundOperation:
+def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
     """The operation at the size at which its values are checked: its own where that is cheap, or a smaller one."""
-    axes = bound.op.parsed.inputs + bound.op.parsed.outputs
-    elements = sum(math.prod(bound.dimensions.shape(each)) for each in axes)
+    tensors = bound.op.parsed.inputs + bound.op.parsed.outputs
+    elements = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
     flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
-    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, asked)
+    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, requested)
 
 
 def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
@@ -65,17 +66,19 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
 
     Integers must be equal; for what others are allowed see :func:`allowed_error`.
     """
+    # the call gets copies on the device, so that the inputs stay what the reference is computed from
     inputs = bound.draw()
-    there = [t.to(device, copy=True) for t in inputs]
-    got = [t.cpu() for t in bound.outputs(there)]
-    mutated = any(not torch.equal(t.cpu(), before) for t, before in zip(there, inputs, strict=True))
+    device_inputs = [t.to(device, copy=True) for t in inputs]
+    got = [t.cpu() for t in bound.outputs(device_inputs)]
+    mutated = any(not torch.equal(t.cpu(), drawn) for t, drawn in zip(device_inputs, inputs, strict=True))
     expected = bound.expected([reference_input(t).clone() for t in inputs])
+
+    # integer outputs of a floating operation are not compared: indices of equal elements may differ
     exact = not is_differentiable(bound.dtype)
-    errors = [
-        relative_error(g, e)
-        for g, e in zip(got, expected, strict=True)
-        if exact or is_differentiable(g.dtype)  # positions of equal elements may differ
-    ]
+    compared = [(g, e) for g, e in zip(got, expected, strict=True) if exact or is_differentiable(g.dtype)]
+    errors = [relative_error(g, e) for g, e in compared]
+
+    # a NaN is the worst error, which max() alone would not see
     return ValueCheck(
         size=bound.op.size_text(bound.dimensions),
         relative_error=max(errors, key=lambda error: (math.isnan(error), error), default=None),
@@ -87,16 +90,16 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
     """The largest error that rounding explains, relative to the largest element of the output.
 
-    It is ``op.tolerance`` unit roundoffs of the dtype. In half precision kernels add up in float32, so that only what
-    the tolerance is at lengths of 1 is of the dtype, and what grows with the lengths is of float32: with the dtype's
-    own roundoff a long sum could be anything.
+    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in float32, so only the
+    tolerance at lengths of 1 counts in roundoffs of the dtype, and the part that grows with the lengths in those of
+    float32: with the dtype's roundoff throughout, no result of a long sum would be wrong.
     """
-    own = unit_roundoff(dtype)
-    grown = op.roundoffs(dimensions.variables)
+    roundoff = unit_roundoff(dtype)
+    roundoffs = op.roundoffs(dimensions.variables)
     if dtype not in (torch.float16, torch.bfloat16):
-        return grown * own
-    fixed = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
-    return min(grown * own, fixed * own + grown * unit_roundoff(torch.float32))
+        return roundoffs * roundoff
+    at_length_1 = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
+    return min(roundoffs * roundoff, at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32))
 
 
 def reference_input(tensor: torch.Tensor) -> torch.Tensor:
@@ -127,8 +130,3 @@ def finite_fraction(outputs: list[torch.Tensor]) -> float | None:
     """The share of elements that are neither infinite nor NaN; None for an empty output."""
     total = sum(t.numel() for t in outputs)
     return sum(int(t.isfinite().sum().item()) for t in outputs) / total if total else None
-
-
-def unit_roundoff(dtype: torch.dtype) -> float:
-    """Half the distance from 1 to the next number of the dtype."""
-    return torch.finfo(dtype).eps / 2

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from runner.calls.bound_operation import outputs_of
 from runner.config.domain import Domain
 from runner.rows.rows import BAD
-from runner.verify.gradients.subject import function_subject
+from runner.verify.gradients.target import function_target
 from runner.verify.gradients.verifier import verify
 
 SAMPLES = 2
@@ -106,26 +106,30 @@ def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
     """An operator's sample calls, each as a function of its tensors alone."""
     for sample in islice(op.sample_inputs("cpu", torch.float64, requires_grad=True), SAMPLES):
         leaves, spec = tree_flatten((sample.input, sample.args, sample.kwargs))
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        positions = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
         def function(
-            *tensors: torch.Tensor, leaves: Any = leaves, spec: Any = spec, places: Any = places, sample: Any = sample
+            *tensors: torch.Tensor,
+            leaves: Any = leaves,
+            spec: Any = spec,
+            positions: Any = positions,
+            sample: Any = sample,
         ) -> list[torch.Tensor]:
             filled = list(leaves)
-            for place, tensor in zip(places, tensors, strict=True):
-                filled[place] = tensor
+            for position, tensor in zip(positions, tensors, strict=True):
+                filled[position] = tensor
             first, args, kwargs = tree_unflatten(filled, spec)
             result = op.gradcheck_wrapper(op.op, first, *args, **kwargs)
             return outputs_of(sample.output_process_fn_grad(result))
 
-        yield function, [leaves[i] for i in places]
+        yield function, [leaves[i] for i in positions]
 
 
 def accused(op: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What this verifier has against a function."""
     domains = (*declared_domains(op), *(None for _ in tensors))[: len(tensors)]
-    subject = function_subject(function, tensors, wanted=[t.requires_grad for t in tensors], domains=domains)
-    checks = verify(subject, torch.float64, torch.device("cpu"), quick=QUICK)
+    target = function_target(function, tensors, requires_grad=[t.requires_grad for t in tensors], domains=domains)
+    checks = verify(target, torch.float64, torch.device("cpu"), quick=QUICK)
     COUNT.update(check.verdict for check in checks)
     return [f"{c.probe} by {c.oracle}: {c.reason}" for c in checks if c.verdict in BAD]
 

@@ -28,14 +28,14 @@ class GradientCheck:
 
 
 def overall(checks: list[GradientCheck]) -> str | None:
-    """What a number of checks say together: the worst of what was found, None where nothing could be told."""
-    found = {check.verdict for check in checks}
+    """The verdict of several checks: the worst, or else the one that says most; None of no checks."""
+    verdicts = {check.verdict for check in checks}
     for verdict in ("fail", "error", "pass", "kink", "inconclusive", "unsupported"):
-        if verdict in found:
+        if verdict in verdicts:
             return verdict
     return None
 
 
 def relative(error: float, scale: float) -> float:
-    """An error relative to a scale, and as it is where there is none."""
+    """An error relative to a scale; the error itself where the scale is 0."""
     return error / scale if scale else error

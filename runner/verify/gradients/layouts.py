@@ -1,4 +1,4 @@
-"""The same numbers, lying differently in memory."""
+"""The same numbers in other memory layouts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ def spaced(tensor: torch.Tensor) -> torch.Tensor | None:
     """Every second element of a larger storage, the first of which is not at its beginning."""
     if not tensor.dim():
         return None
-    wide = tensor.new_full(
-        (*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), float("nan") if tensor.is_floating_point() else 0
-    )
-    view = wide[..., 1::2]
-    return view.copy_(tensor)
+    gap = float("nan") if tensor.is_floating_point() else 0
+    storage = tensor.new_full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), gap)
+    return storage[..., 1::2].copy_(tensor)
 
 
 def expanded(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -52,4 +50,4 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor | None]] = {
     "constant": constant,
     "conjugated": conjugated,
 }
-"""Each gives a tensor of the same shape and dtype, or None where this tensor cannot lie so."""
+"""Each gives a tensor of the same shape and dtype, or None where this tensor cannot have the layout."""

@@ -1,97 +1,121 @@
-"""The inputs at which gradients are looked at: other draws, magnitudes, signs, zeros, ties, duplicate indices."""
+"""The inputs at which gradients are verified: other draws, magnitudes, signs, zeros, ties, duplicate indices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
-from runner.verify.gradients.structure import PositiveDefinite, shown_domain
-from runner.verify.gradients.subject import Form, Subject, Tensors
-from runner.verify.gradients.vjp import copied, gaussian, outputs_at
+from runner.verify.gradients.structure import PositiveDefinite, is_index, shown_domain
+from runner.verify.gradients.target import GradientTarget, ShapedInputs, Tensors
+from runner.verify.gradients.trace import outputs_at
+from runner.verify.gradients.vectors import copied, gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
 
+Map = Callable[[torch.Tensor], torch.Tensor]
+
 
 @dataclass(frozen=True)
-class Point:
+class InputPoint:
     """Inputs with a name.
 
     Attributes:
+        name: of the probe in results.
+        shaped: the inputs.
         special: whether gradients may be undefined there by right: zeros, ties, ends of domains.
     """
 
     name: str
-    form: Form
+    shaped: ShapedInputs
     special: bool = False
 
 
-def found_domains(subject: Subject) -> tuple[Domain, ...]:
-    """The domain of each input: as declared, as its example shows, or the first guess with finite outputs."""
-    known = [d or shown_domain(t) for d, t in zip(subject.domains, subject.example.inputs, strict=True)]
-    declared = [d or NAMED["real"] for d in known]
-    form = subject.forms[0] if subject.forms else subject.example
-    free = [i for i, d in enumerate(known) if d is None and is_differentiable(form.inputs[i].dtype)]
-    groups = [free, *([[i] for i in free] if 1 < len(free) <= 4 else [])]
+def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
+    """The domain of each input: as declared, as its example shows, or the guess with the most finite outputs."""
+    shown = [d or shown_domain(t) for d, t in zip(target.domains, target.example.inputs, strict=True)]
+    declared = [d or NAMED["real"] for d in shown]
+    shaped = target.other_shapes[0] if target.other_shapes else target.example
+    free = [i for i, d in enumerate(shown) if d is None and is_differentiable(shaped.inputs[i].dtype)]
+
+    # a guess is tried for all free inputs together and, where there are few, for each alone
+    groups = [free]
+    if 1 < len(free) <= 4:
+        groups += [[i] for i in free]
     best, best_share = tuple(declared), -1.0
-    for guess in GUESSES:
-        for group in groups:
-            domains = tuple(guess if i in group else d for i, d in enumerate(declared))
-            share = _finite_share(draw(form, domains, subject.seed))
-            if share > best_share:
-                best, best_share = domains, share
-            if share == 1.0 or not free:
-                return domains
+    for guess, group in product(GUESSES, groups):
+        domains = tuple(guess if i in group else d for i, d in enumerate(declared))
+        share = _finite_share(draw(shaped, domains, target.seed))
+        if share > best_share:
+            best, best_share = domains, share
+        if share == 1.0 or not free:
+            return domains
     return best
 
 
-def _finite_share(form: Form) -> float:
+def _finite_share(shaped: ShapedInputs) -> float:
     try:
-        outputs = outputs_at(form.call, copied(form.inputs))
+        outputs = outputs_at(shaped.call, copied(shaped.inputs))
     except Exception:  # an operation may refuse what is outside its domain
         return -1.0
     finite = [t.isfinite().double().mean().item() for t in outputs if t.numel() and is_differentiable(t.dtype)]
     return min(finite, default=1.0)
 
 
-def draw(form: Form, domains: Sequence[Domain], seed: int, scale: float = 1.0) -> Form:
+def draw(shaped: ShapedInputs, domains: Sequence[Domain], seed: int, scale: float = 1.0) -> ShapedInputs:
     """The same shapes with fresh numbers, normal and then folded into the domains; integers stay."""
-    return redrawn(form, domains, seed, lambda z: z * scale)
+    return redrawn(shaped, domains, seed, lambda z: z * scale)
 
 
-def redrawn(form: Form, domains: Sequence[Domain], seed: int, made: Callable[[torch.Tensor], torch.Tensor]) -> Form:
-    """The same shapes with numbers that are made of normal ones."""
+def redrawn(shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map) -> ShapedInputs:
+    """The same shapes with changed normal numbers, folded into the domains."""
     generator = torch.Generator().manual_seed(seed)
-    inputs: Tensors = []
-    for tensor, domain in zip(form.inputs, domains, strict=True):
-        if is_differentiable(tensor.dtype):
-            fresh = made(gaussian(tensor, generator))
-            matrix = isinstance(domain, PositiveDefinite)
-            tensor = fresh if fresh.is_complex() and not matrix else domain.fold(fresh)  # noqa: PLW2901
-        inputs.append(tensor)
-    return replace(form, inputs=tuple(inputs))
+    inputs = [
+        _folded(change(gaussian(t, generator)), domain) if is_differentiable(t.dtype) else t
+        for t, domain in zip(shaped.inputs, domains, strict=True)
+    ]
+    return replace(shaped, inputs=tuple(inputs))
 
 
-def points_of(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
-    """Other numbers in the shapes of ``form``, which should be small: each element is looked at by itself."""
-    made = [Point("fresh", draw(form, domains, seed + 1))]
+def _folded(values: torch.Tensor, domain: Domain) -> torch.Tensor:
+    # an interval is one of real numbers
+    if values.is_complex() and not isinstance(domain, PositiveDefinite):
+        return values
+    folded: torch.Tensor = domain.fold(values)
+    return folded
+
+
+def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
+    """Other numbers in these shapes, which should be small: the slope along every element is taken."""
+    points = [InputPoint("fresh", draw(shaped, domains, seed + 1))]
     for scale in (1e-3, 30.0, 1e3):
-        made.append(Point(f"scale {scale:g}", draw(form, domains, seed + 2, scale)))
-    made.append(Point("positive", redrawn(form, domains, seed + 3, lambda z: 2 * _absolute(z))))
-    made.append(Point("negative", redrawn(form, domains, seed + 4, lambda z: -2 * _absolute(z))))
-    for name, change in (
-        ("zeros", torch.zeros_like),
-        ("ties", lambda z: (z * 1.2).round() if not z.is_complex() else torch.complex(z.real.round(), z.imag.round())),
-        ("halves", lambda z: (z * 3).round() / 2 if not z.is_complex() else torch.complex(z.real, 0 * z.imag)),
-    ):
-        exact = redrawn(form, [NAMED["real"]] * len(domains), seed + 5, change)
-        kept = [_within(e, d, t) for e, d, t in zip(exact.inputs, domains, form.inputs, strict=True)]
-        made.append(Point(name, replace(form, inputs=tuple(kept)), special=True))
-    made += _equal(form, domains, seed) + _duplicates(form, domains, seed)
-    return made
+        points.append(InputPoint(f"scale {scale:g}", draw(shaped, domains, seed + 2, scale)))
+    positive = redrawn(shaped, domains, seed + 3, lambda z: 2 * _absolute(z))
+    negative = redrawn(shaped, domains, seed + 4, lambda z: -2 * _absolute(z))
+    points += [InputPoint("positive", positive), InputPoint("negative", negative)]
+
+    # numbers that have to stay as they are, and are taken where the domain holds them
+    for name, change in (("zeros", torch.zeros_like), ("ties", _ties), ("halves", _halves)):
+        exact = redrawn(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
+        inputs = [_within(e, d, t) for e, d, t in zip(exact.inputs, domains, shaped.inputs, strict=True)]
+        points.append(InputPoint(name, replace(shaped, inputs=tuple(inputs)), special=True))
+    return [*points, *_equal(shaped, domains, seed), *_duplicates(shaped, domains, seed)]
+
+
+def _ties(z: torch.Tensor) -> torch.Tensor:
+    return torch.complex(z.real.round(), z.imag.round()) if z.is_complex() else (z * 1.2).round()
+
+
+def _halves(z: torch.Tensor) -> torch.Tensor:
+    return torch.complex(z.real, 0 * z.imag) if z.is_complex() else (z * 3).round() / 2
+
+
+def _absolute(z: torch.Tensor) -> torch.Tensor:
+    return torch.complex(z.real.abs(), z.imag) if z.is_complex() else z.abs()
 
 
 def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> torch.Tensor:
@@ -101,38 +125,33 @@ def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> to
     return torch.where(domain.holds(values), values, otherwise)
 
 
-def _absolute(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.complex(tensor.real.abs(), tensor.imag) if tensor.is_complex() else tensor.abs()
-
-
-def _equal(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
+def _equal(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
     """Inputs of one shape that hold the same numbers, where differences and distances are zero."""
-    fresh = draw(form, domains, seed + 6)
+    fresh = draw(shaped, domains, seed + 6)
     first: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
     same: Tensors = []
     for tensor in fresh.inputs:
         same.append(first.setdefault((tensor.shape, tensor.dtype), tensor).clone())
     floating = [t for t in fresh.inputs if is_differentiable(t.dtype)]
-    if len({(t.shape, t.dtype) for t in floating}) == len(floating):
-        return []
-    return [Point("equal inputs", replace(fresh, inputs=tuple(same)), special=True)]
+    if len({(t.shape, t.dtype) for t in floating}) < len(floating):
+        yield InputPoint("equal inputs", replace(fresh, inputs=tuple(same)), special=True)
 
 
-def _duplicates(form: Form, domains: Sequence[Domain], seed: int) -> list[Point]:
-    """Integer inputs whose elements are all the same, and drawn again from those that are there."""
-    whole = [not is_differentiable(t.dtype) and t.dtype is not torch.bool and t.numel() > 1 for t in form.inputs]
-    if not any(whole):
-        return []
-    fresh = draw(form, domains, seed + 7)
+def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
+    """Integer inputs whose elements are all the same, and drawn again from their own elements."""
+    several = [is_index(t) and t.numel() > 1 for t in shaped.inputs]
+    if not any(several):
+        return
+    fresh = draw(shaped, domains, seed + 7)
     generator = torch.Generator().manual_seed(seed)
 
-    def again(tensor: torch.Tensor) -> torch.Tensor:
+    def resampled(tensor: torch.Tensor) -> torch.Tensor:
         values = tensor.flatten()
-        return values[torch.randint(len(values), (len(values),), generator=generator)].reshape(tensor.shape)
+        chosen = torch.randint(len(values), (len(values),), generator=generator)
+        return values[chosen].reshape(tensor.shape)
 
-    alike = [torch.full_like(t, t.flatten()[0].item()) if w else t for t, w in zip(fresh.inputs, whole, strict=True)]
-    mixed = [again(t) if w else t for t, w in zip(fresh.inputs, whole, strict=True)]
-    return [
-        Point("one index", replace(fresh, inputs=tuple(alike))),
-        Point("duplicate indices", replace(fresh, inputs=tuple(mixed))),
-    ]
+    pairs = list(zip(fresh.inputs, several, strict=True))
+    alike = [torch.full_like(t, t.flatten()[0].item()) if s else t for t, s in pairs]
+    mixed = [resampled(t) if s else t for t, s in pairs]
+    yield InputPoint("one index", replace(fresh, inputs=tuple(alike)))
+    yield InputPoint("duplicate indices", replace(fresh, inputs=tuple(mixed)))

@@ -1,101 +1,166 @@
-"""Oracles of the whole gradient: an exact formula, and the same in float64 from the same rounded inputs."""
+"""The oracle of float64: gradients in a dtype on a device, compared with those from the same rounded inputs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.size import shape_text
-from runner.verify.gradients.differences import EPS
 from runner.verify.gradients.finding import GradientCheck, relative
-from runner.verify.gradients.setting import Setting, index_text, most, nudged
-from runner.verify.gradients.slopes_table import BOUND_FACTOR, USEFUL
-from runner.verify.gradients.subject import Analytic, Tensors
-from runner.verify.gradients.vjp import copied, gaussian
+from runner.verify.gradients.problem import GradientProblem
+from runner.verify.gradients.slope_comparison import USEFUL
+from runner.verify.gradients.target import Tensors
+from runner.verify.gradients.vectors import (
+    all_perturbed,
+    copied,
+    gaussian,
+    index_text,
+    max_abs,
+    perturbed,
+    random_cotangents,
+)
+from runner.verify.rounding import BOUND_FACTOR, rounding_bound
 
 SMALLEST_NORMAL = 2.0**-900  # of what is worth counting in units of the last place
 DRAWS = 6  # of inputs one roundoff away, to see how far a gradient moves
-
-
-def by_analytic(setting: Setting, analytic: Analytic) -> list[GradientCheck]:
-    """Compare each input's gradient with the exact one."""
-    traced = setting.traced(copied(setting.inputs))
-    generator = torch.Generator().manual_seed(setting.seed + 15)
-    cotangents = [gaussian(t, generator).to(t.dtype) for t in traced.outputs]
-    exact = analytic(list(setting.inputs), cotangents)
-    got = traced.gradients(cotangents)
-    moved = _moved(setting, cotangents, got, EPS / 2, generator)
-    bounds = conditioned_bound(exact, moved, EPS / 2, 0.0)
-    return [
-        _elementwise(setting, "analytic", position, got=g, expected=e, bound=bound, eps=EPS)
-        for position, g, e, bound in zip(setting.positions, got, exact, bounds, strict=True)
-    ]
+VANISHING = 1e-12  # relative to the cotangent; a gradient below is all rounding, of terms of unknown size
+LARGEST_TERM = 1e3  # relative to the cotangent: what these terms are taken to be at most
 
 
 def by_reference(
-    setting: Setting, dtype: torch.dtype, device: torch.device, roundoffs: float, usual: Sequence[float] = ()
+    problem: GradientProblem,
+    dtype: torch.dtype,
+    device: torch.device,
+    roundoffs: float,
+    usual: Sequence[float] = (),
 ) -> list[GradientCheck]:
     """Compare gradients in a dtype on a device with those in float64 on the CPU, from the same rounded inputs.
 
     Args:
-        setting: the call, in float64.
+        problem: the call, in float64.
         dtype: the dtype under test.
         device: where it is computed.
-        roundoffs: see :func:`conditioned_bound`.
-        usual: what :func:`gains` says of the same shapes at usual inputs. A gradient that is far smaller here may be
-            what is left of a difference, of which rounding explains more than of the gradient itself.
+        roundoffs: see :func:`conditioned_bounds`.
+        usual: what :func:`gradient_scales` says of the same shapes at usual inputs. A gradient that is far smaller at
+            these may be the rest of a difference, of which rounding explains more than of the gradient itself.
     """
-    generator = torch.Generator().manual_seed(setting.seed + 16)
-    rounded = [t.to(narrowed(t, dtype)) if is_differentiable(t.dtype) else t for t in setting.inputs]
-    wide = [t.to(w.dtype) for t, w in zip(rounded, setting.inputs, strict=True)]
-    there = setting.traced([t.to(device, copy=True) for t in rounded])
-    cotangents = [gaussian(t, generator).to(t.dtype) for t in there.outputs]
-    reference = setting.traced(copied(wide))
-    wide_cotangents = [c.to(t.dtype) for c, t in zip(cotangents, reference.outputs, strict=True)]
-    expected = reference.gradients(wide_cotangents)
-    got = [g.cpu() for g in there.gradients([c.to(device) for c in cotangents])]
-    outputs = [t.detach() for t in there.outputs]
+    generator = problem.generator(16)
+    sides = _BothSides.of(problem, dtype, device, generator)
     info = torch.finfo(dtype)
-    moved = _moved(replace(setting, inputs=tuple(wide)), wide_cotangents, expected, info.eps / 2, generator)
-    bounds = conditioned_bound(expected, moved, info.eps / 2, roundoffs)
-    checks = []
-    weight = max((most(c) for c in cotangents), default=1.0)
+    moved = sides.moved(info.eps / 2, generator)
+    bounds = conditioned_bounds(sides.expected, moved, info.eps / 2, roundoffs)
+    weight = _weight(sides.cotangents)
     underflow = BOUND_FACTOR * info.smallest_normal * max(1.0, weight)
-    elements = sum(c.numel() for c in cotangents)
-    for column, (position, g, e, bound) in enumerate(zip(setting.positions, got, expected, bounds, strict=True)):
-        summed = math.sqrt(max(1.0, elements / max(1, e.numel())))  # terms added up one by one, in random directions
-        check = _elementwise(
-            setting,
-            "float64_reference",
-            position,
-            got=g.to(e.dtype),
-            expected=e,
-            bound=bound * summed + underflow,
-            eps=info.eps,
-        )
-        vanishes = most(e) <= 1e-12 * weight  # all of it is rounding, of terms whose size is not known
-        usually = 1e3 if vanishes else usual[column] if usual else 0.0
-        lost = check.max_abs_error is not None and check.max_abs_error <= BOUND_FACTOR * info.eps * usually * weight
-        if check.verdict == "fail" and lost:
-            check = replace(check, verdict="inconclusive", reason="rounding of larger terms explains the difference")
-        overflow = not all(bool(t.isfinite().all()) for t in outputs) or most(e) > info.max / 16
-        if overflow and check.verdict == "fail":
-            check = replace(check, verdict="inconclusive", reason=f"{_plain(dtype)} overflows here")
+    elements = sum(c.numel() for c in sides.cotangents)
+
+    checks = []
+    for column, position in enumerate(problem.positions):
+        got, expected = sides.got[column], sides.expected[column]
+
+        # terms are added up one by one, and their rounding errors walk in random directions
+        summed = math.sqrt(max(1.0, elements / max(1, expected.numel())))
+        bound = bounds[column] * summed + underflow
+        check = _Comparison(got.to(expected.dtype), expected, bound, info.eps).check(problem, position)
+
+        # a failure that the dtype's limits explain is none
+        scale = usual[column] if usual else 0.0
+        if check.verdict == "fail" and _lost(check, expected, weight, info.eps, scale):
+            reason = "rounding of larger terms explains the difference"
+            check = replace(check, verdict="inconclusive", reason=reason)
+        if check.verdict == "fail" and (sides.overflow or max_abs(expected) > info.max / 16):
+            reason = f"{str(dtype).removeprefix('torch.')} overflows here"
+            check = replace(check, verdict="inconclusive", reason=reason)
         checks.append(check)
     return checks
 
 
-def gains(setting: Setting) -> list[float]:
-    """For each wanted input, its largest gradient over the largest cotangent: the size that gradients have there."""
-    traced = setting.traced(copied(setting.inputs))
-    generator = torch.Generator().manual_seed(setting.seed + 18)
-    cotangents = [gaussian(t, generator).to(t.device, t.dtype) for t in traced.outputs]
-    weight = max((most(c) for c in cotangents), default=1.0) or 1.0
-    return [most(g) / weight for g in traced.gradients(cotangents)]
+@dataclass(frozen=True)
+class _BothSides:
+    """Gradients from the same numbers, in the dtype on the device and in float64 on the CPU.
+
+    Attributes:
+        problem: in float64, its inputs rounded to the dtype and widened again.
+        cotangents: in the dtype, on the CPU.
+        wide_cotangents: in float64.
+        got, expected: the gradients of the device and in float64, on the CPU.
+        overflow: whether some output of the device is not finite.
+    """
+
+    problem: GradientProblem
+    cotangents: Tensors
+    wide_cotangents: Tensors
+    got: Tensors
+    expected: Tensors
+    overflow: bool
+
+    @classmethod
+    def of(
+        cls, problem: GradientProblem, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+    ) -> _BothSides:
+        """Compute both."""
+        rounded = [t.to(narrowed(t, dtype)) if is_differentiable(t.dtype) else t for t in problem.inputs]
+        wide = [t.to(w.dtype) for t, w in zip(rounded, problem.inputs, strict=True)]
+        traced = problem.traced([t.to(device, copy=True) for t in rounded])
+        cotangents = [gaussian(t, generator).to(t.dtype) for t in traced.outputs]
+        reference = problem.traced(copied(wide))
+        wide_cotangents = [c.to(t.dtype) for c, t in zip(cotangents, reference.outputs, strict=True)]
+        return cls(
+            problem=replace(problem, inputs=tuple(wide)),
+            cotangents=cotangents,
+            wide_cotangents=wide_cotangents,
+            expected=reference.gradients(wide_cotangents),
+            got=[g.cpu() for g in traced.gradients([c.to(device) for c in cotangents])],
+            overflow=not all(bool(t.detach().isfinite().all()) for t in traced.outputs),
+        )
+
+    def moved(self, roundoff: float, generator: torch.Generator) -> list[float]:
+        """How far each float64 gradient moves when inputs, cotangents and saved tensors move by one roundoff.
+
+        It is the most of several draws. An output that the forward pass saves may be far larger than what its rounding
+        does to the gradient: that of logsumexp is exp(x - output).
+        """
+        farthest = [0.0] * len(self.expected)
+
+        def rounded(saved: torch.Tensor) -> torch.Tensor:
+            return perturbed(saved.detach(), roundoff, generator)
+
+        for _ in range(DRAWS):
+            inputs = all_perturbed(self.problem.inputs, roundoff, generator)
+            try:
+                with torch.autograd.graph.saved_tensors_hooks(rounded, _unchanged):
+                    traced = self.problem.traced(inputs)
+                others = traced.gradients(all_perturbed(self.wide_cotangents, roundoff, generator))
+            except Exception:  # out of the domain by a roundoff
+                continue
+            changes = [max_abs(o - e) for o, e in zip(others, self.expected, strict=True)]
+            farthest = [max(f, c) for f, c in zip(farthest, changes, strict=True)]
+        return farthest
+
+
+def _unchanged(saved: torch.Tensor) -> torch.Tensor:
+    return saved
+
+
+def _weight(cotangents: Sequence[torch.Tensor]) -> float:
+    return max((max_abs(c) for c in cotangents), default=1.0)
+
+
+def _lost(check: GradientCheck, expected: torch.Tensor, weight: float, eps: float, usual: float) -> bool:
+    """Whether an error is no more than the rounding of terms of the usual size, of which a small gradient is left."""
+    largest = LARGEST_TERM if max_abs(expected) <= VANISHING * weight else usual
+    return check.max_abs_error is not None and check.max_abs_error <= BOUND_FACTOR * eps * largest * weight
+
+
+def gradient_scales(problem: GradientProblem) -> list[float]:
+    """The usual size of gradients: for each differentiable input, its largest one over the largest cotangent."""
+    traced = problem.traced(copied(problem.inputs))
+    cotangents = random_cotangents(traced.outputs, problem.generator(18))
+    weight = _weight(cotangents) or 1.0
+    return [max_abs(g) / weight for g in traced.gradients(cotangents)]
 
 
 def narrowed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -107,106 +172,105 @@ def narrowed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
     return dtype
 
 
-def conditioned_bound(
+def conditioned_bounds(
     reference: Sequence[torch.Tensor], moved: Sequence[float], roundoff: float, roundoffs: float
 ) -> list[float]:
-    """The largest error of each gradient that rounding explains: 8 (u max|g| + d).
+    """The largest error of each gradient that rounding explains, for its largest element.
 
     Args:
         reference: the gradients in float64.
-        moved: d, how far each moves when inputs and cotangents move by one roundoff.
-        roundoff: u, of the dtype.
+        moved: how far each moves when inputs and cotangents move by one roundoff.
+        roundoff: of the dtype.
         roundoffs: what the operation itself declares, in roundoffs of the largest element; used where it is useful.
     """
-    bounds = []
-    for g, d in zip(reference, moved, strict=True):
-        declared = roundoff * roundoffs if roundoff * roundoffs <= USEFUL else 0.0
-        bounds.append(max(BOUND_FACTOR * (roundoff * most(g) + d), declared * most(g)))
-    return bounds
+    declared = roundoff * roundoffs if roundoff * roundoffs <= USEFUL else 0.0
+    return [
+        max(rounding_bound(roundoff, max_abs(g), d), declared * max_abs(g))
+        for g, d in zip(reference, moved, strict=True)
+    ]
 
 
-def _moved(
-    setting: Setting, cotangents: Tensors, gradients: Tensors, roundoff: float, generator: torch.Generator
-) -> list[float]:
-    """How far each gradient moves when inputs, cotangents and what the forward pass saves move by one roundoff.
+@dataclass(frozen=True)
+class _Comparison:
+    """A gradient against the expected one, with one bound for all of its elements.
 
-    It is the most of some draws. What is saved may be an output that is far larger than what its rounding does to it
-    in the gradient: that of logsumexp is exp(x - output).
+    Attributes:
+        got, expected: the gradients, in one dtype.
+        bound: the largest error allowed.
+        eps: of the dtype under test.
     """
-    farthest = [0.0] * len(gradients)
 
-    def rounded(saved: torch.Tensor) -> torch.Tensor:
-        return nudged(saved.detach(), roundoff, generator) if is_differentiable(saved.dtype) else saved
+    got: torch.Tensor
+    expected: torch.Tensor
+    bound: float
+    eps: float
 
-    for _ in range(DRAWS):
-        inputs = [nudged(t, roundoff, generator) for t in setting.inputs]
-        try:
-            with torch.autograd.graph.saved_tensors_hooks(rounded, _itself):
-                traced = setting.traced(inputs)
-            found = traced.gradients([nudged(c, roundoff, generator) for c in cotangents])
-        except Exception:  # out of the domain by a roundoff
-            continue
-        farthest = [max(m, most(f - g)) for m, f, g in zip(farthest, found, gradients, strict=True)]
-    return farthest
+    def check(self, problem: GradientProblem, position: int) -> GradientCheck:
+        """The element with the largest error, and the verdict."""
+        name, scale = problem.names[position], max_abs(self.expected)
+        shape = shape_text(tuple(self.expected.shape))
+        if not self.expected.numel():
+            return GradientCheck(
+                problem.probe,
+                "float64_reference",
+                "pass",
+                name,
+                shape,
+                max_abs_error=0.0,
+                max_relative_error=0.0,
+            )
 
+        # where the reference is not finite, other oracles say whether it should be
+        defined = self.expected.isfinite()
+        errors = torch.where(defined, (self.got - self.expected).abs(), torch.zeros(())).to(torch.float64)
+        errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
+        worst = int(errors.argmax())
+        error = errors[worst].item()
 
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+        verdict = self._verdict(error, scale)
+        return GradientCheck(
+            problem.probe,
+            "float64_reference",
+            verdict,
+            name,
+            shape,
+            max_abs_error=error,
+            max_relative_error=relative(error, scale),
+            ulp=self._ulp(error, worst),
+            worst_index=index_text(worst * (2 if self.got.is_complex() else 1), self.got),
+            got=_real(self.got.flatten()[worst]),
+            expected=_real(self.expected.flatten()[worst]),
+            tolerance=relative(self.bound, scale),
+            tolerance_source="conditioning",
+            reason=self._reason(verdict, name, worst, error, scale),
+        )
 
+    def _verdict(self, error: float, scale: float) -> str:
+        if error > self.bound:
+            return "fail"
+        useful = self.bound <= max(USEFUL, 64 * self.eps) * scale or error == 0
+        return "pass" if useful or not scale else "inconclusive"
 
-def _elementwise(
-    setting: Setting,
-    oracle: str,
-    position: int,
-    *,
-    got: torch.Tensor,
-    expected: torch.Tensor,
-    bound: float,
-    eps: float,
-) -> GradientCheck:
-    """The largest error of a gradient, against one bound for all of its elements."""
-    name, scale = setting.names[position], most(expected)
-    shape = shape_text(tuple(expected.shape))
-    if not expected.numel():
-        return GradientCheck(setting.probe, oracle, "pass", name, shape, max_abs_error=0.0, max_relative_error=0.0)
-    undefined = ~expected.isfinite()
-    errors = torch.where(undefined, torch.zeros(()), (got - expected).abs()).to(torch.float64)
-    errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
-    worst = int(errors.argmax())
-    error = errors[worst].item()
-    there = expected.flatten()[worst].abs().item()
-    measurable = math.isfinite(error) and math.isfinite(there) and there >= SMALLEST_NORMAL
-    useful = bound <= max(USEFUL, 64 * eps) * scale or error == 0
-    verdict = "fail" if error > bound else "pass" if useful or not scale else "inconclusive"
-    reason = None
-    if verdict == "fail":
-        reason = f"the gradient of input {name} is off by {relative(error, scale):.3g} of its scale; "
-        reason += f"{relative(bound, scale):.3g} is allowed"
-        if not bool(got.flatten()[worst].isfinite()):
-            numbers = got.flatten()[worst].item(), expected.flatten()[worst].item()
-            reason = f"the gradient of input {name} is {numbers[0]}, not {numbers[1]}"
-    elif verdict == "inconclusive":
-        reason = f"rounding alone explains {relative(bound, scale):.2g} of its scale"
-    return GradientCheck(
-        setting.probe,
-        oracle,
-        verdict,
-        name,
-        shape,
-        max_abs_error=error,
-        max_relative_error=relative(error, scale),
-        ulp=error / (eps * 2.0 ** math.floor(math.log2(there))) if measurable else None,
-        worst_index=index_text(worst * (2 if got.is_complex() else 1), got),
-        got=_real(got.flatten()[worst]),
-        expected=_real(expected.flatten()[worst]),
-        tolerance=relative(bound, scale),
-        tolerance_source="conditioning",
-        reason=reason,
-    )
+    def _ulp(self, error: float, element: int) -> float | None:
+        """The error in units of the last place of an expected element."""
+        size = self.expected.flatten()[element].abs().item()
+        if not (math.isfinite(error) and math.isfinite(size) and size >= SMALLEST_NORMAL):
+            return None
+        return error / (self.eps * 2.0 ** math.floor(math.log2(size)))
 
-
-def _itself(saved: torch.Tensor) -> torch.Tensor:
-    return saved
+    def _reason(self, verdict: str, name: str, element: int, error: float, scale: float) -> str | None:
+        got, expected = self.got.flatten()[element], self.expected.flatten()[element]
+        if verdict == "fail" and not bool(got.isfinite()):
+            return f"the gradient of input {name} is {got.item()}, not {expected.item()}"
+        if verdict == "fail":
+            allowed = relative(self.bound, scale)
+            return (
+                f"the gradient of input {name} is off by {relative(error, scale):.3g} of its scale; "
+                f"{allowed:.3g} is allowed"
+            )
+        if verdict == "inconclusive":
+            return f"rounding alone explains {relative(self.bound, scale):.2g} of its scale"
+        return None
 
 
 def _real(number: torch.Tensor) -> float:

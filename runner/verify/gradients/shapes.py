@@ -4,158 +4,205 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
-from runner.config.signature import ELLIPSIS, Dimensions
+from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
 from runner.verify.gradients.structure import lowest
-from runner.verify.gradients.subject import Form, Subject
+from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.values import reference_input
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes: multiples of no tile, and past what one block or thread takes
-MOST_ELEMENTS = 300_000  # of a form's inputs and outputs together
+MOST_ELEMENTS = 300_000  # of inputs and outputs together
 BASES = ((3, 2, 4), (5, 4, 6), (9, 8, 10))  # lengths of free dimensions, tried until the operation takes them
-MOST_GUESSED = 20_000  # elements of a form that nobody declared
-FEW_ELEMENTS = 40  # of a form of which each element can be looked at
+MOST_GUESSED = 20_000  # elements of inputs whose shapes nobody declared
+MOST_AXES = 4  # free dimensions that are made long and short one by one
+FEW_ELEMENTS = 40  # of inputs along each element of which the slope can be taken
 
 
-def operation_subject(bound: BoundOperation) -> Subject:
-    """An operation as a subject, in float64, at its size and at others that its signature allows."""
-    op = bound.op
+def operation_target(bound: BoundOperation) -> GradientTarget:
+    """An operation as a target, in float64, at its size and at others that its signature allows."""
+    op, names = bound.op, bound.names
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    example = Form("example", bound.outputs, tuple(reference_input(t) for t in bound.draw()))
-    names = bound.names
-    return Subject(
+    example = ShapedInputs("example", bound.outputs, tuple(reference_input(t) for t in bound.draw()))
+    requires_grad = (
+        is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
+        for t, name in zip(example.inputs, names, strict=True)
+    )
+    return GradientTarget(
         example=example,
         arguments=names,
-        wanted=tuple(
-            is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
-            for t, name in zip(example.inputs, names, strict=True)
-        ),
+        requires_grad=tuple(requires_grad),
         domains=tuple(op.domain_of(position) for position in range(len(names))),
-        forms=tuple(_declared(wide)),
+        other_shapes=tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.reference is not None,
     )
 
 
-def guessed_forms(example: Form, seed: int) -> Iterator[Form]:
+def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
     """The example's shapes with other lengths: dimensions that are equally long stay so."""
-    lengths = sorted({n for t in example.inputs for n in t.shape if n > 1})
-    ones = dict.fromkeys(lengths, 1)
-    others = {"odd": (5, 7, 3, 11), "large": (LESS_LONG, 3, 2, 5)}
-    maps = {
+    lengths = sorted({n for n in chain.from_iterable(t.shape for t in example.inputs) if n > 1})
+    new_lengths = {
         "small": dict(zip(lengths, (2, 3, 4, 5), strict=False)),
-        **{name: dict(zip(reversed(lengths), values, strict=False)) for name, values in others.items()},
-        "ones": ones,
+        "odd": dict(zip(reversed(lengths), (5, 7, 3, 11), strict=False)),
+        "large": dict(zip(reversed(lengths), (LESS_LONG, 3, 2, 5), strict=False)),
+        "ones": dict.fromkeys(lengths, 1),
     }
-    for name, table in maps.items():
-        elements = sum(math.prod(table.get(n, n) for n in t.shape) for t in example.inputs)
-        if lengths and len(table) >= min(len(lengths), 4) and elements <= MOST_GUESSED:
-            yield _resized(example, name, lambda shape, table=table: [table.get(n, n) for n in shape], seed)
-    yield _resized(example, "batched", lambda shape: [2, *shape], seed)
+    for name, table in new_lengths.items():
+        shapes = [tuple(table.get(n, n) for n in t.shape) for t in example.inputs]
+        if lengths and len(table) >= min(len(lengths), 4) and sum(map(math.prod, shapes)) <= MOST_GUESSED:
+            yield _resized(example, name, shapes, seed)
+    yield _resized(example, "batched", [(2, *t.shape) for t in example.inputs], seed)
 
 
-def _resized(example: Form, name: str, resize: object, seed: int) -> Form:
+def _resized(example: ShapedInputs, name: str, shapes: list[tuple[int, ...]], seed: int) -> ShapedInputs:
     generator = torch.Generator().manual_seed(seed)
-    shapes = [tuple(resize(list(t.shape))) for t in example.inputs]  # type: ignore[operator]
-    smallest = min((n for shape in shapes for n in shape), default=1)
+    smallest = min((min(shape) for shape in shapes if shape), default=1)
     inputs = []
     for tensor, shape in zip(example.inputs, shapes, strict=True):
         if is_differentiable(tensor.dtype):
             inputs.append(torch.randn(shape, generator=generator, dtype=tensor.dtype))
-        else:
-            low = lowest(tensor) if tensor.dtype is not torch.bool else 0
-            low = low if low < smallest else 0
-            high = 2 if tensor.dtype is torch.bool else max(1, smallest)
-            inputs.append(torch.randint(low, high, shape, generator=generator).to(tensor.dtype))
-    return Form(name, example.call, tuple(inputs), declared=False)
+            continue
+
+        # integers may be indices, which have to be in the range of the shortest dimension
+        low, high = 0, 2
+        if tensor.dtype is not torch.bool:
+            low, high = lowest(tensor), max(1, smallest)
+        low = low if low < smallest else 0
+        inputs.append(torch.randint(low, high, shape, generator=generator).to(tensor.dtype))
+    return ShapedInputs(name, example.call, tuple(inputs), declared=False)
 
 
-def _declared(bound: BoundOperation) -> Iterator[Form]:
+@dataclass(frozen=True)
+class _Shape:
+    """Lengths for the dimensions of a signature.
+
+    Attributes:
+        name: of the shape.
+        lengths: of the free dimensions, in turn; none leaves them as they are.
+        batch: the dimensions for which ``...`` stands; () where the signature has none.
+    """
+
+    name: str
+    lengths: Sequence[int]
+    batch: tuple[int, ...] = ()
+
+
+def _declared(bound: BoundOperation) -> Iterator[ShapedInputs]:
+    """Inputs of shapes that a signature allows, small ones first; none where the operation takes no small ones."""
     signature = bound.op.parsed
-    drawn = [axis for axes in signature.inputs for axis in axes if axis != ELLIPSIS]
+    drawn = [axis for axis in chain.from_iterable(signature.inputs) if axis != ELLIPSIS]
     free = [axis for axis in dict.fromkeys(drawn) if axis not in signature.formulas]
     batched = any(ELLIPSIS in axes for axes in signature.inputs)
-    found = ((base, _form(bound, "tiny", free, base, (2,) * batched)) for base in BASES)
-    base, tiny = next(((base, form) for base, form in found if form is not None), (BASES[0], None))
-    if tiny is None:
-        return
-    yield tiny
-    candidates: list[tuple[str, Sequence[int], tuple[int, ...]]] = [
-        ("odd", tuple(n + 2 for n in (*base, base[0] + 2)), (3,)),
-        ("ones", (1,), (1,)),
-        ("empty", base, (0,)) if batched else ("empty", (0, *base[1:]), ()),
-    ]
+
+    # an operation may need lengths that are not the least
+    for base in BASES:
+        tiny = _draw(bound, free, _Shape("tiny", base, (2,) if batched else ()))
+        if tiny is not None:
+            yield tiny
+            yield from _others(bound, free, base, batched=batched)
+            yield from _broadcast(tiny, bound)
+            return
+
+
+def _others(
+    bound: BoundOperation, free: Sequence[str], base: Sequence[int], *, batched: bool
+) -> Iterator[ShapedInputs]:
+    """Inputs of all other shapes that the operation takes."""
+    for shape in _shapes(base, free, batched=batched):
+        shaped = _draw(bound, free, shape)
+        if shaped is not None:
+            yield shaped
+    for position, axis in enumerate(free[:MOST_AXES]):
+        yield from _long(bound, free, _Shape(f"long {axis}", base, (2,) if batched else ()), position)
+
+
+def _shapes(base: Sequence[int], free: Sequence[str], *, batched: bool) -> list[_Shape]:
+    """Shapes at which implementations change their ways: odd, of length 1, empty, square, large."""
+    odd = [n + 2 for n in (*base, base[0] + 2)]
     if batched:
-        candidates += [("no batch", base, ()), ("batch", base, (3, 2)), ("large batch", (131, 67), (3, 5))]
-        candidates += [("vast batch", (2,), (VAST,))] if free else [("vast batch", (), (7, VAST // 7))]
-    candidates += [("square", (4,), (4,)), *([("large", (LESS_LONG,), ())] if not batched else [])]
-    for position, axis in enumerate(free[:4]):
-        shortened = [1 if i == position else base[i % len(base)] for i in range(len(free))]
-        candidates.append((f"one {axis}", shortened, (2,)))
-    for name, lengths, batch in candidates:
-        form = _form(bound, name, free, lengths, batch if batched else ())
-        if form is not None:
-            yield form
-    for position, axis in enumerate(free[:4]):
-        for long in (LONG, LESS_LONG):
-            lengths = [base[i % len(base)] for i in range(len(free))]
-            lengths[position] = long
-            form = _form(bound, f"long {axis}", free, lengths, (2,) * batched)
-            if form is not None:
-                yield form
-                break
-    yield from _broadcast(tiny, bound)
+        shapes = [
+            _Shape("odd", odd, (3,)),
+            _Shape("ones", (1,), (1,)),
+            _Shape("empty", base, (0,)),
+            _Shape("no batch", base),
+            _Shape("batch", base, (3, 2)),
+            _Shape("large batch", (LESS_LONG, 67), (3, 5)),
+            _Shape("vast batch", (2,), (VAST,)) if free else _Shape("vast batch", (), (7, VAST // 7)),
+            _Shape("square", (4,), (4,)),
+        ]
+    else:
+        shapes = [
+            _Shape("odd", odd),
+            _Shape("ones", (1,)),
+            _Shape("empty", (0, *base[1:])),
+            _Shape("square", (4,)),
+            _Shape("large", (LESS_LONG,)),
+        ]
+    for position, axis in enumerate(free[:MOST_AXES]):
+        lengths = _changed(base, free, position, 1)
+        shapes.append(_Shape(f"one {axis}", lengths, (2,) if batched else ()))
+    return shapes
 
 
-def _form(
-    bound: BoundOperation, name: str, free: list[str], lengths: Sequence[int], batch: tuple[int, ...]
-) -> Form | None:
-    """The operation with these lengths for its free dimensions in turn; None where it cannot be had."""
-    named = {axis: lengths[i % len(lengths)] for i, axis in enumerate(free)} if lengths else {}
-    first = bound.op.parsed.inputs[0]
+def _long(bound: BoundOperation, free: Sequence[str], shape: _Shape, position: int) -> Iterator[ShapedInputs]:
+    """A shape with one long dimension, or a less long one where there is none of that length."""
+    for length in (LONG, LESS_LONG):
+        shaped = _draw(bound, free, replace(shape, lengths=_changed(shape.lengths, free, position, length)))
+        if shaped is not None:
+            yield shaped
+            return
+
+
+def _changed(base: Sequence[int], free: Sequence[str], position: int, length: int) -> list[int]:
+    """A length for each free dimension, one of which is changed."""
+    lengths = [base[i % len(base)] for i in range(len(free))]
+    lengths[position] = length
+    return lengths
+
+
+def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedInputs | None:
+    """The operation's inputs in a shape; None where it does not take it, or the tensors would be large."""
+    named: list[tuple[str, tuple[int, ...]]] = []
+    if shape.lengths:
+        named = [(axis, (shape.lengths[i % len(shape.lengths)],)) for i, axis in enumerate(free)]
+    if shape.batch or not named:
+        named.append((BATCH, shape.batch))
+    parsed = bound.op.parsed
     try:
-        sized = replace(bound, dimensions=_bind(bound, named, batch if ELLIPSIS in first or batch else ()))
-        elements = sum(
-            _count(sized.dimensions.shape(axes)) for axes in (*sized.op.parsed.inputs, *sized.op.parsed.outputs)
-        )
-        if elements > MOST_ELEMENTS:
+        sized = replace(bound, dimensions=bound.op.bind(Size(named=tuple(named))))
+        shapes = [sized.dimensions.shape(axes) for axes in (*parsed.inputs, *parsed.outputs)]
+        if sum(map(math.prod, shapes)) > MOST_ELEMENTS:
             return None
         drawn = sized.draw()
-        if [tuple(t.shape) for t in drawn] != [sized.dimensions.shape(axes) for axes in sized.op.parsed.inputs]:
-            return None  # a case, whose inputs are declared
-        return Form(name, sized.outputs, tuple(reference_input(t) for t in drawn))
     except (ConfigError, RuntimeError, ValueError):
         return None
 
-
-def _bind(bound: BoundOperation, named: dict[str, int], batch: tuple[int, ...]) -> Dimensions:
-    lengths = tuple((name, (n,)) for name, n in named.items())
-    return bound.op.bind(Size(named=(*lengths, *(((BATCH, batch),) if batch or not lengths else ()))))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
+    # a case draws inputs of the shapes that it declares, whatever the size
+    if [tuple(t.shape) for t in drawn] != shapes[: len(parsed.inputs)]:
+        return None
+    return ShapedInputs(shape.name, sized.outputs, tuple(reference_input(t) for t in drawn))
 
 
-def _broadcast(tiny: Form, bound: BoundOperation) -> Iterator[Form]:
-    """Inputs with ``...`` whose leading dimensions are 1, or not there, while another input's are."""
-    open_ones = [i for i, axes in enumerate(bound.op.parsed.inputs) if ELLIPSIS in axes]
-    if len(open_ones) < 2 or bound.op.as_list:
+def _broadcast(tiny: ShapedInputs, bound: BoundOperation) -> Iterator[ShapedInputs]:
+    """Inputs with ``...`` whose leading dimensions are 1, or missing, while another input's are not."""
+    signature = bound.op.parsed
+    open_inputs = [i for i, axes in enumerate(signature.inputs) if ELLIPSIS in axes]
+    if len(open_inputs) < 2 or bound.op.as_list:
         return
-    batch = len(tiny.inputs[open_ones[0]].shape) - (len(bound.op.parsed.inputs[open_ones[0]]) - 1)
-    for i in open_ones[:3]:
+    first = open_inputs[0]
+    if tiny.inputs[first].dim() < len(signature.inputs[first]):
+        return
+    for i in open_inputs[:3]:
         whole = tiny.inputs[i]
-        for name, part in (("ones", whole[:1]), ("missing", whole[0])) if batch > 0 else ():
+        for name, part in (("ones", whole[:1]), ("missing", whole[0])):
             inputs = list(tiny.inputs)
             inputs[i] = part.clone()
-            yield Form(f"broadcast {name} {i}", tiny.call, tuple(inputs), declared=False)
+            yield ShapedInputs(f"broadcast {name} {i}", tiny.call, tuple(inputs), declared=False)

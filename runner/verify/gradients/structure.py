@@ -1,4 +1,4 @@
-"""What a given example shows of its inputs and nobody has declared: matrices, lowest integers, indices in order."""
+"""What an example shows of its inputs though nobody has declared it: matrices, lowest integers, order of indices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.subject import Call, Form
-from runner.verify.gradients.vjp import copied, flat, outputs_at
+from runner.verify.gradients.target import ShapedInputs, TensorFunction
+from runner.verify.gradients.trace import outputs_at
+from runner.verify.gradients.vectors import copied, flat
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
 LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident
@@ -59,59 +60,65 @@ def lowest(example: torch.Tensor) -> int:
     return max(0, int(example.min())) if example.numel() >= LEAST_INTEGERS else 0
 
 
-def order_decides(call: Call, inputs: Sequence[torch.Tensor], example: Form) -> bool:
-    """Whether equal indices make the result depend on the order in which they come.
-
-    Where several elements are written to one place and one of them stays, it is the implementation that says which:
-    nothing is the gradient then. Seen by reversing the indices together with whatever has their shape: nothing
-    changes at the example where all indices differ, and something does here, where they do not.
-    """
-    return any(
-        _reversible(call, inputs, dim, position) is False and _writes(example, dim, position)
-        for position, index in enumerate(inputs)
-        if _is_index(index) and len(set(index.flatten().tolist())) < index.numel()
-        for dim in range(index.dim())
-    )
-
-
-def _is_index(tensor: torch.Tensor) -> bool:
+def is_index(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds integers, which may be positions in another."""
     return not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
 
 
-def _writes(example: Form, dim: int, position: int) -> bool:
-    """Whether the order of different indices, each with its value, is of no matter to a function."""
+def order_decides(call: TensorFunction, inputs: Sequence[torch.Tensor], example: ShapedInputs) -> bool:
+    """Whether equal indices make the result depend on the order in which they come.
+
+    Where several elements are written to one place and one of them stays, the implementation decides which, and
+    there is no gradient. Seen by reversing the indices together with all inputs of their shape: nothing changes at
+    the example, whose indices differ, and something does at these inputs, whose indices do not.
+    """
+    for position, index in enumerate(inputs):
+        if not is_index(index) or len(set(index.flatten().tolist())) == index.numel():
+            continue
+        for dim in range(index.dim()):
+            if _reversible(call, inputs, dim, position) is False and _writes(example, dim, position):
+                return True
+    return False
+
+
+def _writes(example: ShapedInputs, dim: int, position: int) -> bool:
+    """Whether the order of different indices, each with its value, makes no difference to a function."""
     index = example.inputs[position]
-    for distinct in _distinct(index, dim) if dim < index.dim() else ():
-        changed = [distinct if i == position else t for i, t in enumerate(example.inputs)]
+    if dim >= index.dim():
+        return False
+    changed = list(example.inputs)
+    for distinct in _distinct(index, dim):
+        changed[position] = distinct
         if _reversible(example.call, changed, dim, position):
             return True
     return False
 
 
-def _reversible(call: Call, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
+def _reversible(call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
     """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
     shape = inputs[position].shape
     inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
     try:
+        flipped = [t.flip(dim) if t.shape == shape else t.clone() for t in inputs]
         values = flat(outputs_at(call, copied(inputs)))
-        others = flat(outputs_at(call, [t.flip(dim) if t.shape == shape else t.clone() for t in inputs]))
+        others = flat(outputs_at(call, flipped))
     except Exception:  # whatever it raises, nothing is known
         return None
     return values.shape == others.shape and torch.allclose(values, others, rtol=SAME, atol=0.0, equal_nan=True)
 
 
 def _unequal(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers in (0, 1) that are all different: equal ones, as of one place, would hide which of them stays."""
+    """Numbers in (0, 1) that are all different: equal ones would hide which of them stays in one place."""
     count = tensor.numel()
     return ((torch.arange(count) + 1) / (count + 1)).reshape(tensor.shape).to(tensor.dtype)
 
 
 def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
     """Indices in the same range that differ from each other: all, those of the last dimensions, those along one."""
-    low, room = int(index.min()), int(index.max() - index.min()) + 1
+    low, count = int(index.min()), int(index.max() - index.min()) + 1
     along = torch.Size(n if d == dim else 1 for d, n in enumerate(index.shape))
     for shape in (*(index.shape[first:] for first in range(index.dim())), along):
-        if LEAST_ROWS <= shape.numel() <= room:
+        if LEAST_ROWS <= shape.numel() <= count:
             order = torch.arange(shape.numel())
-            order[:2] = order[:2].flip(0)  # so that reading by them from what is reversed is not the same either
+            order[:2] = order[:2].flip(0)  # so that reading by them from a reversed tensor gives another result
             yield (low + order).reshape(shape).expand(index.shape).to(index.dtype)

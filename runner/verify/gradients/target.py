@@ -1,0 +1,91 @@
+"""What is verified: a callable with inputs, their domains, and other inputs of its declared shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from runner.calls.bound_operation import is_differentiable, outputs_of
+from runner.config.domain import Domain
+from runner.verify.values import reference_input
+
+Tensors = list[torch.Tensor]
+TensorFunction = Callable[[Tensors], Tensors]  # inputs -> the tensors of its result
+
+
+@dataclass(frozen=True)
+class ShapedInputs:
+    """Inputs of one set of shapes, and the function that takes them.
+
+    Attributes:
+        name: of the shapes: example, tiny, odd, ...
+        call: the function; its constants may depend on the shapes.
+        inputs: floating ones in float64 or complex128.
+        declared: whether the target declares these shapes; others are guesses, which it may refuse.
+    """
+
+    name: str
+    call: TensorFunction
+    inputs: tuple[torch.Tensor, ...]
+    declared: bool = True
+
+    @property
+    def elements(self) -> int:
+        """Of all inputs together."""
+        return sum(t.numel() for t in self.inputs)
+
+
+@dataclass(frozen=True)
+class GradientTarget:
+    """A function whose gradients are verified.
+
+    Attributes:
+        example: the declared inputs.
+        arguments: the inputs' names.
+        requires_grad: which inputs have a gradient.
+        domains: the domain of each input; None: to be inferred.
+        other_shapes: inputs of other shapes, small ones ("tiny") first.
+        roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
+        seed: of everything that is drawn.
+        costly: whether a call at a new shape takes long, as it does through a compiler.
+    """
+
+    example: ShapedInputs
+    arguments: tuple[str, ...]
+    requires_grad: tuple[bool, ...]
+    domains: tuple[Domain | None, ...]
+    other_shapes: tuple[ShapedInputs, ...] = ()
+    roundoffs: float = 0.0
+    seed: int = 0
+    costly: bool = False
+
+
+def function_target(
+    function: Callable[..., object],
+    inputs: Sequence[torch.Tensor],
+    *,
+    names: Sequence[str] = (),
+    domains: Sequence[Domain | None] = (),
+    requires_grad: Sequence[bool] = (),
+    seed: int = 0,
+) -> GradientTarget:
+    """A target made of a plain function of tensors and one set of inputs.
+
+    Args:
+        function: takes the inputs by position; returns a tensor, or a tuple or list with tensors in it.
+        inputs: floating inputs are widened to float64.
+        names: of the inputs; by default their positions.
+        domains: of each input; by default inferred.
+        requires_grad: whether each has a gradient; by default those of floating and complex dtype.
+        seed: of everything that is drawn.
+    """
+    wide = tuple(reference_input(t.detach()) if is_differentiable(t.dtype) else t for t in inputs)
+    return GradientTarget(
+        example=ShapedInputs("example", lambda tensors: outputs_of(function(*tensors)), wide),
+        arguments=tuple(names) or tuple(map(str, range(len(inputs)))),
+        requires_grad=tuple(requires_grad) or tuple(is_differentiable(t.dtype) for t in inputs),
+        domains=tuple(domains) or (None,) * len(inputs),
+        seed=seed,
+    )
