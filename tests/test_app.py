@@ -11,7 +11,7 @@ import pytest
 from runner.cli.arguments import with_implied
 from runner.errors import ConfigError
 from runner.sweep.run_folder import folder_name
-from tests.conftest import ROOT, Runner
+from tests.conftest import PATIENT, ROOT, Runner
 from tests.support.commands import HEAVY, answers
 
 SIZES = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
@@ -150,7 +150,7 @@ def test_a_refused_sweep_leaves_no_folder(runner: Runner, tmp_path: Path) -> Non
 def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(tmp_path: Path) -> None:
     program = f"'{sys.executable}' -m runner"
     ends = [
-        (f"{program} op=add size=4 timing=minimal hydra.run.dir=out >&-", 0, "importing torch"),
+        (f"{program} op=add size=4 timing=minimal {PATIENT} hydra.run.dir=out >&-", 0, "importing torch"),
         (f"{program} job=report run=out | true; exit ${{PIPESTATUS[0]}}", 0, ""),
         (f"{program} job=report run=out >/dev/full", 1, "cannot write standard output: No space left on device; what"),
     ]
@@ -260,7 +260,17 @@ def test_the_door_never_imports_torch_even_where_it_runs_cells(tmp_path: Path) -
         "import sys; from runner.cli.main import offer_plugins, run; offer_plugins(); "
         "code = run(sys.argv[1:]); print('torch' in sys.modules, code)"
     )
-    command = [sys.executable, "-c", script, "-m", "op=add", "size=4,8", "timing=minimal", "hydra.sweep.dir=out"]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "-m",
+        "op=add",
+        "size=4,8",
+        "timing=minimal",
+        PATIENT,
+        "hydra.sweep.dir=out",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False 0"
 

@@ -17,9 +17,8 @@ import pytest
 
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import BenchmarkRow
-from tests.conftest import LONGEST_S, ROOT, Runner
+from tests.conftest import LONGEST_S, PATIENT, ROOT, Runner
 
-PATIENT = f"limit.time_s={LONGEST_S}"  # of cells that have to end by themselves, or that somebody ends
 Door = Callable[..., subprocess.Popen[str]]
 
 OPS = """
@@ -94,7 +93,7 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
     """A cell that hangs does so for good, in a worker that has run others: it has long begun when its time is over."""
     (dying / "mine" / "sweep").mkdir()
     (dying / "mine" / "sweep" / "ways.yaml").write_text(WAYS)
-    runner("--config-dir", "mine", "+sweep=ways", "hydra.sweep.dir=out", code=1)
+    runner("--config-dir", "mine", "+sweep=ways", "hydra.sweep.dir=out", code=1, limit="")
     ways = "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate,hang,well"
     rows = pd.read_csv(dying / "out" / "results.csv").set_axis(ways.split(","))
     assert rows["status"].to_dict() == {
@@ -168,15 +167,19 @@ def door(dying: Path) -> Iterator[Door]:
 
 def started(folder: Path, *arguments: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     """``python -m runner`` with these arguments, which goes on beside the test."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        start_new_session=True,
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so
+    try:  # would what they start
+        return subprocess.Popen(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def await_that(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import Runner
+from tests.conftest import PATIENT, Runner
 
 GRID = ["-m", "op=add,matmul", "size=8,16", "seed=3", "timing=minimal", "device=cpu"]
 
@@ -43,14 +43,14 @@ def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: P
         assert content == expected, name
     rows = [pd.read_csv(root / "results.csv") for root in (ours, stock)]
     assert list(rows[0]["cell"]) == list(rows[1]["cell"])
-    assert (stock / "0_device=cpu,dtype=float32,op=add,seed=3,size=8" / "run.log").is_file()
+    assert (stock / f"0_device=cpu,dtype=float32,{PATIENT},op=add,seed=3,size=8" / "run.log").is_file()
     assert {p.name for p in ours.iterdir()} == {p.name for p in stock.iterdir()}
 
 
 def test_values_that_need_care_survive_in_the_hydra_files(runner: Runner, tmp_path: Path) -> None:
     runner("-m", "op=matmul", "size=8,{m: 4, k: 8}", *GRID[3:], "hydra.sweep.dir=out dir")
     overrides = {tuple(yaml.safe_load(path.read_text())) for path in tmp_path.glob("out dir/*/.hydra/overrides.yaml")}
-    assert ("op=matmul", "size={m:4,k:8}", "seed=3", "timing=minimal", "device=cpu") in overrides
+    assert ("op=matmul", "size={m:4,k:8}", "seed=3", "timing=minimal", PATIENT, "device=cpu") in overrides
     sizes = [yaml.safe_load(path.read_text())["size"] for path in tmp_path.glob("out dir/*/.hydra/config.yaml")]
     assert sizes.count({"m": 4, "k": 8}) == sizes.count(8) == 1
 
@@ -136,7 +136,7 @@ def test_progress_is_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> N
     from tests.conftest import ROOT
 
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "runner", "-m", "op=add", "size=4,8,16", "timing=quick"]
+    command = [sys.executable, "-m", "runner", "-m", "op=add", "size=4,8,16", "timing=quick", PATIENT]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm"}
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PATIENT, ROOT
 
-COMMAND = ["op=add", "size=4", "timing=minimal", "hydra.run.dir=out"]
+COMMAND = ["op=add", "size=4", "timing=minimal", "hydra.run.dir=out", PATIENT]
 
 
 def call(command: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -355,7 +355,7 @@ def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runn
     faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"  # the clock decides how many kernels there are
     befalls = {"SIM_FAULT": faults, "SIM_MEMORY_BYTES": "5e6", "SIM_CLOCK": "scripted"}
     command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
-    runner(*command, code=1, env=befalls)
+    runner(*command, code=1, env=befalls, limit="")
     rows = pd.read_csv(tmp_path / "out" / "results.csv").set_index("size")
     assert rows["status"].to_dict() == {
         "70x70": "ok",
