@@ -98,7 +98,7 @@ def test_what_only_torch_can_tell_of_cases_is_refused_before_anything_runs(runne
 def test_every_case_file_is_right(path: Path) -> None:
     case = read_case(yaml.safe_load(path.read_text()))
     assert case.name == path.stem
-    assert case.about
+    assert case.description
     case.load()
 
 

@@ -41,7 +41,7 @@ def compiled(
         the operation, whose values are to be compared with those of the callable as it was.
 
     Raises:
-        NotCompiled: it cannot be compiled, for want of a C++ compiler, say.
+        NotCompiled: it cannot be compiled, for example without a C++ compiler.
         Exception: whatever the operation itself raises.
     """
     run(bound)  # whatever fails here is not for torch.compile to answer; and no library is loaded within its time

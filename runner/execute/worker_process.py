@@ -19,11 +19,11 @@ from runner.config.operation import Operation
 from runner.errors import ConfigError, is_unsupported, one_line
 from runner.rows.rows import Row, Sample, row_for
 
-SPOILED = "the device did not recover, so the worker was replaced"
+DEVICE_LOST = "the device did not recover, so the worker was replaced"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Preflight:
     """What a worker says of a sweep before its first cell.
 
     Attributes:
@@ -40,11 +40,8 @@ class Prepared:
 
 
 def serve(connection: Connection) -> None:
-    """The worker's side: answer the door until it is gone."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # they reach the whole group, or job; the door decides what they mean
+    """The child's main loop: serve requests until the parent process is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides what they mean
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     _die_first()
@@ -55,24 +52,24 @@ def serve(connection: Connection) -> None:
         except (EOFError, OSError):
             return
         if message[0] == "prepare":
-            connection.send(("prepared", _prepare(*message[1:])))
+            connection.send(("prepared", _preflight(*message[1:])))
             continue
         _, cell, log = message
-        _redirect(_opened(log))
+        _redirect(_open_log(log))
         import torch  # noqa: F401  (before the cell's time begins)
 
         connection.send(("begun",))
         rows, samples = run_cell(cell, lambda step: connection.send(("step", step)))
-        spoiled = _spoiled(cell, rows)
-        if spoiled:
-            rows = [replace(row, reason=f"{row.reason}; {SPOILED}") for row in rows]
+        device_lost = _device_lost(cell, rows)
+        if device_lost:
+            rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
         for row in rows:
             print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
         _redirect(os.dup(silence))
-        connection.send(("done", rows, samples, spoiled))
+        connection.send(("done", rows, samples, device_lost))
 
 
-def _spoiled(cell: Cell, rows: list[Row]) -> bool:
+def _device_lost(cell: Cell, rows: list[Row]) -> bool:
     """Whether the cell's error took the device's context, so that nothing works on it any more in this process."""
     from runner.measure.device import DeviceUnavailable, find_device
 
@@ -84,12 +81,12 @@ def _spoiled(cell: Cell, rows: list[Row]) -> bool:
         return True
 
 
-def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list[Sample]]:
+def run_cell(cell: Cell, report_step: Any = lambda step: None) -> tuple[list[Row], list[Sample]]:
     """Run a cell in this process; what an operation raises becomes its status and reason.
 
     Args:
         cell: what to run.
-        tell: is told each step as it begins.
+        report_step: is told each step as it begins.
     """
     import torch
 
@@ -114,7 +111,7 @@ def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list
             "transfer": transfer,
             "roof": roof,
         }[cell.job]
-        rows, samples = job.run(cell, device, function, tell)
+        rows, samples = job.run(cell, device, function, report_step)
         return [row if row.seconds else replace(row, seconds=time.perf_counter() - begun) for row in rows], samples
     except DeviceUnavailable as error:
         status, reason = "unavailable", str(error)
@@ -143,7 +140,7 @@ def _status_of(error: Exception) -> str:
     return "unsupported" if is_unsupported(error) else "failed"
 
 
-def _prepare(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:
+def _preflight(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Preflight:
     from runner.execute.environment import describe_machine
     from runner.measure.device import Device, DeviceUnavailable, find_device
 
@@ -164,11 +161,11 @@ def _prepare(subjects: list[Operation | Case], devices: list[str], backend_modul
             problems.append(str(error))
             break
     names = {name: str(device.torch) for name, device in found.items()}
-    return Prepared(describe_machine(list(found.values())), names, unavailable, problems)
+    return Preflight(describe_machine(list(found.values())), names, unavailable, problems)
 
 
-def _opened(log: str) -> int:
-    """The log's file; a folder that cannot be written is the door's to report, when it writes the row."""
+def _open_log(log: str) -> int:
+    """The log's file; the parent reports a folder that cannot be written, when it writes the row."""
     with suppress(OSError):
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     return os.open(os.devnull, os.O_WRONLY)
@@ -183,13 +180,13 @@ def _redirect(descriptor: int) -> None:
 
 
 def _die_first() -> None:
-    """Where memory runs out, have Linux end this process and not the door."""
+    """Where memory runs out, have Linux end this process and not its parent."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with_parent() -> None:
-    """Make sure that no worker outlives its door, however the door dies and whatever the worker is doing."""
+    """Make sure that no worker outlives its parent, however that dies and whatever the worker is doing."""
     if sys.platform == "linux":
         import ctypes
 
@@ -206,4 +203,4 @@ def _die_with_parent() -> None:
         wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=watch, name="watch-door", daemon=True).start()
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()

@@ -27,7 +27,7 @@ except ImportError:  # Windows counts page faults elsewhere: nothing is said of 
     resource = None  # type: ignore[assignment]
 
 DENORMAL_SHARE = 0.01  # of the elements looked at
-LOOKED_AT = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
+SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
 DOMINATED = 0.5  # of the time
 SMALLEST_FRESH_BYTES = 128 * 1024  # below this no allocator gives memory back to the system, so none is fresh
 SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of it
@@ -41,13 +41,13 @@ AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
 
 
 @dataclass(frozen=True)
-class Subject:
+class TimedCall:
     """A cell's call, as it was timed.
 
     Attributes:
         bound: the operation.
         tensors: its inputs on the device.
-        direct: makes the call that is timed (forward, backward or both) from an operation and inputs.
+        make_call: makes the call that is timed (forward, backward or both) from an operation and inputs.
         clock: that it was timed with.
         measured: what came out.
         cell: as it was asked for.
@@ -56,18 +56,18 @@ class Subject:
 
     bound: BoundOperation
     tensors: list[torch.Tensor]
-    direct: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
+    make_call: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
     clock: Clock
     measured: Measurement
     cell: Cell
     output_bytes: int
 
 
-def flags_after(subject: Subject, call: Thunk, device: Device) -> list[str]:
+def flags_after(timed: TimedCall, call: Thunk, device: Device) -> list[str]:
     """The flags that take further calls to find, once the cell has been timed: any error in them is no flag."""
-    looks: dict[str, Callable[[], bool]] = {"reduced_precision": lambda: reduced_precision(subject, device.torch)}
+    looks: dict[str, Callable[[], bool]] = {"reduced_precision": lambda: reduced_precision(timed, device.torch)}
     if device.is_cpu:
-        looks |= {"first_touch": lambda: first_touch(call, subject), "cpu_fallback": lambda: cpu_fallback(subject)}
+        looks |= {"first_touch": lambda: first_touch(call, timed), "cpu_fallback": lambda: cpu_fallback(timed)}
     found = []
     for name, look in looks.items():
         try:
@@ -94,9 +94,9 @@ def denormal_share(tensor: torch.Tensor) -> float:
     Of a large tensor it is taken over elements at random, the same ones each time.
     """
     flat = tensor.detach()
-    if tensor.numel() > LOOKED_AT:
-        places = torch.randint(tensor.numel(), (LOOKED_AT,), generator=torch.Generator().manual_seed(0))
-        flat = flat.take(places)  # by logical position, without a copy of a transposed tensor
+    if tensor.numel() > SAMPLED_ELEMENTS:
+        indices = torch.randint(tensor.numel(), (SAMPLED_ELEMENTS,), generator=torch.Generator().manual_seed(0))
+        flat = flat.take(indices)  # by logical position, without a copy of a transposed tensor
     parts = torch.view_as_real(flat) if flat.is_complex() else flat
     sizes = parts.abs()
     return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item() if parts.numel() else 0.0
@@ -106,29 +106,29 @@ def _limited(tensor: torch.Tensor) -> bool:
     return is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
 
 
-def first_touch(call: Thunk, subject: Subject) -> bool:
+def first_touch(call: Thunk, timed: TimedCall) -> bool:
     """Whether most of a call's time goes to pages that the system has to provide at their first touch.
 
     The page faults of a call, times what a fault takes, against the call's time: each the least of a few in turns,
     since whatever else runs only lengthens them.
     """
-    pages_at_most = subject.output_bytes / 4096
-    median_s = subject.measured.median_s
+    pages_at_most = timed.output_bytes / 4096
+    median_s = timed.measured.median_s
     if (
         resource is None
-        or subject.output_bytes < SMALLEST_FRESH_BYTES
+        or timed.output_bytes < SMALLEST_FRESH_BYTES
         or pages_at_most * SLOWEST_FAULT_S < DOMINATED * median_s
-        or median_s > AFFORDABLE * subject.cell.limit.time_s
+        or median_s > AFFORDABLE * timed.cell.limit.time_s
     ):
         return False
     if not _touched(call)[0]:
         return False
     least, most = PROBE_BYTES
-    probe = _Probe(min(max(subject.output_bytes, least), most))
+    probe = _Probe(min(max(timed.output_bytes, least), most))
     rounds = [(_touched(call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
     (faults, call_s), (probed, fresh_s), (_, again_s) = (_least(touches) for touches in zip(*rounds, strict=True))
     fault_s = (fresh_s - again_s) / max(1, probed)
-    return faults * fault_s >= DOMINATED * min(call_s, subject.measured.min_s)
+    return faults * fault_s >= DOMINATED * min(call_s, timed.measured.min_s)
 
 
 def _touched(call: Thunk) -> tuple[int, float]:
@@ -160,75 +160,75 @@ class _Probe:
         self._memory.fill_(2)
 
 
-def reduced_precision(subject: Subject, device: torch.device) -> bool:
+def reduced_precision(timed: TimedCall, device: torch.device) -> bool:
     """Whether the operation's float32 products are rounded to fewer digits, as a switch allows."""
-    bound = subject.bound
+    bound = timed.bound
     if bound.dtype not in (torch.float32, torch.complex64):
         return False
-    if subject.measured.median_s > AFFORDABLE * subject.cell.limit.time_s:
+    if timed.measured.median_s > AFFORDABLE * timed.cell.limit.time_s:
         return False
-    return uses_reduced_precision(lambda: bound.expected(subject.tensors), device)
+    return uses_reduced_precision(lambda: bound.expected(timed.tensors), device)
 
 
-def cpu_fallback(subject: Subject) -> bool:
+def cpu_fallback(timed: TimedCall) -> bool:
     """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
 
     Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens;
     where they are apart the call is timed once more, unless it is so long that noise cannot double its time.
     """
-    dtype, measured = subject.bound.dtype, subject.measured
+    dtype, measured = timed.bound.dtype, timed.measured
     if "contended" in measured.flags:  # nothing can be said of its speed
         return False
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
-    if measured.median_s > subject.cell.limit.time_s / 2 or subject.cell.compile:  # compiling once more takes seconds
+    if measured.median_s > timed.cell.limit.time_s / 2 or timed.cell.compile:  # compiling once more takes seconds
         return False
     if measured.min_s < SHORTEST_FALLBACK_S:
         return False
-    float32_s = _float32_s(subject)
+    float32_s = _float32_s(timed)
     explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
     if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
         return False
-    if measured.min_s > AFFORDABLE * subject.cell.limit.time_s:
+    if measured.min_s > AFFORDABLE * timed.cell.limit.time_s:
         return True
-    again_s = _shortest(subject.direct(subject.bound, subject.tensors), subject)  # the samples may be few
+    again_s = _shortest(timed.make_call(timed.bound, timed.tensors), timed)  # the samples may be few
     return again_s > FALLBACK_FACTOR * explained * float32_s
 
 
-def _float32_s(subject: Subject) -> float | None:
+def _float32_s(timed: TimedCall) -> float | None:
     """The shortest time of the same call in float32; None where the operation has none."""
-    bound = replace(subject.bound, dtype=torch.float32)
-    cell = subject.cell
+    bound = replace(timed.bound, dtype=torch.float32)
+    cell = timed.cell
     options = [getattr(cell, name) for name in BENCHMARK_ONLY]
     key = (repr(cell.operation), cell.size, *options, torch.get_num_threads())
-    if key not in _seen:
+    if key not in _float32_times:
         try:
-            call = subject.direct(bound, _in_float32(subject))
-            _seen[key] = _shortest(call, subject)
+            call = timed.make_call(bound, _in_float32(timed))
+            _float32_times[key] = _shortest(call, timed)
         except (RuntimeError, TypeError, NotImplementedError):
-            _seen[key] = None
-    return _seen[key]
+            _float32_times[key] = None
+    return _float32_times[key]
 
 
-_seen: dict[tuple[Any, ...], float | None] = {}  # lives as long as the worker
+_float32_times: dict[tuple[Any, ...], float | None] = {}  # lives as long as the worker
 
 
-def _in_float32(subject: Subject) -> list[torch.Tensor]:
-    op = subject.bound.op
-    names = op.inputs or ("",) * len(subject.tensors)
+def _in_float32(timed: TimedCall) -> list[torch.Tensor]:
+    op = timed.bound.op
+    names = op.inputs or ("",) * len(timed.tensors)
     inputs = [
         t.detach() if name in op.index_inputs else t.detach().to(torch.float32)
-        for t, name in zip(subject.tensors, names, strict=True)
+        for t, name in zip(timed.tensors, names, strict=True)
     ]
-    wanted = [t.requires_grad for t in subject.tensors]
+    wanted = [t.requires_grad for t in timed.tensors]
     return [t.requires_grad_() if want else t for t, want in zip(inputs, wanted, strict=True)]
 
 
-def _shortest(call: Thunk, subject: Subject) -> float:
+def _shortest(call: Thunk, timed: TimedCall) -> float:
     """The shortest time of a call, warm, in a few blocks; of the first one where that takes too long."""
-    clock, calls = subject.clock, subject.measured.calls_per_sample
+    clock, calls = timed.clock, timed.measured.calls_per_sample
     shortest = clock.time(call, 1).wall_s
-    if shortest > AFFORDABLE * subject.cell.limit.time_s:
+    if shortest > AFFORDABLE * timed.cell.limit.time_s:
         return shortest
     end = clock.now() + FLOAT32_BUDGET_S
     for _ in range(FLOAT32_TRIALS):

@@ -3,7 +3,7 @@
 Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a pause: on a loaded
 machine that, not the operation, is what differs between runs. What differs between runs on an idle machine is where in
 memory the tensors lie (Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so
-that blocks are taken at several places. The clock is an argument, so that tests are exact.
+that blocks are taken on several allocations of them. The clock is an argument, so that tests are exact.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TRIALS = 3  # of a number of calls, before it is believed that they take that lo
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this factor: each look is one more chance to
 # stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins, 1965)
-MOST_ALLOCATIONS = 16  # in memory, at which a call is timed
+MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
-WARM_BLOCKS = 2  # at a new place, which pay for its caches and page tables
-LONGEST_MOVED_S = 0.005  # a longer call covers so much memory that places average out, or computes rather than moves
-PLACEMENT_MATTERS = 1.10  # the slowest tenth of the places over the fastest tenth
+WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
+LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or computes rather than moves
+PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
 ASHMAN_D = 4.0  # of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
@@ -46,13 +46,13 @@ class Measurement:
     """What the engine found: seconds a call.
 
     Attributes:
-        median_s: over the places' medians, where the call was timed at several, otherwise over the samples.
+        median_s: over the allocations' medians where there are several, otherwise over the samples.
         interval: the median's 95 % interval; None with too few samples for one.
         cpu_s: CPU seconds of the calling thread; None where the clock does not say.
         samples: the undisturbed blocks and those set aside.
         interrupted: how many of the samples were not left alone by the scheduler.
         interruption_source: how that was told: scheduler, switches, or none.
-        stop: precision, time, samples, places or first_call.
+        stop: precision, time, samples, allocations or first_call.
         flags: of :data:`runner.rows.flags.FLAGS`, what the times themselves say.
     """
 
@@ -86,7 +86,7 @@ def measure(
         clock: how to time it.
         timing: when to stop.
         on_first_result: is given the first call's result, outside the clock; all other results are dropped.
-        reallocate: gives the same call on tensors at another place in memory; None: there is only this place.
+        reallocate: gives the same call on newly allocated tensors; None: there is only this allocation.
     """
     start = clock.now()
     results: list[Any] = []
@@ -101,7 +101,7 @@ def measure(
             else:
                 calls = _calls_per_block(call, clock, timing)
                 _warm_up(call, clock, timing, calls)
-                if second.wall_s > LONGEST_MOVED_S:
+                if second.wall_s > LONGEST_REALLOCATED_S:
                     reallocate = None
                 blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
     kept = _undisturbed(blocks)
@@ -139,10 +139,10 @@ def measure(
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
-    """What may be taken for independent, in order: each place's median, or each time where there is but one place.
+    """What may be taken for independent, in order: each allocation's median, or each time where there is one.
 
     Args:
-        timed: the place, and seconds.
+        timed: the allocation, and seconds.
     """
     by_allocation: dict[int | None, list[float]] = {}
     for allocation, seconds in timed:
@@ -190,10 +190,10 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
 
 
 def _blocks(call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
-    """Blocks without end at one place, or some of them at each of some places, the given one first."""
+    """Blocks without end on one allocation, or some on each of several, of which the first is the call's own."""
     while reallocate is None:
         yield clock.time(call, calls)
-    held = [call]  # a place that is let go would be the next one again
+    held = [call]  # memory that is freed would be the next allocation again
     for number in range(MOST_ALLOCATIONS):
         if number:
             held.append(reallocate())
@@ -209,8 +209,8 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
     check_at = timing.min_samples
     for block in source:
         blocks.append(block)
-        at_several = block.allocation is not None
-        if len(blocks) % BLOCKS_PER_ALLOCATION == 0 if at_several else len(blocks) >= check_at:
+        is_reallocated = block.allocation is not None
+        if len(blocks) % BLOCKS_PER_ALLOCATION == 0 if is_reallocated else len(blocks) >= check_at:
             if _precise(blocks, timing):
                 return blocks, "precision"
             check_at = max(check_at + 1, int(check_at * CHECK_EVERY))

@@ -20,7 +20,7 @@ ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # unit roundoffs: 11 and 8 signi
 
 @dataclass(frozen=True)
 class Switch:
-    """A place where PyTorch can be allowed to round float32.
+    """A switch by which PyTorch lets one backend round float32.
 
     Attributes:
         get: ieee, tf32, bf16, or none where it leaves the decision to another.
@@ -92,16 +92,16 @@ def _switches(device: torch.device) -> list[Switch]:
         return [_legacy_products(), *([_legacy_cudnn()] if device.type == "cuda" else [])]
     on_cpu = (backends.mkldnn.matmul, backends.mkldnn.conv)
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    places = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
-    return [Switch(partial(_get, place), partial(_put, place)) for place in places]
+    chosen = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
+    return [Switch(partial(_get, backend), partial(_put, backend)) for backend in chosen]
 
 
-def _get(place: Any) -> str:
-    return str(place.fp32_precision)
+def _get(backend: Any) -> str:
+    return str(backend.fp32_precision)
 
 
-def _put(place: Any, value: str) -> None:
-    place.fp32_precision = value
+def _put(backend: Any, value: str) -> None:
+    backend.fp32_precision = value
 
 
 def _legacy_products() -> Switch:

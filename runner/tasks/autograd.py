@@ -18,14 +18,14 @@ from runner.verify.values import small
 
 
 def run(
-    cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]
+    cell: Cell, device: Device, function: Callable[..., Any], report_step: Callable[[str], None]
 ) -> tuple[list[AutogradRow], list[Sample]]:
     """Verify the gradients of one cell.
 
     Raises:
         RuntimeError: autograd cannot differentiate the operation in this dtype or on this device.
     """
-    tell("checking gradients")
+    report_step("checking gradients")
     begun = time.perf_counter()
     assert cell.dimensions is not None
     bound = BoundOperation(cell.operation, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
@@ -41,5 +41,5 @@ def run(
         )
         for check in checks
     ]
-    tell(f"checked {len(rows)} gradients in {time.perf_counter() - begun:.2f} s")
+    report_step(f"checked {len(rows)} gradients in {time.perf_counter() - begun:.2f} s")
     return rows, []

@@ -14,18 +14,18 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import compiled, in_own_dtype
-from runner.calls.direction import elsewhere_of, in_direction
+from runner.calls.direction import in_direction, reallocate_for
 from runner.cells.cell import Cell
 from runner.config.dtypes import ITEM_BYTES
 from runner.config.signature import Dimensions
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
-from runner.measure.detectors import Subject, flags_after
+from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import Device, throttled
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
-from runner.measure.peaks import find_roof
+from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
 from runner.rows.rows import BAD, BenchmarkRow, Sample, identified
 from runner.tasks.output import OutputSummary, counted_flop
@@ -34,19 +34,19 @@ from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import check_values, small, to_check
 
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
-HOW_TOLD = {"scheduler": "gaps", "none": "none"}  # of a device's clock, which tells of waits of another kind
+GAPS = {"scheduler": "gaps", "none": "none"}  # interruption sources of a device's clock, whose waits are gaps
 Function = Callable[..., Any]
 Tell = Callable[[str], None]
 
 
-def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[list[BenchmarkRow], list[Sample]]:
+def run(cell: Cell, device: Device, function: Function, report_step: Tell) -> tuple[list[BenchmarkRow], list[Sample]]:
     """Measure one cell.
 
     Args:
         cell: what to measure; its dimensions are known.
         device: where.
         function: the operation's callable.
-        tell: is told each step as it begins, for the reason of a cell that is ended in it.
+        report_step: is called with each step as it begins, for the reason of a cell that is ended in it.
 
     Raises:
         MemoryError: the inputs and outputs do not fit.
@@ -54,17 +54,17 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     assert cell.dimensions is not None
     dtype = getattr(torch, cell.dtype)
     bound = eager = BoundOperation(cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
-    tell("checking the memory it needs")
+    report_step("checking the memory it needs")
     _check_memory(cell, cell.dimensions)
     compile_s = None
 
-    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
+    def make_call(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
         return in_direction(operation.call_with(given), given, cell.direction)[0]
 
     if cell.compile:
-        tell("compiling")
-        bound, compile_s = compiled(eager, device.torch, lambda b: direct(b, _inputs(b, cell, device))())
-    tell("checking values")
+        report_step("compiling")
+        bound, compile_s = compiled(eager, device.torch, lambda b: make_call(b, _inputs(b, cell, device))())
+    report_step("checking values")
     begun = time.perf_counter()
     # what is compiled is compiled for this size: at another it would be another kernel
     subject = bound if cell.compile else to_check(bound, cell.requested_size)
@@ -73,9 +73,9 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
     differentiated = in_own_dtype(bound) if cell.direction != "forward" else eager
     # the gradient's check calls it some twenty times
     if cell.compile or time.perf_counter() - begun < LONG_CHECK_S or _verdict_key(differentiated, device) in _verdicts:
-        tell("checking the gradient")
+        report_step("checking the gradient")
         gradient = _gradient_verdict(differentiated, device)
-    tell("drawing inputs")
+    report_step("drawing inputs")
     tensors = _inputs(bound, cell, device)
     call = bound.call_with(tensors)
     forward = cell.direction == "forward"
@@ -84,56 +84,58 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
         if cell.operation.flop
         else counted_flop(eager, tensors)
     )
-    moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
-    seen = OutputSummary(bound, tensors, device)
+    bytes_moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
+    output = OutputSummary(bound, tensors, device)
     if not forward:
-        tell("running the forward pass")
-        seen.look(call())
+        report_step("running the forward pass")
+        output.summarize(call())
     timed, cotangents = in_direction(call, tensors, cell.direction)
     if cell.graph:
-        tell("capturing the graph")
+        report_step("capturing the graph")
         timed = device.captured(timed)
-    tell("timing")
-    elsewhere = elsewhere_of(bound, tensors, cell.direction) if device.is_cpu else None
-    look = seen.look if forward else partial(seen.look_at_gradients, cotangents)
-    measured, clock, told = _timed(cell, device, timed, look, elsewhere)
-    tell("looking for what would mislead")
-    found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
-    if "reduced_precision" in found:
+    report_step("timing")
+    reallocate = reallocate_for(bound, tensors, cell.direction) if device.is_cpu else None
+    on_first_result = output.summarize if forward else partial(output.summarize_gradients, cotangents)
+    measured, clock, device_readings = _timed(cell, device, timed, on_first_result, reallocate)
+    report_step("looking for what would mislead")
+    found_flags = flags_after(
+        TimedCall(bound, tensors, make_call, clock, measured, cell, output.output_bytes), timed, device
+    )
+    if "reduced_precision" in found_flags:
         values = replace(values, allowed=values.allowed * coarser(device.torch))
-    if moved is None:
-        moved = seen.bytes
-    roof = find_roof(cell, device) if forward else None
-    fraction, bounded_by = (roof.fraction(flop, moved, measured.median_s) if roof else None) or (None, None)
+    if bytes_moved is None:
+        bytes_moved = output.bytes
+    peaks = find_peaks(cell, device) if forward else None
+    fraction, bounded_by = (peaks.fraction(flop, bytes_moved, measured.median_s) if peaks else None) or (None, None)
     flags = [
-        *["view"] * seen.view,
-        *["nonfinite"] * (seen.finite_fraction is not None and seen.finite_fraction < 1),
-        *["denormal"] * seen.denormal,
+        *["view"] * output.view,
+        *["nonfinite"] * (output.finite_fraction is not None and output.finite_fraction < 1),
+        *["denormal"] * output.denormal,
         *["wrong_values"] * values.wrong,
         *["mutates_input"] * values.mutated,
         *["wrong_gradient"] * (gradient in BAD),
         *measured.flags,
-        *found,
-        *["throttled"] * throttled(told["clock_before_hz"], told["clock_after_hz"]),
+        *found_flags,
+        *["throttled"] * throttled(device_readings["clock_before_hz"], device_readings["clock_after_hz"]),
     ]
     row = replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         **_times(measured),
-        **told,
+        **device_readings,
         compile_s=compile_s,
         samples=sum(sample.used for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
         flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
-        bytes=moved if forward else None,
-        **(seen.counts if forward else {}),
+        bytes=bytes_moved if forward else None,
+        **(output.counts if forward else {}),
         flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
-        bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
+        bytes_per_s=bytes_moved / measured.median_s if bytes_moved and forward and measured.median_s else None,
         fraction_of_peak=fraction,
         bound=bounded_by,
-        finite_fraction=seen.finite_fraction,
+        finite_fraction=output.finite_fraction,
         max_relative_error=values.relative_error,
         allowed_relative_error=values.allowed,
         checked="full" if subject.dimensions == bound.dimensions else "smaller",
@@ -145,9 +147,13 @@ def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[lis
 
 
 def _timed(
-    cell: Cell, device: Device, call: Thunk, look: Callable[[Any], None], elsewhere: Callable[[], Thunk] | None
+    cell: Cell,
+    device: Device,
+    call: Thunk,
+    on_first_result: Callable[[Any], None],
+    reallocate: Callable[[], Thunk] | None,
 ) -> tuple[Measurement, Clock, dict[str, Any]]:
-    """Time a call; with the clock, and what the device tells besides, by column."""
+    """Time a call; with the clock, and the readings of the device by column."""
     clock, timing = device.clock(torch.get_num_threads()), cell.timing
     if cell.cache == "cold":
         clock = ColdClock(clock, device.flush_cache)
@@ -157,23 +163,21 @@ def _timed(
 
     def first(result: Any) -> None:
         peak.append(device.peak_memory_bytes())
-        look(result)
+        on_first_result(result)
 
-    measured = measure(call, clock, timing, first, elsewhere)
+    measured = measure(call, clock, timing, first, reallocate)
     launched = device.launch_and_wall(call)
     clock_after_hz, power_after_w = device.clock_and_power()
-    told = {
+    device_readings = {
         **launched,
         "peak_memory_bytes": peak[0],
         "clock_before_hz": clock_before_hz,
         "clock_after_hz": clock_after_hz,
         "power_before_w": power_before_w,
         "power_after_w": power_after_w,
-        "interruption_source": measured.interruption_source
-        if device.is_cpu
-        else HOW_TOLD[measured.interruption_source],
+        "interruption_source": measured.interruption_source if device.is_cpu else GAPS[measured.interruption_source],
     }
-    return measured, clock, told
+    return measured, clock, device_readings
 
 
 def _times(measured: Measurement) -> dict[str, Any]:

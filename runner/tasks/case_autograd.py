@@ -29,7 +29,7 @@ Gradients = dict[str, torch.Tensor]
 
 
 def run(
-    cell: Cell, device: Device, function: Callable[..., Any] | None, tell: Callable[[str], None]
+    cell: Cell, device: Device, function: Callable[..., Any] | None, report_step: Callable[[str], None]
 ) -> tuple[list[AutogradRow], list[Sample]]:
     """Check the gradients of one case.
 
@@ -38,7 +38,7 @@ def run(
     """
     case = cell.case
     assert isinstance(case, GradientCase)
-    tell("checking gradients")
+    report_step("checking gradients")
     begun = time.perf_counter()
     bound = bind_case(case, function, getattr(torch, cell.dtype), cell.seed)
     known = replace(
@@ -49,8 +49,8 @@ def run(
     )
     rows = [*_at(case, bound, device.torch, known), *_without_formula(bound, device.torch, known)]
     if isinstance(case, ExpressionCase):
-        tell("checking gradients at other inputs")
-        rows += _at(case, elsewhere_of(case, bound), device.torch, replace(known, probe="fresh"))
+        report_step("checking gradients at other inputs")
+        rows += _at(case, fresh_inputs(case, bound), device.torch, replace(known, probe="fresh"))
     each = (time.perf_counter() - begun) / len(rows)
     return [replace(row, seconds=row.seconds if row.seconds is not None else each) for row in rows], []
 
@@ -100,7 +100,7 @@ def _analytic(
     worst = int((errors / allowed).argmax()) if errors.numel() else 0
     error, bound = errors.flatten()[worst].item(), allowed.flatten()[worst].item()
     scale = exact.abs().nan_to_num(0.0).max().item() or 1.0
-    place = [int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)]
+    index = [int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)]
     missing = not bool(exact.isfinite().all())
     loose = bound / scale > max(USEFUL_TOLERANCE, 64 * torch.finfo(got.dtype).eps)
     verdict = "inconclusive" if missing or (loose and error <= bound) else "pass" if error <= bound else "fail"
@@ -110,7 +110,7 @@ def _analytic(
         reason = f"the {'derivative' if what else 'function'}{what} is {of} at some of these inputs"
     elif verdict == "fail":
         subject = f"the gradient{what}" if what else "the function's value"
-        reason = f"{subject} at {place} is {wide.flatten()[worst].item()!r}, not {exact.flatten()[worst].item()!r}"
+        reason = f"{subject} at {index} is {wide.flatten()[worst].item()!r}, not {exact.flatten()[worst].item()!r}"
     elif verdict == "inconclusive":
         reason = f"rounding may move it by {bound / scale:.2g} of its scale here, so that the comparison says nothing"
     return replace(
@@ -119,7 +119,7 @@ def _analytic(
         shape=shape_text(tuple(got.shape)),
         max_abs_error=error,
         max_relative_error=error / scale,
-        worst_index=str(place),
+        worst_index=str(index),
         got=wide.flatten()[worst].item(),
         expected=exact.flatten()[worst].item(),
         tolerance=bound / scale,
@@ -167,7 +167,7 @@ def _without_formula(bound: BoundCase, device: torch.device, known: AutogradRow)
         yield replace(known, **asdict(check), status="failed" if check.verdict in BAD else "ok")
 
 
-def elsewhere_of(case: ExpressionCase, bound: BoundCase) -> BoundCase:
+def fresh_inputs(case: ExpressionCase, bound: BoundCase) -> BoundCase:
     """Inputs near the declared ones, at which the function and its derivatives are real numbers."""
     for attempt in range(ATTEMPTS):
         near = bound.near(attempt)

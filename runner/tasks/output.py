@@ -41,7 +41,7 @@ class OutputSummary:
         self.finite_fraction: float | None = None
         self.view = False
 
-    def look(self, result: Any) -> None:
+    def summarize(self, result: Any) -> None:
         """Look at what a call returned.
 
         Raises:
@@ -57,13 +57,13 @@ class OutputSummary:
             "outputs": len(outputs),
             "output_bytes": self.output_bytes,
         }
-        self._look_at(self._inputs, outputs)
+        self._summarize(self._inputs, outputs)
 
-    def look_at_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
+    def summarize_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
         """Look at what a backward pass returned: how right it is, is checked elsewhere."""
-        self._look_at([*self._inputs, *cotangents], outputs_of(result))
+        self._summarize([*self._inputs, *cotangents], outputs_of(result))
 
-    def _look_at(self, given: list[torch.Tensor], got: list[torch.Tensor]) -> None:
+    def _summarize(self, given: list[torch.Tensor], got: list[torch.Tensor]) -> None:
         self.denormal = denormal(given + got, self._device)
         self.finite_fraction = finite_fraction(got)
         storages = {storage_of(t) for t in given if t.numel()}

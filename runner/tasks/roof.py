@@ -16,8 +16,8 @@ from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.device import Device
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_memory import free_memory_bytes
-from runner.measure.peaks import Roof, identity_of, keep_roof
-from runner.rows.rows import RoofRow, Sample, identified
+from runner.measure.peaks import Peaks, identity_of, save_peaks
+from runner.rows.rows import PeaksRow, Sample, identified
 
 SMALLEST = 256  # the edge of the smallest product: below it, a call's overhead is what would be measured
 ELEMENTS = 2**16  # of a tensor that a cache holds, and long enough for its kernel to count and not the call
@@ -43,48 +43,50 @@ class Peak:
 
 
 def run(
-    cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]
-) -> tuple[list[RoofRow], list[Sample]]:
-    """Measure a device's roofs in one dtype, and keep them unless something else kept the machine busy.
+    cell: Cell, device: Device, function: Callable[..., Any], report_step: Callable[[str], None]
+) -> tuple[list[PeaksRow], list[Sample]]:
+    """Measure a device's peaks in one dtype, and save them unless something else kept the machine busy.
 
     Args:
         cell: its op is matmul; its size is the largest product that is tried.
         device: where.
         function: the operation's callable.
-        tell: is told each step as it begins.
+        report_step: is told each step as it begins.
 
     Raises:
         RuntimeError: the device has no product in this dtype.
-        OSError: the roofs cannot be kept.
+        OSError: the peaks cannot be saved.
     """
-    compute = _best(_compute_peaks(cell, device, function, tell))
-    memory = _memory_peak(cell, device, tell)
+    compute = _best(_compute_peaks(cell, device, function, report_step))
+    memory = _memory_peak(cell, device, report_step)
     disturbed = compute.disturbed or memory.disturbed
-    kept = None
+    saved_to = None
     if not disturbed:
-        kept = keep_roof(Roof(**identity_of(cell, device), flop_per_s=compute.per_s, bytes_per_s=memory.per_s))
+        saved_to = save_peaks(Peaks(**identity_of(cell, device), flop_per_s=compute.per_s, bytes_per_s=memory.per_s))
     row = replace(
-        identified(RoofRow, cell),
+        identified(PeaksRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         flop_per_s=compute.per_s,
         flop_by=compute.by,
         bytes_per_s=memory.per_s,
         bytes_by=memory.by,
-        saved_to=str(kept) if kept else None,
+        saved_to=str(saved_to) if saved_to else None,
         flags=("contended",) if disturbed else (),
     )
     return [row], []
 
 
 def _compute_peaks(
-    cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]
+    cell: Cell, device: Device, function: Callable[..., Any], report_step: Callable[[str], None]
 ) -> Iterator[Peak]:
-    yield from _products(cell, device, function, tell)
-    yield _multiply_add(cell, device, tell)
+    yield from _products(cell, device, function, report_step)
+    yield _multiply_add(cell, device, report_step)
 
 
-def _products(cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]) -> Iterator[Peak]:
+def _products(
+    cell: Cell, device: Device, function: Callable[..., Any], report_step: Callable[[str], None]
+) -> Iterator[Peak]:
     """Square products of ever larger size, up to the one asked for or to what would take too long."""
     assert cell.dimensions is not None
     edge, before, seconds = SMALLEST, 0, 0.0
@@ -96,7 +98,7 @@ def _products(cell: Cell, device: Device, function: Callable[..., Any], tell: Ca
             return
         bound = BoundOperation(cell.operation, function, dimensions, getattr(torch, cell.dtype), cell.seed)
         size = cell.operation.size_text(dimensions)
-        tell(f"multiplying {size}")
+        report_step(f"multiplying {size}")
         measured = _measured(bound.call_with([t.to(device.torch) for t in bound.draw()]), cell, device)
         yield _peak(flop, size, measured)
         if dimensions == cell.dimensions:
@@ -104,15 +106,15 @@ def _products(cell: Cell, device: Device, function: Callable[..., Any], tell: Ca
         edge, before, seconds = 2 * edge, flop, measured.median_s
 
 
-def _multiply_add(cell: Cell, device: Device, tell: Callable[[str], None]) -> Peak:
+def _multiply_add(cell: Cell, device: Device, report_step: Callable[[str], None]) -> Peak:
     """Elementwise, in place, from a cache: the better one for a dtype whose products have no fast kernel."""
-    tell("multiplying and adding elements")
+    report_step("multiplying and adding elements")
     a, b, c = (torch.ones(ELEMENTS, dtype=getattr(torch, cell.dtype), device=device.torch) for _ in range(3))
     measured = _measured(partial(torch.addcmul, a, b, c, out=a), cell, device)
     return _peak(2 * ELEMENTS, f"addcmul of {ELEMENTS} elements", measured)
 
 
-def _memory_peak(cell: Cell, device: Device, tell: Callable[[str], None]) -> Peak:
+def _memory_peak(cell: Cell, device: Device, report_step: Callable[[str], None]) -> Peak:
     """The best of the kernels of STREAM (McCalpin, 1995) and of reading alone, once for a device and its threads.
 
     The bytes are those that a kernel reads and writes, as STREAM counts them: a cache that reads a line before it
@@ -120,14 +122,14 @@ def _memory_peak(cell: Cell, device: Device, tell: Callable[[str], None]) -> Pea
     """
     key = (str(device.torch), torch.get_num_threads(), cell.timing.max_time_s, cell.timing.precision)
     if key not in _memory_peaks:
-        _memory_peaks[key] = _best(_kernels(cell, device, tell))
+        _memory_peaks[key] = _best(_kernels(cell, device, report_step))
     return _memory_peaks[key]
 
 
 _memory_peaks: dict[tuple[Any, ...], Peak] = {}  # lives as long as the worker
 
 
-def _kernels(cell: Cell, device: Device, tell: Callable[[str], None]) -> Iterator[Peak]:
+def _kernels(cell: Cell, device: Device, report_step: Callable[[str], None]) -> Iterator[Peak]:
     size = _tensor_bytes(device)
     a, b, c = (torch.ones(size // 4, dtype=torch.float32, device=device.torch) for _ in range(3))
     kernels: dict[str, tuple[int, Thunk]] = {
@@ -137,7 +139,7 @@ def _kernels(cell: Cell, device: Device, tell: Callable[[str], None]) -> Iterato
         "sum": (1, partial(torch.sum, b)),
     }
     for name, (tensors, call) in kernels.items():
-        tell(f"moving memory: {name}")
+        report_step(f"moving memory: {name}")
         measured = _measured(call, cell, device)
         yield _peak(tensors * a.nbytes, f"{name} of {size}-byte tensors", measured)
 

@@ -54,7 +54,7 @@ class Outcome:
 
 
 def run(
-    cell: Cell, device: Device, function: None, tell: Callable[[str], None]
+    cell: Cell, device: Device, function: None, report_step: Callable[[str], None]
 ) -> tuple[list[TensorRow], list[Sample]]:
     """Check one case.
 
@@ -63,7 +63,7 @@ def run(
     """
     case = cell.case
     assert isinstance(case, TensorCase)
-    tell("running tensor code")
+    report_step("running tensor code")
     begun = time.perf_counter()
     try:
         checks = list(_checks(case, device.torch, cell.seed))
@@ -156,12 +156,12 @@ def _values(expected: Any, result: torch.Tensor) -> Check:
     if not bool(differ.any()):
         return Check("values", *shown)
     first = int(differ.to(torch.uint8).argmax())
-    place = [int(i) for i in torch.unravel_index(torch.tensor(first), here.shape)]
+    index = [int(i) for i in torch.unravel_index(torch.tensor(first), here.shape)]
     got, want = here.flatten()[first].item(), wanted.flatten()[first].item()
     return Check(
         "values",
         *shown,
-        f"{int(differ.sum())} of {here.numel()} elements differ, the first at {place}: {got!r}, not {want!r}",
+        f"{int(differ.sum())} of {here.numel()} elements differ, the first at {index}: {got!r}, not {want!r}",
     )
 
 

@@ -23,11 +23,11 @@ STEP = 4  # from one size to the next: 11 sizes from 1 KB to 1 GB
 WAYS = [(to_device, memory) for memory in ("pageable", "pinned") for to_device in (True, False)]
 SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the copies that are timed; the rest is for making buffers
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
-Point = tuple[int, float, float | None, float | None]  # bytes, the median's seconds and its interval's ends
+TransferSample = tuple[int, float, float | None, float | None]  # bytes, the median's seconds and its interval's ends
 
 
 def run(
-    cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]
+    cell: Cell, device: Device, function: Callable[..., Any], report_step: Callable[[str], None]
 ) -> tuple[list[TransferRow], list[Sample]]:
     """Time copies of growing size each way and fit ``time = latency + bytes / bandwidth`` to their medians.
 
@@ -37,7 +37,7 @@ def run(
         cell: its one dimension is the largest size in bytes.
         device: an accelerator.
         function: copies one tensor into another, ``to.copy_(source)``.
-        tell: is told each step as it begins.
+        report_step: is told each step as it begins.
     """
     assert cell.dimensions is not None
     (largest,) = cell.dimensions.lengths.values()
@@ -46,7 +46,7 @@ def run(
         largest = min(largest, int(SHARE_OF_MEMORY * free))
     rows: list[TransferRow] = []
     for to_device, memory in WAYS:
-        tell(f"copying {'to the device' if to_device else 'to the host'}, {memory} memory")
+        report_step(f"copying {'to the device' if to_device else 'to the host'}, {memory} memory")
         row = replace(
             identified(TransferRow, cell),
             device_name=device.name,
@@ -55,23 +55,25 @@ def run(
             memory=memory,
         )
         try:
-            row = _fitted(row, _points(cell, device, function, largest, to_device=to_device, pinned=memory == "pinned"))
+            row = _fitted(
+                row, _transfer_samples(cell, device, function, largest, to_device=to_device, pinned=memory == "pinned")
+            )
         except NotImplementedError as error:
             row = replace(row, status="unsupported", reason=one_line(error))
         rows.append(row)
     return rows, []
 
 
-def _points(
+def _transfer_samples(
     cell: Cell, device: Device, function: Callable[..., Any], largest: int, *, to_device: bool, pinned: bool
-) -> list[Point]:
+) -> list[TransferSample]:
     """The time of a copy by its size."""
     sizes = [SMALLEST_BYTES]
     while sizes[-1] * STEP <= largest:
         sizes.append(sizes[-1] * STEP)
     seconds = SHARE_OF_LIMIT * cell.limit.time_s / len(WAYS) / len(sizes)
     timing = replace(cell.timing, max_time_s=min(seconds, cell.timing.max_time_s))
-    points: list[Point] = []
+    points: list[TransferSample] = []
     for size in sizes:
         try:
             host = torch.zeros(size, dtype=torch.uint8)  # written to, so that its pages are there
@@ -93,7 +95,7 @@ def _points(
     return points
 
 
-def _fitted(row: TransferRow, points: list[Point]) -> TransferRow:
+def _fitted(row: TransferRow, points: list[TransferSample]) -> TransferRow:
     sizes = [point[0] for point in points]
     line = fit_line([float(size) for size in sizes], [point[1] for point in points])
     row = replace(row, sizes=len(sizes), points=json.dumps(points))
