@@ -20,8 +20,8 @@ class BoundOperation:
     """An operation with its callable imported and everything but the device settled.
 
     Attributes:
-        fill: what the inputs hold, one of :data:`runner.config.schema.FILLS`.
-        layout: how they lie in memory, one of :data:`runner.config.schema.LAYOUTS`.
+        fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
+        layout: how they lie in memory, likewise.
         reference: the callable whose values are taken for right; None: ``function`` itself.
     """
 

@@ -20,7 +20,7 @@ def in_direction(
     """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
     if direction == "forward":
         return forward, []
-    wanted = [t for t in tensors if t.requires_grad]
+    inputs = [t for t in tensors if t.requires_grad]
 
     def differentiable() -> list[torch.Tensor]:
         return [t for t in outputs_of(forward()) if t.requires_grad]
@@ -28,9 +28,9 @@ def in_direction(
     outputs = differentiable()
     cotangents = [torch.ones_like(t) for t in outputs]
     if direction == "backward":
-        alone = partial(torch.autograd.grad, outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
+        alone = partial(torch.autograd.grad, outputs, inputs, cotangents, retain_graph=True, allow_unused=True)
         return alone, cotangents
-    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
+    return lambda: torch.autograd.grad(differentiable(), inputs, cotangents, allow_unused=True), cotangents
 
 
 def reallocate_for(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
@@ -38,12 +38,12 @@ def reallocate_for(bound: BoundOperation, tensors: list[torch.Tensor], direction
     if sum(t.numel() * t.element_size() for t in tensors) > MOST_REALLOCATED_BYTES:
         return None
 
-    kept: list[Any] = []
+    results: list[Any] = []
 
     def reallocate() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         call, _ = in_direction(bound.call_with(copies), copies, direction)
-        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        results.append(call())  # takes up what the call before this one gave back, so that the output moves too
         return call
 
     return reallocate

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import compress
 from statistics import fmean, median, pstdev
 from typing import Any
 
@@ -89,29 +90,66 @@ def measure(
         reallocate: gives the same call on newly allocated tensors; None: there is only this allocation.
     """
     start = clock.now()
-    results: list[Any] = []
     with uncollected():
-        first = clock.time(lambda: results.append(call()), 1)
-        on_first_result(results.pop())
-        blocks, calls, stop = [first], 1, "first_call"
-        if first.wall_s < LONG_CALL * timing.max_time_s:  # otherwise waiting for a second one would cost too much
-            second = clock.time(call, 1)
-            if second.wall_s >= timing.max_time_s:  # a warm call is worth more than warming up
-                blocks, stop = [second], "time"
-            else:
-                calls = _calls_per_block(call, clock, timing)
-                _warm_up(call, clock, timing, calls)
-                if second.wall_s > LONGEST_REALLOCATED_S:
-                    reallocate = None
-                blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
-    kept = _undisturbed(blocks)
-    disturbed = not any(kept)
-    if disturbed:
-        kept = [True] * len(blocks)
-    used = [block for block, keep in zip(blocks, kept, strict=True) if keep]
+        first = _time_first(call, clock, on_first_result)
+        sampled = _sample_after(first, call, clock, timing, reallocate)
+    return _measurement(sampled, first.wall_s, clock.now() - start)
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """The blocks that a measurement is made of, the calls in each, and why there are no more."""
+
+    blocks: list[Block]
+    calls: int
+    stop: str
+
+
+def _time_first(call: Thunk, clock: Clock, on_first_result: Callable[[Any], None]) -> Block:
+    results: list[Any] = []
+    first = clock.time(lambda: results.append(call()), 1)
+    on_first_result(results.pop())
+    return first
+
+
+def _sample_after(
+    first: Block, call: Thunk, clock: Clock, timing: Timing, reallocate: Callable[[], Thunk] | None
+) -> _Sampled:
+    """Sample a call, unless the first calls have shown that there is no time for it."""
+    # waiting for a second call would cost too much
+    if first.wall_s >= LONG_CALL * timing.max_time_s:
+        return _Sampled([first], 1, "first_call")
+
+    # a warm call is worth more than warming up
+    second = clock.time(call, 1)
+    if second.wall_s >= timing.max_time_s:
+        return _Sampled([second], 1, "time")
+
+    calls = _calls_per_block(call, clock, timing)
+    _warm_up(call, clock, timing, calls)
+    if second.wall_s > LONGEST_REALLOCATED_S:
+        reallocate = None
+    blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
+    return _Sampled(blocks, calls, stop)
+
+
+def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Measurement:
+    """The statistics of the undisturbed blocks, or of all of them where nearly all were disturbed."""
+    blocks, calls = sampled.blocks, sampled.calls
+    is_used = _undisturbed(blocks)
+    contended = not any(is_used)
+    if contended:
+        is_used = [True] * len(blocks)
+    used = list(compress(blocks, is_used))
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+    flags = {
+        "contended": contended,
+        "single_call": len(blocks) == calls == 1,
+        "placement": blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS,
+        "multimodal": _has_modes(times),
+    }
     return Measurement(
         median_s=median(observed),
         interval=median_interval(observed),
@@ -119,23 +157,19 @@ def measure(
         q1_s=quantile(times, 0.25),
         q3_s=quantile(times, 0.75),
         cpu_s=median(cpu) if cpu else None,
-        first_call_s=first.wall_s,
-        samples=tuple(
-            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, keep)
-            for block, keep in zip(blocks, kept, strict=True)
-        ),
+        first_call_s=first_call_s,
+        samples=tuple(_sample_of(calls, *pair) for pair in zip(blocks, is_used, strict=True)),
         calls_per_sample=calls,
-        timing_s=clock.now() - start,
+        timing_s=timing_s,
         interrupted=sum(not _had_its_cores(block) for block in blocks),
         interruption_source=_interruption_source(blocks[0]),
-        stop=stop,
-        flags=(
-            *["contended"] * disturbed,
-            *["single_call"] * (len(blocks) == calls == 1),
-            *["placement"] * (blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS),
-            *["multimodal"] * _has_modes(times),
-        ),
+        stop=sampled.stop,
+        flags=tuple(compress(flags, flags.values())),
     )
+
+
+def _sample_of(calls: int, block: Block, used: bool) -> Sample:
+    return Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, used)
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
@@ -147,8 +181,9 @@ def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
     by_allocation: dict[int | None, list[float]] = {}
     for allocation, seconds in timed:
         by_allocation.setdefault(allocation, []).append(seconds)
-    alone = by_allocation.get(None)
-    return alone if alone is not None else [median(times) for times in by_allocation.values()]
+    if None in by_allocation:
+        return by_allocation[None]
+    return [median(times) for times in by_allocation.values()]
 
 
 def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
@@ -160,7 +195,9 @@ def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
     while True:
         trial_s = _shortest_trial(call, clock, calls, block_s)
         if trial_s >= block_s / 2 or calls >= most or clock.now() >= end:
-            return min(most, max(1, round(calls * block_s / trial_s))) if trial_s > 0 else calls
+            if trial_s <= 0:
+                return calls
+            return min(most, max(1, round(calls * block_s / trial_s)))
         calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
 
 
@@ -209,8 +246,11 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
     check_at = timing.min_samples
     for block in source:
         blocks.append(block)
-        is_reallocated = block.allocation is not None
-        if len(blocks) % BLOCKS_PER_ALLOCATION == 0 if is_reallocated else len(blocks) >= check_at:
+        # several allocations are compared when each has its blocks, and one ever more seldom
+        is_due = len(blocks) % BLOCKS_PER_ALLOCATION == 0
+        if block.allocation is None:
+            is_due = len(blocks) >= check_at
+        if is_due:
             if _precise(blocks, timing):
                 return blocks, "precision"
             check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
@@ -223,7 +263,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
 
 def _precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
-    used = [block for block, keep in zip(blocks, _undisturbed(blocks), strict=True) if keep]
+    used = list(compress(blocks, _undisturbed(blocks)))
     observed = observations((block.allocation, block.wall_s) for block in used)
     interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
     if interval is None:
@@ -250,19 +290,26 @@ def _has_modes(ordered: list[float]) -> bool:
     if len(ordered) < 2 / FEWEST_IN_A_MODE or ordered[0] <= 0 or ordered[-1] < MODES_APART * ordered[0]:
         return False
     logs = [math.log(seconds) for seconds in ordered]
-    total, below = sum(logs), 0.0
-    best, cut = -1.0, 0
-    for count, value in enumerate(logs[:-1], start=1):
-        below += value
-        between = (below / count - (total - below) / (len(logs) - count)) ** 2 * count * (len(logs) - count)
-        if between > best:
-            best, cut = between, count
+    cut = _cut(logs)
     if not fewest <= cut <= len(logs) - fewest:
         return False
     lower, upper = logs[:cut], logs[cut:]
     apart = fmean(upper) - fmean(lower)
     width = math.hypot(pstdev(lower), pstdev(upper))
     return apart > math.log(MODES_APART) and math.sqrt(2) * apart > ASHMAN_D * width
+
+
+def _cut(ordered: list[float]) -> int:
+    """How many of the numbers are below the cut at which the variance between the two parts is largest."""
+    total, below = sum(ordered), 0.0
+    largest, cut = -1.0, 0
+    for count, value in enumerate(ordered[:-1], start=1):
+        below += value
+        above_count = len(ordered) - count
+        between = (below / count - (total - below) / above_count) ** 2 * count * above_count
+        if between > largest:
+            largest, cut = between, count
+    return cut
 
 
 def _interruption_source(block: Block) -> str:

@@ -33,8 +33,8 @@ class Switch:
 
 def allowed_products(device: torch.device) -> str | None:
     """What float32 products may be rounded to on a device, the roughest: bf16 or tf32; None: nothing is allowed."""
-    found = {switch.get() for switch in _switches(device)}
-    return next((name for name in ("bf16", "tf32") if name in found), None)
+    allowed = {switch.get() for switch in _switches(device)}
+    return next((name for name in ("bf16", "tf32") if name in allowed), None)
 
 
 def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
@@ -89,7 +89,7 @@ def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
 def _switches(device: torch.device) -> list[Switch]:
     backends: Any = torch.backends
     if not hasattr(backends.mkldnn, "fp32_precision"):  # before PyTorch 2.9
-        return [_legacy_products(), *([_legacy_cudnn()] if device.type == "cuda" else [])]
+        return [_legacy_products(), _legacy_cudnn()] if device.type == "cuda" else [_legacy_products()]
     on_cpu = (backends.mkldnn.matmul, backends.mkldnn.conv)
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     chosen = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
