@@ -12,6 +12,7 @@ from runner.config.schema import Timing
 from runner.measure.device import Device
 from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
 from runner.tasks import roof as job
+from runner.tasks.worker_state import WorkerState
 from tests.cells import cell, row
 from tests.conftest import Runner
 
@@ -74,38 +75,38 @@ def test_a_row_says_how_near_its_roof_it_comes() -> None:
 
 
 def test_the_best_of_several_sizes_and_kernels_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_memory_peaks", {})
     monkeypatch.setattr(job, "_tensor_bytes", lambda device: 4096)
-    told: list[str] = []
+    state = WorkerState()
+    steps: list[str] = []
     asked = cell("matmul", job="roof", size=600, timing=ONCE)
-    (found,), _ = job.run(asked, CPU, torch.matmul, told.append)
-    assert told[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
-    assert [step.rpartition(" ")[2] for step in told[3:]] == ["elements", "copy", "add", "triad", "sum"]
+    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    assert steps[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
+    assert [step.rpartition(" ")[2] for step in steps[3:]] == ["elements", "copy", "add", "triad", "sum"]
     assert found.flop_per_s is not None and found.flop_per_s > 0
     assert found.flop_by in ("256x256", "512x512", "600x600", "addcmul of 65536 elements")
-    told.clear()
-    job.run(asked, CPU, torch.matmul, told.append)
-    assert not any("memory" in step for step in told)  # it has been measured for these threads
+    steps.clear()
+    job.run(asked, CPU, torch.matmul, state, steps.append)
+    assert not any("memory" in step for step in steps)  # it has been measured for these threads
 
 
 def test_a_product_that_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_memory_peaks", {})
     monkeypatch.setattr(job, "_tensor_bytes", lambda device: 4096)
-    told: list[str] = []
+    state = WorkerState()
+    steps: list[str] = []
     asked = cell("matmul", job="roof", size=4096, dtype="float16", timing=replace(ONCE, max_time_s=1e-5))
-    (found,), _ = job.run(asked, CPU, torch.matmul, told.append)
-    assert told[:2] == ["multiplying 256x256", "multiplying and adding elements"]
+    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    assert steps[:2] == ["multiplying 256x256", "multiplying and adding elements"]
     assert found.flop_by is not None
 
 
 def test_a_contended_roof_is_shown_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {disturbed: job.Peak(5.0, "copy", disturbed) for disturbed in (True, False)}
-    monkeypatch.setattr(job, "_products", lambda *given: iter([job.Peak(3.0, "256x256", False)]))
+    monkeypatch.setattr(job, "_products", lambda *arguments: iter([job.Peak(3.0, "256x256", False)]))
     asked = cell("matmul", job="roof", size=256)
-    monkeypatch.setattr(job, "_multiply_add", lambda *given: job.Peak(2.0, "addcmul", False))
+    monkeypatch.setattr(job, "_multiply_add", lambda *arguments: job.Peak(2.0, "addcmul", False))
     for disturbed, peak in peaks.items():
-        monkeypatch.setattr(job, "_memory_peak", lambda *given, peak=peak: peak)
-        (found,), _ = job.run(asked, CPU, torch.matmul, lambda step: None)
+        monkeypatch.setattr(job, "_memory_peak", lambda *arguments, peak=peak: peak)
+        (found,), _ = job.run(asked, CPU, torch.matmul, WorkerState(), lambda step: None)
         assert found.flags == (("contended",) if disturbed else ())
         assert bool(saved_peaks()) is not disturbed
     assert (saved_peaks()[0].flop_per_s, saved_peaks()[0].bytes_per_s) == (3.0, 5.0)

@@ -1,6 +1,6 @@
-"""What would mislead about a time and cannot be seen in it: four of the flags, found by experiment, outside the clock.
+"""Four flags for misleading times, detected by extra calls outside the timed region.
 
-Each one costs nothing but a look where it cannot apply, and is never made while the engine times.
+Each one costs nothing but a look where it cannot apply.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ SHORTEST_FALLBACK_S = 5e-5  # below this most of a call is what it costs to be c
 FLOAT32_BUDGET_S = 0.02  # for float32's time beside a cell's, which is taken once for an operation and size
 FLOAT32_TRIALS = 10
 AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
+Float32Times = dict[tuple[Any, ...], float | None]
+"""Seconds of calls in float32, by the operation, its size and how it is called; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,17 @@ class TimedCall:
     """A cell's call, as it was timed.
 
     Attributes:
+        call: that was timed.
         bound: the operation.
         tensors: its inputs on the device.
-        make_call: makes the call that is timed (forward, backward or both) from an operation and inputs.
+        make_call: makes such a call (forward, backward or both) of an operation and inputs.
         clock: that it was timed with.
         measured: what came out.
         cell: as it was asked for.
         output_bytes: of one call's result.
     """
 
+    call: Thunk
     bound: BoundOperation
     tensors: list[torch.Tensor]
     make_call: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
@@ -63,18 +67,28 @@ class TimedCall:
     output_bytes: int
 
 
-def flags_after(timed: TimedCall, call: Thunk, device: Device) -> list[str]:
-    """The flags that take further calls to find, once the cell has been timed: any error in them is no flag."""
-    looks: dict[str, Callable[[], bool]] = {"reduced_precision": lambda: reduced_precision(timed, device.torch)}
+def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -> list[str]:
+    """The flags that take further calls to find, once the cell has been timed: any error in them is no flag.
+
+    Args:
+        timed: the cell's call.
+        device: that it ran on.
+        float32_times: of earlier cells; this one's is added.
+    """
+    detectors: dict[str, Callable[[], bool]] = {
+        "reduced_precision": lambda: reduced_precision(timed, device.torch),
+    }
     if device.is_cpu:
-        looks |= {"first_touch": lambda: first_touch(call, timed), "cpu_fallback": lambda: cpu_fallback(timed)}
-    found = []
-    for name, look in looks.items():
+        detectors["first_touch"] = lambda: first_touch(timed)
+        detectors["cpu_fallback"] = lambda: cpu_fallback(timed, float32_times)
+    flags = []
+    for name, applies in detectors.items():
         try:
-            found += [name] * look()
+            if applies():
+                flags.append(name)
         except (RuntimeError, MemoryError, NotImplementedError, TypeError, ValueError) as error:
             print(f"{name}: not known: {error}")  # into the cell's log
-    return found
+    return flags
 
 
 def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
@@ -82,10 +96,10 @@ def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
 
     float16 does not count: the CPU computes it in float32, where its denormals are ordinary numbers.
     """
-    counted = [t for t in tensors if _limited(t)]
-    if not device.is_cpu or not counted or flushes_denormals():
+    candidates = [t for t in tensors if _has_denormals(t)]
+    if not device.is_cpu or not candidates or flushes_denormals():
         return False
-    return any(denormal_share(t) >= DENORMAL_SHARE for t in counted)
+    return any(denormal_share(t) >= DENORMAL_SHARE for t in candidates)
 
 
 def denormal_share(tensor: torch.Tensor) -> float:
@@ -98,15 +112,17 @@ def denormal_share(tensor: torch.Tensor) -> float:
         indices = torch.randint(tensor.numel(), (SAMPLED_ELEMENTS,), generator=torch.Generator().manual_seed(0))
         flat = flat.take(indices)  # by logical position, without a copy of a transposed tensor
     parts = torch.view_as_real(flat) if flat.is_complex() else flat
+    if not parts.numel():
+        return 0.0
     sizes = parts.abs()
-    return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item() if parts.numel() else 0.0
+    return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item()
 
 
-def _limited(tensor: torch.Tensor) -> bool:
+def _has_denormals(tensor: torch.Tensor) -> bool:
     return is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
 
 
-def first_touch(call: Thunk, timed: TimedCall) -> bool:
+def first_touch(timed: TimedCall) -> bool:
     """Whether most of a call's time goes to pages that the system has to provide at their first touch.
 
     The page faults of a call, times what a fault takes, against the call's time: each the least of a few in turns,
@@ -121,13 +137,15 @@ def first_touch(call: Thunk, timed: TimedCall) -> bool:
         or median_s > AFFORDABLE * timed.cell.limit.time_s
     ):
         return False
-    if not _touched(call)[0]:
+    if not _touched(timed.call)[0]:
         return False
+
+    # the same memory is filled fresh and again, in turns with the call, so that all three see the same machine
     least, most = PROBE_BYTES
     probe = _Probe(min(max(timed.output_bytes, least), most))
-    rounds = [(_touched(call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
-    (faults, call_s), (probed, fresh_s), (_, again_s) = (_least(touches) for touches in zip(*rounds, strict=True))
-    fault_s = (fresh_s - again_s) / max(1, probed)
+    turns = [(_touched(timed.call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
+    (faults, call_s), (probe_faults, fresh_s), (_, again_s) = map(_least, zip(*turns, strict=True))
+    fault_s = (fresh_s - again_s) / max(1, probe_faults)
     return faults * fault_s >= DOMINATED * min(call_s, timed.measured.min_s)
 
 
@@ -170,58 +188,61 @@ def reduced_precision(timed: TimedCall, device: torch.device) -> bool:
     return uses_reduced_precision(lambda: bound.expected(timed.tensors), device)
 
 
-def cpu_fallback(timed: TimedCall) -> bool:
+def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
     """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
 
-    Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens;
-    where they are apart the call is timed once more, unless it is so long that noise cannot double its time.
+    The shortest times of both are compared, which noise only lengthens; where they are apart the call is timed once
+    more, unless it is so long that noise cannot double its time.
     """
-    dtype, measured = timed.bound.dtype, timed.measured
-    if "contended" in measured.flags:  # nothing can be said of its speed
+    if not _may_fall_back(timed):
+        return False
+    float32_s = _float32_s(timed, float32_times)
+    if float32_s is None:
+        return False
+    explained = max(1.0, timed.bound.dtype.itemsize / torch.float32.itemsize)
+    longest_s = FALLBACK_FACTOR * explained * float32_s
+    min_s = timed.measured.min_s
+    if min_s <= longest_s:
+        return False
+    if min_s > AFFORDABLE * timed.cell.limit.time_s:
+        return True
+    return _shortest(timed.make_call(timed.bound, timed.tensors), timed) > longest_s  # the samples may be few
+
+
+def _may_fall_back(timed: TimedCall) -> bool:
+    """Whether the question makes sense: for half precision and integers alone, of a call whose speed can be known."""
+    dtype, measured, cell = timed.bound.dtype, timed.measured, timed.cell
+    if "contended" in measured.flags:
         return False
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
-    if measured.median_s > timed.cell.limit.time_s / 2 or timed.cell.compile:  # compiling once more takes seconds
+    if measured.median_s > cell.limit.time_s / 2 or cell.compile:  # compiling once more takes seconds
         return False
-    if measured.min_s < SHORTEST_FALLBACK_S:
-        return False
-    float32_s = _float32_s(timed)
-    explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
-    if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
-        return False
-    if measured.min_s > AFFORDABLE * timed.cell.limit.time_s:
-        return True
-    again_s = _shortest(timed.make_call(timed.bound, timed.tensors), timed)  # the samples may be few
-    return again_s > FALLBACK_FACTOR * explained * float32_s
+    return measured.min_s >= SHORTEST_FALLBACK_S
 
 
-def _float32_s(timed: TimedCall) -> float | None:
+def _float32_s(timed: TimedCall, float32_times: Float32Times) -> float | None:
     """The shortest time of the same call in float32; None where the operation has none."""
-    bound = replace(timed.bound, dtype=torch.float32)
     cell = timed.cell
     options = [getattr(cell, name) for name in BENCHMARK_ONLY]
     key = (repr(cell.operation), cell.size, *options, torch.get_num_threads())
-    if key not in _float32_times:
+    if key not in float32_times:
+        bound = replace(timed.bound, dtype=torch.float32)
         try:
-            call = timed.make_call(bound, _in_float32(timed))
-            _float32_times[key] = _shortest(call, timed)
+            float32_times[key] = _shortest(timed.make_call(bound, _in_float32(timed)), timed)
         except (RuntimeError, TypeError, NotImplementedError):
-            _float32_times[key] = None
-    return _float32_times[key]
-
-
-_float32_times: dict[tuple[Any, ...], float | None] = {}  # lives as long as the worker
+            float32_times[key] = None
+    return float32_times[key]
 
 
 def _in_float32(timed: TimedCall) -> list[torch.Tensor]:
     op = timed.bound.op
     names = op.inputs or ("",) * len(timed.tensors)
-    inputs = [
-        t.detach() if name in op.index_inputs else t.detach().to(torch.float32)
-        for t, name in zip(timed.tensors, names, strict=True)
-    ]
-    wanted = [t.requires_grad for t in timed.tensors]
-    return [t.requires_grad_() if want else t for t, want in zip(inputs, wanted, strict=True)]
+    inputs = []
+    for tensor, name in zip(timed.tensors, names, strict=True):
+        single = tensor.detach() if name in op.index_inputs else tensor.detach().to(torch.float32)
+        inputs.append(single.requires_grad_() if tensor.requires_grad else single)
+    return inputs
 
 
 def _shortest(call: Thunk, timed: TimedCall) -> float:

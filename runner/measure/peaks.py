@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from runner.cells.cell import Cell
 from runner.measure.device import Device
@@ -23,6 +24,21 @@ from runner.measure.precision import allowed_products
 from runner.rows.csv_store import csv_text, write_atomically
 
 KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best of several measurements.
+
+    Attributes:
+        per_s: FLOP or bytes a second, by the shortest sample: what it was seen to reach.
+        by: what reached it: a size, or a kernel.
+        disturbed: whether something else kept the machine busy meanwhile.
+    """
+
+    per_s: float
+    by: str
+    disturbed: bool
 
 
 @dataclass(frozen=True)
@@ -62,9 +78,9 @@ class Peaks:
         Returns:
             the fraction, and ``compute`` or ``memory``; None where there is no work to compare.
         """
-        compute_s, memory_s = (flop or 0) / self.flop_per_s, (moved or 0) / self.bytes_per_s
         if not moved or seconds <= 0:
             return None
+        compute_s, memory_s = (flop or 0) / self.flop_per_s, moved / self.bytes_per_s
         bound = "compute" if compute_s > memory_s else "memory"
         return max(compute_s, memory_s) / seconds, bound
 
@@ -83,7 +99,9 @@ def identity_of(cell: Cell, device: Device) -> dict[str, Any]:
 
 def peaks_file() -> Path:
     """Where they are saved: below ``XDG_CACHE_HOME``, or where the system has its caches."""
-    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None)
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base and sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
     return Path(base or Path.home() / ".cache") / "opsweep" / "roofs.csv"
 
 
@@ -112,8 +130,6 @@ def save_peaks(peaks: Peaks) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    from filelock import FileLock
-
     path = peaks_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock"), timeout=10):
