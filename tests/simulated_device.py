@@ -628,7 +628,7 @@ def _distinct(tensor: torch.Tensor) -> int:
 
 
 def wait_until(moment: float) -> None:
-    """Sleep until shortly before, and then watch the clock; a scripted one advances without sleeping."""
+    """Sleep until shortly before, then watch the clock; a scripted one advances without sleep."""
     if _scripted is not None:
         _scripted.wait_until(moment)
         return

@@ -80,12 +80,14 @@ def bind_case(case: GradientCase, function: Callable[..., Any] | None, dtype: to
         seed: of what is drawn.
     """
     tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
+    # a formula is evaluated by torch's functions, anything else is called
     if isinstance(case, FunctionCase):
         assert function is not None
         call = partial(_called, function, case)
     else:
         assert isinstance(case, ExpressionCase)
         call = partial(_evaluated, case)
+
     return BoundCase(
         op=Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(case.values)),
         function=call,

@@ -82,7 +82,7 @@ def run_and_log(
 
 
 def _is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
-    """Whether the cell's error took the device's context, so that nothing works on it any more in this process."""
+    """Whether the error took the device's context: nothing works on it any more in this process."""
     if {row.status for row in rows} <= {"ok", "unavailable"}:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What is looked at before a sweep's first cell, in the worker: the machine, the devices, what operations call."""
+"""What the worker checks before a sweep's first cell: the machine, the devices, the callables."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def preflight(
     problems: list[str] = []
     unavailable: dict[str, str] = {}
     devices: dict[str, Device] = {}
+
+    # every problem is reported at once, so that nobody has to come back for the next one
     for definition in definitions:
         try:
             definition.load()
@@ -32,5 +34,6 @@ def preflight(
         except ConfigError as error:  # of the backend's module, and so of every device
             problems.append(str(error))
             break
+
     names = {name: str(device.torch) for name, device in devices.items()}
     return Preflight(describe_machine(list(devices.values())), names, unavailable, problems)

@@ -1,7 +1,7 @@
 """The child process in which cells run: it imports torch once and serves one cell after another.
 
-The parent imports this module too, and the child protects itself before torch is there, so that nothing here imports
-torch when it is imported.
+The parent imports this module too, and the child protects itself before torch is imported, so that
+nothing at the top of this module may import torch.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def serve(connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     _die_first()
+
+    # the end of the pipe is the parent's end
     silence = os.open(os.devnull, os.O_WRONLY)
     state = None
     while True:
@@ -54,6 +56,8 @@ def serve(connection: Connection) -> None:
 
             connection.send(("prepared", preflight(*message[1:])))
             continue
+
+        # whatever the cell prints, importing torch included, is for its log
         _, cell, log = message
         _redirect(_open_log(log))
         from runner.execute.cell_run import run_and_log  # before the cell's time begins
@@ -67,7 +71,7 @@ def serve(connection: Connection) -> None:
 
 
 def _open_log(log: str) -> int:
-    """The log's file; the parent reports a folder that cannot be written, when it writes the row."""
+    """The log's file; a folder that cannot be written is reported by the parent, with the row."""
     with suppress(OSError):
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     return os.open(os.devnull, os.O_WRONLY)
@@ -88,16 +92,18 @@ def _die_first() -> None:
 
 
 def _die_with_parent() -> None:
-    """Make sure that no worker outlives its parent, however that dies and whatever the worker is doing."""
+    """Let no worker outlive its parent, however that dies and whatever the worker is doing."""
     if sys.platform == "linux":
         import ctypes
 
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+    # the signal is Linux's alone, and does not come where the parent died before it was asked for
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    if os.name == "posix" and os.getppid() != parent.pid:  # it died before the line above
+    if os.name == "posix" and os.getppid() != parent.pid:
         os._exit(1)
 
     def watch() -> None:

@@ -39,7 +39,7 @@ FLOAT32_BUDGET_S = 0.02  # for float32's time beside a cell's, which is taken on
 FLOAT32_TRIALS = 10
 AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
 Float32Times = dict[tuple[Any, ...], float | None]
-"""Seconds of calls in float32, by the operation, its size and how it is called; None where there are none."""
+"""Seconds of float32 calls by operation, size and how it is called; None: it has no float32."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TimedCall:
 
 
 def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -> list[str]:
-    """The flags that take further calls to find, once the cell has been timed: any error in them is no flag.
+    """The flags that take further calls to find, after the timing; an error in these is no flag.
 
     Args:
         timed: the cell's call.
@@ -140,7 +140,8 @@ def first_touch(timed: TimedCall) -> bool:
     if not _touched(timed.call)[0]:
         return False
 
-    # the same memory is filled fresh and again, in turns with the call, so that all three see the same machine
+    # the same memory is filled fresh and again, in turns with the call, so that all three see
+    # the same machine
     least, most = PROBE_BYTES
     probe = _Probe(min(max(timed.output_bytes, least), most))
     turns = [(_touched(timed.call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
@@ -191,8 +192,8 @@ def reduced_precision(timed: TimedCall, device: torch.device) -> bool:
 def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
     """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
 
-    The shortest times of both are compared, which noise only lengthens; where they are apart the call is timed once
-    more, unless it is so long that noise cannot double its time.
+    The shortest times of both are compared, which noise only lengthens; where they are apart the
+    call is timed once more, unless it is so long that noise cannot double its time.
     """
     if not _may_fall_back(timed):
         return False
@@ -210,7 +211,7 @@ def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
 
 
 def _may_fall_back(timed: TimedCall) -> bool:
-    """Whether the question makes sense: for half precision and integers alone, of a call whose speed can be known."""
+    """Whether it may be: of half precision and integers alone, where the speed can be known."""
     dtype, measured, cell = timed.bound.dtype, timed.measured, timed.cell
     if "contended" in measured.flags:
         return False

@@ -57,7 +57,7 @@ class Device:
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
     def launch_and_wall(self, call: Thunk) -> LaunchTimes:
-        """Host seconds to launch a call and to its completion; none on the CPU, which launches nothing."""
+        """Host seconds of a call's launch and to its end; none on the CPU, which launches nothing."""
         return LaunchTimes() if self.is_cpu else launch_and_wall(call, self.synchronize)
 
     def synchronize(self) -> None:
@@ -95,12 +95,15 @@ class Device:
         if capture is None or graph_type is None:
             raise NotImplementedError(f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false")
         with _current(self._module, self.torch):
-            stream = self._module.Stream()  # what is loaded or allocated at a first call must not be captured
+            # what is loaded or allocated at a first call must not be captured
+            stream = self._module.Stream()
             stream.wait_stream(self._module.current_stream())
             with self._module.stream(stream):
                 for _ in range(CALLS_BEFORE_CAPTURE):
                     call()
             self._module.current_stream().wait_stream(stream)
+
+            # the result is the graph's own memory, which each replay fills again
             graph = graph_type()
             with capture(graph):
                 result = call()

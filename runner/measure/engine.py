@@ -87,7 +87,7 @@ def measure(
         clock: how to time it.
         timing: when to stop.
         on_first_result: is given the first call's result, outside the clock; all other results are dropped.
-        reallocate: gives the same call on newly allocated tensors; None: there is only this allocation.
+        reallocate: gives the same call on newly allocated tensors; None: it is not moved.
     """
     start = clock.now()
     with uncollected():
@@ -134,16 +134,21 @@ def _sample_after(
 
 
 def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Measurement:
-    """The statistics of the undisturbed blocks, or of all of them where nearly all were disturbed."""
+    """The statistics of the undisturbed blocks, or of all where nearly all were disturbed."""
+    # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
     is_used = _undisturbed(blocks)
     contended = not any(is_used)
     if contended:
         is_used = [True] * len(blocks)
+
+    # quartiles are of all times, the median of what may be taken for independent
     used = list(compress(blocks, is_used))
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+
+    # what the times themselves say against them
     flags = {
         "contended": contended,
         "single_call": len(blocks) == calls == 1,
@@ -173,7 +178,7 @@ def _sample_of(calls: int, block: Block, used: bool) -> Sample:
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
-    """What may be taken for independent, in order: each allocation's median, or each time where there is one.
+    """What counts as independent: the medians of the allocations, or all times of a single one.
 
     Args:
         timed: the allocation, and seconds.
@@ -227,7 +232,7 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
 
 
 def _blocks(call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
-    """Blocks without end on one allocation, or some on each of several, of which the first is the call's own."""
+    """Blocks without end on the call's own allocation, or some on each of several, its own first."""
     while reallocate is None:
         yield clock.time(call, calls)
     held = [call]  # memory that is freed would be the next allocation again
@@ -300,7 +305,7 @@ def _has_modes(ordered: list[float]) -> bool:
 
 
 def _cut(ordered: list[float]) -> int:
-    """How many of the numbers are below the cut at which the variance between the two parts is largest."""
+    """How many numbers are below the cut with the largest variance between the two parts."""
     total, below = sum(ordered), 0.0
     largest, cut = -1.0, 0
     for count, value in enumerate(ordered[:-1], start=1):

@@ -52,7 +52,7 @@ class Queue:
     Args:
         module: the device's.
         device: it.
-        busy_work: of devices by their names, as it was measured for earlier cells; this one's is added.
+        busy_work: of devices by name, from earlier cells; this one's is added.
     """
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
@@ -108,7 +108,8 @@ class Queue:
                 trials = [self._time_products(matrix, start, end) for _ in range(WORK_TRIALS)]
             except (NotImplementedError, torch.OutOfMemoryError):
                 break
-            # whatever interrupts the host lengthens either time, so that the shortest ones are compared
+            # whatever interrupts the host lengthens either time, so that the shortest
+            # ones are compared
             seconds, launch_s = map(min, zip(*trials, strict=True))
             if seconds >= LAUNCHES_IN_WORK * launch_s or side >= LONGEST_SIDE:
                 break
@@ -130,10 +131,10 @@ class Queue:
 class EventClock:
     """Times calls by a device's events, or by a synchronized wall clock where it has none.
 
-    How many launches queue up behind other work is found by trying: as many as a block has, unless the device gets
-    ahead of the host all the same. At last they are launched one at a time, as calls have to be that wait for the
-    device themselves. A block in which the device may have waited for the host says that all of it was waiting, so
-    that it is set aside like one that the scheduler interrupted.
+    As many launches as possible queue up behind other work; fewer where the device gets ahead of the
+    host all the same; at last one at a time, for calls that wait for the device themselves. A block in
+    which the device may have waited for the host counts as waiting as a whole, so that it is set aside
+    like one that the scheduler interrupted.
 
     Attributes:
         most_calls: in a block.
@@ -188,7 +189,7 @@ class EventClock:
         return float(self._start.elapsed_time(self._end)) / 1_000, idle  # events count in milliseconds
 
     def _launch(self, call: Thunk, calls: int, busy_s: float) -> bool:
-        """Launch calls between the two events, behind other work; whether the device was done with that too early."""
+        """Launch calls between the events, behind other work; whether the device finished that early."""
         queue, start, end = self._queue, self._start, self._end
         queue.synchronize()
         queue.keep_busy(busy_s)
@@ -218,7 +219,7 @@ class EventClock:
 
 @dataclass(frozen=True)
 class LaunchTimes:
-    """Host seconds of a call on a device that works on its own, by the row's columns; None on the CPU."""
+    """Host seconds of a call on an asynchronous device, by the row's columns; None on the CPU."""
 
     launch_s: float | None = None
     launch_low_s: float | None = None

@@ -1,7 +1,8 @@
-"""The peaks of this machine: the most that it was measured to reach, saved by ``+sweep=roof`` for later runs.
+"""The most that this machine was measured to reach, saved by ``+sweep=roof`` for later runs.
 
-They are in one file a user, ``roofs.csv`` in the folder for caches, a line for each machine, device, dtype, number of
-threads, version of PyTorch and precision of products; measuring again replaces the line.
+Peaks are in one file a user, ``roofs.csv`` in the folder for caches, a line for each machine,
+device, dtype, number of threads, version of PyTorch and precision of products; measuring again
+replaces the line.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Peaks:
     bytes_per_s: float
 
     def fraction(self, flop: int | None, moved: int | None, seconds: float) -> tuple[float, str] | None:
-        """How near a call comes to the peak that bounds it: the least time that the peak allows, over the time it took.
+        """How near a call comes to the peak that bounds it: the least time there, over its time.
 
         The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson, "Roofline",
         2009). Above 1 the data came from a cache, which is faster than the memory that was measured.

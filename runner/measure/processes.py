@@ -27,12 +27,16 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
     Returns:
         a row whose median is that of the processes' medians, with Student's interval of these.
     """
+    # what was settled when a process started makes its samples alike, so that processes
+    # count, not samples
     used = [sample for sample in samples if sample.used]
     numbers = sorted({sample.process for sample in used})
     medians = [_median_of([sample for sample in used if sample.process == number]) for number in numbers]
-    times = sorted(sample.wall_s / sample.calls for sample in used)
     low, high = mean_interval(medians) or (None, None)
     middle = median(medians)
+
+    # the range is that of all samples, and what the processes cost adds up
+    times = sorted(sample.wall_s / sample.calls for sample in used)
     return replace(
         earlier,
         median_s=middle,

@@ -28,11 +28,14 @@ def run(
     """
     if cell.case is not None:
         return case_autograd.run(cell, device, function, state, report_step)
+
+    # at a small size, since differences call the operation hundreds of times
     report_step("checking gradients")
     begun = time.perf_counter()
     assert cell.dimensions is not None and function is not None
     bound = BoundOperation(cell.operation, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
     checks = check_gradients(small(bound, cell.requested_size), device.torch)
+
     blank = identified(AutogradRow, cell)
     rows = [
         replace(

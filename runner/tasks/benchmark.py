@@ -74,7 +74,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class DeviceReadings:
-    """What a device says of itself before, after and during the timing; None where it does not tell."""
+    """What a device says of itself round the timing; None where it does not tell."""
 
     clock_before_hz: float | None
     clock_after_hz: float | None
@@ -94,7 +94,7 @@ class Timed:
         output: what there is to know of its result.
         flop: of one forward call; None: not known.
         readings: the device's.
-        reallocate: holds the other allocations, whose memory later calls would otherwise find already paged in.
+        reallocate: holds the other allocations, whose memory later calls would use again.
     """
 
     call: TimedCall
@@ -106,7 +106,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Work:
-    """What one call does, by the row's columns; nothing is known of a backward pass, which no formula here counts."""
+    """What a forward call does, by column; no formula here counts a backward pass."""
 
     flop: int | None = None
     bytes: int | None = None
@@ -164,7 +164,8 @@ def _check(cell: Cell, device: Device, prepared: Prepared, state: WorkerState, r
     values = check_values(to_be_checked, device.torch)
     values_s = time.perf_counter() - begun
 
-    # the gradient's check calls the operation some twenty times, unless an earlier cell has its verdict
+    # the gradient's check calls the operation some twenty times, unless an earlier cell has
+    # its verdict
     gradient = None
     differentiated = prepared.eager if cell.direction == "forward" else in_own_dtype(prepared.bound)
     verdicts = state.gradient_verdicts
@@ -213,6 +214,8 @@ def _measured(
     clock = device.clock(torch.get_num_threads())
     if cell.cache == "cold":
         clock = ColdClock(clock, device.flush_cache)
+
+    # the device is asked shortly before and after, since asking takes time itself
     clock_before_hz, power_before_w = device.clock_and_power()
     device.reset_peak_memory()
     peak_memory_bytes: list[int | None] = []
@@ -221,6 +224,7 @@ def _measured(
         peak_memory_bytes.append(device.peak_memory_bytes())
         on_first_result(result)
 
+    # the first call's peak is the operation's: later ones find what the engine holds
     measured = measure(call, clock, cell.timing, look_at_first, reallocate)
     launch = device.launch_and_wall(call)
     clock_after_hz, power_after_w = device.clock_and_power()
@@ -242,6 +246,8 @@ def _row(device: Device, prepared: Prepared, checked: Checked, timed: Timed, det
     readings, launch = timed.readings, timed.readings.launch
     median_s, (low_s, high_s) = measured.median_s, measured.interval or (None, None)
     work = _work(device, timed) if cell.direction == "forward" else Work()
+
+    # in the order of the columns
     return replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
@@ -312,6 +318,7 @@ def _work(device: Device, timed: Timed) -> Work:
     assert cell.dimensions is not None
     output, flop, median_s = timed.output, timed.flop, timed.call.measured.median_s
     moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
+    # without a formula, what a call moves at least
     if moved is None:
         moved = output.input_bytes + output.output_bytes
     peaks = find_peaks(cell, device)

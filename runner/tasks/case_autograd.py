@@ -48,10 +48,13 @@ def run(
         threads=torch.get_num_threads(),
         probe="example",
     )
+
+    # the declared inputs may be special, so that a formula is tried at others too
     rows = [*_rows_at(case, bound, device.torch, blank), *_without_formula(bound, device.torch, blank)]
     if isinstance(case, ExpressionCase):
         report_step("checking gradients at other inputs")
         rows += _rows_at(case, fresh_inputs(case, bound), device.torch, replace(blank, probe="fresh"))
+
     each_s = (time.perf_counter() - begun) / len(rows)
     return TaskResult([replace(row, seconds=row.seconds if row.seconds is not None else each_s) for row in rows])
 
@@ -140,10 +143,14 @@ def _analytic(
 
 def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tensor) -> AutogradRow:
     """The two entrances to autograd, which agree but for the order in which a device adds up."""
+    # NaN against NaN agrees, as infinity does with itself
     wide, other = by_backward.to(torch.float64), by_grad.to(torch.float64)
     same = (wide == other) | (wide.isnan() & other.isnan())
     errors = (wide - other).abs().masked_fill(same, 0.0).flatten()
     worst = int(errors.argmax()) if errors.numel() else 0
+
+    # one engine adds up in two orders at most, so that a few roundoffs are all that may be
+    # between them
     scale = other.abs().nan_to_num(0.0, 0.0, 0.0).max().item() or 1.0
     error, tolerance = errors[worst].item() / scale, BOUND_FACTOR * unit_roundoff(by_grad.dtype)
     agree = error <= tolerance

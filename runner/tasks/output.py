@@ -19,7 +19,7 @@ class OutputSummary:
     Attributes:
         inputs, outputs: how many tensors there are.
         input_bytes, output_bytes: of these.
-        finite_fraction: of the output's elements, or of the gradients' where these are timed; None: there are none.
+        finite_fraction: of the elements of the output, or of the gradients; None: of none.
         view: whether it, or a gradient, shares storage with an input or cotangent.
         denormal: whether a noticeable share of any of these is denormal.
     """

@@ -31,7 +31,7 @@ MEMORY_SHARE = 1 / 8  # of the free memory that one of three tensors may take
 def run(
     cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
 ) -> TaskResult:
-    """Measure a device's peaks in one dtype, and save them unless something else kept the machine busy.
+    """Measure a device's peaks in one dtype; save them unless something else kept it busy.
 
     Args:
         cell: its op is matmul; its size is the largest product that is tried.
@@ -45,13 +45,18 @@ def run(
         OSError: the peaks cannot be saved.
     """
     assert function is not None
+
+    # products are not the fastest arithmetic of every dtype
     compute = _best([*_products(cell, device, function, report_step), _multiply_add(cell, device, report_step)])
     memory = _memory_peak(cell, device, state, report_step)
+
+    # what was measured on a busy machine would make later rows look better than they are
     disturbed = compute.disturbed or memory.disturbed
     saved_to = None
     if not disturbed:
         peaks = Peaks(**identity_of(cell, device), flop_per_s=compute.per_s, bytes_per_s=memory.per_s)
         saved_to = str(save_peaks(peaks))
+
     row = replace(
         identified(PeaksRow, cell),
         device_name=device.name,

@@ -34,7 +34,7 @@ class Task(Protocol):
             device: where.
             function: what the operation or case calls; None: its code is in its file.
             state: what earlier cells of this worker have found out.
-            report_step: is called with each step as it begins, for the reason of a cell that is ended in it.
+            report_step: is called as each step begins, for the reason of a cell that ends in it.
 
         Raises:
             Exception: whatever the operation raises; it becomes the cell's status and reason.

@@ -69,12 +69,17 @@ def run(
     assert isinstance(case, TensorCase)
     report_step("running tensor code")
     begun = time.perf_counter()
+
+    # an operation that PyTorch does not have is the cell's status; any other error is a check
+    # that failed
     try:
         checks = list(_checks(case, device.torch, cell.seed))
     except CallError as error:
         if is_unsupported(error.__cause__):
             raise error.__cause__ from error  # type: ignore[misc]  # is_unsupported(None) is False
         checks = [Check(CALL, "a tensor", "", str(error))]
+
+    # the code ran once for all checks, so that each has its share of the time
     seconds = (time.perf_counter() - begun) / len(checks)
     blank = replace(
         identified(TensorRow, cell),
@@ -120,6 +125,7 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
 def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check]:
     outcome = evaluate(case, device, seed)
     result, expect = outcome.result, case.expect
+    # wrong values or a wrong shape say most, and so come first
     if "values" in expect:
         yield _values(expect["values"], result)
     if "shape" in expect or "values" in expect:
@@ -130,6 +136,8 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         dtype = str(result.dtype).removeprefix("torch.")
         differs = f"it is {dtype}" if dtype != expect["dtype"] else ""
         yield Check("dtype", expect["dtype"], dtype, differs)
+
+    # the elements' properties, where their values cannot be known beforehand
     if "range" in expect:
         low, high = expect["range"]
         yield _in_range(low, high, result)
@@ -139,6 +147,8 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield Check("finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem)
     if "reproducible" in expect:
         yield _reproducible(case, device, seed, result)
+
+    # what the call did to memory that is not its result's
     if "aliases" in expect:
         yield _aliases(expect["aliases"], outcome)
     for name in case.inputs:

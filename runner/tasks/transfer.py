@@ -22,7 +22,7 @@ from runner.tasks.worker_state import WorkerState
 
 SMALLEST_BYTES = 1_024
 STEP = 4  # from one size to the next: 11 sizes from 1 KB to 1 GB
-WAYS = [(True, "pageable"), (False, "pageable"), (True, "pinned"), (False, "pinned")]  # to the device, and from where
+WAYS = [(True, "pageable"), (False, "pageable"), (True, "pinned"), (False, "pinned")]  # to the device, the memory
 SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the copies that are timed; the rest is for making buffers
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
 
@@ -60,6 +60,7 @@ def run(
             to_device=to_device,
             memory=memory,
         )
+        # a device without pinned memory has the other two ways all the same
         try:
             samples = _transfer_samples(cell, device, function, sizes, to_device=to_device, pinned=memory == "pinned")
             rows.append(_fitted(row, samples))
@@ -84,7 +85,7 @@ def _sizes(cell: Cell) -> list[int]:
 def _transfer_samples(
     cell: Cell, device: Device, function: Function, sizes: list[int], *, to_device: bool, pinned: bool
 ) -> list[TransferSample]:
-    """The time of a copy by its size; the first one that does not fit or takes too long is the last."""
+    """The time of a copy by its size, up to the first that does not fit or takes too long."""
     seconds = SHARE_OF_LIMIT * cell.limit.time_s / len(WAYS) / len(sizes)
     timing = replace(cell.timing, max_time_s=min(seconds, cell.timing.max_time_s))
     samples: list[TransferSample] = []
@@ -121,9 +122,13 @@ def _fitted(row: TransferRow, samples: list[TransferSample]) -> TransferRow:
     row = replace(row, sizes=len(sizes), points=json.dumps(samples))
     if sizes:
         row = replace(row, smallest_bytes=min(sizes), largest_bytes=max(sizes))
+
+    # two points make a line without a remainder, which would say nothing of its interval
     if line is None:
         reason = f"{len(sizes)} sizes fit into the memory and the time, and a line takes {FEWEST_POINTS}"
         return replace(row, status="unsupported", reason=f"{reason}; raise limit.time_s or limit.memory_bytes")
+
+    # the bandwidth is the slope's inverse, and so are its interval's ends, the other way round
     low, high = line.slope_interval
     return replace(
         row,

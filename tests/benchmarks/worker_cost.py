@@ -1,4 +1,4 @@
-"""What the worker costs, compared with running in-process: its time for each cell, and whether times differ.
+"""What the worker costs, compared with running in-process: a cell's time, and whether times differ.
 
     python tests/benchmarks/worker_cost.py
 
