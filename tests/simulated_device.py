@@ -128,7 +128,7 @@ if _scripted is not None:
 
 
 class Device:
-    """One device: its queue's end, its memory, and what has befallen it."""
+    """One device: its queue's end, its memory, and the fault that it has had, if any."""
 
     def __init__(self, index: int, model: Model) -> None:
         self.index, self.model = index, model
@@ -204,7 +204,7 @@ class Device:
         wait_until(self.end)
 
     def check(self) -> None:
-        """Raise what has befallen the device, for ever after."""
+        """Raise the fault that the device has had, from then on."""
         if self.error is not None:
             raise torch.AcceleratorError(f"sim error: {self.error}")
 
@@ -244,7 +244,7 @@ class Content:
     def release(self) -> None:
         """Run what has yet to be read, before something else is written."""
         for reader in list(self.readers):
-            for content in [*(place.content for place in reader.fresh or ()), *reader.written]:
+            for content in [*(region.content for region in reader.fresh or ()), *reader.written]:
                 if not reader.done:
                     content.settle()
 
@@ -257,24 +257,24 @@ class Content:
 class Kernel:
     """A call of an operator that has not been computed yet."""
 
-    def __init__(self, func: Any, args: Any, kwargs: Any, fresh: list[Place], written: list[Content]) -> None:
+    def __init__(self, func: Any, args: Any, kwargs: Any, fresh: list[Region], written: list[Content]) -> None:
         self.func, self.args, self.kwargs = func, args, kwargs
         self.fresh, self.written, self.done = fresh, written, False
-        for place in places_in((args, kwargs)):
-            if place.content not in written:
-                place.content.readers.add(self)
+        for region in regions_in((args, kwargs)):
+            if region.content not in written:
+                region.content.readers.add(self)
 
     def run(self) -> None:
         """Compute it with PyTorch's CPU kernels."""
         if self.done:
             return
         self.done = True
-        for place in places_in((self.args, self.kwargs)):
-            if place.content not in self.written:
-                place.content.settle()
-        result = self.func(*changed(self.args, Place.real), **changed(self.kwargs, Place.real))
-        for place, value in zip(self.fresh, tensors_in(result) if self.fresh else (), strict=True):
-            place.keep(value)
+        for region in regions_in((self.args, self.kwargs)):
+            if region.content not in self.written:
+                region.content.settle()
+        result = self.func(*changed(self.args, Region.real), **changed(self.kwargs, Region.real))
+        for region, value in zip(self.fresh, tensors_in(result) if self.fresh else (), strict=True):
+            region.keep(value)
         self.args = self.kwargs = self.fresh = None
 
 
@@ -283,28 +283,28 @@ class Pending:
     """What a kernel will do, each time that it is launched.
 
     Attributes:
-        anew: whether nothing is left of what was there before.
+        overwritten: whether nothing is left of what was there before.
     """
 
     call: tuple[Any, Any, Any]
-    fresh: list[Place]
+    fresh: list[Region]
     written: list[Content]
-    anew: bool
+    overwritten: bool
 
     def begin(self) -> None:
         """Have it run before anybody looks at what it writes."""
-        contents = [*(place.content for place in self.fresh), *self.written]
+        contents = [*(region.content for region in self.fresh), *self.written]
         for content in contents:
             content.release()
         kernel = Kernel(*self.call, self.fresh, self.written)
         for content in contents:
-            if self.anew:
+            if self.overwritten:
                 content.writers.clear()  # nobody has looked at what they would have written
             content.writers.append(kernel)
 
 
 @dataclass(frozen=True)
-class Place:
+class Region:
     """Where a tensor's elements lie in a content."""
 
     content: Content
@@ -332,7 +332,7 @@ class Place:
 class SimTensor(torch.Tensor):
     """A tensor on the device."""
 
-    place: Place
+    region: Region
     memory: Memory
 
     @staticmethod
@@ -341,7 +341,7 @@ class SimTensor(torch.Tensor):
         self = torch.Tensor._make_wrapper_subclass(
             cls, shape, strides=stride, storage_offset=offset, dtype=like.dtype, device=memory.device.torch
         )
-        self.memory, self.place = memory, Place(content, like.dtype, shape, stride, offset)
+        self.memory, self.region = memory, Region(content, like.dtype, shape, stride, offset)
         return self
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -372,7 +372,7 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if plan is None:
         return _at_once(began, device, func, args, kwargs)
     if plan.view:
-        outs = [SimTensor(out, tensors[0].memory, tensors[0].place.content) for out in plan.outs]
+        outs = [SimTensor(out, tensors[0].memory, tensors[0].region.content) for out in plan.outs]
         for out in outs:
             torch._functionalize_unsafe_set(out, tensors[0])  # so that it counts as sharing the storage
         return outs[0] if plan.single else outs
@@ -390,9 +390,9 @@ def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> An
     whole = func in OVERWRITES and targets[0].numel() * targets[0].element_size() == targets[0].memory.size
     pending = Pending(
         (func, changed_sim(args), changed_sim(kwargs)),
-        [out.place for out in outs],
-        [target.place.content for target in targets],
-        anew=whole or not targets,
+        [out.region for out in outs],
+        [target.region.content for target in targets],
+        overwritten=whole or not targets,
     )
     pending.begin()
     if device.graph is not None:
@@ -404,8 +404,8 @@ def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> An
 
 def read(tensor: SimTensor) -> torch.Tensor:
     """A tensor's elements, computed now if nobody has looked at them before."""
-    tensor.place.content.settle()
-    return tensor.place.real()
+    tensor.region.content.settle()
+    return tensor.region.real()
 
 
 @dataclass(frozen=True)
@@ -459,7 +459,7 @@ def _planned(func: Any, args: Any, kwargs: Any) -> Plan | None:
     outs = list(tensors_in(result))
     view = not written and (func in VIEWS or any(alias is not None for alias in aliases))
     if view and any(out.is_conj() or out.is_neg() for out in outs):
-        view = False  # a copy in its stead: a tensor made here cannot carry the mark
+        view = False  # a copy instead: a tensor made here cannot carry the mark
     outs = outs if view else [torch.empty_strided(o.shape, o.stride(), dtype=o.dtype, device="meta") for o in outs]
     operands = list(_sim_tensors((args, kwargs)))
     moved = sum(_distinct(t) for t in operands) + (0 if written else sum(map(_bytes, outs)))
@@ -492,10 +492,10 @@ def _at_once(began: float, device: Device, func: Any, args: Any, kwargs: Any) ->
     device.synchronize()
     written = [_argument(func, args, kwargs, name) for name in _written(func)]
     for target in written:
-        target.place.content.release()
+        target.region.content.release()
     for tensor in _sim_tensors((args, kwargs)):
         read(tensor)
-    result = func(*changed(changed_sim(args), Place.real), **changed(changed_sim(kwargs), Place.real))
+    result = func(*changed(changed_sim(args), Region.real), **changed(changed_sim(kwargs), Region.real))
     outs = list(tensors_in(result))
     moved = sum(_distinct(t) for t in _sim_tensors((args, kwargs))) + sum(map(_bytes, outs))
     device.launch(began, (0.0, moved), max((out.numel() for out in outs), default=0))
@@ -509,7 +509,7 @@ def _at_once(began: float, device: Device, func: Any, args: Any, kwargs: Any) ->
 def on_device(device: Device, value: torch.Tensor) -> SimTensor:
     """A CPU tensor's elements on the device, without the time that a copy takes."""
     out = SimTensor(value, Memory(device, _bytes(value)), Content())
-    out.place.content.storage = value.untyped_storage()
+    out.region.content.storage = value.untyped_storage()
     return out
 
 
@@ -523,7 +523,7 @@ def _to_host(began: float, tensor: SimTensor, kwargs: dict[str, Any]) -> torch.T
 def _copy(began: float, to: torch.Tensor, source: torch.Tensor, non_blocking: bool) -> torch.Tensor:
     device = next(_sim_tensors((to, source))).memory.device
     if isinstance(to, SimTensor):
-        to.place.content.release()
+        to.region.content.release()
     real = read(to) if isinstance(to, SimTensor) else to
     values = read(source) if isinstance(source, SimTensor) else source
     if real.dtype == values.dtype and real.is_contiguous() and values.is_contiguous() and real.shape == values.shape:
@@ -535,7 +535,7 @@ def _copy(began: float, to: torch.Tensor, source: torch.Tensor, non_blocking: bo
     return to
 
 
-def changed(value: Any, change: Callable[[Any], Any], kind: type = Place) -> Any:
+def changed(value: Any, change: Callable[[Any], Any], kind: type = Region) -> Any:
     """Nested arguments with each of a kind, and each device, changed."""
     if isinstance(value, kind):
         return change(value)
@@ -545,29 +545,29 @@ def changed(value: Any, change: Callable[[Any], Any], kind: type = Place) -> Any
         return {key: changed(item, change, kind) for key, item in value.items()}
     if isinstance(value, SimTensor):
         return _meta(value)
-    if isinstance(value, torch.device) and change is not _place:
+    if isinstance(value, torch.device) and change is not _region:
         return torch.device("meta" if change is _meta else "cpu")
     return value
 
 
 def changed_sim(value: Any) -> Any:
-    """Nested arguments with the place of each tensor of the device in its stead."""
-    return changed(value, _place, SimTensor)
+    """Nested arguments with each tensor of the device replaced by its region."""
+    return changed(value, _region, SimTensor)
 
 
-def _place(tensor: SimTensor) -> Place:
-    return tensor.place
+def _region(tensor: SimTensor) -> Region:
+    return tensor.region
 
 
 def _meta(tensor: SimTensor) -> torch.Tensor:
-    place = tensor.place
-    base = torch.empty(_extent(place), dtype=place.dtype, device="meta")
-    return base.as_strided(place.shape, place.stride, place.offset)
+    region = tensor.region
+    base = torch.empty(_extent(region), dtype=region.dtype, device="meta")
+    return base.as_strided(region.shape, region.stride, region.offset)
 
 
-def places_in(value: Any) -> Iterator[Place]:
-    """The places in nested arguments."""
-    yield from _all(value, Place)
+def regions_in(value: Any) -> Iterator[Region]:
+    """The regions in nested arguments."""
+    yield from _all(value, Region)
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -592,8 +592,8 @@ def _all(value: Any, kind: Any) -> Iterator[Any]:
 def _key(value: Any) -> Any:
     """What of an argument a plan depends on."""
     if isinstance(value, SimTensor):
-        place = value.place
-        return (place.dtype, place.shape, place.stride, place.offset)
+        region = value.region
+        return (region.dtype, region.shape, region.stride, region.offset)
     if isinstance(value, (list, tuple)):
         return tuple(map(_key, value))
     if isinstance(value, dict):
@@ -610,11 +610,11 @@ def _argument(func: Any, args: Any, kwargs: Any, name: str) -> Any:
     raise TypeError(f"{func} has no argument {name}")
 
 
-def _extent(place: Place) -> int:
-    """Elements from the storage's start to the last one of the place."""
-    if 0 in place.shape:
-        return place.offset
-    return place.offset + 1 + sum((n - 1) * step for n, step in zip(place.shape, place.stride, strict=True))
+def _extent(region: Region) -> int:
+    """Elements from the storage's start to the last one of the region."""
+    if 0 in region.shape:
+        return region.offset
+    return region.offset + 1 + sum((n - 1) * step for n, step in zip(region.shape, region.stride, strict=True))
 
 
 def _bytes(tensor: torch.Tensor) -> int:
@@ -628,7 +628,7 @@ def _distinct(tensor: torch.Tensor) -> int:
 
 
 def wait_until(moment: float) -> None:
-    """Sleep until shortly before, and then watch the clock; a scripted one moves on by itself."""
+    """Sleep until shortly before, then watch the clock; a scripted one advances without sleep."""
     if _scripted is not None:
         _scripted.wait_until(moment)
         return

@@ -12,8 +12,9 @@ import torch
 
 from runner.calls.bound_operation import BoundOperation
 from runner.calls.compiled import NotCompiled, _reason, in_own_dtype
+from runner.config.axes import AXES
 from runner.config.operation import Operation
-from runner.config.schema import FILLS, Limit
+from runner.config.schema import Limit
 from runner.config.size import parse_size
 from runner.measure.cold_clock import UNKNOWN_BYTES, ColdClock, last_level_cache_bytes
 from runner.measure.device import Device
@@ -23,13 +24,14 @@ from tests.cells import cell, row
 from tests.conftest import Runner
 
 CPU = torch.device("cpu")
+FILLS = AXES["fill"].choices
 
 
 def bound(call: Any = torch.exp, dtype: torch.dtype = torch.float32, **fields: Any) -> BoundOperation:
     """A callable as an operation of 8x16, unless its signature says otherwise."""
-    kept = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
+    of_call = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
     op = Operation.from_mapping({"name": "t", "call": "torch.add", "signature": "m n -> m n", **fields}, "test")
-    return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1, **kept)
+    return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1, **of_call)
 
 
 # fill
@@ -205,7 +207,7 @@ def test_what_the_operation_itself_refuses_is_not_laid_to_the_compiler() -> None
     from runner.calls.compiled import compiled
 
     with pytest.raises(ValueError, match="not in this shape"):
-        compiled(bound(refuses), CPU, lambda b: b.outputs(b.draw()))
+        compiled(bound(refuses), CPU, lambda b: b.outputs(b.draw()), set())
 
 
 def test_compiled_values_are_compared_with_those_of_the_callable_as_it_was() -> None:

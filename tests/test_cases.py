@@ -262,7 +262,7 @@ def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pyt
     known = AutogradRow("c", "autograd", "sine", "3", "float64", "cpu")
 
     def verdicts() -> dict[tuple[str, str | None], str | None]:
-        found = case_gradients._at(case, bind_case(case, None, torch.float64, 0), torch.device("cpu"), known)
+        found = case_gradients._rows_at(case, bind_case(case, None, torch.float64, 0), torch.device("cpu"), known)
         return {(row.oracle or "", row.argument): row.verdict for row in found}
 
     assert set(verdicts().values()) == {"pass"}

@@ -17,12 +17,12 @@ from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation
 from runner.config.schema import Limit
 from runner.measure import detectors
-from runner.measure.detectors import Subject, cpu_fallback, denormal, denormal_share, first_touch
+from runner.measure.detectors import Float32Times, TimedCall, cpu_fallback, denormal, denormal_share, first_touch
 from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import Block
 from runner.measure.precision import allowed_products, full_precision, uses_reduced_precision
-from tests.cells import QUICK, cell, flags, row
+from tests.cells import QUICK, STATE, cell, flags, row
 
 CPU = Device(torch.device("cpu"))
 HALF = {"signature": "... m n -> ...", "tolerance": "8 * sqrt(m * n)"}
@@ -82,7 +82,7 @@ class CountingClock:
 @pytest.fixture
 def counted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have cells timed by the steps that they make."""
-    monkeypatch.setattr(detectors, "_seen", {})
+    monkeypatch.setattr(STATE, "float32_times", {})
     monkeypatch.setattr(Device, "clock", lambda self, threads: CountingClock(lambda: len(steps), STEP_S, CALL_S))
 
 
@@ -193,18 +193,19 @@ def test_a_dtype_with_one_is_not() -> None:
     assert "cpu_fallback" not in flags(own("slow_in_half"), size=256, dtype="float64", threads=1)
 
 
-def subject_of(clock: Any, dtype: str = "float16", output_bytes: int = 0, **limit: Any) -> Subject:
+def timed_call(clock: Any, dtype: str = "float16", output_bytes: int = 0, **limit: Any) -> TimedCall:
     """A call of nothing, timed by this clock, so that a detector can be asked about it."""
     asked = cell(own("slow_in_half", dtypes=["floating", "integer", "complex"]), size=8, dtype=dtype, **limit)
     assert asked.dimensions is not None
     bound = BoundOperation(asked.operation, slow_in_half, asked.dimensions, getattr(torch, dtype), 0)
 
-    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
+    def make_call(operation: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
         return lambda: steps.append(operation.dtype)
 
     tensors = bound.draw()
-    measured = measure(direct(bound, tensors), clock, QUICK)
-    return Subject(bound, tensors, direct, clock, measured, asked, output_bytes)
+    call = make_call(bound, tensors)
+    measured = measure(call, clock, QUICK)
+    return TimedCall(call, bound, tensors, make_call, clock, measured, asked, output_bytes)
 
 
 class DtypeClock(CountingClock):
@@ -235,23 +236,22 @@ class DtypeClock(CountingClock):
     ],
 )
 def test_what_counts_is_how_much_longer_than_float32_it_takes(
-    dtype: str, times: float, float32_s: float, flagged: bool, monkeypatch: pytest.MonkeyPatch
+    dtype: str, times: float, float32_s: float, flagged: bool
 ) -> None:
-    monkeypatch.setattr(detectors, "_seen", {})
     clock = DtypeClock({getattr(torch, dtype): times * float32_s, torch.float32: float32_s})
-    assert cpu_fallback(subject_of(clock, dtype)) is flagged
+    assert cpu_fallback(timed_call(clock, dtype), {}) is flagged
 
 
-def test_noise_is_not_taken_for_a_missing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors, "_seen", {})
+def test_noise_is_not_taken_for_a_missing_kernel() -> None:
+    float32_times: Float32Times = {}
     clock = DtypeClock({torch.float16: 1e-3, torch.float32: 1e-4})
-    subject = subject_of(clock)
-    disturbed = replace(subject, measured=replace(subject.measured, flags=("contended",)))
-    assert not cpu_fallback(disturbed)
+    timed = timed_call(clock)
+    disturbed = replace(timed, measured=replace(timed.measured, flags=("contended",)))
+    assert not cpu_fallback(disturbed, float32_times)
     clock.by_dtype[torch.float16] = 1e-4  # once more, and it is as fast as float32
-    assert not cpu_fallback(subject)
+    assert not cpu_fallback(timed, float32_times)
     clock.by_dtype[torch.float16] = 1e-3
-    assert cpu_fallback(subject)
+    assert cpu_fallback(timed, float32_times)
 
 
 @pytest.mark.usefixtures("counted_steps")
@@ -260,11 +260,11 @@ def test_float32_is_measured_once_for_an_operation_and_size() -> None:
         steps.clear()
         row(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype=dtype)
         assert (torch.float32 in steps) is (dtype == "float16")
-    assert len(detectors._seen) == 1
+    assert len(STATE.float32_times) == 1
     row(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype="float32")
-    assert len(detectors._seen) == 1
+    assert len(STATE.float32_times) == 1
     row(own("slow_in_half"), size=64, dtype="float16")
-    assert len(detectors._seen) == 2
+    assert len(STATE.float32_times) == 2
 
 
 def only_integers(x: torch.Tensor) -> torch.Tensor:
@@ -330,9 +330,9 @@ def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
         count, seconds = touches.get(getattr(call, "__name__", ""), (faults, call_s))
         return count, seconds + next(late_s)
 
-    subject = subject_of(CountingClock(lambda: 0, 0.0, call_s), output_bytes=output_bytes)
+    timed = replace(timed_call(CountingClock(lambda: 0, 0.0, call_s), output_bytes=output_bytes), call=lambda: None)
     monkeypatch.setattr(detectors, "_touched", touched)
-    assert first_touch(lambda: None, subject) is flagged
+    assert first_touch(timed) is flagged
 
 
 def test_a_detector_that_fails_raises_no_flag_and_spoils_no_row(

@@ -236,13 +236,14 @@ def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Pat
 
 def test_timing_through_the_worker_is_the_engine_in_process(runner: Runner, tmp_path: Path) -> None:
     from runner.cells.cell import cell_of
-    from runner.execute.worker_process import run_cell
+    from runner.execute.cell_run import run_cell
+    from runner.tasks.worker_state import WorkerState
 
     runner("op=add", "size=64", "timing=minimal", "hydra.run.dir=out")
     from omegaconf import OmegaConf
 
     cell = cell_of(OmegaConf.load(tmp_path / "out" / ".hydra" / "config.yaml"))  # type: ignore[arg-type]
-    (row,), samples = run_cell(cell)
+    (row,), samples = run_cell(cell, WorkerState())
     there = pd.read_csv(tmp_path / "out" / "results.csv").iloc[0]
     assert row.cell == there["cell"]
     assert row.max_relative_error == there["max_relative_error"]

@@ -10,59 +10,60 @@ import torch
 
 from runner.config.schema import Timing
 from runner.measure.device import Device
-from runner.measure.peaks import Roof, file_of_roofs, find_roof, identity_of, keep_roof, kept_roofs
+from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
 from runner.tasks import roof as job
+from runner.tasks.worker_state import WorkerState
 from tests.cells import cell, row
 from tests.conftest import Runner
 
 ONCE = Timing(precision=1.0, min_samples=1, max_samples=1, warmup_s=0.0)
 CPU = Device(torch.device("cpu"))
-ROOF = Roof("host", "cpu X", "float32", 2, "2.9", "full", flop_per_s=100.0, bytes_per_s=10.0)
+PEAKS = Peaks("host", "cpu X", "float32", 2, "2.9", "full", flop_per_s=100.0, bytes_per_s=10.0)
 
 
 def test_the_fraction_is_of_the_roof_under_which_the_work_takes_longer() -> None:
-    assert ROOF.fraction(1000, 50, 20.0) == (0.5, "compute")  # 10 s of computing, 5 s of moving
-    assert ROOF.fraction(100, 50, 20.0) == (0.25, "memory")
-    assert ROOF.fraction(None, 50, 20.0) == (0.25, "memory")
-    assert ROOF.fraction(None, 50, 2.5) == (2.0, "memory")  # from a cache
-    assert ROOF.fraction(None, 0, 20.0) is None  # a view moves nothing
-    assert ROOF.fraction(1000, None, 20.0) is None
+    assert PEAKS.fraction(1000, 50, 20.0) == (0.5, "compute")  # 10 s of computing, 5 s of moving
+    assert PEAKS.fraction(100, 50, 20.0) == (0.25, "memory")
+    assert PEAKS.fraction(None, 50, 20.0) == (0.25, "memory")
+    assert PEAKS.fraction(None, 50, 2.5) == (2.0, "memory")  # from a cache
+    assert PEAKS.fraction(None, 0, 20.0) is None  # a view moves nothing
+    assert PEAKS.fraction(1000, None, 20.0) is None
 
 
 def test_a_kept_roof_is_found_again_and_measuring_again_replaces_it() -> None:
-    assert kept_roofs() == []
-    keep_roof(ROOF)
-    keep_roof(replace(ROOF, dtype="float16"))
-    keep_roof(replace(ROOF, flop_per_s=0.1 + 0.2))
-    assert sorted(kept_roofs(), key=lambda roof: roof.dtype) == [
-        replace(ROOF, dtype="float16"),
-        replace(ROOF, flop_per_s=0.1 + 0.2),
+    assert saved_peaks() == []
+    save_peaks(PEAKS)
+    save_peaks(replace(PEAKS, dtype="float16"))
+    save_peaks(replace(PEAKS, flop_per_s=0.1 + 0.2))
+    assert sorted(saved_peaks(), key=lambda roof: roof.dtype) == [
+        replace(PEAKS, dtype="float16"),
+        replace(PEAKS, flop_per_s=0.1 + 0.2),
     ]
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n1,2\n", "host,device_name\nx,y\n"])
 def test_a_damaged_file_holds_no_roofs_and_is_replaced(text: str) -> None:
-    file_of_roofs().parent.mkdir(parents=True)
-    file_of_roofs().write_text(text)
-    assert kept_roofs() == []
-    keep_roof(ROOF)
-    assert kept_roofs() == [ROOF]
+    peaks_file().parent.mkdir(parents=True)
+    peaks_file().write_text(text)
+    assert saved_peaks() == []
+    save_peaks(PEAKS)
+    assert saved_peaks() == [PEAKS]
 
 
 def test_a_roof_holds_for_its_machine_device_dtype_threads_version_and_precision_alone() -> None:
     known = cell("add")
-    own = Roof(**identity_of(known, CPU), flop_per_s=1.0, bytes_per_s=1.0)
+    own = Peaks(**identity_of(known, CPU), flop_per_s=1.0, bytes_per_s=1.0)
     others = {"host": "x", "device_name": "x", "dtype": "int8", "threads": 99, "torch": "x", "products": "bf16"}
     for key, value in others.items():
-        keep_roof(replace(own, **{key: value}))  # type: ignore[arg-type]
-    assert find_roof(known, CPU) is None
-    keep_roof(own)
-    assert find_roof(known, CPU) == own
+        save_peaks(replace(own, **{key: value}))  # type: ignore[arg-type]
+    assert find_peaks(known, CPU) is None
+    save_peaks(own)
+    assert find_peaks(known, CPU) == own
 
 
 def test_a_row_says_how_near_its_roof_it_comes() -> None:
     assert row("add", size=64).fraction_of_peak is None
-    keep_roof(Roof(**identity_of(cell("add"), CPU), flop_per_s=1e12, bytes_per_s=1e11))
+    save_peaks(Peaks(**identity_of(cell("add"), CPU), flop_per_s=1e12, bytes_per_s=1e11))
     found = row("add", size=64)
     assert found.bound == "memory"
     assert found.median_s and found.fraction_of_peak == pytest.approx(3 * 4 * 64**2 / 1e11 / found.median_s)
@@ -74,41 +75,41 @@ def test_a_row_says_how_near_its_roof_it_comes() -> None:
 
 
 def test_the_best_of_several_sizes_and_kernels_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_memory_peaks", {})
     monkeypatch.setattr(job, "_tensor_bytes", lambda device: 4096)
-    told: list[str] = []
+    state = WorkerState()
+    steps: list[str] = []
     asked = cell("matmul", job="roof", size=600, timing=ONCE)
-    (found,), _ = job.run(asked, CPU, torch.matmul, told.append)
-    assert told[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
-    assert [step.rpartition(" ")[2] for step in told[3:]] == ["elements", "copy", "add", "triad", "sum"]
+    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    assert steps[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
+    assert [step.rpartition(" ")[2] for step in steps[3:]] == ["elements", "copy", "add", "triad", "sum"]
     assert found.flop_per_s is not None and found.flop_per_s > 0
     assert found.flop_by in ("256x256", "512x512", "600x600", "addcmul of 65536 elements")
-    told.clear()
-    job.run(asked, CPU, torch.matmul, told.append)
-    assert not any("memory" in step for step in told)  # it has been measured for these threads
+    steps.clear()
+    job.run(asked, CPU, torch.matmul, state, steps.append)
+    assert not any("memory" in step for step in steps)  # it has been measured for these threads
 
 
 def test_a_product_that_would_take_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_memory_peaks", {})
     monkeypatch.setattr(job, "_tensor_bytes", lambda device: 4096)
-    told: list[str] = []
+    state = WorkerState()
+    steps: list[str] = []
     asked = cell("matmul", job="roof", size=4096, dtype="float16", timing=replace(ONCE, max_time_s=1e-5))
-    (found,), _ = job.run(asked, CPU, torch.matmul, told.append)
-    assert told[:2] == ["multiplying 256x256", "multiplying and adding elements"]
+    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    assert steps[:2] == ["multiplying 256x256", "multiplying and adding elements"]
     assert found.flop_by is not None
 
 
 def test_a_contended_roof_is_shown_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {disturbed: job.Peak(5.0, "copy", disturbed) for disturbed in (True, False)}
-    monkeypatch.setattr(job, "_products", lambda *given: iter([job.Peak(3.0, "256x256", False)]))
+    monkeypatch.setattr(job, "_products", lambda *arguments: iter([job.Peak(3.0, "256x256", False)]))
     asked = cell("matmul", job="roof", size=256)
-    monkeypatch.setattr(job, "_multiply_add", lambda *given: job.Peak(2.0, "addcmul", False))
+    monkeypatch.setattr(job, "_multiply_add", lambda *arguments: job.Peak(2.0, "addcmul", False))
     for disturbed, peak in peaks.items():
-        monkeypatch.setattr(job, "_memory_peak", lambda *given, peak=peak: peak)
-        (found,), _ = job.run(asked, CPU, torch.matmul, lambda step: None)
+        monkeypatch.setattr(job, "_memory_peak", lambda *arguments, peak=peak: peak)
+        (found,), _ = job.run(asked, CPU, torch.matmul, WorkerState(), lambda step: None)
         assert found.flags == (("contended",) if disturbed else ())
-        assert bool(kept_roofs()) is not disturbed
-    assert (kept_roofs()[0].flop_per_s, kept_roofs()[0].bytes_per_s) == (3.0, 5.0)
+        assert bool(saved_peaks()) is not disturbed
+    assert (saved_peaks()[0].flop_per_s, saved_peaks()[0].bytes_per_s) == (3.0, 5.0)
 
 
 def test_the_sweep_leaves_a_row_a_device_and_dtype(rows: Callable[..., pd.DataFrame]) -> None:

@@ -63,7 +63,7 @@ BY_WALL = """\
 
 
 @pytest.fixture(scope="module", params=["sim", "cuda"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def device_and_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The device, and a folder with sweeps for it."""
     import torch
 
@@ -93,16 +93,16 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def swept(place: tuple[str, Path]) -> tuple[str, Path]:
+def swept(device_and_folder: tuple[str, Path]) -> tuple[str, Path]:
     """The device, and the folder of a sweep whose times are the device's own."""
-    kind, folder = place
+    kind, folder = device_and_folder
     return kind, run_in(folder, "by_events", *[BACKEND] * (kind == "sim"))
 
 
 @pytest.fixture(scope="module")
-def by_wall(place: tuple[str, Path]) -> tuple[str, Path]:
+def by_wall(device_and_folder: tuple[str, Path]) -> tuple[str, Path]:
     """The device, and the folder of a sweep whose times are the host's."""
-    kind, folder = place
+    kind, folder = device_and_folder
     no_gradient = "++op.differentiable=false"  # the engine knows but one device that is written in Python
     return kind, run_in(folder, "by_wall", *[BACKEND, no_gradient] * (kind == "sim"))
 
@@ -349,13 +349,13 @@ hydra:
 """
 
 
-def test_what_befalls_a_device_becomes_a_row_and_the_next_cell_runs(runner: Runner, tmp_path: Path) -> None:
+def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(runner: Runner, tmp_path: Path) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
     faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"  # the clock decides how many kernels there are
-    befalls = {"SIM_FAULT": faults, "SIM_MEMORY_BYTES": "5e6", "SIM_CLOCK": "scripted"}
+    faulty = {"SIM_FAULT": faults, "SIM_MEMORY_BYTES": "5e6", "SIM_CLOCK": "scripted"}
     command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
-    runner(*command, code=1, env=befalls, limit="")
+    runner(*command, code=1, env=faulty, limit="")
     rows = pd.read_csv(tmp_path / "out" / "results.csv").set_index("size")
     assert rows["status"].to_dict() == {
         "70x70": "ok",

@@ -12,9 +12,10 @@ from runner.cells.cell import cell_of
 from runner.config.cases import read_case
 from runner.config.cases.snippet import CallError, check_functions, parse, run
 from runner.errors import ConfigError
-from runner.execute.worker_process import run_cell
+from runner.execute.cell_run import run_cell
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import TensorRow
+from tests.cells import STATE
 from tests.conftest import ROOT, Runner
 
 CASES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "case").glob("*.yaml"))}
@@ -56,7 +57,7 @@ def checked(**case: object) -> list[TensorRow]:
     config = OmegaConf.structured(__import__("runner.config.schema", fromlist=["Config"]).Config)
     config.op = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())
     config.case = {"name": "own", **case}
-    rows, _ = run_cell(cell_of(config))
+    rows, _ = run_cell(cell_of(config), STATE)
     assert all(isinstance(row, TensorRow) for row in rows)
     return rows  # type: ignore[return-value]
 

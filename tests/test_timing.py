@@ -367,13 +367,13 @@ def test_a_busy_core_is_noticed_for_real():
         busy.wait()
 
 
-def by_allocation(place_s):
-    """Calls that take another time at each place, the places numbered as they are made."""
+def by_allocation(seconds_of):
+    """Calls that take another time on each allocation, numbered as they are made."""
     made = []
 
     def reallocate():
         made.append(len(made))
-        seconds = place_s(made[-1])
+        seconds = seconds_of(made[-1])
         return lambda: seconds
 
     def script(number, calls):
@@ -392,19 +392,19 @@ def by_allocation(place_s):
     return reallocate, clock, made
 
 
-def test_a_call_is_timed_at_several_places_in_memory_and_the_median_is_over_these():
-    reallocate, clock, made = by_allocation(lambda place: CALL_S * (1 + 0.3 * (place % 2)))
+def test_a_call_is_timed_on_several_allocations_and_the_median_is_over_these():
+    reallocate, clock, made = by_allocation(lambda number: CALL_S * (1 + 0.3 * (number % 2)))
     measured = measure(reallocate(), clock, TIMING, reallocate=reallocate)
-    places = {sample.allocation for sample in measured.samples}
+    allocations = {sample.allocation for sample in measured.samples}
     assert measured.stop == "allocations"
-    assert len(places) == len(made) == 16
+    assert len(allocations) == len(made) == 16
     assert measured.median_s == pytest.approx(1.15 * CALL_S)
     assert measured.interval == pytest.approx((CALL_S, 1.3 * CALL_S))
     assert "placement" in measured.flags
 
 
-def test_places_that_agree_are_few_and_no_flag():
-    reallocate, clock, made = by_allocation(lambda place: CALL_S)
+def test_allocations_that_agree_are_few_and_no_flag():
+    reallocate, clock, made = by_allocation(lambda number: CALL_S)
     measured = measure(reallocate(), clock, TIMING, reallocate=reallocate)
     assert measured.stop == "precision"
     assert len(made) == 6
@@ -412,7 +412,7 @@ def test_places_that_agree_are_few_and_no_flag():
 
 
 def test_a_long_call_is_timed_where_it_is():
-    reallocate, clock, made = by_allocation(lambda place: 0.01)
+    reallocate, clock, made = by_allocation(lambda number: 0.01)
     measured = measure(reallocate(), clock, TIMING, reallocate=reallocate)
     assert len(made) == 1
     assert {sample.allocation for sample in measured.samples} == {None}

@@ -47,10 +47,10 @@ class BoundCase(BoundOperation):
 
     def named(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Every input by name, in the case's order."""
-        given = dict(zip((name for name, _ in self.inputs), tensors, strict=True))
-        like = next(iter(given.values()))
-        constants = {name: tensor.to(like) for name, tensor in self.constants}
-        return {name: given.get(name, constants.get(name, like)) for name in self.op.inputs}
+        inputs = dict(zip(self.names, tensors, strict=True))
+        like = next(iter(inputs.values()))
+        named = inputs | {name: tensor.to(like) for name, tensor in self.constants}
+        return {name: named[name] for name in self.op.inputs}
 
     def near(self, attempt: int) -> BoundCase:
         """The same with inputs drawn near the declared ones: within half of each, or half of 1 where it is 0.
@@ -80,12 +80,14 @@ def bind_case(case: GradientCase, function: Callable[..., Any] | None, dtype: to
         seed: of what is drawn.
     """
     tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
+    # a formula is evaluated by torch's functions, anything else is called
     if isinstance(case, FunctionCase):
         assert function is not None
         call = partial(_called, function, case)
     else:
         assert isinstance(case, ExpressionCase)
         call = partial(_evaluated, case)
+
     return BoundCase(
         op=Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(case.values)),
         function=call,

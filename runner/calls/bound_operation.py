@@ -20,8 +20,8 @@ class BoundOperation:
     """An operation with its callable imported and everything but the device settled.
 
     Attributes:
-        fill: what the inputs hold, one of :data:`runner.config.schema.FILLS`.
-        layout: how they lie in memory, one of :data:`runner.config.schema.LAYOUTS`.
+        fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
+        layout: how they lie in memory, likewise.
         reference: the callable whose values are taken for right; None: ``function`` itself.
     """
 
@@ -63,6 +63,7 @@ class BoundOperation:
         return tensors
 
     def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        # these know no other fill than their own
         dtype = self.dtype
         if self.fill == "zeros":
             return torch.zeros(shape, dtype=dtype)
@@ -71,6 +72,9 @@ class BoundOperation:
         if not is_differentiable(dtype):
             low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
             return torch.randint(low, INTEGER_RANGE, shape, generator=generator, dtype=dtype)
+
+        # drawn in one dtype and rounded, so that the numbers of other dtypes differ by
+        # rounding alone
         single = torch.complex64 if dtype.is_complex else torch.float32
         if self.fill == "integers":
             drawn = torch.randint(1 - INTEGER_RANGE, INTEGER_RANGE, shape, generator=generator).to(single)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,7 +21,10 @@ class NotCompiled(NotImplementedError):
 
 
 def compiled(
-    bound: BoundOperation, device: torch.device, run: Callable[[BoundOperation], Any]
+    bound: BoundOperation,
+    device: torch.device,
+    run: Callable[[BoundOperation], Any],
+    compilers: set[torch.device],
 ) -> tuple[BoundOperation, float]:
     """An operation whose callable is compiled for its size, and the seconds that this took.
 
@@ -36,17 +38,20 @@ def compiled(
         bound: the operation.
         device: where it runs.
         run: calls an operation in the way in which it will be timed (inputs with a gradient are another graph).
+        compilers: the devices for which this process has started the compiler; this one is added.
 
     Returns:
         the operation, whose values are to be compared with those of the callable as it was.
 
     Raises:
-        NotCompiled: it cannot be compiled, for want of a C++ compiler, say.
+        NotCompiled: it cannot be compiled, for example without a C++ compiler.
         Exception: whatever the operation itself raises.
     """
     run(bound)  # whatever fails here is not for torch.compile to answer; and no library is loaded within its time
     try:
-        _start_compiler(device)
+        if device not in compilers:
+            _start_compiler(device)
+            compilers.add(device)
         with _from_scratch():
             result = replace(bound, function=_through_compiler(bound.function), reference=bound.function)
             start = time.perf_counter()
@@ -65,11 +70,16 @@ def in_own_dtype(bound: BoundOperation) -> BoundOperation:
         return bound
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = (item for a in (*args, *kwargs.values()) for item in (a if isinstance(a, list | tuple) else [a]))
-        own = any(isinstance(item, torch.Tensor) and item.dtype is bound.dtype for item in given)
-        return (through if own else original)(*args, **kwargs)
+        is_own = any(_holds(argument, bound.dtype) for argument in (*args, *kwargs.values()))
+        return (through if is_own else original)(*args, **kwargs)
 
     return replace(bound, function=call)
+
+
+def _holds(argument: Any, dtype: torch.dtype) -> bool:
+    """Whether an argument is a tensor of this dtype, or a list with one."""
+    items = argument if isinstance(argument, list | tuple) else [argument]
+    return any(isinstance(item, torch.Tensor) and item.dtype is dtype for item in items)
 
 
 def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,7 +89,6 @@ def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(plain, fullgraph=True, dynamic=False)
 
 
-@lru_cache
 def _start_compiler(device: torch.device) -> None:
     """Import what compiling needs and have the headers compiled that all operations share."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # read when Inductor is imported

@@ -11,7 +11,7 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, outputs_of
 
-LARGEST_MOVED = 2**24  # bytes of inputs that are copied to other places in memory; some 16 copies are kept
+MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are held
 
 
 def in_direction(
@@ -20,7 +20,7 @@ def in_direction(
     """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
     if direction == "forward":
         return forward, []
-    wanted = [t for t in tensors if t.requires_grad]
+    inputs = [t for t in tensors if t.requires_grad]
 
     def differentiable() -> list[torch.Tensor]:
         return [t for t in outputs_of(forward()) if t.requires_grad]
@@ -28,22 +28,22 @@ def in_direction(
     outputs = differentiable()
     cotangents = [torch.ones_like(t) for t in outputs]
     if direction == "backward":
-        alone = partial(torch.autograd.grad, outputs, wanted, cotangents, retain_graph=True, allow_unused=True)
+        alone = partial(torch.autograd.grad, outputs, inputs, cotangents, retain_graph=True, allow_unused=True)
         return alone, cotangents
-    return lambda: torch.autograd.grad(differentiable(), wanted, cotangents, allow_unused=True), cotangents
+    return lambda: torch.autograd.grad(differentiable(), inputs, cotangents, allow_unused=True), cotangents
 
 
-def elsewhere_of(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
+def reallocate_for(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
     """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
-    if sum(t.numel() * t.element_size() for t in tensors) > LARGEST_MOVED:
+    if sum(t.numel() * t.element_size() for t in tensors) > MOST_REALLOCATED_BYTES:
         return None
 
-    kept: list[Any] = []
+    results: list[Any] = []
 
-    def moved() -> Thunk:
+    def reallocate() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         call, _ = in_direction(bound.call_with(copies), copies, direction)
-        kept.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        results.append(call())  # takes up what the call before this one gave back, so that the output moves too
         return call
 
-    return moved
+    return reallocate

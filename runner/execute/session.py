@@ -21,7 +21,7 @@ from runner.report.conclude import conclude
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cells.cell import Cell
     from runner.execute.worker import Worker
-    from runner.execute.worker_process import Prepared
+    from runner.execute.worker_process import Preflight
     from runner.rows.rows import Row, Sample
 
 
@@ -37,7 +37,7 @@ class Session:
         self._worker: Worker | None = None
         self.measuring = False
         self.exit_code = 0
-        self._prepared: Prepared | None = None
+        self._prepared: Preflight | None = None
         self._process = 1  # the number of the running one, of those that a cell is to have
 
     @property

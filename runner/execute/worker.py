@@ -20,7 +20,7 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
-from runner.execute.worker_process import Prepared, serve
+from runner.execute.worker_process import Preflight, serve
 from runner.rows.rows import Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
@@ -37,7 +37,9 @@ class Worker:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def prepare(self, subjects: Sequence[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:
+    def prepare(
+        self, subjects: Sequence[Operation | Case], devices: list[str], backend_module: str | None
+    ) -> Preflight:
         """Look at the machine and import what the operations and cases call, before any cell runs.
 
         Raises:
@@ -48,7 +50,7 @@ class Worker:
         if answer is None:
             self.close()
             raise WorkerDied(f"importing torch and the operations took more than {START_LIMIT_S:g} s")
-        return answer[1]  # type: ignore[no-any-return]  # serve() answers a prepare with ("prepared", Prepared)
+        return answer[1]  # type: ignore[no-any-return]  # serve() answers a prepare with ("prepared", Preflight)
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """Run a cell to its rows; whatever happens to the process becomes a row too.

@@ -1,4 +1,8 @@
-"""The child process in which cells run: it imports torch once and serves one cell after another."""
+"""The child process in which cells run: it imports torch once and serves one cell after another.
+
+The parent imports this module too, and the child protects itself before torch is imported, so that
+nothing at the top of this module may import torch.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,16 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
+import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from runner.cells.cell import Cell
-from runner.config.cases import Case
-from runner.config.operation import Operation
-from runner.errors import ConfigError, is_unsupported, one_line
-from runner.rows.rows import Row, Sample, row_for
-
-SPOILED = "the device did not recover, so the worker was replaced"
-
 
 @dataclass(frozen=True)
-class Prepared:
+class Preflight:
     """What a worker says of a sweep before its first cell.
 
     Attributes:
@@ -40,135 +36,42 @@ class Prepared:
 
 
 def serve(connection: Connection) -> None:
-    """The worker's side: answer the door until it is gone."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # they reach the whole group, or job; the door decides what they mean
+    """The child's main loop: serve requests until the parent process is gone."""
+    # all of this comes before torch is imported, which takes seconds in which the parent may die
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides what they mean
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     _die_first()
+
+    # the end of the pipe is the parent's end
     silence = os.open(os.devnull, os.O_WRONLY)
+    state = None
     while True:
         try:
             message = connection.recv()
         except (EOFError, OSError):
             return
         if message[0] == "prepare":
-            connection.send(("prepared", _prepare(*message[1:])))
+            from runner.execute.preflight import preflight
+
+            connection.send(("prepared", preflight(*message[1:])))
             continue
+
+        # whatever the cell prints, importing torch included, is for its log
         _, cell, log = message
-        _redirect(_opened(log))
-        import torch  # noqa: F401  (before the cell's time begins)
+        _redirect(_open_log(log))
+        from runner.execute.cell_run import run_and_log  # before the cell's time begins
+        from runner.tasks.worker_state import WorkerState
 
+        state = state or WorkerState()
         connection.send(("begun",))
-        rows, samples = run_cell(cell, lambda step: connection.send(("step", step)))
-        spoiled = _spoiled(cell, rows)
-        if spoiled:
-            rows = [replace(row, reason=f"{row.reason}; {SPOILED}") for row in rows]
-        for row in rows:
-            print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
+        outcome = run_and_log(cell, state, lambda step: connection.send(("step", step)))
         _redirect(os.dup(silence))
-        connection.send(("done", rows, samples, spoiled))
+        connection.send(("done", *outcome))
 
 
-def _spoiled(cell: Cell, rows: list[Row]) -> bool:
-    """Whether the cell's error took the device's context, so that nothing works on it any more in this process."""
-    from runner.measure.device import DeviceUnavailable, find_device
-
-    if {row.status for row in rows} <= {"ok", "unavailable"}:
-        return False
-    try:
-        return not find_device(cell.device, cell.backend_module).is_well()
-    except DeviceUnavailable:
-        return True
-
-
-def run_cell(cell: Cell, tell: Any = lambda step: None) -> tuple[list[Row], list[Sample]]:
-    """Run a cell in this process; what an operation raises becomes its status and reason.
-
-    Args:
-        cell: what to run.
-        tell: is told each step as it begins.
-    """
-    import torch
-
-    from runner.measure.device import DeviceUnavailable, find_device
-    from runner.measure.host_memory import free_memory_bytes, limit_memory
-    from runner.tasks import autograd, benchmark, roof, tensors, transfer
-    from runner.tasks import case_autograd as case_gradients
-
-    begun = time.perf_counter()
-    default_threads = torch.get_num_threads()
-    device = None
-    try:
-        device = find_device(cell.device, cell.backend_module)
-        function = cell.definition.load()
-        torch.set_num_threads(cell.threads or default_threads)
-        if device.is_cpu:
-            limit_memory(cell.limit.memory_bytes or free_memory_bytes())
-        job: Any = {
-            "benchmark": benchmark,
-            "autograd": case_gradients if cell.case else autograd,
-            "tensors": tensors,
-            "transfer": transfer,
-            "roof": roof,
-        }[cell.job]
-        rows, samples = job.run(cell, device, function, tell)
-        return [row if row.seconds else replace(row, seconds=time.perf_counter() - begun) for row in rows], samples
-    except DeviceUnavailable as error:
-        status, reason = "unavailable", str(error)
-    except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
-    finally:
-        limit_memory(None)
-        torch.set_num_threads(default_threads)
-        if device is not None and not device.is_cpu:
-            with suppress(RuntimeError):  # of a device that has been lost
-                device.release()
-    name = None if device is None else device.name
-    return [row_for(cell, status, reason, device_name=name, seconds=time.perf_counter() - begun)], []
-
-
-def _status_of(error: Exception) -> str:
-    import torch
-
-    text = str(error)
-    no_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text
-    if no_memory or "can't allocate memory" in text or "out of memory" in text:
-        return "out_of_memory"
-    return "unsupported" if is_unsupported(error) else "failed"
-
-
-def _prepare(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:
-    from runner.execute.environment import describe_machine
-    from runner.measure.device import Device, DeviceUnavailable, find_device
-
-    problems: list[str] = []
-    unavailable: dict[str, str] = {}
-    found: dict[str, Device] = {}
-    for subject in subjects:
-        try:
-            subject.load()
-        except ConfigError as error:
-            problems.append(str(error))
-    for name in devices:
-        try:
-            found[name] = find_device(name, backend_module)
-        except DeviceUnavailable as error:
-            unavailable[name] = str(error)
-        except ConfigError as error:
-            problems.append(str(error))
-            break
-    names = {name: str(device.torch) for name, device in found.items()}
-    return Prepared(describe_machine(list(found.values())), names, unavailable, problems)
-
-
-def _opened(log: str) -> int:
-    """The log's file; a folder that cannot be written is the door's to report, when it writes the row."""
+def _open_log(log: str) -> int:
+    """The log's file; a folder that cannot be written is reported by the parent, with the row."""
     with suppress(OSError):
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     return os.open(os.devnull, os.O_WRONLY)
@@ -183,27 +86,28 @@ def _redirect(descriptor: int) -> None:
 
 
 def _die_first() -> None:
-    """Where memory runs out, have Linux end this process and not the door."""
+    """Where memory runs out, have Linux end this process and not its parent."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with_parent() -> None:
-    """Make sure that no worker outlives its door, however the door dies and whatever the worker is doing."""
+    """Let no worker outlive its parent, however that dies and whatever the worker is doing."""
     if sys.platform == "linux":
         import ctypes
 
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+    # the signal is Linux's alone, and does not come where the parent died before it was asked for
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    if os.name == "posix" and os.getppid() != parent.pid:  # it died before the line above
+    if os.name == "posix" and os.getppid() != parent.pid:
         os._exit(1)
-    import threading
 
     def watch() -> None:
         wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=watch, name="watch-door", daemon=True).start()
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()

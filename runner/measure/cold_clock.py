@@ -26,9 +26,9 @@ def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
     caches: dict[str, int] = {}
     for core in cores:
         levels = [_cache(index) for index in sorted(sysfs.glob(f"cpu{core}/cache/index*"))]
-        known = [cache for cache in levels if cache is not None]
-        if known:
-            _, shared_by, size = max(known)
+        readable = [cache for cache in levels if cache is not None]
+        if readable:
+            _, shared_by, size = max(readable)
             caches[shared_by] = size
     return sum(caches.values()) or UNKNOWN_BYTES
 
@@ -78,4 +78,6 @@ class ColdClock:
 def _sum(values: list[Number | None]) -> Number | None:
     """The sum, or None where a clock does not tell."""
     known = [value for value in values if value is not None]
-    return sum(known[1:], known[0]) if known and len(known) == len(values) else None
+    if not known or len(known) < len(values):
+        return None
+    return sum(known[1:], known[0])

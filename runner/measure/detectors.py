@@ -1,6 +1,6 @@
-"""What would mislead about a time and cannot be seen in it: four of the flags, found by experiment, outside the clock.
+"""Four flags for misleading times, detected by extra calls outside the timed region.
 
-Each one costs nothing but a look where it cannot apply, and is never made while the engine times.
+Each one costs nothing but a look where it cannot apply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError:  # Windows counts page faults elsewhere: nothing is said of 
     resource = None  # type: ignore[assignment]
 
 DENORMAL_SHARE = 0.01  # of the elements looked at
-LOOKED_AT = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
+SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
 DOMINATED = 0.5  # of the time
 SMALLEST_FRESH_BYTES = 128 * 1024  # below this no allocator gives memory back to the system, so none is fresh
 SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of it
@@ -38,43 +38,57 @@ SHORTEST_FALLBACK_S = 5e-5  # below this most of a call is what it costs to be c
 FLOAT32_BUDGET_S = 0.02  # for float32's time beside a cell's, which is taken once for an operation and size
 FLOAT32_TRIALS = 10
 AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
+Float32Times = dict[tuple[Any, ...], float | None]
+"""Seconds of float32 calls by operation, size and how it is called; None: it has no float32."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class TimedCall:
     """A cell's call, as it was timed.
 
     Attributes:
+        call: that was timed.
         bound: the operation.
         tensors: its inputs on the device.
-        direct: makes the call that is timed (forward, backward or both) from an operation and inputs.
+        make_call: makes such a call (forward, backward or both) of an operation and inputs.
         clock: that it was timed with.
         measured: what came out.
         cell: as it was asked for.
         output_bytes: of one call's result.
     """
 
+    call: Thunk
     bound: BoundOperation
     tensors: list[torch.Tensor]
-    direct: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
+    make_call: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
     clock: Clock
     measured: Measurement
     cell: Cell
     output_bytes: int
 
 
-def flags_after(subject: Subject, call: Thunk, device: Device) -> list[str]:
-    """The flags that take further calls to find, once the cell has been timed: any error in them is no flag."""
-    looks: dict[str, Callable[[], bool]] = {"reduced_precision": lambda: reduced_precision(subject, device.torch)}
+def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -> list[str]:
+    """The flags that take further calls to find, after the timing; an error in these is no flag.
+
+    Args:
+        timed: the cell's call.
+        device: that it ran on.
+        float32_times: of earlier cells; this one's is added.
+    """
+    detectors: dict[str, Callable[[], bool]] = {
+        "reduced_precision": lambda: reduced_precision(timed, device.torch),
+    }
     if device.is_cpu:
-        looks |= {"first_touch": lambda: first_touch(call, subject), "cpu_fallback": lambda: cpu_fallback(subject)}
-    found = []
-    for name, look in looks.items():
+        detectors["first_touch"] = lambda: first_touch(timed)
+        detectors["cpu_fallback"] = lambda: cpu_fallback(timed, float32_times)
+    flags = []
+    for name, applies in detectors.items():
         try:
-            found += [name] * look()
+            if applies():
+                flags.append(name)
         except (RuntimeError, MemoryError, NotImplementedError, TypeError, ValueError) as error:
             print(f"{name}: not known: {error}")  # into the cell's log
-    return found
+    return flags
 
 
 def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
@@ -82,10 +96,10 @@ def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
 
     float16 does not count: the CPU computes it in float32, where its denormals are ordinary numbers.
     """
-    counted = [t for t in tensors if _limited(t)]
-    if not device.is_cpu or not counted or flushes_denormals():
+    candidates = [t for t in tensors if _has_denormals(t)]
+    if not device.is_cpu or not candidates or flushes_denormals():
         return False
-    return any(denormal_share(t) >= DENORMAL_SHARE for t in counted)
+    return any(denormal_share(t) >= DENORMAL_SHARE for t in candidates)
 
 
 def denormal_share(tensor: torch.Tensor) -> float:
@@ -94,41 +108,46 @@ def denormal_share(tensor: torch.Tensor) -> float:
     Of a large tensor it is taken over elements at random, the same ones each time.
     """
     flat = tensor.detach()
-    if tensor.numel() > LOOKED_AT:
-        places = torch.randint(tensor.numel(), (LOOKED_AT,), generator=torch.Generator().manual_seed(0))
-        flat = flat.take(places)  # by logical position, without a copy of a transposed tensor
+    if tensor.numel() > SAMPLED_ELEMENTS:
+        indices = torch.randint(tensor.numel(), (SAMPLED_ELEMENTS,), generator=torch.Generator().manual_seed(0))
+        flat = flat.take(indices)  # by logical position, without a copy of a transposed tensor
     parts = torch.view_as_real(flat) if flat.is_complex() else flat
+    if not parts.numel():
+        return 0.0
     sizes = parts.abs()
-    return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item() if parts.numel() else 0.0
+    return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item()
 
 
-def _limited(tensor: torch.Tensor) -> bool:
+def _has_denormals(tensor: torch.Tensor) -> bool:
     return is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
 
 
-def first_touch(call: Thunk, subject: Subject) -> bool:
+def first_touch(timed: TimedCall) -> bool:
     """Whether most of a call's time goes to pages that the system has to provide at their first touch.
 
     The page faults of a call, times what a fault takes, against the call's time: each the least of a few in turns,
     since whatever else runs only lengthens them.
     """
-    pages_at_most = subject.output_bytes / 4096
-    median_s = subject.measured.median_s
+    pages_at_most = timed.output_bytes / 4096
+    median_s = timed.measured.median_s
     if (
         resource is None
-        or subject.output_bytes < SMALLEST_FRESH_BYTES
+        or timed.output_bytes < SMALLEST_FRESH_BYTES
         or pages_at_most * SLOWEST_FAULT_S < DOMINATED * median_s
-        or median_s > AFFORDABLE * subject.cell.limit.time_s
+        or median_s > AFFORDABLE * timed.cell.limit.time_s
     ):
         return False
-    if not _touched(call)[0]:
+    if not _touched(timed.call)[0]:
         return False
+
+    # the same memory is filled fresh and again, in turns with the call, so that all three see
+    # the same machine
     least, most = PROBE_BYTES
-    probe = _Probe(min(max(subject.output_bytes, least), most))
-    rounds = [(_touched(call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
-    (faults, call_s), (probed, fresh_s), (_, again_s) = (_least(touches) for touches in zip(*rounds, strict=True))
-    fault_s = (fresh_s - again_s) / max(1, probed)
-    return faults * fault_s >= DOMINATED * min(call_s, subject.measured.min_s)
+    probe = _Probe(min(max(timed.output_bytes, least), most))
+    turns = [(_touched(timed.call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
+    (faults, call_s), (probe_faults, fresh_s), (_, again_s) = map(_least, zip(*turns, strict=True))
+    fault_s = (fresh_s - again_s) / max(1, probe_faults)
+    return faults * fault_s >= DOMINATED * min(call_s, timed.measured.min_s)
 
 
 def _touched(call: Thunk) -> tuple[int, float]:
@@ -160,75 +179,78 @@ class _Probe:
         self._memory.fill_(2)
 
 
-def reduced_precision(subject: Subject, device: torch.device) -> bool:
+def reduced_precision(timed: TimedCall, device: torch.device) -> bool:
     """Whether the operation's float32 products are rounded to fewer digits, as a switch allows."""
-    bound = subject.bound
+    bound = timed.bound
     if bound.dtype not in (torch.float32, torch.complex64):
         return False
-    if subject.measured.median_s > AFFORDABLE * subject.cell.limit.time_s:
+    if timed.measured.median_s > AFFORDABLE * timed.cell.limit.time_s:
         return False
-    return uses_reduced_precision(lambda: bound.expected(subject.tensors), device)
+    return uses_reduced_precision(lambda: bound.expected(timed.tensors), device)
 
 
-def cpu_fallback(subject: Subject) -> bool:
+def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
     """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
 
-    Asked of half precision and integers alone. The shortest times of both are compared, which noise only lengthens;
-    where they are apart the call is timed once more, unless it is so long that noise cannot double its time.
+    The shortest times of both are compared, which noise only lengthens; where they are apart the
+    call is timed once more, unless it is so long that noise cannot double its time.
     """
-    dtype, measured = subject.bound.dtype, subject.measured
-    if "contended" in measured.flags:  # nothing can be said of its speed
+    if not _may_fall_back(timed):
+        return False
+    float32_s = _float32_s(timed, float32_times)
+    if float32_s is None:
+        return False
+    explained = max(1.0, timed.bound.dtype.itemsize / torch.float32.itemsize)
+    longest_s = FALLBACK_FACTOR * explained * float32_s
+    min_s = timed.measured.min_s
+    if min_s <= longest_s:
+        return False
+    if min_s > AFFORDABLE * timed.cell.limit.time_s:
+        return True
+    return _shortest(timed.make_call(timed.bound, timed.tensors), timed) > longest_s  # the samples may be few
+
+
+def _may_fall_back(timed: TimedCall) -> bool:
+    """Whether it may be: of half precision and integers alone, where the speed can be known."""
+    dtype, measured, cell = timed.bound.dtype, timed.measured, timed.cell
+    if "contended" in measured.flags:
         return False
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
-    if measured.median_s > subject.cell.limit.time_s / 2 or subject.cell.compile:  # compiling once more takes seconds
+    if measured.median_s > cell.limit.time_s / 2 or cell.compile:  # compiling once more takes seconds
         return False
-    if measured.min_s < SHORTEST_FALLBACK_S:
-        return False
-    float32_s = _float32_s(subject)
-    explained = max(1.0, dtype.itemsize / torch.float32.itemsize)
-    if float32_s is None or measured.min_s <= FALLBACK_FACTOR * explained * float32_s:
-        return False
-    if measured.min_s > AFFORDABLE * subject.cell.limit.time_s:
-        return True
-    again_s = _shortest(subject.direct(subject.bound, subject.tensors), subject)  # the samples may be few
-    return again_s > FALLBACK_FACTOR * explained * float32_s
+    return measured.min_s >= SHORTEST_FALLBACK_S
 
 
-def _float32_s(subject: Subject) -> float | None:
+def _float32_s(timed: TimedCall, float32_times: Float32Times) -> float | None:
     """The shortest time of the same call in float32; None where the operation has none."""
-    bound = replace(subject.bound, dtype=torch.float32)
-    cell = subject.cell
+    cell = timed.cell
     options = [getattr(cell, name) for name in BENCHMARK_ONLY]
     key = (repr(cell.operation), cell.size, *options, torch.get_num_threads())
-    if key not in _seen:
+    if key not in float32_times:
+        bound = replace(timed.bound, dtype=torch.float32)
         try:
-            call = subject.direct(bound, _in_float32(subject))
-            _seen[key] = _shortest(call, subject)
+            float32_times[key] = _shortest(timed.make_call(bound, _in_float32(timed)), timed)
         except (RuntimeError, TypeError, NotImplementedError):
-            _seen[key] = None
-    return _seen[key]
+            float32_times[key] = None
+    return float32_times[key]
 
 
-_seen: dict[tuple[Any, ...], float | None] = {}  # lives as long as the worker
+def _in_float32(timed: TimedCall) -> list[torch.Tensor]:
+    op = timed.bound.op
+    names = op.inputs or ("",) * len(timed.tensors)
+    inputs = []
+    for tensor, name in zip(timed.tensors, names, strict=True):
+        single = tensor.detach() if name in op.index_inputs else tensor.detach().to(torch.float32)
+        inputs.append(single.requires_grad_() if tensor.requires_grad else single)
+    return inputs
 
 
-def _in_float32(subject: Subject) -> list[torch.Tensor]:
-    op = subject.bound.op
-    names = op.inputs or ("",) * len(subject.tensors)
-    inputs = [
-        t.detach() if name in op.index_inputs else t.detach().to(torch.float32)
-        for t, name in zip(subject.tensors, names, strict=True)
-    ]
-    wanted = [t.requires_grad for t in subject.tensors]
-    return [t.requires_grad_() if want else t for t, want in zip(inputs, wanted, strict=True)]
-
-
-def _shortest(call: Thunk, subject: Subject) -> float:
+def _shortest(call: Thunk, timed: TimedCall) -> float:
     """The shortest time of a call, warm, in a few blocks; of the first one where that takes too long."""
-    clock, calls = subject.clock, subject.measured.calls_per_sample
+    clock, calls = timed.clock, timed.measured.calls_per_sample
     shortest = clock.time(call, 1).wall_s
-    if shortest > AFFORDABLE * subject.cell.limit.time_s:
+    if shortest > AFFORDABLE * timed.cell.limit.time_s:
         return shortest
     end = clock.now() + FLOAT32_BUDGET_S
     for _ in range(FLOAT32_TRIALS):

@@ -18,7 +18,7 @@ import torch
 from runner.calls import Thunk
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.event_clock import EventClock, Queue, launch_and_wall
+from runner.measure.event_clock import BusyWork, EventClock, LaunchTimes, Queue, launch_and_wall
 from runner.measure.host_clock import Clock, HostClock
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
@@ -40,8 +40,9 @@ class Device:
         name: for people and results: ``cpu``, ``cuda:0 NVIDIA A100``.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, busy_work: dict[str, BusyWork] | None = None) -> None:
         self.torch = device
+        self._busy_work = {} if busy_work is None else busy_work
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
         self._flushed: torch.Tensor | None = None
@@ -49,15 +50,15 @@ class Device:
 
     @cached_property
     def _queue(self) -> Queue:
-        return Queue(self._module, self.torch)
+        return Queue(self._module, self.torch, self._busy_work)
 
     def clock(self, threads: int) -> Clock:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
-    def launch_and_wall(self, call: Thunk) -> dict[str, float | None]:
-        """Host seconds to launch a call and to its completion; nothing on the CPU, which launches nothing."""
-        return {} if self.is_cpu else launch_and_wall(call, self.synchronize)
+    def launch_and_wall(self, call: Thunk) -> LaunchTimes:
+        """Host seconds of a call's launch and to its end; none on the CPU, which launches nothing."""
+        return LaunchTimes() if self.is_cpu else launch_and_wall(call, self.synchronize)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -94,12 +95,15 @@ class Device:
         if capture is None or graph_type is None:
             raise NotImplementedError(f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false")
         with _current(self._module, self.torch):
-            stream = self._module.Stream()  # what is loaded or allocated at a first call must not be captured
+            # what is loaded or allocated at a first call must not be captured
+            stream = self._module.Stream()
             stream.wait_stream(self._module.current_stream())
             with self._module.stream(stream):
                 for _ in range(CALLS_BEFORE_CAPTURE):
                     call()
             self._module.current_stream().wait_stream(stream)
+
+            # the result is the graph's own memory, which each replay fills again
             graph = graph_type()
             with capture(graph):
                 result = call()
@@ -157,24 +161,25 @@ class Device:
 
     def identity(self) -> dict[str, Any]:
         """What the device is, for ``environment.json``."""
-        known: dict[str, Any] = {"device": str(self.torch), "name": self.name, "index": self.torch.index}
-        found = self._properties()
-        known |= {key: getattr(found, key) for key in PROPERTIES if hasattr(found, key)}
+        identity: dict[str, Any] = {"device": str(self.torch), "name": self.name, "index": self.torch.index}
+        properties = self._properties()
+        identity |= {key: getattr(properties, key) for key in PROPERTIES if hasattr(properties, key)}
         if self.torch.type == "cuda":
-            known |= _nvml_identity(getattr(found, "uuid", None))
-        return known
+            identity |= _nvml_identity(getattr(properties, "uuid", None))
+        return identity
 
     def _properties(self) -> Any:
         ask = getattr(self._module, "get_device_properties", None)
         return None if ask is None else ask(self.torch)
 
 
-def find_device(name: str, backend_module: str | None = None) -> Device:
+def find_device(name: str, backend_module: str | None = None, busy_work: dict[str, BusyWork] | None = None) -> Device:
     """The device that a configuration names.
 
     Args:
         name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index, ``cuda:1``.
         backend_module: imported first, for devices that are not part of PyTorch.
+        busy_work: what keeps devices busy, as it was measured for earlier cells.
 
     Raises:
         DeviceUnavailable: this machine has no such device.
@@ -194,7 +199,7 @@ def find_device(name: str, backend_module: str | None = None) -> Device:
     index, count = int(index_text or 0), torch.accelerator.device_count()
     if index >= count:
         raise DeviceUnavailable(f"{name}: this machine has {count} of {accelerator.type}, numbered from 0")
-    return Device(torch.device(accelerator.type, index))
+    return Device(torch.device(accelerator.type, index), busy_work)
 
 
 def load_backend(module: str | None) -> None:

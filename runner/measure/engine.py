@@ -3,7 +3,7 @@
 Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a pause: on a loaded
 machine that, not the operation, is what differs between runs. What differs between runs on an idle machine is where in
 memory the tensors lie (Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so
-that blocks are taken at several places. The clock is an argument, so that tests are exact.
+that blocks are taken on several allocations of them. The clock is an argument, so that tests are exact.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import compress
 from statistics import fmean, median, pstdev
 from typing import Any
 
@@ -31,11 +32,11 @@ TRIALS = 3  # of a number of calls, before it is believed that they take that lo
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this factor: each look is one more chance to
 # stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins, 1965)
-MOST_ALLOCATIONS = 16  # in memory, at which a call is timed
+MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
-WARM_BLOCKS = 2  # at a new place, which pay for its caches and page tables
-LONGEST_MOVED_S = 0.005  # a longer call covers so much memory that places average out, or computes rather than moves
-PLACEMENT_MATTERS = 1.10  # the slowest tenth of the places over the fastest tenth
+WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
+LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or computes rather than moves
+PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
 ASHMAN_D = 4.0  # of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
@@ -46,13 +47,13 @@ class Measurement:
     """What the engine found: seconds a call.
 
     Attributes:
-        median_s: over the places' medians, where the call was timed at several, otherwise over the samples.
+        median_s: over the allocations' medians where there are several, otherwise over the samples.
         interval: the median's 95 % interval; None with too few samples for one.
         cpu_s: CPU seconds of the calling thread; None where the clock does not say.
         samples: the undisturbed blocks and those set aside.
         interrupted: how many of the samples were not left alone by the scheduler.
         interruption_source: how that was told: scheduler, switches, or none.
-        stop: precision, time, samples, places or first_call.
+        stop: precision, time, samples, allocations or first_call.
         flags: of :data:`runner.rows.flags.FLAGS`, what the times themselves say.
     """
 
@@ -86,32 +87,74 @@ def measure(
         clock: how to time it.
         timing: when to stop.
         on_first_result: is given the first call's result, outside the clock; all other results are dropped.
-        reallocate: gives the same call on tensors at another place in memory; None: there is only this place.
+        reallocate: gives the same call on newly allocated tensors; None: it is not moved.
     """
     start = clock.now()
-    results: list[Any] = []
     with uncollected():
-        first = clock.time(lambda: results.append(call()), 1)
-        on_first_result(results.pop())
-        blocks, calls, stop = [first], 1, "first_call"
-        if first.wall_s < LONG_CALL * timing.max_time_s:  # otherwise waiting for a second one would cost too much
-            second = clock.time(call, 1)
-            if second.wall_s >= timing.max_time_s:  # a warm call is worth more than warming up
-                blocks, stop = [second], "time"
-            else:
-                calls = _calls_per_block(call, clock, timing)
-                _warm_up(call, clock, timing, calls)
-                if second.wall_s > LONGEST_MOVED_S:
-                    reallocate = None
-                blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
-    kept = _undisturbed(blocks)
-    disturbed = not any(kept)
-    if disturbed:
-        kept = [True] * len(blocks)
-    used = [block for block, keep in zip(blocks, kept, strict=True) if keep]
+        first = _time_first(call, clock, on_first_result)
+        sampled = _sample_after(first, call, clock, timing, reallocate)
+    return _measurement(sampled, first.wall_s, clock.now() - start)
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """The blocks that a measurement is made of, the calls in each, and why there are no more."""
+
+    blocks: list[Block]
+    calls: int
+    stop: str
+
+
+def _time_first(call: Thunk, clock: Clock, on_first_result: Callable[[Any], None]) -> Block:
+    results: list[Any] = []
+    first = clock.time(lambda: results.append(call()), 1)
+    on_first_result(results.pop())
+    return first
+
+
+def _sample_after(
+    first: Block, call: Thunk, clock: Clock, timing: Timing, reallocate: Callable[[], Thunk] | None
+) -> _Sampled:
+    """Sample a call, unless the first calls have shown that there is no time for it."""
+    # waiting for a second call would cost too much
+    if first.wall_s >= LONG_CALL * timing.max_time_s:
+        return _Sampled([first], 1, "first_call")
+
+    # a warm call is worth more than warming up
+    second = clock.time(call, 1)
+    if second.wall_s >= timing.max_time_s:
+        return _Sampled([second], 1, "time")
+
+    calls = _calls_per_block(call, clock, timing)
+    _warm_up(call, clock, timing, calls)
+    if second.wall_s > LONGEST_REALLOCATED_S:
+        reallocate = None
+    blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
+    return _Sampled(blocks, calls, stop)
+
+
+def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Measurement:
+    """The statistics of the undisturbed blocks, or of all where nearly all were disturbed."""
+    # setting aside nearly all blocks would choose among them, so that then none is set aside
+    blocks, calls = sampled.blocks, sampled.calls
+    is_used = _undisturbed(blocks)
+    contended = not any(is_used)
+    if contended:
+        is_used = [True] * len(blocks)
+
+    # quartiles are of all times, the median of what may be taken for independent
+    used = list(compress(blocks, is_used))
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+
+    # what the times themselves say against them
+    flags = {
+        "contended": contended,
+        "single_call": len(blocks) == calls == 1,
+        "placement": blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS,
+        "multimodal": _has_modes(times),
+    }
     return Measurement(
         median_s=median(observed),
         interval=median_interval(observed),
@@ -119,36 +162,33 @@ def measure(
         q1_s=quantile(times, 0.25),
         q3_s=quantile(times, 0.75),
         cpu_s=median(cpu) if cpu else None,
-        first_call_s=first.wall_s,
-        samples=tuple(
-            Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, keep)
-            for block, keep in zip(blocks, kept, strict=True)
-        ),
+        first_call_s=first_call_s,
+        samples=tuple(_sample_of(calls, *pair) for pair in zip(blocks, is_used, strict=True)),
         calls_per_sample=calls,
-        timing_s=clock.now() - start,
+        timing_s=timing_s,
         interrupted=sum(not _had_its_cores(block) for block in blocks),
         interruption_source=_interruption_source(blocks[0]),
-        stop=stop,
-        flags=(
-            *["contended"] * disturbed,
-            *["single_call"] * (len(blocks) == calls == 1),
-            *["placement"] * (blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS),
-            *["multimodal"] * _has_modes(times),
-        ),
+        stop=sampled.stop,
+        flags=tuple(compress(flags, flags.values())),
     )
 
 
+def _sample_of(calls: int, block: Block, used: bool) -> Sample:
+    return Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, used)
+
+
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
-    """What may be taken for independent, in order: each place's median, or each time where there is but one place.
+    """What counts as independent: the medians of the allocations, or all times of a single one.
 
     Args:
-        timed: the place, and seconds.
+        timed: the allocation, and seconds.
     """
     by_allocation: dict[int | None, list[float]] = {}
     for allocation, seconds in timed:
         by_allocation.setdefault(allocation, []).append(seconds)
-    alone = by_allocation.get(None)
-    return alone if alone is not None else [median(times) for times in by_allocation.values()]
+    if None in by_allocation:
+        return by_allocation[None]
+    return [median(times) for times in by_allocation.values()]
 
 
 def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
@@ -160,7 +200,9 @@ def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
     while True:
         trial_s = _shortest_trial(call, clock, calls, block_s)
         if trial_s >= block_s / 2 or calls >= most or clock.now() >= end:
-            return min(most, max(1, round(calls * block_s / trial_s))) if trial_s > 0 else calls
+            if trial_s <= 0:
+                return calls
+            return min(most, max(1, round(calls * block_s / trial_s)))
         calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
 
 
@@ -190,10 +232,10 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
 
 
 def _blocks(call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
-    """Blocks without end at one place, or some of them at each of some places, the given one first."""
+    """Blocks without end on the call's own allocation, or some on each of several, its own first."""
     while reallocate is None:
         yield clock.time(call, calls)
-    held = [call]  # a place that is let go would be the next one again
+    held = [call]  # memory that is freed would be the next allocation again
     for number in range(MOST_ALLOCATIONS):
         if number:
             held.append(reallocate())
@@ -209,8 +251,11 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
     check_at = timing.min_samples
     for block in source:
         blocks.append(block)
-        at_several = block.allocation is not None
-        if len(blocks) % BLOCKS_PER_ALLOCATION == 0 if at_several else len(blocks) >= check_at:
+        # several allocations are compared when each has its blocks, and one ever more seldom
+        is_due = len(blocks) % BLOCKS_PER_ALLOCATION == 0
+        if block.allocation is None:
+            is_due = len(blocks) >= check_at
+        if is_due:
             if _precise(blocks, timing):
                 return blocks, "precision"
             check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
@@ -223,7 +268,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
 
 def _precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
-    used = [block for block, keep in zip(blocks, _undisturbed(blocks), strict=True) if keep]
+    used = list(compress(blocks, _undisturbed(blocks)))
     observed = observations((block.allocation, block.wall_s) for block in used)
     interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
     if interval is None:
@@ -250,19 +295,26 @@ def _has_modes(ordered: list[float]) -> bool:
     if len(ordered) < 2 / FEWEST_IN_A_MODE or ordered[0] <= 0 or ordered[-1] < MODES_APART * ordered[0]:
         return False
     logs = [math.log(seconds) for seconds in ordered]
-    total, below = sum(logs), 0.0
-    best, cut = -1.0, 0
-    for count, value in enumerate(logs[:-1], start=1):
-        below += value
-        between = (below / count - (total - below) / (len(logs) - count)) ** 2 * count * (len(logs) - count)
-        if between > best:
-            best, cut = between, count
+    cut = _cut(logs)
     if not fewest <= cut <= len(logs) - fewest:
         return False
     lower, upper = logs[:cut], logs[cut:]
     apart = fmean(upper) - fmean(lower)
     width = math.hypot(pstdev(lower), pstdev(upper))
     return apart > math.log(MODES_APART) and math.sqrt(2) * apart > ASHMAN_D * width
+
+
+def _cut(ordered: list[float]) -> int:
+    """How many numbers are below the cut with the largest variance between the two parts."""
+    total, below = sum(ordered), 0.0
+    largest, cut = -1.0, 0
+    for count, value in enumerate(ordered[:-1], start=1):
+        below += value
+        above_count = len(ordered) - count
+        between = (below / count - (total - below) / above_count) ** 2 * count * above_count
+        if between > largest:
+            largest, cut = between, count
+    return cut
 
 
 def _interruption_source(block: Block) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 from statistics import median
 from typing import Any
@@ -32,26 +33,45 @@ LAUNCHES = 50  # of which the launch's time is the median
 LAUNCHING_S = 0.2  # the longest that these may take
 
 
-class Queue:
-    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another."""
+@dataclass(frozen=True)
+class BusyWork:
+    """What keeps a device busy: the product of a matrix with itself.
 
-    def __init__(self, module: Any, device: torch.device) -> None:
-        self._module, self._device = module, device
-        self._takes_device = bool(inspect.signature(module.synchronize).parameters)  # torch.mps has but one
+    Attributes:
+        seconds: of a product; 0 where the device has none.
+        matrix: None where it has no memory for one.
+    """
+
+    seconds: float
+    matrix: torch.Tensor | None
+
+
+class Queue:
+    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another.
+
+    Args:
+        module: the device's.
+        device: it.
+        busy_work: of devices by name, from earlier cells; this one's is added.
+    """
+
+    def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
+        self._module, self._device, self._busy_work = module, device, busy_work
+        takes_device = bool(inspect.signature(module.synchronize).parameters)  # torch.mps has but one
+        self._synchronized: tuple[Any, ...] = (device,) if takes_device else ()
         stream = getattr(module, "current_stream", None)
         self._stream: tuple[Any, ...] = (stream(device),) if stream is not None else ()
-        self._matrix: torch.Tensor | None = None
-        self._work_s: float | None = None  # of one product; None: not known yet
+        self._work: BusyWork | None = None
 
     @property
     def own_bytes(self) -> int:
         """Device memory that the work to keep it busy holds."""
-        _, matrix = _work.get(str(self._device), (0.0, None))
-        return matrix.nbytes if matrix is not None else 0
+        work = self._busy_work.get(str(self._device))
+        return work.matrix.nbytes if work is not None and work.matrix is not None else 0
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
-        self._module.synchronize(*[self._device] * self._takes_device)
+        self._module.synchronize(*self._synchronized)
 
     def event(self) -> Any:
         """An event that knows its time; None where the device has none."""
@@ -64,57 +84,57 @@ class Queue:
 
     def keep_busy(self, seconds: float) -> None:
         """Launch work of about this length; at least one piece of it, and nothing where there is none to be had."""
-        if self._work_s is None:
-            self._work_s = self._known_work()
-        if self._work_s:
-            for _ in range(max(1, min(MOST_WORK, ceil(seconds / self._work_s)))):
-                torch.mm(self._matrix, self._matrix)  # type: ignore[arg-type]  # there is one where there is a time
+        if self._work is None:
+            self._work = self._known_work()
+        matrix, work_s = self._work.matrix, self._work.seconds
+        if matrix is not None and work_s:
+            for _ in range(max(1, min(MOST_WORK, ceil(seconds / work_s)))):
+                torch.mm(matrix, matrix)
 
-    def _known_work(self) -> float:
-        """Seconds of a product as it was measured for an earlier cell; measured now where there was none."""
+    def _known_work(self) -> BusyWork:
+        """The work as it was measured for an earlier cell; measured now where there was none."""
         name = str(self._device)
-        if name not in _work:
-            _work[name] = self._measured_work(), self._matrix
-        seconds, self._matrix = _work[name]
-        return seconds
+        if name not in self._busy_work:
+            self._busy_work[name] = self._measured_work()
+        return self._busy_work[name]
 
-    def _measured_work(self) -> float:
-        """Seconds of a product of matrices so large that a launch is short beside it; 0 where the device has none."""
+    def _measured_work(self) -> BusyWork:
+        """A product of matrices so large that a launch is short beside it."""
         start, end = self.event(), self.event()
-        side, seconds = WORK_SIDE, 0.0
+        side, seconds, matrix = WORK_SIDE, 0.0, None
         while start is not None:
             try:
-                self._matrix = torch.zeros(side, side, device=self._device)
-                trials = [self._products(start, end) for _ in range(WORK_TRIALS)]
+                matrix = torch.zeros(side, side, device=self._device)
+                trials = [self._time_products(matrix, start, end) for _ in range(WORK_TRIALS)]
             except (NotImplementedError, torch.OutOfMemoryError):
                 break
+            # whatever interrupts the host lengthens either time, so that the shortest
+            # ones are compared
             seconds, launch_s = map(min, zip(*trials, strict=True))
             if seconds >= LAUNCHES_IN_WORK * launch_s or side >= LONGEST_SIDE:
                 break
             side *= 2
-        return seconds
+        return BusyWork(seconds, matrix)
 
-    def _products(self, start: Any, end: Any) -> tuple[float, float]:
+    def _time_products(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float]:
         """Seconds of a product on the device, and of its launch."""
-        assert self._matrix is not None
         self.record(start)
         begun = time.perf_counter()
         for _ in range(WORK_IN_A_ROW):
-            torch.mm(self._matrix, self._matrix)
+            torch.mm(matrix, matrix)
         launched = time.perf_counter()
         self.record(end)
         self.synchronize()
         return float(start.elapsed_time(end)) / 1_000 / WORK_IN_A_ROW, (launched - begun) / WORK_IN_A_ROW
 
 
-_work: dict[str, tuple[float, torch.Tensor | None]] = {}  # lives as long as the worker
-
-
 class EventClock:
     """Times calls by a device's events, or by a synchronized wall clock where it has none.
 
-    A block in which the device may have waited for the host says so in ``waiting_s``, so that it is set aside like one
-    that the scheduler interrupted.
+    As many launches as possible queue up behind other work; fewer where the device gets ahead of the
+    host all the same; at last one at a time, for calls that wait for the device themselves. A block in
+    which the device may have waited for the host counts as waiting as a whole, so that it is set aside
+    like one that the scheduler interrupted.
 
     Attributes:
         most_calls: in a block.
@@ -137,17 +157,17 @@ class EventClock:
         """The device's time for that many calls; for the first one ever the host's, since it is paid for there."""
         if self._start is None or not self._used:
             self._used = True
-            return Block(self._by_wall(call, calls))
-        seconds, left, idle = 0.0, calls, False
-        while left:
-            some = min(left, self._ahead)
-            taken, waited = self._by_events(call, some)
-            seconds, idle, left = seconds + taken, idle or waited, left - some
-        if self._ahead == 1 and idle:  # as it is with this call: it waits for the device itself
+            return Block(self._time_by_wall(call, calls))
+        seconds, remaining, waited = 0.0, calls, False
+        while remaining:
+            launches = min(remaining, self._ahead)
+            launches_s, idle = self._time_by_events(call, launches)
+            seconds, waited, remaining = seconds + launches_s, waited or idle, remaining - launches
+        if waited and self._one_at_a_time:  # the call itself waits for the device, so that this is its time
             return Block(seconds)
-        return Block(seconds, waiting_s=seconds if idle else 0.0)
+        return Block(seconds, waiting_s=seconds if waited else 0.0)
 
-    def _by_wall(self, call: Thunk, calls: int) -> float:
+    def _time_by_wall(self, call: Thunk, calls: int) -> float:
         self._queue.synchronize()
         start = time.perf_counter()
         for _ in range(calls):
@@ -155,38 +175,63 @@ class EventClock:
         self._queue.synchronize()
         return time.perf_counter() - start
 
-    def _by_events(self, call: Thunk, calls: int) -> tuple[float, bool]:
+    def _time_by_events(self, call: Thunk, calls: int) -> tuple[float, bool]:
         """The device's seconds, and whether it may have waited for the host meanwhile."""
-        queue, start, end = self._queue, self._start, self._end
         for turn in range(TRIES):
-            queue.synchronize()
-            queue.keep_busy(MARGIN * calls * self._launch_s * 2**turn)
-            if calls > 1:
-                call()  # leaves the caches as calls in a row do
-            queue.record(start)
-            begun = time.perf_counter()
-            for _ in range(calls):
-                call()
-            queue.record(end)
-            each_s = (time.perf_counter() - begun) / calls
-            idle = bool(start.query())
-            queue.synchronize()
-            self._launch_s = min(self._launch_s or each_s, each_s)
+            idle = self._launch(call, calls, MARGIN * calls * self._launch_s * 2**turn)
             if not idle:
-                self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))
+                self._allow_more(calls)
                 break
-            if self._ahead == 1:
+            if self._one_at_a_time:
                 break
         else:  # it waits itself for the device, or launches more than the queue holds, or the host is very busy
-            self._ahead = max(1, min(calls, self._ahead) // FEWER)
-        return float(start.elapsed_time(end)) / 1_000, idle  # events count in milliseconds
+            self._allow_fewer(calls)
+        return float(self._start.elapsed_time(self._end)) / 1_000, idle  # events count in milliseconds
+
+    def _launch(self, call: Thunk, calls: int, busy_s: float) -> bool:
+        """Launch calls between the events, behind other work; whether the device finished that early."""
+        queue, start, end = self._queue, self._start, self._end
+        queue.synchronize()
+        queue.keep_busy(busy_s)
+        if calls > 1:
+            call()  # leaves the caches as calls in a row do
+        queue.record(start)
+        begun = time.perf_counter()
+        for _ in range(calls):
+            call()
+        queue.record(end)
+        each_s = (time.perf_counter() - begun) / calls
+        idle = bool(start.query())
+        queue.synchronize()
+        self._launch_s = min(self._launch_s or each_s, each_s)
+        return idle
+
+    @property
+    def _one_at_a_time(self) -> bool:
+        return self._ahead == 1
+
+    def _allow_more(self, calls: int) -> None:
+        self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))
+
+    def _allow_fewer(self, calls: int) -> None:
+        self._ahead = max(1, min(calls, self._ahead) // FEWER)
 
 
-def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> dict[str, float | None]:
+@dataclass(frozen=True)
+class LaunchTimes:
+    """Host seconds of a call on an asynchronous device, by the row's columns; None on the CPU."""
+
+    launch_s: float | None = None
+    launch_low_s: float | None = None
+    launch_high_s: float | None = None
+    wall_s: float | None = None
+
+
+def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> LaunchTimes:
     """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
 
     Returns:
-        by the row's columns the medians, and the ends of the launch's 95 % interval.
+        the medians, and the ends of the launch's 95 % interval.
     """
     launch: list[float] = []
     wall: list[float] = []
@@ -201,4 +246,4 @@ def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> dict[str, f
         launch.append(launched - begun)
         del result
     low, high = median_interval(sorted(launch)) or (None, None)
-    return {"launch_s": median(launch), "launch_low_s": low, "launch_high_s": high, "wall_s": median(wall)}
+    return LaunchTimes(median(launch), low, high, median(wall))

@@ -25,7 +25,7 @@ class Block:
         cpu_s: CPU seconds of the calling thread, or None.
         preemptions: involuntary context switches of the process, or None.
         waiting_s: seconds that the process's threads were ready and had no core, or None.
-        allocation: number of the place in memory, where the calls are timed at several.
+        allocation: number of the allocation, where the calls are timed on several.
     """
 
     wall_s: float
@@ -101,7 +101,7 @@ def involuntary_switches() -> Callable[[], int] | None:
 
 
 class _WaitingTime:
-    """Keeps each thread's file open: reading it anew costs a few microseconds then."""
+    """Keeps each thread's file open, so that reading it again costs a few microseconds."""
 
     def __init__(self) -> None:
         self._files: dict[str, int] = {}

@@ -35,8 +35,9 @@ def limit_memory(more_bytes: int | None) -> None:
         soft = hard
         if more_bytes is not None:
             now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            wanted = now + more_bytes + HEADROOM_BYTES
-            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            soft = now + more_bytes + HEADROOM_BYTES
+            if hard != resource.RLIM_INFINITY:
+                soft = min(soft, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     except (ImportError, OSError, ValueError, AttributeError):
         return

@@ -1,7 +1,8 @@
-"""The most that this machine was measured to reach, kept from ``+sweep=roof`` for the rows of later runs.
+"""The most that this machine was measured to reach, saved by ``+sweep=roof`` for later runs.
 
-Kept in one file a user, ``roofs.csv`` in the folder for caches, a line for each machine, device, dtype, number of
-threads, version of PyTorch and precision of products; measuring again replaces the line.
+Peaks are in one file a user, ``roofs.csv`` in the folder for caches, a line for each machine,
+device, dtype, number of threads, version of PyTorch and precision of products; measuring again
+replaces the line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from runner.cells.cell import Cell
 from runner.measure.device import Device
@@ -26,7 +28,22 @@ KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
 
 
 @dataclass(frozen=True)
-class Roof:
+class Peak:
+    """The best of several measurements.
+
+    Attributes:
+        per_s: FLOP or bytes a second, by the shortest sample: what it was seen to reach.
+        by: what reached it: a size, or a kernel.
+        disturbed: whether something else kept the machine busy meanwhile.
+    """
+
+    per_s: float
+    by: str
+    disturbed: bool
+
+
+@dataclass(frozen=True)
+class Peaks:
     """A line of the file.
 
     Attributes:
@@ -49,9 +66,9 @@ class Roof:
     bytes_per_s: float
 
     def fraction(self, flop: int | None, moved: int | None, seconds: float) -> tuple[float, str] | None:
-        """How near a call comes to the roof that bounds it: the time that the roof allows, over the time it took.
+        """How near a call comes to the peak that bounds it: the least time there, over its time.
 
-        The roof is the one under which the call's work takes longer (Williams, Waterman and Patterson, "Roofline",
+        The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson, "Roofline",
         2009). Above 1 the data came from a cache, which is faster than the memory that was measured.
 
         Args:
@@ -62,15 +79,15 @@ class Roof:
         Returns:
             the fraction, and ``compute`` or ``memory``; None where there is no work to compare.
         """
-        compute_s, memory_s = (flop or 0) / self.flop_per_s, (moved or 0) / self.bytes_per_s
         if not moved or seconds <= 0:
             return None
+        compute_s, memory_s = (flop or 0) / self.flop_per_s, moved / self.bytes_per_s
         bound = "compute" if compute_s > memory_s else "memory"
         return max(compute_s, memory_s) / seconds, bound
 
 
 def identity_of(cell: Cell, device: Device) -> dict[str, Any]:
-    """What of a cell and its device a roof holds for, by the names of :data:`KEY`."""
+    """What of a cell and its device peaks hold for, by the names of :data:`KEY`."""
     return {
         "host": platform.node(),
         "device_name": device.name,
@@ -81,29 +98,32 @@ def identity_of(cell: Cell, device: Device) -> dict[str, Any]:
     }
 
 
-def file_of_roofs() -> Path:
-    """Where they are kept: below ``XDG_CACHE_HOME``, or where the system has its caches."""
-    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None)
+def peaks_file() -> Path:
+    """Where they are saved: below ``XDG_CACHE_HOME``, or where the system has its caches."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base and sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
     return Path(base or Path.home() / ".cache") / "opsweep" / "roofs.csv"
 
 
-def find_roof(cell: Cell, device: Device) -> Roof | None:
-    """The roof that holds for a cell, where one was measured."""
-    wanted = identity_of(cell, device)
-    return next((roof for roof in kept_roofs() if all(getattr(roof, key) == wanted[key] for key in KEY)), None)
+def find_peaks(cell: Cell, device: Device) -> Peaks | None:
+    """The peaks that hold for a cell, where they were measured."""
+    identity = identity_of(cell, device)
+    matching = (p for p in saved_peaks() if all(getattr(p, key) == identity[key] for key in KEY))
+    return next(matching, None)
 
 
-def kept_roofs() -> list[Roof]:
-    """All that are kept; a file that is not there, or is damaged, holds none."""
+def saved_peaks() -> list[Peaks]:
+    """All that are saved; a file that is not there, or is damaged, holds none."""
     try:
-        with file_of_roofs().open(newline="", encoding="utf-8") as file:
+        with peaks_file().open(newline="", encoding="utf-8") as file:
             return [_read(line) for line in csv.DictReader(file)]
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         return []
 
 
-def keep_roof(roof: Roof) -> Path:
-    """Add a roof, in the place of the one measured before.
+def save_peaks(peaks: Peaks) -> Path:
+    """Add peaks, in place of those measured before.
 
     Returns:
         the file.
@@ -111,20 +131,18 @@ def keep_roof(roof: Roof) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    from filelock import FileLock
-
-    path = file_of_roofs()
+    path = peaks_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock"), timeout=10):
-        others = [one for one in kept_roofs() if any(getattr(one, key) != getattr(roof, key) for key in KEY)]
-        _write(path, sorted([*others, roof], key=astuple))
+        others = [p for p in saved_peaks() if any(getattr(p, key) != getattr(peaks, key) for key in KEY)]
+        _write(path, sorted([*others, peaks], key=astuple))
     return path
 
 
-def _write(path: Path, roofs: Sequence[Roof]) -> None:
-    write_atomically(path, csv_text([[f.name for f in fields(Roof)], *map(astuple, roofs)]))
+def _write(path: Path, several: Sequence[Peaks]) -> None:
+    write_atomically(path, csv_text([[f.name for f in fields(Peaks)], *map(astuple, several)]))
 
 
-def _read(line: dict[str, str]) -> Roof:
+def _read(line: dict[str, str]) -> Peaks:
     parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
-    return Roof(**{f.name: parse.get(f.name, str)(line[f.name]) for f in fields(Roof)})
+    return Peaks(**{f.name: parse.get(f.name, str)(line[f.name]) for f in fields(Peaks)})

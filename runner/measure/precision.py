@@ -20,7 +20,7 @@ ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # unit roundoffs: 11 and 8 signi
 
 @dataclass(frozen=True)
 class Switch:
-    """A place where PyTorch can be allowed to round float32.
+    """A switch by which PyTorch lets one backend round float32.
 
     Attributes:
         get: ieee, tf32, bf16, or none where it leaves the decision to another.
@@ -33,8 +33,8 @@ class Switch:
 
 def allowed_products(device: torch.device) -> str | None:
     """What float32 products may be rounded to on a device, the roughest: bf16 or tf32; None: nothing is allowed."""
-    found = {switch.get() for switch in _switches(device)}
-    return next((name for name in ("bf16", "tf32") if name in found), None)
+    allowed = {switch.get() for switch in _switches(device)}
+    return next((name for name in ("bf16", "tf32") if name in allowed), None)
 
 
 def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
@@ -89,19 +89,19 @@ def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
 def _switches(device: torch.device) -> list[Switch]:
     backends: Any = torch.backends
     if not hasattr(backends.mkldnn, "fp32_precision"):  # before PyTorch 2.9
-        return [_legacy_products(), *([_legacy_cudnn()] if device.type == "cuda" else [])]
+        return [_legacy_products(), _legacy_cudnn()] if device.type == "cuda" else [_legacy_products()]
     on_cpu = (backends.mkldnn.matmul, backends.mkldnn.conv)
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    places = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
-    return [Switch(partial(_get, place), partial(_put, place)) for place in places]
+    chosen = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
+    return [Switch(partial(_get, backend), partial(_put, backend)) for backend in chosen]
 
 
-def _get(place: Any) -> str:
-    return str(place.fp32_precision)
+def _get(backend: Any) -> str:
+    return str(backend.fp32_precision)
 
 
-def _put(place: Any, value: str) -> None:
-    place.fp32_precision = value
+def _put(backend: Any, value: str) -> None:
+    backend.fp32_precision = value
 
 
 def _legacy_products() -> Switch:

@@ -27,15 +27,16 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
     Returns:
         a row whose median is that of the processes' medians, with Student's interval of these.
     """
-    kept = [sample for sample in samples if sample.used]
-    numbers = sorted({sample.process for sample in kept})
-    medians = [
-        median(observations((s.allocation, s.wall_s / s.calls) for s in kept if s.process == number))
-        for number in numbers
-    ]
-    times = sorted(sample.wall_s / sample.calls for sample in kept)
+    # what was settled when a process started makes its samples alike, so that processes
+    # count, not samples
+    used = [sample for sample in samples if sample.used]
+    numbers = sorted({sample.process for sample in used})
+    medians = [_median_of([sample for sample in used if sample.process == number]) for number in numbers]
     low, high = mean_interval(medians) or (None, None)
     middle = median(medians)
+
+    # the range is that of all samples, and what the processes cost adds up
+    times = sorted(sample.wall_s / sample.calls for sample in used)
     return replace(
         earlier,
         median_s=middle,
@@ -44,7 +45,7 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         min_s=times[0],
         q1_s=quantile(times, 0.25),
         q3_s=quantile(times, 0.75),
-        samples=len(kept),
+        samples=len(used),
         processes=len(numbers),
         preempted_samples=(earlier.preempted_samples or 0) + (latest.preempted_samples or 0),
         timing_s=(earlier.timing_s or 0.0) + (latest.timing_s or 0.0),
@@ -57,6 +58,10 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
         flags=merged(earlier.flags, latest.flags),
     )
+
+
+def _median_of(samples: Sequence[Sample]) -> float:
+    return median(observations((sample.allocation, sample.wall_s / sample.calls) for sample in samples))
 
 
 def _scaled(fraction: float | None, was_s: float | None, is_s: float) -> float | None:

@@ -29,7 +29,7 @@ from runner.report.tables import (
 )
 from runner.rows.csv_store import write_atomically, write_table
 from runner.rows.environment_file import read_environment
-from runner.rows.rows import BenchmarkRow, RoofRow, Row, TensorRow, TransferRow
+from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow
 
 NAMED_AT_MOST = 2
 ENGLISH = words_of("en")  # what the terminal speaks
@@ -84,7 +84,7 @@ def _tables(found: Analysis) -> list[Table]:
     """What of a run can be said in columns."""
     curves = [one for one in found.crossovers if one.sizes > 1]
     tensors = [row for row in found.rows if isinstance(row, TensorRow)]
-    roofs = [row for row in found.rows if isinstance(row, RoofRow)]
+    roofs = [row for row in found.rows if isinstance(row, PeaksRow)]
     transfers = [row for row in found.rows if isinstance(row, TransferRow) and row.status != "unavailable"]
     tables = (
         benchmark_table(found.benchmarks, found.speedups, found.report) if found.benchmarks else None,
@@ -130,7 +130,7 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
 
 def what_was_not_kept(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """Peaks that no later run will be compared with."""
-    disturbed = sum(isinstance(row, RoofRow) and "contended" in row.flags for row in rows)
+    disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
     return [words["note_roof"].format(count=disturbed)] if disturbed else []
 
 

@@ -17,7 +17,7 @@ from runner.config.axes import FURTHER, NAMED
 from runner.config.schema import Report
 from runner.report.language.sentences import say
 from runner.rows.flags import merged
-from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, RoofRow, TensorRow, TransferRow
+from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, PeaksRow, TensorRow, TransferRow
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen
@@ -165,7 +165,7 @@ def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
     return Table("Derivations", header, lines, 6) if lines else None
 
 
-def roof_table(rows: Sequence[RoofRow]) -> Table:
+def roof_table(rows: Sequence[PeaksRow]) -> Table:
     """A line for each dtype, device and number of threads: both peaks, and what reached them."""
     lines: list[tuple[str, ...]] = [
         (
@@ -184,7 +184,7 @@ def roof_table(rows: Sequence[RoofRow]) -> Table:
     return Table("Roofs", header, lines, 3)
 
 
-def _billions(row: RoofRow, value: float | None) -> str:
+def _billions(row: PeaksRow, value: float | None) -> str:
     if value is not None:
         return digits(value / 1e9)
     return "-" if row.status == "unavailable" else row.status

@@ -194,7 +194,7 @@ class TensorRow(Row):
 
 
 @dataclass(frozen=True)
-class RoofRow(Row):
+class PeaksRow(Row):
     """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype.
 
     Attributes:
@@ -279,7 +279,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "autograd": AutogradRow,
     "tensors": TensorRow,
     "transfer": TransferRow,
-    "roof": RoofRow,
+    "roof": PeaksRow,
 }
 
 

@@ -1,1 +1,1 @@
-"""What can be done with a cell, one module a job. Each has ``run(cell, device, function, tell)``, run in the worker."""
+"""What can be done with a cell, one module a job, each with a ``run`` that the worker calls."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import torch
@@ -14,183 +16,333 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import compiled, in_own_dtype
-from runner.calls.direction import elsewhere_of, in_direction
+from runner.calls.direction import in_direction, reallocate_for
 from runner.cells.cell import Cell
 from runner.config.dtypes import ITEM_BYTES
 from runner.config.signature import Dimensions
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
-from runner.measure.detectors import Subject, flags_after
+from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import Device, throttled
 from runner.measure.engine import Measurement, measure
+from runner.measure.event_clock import LaunchTimes
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
-from runner.measure.peaks import find_roof
+from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
-from runner.rows.rows import BAD, BenchmarkRow, Sample, identified
+from runner.rows.rows import BAD, BenchmarkRow, identified
 from runner.tasks.output import OutputSummary, counted_flop
+from runner.tasks.task import Function, ReportStep, TaskResult
+from runner.tasks.worker_state import VerdictKey, WorkerState
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import check_values, small, to_check
+from runner.verify.values import ValueCheck, check_values, small, to_check
 
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
-HOW_TOLD = {"scheduler": "gaps", "none": "none"}  # of a device's clock, which tells of waits of another kind
-Function = Callable[..., Any]
-Tell = Callable[[str], None]
+GAPS = {"scheduler": "gaps", "none": "none"}  # interruption sources of a device's clock, whose waits are gaps
 
 
-def run(cell: Cell, device: Device, function: Function, tell: Tell) -> tuple[list[BenchmarkRow], list[Sample]]:
+@dataclass(frozen=True)
+class Prepared:
+    """A cell's operation.
+
+    Attributes:
+        eager: as it is called without torch.compile.
+        bound: as it is timed.
+        compile_s: seconds that compiling took; None: it is not compiled.
+    """
+
+    eager: BoundOperation
+    bound: BoundOperation
+    compile_s: float | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How right it is.
+
+    Attributes:
+        values: how far they are from a reference.
+        extent: full or smaller: the size at which they were checked.
+        gradient: its verdict; None: not checked.
+    """
+
+    values: ValueCheck
+    extent: str
+    gradient: str | None
+
+
+@dataclass(frozen=True)
+class DeviceReadings:
+    """What a device says of itself round the timing; None where it does not tell."""
+
+    clock_before_hz: float | None
+    clock_after_hz: float | None
+    power_before_w: float | None
+    power_after_w: float | None
+    peak_memory_bytes: int | None
+    launch: LaunchTimes
+    interruption_source: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A cell's call with its times.
+
+    Attributes:
+        call: as it was timed, with what came out.
+        output: what there is to know of its result.
+        flop: of one forward call; None: not known.
+        readings: the device's.
+        reallocate: holds the other allocations, whose memory later calls would use again.
+    """
+
+    call: TimedCall
+    output: OutputSummary
+    flop: int | None
+    readings: DeviceReadings
+    reallocate: Callable[[], Thunk] | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a forward call does, by column; no formula here counts a backward pass."""
+
+    flop: int | None = None
+    bytes: int | None = None
+    inputs: int | None = None
+    input_bytes: int | None = None
+    outputs: int | None = None
+    output_bytes: int | None = None
+    fraction_of_peak: float | None = None
+    bound: str | None = None
+
+
+def run(
+    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+) -> TaskResult:
     """Measure one cell.
-
-    Args:
-        cell: what to measure; its dimensions are known.
-        device: where.
-        function: the operation's callable.
-        tell: is told each step as it begins, for the reason of a cell that is ended in it.
 
     Raises:
         MemoryError: the inputs and outputs do not fit.
     """
+    assert function is not None
+    prepared = _prepare(cell, device, function, state, report_step)
+    checked = _check(cell, device, prepared, state, report_step)
+    timed = _time(cell, device, prepared, report_step)
+    report_step("looking for what would mislead")
+    flags = flags_after(timed.call, device, state.float32_times)
+    if "reduced_precision" in flags:
+        allowed = checked.values.allowed * coarser(device.torch)
+        checked = replace(checked, values=replace(checked.values, allowed=allowed))
+    row = _row(device, prepared, checked, timed, flags)
+    return TaskResult([row], list(timed.call.measured.samples))
+
+
+def _prepare(cell: Cell, device: Device, function: Function, state: WorkerState, report_step: ReportStep) -> Prepared:
     assert cell.dimensions is not None
     dtype = getattr(torch, cell.dtype)
-    bound = eager = BoundOperation(cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
-    tell("checking the memory it needs")
+    eager = BoundOperation(cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
+    report_step("checking the memory it needs")
     _check_memory(cell, cell.dimensions)
-    compile_s = None
+    if not cell.compile:
+        return Prepared(eager, eager, None)
+    report_step("compiling")
+    make_call = partial(_make_call, cell.direction)
 
-    def direct(operation: BoundOperation, given: list[torch.Tensor]) -> Thunk:
-        return in_direction(operation.call_with(given), given, cell.direction)[0]
+    def run_once(bound: BoundOperation) -> Any:
+        return make_call(bound, _inputs(bound, cell, device))()
 
-    if cell.compile:
-        tell("compiling")
-        bound, compile_s = compiled(eager, device.torch, lambda b: direct(b, _inputs(b, cell, device))())
-    tell("checking values")
+    return Prepared(eager, *compiled(eager, device.torch, run_once, state.compilers))
+
+
+def _check(cell: Cell, device: Device, prepared: Prepared, state: WorkerState, report_step: ReportStep) -> Checked:
+    report_step("checking values")
     begun = time.perf_counter()
     # what is compiled is compiled for this size: at another it would be another kernel
-    subject = bound if cell.compile else to_check(bound, cell.requested_size)
-    values = check_values(subject, device.torch)
+    to_be_checked = prepared.bound if cell.compile else to_check(prepared.bound, cell.requested_size)
+    values = check_values(to_be_checked, device.torch)
+    values_s = time.perf_counter() - begun
+
+    # the gradient's check calls the operation some twenty times, unless an earlier cell has
+    # its verdict
     gradient = None
-    differentiated = in_own_dtype(bound) if cell.direction != "forward" else eager
-    # the gradient's check calls it some twenty times
-    if cell.compile or time.perf_counter() - begun < LONG_CHECK_S or _verdict_key(differentiated, device) in _verdicts:
-        tell("checking the gradient")
-        gradient = _gradient_verdict(differentiated, device)
-    tell("drawing inputs")
+    differentiated = prepared.eager if cell.direction == "forward" else in_own_dtype(prepared.bound)
+    verdicts = state.gradient_verdicts
+    if cell.compile or values_s < LONG_CHECK_S or _verdict_key(differentiated, device) in verdicts:
+        report_step("checking the gradient")
+        gradient = _gradient_verdict(differentiated, device, verdicts)
+    is_full = to_be_checked.dimensions == prepared.bound.dimensions
+    return Checked(values, "full" if is_full else "smaller", gradient)
+
+
+def _time(cell: Cell, device: Device, prepared: Prepared, report_step: ReportStep) -> Timed:
+    report_step("drawing inputs")
+    bound = prepared.bound
     tensors = _inputs(bound, cell, device)
-    call = bound.call_with(tensors)
-    forward = cell.direction == "forward"
-    flop = (
-        cell.operation.work(cell.operation.flop, cell.dimensions)
-        if cell.operation.flop
-        else counted_flop(eager, tensors)
-    )
-    moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
-    seen = OutputSummary(bound, tensors, device)
-    if not forward:
-        tell("running the forward pass")
-        seen.look(call())
-    timed, cotangents = in_direction(call, tensors, cell.direction)
+    forward = bound.call_with(tensors)
+    flop = _flop(cell, prepared.eager, tensors)
+    output = OutputSummary(bound, tensors, device)
+
+    # a backward pass returns gradients alone, so that the output is looked at before it
+    if cell.direction != "forward":
+        report_step("running the forward pass")
+        output.summarize(forward())
+    call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.graph:
-        tell("capturing the graph")
-        timed = device.captured(timed)
-    tell("timing")
-    elsewhere = elsewhere_of(bound, tensors, cell.direction) if device.is_cpu else None
-    look = seen.look if forward else partial(seen.look_at_gradients, cotangents)
-    measured, clock, told = _timed(cell, device, timed, look, elsewhere)
-    tell("looking for what would mislead")
-    found = flags_after(Subject(bound, tensors, direct, clock, measured, cell, seen.output_bytes), timed, device)
-    if "reduced_precision" in found:
-        values = replace(values, allowed=values.allowed * coarser(device.torch))
-    if moved is None:
-        moved = seen.bytes
-    roof = find_roof(cell, device) if forward else None
-    fraction, bounded_by = (roof.fraction(flop, moved, measured.median_s) if roof else None) or (None, None)
-    flags = [
-        *["view"] * seen.view,
-        *["nonfinite"] * (seen.finite_fraction is not None and seen.finite_fraction < 1),
-        *["denormal"] * seen.denormal,
-        *["wrong_values"] * values.wrong,
-        *["mutates_input"] * values.mutated,
-        *["wrong_gradient"] * (gradient in BAD),
-        *measured.flags,
-        *found,
-        *["throttled"] * throttled(told["clock_before_hz"], told["clock_after_hz"]),
-    ]
-    row = replace(
+        report_step("capturing the graph")
+        call = device.captured(call)
+
+    report_step("timing")
+    reallocate = reallocate_for(bound, tensors, cell.direction) if device.is_cpu else None
+    on_first_result = output.summarize
+    if cell.direction != "forward":
+        on_first_result = partial(output.summarize_gradients, cotangents)
+    measured, clock, readings = _measured(cell, device, call, on_first_result, reallocate)
+    make_call = partial(_make_call, cell.direction)
+    timed = TimedCall(call, bound, tensors, make_call, clock, measured, cell, output.output_bytes)
+    return Timed(timed, output, flop, readings, reallocate)
+
+
+def _measured(
+    cell: Cell,
+    device: Device,
+    call: Thunk,
+    on_first_result: Callable[[Any], None],
+    reallocate: Callable[[], Thunk] | None,
+) -> tuple[Measurement, Clock, DeviceReadings]:
+    clock = device.clock(torch.get_num_threads())
+    if cell.cache == "cold":
+        clock = ColdClock(clock, device.flush_cache)
+
+    # the device is asked shortly before and after, since asking takes time itself
+    clock_before_hz, power_before_w = device.clock_and_power()
+    device.reset_peak_memory()
+    peak_memory_bytes: list[int | None] = []
+
+    def look_at_first(result: Any) -> None:
+        peak_memory_bytes.append(device.peak_memory_bytes())
+        on_first_result(result)
+
+    # the first call's peak is the operation's: later ones find what the engine holds
+    measured = measure(call, clock, cell.timing, look_at_first, reallocate)
+    launch = device.launch_and_wall(call)
+    clock_after_hz, power_after_w = device.clock_and_power()
+    source = measured.interruption_source
+    readings = DeviceReadings(
+        clock_before_hz,
+        clock_after_hz,
+        power_before_w,
+        power_after_w,
+        peak_memory_bytes[0],
+        launch,
+        source if device.is_cpu else GAPS[source],
+    )
+    return measured, clock, readings
+
+
+def _row(device: Device, prepared: Prepared, checked: Checked, timed: Timed, detected: list[str]) -> BenchmarkRow:
+    cell, measured = timed.call.cell, timed.call.measured
+    readings, launch = timed.readings, timed.readings.launch
+    median_s, (low_s, high_s) = measured.median_s, measured.interval or (None, None)
+    work = _work(device, timed) if cell.direction == "forward" else Work()
+
+    # in the order of the columns
+    return replace(
         identified(BenchmarkRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
-        **_times(measured),
-        **told,
-        compile_s=compile_s,
+        median_s=median_s,
+        ci_low_s=low_s,
+        ci_high_s=high_s,
+        min_s=measured.min_s,
+        q1_s=measured.q1_s,
+        q3_s=measured.q3_s,
+        first_call_s=measured.first_call_s,
+        compile_s=prepared.compile_s,
+        cpu_s=measured.cpu_s,
+        launch_s=launch.launch_s,
+        launch_low_s=launch.launch_low_s,
+        launch_high_s=launch.launch_high_s,
+        wall_s=launch.wall_s,
         samples=sum(sample.used for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
-        flop=flop if forward else None,  # a backward pass does other work, which no formula here counts
-        bytes=moved if forward else None,
-        **(seen.counts if forward else {}),
-        flop_per_s=flop / measured.median_s if flop and forward and measured.median_s else None,
-        bytes_per_s=moved / measured.median_s if moved and forward and measured.median_s else None,
-        fraction_of_peak=fraction,
-        bound=bounded_by,
-        finite_fraction=seen.finite_fraction,
-        max_relative_error=values.relative_error,
-        allowed_relative_error=values.allowed,
-        checked="full" if subject.dimensions == bound.dimensions else "smaller",
-        checked_size=values.size,
-        gradient=gradient,
-        flags=tuple(flags),
+        interruption_source=readings.interruption_source,
+        calls_per_sample=measured.calls_per_sample,
+        timing_s=measured.timing_s,
+        stop=measured.stop,
+        flop=work.flop,
+        bytes=work.bytes,
+        inputs=work.inputs,
+        input_bytes=work.input_bytes,
+        outputs=work.outputs,
+        output_bytes=work.output_bytes,
+        flop_per_s=work.flop / median_s if work.flop and median_s else None,
+        bytes_per_s=work.bytes / median_s if work.bytes and median_s else None,
+        fraction_of_peak=work.fraction_of_peak,
+        bound=work.bound,
+        peak_memory_bytes=readings.peak_memory_bytes,
+        finite_fraction=timed.output.finite_fraction,
+        max_relative_error=checked.values.relative_error,
+        allowed_relative_error=checked.values.allowed,
+        checked=checked.extent,
+        checked_size=checked.values.size,
+        gradient=checked.gradient,
+        clock_before_hz=readings.clock_before_hz,
+        clock_after_hz=readings.clock_after_hz,
+        power_before_w=readings.power_before_w,
+        power_after_w=readings.power_after_w,
+        flags=_flags(checked, timed, detected),
     )
-    return [row], list(measured.samples)
 
 
-def _timed(
-    cell: Cell, device: Device, call: Thunk, look: Callable[[Any], None], elsewhere: Callable[[], Thunk] | None
-) -> tuple[Measurement, Clock, dict[str, Any]]:
-    """Time a call; with the clock, and what the device tells besides, by column."""
-    clock, timing = device.clock(torch.get_num_threads()), cell.timing
-    if cell.cache == "cold":
-        clock = ColdClock(clock, device.flush_cache)
-    clock_before_hz, power_before_w = device.clock_and_power()
-    device.reset_peak_memory()
-    peak: list[int | None] = []
-
-    def first(result: Any) -> None:
-        peak.append(device.peak_memory_bytes())
-        look(result)
-
-    measured = measure(call, clock, timing, first, elsewhere)
-    launched = device.launch_and_wall(call)
-    clock_after_hz, power_after_w = device.clock_and_power()
-    told = {
-        **launched,
-        "peak_memory_bytes": peak[0],
-        "clock_before_hz": clock_before_hz,
-        "clock_after_hz": clock_after_hz,
-        "power_before_w": power_before_w,
-        "power_after_w": power_after_w,
-        "interruption_source": measured.interruption_source
-        if device.is_cpu
-        else HOW_TOLD[measured.interruption_source],
+def _flags(checked: Checked, timed: Timed, detected: list[str]) -> tuple[str, ...]:
+    output, readings = timed.output, timed.readings
+    of_values = {
+        "view": output.view,
+        "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
+        "denormal": output.denormal,
+        "wrong_values": checked.values.wrong,
+        "mutates_input": checked.values.mutated,
+        "wrong_gradient": checked.gradient in BAD,
     }
-    return measured, clock, told
+    flags = [*compress(of_values, of_values.values()), *timed.call.measured.flags, *detected]
+    if throttled(readings.clock_before_hz, readings.clock_after_hz):
+        flags.append("throttled")
+    return tuple(flags)
 
 
-def _times(measured: Measurement) -> dict[str, Any]:
-    low, high = measured.interval or (None, None)
-    return {
-        "median_s": measured.median_s,
-        "ci_low_s": low,
-        "ci_high_s": high,
-        "min_s": measured.min_s,
-        "q1_s": measured.q1_s,
-        "q3_s": measured.q3_s,
-        "first_call_s": measured.first_call_s,
-        "cpu_s": measured.cpu_s,
-        "calls_per_sample": measured.calls_per_sample,
-        "timing_s": measured.timing_s,
-        "stop": measured.stop,
-    }
+def _work(device: Device, timed: Timed) -> Work:
+    cell = timed.call.cell
+    assert cell.dimensions is not None
+    output, flop, median_s = timed.output, timed.flop, timed.call.measured.median_s
+    moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
+    # without a formula, what a call moves at least
+    if moved is None:
+        moved = output.input_bytes + output.output_bytes
+    peaks = find_peaks(cell, device)
+    fraction = peaks.fraction(flop, moved, median_s) if peaks is not None else None
+    return Work(
+        flop,
+        moved,
+        output.inputs,
+        output.input_bytes,
+        output.outputs,
+        output.output_bytes,
+        *(fraction or (None, None)),
+    )
+
+
+def _flop(cell: Cell, eager: BoundOperation, tensors: list[torch.Tensor]) -> int | None:
+    assert cell.dimensions is not None
+    if cell.operation.flop:
+        return cell.operation.work(cell.operation.flop, cell.dimensions)
+    return counted_flop(eager, tensors)
+
+
+def _make_call(direction: str, bound: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
+    return in_direction(bound.call_with(tensors), tensors, direction)[0]
 
 
 def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Tensor]:
@@ -201,27 +353,23 @@ def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Ten
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
 
 
-def _gradient_verdict(bound: BoundOperation, device: Device) -> str | None:
+def _gradient_verdict(bound: BoundOperation, device: Device, verdicts: dict[VerdictKey, str | None]) -> str | None:
     """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
     if not bound.op.differentiable or not is_differentiable(bound.dtype):
         return None
     key = _verdict_key(bound, device)
-    if key not in _verdicts:
+    if key not in verdicts:
         plain = replace(bound, seed=0, fill="normal", layout="contiguous")
         try:
             checks = check_gradients(small(plain, parse_size(bound.op.size)), device.torch, quick=True)
         except NotImplementedError:
-            _verdicts[key] = "unsupported"
+            verdicts[key] = "unsupported"
         except Exception:  # a gradient that cannot be had is no reason not to time the call
             traceback.print_exc()
-            _verdicts[key] = "error"
+            verdicts[key] = "error"
         else:
-            _verdicts[key] = overall(checks)
-    return _verdicts[key]
-
-
-VerdictKey = tuple[str, torch.dtype, torch.device, bool]
-_verdicts: dict[VerdictKey, str | None] = {}  # lives as long as the worker
+            verdicts[key] = overall(checks)
+    return verdicts[key]
 
 
 def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
@@ -230,12 +378,7 @@ def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
 
 def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
     signature = cell.operation.parsed
-    elements = 0
-    for axes in signature.inputs + signature.outputs:
-        count = 1
-        for length in dimensions.shape(axes):
-            count *= length
-        elements += count
+    elements = sum(math.prod(dimensions.shape(axes)) for axes in signature.inputs + signature.outputs)
     needed = elements * ITEM_BYTES[cell.dtype]
     limit = cell.limit.memory_bytes or free_memory_bytes()
     if limit is not None and needed > limit:

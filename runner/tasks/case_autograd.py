@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 
@@ -15,7 +14,9 @@ from runner.cells.cell import Cell
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.measure.device import Device
-from runner.rows.rows import BAD, AutogradRow, Sample, identified
+from runner.rows.rows import BAD, AutogradRow, identified
+from runner.tasks.task import Function, ReportStep, TaskResult
+from runner.tasks.worker_state import WorkerState
 from runner.verify.exact import ExactGradient
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.rounding import BOUND_FACTOR, unit_roundoff
@@ -29,8 +30,8 @@ Gradients = dict[str, torch.Tensor]
 
 
 def run(
-    cell: Cell, device: Device, function: Callable[..., Any] | None, tell: Callable[[str], None]
-) -> tuple[list[AutogradRow], list[Sample]]:
+    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+) -> TaskResult:
     """Check the gradients of one case.
 
     Raises:
@@ -38,49 +39,52 @@ def run(
     """
     case = cell.case
     assert isinstance(case, GradientCase)
-    tell("checking gradients")
+    report_step("checking gradients")
     begun = time.perf_counter()
     bound = bind_case(case, function, getattr(torch, cell.dtype), cell.seed)
-    known = replace(
+    blank = replace(
         identified(AutogradRow, cell),
         device_name=device.name,
         threads=torch.get_num_threads(),
         probe="example",
     )
-    rows = [*_at(case, bound, device.torch, known), *_without_formula(bound, device.torch, known)]
+
+    # the declared inputs may be special, so that a formula is tried at others too
+    rows = [*_rows_at(case, bound, device.torch, blank), *_without_formula(bound, device.torch, blank)]
     if isinstance(case, ExpressionCase):
-        tell("checking gradients at other inputs")
-        rows += _at(case, elsewhere_of(case, bound), device.torch, replace(known, probe="fresh"))
-    each = (time.perf_counter() - begun) / len(rows)
-    return [replace(row, seconds=row.seconds if row.seconds is not None else each) for row in rows], []
+        report_step("checking gradients at other inputs")
+        rows += _rows_at(case, fresh_inputs(case, bound), device.torch, replace(blank, probe="fresh"))
+
+    each_s = (time.perf_counter() - begun) / len(rows)
+    return TaskResult([replace(row, seconds=row.seconds if row.seconds is not None else each_s) for row in rows])
 
 
-def _at(case: GradientCase, bound: BoundCase, device: torch.device, known: AutogradRow) -> Iterator[AutogradRow]:
+def _rows_at(case: GradientCase, bound: BoundCase, device: torch.device, blank: AutogradRow) -> Iterator[AutogradRow]:
     """The rows of one set of inputs: against SymPy's derivative where there is one, and one way against the other."""
     value, by_backward = _by_backward(bound, device)
     by_grad = _by_grad(bound, device)
     exact = ExactGradient(case, bound) if isinstance(case, ExpressionCase) else None
     if exact is not None:
-        yield _analytic(known, value, exact.value, exact.allowed[""], "")
+        yield _analytic(blank, value, exact.value, exact.allowed[""], "")
     for name in by_backward:
         if exact is not None:
-            row = replace(known, argument=name, derivation=exact.derivation(name))
+            row = replace(blank, argument=name, derivation=exact.derivation(name))
             yield _analytic(row, by_backward[name], exact.gradient(name), exact.allowed[name], f" by {name}")
-        yield _plumbing(replace(known, argument=name), by_backward[name], by_grad[name])
+        yield _plumbing(replace(blank, argument=name), by_backward[name], by_grad[name])
 
 
 def _by_backward(bound: BoundCase, device: torch.device) -> tuple[torch.Tensor, Gradients]:
     leaves = _leaves(bound, device)
     (value,) = bound.outputs(leaves)
     value.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-    found = [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
-    return value.detach().cpu(), _named(bound, found)
+    gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
+    return value.detach().cpu(), _named(bound, gradients)
 
 
 def _by_grad(bound: BoundCase, device: torch.device) -> Gradients:
     leaves = _leaves(bound, device)  # a graph of its own: backward() has freed the other
-    found = torch.autograd.grad(bound.outputs(leaves), leaves, allow_unused=True)
-    return _named(bound, [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves, strict=True)])
+    gradients = torch.autograd.grad(bound.outputs(leaves), leaves, allow_unused=True)
+    return _named(bound, [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)])
 
 
 def _leaves(bound: BoundCase, device: torch.device) -> list[torch.Tensor]:
@@ -92,36 +96,41 @@ def _named(bound: BoundCase, gradients: list[torch.Tensor]) -> Gradients:
 
 
 def _analytic(
-    known: AutogradRow, got: torch.Tensor, exact: torch.Tensor, allowed: torch.Tensor, what: str
+    blank: AutogradRow, computed: torch.Tensor, exact: torch.Tensor, allowed: torch.Tensor, of: str
 ) -> AutogradRow:
     """The element that is nearest to its bound, or farthest beyond it."""
-    wide = got.to(torch.float64)
+    wide = computed.to(torch.float64)
     errors = (wide - exact).abs().nan_to_num(float("inf"), float("inf"))
     worst = int((errors / allowed).argmax()) if errors.numel() else 0
     error, bound = errors.flatten()[worst].item(), allowed.flatten()[worst].item()
+    got, expected = wide.flatten()[worst].item(), exact.flatten()[worst].item()
     scale = exact.abs().nan_to_num(0.0).max().item() or 1.0
-    place = [int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)]
-    missing = not bool(exact.isfinite().all())
-    loose = bound / scale > max(USEFUL_TOLERANCE, 64 * torch.finfo(got.dtype).eps)
-    verdict = "inconclusive" if missing or (loose and error <= bound) else "pass" if error <= bound else "fail"
-    reason = None
-    if missing:
-        of = "not a real number" if exact.isnan().any() else "beyond what float64 holds"
-        reason = f"the {'derivative' if what else 'function'}{what} is {of} at some of these inputs"
-    elif verdict == "fail":
-        subject = f"the gradient{what}" if what else "the function's value"
-        reason = f"{subject} at {place} is {wide.flatten()[worst].item()!r}, not {exact.flatten()[worst].item()!r}"
-    elif verdict == "inconclusive":
+    index = [int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)]
+    is_loose = bound / scale > max(USEFUL_TOLERANCE, 64 * torch.finfo(computed.dtype).eps)
+
+    # a loose bound says nothing where it is kept, and something where it is exceeded
+    verdict, reason = "pass", None
+    if not bool(exact.isfinite().all()):
+        kind = "not a real number" if exact.isnan().any() else "beyond what float64 holds"
+        verdict, reason = (
+            "inconclusive",
+            f"the {'derivative' if of else 'function'}{of} is {kind} at some of these inputs",
+        )
+    elif not error <= bound:
+        what = f"the gradient{of}" if of else "the function's value"
+        verdict, reason = "fail", f"{what} at {index} is {got!r}, not {expected!r}"
+    elif is_loose:
+        verdict = "inconclusive"
         reason = f"rounding may move it by {bound / scale:.2g} of its scale here, so that the comparison says nothing"
     return replace(
-        known,
+        blank,
         oracle="analytic",
-        shape=shape_text(tuple(got.shape)),
+        shape=shape_text(tuple(computed.shape)),
         max_abs_error=error,
         max_relative_error=error / scale,
-        worst_index=str(place),
-        got=wide.flatten()[worst].item(),
-        expected=exact.flatten()[worst].item(),
+        worst_index=str(index),
+        got=got,
+        expected=expected,
         tolerance=bound / scale,
         tolerance_source=ROUNDING,
         verdict=verdict,
@@ -132,17 +141,21 @@ def _analytic(
     )
 
 
-def _plumbing(known: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tensor) -> AutogradRow:
+def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tensor) -> AutogradRow:
     """The two entrances to autograd, which agree but for the order in which a device adds up."""
+    # NaN against NaN agrees, as infinity does with itself
     wide, other = by_backward.to(torch.float64), by_grad.to(torch.float64)
     same = (wide == other) | (wide.isnan() & other.isnan())
     errors = (wide - other).abs().masked_fill(same, 0.0).flatten()
     worst = int(errors.argmax()) if errors.numel() else 0
+
+    # one engine adds up in two orders at most, so that a few roundoffs are all that may be
+    # between them
     scale = other.abs().nan_to_num(0.0, 0.0, 0.0).max().item() or 1.0
     error, tolerance = errors[worst].item() / scale, BOUND_FACTOR * unit_roundoff(by_grad.dtype)
     agree = error <= tolerance
     return replace(
-        known,
+        blank,
         oracle="autograd_grad",
         shape=shape_text(tuple(wide.shape)),
         max_abs_error=error * scale,
@@ -153,26 +166,27 @@ def _plumbing(known: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
         tolerance_source=PLUMBING,
         verdict="pass" if agree else "fail",
         status="ok" if agree else "failed",
-        reason=None if agree else f"backward() and torch.autograd.grad differ by {known.argument}",
+        reason=None if agree else f"backward() and torch.autograd.grad differ by {blank.argument}",
         got_values=_text(wide),
         expected_values=_text(other),
     )
 
 
-def _without_formula(bound: BoundCase, device: torch.device, known: AutogradRow) -> Iterator[AutogradRow]:
+def _without_formula(bound: BoundCase, device: torch.device, blank: AutogradRow) -> Iterator[AutogradRow]:
     """The oracles that every operation has too: finite differences, and float64 for what is not float64."""
     for check in check_gradients(bound, device):
         if check.oracle == "float64_reference" and bound.dtype is torch.float64 and device.type == "cpu":
             continue  # it would be compared with itself
-        yield replace(known, **asdict(check), status="failed" if check.verdict in BAD else "ok")
+        yield replace(blank, **asdict(check), status="failed" if check.verdict in BAD else "ok")
 
 
-def elsewhere_of(case: ExpressionCase, bound: BoundCase) -> BoundCase:
+def fresh_inputs(case: ExpressionCase, bound: BoundCase) -> BoundCase:
     """Inputs near the declared ones, at which the function and its derivatives are real numbers."""
     for attempt in range(ATTEMPTS):
         near = bound.near(attempt)
         exact = ExactGradient(case, near)
-        if all(t.isfinite().all() for t in (exact.value, *(exact.gradient(name) for name in case.asked))):
+        gradients = [exact.gradient(name) for name in case.asked]
+        if all(t.isfinite().all() for t in (exact.value, *gradients)):
             return near
     return near
 

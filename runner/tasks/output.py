@@ -5,79 +5,71 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from runner.calls.bound_operation import BoundOperation, outputs_of, storage_of
-from runner.config.operation import Operation
-from runner.config.signature import Dimensions
 from runner.measure.detectors import denormal
 from runner.measure.device import Device
 from runner.verify.values import finite_fraction
-
-
-def _check_shapes(op: Operation, dimensions: Dimensions, got: list[tuple[int, ...]]) -> None:
-    expected = [dimensions.shape(axes) for axes in op.parsed.outputs]
-    if got != expected:
-        raise ValueError(
-            f"op {op.name}: its signature {op.signature!r} promises outputs {expected}, the call gave {got}"
-        )
 
 
 class OutputSummary:
     """What there is to know of an operation's output, without keeping it: at full size memory is short.
 
     Attributes:
-        bytes: of the inputs and the output.
-        counts: how many they are and the bytes of each side, by the row's columns.
-        finite_fraction: of its elements, or of the gradients' where these are timed; None where there are none.
+        inputs, outputs: how many tensors there are.
+        input_bytes, output_bytes: of these.
+        finite_fraction: of the elements of the output, or of the gradients; None: of none.
         view: whether it, or a gradient, shares storage with an input or cotangent.
         denormal: whether a noticeable share of any of these is denormal.
     """
 
-    def __init__(self, bound: BoundOperation, inputs: list[torch.Tensor], device: Device) -> None:
-        self._bound, self._inputs, self._device = bound, inputs, device
-        self.bytes = self.output_bytes = 0
-        self.counts: dict[str, Any] = {}
+    def __init__(self, bound: BoundOperation, tensors: list[torch.Tensor], device: Device) -> None:
+        self._bound, self._tensors, self._device = bound, tensors, device
+        self.inputs = len(tensors)
+        self.input_bytes = sum(t.nbytes for t in tensors)
+        self.outputs = self.output_bytes = 0
         self.denormal = False
         self.finite_fraction: float | None = None
         self.view = False
 
-    def look(self, result: Any) -> None:
+    def summarize(self, result: Any) -> None:
         """Look at what a call returned.
 
         Raises:
             ValueError: its shapes are not those of the signature.
         """
         outputs = outputs_of(result)
-        _check_shapes(self._bound.op, self._bound.dimensions, [tuple(t.shape) for t in outputs])
-        taken, self.output_bytes = (sum(t.nbytes for t in side) for side in (self._inputs, outputs))
-        self.bytes = taken + self.output_bytes
-        self.counts = {
-            "inputs": len(self._inputs),
-            "input_bytes": taken,
-            "outputs": len(outputs),
-            "output_bytes": self.output_bytes,
-        }
-        self._look_at(self._inputs, outputs)
+        _check_shapes(self._bound, outputs)
+        self.outputs = len(outputs)
+        self.output_bytes = sum(t.nbytes for t in outputs)
+        self._summarize(self._tensors, outputs)
 
-    def look_at_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
+    def summarize_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
         """Look at what a backward pass returned: how right it is, is checked elsewhere."""
-        self._look_at([*self._inputs, *cotangents], outputs_of(result))
+        self._summarize([*self._tensors, *cotangents], outputs_of(result))
 
-    def _look_at(self, given: list[torch.Tensor], got: list[torch.Tensor]) -> None:
-        self.denormal = denormal(given + got, self._device)
-        self.finite_fraction = finite_fraction(got)
-        storages = {storage_of(t) for t in given if t.numel()}
-        self.view = any(storage_of(t) in storages for t in got if t.numel())
+    def _summarize(self, read: list[torch.Tensor], returned: list[torch.Tensor]) -> None:
+        self.denormal = denormal(read + returned, self._device)
+        self.finite_fraction = finite_fraction(returned)
+        storages = {storage_of(t) for t in read if t.numel()}
+        self.view = any(storage_of(t) in storages for t in returned if t.numel())
 
 
-def counted_flop(bound: BoundOperation, drawn: list[torch.Tensor]) -> int | None:
+def _check_shapes(bound: BoundOperation, outputs: list[torch.Tensor]) -> None:
+    expected = [bound.dimensions.shape(axes) for axes in bound.op.parsed.outputs]
+    shapes = [tuple(t.shape) for t in outputs]
+    if shapes != expected:
+        promise = f"op {bound.op.name}: its signature {bound.op.signature!r} promises outputs {expected}"
+        raise ValueError(f"{promise}, the call gave {shapes}")
+
+
+def counted_flop(bound: BoundOperation, tensors: list[torch.Tensor]) -> int | None:
     """What PyTorch counts, on tensors that have a shape and no data, so that it costs nothing."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    meta = [t.to("meta") for t in drawn]
+    without_data = [t.to("meta") for t in tensors]
     try:
         with FlopCounterMode(display=False) as counter:
-            bound.outputs(meta)
+            bound.outputs(without_data)
     except Exception:  # the operation needs data
         return None
     return int(counter.get_total_flops()) or None  # 0 means that it knows none of the kernels

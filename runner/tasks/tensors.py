@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from runner.calls.bound_operation import storage_of
 from runner.cells.cell import Cell
 from runner.config.cases import TensorCase
 from runner.config.cases.nested import shape_of
@@ -19,8 +20,11 @@ from runner.config.cases.tensor_code import NOTHING
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
 from runner.measure.device import Device
-from runner.rows.rows import Sample, TensorRow, identified
+from runner.rows.rows import TensorRow, identified
+from runner.tasks.task import Function, ReportStep, TaskResult
+from runner.tasks.worker_state import WorkerState
 
+CALL = "call"  # the check that the code can be run at all
 MOST_SHOWN = 256  # elements in a row's text; of more the shape is shown
 
 
@@ -54,8 +58,8 @@ class Outcome:
 
 
 def run(
-    cell: Cell, device: Device, function: None, tell: Callable[[str], None]
-) -> tuple[list[TensorRow], list[Sample]]:
+    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+) -> TaskResult:
     """Check one case.
 
     Raises:
@@ -63,35 +67,39 @@ def run(
     """
     case = cell.case
     assert isinstance(case, TensorCase)
-    tell("running tensor code")
+    report_step("running tensor code")
     begun = time.perf_counter()
+
+    # an operation that PyTorch does not have is the cell's status; any other error is a check
+    # that failed
     try:
         checks = list(_checks(case, device.torch, cell.seed))
-        verdicts = ["fail" if check.problem else "pass" for check in checks]
     except CallError as error:
         if is_unsupported(error.__cause__):
             raise error.__cause__ from error  # type: ignore[misc]  # is_unsupported(None) is False
-        checks, verdicts = [Check("call", "a tensor", "", str(error))], ["error"]
+        checks = [Check(CALL, "a tensor", "", str(error))]
+
+    # the code ran once for all checks, so that each has its share of the time
     seconds = (time.perf_counter() - begun) / len(checks)
-    rows = [
-        replace(
-            identified(TensorRow, cell),
-            device_name=device.name,
-            threads=torch.get_num_threads(),
-            status="failed" if check.problem else "ok",
-            reason=one_line(f"{check.check}: {check.problem}{f'; {case.hint}' if case.hint else ''}", limit=500)
-            if check.problem
-            else None,
-            seconds=seconds,
-            expression=case.result,
-            check=check.check,
-            expected=check.expected,
-            got=check.got,
-            verdict=verdict,
-        )
-        for check, verdict in zip(checks, verdicts, strict=True)
-    ]
-    return rows, []
+    blank = replace(
+        identified(TensorRow, cell),
+        device_name=device.name,
+        threads=torch.get_num_threads(),
+        seconds=seconds,
+        expression=case.result,
+    )
+    return TaskResult([_row(blank, check, case.hint) for check in checks])
+
+
+def _row(blank: TensorRow, check: Check, hint: str) -> TensorRow:
+    row = replace(blank, check=check.check, expected=check.expected, got=check.got, verdict="pass")
+    if not check.problem:
+        return row
+    reason = f"{check.check}: {check.problem}"
+    if hint:
+        reason += f"; {hint}"
+    verdict = "error" if check.check == CALL else "fail"
+    return replace(row, status="failed", reason=one_line(reason, limit=500), verdict=verdict)
 
 
 def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
@@ -117,6 +125,7 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
 def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check]:
     outcome = evaluate(case, device, seed)
     result, expect = outcome.result, case.expect
+    # wrong values or a wrong shape say most, and so come first
     if "values" in expect:
         yield _values(expect["values"], result)
     if "shape" in expect or "values" in expect:
@@ -125,7 +134,10 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield Check("shape", shape_text(shape), _shape(result), differs)
     if "dtype" in expect:
         dtype = str(result.dtype).removeprefix("torch.")
-        yield Check("dtype", expect["dtype"], dtype, f"it is {dtype}" if dtype != expect["dtype"] else "")
+        differs = f"it is {dtype}" if dtype != expect["dtype"] else ""
+        yield Check("dtype", expect["dtype"], dtype, differs)
+
+    # the elements' properties, where their values cannot be known beforehand
     if "range" in expect:
         low, high = expect["range"]
         yield _in_range(low, high, result)
@@ -135,9 +147,12 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield Check("finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem)
     if "reproducible" in expect:
         yield _reproducible(case, device, seed, result)
+
+    # what the call did to memory that is not its result's
     if "aliases" in expect:
         yield _aliases(expect["aliases"], outcome)
-    yield from (_unchanged(name, outcome) for name in case.inputs)
+    for name in case.inputs:
+        yield _unchanged(name, outcome)
 
 
 def _values(expected: Any, result: torch.Tensor) -> Check:
@@ -146,23 +161,26 @@ def _values(expected: Any, result: torch.Tensor) -> Check:
     shown = json.dumps(expected), text_of(result)
     if tuple(result.shape) != shape:
         return Check("values", *shown, f"its shape is {_shape(result)}, not {shape_text(shape)}")
-    here = result.detach().cpu()
-    wanted = torch.tensor(expected, dtype=torch.float64)
-    if here.is_floating_point() or here.is_complex():
-        wanted = wanted.to(here.dtype)
-    elif bool((wanted == wanted.round()).all()):
-        wanted = torch.tensor(expected, dtype=torch.int64)
-    differ = (here != wanted).flatten()
+    got = result.detach().cpu()
+    want = _in_dtype_of(got, expected)
+    differ = (got != want).flatten()
     if not bool(differ.any()):
         return Check("values", *shown)
     first = int(differ.to(torch.uint8).argmax())
-    place = [int(i) for i in torch.unravel_index(torch.tensor(first), here.shape)]
-    got, want = here.flatten()[first].item(), wanted.flatten()[first].item()
-    return Check(
-        "values",
-        *shown,
-        f"{int(differ.sum())} of {here.numel()} elements differ, the first at {place}: {got!r}, not {want!r}",
-    )
+    index = [int(i) for i in torch.unravel_index(torch.tensor(first), got.shape)]
+    count = f"{int(differ.sum())} of {got.numel()} elements differ"
+    first_got, first_want = got.flatten()[first].item(), want.flatten()[first].item()
+    return Check("values", *shown, f"{count}, the first at {index}: {first_got!r}, not {first_want!r}")
+
+
+def _in_dtype_of(result: torch.Tensor, expected: Any) -> torch.Tensor:
+    """What is expected, in a dtype in which it can be compared exactly."""
+    wide = torch.tensor(expected, dtype=torch.float64)
+    if result.is_floating_point() or result.is_complex():
+        return wide.to(result.dtype)
+    if bool((wide == wide.round()).all()):
+        return torch.tensor(expected, dtype=torch.int64)
+    return wide
 
 
 def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
@@ -175,18 +193,24 @@ def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
 def _reproducible(case: TensorCase, device: torch.device, seed: int, result: torch.Tensor) -> Check:
     """The same bits from the same seed, and others from another."""
     again, other = (evaluate(case, device, s).result for s in (seed, seed + 1))
-    same, differs = torch.equal(again, result), not torch.equal(other, result)
-    problem = "" if same and differs else "the same seed gave other numbers" if differs else "the seed changes nothing"
+    problem = ""
+    if torch.equal(other, result):
+        problem = "the seed changes nothing"
+    elif not torch.equal(again, result):
+        problem = "the same seed gave other numbers"
     return Check("reproducible", f"determined by seed={seed}", text_of(again), problem)
 
 
-def _aliases(wanted: str, outcome: Outcome) -> Check:
-    where = outcome.result.untyped_storage().data_ptr()
-    with_ = [name for name, t in outcome.inputs.items() if t.untyped_storage().data_ptr() == where]
-    got = ", ".join(with_) or NOTHING
-    fits = not with_ if wanted == NOTHING else wanted in with_
-    problem = f"it shares its memory with {got}" + (f", not with {wanted}" if wanted != NOTHING else "; it is a view")
-    return Check("aliases", wanted, got, "" if fits else problem)
+def _aliases(expected: str, outcome: Outcome) -> Check:
+    storage = storage_of(outcome.result)
+    sharing = [name for name, tensor in outcome.inputs.items() if storage_of(tensor) == storage]
+    got = ", ".join(sharing) or NOTHING
+    problem = ""
+    if expected == NOTHING and sharing:
+        problem = f"it shares its memory with {got}; it is a view"
+    elif expected != NOTHING and expected not in sharing:
+        problem = f"it shares its memory with {got}, not with {expected}"
+    return Check("aliases", expected, got, problem)
 
 
 def _unchanged(name: str, outcome: Outcome) -> Check:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -15,38 +15,44 @@ from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import HostClock
 from runner.measure.host_memory import free_memory_bytes
-from runner.rows.rows import Sample, TransferRow, identified
+from runner.rows.rows import TransferRow, identified
 from runner.stats.line_fit import FEWEST_POINTS, fit_line
+from runner.tasks.task import Function, ReportStep, TaskResult
+from runner.tasks.worker_state import WorkerState
 
 SMALLEST_BYTES = 1_024
 STEP = 4  # from one size to the next: 11 sizes from 1 KB to 1 GB
-WAYS = [(to_device, memory) for memory in ("pageable", "pinned") for to_device in (True, False)]
+WAYS = [(True, "pageable"), (False, "pageable"), (True, "pinned"), (False, "pinned")]  # to the device, the memory
 SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the copies that are timed; the rest is for making buffers
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
-Point = tuple[int, float, float | None, float | None]  # bytes, the median's seconds and its interval's ends
+
+
+class TransferSample(NamedTuple):
+    """The time of copies of one size: the median's seconds, and the ends of its interval."""
+
+    size: int
+    median_s: float
+    low_s: float | None
+    high_s: float | None
 
 
 def run(
-    cell: Cell, device: Device, function: Callable[..., Any], tell: Callable[[str], None]
-) -> tuple[list[TransferRow], list[Sample]]:
+    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+) -> TaskResult:
     """Time copies of growing size each way and fit ``time = latency + bytes / bandwidth`` to their medians.
-
-    A size that would take too long, or does not fit into memory, and all larger ones are left out.
 
     Args:
         cell: its one dimension is the largest size in bytes.
         device: an accelerator.
         function: copies one tensor into another, ``to.copy_(source)``.
-        tell: is told each step as it begins.
+        state: is not used.
+        report_step: is called with each step as it begins.
     """
-    assert cell.dimensions is not None
-    (largest,) = cell.dimensions.lengths.values()
-    free = cell.limit.memory_bytes or free_memory_bytes()
-    if free is not None:
-        largest = min(largest, int(SHARE_OF_MEMORY * free))
+    assert function is not None
+    sizes = _sizes(cell)
     rows: list[TransferRow] = []
     for to_device, memory in WAYS:
-        tell(f"copying {'to the device' if to_device else 'to the host'}, {memory} memory")
+        report_step(f"copying {'to the device' if to_device else 'to the host'}, {memory} memory")
         row = replace(
             identified(TransferRow, cell),
             device_name=device.name,
@@ -54,54 +60,75 @@ def run(
             to_device=to_device,
             memory=memory,
         )
+        # a device without pinned memory has the other two ways all the same
         try:
-            row = _fitted(row, _points(cell, device, function, largest, to_device=to_device, pinned=memory == "pinned"))
+            samples = _transfer_samples(cell, device, function, sizes, to_device=to_device, pinned=memory == "pinned")
+            rows.append(_fitted(row, samples))
         except NotImplementedError as error:
-            row = replace(row, status="unsupported", reason=one_line(error))
-        rows.append(row)
-    return rows, []
+            rows.append(replace(row, status="unsupported", reason=one_line(error)))
+    return TaskResult(rows)
 
 
-def _points(
-    cell: Cell, device: Device, function: Callable[..., Any], largest: int, *, to_device: bool, pinned: bool
-) -> list[Point]:
-    """The time of a copy by its size."""
+def _sizes(cell: Cell) -> list[int]:
+    """Bytes of the copies, up to the size asked for or to what fits into memory."""
+    assert cell.dimensions is not None
+    (largest,) = cell.dimensions.lengths.values()
+    free = cell.limit.memory_bytes or free_memory_bytes()
+    if free is not None:
+        largest = min(largest, int(SHARE_OF_MEMORY * free))
     sizes = [SMALLEST_BYTES]
     while sizes[-1] * STEP <= largest:
         sizes.append(sizes[-1] * STEP)
+    return sizes
+
+
+def _transfer_samples(
+    cell: Cell, device: Device, function: Function, sizes: list[int], *, to_device: bool, pinned: bool
+) -> list[TransferSample]:
+    """The time of a copy by its size, up to the first that does not fit or takes too long."""
     seconds = SHARE_OF_LIMIT * cell.limit.time_s / len(WAYS) / len(sizes)
     timing = replace(cell.timing, max_time_s=min(seconds, cell.timing.max_time_s))
-    points: list[Point] = []
+    samples: list[TransferSample] = []
     for size in sizes:
         try:
-            host = torch.zeros(size, dtype=torch.uint8)  # written to, so that its pages are there
-            host = host.pin_memory() if pinned else host
-            there = torch.zeros(size, dtype=torch.uint8, device=device.torch)
+            on_host, on_device = _buffers(size, device, pinned=pinned)
         except torch.OutOfMemoryError:
             break
-        to, source = (there, host) if to_device else (host, there)
+        to, source = (on_device, on_host) if to_device else (on_host, on_device)
         device.synchronize()
-
-        def call(to: torch.Tensor = to, source: torch.Tensor = source) -> None:
-            function(to, source, non_blocking=True)
-            device.synchronize()
-
-        measured = measure(call, HostClock(single_threaded=False), timing)
-        points.append((size, measured.median_s, *(measured.interval or (None, None))))
+        measured = measure(partial(_copy, function, to, source, device), HostClock(single_threaded=False), timing)
+        samples.append(TransferSample(size, measured.median_s, *(measured.interval or (None, None))))
         if measured.median_s > timing.max_time_s:
             break
-    return points
+    return samples
 
 
-def _fitted(row: TransferRow, points: list[Point]) -> TransferRow:
-    sizes = [point[0] for point in points]
-    line = fit_line([float(size) for size in sizes], [point[1] for point in points])
-    row = replace(row, sizes=len(sizes), points=json.dumps(points))
+def _buffers(size: int, device: Device, *, pinned: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Memory of the host and of the device."""
+    on_host = torch.zeros(size, dtype=torch.uint8)  # written to, so that its pages are there
+    if pinned:
+        on_host = on_host.pin_memory()
+    return on_host, torch.zeros(size, dtype=torch.uint8, device=device.torch)
+
+
+def _copy(function: Function, to: torch.Tensor, source: torch.Tensor, device: Device) -> None:
+    function(to, source, non_blocking=True)
+    device.synchronize()
+
+
+def _fitted(row: TransferRow, samples: list[TransferSample]) -> TransferRow:
+    sizes = [sample.size for sample in samples]
+    line = fit_line([float(size) for size in sizes], [sample.median_s for sample in samples])
+    row = replace(row, sizes=len(sizes), points=json.dumps(samples))
     if sizes:
         row = replace(row, smallest_bytes=min(sizes), largest_bytes=max(sizes))
+
+    # two points make a line without a remainder, which would say nothing of its interval
     if line is None:
         reason = f"{len(sizes)} sizes fit into the memory and the time, and a line takes {FEWEST_POINTS}"
         return replace(row, status="unsupported", reason=f"{reason}; raise limit.time_s or limit.memory_bytes")
+
+    # the bandwidth is the slope's inverse, and so are its interval's ends, the other way round
     low, high = line.slope_interval
     return replace(
         row,

@@ -48,7 +48,7 @@ def swept(table: str, model: dict[str, str], *overrides: str) -> list[dict[str, 
     Args:
         table: the file's name in the run's folder.
         model: the devices' fields, by their names after ``SIM_``.
-        overrides: what is swept besides.
+        overrides: what else is swept.
     """
     environment = {"SIM_MODEL": "small,small", **{f"SIM_{key}": value for key, value in model.items()}}
     devices = ["device=sim:0,sim:1", "report.baseline={device: 'sim:0'}", "backend_module=tests.simulated_device"]

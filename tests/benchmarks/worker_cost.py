@@ -1,4 +1,4 @@
-"""What the worker costs beside running in-process: its time for each cell, and whether it changes what is measured.
+"""What the worker costs, compared with running in-process: a cell's time, and whether times differ.
 
     python tests/benchmarks/worker_cost.py
 
@@ -17,8 +17,9 @@ from hydra import compose, initialize_config_dir
 from runner.cells.cell import Cell, cell_of
 from runner.cli.arguments import CONF
 from runner.cli.main import offer_plugins
+from runner.execute.cell_run import run_cell
 from runner.execute.worker import Worker
-from runner.execute.worker_process import run_cell
+from runner.tasks.worker_state import WorkerState
 
 
 def cell(*overrides: str) -> Cell:
@@ -37,15 +38,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         log, worker = Path(folder) / "run.log", Worker()
         small = cell("op=add", "size=16", "timing=minimal")
-        run_cell(small)
+        state = WorkerState()
+        run_cell(small, state)
         worker.run(small, log)
         spent = {"worker": 0.0, "in-process": 0.0}
         for seed in range(options.cells):
-            one = replace(small, seed=seed)
+            seeded = replace(small, seed=seed)
             start = time.perf_counter()
-            worker.run(one, log)
+            worker.run(seeded, log)
             between = time.perf_counter()
-            run_cell(one)
+            run_cell(seeded, state)
             spent["worker"] += between - start
             spent["in-process"] += time.perf_counter() - between
         each = {name: seconds / options.cells * 1e3 for name, seconds in spent.items()}
@@ -58,11 +60,12 @@ def main() -> None:
             medians: dict[str, list[float]] = {"worker": [], "in-process": []}
             for _ in range(options.turns):
                 medians["worker"].append(worker.run(measured, log)[0][0].median_s)  # type: ignore[attr-defined]
-                medians["in-process"].append(run_cell(measured)[0][0].median_s)  # type: ignore[attr-defined]
-            there, here = (statistics.median(times) for times in medians.values())
+                medians["in-process"].append(run_cell(measured, state).rows[0].median_s)  # type: ignore[attr-defined]
+            in_worker, in_process = (statistics.median(times) for times in medians.values())
             spread = max(max(times) / min(times) for times in medians.values())
             print(
-                f"{op} {size}: worker {there * 1e6:.2f} us, in-process {here * 1e6:.2f} us, ratio {there / here:.3f}; "
+                f"{op} {size}: worker {in_worker * 1e6:.2f} us, in-process {in_process * 1e6:.2f} us, "
+                f"ratio {in_worker / in_process:.3f}; "
                 f"largest / smallest of {options.turns} the same way: {spread:.3f}"
             )
         worker.close()

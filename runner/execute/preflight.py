@@ -1,0 +1,39 @@
+"""What the worker checks before a sweep's first cell: the machine, the devices, the callables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.config.cases import Case
+from runner.config.operation import Operation
+from runner.errors import ConfigError
+from runner.execute.environment import describe_machine
+from runner.execute.worker_process import Preflight
+from runner.measure.device import Device, DeviceUnavailable, find_device
+
+
+def preflight(
+    definitions: Sequence[Operation | Case], device_names: Sequence[str], backend_module: str | None
+) -> Preflight:
+    """Import what operations and cases call, and find the devices."""
+    problems: list[str] = []
+    unavailable: dict[str, str] = {}
+    devices: dict[str, Device] = {}
+
+    # every problem is reported at once, so that nobody has to come back for the next one
+    for definition in definitions:
+        try:
+            definition.load()
+        except ConfigError as error:
+            problems.append(str(error))
+    for name in device_names:
+        try:
+            devices[name] = find_device(name, backend_module)
+        except DeviceUnavailable as error:
+            unavailable[name] = str(error)
+        except ConfigError as error:  # of the backend's module, and so of every device
+            problems.append(str(error))
+            break
+
+    names = {name: str(device.torch) for name, device in devices.items()}
+    return Preflight(describe_machine(list(devices.values())), names, unavailable, problems)
