@@ -15,17 +15,17 @@ from runner.stats.estimate import Estimate
 from tests.report_rows import rows
 
 
-def places(text: str) -> set[str]:
+def fields(text: str) -> set[str]:
     """What stands in braces."""
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_has_every_word_with_the_same_places(language: str) -> None:
+def test_every_language_has_every_word_with_the_same_fields(language: str) -> None:
     english, words = words_of("en"), words_of(language)
     assert words.keys() == english.keys()
     for key, text in words.items():
-        assert places(text) == places(english[key]), key
+        assert fields(text) == fields(english[key]), key
     assert {f"flag_{name}" for name in FLAGS} | {f"status_{status}" for status in STATUSES} <= words.keys()
 
 

@@ -13,9 +13,7 @@ from runner.config.dtypes import ITEM_BYTES
 from runner.rows.rows import BenchmarkRow
 
 LAUNCH_SHARE = 0.5  # of the call's time: a launch that takes this much bounds it, since the device waits for the next
-NEAR_ROOF = (
-    0.5  # of a roof: a call that reaches this much can gain at most a factor of 2 from anything but a higher roof
-)
+NEAR_PEAK = 0.5  # of a peak: a call that reaches this much can at most double its speed
 FLAT = 1.5  # calls that take no more than this over the smallest size's time ...
 GROWN = 4  # ... up to so many times its elements pay for being called and not for their work
 BY_WIDTH = 0.8  # of the time that a dtype's bytes explain; moving them is not all of a call
@@ -110,7 +108,7 @@ def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, 
         return "no_kernel", {}
     if row.launch_s is not None and row.launch_s >= LAUNCH_SHARE * time:
         return "launch", {"launch": row.launch_s, "kernel": row.median_s}
-    if row.fraction_of_peak is not None and row.fraction_of_peak >= NEAR_ROOF and row.bound in ("memory", "compute"):
+    if row.fraction_of_peak is not None and row.fraction_of_peak >= NEAR_PEAK and row.bound in ("memory", "compute"):
         return row.bound, {"fraction": row.fraction_of_peak}
     width = ITEM_BYTES.get(row.dtype, 0) / ITEM_BYTES.get(one.baseline, 1) if one.axis == "dtype" else 1.0
     if width > 1 and (one.speedup or 0.0) * width >= BY_WIDTH:

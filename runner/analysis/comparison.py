@@ -8,7 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
-from runner.analysis.transfer_model import MEMORY, NOTHING, Models, moving
+from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but
 from runner.config.dtypes import KIND_OF
 from runner.config.schema import Report
@@ -230,7 +230,7 @@ def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> d
 def _with_transfers(base: _Side, other: _Side, calls_per_transfer: int, models: Models) -> dict[str, Any]:
     """The ratios with each side's transfers, and how many calls pay for the other side's."""
     (base_row, before), (other_row, after) = base, other
-    here, there = moving(base_row, models), moving(other_row, models)
+    here, there = transfer_time(base_row, models), transfer_time(other_row, models)
     if here is None or there is None or (here is NOTHING and there is NOTHING):
         return {}
     known: dict[str, Any] = {"transfer_memory": MEMORY, "calls_per_transfer": calls_per_transfer}

@@ -63,7 +63,7 @@ CURVE = (*(name for name in AXES if name != "size"), "variant", "node", "axis", 
 COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """A size of a curve, on logarithms.
 
     Attributes:
@@ -98,7 +98,7 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
 
 def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
     found = [(one.size, point) for one in curve if (point := _point(one, transfers)) is not None]
-    of_size: dict[float, tuple[str, Point]] = {}
+    of_size: dict[float, tuple[str, CurvePoint]] = {}
     for size, point in sorted(found, key=lambda each: each[1].y, reverse=True):
         of_size[point.x] = size, point  # of two shapes with as many elements that which wins less
     of_size = dict(sorted(of_size.items()))
@@ -133,7 +133,7 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
     )
 
 
-def locate(points: Sequence[Point]) -> tuple[str, float | None, float | None, float | None]:
+def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | None, float | None]:
     """Where a curve passes from not winning to winning for the last time.
 
     Between two sizes the logarithm of the ratio is taken to be a straight line in the logarithm of the size. The
@@ -161,7 +161,7 @@ def locate(points: Sequence[Point]) -> tuple[str, float | None, float | None, fl
     return state, finite[0] if state == "found" else None, finite[1], finite[2]
 
 
-def _last_crossing(points: Sequence[Point], end: str) -> float:
+def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
     """Where one of a curve's three lines rises above 0 for good: -inf where it always is, inf where it ends below.
 
     Args:
@@ -185,7 +185,7 @@ def _last_crossing(points: Sequence[Point], end: str) -> float:
     return a - 2 * q / divisor if divisor else a
 
 
-def _curvature(points: Sequence[Point], below: int) -> float:
+def _curvature(points: Sequence[CurvePoint], below: int) -> float:
     """The larger second divided difference of the two threes of points that have the crossing between them."""
     found = [0.0]
     for first in (below - 1, below):
@@ -196,12 +196,12 @@ def _curvature(points: Sequence[Point], below: int) -> float:
     return max(found)
 
 
-def _point(one: Speedup, transfers: str) -> Point | None:
+def _point(one: Speedup, transfers: str) -> CurvePoint | None:
     prefix = "" if transfers == "none" else f"{MOVES[transfers]}_"
     ratio, low, high = (getattr(one, prefix + name) for name in ("speedup", "low", "high"))
     if ratio is None or low is None or high is None or not one.elements:
         return None
-    return Point(math.log(one.elements), math.log(ratio), math.log(low), math.log(high))
+    return CurvePoint(math.log(one.elements), math.log(ratio), math.log(low), math.log(high))
 
 
 def _is_square(size: str) -> bool:

@@ -65,7 +65,7 @@ def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
     return found
 
 
-def moving(row: BenchmarkRow, models: Models) -> Estimate | None:
+def transfer_time(row: BenchmarkRow, models: Models) -> Estimate | None:
     """Seconds to bring a call's inputs to its device and its outputs back.
 
     Returns:

@@ -14,9 +14,9 @@ from typing import Any
 
 from runner.analysis.analysis import Analysis
 from runner.report.figures.names import Names
-from runner.report.figures.picture import Grid, Mark, Plot
-from runner.report.figures.plots import grid_of, roofline_plot, speedup_plot, time_plot, transfer_plot
-from runner.report.figures.vega_charts import chart_of, chart_of_grid
+from runner.report.figures.picture import Heatmap, Mark, Plot
+from runner.report.figures.plots import heatmap_of, roofline_plot, speedup_plot, time_plot, transfer_plot
+from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
 from runner.report.language import Words, sentence
 from runner.report.page.command import Reproducer
 from runner.report.page.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
@@ -34,12 +34,12 @@ class Pictures:
 
     names: Names
     plots: tuple[Plot, ...]
-    grids: tuple[Grid, ...]
+    heatmaps: tuple[Heatmap, ...]
 
     @property
     def titles(self) -> dict[str, str]:
         """What each shows, by the name of its file."""
-        return {plot.key: plot.title for plot in self.plots} | {grid.key: grid.title for grid in self.grids}
+        return {plot.key: plot.title for plot in self.plots} | {heatmap.key: heatmap.title for heatmap in self.heatmaps}
 
 
 def pictures_of(found: Analysis, words: Words) -> Pictures:
@@ -58,8 +58,8 @@ def pictures_of(found: Analysis, words: Words) -> Pictures:
         roofline_plot(found.benchmarks, words),
         transfer_plot(found.rows, words),
     )
-    grid = grid_of(found.benchmarks, found.speedups, names, words)
-    return Pictures(names, tuple(plot for plot in plots if plot), tuple([grid] if grid else []))
+    heatmap = heatmap_of(found.benchmarks, found.speedups, names, words)
+    return Pictures(names, tuple(plot for plot in plots if plot), (heatmap,) if heatmap else ())
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
     from runner.report.figures.matplotlib_figures import draw
 
     print("drawing figures ...", file=sys.stderr, flush=True)
-    draw(pictures.plots, pictures.grids, root / FOLDER, words)
+    draw(pictures.plots, pictures.heatmaps, root / FOLDER, words)
 
 
 def write_page(
@@ -121,12 +121,12 @@ def write_page(
         OSError: it cannot be written.
     """
     charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
-    charts |= {grid.key: chart_of_grid(grid, words) for grid in pictures.grids}
+    charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     answers = [
         (sentence(answer.question, words), [(sentence(one, words), one.cells) for one in answer.sentences])
         for answer in found.answers
     ]
-    listings = _listings(found, pictures.names.telling, environment, words)
+    listings = _listings(found, pictures.names.distinguishing, environment, words)
     page = page_of(
         rows=found.rows,
         environment=environment,

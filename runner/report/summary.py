@@ -21,9 +21,9 @@ from runner.report.tables import (
     benchmark_table,
     crossover_table,
     derivations_table,
+    peaks_table,
     print_answers,
     print_table,
-    roof_table,
     tensors_table,
     transfer_table,
 )
@@ -84,7 +84,7 @@ def _tables(found: Analysis) -> list[Table]:
     """What of a run can be said in columns."""
     curves = [one for one in found.crossovers if one.sizes > 1]
     tensors = [row for row in found.rows if isinstance(row, TensorRow)]
-    roofs = [row for row in found.rows if isinstance(row, RoofRow)]
+    peaks = [row for row in found.rows if isinstance(row, RoofRow)]
     transfers = [row for row in found.rows if isinstance(row, TransferRow) and row.status != "unavailable"]
     tables = (
         benchmark_table(found.benchmarks, found.speedups, found.report) if found.benchmarks else None,
@@ -92,7 +92,7 @@ def _tables(found: Analysis) -> list[Table]:
         autograd_table(found.gradients) if found.gradients else None,
         derivations_table(found.gradients),
         tensors_table(tensors) if tensors else None,
-        roof_table(roofs) if roofs else None,
+        peaks_table(peaks) if peaks else None,
         transfer_table(transfers) if transfers else None,
     )
     return [table for table in tables if table]
@@ -106,7 +106,7 @@ def _notes(root: Path, found: Analysis, cells: int | None, words: Words) -> list
     return [absent] * (missing > 0) + [
         *what_is_missing(found.rows, words),
         *what_is_wrong(found.benchmarks, words),
-        *what_was_not_kept(found.rows, words),
+        *what_was_not_saved(found.rows, words),
         *damaged,
     ]
 
@@ -128,10 +128,10 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     return notes
 
 
-def what_was_not_kept(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, RoofRow) and "contended" in row.flags for row in rows)
-    return [words["note_roof"].format(count=disturbed)] if disturbed else []
+    return [words["note_peaks"].format(count=disturbed)] if disturbed else []
 
 
 def shown_path(path: Path) -> str:

@@ -165,7 +165,7 @@ def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
     return Table("Derivations", header, lines, 6) if lines else None
 
 
-def roof_table(rows: Sequence[RoofRow]) -> Table:
+def peaks_table(rows: Sequence[RoofRow]) -> Table:
     """A line for each dtype, device and number of threads: both peaks, and what reached them."""
     lines: list[tuple[str, ...]] = [
         (
@@ -181,7 +181,7 @@ def roof_table(rows: Sequence[RoofRow]) -> Table:
         for row in rows
     ]
     header = ("dtype", "device", "threads", "GFLOP/s", "by", "GB/s", "by", "flags")
-    return Table("Roofs", header, lines, 3)
+    return Table("Peaks", header, lines, 3)
 
 
 def _billions(row: RoofRow, value: float | None) -> str:

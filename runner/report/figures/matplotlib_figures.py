@@ -8,8 +8,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from runner.report.figures.matplotlib_heatmap import draw_grid
-from runner.report.figures.picture import COLOURS, NARROWEST_INCHES, Grid, Panel, Plot, Point, Series
+from runner.report.figures.matplotlib_heatmap import draw_heatmap
+from runner.report.figures.picture import COLOURS, NARROWEST_INCHES, Heatmap, Panel, Plot, PlotPoint, Series
 from runner.report.language import Words, amount
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PANEL_INCHES = (3.5, 2.7)
 LETTERS_PER_INCH = 12  # of a title
 LETTERS_ABOVE = 34  # a panel
 LETTER_INCHES, HANDLE_INCHES = 0.072, 0.65  # of a legend's entry
-ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
+CEILING_LINES: dict[str, Any] = {"memory_peak": "--", "compute_peak": "-"}
 CROWDED = 12  # points of a series, from which on their intervals have no caps
 ROOM_FOR_MISSING = 0.2  # of a panel's height
 STYLE = {
@@ -38,7 +38,7 @@ STYLE = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # else its place is looked for anew each time
+    "axes.titley": 1.0,  # else it is computed again for each title
     "hatch.linewidth": 0.6,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
@@ -51,7 +51,7 @@ BETWEEN: tuple[tuple[float, tuple[float, ...]], ...] = ((3, (1,)), (1.2, (1, 2, 
 MOST_LETTERS = 34  # of all numbers below a panel, with two between each and the next
 
 
-def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Words) -> None:
+def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words: Words) -> None:
     """Draw each as PNG and SVG.
 
     Raises:
@@ -68,13 +68,13 @@ def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Word
             figure = Figure(figsize=(width, lines * PANEL_INCHES[1] + 0.6))
             _draw_plot(figure, plot, words)
             _save(figure, plot, folder, words)
-        for grid in grids:
+        for heatmap in heatmaps:
             figure = Figure()
-            draw_grid(figure, grid, words)
-            _save(figure, grid, folder, words)
+            draw_heatmap(figure, heatmap, words)
+            _save(figure, heatmap, folder, words)
 
 
-def _save(figure: Figure, picture: Plot | Grid, folder: Path, words: Words) -> None:
+def _save(figure: Figure, picture: Plot | Heatmap, folder: Path, words: Words) -> None:
     """As PNG and SVG; without dates and versions, so that they are the same bytes on another day."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -123,8 +123,8 @@ def _draw_panel(axes: Axes, plot: Plot, panel: Panel, words: Words) -> None:
             axes.axvspan(mark.low, mark.high, color=colour, alpha=0.12, linewidth=0)
     for series in panel.series:
         _draw_series(axes, series, plot.connected)
-    if panel.roof:
-        _draw_roof(axes, panel)
+    if panel.ceiling:
+        _draw_ceiling(axes, panel)
     if any(point.y is None for series in panel.series for point in series.points):  # whose crosses stand at the bottom
         low, high = axes.get_ylim()
         axes.set_ylim(low / (high / low) ** ROOM_FOR_MISSING, high)
@@ -136,7 +136,7 @@ def _ends(panels: Sequence[Panel]) -> tuple[float, float]:
     """From where to where their axis goes: some way beyond the points on it, of which there may be a single one."""
     xs = [point.x for panel in panels for series in panel.series for point in series.points]
     low, high = min(xs), max(xs)
-    beyond = 2.0 if low == high or any(panel.roof for panel in panels) else (high / low) ** 0.05
+    beyond = 2.0 if low == high or any(panel.ceiling for panel in panels) else (high / low) ** 0.05
     return low / beyond, high * beyond
 
 
@@ -170,17 +170,17 @@ def _draw_series(axes: Axes, series: Series, connected: bool) -> None:
         axes.plot(gone, [height] * len(gone), "x", color=look["color"], transform=axes.get_xaxis_transform())
 
 
-def _intervals(points: Sequence[Point]) -> Any:
+def _intervals(points: Sequence[PlotPoint]) -> Any:
     below = [max(0.0, p.y - p.low) if p.y is not None and p.low is not None else math.nan for p in points]
     above = [max(0.0, p.high - p.y) if p.y is not None and p.high is not None else math.nan for p in points]
     return [below, above]
 
 
-def _draw_roof(axes: Axes, panel: Panel) -> None:
-    assert panel.roof is not None
+def _draw_ceiling(axes: Axes, panel: Panel) -> None:
+    assert panel.ceiling is not None
     xs = [p.x for series in panel.series for p in series.points]
-    for name, ends in panel.roof.lines(min(xs) / 2, max(xs) * 2).items():
-        axes.plot(*zip(*ends, strict=True), ROOF_LINES[name], color="#555555", linewidth=1)
+    for name, ends in panel.ceiling.lines(min(xs) / 2, max(xs) * 2).items():
+        axes.plot(*zip(*ends, strict=True), CEILING_LINES[name], color="#555555", linewidth=1)
 
 
 def _legend(figure: Figure, plot: Plot, words: Words) -> None:
@@ -200,9 +200,9 @@ def _legend(figure: Figure, plot: Plot, words: Words) -> None:
         handles.append(Line2D([], [], color="#555555", marker="x", linestyle="none", label=words["missing"]))
     if any(panel.marks for panel in plot.panels):
         handles.append(Line2D([], [], color="#555555", linestyle=":", label=words["crossover"]))
-    if any(panel.roof for panel in plot.panels):
+    if any(panel.ceiling for panel in plot.panels):
         handles += [
-            Line2D([], [], color="#555555", linestyle=line, label=words[name]) for name, line in ROOF_LINES.items()
+            Line2D([], [], color="#555555", linestyle=line, label=words[name]) for name, line in CEILING_LINES.items()
         ]
     columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, frameon=False)

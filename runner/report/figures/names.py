@@ -11,7 +11,7 @@ from runner.config.axes import FURTHER, NAMED
 from runner.config.schema import Report
 from runner.rows.rows import BenchmarkRow
 
-LESSER = (*FURTHER, "node", "variant")  # what a series' name does not say
+FURTHER_COLUMNS = (*FURTHER, "node", "variant")  # what a series' name does not say
 
 
 class Names:
@@ -20,16 +20,16 @@ class Names:
     Attributes:
         baseline: what the others are compared with, ``device=cpu``.
         styles: a number for each series, the same in every plot.
-        telling: which of the lesser columns a reader needs to tell the rows apart.
+        distinguishing: which of the lesser columns a reader needs to tell the rows apart.
     """
 
     def __init__(self, rows: Sequence[BenchmarkRow], report: Report) -> None:
         self.baseline = f"{report.axis}={report.value}"
         self._axis = report.axis
         series = [key for key in ("dtype", "device") if key != self._axis and _varies(rows, key)]
-        self.telling = _telling_keys(rows)
-        self._lesser = [key for key in self.telling if key != self._axis]
-        self._panel = attrgetter("op", *self._lesser, "op")  # the last only so that there are always several
+        self.distinguishing = _distinguishing_columns(rows)
+        self._distinguishing = [key for key in self.distinguishing if key != self._axis]
+        self._panel = attrgetter("op", *self._distinguishing, "op")  # the last only so that there are always several
         self._series_of_row = attrgetter(self._axis, *series, self._axis)
         self._series_of_ratio = attrgetter("other", *series, "other")
         self._known: dict[tuple[object, ...], str] = {}  # a name is made once for all of its rows
@@ -39,7 +39,7 @@ class Names:
         """The name of the panel that a row, or its comparison, is drawn in."""
         values = self._panel(item)
         if values not in self._known:
-            pairs = zip(self._lesser, values[1:-1], strict=True)
+            pairs = zip(self._distinguishing, values[1:-1], strict=True)
             self._known[values] = " ".join([item.op, *(f"{key}={value}" for key, value in pairs if value is not None)])
         return self._known[values]
 
@@ -55,11 +55,11 @@ class Names:
         return self._known[key]
 
 
-def _telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
+def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Those that vary; the variant only where nothing else tells two rows apart."""
-    combinations = set(map(attrgetter(*LESSER), rows))  # few, whose values are quickly compared
+    combinations = set(map(attrgetter(*FURTHER_COLUMNS), rows))  # few, whose values are quickly compared
     columns = zip(*combinations, strict=True)  # none of no rows
-    keys = [key for key, values in zip(LESSER, columns, strict=False) if len(set(values)) > 1]
+    keys = [key for key, values in zip(FURTHER_COLUMNS, columns, strict=False) if len(set(values)) > 1]
     if "variant" in keys:
         names = [key for key in (*NAMED, *keys) if key != "variant"]
         if len(set(map(attrgetter(*names), rows))) == len(rows):

@@ -1,6 +1,6 @@
-"""What is plotted: points, panels and grids, before any drawing library sees them.
+"""What is plotted: points, panels and heat maps, before any drawing library sees them.
 
-``figures.py`` draws these for print and ``charts.py`` for the page, so that both show the same.
+``matplotlib_figures.py`` draws these for print and ``vega_charts.py`` for the page, so that both show the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ NARROWEST_INCHES = 6.5  # of a figure with a title
 
 
 @dataclass(frozen=True)
-class Point:
+class PlotPoint:
     """One cell.
 
     Attributes:
@@ -46,12 +46,12 @@ class Series:
 
     name: str
     style: int
-    points: tuple[Point, ...]
+    points: tuple[PlotPoint, ...]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the x axis, such as a crossover, with its interval."""
+    """A position on the x axis, such as a crossover, with its interval."""
 
     x: float
     low: float | None
@@ -60,21 +60,21 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Roof:
-    """What limits a rate: ``min(peak, x * bandwidth)``; either may be unknown."""
+class RooflineCeiling:
+    """The most that a rate can be: ``min(peak, x * bandwidth)``; either may be unknown."""
 
     peak: float | None
     bandwidth: float | None
 
     def lines(self, low: float, high: float) -> dict[str, list[tuple[float, float]]]:
-        """The ends of each roof's line, by the key of its word, from ``low`` to ``high``."""
+        """The ends of each peak's line, by the key of its word, from ``low`` to ``high``."""
         found = {}
         ridge = self.peak / self.bandwidth if self.peak and self.bandwidth else None
         if self.bandwidth and (ridge is None or ridge > low):
             end = min(high, ridge or high)
-            found["memory_roof"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
+            found["memory_peak"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
         if self.peak and (ridge is None or ridge < high):
-            found["compute_roof"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
+            found["compute_peak"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
         return found
 
 
@@ -85,7 +85,7 @@ class Panel:
     title: str
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
-    roof: Roof | None = None
+    ceiling: RooflineCeiling | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Heatmap:
     """Operations by sizes, a panel for each series.
 
     Attributes:
@@ -125,7 +125,7 @@ class Grid:
     title: str
     lines: tuple[str, ...]
     columns: tuple[str, ...]
-    panels: tuple[tuple[str, dict[tuple[str, str], Point]], ...]
+    panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool
     omitted: int = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from runner.report.figures.picture import COLOURS, Grid, Plot, Point
+from runner.report.figures.picture import COLOURS, Heatmap, Plot, PlotPoint
 from runner.report.language import PREFIXES, Words, amount
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
@@ -22,7 +22,7 @@ SHAPES = [
 ]
 HEIGHT = 340  # pixels
 LABEL_PIXELS = 360  # of a row's name
-ROW_HEIGHT = 30  # of a grid
+ROW_HEIGHT = 30  # of a heat map
 Spec = dict[str, Any]
 
 
@@ -71,30 +71,32 @@ def chart_of(plot: Plot, words: Words) -> Spec:
         line = {"type": "line", "aria": False, "invalid": "break-paths-filter-domains"}
         layers.insert(0, {"mark": line, "encoding": {"detail": {"field": "rank"}}})
     spec = _spec(plot, points, [panel.title for panel in plot.panels], words)
-    layer = [{"encoding": encoding, "layer": layers}, *_level(plot), *_marks(plot, x, scale), *_roofs(plot)]
+    layer = [{"encoding": encoding, "layer": layers}, *_level(plot), *_marks(plot, x, scale), *_ceilings(plot)]
     return spec | {"height": HEIGHT, "layer": layer}
 
 
-def chart_of_grid(grid: Grid, words: Words) -> Spec:
+def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
     """Operations by sizes, a panel at a time."""
     cells: list[Spec] = []
-    for title, values in grid.panels:
+    for title, values in heatmap.panels:
         for (line, column), point in values.items():
-            if line in grid.lines and column in grid.columns:
-                short = "×" if point.y is None else amount(point.y, grid.unit, words, grid.significant)
-                cells.append({"panel": title, "line": line, "short": short, **_values(point, grid.unit, words)})
+            if line in heatmap.lines and column in heatmap.columns:
+                short = "×" if point.y is None else amount(point.y, heatmap.unit, words, heatmap.significant)
+                cells.append({"panel": title, "line": line, "short": short, **_values(point, heatmap.unit, words)})
     number = {"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"}
     far = max([0.3, *(abs(_log10(cell["y"])) for cell in cells if cell["y"])])
-    scale = {"scheme": "purpleorange", "reverse": True, "domain": [-far, far]} if grid.ratio else {"scheme": "cividis"}
-    label = _label("pow(10, datum.value)", grid.unit, words)
-    dark = f"abs(datum.level) > {0.55 * far}" if grid.ratio else "datum.level < (extent[0] + extent[1]) / 2"
-    what = words["speedup" if grid.ratio else "time"]
+    scale = (
+        {"scheme": "purpleorange", "reverse": True, "domain": [-far, far]} if heatmap.ratio else {"scheme": "cividis"}
+    )
+    label = _label("pow(10, datum.value)", heatmap.unit, words)
+    dark = f"abs(datum.level) > {0.55 * far}" if heatmap.ratio else "datum.level < (extent[0] + extent[1]) / 2"
+    what = words["speedup" if heatmap.ratio else "time"]
     tooltip = [{"field": "line", "title": words["operation"]}, *_hover(words, what)]
     rows = {"grid": False, "labelLimit": LABEL_PIXELS}
-    place = {
-        "x": {"field": "size", "type": "ordinal", "sort": list(grid.columns), "title": words["size"]}
+    position = {
+        "x": {"field": "size", "type": "ordinal", "sort": list(heatmap.columns), "title": words["size"]}
         | {"axis": {"labelAngle": -40, "grid": False}},
-        "y": {"field": "line", "type": "nominal", "sort": list(grid.lines), "title": None, "axis": rows},
+        "y": {"field": "line", "type": "nominal", "sort": list(heatmap.lines), "title": None, "axis": rows},
     }
     legend = {"title": what, "labelExpr": label, "orient": "bottom", "gradientLength": 220}
     colour: Spec = {"field": "level", "type": "quantitative", "scale": scale, "legend": legend}
@@ -102,7 +104,7 @@ def chart_of_grid(grid: Grid, words: Words) -> Spec:
     missing = {"test": "!isValid(datum.level)", "value": "currentColor"}
     ink = {"condition": [missing, {"test": f"isValid(datum.level) && ({dark})", "value": "white"}], "value": "black"}
     shown = {"text": {"field": "short"}, "color": ink, "tooltip": tooltip, "href": {"field": "href"}}
-    spec = _spec(grid, cells, [title for title, _ in grid.panels], words)
+    spec = _spec(heatmap, cells, [title for title, _ in heatmap.panels], words)
     spec["transform"].append(number)
     spec["params"].append({"name": "extent", "value": [min(levels), max(levels)]})
     layers: list[Spec] = [
@@ -110,10 +112,10 @@ def chart_of_grid(grid: Grid, words: Words) -> Spec:
         {"mark": {"type": "rect", "color": "#80808030"}, "transform": [{"filter": "!isValid(datum.level)"}]},
         {"mark": {"type": "text", "fontSize": 11}, "encoding": shown},
     ]
-    return spec | {"height": ROW_HEIGHT * len(grid.lines), "encoding": place, "layer": layers}
+    return spec | {"height": ROW_HEIGHT * len(heatmap.lines), "encoding": position, "layer": layers}
 
 
-def _spec(picture: Plot | Grid, values: list[Spec], panels: list[str], words: Words) -> Spec:
+def _spec(picture: Plot | Heatmap, values: list[Spec], panels: list[str], words: Words) -> Spec:
     chosen = {"input": "select", "options": panels, "name": f"{words['shown']} ", "element": f"#choice-{picture.key}"}
     return {
         "$schema": SCHEMA,
@@ -127,7 +129,7 @@ def _spec(picture: Plot | Grid, values: list[Spec], panels: list[str], words: Wo
     }
 
 
-def _values(point: Point, unit: str, words: Words) -> Spec:
+def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
     """What a point's marks and its hover text need; a number as text is in the reader's language."""
     between = "" if point.low is None or point.high is None else "–"
     ends = [amount(end, unit, words) for end in (point.low, point.high) if end is not None] if between else []
@@ -186,18 +188,18 @@ def _marks(plot: Plot, x: Spec, scale: Spec) -> list[Spec]:
     ]
 
 
-def _roofs(plot: Plot) -> list[Spec]:
+def _ceilings(plot: Plot) -> list[Spec]:
     values = []
     for panel in plot.panels:
         xs = [point.x for series in panel.series for point in series.points]
-        for name, line in (panel.roof.lines(min(xs) / 2, max(xs) * 2) if panel.roof else {}).items():
-            values += [{"panel": panel.title, "roof": name, "x": x, "y": y} for x, y in line]
+        for name, line in (panel.ceiling.lines(min(xs) / 2, max(xs) * 2) if panel.ceiling else {}).items():
+            values += [{"panel": panel.title, "peak": name, "x": x, "y": y} for x, y in line]
     if not values:
         return []
-    place = {axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")}
+    position = {axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")}
     return [
         {"data": {"values": values}, "transform": [{"filter": "datum.panel === panel"}]}
-        | {"mark": {"type": "line", "strokeDash": [6, 3]}, "encoding": place | {"detail": {"field": "roof"}}}
+        | {"mark": {"type": "line", "strokeDash": [6, 3]}, "encoding": position | {"detail": {"field": "peak"}}}
     ]
 
 

@@ -46,8 +46,8 @@ def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
     if not unit:
         power = max(0, power)
     number = value / 10.0**power
-    places = max(0, significant - 1 - math.floor(math.log10(abs(number))))
-    text = f"{number:.{places}f}"
+    decimals = max(0, significant - 1 - math.floor(math.log10(abs(number))))
+    text = f"{number:.{decimals}f}"
     text = (text.rstrip("0").rstrip(".") if "." in text else text).replace(".", words["decimal"])
     if not unit:
         return f"{text}{words[f'count_{PREFIXES[power]}']}"
