@@ -98,8 +98,16 @@ def same_but(axis: str, *others: str) -> Callable[[Any], tuple[Any, ...]]:
         others: further axes of that kind.
     """
     variant = () if axis == "op" else ("variant",)
-    shared: Callable[[Any], tuple[Any, ...]] = attrgetter(*(n for n in AXES if n not in (axis, *others)), *variant)
-    return shared
+    return values_of(*(name for name in AXES if name not in (axis, *others)), *variant)
+
+
+def values_of(*names: str) -> Callable[[Any], tuple[Any, ...]]:
+    """What reads these attributes of an object: a tuple even of a single one, where ``attrgetter`` gives its value."""
+    if len(names) == 1:
+        read_one = attrgetter(names[0])
+        return lambda item: (read_one(item),)
+    read_all: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
+    return read_all
 
 
 def label(job: str, key: CellKey, said: Callable[[str], bool] | None = None) -> str:
