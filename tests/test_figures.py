@@ -1,7 +1,7 @@
 """What is drawn is what the rows say, the missing as missing; the files are the same on another day."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
 from runner.report.language import words_of
 from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
 from runner.report.summary import show
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, TransferRow
 from tests.report_rows import rows
 
 EN = words_of("en")
@@ -75,14 +75,10 @@ def test_the_peaks_are_those_that_the_fractions_were_taken_of(found: Analysis) -
 
 
 def test_copies_are_drawn_by_way_and_memory() -> None:
-    @dataclass(frozen=True)
-    class Copy(Row):
-        to_device: bool = True
-        memory: str = "pinned"
-        points: str = "[[1024, 1e-5, 9e-6, 1.1e-5], [2048, 1e-5, null, null], [1048576, 1e-4, null, null]]"
-
-    known = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
-    plot = transfer_plot([Copy(**known), Copy(**known, to_device=False, memory="pageable")], EN)
+    points = "[[1024, 1e-5, 9e-6, 1.1e-5], [2048, 1e-5, null, null], [1048576, 1e-4, null, null]]"
+    names = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
+    to_device = TransferRow(**names, to_device=True, memory="pinned", points=points)
+    plot = transfer_plot([to_device, replace(to_device, to_device=False, memory="pageable")], EN)
     assert plot is not None
     (panel,) = plot.panels
     assert [series.name for series in panel.series] == ["to the device, pinned", "to the host, pageable"]

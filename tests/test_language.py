@@ -7,7 +7,7 @@ import pytest
 
 from runner.analysis.sentence import Sentence
 from runner.config.schema import LANGUAGES, Report
-from runner.report.language import amount, sentence, words_of
+from runner.report.language import amount, sentence_text, words_of
 from runner.report.summary import show
 from runner.rows.flags import FLAGS
 from runner.rows.rows import STATUSES
@@ -52,11 +52,11 @@ def test_a_sentence_is_said_in_russian_with_its_interval() -> None:
         {"what": "add 64x64", "other": "device=gpu", "ratio": Estimate(2.5, 2.25, 2.75), "before": 1e-3, "after": 4e-4},
     )
     expected = "add 64x64 с device=gpu: 2,50× (от 2,25 до 2,75) (1 мс -> 400 мкс)."
-    assert sentence(said, words_of("ru")) == expected
+    assert sentence_text(said, words_of("ru")) == expected
 
 
 def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
-    show(tmp_path, rows(), ["x.csv: cut short"], Report(language="ru"), cells=100)
+    show(tmp_path, rows(), ["x.csv: cut short"], Report(language="ru"), {"cells": 100})
     english, russian = words_of("en"), words_of("ru")
     texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html", "figures/times.svg")]
     texts[1] = texts[1].partition("<!--")[0]  # before the libraries' licences

@@ -57,6 +57,7 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
             evidence = {"each": speedup.each_speedup, "transfer": speedup.transfer_s}
             groups.setdefault("transfers", []).append(_Loss(speedup, speedup.each_speedup or 0.0, evidence))
 
+    # the worst loss of each cause stands for it
     ranked = []
     for key, losses in groups.items():
         worst = min(losses, key=attrgetter("ratio"))

@@ -58,6 +58,22 @@ class Crossover(CellKey):
     gaps: int
     cells: str
 
+    @property
+    def location(self) -> Location:
+        """Where it crosses, in the unit that says more."""
+        if self.side_high is not None:
+            return Location("side", self.side, self.side_low, self.side_high)
+        return Location("elements", self.elements, self.elements_low, self.elements_high)
+
+
+class Location(NamedTuple):
+    """Where a curve crosses, with its interval: by the ``side`` n of n x n, or by the first input's ``elements``."""
+
+    unit: str
+    at: float | None
+    low: float | None
+    high: float | None
+
 
 CURVE = (*(name for name in AXES if name != "size"), "variant", "node", "axis", "baseline", "other")
 """What the sizes of one curve have in common."""

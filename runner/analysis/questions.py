@@ -185,9 +185,8 @@ class _SentenceWriter:
         }
 
         # where it crosses is itself a sentence, since a side is written otherwise than a number of elements
-        unit = "side" if curve.side is not None or curve.side_high is not None else "elements"
-        for name, column in (("at", unit), ("low", f"{unit}_low"), ("high", f"{unit}_high")):
-            end = getattr(curve, column)
+        unit, *ends = curve.location
+        for name, end in zip(("at", "low", "high"), ends, strict=True):
             if end is not None:
                 values[name] = Sentence(unit, {"count": end})
 

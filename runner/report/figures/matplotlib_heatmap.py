@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from runner.report.figures.picture import NARROWEST_INCHES, Heatmap
+from runner.report.figures.picture import NARROWEST_INCHES, Heatmap, PlotPoint
 from runner.report.language import Words, amount
 
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE_INCHES = (0.62, 0.27)
-LETTER_INCHES = 0.075  # of the names beside the cells
-MOST_NUMBERS = 600  # written into cells; more take seconds to draw, and nobody reads them
+LETTER_INCHES = 0.075  # of the names beside the tiles
+MOST_NUMBERS = 600  # written into tiles; more take seconds to draw, and nobody reads them
 
 
 def draw_heatmap(figure: Figure, heatmap: Heatmap, words: Words) -> None:
@@ -23,12 +23,15 @@ def draw_heatmap(figure: Figure, heatmap: Heatmap, words: Words) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.patches import Patch
 
+    # as large as its names and its tiles are
     columns = min(2, len(heatmap.panels))
     lines = math.ceil(len(heatmap.panels) / columns)
     names = LETTER_INCHES * max(map(len, heatmap.lines))
     inches = (0.4 + max(1.6, TILE_INCHES[0] * len(heatmap.columns)), 1.1 + TILE_INCHES[1] * len(heatmap.lines))
     figure.set_size_inches(max(NARROWEST_INCHES, names + columns * inches[0] + 0.8), lines * inches[1] + 0.7)
     all_axes: Any = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+
+    # the panels, with their numbers where these can be read
     scale = _scale(heatmap)
     colours = colormaps["PuOr" if heatmap.ratio else "cividis"]  # both are for the colour-blind too
     for position, axes in enumerate(all_axes.flat):
@@ -39,6 +42,8 @@ def draw_heatmap(figure: Figure, heatmap: Heatmap, words: Words) -> None:
         axes.tick_params(length=0, labelbottom=position + columns >= len(heatmap.panels))
         if len(heatmap.panels) * len(heatmap.lines) * len(heatmap.columns) <= MOST_NUMBERS:
             _write_numbers(axes, heatmap, position, lambda number: colours(scale(number)), words)
+
+    # what the colours and the hatching mean
     figure.colorbar(
         ScalarMappable(scale, colours),
         ax=figure.axes,
@@ -53,7 +58,7 @@ def draw_heatmap(figure: Figure, heatmap: Heatmap, words: Words) -> None:
 def _draw_panel(axes: Axes, heatmap: Heatmap, position: int, scale: Any, colours: Any) -> None:
     from matplotlib.patches import Rectangle
 
-    title, values = heatmap.panels[position]
+    title, tiles = heatmap.panels[position]
     width, height = len(heatmap.columns), len(heatmap.lines)
     axes.set(title=title, xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.set_xticks(range(width), heatmap.columns, rotation=45, ha="right")
@@ -62,14 +67,17 @@ def _draw_panel(axes: Axes, heatmap: Heatmap, position: int, scale: Any, colours
     axes.add_patch(  # shows through where nothing is drawn over it
         Rectangle((-0.5, -0.5), width, height, facecolor="white", edgecolor="#AAAAAA", hatch="////", linewidth=0)
     )
-    points = [[values.get((line, column)) for column in heatmap.columns] for line in heatmap.lines]
-    numbers = [[math.nan if point is None or point.y is None else point.y for point in line] for line in points]
+    numbers = [[_number(tiles.get((line, column))) for column in heatmap.columns] for line in heatmap.lines]
     axes.pcolormesh(range(width), range(height), numbers, norm=scale, cmap=colours, edgecolors="white", linewidth=0.5)
 
 
+def _number(point: PlotPoint | None) -> float:
+    return math.nan if point is None or point.y is None else point.y
+
+
 def _write_numbers(axes: Axes, heatmap: Heatmap, position: int, colour_of: Any, words: Words) -> None:
-    _, values = heatmap.panels[position]
-    for (line, column), point in values.items():
+    _, tiles = heatmap.panels[position]
+    for (line, column), point in tiles.items():
         if point.y is None or line not in heatmap.lines or column not in heatmap.columns:
             continue
         red, green, blue, *_ = colour_of(point.y)
@@ -82,7 +90,7 @@ def _write_numbers(axes: Axes, heatmap: Heatmap, position: int, colour_of: Any, 
 def _scale(heatmap: Heatmap) -> Any:
     from matplotlib.colors import LogNorm
 
-    numbers = [p.y for _, values in heatmap.panels for p in values.values() if p.y is not None]
+    numbers = [point.y for point in heatmap.points if point.y is not None]
     if not heatmap.ratio:
         return LogNorm(min(numbers), max(*numbers, min(numbers) * 1.01))
     far = max(2.0, *(max(number, 1 / number) for number in numbers))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, but for its yellow, which white paper hides
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -68,14 +69,14 @@ class RooflineCeiling:
 
     def lines(self, low: float, high: float) -> dict[str, list[tuple[float, float]]]:
         """The ends of each peak's line, by the key of its word, from ``low`` to ``high``."""
-        found = {}
+        lines = {}
         ridge = self.peak / self.bandwidth if self.peak and self.bandwidth else None
         if self.bandwidth and (ridge is None or ridge > low):
             end = min(high, ridge or high)
-            found["memory_peak"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
+            lines["memory_peak"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
         if self.peak and (ridge is None or ridge < high):
-            found["compute_peak"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
-        return found
+            lines["compute_peak"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
+        return lines
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,19 @@ class Panel:
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
     ceiling: RooflineCeiling | None = None
+
+    @property
+    def points(self) -> list[PlotPoint]:
+        """Those of all of its series."""
+        return list(chain.from_iterable(series.points for series in self.series))
+
+    @property
+    def ceiling_lines(self) -> dict[str, list[tuple[float, float]]]:
+        """Those of its ceiling, some way beyond its points; nothing without a ceiling."""
+        if self.ceiling is None:
+            return {}
+        xs = [point.x for point in self.points]
+        return self.ceiling.lines(min(xs) / 2, max(xs) * 2)
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,12 @@ class Plot:
     connected: bool = True
     omitted: int = 0
 
+    @property
+    def styles(self) -> dict[str, int]:
+        """The style of each series, by its name."""
+        every_series = chain.from_iterable(panel.series for panel in self.panels)
+        return {series.name: series.style for series in every_series}
+
 
 @dataclass(frozen=True)
 class Heatmap:
@@ -118,7 +138,8 @@ class Heatmap:
 
     Attributes:
         ratio: whether the numbers are ratios, of which 1 is the middle; else seconds.
-        values: of each panel: the number, or None with a reason, by (line, column); absent: not part of the run.
+        panels: the title of each, and its tiles by (line, column): the number, or None with a reason; no tile where
+            that is no part of the run.
     """
 
     key: str
@@ -128,6 +149,11 @@ class Heatmap:
     panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool
     omitted: int = 0
+
+    @property
+    def points(self) -> list[PlotPoint]:
+        """Those of all of its panels."""
+        return list(chain.from_iterable(tiles.values() for _, tiles in self.panels))
 
     @property
     def unit(self) -> str:
