@@ -96,8 +96,8 @@ def test_sums_differences_and_ratios_of_estimates_have_the_intervals_of_a_simula
         low, high = np.quantile(values, [0.025, 0.975])
         assert found.low == pytest.approx(low, abs=0.03 * (high - low))
         assert found.high == pytest.approx(high, abs=0.03 * (high - low))
-    assert not one.over(Estimate(4.0)).known
-    assert not one.over(Estimate(4.0, -1.0, 9.0)).known
+    assert not one.over(Estimate(4.0)).has_interval
+    assert not one.over(Estimate(4.0, -1.0, 9.0)).has_interval
 
 
 EXACT = {

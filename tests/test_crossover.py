@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from runner.analysis.comparison import compare
-from runner.analysis.crossover import Crossover, Point, crossovers, locate
+from runner.analysis.crossover import Crossover, CurvePoint, crossovers, locate
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
 from runner.errors import ConfigError
@@ -143,10 +143,10 @@ def holds(one: Crossover, expected: float) -> bool:
     return one.state in ("found", "unresolved") and (one.side_low or 0) <= expected <= (one.side_high or math.inf)
 
 
-def points(*ratios: float, spread: float = 0.01) -> list[Point]:
+def points(*ratios: float, spread: float = 0.01) -> list[CurvePoint]:
     """A curve over sizes that are each twice the one before."""
     return [
-        Point(math.log(2) * place, math.log(ratio), math.log(ratio / (1 + spread)), math.log(ratio * (1 + spread)))
+        CurvePoint(math.log(2) * place, math.log(ratio), math.log(ratio / (1 + spread)), math.log(ratio * (1 + spread)))
         for place, ratio in enumerate(ratios)
     ]
 
@@ -233,9 +233,9 @@ def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_dist
     [
         ({"low": 5000, "high": 4096}, r"low=5000 and high=4096 are no sizes from small to large"),
         ({"low": 1, "high": 2.5}, r"low=1 and high=2.5 are no sizes"),
-        ({"low": 1, "high": 9, "within": 2}, r"within=2 is out of range; give a share such as 0.05"),
+        ({"low": 1, "high": 9, "rtol": 2}, r"rtol=2 is out of range; give a share such as 0.05"),
         ({"low": 1, "high": 9, "size": "8x64"}, r"size=8x64 has no place for the number; write \{n\} there"),
-        ({"lwo": 1}, r"give low, high, within and size, such as \{low: 16, high: 4096"),
+        ({"lwo": 1}, r"give low, high, rtol and size, such as \{low: 16, high: 4096"),
     ],
 )
 def test_a_range_that_is_none_is_refused(given: dict[str, object], message: str) -> None:
@@ -267,7 +267,7 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
         "name: pay\ncall: slow.pay\nsignature: 'n -> n'\ndifferentiable: false\n"
     )
     words = ["--config-dir", "mine", "+sweep=crossover", "op=pay", "dtype=float32", "device=cpu", "threads=1,2"]
-    words += ["report.baseline={threads: 1}", "hydra.sweeper.crossover={low: 40, high: 250, within: 0.4}"]
+    words += ["report.baseline={threads: 1}", "hydra.sweeper.crossover={low: 40, high: 250, rtol: 0.4}"]
     words += ["timing=quick", "timing.max_time_s=0.1"]
     runner(*words, "hydra.sweep.dir=out")
     rows = pd.read_csv(tmp_path / "out" / "results.csv")

@@ -1,7 +1,7 @@
 """What is drawn is what the rows say, the missing as missing; the files are the same on another day."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +9,13 @@ import pytest
 from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
 from runner.report.figures.matplotlib_figures import draw
-from runner.report.figures.picture import Plot, Roof
+from runner.report.figures.picture import Plot, RooflineCeiling
 from runner.report.figures.plots import transfer_plot
-from runner.report.figures.vega_charts import chart_of, chart_of_grid
+from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
 from runner.report.language import words_of
 from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
 from runner.report.summary import show
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, TransferRow
 from tests.report_rows import rows
 
 EN = words_of("en")
@@ -62,27 +62,23 @@ def test_ratios_are_drawn_with_the_crossover_that_was_found(found: Analysis) -> 
     assert ratios.panels[2].series[0].points[0].note == "device=cpu: a view moves no data"
 
 
-def test_the_roofs_are_those_that_the_fractions_were_taken_of(found: Analysis) -> None:
+def test_the_peaks_are_those_that_the_fractions_were_taken_of(found: Analysis) -> None:
     roofline = plot(found, "roofline")
     assert len(roofline.panels) == 6
     for panel in roofline.panels:
-        assert panel.roof is not None
-        assert (panel.roof.peak, panel.roof.bandwidth) == (pytest.approx(1e13), pytest.approx(1e12))
-    lines = Roof(1e13, 1e12).lines(0.1, 1000)
-    assert lines["memory_roof"][-1] == lines["compute_roof"][0] == (pytest.approx(10), pytest.approx(1e13))
+        assert panel.ceiling is not None
+        assert (panel.ceiling.peak, panel.ceiling.bandwidth) == (pytest.approx(1e13), pytest.approx(1e12))
+    lines = RooflineCeiling(1e13, 1e12).lines(0.1, 1000)
+    assert lines["memory_peak"][-1] == lines["compute_peak"][0] == (pytest.approx(10), pytest.approx(1e13))
     without = analyse([replace(row, fraction_of_peak=None) for row in found.benchmarks], [], Report())
-    assert {panel.roof for panel in plot(without, "roofline").panels} == {None}
+    assert {panel.ceiling for panel in plot(without, "roofline").panels} == {None}
 
 
 def test_copies_are_drawn_by_way_and_memory() -> None:
-    @dataclass(frozen=True)
-    class Copy(Row):
-        to_device: bool = True
-        memory: str = "pinned"
-        points: str = "[[1024, 1e-5, 9e-6, 1.1e-5], [2048, 1e-5, null, null], [1048576, 1e-4, null, null]]"
-
-    known = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
-    plot = transfer_plot([Copy(**known), Copy(**known, to_device=False, memory="pageable")], EN)
+    points = "[[1024, 1e-5, 9e-6, 1.1e-5], [2048, 1e-5, null, null], [1048576, 1e-4, null, null]]"
+    names = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
+    to_device = TransferRow(**names, to_device=True, memory="pinned", points=points)
+    plot = transfer_plot([to_device, replace(to_device, to_device=False, memory="pageable")], EN)
     assert plot is not None
     (panel,) = plot.panels
     assert [series.name for series in panel.series] == ["to the device, pinned", "to the host, pageable"]
@@ -98,24 +94,24 @@ def test_copies_are_drawn_by_way_and_memory() -> None:
     assert (last.x, last.y, last.low) == (1048576, 1e-4, None)
 
 
-def test_the_grid_has_a_place_for_each_cell_and_says_why_one_is_empty(found: Analysis) -> None:
-    (grid,) = pictures_of(found, EN).grids
-    assert grid.ratio
-    assert grid.columns == ("64x64", "256x256", "1024x1024", "64x256x256")
-    panels = dict(grid.panels)
+def test_the_heat_map_has_a_tile_for_each_cell_and_says_why_one_is_empty(found: Analysis) -> None:
+    (heatmap,) = pictures_of(found, EN).heatmaps
+    assert heatmap.ratio
+    assert heatmap.columns == ("64x64", "256x256", "1024x1024", "64x256x256")
+    panels = dict(heatmap.panels)
     assert list(panels) == ["gpu float32", "gpu bfloat16", "gpu float16"]
     assert panels["gpu float16"]["matmul", "64x256x256"].y is None
     alone = analyse([row for row in found.benchmarks if row.device == "cpu"], [], Report())
-    (grid,) = pictures_of(alone, EN).grids
-    assert not grid.ratio
-    assert dict(grid.panels)["cpu float32"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
+    (heatmap,) = pictures_of(alone, EN).heatmaps
+    assert not heatmap.ratio
+    assert dict(heatmap.panels)["cpu float32"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
 
 
 def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:
     pictures = pictures_of(found, EN)
     small = pictures.plots[1:2]
     for name in ("a", "b"):
-        draw(small, pictures.grids, tmp_path / name, EN)
+        draw(small, pictures.heatmaps, tmp_path / name, EN)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["heatmap.png", "heatmap.svg", "speedups.png", "speedups.svg"]
     for name in names:
@@ -150,10 +146,10 @@ def test_the_page_draws_the_same_numbers(found: Analysis) -> None:
             (p.x, p.y, f"#{p.cell}") for p in points
         ]
         assert spec["params"][0]["bind"]["options"] == [panel.title for panel in picture.panels]
-    (grid,) = pictures_of(found, EN).grids
-    drawn = chart_of_grid(grid, EN)["data"]["values"]
+    (heatmap,) = pictures_of(found, EN).heatmaps
+    drawn = chart_of_heatmap(heatmap, EN)["data"]["values"]
     assert sum(value["short"] == "×" for value in drawn) == sum(
-        point.y is None for _, values in grid.panels for point in values.values()
+        point.y is None for _, values in heatmap.panels for point in values.values()
     )
 
 
@@ -170,8 +166,8 @@ def test_a_huge_run_is_drawn_in_part_and_says_so() -> None:
     assert times.omitted == 21 + 9 * (200 - 16)
     assert times.panels[0].series[0].points[0].x == 1
     assert times.panels[0].series[0].points[-1].x == 399
-    (grid,) = pictures.grids
-    assert (len(grid.lines), len(grid.columns), grid.omitted) == (30, 16, 200 - 16)
+    (heatmap,) = pictures.heatmaps
+    assert (len(heatmap.lines), len(heatmap.columns), heatmap.omitted) == (30, 16, 200 - 16)
 
 
 def test_one_cell_alone_is_not_drawn(found: Analysis, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from runner.analysis.sentence import Sentence
 from runner.config.schema import LANGUAGES, Report
-from runner.report.language import amount, sentence, words_of
+from runner.report.language import amount, sentence_text, words_of
 from runner.report.summary import show
 from runner.rows.flags import FLAGS
 from runner.rows.rows import STATUSES
@@ -15,17 +15,17 @@ from runner.stats.estimate import Estimate
 from tests.report_rows import rows
 
 
-def places(text: str) -> set[str]:
+def fields(text: str) -> set[str]:
     """What stands in braces."""
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_has_every_word_with_the_same_places(language: str) -> None:
+def test_every_language_has_every_word_with_the_same_fields(language: str) -> None:
     english, words = words_of("en"), words_of(language)
     assert words.keys() == english.keys()
     for key, text in words.items():
-        assert places(text) == places(english[key]), key
+        assert fields(text) == fields(english[key]), key
     assert {f"flag_{name}" for name in FLAGS} | {f"status_{status}" for status in STATUSES} <= words.keys()
 
 
@@ -52,11 +52,11 @@ def test_a_sentence_is_said_in_russian_with_its_interval() -> None:
         {"what": "add 64x64", "other": "device=gpu", "ratio": Estimate(2.5, 2.25, 2.75), "before": 1e-3, "after": 4e-4},
     )
     expected = "add 64x64 с device=gpu: 2,50× (от 2,25 до 2,75) (1 мс -> 400 мкс)."
-    assert sentence(said, words_of("ru")) == expected
+    assert sentence_text(said, words_of("ru")) == expected
 
 
 def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
-    show(tmp_path, rows(), ["x.csv: cut short"], Report(language="ru"), cells=100)
+    show(tmp_path, rows(), ["x.csv: cut short"], Report(language="ru"), {"cells": 100})
     english, russian = words_of("en"), words_of("ru")
     texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html", "figures/times.svg")]
     texts[1] = texts[1].partition("<!--")[0]  # before the libraries' licences

@@ -74,15 +74,15 @@ def chromium() -> Iterator[webdriver.Chrome]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of rows that are known."""
     root, words = tmp_path_factory.mktemp("a run"), words_of("en")
-    found = analyse(rows(), [], Report())
+    analysis = analyse(rows(), [], Report())
     environment = {
         "command": ["python", "-m", "+sweep=gpu", "timing=minimal", "hydra.sweep.dir=x"],
         "host": {"name": "here", "system": "Linux", "cores": 2, "load_1min": 0.5},
         "torch": {"version": "2.13.0", "threads": 2},
     }
     notes = ["<script>alert(1)</script> & a note"]
-    pictures = pictures_of(found, words)
-    write_page(root, found=found, pictures=pictures, environment=environment, notes=notes, words=words)
+    pictures = pictures_of(analysis, words)
+    write_page(root, analysis=analysis, pictures=pictures, environment=environment, notes=notes, words=words)
     return root / "report.html"
 
 

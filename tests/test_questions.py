@@ -59,9 +59,12 @@ CAUSES = {
         "launch_low_s": 8e-6,
         "launch_high_s": 1e-5,
     },
-    "Memory-bound: 1 of add; .* it reaches 80 % of the memory roof": {"bound": "memory", "fraction_of_peak": 0.8},
-    "At what the device can compute: .* 70 % of the compute roof": {"bound": "compute", "fraction_of_peak": 0.7},
-    "Without a cause that this run's rows show: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_peak": 0.1},
+    "Memory-bound: 1 of add; .* it reaches 80 % of the peak memory bandwidth": {
+        "bound": "memory",
+        "fraction_of_peak": 0.8,
+    },
+    "Compute-bound: .* 70 % of the peak compute rate": {"bound": "compute", "fraction_of_peak": 0.7},
+    "No cause shows in this run's rows: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_peak": 0.1},
 }
 
 
@@ -74,7 +77,7 @@ def test_a_loss_has_the_cause_that_its_row_shows(expected: str) -> None:
 def test_a_call_that_takes_as_long_at_every_size_pays_for_being_called() -> None:
     rows = [one for side in (16, 32, 64, 128) for one in pair("add", side, 1e-6, 1e-5)]
     (only,) = said(rows)["lose"]
-    assert only.startswith("Bound by what a call costs at any size: 4 of add; worst add 16x16")
+    assert only.startswith("Overhead-bound: 4 of add; worst add 16x16")
 
 
 def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
@@ -88,7 +91,7 @@ def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:
     rows += [row("matmul", 512, "cpu", 9e-3, dtype="float64")]  # wider: slower by its bytes
     lost = said(rows, Report(baseline={"dtype": "float32"}))["lose"]
     assert re.match(r"No fast kernel for float16: 1 of matmul; .* 0.0100x .* float16 is no wider than float32", lost[0])
-    assert lost[1].startswith("Without a cause")
+    assert lost[1].startswith("No cause")
     rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 3e-3, dtype="float16", flags=("cpu_fallback",))]
     assert "flagged cpu_fallback" in said(rows, Report(baseline={"dtype": "float32"}))["lose"][0]
 
@@ -100,7 +103,7 @@ def test_the_size_question_tells_each_curve() -> None:
     curves, *each = said(rows)["size"]
     assert curves == (
         "Of 3 curves along the size, 1 pass 1 between two sizes, 1 win at every size, 1 do not win at the largest, "
-        "0 cannot be told."
+        "0 are unresolved."
     )
     assert re.match(
         r"mul float32 with device=gpu wins from n = 8\d \(95 %: n = \d+ to n = \d+\): 0.0500x .* 20.0x", each[0]

@@ -117,7 +117,7 @@ def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     (tmp_path / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
     verdicts = {}
     for asked in ((), ("same_within",)):
-        assert conclude(tmp_path, Report(same_within=0.01), strict=False, asked=asked) == 0
+        assert conclude(tmp_path, Report(same_within=0.01), strict=False, explicit=asked) == 0
         verdicts[asked] = set(pd.read_csv(tmp_path / "speedup.csv")["verdict"].dropna())
     surely = {"faster", "slower"}
     assert not verdicts[()] & surely

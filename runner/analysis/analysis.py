@@ -43,23 +43,25 @@ class Analysis:
 
 def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
+    # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    wrong = {_of_gradient(row) for row in gradients if row.verdict in BAD}
+    wrong = {_gradient_of(row) for row in gradients if row.verdict in BAD}
     benchmarks = [row for row in rows if isinstance(row, BenchmarkRow)]
     if wrong:
         benchmarks = [_gated(row, wrong) for row in benchmarks]
+
     models = models_of(rows)
     speedups = compare(benchmarks, report, models)
     crossings = crossovers(speedups)
-    said = answers(benchmarks, speedups, crossings, models, report)
-    return Analysis(report, rows, benchmarks, gradients, models, speedups, crossings, said, damaged)
+    answered = answers(benchmarks, speedups, crossings, models, report)
+    return Analysis(report, rows, benchmarks, gradients, models, speedups, crossings, answered, damaged)
 
 
-_of_gradient = attrgetter("op", "variant", "dtype", "device")
+_gradient_of = attrgetter("op", "variant", "dtype", "device")
 
 
 def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
     """With the flag of a wrong gradient where the run's own verification of the operation says so."""
-    if _of_gradient(row) not in wrong:
+    if _gradient_of(row) not in wrong:
         return row
     return replace(row, gradient="fail", flags=merged(row.flags, ("wrong_gradient",)))

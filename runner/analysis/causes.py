@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import CURVE
+from runner.config.axes import values_of
 from runner.config.dtypes import ITEM_BYTES
 from runner.rows.rows import BenchmarkRow
 
 LAUNCH_SHARE = 0.5  # of the call's time: a launch that takes this much bounds it, since the device waits for the next
-NEAR_ROOF = (
-    0.5  # of a roof: a call that reaches this much can gain at most a factor of 2 from anything but a higher roof
-)
+NEAR_PEAK = 0.5  # of a peak: a call that reaches this much can at most double its speed
 FLAT = 1.5  # calls that take no more than this over the smallest size's time ...
 GROWN = 4  # ... up to so many times its elements pay for being called and not for their work
 BY_WIDTH = 0.8  # of the time that a dtype's bytes explain; moving them is not all of a call
@@ -48,20 +47,31 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
     """
     speedups = list(speedups)
     curves = _curves(speedups)
-    groups: dict[str, list[tuple[Speedup, dict[str, Any]]]] = {}
-    for one in speedups:
-        if one.verdict == "slower":
-            key, evidence = _cause(one, rows[one.other_cell], curves.get(_curve_of(one)))
-            groups.setdefault(key, []).append((one, evidence))
-        elif one.verdict == "faster" and one.each_high is not None and one.each_high < 1:
-            moved = {"each": one.each_speedup, "transfer": one.transfer_s}
-            groups.setdefault("transfers", []).append((one, moved))
-    found = []
-    for key, group in groups.items():
-        ratio = attrgetter("each_speedup" if key == "transfers" else "speedup")
-        worst, evidence = min(group, key=lambda pair: ratio(pair[0]))
-        found.append((ratio(worst), Cause(key, tuple(one for one, _ in group), worst, evidence)))
-    return [cause for _, cause in sorted(found, key=itemgetter(0))]
+    groups: dict[str, list[_Loss]] = {}
+    for speedup in speedups:
+        if speedup.verdict == "slower":
+            row = rows[speedup.other_cell]
+            key, evidence = _cause(speedup, row, curves.get(_curve_of(speedup)))
+            groups.setdefault(key, []).append(_Loss(speedup, speedup.speedup or 0.0, evidence))
+        elif speedup.verdict == "faster" and speedup.each_high is not None and speedup.each_high < 1:
+            evidence = {"each": speedup.each_speedup, "transfer": speedup.transfer_s}
+            groups.setdefault("transfers", []).append(_Loss(speedup, speedup.each_speedup or 0.0, evidence))
+
+    # the worst loss of each cause stands for it
+    ranked = []
+    for key, losses in groups.items():
+        worst = min(losses, key=attrgetter("ratio"))
+        cause = Cause(key, tuple(loss.speedup for loss in losses), worst.speedup, worst.evidence)
+        ranked.append((worst.ratio, cause))
+    return [cause for _, cause in sorted(ranked, key=lambda pair: pair[0])]
+
+
+class _Loss(NamedTuple):
+    """A lost comparison, its ratio (with transfers where these are the cause), and the numbers beside the times."""
+
+    speedup: Speedup
+    ratio: float
+    evidence: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,44 +89,52 @@ class _Curve:
     wins_at: tuple[int, str] | None
 
 
-_curve_of: Callable[[Speedup], Any] = attrgetter(*CURVE)
+_curve_of = values_of(*CURVE)
 
 
 def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
-    curves: dict[Any, list[Speedup]] = {}
-    for one in speedups:
-        if one.elements and one.other_s is not None:
-            curves.setdefault(_curve_of(one), []).append(one)
-    found = {}
-    for key, curve in curves.items():
-        smallest, floor = min((one.elements or 0, one.other_s or 0.0) for one in curve)
-        flat = max(one.elements or 0 for one in curve if (one.other_s or 0.0) <= FLAT * floor)
-        losing = max((one.elements or 0 for one in curve if one.verdict == "slower"), default=0)
-        winning = [
-            (one.elements, one.size)
-            for one in curve
-            if one.verdict == "faster" and one.elements and one.elements > losing
-        ]
-        found[key] = _Curve(floor, flat if flat >= GROWN * smallest else 0, min(winning, default=None))
-    return found
+    groups: dict[Any, list[Speedup]] = {}
+    for speedup in speedups:
+        if speedup.elements and speedup.other_s is not None:
+            groups.setdefault(_curve_of(speedup), []).append(speedup)
+    return {key: _curve(group) for key, group in groups.items()}
 
 
-def _cause(one: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
-    time = one.other_s or 0.0
+def _curve(speedups: Sequence[Speedup]) -> _Curve:
+    by_elements = [(speedup.elements or 0, speedup) for speedup in speedups]
+    smallest, floor = min((elements, speedup.other_s or 0.0) for elements, speedup in by_elements)
+    flat = max(elements for elements, speedup in by_elements if (speedup.other_s or 0.0) <= FLAT * floor)
+    losing = max((elements for elements, speedup in by_elements if speedup.verdict == "slower"), default=0)
+    winning = [
+        (elements, speedup.size)
+        for elements, speedup in by_elements
+        if speedup.verdict == "faster" and elements > losing
+    ]
+    return _Curve(floor, flat if flat >= GROWN * smallest else 0, min(winning, default=None))
+
+
+def _cause(speedup: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
+    time, ratio = speedup.other_s or 0.0, speedup.speedup or 0.0
+    own_bytes, base_bytes = ITEM_BYTES.get(row.dtype, 0), ITEM_BYTES.get(speedup.baseline)
+
+    # a dtype without kernels of its own says more than any time
     if "cpu_fallback" in row.flags:
         return "fallback", {}
-    narrower = ITEM_BYTES.get(row.dtype, 0) <= ITEM_BYTES.get(one.baseline, 0)
-    if one.axis == "dtype" and narrower and (one.speedup or 1.0) < MUCH_SLOWER:
+    if speedup.axis == "dtype" and own_bytes <= (base_bytes or 0) and (ratio or 1.0) < MUCH_SLOWER:
         return "no_kernel", {}
+
+    # what was measured of the call itself: its launch, how near it comes to a peak, the width of its numbers
     if row.launch_s is not None and row.launch_s >= LAUNCH_SHARE * time:
         return "launch", {"launch": row.launch_s, "kernel": row.median_s}
-    if row.fraction_of_peak is not None and row.fraction_of_peak >= NEAR_ROOF and row.bound in ("memory", "compute"):
+    if row.fraction_of_peak is not None and row.fraction_of_peak >= NEAR_PEAK and row.bound in ("memory", "compute"):
         return row.bound, {"fraction": row.fraction_of_peak}
-    width = ITEM_BYTES.get(row.dtype, 0) / ITEM_BYTES.get(one.baseline, 1) if one.axis == "dtype" else 1.0
-    if width > 1 and (one.speedup or 0.0) * width >= BY_WIDTH:
+    width = own_bytes / (base_bytes or 1) if speedup.axis == "dtype" else 1.0
+    if width > 1 and ratio * width >= BY_WIDTH:
         return "width", {"width": width}
-    if curve is not None and one.elements:
-        if row.launch_s is None and one.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
+
+    # the last resort is what the other sizes show
+    if curve is not None and speedup.elements:
+        if row.launch_s is None and speedup.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
             return "overhead", {"floor": curve.floor_s}
         if curve.wins_at is not None:
             return "small", {"wins_at": curve.wins_at[1]}

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from runner.analysis.transfer_model import MEMORY, NOTHING, Models, moving
-from runner.config.axes import AXES, CellKey, same_but
+from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
+from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
 from runner.config.schema import Report
+from runner.config.size import first_input_shape
 from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate, extreme
 
-_names: Callable[[Any], tuple[Any, ...]] = attrgetter(*AXES)
+_axes_of = values_of(*AXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,32 +98,25 @@ def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None 
         a comparison for each row that is not of the baseline, in the rows' order. Takes time linear in the rows.
     """
     axis, baseline = report.axis, report.value
-    value = attrgetter(axis)
-    key = same_but(axis)
-    bases = [row for row in rows if str(value(row)) == baseline]
-    of_key = _Bases(bases, key)
-    context = _Context(report, axis, baseline, _fastest_dtypes(bases, axis), models or {})
-    found = []
-    for row in rows:
-        other = str(value(row))
-        if other != baseline:
-            found.append(_compared(of_key.of(row), row, other, context))
-    return found
+    values = [str(value) for value in map(attrgetter(axis), rows)]
+    baseline_rows = [row for row, value in zip(rows, values, strict=True) if value == baseline]
+    baselines = _Baselines(baseline_rows, same_but(axis))
+    context = _Context(report, axis, baseline, _fastest_dtypes(baseline_rows, axis), models or {})
+    return [
+        _compared(baselines.of(row), row, value, context)
+        for row, value in zip(rows, values, strict=True)
+        if value != baseline
+    ]
 
 
-@cache
 def elements_of(size: str) -> int | None:
     """How many elements a first input of this size has; None where the size is none.
 
     >>> elements_of("64x1024x1024 n=8")
     67108864
     """
-    count = 1
-    for part in size.split(" ", 1)[0].split("x"):
-        if not part.isdigit():
-            return 1 if size == "scalar" else None
-        count *= int(part)
-    return count
+    shape = first_input_shape(size)
+    return None if shape is None else math.prod(shape)
 
 
 def cost_of(row: BenchmarkRow) -> Estimate | None:
@@ -136,25 +130,25 @@ def cost_of(row: BenchmarkRow) -> Estimate | None:
     if row.launch_s is None:
         return time
     launch = Estimate(row.launch_s, row.launch_low_s, row.launch_high_s)
-    if not launch.known and time.value >= launch.value:
+    if not launch.has_interval and time.value >= launch.value:
         return time
     return extreme(max, (time, launch))
 
 
-class _Bases:
+class _Baselines:
     """The baseline's rows by what they share with the others; of several the one of the same node."""
 
     def __init__(self, rows: Iterable[BenchmarkRow], key: Callable[[Any], Any]) -> None:
         self._key = key
-        self._here: dict[Any, BenchmarkRow] = {}
-        self._anywhere: dict[Any, BenchmarkRow] = {}
+        self._on_node: dict[Any, BenchmarkRow] = {}
+        self._on_any_node: dict[Any, BenchmarkRow] = {}
         for row in rows:
             shared = key(row)
-            self._here[shared, row.node] = self._anywhere[shared] = row
+            self._on_node[shared, row.node] = self._on_any_node[shared] = row
 
     def of(self, row: BenchmarkRow) -> BenchmarkRow | None:
         shared = self._key(row)
-        return self._here.get((shared, row.node)) or self._anywhere.get(shared)
+        return self._on_node.get((shared, row.node)) or self._on_any_node.get(shared)
 
 
 _but_dtype = same_but("dtype")
@@ -162,7 +156,7 @@ _Side = tuple[BenchmarkRow, Estimate]
 Fastest = Mapping[Any, _Side]
 
 
-def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
+def _fastest_dtypes(baseline_rows: Iterable[BenchmarkRow], axis: str) -> Fastest:
     """The fastest trusted row and its time, over the dtypes of a kind that the baseline was measured in.
 
     The least of several times lies between the least of their lower and the least of their upper ends.
@@ -170,14 +164,22 @@ def _fastest_dtypes(bases: Iterable[BenchmarkRow], axis: str) -> Fastest:
     if axis == "dtype":
         return {}
     groups: dict[Any, list[_Side]] = {}
-    for row in bases:
+    for row in baseline_rows:
         cost = cost_of(row)
         if cost is not None and not objection(row):
-            groups.setdefault((_but_dtype(row), row.node, KIND_OF.get(row.dtype)), []).append((row, cost))
+            groups.setdefault(_dtypes_of_a_kind(row), []).append((row, cost))
     return {
-        key: (min(of, key=lambda side: side[1].value)[0], extreme(min, [cost for _, cost in of]))
-        for key, of in groups.items()
+        key: (
+            min(sides, key=lambda side: side[1].value)[0],
+            extreme(min, [cost for _, cost in sides]),
+        )
+        for key, sides in groups.items()
     }
+
+
+def _dtypes_of_a_kind(row: BenchmarkRow) -> tuple[Any, ...]:
+    """What the rows share that differ in nothing but the dtype, and in that not by its kind."""
+    return _but_dtype(row), row.node, KIND_OF.get(row.dtype)
 
 
 @dataclass(frozen=True)
@@ -191,19 +193,56 @@ class _Context:
     models: Models
 
 
+class _Blank(NamedTuple):
+    """What stands for an estimate where there is none."""
+
+    value: None = None
+    low: None = None
+    high: None = None
+
+
+BLANK = _Blank()
+Ends = Estimate | _Blank
+
+
+class _FastestRatio(NamedTuple):
+    """The other side against the fastest dtype of the baseline."""
+
+    dtype: str | None = None
+    seconds: float | None = None
+    ratio: Ends = BLANK
+
+
+class _TransferRatios(NamedTuple):
+    """The comparison with transfers."""
+
+    memory: str | None = None
+    transfer: Ends = BLANK
+    each: Ends = BLANK
+    calls_per_transfer: int | None = None
+    once: Ends = BLANK
+    break_even: Ends = BLANK
+
+
+NO_FASTEST, NOT_MOVED = _FastestRatio(), _TransferRatios()
+
+
 def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> Speedup:
     report = context.report
     reason = _reason(base, other, value, context)
-    known: dict[str, Any] = {"reason": reason}
     before, after = cost_of(base) if base is not None else None, cost_of(other)
+
+    # the ratios stay blank where there is a reason against them
+    ratio: Ends = BLANK
+    verdict, fastest, moved = None, NO_FASTEST, NOT_MOVED
     if reason is None and base is not None and before is not None and after is not None:
         ratio = before.over(after)
-        known |= _ends("speedup", "low", "high", ratio)
-        known["verdict"] = _verdict(ratio, report.same_within)
-        known |= _against_fastest(base, after, context.fastest)
-        known |= _with_transfers((base, before), (other, after), report.calls_per_transfer, context.models)
+        verdict = _verdict(ratio, report.same_within)
+        fastest = _against_fastest(base, after, context.fastest)
+        moved = _with_transfers((base, before), (other, after), report.calls_per_transfer, context.models)
+
     return Speedup(
-        **dict(zip(AXES, _names(other), strict=True)),
+        **dict(zip(AXES, _axes_of(other), strict=True)),
         variant=other.variant,
         node=other.node,
         elements=elements_of(other.size),
@@ -214,67 +253,95 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         other_cell=other.cell,
         baseline_s=before.value if before is not None else None,
         other_s=after.value if after is not None else None,
-        **known,
+        speedup=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
+        verdict=verdict,
+        reason=reason,
+        fastest_dtype=fastest.dtype,
+        fastest_s=fastest.seconds,
+        fastest_speedup=fastest.ratio.value,
+        fastest_low=fastest.ratio.low,
+        fastest_high=fastest.ratio.high,
+        transfer_s=moved.transfer.value,
+        transfer_low_s=moved.transfer.low,
+        transfer_high_s=moved.transfer.high,
+        transfer_memory=moved.memory,
+        each_speedup=moved.each.value,
+        each_low=moved.each.low,
+        each_high=moved.each.high,
+        calls_per_transfer=moved.calls_per_transfer,
+        once_speedup=moved.once.value,
+        once_low=moved.once.low,
+        once_high=moved.once.high,
+        break_even_calls=moved.break_even.value,
+        break_even_low=moved.break_even.low,
+        break_even_high=moved.break_even.high,
     )
 
 
-def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> dict[str, Any]:
-    found = fastest.get((_but_dtype(base), base.node, KIND_OF.get(base.dtype)))
-    if found is None:
-        return {}
-    row, time = found
-    ratio = _ends("fastest_speedup", "fastest_low", "fastest_high", time.over(other))
-    return {"fastest_dtype": row.dtype, "fastest_s": time.value, **ratio}
+def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> _FastestRatio:
+    side = fastest.get(_dtypes_of_a_kind(base))
+    if side is None:
+        return NO_FASTEST
+    row, time = side
+    return _FastestRatio(row.dtype, time.value, time.over(other))
 
 
-def _with_transfers(base: _Side, other: _Side, calls_per_transfer: int, models: Models) -> dict[str, Any]:
+def _with_transfers(base: _Side, other: _Side, calls_per_transfer: int, models: Models) -> _TransferRatios:
     """The ratios with each side's transfers, and how many calls pay for the other side's."""
     (base_row, before), (other_row, after) = base, other
-    here, there = moving(base_row, models), moving(other_row, models)
-    if here is None or there is None or (here is NOTHING and there is NOTHING):
-        return {}
-    known: dict[str, Any] = {"transfer_memory": MEMORY, "calls_per_transfer": calls_per_transfer}
-    known |= _ends("transfer_s", "transfer_low_s", "transfer_high_s", here if there is NOTHING else there)
-    each = before.plus(here).over(after.plus(there))
-    once = before.times(calls_per_transfer).plus(here).over(after.times(calls_per_transfer).plus(there))
-    known |= _ends("each_speedup", "each_low", "each_high", each)
-    known |= _ends("once_speedup", "once_low", "once_high", once)
+    base_transfer, other_transfer = (
+        transfer_time(base_row, models),
+        transfer_time(other_row, models),
+    )
+    if base_transfer is None or other_transfer is None:
+        return NOT_MOVED
+    if base_transfer is NOTHING and other_transfer is NOTHING:
+        return NOT_MOVED
+
+    # with the data moved at each call, and once for so many of them
+    each = before.plus(base_transfer).over(after.plus(other_transfer))
+    all_before, all_after = before.times(calls_per_transfer), after.times(calls_per_transfer)
+    once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
+
+    # calls pay for a transfer only where the other side is surely faster, and nothing moves to the baseline
+    break_even: Ends = BLANK
     gain = before.minus(after)
-    if here is NOTHING and gain.low is not None and gain.low > 0:
-        known |= _ends("break_even_calls", "break_even_low", "break_even_high", there.over(gain))
-    return known
+    if base_transfer is NOTHING and gain.low is not None and gain.low > 0:
+        break_even = other_transfer.over(gain)
 
-
-def _ends(value: str, low: str, high: str, estimate: Estimate) -> dict[str, Any]:
-    return {value: estimate.value, low: estimate.low, high: estimate.high}
+    transfer = base_transfer if other_transfer is NOTHING else other_transfer
+    return _TransferRatios(MEMORY, transfer, each, calls_per_transfer, once, break_even)
 
 
 def _reason(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> str | None:
     """Why no ratio may be claimed."""
-    sides = [(base, f"{context.axis}={context.baseline}"), (other, f"{context.axis}={value}")]
-    for row, side in sides:
+    base_side, other_side = f"{context.axis}={context.baseline}", f"{context.axis}={value}"
+    if base is None:
+        return f"{base_side} was not measured"
+    for row, side in ((base, base_side), (other, other_side)):
         why = objection(row)
         if why:
-            return f"{side}{' ' if row is None else ': '}{why}"
-    assert base is not None
+            return f"{side}: {why}"
     if base.node != other.node and not context.report.compare_across_nodes:
-        (_, one), (_, another) = sides
-        where = [row.node or "a machine that is not named" for row in (base, other)]
+        base_node, other_node = (row.node or "a machine that is not named" for row in (base, other))
         return (
-            f"{one} ran on {where[0]}, {another} on {where[1]}; "
+            f"{base_side} ran on {base_node}, {other_side} on {other_node}; "
             "report.compare_across_nodes=true compares times of different machines"
         )
     return None
 
 
-def objection(row: BenchmarkRow | None) -> str | None:
+def objection(row: BenchmarkRow) -> str | None:
     """Why a row may not be compared; None where it may."""
-    if row is None:
-        return "was not measured"
     if row.status != "ok":
         return row.status
-    why = next((why for flag, why in FORBIDDING.items() if flag in row.flags), None) if row.flags else None
-    return why or (None if row.median_s else "was not timed")
+    if row.flags:
+        for flag, why in FORBIDDING.items():
+            if flag in row.flags:
+                return why
+    return None if row.median_s else "was not timed"
 
 
 FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}

@@ -9,10 +9,11 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from runner.analysis.comparison import Speedup
-from runner.config.axes import AXES, CellKey
+from runner.config.axes import AXES, CellKey, values_of
+from runner.config.size import first_input_shape
 
-MOVES = {"none": "speedup", "once": "once", "each_call": "each"}
-"""Whether the ratio has transfers in it, and where a comparison keeps that ratio."""
+PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
+"""Whether the ratio has transfers in it, and how the columns begin in which a comparison has that ratio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +58,29 @@ class Crossover(CellKey):
     gaps: int
     cells: str
 
+    @property
+    def location(self) -> Location:
+        """Where it crosses, in the unit that says more."""
+        if self.side_high is not None:
+            return Location("side", self.side, self.side_low, self.side_high)
+        return Location("elements", self.elements, self.elements_low, self.elements_high)
+
+
+class Location(NamedTuple):
+    """Where a curve crosses, with its interval: by the ``side`` n of n x n, or by the first input's ``elements``."""
+
+    unit: str
+    at: float | None
+    low: float | None
+    high: float | None
+
 
 CURVE = (*(name for name in AXES if name != "size"), "variant", "node", "axis", "baseline", "other")
 """What the sizes of one curve have in common."""
 COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """A size of a curve, on logarithms.
 
     Attributes:
@@ -82,40 +99,43 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
 
     Along another axis than size only; where sizes are compared with each other there is no curve.
     """
+    curve_of = values_of(*CURVE)
     curves: dict[object, list[Speedup]] = {}
-    key = attrgetter(*CURVE)
-    for one in speedups:
-        if one.axis != "size" and one.elements is not None:
-            curves.setdefault(key(one), []).append(one)
-    found = []
+    for speedup in speedups:
+        if speedup.axis != "size" and speedup.elements is not None:
+            curves.setdefault(curve_of(speedup), []).append(speedup)
+
+    crossings = []
     for curve in curves.values():
         curve.sort(key=attrgetter("elements"))
-        for transfers, ratio in MOVES.items():
-            if transfers == "none" or any(getattr(one, f"{ratio}_speedup") is not None for one in curve):
-                found.append(_crossover(curve, transfers))
-    return found
+        for transfers, prefix in PREFIXES.items():
+            ratio_of = attrgetter(f"{prefix}speedup")
+            if transfers == "none" or any(ratio_of(speedup) is not None for speedup in curve):
+                crossings.append(_crossover(curve, transfers))
+    return crossings
 
 
 def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
-    found = [(one.size, point) for one in curve if (point := _point(one, transfers)) is not None]
-    of_size: dict[float, tuple[str, Point]] = {}
-    for size, point in sorted(found, key=lambda each: each[1].y, reverse=True):
-        of_size[point.x] = size, point  # of two shapes with as many elements that which wins less
-    of_size = dict(sorted(of_size.items()))
-    sizes, points = [size for size, _ in of_size.values()], [point for _, point in of_size.values()]
+    measured = [(speedup.size, point) for speedup in curve if (point := _point(speedup, transfers)) is not None]
+    sizes, points = _one_of_each_length(measured)
     state, at, low, high = locate(points)
-    if state == "never" and any(math.log(one.elements or 1) > points[-1].x for one in curve):
+    if state == "never" and any(math.log(speedup.elements or 1) > points[-1].x for speedup in curve):
         state = "unresolved"  # the larger sizes have no ratio, and may win
-    below = max((i for i, point in enumerate(points) if point.y <= 0), default=None)
-    square = all(_is_square(size) for size in sizes)
+
+    # the columns are in elements, and in n where every size is n x n
     ends = [None if end is None else math.exp(end) for end in (at, low, high)]
+    square = all(map(_is_square, sizes))
     sides = [None if end is None or not square else math.sqrt(end) for end in ends]
+
+    below = _last_below(points, "y")
+    above = below + 1 if 0 <= below < len(sizes) - 1 else None
+    shared_calls = None
+    if transfers == "once":
+        shared_calls = next((s.calls_per_transfer for s in curve if s.calls_per_transfer), None)
     return Crossover(
         **{name: getattr(curve[0], name) for name in CURVE},
         transfers=transfers,
-        calls_per_transfer=next((one.calls_per_transfer for one in curve if one.calls_per_transfer), None)
-        if transfers == "once"
-        else None,
+        calls_per_transfer=shared_calls,
         state=state,
         elements=ends[0],
         elements_low=ends[1],
@@ -123,17 +143,26 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
         side=sides[0],
         side_low=sides[1],
         side_high=sides[2],
-        size_below=sizes[below] if below is not None else None,
-        size_above=sizes[below + 1] if below is not None and below + 1 < len(sizes) else None,
+        size_below=sizes[below] if below >= 0 else None,
+        size_above=sizes[above] if above is not None else None,
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,
         sizes=len(sizes),
-        gaps=len(curve) - len(found),
-        cells=" ".join(one.other_cell for one in curve),
+        gaps=len(curve) - len(measured),
+        cells=" ".join(speedup.other_cell for speedup in curve),
     )
 
 
-def locate(points: Sequence[Point]) -> tuple[str, float | None, float | None, float | None]:
+def _one_of_each_length(measured: Sequence[tuple[str, CurvePoint]]) -> tuple[list[str], list[CurvePoint]]:
+    """Sizes and points by increasing elements; of two shapes with as many elements that which wins less."""
+    of_x: dict[float, tuple[str, CurvePoint]] = {}
+    for size, point in sorted(measured, key=lambda pair: pair[1].y, reverse=True):
+        of_x[point.x] = size, point
+    pairs = [of_x[x] for x in sorted(of_x)]
+    return [size for size, _ in pairs], [point for _, point in pairs]
+
+
+def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | None, float | None]:
     """Where a curve passes from not winning to winning for the last time.
 
     Between two sizes the logarithm of the ratio is taken to be a straight line in the logarithm of the size. The
@@ -161,49 +190,60 @@ def locate(points: Sequence[Point]) -> tuple[str, float | None, float | None, fl
     return state, finite[0] if state == "found" else None, finite[1], finite[2]
 
 
-def _last_crossing(points: Sequence[Point], end: str) -> float:
+def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
     """Where one of a curve's three lines rises above 0 for good: -inf where it always is, inf where it ends below.
 
     Args:
         points: by increasing size.
         end: y for the ratio itself, low or high for the ends of its interval.
     """
-    values = [getattr(point, end) for point in points]
-    below = max((i for i, value in enumerate(values) if value <= 0), default=-1)
+    below = _last_below(points, end)
     if below == -1:
         return -math.inf
     if below == len(points) - 1:
         return math.inf
+
+    # with no neighbours to tell the curvature from, the interval is all that lies between the two sizes
     a, b = points[below].x, points[below + 1].x
     if len(points) == 2 and end != "y":
         return a if end == "high" else b
+
+    # the interval's ends are further out by what the straight line may be wrong by
     bend = {"y": 0.0, "high": 1.0, "low": -1.0}[end] * _curvature(points, below)
-    slope = (values[below + 1] - values[below]) / (b - a)
+    y_below, y_above = getattr(points[below], end), getattr(points[below + 1], end)
+    slope = (y_above - y_below) / (b - a)
     # 0 = value + slope t + bend t (b - a - t) with t = x - a has one root between a and b, since the ends' signs differ
-    p, q = slope + bend * (b - a), values[below]
+    p, q = slope + bend * (b - a), y_below
     divisor = p + math.sqrt(max(0.0, p * p + 4 * bend * q))
     return a - 2 * q / divisor if divisor else a
 
 
-def _curvature(points: Sequence[Point], below: int) -> float:
+def _last_below(points: Sequence[CurvePoint], end: str) -> int:
+    """The position of the last point at which one of a curve's three lines is not above 0; -1 where it always is."""
+    values = [getattr(point, end) for point in points]
+    return max((position for position, value in enumerate(values) if value <= 0), default=-1)
+
+
+def _curvature(points: Sequence[CurvePoint], below: int) -> float:
     """The larger second divided difference of the two threes of points that have the crossing between them."""
-    found = [0.0]
+    differences = [0.0]
     for first in (below - 1, below):
         if first < 0 or first + 2 >= len(points):
             continue
         (ax, ay, *_), (bx, by, *_), (cx, cy, *_) = points[first : first + 3]
-        found.append(abs(((cy - by) / (cx - bx) - (by - ay) / (bx - ax)) / (cx - ax)))
-    return max(found)
+        differences.append(abs(((cy - by) / (cx - bx) - (by - ay) / (bx - ax)) / (cx - ax)))
+    return max(differences)
 
 
-def _point(one: Speedup, transfers: str) -> Point | None:
-    prefix = "" if transfers == "none" else f"{MOVES[transfers]}_"
-    ratio, low, high = (getattr(one, prefix + name) for name in ("speedup", "low", "high"))
-    if ratio is None or low is None or high is None or not one.elements:
+def _point(speedup: Speedup, transfers: str) -> CurvePoint | None:
+    prefix = PREFIXES[transfers]
+    ratio, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(speedup)
+    if ratio is None or low is None or high is None or not speedup.elements:
         return None
-    return Point(math.log(one.elements), math.log(ratio), math.log(low), math.log(high))
+    return CurvePoint(math.log(speedup.elements), math.log(ratio), math.log(low), math.log(high))
 
 
 def _is_square(size: str) -> bool:
-    first, _, second = size.partition("x")
-    return first == second and first.isdigit()
+    """Whether it is n x n and nothing more."""
+    shape = first_input_shape(size)
+    return shape is not None and len(shape) == 2 and shape[0] == shape[1] and " " not in size

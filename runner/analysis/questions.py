@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -11,7 +11,7 @@ from runner.analysis.causes import Cause, causes
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.analysis.sentence import Sentence
-from runner.analysis.transfer_model import Models
+from runner.analysis.transfer_model import Link, Models, TransferModel
 from runner.config.axes import FURTHER
 from runner.config.schema import Report
 from runner.rows.rows import BenchmarkRow
@@ -19,6 +19,7 @@ from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
 MOST_CURVES = 40  # named one by one; the rest is in crossover.csv
+WINNING = ("found", "always")  # states of a curve that wins somewhere
 
 
 @dataclass(frozen=True)
@@ -45,175 +46,218 @@ def answers(
     """Which gain most, which lose and why, what the size does, what moving data costs."""
     if not rows:
         return []
-    teller = _Teller(rows, speedups, report)
-    others = ", ".join(dict.fromkeys(f"{one.axis}={one.other}" for one in speedups)) or f"another {report.axis}"
-    found = {
-        "gain": teller.gains(),
-        "lose": teller.losses(),
-        "size": teller.sizes(crossings),
-        "transfers": teller.transfers(crossings, models),
+    writer = _SentenceWriter(rows, speedups, report)
+    others = _others(speedups) or f"another {report.axis}"
+    sentences_of = {
+        "gain": writer.gains(),
+        "lose": writer.losses(),
+        "size": writer.sizes(crossings),
+        "transfers": writer.transfers(crossings, models),
     }
-    return [Answer(key, Sentence(key, {"others": others}), tuple(said)) for key, said in found.items()]
+    return [Answer(key, Sentence(key, {"others": others}), tuple(sentences)) for key, sentences in sentences_of.items()]
 
 
-class _Teller:
+class _SentenceWriter:
     """Makes sentences of one run's comparisons."""
 
     def __init__(self, rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> None:
         self._rows = {row.cell: row for row in rows}
         self._all = speedups
-        self._with_ratio = [one for one in speedups if one.speedup is not None]
+        self._with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
         self._report = report
         self._baseline = f"{report.axis}={report.value}"
-        self._varying = [
-            key for key in FURTHER if key != report.axis and len({getattr(one, key) for one in speedups}) > 1
-        ]
+        self._varying = [key for key in FURTHER if key != report.axis and _varies(speedups, key)]
 
     def gains(self) -> list[Sentence]:
         if not self._with_ratio:
-            return [self._silence()]
-        verdicts = Counter(one.verdict for one in self._with_ratio)
-        counts = {key: verdicts[key] for key in ("faster", "slower", "same", "unclear")}
-        count = {"count": len(self._all), "none": len(self._all) - len(self._with_ratio), "baseline": self._baseline}
+            return [self._why_no_answer()]
+
+        # the operations that gain most, each by its best comparison
         best: dict[str, Speedup] = {}
-        for one in self._with_ratio:
-            if one.verdict == "faster" and (one.op not in best or _honest(one) > _honest(best[one.op])):
-                best[one.op] = one
-        ranked = sorted(best.values(), key=_honest, reverse=True)[:NAMED_OPERATIONS]
-        said = [self._gain(one) for one in ranked] or [Sentence("none_faster", {"baseline": self._baseline})]
-        return [*said, Sentence("counts", counts | count)]
+        for speedup in self._with_ratio:
+            if speedup.verdict != "faster":
+                continue
+            if speedup.op not in best or _against_fastest(speedup) > _against_fastest(best[speedup.op]):
+                best[speedup.op] = speedup
+        ranked = sorted(best.values(), key=_against_fastest, reverse=True)[:NAMED_OPERATIONS]
+        sentences = [self._gain(speedup) for speedup in ranked]
+        if not sentences:
+            sentences = [Sentence("none_faster", {"baseline": self._baseline})]
+
+        # how many comparisons came out how
+        verdicts = Counter(speedup.verdict for speedup in self._with_ratio)
+        counts: dict[str, object] = {key: verdicts[key] for key in ("faster", "slower", "same", "unclear")}
+        counts |= {"count": len(self._all), "none": len(self._all) - len(self._with_ratio)}
+        return [*sentences, Sentence("counts", counts | {"baseline": self._baseline})]
 
     def losses(self) -> list[Sentence]:
         if not self._with_ratio:
-            return [self._silence()]
-        said = [self._loss(cause) for cause in causes(self._with_ratio, self._rows)]
-        return said or [Sentence("none_slower", {"baseline": self._baseline})]
+            return [self._why_no_answer()]
+        sentences = [self._loss(cause) for cause in causes(self._with_ratio, self._rows)]
+        return sentences or [Sentence("none_slower", {"baseline": self._baseline})]
 
     def sizes(self, crossings: Iterable[Crossover]) -> list[Sentence]:
-        curves = [one for one in crossings if one.transfers == "none" and one.sizes > 1]
+        curves = [crossing for crossing in crossings if crossing.transfers == "none" and crossing.sizes > 1]
         if not curves:
-            return [Sentence("one_size") if self._with_ratio else self._silence()]
-        states = Counter(one.state for one in curves)
+            return [Sentence("one_size") if self._with_ratio else self._why_no_answer()]
+
+        states = Counter(curve.state for curve in curves)
         counts = {state: states[state] for state in ("found", "always", "never", "unresolved")}
-        by_cell = {one.other_cell: one for one in self._with_ratio}
-        said = [Sentence("curves", {"count": len(curves)} | counts)]
-        said += [self._curve(one, by_cell) for one in curves[:MOST_CURVES]]
-        more = len(curves) - MOST_CURVES
-        return [*said, Sentence("more", {"count": more, "file": "crossover.csv"})] if more > 0 else said
+        sentences = [Sentence("curves", {"count": len(curves)} | counts)]
+        by_cell = {speedup.other_cell: speedup for speedup in self._with_ratio}
+        sentences += [self._curve(curve, by_cell) for curve in curves[:MOST_CURVES]]
+        if len(curves) > MOST_CURVES:
+            sentences.append(Sentence("more", {"count": len(curves) - MOST_CURVES, "file": "crossover.csv"}))
+        return sentences
 
     def transfers(self, crossings: Iterable[Crossover], models: Models) -> list[Sentence]:
-        if self._report.axis != "device" and not models:
-            return [Sentence("one_device")]
         if not models:
-            elsewhere = [row for row in self._rows.values() if row.device != "cpu" and row.median_s is not None]
-            return [Sentence("no_transfers" if elsewhere else "no_accelerator")]
-        said = []
-        for link, model in models.items():
-            values: dict[str, object] = {
-                "device": link.device,
-                "memory": link.memory,
-                "latency": model.latency_s,
-                "bandwidth": model.bandwidth_bytes_per_s,
-            }
-            said.append(Sentence("link_to" if link.to_device else "link_from", values))
-        moved = [one for one in self._with_ratio if one.transfer_s and one.other_s]
-        if moved:
-            said += [self._share(max(moved, key=_share)), self._share(min(moved, key=_share))][: len(moved)]
-        paying = [one for one in moved if one.break_even_calls is not None]
-        if paying:
-            ends = [max(paying, key=_break_even), min(paying, key=_break_even)][: len(paying)]
-            said += [self._break_even(one) for one in ends]
-        wins = Counter((one.transfers, one.state in ("found", "always")) for one in crossings)
-        if wins["each_call", True] + wins["each_call", False]:
-            others = ", ".join(dict.fromkeys(f"{one.axis}={one.other}" for one in moved))
-            values = {"other": others, "wins": wins["each_call", True], "plain": wins["none", True]}
-            values["count"] = wins["each_call", True] + wins["each_call", False]
-            said.append(Sentence("moved_crossovers", values))
-        return said
+            return [Sentence(self._why_no_transfers())]
+        sentences = [_link(link, model) for link, model in models.items()]
 
-    def _silence(self) -> Sentence:
-        """Why there is nothing to say."""
+        # the dearest and the cheapest transfer, beside the calls that they serve
+        moved = [speedup for speedup in self._with_ratio if speedup.transfer_s and speedup.other_s]
+        sentences += [self._share(speedup) for speedup in _extremes(moved, _share)]
+        paying = [speedup for speedup in moved if speedup.break_even_calls is not None]
+        sentences += [self._break_even(speedup) for speedup in _extremes(paying, _break_even)]
+
+        # how many curves still win with a transfer at each call
+        states: dict[str, list[str]] = {"none": [], "once": [], "each_call": []}
+        for crossing in crossings:
+            states[crossing.transfers].append(crossing.state)
+        wins = {transfers: sum(state in WINNING for state in of_curves) for transfers, of_curves in states.items()}
+        if states["each_call"]:
+            counts = {"wins": wins["each_call"], "plain": wins["none"], "count": len(states["each_call"])}
+            sentences.append(Sentence("moved_crossovers", {"other": _others(moved), **counts}))
+        return sentences
+
+    def _why_no_answer(self) -> Sentence:
         if not self._all:
             return Sentence("nothing_to_compare", {"baseline": self._baseline})
-        ((reason, _),) = Counter(one.reason or "" for one in self._all).most_common(1)
-        cell = next(one.other_cell for one in self._all if (one.reason or "") == reason)
+
+        # the commonest reason, with what its first row says of itself
+        ((reason, _),) = Counter(speedup.reason or "" for speedup in self._all).most_common(1)
+        cell = next(speedup.other_cell for speedup in self._all if (speedup.reason or "") == reason)
         row = self._rows.get(cell)
         if row is not None and row.status != "ok" and row.reason:
             reason = f"{reason} ({row.reason})"
         return Sentence("no_ratio", {"count": len(self._all), "reason": reason}, (cell,))
 
-    def _gain(self, one: Speedup) -> Sentence:
-        values = self._values(one)
-        if one.fastest_dtype in (None, one.dtype):
-            return Sentence("gains", values, _cells(one))
-        fastest = {"fastest": _estimate(one, "fastest"), "fastest_dtype": one.fastest_dtype, "baseline": self._baseline}
-        return Sentence("gains_but", values | fastest, _cells(one))
+    def _why_no_transfers(self) -> str:
+        """The key of the sentence that says why none was measured."""
+        if self._report.axis != "device":
+            return "one_device"
+        accelerated = any(row.device != "cpu" and row.median_s is not None for row in self._rows.values())
+        return "no_transfers" if accelerated else "no_accelerator"
+
+    def _gain(self, speedup: Speedup) -> Sentence:
+        values, cells = self._values(speedup), _cells(speedup)
+        if speedup.fastest_dtype in (None, speedup.dtype):
+            return Sentence("gains", values, cells)
+        fastest = {"fastest": _estimate(speedup, "fastest_"), "fastest_dtype": speedup.fastest_dtype}
+        return Sentence("gains_but", {**values, **fastest, "baseline": self._baseline}, cells)
 
     def _loss(self, cause: Cause) -> Sentence:
         worst = cause.worst
-        values = self._values(worst) | dict(cause.evidence)
-        values |= {"count": len(cause.speedups), "ops": ", ".join(dict.fromkeys(one.op for one in cause.speedups))}
-        values |= {"dtype": worst.dtype, "baseline_dtype": worst.baseline}
+        ops = dict.fromkeys(speedup.op for speedup in cause.speedups)
+        values = {
+            **self._values(worst),
+            **cause.evidence,
+            "count": len(cause.speedups),
+            "ops": ", ".join(ops),
+            "dtype": worst.dtype,
+            "baseline_dtype": worst.baseline,
+        }
         return Sentence(f"lose_{cause.key}", values, _cells(worst))
 
-    def _curve(self, one: Crossover, by_cell: Mapping[str, Speedup]) -> Sentence:
-        on_curve = [by_cell[cell] for cell in one.cells.split() if cell in by_cell]
-        first, last = on_curve[0], on_curve[-1]
+    def _curve(self, curve: Crossover, by_cell: Mapping[str, Speedup]) -> Sentence:
+        cells = tuple(curve.cells.split())
+        with_ratio = [by_cell[cell] for cell in cells if cell in by_cell]
+        first, last = with_ratio[0], with_ratio[-1]
+        named = [getattr(curve, key) for key in ("op", "dtype") if key != curve.axis]
         values: dict[str, object] = {
-            "what": " ".join([one.op] * (one.axis != "op") + [one.dtype] * (one.axis != "dtype") + self._how(one)),
-            "other": f"{one.axis}={one.other}",
+            "what": " ".join([*named, *self._further_axes(curve)]),
+            "other": f"{curve.axis}={curve.other}",
             "first": _estimate(first),
             "last": _estimate(last),
             "smallest": first.size,
             "largest": last.size,
         }
-        unit = "side" if one.side is not None or one.side_high is not None else "elements"
-        ends = dict(zip(("at", "low", "high"), attrgetter(unit, f"{unit}_low", f"{unit}_high")(one), strict=True))
-        values |= {name: Sentence(unit, {"count": end}) for name, end in ends.items() if end is not None}
-        key = f"size_{one.state}"
-        if one.state == "unresolved" and "high" in values:
-            key = "size_by"
-        return Sentence(key, values, tuple(one.cells.split()))
 
-    def _share(self, one: Speedup) -> Sentence:
-        transfer = Estimate(one.transfer_s or 0.0, one.transfer_low_s, one.transfer_high_s)
-        return Sentence("share", self._values(one) | {"transfer": transfer, "times": _share(one)}, _cells(one))
+        # where it crosses is itself a sentence, since a side is written otherwise than a number of elements
+        unit, *ends = curve.location
+        for name, end in zip(("at", "low", "high"), ends, strict=True):
+            if end is not None:
+                values[name] = Sentence(unit, {"count": end})
 
-    def _break_even(self, one: Speedup) -> Sentence:
-        calls = Estimate(one.break_even_calls or 0.0, one.break_even_low, one.break_even_high)
-        return Sentence("break_even", self._values(one) | {"calls": calls}, _cells(one))
+        by_upper_end = curve.state == "unresolved" and "high" in values
+        return Sentence("size_by" if by_upper_end else f"size_{curve.state}", values, cells)
 
-    def _values(self, one: Speedup) -> dict[str, object]:
+    def _share(self, speedup: Speedup) -> Sentence:
+        transfer = Estimate(speedup.transfer_s or 0.0, speedup.transfer_low_s, speedup.transfer_high_s)
+        values = {**self._values(speedup), "transfer": transfer, "times": _share(speedup)}
+        return Sentence("share", values, _cells(speedup))
+
+    def _break_even(self, speedup: Speedup) -> Sentence:
+        calls = Estimate(_break_even(speedup), speedup.break_even_low, speedup.break_even_high)
+        return Sentence("break_even", {**self._values(speedup), "calls": calls}, _cells(speedup))
+
+    def _values(self, speedup: Speedup) -> dict[str, object]:
         return {
-            "what": " ".join([one.op, one.size, one.dtype, *self._how(one)]),
-            "other": f"{one.axis}={one.other}",
-            "ratio": _estimate(one),
-            "before": one.baseline_s,
-            "after": one.other_s,
+            "what": " ".join([speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]),
+            "other": f"{speedup.axis}={speedup.other}",
+            "ratio": _estimate(speedup),
+            "before": speedup.baseline_s,
+            "after": speedup.other_s,
         }
 
-    def _how(self, one: Speedup | Crossover) -> list[str]:
-        return [f"{key}={getattr(one, key)}" for key in self._varying]
+    def _further_axes(self, item: Speedup | Crossover) -> list[str]:
+        return [f"{key}={getattr(item, key)}" for key in self._varying]
 
 
-def _honest(one: Speedup) -> float:
+def _varies(speedups: Sequence[Speedup], key: str) -> bool:
+    return len({getattr(speedup, key) for speedup in speedups}) > 1
+
+
+def _others(speedups: Iterable[Speedup]) -> str:
+    """What is compared with the baseline: ``device=cuda, device=mps``."""
+    return ", ".join(dict.fromkeys(f"{speedup.axis}={speedup.other}" for speedup in speedups))
+
+
+def _link(link: Link, model: TransferModel) -> Sentence:
+    values = {
+        "device": link.device,
+        "memory": link.memory,
+        "latency": model.latency_s,
+        "bandwidth": model.bandwidth_bytes_per_s,
+    }
+    return Sentence("link_to" if link.to_device else "link_from", values)
+
+
+def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> list[Speedup]:
+    """The one with the largest value, then that with the least; a single one once."""
+    if len(speedups) < 2:
+        return list(speedups)
+    return [max(speedups, key=key), min(speedups, key=key)]
+
+
+def _against_fastest(speedup: Speedup) -> float:
     """The ratio against the baseline's fastest dtype, where it is known: nobody would use a slower one."""
-    return one.fastest_speedup or one.speedup or 0.0
+    return speedup.fastest_speedup or speedup.speedup or 0.0
 
 
-def _share(one: Speedup) -> float:
-    return (one.transfer_s or 0.0) / (one.other_s or 1.0)
+def _share(speedup: Speedup) -> float:
+    return (speedup.transfer_s or 0.0) / (speedup.other_s or 1.0)
 
 
-def _break_even(one: Speedup) -> float:
-    return one.break_even_calls or 0.0
+def _break_even(speedup: Speedup) -> float:
+    return speedup.break_even_calls or 0.0
 
 
-def _estimate(one: Speedup, kind: str = "") -> Estimate:
-    prefix = f"{kind}_" if kind else ""
-    value, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(one)
+def _estimate(speedup: Speedup, prefix: str = "") -> Estimate:
+    value, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(speedup)
     return Estimate(value, low, high)
 
 
-def _cells(one: Speedup) -> tuple[str, ...]:
-    return tuple(cell for cell in (one.baseline_cell, one.other_cell) if cell is not None)
+def _cells(speedup: Speedup) -> tuple[str, ...]:
+    return tuple(cell for cell in (speedup.baseline_cell, speedup.other_cell) if cell is not None)

@@ -12,7 +12,7 @@ class Sentence:
 
     Attributes:
         key: of the template, in :data:`runner.report.language.sentences.ENGLISH` and its translations.
-        values: what stands in the template's places: text, numbers, or numbers with their intervals.
+        values: what the template's fields stand for: text, numbers, or numbers with their intervals.
         cells: the rows that it is made from.
     """
 

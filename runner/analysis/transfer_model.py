@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, Row, TransferRow
 from runner.stats.estimate import Estimate
 
 MEMORY = "pageable"  # the host memory that a tensor has unless somebody pins it
@@ -26,10 +26,11 @@ class TransferModel:
 
     def seconds(self, tensors: int, count: int) -> Estimate:
         """Seconds for so many tensors of so many bytes in all."""
-        moving = (
-            Estimate(float(count), float(count), float(count)).over(self.bandwidth_bytes_per_s) if count else NOTHING
-        )
-        return self.latency_s.times(tensors).plus(moving)
+        latencies = self.latency_s.times(tensors)
+        if not count:
+            return latencies.plus(NOTHING)
+        size = Estimate(float(count), float(count), float(count))
+        return latencies.plus(size.over(self.bandwidth_bytes_per_s))
 
 
 class Link(NamedTuple):
@@ -53,30 +54,32 @@ Models = Mapping[Link, TransferModel]
 
 def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
     """The lines that the run's rows of ``job=transfer`` hold, by direction; none from a fit that made no sense."""
-    found = {}
-    measured: Iterable[Any] = (row for row in rows if row.job == "transfer" and row.status == "ok")
-    for row in measured:
-        if not (row.bandwidth_bytes_per_s and row.latency_s is not None and row.latency_s >= 0):
+    models = {}
+    for row in rows:
+        if not isinstance(row, TransferRow) or row.status != "ok":
+            continue
+        if not row.bandwidth_bytes_per_s or row.latency_s is None or row.latency_s < 0:
             continue
         latency = Estimate(row.latency_s, row.latency_low_s, row.latency_high_s)
-        ends = row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
-        link = Link(row.node, row.device_name or row.device, row.to_device, row.memory)
-        found[link] = TransferModel(latency, Estimate(row.bandwidth_bytes_per_s, *ends))
-    return found
+        bandwidth = Estimate(row.bandwidth_bytes_per_s, row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s)
+        link = Link(row.node, row.device_name or row.device, bool(row.to_device), row.memory or MEMORY)
+        models[link] = TransferModel(latency, bandwidth)
+    return models
 
 
-def moving(row: BenchmarkRow, models: Models) -> Estimate | None:
+def transfer_time(row: BenchmarkRow, models: Models) -> Estimate | None:
     """Seconds to bring a call's inputs to its device and its outputs back.
 
     Returns:
-        nothing at all for the CPU; None where the run has not measured the transfers, or the row does not say what
+        :data:`NOTHING` for the CPU; None where the run has not measured the transfers, or the row does not say what
         would have to be moved.
     """
     if row.device.partition(":")[0] == "cpu":
         return NOTHING
     device = row.device_name or row.device
-    to, back = models.get(Link(row.node, device, True)), models.get(Link(row.node, device, False))
-    if to is None or back is None or row.inputs is None or row.outputs is None:
+    to_device = models.get(Link(row.node, device, True))
+    to_host = models.get(Link(row.node, device, False))
+    if to_device is None or to_host is None or row.inputs is None or row.outputs is None:
         return None
-    there = to.seconds(row.inputs, row.input_bytes or 0)
-    return there.plus(back.seconds(row.outputs, row.output_bytes or 0))
+    inputs = to_device.seconds(row.inputs, row.input_bytes or 0)
+    return inputs.plus(to_host.seconds(row.outputs, row.output_bytes or 0))

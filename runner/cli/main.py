@@ -25,7 +25,6 @@ from runner.config.hydra_internals import list_groups_without_copying
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.execute.session import session
-from runner.report.conclude import conclude
 from runner.sweep.run_folder import folder_name, refuse_results
 
 if TYPE_CHECKING:
@@ -108,6 +107,7 @@ def run_job(config: DictConfig) -> list[Row]:
 def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
     from runner.cells.cell import cell_of
     from runner.cells.grid import check_threads, excluded
+    from runner.report.conclude import conclude
 
     cell = cell_of(config)
     if cell.inapplicable_options:
@@ -116,7 +116,7 @@ def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
         keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
         asked = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
         report = Report.of(config)
-        session().exit_code = conclude(folder, report, strict=config.strict, measured=False, asked=asked)
+        session().exit_code = conclude(folder, report, strict=config.strict, measured=False, explicit=asked)
         return []
     if config.run:
         raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")

@@ -6,8 +6,9 @@ each axis, every row a column, and two rows are compared along one of them where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, get_type_hints
 
@@ -98,8 +99,19 @@ def same_but(axis: str, *others: str) -> Callable[[Any], tuple[Any, ...]]:
         others: further axes of that kind.
     """
     variant = () if axis == "op" else ("variant",)
-    shared: Callable[[Any], tuple[Any, ...]] = attrgetter(*(n for n in AXES if n not in (axis, *others)), *variant)
-    return shared
+    return values_of(*(name for name in AXES if name not in (axis, *others)), *variant)
+
+
+def values_of(*names: str) -> Callable[[Any], tuple[Any, ...]]:
+    """What reads these attributes of an object, always as a tuple: ``attrgetter`` gives a single one as it is."""
+    if len(names) < 2:
+        return partial(_few_values, names)  # no lambda: the names of a report's cells go to the process that draws it
+    read_all: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
+    return read_all
+
+
+def _few_values(names: Sequence[str], item: object) -> tuple[Any, ...]:
+    return tuple(getattr(item, name) for name in names)
 
 
 def label(job: str, key: CellKey, said: Callable[[str], bool] | None = None) -> str:

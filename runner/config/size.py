@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from runner.errors import ConfigError
 
@@ -76,6 +77,19 @@ def parse_size(value: object) -> Size:
 def shape_text(shape: Sequence[int]) -> str:
     """``(64, 1024)`` as ``64x1024``; a tensor of no dimensions is ``scalar``."""
     return "x".join(map(str, shape)) or "scalar"
+
+
+@lru_cache(maxsize=10_000)
+def first_input_shape(size: str) -> tuple[int, ...] | None:
+    """The shape that a row's size names; None where it names none, as of a cell that could not even be composed.
+
+    >>> first_input_shape("64x1024x1024 n=8"), first_input_shape("scalar"), first_input_shape("default")
+    ((64, 1024, 1024), (), None)
+    """
+    if size == shape_text(()):
+        return ()
+    lengths = size.partition(" ")[0].split("x")
+    return tuple(map(int, lengths)) if all(map(str.isdecimal, lengths)) else None
 
 
 def _at_most(named: Named, inner: int, outer: int) -> Named:

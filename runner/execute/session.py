@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.report.conclude import conclude
 
 if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cells.cell import Cell
@@ -196,6 +195,8 @@ class Session:
         Raises:
             OSError: the folder cannot be written.
         """
+        from runner.report.conclude import conclude
+
         self.exit_code = conclude(root, report, strict=strict)
 
     def close(self) -> None:

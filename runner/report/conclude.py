@@ -2,69 +2,114 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner.config.renamed import with_todays_names
 from runner.config.schema import Report
+from runner.errors import ConfigError
 from runner.garbage import uncollected
+from runner.report.summary import show
+from runner.rows.csv_store import collect, files_of_jobs, write_rows
+from runner.rows.environment_file import read_environment
 from runner.rows.flags import FLAGS
-
-if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
-    from runner.rows.rows import Row
+from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, Row
 
 
-ANSWERS = ("unavailable", "unsupported", "timeout", "out_of_memory")  # statuses that are findings, not failures
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder holds.
+
+    Attributes:
+        rows_of_job: the rows of each job; none of one that did not run.
+        damaged: a line for each file that could not be read.
+        environment: ``environment.json``; nothing where it is not there or damaged.
+    """
+
+    rows_of_job: Mapping[str, list[Row]]
+    damaged: list[str]
+    environment: Mapping[str, Any]
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
-def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True, asked: Collection[str] = ()) -> int:
+def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True, explicit: Collection[str] = ()) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
     Args:
         root: the folder of the run or sweep.
         report: what to compare with what.
         strict: whether findings such as ``timeout`` count as failures.
-        asked: the keys of ``report`` that the user gave, which count more than what the run was made with.
         measured: whether this was measured just now; where it was not, a report of nothing would replace a good one.
+        explicit: the keys of ``report`` that the user gave, which count more than what the run was made with.
 
     Raises:
         ConfigError: the baseline is none of what was measured before.
         OSError: the folder cannot be written.
     """
-    from runner.report.summary import show
-    from runner.rows.csv_store import collect, files_of_jobs, write_rows
-    from runner.rows.rows import FILE_OF_JOB
-
-    found: dict[str, tuple[list[Row], list[str]]] = {job: collect(root, job) for job in FILE_OF_JOB}
-    rows: list[Any] = [row for of_job, _ in found.values() for row in of_job]
-    damaged = [line for _, of_job in found.values() for line in of_job]
-    if not rows and not damaged:
+    run = load_run(root)
+    rows = list(chain.from_iterable(run.rows_of_job.values()))
+    if not rows and not run.damaged:
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
     if not rows:
-        print(*damaged, f"nothing in {root} can be read; what is there is left as it is", sep="\n", file=sys.stderr)
+        print(*run.damaged, f"nothing in {root} can be read; what is there is left as it is", sep="\n", file=sys.stderr)
         return 1
-    timed = [row for row in rows if row.job == "benchmark"]
-    if timed and not measured:
-        report.check_baseline((str(getattr(row, report.axis)) for row in timed), "row", "the rows'")
-    environment: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        environment = json.loads((root / "environment.json").read_text(encoding="utf-8"))
-    if environment.get("report"):
-        given = {key: value for key, value in vars(report).items() if key in asked or value != getattr(Report, key)}
-        stored = with_todays_names({f"report.{key}": value for key, value in environment["report"].items()}, "key")
-        stored = {name.removeprefix("report."): value for name, value in stored.items()}
-        stored = {key: value for key, value in stored.items() if key in vars(report)}
-        report = Report(**{**stored, **given})
-    for job, (of_job, _) in found.items():
-        if of_job and files_of_jobs(root, job):
-            write_rows(root / FILE_OF_JOB[job], of_job)
-    show(root, rows, damaged, report, environment.get("cells"))
-    bad = [row for row in rows if row.status in ("failed", "crashed") or (strict and row.status in ANSWERS)]
-    flagged = [row for row in rows for name in getattr(row, "flags", ()) if FLAGS[name].fails]
-    return 1 if bad or flagged or damaged else 0
+
+    if run.rows_of_job["benchmark"] and not measured:
+        values = map(attrgetter(report.axis), run.rows_of_job["benchmark"])
+        report.check_baseline(map(str, values), "row", "the rows'")
+    report = effective_report(report, run.environment.get("report") or {}, explicit)
+
+    # a table is replaced only where the cells' own files can make it again
+    for job, rows_of_job in run.rows_of_job.items():
+        if rows_of_job and files_of_jobs(root, job):
+            write_rows(root / FILE_OF_JOB[job], rows_of_job)
+    show(root, rows, run.damaged, report, run.environment)
+    return 1 if run.damaged else exit_code(rows, strict=strict)
+
+
+def load_run(root: Path) -> Run:
+    """Read all that a run's cells left; what is damaged is passed over, and named."""
+    rows_of_job, damaged = {}, []
+    for job in FILE_OF_JOB:
+        rows_of_job[job], damaged_files = collect(root, job)
+        damaged += damaged_files
+
+    environment: Mapping[str, Any] = {}
+    with suppress(ConfigError, OSError):  # a damaged file has no say in whether there is a report
+        environment = read_environment(root)
+    return Run(rows_of_job, damaged, environment)
+
+
+def effective_report(report: Report, stored: Mapping[str, Any], explicit: Collection[str]) -> Report:
+    """What the user wants to be compared, and what the run was made with where the user says nothing.
+
+    Args:
+        report: what the user wants, with defaults.
+        stored: what the run was made with, by today's names or those of an older release.
+        explicit: the keys that the user gave, among them defaults.
+    """
+    todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
+    made_with = {name.removeprefix("report."): value for name, value in todays.items()}
+    open_keys = {
+        field.name
+        for field in fields(Report)
+        if field.name not in explicit and getattr(report, field.name) == field.default
+    }
+    return replace(report, **{key: value for key, value in made_with.items() if key in open_keys})
+
+
+def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
+    """1 where a cell failed or a check of its values did; with ``strict`` also where it did not end in ``ok``."""
+    for row in rows:
+        if row.status not in NON_FAILURES or (strict and row.status != "ok"):
+            return 1
+        if any(FLAGS[flag].fails for flag in getattr(row, "flags", ())):
+            return 1
+    return 0

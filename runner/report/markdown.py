@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runner.analysis.analysis import Analysis
-from runner.report.language import Words, sentence
+from runner.report.language import Words, sentence_text
 from runner.report.tables import Table
 
 
 def markdown_of(
-    found: Analysis,
+    analysis: Analysis,
     tables: Sequence[Table],
     notes: Sequence[str],
     figures: Mapping[str, str],
@@ -19,31 +19,36 @@ def markdown_of(
     """The file's text.
 
     Args:
-        found: what is reported.
+        analysis: what is reported.
         tables: as they are shown on the terminal.
         notes: what did not run or should not be trusted, a sentence each.
         figures: their titles, by the name of their files.
         words: the language's.
     """
-    lines = [f"# {words['title']}", "", words["md_rows"].format(rows=len(found.rows)), words["page_link"], ""]
+    lines = [f"# {words['title']}", "", words["md_rows"].format(rows=len(analysis.rows)), words["page_link"], ""]
     if notes:
         lines += [f"## {words['notes']}", "", *(f"- {note}" for note in notes), ""]
-    for answer in found.answers:
-        said = [f"- {sentence(one, words)}" for one in answer.sentences]
-        lines += [f"## {sentence(answer.question, words)}", "", *said, ""]
+    for answer in analysis.answers:
+        sentences = [f"- {sentence_text(sentence, words)}" for sentence in answer.sentences]
+        lines += [f"## {sentence_text(answer.question, words)}", "", *sentences, ""]
     if figures:
         lines += [f"## {words['figures']}", ""]
         lines += [f"![{title}](figures/{key}.png)\n" for key, title in figures.items()]
     for table in tables:
-        header = [_translated(cell, words) for cell in table.header]
-        lines += [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
-        lines += ["|" + " --- |" * len(header)]
-        for line in table.lines:
-            cells = [_translated(cell, words) for cell in line] if words["language"] != "en" else line
-            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
-        lines += ["", words["more_lines"].format(more=table.more)] if table.more else []
-        lines += [""]
+        lines += _table(table, words)
     return "\n".join(lines)
+
+
+def _table(table: Table, words: Words) -> list[str]:
+    header = [_translated(head, words) for head in table.header]
+    lines = [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
+    lines += ["|" + " --- |" * len(header)]
+    for line in table.lines:
+        entries = [_translated(entry, words) for entry in line] if words["language"] != "en" else line
+        lines += ["| " + " | ".join(entry.replace("|", "\\|") for entry in entries) + " |"]
+    if table.more:
+        lines += ["", words["more_lines"].format(more=table.more)]
+    return [*lines, ""]
 
 
 def _translated(text: str, words: Words) -> str:

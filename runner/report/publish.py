@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.analysis import Analysis
+from runner.analysis.questions import Answer
 from runner.report.figures.names import Names
-from runner.report.figures.picture import Grid, Mark, Plot
-from runner.report.figures.plots import grid_of, roofline_plot, speedup_plot, time_plot, transfer_plot
-from runner.report.figures.vega_charts import chart_of, chart_of_grid
-from runner.report.language import Words, sentence
+from runner.report.figures.picture import Heatmap, Mark, Plot
+from runner.report.figures.plots import Marks, heatmap_of, roofline_plot, speedup_plot, time_plot, transfer_plot
+from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
+from runner.report.language import Words, sentence_text
 from runner.report.page.command import Reproducer
 from runner.report.page.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
-from runner.report.page.page import page_of
+from runner.report.page.page import AnswerText, page_of
 from runner.rows.csv_store import write_atomically
 from runner.rows.rows import BenchmarkRow, Row
 
@@ -34,32 +35,37 @@ class Pictures:
 
     names: Names
     plots: tuple[Plot, ...]
-    grids: tuple[Grid, ...]
+    heatmaps: tuple[Heatmap, ...]
 
     @property
     def titles(self) -> dict[str, str]:
         """What each shows, by the name of its file."""
-        return {plot.key: plot.title for plot in self.plots} | {grid.key: grid.title for grid in self.grids}
+        pictures: list[Plot | Heatmap] = [*self.plots, *self.heatmaps]
+        return {picture.key: picture.title for picture in pictures}
 
 
-def pictures_of(found: Analysis, words: Words) -> Pictures:
+def pictures_of(analysis: Analysis, words: Words) -> Pictures:
     """Which pictures the rows are enough for; none of a single cell."""
-    names = Names(found.benchmarks, found.report)
-    marks = {
-        (names.panel(one), names.series(one)): Mark(
-            one.elements, one.elements_low, one.elements_high, names.styles.get(names.series(one), 0)
-        )
-        for one in found.crossovers
-        if one.transfers == "none" and one.elements is not None
-    }
+    names = Names(analysis.benchmarks, analysis.report)
     plots = (
-        time_plot(found.benchmarks, names, words),
-        speedup_plot(found.speedups, names, words, marks),
-        roofline_plot(found.benchmarks, words),
-        transfer_plot(found.rows, words),
+        time_plot(analysis.benchmarks, names, words),
+        speedup_plot(analysis.speedups, names, words, _marks(analysis, names)),
+        roofline_plot(analysis.benchmarks, words),
+        transfer_plot(analysis.rows, words),
     )
-    grid = grid_of(found.benchmarks, found.speedups, names, words)
-    return Pictures(names, tuple(plot for plot in plots if plot), tuple([grid] if grid else []))
+    heatmap = heatmap_of(analysis.benchmarks, analysis.speedups, names, words)
+    return Pictures(names, tuple(plot for plot in plots if plot), (heatmap,) if heatmap else ())
+
+
+def _marks(analysis: Analysis, names: Names) -> Marks:
+    """The crossovers of the ratios that are plotted, which have no transfers in them."""
+    marks = {}
+    for crossing in analysis.crossovers:
+        if crossing.transfers == "none" and crossing.elements is not None:
+            panel, series = names.panel(crossing), names.series(crossing)
+            style = names.styles.get(series, 0)
+            marks[panel, series] = Mark(crossing.elements, crossing.elements_low, crossing.elements_high, style)
+    return marks
 
 
 @contextmanager
@@ -70,17 +76,17 @@ def drawing(root: Path, words: Words, rows: int) -> Iterator[Callable[[Pictures]
         OSError: the folder cannot be written.
     """
     if rows < WORTH_A_PROCESS:
-        asked: list[Pictures] = []
-        yield asked.append
-        for pictures in asked:
+        waiting: list[Pictures] = []
+        yield waiting.append
+        for pictures in waiting:
             draw_figures(root, pictures, words)
         return
     ignored = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=ignored) as beside:
-        begun = [beside.submit(_import_matplotlib)]
-        yield lambda pictures: begun.append(beside.submit(draw_figures, root, pictures, words))
-        for each in begun:
-            each.result()
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=ignored) as pool:
+        futures = [pool.submit(_import_matplotlib)]
+        yield lambda pictures: futures.append(pool.submit(draw_figures, root, pictures, words))
+        for future in futures:
+            future.result()
 
 
 def _import_matplotlib() -> None:
@@ -103,13 +109,13 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
     from runner.report.figures.matplotlib_figures import draw
 
     print("drawing figures ...", file=sys.stderr, flush=True)
-    draw(pictures.plots, pictures.grids, root / FOLDER, words)
+    draw(pictures.plots, pictures.heatmaps, root / FOLDER, words)
 
 
 def write_page(
     root: Path,
     *,
-    found: Analysis,
+    analysis: Analysis,
     pictures: Pictures,
     environment: Mapping[str, Any],
     notes: Sequence[str],
@@ -121,34 +127,36 @@ def write_page(
         OSError: it cannot be written.
     """
     charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
-    charts |= {grid.key: chart_of_grid(grid, words) for grid in pictures.grids}
-    answers = [
-        (sentence(answer.question, words), [(sentence(one, words), one.cells) for one in answer.sentences])
-        for answer in found.answers
-    ]
-    listings = _listings(found, pictures.names.telling, environment, words)
+    charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     page = page_of(
-        rows=found.rows,
+        rows=analysis.rows,
         environment=environment,
         notes=notes,
-        answers=answers,
+        answers=[_answer_text(answer, words) for answer in analysis.answers],
         charts=charts,
-        listings=listings,
+        listings=_listings(analysis, pictures.names.distinguishing, environment, words),
         words=words,
     )
     write_atomically(root / "report.html", page)
 
 
-def _listings(found: Analysis, lesser: Sequence[str], environment: Mapping[str, Any], words: Words) -> list[Listing]:
-    reproducer = Reproducer(environment, lesser)
-    tables = [
-        crossover_listing(found.crossovers, lesser, words),
-        comparison_listing(found.speedups, lesser, found.report, words),
-        row_listing(found.benchmarks, lesser, reproducer, words),
+def _answer_text(answer: Answer, words: Words) -> AnswerText:
+    sentences = [(sentence_text(sentence, words), sentence.cells) for sentence in answer.sentences]
+    return sentence_text(answer.question, words), sentences
+
+
+def _listings(
+    analysis: Analysis, distinguishing: Sequence[str], environment: Mapping[str, Any], words: Words
+) -> list[Listing]:
+    reproducer = Reproducer(environment, distinguishing)
+    listings = [
+        crossover_listing(analysis.crossovers, distinguishing, words),
+        comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
+        row_listing(analysis.benchmarks, distinguishing, reproducer, words),
     ]
-    others: dict[str, list[Row]] = {}
-    for row in found.rows:
+    other_jobs: dict[str, list[Row]] = {}
+    for row in analysis.rows:
         if not isinstance(row, BenchmarkRow):
-            others.setdefault(row.job, []).append(row)
-    tables += [job_listing(rows, reproducer, words) for rows in others.values()]
-    return [table for table in tables if table is not None]
+            other_jobs.setdefault(row.job, []).append(row)
+    listings += [job_listing(rows, reproducer, words) for rows in other_jobs.values()]
+    return [listing for listing in listings if listing is not None]

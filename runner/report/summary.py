@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
-from runner.errors import ConfigError
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
 from runner.report.publish import drawing, pictures_of, write_page
@@ -21,21 +19,26 @@ from runner.report.tables import (
     benchmark_table,
     crossover_table,
     derivations_table,
+    peaks_table,
     print_answers,
     print_table,
-    roof_table,
     tensors_table,
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.environment_file import read_environment
 from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow
 
 NAMED_AT_MOST = 2
 ENGLISH = words_of("en")  # what the terminal speaks
 
 
-def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report, cells: int | None = None) -> None:
+def show(
+    root: Path,
+    rows: Sequence[Row],
+    damaged: Sequence[str],
+    report: Report,
+    environment: Mapping[str, Any] | None = None,
+) -> None:
     """Write the report's files into a run's folder and print its tables.
 
     Args:
@@ -43,72 +46,80 @@ def show(root: Path, rows: Sequence[Row], damaged: Sequence[str], report: Report
         rows: all of its rows.
         damaged: a line for each file that could not be read.
         report: what to compare with what.
-        cells: how many the run is to hold in the end, where that is known.
+        environment: what ``environment.json`` holds; None: it is not there.
 
     Raises:
         OSError: the folder cannot be written.
     """
     words = words_of(report.language or "en")
-    environment: dict[str, Any] = {}
-    with suppress(ConfigError):  # a damaged file has no say in whether there is a report
-        environment = read_environment(root)
+    environment = environment or {}
     with drawing(root, words, len(rows)) as draw:
-        found = analyse(rows, damaged, report)
-        pictures = pictures_of(found, words)
+        analysis = analyse(rows, damaged, report)
+        pictures = pictures_of(analysis, words)
         draw(pictures)
-        for name, columns, items in (
-            ("speedup.csv", comparison.COLUMNS, found.speedups),
-            ("crossover.csv", crossover.COLUMNS, found.crossovers),
-        ):
-            (root / name).unlink(missing_ok=True)
-            if items:
-                write_table(root / name, columns, items)
-        tables = _tables(found)
-        notes = {words["language"]: _notes(root, found, cells, words) for words in (ENGLISH, words)}
-        about = notes[words["language"]]
-        write_atomically(root / "report.md", markdown_of(found, tables, about, pictures.titles, words))
-        for table in tables:
-            print_table(table)
-        if any(one.speedup is not None for one in found.speedups):
-            print_answers(found.answers)
-        for note in notes["en"]:
-            print(note)
-        sys.stdout.flush()
-        write_page(root, found=found, pictures=pictures, environment=environment, notes=about, words=words)
+        _write_tables(root, analysis)
+
+        # the terminal speaks English, whatever the language of the files
+        tables = _tables(analysis)
+        notes = _notes(root, analysis, environment.get("cells"), words)
+        write_atomically(root / "report.md", markdown_of(analysis, tables, notes, pictures.titles, words))
+        _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
+        write_page(root, analysis=analysis, pictures=pictures, environment=environment, notes=notes, words=words)
+
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
         print("some files are damaged; their rows are missing above", file=sys.stderr)
 
 
-def _tables(found: Analysis) -> list[Table]:
+def _write_tables(root: Path, analysis: Analysis) -> None:
+    """``speedup.csv`` and ``crossover.csv``, where there is anything in them."""
+    for name in ("speedup.csv", "crossover.csv"):
+        (root / name).unlink(missing_ok=True)
+    if analysis.speedups:
+        write_table(root / "speedup.csv", comparison.COLUMNS, analysis.speedups)
+    if analysis.crossovers:
+        write_table(root / "crossover.csv", crossover.COLUMNS, analysis.crossovers)
+
+
+def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:
+    for table in tables:
+        print_table(table)
+    if any(speedup.speedup is not None for speedup in analysis.speedups):
+        print_answers(analysis.answers)
+    for note in notes:
+        print(note)
+    sys.stdout.flush()
+
+
+def _tables(analysis: Analysis) -> list[Table]:
     """What of a run can be said in columns."""
-    curves = [one for one in found.crossovers if one.sizes > 1]
-    tensors = [row for row in found.rows if isinstance(row, TensorRow)]
-    roofs = [row for row in found.rows if isinstance(row, PeaksRow)]
-    transfers = [row for row in found.rows if isinstance(row, TransferRow) and row.status != "unavailable"]
+    curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
+    tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
+    peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
+    transfers = [row for row in analysis.rows if isinstance(row, TransferRow) and row.status != "unavailable"]
     tables = (
-        benchmark_table(found.benchmarks, found.speedups, found.report) if found.benchmarks else None,
+        benchmark_table(analysis.benchmarks, analysis.speedups, analysis.report) if analysis.benchmarks else None,
         crossover_table(curves) if curves else None,
-        autograd_table(found.gradients) if found.gradients else None,
-        derivations_table(found.gradients),
+        autograd_table(analysis.gradients) if analysis.gradients else None,
+        derivations_table(analysis.gradients),
         tensors_table(tensors) if tensors else None,
-        roof_table(roofs) if roofs else None,
+        peaks_table(peaks) if peaks else None,
         transfer_table(transfers) if transfers else None,
     )
     return [table for table in tables if table]
 
 
-def _notes(root: Path, found: Analysis, cells: int | None, words: Words) -> list[str]:
+def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> list[str]:
     """What a reader has to know first: what is not there, did not run, or should not be trusted."""
-    missing = (cells or 0) - len({row.cell for row in found.rows})
-    absent = words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root))
-    damaged = [words["note_damaged"].format(line=line) for line in found.damaged]
-    return [absent] * (missing > 0) + [
-        *what_is_missing(found.rows, words),
-        *what_is_wrong(found.benchmarks, words),
-        *what_was_not_kept(found.rows, words),
-        *damaged,
-    ]
+    notes = []
+    missing = (cells or 0) - len({row.cell for row in analysis.rows})
+    if missing > 0:
+        notes.append(words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root)))
+    notes += what_is_missing(analysis.rows, words)
+    notes += what_is_wrong(analysis.benchmarks, words)
+    notes += what_was_not_saved(analysis.rows, words)
+    notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
+    return notes
 
 
 def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
@@ -116,22 +127,22 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     notes = []
     flagged = [row for row in rows if row.flags]
     for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
-        found = [row for row in flagged if flag in row.flags]
-        by = ""
-        if flag == "wrong_values" and found and found[0].max_relative_error is not None:
-            numbers = {
-                "error": f"{found[0].max_relative_error:.2g}",
-                "allowed": f"{found[0].allowed_relative_error:.2g}",
-            }
-            by = f": {words['note_by'].format(**numbers)}"
-        notes += [f"{len(found)} {flag}{_named(found)}: {words[f'note_{flag}']}{by}"] * bool(found)
+        with_flag = [row for row in flagged if flag in row.flags]
+        if not with_flag:
+            continue
+        note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
+        first = with_flag[0]
+        if flag == "wrong_values" and first.max_relative_error is not None:
+            error, allowed = f"{first.max_relative_error:.2g}", f"{first.allowed_relative_error:.2g}"
+            note += f": {words['note_by'].format(error=error, allowed=allowed)}"
+        notes.append(note)
     return notes
 
 
-def what_was_not_kept(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
-    return [words["note_roof"].format(count=disturbed)] if disturbed else []
+    return [words["note_peaks"].format(count=disturbed)] if disturbed else []
 
 
 def shown_path(path: Path) -> str:
@@ -149,7 +160,9 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
         if row.status != "ok":
             groups.setdefault((row.status, row.reason or ""), []).append(row)
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
-    return [f"{len(group)} {words[f'status_{s}']}{_named(group)}: {reason}" for (s, reason), group in commonest]
+    return [
+        f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}" for (status, reason), group in commonest
+    ]
 
 
 def _named(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -13,7 +13,7 @@ from typing import Any
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
-from runner.config.axes import FURTHER, NAMED
+from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.report.language.sentences import say
 from runner.rows.flags import merged
@@ -50,47 +50,68 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     axis = report.axis
     values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
     values.sort(key=lambda value: value != report.value)
-    shown = [key for key in NAMED if key != axis]
-    varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
-    shown += [key for key in varying if key != axis]
-    if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
-        shown += ["variant"]  # of the op file or the timing; the rows could not be told apart without it
-    line_of: Callable[[Any], Any] = attrgetter(*shown)
-    lines: dict[Any, dict[str, BenchmarkRow]] = {}
+    shown = _shown_columns(rows, axis)
+
+    # rows that differ along the compared axis alone share a line
+    names_of = values_of(*shown)
+    by_names: dict[tuple[Any, ...], dict[str, BenchmarkRow]] = {}
     for row in rows:
-        lines.setdefault(line_of(row), {})[str(getattr(row, axis))] = row
-    ratios = {(line_of(one), one.other): one for one in speedups}
-    table, tones = [], []
-    for key, by_value in islice(lines.items(), MOST_IN_FILE):
-        claimed = [ratios[key, value] for value in values if (key, value) in ratios]
-        flags = merged(*(row.flags for row in by_value.values()))
-        speedup = [", ".join(filter(None, map(_ratio, claimed)))] if len(values) > 1 else []
-        verdicts = {one.verdict for one in claimed}
+        by_names.setdefault(names_of(row), {})[str(getattr(row, axis))] = row
+    ratios = {(names_of(speedup), speedup.other): speedup for speedup in speedups}
+
+    lines, tones = [], []
+    for names, by_value in islice(by_names.items(), MOST_IN_FILE):
+        claimed = [ratios[names, value] for value in values if (names, value) in ratios]
+        verdicts = {speedup.verdict for speedup in claimed}
         tones.append(verdicts.pop() if len(verdicts) == 1 else None)
-        names = map(str, key if len(shown) > 1 else (key,))
-        table.append((*names, *(_milliseconds(by_value.get(value)) for value in values), *speedup, " ".join(flags)))
-    heads = {"op": "operation"}
-    unit = [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
-    header = (*(heads.get(key, key) for key in shown), *unit, *(["speed-up"] if len(values) > 1 else []), "flags")
-    return Table("Times", header, table, len(shown), len(lines) - len(table), tuple(tones) if len(values) > 1 else ())
+        line = [*map(str, names), *(_milliseconds(by_value.get(value)) for value in values)]
+        if len(values) > 1:
+            line.append(", ".join(filter(None, map(_ratio, claimed))))
+        flags = merged(*(row.flags for row in by_value.values()))
+        lines.append((*line, " ".join(flags)))
+
+    header = [_head(key) for key in shown]
+    header += [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
+    if len(values) > 1:
+        header.append("speed-up")
+    more = len(by_names) - len(lines)
+    return Table("Times", (*header, "flags"), lines, len(shown), more, tuple(tones) if len(values) > 1 else ())
+
+
+def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
+    """What names a line: what always does, and what else varies; the variant where these leave two rows alike."""
+    varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
+    shown = [key for key in (*NAMED, *varying) if key != axis]
+    if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
+        shown.append("variant")  # of the op file or the timing
+    return shown
 
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
     """From which size on the other side wins: a line for each of one curve or more."""
+
+    def varies(key: str) -> bool:
+        return len({getattr(crossing, key) for crossing in crossings}) > 1
+
+    # the columns that name a curve, and no more of them than tell the curves apart
     axis = crossings[0].axis
     named = [key for key in ("op", "dtype") if key != axis]
-    varying = ("device", *FURTHER, "node")
-    named += [key for key in varying if key != axis and len({getattr(one, key) for one in crossings}) > 1]
-    moved = ["transfers"] * (len({one.transfers for one in crossings}) > 1)
-    if len({tuple(getattr(one, key) for key in (*named, "other", *moved)) for one in crossings}) < len(crossings):
-        named += ["variant"]
-    lines = []
-    for one in crossings:
-        between = f"{one.smallest} .. {one.largest}"
-        names = [str(getattr(one, key)) for key in [*named, "other", *moved]]
-        lines.append((*names, _wins_from(one), between))
-    heads = ["operation" if key == "op" else key for key in named]
-    return Table("Crossovers", (*heads, axis, *moved, "wins from", "measured"), lines, len(heads) + 1 + len(moved))
+    named += [key for key in ("device", *FURTHER, "node") if key != axis and varies(key)]
+    compared = ["other", "transfers"] if varies("transfers") else ["other"]
+    if len(set(map(values_of(*named, *compared), crossings))) < len(crossings):
+        named.append("variant")
+
+    names_of = values_of(*named, *compared)
+    lines: list[tuple[str, ...]] = []
+    for crossing in crossings:
+        between = f"{crossing.smallest} .. {crossing.largest}"
+        lines.append((*map(str, names_of(crossing)), _wins_from(crossing), between))
+    header = (*map(_head, named), axis, *compared[1:], "wins from", "measured")
+    return Table("Crossovers", header, lines, len(named) + len(compared))
+
+
+def _head(key: str) -> str:
+    return "operation" if key == "op" else key
 
 
 def autograd_table(rows: Sequence[AutogradRow]) -> Table:
@@ -103,25 +124,34 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
         groups.setdefault((row.op, row.dtype, row.device), []).append(row)
     lines: list[tuple[str, ...]] = []
     for key, checks in groups.items():
-        verdicts = Counter(row.verdict or row.status for row in checks)
-        told = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
-        measured = [row for row in told if row.verdict == "fail"]
-        measured = measured or [row for row in told if row.oracle == "float64_reference"] or told
-        worst = max(measured, key=lambda row: (row.max_relative_error or 0.0) / (row.tolerance or 1.0))
+        decided = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
+        failed = [row for row in decided if row.verdict == "fail"]
+        of_dtype = [row for row in decided if row.oracle == "float64_reference"]
+        worst = max(failed or of_dtype or decided, key=_share_of_tolerance)
         numbers = [f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)]
-        lines.append((*key, *numbers, ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())))
+        lines.append((*key, *numbers, _counted_verdicts(checks)))
     return Table("Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3)
+
+
+def _share_of_tolerance(row: AutogradRow) -> float:
+    return (row.max_relative_error or 0.0) / (row.tolerance or 1.0)
+
+
+def _counted_verdicts(checks: Sequence[AutogradRow] | Sequence[TensorRow]) -> str:
+    verdicts = Counter(row.verdict or row.status for row in checks)
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
 
 
 def transfer_table(rows: Sequence[TransferRow]) -> Table:
     """A line for each way between the host and a device."""
     lines: list[tuple[str, ...]] = []
     for row in rows:
-        way = "" if row.to_device is None else "to device" if row.to_device else "to host"
-        latency = [_within(row.latency_low_s, row.latency_s, row.latency_high_s, 1e6)]
-        gigabytes = (row.bandwidth_low_bytes_per_s, row.bandwidth_bytes_per_s, row.bandwidth_high_bytes_per_s)
-        off = f"{100 * row.max_relative_residual:.1f}" if row.max_relative_residual is not None else ""
-        lines.append((row.device, way, row.memory or row.status, *latency, _within(*gigabytes, 1e-9), off))
+        way = {None: "", True: "to device", False: "to host"}[row.to_device]
+        latency = (row.latency_low_s, row.latency_s, row.latency_high_s)
+        bandwidth = (row.bandwidth_low_bytes_per_s, row.bandwidth_bytes_per_s, row.bandwidth_high_bytes_per_s)
+        residual = f"{100 * row.max_relative_residual:.1f}" if row.max_relative_residual is not None else ""
+        names = (row.device, way, row.memory or row.status)
+        lines.append((*names, _within(*latency, 1e6), _within(*bandwidth, 1e-9), residual))
     return Table("Transfers", ("device", "way", "memory", "latency us", "GB/s", "off the line by %"), lines, 3)
 
 
@@ -145,27 +175,25 @@ def tensors_table(rows: Sequence[TensorRow]) -> Table:
         groups.setdefault((row.case or row.op, row.device), []).append(row)
     lines: list[tuple[str, ...]] = []
     for (case, device), checks in groups.items():
-        verdicts = Counter(row.verdict or row.status for row in checks)
         checked = dict.fromkeys(row.check for row in checks if row.check)
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
         code = next((row.expression for row in checks if row.expression), "")
-        lines.append((case, device, code, " ".join(checked), counted))
+        lines.append((case, device, code, " ".join(checked), _counted_verdicts(checks)))
     return Table("Tensors", ("case", "device", "code", "checked", "verdicts"), lines, 4)
 
 
 def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
     """SymPy's derivative of each formula beside what autograd gave, at the declared inputs; None without formulas."""
-    lines: list[tuple[str, ...]] = [
-        (row.case or row.op, row.dtype, row.device, row.derivation, row.expected_values or "", row.got_values or "",
-         row.verdict or row.status)
-        for row in rows
-        if row.derivation and row.probe == "example"
-    ]  # fmt: skip
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        if row.derivation and row.probe == "example":
+            gradients = (row.expected_values or "", row.got_values or "")
+            names = (row.case or row.op, row.dtype, row.device)
+            lines.append((*names, row.derivation, *gradients, row.verdict or row.status))
     header = ("case", "dtype", "device", "derivative", "exact", "autograd", "verdict")
     return Table("Derivations", header, lines, 6) if lines else None
 
 
-def roof_table(rows: Sequence[PeaksRow]) -> Table:
+def peaks_table(rows: Sequence[PeaksRow]) -> Table:
     """A line for each dtype, device and number of threads: both peaks, and what reached them."""
     lines: list[tuple[str, ...]] = [
         (
@@ -181,7 +209,7 @@ def roof_table(rows: Sequence[PeaksRow]) -> Table:
         for row in rows
     ]
     header = ("dtype", "device", "threads", "GFLOP/s", "by", "GB/s", "by", "flags")
-    return Table("Roofs", header, lines, 3)
+    return Table("Peaks", header, lines, 3)
 
 
 def _billions(row: PeaksRow, value: float | None) -> str:
@@ -196,20 +224,26 @@ def print_table(table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    # a line that wraps is better than a number that is cut off
     widths = [max(map(len, column)) + 1 for column in zip(table.header, *table.lines, strict=True)]
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
-    if sum(widths[:-1]) + NARROWEST_LAST > console.width:  # a line that wraps is better than a number that is cut off
+    if sum(widths[:-1]) + NARROWEST_LAST > console.width:
         console = Console(width=sum(widths), soft_wrap=True)
+
+    # the words are on the left, the numbers on the right, and the flags take what is left
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     last = len(table.header) - 1
     for position, name in enumerate(table.header):
         words = position < table.words or position == last
         drawn.add_column(name, justify="left" if words else "right", no_wrap=position != last, overflow="fold")
+
+    # statuses, flags and surely faster or slower ratios have their colours
     for number, line in enumerate(table.lines[:MOST_LINES]):
         parts = [Text(part, _style(part, position == last)) for position, part in enumerate(line)]
         if table.tones:
             parts[last - 1].stylize(TONES.get(table.tones[number] or "", ""))
         drawn.add_row(*parts)
+
     console.print(drawn)
     more = max(0, len(table.lines) - MOST_LINES) + table.more
     if more:
@@ -240,15 +274,15 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     return digits(cost.value * 1_000) if cost is not None else row.status
 
 
-def _wins_from(one: Crossover) -> str:
+def _wins_from(crossing: Crossover) -> str:
     """``n = 181 (150 to 200)``, in elements where the sizes are not n x n."""
-    square = one.side_high is not None
-    at, low, high = (getattr(one, f"{'side' if square else 'elements'}{end}") for end in ("", "_low", "_high"))
+    unit, at, low, high = crossing.location
     if high is None:
-        return one.state.replace("_", " ")
-    size = f"({low:,.0f} to {high:,.0f})" if at is not None else f"{high:,.0f} at the latest"
-    size = f"{at:,.0f} {size}" if at is not None else size
-    return f"n = {size}" if square else f"{size} elements"
+        return crossing.state.replace("_", " ")
+    size = f"{high:,.0f} at the latest"
+    if at is not None and low is not None:
+        size = f"{at:,.0f} ({low:,.0f} to {high:,.0f})"
+    return f"n = {size}" if unit == "side" else f"{size} elements"
 
 
 def _ratio(speedup: Speedup) -> str:

@@ -11,6 +11,8 @@ from runner.errors import one_line
 from runner.rows.flags import merged
 
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
+NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
+"""The statuses that say something of what was measured: no error of the program, and the same if it runs again."""
 
 
 @dataclass(frozen=True)

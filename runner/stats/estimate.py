@@ -24,7 +24,7 @@ class Estimate:
     high: float | None = None
 
     @property
-    def known(self) -> bool:
+    def has_interval(self) -> bool:
         """Whether both ends are known."""
         return self.low is not None and self.high is not None
 
@@ -62,6 +62,7 @@ def extreme(which: Callable[[Iterable[float]], float], estimates: Sequence[Estim
 
     It lies between the least, or largest, of their lower ends and that of their upper ends.
     """
-    lows, highs = [one.low for one in estimates], [one.high for one in estimates]
-    ends = (None if None in of else which(cast("list[float]", of)) for of in (lows, highs))
-    return Estimate(which(one.value for one in estimates), *ends)
+    lows = [estimate.low for estimate in estimates]
+    highs = [estimate.high for estimate in estimates]
+    low, high = (None if None in ends else which(cast("list[float]", ends)) for ends in (lows, highs))
+    return Estimate(which(estimate.value for estimate in estimates), low, high)

@@ -86,12 +86,16 @@ def _depth(count: int) -> tuple[int, float]:
     if count > 1_000:  # the normal approximation is good to a rank here, and exact powers of 2 grow large
         exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5
         return math.floor(exact), exact - math.floor(exact)
+
+    # one rank deeper at a time, as long as no more than the tail's probability is left outside
     depth, below = 0, 0.0  # the probability that fewer than depth values lie below the median
     while True:
         deeper = below + math.comb(count, depth) / 2**count
         if deeper > tail:
             break
         depth, below = depth + 1, deeper
+
+    # between this depth, which holds more than 95 %, and the next, which holds less, the ends are interpolated
     if depth == 0:
         return 0, 0.0
     if count == 6:  # the ends are the extremes, which hold 97 %; interpolated they fall to 91 % where modes lie apart

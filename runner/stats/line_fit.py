@@ -43,8 +43,11 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     """
     if len(x) < FEWEST_POINTS or len(set(x)) < 2:
         return None
-    from scipy.special import stdtrit  # Student's quantile; imported where it is used, since it takes a while
+    from scipy.special import (
+        stdtrit,
+    )  # Student's quantile; imported where it is used, since it takes a while
 
+    # the line of least relative distances goes through the weighted means
     weights = [1 / value**2 for value in y]
     total = math.fsum(weights)
     x_mean = math.fsum(w * a for w, a in zip(weights, x, strict=True)) / total
@@ -52,12 +55,15 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     spread = math.fsum(w * (a - x_mean) ** 2 for w, a in zip(weights, x, strict=True))
     slope = math.fsum(w * (a - x_mean) * (b - y_mean) for w, a, b in zip(weights, x, y, strict=True)) / spread
     at_zero = y_mean - slope * x_mean
+
+    # how far the points lie from it is the only measure of their errors, which the intervals follow from
     distances = [(b - at_zero - slope * a) / b for a, b in zip(x, y, strict=True)]
-    free = len(x) - 2
+    free = len(x) - 2  # degrees of freedom
     variance = math.fsum(d**2 for d in distances) / free
     t = float(stdtrit(free, (1 + CONFIDENCE) / 2))
     slope_half = t * math.sqrt(variance / spread)
     zero_half = t * math.sqrt(variance * (1 / total + x_mean**2 / spread))
+
     return Line(
         at_zero,
         (at_zero - zero_half, at_zero + zero_half),

@@ -18,9 +18,7 @@ from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import read_environment
-from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row
-
-FINAL = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")  # what running again would only repeat
+from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, BenchmarkRow, Row
 
 
 def measured(root: Path) -> list[Row]:
@@ -36,7 +34,7 @@ def unfinished(there: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
 
     def is_final(row: Row, cell: Cell) -> bool:
         short = row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes
-        return row.status in FINAL and not short
+        return row.status in NON_FAILURES and not short
 
     return [
         number

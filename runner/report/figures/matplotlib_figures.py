@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from runner.report.figures.matplotlib_heatmap import draw_grid
-from runner.report.figures.picture import COLOURS, NARROWEST_INCHES, Grid, Panel, Plot, Point, Series
+from runner.report.figures.matplotlib_heatmap import draw_heatmap
+from runner.report.figures.picture import COLOURS, NARROWEST_INCHES, Heatmap, Panel, Plot, PlotPoint, Series
 from runner.report.language import Words, amount
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ PANEL_INCHES = (3.5, 2.7)
 LETTERS_PER_INCH = 12  # of a title
 LETTERS_ABOVE = 34  # a panel
 LETTER_INCHES, HANDLE_INCHES = 0.072, 0.65  # of a legend's entry
-ROOF_LINES: dict[str, Any] = {"memory_roof": "--", "compute_roof": "-"}
+CEILING_LINES: dict[str, Any] = {"memory_peak": "--", "compute_peak": "-"}
 CROWDED = 12  # points of a series, from which on their intervals have no caps
 ROOM_FOR_MISSING = 0.2  # of a panel's height
 STYLE = {
@@ -38,7 +39,7 @@ STYLE = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # else its place is looked for anew each time
+    "axes.titley": 1.0,  # else it is computed again for each title
     "hatch.linewidth": 0.6,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
@@ -51,7 +52,7 @@ BETWEEN: tuple[tuple[float, tuple[float, ...]], ...] = ((3, (1,)), (1.2, (1, 2, 
 MOST_LETTERS = 34  # of all numbers below a panel, with two between each and the next
 
 
-def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Words) -> None:
+def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words: Words) -> None:
     """Draw each as PNG and SVG.
 
     Raises:
@@ -68,13 +69,13 @@ def draw(plots: Sequence[Plot], grids: Sequence[Grid], folder: Path, words: Word
             figure = Figure(figsize=(width, lines * PANEL_INCHES[1] + 0.6))
             _draw_plot(figure, plot, words)
             _save(figure, plot, folder, words)
-        for grid in grids:
+        for heatmap in heatmaps:
             figure = Figure()
-            draw_grid(figure, grid, words)
-            _save(figure, grid, folder, words)
+            draw_heatmap(figure, heatmap, words)
+            _save(figure, heatmap, folder, words)
 
 
-def _save(figure: Figure, picture: Plot | Grid, folder: Path, words: Words) -> None:
+def _save(figure: Figure, picture: Plot | Heatmap, folder: Path, words: Words) -> None:
     """As PNG and SVG; without dates and versions, so that they are the same bytes on another day."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -114,6 +115,8 @@ def _draw_plot(figure: Figure, plot: Plot, words: Words) -> None:
 def _draw_panel(axes: Axes, plot: Plot, panel: Panel, words: Words) -> None:
     axes.set(xscale="log", yscale="log", title=fill(panel.title, LETTERS_ABOVE))
     axes.set_xlim(*_ends(plot.panels if plot.connected else [panel]))
+
+    # beneath the series: what they are compared with
     if plot.level is not None:
         axes.axhline(plot.level, color="#555555", linewidth=1)
     for mark in panel.marks:
@@ -121,11 +124,14 @@ def _draw_panel(axes: Axes, plot: Plot, panel: Panel, words: Words) -> None:
         axes.axvline(mark.x, color=colour, linestyle=":", linewidth=1.2)
         if mark.low and mark.high:
             axes.axvspan(mark.low, mark.high, color=colour, alpha=0.12, linewidth=0)
+
     for series in panel.series:
         _draw_series(axes, series, plot.connected)
-    if panel.roof:
-        _draw_roof(axes, panel)
-    if any(point.y is None for series in panel.series for point in series.points):  # whose crosses stand at the bottom
+    for name, ends in panel.ceiling_lines.items():
+        axes.plot(*zip(*ends, strict=True), CEILING_LINES[name], color="#555555", linewidth=1)
+
+    # the crosses of what is missing stand at the bottom
+    if any(point.y is None for point in panel.points):
         low, high = axes.get_ylim()
         axes.set_ylim(low / (high / low) ** ROOM_FOR_MISSING, high)
     _ticks(axes.xaxis, plot.x_unit, words)
@@ -134,9 +140,9 @@ def _draw_panel(axes: Axes, plot: Plot, panel: Panel, words: Words) -> None:
 
 def _ends(panels: Sequence[Panel]) -> tuple[float, float]:
     """From where to where their axis goes: some way beyond the points on it, of which there may be a single one."""
-    xs = [point.x for panel in panels for series in panel.series for point in series.points]
+    xs = [point.x for point in chain.from_iterable(panel.points for panel in panels)]
     low, high = min(xs), max(xs)
-    beyond = 2.0 if low == high or any(panel.roof for panel in panels) else (high / low) ** 0.05
+    beyond = 2.0 if low == high or any(panel.ceiling for panel in panels) else (high / low) ** 0.05
     return low / beyond, high * beyond
 
 
@@ -145,13 +151,14 @@ def _draw_series(axes: Axes, series: Series, connected: bool) -> None:
         "color": COLOURS[series.style % len(COLOURS)],
         "marker": MARKERS[series.style % len(MARKERS)],
     }
-    there = [point for point in series.points if point.y is not None]
+
+    # a line joins the points of one rank
     for rank in dict.fromkeys(point.rank for point in series.points):
         points = [point for point in series.points if point.rank == rank]
         line = "-" if connected else "none"
         axes.errorbar(
-            [p.x for p in points],
-            [math.nan if p.y is None else p.y for p in points],  # a line is broken where there is no number
+            [point.x for point in points],
+            [math.nan if point.y is None else point.y for point in points],  # a line is broken where there is no number
             yerr=_intervals(points),
             linestyle=line,
             capsize=2 if len(points) <= CROWDED else 0,
@@ -160,50 +167,48 @@ def _draw_series(axes: Axes, series: Series, connected: bool) -> None:
             markeredgewidth=0.4,
             **look,
         )
-    doubtful: list[Any] = [(point.x, point.y) for point in there if point.doubtful]
+
+    # what is flagged is hollow, and what has no number is a cross
+    doubtful: list[Any] = [(p.x, p.y) for p in series.points if p.doubtful and p.y is not None]
     if doubtful:
         hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1, "zorder": 3}
         axes.plot(*zip(*doubtful, strict=True), **look, **hollow)
-    gone = [point.x for point in series.points if point.y is None]
-    if gone:
+    missing = [point.x for point in series.points if point.y is None]
+    if missing:
         height = 0.02 + ROOM_FOR_MISSING * (series.style % 6) / 6  # of the panel: several stand above each other
-        axes.plot(gone, [height] * len(gone), "x", color=look["color"], transform=axes.get_xaxis_transform())
+        axes.plot(missing, [height for _ in missing], "x", color=look["color"], transform=axes.get_xaxis_transform())
 
 
-def _intervals(points: Sequence[Point]) -> Any:
+def _intervals(points: Sequence[PlotPoint]) -> Any:
+    """How far the intervals reach below and above the points; no number where that is not known."""
     below = [max(0.0, p.y - p.low) if p.y is not None and p.low is not None else math.nan for p in points]
     above = [max(0.0, p.high - p.y) if p.y is not None and p.high is not None else math.nan for p in points]
     return [below, above]
 
 
-def _draw_roof(axes: Axes, panel: Panel) -> None:
-    assert panel.roof is not None
-    xs = [p.x for series in panel.series for p in series.points]
-    for name, ends in panel.roof.lines(min(xs) / 2, max(xs) * 2).items():
-        axes.plot(*zip(*ends, strict=True), ROOF_LINES[name], color="#555555", linewidth=1)
-
-
 def _legend(figure: Figure, plot: Plot, words: Words) -> None:
+    """The series, and what the other signs mean that occur in the plot."""
     from matplotlib.lines import Line2D
 
-    styles = {s.name: s.style for panel in plot.panels for s in panel.series}
+    def grey(label: str, line: Any = "none", **look: Any) -> Line2D:
+        return Line2D([], [], color="#555555", linestyle=line, label=words[label], **look)
+
     line: Any = "-" if plot.connected else "none"
     handles = [
-        Line2D([], [], color=_colour(n), marker=MARKERS[n % len(MARKERS)], linestyle=line, label=name)
-        for name, n in styles.items()
+        Line2D([], [], color=_colour(style), marker=MARKERS[style % len(MARKERS)], linestyle=line, label=name)
+        for name, style in plot.styles.items()
     ]
-    points = [point for panel in plot.panels for s in panel.series for point in s.points]
+
+    # signs of which the plot has none are not explained
+    points = list(chain.from_iterable(panel.points for panel in plot.panels))
     if any(point.doubtful and point.y is not None for point in points):
-        hollow: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none"}
-        handles.append(Line2D([], [], color="#555555", marker="o", label=words["doubtful"], **hollow))
+        handles.append(grey("doubtful", marker="o", markerfacecolor="white"))
     if any(point.y is None for point in points):
-        handles.append(Line2D([], [], color="#555555", marker="x", linestyle="none", label=words["missing"]))
+        handles.append(grey("missing", marker="x"))
     if any(panel.marks for panel in plot.panels):
-        handles.append(Line2D([], [], color="#555555", linestyle=":", label=words["crossover"]))
-    if any(panel.roof for panel in plot.panels):
-        handles += [
-            Line2D([], [], color="#555555", linestyle=line, label=words[name]) for name, line in ROOF_LINES.items()
-        ]
+        handles.append(grey("crossover", ":"))
+    if any(panel.ceiling for panel in plot.panels):
+        handles += [grey(name, line) for name, line in CEILING_LINES.items()]
     columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, frameon=False)
 
@@ -228,10 +233,13 @@ def _ticks(axis: Any, unit: str, words: Words) -> None:
 
     low, high = axis.get_view_interval()
     decades = math.log10(high / low)
-    first = next((n for n, (least, _) in enumerate(BETWEEN) if decades >= least), None)
+    divided = [subs for least, subs in BETWEEN if decades >= least]
     locators: list[Locator] = [MaxNLocator(most, steps=[1, 2, 5, 10]) for most in (5, 3)]
-    if first is not None:
-        locators = [LogLocator(subs=subs, numticks=9) for _, subs in BETWEEN[first::-1]]
+    if divided:
+        finest = len(BETWEEN) - len(divided)
+        locators = [LogLocator(subs=subs, numticks=9) for _, subs in BETWEEN[finest::-1]]
+
+    # the first whose numbers have room below the axis; else the last, which has the fewest
     for locator in locators:
         ticks = [amount(tick, unit, words) for tick in locator.tick_values(low, high) if low <= tick <= high]
         if axis.axis_name == "y" or sum(len(tick) + 2 for tick in ticks) <= MOST_LETTERS:

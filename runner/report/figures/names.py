@@ -7,11 +7,11 @@ from operator import attrgetter
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
-from runner.config.axes import FURTHER, NAMED
+from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.rows.rows import BenchmarkRow
 
-LESSER = (*FURTHER, "node", "variant")  # what a series' name does not say
+FURTHER_COLUMNS = (*FURTHER, "node", "variant")  # what a series' name does not say
 
 
 class Names:
@@ -20,49 +20,59 @@ class Names:
     Attributes:
         baseline: what the others are compared with, ``device=cpu``.
         styles: a number for each series, the same in every plot.
-        telling: which of the lesser columns a reader needs to tell the rows apart.
+        distinguishing: which of the further columns a reader needs to tell the rows apart.
     """
 
     def __init__(self, rows: Sequence[BenchmarkRow], report: Report) -> None:
         self.baseline = f"{report.axis}={report.value}"
         self._axis = report.axis
-        series = [key for key in ("dtype", "device") if key != self._axis and _varies(rows, key)]
-        self.telling = _telling_keys(rows)
-        self._lesser = [key for key in self.telling if key != self._axis]
-        self._panel = attrgetter("op", *self._lesser, "op")  # the last only so that there are always several
-        self._series_of_row = attrgetter(self._axis, *series, self._axis)
-        self._series_of_ratio = attrgetter("other", *series, "other")
-        self._known: dict[tuple[object, ...], str] = {}  # a name is made once for all of its rows
-        self.styles = {name: n for n, name in enumerate(dict.fromkeys(map(self.series, rows)))}
+        self.distinguishing = _distinguishing_columns(rows)
+        self._in_panels = [key for key in self.distinguishing if key != self._axis]
+        self._panel_of = values_of(*self._in_panels)
+
+        # a row has the compared value in its axis' column, a comparison has it as the other side
+        in_series = [key for key in ("dtype", "device") if key != self._axis and _varies(rows, key)]
+        self._series_of_row = values_of(self._axis, *in_series)
+        self._series_of_ratio = values_of("other", *in_series)
+
+        # a name is made once for all of its rows, of which there may be 100,000
+        self._panel_names: dict[tuple[object, ...], str] = {}
+        self._series_names: dict[tuple[object, ...], str] = {}
+        self.styles = {name: style for style, name in enumerate(dict.fromkeys(map(self.series, rows)))}
 
     def panel(self, item: BenchmarkRow | Speedup | Crossover) -> str:
         """The name of the panel that a row, or its comparison, is drawn in."""
-        values = self._panel(item)
-        if values not in self._known:
-            pairs = zip(self._lesser, values[1:-1], strict=True)
-            self._known[values] = " ".join([item.op, *(f"{key}={value}" for key, value in pairs if value is not None)])
-        return self._known[values]
+        key = item.op, self._panel_of(item)
+        if key not in self._panel_names:
+            pairs = zip(self._in_panels, self._panel_of(item), strict=True)
+            words = [f"{name}={value}" for name, value in pairs if value is not None]
+            self._panel_names[key] = " ".join([item.op, *words])
+        return self._panel_names[key]
 
     def series(self, item: BenchmarkRow | Speedup | Crossover) -> str:
         """The name of its line there: the compared value, then the dtype and device where several are."""
-        values = (self._series_of_row if isinstance(item, BenchmarkRow) else self._series_of_ratio)(item)
-        key = ("series", *values)
-        if key not in self._known:
-            first = [] if self._axis in ("op", "size") else [str(values[0])]
-            if self._axis not in ("op", "size", "dtype", "device"):
-                first = [f"{self._axis}={values[0]}"]
-            self._known[key] = " ".join([*first, *map(str, values[1:-1])])
-        return self._known[key]
+        key = self._series_of_row(item) if isinstance(item, BenchmarkRow) else self._series_of_ratio(item)
+        if key not in self._series_names:
+            self._series_names[key] = self._series_name(*key)
+        return self._series_names[key]
+
+    def _series_name(self, compared: object, *others: object) -> str:
+        words = [str(compared), *map(str, others)]
+        if self._axis in ("op", "size"):
+            words = words[1:]  # which the panel and the x axis say
+        elif self._axis not in ("dtype", "device"):
+            words[0] = f"{self._axis}={compared}"
+        return " ".join(words)
 
 
-def _telling_keys(rows: Sequence[BenchmarkRow]) -> list[str]:
+def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Those that vary; the variant only where nothing else tells two rows apart."""
-    combinations = set(map(attrgetter(*LESSER), rows))  # few, whose values are quickly compared
+    combinations = set(map(attrgetter(*FURTHER_COLUMNS), rows))  # few, whose values are quickly compared
     columns = zip(*combinations, strict=True)  # none of no rows
-    keys = [key for key, values in zip(LESSER, columns, strict=False) if len(set(values)) > 1]
+    keys = [key for key, values in zip(FURTHER_COLUMNS, columns, strict=False) if len(set(values)) > 1]
     if "variant" in keys:
-        names = [key for key in (*NAMED, *keys) if key != "variant"]
-        if len(set(map(attrgetter(*names), rows))) == len(rows):
+        others = [key for key in (*NAMED, *keys) if key != "variant"]
+        if len(set(map(attrgetter(*others), rows))) == len(rows):
             keys.remove("variant")
     return keys
 

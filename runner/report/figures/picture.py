@@ -1,11 +1,12 @@
-"""What is plotted: points, panels and grids, before any drawing library sees them.
+"""What is plotted: points, panels and heat maps, before any drawing library sees them.
 
-``figures.py`` draws these for print and ``charts.py`` for the page, so that both show the same.
+``matplotlib_figures.py`` draws these for print and ``vega_charts.py`` for the page, so that both show the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, but for its yellow, which white paper hides
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -13,7 +14,7 @@ NARROWEST_INCHES = 6.5  # of a figure with a title
 
 
 @dataclass(frozen=True)
-class Point:
+class PlotPoint:
     """One cell.
 
     Attributes:
@@ -46,12 +47,12 @@ class Series:
 
     name: str
     style: int
-    points: tuple[Point, ...]
+    points: tuple[PlotPoint, ...]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the x axis, such as a crossover, with its interval."""
+    """A position on the x axis, such as a crossover, with its interval."""
 
     x: float
     low: float | None
@@ -60,22 +61,22 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Roof:
-    """What limits a rate: ``min(peak, x * bandwidth)``; either may be unknown."""
+class RooflineCeiling:
+    """The most that a rate can be: ``min(peak, x * bandwidth)``; either may be unknown."""
 
     peak: float | None
     bandwidth: float | None
 
     def lines(self, low: float, high: float) -> dict[str, list[tuple[float, float]]]:
-        """The ends of each roof's line, by the key of its word, from ``low`` to ``high``."""
-        found = {}
+        """The ends of each peak's line, by the key of its word, from ``low`` to ``high``."""
+        lines = {}
         ridge = self.peak / self.bandwidth if self.peak and self.bandwidth else None
         if self.bandwidth and (ridge is None or ridge > low):
             end = min(high, ridge or high)
-            found["memory_roof"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
+            lines["memory_peak"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
         if self.peak and (ridge is None or ridge < high):
-            found["compute_roof"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
-        return found
+            lines["compute_peak"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
+        return lines
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,20 @@ class Panel:
     title: str
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
-    roof: Roof | None = None
+    ceiling: RooflineCeiling | None = None
+
+    @property
+    def points(self) -> list[PlotPoint]:
+        """Those of all of its series."""
+        return list(chain.from_iterable(series.points for series in self.series))
+
+    @property
+    def ceiling_lines(self) -> dict[str, list[tuple[float, float]]]:
+        """Those of its ceiling, some way beyond its points; nothing without a ceiling."""
+        if self.ceiling is None:
+            return {}
+        xs = [point.x for point in self.points]
+        return self.ceiling.lines(min(xs) / 2, max(xs) * 2)
 
 
 @dataclass(frozen=True)
@@ -111,23 +125,35 @@ class Plot:
     connected: bool = True
     omitted: int = 0
 
+    @property
+    def styles(self) -> dict[str, int]:
+        """The style of each series, by its name."""
+        every_series = chain.from_iterable(panel.series for panel in self.panels)
+        return {series.name: series.style for series in every_series}
+
 
 @dataclass(frozen=True)
-class Grid:
+class Heatmap:
     """Operations by sizes, a panel for each series.
 
     Attributes:
         ratio: whether the numbers are ratios, of which 1 is the middle; else seconds.
-        values: of each panel: the number, or None with a reason, by (line, column); absent: not part of the run.
+        panels: the title of each, and its tiles by (line, column): the number, or None with a reason; no tile where
+            that is no part of the run.
     """
 
     key: str
     title: str
     lines: tuple[str, ...]
     columns: tuple[str, ...]
-    panels: tuple[tuple[str, dict[tuple[str, str], Point]], ...]
+    panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool
     omitted: int = 0
+
+    @property
+    def points(self) -> list[PlotPoint]:
+        """Those of all of its panels."""
+        return list(chain.from_iterable(tiles.values() for _, tiles in self.panels))
 
     @property
     def unit(self) -> str:

@@ -3,195 +3,225 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from itertools import product
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, product
+from operator import attrgetter
 from statistics import median
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from runner.analysis.comparison import FORBIDDING, Speedup, cost_of, elements_of
+from runner.config.size import first_input_shape
 from runner.report.figures.names import Names
-from runner.report.figures.picture import Grid, Mark, Panel, Plot, Point, Roof, Series
+from runner.report.figures.picture import Heatmap, Mark, Panel, Plot, PlotPoint, RooflineCeiling, Series
 from runner.report.language import Words, amount
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import BenchmarkRow, Row, TransferRow
 
 LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV
 MOST_SERIES = 12  # of a panel: the colours and markers that can be told apart in print
 MOST_POINTS = 16  # of a series, spread over its sizes
-MOST_LINES = 40  # of a grid: operations
-MOST_COLUMNS = 16  # of a grid: sizes
+MOST_LINES = 40  # of a heat map: operations
+MOST_COLUMNS = 16  # of a heat map: sizes
 
-Marks = dict[tuple[str, str], Mark]  # by panel and series
+Marks = Mapping[tuple[str, str], Mark]  # by panel and series
+Item = TypeVar("Item")
+Sized = BenchmarkRow | Speedup
 
 
-def time_plot(rows: Sequence[BenchmarkRow], named: Names, words: Words) -> Plot | None:
+def time_plot(rows: Sequence[BenchmarkRow], names: Names, words: Words) -> Plot | None:
     """Time against size; a panel for each operation."""
-    there = [row for row in rows if row.status != "unavailable"]  # that a side is not there at all is said in the text
-    found = ((named.panel(row), named.series(row), row) for row in there)
-    panels, omitted = _panels(found, _time, named.styles)
+    shown = [row for row in rows if _has_shape(row) and row.status != "unavailable"]  # the text says what is not there
+    placed = ((names.panel(row), names.series(row), row) for row in shown)
+    panels, omitted = _Panels(_time, _size_order, names.styles).of(placed)
     if not _drawable(panels):
         return None
     return Plot("times", words["plot_times"], words["elements"], words["time"], panels, y_unit="s", omitted=omitted)
 
 
-def speedup_plot(speedups: Sequence[Speedup], named: Names, words: Words, marks: Marks | None = None) -> Plot | None:
+def speedup_plot(speedups: Sequence[Speedup], names: Names, words: Words, marks: Marks | None = None) -> Plot | None:
     """Speed-up against size, with the crossovers marked."""
-    found = ((named.panel(one), named.series(one), one) for one in speedups)
-    panels, omitted = _panels(found, _ratio, named.styles, marks=marks)
+    placed = ((names.panel(item), names.series(item), item) for item in speedups if _has_shape(item))
+    panels, omitted = _Panels(_ratio, _size_order, names.styles, marks=marks or {}).of(placed)
     if not _drawable(panels):
         return None
-    title = words["plot_speedups"].format(baseline=named.baseline)
+    title = words["plot_speedups"].format(baseline=names.baseline)
     return Plot("speedups", title, words["elements"], words["speedup"], panels, level=1.0, omitted=omitted)
 
 
 def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
-    """Rate against FLOP per byte; a panel for each device and dtype, with what was measured of its roofs."""
+    """Rate against FLOP per byte; a panel for each device and dtype, under the peaks that were measured."""
     timed = [row for row in rows if row.flop and row.bytes and row.median_s]
-    nodes = len({row.node for row in timed}) > 1
-    of: dict[tuple[Any, ...], list[BenchmarkRow]] = {}
+    several_nodes = len({row.node for row in timed}) > 1
+    device_of = attrgetter("device", "dtype", "threads", *(["node"] if several_nodes else []))
+    by_device: dict[tuple[Any, ...], list[BenchmarkRow]] = {}
     for row in timed:
-        of.setdefault((row.device, row.dtype, row.threads, row.node if nodes else None), []).append(row)
-    of_device = {
-        " ".join(filter(None, [device, dtype, f"threads={threads}" if threads else "", node])): here
-        for (device, dtype, threads, node), here in of.items()
-    }
-    found = ((name, row.op, row) for name, here in of_device.items() for row in here)
-    styles = {name: n for n, name in enumerate(dict.fromkeys(row.op for here in of_device.values() for row in here))}
-    roofs = {name: _roof(here) for name, here in of_device.items()}
-    panels, omitted = _panels(found, _rate, styles, roofs=roofs)
+        by_device.setdefault(device_of(row), []).append(row)
+
+    # a panel for each device, and a colour for each operation in the order of the panels
+    by_panel = {_device_name(*key): of_device for key, of_device in by_device.items()}
+    in_order = dict.fromkeys(row.op for row in chain.from_iterable(by_panel.values()))
+    styles = {op: style for style, op in enumerate(in_order)}
+    placed: list[tuple[str, str, BenchmarkRow]] = []
+    for name, of_device in by_panel.items():
+        placed += [(name, row.op, row) for row in of_device if _has_shape(row)]
+    ceilings = {name: _ceiling(of_device) for name, of_device in by_panel.items()}
+    panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
     if not _drawable(panels):
         return None
-    key = "plot_roofline" if any(panel.roof for panel in panels) else "plot_roofline_without"
+    title = words["plot_roofline" if any(panel.ceiling for panel in panels) else "plot_roofline_without"]
     axes = (words["intensity"], words["rate"])
-    return Plot("roofline", words[key], *axes, panels, y_unit="FLOP/s", connected=False, omitted=omitted)
+    return Plot("roofline", title, *axes, panels, y_unit="FLOP/s", connected=False, omitted=omitted)
+
+
+def _device_name(device: str, dtype: str, threads: int | None, node: str | None = None) -> str:
+    return " ".join(filter(None, [device, dtype, f"threads={threads}" if threads else "", node]))
 
 
 def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
     """Time of a copy against its bytes; a panel for each device, a series for each way and kind of host memory."""
-    found: list[tuple[str, str, Point]] = []
-    copies: Iterable[Any] = (row for row in rows if row.job == "transfer" and row.status == "ok")
-    for row in copies:
+    placed: list[tuple[str, str, PlotPoint]] = []
+    for row in rows:
+        if not isinstance(row, TransferRow) or row.status != "ok":
+            continue
         way = words["to_device" if row.to_device else "to_host"]
-        name = f"{way}, {words.get(f'memory_{row.memory}', row.memory)}"
+        series = f"{way}, {words.get(f'memory_{row.memory}', str(row.memory))}"
         for size, seconds, low, high in json.loads(row.points or "[]"):
-            label = amount(size, "B", words)
-            found.append(
-                (row.device_name or row.device, name, Point(seconds, low, high, x=size, label=label, cell=row.cell))
-            )
-    styles = {name: n for n, name in enumerate(dict.fromkeys(name for _, name, _ in found))}
-    panels, omitted = _panels(found, _itself, styles, order=lambda point: point.x)
+            point = PlotPoint(seconds, low, high, x=size, label=amount(size, "B", words), cell=row.cell)
+            placed.append((row.device_name or row.device, series, point))
+    styles = {name: style for style, name in enumerate(dict.fromkeys(series for _, series, _ in placed))}
+    panels, omitted = _Panels(lambda point: point, attrgetter("x"), styles).of(placed)
     if not _drawable(panels):
         return None
     axes = (words["copied"], words["time"])
     return Plot("transfers", words["plot_transfers"], *axes, panels, x_unit="B", y_unit="s", omitted=omitted)
 
 
-def grid_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], named: Names, words: Words) -> Grid | None:
+def heatmap_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], names: Names, words: Words) -> Heatmap | None:
     """Operations by sizes: the speed-up where one can be claimed anywhere, else the time."""
-    ratio = any(s.speedup for s in speedups)
-    items: Sequence[Any] = speedups if ratio else [row for row in rows if row.status != "unavailable"]
-    point_of = _ratio if ratio else _time
-    there = [(named.series(item), named.panel(item), item) for item in items if _place(item.size)]
-    sizes = sorted({item.size for _, _, item in there}, key=lambda size: (elements_of(size) or 0, size))
-    lines, series = (list(dict.fromkeys(names)) for names in ([n for _, n, _ in there], [n for n, _, _ in there]))
-    kept, shown = lines[:MOST_LINES], _spread(sizes, MOST_COLUMNS)
-    places = set(product(series[:MOST_SERIES], kept, shown))
-    panels: dict[str, dict[tuple[str, str], Point]] = {name: {} for name in series[:MOST_SERIES]}
-    for name, line, item in there:
-        if (name, line, item.size) in places:
-            panels[name][line, item.size] = point_of(item)
-    if sum(p.y is not None for values in panels.values() for p in values.values()) < LEAST_NUMBERS:
+    ratio = any(speedup.speedup for speedup in speedups)
+    items: Sequence[Sized] = speedups if ratio else [row for row in rows if row.status != "unavailable"]
+    placed = [(names.series(item), names.panel(item), item) for item in items if _has_shape(item)]
+
+    # as many lines, columns and panels as there is room for
+    sizes = sorted({item.size for _, _, item in placed}, key=lambda size: (elements_of(size) or 0, size))
+    lines = list(dict.fromkeys(line for _, line, _ in placed))
+    series = list(dict.fromkeys(name for name, _, _ in placed))
+    columns, lines_shown, series_shown = _spread(sizes, MOST_COLUMNS), lines[:MOST_LINES], series[:MOST_SERIES]
+    omitted = len(lines) - len(lines_shown) + len(sizes) - len(columns) + len(series) - len(series_shown)
+
+    # points are made of those alone that are shown
+    tiles = set(product(series_shown, lines_shown, columns))
+    panels: dict[str, dict[tuple[str, str], PlotPoint]] = {name: {} for name in series_shown}
+    for name, line, item in placed:
+        if (name, line, item.size) in tiles:
+            panels[name][line, item.size] = _ratio(item) if isinstance(item, Speedup) else _time(item)
+    points = chain.from_iterable(values.values() for values in panels.values())
+    if sum(point.y is not None for point in points) < LEAST_NUMBERS:
         return None
-    title = words["plot_grid_ratio" if ratio else "plot_grid_time"].format(baseline=named.baseline)
-    omitted = len(lines) - len(kept) + len(sizes) - len(shown) + len(series) - len(panels)
-    return Grid("heatmap", title, tuple(kept), tuple(shown), tuple(panels.items()), ratio, omitted)
+    title = words["plot_heatmap_ratio" if ratio else "plot_heatmap_time"].format(baseline=names.baseline)
+    return Heatmap("heatmap", title, tuple(lines_shown), tuple(columns), tuple(panels.items()), ratio, omitted)
 
 
-def _time(row: BenchmarkRow) -> Point:
+def _time(row: BenchmarkRow) -> PlotPoint:
     note = " ".join(row.flags) if row.median_s else f"{row.status}: {row.reason}"
+    doubtful = any(flag in FORBIDDING for flag in row.flags)
     cost = cost_of(row) if row.median_s else None
-    value, low, high = (cost.value, cost.low, cost.high) if cost is not None else (None, None, None)
-    point = Point(value, low, high, note=note, **_of(row.size), cell=row.cell)
-    return replace(point, doubtful=any(flag in FORBIDDING for flag in row.flags))
+    if cost is None:
+        return _point(row.size, (None, None, None), cell=row.cell, note=note, doubtful=doubtful)
+    return _point(row.size, (cost.value, cost.low, cost.high), cell=row.cell, note=note, doubtful=doubtful)
 
 
-def _ratio(one: Speedup) -> Point:
-    note = one.reason or one.verdict or ""
-    return Point(one.speedup, one.low, one.high, note=note, **_of(one.size), cell=one.other_cell)
+def _ratio(speedup: Speedup) -> PlotPoint:
+    note = speedup.reason or speedup.verdict or ""
+    return _point(speedup.size, (speedup.speedup, speedup.low, speedup.high), cell=speedup.other_cell, note=note)
 
 
-def _rate(row: BenchmarkRow) -> Point:
+def _rate(row: BenchmarkRow) -> PlotPoint:
     assert row.flop and row.bytes
     rate, low, high = (row.flop / s if s else None for s in (row.median_s, row.ci_high_s, row.ci_low_s))
     return replace(_time(row), x=row.flop / row.bytes, y=rate, low=low, high=high)
 
 
-def _itself(point: Point) -> Point:
-    return point
+def _point(
+    size: str, y: tuple[float | None, float | None, float | None], *, cell: str, note: str, doubtful: bool = False
+) -> PlotPoint:
+    """A point at a size: its value with the ends of its interval."""
+    rank = max(1, len(first_input_shape(size) or ()))
+    return PlotPoint(*y, x=elements_of(size) or 0, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful)
 
 
-def _of(size: str) -> dict[str, Any]:
-    return {"x": elements_of(size), "label": size, "rank": size.partition(" ")[0].count("x") + 1}
+def _has_shape(item: Sized) -> bool:
+    """Whether its size is a shape, and not that of a cell that could not even be composed."""
+    return first_input_shape(item.size) is not None
 
 
-@lru_cache(maxsize=10_000)
-def _place(size: str) -> tuple[int, int] | None:
-    """By rank and by elements; None where the size is no shape, as of a cell that could not even be composed."""
-    elements = elements_of(size)
-    return None if elements is None else (size.count("x"), elements)
+def _size_order(item: Sized) -> tuple[int, int]:
+    """By rank and by elements."""
+    return len(first_input_shape(item.size) or ()), elements_of(item.size) or 0
 
 
-def _panels(
-    found: Iterable[tuple[str, str, Any]],
-    point_of: Callable[[Any], Point],
-    styles: dict[str, int],
-    *,
-    order: Callable[[Any], Any] = lambda item: _place(item.size),
-    marks: Marks | None = None,
-    roofs: dict[str, Roof | None] | None = None,
-) -> tuple[tuple[Panel, ...], int]:
-    """Group rows into panels and series, make points of those that have room, and count those that have none."""
-    grouped: dict[str, dict[str, list[Any]]] = {}
-    for panel, series, item in found:
-        if order(item) is not None:
+@dataclass(frozen=True)
+class _Panels(Generic[Item]):
+    """Groups rows into panels and series, and makes points of those that have room.
+
+    Attributes:
+        point_of: makes a point of a row.
+        order: sorts the rows of a series.
+        styles: of the series, by name.
+        marks: by panel and series.
+        ceilings: by panel.
+    """
+
+    point_of: Callable[[Item], PlotPoint]
+    order: Callable[[Item], Any]
+    styles: Mapping[str, int]
+    marks: Marks = field(default_factory=dict)
+    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)
+
+    def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
+        """The panels, and how many panels, series and points have no room.
+
+        Args:
+            placed: the names of a row's panel and series, and the row.
+        """
+        grouped: dict[str, dict[str, list[Item]]] = {}
+        for panel, series, item in placed:
             grouped.setdefault(panel, {}).setdefault(series, []).append(item)
-    omitted = max(0, len(grouped) - MOST_PANELS)
-    panels = []
-    for title, lines in list(grouped.items())[:MOST_PANELS]:
-        omitted += max(0, len(lines) - MOST_SERIES)
-        drawn = []
-        for name, items in list(lines.items())[:MOST_SERIES]:
-            kept = _spread(sorted(items, key=order), MOST_POINTS)
-            omitted += len(items) - len(kept)
-            drawn.append(Series(name, styles[name], tuple(map(point_of, kept))))
-        here = [mark for (panel, name), mark in (marks or {}).items() if panel == title and name in lines]
-        panels.append(Panel(title, tuple(drawn), tuple(here), (roofs or {}).get(title)))
-    return tuple(panels), omitted
+        panels = []
+        omitted = max(0, len(grouped) - MOST_PANELS)
+        for title, lines in list(grouped.items())[:MOST_PANELS]:
+            omitted += max(0, len(lines) - MOST_SERIES)
+            drawn = []
+            for name, items in list(lines.items())[:MOST_SERIES]:
+                shown = _spread(sorted(items, key=self.order), MOST_POINTS)
+                omitted += len(items) - len(shown)
+                drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
+            marks = [mark for (panel, name), mark in self.marks.items() if panel == title and name in lines]
+            panels.append(Panel(title, tuple(drawn), tuple(marks), self.ceilings.get(title)))
+        return tuple(panels), omitted
 
 
 def _drawable(panels: Sequence[Panel]) -> bool:
     """Whether there is something to see; of fewer numbers the table says it better, and at once."""
-    points = (point for panel in panels for series in panel.series for point in series.points)
+    points = chain.from_iterable(panel.points for panel in panels)
     return sum(point.y is not None for point in points) >= LEAST_NUMBERS
 
 
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
+def _spread(items: Sequence[Item], most: int) -> list[Item]:
     """At most so many of them, evenly spread, the first and the last among them."""
     if len(items) <= most:
         return list(items)
     return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]
 
 
-def _roof(rows: Sequence[BenchmarkRow]) -> Roof | None:
-    """The roofs that the rows' fractions were taken of: a rate over its fraction."""
-    peak, bandwidth = (
-        median(tops) if tops else None
-        for tops in (_tops(rows, "compute", "flop_per_s"), _tops(rows, "memory", "bytes_per_s"))
-    )
-    return Roof(peak, bandwidth) if peak or bandwidth else None
+def _ceiling(rows: Sequence[BenchmarkRow]) -> RooflineCeiling | None:
+    """The peaks that the rows' fractions were taken of: a rate over its fraction."""
+    peak = _median_peak(rows, "compute", "flop_per_s")
+    bandwidth = _median_peak(rows, "memory", "bytes_per_s")
+    return RooflineCeiling(peak, bandwidth) if peak or bandwidth else None
 
 
-def _tops(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> list[float]:
-    return [getattr(r, rate) / r.fraction_of_peak for r in rows if r.bound == bound and r.fraction_of_peak]
+def _median_peak(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> float | None:
+    peaks = [getattr(row, rate) / row.fraction_of_peak for row in rows if row.bound == bound and row.fraction_of_peak]
+    return median(peaks) if peaks else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from runner.report.figures.picture import COLOURS, Grid, Plot, Point
+from runner.report.figures.picture import COLOURS, Heatmap, Plot, PlotPoint
 from runner.report.language import PREFIXES, Words, amount
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
@@ -22,98 +23,67 @@ SHAPES = [
 ]
 HEIGHT = 340  # pixels
 LABEL_PIXELS = 360  # of a row's name
-ROW_HEIGHT = 30  # of a grid
+ROW_HEIGHT = 30  # of a heat map
+LEGEND = {"title": None, "orient": "bottom", "columns": 3, "labelLimit": 300}
+SHOWN_PANEL = {"filter": "datum.panel === panel"}
 Spec = dict[str, Any]
 
 
 def chart_of(plot: Plot, words: Words) -> Spec:
     """A plot of which one panel is shown at a time, chosen from a list."""
-    styles = {series.name: series.style for panel in plot.panels for series in panel.series}
-    names = sorted(styles, key=styles.__getitem__)
-    points = [
-        {"panel": panel.title, "series": series.name, "bottom": HEIGHT - 2 - 9 * (series.style % 6)}
-        | _values(point, plot.y_unit, words)
-        for panel in plot.panels
-        for series in panel.series
-        for point in series.points
-    ]
-    scale = {"domain": names, "range": [f"var(--series-{styles[name] % len(COLOURS)})" for name in names]}
-    shapes = {"domain": names, "range": [SHAPES[styles[name] % len(SHAPES)] for name in names]}
-    legend = {"title": None, "orient": "bottom", "columns": 3, "labelLimit": 300}
-    x = {"field": "x", "type": "quantitative", "scale": {"type": "log", "nice": False, "padding": 12}}
-    encoding = {
-        "x": x | {"title": plot.x_title, "axis": _axis("x", plot.x_unit, words)},
-        "y": {"field": "y", "type": "quantitative", "scale": {"type": "log", "nice": False, "padding": 12}}
-        | {"title": plot.y_title, "axis": _axis("y", plot.y_unit, words)},
-        "color": {"field": "series", "type": "nominal", "scale": scale, "legend": legend},
-    }
-    shape = {"field": "series", "type": "nominal", "scale": shapes, "legend": legend}
-    there, tooltip = {"filter": "isValid(datum.y)"}, _tooltip(plot, words)
-    link = {"href": {"field": "href"}, "tooltip": tooltip}
-    interval = {"y": encoding["y"] | {"field": "low"}, "y2": {"field": "high"}}
-    fill = {"field": "series", "type": "nominal", "scale": scale, "legend": None}
-    hollow = {"condition": {"test": "datum.doubtful", "value": 0}, "value": 1}
-    layers: list[Spec] = [
-        {
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "mark": {"type": "rule", "aria": False},
-            "encoding": interval,
-        },
-        {"transform": [there], "mark": {"type": "point", "size": 75, "opacity": 1, "strokeWidth": 1.5}}
-        | {"encoding": link | {"shape": shape, "fill": fill, "fillOpacity": hollow}},
-        {
-            "transform": [{"filter": "!isValid(datum.y)"}],
-            "mark": {"type": "text", "text": "×", "fontSize": 17, "baseline": "bottom"},
-            "encoding": link | {"y": {"field": "bottom", "type": "quantitative", "scale": None}},
-        },
-    ]
+    values = []
+    for panel in plot.panels:
+        for series in panel.series:
+            bottom = HEIGHT - 2 - 9 * (series.style % 6)  # where the crosses of what is missing stand
+            own = {"panel": panel.title, "series": series.name, "bottom": bottom}
+            values += [own | _values(point, plot.y_unit, words) for point in series.points]
+
+    # the layers share their axes and the colours of their series
+    x = _logarithmic("x", title=plot.x_title, axis=_axis("x", plot.x_unit, words))
+    y = _logarithmic("y", title=plot.y_title, axis=_axis("y", plot.y_unit, words))
+    encoding = {"x": x, "y": y, "color": _by_series(_colours(plot), LEGEND)}
+    layers = [_intervals(y), _points(plot, words), _missing(plot, words)]
     if plot.connected:
         line = {"type": "line", "aria": False, "invalid": "break-paths-filter-domains"}
-        layers.insert(0, {"mark": line, "encoding": {"detail": {"field": "rank"}}})
-    spec = _spec(plot, points, [panel.title for panel in plot.panels], words)
-    layer = [{"encoding": encoding, "layer": layers}, *_level(plot), *_marks(plot, x, scale), *_roofs(plot)]
-    return spec | {"height": HEIGHT, "layer": layer}
+        layers.insert(0, _layer(line, {"detail": {"field": "rank"}}))
+    series_layer = {"encoding": encoding, "layer": layers}
+
+    spec = _spec(plot, values, [panel.title for panel in plot.panels], words)
+    return spec | {"height": HEIGHT, "layer": [series_layer, *_level(plot), *_marks(plot), *_ceilings(plot)]}
 
 
-def chart_of_grid(grid: Grid, words: Words) -> Spec:
+def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
     """Operations by sizes, a panel at a time."""
-    cells: list[Spec] = []
-    for title, values in grid.panels:
-        for (line, column), point in values.items():
-            if line in grid.lines and column in grid.columns:
-                short = "×" if point.y is None else amount(point.y, grid.unit, words, grid.significant)
-                cells.append({"panel": title, "line": line, "short": short, **_values(point, grid.unit, words)})
-    number = {"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"}
-    far = max([0.3, *(abs(_log10(cell["y"])) for cell in cells if cell["y"])])
-    scale = {"scheme": "purpleorange", "reverse": True, "domain": [-far, far]} if grid.ratio else {"scheme": "cividis"}
-    label = _label("pow(10, datum.value)", grid.unit, words)
-    dark = f"abs(datum.level) > {0.55 * far}" if grid.ratio else "datum.level < (extent[0] + extent[1]) / 2"
-    what = words["speedup" if grid.ratio else "time"]
-    tooltip = [{"field": "line", "title": words["operation"]}, *_hover(words, what)]
-    rows = {"grid": False, "labelLimit": LABEL_PIXELS}
-    place = {
-        "x": {"field": "size", "type": "ordinal", "sort": list(grid.columns), "title": words["size"]}
-        | {"axis": {"labelAngle": -40, "grid": False}},
-        "y": {"field": "line", "type": "nominal", "sort": list(grid.lines), "title": None, "axis": rows},
-    }
-    legend = {"title": what, "labelExpr": label, "orient": "bottom", "gradientLength": 220}
-    colour: Spec = {"field": "level", "type": "quantitative", "scale": scale, "legend": legend}
-    levels = [_log10(cell["y"]) for cell in cells if cell["y"]]
+    values = _tiles(heatmap, words)
+    levels = [math.log10(tile["y"]) for tile in values if tile["y"]]
+    far = max([0.3, *map(abs, levels)])
+
+    # the numbers are read on the colour of their tile
+    dark = f"abs(datum.level) > {0.55 * far}" if heatmap.ratio else "datum.level < (extent[0] + extent[1]) / 2"
     missing = {"test": "!isValid(datum.level)", "value": "currentColor"}
-    ink = {"condition": [missing, {"test": f"isValid(datum.level) && ({dark})", "value": "white"}], "value": "black"}
-    shown = {"text": {"field": "short"}, "color": ink, "tooltip": tooltip, "href": {"field": "href"}}
-    spec = _spec(grid, cells, [title for title, _ in grid.panels], words)
-    spec["transform"].append(number)
-    spec["params"].append({"name": "extent", "value": [min(levels), max(levels)]})
-    layers: list[Spec] = [
-        {"mark": "rect", "encoding": {"color": colour, "tooltip": tooltip, "href": {"field": "href"}}},
+    on_dark = {"test": f"isValid(datum.level) && ({dark})", "value": "white"}
+    ink = {"condition": [missing, on_dark], "value": "black"}
+
+    number = words["speedup" if heatmap.ratio else "time"]
+    link = {
+        "tooltip": [{"field": "line", "title": words["operation"]}, *_hover(words, number)],
+        "href": {"field": "href"},
+    }
+    layers = [
+        _layer("rect", {"color": _level_colour(heatmap, far, number, words), **link}),
         {"mark": {"type": "rect", "color": "#80808030"}, "transform": [{"filter": "!isValid(datum.level)"}]},
-        {"mark": {"type": "text", "fontSize": 11}, "encoding": shown},
+        _layer({"type": "text", "fontSize": 11}, {"text": {"field": "short"}, "color": ink, **link}),
     ]
-    return spec | {"height": ROW_HEIGHT * len(grid.lines), "encoding": place, "layer": layers}
+
+    spec = _spec(heatmap, values, [title for title, _ in heatmap.panels], words)
+    spec["transform"].append({"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"})
+    spec["params"].append({"name": "extent", "value": [min(levels), max(levels)]})
+    height = ROW_HEIGHT * len(heatmap.lines)
+    return spec | {"height": height, "encoding": _tile_position(heatmap, words), "layer": layers}
 
 
-def _spec(picture: Plot | Grid, values: list[Spec], panels: list[str], words: Words) -> Spec:
+def _spec(picture: Plot | Heatmap, values: list[Spec], panels: list[str], words: Words) -> Spec:
+    """What every chart has: its data, and the list from which a panel is chosen."""
     chosen = {"input": "select", "options": panels, "name": f"{words['shown']} ", "element": f"#choice-{picture.key}"}
     return {
         "$schema": SCHEMA,
@@ -123,32 +93,75 @@ def _spec(picture: Plot | Grid, values: list[Spec], panels: list[str], words: Wo
         "autosize": {"type": "fit-x", "contains": "padding"},
         "data": {"values": values},
         "params": [{"name": "panel", "value": panels[0], "bind": chosen}],
-        "transform": [{"filter": "datum.panel === panel"}],
+        "transform": [SHOWN_PANEL],
     }
 
 
-def _values(point: Point, unit: str, words: Words) -> Spec:
-    """What a point's marks and its hover text need; a number as text is in the reader's language."""
-    between = "" if point.low is None or point.high is None else "–"
-    ends = [amount(end, unit, words) for end in (point.low, point.high) if end is not None] if between else []
-    return {
-        "x": point.x,
-        "y": point.y,
-        "low": point.low if between else None,
-        "high": point.high if between else None,
-        "rank": point.rank,
-        "size": point.label,
-        "doubtful": point.doubtful,
-        "number": "×" if point.y is None else amount(point.y, unit, words, 4),
-        "interval": between.join(ends),
-        "note": point.note,
-        "href": f"#{point.cell}" if point.cell else None,
+def _layer(mark: str | Spec, encoding: Spec, only: str = "") -> Spec:
+    """Marks of those data for which an expression holds; blank: of all."""
+    layer = {"mark": mark, "encoding": encoding}
+    return layer | {"transform": [{"filter": only}]} if only else layer
+
+
+def _own_layer(mark: Spec, encoding: Spec, values: Sequence[Spec], *, every_panel: bool = False) -> Spec:
+    """Marks of data of its own."""
+    transform = [] if every_panel else [SHOWN_PANEL]
+    return {"data": {"values": values}, "transform": transform} | _layer(mark, encoding)
+
+
+def _quantitative(field: str, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", **more}
+
+
+def _logarithmic(field: str, **more: Any) -> Spec:
+    return _quantitative(field, scale={"type": "log", "nice": False, "padding": 12}, **more)
+
+
+def _by_series(scale: Spec, legend: Spec | None) -> Spec:
+    return {"field": "series", "type": "nominal", "scale": scale, "legend": legend}
+
+
+def _names(plot: Plot) -> list[str]:
+    return sorted(plot.styles, key=plot.styles.__getitem__)
+
+
+def _colours(plot: Plot) -> Spec:
+    names, styles = _names(plot), plot.styles
+    return {"domain": names, "range": [f"var(--series-{styles[name] % len(COLOURS)})" for name in names]}
+
+
+def _shapes(plot: Plot) -> Spec:
+    names, styles = _names(plot), plot.styles
+    return {"domain": names, "range": [SHAPES[styles[name] % len(SHAPES)] for name in names]}
+
+
+def _intervals(y: Spec) -> Spec:
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
+    return _layer({"type": "rule", "aria": False}, ends, only="isValid(datum.low)")
+
+
+def _points(plot: Plot, words: Words) -> Spec:
+    """Filled, or hollow where they are doubtful."""
+    look = {
+        "shape": _by_series(_shapes(plot), LEGEND),
+        "fill": _by_series(_colours(plot), None),
+        "fillOpacity": {"condition": {"test": "datum.doubtful", "value": 0}, "value": 1},
     }
+    mark = {"type": "point", "size": 75, "opacity": 1, "strokeWidth": 1.5}
+    return _layer(mark, _link(plot, words) | look, only="isValid(datum.y)")
 
 
-def _tooltip(plot: Plot, words: Words) -> list[Spec]:
+def _missing(plot: Plot, words: Words) -> Spec:
+    mark = {"type": "text", "text": "×", "fontSize": 17, "baseline": "bottom"}
+    encoding = _link(plot, words) | {"y": _quantitative("bottom", scale=None)}
+    return _layer(mark, encoding, only="!isValid(datum.y)")
+
+
+def _link(plot: Plot, words: Words) -> Spec:
+    """From a point to its row, with its values when hovered."""
     titles = {"panel": words["panel"], "series": words["series"]}
-    return [*({"field": field, "title": title} for field, title in titles.items()), *_hover(words, plot.y_title)]
+    names = [{"field": field, "title": title} for field, title in titles.items()]
+    return {"href": {"field": "href"}, "tooltip": [*names, *_hover(words, plot.y_title)]}
 
 
 def _hover(words: Words, number: str) -> list[Spec]:
@@ -156,49 +169,93 @@ def _hover(words: Words, number: str) -> list[Spec]:
     return [{"field": field, "type": "nominal", "title": title} for field, title in titles.items()]
 
 
+def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
+    """What a point's marks and its hover text need; a number as text is in the reader's language."""
+    low, high, interval = None, None, ""
+    if point.low is not None and point.high is not None:
+        low, high = point.low, point.high
+        interval = f"{amount(low, unit, words)}–{amount(high, unit, words)}"
+    return {
+        "x": point.x,
+        "y": point.y,
+        "low": low,
+        "high": high,
+        "rank": point.rank,
+        "size": point.label,
+        "doubtful": point.doubtful,
+        "number": "×" if point.y is None else amount(point.y, unit, words, 4),
+        "interval": interval,
+        "note": point.note,
+        "href": f"#{point.cell}" if point.cell else None,
+    }
+
+
 def _level(plot: Plot) -> list[Spec]:
     if plot.level is None:
         return []
-    return [
-        {"data": {"values": [{"y": plot.level}]}, "transform": [], "mark": {"type": "rule", "strokeDash": [2, 2]}}
-        | {"encoding": {"y": {"field": "y", "type": "quantitative"}}}
-    ]
+    mark = {"type": "rule", "strokeDash": [2, 2]}
+    return [_own_layer(mark, {"y": _quantitative("y")}, [{"y": plot.level}], every_panel=True)]
 
 
-def _marks(plot: Plot, x: Spec, scale: Spec) -> list[Spec]:
+def _marks(plot: Plot) -> list[Spec]:
     """Crossovers, and their intervals as bands."""
-    values = [
-        {"panel": panel.title, "series": series.name, "x": mark.x, "low": mark.low, "high": mark.high}
-        for panel in plot.panels
-        for mark in panel.marks
-        for series in panel.series
-        if series.style == mark.style
-    ]
-    if not values:
-        return []
-    colour = {"field": "series", "type": "nominal", "scale": scale, "legend": None}
-    shared: Spec = {"data": {"values": values}, "transform": [{"filter": "datum.panel === panel"}]}
-    ends = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "color": colour, "opacity": {"value": 0.15}}
-    return [
-        shared | {"mark": {"type": "rect", "aria": False}, "encoding": ends},
-        shared
-        | {"mark": {"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}, "encoding": {"x": x, "color": colour}},
-    ]
-
-
-def _roofs(plot: Plot) -> list[Spec]:
     values = []
     for panel in plot.panels:
-        xs = [point.x for series in panel.series for point in series.points]
-        for name, line in (panel.roof.lines(min(xs) / 2, max(xs) * 2) if panel.roof else {}).items():
-            values += [{"panel": panel.title, "roof": name, "x": x, "y": y} for x, y in line]
+        for mark in panel.marks:
+            names = [series.name for series in panel.series if series.style == mark.style]
+            own = {"panel": panel.title, "x": mark.x, "low": mark.low, "high": mark.high}
+            values += [own | {"series": name} for name in names]
     if not values:
         return []
-    place = {axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")}
+    colour, x = _by_series(_colours(plot), None), _logarithmic("x")
+    ends = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "color": colour, "opacity": {"value": 0.15}}
+    line = {"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}
     return [
-        {"data": {"values": values}, "transform": [{"filter": "datum.panel === panel"}]}
-        | {"mark": {"type": "line", "strokeDash": [6, 3]}, "encoding": place | {"detail": {"field": "roof"}}}
+        _own_layer({"type": "rect", "aria": False}, ends, values),
+        _own_layer(line, {"x": x, "color": colour}, values),
     ]
+
+
+def _ceilings(plot: Plot) -> list[Spec]:
+    values = []
+    for panel in plot.panels:
+        for name, line in panel.ceiling_lines.items():
+            values += [{"panel": panel.title, "peak": name, "x": x, "y": y} for x, y in line]
+    if not values:
+        return []
+    encoding = {"x": _quantitative("x"), "y": _quantitative("y"), "detail": {"field": "peak"}}
+    return [_own_layer({"type": "line", "strokeDash": [6, 3]}, encoding, values)]
+
+
+def _tiles(heatmap: Heatmap, words: Words) -> list[Spec]:
+    values = []
+    for title, tiles in heatmap.panels:
+        for (line, column), point in tiles.items():
+            if line in heatmap.lines and column in heatmap.columns:
+                short = "×" if point.y is None else amount(point.y, heatmap.unit, words, heatmap.significant)
+                own = {"panel": title, "line": line, "short": short}
+                values.append(own | _values(point, heatmap.unit, words))
+    return values
+
+
+def _tile_position(heatmap: Heatmap, words: Words) -> Spec:
+    columns, lines = list(heatmap.columns), list(heatmap.lines)
+    x_axis = {"labelAngle": -40, "grid": False}
+    y_axis = {"grid": False, "labelLimit": LABEL_PIXELS}
+    return {
+        "x": {"field": "size", "type": "ordinal", "sort": columns, "title": words["size"], "axis": x_axis},
+        "y": {"field": "line", "type": "nominal", "sort": lines, "title": None, "axis": y_axis},
+    }
+
+
+def _level_colour(heatmap: Heatmap, far: float, title: str, words: Words) -> Spec:
+    """The colour of a number's logarithm, with 1 in the middle of ratios."""
+    scale: Spec = {"scheme": "cividis"}
+    if heatmap.ratio:
+        scale = {"scheme": "purpleorange", "reverse": True, "domain": [-far, far]}
+    label = _label("pow(10, datum.value)", heatmap.unit, words)
+    legend = {"title": title, "labelExpr": label, "orient": "bottom", "gradientLength": 220}
+    return _quantitative("level", scale=scale, legend=legend)
 
 
 def _axis(name: str, unit: str, words: Words) -> Spec:
@@ -213,18 +270,17 @@ def _axis(name: str, unit: str, words: Words) -> Spec:
 
 def _label(value: str, unit: str, words: Words) -> str:
     """An expression that writes an axis' number as :func:`runner.report.language.amount` does."""
-    kind = "prefix" if unit else "count"
-    text = (
-        f"format({value}, '.3~s')" if unit else f"({value} < 1000 ? format({value}, '.3~r') : format({value}, '.3~s'))"
-    )
+    text = f"format({value}, '.3~s')"
+    if not unit:
+        text = f"({value} < 1000 ? format({value}, '.3~r') : {text})"
     text = f"replace({text}, '.', '{words['decimal']}')"
     if unit:
         text = f"replace({text}, regexp('([a-zA-Zµ]?)$'), ' $1')"
+
+    # Vega writes the prefixes in English
+    kind = "prefix" if unit else "count"
     for prefix in filter(None, PREFIXES.values()):
-        if (translated := words.get(f"{kind}_{prefix}", prefix)) != prefix:
+        translated = words.get(f"{kind}_{prefix}", prefix)
+        if translated != prefix:
             text = f"replace({text}, '{prefix}', '{translated}')"
     return f"{text} + '{words.get(f'unit_{unit}', unit)}'"
-
-
-def _log10(value: float) -> float:
-    return math.log10(value)

@@ -41,23 +41,25 @@ def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
     """
     if not value or not math.isfinite(value):
         return str(value)
-    value = float(f"{value:.{significant - 1}e}")  # 999.9 ms are a second
+    # rounded first: 999.9 ms are a second
+    value = float(f"{value:.{significant - 1}e}")
     power = max(-12, min(12, 3 * math.floor(math.log10(abs(value)) / 3)))
     if not unit:
         power = max(0, power)
+
     number = value / 10.0**power
-    places = max(0, significant - 1 - math.floor(math.log10(abs(number))))
-    text = f"{number:.{places}f}"
+    decimals = max(0, significant - 1 - math.floor(math.log10(abs(number))))
+    text = f"{number:.{decimals}f}"
     text = (text.rstrip("0").rstrip(".") if "." in text else text).replace(".", words["decimal"])
     if not unit:
         return f"{text}{words[f'count_{PREFIXES[power]}']}"
     return f"{text} {words[f'prefix_{PREFIXES[power]}']}{words.get(f'unit_{unit}', unit)}"
 
 
-def sentence(said: Sentence, words: Words) -> str:
-    """A sentence of the report's answers."""
+def sentence_text(sentence: Sentence, words: Words) -> str:
+    """A sentence of the report's answers in a language."""
     templates = {key.removeprefix("say_"): text for key, text in words.items() if key.startswith("say_")}
-    return say(said, templates, quantity if words["language"] == "en" else partial(_quantity, words=words))
+    return say(sentence, templates, quantity if words["language"] == "en" else partial(_quantity, words=words))
 
 
 def ratio_text(value: float, words: Words) -> str:
@@ -66,7 +68,7 @@ def ratio_text(value: float, words: Words) -> str:
 
 
 def _quantity(value: object, unit: str, words: Words) -> str:
-    """A number, or an estimate with its interval, as :func:`runner.report.language.sentences.quantity` writes it in English."""
+    """A number, or an estimate with its interval, as :func:`.sentences.quantity` writes it in English."""
     if isinstance(value, Estimate):
         text = _quantity(value.value, unit, words)
         if value.low is None or value.high is None:
@@ -80,6 +82,6 @@ def _quantity(value: object, unit: str, words: Words) -> str:
     if unit == "%":
         return f"{100 * value:.0f} %"
     if unit == "n":
-        text = f"{value:,.0f}" if value >= 100 or value == round(value) else digits(value, 2)
-        return text.replace(".", words["decimal"]) if value < 100 else text.replace(",", "\N{NO-BREAK SPACE}")
+        text = quantity(value, unit)
+        return text.replace(",", "\N{NO-BREAK SPACE}") if value >= 100 else text.replace(".", words["decimal"])
     return amount(value, unit, words, 4)

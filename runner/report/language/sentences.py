@@ -1,6 +1,6 @@
-"""Every sentence of the report's answers in English, by key, with places for what the data say.
+"""Every sentence of the report's answers in English, by key, with fields for what the data say.
 
-A place may name a unit after a colon, so that another language can write numbers and units its own way: ``s``, ``B/s``,
+A field may name a unit after a colon, so that another language can write numbers and units its own way: ``s``, ``B/s``,
 ``x`` (a ratio), ``%`` (a share), ``n`` (a count).
 """
 
@@ -33,31 +33,31 @@ ENGLISH = {
     "({before:s} -> {after:s}); its row is flagged cpu_fallback.",
     "lose_launch": "Launch-bound: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: launching a call takes "
     "{launch:s}, the call itself {kernel:s}.",
-    "lose_overhead": "Bound by what a call costs at any size: {count:n} of {ops}; worst {what} with {other}, "
-    "{ratio:x}: {after:s}, when the smallest size takes {floor:s}.",
+    "lose_overhead": "Overhead-bound: {count:n} of {ops}; worst {what} with {other}, "
+    "{ratio:x}: {after:s}, where the smallest size takes {floor:s}.",
     "lose_small": "Only below the size from which {other} wins: {count:n} of {ops}; worst {what}, {ratio:x} "
     "({before:s} -> {after:s}), while {wins_at} wins; the rows show no other cause.",
     "lose_memory": "Memory-bound: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: it reaches {fraction:%} of "
-    "the memory roof.",
-    "lose_compute": "At what the device can compute: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: it "
-    "reaches {fraction:%} of the compute roof.",
+    "the peak memory bandwidth.",
+    "lose_compute": "Compute-bound: {count:n} of {ops}; worst {what} with {other}, {ratio:x}: it "
+    "reaches {fraction:%} of the peak compute rate.",
     "lose_width": "Wider numbers: {count:n} of {ops}; worst {what} with {other}, {ratio:x} ({before:s} -> {after:s}), "
     "where {dtype} takes {width:n} times the bytes of {baseline_dtype}.",
     "lose_transfers": "Transfer-bound: {count:n} of {ops} win only while their data stay on the device; worst {what} "
     "with {other}: {ratio:x} without transfers, {each:x} with them at each call, which take {transfer:s}.",
-    "lose_unexplained": "Without a cause that this run's rows show: {count:n} of {ops}; worst {what} with {other}, "
+    "lose_unexplained": "No cause shows in this run's rows: {count:n} of {ops}; worst {what} with {other}, "
     "{ratio:x} ({before:s} -> {after:s}).",
     "one_size": "This run cannot say: no operation has ratios at two sizes or more.",
     "curves": "Of {count:n} curves along the size, {found:n} pass 1 between two sizes, {always:n} win at every size, "
-    "{never:n} do not win at the largest, {unresolved:n} cannot be told.",
+    "{never:n} do not win at the largest, {unresolved:n} are unresolved.",
     "size_found": "{what} with {other} wins from {at} (95 %: {low} to {high}): {first:x} at {smallest}, {last:x} at "
     "{largest}.",
     "size_always": "{what} with {other} wins at every size measured: {first:x} at {smallest}, {last:x} at {largest}.",
     "size_never": "{what} with {other} does not win at the largest size: {first:x} at {smallest}, {last:x} at "
     "{largest}.",
-    "size_unresolved": "{what} with {other}: where it begins to win cannot be told from these intervals; {first:x} at "
+    "size_unresolved": "{what} with {other}: these intervals do not show where it begins to win; {first:x} at "
     "{smallest}, {last:x} at {largest}.",
-    "size_by": "{what} with {other} wins from {high} at the latest; below that the intervals do not tell: {first:x} at "
+    "size_by": "{what} with {other} wins from {high} at the latest; below that it is unresolved: {first:x} at "
     "{smallest}, {last:x} at {largest}.",
     "more": "{count:n} more are in {file}.",
     "one_device": "Nothing is moved: both sides of the comparison are on one device.",
@@ -109,11 +109,11 @@ def say(sentence: Sentence, templates: Mapping[str, str] = ENGLISH, numbers: Qua
         templates: the language's, by key.
         numbers: how the language writes a number (or an estimate) in a unit.
     """
-    return _Places(templates, numbers).vformat(templates[sentence.key], (), sentence.values)
+    return _Fields(templates, numbers).vformat(templates[sentence.key], (), sentence.values)
 
 
-class _Places(string.Formatter):
-    """Fills a template's places; a place may hold a sentence itself."""
+class _Fields(string.Formatter):
+    """Fills a template's fields; a field may hold a sentence itself."""
 
     def __init__(self, templates: Mapping[str, str], numbers: Quantity) -> None:
         self._templates, self._numbers = templates, numbers

@@ -21,33 +21,41 @@ class Reproducer:
     as a whole; the cell's own values come last.
     """
 
-    def __init__(self, environment: Mapping[str, Any], varying: Sequence[str]) -> None:
-        """``varying`` are the lesser columns in which the run's rows differ."""
-        given = [str(word) for word in environment.get("command") or ()][2:]  # after the interpreter and the program
-        self._given = [_with_todays_key(word) for word in given if not _is_of_the_run(word)]
-        self._many = any(_has_several(word) for word in self._given)
-        self._varying = varying
+    def __init__(self, environment: Mapping[str, Any], distinguishing: Sequence[str]) -> None:
+        """``distinguishing`` are the further columns in which the run's rows differ."""
+        overrides = [str(word) for word in environment.get("command") or ()][2:]  # after interpreter and program
+        self._overrides = [_with_todays_key(word) for word in overrides if not _is_of_the_run(word)]
+        self._is_sweep = any(_has_several(word) for word in self._overrides)
+        self._distinguishing = distinguishing
 
     def command(self, row: Row) -> str:
         """One line for a shell.
 
         A row's size may name dimensions, as in ``64x128 n=32``, which Hydra takes in quotes.
         """
-        own = {key: getattr(row, key) for key in AXES}
-        own |= {"case": getattr(row, "case", None), "job": row.job}
-        left = _left_out(row)
-        kept = [key for key, value in own.items() if value is not None and key not in left and self._says(key, value)]
-        given = [word for word in self._given if _key(word) not in {*kept, *left}]
-        swept = any(_key(word) == "sweep" for word in given)
-        words = given + [f"{key}={_value(own[key])}" for key in kept]
-        words += ["hydra.sweeper.also=[]"] * swept  # the further grids of the sweep's file
-        return shlex.join(["python", "-m", "runner", *(["-m"] if self._many and not swept else []), *words])
+        values = {key: getattr(row, key) for key in AXES}
+        values |= {"case": getattr(row, "case", None), "job": row.job}
+        left_out = _left_out(row)
+        own = {key: value for key, value in values.items() if key not in left_out and self._is_said(key, value)}
 
-    def _says(self, key: str, value: Any) -> bool:
+        # the row's own values replace those that its run was given
+        words = [word for word in self._overrides if _key(word) not in {*own, *left_out}]
+        has_sweep_file = any(_key(word) == "sweep" for word in words)
+        words += [f"{key}={_value(value)}" for key, value in own.items()]
+        if has_sweep_file:
+            words.append("hydra.sweeper.also=[]")  # its further grids would run too
+        elif self._is_sweep:
+            words.insert(0, "-m")
+        return shlex.join(["python", "-m", "runner", *words])
+
+    def _is_said(self, key: str, value: Any) -> bool:
+        """Whether a value is not what the configuration says by default."""
+        if value is None:
+            return False
         if key == "job":
             return bool(value != "benchmark")
         always = key == "case" or key in NAMED or AXES[key].default is None
-        return always or key in self._varying or value != AXES[key].default
+        return always or key in self._distinguishing or value != AXES[key].default
 
 
 def _left_out(row: Row) -> set[str]:

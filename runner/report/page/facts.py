@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from runner.analysis.comparison import FORBIDDING
+from runner.config.axes import NAMED
 from runner.report.language import Words
 from runner.rows.rows import BenchmarkRow, Row
 from runner.units import digits
@@ -19,39 +20,39 @@ NAMED_AT_MOST = 8
 def facts_of(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
     """Pairs of a heading and a sentence."""
     measured = [row for row in rows if isinstance(row, BenchmarkRow)]
-    found = [
+    facts = [
         (words["fact_what"], _what(rows, words)),
         (words["fact_machine"], _machine(rows, environment, words)),
     ]
     if measured:
-        found += [(words["fact_sure"], _sure(measured, words)), (words["fact_right"], _right(measured, words))]
-    found += [(words["fact_not"], _not(rows, words))]
-    return [(head, text) for head, text in found if text]
+        facts += [(words["fact_sure"], _sure(measured, words)), (words["fact_right"], _right(measured, words))]
+    facts += [(words["fact_not"], _not(rows, words))]
+    return [(head, text) for head, text in facts if text]
 
 
 def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested mappings as dotted keys with their values as text."""
-    found = []
+    pairs = []
     for key, value in environment.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            found += flatten(value, f"{name}.")
+            pairs += flatten(value, f"{name}.")
         elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
             for position, item in enumerate(value):
-                found += flatten(item, f"{name}[{position}].")
+                pairs += flatten(item, f"{name}[{position}].")
         elif value not in (None, [], ""):
-            found.append((name, " ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return found
+            pairs.append((name, " ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return pairs
 
 
 def _what(rows: Sequence[Row], words: Words) -> str:
-    def named(key: str) -> str:
+    def first_values(key: str) -> str:
         values = list(map(str, dict.fromkeys(map(attrgetter(key), rows))))
         more = f" + {len(values) - NAMED_AT_MOST}" if len(values) > NAMED_AT_MOST else ""
         return ", ".join(values[:NAMED_AT_MOST]) + more
 
     counts = {"rows": len(rows), "ok": sum(row.status == "ok" for row in rows)}
-    return words["what"].format(**counts, **{key: named(key) for key in ("op", "size", "dtype", "device")})
+    return words["what"].format(**counts, **{key: first_values(key) for key in NAMED})
 
 
 def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
@@ -62,11 +63,11 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
         parts += [words["cores"].format(cores=host.get("cores"), load=host.get("load_1min") or 0)]
         parts += [f"{host.get('system')}"]
     if torch:
-        used = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
-        parts += [words["torch"].format(version=torch.get("version"), threads=", ".join(map(str, used)))]
+        threads = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
+        parts += [words["torch"].format(version=torch.get("version"), threads=", ".join(map(str, threads)))]
     if environment.get("started"):
         parts += [str(environment["started"])]
-    if names and not any(name for name in names if not name.startswith("cpu")):
+    if names and all(name.startswith("cpu") for name in names):
         parts += [words["no_accelerator"]]
     return "; ".join(filter(None, parts))
 

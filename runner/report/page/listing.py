@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
@@ -22,10 +24,10 @@ RAW = ("points",)  # columns for programs
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in a table's cell.
+    """What stands in a table's line below one of its columns.
 
     Attributes:
-        sort: what it is sorted by; blank: its text.
+        sort: what it is sorted by; None: its text.
         href: the row, on this page, that it comes from.
         code: whether the text is a command.
     """
@@ -43,7 +45,7 @@ class Listing:
     Attributes:
         key: its id on the page.
         header: each column's name, and what it holds: name, number, text or command.
-        lines: the id of each line's row, or nothing, and its cells.
+        lines: the id of each line's row, or nothing, and its entries.
         file: the CSV that has all of its lines.
         total: how many there are in it.
     """
@@ -56,118 +58,117 @@ class Listing:
     total: int
 
 
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Item]):
+    """A column: its name, what it holds, and how an item's entry is made."""
+
+    head: str
+    kind: str
+    entry: Callable[[Item], Entry]
+
+
 def comparison_listing(
-    speedups: Sequence[Speedup], lesser: Sequence[str], report: Report, words: Words
+    speedups: Sequence[Speedup], distinguishing: Sequence[str], report: Report, words: Words
 ) -> Listing | None:
-    """Both times and their ratio; ``lesser`` are the columns that are shown besides since rows differ in them."""
+    """Both times and their ratio; ``distinguishing`` are the further columns in which the rows differ."""
     if not speedups:
         return None
     axis = report.axis
-    shown = [key for key in NAMED if key != axis]
-    shown += [key for key in lesser if key != axis]
-    lines = []
-    for s in speedups[:MOST_LINES]:
-        base, other = (
-            f"#{cell}" if (cell := getattr(s, f"{side}_cell", None)) else None for side in ("baseline", "other")
-        )
-        ratio = _interval(s.speedup, s.low, s.high, "", words)
-        verdict = words[f"verdict_{s.verdict}"] if s.verdict else ""
-        entries = [
-            *_names(s, shown),
-            Entry(s.other),
-            _number(s.baseline_s, "s", words, base),
-            _number(s.other_s, "s", words, other),
-            Entry(ratio_text(s.speedup, words) if s.speedup else "–", s.speedup or -1.0, other),
-            Entry(ratio, s.low or -1.0),
-            Entry(verdict or "–"),
-            Entry(_reason(s.reason or "", words)),
-        ]
-        lines.append((None, tuple(entries)))
-    header = [(_head(key, words), "name") for key in shown]
-    header += [(axis, "name"), (f"{axis}={report.value}", "number"), (words["other_time"], "number")]
-    header += [(words["speedup"], "number"), (words["interval"], "number"), (words["verdict"], "name")]
-    header += [(words["why_no_ratio"], "text")]
-    return Listing("comparison", words["comparison"], tuple(header), tuple(lines), "speedup.csv", len(speedups))
+    # both sides lead to their rows, and so does the ratio
+    columns: list[Column[Speedup]] = [
+        *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
+        Column(axis, "name", lambda s: Entry(s.other)),
+        Column(f"{axis}={report.value}", "number", lambda s: _number(s.baseline_s, "s", words, _link(s.baseline_cell))),
+        Column(words["other_time"], "number", lambda s: _number(s.other_s, "s", words, _link(s.other_cell))),
+        Column(words["speedup"], "number", lambda s: _ratio(s, words)),
+        Column(
+            words["interval"], "number", lambda s: Entry(_interval(s.speedup, s.low, s.high, "", words), s.low or -1.0)
+        ),
+        Column(words["verdict"], "name", lambda s: Entry(words[f"verdict_{s.verdict}"] if s.verdict else "–")),
+        Column(words["why_no_ratio"], "text", lambda s: Entry(_reason(s.reason or "", words))),
+    ]
+    return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
 
 
 def row_listing(
-    rows: Sequence[BenchmarkRow], lesser: Sequence[str], reproducer: Reproducer, words: Words
+    rows: Sequence[BenchmarkRow], distinguishing: Sequence[str], reproducer: Reproducer, words: Words
 ) -> Listing | None:
     """Every cell: its time, what was checked, its flags, or why it did not run."""
     if not rows:
         return None
-    shown = [*NAMED, *lesser]
-    lines = []
-    for row in rows[:MOST_LINES]:
-        error = (row.max_relative_error, row.allowed_relative_error)
-        checked = f"{error[0]:.1e} / {error[1]:.1e}" if error[0] is not None and error[1] is not None else ""
-        entries = [
-            *_names(row, shown),
-            _number(row.median_s, "s", words, None),
-            Entry(_interval(row.median_s, row.ci_low_s, row.ci_high_s, "s", words), row.ci_low_s or -1.0),
-            _number(row.flop_per_s, "FLOP/s", words, None),
-            _number(row.bytes_per_s, "B/s", words, None),
-            Entry(checked.replace(".", words["decimal"]), error[0] if error[0] is not None else -1.0),
-            Entry(words[f"gradient_{row.gradient}"] if row.gradient else ""),
-            Entry(" ".join(row.flags)),
-            Entry(words[f"status_{row.status}"] + (f": {row.reason}" if row.reason else ""), row.status),
-            Entry(reproducer.command(row), code=True),
-        ]
-        lines.append((row.cell, tuple(entries)))
-    header = [(_head(key, words), "name") for key in shown]
-    header += [(words[key], "number") for key in ("time", "interval", "rate", "bytes_rate", "error")]
-    header += [(words[key], "name") for key in ("gradient", "flags")]
-    header += [(words["status"], "text"), (words["command"], "command")]
-    return Listing("rows", words["rows"], tuple(header), tuple(lines), "results.csv", len(rows))
+    # the row, with its id, that the other tables lead to
+    columns: list[Column[BenchmarkRow]] = [
+        *_named([*NAMED, *distinguishing], words),
+        Column(words["time"], "number", lambda row: _number(row.median_s, "s", words)),
+        Column(words["interval"], "number", lambda row: _time_interval(row, words)),
+        Column(words["rate"], "number", lambda row: _number(row.flop_per_s, "FLOP/s", words)),
+        Column(words["bytes_rate"], "number", lambda row: _number(row.bytes_per_s, "B/s", words)),
+        Column(words["error"], "number", lambda row: _checked(row, words)),
+        Column(words["gradient"], "name", lambda row: Entry(words[f"gradient_{row.gradient}"] if row.gradient else "")),
+        Column(words["flags"], "name", lambda row: Entry(" ".join(row.flags))),
+        Column(words["status"], "text", lambda row: Entry(_status(row, words), row.status)),
+        Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)),
+    ]
+    return _listing("rows", words["rows"], columns, rows, file="results.csv", ids=[row.cell for row in rows])
 
 
-def crossover_listing(crossings: Sequence[Crossover], lesser: Sequence[str], words: Words) -> Listing | None:
+def crossover_listing(crossings: Sequence[Crossover], distinguishing: Sequence[str], words: Words) -> Listing | None:
     """From which size on the other side wins, for each operation; only of those that have two sizes to tell from."""
-    curves = [one for one in crossings if one.sizes > 1]
+    curves = [crossing for crossing in crossings if crossing.sizes > 1]
     if not curves:
         return None
     axis = curves[0].axis
-    shown = [key for key in ("op", "dtype", "device", *lesser) if key not in (axis, "size")]
-    lines = []
-    for one in curves[:MOST_LINES]:
-        square = one.side_high is not None
-        ends = [getattr(one, f"{'side' if square else 'elements'}{end}") for end in ("", "_low", "_high")]
-        at, low, high = (_count(end, square, words) for end in ends)
-        wins = at or (words["at_latest"].format(size=high) if high else words[f"state_{one.state}"])
-        entries = [
-            *_names(one, shown),
-            Entry(one.other),
-            Entry(words[f"moved_{one.transfers}"]),
-            Entry(wins, one.elements or -1.0),
-            Entry(words["from_to"].format(low=low, high=high) if at else "", one.elements_low or -1.0),
-            Entry(words["from_to"].format(low=one.smallest, high=one.largest)),
-            Entry(str(one.sizes), one.sizes, f"#{one.cells.split()[0]}" if one.cells else None),
-        ]
-        lines.append((None, tuple(entries)))
-    header = [(_head(key, words), "name") for key in shown] + [(axis, "name"), (words["transfers"], "name")]
-    header += [(words["wins_from"], "number"), (words["interval"], "number"), (words["measured"], "name")]
-    header += [(words["sizes"], "number")]
-    return Listing("crossovers", words["crossovers"], tuple(header), tuple(lines), "crossover.csv", len(curves))
+    columns: list[Column[Crossover]] = [
+        *_named([key for key in ("op", "dtype", "device", *distinguishing) if key not in (axis, "size")], words),
+        Column(axis, "name", lambda curve: Entry(curve.other)),
+        Column(words["transfers"], "name", lambda curve: Entry(words[f"moved_{curve.transfers}"])),
+        Column(words["wins_from"], "number", lambda curve: _wins_from(curve, words)),
+        Column(words["interval"], "number", lambda curve: _location_interval(curve, words)),
+        Column(words["measured"], "name", lambda curve: Entry(_from_to(curve.smallest, curve.largest, words))),
+        Column(words["sizes"], "number", _sizes),
+    ]
+    return _listing("crossovers", words["crossovers"], columns, curves, file="crossover.csv")
 
 
 def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Listing:
     """The rows of any other job, with each column that holds anything."""
-    known = {f.name for f in fields(Row)}
-    named = [*NAMED, *(f.name for f in fields(rows[0]) if f.name not in (*known, *RAW))]
-    shown = [key for key in named if any(getattr(row, key) is not None for row in rows)]
-    lines, seen = [], set()
-    for row in rows[:MOST_LINES]:
-        entries = [_plain(key, getattr(row, key), words) for key in shown]
-        status = words[f"status_{row.status}"] + (f": {row.reason}" if row.reason else "")
-        id_ = None if row.cell in seen else row.cell  # a cell may have several rows
-        seen.add(row.cell)
-        lines.append((id_, (*entries, Entry(status), Entry(reproducer.command(row), code=True))))
+    of_every_job = {f.name for f in fields(Row)}
+    of_this_job = [f.name for f in fields(rows[0]) if f.name not in (*of_every_job, *RAW)]
+    shown = [key for key in (*NAMED, *of_this_job) if any(getattr(row, key) is not None for row in rows)]
     numbers = {key for key in shown if any(isinstance(getattr(row, key), int | float) for row in rows)}
-    header = [(_head(key, words), "number" if key in numbers else "name") for key in shown]
-    header += [(words["status"], "text"), (words["command"], "command")]
+
+    columns: list[Column[Row]] = [
+        Column(_head(key, words), "number" if key in numbers else "name", partial(_plain, key, words)) for key in shown
+    ]
+    columns.append(Column(words["status"], "text", lambda row: Entry(_status(row, words))))
+    columns.append(Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)))
+
+    # a cell may have several rows, of which the first has its id
+    first_of = {row.cell: position for position, row in reversed(list(enumerate(rows)))}
+    ids = [row.cell if first_of[row.cell] == position else None for position, row in enumerate(rows)]
     job = rows[0].job
-    title = words.get(f"job_{job}", job)
-    return Listing(job, title, tuple(header), tuple(lines), FILE_OF_JOB[job], len(rows))
+    return _listing(job, words.get(f"job_{job}", job), columns, rows, file=FILE_OF_JOB[job], ids=ids)
+
+
+def _listing(
+    key: str,
+    title: str,
+    columns: Sequence[Column[Item]],
+    items: Sequence[Item],
+    *,
+    file: str,
+    ids: Sequence[str | None] | None = None,
+) -> Listing:
+    """A table with a line for each item, of which the first ones are shown."""
+    header = tuple((column.head, column.kind) for column in columns)
+    lines = []
+    for position, item in enumerate(items[:MOST_LINES]):
+        entries = tuple(column.entry(item) for column in columns)
+        lines.append((ids[position] if ids is not None else None, entries))
+    return Listing(key, title, header, tuple(lines), file, len(items))
 
 
 def _reason(reason: str, words: Words) -> str:
@@ -181,34 +182,94 @@ def _reason(reason: str, words: Words) -> str:
     return reason.replace("was not measured", words["not_measured"]).replace("was not timed", words["not_timed"])
 
 
-def _plain(key: str, value: object, words: Words) -> Entry:
+def _ratio(speedup: Speedup, words: Words) -> Entry:
+    text = ratio_text(speedup.speedup, words) if speedup.speedup else "–"
+    return Entry(text, speedup.speedup or -1.0, _link(speedup.other_cell))
+
+
+def _time_interval(row: BenchmarkRow, words: Words) -> Entry:
+    text = _interval(row.median_s, row.ci_low_s, row.ci_high_s, "s", words)
+    return Entry(text, row.ci_low_s or -1.0)
+
+
+def _checked(row: BenchmarkRow, words: Words) -> Entry:
+    error, allowed = row.max_relative_error, row.allowed_relative_error
+    if error is None:
+        return Entry("", -1.0)
+    text = "" if allowed is None else f"{error:.1e} / {allowed:.1e}"
+    return Entry(text.replace(".", words["decimal"]), error)
+
+
+def _wins_from(curve: Crossover, words: Words) -> Entry:
+    unit, at, _, high = curve.location
+    text = words[f"state_{curve.state}"]
+    if at is not None:
+        text = _count(at, unit, words)
+    elif high is not None:
+        text = words["at_latest"].format(size=_count(high, unit, words))
+    return Entry(text, curve.elements or -1.0)
+
+
+def _location_interval(curve: Crossover, words: Words) -> Entry:
+    unit, at, low, high = curve.location
+    text = "" if at is None else _from_to(_count(low, unit, words), _count(high, unit, words), words)
+    return Entry(text, curve.elements_low or -1.0)
+
+
+def _from_to(low: object, high: object, words: Words) -> str:
+    return words["from_to"].format(low=low, high=high)
+
+
+def _sizes(curve: Crossover) -> Entry:
+    """How many sizes the curve has, with its smallest one's row."""
+    return Entry(str(curve.sizes), curve.sizes, _link(next(iter(curve.cells.split()), None)))
+
+
+def _status(row: Row, words: Words) -> str:
+    return words[f"status_{row.status}"] + (f": {row.reason}" if row.reason else "")
+
+
+def _plain(key: str, words: Words, row: Row) -> Entry:
     """A value of any column; the unit of a number is in the column's name."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return Entry(
-            "" if value is None else words["yes" if value else "no"] if isinstance(value, bool) else str(value)
-        )
+    value = getattr(row, key)
+    if value is None:
+        return Entry("")
+    if isinstance(value, bool):
+        return Entry(words["yes" if value else "no"])
+    if not isinstance(value, int | float):
+        return Entry(str(value))
     unit = next((unit for end, unit in UNITS.items() if key.endswith(end)), None)
     if unit is not None and value:
         return Entry(amount(value, unit, words, 4), value)
     return Entry(f"{value:.4g}".replace(".", words["decimal"]), value)
 
 
-def _count(value: float | None, square: bool, words: Words) -> str:
-    """``n = 181``, or elements where the sizes are not n x n."""
+def _count(value: float | None, unit: str, words: Words) -> str:
+    """``n = 181`` of a side, ``32.8k`` of elements."""
     if value is None:
         return ""
-    return f"n = {value:.0f}" if square else amount(value, "", words)
+    return f"n = {value:.0f}" if unit == "side" else amount(value, "", words)
 
 
-def _names(item: BenchmarkRow | Speedup | Crossover, keys: Sequence[str]) -> list[Entry]:
-    return [Entry("" if (value := getattr(item, key, None)) is None else str(value)) for key in keys]
+def _named(keys: Sequence[str], words: Words) -> list[Column[Any]]:
+    """The columns that name an item, by their keys; blank where it has no such value."""
+
+    def entry(key: str, item: object) -> Entry:
+        value = getattr(item, key, None)
+        return Entry("" if value is None else str(value))
+
+    return [Column(_head(key, words), "name", partial(entry, key)) for key in keys]
 
 
 def _head(key: str, words: Words) -> str:
-    return words.get({"op": "operation"}.get(key, key), key)
+    return words["operation"] if key == "op" else words.get(key, key)
 
 
-def _number(value: float | None, unit: str, words: Words, href: str | None) -> Entry:
+def _link(cell: str | None) -> str | None:
+    return f"#{cell}" if cell else None
+
+
+def _number(value: float | None, unit: str, words: Words, href: str | None = None) -> Entry:
     return Entry("–", -1.0, href) if value is None else Entry(amount(value, unit, words, 4), value, href)
 
 

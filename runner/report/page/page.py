@@ -25,6 +25,10 @@ MOST_NOTES = 20
 CHART_LIBRARY = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
+AnswerText = tuple[str, Sequence[tuple[str, Sequence[str]]]]
+"""A question, and its sentences, each with the cells that it is made from."""
+
+
 def page_of(
     *,
     rows: Sequence[Row],
@@ -33,7 +37,7 @@ def page_of(
     listings: Sequence[Listing],
     charts: Mapping[str, Spec],
     words: Words,
-    answers: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]] = (),
+    answers: Sequence[AnswerText] = (),
 ) -> str:
     """The page's text.
 
@@ -44,7 +48,7 @@ def page_of(
         listings: the tables.
         charts: the Vega-Lite specification of each figure, by the name of its file.
         words: the language's.
-        answers: questions, each with its sentences and the cells that they are made from.
+        answers: as :data:`AnswerText`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -55,17 +59,18 @@ def page_of(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
     big = any(len(listing.lines) > 1 for listing in listings)
     scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if charts else ()))
+    shown_notes = list(notes[:MOST_NOTES])
+    if len(notes) > MOST_NOTES:
+        shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
     return engine.get_template("report.html.j2").render(
         words=words,
         version=__version__,
         facts=facts_of(rows, environment, words),
-        notes=[
-            *notes[:MOST_NOTES],
-            *([words["more_notes"].format(more=len(notes) - MOST_NOTES)] if len(notes) > MOST_NOTES else []),
-        ],
+        notes=shown_notes,
         answers=answers,
         charts=charts,
         listings=listings,
