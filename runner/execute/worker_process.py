@@ -23,7 +23,7 @@ SPOILED = "the device did not recover, so the worker was replaced"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Preflight:
     """What a worker says of a sweep before its first cell.
 
     Attributes:
@@ -143,7 +143,7 @@ def _status_of(error: Exception) -> str:
     return "unsupported" if is_unsupported(error) else "failed"
 
 
-def _prepare(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Prepared:
+def _prepare(subjects: list[Operation | Case], devices: list[str], backend_module: str | None) -> Preflight:
     from runner.execute.environment import describe_machine
     from runner.measure.device import Device, DeviceUnavailable, find_device
 
@@ -164,7 +164,7 @@ def _prepare(subjects: list[Operation | Case], devices: list[str], backend_modul
             problems.append(str(error))
             break
     names = {name: str(device.torch) for name, device in found.items()}
-    return Prepared(describe_machine(list(found.values())), names, unavailable, problems)
+    return Preflight(describe_machine(list(found.values())), names, unavailable, problems)
 
 
 def _opened(log: str) -> int:
