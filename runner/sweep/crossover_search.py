@@ -253,4 +253,7 @@ def _pairs(grid: Sequence[HydraJob], report: Report) -> list[JobPair]:
             bases[key] = job.overrides
         else:
             others.setdefault(key, []).append(job.overrides)
-    return [JobPair(base, other) for key, base in bases.items() for other in others.get(key, ())]
+    pairs: list[JobPair] = []
+    for key, base in bases.items():
+        pairs += [JobPair(base, other) for other in others.get(key, ())]
+    return pairs
