@@ -1,6 +1,7 @@
-"""The door: every wrong input gets one clear message and exit code 2 before torch is imported or anything is run."""
+"""The command line: wrong input gets one clear message and exit code 2 before torch is imported or anything is run."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from runner.cli.arguments import with_implied
+from runner.cli.main import CellTask
 from runner.errors import ConfigError
+from runner.execute.session import Session, session_of
 from runner.sweep.run_folder import folder_name
 from tests.conftest import PATIENT, ROOT, Runner
 from tests.support.commands import HEAVY, answers
@@ -255,7 +258,7 @@ def test_the_module_and_the_console_script_are_the_same_program(tmp_path: Path) 
     assert shown[0] == shown[1]
 
 
-def test_the_door_never_imports_torch_even_where_it_runs_cells(tmp_path: Path) -> None:
+def test_the_parent_process_never_imports_torch_even_where_it_runs_cells(tmp_path: Path) -> None:
     script = (
         "import sys; from runner.cli.main import offer_plugins, run; offer_plugins(); "
         "code = run(sys.argv[1:]); print('torch' in sys.modules, code)"
@@ -273,6 +276,14 @@ def test_the_door_never_imports_torch_even_where_it_runs_cells(tmp_path: Path) -
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False 0"
+
+
+def test_a_task_sent_to_another_process_has_a_session_of_its_own_there() -> None:
+    session = Session()
+    there = [pickle.loads(pickle.dumps(CellTask(session))) for _ in range(2)]
+    assert there[0] is there[1]  # so that the process's cells share a worker
+    assert session_of(there[0]) is not session
+    assert session_of(CellTask(session)) is session
 
 
 def test_a_broken_op_file_is_named_with_its_line(runner: Runner, tmp_path: Path) -> None:

@@ -12,17 +12,17 @@ import yaml
 from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell, cell_of
-from runner.cluster import cluster as sweep_module
+from runner.cluster import cluster as cluster_module
 from runner.cluster import driver as driver_module
-from runner.cluster.chunk import Chunk, again, expected_s, plan
-from runner.cluster.chunk_folder import Landing
+from runner.cluster.chunk import Chunk, expected_s, plan, unfinished_parts
+from runner.cluster.chunk_folder import ChunkWriter
 from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
-from runner.cluster.executor import Flight
-from runner.cluster.node import Begun, Measured, NodeRefused, run_chunk, versions
+from runner.cluster.executor import ChunkRun
+from runner.cluster.node import CellResult, ChunkStarted, NodeRefused, run_chunk, versions
 from runner.config.schema import ClusterConfig, Config
 from runner.errors import ConfigError
-from runner.execute.device_lock import _as_the_machine_knows
+from runner.execute.device_lock import _machine_name
 from runner.execute.progress import Progress
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import add_node, check_same_environment
@@ -75,78 +75,78 @@ def test_a_lost_chunk_is_sent_again_without_what_is_done_and_its_suspect_alone()
     cells = grid(4)
     (chunk,) = plan(cells, range(8), ClusterConfig(), "device")
     done = [cells[number].identity for number in (0, 1, 2)]
-    suspect, rest = again(chunk, done, "device", lost_on="node-a", lost=True)
-    assert (suspect.numbers, rest.numbers) == ((2, 3), (4, 5, 6, 7))  # 2 is measured anew beside 3
+    suspect, rest = unfinished_parts(chunk, done, "device", lost_on="node-a", lost=True)
+    assert (suspect.numbers, rest.numbers) == ((2, 3), (4, 5, 6, 7))  # 2 is measured again with 3
     assert {part.attempt for part in (suspect, rest)} == {2}
     assert suspect.avoid == "node-a"
-    (left,) = again(chunk, done, "device", lost_on="node-a", lost=False)
+    (left,) = unfinished_parts(chunk, done, "device", lost_on="node-a", lost=False)
     assert (left.numbers, left.attempt, left.avoid) == ((2, 3, 4, 5, 6, 7), 1, None)
-    assert not list(again(chunk, [c.identity for c in cells], "device", lost_on=None, lost=False))
-    (stuck,) = again(chunk, [], "device", lost_on=None, lost=False)  # a time limit in which nothing ends
+    assert not list(unfinished_parts(chunk, [c.identity for c in cells], "device", lost_on=None, lost=False))
+    (stuck,) = unfinished_parts(chunk, [], "device", lost_on=None, lost=False)  # a time limit in which nothing ends
     assert stuck.attempt == 2
 
 
 class Scripted:
-    """A cluster of one place, each of whose chunks ends as the next of a list of functions says."""
+    """A cluster of one slot, each of whose chunks ends as the next of a list of functions says."""
 
     def __init__(self, *endings: Any) -> None:
         self.endings = list(endings)
-        self.flights: list[Flight] = []
+        self.runs: list[ChunkRun] = []
         self.sent: list[Chunk] = []
         self.nodes = 1
 
-    def places(self) -> int:
+    def slots(self) -> int:
         return self.nodes
 
     def submit(self, chunk: Chunk) -> bool:
-        if self.flights or not self.nodes:
+        if self.runs or not self.nodes:
             return False
-        self.flights.append(Flight(chunk, "job"))
+        self.runs.append(ChunkRun(chunk, "job"))
         self.sent.append(chunk)
         return True
 
-    def ended(self, timeout_s: float) -> list[Flight]:
-        over, self.flights = self.flights, []
-        for flight in over:
-            flight.take(Begun("node-a", {"started": "now", "variables": {}}))
-            (self.endings.pop(0) if self.endings else well)(flight)
+    def ended(self, timeout_s: float) -> list[ChunkRun]:
+        over, self.runs = self.runs, []
+        for run in over:
+            run.take(ChunkStarted("node-a", {"started": "now", "variables": {}}))
+            (self.endings.pop(0) if self.endings else well)(run)
         return over
 
-    def close(self) -> list[Flight]:
-        return self.flights
+    def close(self) -> list[ChunkRun]:
+        return self.runs
 
 
-def measured(cell: Cell) -> Measured:
+def measured(cell: Cell) -> CellResult:
     row = replace(identified(BenchmarkRow, cell), node="node-a", median_s=1e-6)
-    return Measured(cell.identity, [row], "calls,wall_s\n5,0.1\n", f"ran {cell.label}\n", "now")
+    return CellResult(cell.identity, [row], "calls,wall_s\n5,0.1\n", f"ran {cell.label}\n", "now")
 
 
-def well(flight: Flight) -> None:
-    for one in flight.chunk.cells:
-        flight.take(measured(one))
+def well(run: ChunkRun) -> None:
+    for one in run.chunk.cells:
+        run.take(measured(one))
 
 
 def dies(after: int) -> Any:
-    def end(flight: Flight) -> None:
-        for one in flight.chunk.cells[:after]:
-            flight.take(measured(one))
-        flight.lost, flight.log = "the node is dead", "Traceback: far away"
+    def end(run: ChunkRun) -> None:
+        for one in run.chunk.cells[:after]:
+            run.take(measured(one))
+        run.lost, run.log = "the node is dead", "Traceback: far away"
 
     return end
 
 
-def refused(flight: Flight) -> None:
-    flight.begun, flight.lost, flight.refused = None, "no such node", True
+def refused(run: ChunkRun) -> None:
+    run.started, run.lost, run.refused = None, "no such node", True
 
 
 def drive(root: Path, cluster: Scripted, cells: list[Cell], retries: int = 1, **config: Any) -> pd.DataFrame:
     """The rows that a sweep of these cells leaves."""
     root.mkdir()
     (root / "environment.json").write_text("{}")
-    landing = Landing(root, lambda number: ["op=add", f"seed={number}", "cluster=ray"], samples=True)
+    writer = ChunkWriter(root, lambda number: ["op=add", f"seed={number}", "cluster=ray"], samples=True)
     chunks = plan(cells, range(len(cells)), ClusterConfig(**config), "device")
     with Progress(len(cells)) as progress:
-        Driver(cluster, landing, retries=retries, axis="device", progress=progress).run(chunks)
+        Driver(cluster, writer, retries=retries, axis="device", progress=progress).run(chunks)
     rows, damaged = collect(root, "benchmark")
     assert not damaged
     return pd.DataFrame([vars(row) for row in rows])
@@ -200,8 +200,8 @@ def test_a_cluster_without_nodes_is_given_up(tmp_path: Path, monkeypatch: pytest
 
 def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path) -> None:
     class Interrupted(Scripted):
-        def ended(self, timeout_s: float) -> list[Flight]:
-            self.flights[0].take(measured(self.flights[0].chunk.cells[0]))
+        def ended(self, timeout_s: float) -> list[ChunkRun]:
+            self.runs[0].take(measured(self.runs[0].chunk.cells[0]))
             raise KeyboardInterrupt
 
     cells = grid(2)
@@ -215,15 +215,15 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
     late = replace(cells[-1], limit=replace(cells[-1].limit, time_s=10_000.0))
     chunk = Chunk((0, 1, 2, 3, 4), (*cells[:-1], late))
     begun, *told = list(run_chunk(chunk, versions(), time_s=1_000.0))
-    assert isinstance(begun, Begun)
+    assert isinstance(begun, ChunkStarted)
     assert begun.environment["torch"]["threads"] >= 1
-    rows = {one.cell: one.rows[0] for one in told if isinstance(one, Measured)}
+    rows = {one.cell: one.rows[0] for one in told if isinstance(one, CellResult)}
     assert [row.cell for row in rows.values()] == [one.identity for one in cells[:-1]]  # the last one would be too long
     assert {row.node for row in rows.values()} == {begun.node}
     statuses = [row.status for row in rows.values()]
     assert statuses[1] in ("ok", "unavailable")  # as the machine has an accelerator or not
     assert [statuses[0], *statuses[2:]] == ["ok", "failed", "ok"]
-    assert isinstance(told[0], Measured) and isinstance(told[2], Measured)
+    assert isinstance(told[0], CellResult) and isinstance(told[2], CellResult)
     assert "Traceback" in told[2].log
     assert told[0].samples.startswith("calls,")
     assert "add 8x8 float32 cpu: ok" in told[0].log
@@ -241,7 +241,7 @@ def test_a_dry_run_says_how_many_jobs_and_how_long(runner: Runner) -> None:
 
 
 def test_a_cluster_whose_packages_are_not_here_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sweep_module.NEEDS, "ray", ("no_such_package.at_all",))
+    monkeypatch.setitem(cluster_module.NEEDS, "ray", ("no_such_package.at_all",))
     cluster = cluster_of(OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "ray"}}))  # type: ignore[arg-type]
     assert cluster is not None
     with pytest.raises(ConfigError, match=r"needs packages that are not here: pip install 'opsweep\[ray\]'"):
@@ -278,6 +278,6 @@ def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions
 
 def test_a_device_is_locked_by_the_name_that_the_machine_knows_it_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert _as_the_machine_knows("cuda:0") == "cuda:0"
+    assert _machine_name("cuda:0") == "cuda:0"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a1")
-    assert [_as_the_machine_knows(name) for name in ("cuda:0", "cuda:1", "cpu")] == ["cuda:3", "cuda:GPU-a1", "cpu"]
+    assert [_machine_name(name) for name in ("cuda:0", "cuda:1", "cpu")] == ["cuda:3", "cuda:GPU-a1", "cpu"]

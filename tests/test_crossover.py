@@ -20,7 +20,7 @@ from runner.errors import ConfigError
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
-from runner.sweep.crossover_search import Outcome, Range, asked
+from runner.sweep.crossover_search import Outcome, Range, requested_sizes
 from tests.conftest import Runner
 
 RUNS = 200
@@ -85,8 +85,8 @@ def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
         (found,) = compare(rows[n], Report())
         return "wins" if (found.speedup or 0) > 1 else "loses"
 
-    asked(outcome, Range(16, 4096))
-    assert len(rows) <= Range(16, 4096).most
+    requested_sizes(outcome, Range(16, 4096))
+    assert len(rows) <= Range(16, 4096).max_sizes
     return [row for pair in rows.values() for row in pair]
 
 
@@ -207,25 +207,25 @@ def outcomes(crossing_at: int, **special: Outcome) -> Callable[[int], Outcome]:
 
 def test_a_search_asks_for_few_sizes_and_ends_within_its_share() -> None:
     for true in range(17, 4097):
-        sizes = asked(outcomes(true), Range(16, 4096))
-        assert len(sizes) <= Range(16, 4096).most == 10
+        sizes = requested_sizes(outcomes(true), Range(16, 4096))
+        assert len(sizes) <= Range(16, 4096).max_sizes == 10
         below, above = (max(n for n in sizes if n < true), min(n for n in sizes if n >= true))
         assert above <= below * 1.05 or above == below + 1
 
 
 def test_a_search_ends_at_once_where_a_side_wins_everywhere_or_nothing_can_be_said() -> None:
     ends = [16, 4096]
-    assert asked(outcomes(1), Range(16, 4096)) == ends
-    assert asked(outcomes(9_999), Range(16, 4096)) == ends
-    assert asked(lambda _: "no_ratio", Range(16, 4096)) == ends
+    assert requested_sizes(outcomes(1), Range(16, 4096)) == ends
+    assert requested_sizes(outcomes(9_999), Range(16, 4096)) == ends
+    assert requested_sizes(lambda _: "no_ratio", Range(16, 4096)) == ends
 
 
 def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_disturbed() -> None:
-    assert asked(outcomes(100, n4096="too_large"), Range(16, 4096))[:4] == [16, 4096, 256, 64]
-    assert asked(lambda n: "too_large" if n > 20 else "loses", Range(16, 4096)) == [16, 4096, 256, 64]
-    disturbed = asked(outcomes(100, n4096="disturbed", n256="disturbed"), Range(16, 4096))
+    assert requested_sizes(outcomes(100, n4096="too_large"), Range(16, 4096))[:4] == [16, 4096, 256, 64]
+    assert requested_sizes(lambda n: "too_large" if n > 20 else "loses", Range(16, 4096)) == [16, 4096, 256, 64]
+    disturbed = requested_sizes(outcomes(100, n4096="disturbed", n256="disturbed"), Range(16, 4096))
     assert disturbed[:5] == [16, 4096, 4095, 256, 257]
-    assert asked(lambda _: "disturbed", Range(16, 4096)) == [16, 4096, 17, 18]
+    assert requested_sizes(lambda _: "disturbed", Range(16, 4096)) == [16, 4096, 17, 18]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
             return "disturbed" if "busy" in one["reason"] else "no_ratio"
         return "wins" if one["speedup"] > 1 else "loses"
 
-    assert asked(outcome, Range(40, 250, 0.4)) == sizes
+    assert requested_sizes(outcome, Range(40, 250, 0.4)) == sizes
     folders = sorted((tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0]))
     assert [int(path.name.partition("_")[0]) for path in folders] == list(range(len(rows)))
     for folder in folders[-2:]:  # as if it had been interrupted

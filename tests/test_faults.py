@@ -19,7 +19,7 @@ from runner.rows.csv_store import read_rows
 from runner.rows.rows import BenchmarkRow
 from tests.conftest import LONGEST_S, PATIENT, ROOT, Runner
 
-Door = Callable[..., subprocess.Popen[str]]
+StartSweep = Callable[..., subprocess.Popen[str]]
 
 OPS = """
 import ctypes, os, time
@@ -146,7 +146,7 @@ def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(dying: Path,
 
 
 @pytest.fixture
-def door(dying: Path) -> Iterator[Door]:
+def start_sweep(dying: Path) -> Iterator[StartSweep]:
     """Begins a sweep of cells, in the folder ``out``, and waits until one of them hangs, or waits to be told."""
     begun: list[subprocess.Popen[str]] = []
 
@@ -160,7 +160,7 @@ def door(dying: Path) -> Iterator[Door]:
 
     yield begin
     for process in begun:
-        with suppress(ProcessLookupError):  # a worker that outlived its door would keep the pipes open
+        with suppress(ProcessLookupError):  # a worker that outlived its parent would keep the pipes open
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
@@ -214,8 +214,8 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_worker_outlives_a_door_that_is_killed(door: Door) -> None:
-    process = door("op.kwargs.how=hang")
+def test_no_worker_outlives_a_parent_process_that_is_killed(start_sweep: StartSweep) -> None:
+    process = start_sweep("op.kwargs.how=hang")
     workers = workers_of(process.pid)
     assert workers
     process.kill()
@@ -224,8 +224,8 @@ def test_no_worker_outlives_a_door_that_is_killed(door: Door) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Path, door: Door) -> None:
-    process = door("op.kwargs.how=well,hang,segfault")
+def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Path, start_sweep: StartSweep) -> None:
+    process = start_sweep("op.kwargs.how=well,hang,segfault")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 130, stderr
@@ -259,8 +259,8 @@ def test_a_cell_cannot_take_more_memory_than_its_limit(dying: Path, runner: Runn
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_that_is_killed_is_replaced(dying: Path, door: Door) -> None:
-    process = door("op.kwargs.how=hang,well")
+def test_a_worker_that_is_killed_is_replaced(dying: Path, start_sweep: StartSweep) -> None:
+    process = start_sweep("op.kwargs.how=hang,well")
     for worker in workers_of(process.pid):
         if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
             os.kill(worker, signal.SIGKILL)
@@ -268,11 +268,11 @@ def test_a_worker_that_is_killed_is_replaced(dying: Path, door: Door) -> None:
     assert process.returncode == 1, stderr
     rows = pd.read_csv(dying / "out" / "results.csv")
     assert list(rows["status"]) == ["crashed", "ok"]
-    assert rows["reason"][0].startswith("the process was ended by SIGKILL (for want of memory, perhaps), while")
+    assert rows["reason"][0].startswith("the process was ended by SIGKILL (possibly out of memory), while")
 
 
-def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path, door: Door) -> None:
-    process = door("op.kwargs.how=well,hang,segfault")
+def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path, start_sweep: StartSweep) -> None:
+    process = start_sweep("op.kwargs.how=well,hang,segfault")
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -356,8 +356,11 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     op = dying / "mine" / "op" / "dies.yaml"
     op.write_text(op.read_text() + "flop: 3 * batch\n")
     refused = runner(*command, "resume=out", code=2).stderr
-    assert "dies 4x4 float32 cpu was not the same cell when it was measured: op.flop was  and is 3 * batch" in refused
-    assert runner(*command, "timing=quick", "resume=out", code=2).stderr.count("timing.precision was 1.0 and is 0.02")
+    assert (
+        "dies 4x4 float32 cpu was measured with a different definition (op.flop: '' -> '3 * batch'); restore it"
+        in refused
+    )
+    assert runner(*command, "timing=quick", "resume=out", code=2).stderr.count("timing.precision: 1.0 -> 0.02")
     op.write_text(op.read_text().replace("flop: 3 * batch\n", ""))
     environment = dying / "out" / "environment.json"
     environment.write_text(environment.read_text().replace('"threads": ', '"threads": 1'))
@@ -367,7 +370,10 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     assert list(pd.read_csv(dying / "out" / "results.csv")["size"]) == ["4x4", "5x5", "6x6"]
     assert "no sweep's folder" in runner(*command, "resume=elsewhere", code=2).stderr
     foreign = runner("resume=out", code=2).stderr
-    assert "none of this command's 1 cells is among the 3 there; add resume= to the sweep's own command: " in foreign
+    assert (
+        "none of this command's 1 cells exist in that folder (which has 3); add resume= to the sweep's own command: "
+        in foreign
+    )
     assert "--config-dir mine op=dies size=4,5" in foreign
     extra = (
         r"resume=out: 1 of the 3 cells there are none of this command's 2, such as dies 6x6 float32 cpu; add resume="
@@ -378,21 +384,21 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
     assert "environment.json is damaged" in runner(*more, code=2).stderr
 
 
-def test_two_sweeps_never_share_a_folder(door: Door, runner: Runner) -> None:
-    door("op.kwargs.how=hang")
+def test_two_sweeps_never_share_a_folder(start_sweep: StartSweep, runner: Runner) -> None:
+    start_sweep("op.kwargs.how=hang")
     command = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=hang", "size=8", "timing=minimal"]
     assert "already holds the results" in runner(*command, "hydra.sweep.dir=out", code=2).stderr
     assert "out is in use by another sweep; wait for its end" in runner(*command, "resume=out", code=2).stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks that can be shared are POSIX's")
-def test_a_row_says_that_another_sweep_ran_beside_it_and_a_sweep_can_wait_instead(
-    dying: Path, door: Door, runner: Runner
+def test_a_row_says_that_another_sweep_ran_concurrently_and_a_sweep_can_wait_instead(
+    dying: Path, start_sweep: StartSweep, runner: Runner
 ) -> None:
-    process = door("op.kwargs.how='until told'")
+    process = start_sweep("op.kwargs.how='until told'")
     command = ["op=add", "size=8", "timing=minimal", PATIENT]
-    runner(*command, "hydra.run.dir=beside")
-    row = pd.read_csv(dying / "beside" / "results.csv").iloc[0]
+    runner(*command, "hydra.run.dir=concurrent")
+    row = pd.read_csv(dying / "concurrent" / "results.csv").iloc[0]
     assert row["concurrent_sweep"]
     assert "contended" in row["flags"]
     waits = started(dying, *command, "on_contention=wait", "hydra.run.dir=alone")
@@ -442,10 +448,10 @@ def test_a_read_only_folder_is_refused_before_anything_runs(runner: Runner, smal
     assert re.search(r"cannot write .*: Read-only file system; copy that run's folder to where .*\n", done.stderr)
 
 
-def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path, door: Door) -> None:
+def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path, start_sweep: StartSweep) -> None:
     import shutil
 
-    process = door("op.kwargs.how='until told'")
+    process = start_sweep("op.kwargs.how='until told'")
     shutil.rmtree(dying / "out")
     (dying / "told").touch()
     _, stderr = process.communicate(timeout=LONGEST_S)

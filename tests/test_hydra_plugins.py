@@ -1,4 +1,4 @@
-"""The grid sweeper and launcher beside Hydra's own: the same folders and files, other launchers still at choice."""
+"""The grid sweeper and launcher compared with Hydra's own: the same folders and files, other launchers at choice."""
 
 import re
 from collections.abc import Callable

@@ -1,20 +1,16 @@
 """Composing a sweep's jobs quickly: Hydra composes once for each distinct choice of groups, the rest is copied.
 
-Stock Hydra composes every job anew, which is most of what a job costs it. Jobs that choose the same groups
-(``op``, ``timing``, ``sweep``) differ in values alone, which are set on a copy. The ``.hydra`` files are those of
-stock Hydra.
+Stock Hydra composes every job from scratch, which is most of what a job costs it. Jobs that choose the same groups
+(``op``, ``timing``, ``sweep``) differ in values alone, which are set on a copy.
 """
 
 from __future__ import annotations
 
 import copy
 import pickle
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,9 +18,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from runner.cells.cell import Cell, CellReader
-from runner.config.hydra_internals import apply_overrides, override_dirname, show_config, yaml_of
-
-NUMBER_MARK = 987_654_321_123  # stands in the template of hydra.yaml where a job's number goes
+from runner.cells.hydra_files import HydraFiles
+from runner.config.hydra_internals import apply_overrides, override_dirname, show_config
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Choice:
     Attributes:
         full: with the ``hydra`` node, whose few fields that differ between jobs are set in place.
         task: the same without it, pickled: unpickling takes a sixth of the time of a deep copy.
-        hydra_yaml: the text of ``.hydra/hydra.yaml``, with marks where jobs differ.
+        hydra_yaml: the template of ``.hydra/hydra.yaml``.
     """
 
     full: DictConfig
@@ -42,9 +37,9 @@ class Choice:
     hydra_yaml: str
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job of a sweep, composed and checked.
+@dataclass(frozen=True, slots=True)  # a sweep may have 100,000
+class HydraJob:
+    """A job of a sweep in Hydra's sense, composed and checked: the overrides that make one cell.
 
     Attributes:
         config_yaml: the text of ``.hydra/config.yaml``.
@@ -59,22 +54,23 @@ class Composer:
     """Composes the jobs of one sweep.
 
     Attributes:
-        keeps: whether jobs get folders of their own here. Where they do not, their configuration is not written out,
-            which is half of the time, and nothing of a job is kept.
+        writes_folders: whether jobs get folders of their own on this machine. Where they do not, their configuration
+            is not written out, which is half of the time, and jobs are not remembered.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         OmegaConf.select(master, "hydra.sweep.dir")  # fixes the time in it for every job, as stock Hydra does
         self._parser = OverridesParser.create(config_loader=loader)
+        self._files = HydraFiles()
         self._choices: dict[tuple[str, ...], Choice] = {}
         self._parsed: dict[str, Override] = {}
         self._is_group: dict[str, bool] = {}
-        self._jobs: dict[tuple[str, ...], Job] = {}
+        self._jobs: dict[tuple[str, ...], HydraJob] = {}
         self._cells = CellReader()
-        self.keeps = True
+        self.writes_folders = True
 
-    def job(self, overrides: Sequence[str]) -> Job:
+    def job(self, overrides: Sequence[str]) -> HydraJob:
         """Compose a job, or return it where it has been composed before.
 
         Raises:
@@ -86,59 +82,61 @@ class Composer:
             groups, values = self._split(key)
             task: DictConfig = pickle.loads(self._choice(groups).task)
             apply_overrides(values, task)
-            if not self.keeps:
-                return Job(key, self._cells.read(task), "")
-            self._jobs[key] = Job(key, self._cells.read(task), _task_yaml(task))
+            if not self.writes_folders:
+                return HydraJob(key, self._cells.read(task), "")
+            self._jobs[key] = HydraJob(key, self._cells.read(task), self._files.config_text(task))
         return self._jobs[key]
 
-    def full_config(self, job: Job) -> DictConfig:
-        """A job's whole configuration, for Hydra's callbacks; :meth:`place` has been called for it last."""
+    def full_config(self, job: HydraJob, number: int) -> DictConfig:
+        """A job's whole configuration, for Hydra's callbacks.
+
+        Args:
+            job: the job.
+            number: its number in the whole sweep.
+        """
         groups, values = self._split(job.overrides)
-        full = copy.deepcopy(self._choice(groups).full)
+        choice = self._choice(groups)
+        self._set_job(choice.full, job, number)
+        full = copy.deepcopy(choice.full)
         apply_overrides(values, full)
         return full
 
-    def place(self, job: Job, number: int) -> Path:
-        """Make a job's folder with its ``.hydra`` files and point ``HydraConfig`` to it.
+    def create_job_folder(self, job: HydraJob, number: int) -> Path:
+        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for the job.
+
+        Args:
+            job: the job.
+            number: its number in the whole sweep.
 
         Raises:
             OSError: the folder cannot be written.
         """
         choice = self._choice(self._split(job.overrides)[0])
-        full = choice.full
-        overrides = [text for text in job.overrides if not text.startswith("hydra.")]
+        folder = self._set_job(choice.full, job, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        hydra = choice.full.hydra
+        if hydra.output_subdir is not None:
+            overrides = _task_overrides(job)
+            self._files.write(folder / hydra.output_subdir, hydra, choice.hydra_yaml, job.config_yaml, overrides)
+        return folder
+
+    def _set_job(self, full: DictConfig, job: HydraJob, number: int) -> Path:
+        """Make a choice's configuration that of one of its jobs, and ``HydraConfig``'s; returns the job's folder."""
+        overrides = _task_overrides(job)
         form = full.hydra.job.config.override_dirname
         with read_write(full.hydra), open_dict(full.hydra):
             full.hydra.job.id = str(number)
             full.hydra.job.num = number
             full.hydra.job.override_dirname = override_dirname([self._parse(text) for text in overrides], form)
             full.hydra.overrides.task = overrides
+            # The folder's name follows from what was just set, in part through HydraConfig.
             show_config(full)
             folder = Path(full.hydra.sweep.dir, full.hydra.sweep.subdir).absolute()
             full.hydra.runtime.output_dir = str(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if full.hydra.output_subdir is not None:
-            self._write(folder / full.hydra.output_subdir, job, choice, overrides)
         return folder
 
-    @staticmethod
-    def _write(into: Path, job: Job, choice: Choice, overrides: list[str]) -> None:
-        hydra = choice.full.hydra
-        lines = [f"- {_scalar(text)}\n" for text in overrides]
-        text = choice.hydra_yaml.replace("    - mark-task\n", "".join(f"    {line}" for line in lines) or "    []\n")
-        for mark, value in {
-            "mark-id": str(hydra.job.num),
-            "mark-dirname": hydra.job.override_dirname,
-            "mark-folder": hydra.runtime.output_dir,
-        }.items():
-            text = text.replace(mark, _scalar(value))
-        text = text.replace(str(NUMBER_MARK), str(hydra.job.num))
-        into.mkdir(exist_ok=True)
-        (into / "config.yaml").write_text(job.config_yaml, encoding="utf-8")
-        (into / "hydra.yaml").write_text(text, encoding="utf-8")
-        (into / "overrides.yaml").write_text("".join(lines) or "[]\n", encoding="utf-8")
-
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
+        """Overrides that choose groups, and those that set values."""
         groups, values = [], []
         for text in overrides:
             override = self._parse(text)
@@ -165,36 +163,10 @@ class Composer:
             task = copy.deepcopy(full)
             with read_write(task), open_dict(task):
                 del task["hydra"]
-            self._choices[groups] = Choice(full, pickle.dumps(task), _hydra_template(full))
+            self._choices[groups] = Choice(full, pickle.dumps(task), self._files.template(full))
         return self._choices[groups]
 
 
-def _hydra_template(full: DictConfig) -> str:
-    marked: Any = OmegaConf.create({"hydra": copy.deepcopy(OmegaConf.to_container(full.hydra, resolve=False))})
-    marked.hydra.job.update(id="mark-id", num=NUMBER_MARK, override_dirname="mark-dirname")
-    marked.hydra.runtime.output_dir = "mark-folder"
-    marked.hydra.overrides.task = ["mark-task"]
-    return OmegaConf.to_yaml(marked)
-
-
-def _task_yaml(task: DictConfig) -> str:
-    """The text of :func:`OmegaConf.to_yaml`, put together from its top-level keys, most of which recur."""
-    values: Any = OmegaConf.to_container(task, resolve=False, enum_to_str=True)
-    parts = []
-    for key, value in values.items():
-        seen = (key, repr(value))
-        if seen not in _yaml_parts:
-            _yaml_parts[seen] = OmegaConf.to_yaml(OmegaConf.create({key: value}))
-        parts.append(_yaml_parts[seen])
-    return "".join(parts)
-
-
-_yaml_parts: dict[tuple[str, str], str] = {}
-
-
-@lru_cache(maxsize=4096)
-def _scalar(value: str) -> str:
-    """A string as YAML that OmegaConf reads back as that string, on one line."""
-    if re.fullmatch(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*", value) and ("=" in value or value.startswith("/")):
-        return value  # can be read as nothing but a string; most values are of this kind, and the dumper is slow
-    return yaml_of(value).removesuffix("\n").removesuffix("\n...")
+def _task_overrides(job: HydraJob) -> list[str]:
+    """A job's overrides without those of Hydra's own settings."""
+    return [text for text in job.overrides if not text.startswith("hydra.")]

@@ -3,57 +3,121 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import ConfigError
 
-HERE = Path(__file__).parents[1]  # the package
-CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
-ASKING = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+PACKAGE = Path(__file__).parents[1]
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
+MULTIRUN = ("-m", "--multirun")
+INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 
 
-def with_implied(arguments: Sequence[str]) -> list[str]:
-    """The arguments with what they imply: a sweep's file runs as a sweep, a report goes into its run's folder.
+@dataclass(frozen=True)
+class Arguments:
+    """The command line, read once.
+
+    Attributes:
+        words: in an order that argparse takes.
+        values: of each key that is given one, without pluses and quotes untouched.
+    """
+
+    words: tuple[str, ...]
+    values: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> Arguments:
+        """Read the words; the last value of a key counts, as for Hydra."""
+        ordered = sorted(words, key=lambda word: word not in MULTIRUN)  # argparse wants flags first or last
+        pairs = (word.partition("=") for word in ordered if not word.startswith("-"))
+        return cls(tuple(ordered), {key.lstrip("+"): value for key, _, value in pairs})
+
+    @property
+    def asks_information(self) -> bool:
+        """Whether Hydra is to print something and to run nothing."""
+        return not INFORMATION.isdisjoint(word.partition("=")[0] for word in self.words)
+
+    @property
+    def names_mode(self) -> bool:
+        """Whether the words themselves tell Hydra that this is a sweep, or that it is none."""
+        return (bool(self.words) and self.words[0] in MULTIRUN) or "hydra.mode" in self.values
+
+    @property
+    def is_report(self) -> bool:
+        """Whether a run's report is to be rebuilt."""
+        return self.values.get("job") == "report" and not self.names_mode
+
+    @property
+    def needs_sweep(self) -> bool:
+        """Whether only a sweep can do this."""
+        dry_run = self.values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
+        on_cluster = self.values.get("cluster", "null") not in ("null", "")
+        return dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
+
+
+def with_implied(words: Sequence[str]) -> list[str]:
+    """The words with what they imply: a sweep's file runs as a sweep, a report goes into its run's folder.
 
     Raises:
-        ConfigError: the arguments contradict each other.
+        ConfigError: the words contradict each other.
     """
-    given = sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))  # argparse wants them first or last
-    values = {key.lstrip("+"): value for key, _, value in (a.partition("=") for a in given if not a.startswith("-"))}
-    if "," in values.get("sweep", ""):
-        raise ConfigError(f"sweep={values['sweep']}: one sweep at a time; run the command once for each")
-    if ASKING & {argument.partition("=")[0] for argument in given}:
-        return given
-    given = [_chosen(argument) for argument in given]
-    _refuse_hidden(given)
-    sweeps = given[:1] in (["-m"], ["--multirun"]) or "hydra.mode" in values
-    folders = {"run": ("hydra.run.dir", "environment.json"), "resume": ("hydra.sweep.dir", "multirun.yaml")}
-    for key, (into, mark) in folders.items():
-        wanted = key in values if key == "resume" else values.get("job") == "report" and not sweeps
-        if not wanted:
-            continue
-        folder = values.get(key, "").strip("'\"")
-        if not folder or not (Path(folder) / mark).is_file():
-            if key == "resume" and (Path(folder) / "environment.json").is_file():
-                raise ConfigError(
-                    f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it anew"
-                )
-            what = "run's or sweep's" if key == "run" else "sweep's"
-            raise ConfigError(f"{key}={folder}: no {what} folder; give {key}=outputs/<date>/<time>")
-        quoted = "'" + folder.replace("'", "\\'") + "'"  # a folder's name may hold what Hydra's grammar gives a meaning
-        given = [a for a in given if a.partition("=")[0].lstrip("+") != key]
-        given += [f"{key}={quoted}", f"{into}={quoted}"]
-    if values.get("job") == "report" and not sweeps:
-        return [*given, "hydra.output_subdir=null", "hydra/job_logging=none"]
-    dry = values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
-    elsewhere = values.get("cluster", "null") not in ("null", "")
-    if not sweeps and (dry or elsewhere or {"sweep", "resume"} & values.keys()):
-        given.append("hydra.mode=MULTIRUN")
-    return given
+    arguments = Arguments.parse(words)
+    sweep = arguments.values.get("sweep", "")
+    if "," in sweep:
+        raise ConfigError(f"sweep={sweep}: one sweep at a time; run the command once for each")
+    if arguments.asks_information:
+        return list(arguments.words)
+    completed = [_chosen(word) for word in arguments.words]
+    _refuse_hidden(completed)
+    if arguments.is_report:
+        completed = report_arguments(completed, arguments)
+    if "resume" in arguments.values:
+        completed = resume_arguments(completed, arguments)
+    if arguments.needs_sweep and not arguments.is_report and not arguments.names_mode:
+        completed.append("hydra.mode=MULTIRUN")
+    return completed
 
 
-def _chosen(argument: str) -> str:
+def report_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
+    """The words for ``job=report``, which goes into its run's folder and leaves nothing of its own there.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    folder = _folder(arguments, "run")
+    if not folder or not (Path(folder) / "environment.json").is_file():
+        raise ConfigError(f"run={folder}: no run's or sweep's folder; give run=outputs/<date>/<time>")
+    return [*_into(folder, words, "run", "hydra.run.dir"), "hydra.output_subdir=null", "hydra/job_logging=none"]
+
+
+def resume_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
+    """The words for ``resume=``, which goes into the sweep's folder.
+
+    Raises:
+        ConfigError: there is no such sweep.
+    """
+    folder = _folder(arguments, "resume")
+    if not folder or not (Path(folder) / "multirun.yaml").is_file():
+        if (Path(folder) / "environment.json").is_file():
+            raise ConfigError(f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it again")
+        raise ConfigError(f"resume={folder}: no sweep's folder; give resume=outputs/<date>/<time>")
+    return _into(folder, words, "resume", "hydra.sweep.dir")
+
+
+def _folder(arguments: Arguments, key: str) -> str:
+    return arguments.values.get(key, "").strip("'\"")
+
+
+def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
+    """The words with a folder for both keys."""
+    others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
+    quoted = "'" + folder.replace("'", "\\'") + "'"  # a folder's name may hold what Hydra's grammar gives a meaning
+    return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
+
+
+def _chosen(word: str) -> str:
     """A choice of a group; Hydra takes no null for one, though it is our default for some, nor a number.
 
     Raises:
@@ -61,10 +125,11 @@ def _chosen(argument: str) -> str:
     """
     from runner.cli.hydra_errors import several_values, unknown_choice
 
-    key, given, value = argument.partition("=")
+    key, equals, value = word.partition("=")
     group = key.lstrip("+")
-    if not given or not (CONF / group).is_dir() or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
-        return argument
+    is_choice = bool(equals) and (CONF / group).is_dir()
+    if not is_choice or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
+        return word
     if value == "null" and key in ("case", "cluster"):
         return f"~{key}"
     if value.startswith("["):
@@ -72,17 +137,18 @@ def _chosen(argument: str) -> str:
     raise ConfigError(unknown_choice(group, value, [path.stem for path in sorted((CONF / group).glob("*.yaml"))]))
 
 
-def _refuse_hidden(arguments: Sequence[str]) -> None:
-    """A file of the user's that one of ours hides would be ignored without a word.
+def _refuse_hidden(words: Sequence[str]) -> None:
+    """Reject user files shadowed by built-in ones; Hydra would ignore them silently.
 
     Raises:
         ConfigError: a folder given with ``--config-dir`` has a file of the same name as one of ours.
     """
-    for position, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            folder = Path(value or next(iter(arguments[position + 1 :]), ""))
-            for path in folder.glob("*/*.yaml"):
-                name = path.relative_to(folder)
-                if (CONF / name).is_file() and path.resolve() != (CONF / name).resolve():
-                    raise ConfigError(f"{path} has a name that is built in, which would win; give it another name")
+    for position, word in enumerate(words):
+        flag, _, value = word.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            continue
+        folder = Path(value or next(iter(words[position + 1 :]), ""))
+        for path in folder.glob("*/*.yaml"):
+            built_in = CONF / path.relative_to(folder)
+            if built_in.is_file() and path.resolve() != built_in.resolve():
+                raise ConfigError(f"{path} has a name that is built in, which would win; give it another name")

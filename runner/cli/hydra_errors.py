@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, each told in one line: what came, what is allowed and what to do."""
+"""Hydra's and OmegaConf's errors, each in one line: what came, what is allowed and what to do."""
 
 from __future__ import annotations
 
@@ -29,21 +29,25 @@ def explained(error: Exception) -> str:
         return _missing(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
-    text = str(error) + (f"\n{error.__cause__}" if error.__cause__ is not None else "")
+    text = str(error)
+    if error.__cause__ is not None:
+        text += f"\n{error.__cause__}"
     if isinstance(error, HydraException):
-        for told in (_several_values, _unknown, _chosen_already, _wrong_type, _not_a_mapping):
-            answer = told(text)
-            if answer:
-                return answer
+        for explain in (_several_values, _unknown, _chosen_already, _wrong_type, _not_a_mapping):
+            message = explain(text)
+            if message:
+                return message
     return one_line(" ".join(line for line in text.splitlines() if not DETAILS.match(line)), limit=600)
 
 
 def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     """Say that a group has no such file, with the one that was perhaps meant."""
-    listed = ", ".join(options) if len(options) <= MANY else f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
+    listed = ", ".join(options)
+    if len(options) > MANY:
+        listed = f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
+    problem = f"{key}={value} is {'unknown' if value else 'empty'}"
     near = closest(value, options)
-    what = f"{key}={value} is {'unknown' if value else 'empty'}"
-    return f"{what}; did you mean {near}? ({listed})" if near else f"{what}; choose one of {listed}"
+    return f"{problem}; did you mean {near}? ({listed})" if near else f"{problem}; choose one of {listed}"
 
 
 def several_values(override: str) -> str:
@@ -53,10 +57,10 @@ def several_values(override: str) -> str:
 
 def _missing(error: MissingConfigException) -> str:
     text = str(error)
-    found = re.match(r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'", text)
-    if found is None:
+    match = re.match(r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'", text)
+    if match is None:
         return one_line(text.partition("Config search path:")[0])
-    file, missing, group = found.groups()
+    file, missing, group = match.groups()
     where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
     return where + unknown_choice(group, missing.removeprefix(f"{group}/"), list(error.options or ()))
 
@@ -71,42 +75,43 @@ def _unreadable(override: str) -> str:
 
 
 def _several_values(text: str) -> str:
-    found = re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)", text)
-    if found is None:
-        return ""
-    return several_values(found[1])
+    match = re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)", text)
+    return several_values(match[1]) if match else ""
 
 
 def _unknown(text: str) -> str:
-    found = re.match(r"Could not (?:override|delete from config\.) '(.*?)'", text)
-    inner = re.search(r"^Key '.*?' (?:is )?not in .*\n +full_key: (\S+)", text, re.MULTILINE)
-    key = inner[1] if inner else found[1] if found else ""
-    file = re.match(r"In '(.*?)': ", text)
-    if old := refusal(key, "key"):
-        return old
+    # The dotted key stands in the cause, where Hydra has one; its own first line may name less.
+    match = re.search(r"^Key '.*?' (?:is )?not in .*\n +full_key: (\S+)", text, re.MULTILINE)
+    match = match or re.match(r"Could not (?:override|delete from config\.) '(.*?)'", text)
+    key = match[1] if match else ""
+    if renamed := refusal(key, "key"):
+        return renamed
     if not key or key.startswith("hydra.") or "@" in key:
         return ""
     if key.startswith(("op.", "case.")) and "\nTo append" in text:
         return f"{key} is not in the file of the {key.partition('.')[0]}; to add it write +{key}=..."
-    return (f"in {file[1]}.yaml: " if file else "") + unknown_key(key)
+    file = re.match(r"In '(.*?)': ", text)
+    where = f"in {file[1]}.yaml: " if file else ""
+    return where + unknown_key(key)
 
 
 def _chosen_already(text: str) -> str:
-    found = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", text)
-    return f"{found[1]} is chosen already; write {found[1]}={found[2]} without a plus" if found else ""
+    match = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", text)
+    return f"{match[1]} is chosen already; write {match[1]}={match[2]} without a plus" if match else ""
 
 
 def _wrong_type(text: str) -> str:
-    found = re.match(r"Error merging override (.*)\n", text)
-    wanted = TYPES_IN.search(text)
-    if found is None or wanted is None:
+    match = re.match(r"Error merging override (.*)\n", text)
+    expected = TYPES_IN.search(text)
+    if match is None or expected is None:
         return ""
-    return f"{found[1].lstrip('+')} is not {TYPES[wanted[1] or wanted[2]]}"
+    return f"{match[1].lstrip('+')} is not {TYPES[expected[1] or expected[2]]}"
 
 
 def _not_a_mapping(text: str) -> str:
-    found = re.match(r"In '(.*?)': \w+ raised while composing config:\n(.*)", text)
-    if found is None:
+    match = re.match(r"In '(.*?)': \w+ raised while composing config:\n(.*)", text)
+    if match is None:
         return ""
-    wrong = "holds a list where keys with values belong" if "ListConfig" in found[2] else one_line(found[2])
-    return f"{found[1]}.yaml: {wrong}; correct the file"
+    file, problem = match.groups()
+    wrong = "holds a list where keys with values belong" if "ListConfig" in problem else one_line(problem)
+    return f"{file}.yaml: {wrong}; correct the file"

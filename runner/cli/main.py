@@ -1,11 +1,12 @@
-"""Hydra's door: the command line in, an exit code out. Neither torch nor pandas is imported here."""
+"""The command line in, an exit code out. Neither torch nor pandas is imported in this process."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -19,15 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import CONF, HERE, with_implied
+from runner.cli.arguments import CONF, PACKAGE, with_implied
 from runner.cli.help import register
 from runner.config.hydra_internals import list_groups_without_copying
 from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.execute.session import session
+from runner.execute.session import Session
 from runner.sweep.run_folder import folder_name, refuse_results
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a typing error needs none of it
+    from runner.cells.cell import Cell
     from runner.rows.rows import Row
 
 INTERRUPTED = 130
@@ -47,16 +49,9 @@ def main() -> None:
 
 def offer_plugins() -> None:
     """Put the sweeper and the launcher where Hydra looks for plugins; before Hydra starts."""
-    plugins = str(HERE / "sweep" / "plugins")
+    plugins = str(PACKAGE / "sweep" / "plugins")
     if plugins not in sys.path:
         sys.path.append(plugins)
-
-
-class _Stopped(BaseException):
-    """Carries an error past Hydra, which would print a line of its own for an ``Exception``."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -66,95 +61,131 @@ def run(arguments: Sequence[str]) -> int:
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
+    session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)
         list_groups_without_copying()
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(run_job)()
-        return session().exit_code
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(CellTask(session))()
+        return session.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
-    except _Stopped as stopped:
-        return _explain(stopped.error, traceback_wanted)
+    except _PastHydra as past_hydra:
+        if traceback_wanted:
+            raise past_hydra.error from None
+        return _show(past_hydra.error, measuring=session.measuring)
     except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
-        return _explain(error, traceback_wanted)
+        if traceback_wanted:
+            raise
+        return _show(error, measuring=session.measuring)
     finally:
-        session().close()
+        session.close()
         if not traceback_wanted:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def run_job(config: DictConfig) -> list[Row]:
+class CellTask:
     """Hydra's task function: one cell of a sweep, one cell alone, or a report.
 
-    Returns:
-        the cell's rows.
+    Attributes:
+        session: runs the cells. Our sweeper and launcher, which Hydra makes and hands the task function, use it too.
     """
-    from runner.cells.cell import cell_of
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if config.dry_run:  # under a stock sweeper, which does not know of it
-        print(cell_of(config).label)
-        return []
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return session().run(cell_of(config), folder)
-    try:
-        return _run_alone(config, folder)
-    except (ConfigError, OSError) as error:
-        raise _Stopped(error) from error
+    def __init__(self, session: Session) -> None:
+        self.session = session
 
+    def __call__(self, config: DictConfig) -> list[Row]:
+        """Run what a composed configuration says; returns the cell's rows."""
+        from runner.cells.cell import cell_of
 
-def _run_alone(config: DictConfig, folder: Path) -> list[Row]:
-    from runner.cells.cell import cell_of
-    from runner.cells.grid import check_threads, excluded
-    from runner.report.conclude import conclude
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if config.dry_run:  # under a stock sweeper, which does not know of it
+            print(cell_of(config).label)
+            return []
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return self.session.run(cell_of(config), folder)
+        try:
+            cell = cell_of(config)
+            if cell.inapplicable_options:
+                raise ConfigError(cell.inapplicable_options)
+            if cell.job == "report":
+                self._report(config, folder)
+                return []
+            return self._run_single(cell, config, folder)
+        except (ConfigError, OSError) as error:
+            raise _PastHydra(error) from error
 
-    cell = cell_of(config)
-    if cell.inapplicable_options:
-        raise ConfigError(cell.inapplicable_options)
-    if cell.job == "report":
+    def __reduce__(self) -> tuple[Callable[[], CellTask], tuple[()]]:
+        """Make a stock launcher's other processes use a session of their own: a worker belongs to its parent."""
+        return _task_of_this_process, ()
+
+    def _report(self, config: DictConfig, folder: Path) -> None:
+        """Rebuild a report; what the user gave counts more than what the run was made with."""
+        from runner.report.conclude import conclude
+
         keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
-        asked = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
+        typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
         report = Report.of(config)
-        session().exit_code = conclude(folder, report, strict=config.strict, measured=False, explicit=asked)
-        return []
-    if config.run:
-        raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
-    excluded([cell], config.exclude, set())
-    if cell.infeasible_reason:
-        raise ConfigError(cell.infeasible_reason)
-    check_threads([cell])
-    refuse_results(folder)
-    session().prepare([cell], alone=True)
-    session().begin(folder, [cell], Report.of(config))
-    print(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...", file=sys.stderr, flush=True)
-    try:
-        return session().run(cell, folder)
-    finally:
-        session().finish(folder, Report.of(config), strict=config.strict)
+        self.session.exit_code = conclude(folder, report, strict=config.strict, measured=False, explicit=typed)
+
+    def _run_single(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
+        """Check a cell that is no sweep's, run it and show what came of it."""
+        from runner.cells.grid import check_threads, excluded
+
+        if config.run:
+            raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
+        excluded([cell], config.exclude, set())
+        if cell.infeasible_reason:
+            raise ConfigError(cell.infeasible_reason)
+        check_threads([cell])
+        refuse_results(folder)
+
+        self.session.prepare([cell], require_devices=True)
+        self.session.record_environment(folder, 1, Report.of(config))
+        print(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...", file=sys.stderr, flush=True)
+        try:
+            return self.session.run(cell, folder)
+        finally:
+            self.session.finish(folder, Report.of(config), strict=config.strict)
 
 
-def _explain(error: Exception, traceback_wanted: bool) -> int:
+@lru_cache(maxsize=1)
+def _task_of_this_process() -> CellTask:
+    """The task of a stock launcher's process: each of its jobs is sent a pickled one, and they share a worker."""
+    return CellTask(Session())
+
+
+class _PastHydra(BaseException):
+    """Carries an error past Hydra, which would print a line of its own for an ``Exception``."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _show(error: Exception, *, measuring: bool) -> int:
     """Print what is wrong, in one line, and say what the exit code is."""
-    if traceback_wanted:
-        raise error
-    measuring = session().measuring
+    print(_message(error, measuring=measuring), file=sys.stderr)
+    return 1 if measuring else 2
+
+
+def _message(error: Exception, *, measuring: bool) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing file is both
         where = error.filename or "the output folder"
-        advice = "choose another with hydra.run.dir= or hydra.sweep.dir="
-        if measuring:
-            advice = "what was finished is kept"
-        elif any(argument.lstrip("+").startswith(("run=", "resume=")) for argument in sys.argv[1:]):
-            advice = "copy that run's folder to where there is room and leave to write, and give the copy"
-        print(f"cannot write {where}: {error.strerror or error}; {advice}", file=sys.stderr)
-        return 1 if measuring else 2
-    if measuring:
-        print(error, file=sys.stderr)
-        return 1
+        return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
+    if measuring or isinstance(error, ConfigError):
+        return str(error)
     from runner.cli.hydra_errors import explained
 
-    print(error if isinstance(error, ConfigError) else explained(error), file=sys.stderr)
-    return 2
+    return explained(error)
+
+
+def _advice(*, measuring: bool) -> str:
+    """What to do about a folder that cannot be written."""
+    if measuring:
+        return "what was finished is kept"
+    if any(argument.lstrip("+").startswith(("run=", "resume=")) for argument in sys.argv[1:]):
+        return "copy that run's folder to where there is room and leave to write, and give the copy"
+    return "choose another with hydra.run.dir= or hydra.sweep.dir="
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from runner.cells.cell import Cell
@@ -12,13 +13,13 @@ from runner.config.axes import same_but
 from runner.config.schema import ClusterConfig
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
-OVERHEAD_S = 0.3  # a cell's own, beside its timing: inputs, values, gradient
+OVERHEAD_S = 0.3  # a cell's own, apart from its timing: inputs, values, gradient
 GRADIENT_S = 1.0  # a cell of another job than benchmark
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Cells that one job runs, one after another, on one node.
+    """Cells that one job of a cluster runs, one after another, on one node.
 
     Attributes:
         numbers: the cells' numbers in the whole grid.
@@ -52,9 +53,10 @@ def expected_s(cell: Cell) -> float:
     """What a cell is expected to take, in seconds: at most its limit."""
     if cell.infeasible_reason:
         return 0.0
-    timing = cell.timing
-    own = cell.processes * (timing.warmup_s + timing.max_time_s) if cell.job == "benchmark" else GRADIENT_S
-    return min(OVERHEAD_S + own, cell.limit.time_s)
+    measuring_s = GRADIENT_S
+    if cell.job == "benchmark":
+        measuring_s = cell.processes * (cell.timing.warmup_s + cell.timing.max_time_s)
+    return min(OVERHEAD_S + measuring_s, cell.limit.time_s)
 
 
 def group_of(cell: Cell, axis: str) -> tuple[Any, ...]:
@@ -71,54 +73,59 @@ def plan(cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, a
         config: how large a chunk may be, and whether what is compared stays together.
         axis: along which rows are compared.
     """
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for number in numbers:
-        groups.setdefault(group_of(cells[number], axis) if config.colocate_comparisons else number, []).append(number)
-    chunks, held, held_s = [], [], 0.0  # type: ignore[var-annotated]
-    most = config.cells_per_chunk or math.inf
-    most_s = math.inf if config.cells_per_chunk else config.chunk_time_s - START_S
+        key = group_of(cells[number], axis) if config.colocate_comparisons else number
+        groups.setdefault(key, []).append(number)
+
+    # A number of cells, where it was given, is the only limit.
+    max_cells = config.cells_per_chunk or math.inf
+    max_s = math.inf if config.cells_per_chunk else config.chunk_time_s - START_S
+    parts: list[list[int]] = []
+    part_s = 0.0
     for group in groups.values():
         group_s = sum(expected_s(cells[number]) for number in group)
-        if held and (len(held) + len(group) > most or held_s + group_s > most_s):
-            chunks.append(_chunk(held, cells))
-            held, held_s = [], 0.0
-        held += group
-        held_s += group_s
-    return [*chunks, *([_chunk(held, cells)] if held else [])]
+        if not parts or len(parts[-1]) + len(group) > max_cells or part_s + group_s > max_s:
+            parts.append([])
+            part_s = 0.0
+        parts[-1] += group
+        part_s += group_s
+    return [Chunk(tuple(part), tuple(cells[number] for number in part)) for part in parts]
 
 
-def again(chunk: Chunk, done: Iterable[str], axis: str, *, lost_on: str | None, lost: bool) -> Iterator[Chunk]:
-    """What of a chunk has to be sent once more.
+def unfinished_parts(
+    chunk: Chunk, finished: Collection[str], axis: str, *, lost_on: str | None, lost: bool
+) -> Iterator[Chunk]:
+    """What of a chunk has to be sent again.
 
-    Cells that are compared are measured anew together, unless all of them are done: times of two nodes do not compare.
+    Cells that are compared are measured again together, unless all of them are done: times of two nodes do not compare.
     Where the chunk was lost, the cell that it was lost in goes alone with those that it is compared with, so that a
     cell that ends whatever runs it takes no others with it.
 
     Args:
         chunk: as it was sent.
-        done: identities of the cells that came back.
+        finished: identities of the cells that came back.
         axis: along which rows are compared.
         lost_on: the node that lost it, where that is known.
-        lost: whether it was lost, and did not end by itself for want of time.
+        lost: whether it was lost, and did not end because its time was over.
     """
-    there = set(done)
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for position, cell in enumerate(chunk.cells):
         groups.setdefault(group_of(cell, axis), []).append(position)
-    open_groups = [g for g in groups.values() if any(chunk.cells[p].identity not in there for p in g)]
-    attempt = chunk.attempt + (lost or not there)
-    parts = [open_groups[:1], open_groups[1:]] if lost else [open_groups]
-    for part in parts:
-        positions = [position for group in part for position in group]
+    open_groups = [
+        positions
+        for positions in groups.values()
+        if any(chunk.cells[position].identity not in finished for position in positions)
+    ]
+
+    # A chunk in which nothing was finished would be sent forever if that were no attempt.
+    attempt = chunk.attempt + (1 if lost or not finished else 0)
+    for part in (open_groups[:1], open_groups[1:]) if lost else (open_groups,):
+        positions = list(chain.from_iterable(part))
         if positions:
-            yield replace(
-                chunk,
-                numbers=tuple(chunk.numbers[p] for p in positions),
-                cells=tuple(chunk.cells[p] for p in positions),
+            yield Chunk(
+                numbers=tuple(chunk.numbers[position] for position in positions),
+                cells=tuple(chunk.cells[position] for position in positions),
                 attempt=attempt,
                 avoid=lost_on if lost else chunk.avoid,
             )
-
-
-def _chunk(numbers: list[int], cells: Sequence[Cell]) -> Chunk:
-    return Chunk(tuple(numbers), tuple(cells[number] for number in numbers))

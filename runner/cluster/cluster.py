@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
+from runner.cells.compose import HydraJob
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
 from runner.config.schema import ClusterConfig, Report
 from runner.errors import ConfigError, suggestion
 from runner.execute.progress import Progress
-from runner.execute.session import session
+from runner.execute.session import Session
 from runner.units import time_text
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Cluster:
         return described(plan(cells, numbers, self._config, self._axis), self.name)
 
     def check(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Refuse a cluster whose packages are not there; returns what of the cells this machine can check itself.
+        """Refuse a cluster whose packages are not installed; returns what of the cells this machine can check itself.
 
         Raises:
             ConfigError: the message says what to install.
@@ -56,31 +57,32 @@ class Cluster:
             raise ConfigError(
                 f"cluster={self.name} needs packages that are not here: pip install 'opsweep[{self.name}]'"
             )
-        return [replace(cell, device="cpu") for cell in {id(cell.definition): cell for cell in cells}.values()]
+        one_of_each = {id(cell.definition): cell for cell in cells}
+        return [replace(cell, device="cpu") for cell in one_of_each.values()]
 
-    def run(self, root: Path, cells: Sequence[Cell], jobs: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
+    def run(self, root: Path, jobs: Sequence[HydraJob], numbers: Sequence[int], session: Session) -> None:
         """Run cells; their rows are in ``root`` afterwards.
 
         Args:
             root: the sweep's folder.
-            cells: the whole grid.
-            jobs: the overrides of each.
-            numbers: those of its cells that are to run.
+            jobs: the whole grid.
+            numbers: those of its jobs that are to run.
+            session: the sweep's, which learns that measuring has begun.
 
         Raises:
             ConfigError: the cluster cannot be had.
             OSError: the folder cannot be written.
         """
-        from runner.cluster.chunk_folder import Landing
+        from runner.cluster.chunk_folder import ChunkWriter
         from runner.cluster.driver import Driver
 
-        chunks = plan(cells, numbers, self._config, self._axis)
+        chunks = plan([job.cell for job in jobs], numbers, self._config, self._axis)
         print(described(chunks, self.name), file=sys.stderr, flush=True)
-        landing = Landing(root, lambda number: jobs[number], samples=self._config.samples)
+        writer = ChunkWriter(root, lambda number: jobs[number].overrides, samples=self._config.samples)
         with Progress(len(numbers)) as progress:
             executor = self._executor(root)
-            session().measuring = True
-            Driver(executor, landing, retries=self._config.retries, axis=self._axis, progress=progress).run(chunks)
+            session.begin_measuring()
+            Driver(executor, writer, retries=self._config.retries, axis=self._axis, progress=progress).run(chunks)
 
     def _executor(self, root: Path) -> Executor:
         if self.name == "ray":
@@ -108,11 +110,8 @@ def cluster_of(config: DictConfig) -> Cluster | None:
             f"cluster.name={cluster.name} is unknown{suggestion(cluster.name, list(NEEDS))}; "
             f"allowed: {', '.join(NEEDS)}"
         )
-    for key, value, least in (
-        ("cells_per_chunk", cluster.cells_per_chunk, 1),
-        ("chunk_time_s", cluster.chunk_time_s, 1),
-        ("retries", cluster.retries, 0),
-    ):
+    for key, least in {"cells_per_chunk": 1, "chunk_time_s": 1, "retries": 0}.items():
+        value = getattr(cluster, key)
         if value is not None and not least <= value < float("inf"):
             raise ConfigError(f"cluster.{key}={value} is out of range; give {least} or more")
     return Cluster(cluster, Report.of(config).axis)
@@ -121,9 +120,9 @@ def cluster_of(config: DictConfig) -> Cluster | None:
 def described(chunks: Sequence[Chunk], name: str) -> str:
     """Chunks in a line: how many jobs, and the time that they would take."""
     times = [chunk.expected_s for chunk in chunks]
-    most = max(len(chunk.cells) for chunk in chunks)
+    largest = max(len(chunk.cells) for chunk in chunks)
     return (
-        f"{len(chunks)} jobs for {name}, of at most {most} cells and {time_text(max(times))}; "
+        f"{len(chunks)} jobs for {name}, of at most {largest} cells and {time_text(max(times))}; "
         f"{time_text(sum(times))} in all on one device, if each cell samples for all the time that it may"
     )
 

@@ -6,15 +6,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Literal
 
-from runner.cluster.chunk import Chunk, again
-from runner.cluster.chunk_folder import Landing
-from runner.cluster.executor import Executor, Flight
+from runner.cluster.chunk import Chunk, unfinished_parts
+from runner.cluster.chunk_folder import ChunkWriter
+from runner.cluster.executor import ChunkRun, Executor
 from runner.errors import one_line
 from runner.execute.progress import Progress
 
 POLL_S = 2.0
 NO_NODE_LIMIT_S = 120.0  # after that a cluster without nodes is taken to stay so
+Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
@@ -22,78 +24,90 @@ class Driver:
 
     Args:
         executor: the cluster.
-        landing: takes what comes back.
+        writer: takes what comes back.
         retries: how many times a lost chunk's cells are sent again.
         axis: along which rows are compared.
         progress: is told of each cell.
     """
 
-    def __init__(self, executor: Executor, landing: Landing, *, retries: int, axis: str, progress: Progress) -> None:
-        self._executor, self._landing, self._progress = executor, landing, progress
-        self._retries, self._axis = retries, axis
+    def __init__(self, executor: Executor, writer: ChunkWriter, *, retries: int, axis: str, progress: Progress) -> None:
+        self._executor, self._writer, self._progress = executor, writer, progress
+        self._max_attempts, self._axis = retries + 1, axis
         self._pending: deque[Chunk] = deque()
         self._last_log = ""
 
     def run(self, chunks: Iterable[Chunk]) -> None:
-        """Run the chunks; whatever ends this lands what has come back until then.
+        """Run the chunks; whatever ends this, what has come back until then is written.
 
         Raises:
             OSError: the sweep's folder cannot be written.
         """
         self._pending = deque(chunks)
-        flying = 0
-        alone_since = time.monotonic()
+        running = 0
+        last_node_at = time.monotonic()
         try:
-            while self._pending or flying:
+            while self._pending or running:
                 while self._pending and self._executor.submit(self._pending[0]):
                     self._pending.popleft()
-                    flying += 1
-                if flying or self._executor.places():
-                    alone_since = time.monotonic()
-                elif time.monotonic() - alone_since > NO_NODE_LIMIT_S:
+                    running += 1
+
+                # A cluster that lost its last node may get others, as one that grows and shrinks.
+                if running or self._executor.slots():
+                    last_node_at = time.monotonic()
+                elif time.monotonic() - last_node_at > NO_NODE_LIMIT_S:
                     self._give_up()
                     return
-                for flight in self._executor.ended(POLL_S):
-                    flying -= 1
-                    self._settle(flight)
-        finally:
-            for flight in self._executor.close():
-                if flight.measured:
-                    self._landing.land(flight)
 
-    def _settle(self, flight: Flight) -> None:
-        chunk = flight.chunk
-        done = [measured.cell for measured in flight.measured]
-        node = flight.begun.node if flight.begun else None
-        lost = flight.lost is not None
-        if flight.refused:
-            self._pending.append(chunk)
+                for run in self._executor.ended(POLL_S):
+                    running -= 1
+                    self._settle(run)
+        finally:
+            for run in self._executor.close():
+                if run.results:
+                    self._writer.write(run)
+
+    def _settle(self, run: ChunkRun) -> None:
+        """Send what is left of a chunk again, and write the rest."""
+        if run.refused:
+            self._pending.append(run.chunk)
             return
-        open_chunks = list(again(chunk, done, self._axis, lost_on=node, lost=lost))
-        if lost:
-            tries = f"attempt {chunk.attempt} of {self._retries + 1}"
-            print(f"lost: {chunk.label}: {flight.lost} ({tries})", file=sys.stderr, flush=True)
-            if flight.log and flight.log != self._last_log:
-                print(flight.log.rstrip(), file=sys.stderr, flush=True)
-            self._last_log = flight.log
-        failed = []
-        repeated: set[str] = set()
-        for part in open_chunks:
-            if part.attempt <= self._retries + 1:
-                self._pending.append(part)
-                repeated |= {cell.identity for cell in part.cells}
-            else:
-                reason = one_line(f"{flight.lost or 'the job ended before it'}; tried {chunk.attempt} times")
-                failed += [(cell, "crashed", reason) for cell in part.cells if cell.identity not in done]
-        rows = self._landing.land(flight, failed)
-        for cell in chunk.cells:
-            if cell.identity in rows and cell.identity not in repeated:
+        if run.lost is not None:
+            self._report_loss(run)
+        outcomes = self._outcomes(run)
+        given_up = [cell for cell in run.chunk.cells if outcomes[cell.identity] == "given_up"]
+        reason = one_line(f"{run.lost or 'the job ended before it'}; tried {run.chunk.attempt} times")
+        rows = self._writer.write(run, given_up, reason)
+        for cell in run.chunk.cells:
+            if outcomes[cell.identity] != "sent_again":
                 self._progress.begin(cell)
                 self._progress.end(cell, rows[cell.identity])
 
+    def _outcomes(self, run: ChunkRun) -> dict[str, Outcome]:
+        """What becomes of each cell of a chunk that has ended; those to be sent again are pending then."""
+        finished = {result.cell for result in run.results}
+        node = run.started.node if run.started else None
+        lost = run.lost is not None
+        outcomes: dict[str, Outcome] = {cell.identity: "came_back" for cell in run.chunk.cells}
+        for part in unfinished_parts(run.chunk, finished, self._axis, lost_on=node, lost=lost):
+            if part.attempt <= self._max_attempts:
+                self._pending.append(part)
+                outcomes |= {cell.identity: "sent_again" for cell in part.cells}
+            else:  # a part holds also what came back and is compared with what did not
+                outcomes |= {cell.identity: "given_up" for cell in part.cells if cell.identity not in finished}
+        return outcomes
+
+    def _report_loss(self, run: ChunkRun) -> None:
+        """Say what was lost; the same output of several jobs once."""
+        attempt = f"attempt {run.chunk.attempt} of {self._max_attempts}"
+        print(f"lost: {run.chunk.label}: {run.lost} ({attempt})", file=sys.stderr, flush=True)
+        if run.log and run.log != self._last_log:
+            print(run.log.rstrip(), file=sys.stderr, flush=True)
+        self._last_log = run.log
+
     def _give_up(self) -> None:
+        """Write rows for all that is left where no node is."""
+        reason = "no node is left"
         for chunk in self._pending:
-            flight = Flight(chunk, "none", lost="no node is left")
-            rows = self._landing.land(flight, [(cell, "crashed", "no node is left") for cell in chunk.cells])
+            rows = self._writer.write(ChunkRun(chunk, "none", lost=reason), chunk.cells, reason)
             for cell in chunk.cells:
                 self._progress.end(cell, rows[cell.identity])

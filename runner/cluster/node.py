@@ -5,6 +5,7 @@ This module is what Ray and submitit call on a node; opsweep has to be installed
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 import sys
@@ -30,7 +31,7 @@ MARGIN_S = 10.0  # between the end of the last cell and the job's own
 
 
 @dataclass(frozen=True)
-class Begun:
+class ChunkStarted:
     """A chunk has begun.
 
     Attributes:
@@ -43,7 +44,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CellResult:
     """A cell has ended.
 
     Attributes:
@@ -69,56 +70,75 @@ def versions() -> dict[str, str]:
     return {"opsweep": __version__, "torch": version("torch").partition("+")[0], "python": platform.python_version()}
 
 
-def run_chunk(chunk: Chunk, wanted: dict[str, str], time_s: float | None = None) -> Iterator[Begun | Measured]:
+def run_chunk(
+    chunk: Chunk, sender_versions: dict[str, str], time_s: float | None = None
+) -> Iterator[ChunkStarted | CellResult]:
     """Run a chunk's cells, and tell of each as it ends.
 
     Args:
         chunk: what to run.
-        wanted: the versions of the machine that sent it.
+        sender_versions: those of the machine that sent it.
         time_s: seconds that the job may take: a cell whose limit does not fit into what is left is not begun, unless
             none was before it.
 
     Raises:
         NodeRefused: this machine has other versions, or cannot call the operations.
     """
-    begun = time.monotonic()
-    here = versions()
-    differing = [f"{name} {here[name]} and not {wanted[name]}" for name in wanted if here[name] != wanted[name]]
-    if differing:
-        raise NodeRefused(f"{node_identity()} has {', '.join(differing)}; install the same on every node")
-    session = Session()
-    # other chunks on this machine have other devices, but the CPU is everyone's: its cells wait for each other
+    end = math.inf if time_s is None else time.monotonic() + time_s
+    _check_versions(sender_versions)
+    # Other chunks on this machine have other devices, but the CPU is everyone's: its cells wait for each other.
     cells = [replace(cell, on_contention="wait") for cell in chunk.cells]
+    session = Session()
     try:
-        with _plain_main():
+        with _main_hidden():
             try:
-                session.prepare(cells, alone=False)
+                session.prepare(cells, require_devices=False)
             except ConfigError as error:
                 raise NodeRefused(f"{node_identity()}: {error}") from error
-            yield Begun(node_identity(), {**describe_process(), **session.environment})
+            yield ChunkStarted(node_identity(), {**describe_process(), **session.environment})
             with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
-                yield from _measured(session, cells, Path(folder), None if time_s is None else begun + time_s)
+                yield from _results(session, cells, Path(folder), end)
     finally:
         session.close()
 
 
-def _measured(session: Session, cells: Sequence[Cell], base: Path, end: float | None) -> Iterator[Measured]:
+def _check_versions(sender_versions: dict[str, str]) -> None:
+    own = versions()
+    differing = [
+        f"{name} {own[name]} and not {version_there}"
+        for name, version_there in sender_versions.items()
+        if own[name] != version_there
+    ]
+    if differing:
+        raise NodeRefused(f"{node_identity()} has {', '.join(differing)}; install the same on every node")
+
+
+def _results(session: Session, cells: Sequence[Cell], base: Path, end: float) -> Iterator[CellResult]:
     """Each cell as it ends; those that are to have several processes in rounds, as a sweep's launcher has them."""
-    waiting = dict(enumerate(cells))
-    begun = False
+    remaining = dict(enumerate(cells))
+    any_begun = False
     for process in range(1, max(cell.processes for cell in cells) + 1):
-        for position, cell in list(waiting.items()):
-            if begun and end is not None and end - MARGIN_S - time.monotonic() < cell.limit.time_s:
+        for position, cell in list(remaining.items()):
+            if any_begun and end - MARGIN_S - time.monotonic() < cell.limit.time_s:
                 return
-            begun = True
+            any_begun = True
             folder = base / str(position)
             folder.mkdir(exist_ok=True)
             rows = session.run_once(cell, folder, process)
             if process == cell.processes or any(row.status != "ok" for row in rows):
-                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                yield Measured(cell.identity, rows, _text(folder / "samples.csv"), _text(folder / "run.log"), now)
+                yield _result(cell, rows, folder)
                 shutil.rmtree(folder)
-                del waiting[position]
+                del remaining[position]
+
+
+def _result(cell: Cell, rows: list[Row], folder: Path) -> CellResult:
+    return CellResult(
+        cell=cell.identity,
+        rows=rows,
+        samples=_text(folder / "samples.csv"),
+        log=_text(folder / "run.log"),
+        ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
 
 
 def _text(path: Path) -> str:
@@ -126,12 +146,12 @@ def _text(path: Path) -> str:
 
 
 @contextmanager
-def _plain_main() -> Iterator[None]:
+def _main_hidden() -> Iterator[None]:
     """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray's takes long."""
-    main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
-    vars(main)["__spec__"] = None
+    names = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
+    names["__spec__"] = None
     try:
         yield
     finally:
-        vars(main).update(hidden)
+        names.update(hidden)

@@ -1,7 +1,7 @@
 """Chunks as tasks of Ray, which sends each cell's results as soon as it ends: a node that dies takes one cell with it.
 
-Which node takes a chunk is decided here, and not by Ray: one chunk at a time for each accelerator, or for the node
-where it has none, and another node than the one that lost it.
+Which node takes a chunk is decided here, and not by Ray: a node has a slot for each accelerator, or one where it has
+none, and a chunk goes to another node than the one that lost it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,24 +17,31 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.cluster.chunk import Chunk
-from runner.cluster.executor import Flight
-from runner.cluster.node import Begun, Measured, run_chunk, versions
+from runner.cluster.executor import ChunkRun
+from runner.cluster.node import CellResult, ChunkStarted, run_chunk, versions
 from runner.errors import ConfigError, one_line
 
-LOOK_S = 2.0  # between two looks at which nodes there are
+UPDATE_S = 2.0  # between two looks at which nodes there are
 NODE_IS_GONE = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError)
 LONGEST_LOG = 20_000  # characters of a lost job's traceback
+Stream = Iterator[Any]  # of references to a chunk's messages
 
 
 @dataclass
-class _Place:
-    """A node of Ray's and the chunks that it has."""
+class RayNode:
+    """A node of Ray's.
 
-    node: str
-    chunks: int
+    Attributes:
+        name: Ray's, which no other node has had.
+        slots: how many chunks it takes at once.
+        streams: what its chunks send, one each.
+    """
+
+    name: str
+    slots: int
     accelerators: int
     cpus: float
-    flights: list[Any] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
 
 
 class RayExecutor:
@@ -41,7 +49,7 @@ class RayExecutor:
 
     Args:
         init: what ``ray.init`` takes.
-        remote: what ``ray.remote`` takes, beside what is decided here.
+        remote: what ``ray.remote`` takes, except what is decided here.
 
     Raises:
         ConfigError: there is no cluster at the address.
@@ -53,112 +61,110 @@ class RayExecutor:
         except (ConnectionError, ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"cluster=ray: {one_line(error)}; see cluster.launcher.ray.init") from error
         self._remote = remote
-        self._places: dict[str, _Place] = {}
-        self._flights: dict[Any, tuple[Flight, str]] = {}
-        self._identities: dict[str, str] = {}  # Ray's name of a node, by ours
+        self._nodes: dict[str, RayNode] = {}
+        self._runs: dict[Stream, tuple[ChunkRun, str]] = {}  # with the name of the node
+        self._names: dict[str, str] = {}  # Ray's of a node, by our identity
         self._gone: set[str] = set()  # for good: a node that comes back has another name
-        self._looked = 0.0
-        self._look()
+        self._updated_at = 0.0
+        self._update_nodes()
 
-    def places(self) -> int:
+    def slots(self) -> int:
         """How many chunks could run at once."""
-        self._look()
-        return sum(place.chunks for place in self._places.values())
+        self._update_nodes()
+        return sum(node.slots for node in self._nodes.values())
 
     def submit(self, chunk: Chunk) -> bool:
-        """Send a chunk to a free place, another than the one that lost it where there is one."""
-        self._look()
-        places = list(self._places.values())
-        if chunk.needs_accelerator and any(place.accelerators for place in places):
-            places = [place for place in places if place.accelerators]
-        others = [place for place in places if place.node != self._identities.get(chunk.avoid or "")]
-        free = [place for place in others or places if len(place.flights) < place.chunks]
+        """Send a chunk to a node with a free slot, another than the one that lost it where there is one."""
+        self._update_nodes()
+        nodes = list(self._nodes.values())
+        if chunk.needs_accelerator and any(node.accelerators for node in nodes):
+            nodes = [node for node in nodes if node.accelerators]
+        others = [node for node in nodes if node.name != self._names.get(chunk.avoid or "")]
+        free = [node for node in others or nodes if len(node.streams) < node.slots]
         if not free:
             return False
-        place = min(free, key=lambda place: len(place.flights) / place.chunks)
-        self._send(chunk, place)
+        self._send(chunk, min(free, key=lambda node: len(node.streams) / node.slots))
         return True
 
-    def ended(self, timeout_s: float) -> list[Flight]:
+    def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Take what has come back, for as long as no chunk has ended."""
-        over: list[Flight] = []
+        over: list[ChunkRun] = []
         deadline = time.monotonic() + timeout_s
-        if not self._flights:
+        if not self._runs:
             time.sleep(timeout_s)
-        while self._flights and not over and (left_s := deadline - time.monotonic()) > 0:
-            ready, _ = ray.wait(list(self._flights), timeout=left_s, fetch_local=False)
+        while self._runs and not over and (left_s := deadline - time.monotonic()) > 0:
+            ready, _ = ray.wait(list(self._runs), timeout=left_s, fetch_local=False)
             for stream in ready:
                 if self._take(stream):
-                    flight, node = self._flights.pop(stream)
-                    if node in self._places:
-                        self._places[node].flights.remove(stream)
-                    over.append(flight)
+                    run, name = self._runs.pop(stream)
+                    if name in self._nodes:
+                        self._nodes[name].streams.remove(stream)
+                    over.append(run)
         return over
 
-    def close(self) -> list[Flight]:
+    def close(self) -> list[ChunkRun]:
         """Cancel what runs and leave the cluster."""
-        left = [flight for flight, _ in self._flights.values()]
-        for stream in self._flights:
+        unfinished = [run for run, _ in self._runs.values()]
+        for stream in self._runs:
             ray.cancel(stream, force=True)
-        self._flights = {}
+        self._runs = {}
         ray.shutdown()
-        return left
+        return unfinished
 
-    def _send(self, chunk: Chunk, place: _Place) -> None:
-        accelerators = 1 if chunk.needs_accelerator and place.accelerators else 0
+    def _send(self, chunk: Chunk, node: RayNode) -> None:
         options = {
-            "num_cpus": place.cpus // place.chunks,
-            "num_gpus": accelerators,
+            "num_cpus": node.cpus // node.slots,
+            "num_gpus": 1 if chunk.needs_accelerator and node.accelerators else 0,
             **self._remote,
             "num_returns": "streaming",
             "max_retries": 0,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node, soft=False),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node.name, soft=False),
         }
-        threads = os.environ.get("OMP_NUM_THREADS") or str(int(place.cpus))
+        threads = os.environ.get("OMP_NUM_THREADS") or str(int(node.cpus))
         stream = ray.remote(_run).options(**options).remote(chunk, versions(), threads)
-        place.flights.append(stream)
-        self._flights[stream] = (Flight(chunk, f"{place.node[:12]}-{chunk.numbers[0]}"), place.node)
+        node.streams.append(stream)
+        self._runs[stream] = (ChunkRun(chunk, f"{node.name[:12]}-{chunk.numbers[0]}"), node.name)
 
-    def _take(self, stream: Any) -> bool:
+    def _take(self, stream: Stream) -> bool:
         """Take the next message of a stream; returns whether it has ended."""
-        flight, node = self._flights[stream]
+        run, name = self._runs[stream]
         try:
-            message: Begun | Measured = ray.get(next(stream))
+            message: ChunkStarted | CellResult = ray.get(next(stream))
         except StopIteration:
             return True
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            flight.lost = one_line(str(cause).partition("\n")[0] or type(cause).__name__)
-            flight.log = str(error)[-LONGEST_LOG:]
+            run.lost = one_line(str(cause).partition("\n")[0] or type(cause).__name__)
+            run.log = str(error)[-LONGEST_LOG:]
             if isinstance(error, NODE_IS_GONE):  # Ray goes on to list it for a while
-                self._forget(node)
-                flight.refused = isinstance(error, ray.exceptions.TaskUnschedulableError)
+                self._forget(name)
+                run.refused = isinstance(error, ray.exceptions.TaskUnschedulableError)
             return True
-        if isinstance(message, Begun):
-            self._identities[message.node] = node
-        flight.take(message)
+        if isinstance(message, ChunkStarted):
+            self._names[message.node] = name
+        run.take(message)
         return False
 
-    def _look(self) -> None:
-        """See which nodes there are; those that went take their places with them."""
-        if time.monotonic() - self._looked < LOOK_S:
+    def _update_nodes(self) -> None:
+        """See which nodes there are; those that went take their slots with them."""
+        if time.monotonic() - self._updated_at < UPDATE_S:
             return
-        self._looked = time.monotonic()
+        self._updated_at = time.monotonic()
         alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-        for name in self._places.keys() - alive.keys():
+        for name in self._nodes.keys() - alive.keys():
             self._forget(name)
         for name, resources in alive.items():
-            if name not in self._places and name not in self._gone and resources.get("CPU"):
+            if name not in self._nodes and name not in self._gone and resources.get("CPU"):
                 accelerators = int(resources.get("GPU", 0))
-                self._places[name] = _Place(name, max(1, accelerators), accelerators, resources["CPU"])
+                self._nodes[name] = RayNode(name, max(1, accelerators), accelerators, resources["CPU"])
 
-    def _forget(self, node: str) -> None:
-        if self._places.pop(node, None) is not None:
-            print(f"node {node[:12]} of Ray is gone", file=sys.stderr, flush=True)
-        self._gone.add(node)
+    def _forget(self, name: str) -> None:
+        if self._nodes.pop(name, None) is not None:
+            print(f"node {name[:12]} of Ray is gone", file=sys.stderr, flush=True)
+        self._gone.add(name)
 
 
-def _run(chunk: Chunk, wanted: dict[str, str], threads: str) -> Any:
+def _run(chunk: Chunk, sender_versions: dict[str, str], threads: str) -> Iterator[ChunkStarted | CellResult]:
     """Runs on the node. Ray gives a task one thread for each CPU that it asks for; a cell takes the node's."""
     os.environ["OMP_NUM_THREADS"] = threads
-    yield from run_chunk(chunk, wanted)
+    yield from run_chunk(chunk, sender_versions)

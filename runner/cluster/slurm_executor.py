@@ -22,8 +22,8 @@ from typing import Any
 import submitit
 
 from runner.cluster.chunk import Chunk
-from runner.cluster.executor import Flight
-from runner.cluster.node import run_chunk, versions
+from runner.cluster.executor import ChunkRun
+from runner.cluster.node import CellResult, ChunkStarted, run_chunk, versions
 from runner.errors import ConfigError, one_line
 
 LENGTH_BYTES = 8  # before each message: how long it is
@@ -43,13 +43,21 @@ class _Ended:
 
 
 @dataclass
-class _Job:
-    """A job in Slurm's queue."""
+class SlurmJob:
+    """A job in Slurm's queue, which carries a chunk.
 
-    flight: Flight
-    job: Any
+    Attributes:
+        submitted: the job as submitit knows it.
+        messages: the file that the job writes its messages to.
+        read_bytes: how much of it has been read.
+        gone_since: when it was first seen to have left the queue, by the monotonic clock.
+        over: whether it has ended or been lost.
+    """
+
+    run: ChunkRun
+    submitted: submitit.Job[None]
     messages: Path
-    read: int = 0
+    read_bytes: int = 0
     gone_since: float | None = None
     over: bool = False
 
@@ -66,13 +74,15 @@ class SlurmExecutor:
     """
 
     def __init__(self, settings: dict[str, Any], root: Path) -> None:
+        # Some settings are the launcher plugin's alone; of the rest submitit takes its own as they are.
         own = {key: value for key, value in settings.items() if value is not None and key != "_target_"}
         self._folder = Path(own.pop("submitit_folder") or root / ".submitit").absolute()
         self._gres = own.pop("gres", None)
-        self._most = int(own.pop("array_parallelism", 256))
+        self._max_jobs = int(own.pop("array_parallelism", 256))
+        self._partition = own.get("partition")
         limit_s = 60.0 * own.get("timeout_min", 60)
         self._time_s = limit_s - min(own.get("signal_delay_s", 120), limit_s / 2)  # submitit ends a job so long before
-        self._partition = own.get("partition")
+
         init = {f"slurm_{key}": own.pop(key) for key in ("max_num_timeout",) if key in own}
         self._parameters = {key if key in NAMES else f"slurm_{key}": value for key, value in own.items()}
         try:
@@ -80,112 +90,123 @@ class SlurmExecutor:
             self._submitit.update_parameters(**self._parameters)
         except (RuntimeError, ValueError, NameError, TypeError) as error:
             raise ConfigError(f"cluster=slurm: {one_line(error)}; see cluster.launcher") from error
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._jobs: dict[str, _Job] = {}
-        self._nodes: dict[str, str] = {}  # Slurm's name of a node, by ours
 
-    def places(self) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._jobs: dict[str, SlurmJob] = {}
+        self._names: dict[str, str] = {}  # Slurm's of a node, by our identity
+
+    def slots(self) -> int:
         """How many jobs may be in the queue."""
-        return self._most
+        return self._max_jobs
 
     def submit(self, chunk: Chunk) -> bool:
         """Put a chunk into the queue, unless it is full."""
-        if len(self._jobs) >= self._most:
+        if len(self._jobs) >= self._max_jobs:
             return False
+        # A job for the CPU has its node to itself, since others would share what it measures.
         resources: dict[str, Any] = {"slurm_gres": self._gres, "slurm_exclusive": None}
-        if not chunk.needs_accelerator:  # a job beside others would share the CPU that it measures
+        if not chunk.needs_accelerator:
             resources = {"slurm_gres": None, "slurm_exclusive": True}
-        avoid = self._nodes.get(chunk.avoid or "")
+        avoid = self._names.get(chunk.avoid or "")
         exclude = avoid if avoid and self._has_others(avoid) else self._parameters.get("slurm_exclude")
         self._submitit.update_parameters(**resources, slurm_exclude=exclude)
+
         messages = self._folder / f"{uuid.uuid4().hex}.messages"
         try:
             job = self._submitit.submit(_run, chunk, versions(), messages, self._time_s)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
             raise ConfigError(f"cluster=slurm: sbatch takes no such job: {one_line(error)}") from error
-        self._jobs[job.job_id] = _Job(Flight(chunk, job.job_id), job, messages)
+        self._jobs[job.job_id] = SlurmJob(ChunkRun(chunk, job.job_id), job, messages)
         return True
 
-    def ended(self, timeout_s: float) -> list[Flight]:
+    def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Read what jobs have written, and look once at the queue."""
         time.sleep(timeout_s)
         queue = _queue()
-        for name, job in self._jobs.items():
+        for job_id, job in self._jobs.items():
             self._read(job)
-            if job.over or queue is None or name in queue:
+            if job.over or queue is None or job_id in queue:
                 continue
             job.gone_since = job.gone_since or time.monotonic()
             if time.monotonic() - job.gone_since > GRACE_S:
                 self._read(job)
                 if not job.over:
                     self._lose(job)
-        over = [name for name, job in self._jobs.items() if job.over]
-        return [self._settled(self._jobs.pop(name)) for name in over]
+        over = [job_id for job_id, job in self._jobs.items() if job.over]
+        return [self._cleaned_up(self._jobs.pop(job_id)) for job_id in over]
 
-    def close(self) -> list[Flight]:
+    def close(self) -> list[ChunkRun]:
         """Cancel what is in the queue."""
-        left = list(self._jobs.values())
-        for job in left:
-            job.job.cancel(check=False)
+        unfinished = list(self._jobs.values())
+        for job in unfinished:
+            job.submitted.cancel(check=False)
             self._read(job)
         self._jobs = {}
-        return [job.flight for job in left]
+        return [job.run for job in unfinished]
 
-    def _read(self, job: _Job) -> None:
+    def _read(self, job: SlurmJob) -> None:
         """Take the messages that are whole."""
         try:
             with job.messages.open("rb") as file:
-                file.seek(job.read)
+                file.seek(job.read_bytes)
                 while len(head := file.read(LENGTH_BYTES)) == LENGTH_BYTES:
                     length = int.from_bytes(head, "big")
                     body = file.read(length)
                     if len(body) < length:
                         return
-                    job.read += LENGTH_BYTES + length
-                    message = pickle.loads(body)
-                    if isinstance(message, _Ended):
-                        job.over = True
-                        if message.error is not None:
-                            job.flight.lost = one_line(message.error.strip().rpartition("\n")[2])
-                            job.flight.log = message.error
-                    else:
-                        job.flight.take(message)
+                    job.read_bytes += LENGTH_BYTES + length
+                    self._take(job, pickle.loads(body))
         except FileNotFoundError:  # it has not begun
             return
 
-    def _lose(self, job: _Job) -> None:
+    @staticmethod
+    def _take(job: SlurmJob, message: ChunkStarted | CellResult | _Ended) -> None:
+        if not isinstance(message, _Ended):
+            job.run.take(message)
+            return
         job.over = True
-        known = _about(job.flight.where)
-        if job.flight.begun is not None and known.get("NodeList"):
-            self._nodes[job.flight.begun.node] = known["NodeList"]
-        state = known.get("JobState", "gone from the queue")
-        where = f" on {known['NodeList']}" if known.get("NodeList", "(null)") != "(null)" else ""
-        job.flight.lost = f"Slurm's job {job.flight.where} ended{where}: {state}, {known.get('ExitCode')}"
-        job.flight.log = "\n".join(filter(None, (job.job.stdout(), job.job.stderr())))[-LONGEST_LOG:]
+        if message.error is not None:
+            job.run.lost = one_line(message.error.strip().rpartition("\n")[2])
+            job.run.log = message.error
 
-    def _settled(self, job: _Job) -> Flight:
+    def _lose(self, job: SlurmJob) -> None:
+        """Say of a job that left the queue without its last message what Slurm knows of its end."""
+        job.over = True
+        facts = _job_facts(job.run.job_id)
+        nodes = facts.get("NodeList", "(null)")
+        if job.run.started is not None and nodes not in ("", "(null)"):
+            self._names[job.run.started.node] = nodes
+        where = f" on {nodes}" if nodes != "(null)" else ""
+        state = facts.get("JobState", "gone from the queue")
+        job.run.lost = f"Slurm's job {job.run.job_id} ended{where}: {state}, {facts.get('ExitCode')}"
+        job.run.log = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))[-LONGEST_LOG:]
+
+    def _cleaned_up(self, job: SlurmJob) -> ChunkRun:
         """What a job leaves in submitit's folder is of no more use, once its results are here."""
-        if job.flight.lost is None:
-            for path in [job.messages, *self._folder.glob(f"{job.flight.where}_*")]:
+        if job.run.lost is None:
+            for path in [job.messages, *self._folder.glob(f"{job.run.job_id}_*")]:
                 path.unlink(missing_ok=True)
-        return job.flight
+        return job.run
 
     def _has_others(self, node: str) -> bool:
-        command = ["sinfo", "-h", "-N", "-o", "%N", *(["-p", self._partition] if self._partition else [])]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-        return bool(set(found) - {node})
+        """Whether the partition has another node."""
+        command = ["sinfo", "-h", "-N", "-o", "%N"]
+        if self._partition:
+            command += ["-p", self._partition]
+        names = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        return bool(set(names) - {node})
 
 
 def _queue() -> set[str] | None:
     """The user's jobs that have not ended; None where Slurm does not answer just now."""
-    asked = subprocess.run(["squeue", "-h", "--me", "-o", "%i"], capture_output=True, text=True, check=False)
-    return set(asked.stdout.split()) if asked.returncode == 0 else None
+    done = subprocess.run(["squeue", "-h", "--me", "-o", "%i"], capture_output=True, text=True, check=False)
+    return set(done.stdout.split()) if done.returncode == 0 else None
 
 
-def _about(job: str) -> dict[str, str]:
+def _job_facts(job_id: str) -> dict[str, str]:
     """What Slurm still knows of a job that has ended; accounting need not be on."""
-    asked = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False)
-    return dict(re.findall(r"(\w+)=(\S*)", asked.stdout))
+    done = subprocess.run(["scontrol", "show", "job", job_id], capture_output=True, text=True, check=False)
+    return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
 
 
 class _JobEnded(KeyboardInterrupt):
@@ -196,7 +217,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise _JobEnded
 
 
-def _run(chunk: Chunk, wanted: dict[str, str], messages: Path, time_s: float) -> None:
+def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: float) -> None:
     """Runs on the node."""
     signal.signal(signal.SIGTERM, _end)  # submitit's own handler lets it pass
     with messages.open("ab", buffering=0) as file:
@@ -207,7 +228,7 @@ def _run(chunk: Chunk, wanted: dict[str, str], messages: Path, time_s: float) ->
             os.fsync(file.fileno())
 
         try:
-            for message in run_chunk(chunk, wanted, time_s):
+            for message in run_chunk(chunk, sender_versions, time_s):
                 send(message)
             send(_Ended())
         except _JobEnded:

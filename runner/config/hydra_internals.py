@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -40,6 +42,16 @@ def override_dirname(overrides: list[Override], form: Any) -> str:
 def show_config(config: Any) -> None:
     """Have ``HydraConfig.get()`` answer from a configuration, without the copy that ``set_config`` makes."""
     HydraConfig.instance().cfg = config  # as Hydra's own set_config does
+
+
+@contextmanager
+def config_restored() -> Iterator[None]:
+    """Have ``HydraConfig`` answer in the end as it did before, whatever :func:`show_config` was given meanwhile."""
+    before = HydraConfig.instance().cfg
+    try:
+        yield
+    finally:
+        show_config(before)
 
 
 def yaml_of(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""Whether another of this machine's sweeps ran beside a cell on the same device: one lock file a device.
+"""Whether another of this machine's sweeps used the same device while a cell ran: one lock file a device.
 
 Every cell holds its device's lock, shared, and touches the file when it begins. A cell that could not have had the lock
-alone at its beginning, or finds the file touched by another at its end, was not alone. A cell that is to be alone
-waits its turn, and then until nobody holds the lock. The kernel frees the locks of a process that is gone.
+exclusively at its beginning, or finds the file touched by another at its end, ran concurrently. A cell that wants the
+device for itself waits its turn, and then until nobody holds the lock. The kernel frees the locks of a process that is
+gone.
 """
 
 from __future__ import annotations
@@ -30,48 +31,49 @@ class DeviceLock:
 
     Args:
         device: as the worker knows it, ``cpu`` or ``cuda:0``.
-        alone: wait until no other cell runs there, and keep others that want to be alone waiting.
-        waiting: is called once where there is something to wait for.
+        exclusive: wait until no other cell runs there, and keep others that want the same waiting.
+        on_wait: is called once where there is something to wait for.
     """
 
-    def __init__(self, device: str, *, alone: bool, waiting: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, device: str, *, exclusive: bool, on_wait: Callable[[], None] = lambda: None) -> None:
         self._file: int | None = None
         self._turn: int | None = None
         self._touched_ns = 0
-        self._beside = False
+        self._concurrent = False
         if fcntl is None:
             return
-        name = re.sub(r"[^A-Za-z0-9]+", "-", _as_the_machine_knows(device))
+        name = re.sub(r"[^A-Za-z0-9]+", "-", _machine_name(device))
         with contextlib.suppress(OSError):  # a folder that cannot be written: nothing is known, and nothing is lost
             self._file = _opened(f"{name}.lock")
-            if alone:
+            if exclusive:
                 self._turn = _opened(f"{name}.turn")
-                _wait_for([self._turn, self._file], waiting)
+                _wait_for([self._turn, self._file], on_wait)
             else:
-                self._beside = not _alone(self._file)
-            fcntl.flock(self._file, fcntl.LOCK_SH)  # others hold it alone for a moment only, to see whether they can
+                self._concurrent = not _try_exclusive(self._file)
+            fcntl.flock(self._file, fcntl.LOCK_SH)  # others have it exclusively for a moment only, to see if they can
             os.utime(self._file)
             self._touched_ns = os.fstat(self._file).st_mtime_ns
 
     def release(self) -> bool | None:
-        """Let go; returns whether another cell ran beside this one, or None where that is not known."""
+        """Let go; returns whether another cell ran concurrently, or None where that is not known."""
         if self._file is None:
             return None
-        beside = self._beside or os.fstat(self._file).st_mtime_ns != self._touched_ns
+        concurrent = self._concurrent or os.fstat(self._file).st_mtime_ns != self._touched_ns
         for file in (self._file, self._turn):
             if file is not None:
                 os.close(file)
         self._file = self._turn = None
-        return beside
+        return concurrent
 
 
-def _as_the_machine_knows(device: str) -> str:
+def _machine_name(device: str) -> str:
     """A device's name outside this process: ``cuda:0`` is another one for each process that is given one of several."""
-    kind, _, index = device.partition(":")
+    kind, _, index_text = device.partition(":")
+    index = int(index_text or 0)
     for variable in VISIBLE.get(kind, ()):
-        shown = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
-        if int(index or 0) < len(shown):
-            return f"{kind}:{shown[int(index or 0)]}"
+        visible = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+        if index < len(visible):
+            return f"{kind}:{visible[index]}"
     return device
 
 
@@ -87,8 +89,8 @@ def _opened(name: str) -> int:
     return file
 
 
-def _alone(file: int) -> bool:
-    """Whether nobody else holds the lock; it is held alone then."""
+def _try_exclusive(file: int) -> bool:
+    """Take the lock exclusively, unless somebody else holds it; returns whether it was taken."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -96,11 +98,12 @@ def _alone(file: int) -> bool:
     return True
 
 
-def _wait_for(files: list[int], waiting: Callable[[], None]) -> None:
-    told = False
+def _wait_for(files: list[int], on_wait: Callable[[], None]) -> None:
+    """Take each lock exclusively, however long others hold it."""
+    waited = False
     for file in files:
-        while not _alone(file):
-            if not told:
-                waiting()
-                told = True
+        while not _try_exclusive(file):
+            if not waited:
+                on_wait()
+                waited = True
             time.sleep(RETRY_S)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
 from runner.rows.rows import BenchmarkRow, Row
 from runner.units import time_text
+
+if TYPE_CHECKING:  # rich is imported for a terminal alone
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 LINE_EVERY_S = 1.0  # a log that nobody watches needs no more lines than this, but for the last cell and for trouble
 
@@ -19,27 +23,12 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self._total, self._done, self._last_line = total, 0, 0.0
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar: RichProgress | None = None
+        self._task: TaskID
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            self._bar = RichProgress(
-                MofNCompleteColumn(),
-                BarColumn(bar_width=16),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}", markup=False),
-                console=Console(stderr=True),
-                refresh_per_second=2,
-                auto_refresh=False,  # a thread that draws would take time from what is measured
-                transient=True,
-            )
+            self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task("", total=self._total)
         return self
@@ -66,6 +55,25 @@ class Progress:
         if trouble or self._done == self._total or now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             print(f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}", file=sys.stderr, flush=True)
+
+
+def _bar() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        refresh_per_second=2,
+        auto_refresh=False,  # a thread that draws would take time from what is measured
+        transient=True,
+    )
 
 
 def _outcome(rows: list[Row]) -> str:

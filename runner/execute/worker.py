@@ -1,8 +1,8 @@
-"""The supervised process in which cells run: it imports torch once and serves one cell after another.
+"""The parent's side of the supervised process in which cells run.
 
-The door keeps a :class:`Worker`; the process itself runs :func:`serve`. What a cell does to its process (a crash,
-a hang, memory that runs out) ends the worker, never the sweep. While a cell runs the door only waits, so that it
-takes no time from what is measured.
+The process imports torch once and serves one cell after another, see :mod:`runner.execute.worker_process`. What a cell
+does to its process (a crash, a hang, memory that runs out) ends the worker, never the sweep. While a cell runs the
+parent only waits, so that it takes no time from what is measured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from runner.execute.worker_process import Preflight, serve
 from runner.rows.rows import Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
+DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
 
 
 class WorkerDied(Exception):
@@ -31,26 +33,27 @@ class WorkerDied(Exception):
 
 
 class Worker:
-    """The door's side: one process at a time, replaced when it has died."""
+    """One process at a time, replaced when it has died."""
 
     def __init__(self) -> None:
-        self._process: Any = None
+        self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
 
     def prepare(
-        self, subjects: Sequence[Operation | Case], devices: list[str], backend_module: str | None
+        self, definitions: Sequence[Operation | Case], devices: list[str], backend_module: str | None
     ) -> Preflight:
         """Look at the machine and import what the operations and cases call, before any cell runs.
 
         Raises:
             WorkerDied: importing torch or the operations ended the process.
         """
-        self._send(("prepare", list(subjects), devices, backend_module))
+        self._send(("prepare", list(definitions), devices, backend_module))
         answer = self._receive(START_LIMIT_S)
         if answer is None:
             self.close()
             raise WorkerDied(f"importing torch and the operations took more than {START_LIMIT_S:g} s")
-        return answer[1]  # type: ignore[no-any-return]  # serve() answers a prepare with ("prepared", Preflight)
+        preflight: Preflight = answer[1]
+        return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """Run a cell to its rows; whatever happens to the process becomes a row too.
@@ -60,29 +63,30 @@ class Worker:
             log: takes what the operation prints.
         """
         step = "starting"
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             self._send(("run", cell, str(log)))
-            self._awaited(START_LIMIT_S, "starting the worker")
-            begun = time.monotonic()
+            self._await_start()
+            # The cell's own time begins when the process has torch, which a replaced one has to import again.
+            start = time.monotonic()
             while True:
-                answer = self._receive(begun + cell.limit.time_s - time.monotonic())
+                answer = self._receive(start + cell.limit.time_s - time.monotonic())
                 if answer is None:
                     self.close()
                     reason = f"stopped after limit.time_s={cell.limit.time_s:g} s, while {step}"
-                    return [row_for(cell, "timeout", reason, seconds=time.monotonic() - begun)], []
+                    return [row_for(cell, "timeout", reason, seconds=time.monotonic() - start)], []
                 if answer[0] == "step":
                     step = answer[1]
                     continue
                 rows, samples, spoiled = answer[1:]
                 if spoiled:  # the next cell gets a process of its own
                     self.close()
-                return [replace(row, seconds=row.seconds or time.monotonic() - begun) for row in rows], samples
+                return [replace(row, seconds=row.seconds or time.monotonic() - start) for row in rows], samples
         except KeyboardInterrupt:
             self.close()
             raise
         except WorkerDied as death:
-            return [row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - begun)], []
+            return [row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - start)], []
 
     def close(self) -> None:
         """End the process at once, wherever it is."""
@@ -96,44 +100,45 @@ class Worker:
             process.close()
 
     def _send(self, message: tuple[Any, ...]) -> None:
-        if self._connection is None:
-            self._start()
-        assert self._connection is not None
+        connection = self._connection or self._start()
         try:
-            self._connection.send(message)
+            connection.send(message)
         except OSError as error:
             raise self._death() from error
 
-    def _start(self) -> None:
+    def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
         self._process = context.Process(target=serve, args=(child,), name="opsweep-worker", daemon=True)
         self._process.start()
         child.close()
+        return self._connection
 
-    def _awaited(self, limit_s: float, what: str) -> None:
-        if self._receive(limit_s) is None:
+    def _await_start(self) -> None:
+        if self._receive(START_LIMIT_S) is None:
             self.close()
-            raise WorkerDied(f"{what} took more than {limit_s:g} s")
+            raise WorkerDied(f"starting the worker took more than {START_LIMIT_S:g} s")
 
     def _receive(self, limit_s: float) -> tuple[Any, ...] | None:
-        """The next message; None when ``limit_s`` is over."""
+        """The next message, a tuple that begins with its kind; None when ``limit_s`` is over."""
         assert self._connection is not None
         try:
             if not self._connection.poll(max(0.0, limit_s)):
                 return None
-            return self._connection.recv()  # type: ignore[no-any-return]  # messages are tuples, see serve()
+            message: tuple[Any, ...] = self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._death() from error
+        return message
 
     def _death(self) -> WorkerDied:
-        process = self._process
-        process.join(timeout=5)
-        code = process.exitcode
+        """How the process ended, and the end of what is left of it."""
+        assert self._process is not None
+        self._process.join(timeout=DEATH_LIMIT_S)
+        code = self._process.exitcode
         self.close()
         if code is not None and code < 0:
-            with suppress(ValueError):
+            with suppress(ValueError):  # a signal that Python has no name for
                 name = signal.Signals(-code).name
-                guess = " (for want of memory, perhaps)" if name == "SIGKILL" else ""
+                guess = " (possibly out of memory)" if name == "SIGKILL" else ""
                 return WorkerDied(f"the process was ended by {name}{guess}")
         return WorkerDied(f"the process ended with exit code {code}")

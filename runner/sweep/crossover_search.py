@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from runner.analysis.comparison import FORBIDDING, compare
-from runner.cells.cell import Cell
-from runner.cells.compose import Composer
+from runner.cells.compose import Composer, HydraJob
 from runner.config.axes import same_but
 from runner.config.renamed import refusal
 from runner.config.schema import Report
@@ -17,6 +17,7 @@ from runner.config.size import LONGEST
 from runner.errors import ConfigError
 from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, BenchmarkRow, Row
+from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
 TRIES = 3  # sizes that turn out too large, each of which may take until limit.time_s, or at which something disturbs
@@ -40,183 +41,219 @@ class Range:
     size: str = NUMBER
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Range:
+    def of(cls, settings: Mapping[str, Any]) -> Range:
         """Check the settings of a sweep.
 
         Raises:
             ConfigError: the message names the setting.
         """
         where = "hydra.sweeper.crossover"
-        for name in given:
+        for name in settings:
             if old := refusal(f"{where}.{name}", "key"):
                 raise ConfigError(old)
         try:
-            found = cls(**given)
+            search_range = cls(**settings)
         except TypeError as error:
-            raise ConfigError(f"{where}={dict(given)}: give low, high, rtol and size, such as {EXAMPLE}") from error
-        numbers = all(isinstance(end, int) and not isinstance(end, bool) for end in (found.low, found.high))
-        if not numbers or not 1 <= found.low < found.high <= LONGEST:
-            raise ConfigError(f"{where}: low={found.low} and high={found.high} are no sizes from small to large")
-        if not isinstance(found.rtol, int | float) or not 0 < found.rtol < 1:
-            raise ConfigError(f"{where}.rtol={found.rtol} is out of range; give a share such as 0.05")
-        if not isinstance(found.size, str) or NUMBER not in found.size:
-            raise ConfigError(f"{where}.size={found.size} has no place for the number; write {NUMBER} there")
-        return found
+            raise ConfigError(f"{where}={dict(settings)}: give low, high, rtol and size, such as {EXAMPLE}") from error
+        search_range._check(where)
+        return search_range
+
+    def _check(self, where: str) -> None:
+        numbers = all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high))
+        if not numbers or not 1 <= self.low < self.high <= LONGEST:
+            raise ConfigError(f"{where}: low={self.low} and high={self.high} are no sizes from small to large")
+        if not isinstance(self.rtol, int | float) or not 0 < self.rtol < 1:
+            raise ConfigError(f"{where}.rtol={self.rtol} is out of range; give a share such as 0.05")
+        if not isinstance(self.size, str) or NUMBER not in self.size:
+            raise ConfigError(f"{where}.size={self.size} has no place for the number; write {NUMBER} there")
 
     def size_of(self, number: int) -> str:
         """The override that asks for a size."""
         return f"size={self.size.replace(NUMBER, str(number))}"
 
     @property
-    def most(self) -> int:
-        """The most sizes that a search asks for, beside those that turn out too large or are disturbed."""
+    def max_sizes(self) -> int:
+        """The most sizes that a search asks for, not counting those that turn out too large or are disturbed."""
         return 3 + math.ceil(math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.rtol))))
 
 
 EXAMPLE = "{low: 16, high: 4096, rtol: 0.05}"
 
 
-def asked(outcome_of: Callable[[int], Outcome | None], wanted: Range) -> list[int]:
+def requested_sizes(outcome_of: Callable[[int], Outcome | None], search_range: Range) -> list[int]:
     """Every size that a search asks for, in order, up to those whose outcome is not known yet.
 
-    >>> asked({}.get, Range(16, 4096))
+    >>> requested_sizes({}.get, Range(16, 4096))
     [16, 4096]
-    >>> asked({16: "loses", 4096: "wins", 256: "wins"}.get, Range(16, 4096))
+    >>> requested_sizes({16: "loses", 4096: "wins", 256: "wins"}.get, Range(16, 4096))
     [16, 4096, 256, 64]
     """
-    sizes = [wanted.low, wanted.high]
-    known: dict[int, Outcome] = {}
+    sizes = [search_range.low, search_range.high]
+    outcomes: dict[int, Outcome] = {}
     for size in sizes:  # which grows meanwhile
         outcome = outcome_of(size)
         if outcome is None:
             continue
-        known[size] = outcome
-        if len(known) == len(sizes):
-            following = _next(known, wanted)
-            sizes += [] if following is None else [following]
+        outcomes[size] = outcome
+        following = _next_size(outcomes, search_range) if len(outcomes) == len(sizes) else None
+        if following is not None:
+            sizes.append(following)
     return sizes
 
 
-def _next(known: Mapping[int, Outcome], wanted: Range) -> int | None:
-    """The size between the last that does not win and the next above it; None where that is settled.
-
-    Beside a size at which the machine was busy with something else, its neighbour is asked for.
-    """
-    outcomes = list(known.values())
-    if "no_ratio" in outcomes or outcomes.count("disturbed") > TRIES:
+def _next_size(outcomes: Mapping[int, Outcome], search_range: Range) -> int | None:
+    """The size between the last that does not win and the next above it; None where that is settled."""
+    values = list(outcomes.values())
+    if "no_ratio" in values or values.count("disturbed") > TRIES:
         return None
-    for end, step in ((wanted.low, 1), (wanted.high, -1)):
-        while known.get(end) == "disturbed":
-            end += step  # noqa: PLW2901
-        if end not in known:
-            return end
-    loses = max((size for size, outcome in known.items() if outcome == "loses"), default=None)
-    if loses is None:
-        return None  # it wins from the smallest on
-    above = min((size for size, outcome in known.items() if outcome == "wins" and size > loses), default=None)
-    if above is None:
-        too_large = [size for size, outcome in known.items() if outcome == "too_large"]
-        if not 0 < len(too_large) < TRIES:
-            return None  # it does not win at the largest
-        above = min(too_large)
-    between = round(math.sqrt(loses * above))
-    while between in known:
+    end = _end_without_outcome(outcomes, search_range)
+    if end is not None:
+        return end
+    bracket = _bracket(outcomes)
+    if bracket is None:
+        return None
+
+    # Halved by ratio and not by difference, since sizes span several powers of two.
+    below, above = bracket
+    between = round(math.sqrt(below * above))
+    while between in outcomes:
         between += 1
-    near = above <= loses * (1 + wanted.rtol) or not loses < between < above
+    near = above <= below * (1 + search_range.rtol) or not below < between < above
     return None if near else between
 
 
+def _end_without_outcome(outcomes: Mapping[int, Outcome], search_range: Range) -> int | None:
+    """An end of the range that was not measured yet, or its neighbour where the machine was busy with other work."""
+    for end, step in ((search_range.low, 1), (search_range.high, -1)):
+        size = end
+        while outcomes.get(size) == "disturbed":
+            size += step
+        if size not in outcomes:
+            return size
+    return None
+
+
+def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
+    """The largest size that loses and the next above it that wins; None where there are no two such."""
+    loses = max((size for size, outcome in outcomes.items() if outcome == "loses"), default=None)
+    if loses is None:
+        return None  # it wins from the smallest on
+    wins = min((size for size, outcome in outcomes.items() if outcome == "wins" and size > loses), default=None)
+    if wins is not None:
+        return loses, wins
+
+    # What wins may be too large to run: then it is looked for below, for a few sizes.
+    too_large = [size for size, outcome in outcomes.items() if outcome == "too_large"]
+    return (loses, min(too_large)) if 0 < len(too_large) < TRIES else None
+
+
 @dataclass(frozen=True)
-class Curve:
-    """A search for one crossover: a baseline's job and another's, at the smallest size."""
+class JobPair:
+    """A search for one crossover: a baseline's overrides and another's, at the smallest size."""
 
     base: tuple[str, ...]
     other: tuple[str, ...]
 
 
-class Bisection:
+class CrossoverSearch:
     """All of a sweep's searches, side by side: each round asks for at most one size of each.
 
-    What has been asked for follows from the rows alone, so that a sweep that is taken up again goes the same way.
+    What is asked for follows from the rows alone, so that a resumed sweep goes the same way.
     """
 
-    def __init__(self, wanted: Range, report: Report, composer: Composer, jobs: Sequence[Sequence[str]]) -> None:
+    def __init__(self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]) -> None:
         """Pair a grid's jobs.
 
         Args:
-            wanted: what is searched.
+            search_range: what is searched.
             report: the axis along which the two sides of a search differ, and its baseline.
             composer: composes the jobs.
-            jobs: the grid at the low end of the range; those of another size are left as they are.
+            grid: the jobs at the low end of the range; those of another size are left as they are.
 
         Raises:
             ConfigError: there are not two sides.
         """
-        self._wanted, self._report, self.composer = wanted, report, composer
-        self._first = [tuple(job) for job in jobs]
-        smallest = [
-            job
-            for job in self._first
-            if composer.job(job).cell.requested_size == composer.job(jobs[0]).cell.requested_size
-        ]
-        others: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
-        bases: dict[tuple[Any, ...], tuple[str, ...]] = {}
-        for job in smallest:
-            cell = composer.job(job).cell
-            if self._side(cell) == report.value:
-                bases[self._shared(cell)] = job
-            else:
-                others.setdefault(self._shared(cell), []).append(job)
-        self._curves = [Curve(base, job) for shared, base in bases.items() for job in others.get(shared, ())]
-        if not self._curves:
+        self._range, self._report, self._composer = search_range, report, composer
+        self._grid = [job.overrides for job in grid]
+        self._given: set[tuple[str, ...]] = set()
+        self._pairs = _pairs(grid, report)
+        if not self._pairs:
             raise ConfigError(
                 f"no two cells differ in {report.axis} alone, one of them with {report.axis}={report.value}; give the "
                 "axis two values, or compare along another one, such as threads=1,2 'report.baseline={threads: 1}'"
             )
 
+    def initial(self) -> list[HydraJob]:
+        """The jobs at both ends of the range."""
+        return self._new_jobs([])
+
+    def next(self, root: Path) -> list[HydraJob]:
+        """The jobs that the rows in the sweep's folder ask for and that were not given before."""
+        return self._new_jobs(read_all_rows(root))
+
     @property
-    def most(self) -> int:
-        """The most cells that the search can ask for beyond the range's ends, if no two searches share any."""
-        return 2 * len(self._curves) * (self._wanted.most - 2)
+    def max_further_cells(self) -> int:
+        """The most cells that follow the first, if no two searches share any."""
+        return 2 * len(self._pairs) * (self._range.max_sizes - 2)
 
-    def jobs(self, rows: Iterable[Row]) -> list[list[str]]:
+    def _new_jobs(self, rows: Iterable[Row]) -> list[HydraJob]:
+        new = [overrides for overrides in self._requested(rows) if overrides not in self._given]
+        self._given.update(new)
+        return [self._composer.job(overrides) for overrides in new]
+
+    def _requested(self, rows: Iterable[Row]) -> Iterable[tuple[str, ...]]:
         """The overrides of every job asked for so far, in the order in which they were."""
-        of_cell = {row.cell: row for row in rows if isinstance(row, BenchmarkRow)}
-        sizes = [self._asked(curve, of_cell) for curve in self._curves]
-        found = dict.fromkeys(self._first)
-        for number in range(1, max(map(len, sizes))):
-            for curve, of_curve in zip(self._curves, sizes, strict=True):
-                if number < len(of_curve):
-                    found.update(dict.fromkeys(self._at(job, of_curve[number]) for job in (curve.base, curve.other)))
-        return [list(job) for job in found]
+        row_of = {row.cell: row for row in rows if isinstance(row, BenchmarkRow)}
+        sizes_of = {pair: self._sizes(pair, row_of) for pair in self._pairs}
+        requested = dict.fromkeys(self._grid)
+        for turn in range(1, max(map(len, sizes_of.values()))):
+            for pair, sizes in sizes_of.items():
+                if turn < len(sizes):
+                    requested.update(dict.fromkeys(self._at_size(pair, sizes[turn])))
+        return requested
 
-    def _asked(self, curve: Curve, rows: Mapping[str, BenchmarkRow]) -> list[int]:
-        return asked(lambda number: self._outcome(curve, number, rows), self._wanted)
+    def _sizes(self, pair: JobPair, row_of: Mapping[str, BenchmarkRow]) -> list[int]:
+        return requested_sizes(lambda size: self._outcome(pair, size, row_of), self._range)
 
-    def _outcome(self, curve: Curve, number: int, rows: Mapping[str, BenchmarkRow]) -> Outcome | None:
+    def _outcome(self, pair: JobPair, size: int, row_of: Mapping[str, BenchmarkRow]) -> Outcome | None:
         """What came of a size; None where a side has not been measured there."""
-        cells = [self.composer.job(self._at(job, number)).cell for job in (curve.base, curve.other)]
-        sides = [rows[cell.identity] for cell in cells if cell.identity in rows]
+        cells = [self._composer.job(overrides).cell for overrides in self._at_size(pair, size)]
+        sides = [row_of[cell.identity] for cell in cells if cell.identity in row_of]
         if len(sides) < len(cells):
             return None
-        (found,) = compare(sides, self._report)
-        if found.speedup is None:
-            problems = {row.status for row in sides} | set(merged(*(row.flags for row in sides)))
-            problems = {problem for problem in problems if problem in FORBIDDING or problem in STATUSES} - {"ok"}
-            return (
-                "disturbed"
-                if problems == {"contended"}
-                else "too_large"
-                if problems and problems <= TOO_LARGE
-                else "no_ratio"
-            )
-        return "wins" if found.speedup > 1 else "loses"
+        (comparison,) = compare(sides, self._report)
+        if comparison.speedup is not None:
+            return "wins" if comparison.speedup > 1 else "loses"
 
-    def _at(self, job: tuple[str, ...], number: int) -> tuple[str, ...]:
-        return tuple(self._wanted.size_of(number) if text.startswith("size=") else text for text in job)
+        flags = merged(*(row.flags for row in sides))
+        problems = {row.status for row in sides}.union(flags).intersection((*FORBIDDING, *STATUSES)) - {"ok"}
+        if problems == {"contended"}:
+            return "disturbed"
+        return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 
-    def _side(self, cell: Cell) -> str:
-        return str(getattr(cell, self._report.axis))
+    def _at_size(self, pair: JobPair, number: int) -> list[tuple[str, ...]]:
+        """Both sides' overrides at a size."""
+        size = self._range.size_of(number)
+        return [
+            tuple(size if text.startswith("size=") else text for text in overrides)
+            for overrides in (pair.base, pair.other)
+        ]
 
-    def _shared(self, cell: Cell) -> tuple[Any, ...]:
-        return cell.job, same_but(self._report.axis, "size")(cell)
+
+def _pairs(grid: Sequence[HydraJob], report: Report) -> list[JobPair]:
+    """Each baseline's job with each that differs from it along the compared axis alone, at the first job's size."""
+    shared = same_but(report.axis, "size")
+    others: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
+    bases: dict[tuple[Any, ...], tuple[str, ...]] = {}
+    for job in grid:
+        if job.cell.requested_size != grid[0].cell.requested_size:
+            continue
+        key = (job.cell.job, shared(job.cell))
+        if str(getattr(job.cell, report.axis)) == report.value:
+            bases[key] = job.overrides
+        else:
+            others.setdefault(key, []).append(job.overrides)
+    pairs: list[JobPair] = []
+    for key, base in bases.items():
+        pairs += [JobPair(base, other) for other in others.get(key, ())]
+    return pairs

@@ -1,10 +1,11 @@
-"""Taking up a sweep where it was left: what is done stays, and what it was done with has to be the same."""
+"""Resuming a sweep: finished cells stay, and what they were measured with has to be the same."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,58 +22,9 @@ from runner.rows.environment_file import read_environment
 from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, BenchmarkRow, Row
 
 
-def measured(root: Path) -> list[Row]:
+def read_all_rows(root: Path) -> list[Row]:
     """Every row that can be read below ``root``, of all jobs."""
-    return [row for job in FILE_OF_JOB for row in collect(root, job)[0]]
-
-
-def unfinished(there: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
-    """Which of the cells have to run, by their positions: those without final rows from as many processes as asked."""
-    rows: dict[str, list[Row]] = {}
-    for row in there:
-        rows.setdefault(row.cell, []).append(row)
-
-    def is_final(row: Row, cell: Cell) -> bool:
-        short = row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes
-        return row.status in NON_FAILURES and not short
-
-    return [
-        number
-        for number, cell in enumerate(cells)
-        if cell.identity not in rows or not all(is_final(row, cell) for row in rows[cell.identity])
-    ]
-
-
-def check_same_sweep(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse to add a sweep to another one's folder.
-
-    Raises:
-        ConfigError: none of the cells' names is among those that were measured there.
-    """
-    names = {_name(cell) for cell in cells}
-    if there and not any(_name(row) in names for row in there):
-        raise ConfigError(
-            f"resume={root}: none of this command's {len(cells)} cells is among the {len(there)} there; {_advice(root)}"
-        )
-
-
-def check_grid_holds(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse a folder in which there is more than the grid has; it may have less, as where the grid has grown.
-
-    Raises:
-        ConfigError: the message says how many cells are another sweep's, and names one.
-    """
-    grid = {cell.identity for cell in cells}
-    others = {row.cell: row for row in there if row.cell not in grid}
-    if others:
-        row = next(iter(others.values()))
-        threads_tell = any(cell.threads for cell in cells)  # a row has them even where nobody asked for any
-        name = label(row.job, row, lambda axis: axis != "threads" or threads_tell)
-        raise ConfigError(
-            f"resume={root}: {len(others)} of the {len({row.cell for row in there})} cells there are none of this "
-            f"command's {len(cells)}, such as {name}; {_advice(root)}, or say resume_force=true to have "
-            "them all in one report"
-        )
+    return list(chain.from_iterable(collect(root, job)[0] for job in FILE_OF_JOB))
 
 
 def is_damaged(root: Path) -> bool:
@@ -80,25 +32,72 @@ def is_damaged(root: Path) -> bool:
     return any(collect(root, job)[1] for job in FILE_OF_JOB)
 
 
-def _advice(root: Path) -> str:
-    command = read_environment(root).get("command", [])
-    return f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
+def unfinished(rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
+    """The positions of the cells to run: those without final rows from as many processes as the cell asks for."""
+    rows_of: dict[str, list[Row]] = {}
+    for row in rows_on_disk:
+        rows_of.setdefault(row.cell, []).append(row)
+
+    def is_final(row: Row, cell: Cell) -> bool:
+        if row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes:
+            return False
+        return row.status in NON_FAILURES
+
+    return [
+        number
+        for number, cell in enumerate(cells)
+        if cell.identity not in rows_of or not all(is_final(row, cell) for row in rows_of[cell.identity])
+    ]
 
 
-def check_same_cells(root: Path, there: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse to mix cells that bear the same name and are not the same.
+def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse to add a sweep to another one's folder.
+
+    Raises:
+        ConfigError: no cell has the name of one that was measured there.
+    """
+    names = {_name(cell) for cell in cells}
+    if rows_on_disk and not any(_name(row) in names for row in rows_on_disk):
+        raise ConfigError(
+            f"resume={root}: none of this command's {len(cells)} cells exist in that folder "
+            f"(which has {len(rows_on_disk)}); {_advice(root)}"
+        )
+
+
+def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse a folder with cells that the grid lacks; it may have fewer, as where the grid has grown.
+
+    Raises:
+        ConfigError: the message says how many cells are another sweep's, and names one.
+    """
+    grid = {cell.identity for cell in cells}
+    others = {row.cell: row for row in rows_on_disk if row.cell not in grid}
+    if not others:
+        return
+    row = next(iter(others.values()))
+    names_threads = any(cell.threads for cell in cells)  # a row has them even where the cell left them open
+    name = label(row.job, row, lambda axis: axis != "threads" or names_threads)
+    raise ConfigError(
+        f"resume={root}: {len(others)} of the {len({row.cell for row in rows_on_disk})} cells there are none of "
+        f"this command's {len(cells)}, such as {name}; {_advice(root)}, or say resume_force=true to have "
+        "them all in one report"
+    )
+
+
+def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
+    """Refuse to mix cells of the same name with different definitions.
 
     Raises:
         ConfigError: a finished cell was of another op file or timing than the one that now has its name.
     """
-    now = {_name(cell): cell for cell in cells}
+    cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
-    for row in there:
-        cell = now.get(_name(row))
+    for row in rows_on_disk:
+        cell = cell_named.get(_name(row))
         if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
             raise ConfigError(
-                f"resume={root}: {cell.label} was not the same cell when it was measured: "
-                f"{_difference(root, row, cell)}; give that back, or say resume_force=true to measure it again"
+                f"resume={root}: {cell.label} was measured with a different definition "
+                f"({_difference(root, row, cell)}); restore it, or say resume_force=true to measure it again"
             )
 
 
@@ -108,28 +107,38 @@ def remove_leftovers(root: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _name(of: Row | Cell) -> tuple[Any, ...]:
-    """The job and the value on each axis but the threads, which a cell may leave to the machine; blank is a default."""
-    values = {name: getattr(of, name) for name in AXES if name != "threads"}
-    return of.job, *(AXES[name].default if value is None else value for name, value in values.items())
+def _advice(root: Path) -> str:
+    command = read_environment(root).get("command", [])
+    return f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
+
+
+def _name(item: Row | Cell) -> tuple[Any, ...]:
+    """The job and the value on each axis but the threads, which a cell may leave open; blank is a default."""
+    values = {name: getattr(item, name) for name in AXES if name != "threads"}
+    return item.job, *(AXES[name].default if value is None else value for name, value in values.items())
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:
-    """What of the configuration in a finished job's folder differs from the cell's."""
+    """How the configuration in a finished job's folder differs from the cell's."""
+    config_file = _config_file(root, row)
+    if config_file is None or not config_file.is_file():
+        return "which was not written down"
+    before = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    kind = "case" if cell.case else "op"
+    changes = chain(
+        _changes(kind, asdict(_definition(before, kind)), asdict(cell.definition)),
+        _changes("timing", before["timing"], asdict(cell.timing)),
+    )
+    return "; ".join(changes) or "the program has changed"
+
+
+def _config_file(root: Path, row: Row) -> Path | None:
+    """Where the configuration of a row's job is, if it was written; None where no folder has the row."""
     for folder in root.iterdir():
-        written = folder / FILE_OF_JOB[cell.job]
-        if not written.is_file() or row.cell not in written.read_text(encoding="utf-8"):
-            continue
-        written = folder / ".hydra" / "config.yaml"
-        if not written.is_file():
-            break
-        before = yaml.safe_load(written.read_text(encoding="utf-8"))
-        kind = "case" if cell.case else "op"
-        was = asdict(_definition(before, kind))
-        changed = _changes(kind, was, asdict(cell.definition))
-        changed += _changes("timing", before["timing"], asdict(cell.timing))
-        return "; ".join(changed) or "the program has changed"
-    return "what it was is not written down"
+        table = folder / FILE_OF_JOB[row.job]
+        if table.is_file() and row.cell in table.read_text(encoding="utf-8"):
+            return folder / ".hydra" / "config.yaml"
+    return None
 
 
 def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
@@ -142,9 +151,10 @@ def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
     return read_case(fields)
 
 
-def _changes(key: str, before: Any, now: Any) -> list[str]:
+def _changes(key: str, before: Any, now: Any) -> Iterator[str]:
+    """Each value that changed, by its dotted key."""
     if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            text for name in {**before, **now} for text in _changes(f"{key}.{name}", before.get(name), now.get(name))
-        ]
-    return [] if before == now else [f"{key} was {before} and is {now}"]
+        for name in {**before, **now}:
+            yield from _changes(f"{key}.{name}", before.get(name), now.get(name))
+    elif before != now:
+        yield f"{key}: {before!r} -> {now!r}"

@@ -41,7 +41,7 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
     Args:
         root: the sweep's folder.
         resuming: whether it holds what was measured before.
-        begun: asked at the end whether a cell has begun.
+        begun: whether a cell has begun; called at the end.
 
     Raises:
         ConfigError: it holds another run's results, or another process is at work in it.
@@ -63,6 +63,7 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
         yield
     finally:
         lock.release()
+        # A sweep that was refused leaves no trace, so that the next may have the same folder.
         if not resuming and not begun():
             for name in ("multirun.yaml", "environment.json", ".lock"):
                 (root / name).unlink(missing_ok=True)

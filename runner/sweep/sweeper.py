@@ -7,26 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
-from runner.cells.compose import Composer
-from runner.cells.grid import check_baseline, check_possible, check_threads, excluded
+from runner.cells.compose import Composer, HydraJob
+from runner.cells.grid import check_threads
 from runner.cluster.cluster import Cluster, cluster_of
-from runner.config.axes import BENCHMARK_ONLY
-from runner.config.hydra_internals import combinations
 from runner.config.schema import Report
 from runner.errors import ConfigError
-from runner.execute.session import session
-from runner.rows.rows import Row
+from runner.execute.session import session_of
 from runner.sweep import resume
-from runner.sweep.crossover_search import Bisection, Range
+from runner.sweep.crossover_search import CrossoverSearch, Range
+from runner.sweep.fixed_grid import FixedGrid, Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed
+
+Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
 
 class GridSweep:
@@ -35,7 +34,7 @@ class GridSweep:
     Args:
         hydra_context, task_function, config: what Hydra gives every sweeper.
         params: the axes of the main grid, each with its values as text.
-        also: grids that run after it.
+        extra_grids: grids that run after it.
         crossover: the range of a search, instead of given sizes.
     """
 
@@ -46,192 +45,139 @@ class GridSweep:
         config: DictConfig,
         *,
         params: Mapping[str, Any],
-        also: Sequence[Any],
-        crossover: Any,
+        extra_grids: Sequence[Mapping[str, Any]],
+        crossover: Mapping[str, Any] | None,
     ) -> None:
-        self._loader, self.config = hydra_context.config_loader, config
+        self._loader, self._config = hydra_context.config_loader, config
+        self._session = session_of(task_function)
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        own = getattr(self._launcher, "jobs", None)
-        self._own = own if isinstance(own, JobLauncher) else None  # of our launcher, which may not be the one chosen
-        self._params, self._also, self._crossover = params, also, crossover
-        self._bisection: Bisection | None = None
+        jobs = getattr(self._launcher, "jobs", None)
+        self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None  # another may have been chosen
+        self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
 
-    def run(self, arguments: list[str]) -> Any:
+    def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
 
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
         """
-        cluster = cluster_of(self.config)
-        composer = self._own.composer if self._own else Composer(self._loader, self.config)
-        composer.keeps = cluster is None
-        if self._crossover is None:
-            jobs, cells = self._grid(composer, arguments)
-        else:
-            jobs, cells = self._search(composer, arguments)
-        root = Path(self.config.hydra.sweep.dir)
+        cluster = cluster_of(self._config)
+        strategy = self._strategy(arguments, writes_folders=cluster is None)
+        jobs = strategy.initial()
+        root = Path(self._config.hydra.sweep.dir)
         if cluster is None:
-            check_threads(cells)
-        if self.config.dry_run:
-            numbers = list(range(len(cells)))
-            if self.config.resume:
-                jobs, cells, numbers = self._left(root, jobs, cells)
-            _list([cells[number] for number in numbers])
-            if self._bisection is not None:
-                print(f"and what the search asks for then, {self._bisection.most} cells at most")
-            if cluster is not None and numbers:
-                print(cluster.describe(cells, numbers))
+            check_threads(job.cell for job in jobs)
+        if self._config.dry_run:
+            self._show(root, strategy, jobs, cluster)
             return []
-        with claimed(root, resuming=bool(self.config.resume), begun=lambda: session().measuring):
-            return self._run(root, jobs, cells, cluster)
+        with claimed(root, resuming=bool(self._config.resume), begun=lambda: self._session.measuring):
+            return self._run(root, strategy, jobs, cluster)
 
-    def _run(self, root: Path, jobs: list[list[str]], cells: list[Cell], cluster: Cluster | None) -> Any:
-        resuming, anyway = bool(self.config.resume), self.config.resume_force
-        numbers = list(range(len(jobs)))
-        if resuming:
-            resume.remove_leftovers(root)
-            jobs, cells, numbers = self._left(root, jobs, cells)
-        try:
-            if not numbers:
-                return []
-            here = [cells[number] for number in numbers] if cluster is None else cluster.check(cells)
-            session().prepare(here, alone=False)
-            name = cluster.name if cluster else None
-            session().begin(root, cells, Report.of(self.config), resuming=resuming, anyway=anyway, cluster=name)
-            OmegaConf.save(self.config, root / "multirun.yaml")
-            launched = [self._send(cluster, root, jobs, cells, numbers)]
-            while self._bisection is not None:
-                asked = zip(*self._asked(resume.measured(root)), strict=True)
-                further = [(job, cell) for job, cell in asked if job not in jobs]
-                if not further:
-                    break
-                numbers = list(range(len(jobs), len(jobs) + len(further)))
-                jobs += [job for job, _ in further]
-                cells += [cell for _, cell in further]
-                launched.append(self._send(cluster, root, jobs, cells, numbers))
-            return launched
-        finally:
-            if session().measuring or not numbers:
-                session().finish(root, Report.of(self.config), strict=self.config.strict)
-
-    def _left(
-        self, root: Path, jobs: list[list[str]], cells: list[Cell]
-    ) -> tuple[list[list[str]], list[Cell], list[int]]:
-        """The jobs of a sweep that is taken up again, and the numbers of those that are left to run.
+    def _strategy(self, arguments: list[str], *, writes_folders: bool) -> Strategy:
+        """The sweep's cells, composed and checked.
 
         Raises:
-            ConfigError: the folder is not this sweep's.
+            ConfigError: a cell, an exclusion rule or the range of a search is wrong.
         """
-        anyway = self.config.resume_force
-        there = resume.measured(root)
-        resume.check_same_sweep(root, there, cells)
-        if not anyway:
-            resume.check_same_cells(root, there, cells)
-        if self._bisection is not None:
-            jobs, cells = self._asked(there)
-        if not anyway and (self._bisection is None or not resume.is_damaged(root)):  # a search goes on from each row
-            resume.check_grid_holds(root, there, cells)
-        numbers = resume.unfinished(there, cells)
-        print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
-        return jobs, cells, numbers
+        # The launcher composes each job again when it runs it, unless it finds what was composed here.
+        launcher = self._grid_launcher
+        composer = launcher.composer if launcher else Composer(self._loader, self._config)
+        composer.writes_folders = writes_folders
+        grids = Grids(self._loader, composer, self._config, params=self._params, extra_grids=self._extra_grids)
+        if self._crossover is None:
+            return FixedGrid(grids.jobs(arguments))
 
-    def _send(
-        self, cluster: Cluster | None, root: Path, jobs: list[list[str]], cells: list[Cell], numbers: list[int]
-    ) -> Any:
-        """Run some of the jobs, here or elsewhere."""
-        if cluster is None:
-            return self._launch([jobs[number] for number in numbers], numbers)
-        cluster.run(root, cells, jobs, numbers)
-        return []
-
-    def _launch(self, jobs: list[list[str]], numbers: list[int]) -> Any:
-        """Hand the jobs to the launcher; ours keeps the numbers that they have in the whole grid."""
-        if self._own:
-            return self._own.launch(jobs, numbers)
-        return self._launcher.launch(jobs, initial_job_idx=numbers[0])
-
-    def _search(self, composer: Composer, arguments: list[str]) -> tuple[list[list[str]], list[Cell]]:
-        """The grid at both ends of the range, with which the search begins."""
-        wanted = Range.of(self._crossover)
+        search_range = Range.of(self._crossover)
         if any(argument.lstrip("+").startswith("size=") for argument in arguments):
             raise ConfigError(
                 "size is what this sweep looks for; give its range instead, such as hydra.sweeper.crossover.low=64 "
                 "hydra.sweeper.crossover.high=1024"
             )
-        jobs, _ = self._grid(composer, [*arguments, wanted.size_of(wanted.low)])
-        self._bisection = Bisection(wanted, Report.of(self.config), composer, jobs)
-        return self._asked([])
+        grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
+        return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
 
-    def _asked(self, rows: Sequence[Row]) -> tuple[list[list[str]], list[Cell]]:
-        assert self._bisection is not None
-        jobs = self._bisection.jobs(rows)
-        return jobs, [self._bisection.composer.job(job).cell for job in jobs]
+    def _show(self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None) -> None:
+        """List what would run."""
+        numbers = list(range(len(jobs)))
+        if self._config.resume:
+            jobs, numbers = self._remaining(root, strategy, jobs)
+        _list([jobs[number].cell for number in numbers])
+        if isinstance(strategy, CrossoverSearch):
+            print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
+        if cluster is not None and numbers:
+            print(cluster.describe([job.cell for job in jobs], numbers))
 
-    def _grid(self, composer: Composer, arguments: list[str]) -> tuple[list[list[str]], list[Cell]]:
-        parser = OverridesParser.create(config_loader=self._loader)
-        own, typed = parser.parse_overrides(_as_overrides(self._params)), parser.parse_overrides(arguments)
-        jobs = self._product([*own, *typed])
-        of_main = len(jobs)
-        for params in self._also:
-            grid = parser.parse_overrides(_as_overrides(params))
-            jobs += self._product([*grid, *_meant_for(grid, own, typed)])
-        cells = [composer.job(job).cell for job in jobs]
-        for cell in cells[:of_main]:  # further grids of other jobs just do without
-            if cell.inapplicable_options:
-                raise ConfigError(cell.inapplicable_options)
-        if any(cell.job == "report" for cell in cells):
-            raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
-        out = excluded(cells, self.config.exclude, {o.key_or_group for o in typed} & {o.key_or_group for o in own})
-        kept: dict[str, tuple[list[str], Cell]] = {}
-        for job, cell, dropped in zip(jobs, cells, out, strict=True):
-            if not dropped:
-                kept.setdefault(cell.identity, (job, cell))
-        if not kept:
-            raise ConfigError(f"none of the grid's {len(cells)} cells is left; look at its axes and at exclude")
-        again = len(cells) - sum(out) - len(kept)
-        if again:
-            print(f"{again} cells are the same as others and run once", file=sys.stderr)
-        check_possible([cell for _, cell in kept.values()])
-        check_baseline([cell for _, cell in kept.values()], Report.of(self.config))
-        return [job for job, _ in kept.values()], [cell for _, cell in kept.values()]
+    def _run(
+        self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None
+    ) -> list[Sequence[JobReturn]]:
+        numbers = list(range(len(jobs)))
+        if self._config.resume:
+            resume.remove_leftovers(root)
+            jobs, numbers = self._remaining(root, strategy, jobs)
+        try:
+            if not numbers:
+                return []
+            self._prepare(root, jobs, numbers, cluster)
+            launched = [self._send(root, jobs, numbers, cluster)]
+            while further := strategy.next(root):
+                numbers = list(range(len(jobs), len(jobs) + len(further)))
+                jobs += further
+                launched.append(self._send(root, jobs, numbers, cluster))
+            return launched
+        finally:
+            # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
+            if self._session.measuring or not numbers:
+                self._session.finish(root, Report.of(self._config), strict=self._config.strict)
 
-    def _product(self, overrides: Sequence[Override]) -> list[list[str]]:
-        """Every combination.
+    def _prepare(self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None) -> None:
+        """Check what needs torch or the machine, and write down what the sweep is made with."""
+        cells = [jobs[number].cell for number in numbers]
+        self._session.prepare(cells if cluster is None else cluster.check(cells), require_devices=False)
+        self._session.record_environment(
+            root,
+            len(jobs),
+            Report.of(self._config),
+            resuming=bool(self._config.resume),
+            force=self._config.resume_force,
+            cluster=cluster.name if cluster else None,
+        )
+        OmegaConf.save(self._config, root / "multirun.yaml")
 
-        The device varies fastest: what will be compared is measured side by side, and no device comes last.
+    def _remaining(self, root: Path, strategy: Strategy, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int]]:
+        """All jobs of a resumed sweep as far as they are known, and the numbers of those that are left to run.
 
         Raises:
-            ConfigError: a pattern of names matches none.
+            ConfigError: the folder is not this sweep's.
         """
-        for override in overrides:
-            names = override.value()
-            if isinstance(names, Glob) and not list(override.sweep_string_iterator()):
-                raise ConfigError(
-                    f"no {override.key_or_group} matches {','.join(names.include)}; "
-                    "python -m runner --help lists what there is"
-                )
-        ordered = sorted(overrides, key=lambda override: override.key_or_group == "device")
-        return combinations(ordered)
+        rows_on_disk = resume.read_all_rows(root)
+        first_cells = [job.cell for job in jobs]
+        resume.check_same_sweep(root, rows_on_disk, first_cells)
+        if not self._config.resume_force:
+            resume.check_same_cells(root, rows_on_disk, first_cells)
 
+        # Where a row is damaged, a search may not know yet that it asked for others.
+        jobs = [*jobs, *strategy.next(root)]
+        cells = [job.cell for job in jobs]
+        if not self._config.resume_force and not (isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)):
+            resume.check_grid_holds(root, rows_on_disk, cells)
 
-def _as_overrides(params: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in params.items()]
+        numbers = resume.unfinished(rows_on_disk, cells)
+        print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
+        return jobs, numbers
 
-
-def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]) -> list[Override]:
-    """What of the command line a further grid takes.
-
-    It takes no axis that the main grid has and it has not, since it leaves that axis out on purpose, nor an axis that
-    the command line adds to the main grid; and of the axes that only a benchmark has none, if it is of other jobs.
-    """
-    kinds = {o.key_or_group: o for o in grid}
-    other = "case" in kinds or ("job" in kinds and kinds["job"].value() != "benchmark")
-    typed = [o for o in typed if not other or o.key_or_group not in BENCHMARK_ONLY]
-    axes = {override.key_or_group for override in grid}
-    of_main = {override.key_or_group for override in main}
-    return [o for o in typed if o.key_or_group in axes or not (o.key_or_group in of_main or o.is_sweep_override())]
+    def _send(
+        self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
+    ) -> Sequence[JobReturn]:
+        """Run some of the jobs, here or elsewhere."""
+        if cluster is not None:
+            cluster.run(root, jobs, numbers, self._session)
+            return []
+        overrides = [list(jobs[number].overrides) for number in numbers]
+        if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
+            return self._grid_launcher.launch(overrides, numbers)
+        return self._launcher.launch(overrides, initial_job_idx=numbers[0])
 
 
 def _list(cells: Sequence[Cell]) -> None:

@@ -1,4 +1,4 @@
-"""What a cell costs beside its measuring, next to what a job costs a bare Hydra application with the stock launcher.
+"""Overhead per cell apart from its measuring, next to a job's in a bare Hydra application with the stock launcher.
 
 The bare application's task does nothing. It is run twice: with this project's configuration, so that it composes the
 same jobs, and with four keys in all, the least that Hydra can cost.
@@ -44,7 +44,7 @@ main()
 """
 SAME = f"""
 import sys
-sys.path.append({str(ROOT / "runner" / "plugins")!r})
+sys.path.append({str(ROOT / "runner" / "sweep" / "plugins")!r})
 import hydra
 import runner.cli.main  # the schema and the resolvers that the configuration names
 @hydra.main(config_path={str(ROOT / "conf")!r}, config_name="config", version_base="1.3")
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> tuple[float, str]:
 
 
 def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
-    """Run that many cells of two operations; seconds beside timing, and the door's and the worker's peak memory."""
+    """Run that many cells of two operations; seconds without timing, and the parent's and the worker's peak memory."""
     out = folder / f"cells_{cells}"
     choices = ["op=add,mul", "size=8", "timing=minimal", f"seed=range(0,{cells // 2})", f"hydra.sweep.dir={out}"]
     seconds, stderr = run(["-c", MEASURED, "-m", *choices])
@@ -108,14 +108,14 @@ def main() -> None:
         base = None
         for cells in options.cells:
             turns = [sweep(cells, folder / f"turn_{turn}") for turn in range(max(1, STEADY_CELLS // cells))]
-            seconds, door, worker = (statistics.median(values) for values in zip(*turns, strict=True))
+            seconds, parent, worker = (statistics.median(values) for values in zip(*turns, strict=True))
             cost_s = (seconds - start_s) / (cells - 2)
-            base = base or (cost_s, door, worker)
+            base = base or (cost_s, parent, worker)
             print(
                 f"{cells:6} cells: {cost_s * 1e3:.2f} ms a cell, "
                 f"{stock_s / cost_s:.0f} and {least_s / cost_s:.0f} times less than stock, "
                 f"{cost_s / base[0]:.2f} of the first line's; memory over the first line's: "
-                f"door {(door - base[1]) / 1e6:+.1f} MB, worker {(worker - base[2]) / 1e6:+.1f} MB"
+                f"parent {(parent - base[1]) / 1e6:+.1f} MB, worker {(worker - base[2]) / 1e6:+.1f} MB"
             )
 
 

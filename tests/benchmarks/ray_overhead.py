@@ -1,8 +1,8 @@
-"""What a cell costs on Ray beside its measuring: twenty cells a job, next to one cell a job, in one run.
+"""Overhead per cell on Ray apart from its measuring: twenty cells a chunk, next to one cell a chunk, in one run.
 
     python tests/benchmarks/ray_overhead.py
 
-Starts a Ray of one node in namespaces of its own (as tests/test_ray.py does), with one place for jobs. The cost is the
+Starts a Ray of one node in namespaces of its own (as tests/test_ray.py does), with one slot for chunks. The cost is the
 time that the driver's loop took, less what the cells themselves say that they took, over the number of cells.
 """
 
@@ -44,8 +44,8 @@ def one(cells_per_chunk: int, root: Path) -> None:
     assert code == 0 and len(rows) == CELLS and (rows["status"] == "ok").all(), rows
     own_s = rows["seconds"].sum()
     print(
-        f"{cells_per_chunk:2} cells a job: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
-        f"{(took[0] - own_s) / CELLS:.2f} s a cell beside; "
+        f"{cells_per_chunk:2} cells a chunk: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
+        f"{(took[0] - own_s) / CELLS:.2f} s a cell more; "
         f"{size_of(root, 'samples.csv.gz') / CELLS:.0f} bytes of samples a cell",
         file=sys.stderr,
     )

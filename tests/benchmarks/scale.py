@@ -3,7 +3,7 @@
     python tests/benchmarks/scale.py [CELLS...]
 
 Each size runs in a process of its own, through the command line, the grid sweeper, the planning, the driver's loop, the
-landing and the report. Only the cluster is replaced, by one that answers a chunk at once with rows and samples such as
+writer and the report. Only the cluster is replaced, by one that answers a chunk at once with rows and samples such as
 a real cell's are.
 """
 
@@ -26,42 +26,42 @@ PER_GRID_POINT = 50 * 4  # sizes and dtypes; the rest are seeds and the two devi
 
 
 class InstantCluster:
-    """A hundred places whose chunks end as soon as they are asked for."""
+    """A hundred slots whose chunks end as soon as they are asked for."""
 
     def __init__(self) -> None:
-        self.flights: list[Any] = []
+        self.runs: list[Any] = []
         self.landed = 0
         self.memory: list[tuple[int, float]] = []
         self.playing_s = 0.0  # of pretending
 
-    def places(self) -> int:
+    def slots(self) -> int:
         """How many chunks could run at once."""
         return 100
 
     def submit(self, chunk: Any) -> bool:
         """Take a chunk."""
-        from runner.cluster.executor import Flight
+        from runner.cluster.executor import ChunkRun
 
-        if len(self.flights) == self.places():
+        if len(self.runs) == self.slots():
             return False
-        self.flights.append(Flight(chunk, "none"))
+        self.runs.append(ChunkRun(chunk, "none"))
         return True
 
     def ended(self, timeout_s: float) -> list[Any]:
         """All that was sent."""
-        from runner.cluster.node import Begun, Measured
+        from runner.cluster.node import CellResult, ChunkStarted
         from runner.execute.environment import describe_process
 
         begun = time.process_time()
         self.memory.append((self.landed, resident_bytes()))
-        flights, self.flights = self.flights, []
-        for number, flight in enumerate(flights):
-            flight.take(Begun(f"node{number:02}-000000", describe_process() if self.landed == 0 else ENVIRONMENT))
-            for cell in flight.chunk.cells:
-                flight.take(Measured(cell.identity, [row_of(cell)], samples(), "ok\n", "2026-11-23T00:00:00+00:00"))
-            self.landed += len(flight.chunk.cells)
+        runs, self.runs = self.runs, []
+        for number, run in enumerate(runs):
+            run.take(ChunkStarted(f"node{number:02}-000000", describe_process() if self.landed == 0 else ENVIRONMENT))
+            for cell in run.chunk.cells:
+                run.take(CellResult(cell.identity, [row_of(cell)], samples(), "ok\n", "2026-11-23T00:00:00+00:00"))
+            self.landed += len(run.chunk.cells)
         self.playing_s += time.process_time() - begun
-        return flights
+        return runs
 
     def close(self) -> list[Any]:
         """Nothing is left."""

@@ -1,8 +1,8 @@
-"""A sweep whose door is killed again and again, beside one that is left alone: the same cells in the end?
+"""A sweep whose parent process is killed again and again, next to an undisturbed one: the same cells in the end?
 
     python tests/benchmarks/soak.py
 
-Each life of the door lasts a random time and ends with SIGKILL; the next one resumes. In the end every cell has to be
+Each parent process lives for a random time and ends with SIGKILL; the next one resumes. In the end every cell has to be
 there once, whole, and no process may be left.
 """
 
@@ -58,16 +58,16 @@ def main() -> None:
         done_at = []
         for _ in range(options.kills):
             more = "resume=killed" if (killed / "multirun.yaml").exists() else "hydra.sweep.dir=killed"
-            door = subprocess.Popen(command(options.cells, more), cwd=folder, env=env, **quiet)
+            parent = subprocess.Popen(command(options.cells, more), cwd=folder, env=env, **quiet)
             limit = time.monotonic() + 60
             goal = sum(1 for _ in killed.glob("*_*/results.csv")) + draw.randint(0, options.cells // options.kills)
             while sum(1 for _ in killed.glob("*_*/results.csv")) < goal and time.monotonic() < limit:
-                if door.poll() is not None:
+                if parent.poll() is not None:
                     break
                 time.sleep(0.001)
             time.sleep(draw.uniform(0, 0.02))
-            door.send_signal(signal.SIGKILL)
-            door.wait()
+            parent.send_signal(signal.SIGKILL)
+            parent.wait()
             done_at.append(sum(1 for _ in killed.glob("*_*/results.csv")))
         time.sleep(2)
         orphans = left_over(folder)

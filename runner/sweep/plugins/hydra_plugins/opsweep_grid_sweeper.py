@@ -38,7 +38,7 @@ class GridSweeper(Sweeper):
     def __init__(
         self, max_batch_size: int | None, params: Any = None, also: Sequence[Any] = (), crossover: Any = None
     ) -> None:
-        self._settings = {"params": params or {}, "also": also, "crossover": crossover}
+        self._settings = {"params": params or {}, "extra_grids": also, "crossover": crossover}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives every sweeper."""

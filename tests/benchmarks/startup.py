@@ -1,6 +1,6 @@
 """How long ``--help`` and an error in a key take, next to a bare Hydra application's, in one call.
 
-    python tests/benchmarks/door.py
+    python tests/benchmarks/startup.py
 
 The two take turns. The bare application has a config file of one key.
 """

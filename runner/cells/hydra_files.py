@@ -1,0 +1,87 @@
+"""The ``.hydra`` files of a sweep's jobs, the same as stock Hydra's."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.hydra_internals import yaml_of
+
+NUMBER_MARK = 987_654_321_123  # stands in a template where a job's number goes
+PLAIN = re.compile(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*")
+
+
+class HydraFiles:
+    """Writes a sweep's ``.hydra`` files, of which jobs have most of the text in common.
+
+    To dump ``hydra.yaml``, 150 lines of which five differ between jobs, takes longer than all the rest of a job's
+    composing. So a choice of groups is dumped once, with a mark in each place where its jobs differ, and a job's text
+    is that with the marks replaced. What is dumped of a job's own values is remembered, since they recur.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, str], str] = {}
+        self._scalar = lru_cache(maxsize=4096)(_scalar)
+
+    def config_text(self, task: DictConfig) -> str:
+        """The text of ``config.yaml``, that of :func:`OmegaConf.to_yaml`, put together key by key."""
+        values: Any = OmegaConf.to_container(task, resolve=False, enum_to_str=True)
+        parts = []
+        for key, value in values.items():
+            entry = (key, repr(value))
+            if entry not in self._parts:
+                self._parts[entry] = OmegaConf.to_yaml(OmegaConf.create({key: value}))
+            parts.append(self._parts[entry])
+        return "".join(parts)
+
+    @staticmethod
+    def template(full: DictConfig) -> str:
+        """The text of ``hydra.yaml`` for all jobs of one choice of groups, with marks where they differ."""
+        values = copy.deepcopy(OmegaConf.to_container(full.hydra, resolve=False))
+        marked: Any = OmegaConf.create({"hydra": values})
+        marked.hydra.job.update(id="mark-id", num=NUMBER_MARK, override_dirname="mark-dirname")
+        marked.hydra.runtime.output_dir = "mark-folder"
+        marked.hydra.overrides.task = ["mark-task"]
+        return OmegaConf.to_yaml(marked)
+
+    def write(self, folder: Path, hydra: DictConfig, template: str, config_text: str, overrides: Sequence[str]) -> None:
+        """Write a job's three files.
+
+        Args:
+            folder: made where it is not there.
+            hydra: the job's ``hydra`` node.
+            template: of the job's choice of groups.
+            config_text: of ``config.yaml``.
+            overrides: the job's.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        lines = [f"- {self._scalar(text)}\n" for text in overrides]
+        listed = "".join(f"    {line}" for line in lines) or "    []\n"
+        text = template.replace("    - mark-task\n", listed)
+        for mark, value in {
+            "mark-id": str(hydra.job.num),
+            "mark-dirname": hydra.job.override_dirname,
+            "mark-folder": hydra.runtime.output_dir,
+        }.items():
+            text = text.replace(mark, self._scalar(value))
+        text = text.replace(str(NUMBER_MARK), str(hydra.job.num))
+
+        folder.mkdir(exist_ok=True)
+        (folder / "config.yaml").write_text(config_text, encoding="utf-8")
+        (folder / "hydra.yaml").write_text(text, encoding="utf-8")
+        (folder / "overrides.yaml").write_text("".join(lines) or "[]\n", encoding="utf-8")
+
+
+def _scalar(value: str) -> str:
+    """A string as YAML on one line that OmegaConf reads back as the same string."""
+    if PLAIN.fullmatch(value) and ("=" in value or value.startswith("/")):
+        return value  # needs no quotes, as most values, and the dumper is slow
+    return yaml_of(value).removesuffix("\n").removesuffix("\n...")
