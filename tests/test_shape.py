@@ -23,3 +23,11 @@ def test_hydras_plugin_files_import_only_the_sweep() -> None:
         names = list(shape.imported(ast.parse(path.read_text(encoding="utf-8"))))
         assert names
         assert all(name.startswith("runner.sweep.") for name in names)
+
+
+def test_no_line_needs_decoding() -> None:
+    for path, tree in shape.trees().items():
+        assert shape.nested_conditionals(tree) == 0, path
+        assert shape.comprehensions_with_several_for(tree) == 0, path
+        assert shape.lists_times_a_condition(tree) == 0, path
+    assert shape.longest_function()[0] <= 60
