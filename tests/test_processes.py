@@ -43,7 +43,7 @@ def test_each_process_is_a_fresh_one_and_a_crash_in_a_later_one_is_the_row(runne
     folder = next((tmp_path / "out").glob("0_*"))
     samples = pd.read_csv(folder / "samples.csv")
     assert set(samples["process"]) == {1, 2}
-    assert samples["kept"].sum() == fine["samples"]
+    assert samples["used"].sum() == fine["samples"]
     processes = {line for line in (folder / "run.log").read_text().splitlines() if line.startswith("process ")}
     assert len(processes) == 2
     assert f"process {os.getpid()}" not in processes
