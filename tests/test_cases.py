@@ -78,7 +78,7 @@ def test_a_wrong_case_gets_one_clear_line(change: str) -> None:
         (["job=tensors"], r"job=tensors checks a case, not an operation; give one with case="),
     ],
 )
-def test_wrong_cases_are_refused_at_the_door(arguments: list[str], message: str, runner: Runner) -> None:
+def test_wrong_cases_are_refused_before_anything_runs(arguments: list[str], message: str, runner: Runner) -> None:
     done = runner(*arguments, code=2, env={"PYTHONPROFILEIMPORTTIME": "1"})
     shown = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("import time:"))
     assert re.search(message, shown), shown
