@@ -104,11 +104,20 @@ def test_pandas_reads_samples_without_options(tmp_path):
     write_samples(path, samples)
     assert read_samples(path) == samples
     table = pd.read_csv(path)
-    assert list(table.columns) == ["calls", "wall_s", "cpu_s", "preemptions", "waiting_s", "place", "kept", "process"]
+    assert list(table.columns) == [
+        "calls",
+        "wall_s",
+        "cpu_s",
+        "preemptions",
+        "waiting_s",
+        "allocation",
+        "used",
+        "process",
+    ]
     assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "f", "b", "i"]
     assert table["wall_s"].tolist() == [1 / 3, 1e-9]
     assert table["cpu_s"].isna().tolist() == [False, True]
-    assert table["kept"].tolist() == [True, False]
+    assert table["used"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.9, 0.99])
