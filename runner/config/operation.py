@@ -12,10 +12,10 @@ from runner.config.callables import load_callable
 from runner.config.domain import Domain
 from runner.config.dtypes import KINDS
 from runner.config.formula import evaluate, names_in
-from runner.config.renamed import refusal
+from runner.config.renamed import check_fields
 from runner.config.signature import ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
-from runner.errors import ConfigError, suggestion
+from runner.errors import ConfigError
 
 EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
 
@@ -75,15 +75,7 @@ class Operation:
         Raises:
             ConfigError: a field is missing, misspelt, of the wrong type, or a formula names an unknown dimension.
         """
-        allowed = [f.name for f in fields(cls)]
-        for key in given:
-            if key not in allowed:
-                if old := refusal(str(key), "op"):
-                    raise ConfigError(f"{source}: {old}")
-                raise ConfigError(
-                    f"{source}: unknown field {key!r}{suggestion(str(key), allowed)}; "
-                    f"the fields are {', '.join(allowed)}"
-                )
+        check_fields(given, [f.name for f in fields(cls)], "op", source, listed="the fields are")
         missing = [key for key in ("name", "call", "signature") if given.get(key) in (None, "", "???")]
         if missing:
             raise ConfigError(

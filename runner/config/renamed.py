@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from runner.errors import ConfigError, suggestion
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
     "key": {
@@ -60,3 +62,22 @@ def refusal(name: str, where: str) -> str:
     """What to say of an old name that somebody wrote; blank where it is none."""
     new = RENAMED[where].get(name)
     return f"{name} was renamed to {new}" if new else ""
+
+
+def check_fields(names: Iterable[object], allowed: Sequence[str], kind: str, source: str, *, listed: str) -> None:
+    """Refuse a field of an op or case file that there is not, or not any more.
+
+    Args:
+        names: the fields that the file has.
+        allowed: those that it may have.
+        kind: op or case.
+        source: which file, for the message.
+        listed: the words before those that it may have.
+
+    Raises:
+        ConfigError: the message has the field's new name, or the one that was perhaps meant.
+    """
+    for name in map(str, names):
+        if name not in allowed:
+            unknown = f"unknown field {name!r}{suggestion(name, list(allowed))}; {listed} {', '.join(allowed)}"
+            raise ConfigError(f"{source}: {refusal(name, kind) or unknown}")

@@ -311,8 +311,8 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
-    of_job = {name for name in AXES if cell.job == "benchmark" or name not in BENCHMARK_ONLY}
-    known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name in of_job}
+    blank = () if cell.job == "benchmark" else BENCHMARK_ONLY
+    known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and "case" in row_type.__dataclass_fields__:
         known["case"] = cell.case.name
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)

@@ -13,8 +13,8 @@ from typing import Any
 from runner.config.cases.base import Case
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
 from runner.config.cases.tensor_code import TensorCase
-from runner.config.renamed import refusal
-from runner.errors import ConfigError, suggestion
+from runner.config.renamed import check_fields
+from runner.errors import ConfigError
 
 __all__ = ["Case", "ExpressionCase", "FunctionCase", "GradientCase", "TensorCase", "read_case"]
 
@@ -32,15 +32,8 @@ def read_case(given: Mapping[str, Any]) -> Case:
     if not given.get("name") or len(kinds) != 1:
         raise ConfigError(f"{source}: a case needs a name, and one of {', '.join(KINDS)}; it has {_listed(given)}")
     kind = KINDS[kinds[0]]
-    allowed = [f.name for f in fields(kind)]
-    for key in given:
-        if key not in allowed:
-            if old := refusal(str(key), "case"):
-                raise ConfigError(f"{source}: {old}")
-            raise ConfigError(
-                f"{source}: unknown field {key!r}{suggestion(str(key), allowed)}; with {kinds[0]} the "
-                f"fields are {', '.join(allowed)}"
-            )
+    names = [f.name for f in fields(kind)]
+    check_fields(given, names, "case", source, listed=f"with {kinds[0]} the fields are")
     try:
         case = kind(**{key: _read(key, value) for key, value in given.items() if value is not None})
         case.check()
