@@ -54,6 +54,7 @@ ONE_LINE = {
     "exclude=3": "Error merging override exclude=3 Invalid value assigned: int is not a ListConfig, list or tuple.",
     "--config-dir mine op=listed": r"op/listed.yaml: holds a list where keys with values belong; correct the file",
     "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean threads\?",
+    "--config-dir mine +sweep=old": r"in sweep/old.yaml: contended was renamed to on_contention",
     "treads=2": r"treads is unknown; did you mean threads\?",
     "+treads=2": r"treads is unknown; did you mean threads\?",
     "-m +treads=2,3": r"treads is unknown; did you mean threads\?",
@@ -71,8 +72,13 @@ ONE_LINE = {
 
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
-    for name, text in {"op/listed": "- add\n", "sweep/typo": "# @package _global_\ntreads: 2\n"}.items():
-        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+    files = {
+        "op/listed": "- add\n",
+        "sweep/typo": "# @package _global_\ntreads: 2\n",
+        "sweep/old": "# @package _global_\ncontended: wait\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / f"{name}.yaml").write_text(text)
     wrong = {
         command: said

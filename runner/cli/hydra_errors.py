@@ -84,9 +84,9 @@ def _unknown(text: str) -> str:
     match = re.search(r"^Key '.*?' (?:is )?not in .*\n +full_key: (\S+)", text, re.MULTILINE)
     match = match or re.match(r"Could not (?:override|delete from config\.) '(.*?)'", text)
     key = match[1] if match else ""
-    if renamed := refusal(key, "key"):
-        return renamed
-    if not key or key.startswith("hydra.") or "@" in key:
+    if not key or "@" in key:
+        return ""
+    if key.startswith("hydra.") and not refusal(key, "key"):  # of Hydra's own keys Hydra knows more
         return ""
     if key.startswith(("op.", "case.")) and "\nTo append" in text:
         return f"{key} is not in the file of the {key.partition('.')[0]}; to add it write +{key}=..."
