@@ -16,13 +16,19 @@ def is_unsupported(error: BaseException | None) -> bool:
     if isinstance(error, NotImplementedError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError | TypeError) and OPERANDS not in text and bool(re.search(UNSUPPORTED, text))
+    return (
+        isinstance(error, RuntimeError | TypeError)
+        and OPERANDS not in text
+        and bool(re.search(UNSUPPORTED, text))
+    )
 
 
 def one_line(text: object, limit: int = 300) -> str:
     """Fold a message into a single line of at most ``limit`` characters, as a CSV or a log wants it."""
     encodable = str(text).encode("utf-8", "replace").decode()
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in encodable).split())
+    line = " ".join(
+        "".join(letter if letter.isprintable() else " " for letter in encodable).split()
+    )
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

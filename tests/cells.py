@@ -19,7 +19,11 @@ QUICK = Timing(precision=0.05, max_time_s=0.05, min_samples=5, max_samples=200, 
 
 def cell(op: str | dict[str, Any] = "add", **values: Any) -> Cell:
     """A cell of an operation of ``conf/op``, or of one of a test's own."""
-    fields = yaml.safe_load((ROOT / "conf" / "op" / f"{op}.yaml").read_text()) if isinstance(op, str) else op
+    fields = (
+        yaml.safe_load((ROOT / "conf" / "op" / f"{op}.yaml").read_text())
+        if isinstance(op, str)
+        else op
+    )
     return cell_of(OmegaConf.structured(Config(**{"op": fields, "timing": QUICK, **values})))
 
 

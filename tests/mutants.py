@@ -74,11 +74,25 @@ def made(forward: Callable[..., Any], backward: Backward, **settings: Any) -> Ca
     return Made.apply  # type: ignore[no-any-return]
 
 
-def pair(name: str, kind: str, forward: Callable[..., Any], right: Backward, wrong: Backward, **fields: Any) -> Pair:
+def pair(
+    name: str,
+    kind: str,
+    forward: Callable[..., Any],
+    right: Backward,
+    wrong: Backward,
+    **fields: Any,
+) -> Pair:
     """A pair of autograd functions with one forward pass."""
     known = {key: fields.pop(key) for key in ("signature", "size", "dtype") if key in fields}
     once = {"once": fields.pop("once")} if "once" in fields else {}
-    return Pair(name, kind, made(forward, right, **once), made(forward, wrong, **once), fields=fields, **known)
+    return Pair(
+        name,
+        kind,
+        made(forward, right, **once),
+        made(forward, wrong, **once),
+        fields=fields,
+        **known,
+    )
 
 
 TWO = "..., ... -> ..."
@@ -328,7 +342,13 @@ def _gelu_tanh(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 PAIRS = [
     # small relative errors
     *(
-        pair(f"off_by_{by:g}", "small error", torch.sin, _sinus, lambda g, x, by=by: g * x.cos() * (1 + by))
+        pair(
+            f"off_by_{by:g}",
+            "small error",
+            torch.sin,
+            _sinus,
+            lambda g, x, by=by: g * x.cos() * (1 + by),
+        )
         for by in (1e-2, 9e-4, 1e-4, 1e-6)
     ),
     pair("off_by_a_constant", "small error", torch.sin, _sinus, lambda g, x: g * (x.cos() + 5e-4)),
@@ -336,7 +356,13 @@ PAIRS = [
         "gelu_tanh",
         "small error",
         torch.nn.functional.gelu,
-        lambda g, x: g * (0.5 * (1 + torch.erf(x / 2**0.5)) + x * torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5),
+        lambda g, x: (
+            g
+            * (
+                0.5 * (1 + torch.erf(x / 2**0.5))
+                + x * torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5
+            )
+        ),
         _gelu_tanh,
     ),
     pair(
@@ -370,7 +396,11 @@ PAIRS = [
         lambda g, x: g * x.softmax(-1),
     ),
     pair(
-        "layer_norm_without_mean", "missing factor", _norm, _layer_norm, lambda g, x: _layer_norm(g, x, centred=False)
+        "layer_norm_without_mean",
+        "missing factor",
+        _norm,
+        _layer_norm,
+        lambda g, x: _layer_norm(g, x, centred=False),
     ),
     pair(
         "layer_norm_n_minus_1",
@@ -403,7 +433,13 @@ PAIRS = [
     pair("absolute", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g.abs())),
     pair("clamped", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g.clamp(-100, 100))),
     pair("clamped_at_one", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g.clamp(max=1.0))),
-    pair("flushed", "cotangent", torch.sin, _sinus, _sin(lambda g, x: torch.where(g.abs() < 1e-4, 0 * g, g))),
+    pair(
+        "flushed",
+        "cotangent",
+        torch.sin,
+        _sinus,
+        _sin(lambda g, x: torch.where(g.abs() < 1e-4, 0 * g, g)),
+    ),
     pair("squared", "cotangent", torch.sin, _sinus, _sin(lambda g, x: g * (1 + 1e-3 * g.abs()))),
     pair(
         "expanded_as_one",
@@ -451,7 +487,9 @@ PAIRS = [
         ),
     ),
     pair("cotangent_in_place", "mutation", lambda x: 3 * x, _inplace(True), _inplace(False)),
-    pair("input_in_place", "mutation", lambda x: x * x, _touches_input(True), _touches_input(False)),
+    pair(
+        "input_in_place", "mutation", lambda x: x * x, _touches_input(True), _touches_input(False)
+    ),
     Pair("output_in_place", "mutation", _saved_output(1.0), _saved_output(0.0)),
     # input layouts
     pair(
@@ -482,7 +520,10 @@ PAIRS = [
         "shape",
         torch.mul,
         _mul,
-        lambda g, x, y: (_sum_to(g * y, x.shape), _sum_to(g * x, y.shape) * y.numel() / max(1, g.numel())),
+        lambda g, x, y: (
+            _sum_to(g * y, x.shape),
+            _sum_to(g * x, y.shape) * y.numel() / max(1, g.numel()),
+        ),
         signature=TWO,
     ),
     pair(
@@ -507,16 +548,18 @@ PAIRS = [
         "shape",
         torch.sin,
         _sinus,
-        lambda g, x: torch.cat([(g * x.cos()).flatten()[:1024], (g * x.cos()).flatten()[1024:] * 0.99]).reshape(
-            x.shape
-        ),
+        lambda g, x: torch.cat(
+            [(g * x.cos()).flatten()[:1024], (g * x.cos()).flatten()[1024:] * 0.99]
+        ).reshape(x.shape),
     ),
     pair(
         "past_65536",
         "shape",
         torch.sin,
         _sinus,
-        lambda g, x: torch.cat([(g * x.cos()).flatten()[:65536], 0 * g.flatten()[65536:]]).reshape(x.shape),
+        lambda g, x: torch.cat([(g * x.cos()).flatten()[:65536], 0 * g.flatten()[65536:]]).reshape(
+            x.shape
+        ),
     ),
     pair(
         "size_one",
@@ -530,20 +573,30 @@ PAIRS = [
         "shape",
         lambda x: x.cumsum(-1),
         lambda g, x: g.flip(-1).cumsum(-1).flip(-1),
-        lambda g, x: g.flip(-1).cumsum(-1).flip(-1) if x.dim() < 3 else g.flip(0).cumsum(-1).flip(0),
+        lambda g, x: (
+            g.flip(-1).cumsum(-1).flip(-1) if x.dim() < 3 else g.flip(0).cumsum(-1).flip(0)
+        ),
     ),
     pair(
         "square_only",
         "shape",
         torch.matmul,
         lambda g, a, b: (g @ b.mT, a.mT @ g),
-        lambda g, a, b: (g @ b.mT, a.mT @ g) if a.shape[0] != a.shape[1] or a.shape[0] < 2 else (g @ b, a.mT @ g),
+        lambda g, a, b: (
+            (g @ b.mT, a.mT @ g)
+            if a.shape[0] != a.shape[1] or a.shape[0] < 2
+            else (g @ b, a.mT @ g)
+        ),
         signature=MATMUL,
         size="5x5",
     ),
     # magnitudes
     pair(
-        "large_inputs", "magnitude", torch.sin, _sinus, lambda g, x: g * torch.where(x.abs() > 20, 0.99, 1.0) * x.cos()
+        "large_inputs",
+        "magnitude",
+        torch.sin,
+        _sinus,
+        lambda g, x: g * torch.where(x.abs() > 20, 0.99, 1.0) * x.cos(),
     ),
     pair(
         "small_inputs",
@@ -580,7 +633,10 @@ PAIRS = [
         "special point",
         torch.sinc,
         lambda g, x: (
-            g * torch.where(x == 0, 0 * x, (torch.cos(torch.pi * x) - torch.sinc(x)) / torch.where(x == 0, 1, x))
+            g
+            * torch.where(
+                x == 0, 0 * x, (torch.cos(torch.pi * x) - torch.sinc(x)) / torch.where(x == 0, 1, x)
+            )
         ),
         lambda g, x: g * (torch.cos(torch.pi * x) - torch.sinc(x)) / x,
         once=True,
@@ -594,9 +650,22 @@ PAIRS = [
         signature="... n -> ...",
         once=True,
     ),
-    pair("kink_of_relu", "kink", torch.relu, lambda g, x: g * (x > 0), lambda g, x: g * ((x > 0) + 5.0 * (x == 0))),
+    pair(
+        "kink_of_relu",
+        "kink",
+        torch.relu,
+        lambda g, x: g * (x > 0),
+        lambda g, x: g * ((x > 0) + 5.0 * (x == 0)),
+    ),
     pair("kink_of_abs", "kink", torch.abs, lambda g, x: g * x.sign(), lambda g, x: g * x / x.abs()),
-    pair("ties_of_max", "kink", lambda x: x.amax(-1), _max_ties(True), _max_ties(False), signature="... n -> ..."),
+    pair(
+        "ties_of_max",
+        "kink",
+        lambda x: x.amax(-1),
+        _max_ties(True),
+        _max_ties(False),
+        signature="... n -> ...",
+    ),
     pair(
         "leak",
         "kink",
@@ -604,7 +673,13 @@ PAIRS = [
         lambda g, x: g * torch.where(x > 0, x.new_tensor(1.0), x.new_tensor(0.01)),
         lambda g, x: g * torch.where(x > 0, 1.0, 0.0101),
     ),
-    pair("power_at_zero", "special point", lambda x: x**2, lambda g, x: 2 * g * x, lambda g, x: 2 * g * x**2 / x),
+    pair(
+        "power_at_zero",
+        "special point",
+        lambda x: x**2,
+        lambda g, x: 2 * g * x,
+        lambda g, x: 2 * g * x**2 / x,
+    ),
     Pair(
         "duplicate_indices",
         "duplicates",
@@ -612,11 +687,20 @@ PAIRS = [
         _index_add(False),
         "n d, k -> k d",
         "40x3",
-        fields={"inputs": ["source", "index"], "index_inputs": {"index": "n"}, "derived_dims": {"k": "3"}},
+        fields={
+            "inputs": ["source", "index"],
+            "index_inputs": {"index": "n"},
+            "derived_dims": {"k": "3"},
+        },
     ),
     # which gradients
     pair(
-        "none_for_second", "missing gradient", torch.mul, _mul, lambda g, x, y: (_mul(g, x, y)[0], None), signature=TWO
+        "none_for_second",
+        "missing gradient",
+        torch.mul,
+        _mul,
+        lambda g, x, y: (_mul(g, x, y)[0], None),
+        signature=TWO,
     ),
     pair(
         "zero_for_first",
@@ -627,7 +711,13 @@ PAIRS = [
         signature=TWO,
     ),
     Pair("needs_input_grad", "subset", _needs(False), _needs(True), "... n, ... n -> ... n"),
-    Pair("outputs_apart", "separate outputs", _two_outputs(True), _two_outputs(False), "... n -> ... n, ... n"),
+    Pair(
+        "outputs_apart",
+        "separate outputs",
+        _two_outputs(True),
+        _two_outputs(False),
+        "... n -> ... n, ... n",
+    ),
     # state
     Pair("last_call", "state", _stateful(False), _stateful(True)),
     Pair("cached", "state", _cached(False), _cached(True)),
@@ -655,7 +745,12 @@ PAIRS = [
         dtype=torch.float32,
     ),
     pair(
-        "bfloat16_only", "precision", torch.sin, _sinus, _only(torch.bfloat16, lambda t: t * 1.1), dtype=torch.bfloat16
+        "bfloat16_only",
+        "precision",
+        torch.sin,
+        _sinus,
+        _only(torch.bfloat16, lambda t: t * 1.1),
+        dtype=torch.bfloat16,
     ),
     pair(
         "half_sum",
@@ -749,7 +844,11 @@ SECOND_BATCH = [  # written after the verifier, against it
     Pair("shared_buffer", "state", _shared_buffer(False), _shared_buffer(True)),
     Pair("writes_in_forward", "mutation", _writes_forward(False), _writes_forward(True)),
     pair(
-        "ones_fast_path", "cotangent", lambda x: x.cumsum(-1), lambda g, x: g.flip(-1).cumsum(-1).flip(-1), _where_fast
+        "ones_fast_path",
+        "cotangent",
+        lambda x: x.cumsum(-1),
+        lambda g, x: g.flip(-1).cumsum(-1).flip(-1),
+        _where_fast,
     ),
     pair(
         "nonnegative_cotangent",
@@ -770,7 +869,10 @@ SECOND_BATCH = [  # written after the verifier, against it
         "shape",
         torch.matmul,
         lambda g, a, b: (g @ b.mT, a.mT @ g),
-        lambda g, a, b: (g @ (b if b.shape[0] == b.shape[1] and b.shape[0] > 1 else b.mT), a.mT @ g),
+        lambda g, a, b: (
+            g @ (b if b.shape[0] == b.shape[1] and b.shape[0] > 1 else b.mT),
+            a.mT @ g,
+        ),
         signature=MATMUL,
     ),
     pair(
@@ -779,7 +881,9 @@ SECOND_BATCH = [  # written after the verifier, against it
         lambda x: x * x,
         lambda g, x: 2 * g * x,
         lambda g, x: (
-            torch.cat([(2 * g * x)[:-1], 0 * g[-1:]]) if x.dim() and x.shape[0] % 2 and x.shape[0] > 2 else 2 * g * x
+            torch.cat([(2 * g * x)[:-1], 0 * g[-1:]])
+            if x.dim() and x.shape[0] % 2 and x.shape[0] > 2
+            else 2 * g * x
         ),
     ),
     pair(
@@ -787,7 +891,10 @@ SECOND_BATCH = [  # written after the verifier, against it
         "shape",
         lambda x, w, b: x * w + b,
         _fused,
-        lambda g, x, w, b: (*_fused(g, x, w, b)[:2], _fused(g, x, w, b)[2] / (g.shape[0] if g.dim() > 2 else 1)),
+        lambda g, x, w, b: (
+            *_fused(g, x, w, b)[:2],
+            _fused(g, x, w, b)[2] / (g.shape[0] if g.dim() > 2 else 1),
+        ),
         signature="... n, n, n -> ... n",
     ),
     pair(
@@ -835,7 +942,11 @@ SECOND_BATCH = [  # written after the verifier, against it
         signature="... n, ... n -> ... n",
     ),
     pair(
-        "saved_in_float32", "precision", torch.exp, lambda g, x: g * x.exp(), lambda g, x: g * x.float().double().exp()
+        "saved_in_float32",
+        "precision",
+        torch.exp,
+        lambda g, x: g * x.exp(),
+        lambda g, x: g * x.float().double().exp(),
     ),
     pair(
         "accumulates_in_half",
@@ -907,9 +1018,13 @@ def gradcheck(tested: Pair, function: Callable[..., Any], *, fast: bool) -> bool
     """Whether torch's does, at the declared example in float64."""
     bound = tested.bound(function)
     wide = torch.complex128 if bound.dtype.is_complex else torch.float64
-    inputs = [t.to(wide).requires_grad_() if is_differentiable(t.dtype) else t for t in bound.draw()]
+    inputs = [
+        t.to(wide).requires_grad_() if is_differentiable(t.dtype) else t for t in bound.draw()
+    ]
     try:
-        return not torch.autograd.gradcheck(lambda *t: bound.call_with(list(t))(), inputs, fast_mode=fast)
+        return not torch.autograd.gradcheck(
+            lambda *t: bound.call_with(list(t))(), inputs, fast_mode=fast
+        )
     except Exception:  # it says so by raising, as what it calls does
         return True
 
@@ -933,7 +1048,9 @@ def main() -> None:
             f"{name}: caught {len(pairs) - len(missed)}, wrongly accused {len(accused)}, {seconds:.3f} s an operation"
         )
         if name == "this verifier":
-            print(f"  missed: {', '.join(missed) or 'none'}; accused: {', '.join(accused) or 'none'}")
+            print(
+                f"  missed: {', '.join(missed) or 'none'}; accused: {', '.join(accused) or 'none'}"
+            )
 
 
 if __name__ == "__main__":

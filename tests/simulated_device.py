@@ -85,7 +85,10 @@ class Model:
     power_w: float = 200.0
 
 
-MODELS = {"small": Model(), "large": Model(peak_flop_s=1e13, bandwidth_bytes_s=5e10, launch_s=150e-6)}
+MODELS = {
+    "small": Model(),
+    "large": Model(peak_flop_s=1e13, bandwidth_bytes_s=5e10, launch_s=150e-6),
+}
 
 
 def models() -> list[Model]:
@@ -139,7 +142,9 @@ class Device:
         self.error: str | None = None
         self.graph: CUDAGraph | None = None  # that launches go into, instead of the queue
         self.speed = 1.0  # of the clock, relative to the model's
-        self.faults: dict[int, list[Any]] = {}  # by elements: what happens, and after how many more such kernels
+        self.faults: dict[
+            int, list[Any]
+        ] = {}  # by elements: what happens, and after how many more such kernels
         for word in filter(None, os.environ.get("SIM_FAULT", "").split(",")):
             what, elements, *number = word.split("@")
             self.faults[int(elements)] = [what, int(*number or (1,))]
@@ -172,7 +177,10 @@ class Device:
         """Put kernels, by their seconds, into the queue with one launch."""
         launched = began + self.model.launch_s
         self._make_room(launched)
-        self.end = max(self.end, launched) + sum(seconds * self.noise() for seconds in kernels) / self.speed
+        self.end = (
+            max(self.end, launched)
+            + sum(seconds * self.noise() for seconds in kernels) / self.speed
+        )
         self.waiting.append(self.end)
         return launched - _dispatch_s
 
@@ -216,7 +224,9 @@ class Device:
         """
         if self.allocated + size > self.model.memory_bytes:
             free = int(self.model.memory_bytes - self.allocated)
-            raise torch.OutOfMemoryError(f"sim out of memory. Tried to allocate {size} bytes; {free} are free")
+            raise torch.OutOfMemoryError(
+                f"sim out of memory. Tried to allocate {size} bytes; {free} are free"
+            )
         self.allocated += size
         self.peak = max(self.peak, self.allocated)
 
@@ -257,7 +267,9 @@ class Content:
 class Kernel:
     """A call of an operator that has not been computed yet."""
 
-    def __init__(self, func: Any, args: Any, kwargs: Any, fresh: list[Region], written: list[Content]) -> None:
+    def __init__(
+        self, func: Any, args: Any, kwargs: Any, fresh: list[Region], written: list[Content]
+    ) -> None:
         self.func, self.args, self.kwargs = func, args, kwargs
         self.fresh, self.written, self.done = fresh, written, False
         for region in regions_in((args, kwargs)):
@@ -323,7 +335,11 @@ class Region:
     def keep(self, value: torch.Tensor) -> None:
         """Take a result as the content, in the layout that was promised for it."""
         value = value.resolve_conj().resolve_neg()
-        if value.stride() == self.stride and value.storage_offset() == self.offset and value.dtype == self.dtype:
+        if (
+            value.stride() == self.stride
+            and value.storage_offset() == self.offset
+            and value.dtype == self.dtype
+        ):
             self.content.storage = value.untyped_storage()
         else:
             self.real().copy_(value)
@@ -339,7 +355,12 @@ class SimTensor(torch.Tensor):
     def __new__(cls, like: torch.Tensor, memory: Memory, content: Content) -> SimTensor:  # noqa: D102
         shape, stride, offset = tuple(like.shape), like.stride(), like.storage_offset()
         self = torch.Tensor._make_wrapper_subclass(
-            cls, shape, strides=stride, storage_offset=offset, dtype=like.dtype, device=memory.device.torch
+            cls,
+            shape,
+            strides=stride,
+            storage_offset=offset,
+            dtype=like.dtype,
+            device=memory.device.torch,
         )
         self.memory, self.region = memory, Region(content, like.dtype, shape, stride, offset)
         return self
@@ -357,24 +378,34 @@ class SimTensor(torch.Tensor):
 def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the device does for an operator of PyTorch."""
     began = time.perf_counter()
-    if func is aten._to_copy.default and "device" in kwargs and torch.device(kwargs["device"]).type == "cpu":
+    if (
+        func is aten._to_copy.default
+        and "device" in kwargs
+        and torch.device(kwargs["device"]).type == "cpu"
+    ):
         return _to_host(began, args[0], kwargs)
     if func is aten.copy_.default and {type(args[0]), type(args[1])} != {SimTensor}:
-        return _copy(began, args[0], args[1], bool(args[2] if len(args) > 2 else kwargs.get("non_blocking")))
+        return _copy(
+            began, args[0], args[1], bool(args[2] if len(args) > 2 else kwargs.get("non_blocking"))
+        )
     if func is aten._local_scalar_dense.default:
         args[0].memory.device.synchronize()
         return read(args[0]).item()
     tensors = list(_sim_tensors((args, kwargs)))
     device = tensors[0].memory.device
     if any(t.memory.device is not device for t in tensors):
-        raise RuntimeError("Expected all tensors to be on the same device, but found several of sim")
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found several of sim"
+        )
     plan = _plan(func, args, kwargs)
     if plan is None:
         return _at_once(began, device, func, args, kwargs)
     if plan.view:
         outs = [SimTensor(out, tensors[0].memory, tensors[0].region.content) for out in plan.outs]
         for out in outs:
-            torch._functionalize_unsafe_set(out, tensors[0])  # so that it counts as sharing the storage
+            torch._functionalize_unsafe_set(
+                out, tensors[0]
+            )  # so that it counts as sharing the storage
         return outs[0] if plan.single else outs
     launched = device.launch(began, plan.work, plan.elements)
     try:
@@ -386,8 +417,15 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> Any:
     """The results of a kernel that is in the queue, to be computed when somebody looks at them."""
     targets = [_argument(func, args, kwargs, name) for name in plan.written]
-    outs = [] if targets else [SimTensor(out, Memory(device, _bytes(out)), Content()) for out in plan.outs]
-    whole = func in OVERWRITES and targets[0].numel() * targets[0].element_size() == targets[0].memory.size
+    outs = (
+        []
+        if targets
+        else [SimTensor(out, Memory(device, _bytes(out)), Content()) for out in plan.outs]
+    )
+    whole = (
+        func in OVERWRITES
+        and targets[0].numel() * targets[0].element_size() == targets[0].memory.size
+    )
     pending = Pending(
         (func, changed_sim(args), changed_sim(kwargs)),
         [out.region for out in outs],
@@ -428,8 +466,19 @@ class Plan:
     elements: int
 
 
-VIEWS = {aten._unsafe_view.default, aten._reshape_alias.default, aten.detach.default, aten.lift_fresh.default}
-OVERWRITES = {aten.zero_.default, aten.fill_.Scalar, aten.copy_.default, aten.normal_.default, aten.uniform_.default}
+VIEWS = {
+    aten._unsafe_view.default,
+    aten._reshape_alias.default,
+    aten.detach.default,
+    aten.lift_fresh.default,
+}
+OVERWRITES = {
+    aten.zero_.default,
+    aten.fill_.Scalar,
+    aten.copy_.default,
+    aten.normal_.default,
+    aten.uniform_.default,
+}
 _plans: dict[Any, Plan | None] = {}
 
 
@@ -460,7 +509,11 @@ def _planned(func: Any, args: Any, kwargs: Any) -> Plan | None:
     view = not written and (func in VIEWS or any(alias is not None for alias in aliases))
     if view and any(out.is_conj() or out.is_neg() for out in outs):
         view = False  # a copy instead: a tensor made here cannot carry the mark
-    outs = outs if view else [torch.empty_strided(o.shape, o.stride(), dtype=o.dtype, device="meta") for o in outs]
+    outs = (
+        outs
+        if view
+        else [torch.empty_strided(o.shape, o.stride(), dtype=o.dtype, device="meta") for o in outs]
+    )
     operands = list(_sim_tensors((args, kwargs)))
     moved = sum(_distinct(t) for t in operands) + (0 if written else sum(map(_bytes, outs)))
     if func in OVERWRITES and func is not aten.copy_.default:
@@ -472,7 +525,9 @@ def _planned(func: Any, args: Any, kwargs: Any) -> Plan | None:
 
 def _written(func: Any) -> tuple[str, ...]:
     """The arguments that an operator changes, by name."""
-    return tuple(a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+    return tuple(
+        a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write
+    )
 
 
 def _flop(func: Any, operands: list[SimTensor], outs: list[torch.Tensor]) -> float:
@@ -495,7 +550,9 @@ def _at_once(began: float, device: Device, func: Any, args: Any, kwargs: Any) ->
         target.region.content.release()
     for tensor in _sim_tensors((args, kwargs)):
         read(tensor)
-    result = func(*changed(changed_sim(args), Region.real), **changed(changed_sim(kwargs), Region.real))
+    result = func(
+        *changed(changed_sim(args), Region.real), **changed(changed_sim(kwargs), Region.real)
+    )
     outs = list(tensors_in(result))
     moved = sum(_distinct(t) for t in _sim_tensors((args, kwargs))) + sum(map(_bytes, outs))
     device.launch(began, (0.0, moved), max((out.numel() for out in outs), default=0))
@@ -526,12 +583,24 @@ def _copy(began: float, to: torch.Tensor, source: torch.Tensor, non_blocking: bo
         to.region.content.release()
     real = read(to) if isinstance(to, SimTensor) else to
     values = read(source) if isinstance(source, SimTensor) else source
-    if real.dtype == values.dtype and real.is_contiguous() and values.is_contiguous() and real.shape == values.shape:
-        ctypes.memmove(real.data_ptr(), values.data_ptr(), _bytes(values))  # PyTorch's threads may wait for a core
+    if (
+        real.dtype == values.dtype
+        and real.is_contiguous()
+        and values.is_contiguous()
+        and real.shape == values.shape
+    ):
+        ctypes.memmove(
+            real.data_ptr(), values.data_ptr(), _bytes(values)
+        )  # PyTorch's threads may wait for a core
     else:
         real.copy_(values)
     host = source if isinstance(to, SimTensor) else to
-    device.copy(began, _bytes(host), pinned=host.untyped_storage().data_ptr() in _pinned, wait=not non_blocking)
+    device.copy(
+        began,
+        _bytes(host),
+        pinned=host.untyped_storage().data_ptr() in _pinned,
+        wait=not non_blocking,
+    )
     return to
 
 
@@ -614,7 +683,11 @@ def _extent(region: Region) -> int:
     """Elements from the storage's start to the last one of the region."""
     if 0 in region.shape:
         return region.offset
-    return region.offset + 1 + sum((n - 1) * step for n, step in zip(region.shape, region.stride, strict=True))
+    return (
+        region.offset
+        + 1
+        + sum((n - 1) * step for n, step in zip(region.shape, region.stride, strict=True))
+    )
 
 
 def _bytes(tensor: torch.Tensor) -> int:
@@ -697,7 +770,9 @@ class Backend:
 
     def is_available(self) -> bool:
         """Whether there is a device."""
-        return os.environ.get("SIM_ABSENT") != "1" and any(device.error != LOST for device in _devices)
+        return os.environ.get("SIM_ABSENT") != "1" and any(
+            device.error != LOST for device in _devices
+        )
 
     def device_count(self) -> int:
         """How many there are."""
@@ -765,7 +840,9 @@ class Backend:
     def get_device_properties(self, device: Any = None) -> Any:
         """The model, under the names that PyTorch's own devices use where they have one."""
         model = _device(device).model
-        return SimpleNamespace(total_memory=int(model.memory_bytes), name="simulated accelerator", model=model)
+        return SimpleNamespace(
+            total_memory=int(model.memory_bytes), name="simulated accelerator", model=model
+        )
 
     def clock_rate(self, device: Any = None) -> int:
         """The clock, in MHz as ``torch.cuda`` gives it."""
@@ -779,7 +856,13 @@ class Backend:
 
 
 def _device(device: Any = None) -> Device:
-    index = device if isinstance(device, int) else None if device is None else torch.device(device).index
+    index = (
+        device
+        if isinstance(device, int)
+        else None
+        if device is None
+        else torch.device(device).index
+    )
     return _devices[index or 0]
 
 
@@ -791,16 +874,26 @@ def _register() -> None:
     library.impl("empty.memory_format", _empty, "PrivateUse1")
     library.impl("empty_strided", _empty_strided, "PrivateUse1")
     library.impl("_pin_memory", _pin_memory, "CPU")
-    library.impl("is_pinned", lambda tensor, device=None: tensor.untyped_storage().data_ptr() in _pinned, "CPU")
+    library.impl(
+        "is_pinned",
+        lambda tensor, device=None: tensor.untyped_storage().data_ptr() in _pinned,
+        "CPU",
+    )
     _keep.append(library)
 
 
-def _empty(size: Any, *, dtype: Any = None, device: Any = None, memory_format: Any = None, **_: Any) -> SimTensor:
-    like = torch.empty(size, dtype=dtype, device="meta", memory_format=memory_format or torch.contiguous_format)
+def _empty(
+    size: Any, *, dtype: Any = None, device: Any = None, memory_format: Any = None, **_: Any
+) -> SimTensor:
+    like = torch.empty(
+        size, dtype=dtype, device="meta", memory_format=memory_format or torch.contiguous_format
+    )
     return SimTensor(like, Memory(_device(device), _bytes(like)), Content())
 
 
-def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, device: Any = None, **_: Any) -> SimTensor:
+def _empty_strided(
+    size: Any, stride: Any, *, dtype: Any = None, device: Any = None, **_: Any
+) -> SimTensor:
     like = torch.empty_strided(size, stride, dtype=dtype, device="meta")
     return SimTensor(like, Memory(_device(device), _bytes(like)), Content())
 

@@ -77,20 +77,28 @@ def test_wrong_input_is_answered_in_one_message_before_torch_is_imported(tmp_pat
     wrong = {
         arguments: answer
         for arguments, answer in zip(WRONG, answers(tmp_path, list(WRONG)), strict=True)
-        if answer.code != 2 or not re.search(WRONG[arguments], answer.stderr) or not _is_plain(answer.stderr)
+        if answer.code != 2
+        or not re.search(WRONG[arguments], answer.stderr)
+        or not _is_plain(answer.stderr)
     }
     assert not wrong
     assert not list(tmp_path.rglob("results.csv"))
 
 
 def _is_plain(message: str) -> bool:
-    return not any(words in message for words in ("Traceback", "Error executing job", "cannot write"))
+    return not any(
+        words in message for words in ("Traceback", "Error executing job", "cannot write")
+    )
 
 
 def test_a_wrong_value_costs_no_import_of_what_takes_long(runner: Runner) -> None:
     """The same of a process of its own, as a user has it."""
     done = runner("dtype=float31", code=2, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    imported = {
+        line.rpartition("|")[2].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert "hydra" in imported
     assert not imported & set(HEAVY)
 
@@ -110,7 +118,10 @@ def test_a_wrong_value_costs_no_import_of_what_takes_long(runner: Runner) -> Non
             ["op.call=nopackage.f"],
             r"op matmul: call 'nopackage.f' cannot be imported; give a dotted name such as torch",
         ),
-        (["backend_module=nowhere", "device=mine"], r"backend_module=nowhere cannot be imported: ModuleNotFoundError"),
+        (
+            ["backend_module=nowhere", "device=mine"],
+            r"backend_module=nowhere cannot be imported: ModuleNotFoundError",
+        ),
         (["-m", "device=cuda", "size=4,8"], r"device=cuda: PyTorch .* finds no accelerator"),
     ],
 )
@@ -126,17 +137,26 @@ def test_what_only_the_machine_can_tell_is_an_error_too(
     assert not list(tmp_path.rglob("results.csv"))
 
 
-@pytest.mark.parametrize("arguments", [["hydra.run.dir=taken/out"], ["+sweep=smoke", "hydra.sweep.dir=taken/out"]])
+@pytest.mark.parametrize(
+    "arguments", [["hydra.run.dir=taken/out"], ["+sweep=smoke", "hydra.sweep.dir=taken/out"]]
+)
 def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(
     arguments: list[str], runner: Runner, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file")
     done = runner(*arguments, code=2)
-    assert re.search(r"cannot write .*taken.*; choose another with hydra.run.dir= or hydra.sweep.dir=", done.stderr)
+    assert re.search(
+        r"cannot write .*taken.*; choose another with hydra.run.dir= or hydra.sweep.dir=",
+        done.stderr,
+    )
 
 
-@pytest.mark.parametrize("arguments", [["hydra.run.dir=out"], ["-m", "seed=0,1", "hydra.sweep.dir=out"]])
-def test_a_run_never_writes_over_another(arguments: list[str], runner: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["hydra.run.dir=out"], ["-m", "seed=0,1", "hydra.sweep.dir=out"]]
+)
+def test_a_run_never_writes_over_another(
+    arguments: list[str], runner: Runner, tmp_path: Path
+) -> None:
     command = ["op=add", "size=4", "timing=minimal", *arguments]
     runner(*command)
     before = (tmp_path / "out" / "results.csv").read_bytes()
@@ -150,16 +170,28 @@ def test_a_refused_sweep_leaves_no_folder(runner: Runner, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the shell and the devices of Linux")
-def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(
+    tmp_path: Path,
+) -> None:
     program = f"'{sys.executable}' -m runner"
     ends = [
-        (f"{program} op=add size=4 timing=minimal {PATIENT} hydra.run.dir=out >&-", 0, "importing torch"),
+        (
+            f"{program} op=add size=4 timing=minimal {PATIENT} hydra.run.dir=out >&-",
+            0,
+            "importing torch",
+        ),
         (f"{program} job=report run=out | true; exit ${{PIPESTATUS[0]}}", 0, ""),
-        (f"{program} job=report run=out >/dev/full", 1, "cannot write standard output: No space left on device; what"),
+        (
+            f"{program} job=report run=out >/dev/full",
+            1,
+            "cannot write standard output: No space left on device; what",
+        ),
     ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     for line, code, said in ends:
-        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert said in done.stderr
         assert not re.search("Traceback|folder: |Exception ignored", done.stderr)
@@ -202,14 +234,22 @@ def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
     assert with_implied(["sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
     assert with_implied(["dry_run=true"])[-1] == "hydra.mode=MULTIRUN"
     assert with_implied(["-cd", str(tmp_path), "+sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
-    for asking in (["--cfg", "job"], ["--help"], ["--info", "all"], ["hydra.mode=RUN"], ["-c", "job"]):
+    for asking in (
+        ["--cfg", "job"],
+        ["--help"],
+        ["--info", "all"],
+        ["hydra.mode=RUN"],
+        ["-c", "job"],
+    ):
         assert with_implied(["+sweep=gpu", *asking]) == ["+sweep=gpu", *asking]
     assert with_implied(["op=add"]) == ["op=add"]
     assert with_implied(["op=add", "-m", "seed=1,2"]) == ["-m", "op=add", "seed=1,2"]
     with pytest.raises(ConfigError, match="no sweep's folder; give resume="):
         with_implied([f"resume={tmp_path}"])
     (tmp_path / "environment.json").touch()
-    with pytest.raises(ConfigError, match=f"resume={tmp_path} holds a single cell's run; only sweeps are taken up"):
+    with pytest.raises(
+        ConfigError, match=f"resume={tmp_path} holds a single cell's run; only sweeps are taken up"
+    ):
         with_implied([f"resume={tmp_path}"])
     assert f"hydra.run.dir='{tmp_path}'" in with_implied(["job=report", f"run={tmp_path}"])
     with pytest.raises(ConfigError, match="one sweep at a time"):
@@ -252,7 +292,9 @@ def test_the_module_and_the_console_script_are_the_same_program(tmp_path: Path) 
     if not script.exists():
         pytest.skip("opsweep is not installed in this environment")
     shown = [
-        subprocess.run([*command, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [*command, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
         for command in ([str(script)], [sys.executable, "-m", "runner"])
     ]
     assert shown[0] == shown[1]
@@ -291,11 +333,18 @@ def test_a_broken_op_file_is_named_with_its_line(runner: Runner, tmp_path: Path)
     (tmp_path / "mine" / "op" / "broken.yaml").write_text("name: broken\ncall: 'torch.add\n")
     done = runner("--config-dir", "mine", "op=broken", code=2)
     assert re.fullmatch(r"not YAML: .*broken.yaml.*line \d.*; correct the file\n", done.stderr)
-    (tmp_path / "mine" / "op" / "add.yaml").write_text("name: add\ncall: torch.sub\nsignature: '..., ... -> ...'\n")
-    assert "mine/op/add.yaml has a name that is built in" in runner("--config-dir", "mine", "op=add", code=2).stderr
+    (tmp_path / "mine" / "op" / "add.yaml").write_text(
+        "name: add\ncall: torch.sub\nsignature: '..., ... -> ...'\n"
+    )
+    assert (
+        "mine/op/add.yaml has a name that is built in"
+        in runner("--config-dir", "mine", "op=add", code=2).stderr
+    )
 
 
-def test_a_report_remembers_the_baseline_and_says_what_is_missing(runner: Runner, tmp_path: Path) -> None:
+def test_a_report_remembers_the_baseline_and_says_what_is_missing(
+    runner: Runner, tmp_path: Path
+) -> None:
     import shutil
 
     runner(
@@ -314,11 +363,21 @@ def test_a_report_remembers_the_baseline_and_says_what_is_missing(runner: Runner
     assert refused == "report.baseline: no row has threads=3; the rows' values are 1, 2\n"
     assert (tmp_path / "a b" / "speedup.csv").read_text() == before
     shutil.rmtree(next((tmp_path / "a b").glob("3_*")))
-    assert "1 of 4 cells are not there: resume=a b runs them" in runner("job=report", "run='a b'").stdout
+    assert (
+        "1 of 4 cells are not there: resume=a b runs them"
+        in runner("job=report", "run='a b'").stdout
+    )
 
 
 def test_swept_fields_of_an_operation_are_told_apart(runner: Runner, tmp_path: Path) -> None:
-    command = ["-m", "op=softmax", "op.kwargs.dim=0,1", "size=8", "timing=minimal", "hydra.sweep.dir=out"]
+    command = [
+        "-m",
+        "op=softmax",
+        "op.kwargs.dim=0,1",
+        "size=8",
+        "timing=minimal",
+        "hydra.sweep.dir=out",
+    ]
     shown = runner(*command).stdout.splitlines()
     assert "variant" in shown[0]
     assert len([line for line in shown if line.startswith("softmax")]) == 2

@@ -27,10 +27,14 @@ CPU = torch.device("cpu")
 FILLS = AXES["fill"].choices
 
 
-def bound(call: Any = torch.exp, dtype: torch.dtype = torch.float32, **fields: Any) -> BoundOperation:
+def bound(
+    call: Any = torch.exp, dtype: torch.dtype = torch.float32, **fields: Any
+) -> BoundOperation:
     """A callable as an operation of 8x16, unless its signature says otherwise."""
     of_call = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
-    op = Operation.from_mapping({"name": "t", "call": "torch.add", "signature": "m n -> m n", **fields}, "test")
+    op = Operation.from_mapping(
+        {"name": "t", "call": "torch.add", "signature": "m n -> m n", **fields}, "test"
+    )
     return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1, **of_call)
 
 
@@ -39,7 +43,9 @@ def bound(call: Any = torch.exp, dtype: torch.dtype = torch.float32, **fields: A
 
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_fill_gives_every_dtype_the_same_numbers_but_for_rounding(fill: str, dtype: torch.dtype) -> None:
+def test_a_fill_gives_every_dtype_the_same_numbers_but_for_rounding(
+    fill: str, dtype: torch.dtype
+) -> None:
     single = bound(fill=fill).draw()[0]
     assert torch.equal(bound(dtype=dtype, fill=fill).draw()[0], single.to(dtype))
 
@@ -59,10 +65,19 @@ def test_integers_booleans_and_positions_stay_sensible_in_every_fill() -> None:
         assert bound(dtype=torch.int8, fill=fill).draw()[0].unique().numel() > 10
         assert bound(dtype=torch.bool, fill=fill).draw()[0].unique().numel() == 2
     assert not bound(dtype=torch.uint8, fill="zeros").draw()[0].any()
-    fields = {"signature": "m n, m p -> m p", "inputs": ["input", "index"], "index_inputs": {"index": "n"}}
+    fields = {
+        "signature": "m n, m p -> m p",
+        "inputs": ["input", "index"],
+        "index_inputs": {"index": "n"},
+    }
     for fill in FILLS:
         index = bound(torch.gather, fill=fill, **fields).draw()[1]
-        assert index.dtype is torch.int64 and index.min() >= 0 and index.max() < 16 and index.unique().numel() > 5
+        assert (
+            index.dtype is torch.int64
+            and index.min() >= 0
+            and index.max() < 16
+            and index.unique().numel() > 5
+        )
 
 
 # layout
@@ -195,9 +210,14 @@ def test_an_operation_that_cannot_be_compiled_says_why(monkeypatch: pytest.Monke
     monkeypatch.setattr("runner.calls.compiled._through_compiler", refused)
     found = row("exp", size=8, compile=True)
     assert found.status == "unsupported"
-    assert found.reason is not None and "needs a C++ compiler on the CPU; install g++ or clang++" in found.reason
+    assert (
+        found.reason is not None
+        and "needs a C++ compiler on the CPU; install g++ or clang++" in found.reason
+    )
     assert found.median_s is None and found.compile_s is None
-    assert "torch.compile cannot compile torch.add here: no way" in _reason(bound(), NotCompiled("no way"))
+    assert "torch.compile cannot compile torch.add here: no way" in _reason(
+        bound(), NotCompiled("no way")
+    )
 
 
 def test_what_the_operation_itself_refuses_is_not_laid_to_the_compiler() -> None:
@@ -213,7 +233,9 @@ def test_what_the_operation_itself_refuses_is_not_laid_to_the_compiler() -> None
 def test_compiled_values_are_compared_with_those_of_the_callable_as_it_was() -> None:
     wrong = replace(bound(lambda x: x.exp() * 1.01), reference=torch.exp)
     assert check_values(wrong, CPU).wrong
-    assert not check_values(replace(wrong, reference=None), CPU).wrong  # one that shares its own mistake
+    assert not check_values(
+        replace(wrong, reference=None), CPU
+    ).wrong  # one that shares its own mistake
 
 
 def test_a_reference_in_another_dtype_does_not_go_through_the_compiler() -> None:
@@ -225,11 +247,15 @@ def test_a_reference_in_another_dtype_does_not_go_through_the_compiler() -> None
 def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
     if not shutil.which(os.environ.get("CXX", "g++")) and not shutil.which("clang++"):
         pytest.skip("torch.compile needs a C++ compiler")
-    plain, through = (row("exp", size=64, compile=kind, limit=Limit(time_s=200)) for kind in (False, True))
+    plain, through = (
+        row("exp", size=64, compile=kind, limit=Limit(time_s=200)) for kind in (False, True)
+    )
     assert (plain.status, through.status) == ("ok", "ok"), through.reason
     assert plain.compile_s is None
     assert through.compile_s is not None and through.first_call_s is not None
-    assert through.compile_s > 10 * through.first_call_s > 0  # the compiling is over before the first call
+    assert (
+        through.compile_s > 10 * through.first_call_s > 0
+    )  # the compiling is over before the first call
     assert (through.checked_size, through.gradient) == ("64x64", "pass")
     assert "wrong" not in " ".join(through.flags)
 
@@ -246,7 +272,9 @@ def test_operations_compile_in_every_direction(op: str, direction: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_compilation_of_the_same_cell_is_a_whole_one_too(runner: Runner, tmp_path: Path) -> None:
+def test_a_second_compilation_of_the_same_cell_is_a_whole_one_too(
+    runner: Runner, tmp_path: Path
+) -> None:
     """Seen by a compiler that writes down its calls, and takes a second longer for each."""
     import pandas as pd
 
@@ -255,9 +283,19 @@ def test_a_second_compilation_of_the_same_cell_is_a_whole_one_too(runner: Runner
         pytest.skip("torch.compile needs a C++ compiler")
     compiler = tmp_path / "bin" / "g++"
     compiler.parent.mkdir()
-    compiler.write_text(f'#!/bin/sh\necho "$PWD $@" >> {tmp_path}/calls\nsleep 1\nexec {real} "$@"\n')
+    compiler.write_text(
+        f'#!/bin/sh\necho "$PWD $@" >> {tmp_path}/calls\nsleep 1\nexec {real} "$@"\n'
+    )
     compiler.chmod(0o755)
-    command = ["-m", "op=exp", "size=96", "seed=1,2", "compile=true", "timing=minimal", "limit.time_s=900"]
+    command = [
+        "-m",
+        "op=exp",
+        "size=96",
+        "seed=1,2",
+        "compile=true",
+        "timing=minimal",
+        "limit.time_s=900",
+    ]
     runner(*command, "hydra.sweep.dir=out", env={"CXX": str(compiler)})
     found = pd.read_csv(tmp_path / "out" / "results.csv")
     assert list(found["status"]) == ["ok"] * 2
@@ -267,7 +305,9 @@ def test_a_second_compilation_of_the_same_cell_is_a_whole_one_too(runner: Runner
 
 
 @pytest.mark.slow
-def test_a_machine_without_a_compiler_gets_a_reason_and_no_time(runner: Runner, tmp_path: Path) -> None:
+def test_a_machine_without_a_compiler_gets_a_reason_and_no_time(
+    runner: Runner, tmp_path: Path
+) -> None:
     import pandas as pd
 
     runner("op=exp", "compile=true", "timing=minimal", "hydra.run.dir=out", env={"CXX": "/nowhere"})

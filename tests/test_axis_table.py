@@ -46,12 +46,23 @@ def test_a_new_axis_is_a_key_with_its_default_and_its_choices(copy: Path) -> Non
 
 def test_a_new_axis_labels_a_cell_and_can_be_excluded(copy: Path) -> None:
     words = ["-m", "op=add", "size=8", "toy=plain,fancy", "dry_run=true"]
-    assert run(copy, *words).stdout == "add 8x8 float32 cpu\nadd 8x8 float32 cpu toy=fancy\n2 cells\n"
-    assert run(copy, *words, "exclude=[{toy: plain}]").stdout == "add 8x8 float32 cpu toy=fancy\n1 cells\n"
+    assert (
+        run(copy, *words).stdout == "add 8x8 float32 cpu\nadd 8x8 float32 cpu toy=fancy\n2 cells\n"
+    )
+    assert (
+        run(copy, *words, "exclude=[{toy: plain}]").stdout
+        == "add 8x8 float32 cpu toy=fancy\n1 cells\n"
+    )
 
 
 def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) -> None:
-    words = ["op=add", "size=8", "toy=plain,fancy", "timing=minimal", "report.baseline={toy: plain}"]
+    words = [
+        "op=add",
+        "size=8",
+        "toy=plain,fancy",
+        "timing=minimal",
+        "report.baseline={toy: plain}",
+    ]
     run(copy, "-m", *words, "hydra.sweep.dir=out")
 
     rows = pd.read_csv(copy / "out" / "results.csv")

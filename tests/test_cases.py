@@ -69,18 +69,40 @@ def test_a_wrong_case_gets_one_clear_line(change: str) -> None:
     [
         (["case=lesson_2_4"], r"case=lesson_2_4 is unknown; did you mean lesson_.*lists them\)"),
         (["case=lesson_2_3_chain_rule", "case.expression='sin(x'"], r"'\(' was never closed"),
-        (["case=lesson_1_3_centre", "case.result='{E[2, 2:4, 2:4]'"], r"result: '\{E\[2, .*: '\{' was never closed"),
-        (["case=lesson_1_3_centre", "case.result='check_x[0]'"], r"unknown name check_x; known here: torch, E"),
-        (["case=lesson_2_3_chain_rule", "dtype=int32"], r"has a gradient in floating dtypes alone, not in int32"),
-        (["case=lesson_2_3_chain_rule", "job=tensors"], r"is checked by job=autograd; leave job= out"),
-        (["case=lesson_1_1_ones", "size=4"], r"case lesson_1_1_ones has inputs of its own; leave size= out"),
-        (["-m", "case=logaddexp,lesson_1_1_ones", "case.description=x"], r"the file of the case; to add it write"),
+        (
+            ["case=lesson_1_3_centre", "case.result='{E[2, 2:4, 2:4]'"],
+            r"result: '\{E\[2, .*: '\{' was never closed",
+        ),
+        (
+            ["case=lesson_1_3_centre", "case.result='check_x[0]'"],
+            r"unknown name check_x; known here: torch, E",
+        ),
+        (
+            ["case=lesson_2_3_chain_rule", "dtype=int32"],
+            r"has a gradient in floating dtypes alone, not in int32",
+        ),
+        (
+            ["case=lesson_2_3_chain_rule", "job=tensors"],
+            r"is checked by job=autograd; leave job= out",
+        ),
+        (
+            ["case=lesson_1_1_ones", "size=4"],
+            r"case lesson_1_1_ones has inputs of its own; leave size= out",
+        ),
+        (
+            ["-m", "case=logaddexp,lesson_1_1_ones", "case.description=x"],
+            r"the file of the case; to add it write",
+        ),
         (["job=tensors"], r"job=tensors checks a case, not an operation; give one with case="),
     ],
 )
-def test_wrong_cases_are_refused_before_anything_runs(arguments: list[str], message: str, runner: Runner) -> None:
+def test_wrong_cases_are_refused_before_anything_runs(
+    arguments: list[str], message: str, runner: Runner
+) -> None:
     done = runner(*arguments, code=2, env={"PYTHONPROFILEIMPORTTIME": "1"})
-    shown = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    shown = "\n".join(
+        line for line in done.stderr.splitlines() if not line.startswith("import time:")
+    )
     assert re.search(message, shown), shown
     assert "Traceback" not in shown
     assert not re.search(r"\| +(torch|sympy)$", done.stderr, re.MULTILINE)
@@ -108,7 +130,12 @@ def test_symbols_stand_in_the_order_of_the_text() -> None:
 
 def test_a_formula_is_read_and_never_run(tmp_path: Path) -> None:
     target = tmp_path / "made"
-    for text in (f"open('{target}', 'w')", f"().__class__.__base__ or x, open('{target}', 'w')", "exec('1')", "f'{x}'"):
+    for text in (
+        f"open('{target}', 'w')",
+        f"().__class__.__base__ or x, open('{target}', 'w')",
+        "exec('1')",
+        "f'{x}'",
+    ):
         with pytest.raises(ConfigError):
             parse(text)
     assert not target.exists()
@@ -123,7 +150,11 @@ def test_a_formula_is_read_and_never_run(tmp_path: Path) -> None:
 def test_derivatives_are_those_of_the_textbook(x: float, y: float) -> None:
     exact = derive("sin(x**2 + 1)*log(y) + exp(-x)/y + sqrt(y)*abs(x) + erf(y) + pi*atan(x)")
     point = [[{"x": x, "y": y}[name] for name in exact.symbols]]
-    by_x = 2 * x * math.cos(x * x + 1) * math.log(y) - math.exp(-x) / y + math.sqrt(y) * math.copysign(x != 0, x)
+    by_x = (
+        2 * x * math.cos(x * x + 1) * math.log(y)
+        - math.exp(-x) / y
+        + math.sqrt(y) * math.copysign(x != 0, x)
+    )
     by_x += math.pi / (1 + x * x)
     by_y = math.sin(x * x + 1) / y - math.exp(-x) / y**2 + abs(x) / (2 * math.sqrt(y))
     by_y += 2 / math.sqrt(math.pi) * math.exp(-y * y)
@@ -133,7 +164,11 @@ def test_derivatives_are_those_of_the_textbook(x: float, y: float) -> None:
 
 def test_a_derivative_that_does_not_exist_is_nan() -> None:
     exact = derive("log(x) + sqrt(x)")
-    assert [math.isnan(v) for v in exact.at(exact.slopes["x"], [[1.0], [0.0], [-1.0]])] == [False, True, True]
+    assert [math.isnan(v) for v in exact.at(exact.slopes["x"], [[1.0], [0.0], [-1.0]])] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def case_of(expression: str, reduce: str = "sum", **values: object) -> ExpressionCase:
@@ -145,11 +180,15 @@ def case_of(expression: str, reduce: str = "sum", **values: object) -> Expressio
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_broadcast_inputs_get_the_sum_of_their_elements_gradients(reduce: str, dtype: torch.dtype) -> None:
+def test_broadcast_inputs_get_the_sum_of_their_elements_gradients(
+    reduce: str, dtype: torch.dtype
+) -> None:
     case = case_of("a*b**2 + sin(c)*a", reduce, a=[[1.5], [2.5]], b=[0.5, -1, 2], c=0.3)
     bound = bind_case(case, None, dtype, 0)
     exact = ExactGradient(case, bound)
-    leaves = {name: t.to(torch.float64).requires_grad_() for name, t in bound.named(bound.draw()).items()}
+    leaves = {
+        name: t.to(torch.float64).requires_grad_() for name, t in bound.named(bound.draw()).items()
+    }
     value = elements(case, leaves)
     (value.sum() if reduce == "sum" else value.mean()).backward()
     for name, leaf in leaves.items():
@@ -162,7 +201,10 @@ def test_the_words_of_a_derivation_follow_the_reduction() -> None:
     def words(case: ExpressionCase, name: str) -> str:
         return ExactGradient(case, bind_case(case, None, torch.float64, 0)).derivation(name)
 
-    assert words(case_of("sin(x**2 + 1)", x=[3, 10, 0]), "x") == "d/dx sin(x**2 + 1) = 2*x*cos(x**2 + 1)"
+    assert (
+        words(case_of("sin(x**2 + 1)", x=[3, 10, 0]), "x")
+        == "d/dx sin(x**2 + 1) = 2*x*cos(x**2 + 1)"
+    )
     assert words(case_of("w*x", x=[1, 2], w=3), "w") == "d/dw sum(w*x) = sum(x)"
     assert words(case_of("w*x", "mean", x=[1, 2], w=3), "w") == "d/dw mean(w*x) = mean(x)"
     assert words(case_of("w*x", "mean", x=[1, 2], w=3), "x") == "d/dx mean(w*x) = (w)/2"
@@ -244,13 +286,19 @@ def test_a_function_of_ones_own_with_a_wrong_backward_fails(runner: Runner, tmp_
         (tmp_path / f"{name}.py").write_text(WRONG_BACKWARD.format(factor=factor))
     runner("--config-dir", "mine", "-m", "case=right,wrong", "hydra.sweep.dir=out", code=1)
     rows = pd.read_csv(tmp_path / "out" / "autograd.csv")
-    assert set(rows.loc[rows["oracle"] == "autograd_grad", "verdict"]) == {"pass"}  # so it is no evidence
-    by_differences = rows[rows["oracle"] == "finite_differences"].groupby("case")["verdict"].agg(set)
+    assert set(rows.loc[rows["oracle"] == "autograd_grad", "verdict"]) == {
+        "pass"
+    }  # so it is no evidence
+    by_differences = (
+        rows[rows["oracle"] == "finite_differences"].groupby("case")["verdict"].agg(set)
+    )
     assert "fail" in by_differences["wrong"]
     assert by_differences["right"] == {"pass"}
 
 
-def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_backward_inside_a_formula_fails_its_derivative(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from runner.calls import bound_case as bound
     from runner.rows.rows import AutogradRow
     from runner.tasks import case_autograd as case_gradients
@@ -262,15 +310,23 @@ def test_a_wrong_backward_inside_a_formula_fails_its_derivative(monkeypatch: pyt
     known = AutogradRow("c", "autograd", "sine", "3", "float64", "cpu")
 
     def verdicts() -> dict[tuple[str, str | None], str | None]:
-        found = case_gradients._rows_at(case, bind_case(case, None, torch.float64, 0), torch.device("cpu"), known)
+        found = case_gradients._rows_at(
+            case, bind_case(case, None, torch.float64, 0), torch.device("cpu"), known
+        )
         return {(row.oracle or "", row.argument): row.verdict for row in found}
 
     assert set(verdicts().values()) == {"pass"}
     monkeypatch.setitem(bound._NAMES_IN_TORCH, "sin", space["sine"])
-    assert verdicts() == {("analytic", None): "pass", ("analytic", "x"): "fail", ("autograd_grad", "x"): "pass"}
+    assert verdicts() == {
+        ("analytic", None): "pass",
+        ("analytic", "x"): "fail",
+        ("autograd_grad", "x"): "pass",
+    }
 
 
-def test_cases_are_an_axis_and_their_files_belong_to_their_identity(runner: Runner, tmp_path: Path) -> None:
+def test_cases_are_an_axis_and_their_files_belong_to_their_identity(
+    runner: Runner, tmp_path: Path
+) -> None:
     def listed(*words: str) -> list[str]:
         return runner("-m", *words, "dry_run=true").stdout.splitlines()
 
@@ -284,8 +340,13 @@ def test_cases_are_an_axis_and_their_files_belong_to_their_identity(runner: Runn
 
 def test_the_readmes_cases_are_right() -> None:
     section = (
-        (ROOT / "README.md").read_text().partition("## The lesson and your own functions")[2].partition("\n## ")[0]
+        (ROOT / "README.md")
+        .read_text()
+        .partition("## The lesson and your own functions")[2]
+        .partition("\n## ")[0]
     )
     blocks = re.findall(r"\n    name: (?:.|\n    )+", section)
-    kinds = [type(read_case(yaml.safe_load(block.replace("\n    ", "\n")))).__name__ for block in blocks]
+    kinds = [
+        type(read_case(yaml.safe_load(block.replace("\n    ", "\n")))).__name__ for block in blocks
+    ]
     assert kinds == ["ExpressionCase", "FunctionCase", "TensorCase"]

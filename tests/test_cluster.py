@@ -34,13 +34,17 @@ MINIMAL = yaml.safe_load((ROOT / "conf" / "timing" / "minimal.yaml").read_text()
 
 
 def cell(**values: Any) -> Cell:
-    config = OmegaConf.merge(OmegaConf.structured(Config), {"op": OP, "timing": MINIMAL, "size": 8, **values})
+    config = OmegaConf.merge(
+        OmegaConf.structured(Config), {"op": OP, "timing": MINIMAL, "size": 8, **values}
+    )
     return cell_of(config)  # type: ignore[arg-type]
 
 
 def grid(sizes: int) -> list[Cell]:
     """Each size on the CPU and on an accelerator."""
-    return [cell(size=size, device=device) for size in range(4, 4 + sizes) for device in ("cpu", "gpu")]
+    return [
+        cell(size=size, device=device) for size in range(4, 4 + sizes) for device in ("cpu", "gpu")
+    ]
 
 
 def sent(chunks: Sequence[Chunk]) -> list[tuple[int, ...]]:
@@ -49,11 +53,22 @@ def sent(chunks: Sequence[Chunk]) -> list[tuple[int, ...]]:
 
 def test_what_is_compared_is_sent_together_and_a_chunk_holds_as_many_cells_as_asked() -> None:
     cells = grid(4)
-    assert sent(plan(cells, range(8), ClusterConfig(cells_per_chunk=5), "device")) == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert sent(plan(cells, range(8), ClusterConfig(cells_per_chunk=5), "device")) == [
+        (0, 1, 2, 3),
+        (4, 5, 6, 7),
+    ]
     alone = ClusterConfig(cells_per_chunk=5, colocate_comparisons=False)
     assert sent(plan(cells, range(8), alone, "device")) == [(0, 1, 2, 3, 4), (5, 6, 7)]
-    assert sent(plan(cells, range(8), ClusterConfig(cells_per_chunk=1), "device")) == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert sent(plan(cells, [1, 6, 7], ClusterConfig(cells_per_chunk=2), "device")) == [(1,), (6, 7)]
+    assert sent(plan(cells, range(8), ClusterConfig(cells_per_chunk=1), "device")) == [
+        (0, 1),
+        (2, 3),
+        (4, 5),
+        (6, 7),
+    ]
+    assert sent(plan(cells, [1, 6, 7], ClusterConfig(cells_per_chunk=2), "device")) == [
+        (1,),
+        (6, 7),
+    ]
     by_size = plan(cells, range(8), ClusterConfig(cells_per_chunk=4), "size")
     assert sent(by_size) == [(0, 2, 4, 6), (1, 3, 5, 7)]
     assert [chunk.needs_accelerator for chunk in by_size] == [False, True]
@@ -81,8 +96,12 @@ def test_a_lost_chunk_is_sent_again_without_what_is_done_and_its_suspect_alone()
     assert suspect.avoid == "node-a"
     (left,) = unfinished_parts(chunk, done, "device", lost_on="node-a", lost=False)
     assert (left.numbers, left.attempt, left.avoid) == ((2, 3, 4, 5, 6, 7), 1, None)
-    assert not list(unfinished_parts(chunk, [c.identity for c in cells], "device", lost_on=None, lost=False))
-    (stuck,) = unfinished_parts(chunk, [], "device", lost_on=None, lost=False)  # a time limit in which nothing ends
+    assert not list(
+        unfinished_parts(chunk, [c.identity for c in cells], "device", lost_on=None, lost=False)
+    )
+    (stuck,) = unfinished_parts(
+        chunk, [], "device", lost_on=None, lost=False
+    )  # a time limit in which nothing ends
     assert stuck.attempt == 2
 
 
@@ -139,11 +158,15 @@ def refused(run: ChunkRun) -> None:
     run.started, run.lost, run.refused = None, "no such node", True
 
 
-def drive(root: Path, cluster: Scripted, cells: list[Cell], retries: int = 1, **config: Any) -> pd.DataFrame:
+def drive(
+    root: Path, cluster: Scripted, cells: list[Cell], retries: int = 1, **config: Any
+) -> pd.DataFrame:
     """The rows that a sweep of these cells leaves."""
     root.mkdir()
     (root / "environment.json").write_text("{}")
-    writer = ChunkWriter(root, lambda number: ["op=add", f"seed={number}", "cluster=ray"], samples=True)
+    writer = ChunkWriter(
+        root, lambda number: ["op=add", f"seed={number}", "cluster=ray"], samples=True
+    )
     chunks = plan(cells, range(len(cells)), ClusterConfig(**config), "device")
     with Progress(len(cells)) as progress:
         Driver(cluster, writer, retries=retries, axis="device", progress=progress).run(chunks)
@@ -163,8 +186,13 @@ def test_rows_land_chunk_by_chunk_in_a_folder_each(tmp_path: Path) -> None:
     assert list(samples["cell"]) == [one.identity for one in cells[:2]]
     assert "ran add 4x4 float32 cpu" in (first / "run.log").read_text()
     about = json.loads((first / "chunk.json").read_text())
-    assert about["cells"] == {cells[0].identity: "op=add seed=0", cells[1].identity: "op=add seed=1"}
-    assert set(json.loads((tmp_path / "out" / "environment.json").read_text())["nodes"]) == {"node-a"}
+    assert about["cells"] == {
+        cells[0].identity: "op=add seed=0",
+        cells[1].identity: "op=add seed=1",
+    }
+    assert set(json.loads((tmp_path / "out" / "environment.json").read_text())["nodes"]) == {
+        "node-a"
+    }
 
 
 def test_a_lost_chunks_cells_are_tried_again_until_the_tries_are_used_up(
@@ -179,18 +207,29 @@ def test_a_lost_chunks_cells_are_tried_again_until_the_tries_are_used_up(
     assert capsys.readouterr().err.count("Traceback: far away") == 1
     fatal = Scripted(dies(1), dies(1), dies(0))
     rows = drive(tmp_path / "fatal", fatal, cells[:4]).set_index("cell")
-    assert list(rows.loc[[one.identity for one in cells[:4]], "status"]) == ["ok", "crashed", "crashed", "crashed"]
+    assert list(rows.loc[[one.identity for one in cells[:4]], "status"]) == [
+        "ok",
+        "crashed",
+        "crashed",
+        "crashed",
+    ]
     assert rows.loc[cells[1].identity, "reason"] == "the node is dead; tried 2 times"
     assert sent(fatal.sent) == [(0, 1, 2, 3), (0, 1), (2, 3)]
-    assert any("Traceback: far away" in path.read_text() for path in (tmp_path / "fatal").glob("*/run.log"))
+    assert any(
+        "Traceback: far away" in path.read_text() for path in (tmp_path / "fatal").glob("*/run.log")
+    )
 
 
-def test_a_cell_that_ended_well_is_not_lost_with_those_that_it_is_compared_with(tmp_path: Path) -> None:
+def test_a_cell_that_ended_well_is_not_lost_with_those_that_it_is_compared_with(
+    tmp_path: Path,
+) -> None:
     rows = drive(tmp_path / "out", Scripted(dies(1), dies(0)), grid(1))
     assert sorted(rows["status"]) == ["crashed", "ok"]
 
 
-def test_a_cluster_without_nodes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_nodes_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(driver_module, "NO_NODE_LIMIT_S", 0.0)
     cluster = Scripted()
     cluster.nodes = 0
@@ -211,14 +250,22 @@ def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path
 
 
 def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> None:
-    cells = (cell(), cell(device="gpu"), cell(op={**OP, "call": "os.abort"}), cell(seed=1), cell(seed=2))
+    cells = (
+        cell(),
+        cell(device="gpu"),
+        cell(op={**OP, "call": "os.abort"}),
+        cell(seed=1),
+        cell(seed=2),
+    )
     late = replace(cells[-1], limit=replace(cells[-1].limit, time_s=10_000.0))
     chunk = Chunk((0, 1, 2, 3, 4), (*cells[:-1], late))
     begun, *told = list(run_chunk(chunk, versions(), time_s=1_000.0))
     assert isinstance(begun, ChunkStarted)
     assert begun.environment["torch"]["threads"] >= 1
     rows = {one.cell: one.rows[0] for one in told if isinstance(one, CellResult)}
-    assert [row.cell for row in rows.values()] == [one.identity for one in cells[:-1]]  # the last one would be too long
+    assert [row.cell for row in rows.values()] == [
+        one.identity for one in cells[:-1]
+    ]  # the last one would be too long
     assert {row.node for row in rows.values()} == {begun.node}
     statuses = [row.status for row in rows.values()]
     assert statuses[1] in ("ok", "unavailable")  # as the machine has an accelerator or not
@@ -227,35 +274,57 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
     assert "Traceback" in told[2].log
     assert told[0].samples.startswith("calls,")
     assert "add 8x8 float32 cpu: ok" in told[0].log
-    with pytest.raises(NodeRefused, match=r"has torch .* and not 1\.0; install the same on every node"):
+    with pytest.raises(
+        NodeRefused, match=r"has torch .* and not 1\.0; install the same on every node"
+    ):
         list(run_chunk(chunk, {**versions(), "torch": "1.0"}))
 
 
 def test_a_dry_run_says_how_many_jobs_and_how_long(runner: Runner) -> None:
-    done = runner("+sweep=smoke", "op=add", "cluster=slurm", "cluster.cells_per_chunk=4", "dry_run=true")
+    done = runner(
+        "+sweep=smoke", "op=add", "cluster=slurm", "cluster.cells_per_chunk=4", "dry_run=true"
+    )
     *_, count, jobs = done.stdout.splitlines()
     assert count == "8 cells"
-    assert jobs.startswith("2 jobs for slurm, of at most 4 cells and 6.240 s; 12.48 s in all on one device")
+    assert jobs.startswith(
+        "2 jobs for slurm, of at most 4 cells and 6.240 s; 12.48 s in all on one device"
+    )
     wrong = runner("op=add", "cluster=ray", "cluster.retries=-1", code=2)
     assert "cluster.retries=-1 is out of range; give 0 or more" in wrong.stderr
 
 
-def test_a_cluster_whose_packages_are_not_here_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_whose_packages_are_not_here_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(cluster_module.NEEDS, "ray", ("no_such_package.at_all",))
-    cluster = cluster_of(OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "ray"}}))  # type: ignore[arg-type]
+    cluster = cluster_of(
+        OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "ray"}})
+    )  # type: ignore[arg-type]
     assert cluster is not None
-    with pytest.raises(ConfigError, match=r"needs packages that are not here: pip install 'opsweep\[ray\]'"):
+    with pytest.raises(
+        ConfigError, match=r"needs packages that are not here: pip install 'opsweep\[ray\]'"
+    ):
         cluster.check([cell()])
     wrong = OmegaConf.merge(OmegaConf.structured(Config), {"cluster": {"name": "rai"}})
-    with pytest.raises(ConfigError, match=r"cluster.name=rai is unknown \(did you mean 'ray'\?\); allowed: ray, slurm"):
+    with pytest.raises(
+        ConfigError,
+        match=r"cluster.name=rai is unknown \(did you mean 'ray'\?\); allowed: ray, slurm",
+    ):
         cluster_of(wrong)  # type: ignore[arg-type]
 
 
-def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions(tmp_path: Path) -> None:
+def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions(
+    tmp_path: Path,
+) -> None:
     def environment(
         node: str, torch: str = "2.13.0+cpu", threads: int = 2, cluster: str | None = None
     ) -> dict[str, Any]:
-        return {"node": node, "torch": {"version": torch, "threads": threads}, "python": "3.11.7", "cluster": cluster}
+        return {
+            "node": node,
+            "torch": {"version": torch, "threads": threads},
+            "python": "3.11.7",
+            "cluster": cluster,
+        }
 
     def been(there: dict[str, Any]) -> None:
         (tmp_path / "environment.json").write_text(json.dumps(there))
@@ -267,7 +336,9 @@ def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions
     check_same_environment(tmp_path, environment("driver", "2.13.0+cu128", 64, "ray"))
     with pytest.raises(ConfigError, match=r"torch.version was 2.13.0 and is 2.14.0"):
         check_same_environment(tmp_path, environment("driver", "2.14.0", cluster="ray"))
-    assert add_node(tmp_path, "here", environment("here", threads=8)) == ["torch.threads was 2 and is 8"]
+    assert add_node(tmp_path, "here", environment("here", threads=8)) == [
+        "torch.threads was 2 and is 8"
+    ]
 
     been(environment("driver", cluster="ray"))
     assert add_node(tmp_path, "far", environment("far", "2.13.0+cu128", 32)) == []
@@ -276,8 +347,14 @@ def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions
         check_same_environment(tmp_path, environment("far", "2.13.0+cu128", threads=1))
 
 
-def test_a_device_is_locked_by_the_name_that_the_machine_knows_it_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_locked_by_the_name_that_the_machine_knows_it_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert _machine_name("cuda:0") == "cuda:0"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a1")
-    assert [_machine_name(name) for name in ("cuda:0", "cuda:1", "cpu")] == ["cuda:3", "cuda:GPU-a1", "cpu"]
+    assert [_machine_name(name) for name in ("cuda:0", "cuda:1", "cpu")] == [
+        "cuda:3",
+        "cuda:GPU-a1",
+        "cpu",
+    ]

@@ -10,12 +10,22 @@ from runner.rows.rows import AutogradRow, BenchmarkRow, Row, TensorRow, Transfer
 from tests.conftest import Runner
 
 KNOWN = {"cell": "c1", "size": "64x64", "dtype": "float32", "device": "cpu", "threads": 2}
-ADD = BenchmarkRow(**KNOWN, job="benchmark", op="add", cache="warm", layout="contiguous", fill="normal", compile=False)
+ADD = BenchmarkRow(
+    **KNOWN,
+    job="benchmark",
+    op="add",
+    cache="warm",
+    layout="contiguous",
+    fill="normal",
+    compile=False,
+)
 
 
 def command(row: Row, *given: str, varying: tuple[str, ...] = ()) -> str:
     """The command of a row in a run that was made with these arguments."""
-    return Reproducer({"command": ["/usr/bin/python", "/x/runner/__main__.py", *given]}, varying).command(row)
+    return Reproducer(
+        {"command": ["/usr/bin/python", "/x/runner/__main__.py", *given]}, varying
+    ).command(row)
 
 
 @pytest.mark.parametrize(
@@ -24,12 +34,24 @@ def command(row: Row, *given: str, varying: tuple[str, ...] = ()) -> str:
         (ADD, [], "python -m runner op=add size=64x64 dtype=float32 device=cpu threads=2"),
         (
             ADD,
-            ["+sweep=cpu", "dtype=float32,float16", "timing=minimal", "hydra.sweep.dir=x", "hydra.mode=MULTIRUN"],
+            [
+                "+sweep=cpu",
+                "dtype=float32,float16",
+                "timing=minimal",
+                "hydra.sweep.dir=x",
+                "hydra.mode=MULTIRUN",
+            ],
             "python -m runner +sweep=cpu timing=minimal op=add size=64x64 dtype=float32 device=cpu threads=2 "
             "'hydra.sweeper.also=[]'",
         ),
         (
-            BenchmarkRow(**{**KNOWN, "size": "8x8 n=3"}, job="benchmark", op="matmul", compile=True, direction="both"),
+            BenchmarkRow(
+                **{**KNOWN, "size": "8x8 n=3"},
+                job="benchmark",
+                op="matmul",
+                compile=True,
+                direction="both",
+            ),
             ["-m", "size={m: 8, k: 8, n: 3}", "exclude=[{op: add}]", "strict=true"],
             "python -m runner op=matmul 'size=\"8x8 n=3\"' dtype=float32 device=cpu threads=2 direction=both "
             "compile=true",
@@ -56,10 +78,14 @@ def command(row: Row, *given: str, varying: tuple[str, ...] = ()) -> str:
         ),
     ],
 )
-def test_a_command_names_its_cell(row: Row, given: list[str], expected: str, runner: Runner) -> None:
+def test_a_command_names_its_cell(
+    row: Row, given: list[str], expected: str, runner: Runner
+) -> None:
     said = command(row, *given)
     assert said == expected
-    assert runner(*shlex.split(said)[3:], "dry_run=true").stdout.count("\n") <= 3  # its cell, and their number
+    assert (
+        runner(*shlex.split(said)[3:], "dry_run=true").stdout.count("\n") <= 3
+    )  # its cell, and their number
 
 
 def test_what_other_rows_have_otherwise_is_said() -> None:

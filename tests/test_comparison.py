@@ -24,10 +24,24 @@ DATA = ROOT / "tests" / "data" / "schema1"
 DEVICES = Report()
 
 
-def row(device: str = "cpu", median_s: float | None = 1.0, spread: float = 0.01, **fields: object) -> BenchmarkRow:
+def row(
+    device: str = "cpu", median_s: float | None = 1.0, spread: float = 0.01, **fields: object
+) -> BenchmarkRow:
     """A benchmark row of add at 8x8, with an interval of this relative half-width."""
-    times = {} if median_s is None else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
-    plain = BenchmarkRow(cell=device, job="benchmark", op="add", size="8x8", dtype="float32", device=device, threads=2)
+    times = (
+        {}
+        if median_s is None
+        else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
+    )
+    plain = BenchmarkRow(
+        cell=device,
+        job="benchmark",
+        op="add",
+        size="8x8",
+        dtype="float32",
+        device=device,
+        threads=2,
+    )
     return replace(plain, median_s=median_s, **{**times, **fields})  # type: ignore[arg-type]
 
 
@@ -36,7 +50,9 @@ def sampled(device: str, samples: np.ndarray, **fields: object) -> BenchmarkRow:
     ordered = sorted(samples.tolist())
     ends = median_interval(ordered)
     assert ends is not None
-    return replace(row(device, float(np.median(ordered))), ci_low_s=ends[0], ci_high_s=ends[1], **fields)  # type: ignore[arg-type]
+    return replace(
+        row(device, float(np.median(ordered))), ci_low_s=ends[0], ci_high_s=ends[1], **fields
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -44,7 +60,9 @@ def test_a_ratio_and_its_interval_are_those_of_scipys_bootstrap(seed: int) -> No
     random = np.random.default_rng(seed)
     noise = [0.01, 0.05, 0.2, 0.02, 0.5, 0.1, 0.03, 0.3][seed]
     base = 1e-3 * random.lognormal(0, noise, 301)
-    other = 2e-4 * (1 + random.exponential(noise, 201))  # a skewed side, with as many samples as it has
+    other = 2e-4 * (
+        1 + random.exponential(noise, 201)
+    )  # a skewed side, with as many samples as it has
     (found,) = compare([sampled("cpu", base), sampled("gpu", other)], DEVICES)
 
     def ratio(one: np.ndarray, another: np.ndarray, axis: int) -> np.ndarray:
@@ -61,7 +79,9 @@ def test_a_ratio_and_its_interval_are_those_of_scipys_bootstrap(seed: int) -> No
     assert 0.8 < (found.high - found.low) / width < 1.4
 
 
-def test_the_fastest_dtype_of_the_baseline_has_a_ratio_of_its_own_and_the_interval_of_the_bootstrap() -> None:
+def test_the_fastest_dtype_of_the_baseline_has_a_ratio_of_its_own_and_the_interval_of_the_bootstrap() -> (
+    None
+):
     random = np.random.default_rng(0)
     slow, fast = 50e-3 * random.lognormal(0, 0.05, 101), 1e-3 * random.lognormal(0, 0.05, 101)
     gpu = 1e-4 * random.lognormal(0, 0.05, 101)
@@ -79,7 +99,9 @@ def test_the_fastest_dtype_of_the_baseline_has_a_ratio_of_its_own_and_the_interv
     assert (found.fastest_dtype, found.fastest_s) == ("float32", np.median(fast))
     assert found.fastest_speedup == pytest.approx(np.median(fast) / np.median(gpu))
     assert found.fastest_low is not None and found.fastest_high is not None
-    assert found.fastest_low < found.fastest_speedup < found.fastest_high < found.fastest_speedup * 1.1
+    assert (
+        found.fastest_low < found.fastest_speedup < found.fastest_high < found.fastest_speedup * 1.1
+    )
 
 
 def test_sums_differences_and_ratios_of_estimates_have_the_intervals_of_a_simulation() -> None:
@@ -108,7 +130,9 @@ MOVED = {"inputs": 2, "input_bytes": 3_000_000, "outputs": 1, "output_bytes": 1_
 
 
 def test_transfers_make_a_ratio_each_call_one_shared_by_many_and_a_break_even() -> None:
-    (found,) = compare([row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], Report(calls_per_transfer=10), EXACT)
+    (found,) = compare(
+        [row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], Report(calls_per_transfer=10), EXACT
+    )
     transfer = 2e-5 + 3e-3 + 2e-5 + 0.5e-3
     assert found.transfer_s == pytest.approx(transfer)
     assert found.each_speedup == pytest.approx(6e-3 / (1e-3 + transfer))
@@ -127,13 +151,17 @@ def test_transfers_make_a_ratio_each_call_one_shared_by_many_and_a_break_even() 
     assert (found.transfer_memory, found.calls_per_transfer) == ("pageable", 10)
 
 
-def test_no_break_even_where_the_device_is_not_surely_faster_and_no_transfer_that_was_not_measured() -> None:
+def test_no_break_even_where_the_device_is_not_surely_faster_and_no_transfer_that_was_not_measured() -> (
+    None
+):
     (found,) = compare([row("cpu", 1e-3, **MOVED), row("gpu", 0.999e-3, **MOVED)], DEVICES, EXACT)
     assert found.each_speedup is not None
     assert (found.verdict, found.break_even_calls) == ("unclear", None)
     (found,) = compare([row("cpu", 6e-3, **MOVED), row("gpu", 1e-3, **MOVED)], DEVICES)
     assert (found.transfer_s, found.each_speedup, found.break_even_calls) == (None, None, None)
-    (found,) = compare([row("cpu", 6e-3), row("gpu", 1e-3)], DEVICES, EXACT)  # what is moved is not known
+    (found,) = compare(
+        [row("cpu", 6e-3), row("gpu", 1e-3)], DEVICES, EXACT
+    )  # what is moved is not known
     assert found.each_speedup is None
     (found,) = compare([row(dtype="float64"), row()], Report(baseline={"dtype": "float64"}), EXACT)
     assert found.transfer_s is None
@@ -159,7 +187,12 @@ def test_any_axis_can_be_the_compared_one(axis: str) -> None:
     value, other = AXES[axis]
     rows = [replace(row(median_s=3.0), **{axis: value}), row(), row(seed=7)]
     found, alone = compare(rows, Report(baseline={axis: value}))
-    assert (found.axis, found.baseline, found.other, found.speedup) == (axis, str(value), str(other), 3.0)
+    assert (found.axis, found.baseline, found.other, found.speedup) == (
+        axis,
+        str(value),
+        str(other),
+        3.0,
+    )
     assert alone.reason == f"{axis}={value} was not measured"
 
 
@@ -182,7 +215,13 @@ def test_a_ratio_without_intervals_is_unclear() -> None:
 
 
 def test_elements_are_counted_from_the_size() -> None:
-    assert [elements_of(size) for size in ("8x8", "3x4x6 n=8", "7", "scalar", "default")] == [64, 72, 7, 1, None]
+    assert [elements_of(size) for size in ("8x8", "3x4x6 n=8", "7", "scalar", "default")] == [
+        64,
+        72,
+        7,
+        1,
+        None,
+    ]
 
 
 def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
@@ -190,7 +229,9 @@ def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
     for axis, baseline in (("threads", 1), ("dtype", "float32")):
         (out / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
         assert conclude(out, Report(baseline={axis: baseline}), strict=False) == 0
-        found, golden = (pd.read_csv(path) for path in (out / "speedup.csv", DATA / f"speedup_{axis}.csv"))
+        found, golden = (
+            pd.read_csv(path) for path in (out / "speedup.csv", DATA / f"speedup_{axis}.csv")
+        )
         assert tuple(found.columns) == COLUMNS
         pd.testing.assert_frame_equal(found[golden.columns], golden, rtol=1e-12)
         by_hand = pd.read_csv(DATA / "results.csv").set_index("cell")
@@ -199,4 +240,6 @@ def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
             assert one.speedup == pytest.approx(base["median_s"] / other["median_s"])
             if math.isnan(other["ci_low_s"]) or math.isnan(base["ci_low_s"]):
                 assert math.isnan(one.low) and one.verdict == "unclear"
-    assert (out / "results.csv").read_bytes() == (DATA / "results.csv").read_bytes()  # read, and left as it was
+    assert (out / "results.csv").read_bytes() == (
+        DATA / "results.csv"
+    ).read_bytes()  # read, and left as it was

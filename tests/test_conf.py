@@ -33,7 +33,9 @@ def test_every_operation_runs_with_right_values_and_gradients(rows: Rows) -> Non
     assert (found["max_relative_error"] <= found["allowed_relative_error"]).all()
     assert set(found["gradient"]) == {"pass"}
     assert found.loc[["transpose"], "flags"].str.contains("view").all()
-    assert not found["flags"].drop("transpose").fillna("").str.contains("view|wrong|nonfinite").any()
+    assert (
+        not found["flags"].drop("transpose").fillna("").str.contains("view|wrong|nonfinite").any()
+    )
     assert found.loc["matmul", "flop"] == 2 * 512**3
     assert found.loc["matmul", "bytes"] == 3 * 4 * 512**2
     assert found.loc["transpose", "bytes"] == 0
@@ -41,9 +43,13 @@ def test_every_operation_runs_with_right_values_and_gradients(rows: Rows) -> Non
 
 def test_every_operation_answers_in_every_kind_of_dtype(rows: Rows) -> None:
     dtypes = ["float32", "float16", "float64", "int32", "complex64", "bool"]
-    found = rows("-m", "op=glob(*)", f"dtype={','.join(dtypes)}", "timing=minimal", "size=1x2x4x8,8x8,2x8x8")
+    found = rows(
+        "-m", "op=glob(*)", f"dtype={','.join(dtypes)}", "timing=minimal", "size=1x2x4x8,8x8,2x8x8"
+    )
     assert len(found.groupby(["op", "dtype"])) == len(OPS) * len(dtypes)
-    assert set(found["status"]) <= {"ok", "unsupported"}, found[~found["status"].isin(["ok", "unsupported"])].to_dict()
+    assert set(found["status"]) <= {"ok", "unsupported"}, found[
+        ~found["status"].isin(["ok", "unsupported"])
+    ].to_dict()
     assert not found["flags"].fillna("").str.contains("wrong").any()
 
 
@@ -54,12 +60,23 @@ def test_sweep_autograd_finds_every_gradient_right(rows: Rows) -> None:
     assert set(found["verdict"].dropna()) <= {"pass", "kink", "inconclusive", "unsupported"}
     assert set(found["status"]) <= {"ok", "unsupported"}
     oracles = found.groupby("oracle")["verdict"].value_counts().unstack()["pass"]
-    assert set(oracles.index) == {"finite_differences", "float64_reference", "forward_mode", "invariant"}
+    assert set(oracles.index) == {
+        "finite_differences",
+        "float64_reference",
+        "forward_mode",
+        "invariant",
+    }
     told = found[found["verdict"] == "pass"].groupby(["op", "oracle"]).size().unstack()
     assert (told["finite_differences"] >= 8).all()
 
 
-OTHER_SWEEPS = {"autograd", "mistakes", "roof", "transfer", "crossover"}  # of other jobs, or of sizes that it chooses
+OTHER_SWEEPS = {
+    "autograd",
+    "mistakes",
+    "roof",
+    "transfer",
+    "crossover",
+}  # of other jobs, or of sizes that it chooses
 
 
 @pytest.mark.parametrize("sweep", sorted(set(SWEEPS) - OTHER_SWEEPS))
@@ -94,7 +111,9 @@ def test_every_timing_preset_measures(preset: str, rows: Rows) -> None:
 def test_each_file_begins_with_the_command_that_uses_it(tmp_path: Path) -> None:
     commands = {}
     for path in sorted(CONF.rglob("*.yaml")):
-        lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+        lines = [
+            line for line in path.read_text().splitlines() if not line.startswith("# @package")
+        ]
         command = re.fullmatch(r"# (python -m runner.*?)(  +\(.*\))?", lines[0])
         assert command, f"{path}: {lines[0]}"
         words = shlex.split(command[1])[3:]
@@ -106,7 +125,9 @@ def test_each_file_begins_with_the_command_that_uses_it(tmp_path: Path) -> None:
     assert not {path: answer for path, answer in said.items() if answer.code != 0}
 
 
-def test_an_operation_of_ones_own_runs_from_a_folder_of_ones_own(runner: Runner, tmp_path: Path) -> None:
+def test_an_operation_of_ones_own_runs_from_a_folder_of_ones_own(
+    runner: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "sweep").mkdir()
     (tmp_path / "mine" / "op" / "swish.yaml").write_text(
@@ -128,7 +149,9 @@ def test_an_operation_of_ones_own_runs_from_a_folder_of_ones_own(runner: Runner,
 
 
 def test_flop_are_counted_where_the_file_gives_no_formula(rows: Rows) -> None:
-    row = rows("op=matmul", "op.flop=''", "size={m: 4, k: 6, n: 8, batch: 3}", "timing=minimal").iloc[0]
+    row = rows(
+        "op=matmul", "op.flop=''", "size={m: 4, k: 6, n: 8, batch: 3}", "timing=minimal"
+    ).iloc[0]
     assert row["flop"] == 2 * 3 * 4 * 6 * 8
     assert row["size"] == "3x4x6 n=8"
 

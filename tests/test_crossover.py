@@ -45,7 +45,9 @@ MODELS = {
     "matmul": (matmul(5e10, 2e-6), matmul(2e12, 2e-5)),
     "add": (add(1e10, 1e-6), add(5e11, 1e-5)),
 }
-LINK = TransferModel(Estimate(LATENCY_S, LATENCY_S, LATENCY_S), Estimate(BANDWIDTH, BANDWIDTH, BANDWIDTH))
+LINK = TransferModel(
+    Estimate(LATENCY_S, LATENCY_S, LATENCY_S), Estimate(BANDWIDTH, BANDWIDTH, BANDWIDTH)
+)
 LINKS = {Link(None, "gpu", way): LINK for way in (True, False)}
 
 
@@ -69,7 +71,9 @@ def measured(op: str, n: int, noise: float, random: Random) -> list[BenchmarkRow
     for device, model in zip(("cpu", "gpu"), MODELS[op], strict=True):
         samples = sorted(model(n) * random.lognormvariate(0, noise) for _ in range(SAMPLES))
         low, high = median_interval(samples) or (None, None)
-        row = BenchmarkRow(f"{device}{n}", "benchmark", op, f"{n}x{n}", "float32", device, threads=2)
+        row = BenchmarkRow(
+            f"{device}{n}", "benchmark", op, f"{n}x{n}", "float32", device, threads=2
+        )
         moved = ITEM_BYTES * n * n
         tensors = {"inputs": 2, "input_bytes": 2 * moved, "outputs": 1, "output_bytes": moved}
         rows.append(replace(row, median_s=median(samples), ci_low_s=low, ci_high_s=high, **tensors))
@@ -92,12 +96,16 @@ def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
 
 def on_grid(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
     """The rows of a grid of sizes, each twice the one before."""
-    return [row for n in (16, 32, 64, 128, 256, 512, 1024) for row in measured(op, n, noise, random)]
+    return [
+        row for n in (16, 32, 64, 128, 256, 512, 1024) for row in measured(op, n, noise, random)
+    ]
 
 
 @pytest.mark.parametrize("noise", [0.002, 0.02])
 @pytest.mark.parametrize("op", MODELS)
-def test_a_bisected_crossover_is_within_5_percent_and_inside_its_interval(op: str, noise: float) -> None:
+def test_a_bisected_crossover_is_within_5_percent_and_inside_its_interval(
+    op: str, noise: float
+) -> None:
     expected = truth(*MODELS[op])
     found = [crossing(bisected(op, noise, Random(seed))) for seed in range(RUNS)]
     sides = [one.side for one in found if one.side is not None]
@@ -114,7 +122,9 @@ def test_between_the_sizes_of_a_grid_the_interval_covers_that_the_curve_is_no_st
     expected = truth(*MODELS[op])
     found = [crossing(on_grid(op, noise, Random(seed))) for seed in range(RUNS)]
     assert sum(holds(one, expected) for one in found) >= HOLDS * RUNS
-    assert median((one.side_high or math.inf) / (one.side_low or 1) for one in found) < 2  # sizes are twice apart
+    assert (
+        median((one.side_high or math.inf) / (one.side_low or 1) for one in found) < 2
+    )  # sizes are twice apart
 
 
 @pytest.mark.parametrize(("transfers", "calls"), [("each_call", 1), ("once", 20)])
@@ -125,7 +135,9 @@ def test_with_transfers_the_other_side_begins_to_win_later(transfers: str, calls
     assert expected > 1.02 * without
     held = 0
     for seed in range(RUNS):
-        speedups = compare(on_grid("matmul", 0.01, Random(seed)), Report(calls_per_transfer=calls), LINKS)
+        speedups = compare(
+            on_grid("matmul", 0.01, Random(seed)), Report(calls_per_transfer=calls), LINKS
+        )
         (one,) = (one for one in crossovers(speedups) if one.transfers == transfers)
         held += holds(one, expected)
         assert one.calls_per_transfer == (calls if transfers == "once" else None)
@@ -140,13 +152,20 @@ def crossing(rows: Sequence[BenchmarkRow]) -> Crossover:
 
 def holds(one: Crossover, expected: float) -> bool:
     """Whether the interval holds the true size; an end that is not known excludes nothing."""
-    return one.state in ("found", "unresolved") and (one.side_low or 0) <= expected <= (one.side_high or math.inf)
+    return one.state in ("found", "unresolved") and (one.side_low or 0) <= expected <= (
+        one.side_high or math.inf
+    )
 
 
 def points(*ratios: float, spread: float = 0.01) -> list[CurvePoint]:
     """A curve over sizes that are each twice the one before."""
     return [
-        CurvePoint(math.log(2) * place, math.log(ratio), math.log(ratio / (1 + spread)), math.log(ratio * (1 + spread)))
+        CurvePoint(
+            math.log(2) * place,
+            math.log(ratio),
+            math.log(ratio / (1 + spread)),
+            math.log(ratio * (1 + spread)),
+        )
         for place, ratio in enumerate(ratios)
     ]
 
@@ -165,7 +184,9 @@ def points(*ratios: float, spread: float = 0.01) -> list[CurvePoint]:
         ((), "no_ratio"),
     ],
 )
-def test_never_and_always_are_answers_and_so_is_that_it_cannot_be_told(ratios: Sequence[float], state: str) -> None:
+def test_never_and_always_are_answers_and_so_is_that_it_cannot_be_told(
+    ratios: Sequence[float], state: str
+) -> None:
     found, at, low, high = locate(points(*ratios))
     assert found == state
     assert (at is not None) == (state == "found")
@@ -196,7 +217,12 @@ def test_cells_without_a_ratio_are_gaps_and_shapes_that_are_not_square_have_elem
     assert (one.sizes, one.gaps, one.state, one.largest) == (2, 1, "unresolved", "64x64")
     rows = [replace(row, size=row.size + "x4") for row in rows]
     (found,) = crossovers(compare([*rows[:-1], replace(rows[-1], flags=())], Report()))
-    assert (found.state, found.side, found.size_below, found.size_above) == ("found", None, "64x64x4", "256x256x4")
+    assert (found.state, found.side, found.size_below, found.size_above) == (
+        "found",
+        None,
+        "64x64x4",
+        "256x256x4",
+    )
     assert found.elements is not None and 64 * 64 * 4 < found.elements < 256 * 256 * 4
 
 
@@ -221,8 +247,18 @@ def test_a_search_ends_at_once_where_a_side_wins_everywhere_or_nothing_can_be_sa
 
 
 def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_disturbed() -> None:
-    assert requested_sizes(outcomes(100, n4096="too_large"), Range(16, 4096))[:4] == [16, 4096, 256, 64]
-    assert requested_sizes(lambda n: "too_large" if n > 20 else "loses", Range(16, 4096)) == [16, 4096, 256, 64]
+    assert requested_sizes(outcomes(100, n4096="too_large"), Range(16, 4096))[:4] == [
+        16,
+        4096,
+        256,
+        64,
+    ]
+    assert requested_sizes(lambda n: "too_large" if n > 20 else "loses", Range(16, 4096)) == [
+        16,
+        4096,
+        256,
+        64,
+    ]
     disturbed = requested_sizes(outcomes(100, n4096="disturbed", n256="disturbed"), Range(16, 4096))
     assert disturbed[:5] == [16, 4096, 4095, 256, 257]
     assert requested_sizes(lambda _: "disturbed", Range(16, 4096)) == [16, 4096, 17, 18]
@@ -234,7 +270,10 @@ def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_dist
         ({"low": 5000, "high": 4096}, r"low=5000 and high=4096 are no sizes from small to large"),
         ({"low": 1, "high": 2.5}, r"low=1 and high=2.5 are no sizes"),
         ({"low": 1, "high": 9, "rtol": 2}, r"rtol=2 is out of range; give a share such as 0.05"),
-        ({"low": 1, "high": 9, "size": "8x64"}, r"size=8x64 has no place for the number; write \{n\} there"),
+        (
+            {"low": 1, "high": 9, "size": "8x64"},
+            r"size=8x64 has no place for the number; write \{n\} there",
+        ),
         ({"lwo": 1}, r"give low, high, rtol and size, such as \{low: 16, high: 4096"),
     ],
 )
@@ -247,14 +286,19 @@ def test_a_range_that_is_none_is_refused(given: dict[str, object], message: str)
     ("word", "message"),
     [
         ("size=64", r"size is what this sweep looks for; give its range instead"),
-        ("device=cpu", r"no two cells differ in device alone, one of them with device=cpu; give the axis two values"),
+        (
+            "device=cpu",
+            r"no two cells differ in device alone, one of them with device=cpu; give the axis two values",
+        ),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(word: str, message: str, runner: Runner) -> None:
     assert re.search(message, runner("+sweep=crossover", word, code=2).stderr)
 
 
-def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(runner: Runner, tmp_path: Path) -> None:
+def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(
+    runner: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "slow.py").write_text(
         "import time, torch\n"
         "def pay(x):\n"  # as if two threads cost 0.1 ms and halved the rest: they win from 100 elements on
@@ -266,8 +310,19 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
     (tmp_path / "mine" / "op" / "pay.yaml").write_text(
         "name: pay\ncall: slow.pay\nsignature: 'n -> n'\ndifferentiable: false\n"
     )
-    words = ["--config-dir", "mine", "+sweep=crossover", "op=pay", "dtype=float32", "device=cpu", "threads=1,2"]
-    words += ["report.baseline={threads: 1}", "hydra.sweeper.crossover={low: 40, high: 250, rtol: 0.4}"]
+    words = [
+        "--config-dir",
+        "mine",
+        "+sweep=crossover",
+        "op=pay",
+        "dtype=float32",
+        "device=cpu",
+        "threads=1,2",
+    ]
+    words += [
+        "report.baseline={threads: 1}",
+        "hydra.sweeper.crossover={low: 40, high: 250, rtol: 0.4}",
+    ]
     words += ["timing=quick", "timing.max_time_s=0.1"]
     runner(*words, "hydra.sweep.dir=out")
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
@@ -276,7 +331,9 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
     assert len(rows) == 2 * len(sizes)
     found = pd.read_csv(tmp_path / "out" / "speedup.csv").set_index("size").fillna({"reason": ""})
 
-    def outcome(size: int) -> Outcome | None:  # as the rows tell it, whatever this machine did meanwhile
+    def outcome(
+        size: int,
+    ) -> Outcome | None:  # as the rows tell it, whatever this machine did meanwhile
         if size not in found.index:
             return None
         one = found.loc[size]
@@ -285,12 +342,20 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(ru
         return "wins" if one["speedup"] > 1 else "loses"
 
     assert requested_sizes(outcome, Range(40, 250, 0.4)) == sizes
-    folders = sorted((tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0]))
+    folders = sorted(
+        (tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0])
+    )
     assert [int(path.name.partition("_")[0]) for path in folders] == list(range(len(rows)))
     for folder in folders[-2:]:  # as if it had been interrupted
         shutil.rmtree(folder)
     smaller = runner(*words, "hydra.sweeper.crossover.high=249", "resume=out", code=2).stderr
-    assert re.search(r"resume=out: \d of the \d+ cells there are none of this command's \d+, such as pay 250 ", smaller)
+    assert re.search(
+        r"resume=out: \d of the \d+ cells there are none of this command's \d+, such as pay 250 ",
+        smaller,
+    )
     done = runner(*words, "resume=out")
     assert f"{len(rows) - 2} of {len(rows)} cells are done" in done.stderr
-    assert list(dict.fromkeys(pd.read_csv(tmp_path / "out" / "results.csv")["size"]))[: len(sizes)] == sizes
+    assert (
+        list(dict.fromkeys(pd.read_csv(tmp_path / "out" / "results.csv")["size"]))[: len(sizes)]
+        == sizes
+    )

@@ -17,7 +17,14 @@ from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation
 from runner.config.schema import Limit
 from runner.measure import detectors
-from runner.measure.detectors import Float32Times, TimedCall, cpu_fallback, denormal, denormal_share, first_touch
+from runner.measure.detectors import (
+    Float32Times,
+    TimedCall,
+    cpu_fallback,
+    denormal,
+    denormal_share,
+    first_touch,
+)
 from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import Block
@@ -83,7 +90,9 @@ class CountingClock:
 def counted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have cells timed by the steps that they make."""
     monkeypatch.setattr(STATE, "float32_times", {})
-    monkeypatch.setattr(Device, "clock", lambda self, threads: CountingClock(lambda: len(steps), STEP_S, CALL_S))
+    monkeypatch.setattr(
+        Device, "clock", lambda self, threads: CountingClock(lambda: len(steps), STEP_S, CALL_S)
+    )
 
 
 def filled(x: torch.Tensor) -> torch.Tensor:
@@ -193,11 +202,17 @@ def test_a_dtype_with_one_is_not() -> None:
     assert "cpu_fallback" not in flags(own("slow_in_half"), size=256, dtype="float64", threads=1)
 
 
-def timed_call(clock: Any, dtype: str = "float16", output_bytes: int = 0, **limit: Any) -> TimedCall:
+def timed_call(
+    clock: Any, dtype: str = "float16", output_bytes: int = 0, **limit: Any
+) -> TimedCall:
     """A call of nothing, timed by this clock, so that a detector can be asked about it."""
-    asked = cell(own("slow_in_half", dtypes=["floating", "integer", "complex"]), size=8, dtype=dtype, **limit)
+    asked = cell(
+        own("slow_in_half", dtypes=["floating", "integer", "complex"]), size=8, dtype=dtype, **limit
+    )
     assert asked.dimensions is not None
-    bound = BoundOperation(asked.operation, slow_in_half, asked.dimensions, getattr(torch, dtype), 0)
+    bound = BoundOperation(
+        asked.operation, slow_in_half, asked.dimensions, getattr(torch, dtype), 0
+    )
 
     def make_call(operation: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
         return lambda: steps.append(operation.dtype)
@@ -275,7 +290,9 @@ def only_integers(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.usefixtures("counted_steps")
 def test_an_operation_that_knows_no_float32_has_nothing_to_fall_back_from() -> None:
-    assert "cpu_fallback" not in flags(own("only_integers", dtypes=["integer"]), size=32, dtype="int32")
+    assert "cpu_fallback" not in flags(
+        own("only_integers", dtypes=["integer"]), size=32, dtype="int32"
+    )
 
 
 # first_touch
@@ -289,7 +306,9 @@ def counted_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     def faults() -> int:
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
-    monkeypatch.setattr(Device, "clock", lambda self, threads: CountingClock(faults, FAULT_S, CALL_S))
+    monkeypatch.setattr(
+        Device, "clock", lambda self, threads: CountingClock(faults, FAULT_S, CALL_S)
+    )
     monkeypatch.setattr(detectors, "time", SimpleNamespace(perf_counter=lambda: faults() * FAULT_S))
 
 
@@ -314,7 +333,12 @@ MILLION = 1_000_000  # bytes
         (1_000, 2.1e-3, 4 * MILLION, False),
         (0, 1e-3, 4 * MILLION, False),  # all of it used again
         (1_000, 1e-4, MILLION // 10, False),  # so small that no allocator gives it back
-        (1_000, 1.9e-3, MILLION // 2, False),  # so few pages of it that these cannot be most of the call
+        (
+            1_000,
+            1.9e-3,
+            MILLION // 2,
+            False,
+        ),  # so few pages of it that these cannot be most of the call
     ],
 )
 def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
@@ -323,14 +347,19 @@ def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
     pytest.importorskip("resource")
     pages = 8_192  # of the probe
     again_s = 5e-3
-    late_s = iter([0.0, *(1.0, 0.5, 0.0), *(0.0, 0.0, 1.0), *(0.5, 0.0, 0.0), *(0.0, 0.5, 0.0)])  # by what else runs
+    late_s = iter(
+        [0.0, *(1.0, 0.5, 0.0), *(0.0, 0.0, 1.0), *(0.5, 0.0, 0.0), *(0.0, 0.5, 0.0)]
+    )  # by what else runs
     touches = {"fresh": (pages, again_s + pages * FAULT_S), "again": (0, again_s)}
 
     def touched(call: Thunk) -> tuple[int, float]:
         count, seconds = touches.get(getattr(call, "__name__", ""), (faults, call_s))
         return count, seconds + next(late_s)
 
-    timed = replace(timed_call(CountingClock(lambda: 0, 0.0, call_s), output_bytes=output_bytes), call=lambda: None)
+    timed = replace(
+        timed_call(CountingClock(lambda: 0, 0.0, call_s), output_bytes=output_bytes),
+        call=lambda: None,
+    )
     monkeypatch.setattr(detectors, "_touched", touched)
     assert first_touch(timed) is flagged
 
@@ -372,6 +401,8 @@ def test_a_nan_in_any_output_is_a_wrong_value() -> None:
     assert "wrong_values" in flags(own("with_nan", signature="m n -> m n, m n"), size=8)
 
 
-@pytest.mark.parametrize(("op", "moves"), [("sum", False), ("add", False), ("exp", True), ("transpose", False)])
+@pytest.mark.parametrize(
+    ("op", "moves"), [("sum", False), ("add", False), ("exp", True), ("transpose", False)]
+)
 def test_a_backward_pass_that_moves_no_data_is_a_view(op: str, moves: bool) -> None:
     assert ("view" in flags(op, size=16, direction="backward")) is not moves

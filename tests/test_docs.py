@@ -13,7 +13,10 @@ from tests.conftest import ROOT, Runner
 from tests.support.commands import answers
 from tests.support.shape import folders
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md", "conf/config.yaml")]
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md", "conf/config.yaml")
+]
 COMMANDS = sorted(
     {
         re.sub(r"\s+#.*|  .*", "", line.strip().removeprefix("$ ").strip("`"))
@@ -46,10 +49,14 @@ def test_a_documented_question_is_answered(command: str, runner: Runner) -> None
 
 def test_the_lines_of_pandas_read_what_a_run_leaves(runner: Runner, tmp_path: Path) -> None:
     runner("+sweep=smoke", "op=add", "hydra.sweep.dir=out")
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "outputs" / "README.md").read_text(), re.DOTALL)
+    (lines,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "outputs" / "README.md").read_text(), re.DOTALL
+    )
     script = lines.replace("outputs/<date>/<time>", str(tmp_path / "out"))
     assert script.count("\n") == 4
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
+    )
     assert re.search(r"add\s+16x16\s+forward\s+\d+\s+warm\s+\d", done.stdout)
     assert "bfloat16" in done.stdout
 
@@ -67,7 +74,9 @@ def test_the_readme_shows_set_up_and_real_output_first() -> None:
 
 
 def test_nothing_points_outside_the_repository() -> None:
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     names = done.stdout.split() if done.returncode == 0 else []
     for name in names:
         if name != "tests/test_docs.py" and (ROOT / name).is_file():
@@ -83,6 +92,8 @@ def test_the_walk_names_files_that_are_there() -> None:
         names = re.findall(r"`([\w/]+\.py)`", sentence)
         assert names
         for name in names:
-            assert (ROOT / "runner" / room / name).is_file() or (ROOT / "runner" / name).is_file(), f"{room}: {name}"
+            assert (ROOT / "runner" / room / name).is_file() or (
+                ROOT / "runner" / name
+            ).is_file(), f"{room}: {name}"
     rooms = set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
     assert rooms == set(folders())

@@ -17,7 +17,11 @@ def test_the_example_is_small_and_readable_and_names_its_machine() -> None:
     rows = found["benchmark"][0]
     environment = json.loads((EXAMPLE / "environment.json").read_text())
     page = (EXAMPLE / "report.html").read_text()
-    for words in (str(rows[0].device_name), f"{environment['host']['cores']} cores", environment["torch"]["version"]):
+    for words in (
+        str(rows[0].device_name),
+        f"{environment['host']['cores']} cores",
+        environment["torch"]["version"],
+    ):
         assert words in page
     assert environment["folder"] == "."  # nobody's own folders
 

@@ -97,12 +97,23 @@ def test_what_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
     for name, text in mine.items():
         (tmp_path / "mine" / name).parent.mkdir(parents=True)
         (tmp_path / "mine" / f"{name}.yaml").write_text(text)
-    commands = {f"{'+' * key.startswith('hydra')}{key}=1": ("", key, new) for key, new in RENAMED["key"].items()}
+    commands = {
+        f"{'+' * key.startswith('hydra')}{key}=1": ("", key, new)
+        for key, new in RENAMED["key"].items()
+    }
     for kind in ("op", "case"):
         for old, new in RENAMED[kind].items():
-            commands[f"--config-dir mine {kind}=old +{kind}.{old}=1"] = (f"{kind} file old: ", old, new)
+            commands[f"--config-dir mine {kind}=old +{kind}.{old}=1"] = (
+                f"{kind} file old: ",
+                old,
+                new,
+            )
     for old, new in RENAMED["case expect"].items():
-        commands[f"--config-dir mine case=old +case.expect.{old}=1"] = ("case file old: expect: ", old, new)
+        commands[f"--config-dir mine case=old +case.expect.{old}=1"] = (
+            "case file old: expect: ",
+            old,
+            new,
+        )
     search = "+sweep=crossover hydra.sweeper.crossover={low: 1, high: 9, within: 0.1}"
     commands[search] = commands.pop("+hydra.sweeper.crossover.within=1")
     wrong = {
@@ -114,7 +125,10 @@ def test_what_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
 
 
 def test_a_group_may_be_chosen_to_be_none(tmp_path: Path) -> None:
-    commands = ["case=null cluster=null dry_run=true", "-m case=null cluster=null size=4 dry_run=true"]
+    commands = [
+        "case=null cluster=null dry_run=true",
+        "-m case=null cluster=null size=4 dry_run=true",
+    ]
     assert [answer.stdout for answer in answers(tmp_path, commands)] == [
         "matmul 512x512 float32 cpu\n1 cells\n",
         "matmul 4x4 float32 cpu\n1 cells\n",

@@ -114,7 +114,10 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
     assert reasons["exit"] == "the process ended with exit code 7, while checking values"
     assert reasons["hang"] == "stopped after limit.time_s=10 s, while checking values"
     assert reasons["raise"] == "ValueError: not today, maybe tomorrow"
-    assert "its signature '... -> ...' promises outputs [(8, 8)], the call gave [(7, 8)]" in reasons["shape"]
+    assert (
+        "its signature '... -> ...' promises outputs [(8, 8)], the call gave [(7, 8)]"
+        in reasons["shape"]
+    )
     assert "wrong_values" in rows.loc["wrong", "flags"]
     assert "nonfinite" in rows.loc["infinite", "flags"]
     assert rows.loc["infinite", "finite_fraction"] == 0
@@ -132,12 +135,27 @@ def test_what_cannot_fit_is_not_tried(runner: Runner, tmp_path: Path) -> None:
     runner("op=add", "size=1024", "limit.memory_bytes=1000000", "hydra.run.dir=out")
     row = pd.read_csv(tmp_path / "out" / "results.csv").iloc[0]
     assert row["status"] == "out_of_memory"
-    assert row["reason"] == "MemoryError: inputs and outputs take 12,582,912 bytes; limit.memory_bytes is 1,000,000"
+    assert (
+        row["reason"]
+        == "MemoryError: inputs and outputs take 12,582,912 bytes; limit.memory_bytes is 1,000,000"
+    )
 
 
-def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(dying: Path, runner: Runner) -> None:
-    (dying / "dying_ops.py").write_text("import time\ndef dies(x, how):\n    time.sleep(0.3)\n    return x * 2\n")
-    runner("--config-dir", "mine", "op=dies", "size=4", "timing=quick", "timing.max_time_s=0.05", "hydra.run.dir=out")
+def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(
+    dying: Path, runner: Runner
+) -> None:
+    (dying / "dying_ops.py").write_text(
+        "import time\ndef dies(x, how):\n    time.sleep(0.3)\n    return x * 2\n"
+    )
+    runner(
+        "--config-dir",
+        "mine",
+        "op=dies",
+        "size=4",
+        "timing=quick",
+        "timing.max_time_s=0.05",
+        "hydra.run.dir=out",
+    )
     row = pd.read_csv(dying / "out" / "results.csv").iloc[0]
     assert (row["samples"], row["stop"]) == (1, "first_call")
     assert "single_call" in row["flags"]
@@ -151,7 +169,16 @@ def start_sweep(dying: Path) -> Iterator[StartSweep]:
     begun: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str) -> subprocess.Popen[str]:
-        command = ["--config-dir", "mine", "-m", "op=dies", "size=8", "timing=minimal", "hydra.sweep.dir=out", PATIENT]
+        command = [
+            "--config-dir",
+            "mine",
+            "-m",
+            "op=dies",
+            "size=8",
+            "timing=minimal",
+            "hydra.sweep.dir=out",
+            PATIENT,
+        ]
         process = started(dying, *command, *arguments)
         begun.append(process)
         logs = "out/*/run.log"
@@ -160,14 +187,20 @@ def start_sweep(dying: Path) -> Iterator[StartSweep]:
 
     yield begin
     for process in begun:
-        with suppress(ProcessLookupError):  # a worker that outlived its parent would keep the pipes open
+        with suppress(
+            ProcessLookupError
+        ):  # a worker that outlived its parent would keep the pipes open
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def started(folder: Path, *arguments: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+def started(
+    folder: Path, *arguments: str, stderr: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """``python -m runner`` with these arguments, which goes on beside the test."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and so
     try:  # would what they start
         return subprocess.Popen(
             [sys.executable, "-m", "runner", *arguments],
@@ -183,7 +216,9 @@ def started(folder: Path, *arguments: str, stderr: int | IO[str] = subprocess.PI
 
 
 def await_that(
-    come: Callable[[], bool], process: subprocess.Popen[str] | None = None, limit_s: float = LONGEST_S
+    come: Callable[[], bool],
+    process: subprocess.Popen[str] | None = None,
+    limit_s: float = LONGEST_S,
 ) -> None:
     """Wait until something is so, however long that takes on this machine, unless a process ends before."""
     deadline = time.monotonic() + limit_s
@@ -220,11 +255,15 @@ def test_no_worker_outlives_a_parent_process_that_is_killed(start_sweep: StartSw
     assert workers
     process.kill()
     process.wait()
-    await_that(lambda: not any(map(alive, workers)), limit_s=60)  # they hang for good, if nobody ends them
+    await_that(
+        lambda: not any(map(alive, workers)), limit_s=60
+    )  # they hang for good, if nobody ends them
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_was_finished(number: signal.Signals, dying: Path, start_sweep: StartSweep) -> None:
+def test_an_interrupt_keeps_what_was_finished(
+    number: signal.Signals, dying: Path, start_sweep: StartSweep
+) -> None:
     process = start_sweep("op.kwargs.how=well,hang,segfault")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=LONGEST_S)
@@ -268,10 +307,14 @@ def test_a_worker_that_is_killed_is_replaced(dying: Path, start_sweep: StartSwee
     assert process.returncode == 1, stderr
     rows = pd.read_csv(dying / "out" / "results.csv")
     assert list(rows["status"]) == ["crashed", "ok"]
-    assert rows["reason"][0].startswith("the process was ended by SIGKILL (possibly out of memory), while")
+    assert rows["reason"][0].startswith(
+        "the process was ended by SIGKILL (possibly out of memory), while"
+    )
 
 
-def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path, start_sweep: StartSweep) -> None:
+def test_two_interrupts_end_it_at_once_and_damage_nothing(
+    dying: Path, start_sweep: StartSweep
+) -> None:
     process = start_sweep("op.kwargs.how=well,hang,segfault")
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
@@ -282,7 +325,16 @@ def test_two_interrupts_end_it_at_once_and_damage_nothing(dying: Path, start_swe
     assert read_rows(file, BenchmarkRow)[0].status == "ok"
 
 
-SLOW = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=sleep", "size=4,5,6,7,8,9", "timing=minimal", PATIENT]
+SLOW = [
+    "--config-dir",
+    "mine",
+    "-m",
+    "op=dies",
+    "op.kwargs.how=sleep",
+    "size=4,5,6,7,8,9",
+    "timing=minimal",
+    PATIENT,
+]
 
 
 def ended(folder: Path) -> int:
@@ -297,14 +349,20 @@ def results(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv")
 
 
-@pytest.mark.parametrize("kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
     kill: signal.Signals, dying: Path, runner: Runner
 ) -> None:
     draw = random.Random(7)
     done = 0
     for turn in range(3):
-        again = ["resume=out"] if (dying / "out" / "multirun.yaml").exists() else ["hydra.sweep.dir=out"]
+        again = (
+            ["resume=out"]
+            if (dying / "out" / "multirun.yaml").exists()
+            else ["hydra.sweep.dir=out"]
+        )
         said = dying / f"said_{turn}"
         with said.open("w") as file:
             process = started(dying, *SLOW, *again, stderr=file)
@@ -315,10 +373,20 @@ def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
         process.send_signal(kill)
         process.communicate(timeout=LONGEST_S)
         stderr = said.read_text()
-        assert process.returncode in ((130, 0) if kill == signal.SIGINT else (-9, 0)), (turn, stderr)
+        assert process.returncode in ((130, 0) if kill == signal.SIGINT else (-9, 0)), (
+            turn,
+            stderr,
+        )
         assert "Traceback" not in stderr
         done = ended(dying)
-    runner(*SLOW, *(["resume=out"] if (dying / "out" / "multirun.yaml").exists() else ["hydra.sweep.dir=out"]))
+    runner(
+        *SLOW,
+        *(
+            ["resume=out"]
+            if (dying / "out" / "multirun.yaml").exists()
+            else ["hydra.sweep.dir=out"]
+        ),
+    )
     rows = results(dying / "out")
     assert sorted(rows["size"]) == [f"{n}x{n}" for n in range(4, 10)]
     assert set(rows["status"]) == {"ok"}
@@ -329,8 +397,18 @@ def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
     assert (dying / "out" / "results.csv").read_bytes() == before
 
 
-def test_resume_runs_what_failed_or_was_damaged_and_nothing_else(dying: Path, runner: Runner) -> None:
-    command = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=well,exit", "size=4,5", "timing=minimal"]
+def test_resume_runs_what_failed_or_was_damaged_and_nothing_else(
+    dying: Path, runner: Runner
+) -> None:
+    command = [
+        "--config-dir",
+        "mine",
+        "-m",
+        "op=dies",
+        "op.kwargs.how=well,exit",
+        "size=4,5",
+        "timing=minimal",
+    ]
     runner(*command, "hydra.sweep.dir=out", code=1)
     out = dying / "out"
     first = pd.read_csv(out / "results.csv")
@@ -360,12 +438,16 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
         "dies 4x4 float32 cpu was measured with a different definition (op.flop: '' -> '3 * batch'); restore it"
         in refused
     )
-    assert runner(*command, "timing=quick", "resume=out", code=2).stderr.count("timing.precision: 1.0 -> 0.02")
+    assert runner(*command, "timing=quick", "resume=out", code=2).stderr.count(
+        "timing.precision: 1.0 -> 0.02"
+    )
     op.write_text(op.read_text().replace("flop: 3 * batch\n", ""))
     environment = dying / "out" / "environment.json"
     environment.write_text(environment.read_text().replace('"threads": ', '"threads": 1'))
     refused = runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", code=2).stderr
-    assert re.search(r"torch.threads was 1\d+ and is \d+; resume there, or say resume_force=true", refused)
+    assert re.search(
+        r"torch.threads was 1\d+ and is \d+; resume there, or say resume_force=true", refused
+    )
     runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", "resume_force=true")
     assert list(pd.read_csv(dying / "out" / "results.csv")["size"]) == ["4x4", "5x5", "6x6"]
     assert "no sweep's folder" in runner(*command, "resume=elsewhere", code=2).stderr
@@ -375,9 +457,7 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
         in foreign
     )
     assert "--config-dir mine op=dies size=4,5" in foreign
-    extra = (
-        r"resume=out: 1 of the 3 cells there are none of this command's 2, such as dies 6x6 float32 cpu; add resume="
-    )
+    extra = r"resume=out: 1 of the 3 cells there are none of this command's 2, such as dies 6x6 float32 cpu; add resume="
     assert re.search(extra, runner(*command, "resume=out", code=2).stderr)
     environment.write_text("{")
     more = [*command[:-2], "size=4,5,6,7", "timing=minimal", "resume=out"]
@@ -386,9 +466,20 @@ def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runne
 
 def test_two_sweeps_never_share_a_folder(start_sweep: StartSweep, runner: Runner) -> None:
     start_sweep("op.kwargs.how=hang")
-    command = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=hang", "size=8", "timing=minimal"]
+    command = [
+        "--config-dir",
+        "mine",
+        "-m",
+        "op=dies",
+        "op.kwargs.how=hang",
+        "size=8",
+        "timing=minimal",
+    ]
     assert "already holds the results" in runner(*command, "hydra.sweep.dir=out", code=2).stderr
-    assert "out is in use by another sweep; wait for its end" in runner(*command, "resume=out", code=2).stderr
+    assert (
+        "out is in use by another sweep; wait for its end"
+        in runner(*command, "resume=out", code=2).stderr
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks that can be shared are POSIX's")
@@ -419,7 +510,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder],
+        check=False,
+        capture_output=True,
     )
     if made.returncode:
         pytest.skip("cannot mount a small file system here")
@@ -429,26 +522,46 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_ends_the_sweep_and_damages_nothing(runner: Runner, small_disk: Path) -> None:
     sizes = ",".join(map(str, range(1, 40)))
-    done = runner("-m", "op=add", f"size={sizes}", "timing=minimal", f"hydra.sweep.dir={small_disk}/out", code=1)
-    assert re.search(r"cannot write .*: No space left on device; what was finished is kept", done.stderr)
+    done = runner(
+        "-m",
+        "op=add",
+        f"size={sizes}",
+        "timing=minimal",
+        f"hydra.sweep.dir={small_disk}/out",
+        code=1,
+    )
+    assert re.search(
+        r"cannot write .*: No space left on device; what was finished is kept", done.stderr
+    )
     assert "Traceback" not in done.stderr
     files = [file for file in small_disk.glob("out/*_*/results.csv") if file.stat().st_size]
     assert len(files) >= 5
     assert all(read_rows(file, BenchmarkRow)[0].status == "ok" for file in files)
 
 
-def test_a_read_only_folder_is_refused_before_anything_runs(runner: Runner, small_disk: Path) -> None:
+def test_a_read_only_folder_is_refused_before_anything_runs(
+    runner: Runner, small_disk: Path
+) -> None:
     runner("op=add", "size=4", "timing=minimal", f"hydra.run.dir={small_disk}/run")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    for command in (["op=add", f"hydra.run.dir={small_disk}/a"], ["+sweep=smoke", f"hydra.sweep.dir={small_disk}/b"]):
+    for command in (
+        ["op=add", f"hydra.run.dir={small_disk}/a"],
+        ["+sweep=smoke", f"hydra.sweep.dir={small_disk}/b"],
+    ):
         done = runner(*command, code=2)
-        assert re.search(r"cannot write .*: Read-only file system; choose another with", done.stderr)
+        assert re.search(
+            r"cannot write .*: Read-only file system; choose another with", done.stderr
+        )
         assert "importing torch" not in done.stderr
     done = runner("job=report", f"run={small_disk}/run", code=2)
-    assert re.search(r"cannot write .*: Read-only file system; copy that run's folder to where .*\n", done.stderr)
+    assert re.search(
+        r"cannot write .*: Read-only file system; copy that run's folder to where .*\n", done.stderr
+    )
 
 
-def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path, start_sweep: StartSweep) -> None:
+def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(
+    dying: Path, start_sweep: StartSweep
+) -> None:
     import shutil
 
     process = start_sweep("op.kwargs.how='until told'")
@@ -456,5 +569,7 @@ def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(dying: Path, st
     (dying / "told").touch()
     _, stderr = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 1
-    assert re.search(r"cannot write .*: No such file or directory; what was finished is kept", stderr)
+    assert re.search(
+        r"cannot write .*: No such file or directory; what was finished is kept", stderr
+    )
     assert "Traceback" not in stderr

@@ -31,34 +31,70 @@ def plot(found: Analysis, key: str) -> Plot:
     return wanted
 
 
-def test_times_are_drawn_with_their_intervals_and_the_missing_with_their_reason(found: Analysis) -> None:
+def test_times_are_drawn_with_their_intervals_and_the_missing_with_their_reason(
+    found: Analysis,
+) -> None:
     times = plot(found, "times")
     assert [panel.title for panel in times.panels] == ["matmul", "add", "transpose"]
     series = {series.name: series for series in times.panels[0].series}
-    assert list(series) == ["cpu float32", "gpu float32", "cpu bfloat16", "gpu bfloat16", "cpu float16", "gpu float16"]
+    assert list(series) == [
+        "cpu float32",
+        "gpu float32",
+        "cpu bfloat16",
+        "gpu bfloat16",
+        "cpu float16",
+        "gpu float16",
+    ]
     smallest, *_, largest = series["cpu float16"].points
     assert (smallest.x, smallest.y) == (4096, pytest.approx(2e-6 + 4096 * 2e-9 * 0.6))
-    assert (smallest.low, smallest.high) == (pytest.approx(smallest.y * 0.98), pytest.approx(smallest.y * 1.03))
-    assert (largest.x, largest.y, largest.note) == (64 * 256 * 256, None, "timeout: stopped after limit.time_s=30 s")
+    assert (smallest.low, smallest.high) == (
+        pytest.approx(smallest.y * 0.98),
+        pytest.approx(smallest.y * 1.03),
+    )
+    assert (largest.x, largest.y, largest.note) == (
+        64 * 256 * 256,
+        None,
+        "timeout: stopped after limit.time_s=30 s",
+    )
     flagged = times.panels[1].series[0].points[1]
     assert (flagged.label, flagged.note, flagged.doubtful) == ("256x256", "contended", True)
 
 
 def test_a_series_looks_the_same_in_every_picture(found: Analysis) -> None:
-    of_times = {series.name: series.style for panel in plot(found, "times").panels for series in panel.series}
-    of_ratios = {series.name: series.style for panel in plot(found, "speedups").panels for series in panel.series}
-    assert of_ratios == {name: of_times[name] for name in ("gpu float32", "gpu bfloat16", "gpu float16")}
+    of_times = {
+        series.name: series.style
+        for panel in plot(found, "times").panels
+        for series in panel.series
+    }
+    of_ratios = {
+        series.name: series.style
+        for panel in plot(found, "speedups").panels
+        for series in panel.series
+    }
+    assert of_ratios == {
+        name: of_times[name] for name in ("gpu float32", "gpu bfloat16", "gpu float16")
+    }
     assert len(set(of_times.values())) == len(of_times)
 
 
 def test_ratios_are_drawn_with_the_crossover_that_was_found(found: Analysis) -> None:
     ratios = plot(found, "speedups")
     matmul = ratios.panels[0]
-    (crossing,) = (c for c in found.crossovers if c.op == "matmul" and c.dtype == "float32" and c.transfers == "none")
+    (crossing,) = (
+        c
+        for c in found.crossovers
+        if c.op == "matmul" and c.dtype == "float32" and c.transfers == "none"
+    )
     (mark,) = (mark for mark in matmul.marks if mark.style == matmul.series[0].style)
     assert crossing.state == "found"
-    assert (mark.x, mark.low, mark.high) == (crossing.elements, crossing.elements_low, crossing.elements_high)
-    assert all(point.y is None for series in ratios.panels[2].series for point in series.points)  # a view has no ratio
+    assert (mark.x, mark.low, mark.high) == (
+        crossing.elements,
+        crossing.elements_low,
+        crossing.elements_high,
+    )
+    assert all(
+        point.y is None for series in ratios.panels[2].series for point in series.points
+    )  # a view has no ratio
     assert ratios.panels[2].series[0].points[0].note == "device=cpu: a view moves no data"
 
 
@@ -67,21 +103,40 @@ def test_the_peaks_are_those_that_the_fractions_were_taken_of(found: Analysis) -
     assert len(roofline.panels) == 6
     for panel in roofline.panels:
         assert panel.ceiling is not None
-        assert (panel.ceiling.peak, panel.ceiling.bandwidth) == (pytest.approx(1e13), pytest.approx(1e12))
+        assert (panel.ceiling.peak, panel.ceiling.bandwidth) == (
+            pytest.approx(1e13),
+            pytest.approx(1e12),
+        )
     lines = RooflineCeiling(1e13, 1e12).lines(0.1, 1000)
-    assert lines["memory_peak"][-1] == lines["compute_peak"][0] == (pytest.approx(10), pytest.approx(1e13))
-    without = analyse([replace(row, fraction_of_peak=None) for row in found.benchmarks], [], Report())
+    assert (
+        lines["memory_peak"][-1]
+        == lines["compute_peak"][0]
+        == (pytest.approx(10), pytest.approx(1e13))
+    )
+    without = analyse(
+        [replace(row, fraction_of_peak=None) for row in found.benchmarks], [], Report()
+    )
     assert {panel.ceiling for panel in plot(without, "roofline").panels} == {None}
 
 
 def test_copies_are_drawn_by_way_and_memory() -> None:
     points = "[[1024, 1e-5, 9e-6, 1.1e-5], [2048, 1e-5, null, null], [1048576, 1e-4, null, null]]"
-    names = {"cell": "c1", "job": "transfer", "op": "copy", "size": "scalar", "dtype": "uint8", "device": "gpu"}
+    names = {
+        "cell": "c1",
+        "job": "transfer",
+        "op": "copy",
+        "size": "scalar",
+        "dtype": "uint8",
+        "device": "gpu",
+    }
     to_device = TransferRow(**names, to_device=True, memory="pinned", points=points)
     plot = transfer_plot([to_device, replace(to_device, to_device=False, memory="pageable")], EN)
     assert plot is not None
     (panel,) = plot.panels
-    assert [series.name for series in panel.series] == ["to the device, pinned", "to the host, pageable"]
+    assert [series.name for series in panel.series] == [
+        "to the device, pinned",
+        "to the host, pageable",
+    ]
     first, _, last = panel.series[0].points
     assert (first.x, first.y, first.low, first.high, first.label, first.cell) == (
         1024,
@@ -121,7 +176,9 @@ def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> No
     assert "<dc:date>" not in svg
 
 
-def test_the_figures_of_many_rows_are_drawn_beside_and_are_the_same(found: Analysis, tmp_path: Path) -> None:
+def test_the_figures_of_many_rows_are_drawn_beside_and_are_the_same(
+    found: Analysis, tmp_path: Path
+) -> None:
     all_of_them = pictures_of(found, EN)
     pictures = Pictures(all_of_them.names, all_of_them.plots[1:2], ())
     drawn = {}
@@ -140,7 +197,9 @@ def test_the_figures_of_many_rows_are_drawn_beside_and_are_the_same(found: Analy
 def test_the_page_draws_the_same_numbers(found: Analysis) -> None:
     for picture in pictures_of(found, EN).plots:
         spec = chart_of(picture, EN)
-        points = [point for panel in picture.panels for series in panel.series for point in series.points]
+        points = [
+            point for panel in picture.panels for series in panel.series for point in series.points
+        ]
         drawn = spec["data"]["values"]
         assert [(value["x"], value["y"], value["href"]) for value in drawn] == [
             (p.x, p.y, f"#{p.cell}") for p in points
@@ -170,12 +229,16 @@ def test_a_huge_run_is_drawn_in_part_and_says_so() -> None:
     assert (len(heatmap.lines), len(heatmap.columns), heatmap.omitted) == (30, 16, 200 - 16)
 
 
-def test_one_cell_alone_is_not_drawn(found: Analysis, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_cell_alone_is_not_drawn(
+    found: Analysis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one: BenchmarkRow = found.benchmarks[0]
     show(tmp_path, [one], [], Report())
     assert not (tmp_path / "figures").exists()
     assert "drawing" not in capsys.readouterr().err
-    assert (tmp_path / "report.html").stat().st_size < 50_000  # nor are libraries for charts that are not there
+    assert (
+        tmp_path / "report.html"
+    ).stat().st_size < 50_000  # nor are libraries for charts that are not there
 
 
 def test_figures_that_no_longer_apply_are_removed(found: Analysis, tmp_path: Path) -> None:

@@ -15,16 +15,29 @@ NOT_ARITHMETIC = (
     "is not arithmetic on dimensions; use names, numbers, + - * / // % **, parentheses, "
     "and ceil, floor, log2, max, min, sqrt"
 )
-FUNCTIONS = {"ceil": math.ceil, "floor": math.floor, "log2": math.log2, "max": max, "min": min, "sqrt": math.sqrt}
+FUNCTIONS = {
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "log2": math.log2,
+    "max": max,
+    "min": min,
+    "sqrt": math.sqrt,
+}
 
 
 def expressions():
     """Formulas over m, k and n, each operation in parentheses."""
-    leaves = st.sampled_from(["m", "k", "n"]) | st.integers(0, 50).map(str) | st.sampled_from(["0.5", "1e3"])
+    leaves = (
+        st.sampled_from(["m", "k", "n"])
+        | st.integers(0, 50).map(str)
+        | st.sampled_from(["0.5", "1e3"])
+    )
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
-            st.builds("({} {} {})".format, inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner),
+            st.builds(
+                "({} {} {})".format, inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner
+            ),
             st.builds("({} ** 2)".format, inner),
             st.builds("(-{})".format, inner),
             st.builds("{}({}, {})".format, st.sampled_from(["max", "min"]), inner, inner),
@@ -146,12 +159,15 @@ def test_evaluate_refuses_all_other_python(formula, part):
 
 
 @pytest.mark.parametrize(
-    "formula", ["k % 0", "k // (m - 3)", "sqrt(m - k)", "log2(0)", "10.0 ** 400", "0 ** -1", "max()"]
+    "formula",
+    ["k % 0", "k // (m - 3)", "sqrt(m - k)", "log2(0)", "10.0 ** 400", "0 ** -1", "max()"],
 )
 def test_evaluate_names_formula_and_dimensions_where_arithmetic_fails(formula):
     with pytest.raises(ConfigError) as raised:
         evaluate(formula, SIZES)
-    assert str(raised.value).startswith(f"formula {formula!r} cannot be evaluated for {{'m': 3, 'k': 5}}: ")
+    assert str(raised.value).startswith(
+        f"formula {formula!r} cannot be evaluated for {{'m': 3, 'k': 5}}: "
+    )
 
 
 def test_evaluate_says_that_no_dimension_is_known():
@@ -173,7 +189,9 @@ def test_a_functions_name_is_no_dimension(formula):
         evaluate(formula, SIZES)
 
 
-@pytest.mark.parametrize("formula", ["(0 - 8) ** 0.5", "1e308 * 10", "9 ** 9 ** 9", "1e400 - 1e400"])
+@pytest.mark.parametrize(
+    "formula", ["(0 - 8) ** 0.5", "1e308 * 10", "9 ** 9 ** 9", "1e400 - 1e400"]
+)
 def test_a_value_that_no_size_can_have_is_refused(formula):
     with pytest.raises(ConfigError, match="cannot be evaluated"):
         evaluate(formula, SIZES)

@@ -48,15 +48,27 @@ def test_every_wrong_gradient_is_caught_and_no_right_one_is(pair: Pair) -> None:
 
 
 def test_differences_know_how_far_they_are_off() -> None:
-    for function, exact in ((math.sin, math.cos(0.7)), (lambda x: math.exp(5 * x), 5 * math.exp(3.5))):
-        slopes = differentiate(lambda h, f=function: torch.tensor([f(0.7 + h)], dtype=torch.float64), 1.0)
+    for function, exact in (
+        (math.sin, math.cos(0.7)),
+        (lambda x: math.exp(5 * x), 5 * math.exp(3.5)),
+    ):
+        slopes = differentiate(
+            lambda h, f=function: torch.tensor([f(0.7 + h)], dtype=torch.float64), 1.0
+        )
         assert abs(slopes.value.item() - exact) <= 4 * slopes.error.item() + 1e-13 * exact
         assert slopes.error.item() < 1e-9 * exact
 
 
 def test_differences_tell_kinks_jumps_and_infinite_slopes_from_curves() -> None:
     def along(h: float) -> torch.Tensor:
-        values = [abs(h), max(h, 0.0), h * h, float(h > 0), math.copysign(abs(h) ** 0.5, h), math.sqrt(max(h, 0.0))]
+        values = [
+            abs(h),
+            max(h, 0.0),
+            h * h,
+            float(h > 0),
+            math.copysign(abs(h) ** 0.5, h),
+            math.sqrt(max(h, 0.0)),
+        ]
         return torch.tensor([*values, math.log(h) if h > 0 else math.nan], dtype=torch.float64)
 
     slopes = differentiate(along, 1.0)
@@ -69,7 +81,9 @@ def test_differences_tell_kinks_jumps_and_infinite_slopes_from_curves() -> None:
 
 def test_coarse_steps_that_agree_by_chance_are_contradicted_by_finer_ones() -> None:
     wave = 2 * math.pi * 256  # all of its waves fit into the four coarsest steps
-    slopes = differentiate(lambda h: torch.tensor([h + 0.01 * math.sin(wave * h)], dtype=torch.float64), 1.0)
+    slopes = differentiate(
+        lambda h: torch.tensor([h + 0.01 * math.sin(wave * h)], dtype=torch.float64), 1.0
+    )
     assert abs(slopes.value.item() - (1 + 0.01 * wave)) <= 4 * slopes.error.item()
 
 
@@ -83,7 +97,10 @@ def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
 @pytest.mark.parametrize(
     ("function", "verdict"),
     [
-        (lambda x: torch.nn.functional.dropout(x, 0.5), "pass"),  # the same numbers are drawn in every call
+        (
+            lambda x: torch.nn.functional.dropout(x, 0.5),
+            "pass",
+        ),  # the same numbers are drawn in every call
         (lambda x: x * random.random(), None),
         (lambda x: x.floor() + 0 * x, "pass"),
         (torch.relu, "pass"),
@@ -98,14 +115,19 @@ def test_a_gradient_wrong_in_low_precision_alone_is_found_there_alone() -> None:
         (lambda x: x.float().sin().double(), "pass"),
         (lambda x: x.half().double(), "pass"),
         (lambda x: x.round(decimals=3), "pass"),
-        (lambda x: torch.corrcoef(x[..., :2]), "pass"),  # of two points: 1 or -1, whose gradient is all rounding
+        (
+            lambda x: torch.corrcoef(x[..., :2]),
+            "pass",
+        ),  # of two points: 1 or -1, whose gradient is all rounding
         (lambda x: torch.linalg.svdvals(x[..., :3]), "pass"),
         (lambda x: x[:0].exp(), "pass"),
         (lambda x: torch.as_strided(x, (2, 4), (4, 1)), "pass"),
         (lambda x: x.detach() + 0 * x.round(), "fail"),
     ],
 )
-def test_right_functions_of_difficult_kinds_are_left_alone(function: object, verdict: str | None) -> None:
+def test_right_functions_of_difficult_kinds_are_left_alone(
+    function: object, verdict: str | None
+) -> None:
     checks = checks_of(function, torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
     bad = [c for c in checks if c.verdict in BAD]
     assert bool(bad) == (verdict == "fail"), bad
@@ -115,7 +137,9 @@ def test_right_functions_of_difficult_kinds_are_left_alone(function: object, ver
 @pytest.mark.parametrize(
     ("every", "size", "expected"), [(3, 0.5, "fail"), (7, 0.5, "fail"), (2, 1e-15, "inconclusive")]
 )
-def test_a_gradient_that_a_repeated_call_changes_is_found(every: int, size: float, expected: str) -> None:
+def test_a_gradient_that_a_repeated_call_changes_is_found(
+    every: int, size: float, expected: str
+) -> None:
     calls = itertools.count(1)
     wavering = made(torch.sin, lambda g, x: g * x.cos() * (1 - size * (next(calls) % every == 0)))
     checks = checks_of(wavering, torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
@@ -159,18 +183,27 @@ def test_positive_definite_examples_are_redrawn_as_such() -> None:
     z = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def factor(a: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.cholesky_ex((a + a.mH) / 2).L  # without an error where there is no factor
+        return torch.linalg.cholesky_ex(
+            (a + a.mH) / 2
+        ).L  # without an error where there is no factor
 
     for right in (True, False):
         function = factor if right else lambda a: factor(a) + 1e-6 * (a.detach() - a)
         checks = checks_of(function, z @ z.mT + torch.eye(3))
         assert any(c.verdict in BAD for c in checks) != right
-        verdicts = {c.verdict for c in checks if c.probe in ("fresh", "odd") and c.oracle == "finite_differences"}
+        verdicts = {
+            c.verdict
+            for c in checks
+            if c.probe in ("fresh", "odd") and c.oracle == "finite_differences"
+        }
         assert verdicts == {"pass" if right else "fail"}
 
 
 def test_integers_are_drawn_from_the_lowest_of_many() -> None:
-    x, targets = torch.randn(4, 6), torch.randint(1, 5, (4, 6), generator=torch.Generator().manual_seed(0))
+    x, targets = (
+        torch.randn(4, 6),
+        torch.randint(1, 5, (4, 6), generator=torch.Generator().manual_seed(0)),
+    )
     guesses = list(guessed_shapes(function_target(lambda x, t: x * t, [x, targets]).example, 0))
     drawn = [f.inputs[1] for f in guesses if f.name != "ones"]
     assert min(int(t.min()) for t in drawn) == 1
@@ -185,7 +218,9 @@ def test_equal_indices_have_no_gradient_where_their_order_decides() -> None:
             return x.gather(0, index)
 
         @staticmethod
-        def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:  # of equal indices one alone counts
+        def backward(
+            ctx: Any, g: torch.Tensor
+        ) -> tuple[torch.Tensor, None]:  # of equal indices one alone counts
             return torch.zeros_like(g).scatter(0, ctx.saved_tensors[0], g), None
 
     x, index = torch.randn(5), torch.tensor([4, 0, 2, 1, 3])
@@ -197,10 +232,17 @@ def test_equal_indices_have_no_gradient_where_their_order_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "count"), [(torch.clamp, 3), (torch.nn.functional.pairwise_distance, 2), (torch.linalg.svdvals, 1)]
+    ("function", "count"),
+    [(torch.clamp, 3), (torch.nn.functional.pairwise_distance, 2), (torch.linalg.svdvals, 1)],
 )
-def test_where_there_is_no_derivative_any_of_the_slopes_around_is_right(function: object, count: int) -> None:
-    bad = [c for c in checks_of(function, *(torch.zeros(3, 3) for _ in range(count))) if c.verdict in BAD]
+def test_where_there_is_no_derivative_any_of_the_slopes_around_is_right(
+    function: object, count: int
+) -> None:
+    bad = [
+        c
+        for c in checks_of(function, *(torch.zeros(3, 3) for _ in range(count)))
+        if c.verdict in BAD
+    ]
     assert not bad
 
 
@@ -228,7 +270,15 @@ def test_a_forward_mode_that_says_nothing_is_no_oracle() -> None:
 
 def test_domains_are_read_and_kept_to() -> None:
     z = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 30
-    for text in ("positive", "negative", "nonnegative", "(-1, 1]", "[2, inf)", "(-inf, -3)", "real"):
+    for text in (
+        "positive",
+        "negative",
+        "nonnegative",
+        "(-1, 1]",
+        "[2, inf)",
+        "(-inf, -3)",
+        "real",
+    ):
         domain = Domain.parse(text)
         assert domain.holds(domain.fold(z)).all(), text
     for text in ("positiv", "[1, 0]", "1, 2", ""):

@@ -17,7 +17,9 @@ from runner.config import hydra_internals as internals
 from tests.conftest import ROOT
 
 ADAPTER = "runner/config/hydra_internals.py"
-BORROWED = r"\b(hydra\._internal|omegaconf\._\w+|HydraConfig\.instance\(\)|_apply_overrides_to_config)"
+BORROWED = (
+    r"\b(hydra\._internal|omegaconf\._\w+|HydraConfig\.instance\(\)|_apply_overrides_to_config)"
+)
 
 
 @pytest.fixture
@@ -27,7 +29,9 @@ def config() -> Iterator[DictConfig]:
 
     before = HydraConfig.instance().cfg
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield compose("config", ["hydra/sweeper=basic", "hydra/launcher=basic"], return_hydra_config=True)
+        yield compose(
+            "config", ["hydra/sweeper=basic", "hydra/launcher=basic"], return_hydra_config=True
+        )
     HydraConfig.instance().cfg = before
 
 
@@ -44,8 +48,12 @@ def test_nothing_else_borrows() -> None:
     assert borrowers == {ADAPTER}
 
 
-def test_overrides_are_applied_to_a_composed_configuration_as_while_it_is_composed(config: DictConfig) -> None:
-    internals.apply_overrides(parsed("seed=3", "timing.precision=0.5", "+op.kwargs.dim=1", "~op.flop"), config)
+def test_overrides_are_applied_to_a_composed_configuration_as_while_it_is_composed(
+    config: DictConfig,
+) -> None:
+    internals.apply_overrides(
+        parsed("seed=3", "timing.precision=0.5", "+op.kwargs.dim=1", "~op.flop"), config
+    )
     assert (config.seed, config.timing.precision, config.op.kwargs.dim) == (3, 0.5, 1)
     assert "flop" not in config.op
     with pytest.raises(HydraException, match="Could not override 'treads'"):
@@ -59,7 +67,9 @@ def test_a_jobs_overrides_make_the_name_of_its_folder() -> None:
     assert internals.override_dirname(parsed("size=8", "op=add", "seed=3"), form) == "op=add,size=8"
 
 
-def test_hydra_config_answers_from_what_it_is_shown_and_as_before_in_the_end(config: DictConfig) -> None:
+def test_hydra_config_answers_from_what_it_is_shown_and_as_before_in_the_end(
+    config: DictConfig,
+) -> None:
     internals.show_config(config)
     other = OmegaConf.merge(config, {"hydra": {"job": {"name": "another"}}})
     with internals.config_restored():
@@ -69,7 +79,9 @@ def test_hydra_config_answers_from_what_it_is_shown_and_as_before_in_the_end(con
     assert HydraConfig.instance().cfg is config
 
 
-@pytest.mark.parametrize("value", ["8", "1e3", "true", "null", "a: b", "size={m:4}", "'quoted'", "add", "ß"])
+@pytest.mark.parametrize(
+    "value", ["8", "1e3", "true", "null", "a: b", "size={m:4}", "'quoted'", "add", "ß"]
+)
 def test_the_dumper_quotes_what_would_be_read_back_as_something_else(value: str) -> None:
     text = internals.yaml_of(value).removesuffix("\n").removesuffix("\n...")
     assert OmegaConf.create(f"key: {text}") == {"key": value}
@@ -91,10 +103,15 @@ def test_combinations_are_those_of_the_basic_sweeper_with_the_last_axis_fastest(
 def test_the_options_of_a_group_are_the_same_without_the_copy(
     config: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ConfigLoaderImpl, "get_group_options", ConfigLoaderImpl.get_group_options)  # and back
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "get_group_options", ConfigLoaderImpl.get_group_options
+    )  # and back
     loader = GlobalHydra.instance().config_loader()
     assert isinstance(loader, ConfigLoaderImpl)
-    stock = {group: loader.get_group_options(group) for group in ("op", "timing", "hydra/launcher", "nothing")}
+    stock = {
+        group: loader.get_group_options(group)
+        for group in ("op", "timing", "hydra/launcher", "nothing")
+    }
     internals.list_groups_without_copying()
     monkeypatch.setattr("copy.deepcopy", lambda *_: pytest.fail("copied"))
     assert {group: loader.get_group_options(group) for group in stock} == stock

@@ -23,7 +23,15 @@ def files(root: Path) -> dict[str, object]:
 
 
 def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: Path) -> None:
-    command = ["-m", "op=add,matmul", "size=8,16", "+sweep=smoke", "dtype=float32", "device=cpu", "seed=3"]
+    command = [
+        "-m",
+        "op=add,matmul",
+        "size=8,16",
+        "+sweep=smoke",
+        "dtype=float32",
+        "device=cpu",
+        "seed=3",
+    ]
     ours, stock = tmp_path / "ours", tmp_path / "stock"
     runner(*command, f"hydra.sweep.dir={ours}")
     runner(*command, f"hydra.sweep.dir={stock}", "hydra/launcher=basic")
@@ -34,7 +42,9 @@ def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: P
         expected = theirs[name]
         if name.endswith("hydra.yaml"):  # but for the launcher that was asked for
             for tree in (content, expected):
-                tree["hydra"]["launcher"] = tree["hydra"]["runtime"]["choices"]["hydra/launcher"] = None  # type: ignore[index]
+                tree["hydra"]["launcher"] = tree["hydra"]["runtime"]["choices"][
+                    "hydra/launcher"
+                ] = None  # type: ignore[index]
                 tree["hydra"]["overrides"]["hydra"] = [  # type: ignore[index]
                     o
                     for o in tree["hydra"]["overrides"]["hydra"]
@@ -43,15 +53,30 @@ def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: P
         assert content == expected, name
     rows = [pd.read_csv(root / "results.csv") for root in (ours, stock)]
     assert list(rows[0]["cell"]) == list(rows[1]["cell"])
-    assert (stock / f"0_device=cpu,dtype=float32,{PATIENT},op=add,seed=3,size=8" / "run.log").is_file()
+    assert (
+        stock / f"0_device=cpu,dtype=float32,{PATIENT},op=add,seed=3,size=8" / "run.log"
+    ).is_file()
     assert {p.name for p in ours.iterdir()} == {p.name for p in stock.iterdir()}
 
 
 def test_values_that_need_care_survive_in_the_hydra_files(runner: Runner, tmp_path: Path) -> None:
     runner("-m", "op=matmul", "size=8,{m: 4, k: 8}", *GRID[3:], "hydra.sweep.dir=out dir")
-    overrides = {tuple(yaml.safe_load(path.read_text())) for path in tmp_path.glob("out dir/*/.hydra/overrides.yaml")}
-    assert ("op=matmul", "size={m:4,k:8}", "seed=3", "timing=minimal", PATIENT, "device=cpu") in overrides
-    sizes = [yaml.safe_load(path.read_text())["size"] for path in tmp_path.glob("out dir/*/.hydra/config.yaml")]
+    overrides = {
+        tuple(yaml.safe_load(path.read_text()))
+        for path in tmp_path.glob("out dir/*/.hydra/overrides.yaml")
+    }
+    assert (
+        "op=matmul",
+        "size={m:4,k:8}",
+        "seed=3",
+        "timing=minimal",
+        PATIENT,
+        "device=cpu",
+    ) in overrides
+    sizes = [
+        yaml.safe_load(path.read_text())["size"]
+        for path in tmp_path.glob("out dir/*/.hydra/config.yaml")
+    ]
     assert sizes.count({"m": 4, "k": 8}) == sizes.count(8) == 1
 
 
@@ -64,7 +89,9 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]
     return lambda *words: runner(*words, "dry_run=true").stdout.splitlines()
 
 
-def test_devices_take_turns_whatever_the_order_of_the_axes(listed: Callable[..., list[str]]) -> None:
+def test_devices_take_turns_whatever_the_order_of_the_axes(
+    listed: Callable[..., list[str]],
+) -> None:
     assert listed("device=cpu,gpu", "op=add,mul", "size=4") == [
         "add 4x4 float32 cpu",
         "add 4x4 float32 gpu",
@@ -81,7 +108,10 @@ def test_a_cell_that_comes_twice_runs_once(listed: Callable[..., list[str]]) -> 
 def test_rules_exclude_what_all_of_their_axes_match(listed: Callable[..., list[str]]) -> None:
     grid = ["op=add,mul", "size=4,8", "dtype=float32,float16"]
     assert len(listed(*grid)) == 8 + 1
-    out = listed(*grid, "exclude=[{op: add, dtype: [float16, float32], size: 8x8}, {op: mul, dtype: float16}]")
+    out = listed(
+        *grid,
+        "exclude=[{op: add, dtype: [float16, float32], size: 8x8}, {op: mul, dtype: float16}]",
+    )
     assert out == [
         "add 4x4 float32 cpu",
         "add 4x4 float16 cpu",
@@ -91,7 +121,9 @@ def test_rules_exclude_what_all_of_their_axes_match(listed: Callable[..., list[s
     ]
 
 
-def test_a_sweeps_rule_may_match_nothing_once_the_command_line_narrows_it(listed: Callable[..., list[str]]) -> None:
+def test_a_sweeps_rule_may_match_nothing_once_the_command_line_narrows_it(
+    listed: Callable[..., list[str]],
+) -> None:
     assert "matmul 512x512 float16 cpu" not in listed("+sweep=cpu")
     assert listed("+sweep=cpu", "op=add", "size=64", "dtype=float32") == [
         "add 64x64 float32 cpu",
@@ -116,14 +148,23 @@ def test_callbacks_get_each_jobs_own_configuration(runner: Runner, tmp_path: Pat
         "    def on_job_end(self, config, job_return, **kwargs):\n"
         "        print('heard', config.op.name, config.size, config.hydra.job.num, job_return.return_value[0].status)\n"
     )
-    done = runner(*GRID[:2], "size=4,8", "timing=minimal", "+hydra.callbacks.mine._target_=listening.Listener")
+    done = runner(
+        *GRID[:2], "size=4,8", "timing=minimal", "+hydra.callbacks.mine._target_=listening.Listener"
+    )
     heard = [line for line in done.stdout.splitlines() if line.startswith("heard")]
-    assert heard == ["heard add 4 0 ok", "heard add 8 1 ok", "heard matmul 4 2 ok", "heard matmul 8 3 ok"]
+    assert heard == [
+        "heard add 4 0 ok",
+        "heard add 8 1 ok",
+        "heard matmul 4 2 ok",
+        "heard matmul 8 3 ok",
+    ]
 
 
 def test_progress_comes_in_plain_lines_where_there_is_no_terminal(runner: Runner) -> None:
     done = runner("-m", "op=add", "size=4,8", "timing=minimal")
-    assert re.search(r"^\[1/2\] add 4x4 float32 cpu: \d[\d.]* (ns|us|ms)$", done.stderr, re.MULTILINE)
+    assert re.search(
+        r"^\[1/2\] add 4x4 float32 cpu: \d[\d.]* (ns|us|ms)$", done.stderr, re.MULTILINE
+    )
     assert re.search(r"^\[2/2\] add 8x8 float32 cpu: ", done.stderr, re.MULTILINE)
 
 
@@ -136,9 +177,20 @@ def test_progress_is_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> N
     from tests.conftest import ROOT
 
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "runner", "-m", "op=add", "size=4,8,16", "timing=quick", PATIENT]
+    command = [
+        sys.executable,
+        "-m",
+        "runner",
+        "-m",
+        "op=add",
+        "size=4,8,16",
+        "timing=quick",
+        PATIENT,
+    ]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=theirs)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=theirs
+    )
     os.close(theirs)
     shown = b""
     while True:
@@ -182,7 +234,9 @@ def test_further_grids_run_after_the_main_one_and_take_the_command_lines_values_
         "autograd add 1024x1024 float32 cpu",
     ]
     assert len(how) == 8 + 4 + 1
-    narrowed = runner(*command, "op=add", "size=16", "dtype=float32", "threads=1,2").stdout.splitlines()
+    narrowed = runner(
+        *command, "op=add", "size=16", "dtype=float32", "threads=1,2"
+    ).stdout.splitlines()
     assert narrowed == [
         "add 16x16 float32 cpu threads=1",
         "add 16x16 float32 cpu threads=2",

@@ -42,7 +42,9 @@ DISTRIBUTIONS = [skewed, bimodal, heavy_tailed]
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40).map(sorted), st.floats(0, 1))
 def test_quantile_agrees_with_numpy(ordered, fraction):
     expected = float(np.quantile(ordered, fraction))
-    assert quantile(ordered, fraction) == pytest.approx(expected, rel=1e-12, abs=1e-12 * max(map(abs, ordered)))
+    assert quantile(ordered, fraction) == pytest.approx(
+        expected, rel=1e-12, abs=1e-12 * max(map(abs, ordered))
+    )
 
 
 def test_quantile_of_one_half_is_the_median():
@@ -67,7 +69,9 @@ def test_the_ends_lie_between_the_ranks_next_to_95_percent(count):
     assert low + high == pytest.approx(count + 1)
 
 
-@pytest.mark.parametrize(("count", "draws"), [(7, 10_000), (8, 10_000), (30, 10_000), (100, 10_000), (1_100, 1_000)])
+@pytest.mark.parametrize(
+    ("count", "draws"), [(7, 10_000), (8, 10_000), (30, 10_000), (100, 10_000), (1_100, 1_000)]
+)
 @pytest.mark.parametrize("draw", DISTRIBUTIONS, ids=lambda draw: draw.__name__)
 def test_interval_holds_the_true_median_95_times_in_100(draw, count, draws):
     samples = np.sort(draw(np.random.default_rng(20260101), (draws, count)), axis=1)
@@ -114,7 +118,9 @@ def test_ratio_interval_scales_with_the_numerator(a, b, factor):
 
 @given(estimates(), POSITIVE)
 def test_ratio_interval_by_an_exact_denominator_is_the_numerators(a, exact):
-    assert ratio_interval(a, (exact, exact, exact)) == pytest.approx((a[1] / exact, a[2] / exact), rel=1e-9)
+    assert ratio_interval(a, (exact, exact, exact)) == pytest.approx(
+        (a[1] / exact, a[2] / exact), rel=1e-9
+    )
 
 
 def test_ratio_interval_adds_half_widths_in_quadrature_side_by_side():

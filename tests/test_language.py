@@ -26,7 +26,9 @@ def test_every_language_has_every_word_with_the_same_fields(language: str) -> No
     assert words.keys() == english.keys()
     for key, text in words.items():
         assert fields(text) == fields(english[key]), key
-    assert {f"flag_{name}" for name in FLAGS} | {f"status_{status}" for status in STATUSES} <= words.keys()
+    assert {f"flag_{name}" for name in FLAGS} | {
+        f"status_{status}" for status in STATUSES
+    } <= words.keys()
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,9 @@ def test_every_language_has_every_word_with_the_same_fields(language: str) -> No
         (1e6, "", "1M", "1 млн"),
     ],
 )
-def test_a_number_is_written_as_its_readers_write_it(value: float, unit: str, english: str, russian: str) -> None:
+def test_a_number_is_written_as_its_readers_write_it(
+    value: float, unit: str, english: str, russian: str
+) -> None:
     assert amount(value, unit, words_of("en")) == english
     assert amount(value, unit, words_of("ru")) == russian
 
@@ -49,7 +53,13 @@ def test_a_number_is_written_as_its_readers_write_it(value: float, unit: str, en
 def test_a_sentence_is_said_in_russian_with_its_interval() -> None:
     said = Sentence(
         "gains",
-        {"what": "add 64x64", "other": "device=gpu", "ratio": Estimate(2.5, 2.25, 2.75), "before": 1e-3, "after": 4e-4},
+        {
+            "what": "add 64x64",
+            "other": "device=gpu",
+            "ratio": Estimate(2.5, 2.25, 2.75),
+            "before": 1e-3,
+            "after": 4e-4,
+        },
     )
     expected = "add 64x64 с device=gpu: 2,50× (от 2,25 до 2,75) (1 мс -> 400 мкс)."
     assert sentence_text(said, words_of("ru")) == expected
@@ -58,11 +68,17 @@ def test_a_sentence_is_said_in_russian_with_its_interval() -> None:
 def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
     show(tmp_path, rows(), ["x.csv: cut short"], Report(language="ru"), {"cells": 100})
     english, russian = words_of("en"), words_of("ru")
-    texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html", "figures/times.svg")]
+    texts = [
+        (tmp_path / name).read_text() for name in ("report.md", "report.html", "figures/times.svg")
+    ]
     texts[1] = texts[1].partition("<!--")[0]  # before the libraries' licences
     for key, text in english.items():
-        phrases = [part.strip() for part in text.replace("{", "}").split("}")[::2]] if " " in text else []
-        for phrase in (phrase for phrase in phrases if phrase.count(" ") >= 2 and phrase not in russian[key]):
+        phrases = (
+            [part.strip() for part in text.replace("{", "}").split("}")[::2]] if " " in text else []
+        )
+        for phrase in (
+            phrase for phrase in phrases if phrase.count(" ") >= 2 and phrase not in russian[key]
+        ):
             assert not any(phrase in found for found in texts), (key, phrase)
     assert "Отчёт opsweep" in texts[0]
     assert '<html lang="ru">' in texts[1]
@@ -72,7 +88,9 @@ def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
 def test_the_language_is_remembered_and_can_be_changed(tmp_path: Path) -> None:
     from runner.report.conclude import conclude
 
-    (tmp_path / "environment.json").write_text('{"report": {"baseline": null, "same_within": 0.01, "language": "ru"}}')
+    (tmp_path / "environment.json").write_text(
+        '{"report": {"baseline": null, "same_within": 0.01, "language": "ru"}}'
+    )
     from runner.rows.csv_store import write_rows
 
     write_rows(tmp_path / "results.csv", rows()[:1])

@@ -80,12 +80,24 @@ def test_a_single_dtype_needs_no_list():
         ({"kwargs": [1]}, "kwargs: [1] is not a mapping"),
         ({"flop": "2 * z"}, "flop: 2 * z: unknown dimension z; known here: batch, k, m, n"),
         ({"bytes": "z"}, "bytes: z: unknown dimension z; known here: batch, k, m, n"),
-        ({"tolerance": "sqrt(z)"}, "tolerance: sqrt(z): unknown dimension z; known here: batch, k, m, n"),
+        (
+            {"tolerance": "sqrt(z)"},
+            "tolerance: sqrt(z): unknown dimension z; known here: batch, k, m, n",
+        ),
         ({"flop": "2 *"}, "formula '2 *' is not arithmetic: invalid syntax"),
-        ({"kwargs": {"dim": "{z}"}}, "constant {z}: z: unknown dimension z; known here: batch, k, m, n"),
-        ({"kwargs": {"a": [{"b": "{z}"}]}}, "constant {z}: z: unknown dimension z; known here: batch, k, m, n"),
+        (
+            {"kwargs": {"dim": "{z}"}},
+            "constant {z}: z: unknown dimension z; known here: batch, k, m, n",
+        ),
+        (
+            {"kwargs": {"a": [{"b": "{z}"}]}},
+            "constant {z}: z: unknown dimension z; known here: batch, k, m, n",
+        ),
         ({"args": [["{z}"]]}, "constant {z}: z: unknown dimension z; known here: batch, k, m, n"),
-        ({"derived_dims": {"n": "z"}}, "derived_dims: n: z: unknown dimension z; known here: batch, k, m, n"),
+        (
+            {"derived_dims": {"n": "z"}},
+            "derived_dims: n: z: unknown dimension z; known here: batch, k, m, n",
+        ),
         (
             {"signature": "n -> n", "flop": "batch * n"},
             "flop: batch * n: unknown dimension batch; known here: n",
@@ -107,7 +119,10 @@ def test_a_single_dtype_needs_no_list():
             {"inputs": ["input", "other"], "index_inputs": {"other": "batch"}},
             "index_inputs: other: batch: must be one of inputs (input, other) and a dimension (k, m, n)",
         ),
-        ({"signature": "m k"}, "signature 'm k': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\""),
+        (
+            {"signature": "m k"},
+            "signature 'm k': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\"",
+        ),
         (
             {"size": "0x4"},
             "size=0x4 is not a size; allowed: 256 (256x256), 64x1024x1024, "
@@ -161,7 +176,9 @@ def test_size_text_shows_the_shape_and_what_it_does_not_imply(fields, size, text
 
 @pytest.mark.parametrize("size", ["4x5 k=5", "4x5 q=5", "4x5 n=2x3", "4x5 batch=2"])
 def test_beside_a_shape_only_other_dimensions_have_a_length(size):
-    with pytest.raises(ConfigError, match=r"beside the first input's shape there are n, one length each"):
+    with pytest.raises(
+        ConfigError, match=r"beside the first input's shape there are n, one length each"
+    ):
         operation(signature="m k, k n -> m n").bind(parse_size(size))
 
 
@@ -176,11 +193,25 @@ def test_work_and_roundoffs_follow_the_formulas():
 def test_constants_are_filled_in_at_every_depth():
     op = operation(
         args=["{m}", "mk->k", ["{m * k}", {"a": "{n}"}]],
-        kwargs={"shape": ["{n}", ["{k}", 1]], "half": "{m / 8}", "text": "x{n}", "dim": -1, "flag": True, "none": None},
+        kwargs={
+            "shape": ["{n}", ["{k}", 1]],
+            "half": "{m / 8}",
+            "text": "x{n}",
+            "dim": -1,
+            "flag": True,
+            "none": None,
+        },
     )
     args, kwargs = op.constants(op.bind(parse_size({"m": 4, "k": 5, "n": 7})))
     assert args == [4, "mk->k", [20, {"a": 7}]]
-    assert kwargs == {"shape": [7, [5, 1]], "half": 0.5, "text": "x{n}", "dim": -1, "flag": True, "none": None}
+    assert kwargs == {
+        "shape": [7, [5, 1]],
+        "half": 0.5,
+        "text": "x{n}",
+        "dim": -1,
+        "flag": True,
+        "none": None,
+    }
 
 
 def test_constants_that_are_whole_numbers_are_integers():
@@ -241,7 +272,11 @@ def test_load_says_what_is_wrong(call, message):
     ("module", "source", "why"),
     [
         ("opsweep_test_divides", "1 / 0", "ZeroDivisionError('division by zero')"),
-        ("opsweep_test_lacks", "import opsweep_test_absent", "No module named 'opsweep_test_absent'"),
+        (
+            "opsweep_test_lacks",
+            "import opsweep_test_absent",
+            "No module named 'opsweep_test_absent'",
+        ),
     ],
 )
 def test_load_says_that_a_module_failed_to_import(tmp_path, monkeypatch, module, source, why):
@@ -268,4 +303,6 @@ def test_size_text_tells_cells_apart_whose_first_input_is_the_same():
     later = Operation.from_mapping(
         {"name": "later", "call": "torch.matmul", "signature": "m k, ... k n -> ... m n"}, "test"
     )
-    assert later.size_text(later.bind(parse_size({"m": 4, "k": 3, "batch": "2x5"}))) == "4x3 batch=2x5"
+    assert (
+        later.size_text(later.bind(parse_size({"m": 4, "k": 3, "batch": "2x5"}))) == "4x3 batch=2x5"
+    )

@@ -16,7 +16,9 @@ COMMAND = ["op=add", "size=4", "timing=minimal", "hydra.run.dir=out", PATIENT]
 def call(command: list[str], folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder with this checkout on no path but those given."""
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run(command, cwd=folder, env={**clean, **env}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env={**clean, **env}, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +32,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_a_wheel_runs_from_any_folder_with_its_own_configuration(wheel: Path, tmp_path: Path) -> None:
+def test_a_wheel_runs_from_any_folder_with_its_own_configuration(
+    wheel: Path, tmp_path: Path
+) -> None:
     done = call([sys.executable, "-m", "runner", *COMMAND], tmp_path, PYTHONPATH=str(wheel))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "results.csv").is_file()
-    shown = call([sys.executable, "-m", "runner", "--info", "searchpath"], tmp_path, PYTHONPATH=str(wheel)).stdout
+    shown = call(
+        [sys.executable, "-m", "runner", "--info", "searchpath"], tmp_path, PYTHONPATH=str(wheel)
+    ).stdout
     assert str(wheel / "runner" / "conf") in shown
-    assert {p.name for p in (ROOT / "conf" / "op").iterdir()} == {p.name for p in (wheel / "runner/conf/op").iterdir()}
+    assert {p.name for p in (ROOT / "conf" / "op").iterdir()} == {
+        p.name for p in (wheel / "runner/conf/op").iterdir()
+    }
 
 
 def test_a_wheels_console_script_runs(wheel: Path, tmp_path: Path) -> None:
-    done = call([sys.executable, str(wheel / "bin" / "opsweep"), *COMMAND], tmp_path, PYTHONPATH=str(wheel))
+    done = call(
+        [sys.executable, str(wheel / "bin" / "opsweep"), *COMMAND], tmp_path, PYTHONPATH=str(wheel)
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "results.csv").is_file()
 
@@ -51,12 +61,16 @@ def test_a_bare_checkout_runs_from_any_folder(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "results.csv").is_file()
 
 
-def test_the_installed_console_script_runs_and_sees_the_folder_that_it_is_called_in(tmp_path: Path) -> None:
+def test_the_installed_console_script_runs_and_sees_the_folder_that_it_is_called_in(
+    tmp_path: Path,
+) -> None:
     script = Path(sys.executable).with_name("opsweep")
     if not script.exists():
         pytest.skip("opsweep is not installed in this environment")
     (tmp_path / "here.py").write_text("def double(x):\n    return x * 2\n")
-    done = call([str(script), *COMMAND, "op.call=here.double", "op.signature='... -> ...'"], tmp_path)
+    done = call(
+        [str(script), *COMMAND, "op.call=here.double", "op.signature='... -> ...'"], tmp_path
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -64,12 +78,21 @@ def test_tested_versions_satisfy_the_declared_ranges() -> None:
     from packaging.requirements import Requirement
 
     project = (ROOT / "pyproject.toml").read_text()
-    listed = re.findall(r'^  "([A-Za-z][^"]*)",', project, re.MULTILINE) + re.findall(r'"([a-z-]+>=\d[^"]*)"', project)
-    ranges = {r.name.lower(): r.specifier for r in map(Requirement, (x for x in listed if re.search("[<>=]", x)))}
+    listed = re.findall(r'^  "([A-Za-z][^"]*)",', project, re.MULTILINE) + re.findall(
+        r'"([a-z-]+>=\d[^"]*)"', project
+    )
+    ranges = {
+        r.name.lower(): r.specifier
+        for r in map(Requirement, (x for x in listed if re.search("[<>=]", x)))
+    }
     pins = [
-        Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+        Requirement(line)
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
     ]
-    assert {"torch", "hydra-core", "omegaconf", "pandas", "pytest"} <= ranges.keys() & {p.name.lower() for p in pins}
+    assert {"torch", "hydra-core", "omegaconf", "pandas", "pytest"} <= ranges.keys() & {
+        p.name.lower() for p in pins
+    }
     for pin in pins:
         (version,) = (s.version for s in pin.specifier)
         assert pin.name.lower() not in ranges or ranges[pin.name.lower()].contains(version), pin

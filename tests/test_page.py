@@ -24,7 +24,8 @@ from tests.report_rows import rows
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="no chromium and chromedriver here: apt-get install chromium chromium-driver"
+    not (BROWSER and DRIVER),
+    reason="no chromium and chromedriver here: apt-get install chromium chromium-driver",
 )
 PATIENCE_S = 120  # of waiting for what comes at once, on a machine that has nothing else to do
 PHONE, DESK = (390, 844), (1280, 900)
@@ -82,7 +83,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     notes = ["<script>alert(1)</script> & a note"]
     pictures = pictures_of(analysis, words)
-    write_page(root, analysis=analysis, pictures=pictures, environment=environment, notes=notes, words=words)
+    write_page(
+        root,
+        analysis=analysis,
+        pictures=pictures,
+        environment=environment,
+        notes=notes,
+        words=words,
+    )
     return root / "report.html"
 
 
@@ -93,7 +101,9 @@ def opened(chromium: webdriver.Chrome, page: Path) -> webdriver.Chrome:
     return chromium
 
 
-def show(browser: webdriver.Chrome, page: Path, size: tuple[int, int] = DESK, theme: str = "light") -> None:
+def show(
+    browser: webdriver.Chrome, page: Path, size: tuple[int, int] = DESK, theme: str = "light"
+) -> None:
     """Open a page and wait until its figures are there."""
     width, height = size
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
@@ -122,24 +132,34 @@ def log(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["page", "example"])
-def test_nothing_is_wrong_and_nothing_is_fetched(chromium: webdriver.Chrome, page: Path, name: str) -> None:
+def test_nothing_is_wrong_and_nothing_is_fetched(
+    chromium: webdriver.Chrome, page: Path, name: str
+) -> None:
     asked = page if name == "page" else ROOT / "outputs" / "example" / "report.html"
     for kind in ("browser", "performance"):
         log(chromium, kind)
     show(chromium, asked)
     assert log(chromium, "browser") == []
     events = [json.loads(entry["message"])["message"] for entry in log(chromium, "performance")]
-    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    urls = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert [url for url in urls if not url.startswith(("file:", "about:", "data:", "blob:"))] == []
     assert [url for url in urls if url.startswith("file:")] == [asked.as_uri()]
     assert len(chromium.find_elements(By.CSS_SELECTOR, ".chart svg")) == 4
 
 
 def test_the_page_forbids_what_it_does_not_need(opened: webdriver.Chrome) -> None:
-    fetched = "fetch('http://127.0.0.1:9/').then(() => 'reached', e => String(e)).then(arguments[0])"
+    fetched = (
+        "fetch('http://127.0.0.1:9/').then(() => 'reached', e => String(e)).then(arguments[0])"
+    )
     assert "Failed to fetch" in opened.execute_async_script(fetched)
     refused = [entry["message"] for entry in log(opened, "browser")]
-    assert any("127.0.0.1" in message and "Content Security Policy" in message for message in refused)
+    assert any(
+        "127.0.0.1" in message and "Content Security Policy" in message for message in refused
+    )
 
 
 def test_texts_are_shown_as_texts(opened: webdriver.Chrome) -> None:
@@ -162,20 +182,30 @@ def test_the_summary_comes_first_and_says_what_was_measured(opened: webdriver.Ch
 
 
 def test_a_column_sorts_by_its_numbers_by_mouse_and_by_keyboard(opened: webdriver.Chrome) -> None:
-    header = next(th for th in opened.find_elements(By.CSS_SELECTOR, "#rows th") if "time of a call" in th.text)
+    header = next(
+        th
+        for th in opened.find_elements(By.CSS_SELECTOR, "#rows th")
+        if "time of a call" in th.text
+    )
     column = opened.execute_script("return arguments[0].cellIndex", header)
     before = cells(opened, "rows", column)
     header.click()
-    WebDriverWait(opened, PATIENCE_S).until(lambda _: header.get_attribute("aria-sort") == "ascending")
+    WebDriverWait(opened, PATIENCE_S).until(
+        lambda _: header.get_attribute("aria-sort") == "ascending"
+    )
     seconds = [row.median_s or -1.0 for row in rows()]
     order = sorted(range(len(seconds)), key=seconds.__getitem__)
     assert cells(opened, "rows", column) == [before[n] for n in order]
     header.find_element(By.CSS_SELECTOR, "[tabindex='0'], button").send_keys(Keys.ENTER)
-    WebDriverWait(opened, PATIENCE_S).until(lambda _: header.get_attribute("aria-sort") == "descending")
+    WebDriverWait(opened, PATIENCE_S).until(
+        lambda _: header.get_attribute("aria-sort") == "descending"
+    )
     assert cells(opened, "rows", column)[0] == before[order[-1]]
 
 
-def test_a_table_is_filtered_by_several_words_and_a_link_shows_what_is_hidden(opened: webdriver.Chrome) -> None:
+def test_a_table_is_filtered_by_several_words_and_a_link_shows_what_is_hidden(
+    opened: webdriver.Chrome,
+) -> None:
     box = opened.find_element(By.CSS_SELECTOR, "input[type=search][aria-controls=rows]")
     box.send_keys("matmul float16 gpu")
     shown = set(zip(*(cells(opened, "rows", column) for column in (0, 2, 3)), strict=True))
@@ -188,9 +218,16 @@ def test_a_table_is_filtered_by_several_words_and_a_link_shows_what_is_hidden(op
     assert len(cells(opened, "rows", 0)) == 72
 
 
-def test_every_number_leads_to_its_row_and_every_row_to_its_command(opened: webdriver.Chrome) -> None:
+def test_every_number_leads_to_its_row_and_every_row_to_its_command(
+    opened: webdriver.Chrome,
+) -> None:
     links = "[...document.querySelectorAll(\"a[href^='#']\")]"
-    assert opened.execute_script(f"return {links}.filter(a => !document.getElementById(a.hash.slice(1))).length") == 0
+    assert (
+        opened.execute_script(
+            f"return {links}.filter(a => !document.getElementById(a.hash.slice(1))).length"
+        )
+        == 0
+    )
     numbers = "return [...document.querySelectorAll('#comparison tbody td.number a')].length"
     assert opened.execute_script(numbers) == 3 * 36
     row = opened.find_element(By.ID, "cmatmul64x64float16gpu")
@@ -208,7 +245,9 @@ def test_a_figure_shows_the_chosen_panel_and_a_points_numbers(opened: webdriver.
     assert count == 23  # 24 cells of matmul, one without a time
     choice = Select(opened.find_element(By.CSS_SELECTOR, "#choice-times select"))
     choice.select_by_visible_text("add")
-    WebDriverWait(opened, PATIENCE_S).until(lambda _: len(times.find_elements(By.CSS_SELECTOR, symbols)) == 24)
+    WebDriverWait(opened, PATIENCE_S).until(
+        lambda _: len(times.find_elements(By.CSS_SELECTOR, symbols)) == 24
+    )
     hover = """
       const mark = document.querySelector("#chart-times .mark-symbol.role-mark path");
       const box = mark.getBoundingClientRect();
@@ -218,25 +257,29 @@ def test_a_figure_shows_the_chosen_panel_and_a_points_numbers(opened: webdriver.
     """
     opened.execute_script("document.getElementById('chart-times').scrollIntoView()")
     opened.execute_script(hover)
-    tip = WebDriverWait(opened, PATIENCE_S).until(lambda b: b.find_element(By.ID, "vg-tooltip-element").text)
+    tip = WebDriverWait(opened, PATIENCE_S).until(
+        lambda b: b.find_element(By.ID, "vg-tooltip-element").text
+    )
     for words in ("add", "cpu float32", "64x64", "2.41 µs", "2.36 µs–2.48 µs"):
         assert words in tip
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_themes_have_contrast_on_every_text(chromium: webdriver.Chrome, page: Path, theme: str) -> None:
+def test_both_themes_have_contrast_on_every_text(
+    chromium: webdriver.Chrome, page: Path, theme: str
+) -> None:
     show(chromium, page, theme=theme)
     for selector, contrast, back in chromium.execute_script(CONTRAST):
         assert contrast >= 4.5, selector  # WCAG 2.2, 1.4.3
         assert (back > 0.5) == (theme == "light"), selector
 
 
-def test_a_phone_needs_no_sideways_scrolling_but_in_tables(chromium: webdriver.Chrome, page: Path) -> None:
+def test_a_phone_needs_no_sideways_scrolling_but_in_tables(
+    chromium: webdriver.Chrome, page: Path
+) -> None:
     show(chromium, page, PHONE)
     assert chromium.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
-    widest = (
-        "return Math.max(...[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right))"
-    )
+    widest = "return Math.max(...[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right))"
     assert chromium.execute_script(widest) <= PHONE[0]
 
 
@@ -252,7 +295,9 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened: webdriver
         opened.switch_to.active_element.send_keys(Keys.TAB)
         active = opened.switch_to.active_element
         reached.add(active.tag_name)
-        assert active.value_of_css_property("outline-style") != "none", active.get_attribute("outerHTML")
+        assert active.value_of_css_property("outline-style") != "none", active.get_attribute(
+            "outerHTML"
+        )
         if active.get_attribute("type") == "search":
             break
     assert {"a", "select", "input"} <= reached
@@ -263,10 +308,20 @@ def test_a_screen_reader_finds_names_for_everything(opened: webdriver.Chrome) ->
     nodes = [node for node in tree["nodes"] if not node["ignored"]]
 
     def named(role: str) -> list[str]:
-        return [node.get("name", {}).get("value", "") for node in nodes if node["role"]["value"] == role]
+        return [
+            node.get("name", {}).get("value", "") for node in nodes if node["role"]["value"] == role
+        ]
 
     assert len(named("table")) >= 4
-    for role in ("table", "region", "link", "combobox", "searchbox", "columnheader", "graphics-document"):
+    for role in (
+        "table",
+        "region",
+        "link",
+        "combobox",
+        "searchbox",
+        "columnheader",
+        "graphics-document",
+    ):
         found = named(role)
         assert found, role
         assert all(found), role

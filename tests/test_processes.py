@@ -26,7 +26,9 @@ def dies_in_the_second(x):
 """
 
 
-def test_each_process_is_a_fresh_one_and_a_crash_in_a_later_one_is_the_row(runner: Runner, tmp_path: Path) -> None:
+def test_each_process_is_a_fresh_one_and_a_crash_in_a_later_one_is_the_row(
+    runner: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(OPS)
     (tmp_path / "conf" / "op").mkdir(parents=True)
     for name in ("fine", "dies_in_the_second"):
@@ -44,26 +46,54 @@ def test_each_process_is_a_fresh_one_and_a_crash_in_a_later_one_is_the_row(runne
     samples = pd.read_csv(folder / "samples.csv")
     assert set(samples["process"]) == {1, 2}
     assert samples["used"].sum() == fine["samples"]
-    processes = {line for line in (folder / "run.log").read_text().splitlines() if line.startswith("process ")}
+    processes = {
+        line
+        for line in (folder / "run.log").read_text().splitlines()
+        if line.startswith("process ")
+    }
     assert len(processes) == 2
     assert f"process {os.getpid()}" not in processes
 
 
 def row(**fields: object) -> BenchmarkRow:
     """A row of some operation."""
-    names = {"cell": "c", "job": "benchmark", "op": "add", "size": "4x4", "dtype": "float32", "device": "cpu"}
+    names = {
+        "cell": "c",
+        "job": "benchmark",
+        "op": "add",
+        "size": "4x4",
+        "dtype": "float32",
+        "device": "cpu",
+    }
     return BenchmarkRow(**names, **fields)  # type: ignore[arg-type]
 
 
 def blocks(process: int, seconds: float) -> list[Sample]:
     """Ten blocks of two calls, of which the last was set aside."""
-    return [Sample(2, 2 * seconds * (10 if n == 9 else 1), None, 0, 0.0, None, n < 9, process) for n in range(10)]
+    return [
+        Sample(2, 2 * seconds * (10 if n == 9 else 1), None, 0, 0.0, None, n < 9, process)
+        for n in range(10)
+    ]
 
 
 def test_the_interval_covers_the_spread_between_processes() -> None:
-    samples = [block for process, seconds in enumerate((1.0, 1.2, 1.1), start=1) for block in blocks(process, seconds)]
-    one = row(median_s=1.0, ci_low_s=0.999, ci_high_s=1.001, samples=9, preempted_samples=1, flop=11, flags=("view",))
-    both = combined(one, row(median_s=1.1, preempted_samples=2, flags=("view", "contended")), samples)
+    samples = [
+        block
+        for process, seconds in enumerate((1.0, 1.2, 1.1), start=1)
+        for block in blocks(process, seconds)
+    ]
+    one = row(
+        median_s=1.0,
+        ci_low_s=0.999,
+        ci_high_s=1.001,
+        samples=9,
+        preempted_samples=1,
+        flop=11,
+        flags=("view",),
+    )
+    both = combined(
+        one, row(median_s=1.1, preempted_samples=2, flags=("view", "contended")), samples
+    )
     assert both.median_s == pytest.approx(1.1)
     assert both.processes == 3
     assert both.samples == 27
@@ -71,6 +101,8 @@ def test_the_interval_covers_the_spread_between_processes() -> None:
     assert both.flop_per_s == pytest.approx(10)
     assert both.flags == ("view", "contended")
     logs = [math.log(v) for v in (1.0, 1.2, 1.1)]
-    half = 4.302652729911275 * math.sqrt(sum((v - sum(logs) / 3) ** 2 for v in logs) / 2 / 3)  # t(0.975, 2)
+    half = 4.302652729911275 * math.sqrt(
+        sum((v - sum(logs) / 3) ** 2 for v in logs) / 2 / 3
+    )  # t(0.975, 2)
     assert both.ci_high_s == pytest.approx(math.exp(sum(logs) / 3 + half))
     assert both.ci_low_s == pytest.approx(math.exp(sum(logs) / 3 - half))

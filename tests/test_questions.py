@@ -20,7 +20,9 @@ from runner.stats.estimate import Estimate
 def row(op: str, side: int, device: str, median_s: float | None, **fields: object) -> BenchmarkRow:
     """A row whose interval is 1 % to both sides."""
     cell = f"{op}-{side}-{fields.get('dtype', 'float32')}-{device}"
-    plain = BenchmarkRow(cell, "benchmark", op, f"{side}x{side}", "float32", device, threads=2, median_s=median_s)
+    plain = BenchmarkRow(
+        cell, "benchmark", op, f"{side}x{side}", "float32", device, threads=2, median_s=median_s
+    )
     ends = {} if median_s is None else {"ci_low_s": median_s * 0.99, "ci_high_s": median_s * 1.01}
     return replace(plain, **{**ends, **fields})  # type: ignore[arg-type]
 
@@ -37,13 +39,22 @@ def said(rows: list[BenchmarkRow], report: Report | None = None) -> dict[str, li
 
 
 def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too() -> None:
-    rows = [*pair("add", 64, 2e-3, 1e-3), *pair("mul", 64, 9e-3, 1e-3), *pair("sum", 64, 1e-3, 1e-3)]
-    half = [replace(one, dtype="float16", cell=f"{one.cell}h") for one in pair("matmul", 64, 500e-3, 1e-3)]
+    rows = [
+        *pair("add", 64, 2e-3, 1e-3),
+        *pair("mul", 64, 9e-3, 1e-3),
+        *pair("sum", 64, 1e-3, 1e-3),
+    ]
+    half = [
+        replace(one, dtype="float16", cell=f"{one.cell}h")
+        for one in pair("matmul", 64, 500e-3, 1e-3)
+    ]
     full = pair("matmul", 64, 4e-3, 2e-3)
     found = analyse([*rows, *half, *full], [], Report()).answers[0]
     first, second, third, counts = found.sentences
     assert say(found.question) == "Which operations gain most from device=gpu?"
-    assert say(first).startswith("mul 64x64 float32 with device=gpu: 9.00x (8.87 to 9.13) (9.000 ms -> 1.000 ms)")
+    assert say(first).startswith(
+        "mul 64x64 float32 with device=gpu: 9.00x (8.87 to 9.13) (9.000 ms -> 1.000 ms)"
+    )
     assert first.cells == ("mul-64-float32-cpu", "mul-64-float32-gpu")
     assert re.match(
         r"matmul 64x64 float16 .*: 500x \(.*\) \(500.0 ms -> 1.000 ms\), but 4.00x \(.*\) against float32, the fastest",
@@ -63,8 +74,14 @@ CAUSES = {
         "bound": "memory",
         "fraction_of_peak": 0.8,
     },
-    "Compute-bound: .* 70 % of the peak compute rate": {"bound": "compute", "fraction_of_peak": 0.7},
-    "No cause shows in this run's rows: 1 of add; .* 0.400x": {"launch_s": 1e-7, "fraction_of_peak": 0.1},
+    "Compute-bound: .* 70 % of the peak compute rate": {
+        "bound": "compute",
+        "fraction_of_peak": 0.7,
+    },
+    "No cause shows in this run's rows: 1 of add; .* 0.400x": {
+        "launch_s": 1e-7,
+        "fraction_of_peak": 0.1,
+    },
 }
 
 
@@ -81,23 +98,39 @@ def test_a_call_that_takes_as_long_at_every_size_pays_for_being_called() -> None
 
 
 def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
-    rows = [*pair("add", 16, 1e-6, 5e-6), *pair("add", 64, 1e-5, 2e-5), *pair("add", 256, 9e-4, 3e-4)]
+    rows = [
+        *pair("add", 16, 1e-6, 5e-6),
+        *pair("add", 64, 1e-5, 2e-5),
+        *pair("add", 256, 9e-4, 3e-4),
+    ]
     (only,) = said(rows)["lose"]
-    assert re.match(r"Only below the size from which device=gpu wins: 2 of add; .*, while 256x256 wins", only)
+    assert re.match(
+        r"Only below the size from which device=gpu wins: 2 of add; .*, while 256x256 wins", only
+    )
 
 
 def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:
     rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 0.2, dtype="float16")]
     rows += [row("matmul", 512, "cpu", 9e-3, dtype="float64")]  # wider: slower by its bytes
     lost = said(rows, Report(baseline={"dtype": "float32"}))["lose"]
-    assert re.match(r"No fast kernel for float16: 1 of matmul; .* 0.0100x .* float16 is no wider than float32", lost[0])
+    assert re.match(
+        r"No fast kernel for float16: 1 of matmul; .* 0.0100x .* float16 is no wider than float32",
+        lost[0],
+    )
     assert lost[1].startswith("No cause")
-    rows = [row("matmul", 512, "cpu", 2e-3), row("matmul", 512, "cpu", 3e-3, dtype="float16", flags=("cpu_fallback",))]
+    rows = [
+        row("matmul", 512, "cpu", 2e-3),
+        row("matmul", 512, "cpu", 3e-3, dtype="float16", flags=("cpu_fallback",)),
+    ]
     assert "flagged cpu_fallback" in said(rows, Report(baseline={"dtype": "float32"}))["lose"][0]
 
 
 def test_the_size_question_tells_each_curve() -> None:
-    rows = [one for side, cpu in ((16, 1e-6), (64, 8e-6), (256, 4e-4)) for one in pair("mul", side, cpu, 2e-5)]
+    rows = [
+        one
+        for side, cpu in ((16, 1e-6), (64, 8e-6), (256, 4e-4))
+        for one in pair("mul", side, cpu, 2e-5)
+    ]
     rows += [one for side in (16, 256) for one in pair("exp", side, 1e-6, 2e-5)]
     rows += [one for side in (16, 256) for one in pair("sum", side, 1e-4, 2e-5)]
     curves, *each = said(rows)["size"]
@@ -106,7 +139,8 @@ def test_the_size_question_tells_each_curve() -> None:
         "0 are unresolved."
     )
     assert re.match(
-        r"mul float32 with device=gpu wins from n = 8\d \(95 %: n = \d+ to n = \d+\): 0.0500x .* 20.0x", each[0]
+        r"mul float32 with device=gpu wins from n = 8\d \(95 %: n = \d+ to n = \d+\): 0.0500x .* 20.0x",
+        each[0],
     )
     assert each[1].startswith("exp float32 with device=gpu does not win at the largest size")
     assert each[2].startswith("sum float32 with device=gpu wins at every size measured")
@@ -119,7 +153,10 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     line = TransferModel(Estimate(1e-5, 0.9e-5, 1.1e-5), Estimate(1e10, 0.9e10, 1.1e10))
     links = {Link(None, "gpu", way): line for way in (True, False)}
     moved = {"inputs": 2, "input_bytes": 8_000_000, "outputs": 1, "output_bytes": 4_000_000}
-    rows = [replace(one, **moved) for one in [*pair("add", 1024, 1e-3, 1e-4), *pair("matmul", 1024, 1e-1, 1e-3)]]  # type: ignore[arg-type]
+    rows = [
+        replace(one, **moved)
+        for one in [*pair("add", 1024, 1e-3, 1e-4), *pair("matmul", 1024, 1e-1, 1e-3)]
+    ]  # type: ignore[arg-type]
     speedups = compare(rows, Report(), links)
     found = {one.key: one for one in answers(rows, speedups, crossovers(speedups), links, Report())}
     sentences = [say(one) for one in found["transfers"].sentences]
@@ -128,12 +165,21 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
         "and 10.0 GB/s (9.00 GB/s to 11.0 GB/s)."
     )
     assert re.match(
-        r"For add 1024x1024 float32 moving takes 1.230 ms \(.*\), 12.3x the 100.0 us of the call", sentences[2]
+        r"For add 1024x1024 float32 moving takes 1.230 ms \(.*\), 12.3x the 100.0 us of the call",
+        sentences[2],
     )
-    assert re.match(r"add 1024x1024 float32 pays once its data are used in 1.4 \(.*\) calls", sentences[4])
-    assert sentences[-1] == "With transfers at each call device=gpu wins somewhere for 1 of 2 curves; without, for 2."
+    assert re.match(
+        r"add 1024x1024 float32 pays once its data are used in 1.4 \(.*\) calls", sentences[4]
+    )
+    assert (
+        sentences[-1]
+        == "With transfers at each call device=gpu wins somewhere for 1 of 2 curves; without, for 2."
+    )
     (lost,) = [say(one) for one in found["lose"].sentences]
-    assert re.match(r"Transfer-bound: 1 of add win only while .* 10.0x .* without transfers, 0.752x with them", lost)
+    assert re.match(
+        r"Transfer-bound: 1 of add win only while .* 10.0x .* without transfers, 0.752x with them",
+        lost,
+    )
 
 
 def test_where_the_data_cannot_answer_it_says_so() -> None:
@@ -148,14 +194,22 @@ def test_where_the_data_cannot_answer_it_says_so() -> None:
     assert found["transfers"] == ["This run cannot say: nothing in it ran on an accelerator."]
     assert "+sweep=transfer" in said(pair("add", 64, 1e-6, 1e-6))["transfers"][0]
     alone = said([row("add", 64, "cpu", 1e-6)])
-    assert alone["gain"] == ["This run cannot say: all of its rows have device=cpu, and there is nothing to compare."]
+    assert alone["gain"] == [
+        "This run cannot say: all of its rows have device=cpu, and there is nothing to compare."
+    ]
     threads = said([row("add", 64, "cpu", 1e-6)], Report(baseline={"threads": 2}))
-    assert threads["transfers"] == ["Nothing is moved: both sides of the comparison are on one device."]
+    assert threads["transfers"] == [
+        "Nothing is moved: both sides of the comparison are on one device."
+    ]
     assert analyse([], [], Report()).answers == []
 
 
 def test_every_sentence_points_to_rows_that_are_there() -> None:
-    rows = [one for side, cpu in ((16, 1e-6), (64, 8e-6), (256, 4e-4)) for one in pair("mul", side, cpu, 2e-5)]
+    rows = [
+        one
+        for side, cpu in ((16, 1e-6), (64, 8e-6), (256, 4e-4))
+        for one in pair("mul", side, cpu, 2e-5)
+    ]
     found: Analysis = analyse(rows, [], Report())
     cells = {one.cell for one in rows}
     linked = [cell for answer in found.answers for one in answer.sentences for cell in one.cells]
@@ -177,7 +231,10 @@ def test_another_language_brings_its_templates_and_its_numbers() -> None:
             "largest": "9x9",
         },
     )
-    templates = {"size_found": "{what}: от {at} ({low}..{high}), {first:x} и {last:x}", "side": "n={count:n}"}
+    templates = {
+        "size_found": "{what}: от {at} ({low}..{high}), {first:x} и {last:x}",
+        "side": "n={count:n}",
+    }
     assert (
         say(sentence, templates, lambda value, unit: f"{value} {unit}")
         == "add: от n=81.0 n (n=80.0 n..n=82.0 n), 0.5 x и 2.0 x"

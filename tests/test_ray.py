@@ -29,10 +29,19 @@ def on_two_nodes(tmp_path: Path) -> Runner:
     """``python -m runner`` on the cluster; skips with the reason where there can be none."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'opsweep[ray]'")
 
-    def run(*arguments: str, options: tuple[str, ...] = (), code: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, options: tuple[str, ...] = (), code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "runner", *arguments, "cluster=ray", "hydra.sweep.dir=out"]
         done = subprocess.run(
-            [sys.executable, str(ROOT / "tests" / "two_nodes.py"), str(tmp_path), *options, "--", *command],
+            [
+                sys.executable,
+                str(ROOT / "tests" / "two_nodes.py"),
+                str(tmp_path),
+                *options,
+                "--",
+                *command,
+            ],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "COLUMNS": "80"},
             capture_output=True,
@@ -60,7 +69,9 @@ def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
     assert len(rows) == 40
     assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
     assert rows["node"].nunique() == 2
-    assert rows.groupby(["op", "size"])["node"].nunique().eq(1).all()  # what is compared stays together
+    assert (
+        rows.groupby(["op", "size"])["node"].nunique().eq(1).all()
+    )  # what is compared stays together
     assert {chunk["variables"]["CUDA_VISIBLE_DEVICES"] for chunk in chunks(tmp_path)} == {"0"}  # type: ignore[index]
     environment = json.loads((tmp_path / "out" / "environment.json").read_text())
     assert set(environment["nodes"]) == set(rows["node"])
@@ -68,21 +79,45 @@ def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
     assert set(samples["cell"]) == set(rows.loc[rows["status"] == "ok", "cell"])
     runner(*GRID, "hydra.sweep.dir=alone")
     alone = pd.read_csv(tmp_path / "alone" / "results.csv")
-    same = ["cell", "op", "size", "dtype", "device", "variant", "status", "reason", "max_relative_error", "gradient"]
+    same = [
+        "cell",
+        "op",
+        "size",
+        "dtype",
+        "device",
+        "variant",
+        "status",
+        "reason",
+        "max_relative_error",
+        "gradient",
+    ]
     pd.testing.assert_frame_equal(
-        rows[same].sort_values("cell").reset_index(drop=True), alone[same].sort_values("cell").reset_index(drop=True)
+        rows[same].sort_values("cell").reset_index(drop=True),
+        alone[same].sort_values("cell").reset_index(drop=True),
     )
 
 
-def test_a_node_that_is_killed_in_the_middle_loses_no_row(on_two_nodes: Runner, runner: Runner, tmp_path: Path) -> None:
+def test_a_node_that_is_killed_in_the_middle_loses_no_row(
+    on_two_nodes: Runner, runner: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "my_ops.py").write_text(OP.replace("FOLDER", str(tmp_path)))
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "slow.yaml").write_text(
         'name: slow\ncall: my_ops.slow\nsignature: "... -> ..."\ndifferentiable: false\n'
     )
     sizes = ",".join(map(str, range(2, 22)))
-    command = ["--config-dir", "mine", "-m", "op=slow", f"size={sizes}", "device=cpu,gpu", "timing=minimal"]
-    done = on_two_nodes(*command, "cluster.cells_per_chunk=10", options=("--kill-when", "node2-*.call"))
+    command = [
+        "--config-dir",
+        "mine",
+        "-m",
+        "op=slow",
+        f"size={sizes}",
+        "device=cpu,gpu",
+        "timing=minimal",
+    ]
+    done = on_two_nodes(
+        *command, "cluster.cells_per_chunk=10", options=("--kill-when", "node2-*.call")
+    )
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == rows["cell"].nunique() == 40, done.stderr
     assert set(rows["status"]) == {"ok", "unavailable"}

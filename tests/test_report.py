@@ -16,10 +16,24 @@ from runner.rows.rows import BenchmarkRow
 DEVICES = Report()
 
 
-def row(device: str, median_s: float | None, spread: float = 0.01, **fields: object) -> BenchmarkRow:
+def row(
+    device: str, median_s: float | None, spread: float = 0.01, **fields: object
+) -> BenchmarkRow:
     """A benchmark row of add at 8x8, with an interval of this relative half-width."""
-    times = {} if median_s is None else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
-    plain = BenchmarkRow(cell=device, job="benchmark", op="add", size="8x8", dtype="float32", device=device, threads=2)
+    times = (
+        {}
+        if median_s is None
+        else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
+    )
+    plain = BenchmarkRow(
+        cell=device,
+        job="benchmark",
+        op="add",
+        size="8x8",
+        dtype="float32",
+        device=device,
+        threads=2,
+    )
     return replace(plain, median_s=median_s, **times, **fields)  # type: ignore[arg-type]
 
 
@@ -53,7 +67,9 @@ def test_the_verdict_follows_from_the_interval(other_s: float, spread: float, ve
         ({"status": "unavailable", "median_s": None}, "device=gpu: unavailable"),
     ],
 )
-def test_no_ratio_is_claimed_from_numbers_that_mislead(fields: dict[str, object], reason: str) -> None:
+def test_no_ratio_is_claimed_from_numbers_that_mislead(
+    fields: dict[str, object], reason: str
+) -> None:
     (found,) = compare([row("cpu", 1.0), replace(row("gpu", 0.5), **fields)], DEVICES)  # type: ignore[arg-type]
     assert (found.speedup, found.low, found.verdict, found.reason) == (None, None, None, reason)
 
@@ -66,14 +82,25 @@ def test_a_missing_baseline_is_said_to_be_missing() -> None:
 def test_any_axis_can_be_compared() -> None:
     slow, fast = row("cpu", 1.0), row("cpu", 0.25, dtype="bfloat16")
     (found,) = compare([slow, fast], Report(baseline={"dtype": "float32"}))
-    assert (found.axis, found.baseline, found.other, found.speedup) == ("dtype", "float32", "bfloat16", 4.0)
+    assert (found.axis, found.baseline, found.other, found.speedup) == (
+        "dtype",
+        "float32",
+        "bfloat16",
+        4.0,
+    )
     one = replace(row("cpu", 2.0), threads=1)
     (found,) = compare([one, slow], Report(baseline={"threads": 1}))
     assert (found.baseline, found.other, found.speedup) == ("1", "2", 2.0)
 
 
-def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row("cpu", 0.001), row("gpu", 0.0001), row("cpu", None, op="mul", status="timeout", reason="too long")]
+def test_the_report_is_written_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row("cpu", 0.001),
+        row("gpu", 0.0001),
+        row("cpu", None, op="mul", status="timeout", reason="too long"),
+    ]
     show(tmp_path, rows, [], DEVICES)
     shown = capsys.readouterr().out
     assert shown.splitlines()[0].split() == [
@@ -87,7 +114,15 @@ def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
         "speed-up",
         "flags",
     ]
-    assert shown.splitlines()[1].split() == ["add", "8x8", "float32", "1.000", "0.1000", "10.0x", "±1.4%"]
+    assert shown.splitlines()[1].split() == [
+        "add",
+        "8x8",
+        "float32",
+        "1.000",
+        "0.1000",
+        "10.0x",
+        "±1.4%",
+    ]
     assert "timeout" in shown.splitlines()[2]
     assert "1 timeout (mul 8x8 float32 cpu): too long" in shown
     saved = pd.read_csv(tmp_path / "speedup.csv").iloc[0]
@@ -102,7 +137,10 @@ def test_the_report_is_written_and_printed(tmp_path: Path, capsys: pytest.Captur
 def test_what_did_not_run_is_counted_by_status_and_reason() -> None:
     rows = [row("gpu", None, status="unavailable", reason="no accelerator")] * 3 + [row("cpu", 1.0)]
     rows += [row("cpu", None, status="crashed", reason="SIGSEGV")]
-    assert what_is_missing(rows) == ["3 unavailable: no accelerator", "1 crashed (add 8x8 float32 cpu): SIGSEGV"]
+    assert what_is_missing(rows) == [
+        "3 unavailable: no accelerator",
+        "1 crashed (add 8x8 float32 cpu): SIGSEGV",
+    ]
 
 
 class Terminal(io.StringIO):
@@ -115,7 +153,11 @@ class Terminal(io.StringIO):
 def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [row("cpu", 0.001 * n, op=op, size=f"{n}x{n}") for op in ("add", "scaled_dot") for n in (64, 128)]
+    rows = [
+        row("cpu", 0.001 * n, op=op, size=f"{n}x{n}")
+        for op in ("add", "scaled_dot")
+        for n in (64, 128)
+    ]
     rows += [
         row("gpu", 0.1 / n, op=op, size=f"{n}x{n}", flags=("multimodal",))
         for op in ("add", "scaled_dot")
@@ -130,7 +172,8 @@ def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
     coloured = terminal.getvalue()
     plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
     tables = (
-        plain[: plain.index("Which")].splitlines() + plain[plain.index("Which") : plain.index("1 timeout")].splitlines()
+        plain[: plain.index("Which")].splitlines()
+        + plain[plain.index("Which") : plain.index("1 timeout")].splitlines()
     )
     assert max(map(len, tables)) <= 80
     assert re.search(r"\x1b\[32m *41.0x ±1.4%", coloured)  # green, since it is surely faster
@@ -138,18 +181,31 @@ def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
     assert re.search(r"\x1b\[1mWhich operations gain most", coloured)
 
 
-def test_what_is_piped_has_no_colours_and_an_answer_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row(device, time, size=size) for size in ("8x8", "64x64") for device, time in (("cpu", 1.0), ("gpu", 0.5))]
+def test_what_is_piped_has_no_colours_and_an_answer_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row(device, time, size=size)
+        for size in ("8x8", "64x64")
+        for device, time in (("cpu", 1.0), ("gpu", 0.5))
+    ]
     show(tmp_path, [replace(one, cell=f"{one.size}{one.device}") for one in rows], [], DEVICES)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert len([line for line in shown.splitlines() if line.startswith(("Which", "How", "What"))]) == 4
+    assert (
+        len([line for line in shown.splitlines() if line.startswith(("Which", "How", "What"))]) == 4
+    )
 
 
 def test_many_lines_are_cut_on_the_screen_and_in_the_page_with_their_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(tmp_path, [replace(row("cpu", 1.0, seed=seed), cell=f"c{seed}") for seed in range(2_100)], [], DEVICES)
+    show(
+        tmp_path,
+        [replace(row("cpu", 1.0, seed=seed), cell=f"c{seed}") for seed in range(2_100)],
+        [],
+        DEVICES,
+    )
     assert "... and 1900 lines more in the CSV" in capsys.readouterr().out
     page = (tmp_path / "report.md").read_text()
     assert page.count("| add |") == 2_000

@@ -30,7 +30,9 @@ from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample
 ROOT = Path(__file__).parents[1]
 ROW = BenchmarkRow("ab12", "benchmark", "matmul", "4x4", "float32", "cpu", median_s=0.1 + 0.2)
 AWKWARD = 'two\nlines, a "quote", a comma; µs → 数 🙂 \r\n end '
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1, max_size=30)
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1, max_size=30
+)
 VALUES = {
     "str": TEXT,
     "str | None": st.none() | TEXT,
@@ -45,7 +47,11 @@ VALUES = {
 
 def rows_of(row_type):
     """Lists of rows with anything in their fields."""
-    return st.lists(st.builds(row_type, **{f.name: VALUES[f.type] for f in fields(row_type)}), min_size=1, max_size=3)
+    return st.lists(
+        st.builds(row_type, **{f.name: VALUES[f.type] for f in fields(row_type)}),
+        min_size=1,
+        max_size=3,
+    )
 
 
 def written(path, *rows):
@@ -71,7 +77,14 @@ def test_rows_of_every_job_are_read_back_as_written(row_type, data):
 
 
 def test_blanks_awkward_text_and_every_digit_survive(tmp_path):
-    row = replace(ROW, reason=AWKWARD, seconds=5e-324, q1_s=math.pi, max_relative_error=math.inf, bytes=2**70 + 1)
+    row = replace(
+        ROW,
+        reason=AWKWARD,
+        seconds=5e-324,
+        q1_s=math.pi,
+        max_relative_error=math.inf,
+        bytes=2**70 + 1,
+    )
     written(tmp_path / "results.csv", row, ROW)
     assert read_rows(tmp_path / "results.csv", BenchmarkRow) == [row, ROW]
 
@@ -84,11 +97,20 @@ def test_nan_is_read_back_as_nan(tmp_path):
 
 def test_pandas_reads_rows_without_options(tmp_path):
     path = tmp_path / "results.csv"
-    written(path, replace(ROW, reason=AWKWARD, threads=2, samples=8, q1_s=1e-5), replace(ROW, threads=4, samples=None))
+    written(
+        path,
+        replace(ROW, reason=AWKWARD, threads=2, samples=8, q1_s=1e-5),
+        replace(ROW, threads=4, samples=None),
+    )
     table = pd.read_csv(path)
     assert table["threads"].tolist() == [2, 4]
     assert [table[name].dtype.kind for name in ("threads", "seed", "schema")] == ["i", "i", "i"]
-    assert [table[name].dtype.kind for name in ("median_s", "q1_s", "samples", "flop")] == ["f", "f", "f", "f"]
+    assert [table[name].dtype.kind for name in ("median_s", "q1_s", "samples", "flop")] == [
+        "f",
+        "f",
+        "f",
+        "f",
+    ]
     assert table["median_s"].tolist() == [0.1 + 0.2] * 2
     assert table["q1_s"].tolist()[0] == 1e-5
     assert table["samples"].isna().tolist() == [False, True]
@@ -100,7 +122,10 @@ def test_pandas_reads_rows_without_options(tmp_path):
 
 def test_pandas_reads_samples_without_options(tmp_path):
     path = tmp_path / "samples.csv"
-    samples = [Sample(5, 1 / 3, 0.25, 0, 0.0, 0, used=True), Sample(5, 1e-9, None, 1, None, None, used=False)]
+    samples = [
+        Sample(5, 1 / 3, 0.25, 0, 0.0, 0, used=True),
+        Sample(5, 1e-9, None, 1, None, None, used=False),
+    ]
     write_samples(path, samples)
     assert read_samples(path) == samples
     table = pd.read_csv(path)
@@ -171,12 +196,16 @@ def test_line_added_is_refused(tmp_path):
 
 def test_rows_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "results.csv"
-    written(path, AutogradRow(cell="c", job="autograd", op="add", size="4", dtype="float32", device="cpu"))
+    written(
+        path,
+        AutogradRow(cell="c", job="autograd", op="add", size="4", dtype="float32", device="cpu"),
+    )
     assert_damaged(path)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"\x00\x01\x02", b"\xff\xfe\x00garbage\x80" * 50, Random(3).randbytes(2_000)]
+    "content",
+    [b"", b"\n", b"\x00\x01\x02", b"\xff\xfe\x00garbage\x80" * 50, Random(3).randbytes(2_000)],
 )
 def test_file_that_was_never_written_here_is_refused(tmp_path, content):
     path = tmp_path / "results.csv"
@@ -222,7 +251,12 @@ def test_write_atomically_on_a_full_disk_leaves_the_old_content(tmp_path):
         "    print(type(error).__name__, error.errno)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-B", "-c", code, path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     assert (done.returncode, done.stdout.split()[:1], done.stderr) == (0, ["OSError"], "")
     assert path.read_text() == "old"
@@ -236,9 +270,13 @@ def test_collect_follows_the_numbers_of_the_jobs(tmp_path):
         one = replace(ROW, seed=number, cell=f"m{number}")
         written(folder / "results.csv", one, replace(one, cell=f"a{number}", op="add"))
     (tmp_path / "3_no_rows").mkdir()
-    written(tmp_path / "results.csv", replace(ROW, seed=99))  # the sweep's own table, made from the others
+    written(
+        tmp_path / "results.csv", replace(ROW, seed=99)
+    )  # the sweep's own table, made from the others
     rows, damaged = collect(tmp_path, "benchmark")
-    assert [(row.seed, row.op) for row in rows] == [(n, op) for n in (0, 1, 2, 9, 10, 11) for op in ("matmul", "add")]
+    assert [(row.seed, row.op) for row in rows] == [
+        (n, op) for n in (0, 1, 2, 9, 10, 11) for op in ("matmul", "add")
+    ]
     assert damaged == []
 
 

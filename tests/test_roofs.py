@@ -53,7 +53,14 @@ def test_a_damaged_file_holds_no_roofs_and_is_replaced(text: str) -> None:
 def test_a_roof_holds_for_its_machine_device_dtype_threads_version_and_precision_alone() -> None:
     known = cell("add")
     own = Peaks(**identity_of(known, CPU), flop_per_s=1.0, bytes_per_s=1.0)
-    others = {"host": "x", "device_name": "x", "dtype": "int8", "threads": 99, "torch": "x", "products": "bf16"}
+    others = {
+        "host": "x",
+        "device_name": "x",
+        "dtype": "int8",
+        "threads": 99,
+        "torch": "x",
+        "products": "bf16",
+    }
     for key, value in others.items():
         save_peaks(replace(own, **{key: value}))  # type: ignore[arg-type]
     assert find_peaks(known, CPU) is None
@@ -66,11 +73,19 @@ def test_a_row_says_how_near_its_roof_it_comes() -> None:
     save_peaks(Peaks(**identity_of(cell("add"), CPU), flop_per_s=1e12, bytes_per_s=1e11))
     found = row("add", size=64)
     assert found.bound == "memory"
-    assert found.median_s and found.fraction_of_peak == pytest.approx(3 * 4 * 64**2 / 1e11 / found.median_s)
+    assert found.median_s and found.fraction_of_peak == pytest.approx(
+        3 * 4 * 64**2 / 1e11 / found.median_s
+    )
     product = row("matmul", size=128)
     assert product.bound == "compute"
-    assert product.median_s and product.fraction_of_peak == pytest.approx(2 * 128**3 / 1e12 / product.median_s)
-    for blank in (row("transpose", size=64), row("add", size=64, direction="backward"), row("add", size=8, threads=1)):
+    assert product.median_s and product.fraction_of_peak == pytest.approx(
+        2 * 128**3 / 1e12 / product.median_s
+    )
+    for blank in (
+        row("transpose", size=64),
+        row("add", size=64, direction="backward"),
+        row("add", size=8, threads=1),
+    ):
         assert (blank.status, blank.fraction_of_peak, blank.bound) == ("ok", None, None)
 
 
@@ -81,7 +96,13 @@ def test_the_best_of_several_sizes_and_kernels_counts(monkeypatch: pytest.Monkey
     asked = cell("matmul", job="roof", size=600, timing=ONCE)
     (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
     assert steps[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
-    assert [step.rpartition(" ")[2] for step in steps[3:]] == ["elements", "copy", "add", "triad", "sum"]
+    assert [step.rpartition(" ")[2] for step in steps[3:]] == [
+        "elements",
+        "copy",
+        "add",
+        "triad",
+        "sum",
+    ]
     assert found.flop_per_s is not None and found.flop_per_s > 0
     assert found.flop_by in ("256x256", "512x512", "600x600", "addcmul of 65536 elements")
     steps.clear()
@@ -93,7 +114,9 @@ def test_a_product_that_would_take_too_long_is_left_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(job, "_tensor_bytes", lambda device: 4096)
     state = WorkerState()
     steps: list[str] = []
-    asked = cell("matmul", job="roof", size=4096, dtype="float16", timing=replace(ONCE, max_time_s=1e-5))
+    asked = cell(
+        "matmul", job="roof", size=4096, dtype="float16", timing=replace(ONCE, max_time_s=1e-5)
+    )
     (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
     assert steps[:2] == ["multiplying 256x256", "multiplying and adding elements"]
     assert found.flop_by is not None
@@ -101,7 +124,9 @@ def test_a_product_that_would_take_too_long_is_left_out(monkeypatch: pytest.Monk
 
 def test_a_contended_roof_is_shown_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = {disturbed: job.Peak(5.0, "copy", disturbed) for disturbed in (True, False)}
-    monkeypatch.setattr(job, "_products", lambda *arguments: iter([job.Peak(3.0, "256x256", False)]))
+    monkeypatch.setattr(
+        job, "_products", lambda *arguments: iter([job.Peak(3.0, "256x256", False)])
+    )
     asked = cell("matmul", job="roof", size=256)
     monkeypatch.setattr(job, "_multiply_add", lambda *arguments: job.Peak(2.0, "addcmul", False))
     for disturbed, peak in peaks.items():
@@ -114,7 +139,12 @@ def test_a_contended_roof_is_shown_and_not_kept(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_sweep_leaves_a_row_a_device_and_dtype(rows: Callable[..., pd.DataFrame]) -> None:
     found = rows("+sweep=roof", "size=8", "dtype=float32,int32", "timing=minimal", file="roofs.csv")
-    assert list(found["dtype"] + found["device"]) == ["float32cpu", "float32gpu", "int32cpu", "int32gpu"]
+    assert list(found["dtype"] + found["device"]) == [
+        "float32cpu",
+        "float32gpu",
+        "int32cpu",
+        "int32gpu",
+    ]
     here = found[found["device"] == "cpu"]
     assert (here["status"] == "ok").all(), here["reason"].to_list()
     assert (here[["flop_per_s", "bytes_per_s"]] > 0).all(axis=None)

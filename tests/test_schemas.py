@@ -22,8 +22,15 @@ def test_rows_of_schema_1_have_their_values_and_blanks_for_later_columns() -> No
     rows, table = read_rows(DATA / "results.csv", BenchmarkRow), pd.read_csv(DATA / "results.csv")
     assert len(rows) == len(table) == 48
     for row, line in zip(rows, table.itertuples(), strict=True):
-        assert (row.cell, row.op, row.threads, row.status) == (line.cell, line.op, line.threads, line.status)
-        assert row.median_s == line.median_s or (row.median_s is None and line.status == "unavailable")
+        assert (row.cell, row.op, row.threads, row.status) == (
+            line.cell,
+            line.op,
+            line.threads,
+            line.status,
+        )
+        assert row.median_s == line.median_s or (
+            row.median_s is None and line.status == "unavailable"
+        )
         assert (row.node, row.cache, row.compile, row.launch_s, row.inputs) == (None,) * 5
     assert {row.verdict for row in read_rows(DATA / "autograd.csv", AutogradRow)} == {"pass"}
 
@@ -46,12 +53,16 @@ def test_a_row_of_schema_1_that_was_altered_is_refused(old: str, new: str, tmp_p
         read_rows(tmp_path / "results.csv", BenchmarkRow)
 
 
-def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(tmp_path: Path) -> None:
+def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(
+    tmp_path: Path,
+) -> None:
     for number, name in enumerate(("results.csv", "autograd.csv")):
         (tmp_path / f"{number}_cell").mkdir()
         (tmp_path / f"{number}_cell" / name).write_bytes((DATA / name).read_bytes())
     assert conclude(tmp_path, Report(baseline={"threads": 1}), strict=False) == 0
-    assert read_rows(tmp_path / "results.csv", BenchmarkRow) == read_rows(DATA / "results.csv", BenchmarkRow)
+    assert read_rows(tmp_path / "results.csv", BenchmarkRow) == read_rows(
+        DATA / "results.csv", BenchmarkRow
+    )
     assert "node" in pd.read_csv(tmp_path / "results.csv").columns
     assert len(pd.read_csv(tmp_path / "autograd.csv")) == 8
 
@@ -59,7 +70,10 @@ def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(tm
 @pytest.mark.parametrize("job", FILE_OF_JOB)
 def test_rows_of_schema_2_have_their_values_under_todays_names(job: str) -> None:
     path = SCHEMA_2 / FILE_OF_JOB[job]
-    rows, table = read_rows(path, ROW_OF_JOB[job]), pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows, table = (
+        read_rows(path, ROW_OF_JOB[job]),
+        pd.read_csv(path, dtype=str, keep_default_na=False),
+    )
     assert len(rows) == len(table) > 0
     names, values = RENAMED.get(path.name, {}), 0
     for row, line in zip(rows, table.to_dict("records"), strict=True):
@@ -78,10 +92,14 @@ def test_a_run_of_schema_2_is_reported_by_what_it_was_made_with(tmp_path: Path) 
         (tmp_path / name).write_bytes((SCHEMA_2 / name).read_bytes())
     assert conclude(tmp_path, Report(), strict=False, measured=False) == 0
     now, then = pd.read_csv(tmp_path / "speedup.csv"), pd.read_csv(SCHEMA_2 / "speedup.csv")
-    assert json.loads((tmp_path / "environment.json").read_text())["report"]["reuse"] == 10  # it is left as it was
+    assert (
+        json.loads((tmp_path / "environment.json").read_text())["report"]["reuse"] == 10
+    )  # it is left as it was
     pd.testing.assert_frame_equal(now, then.rename(columns=RENAMED["speedup.csv"]))
     page = (tmp_path / "report.html").read_text()
-    assert page.count("on_contention=wait") == len(pd.read_csv(tmp_path / "results.csv"))  # a command a row
+    assert page.count("on_contention=wait") == len(
+        pd.read_csv(tmp_path / "results.csv")
+    )  # a command a row
 
 
 def test_samples_of_schema_2_are_read() -> None:
@@ -89,7 +107,9 @@ def test_samples_of_schema_2_are_read() -> None:
     assert [(sample.used, sample.allocation) for sample in samples] == [(True, 0)]
 
 
-def test_a_sweep_of_schema_2_is_not_taken_up_as_if_its_cells_were_todays(runner: Runner, tmp_path: Path) -> None:
+def test_a_sweep_of_schema_2_is_not_taken_up_as_if_its_cells_were_todays(
+    runner: Runner, tmp_path: Path
+) -> None:
     sweep = tmp_path / "out"
     shutil.copytree(SCHEMA_2 / "cell", sweep / "0_op=add")
     shutil.copy(SCHEMA_2 / "environment.json", sweep)
@@ -114,7 +134,9 @@ def test_a_report_of_files_that_cannot_be_read_leaves_what_is_there(
 def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "environment.json").write_text('{"report": {"baseline": {"threads": 1}, "same_within": 0.9}}')
+    (tmp_path / "environment.json").write_text(
+        '{"report": {"baseline": {"threads": 1}, "same_within": 0.9}}'
+    )
     (tmp_path / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
     verdicts = {}
     for asked in ((), ("same_within",)):
@@ -129,11 +151,15 @@ def test_a_partial_run_has_a_report_that_states_the_gap(runner: Runner, tmp_path
     out = tmp_path / "out"
     (out / "0_old").mkdir(parents=True)
     (out / "1_cut").mkdir()
-    (out / "environment.json").write_text('{"cells": 60, "report": {"baseline": {"threads": 1}, "later": 3}}')
+    (out / "environment.json").write_text(
+        '{"cells": 60, "report": {"baseline": {"threads": 1}, "later": 3}}'
+    )
     text = (DATA / "results.csv").read_text()
     (out / "0_old" / "results.csv").write_text(text)
     (out / "1_cut" / "results.csv").write_text(text[:-40])
     done = runner("job=report", "run=out", code=1)
     assert "12 of 60 cells are not there: resume=out runs them" in done.stdout
-    assert "damaged, not used: out/1_cut/results.csv: line 49 was altered" in done.stdout.replace(f"{tmp_path}/", "")
+    assert "damaged, not used: out/1_cut/results.csv: line 49 was altered" in done.stdout.replace(
+        f"{tmp_path}/", ""
+    )
     assert len(pd.read_csv(out / "speedup.csv")) == 24

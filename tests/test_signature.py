@@ -20,7 +20,9 @@ def shapes(text, size, **formulas):
     """The shapes of the inputs and of the outputs at a size."""
     signature = Signature.parse(text, formulas)
     dimensions = signature.bind(parse_size(size))
-    return [dimensions.shape(axes) for axes in signature.inputs], [dimensions.shape(axes) for axes in signature.outputs]
+    return [dimensions.shape(axes) for axes in signature.inputs], [
+        dimensions.shape(axes) for axes in signature.outputs
+    ]
 
 
 def test_parse_splits_tensors_and_axes():
@@ -35,14 +37,47 @@ def test_parse_splits_tensors_and_axes():
     ("text", "size", "formulas", "inputs", "outputs"),
     [
         pytest.param(
-            "m k, k n -> m n", "2x3", {}, [(2, 3), (3, 3)], [(2, 3)], id="free dimension is as long as the last"
+            "m k, k n -> m n",
+            "2x3",
+            {},
+            [(2, 3), (3, 3)],
+            [(2, 3)],
+            id="free dimension is as long as the last",
         ),
         pytest.param(MATMUL, "2x3", {}, [(2, 3), (3, 3)], [(2, 3)], id="ellipsis of nothing"),
-        pytest.param(MATMUL, "5x6x2x3", {}, [(5, 6, 2, 3), (5, 6, 3, 3)], [(5, 6, 2, 3)], id="ellipsis of two"),
-        pytest.param("b i ... j -> ... b", "2x3x4x5x6", {}, [(2, 3, 4, 5, 6)], [(4, 5, 2)], id="ellipsis inside"),
+        pytest.param(
+            MATMUL,
+            "5x6x2x3",
+            {},
+            [(5, 6, 2, 3), (5, 6, 3, 3)],
+            [(5, 6, 2, 3)],
+            id="ellipsis of two",
+        ),
+        pytest.param(
+            "b i ... j -> ... b",
+            "2x3x4x5x6",
+            {},
+            [(2, 3, 4, 5, 6)],
+            [(4, 5, 2)],
+            id="ellipsis inside",
+        ),
         pytest.param("m ... -> ...", "2x3x4", {}, [(2, 3, 4)], [(3, 4)], id="ellipsis last"),
-        pytest.param("..., n -> ...", "2x3", {}, [(2, 3), (3,)], [(2, 3)], id="free dimension after an ellipsis"),
-        pytest.param("b i j, b j k -> b i k", "4x2x3", {}, [(4, 2, 3), (4, 3, 3)], [(4, 2, 3)], id="leading batch"),
+        pytest.param(
+            "..., n -> ...",
+            "2x3",
+            {},
+            [(2, 3), (3,)],
+            [(2, 3)],
+            id="free dimension after an ellipsis",
+        ),
+        pytest.param(
+            "b i j, b j k -> b i k",
+            "4x2x3",
+            {},
+            [(4, 2, 3), (4, 3, 3)],
+            [(4, 2, 3)],
+            id="leading batch",
+        ),
         pytest.param("... -> ...", 4, {}, [(4, 4)], [(4, 4)], id="square of an ellipsis"),
         pytest.param("... n -> ... n", 4, {}, [(4, 4)], [(4, 4)], id="square of a row"),
         pytest.param("m k, k n -> m n", 4, {}, [(4, 4), (4, 4)], [(4, 4)], id="square"),
@@ -51,13 +86,35 @@ def test_parse_splits_tensors_and_axes():
         pytest.param("n -> , n", 4, {}, [(4,)], [(), (4,)], id="scalar and vector outputs"),
         pytest.param("n, -> n", 4, {}, [(4,), ()], [(4,)], id="scalar second input"),
         pytest.param("n n -> n", "3x3", {}, [(3, 3)], [(3,)], id="repeated dimension"),
-        pytest.param("m n -> p n", "2x3", {"p": "2 * m"}, [(2, 3)], [(4, 3)], id="formula of an output"),
-        pytest.param("m n, p n -> p", "2x3", {"p": "m + 5"}, [(2, 3), (7, 3)], [(7,)], id="formula of an input"),
-        pytest.param("n -> p q", 4, {"p": "q + 1", "q": "2 * n"}, [(4,)], [(9, 8)], id="formula of a formula"),
-        pytest.param("... n -> p", "2x3x4", {"p": "batch * n"}, [(2, 3, 4)], [(24,)], id="formula with batch"),
+        pytest.param(
+            "m n -> p n", "2x3", {"p": "2 * m"}, [(2, 3)], [(4, 3)], id="formula of an output"
+        ),
+        pytest.param(
+            "m n, p n -> p",
+            "2x3",
+            {"p": "m + 5"},
+            [(2, 3), (7, 3)],
+            [(7,)],
+            id="formula of an input",
+        ),
+        pytest.param(
+            "n -> p q", 4, {"p": "q + 1", "q": "2 * n"}, [(4,)], [(9, 8)], id="formula of a formula"
+        ),
+        pytest.param(
+            "... n -> p", "2x3x4", {"p": "batch * n"}, [(2, 3, 4)], [(24,)], id="formula with batch"
+        ),
         pytest.param("n -> p", 4, {"p": "n / 2"}, [(4,)], [(2,)], id="division without a rest"),
-        pytest.param("n c, o c r -> n o", "2x3", {"r": "3", "o": "c"}, [(2, 3), (3, 3, 3)], [(2, 3)], id="constant"),
-        pytest.param("m n -> n", "2x3", {"n": "9"}, [(2, 3)], [(3,)], id="the size goes before a formula"),
+        pytest.param(
+            "n c, o c r -> n o",
+            "2x3",
+            {"r": "3", "o": "c"},
+            [(2, 3), (3, 3, 3)],
+            [(2, 3)],
+            id="constant",
+        ),
+        pytest.param(
+            "m n -> n", "2x3", {"n": "9"}, [(2, 3)], [(3,)], id="the size goes before a formula"
+        ),
     ],
 )
 def test_bind_gives_the_shapes(text, size, formulas, inputs, outputs):
@@ -68,14 +125,44 @@ def test_bind_gives_the_shapes(text, size, formulas, inputs, outputs):
     ("text", "size", "formulas", "inputs", "outputs"),
     [
         pytest.param(MATMUL, {"m": 2, "k": 3, "n": 4}, {}, [(2, 3), (3, 4)], [(2, 4)], id="all"),
-        pytest.param(MATMUL, {"m": 2, "k": 3}, {}, [(2, 3), (3, 3)], [(2, 3)], id="free dimension left out"),
         pytest.param(
-            MATMUL, {"batch": [5, 6], "m": 2, "k": 3}, {}, [(5, 6, 2, 3), (5, 6, 3, 3)], [(5, 6, 2, 3)], id="batch"
+            MATMUL, {"m": 2, "k": 3}, {}, [(2, 3), (3, 3)], [(2, 3)], id="free dimension left out"
         ),
-        pytest.param(MATMUL, {"batch": 5, "m": 2, "k": 3}, {}, [(5, 2, 3), (5, 3, 3)], [(5, 2, 3)], id="batch of one"),
-        pytest.param("... -> ...", {"batch": [2, 3]}, {}, [(2, 3)], [(2, 3)], id="nothing but batch"),
-        pytest.param("i, o i -> o", {"i": 4, "o": 7}, {"o": "i"}, [(4,), (7, 4)], [(7,)], id="name before formula"),
-        pytest.param("i, o i -> o", {"i": 4}, {"o": "2 * i"}, [(4,), (8, 4)], [(8,)], id="formula where no name"),
+        pytest.param(
+            MATMUL,
+            {"batch": [5, 6], "m": 2, "k": 3},
+            {},
+            [(5, 6, 2, 3), (5, 6, 3, 3)],
+            [(5, 6, 2, 3)],
+            id="batch",
+        ),
+        pytest.param(
+            MATMUL,
+            {"batch": 5, "m": 2, "k": 3},
+            {},
+            [(5, 2, 3), (5, 3, 3)],
+            [(5, 2, 3)],
+            id="batch of one",
+        ),
+        pytest.param(
+            "... -> ...", {"batch": [2, 3]}, {}, [(2, 3)], [(2, 3)], id="nothing but batch"
+        ),
+        pytest.param(
+            "i, o i -> o",
+            {"i": 4, "o": 7},
+            {"o": "i"},
+            [(4,), (7, 4)],
+            [(7,)],
+            id="name before formula",
+        ),
+        pytest.param(
+            "i, o i -> o",
+            {"i": 4},
+            {"o": "2 * i"},
+            [(4,), (8, 4)],
+            [(8,)],
+            id="formula where no name",
+        ),
         pytest.param("n n -> n", {"n": 3}, {}, [(3, 3)], [(3,)], id="repeated dimension"),
     ],
 )
@@ -111,10 +198,26 @@ def test_batch_is_1_where_there_is_none():
 @pytest.mark.parametrize(
     ("text", "formulas", "message"),
     [
-        ("m k", {}, "signature 'm k': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\""),
-        (" -> n", {}, "signature ' -> n': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\""),
-        ("M -> n", {}, "signature 'M -> n': 'M' is no dimension; use lower-case names (not 'batch') or '...'"),
-        ("n -> 2", {}, "signature 'n -> 2': '2' is no dimension; use lower-case names (not 'batch') or '...'"),
+        (
+            "m k",
+            {},
+            "signature 'm k': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\"",
+        ),
+        (
+            " -> n",
+            {},
+            "signature ' -> n': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\"",
+        ),
+        (
+            "M -> n",
+            {},
+            "signature 'M -> n': 'M' is no dimension; use lower-case names (not 'batch') or '...'",
+        ),
+        (
+            "n -> 2",
+            {},
+            "signature 'n -> 2': '2' is no dimension; use lower-case names (not 'batch') or '...'",
+        ),
         (
             "n -> n -> n",
             {},
@@ -131,7 +234,11 @@ def test_batch_is_1_where_there_is_none():
             {},
             "signature 'n -> p q n': only an output has dimension p, q; give it a formula under derived_dims:",
         ),
-        ("n -> p", {"p": "2 * x"}, "derived_dims: p: 2 * x: unknown dimension x; known here: batch, n, p"),
+        (
+            "n -> p",
+            {"p": "2 * x"},
+            "derived_dims: p: 2 * x: unknown dimension x; known here: batch, n, p",
+        ),
         ("n -> p", {"p": "2 *"}, "formula '2 *' is not arithmetic: invalid syntax"),
     ],
 )
@@ -191,7 +298,12 @@ def test_parse_says_what_is_wrong(text, formulas, message):
         ("n -> p", 3, {"p": "n - 3"}, "dimension p = n - 3 would be 0; choose a larger size"),
         ("n -> p", 3, {"p": "n / 2"}, "dimension p = n / 2 would be 1.5; choose a larger size"),
         ("n -> p q", 3, {"p": "q", "q": "p + n"}, "derived_dims: p, q depend on each other"),
-        ("n -> p", 3, {"p": "n / 0"}, "formula 'n / 0' cannot be evaluated for {'n': 3, 'batch': 1}: division by zero"),
+        (
+            "n -> p",
+            3,
+            {"p": "n / 0"},
+            "formula 'n / 0' cannot be evaluated for {'n': 3, 'batch': 1}: division by zero",
+        ),
     ],
 )
 def test_bind_says_what_is_wrong(text, size, formulas, message):

@@ -33,10 +33,19 @@ SIM = {
     "SIM_PINNED_BYTES_S": f"{COPY['pinned'][1]}",
 }
 OPS = ("matmul", "add", "mul", "transpose", "transpose_copy", "sum")
-FAR = ("8", "16", "24", "768", "1024", "2x768x768")  # whose times are far from the launch's, on either side
+FAR = (
+    "8",
+    "16",
+    "24",
+    "768",
+    "1024",
+    "2x768x768",
+)  # whose times are far from the launch's, on either side
 REAL = ("64", "1024", "4096", "64x1024x1024", "128x1024x1024", "256x1024x1024")  # for hardware
 BACKEND = "backend_module=tests.simulated_device"
-EXACT = 1e-3  # relative: a scripted clock leaves nothing but its own ticks and the rounding of a median
+EXACT = (
+    1e-3  # relative: a scripted clock leaves nothing but its own ticks and the rounding of a median
+)
 HEAD = """\
 # @package _global_
 # python -m runner --config-dir mine +sweep=times
@@ -63,7 +72,9 @@ BY_WALL = """\
 
 
 @pytest.fixture(scope="module", params=["sim", "cuda"])
-def device_and_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def device_and_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
     """The device, and a folder with sweeps for it."""
     import torch
 
@@ -103,7 +114,9 @@ def swept(device_and_folder: tuple[str, Path]) -> tuple[str, Path]:
 def by_wall(device_and_folder: tuple[str, Path]) -> tuple[str, Path]:
     """The device, and the folder of a sweep whose times are the host's."""
     kind, folder = device_and_folder
-    no_gradient = "++op.differentiable=false"  # the engine knows but one device that is written in Python
+    no_gradient = (
+        "++op.differentiable=false"  # the engine knows but one device that is written in Python
+    )
     return kind, run_in(folder, "by_wall", *[BACKEND, no_gradient] * (kind == "sim"))
 
 
@@ -128,7 +141,10 @@ def run_in(folder: Path, sweep: str, *arguments: str) -> Path:
 
 def on_sim(code: str, **environment: str) -> object:
     """What a program prints as JSON in a process of its own: the device stays with a process that has it."""
-    program = "import json, time, torch\nfrom statistics import median\nimport tests.simulated_device as sim\n" + code
+    program = (
+        "import json, time, torch\nfrom statistics import median\nimport tests.simulated_device as sim\n"
+        + code
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(ROOT), **SIM, **environment},
@@ -150,7 +166,12 @@ def model_s(op: str, size: str) -> float:
     if op == "matmul":
         assert m == n
         return max(2 * prod(batch) * m**3 / PEAK, 12 * elements / BANDWIDTH)
-    moved = {"add": 12 * elements, "mul": 12 * elements, "transpose_copy": 8 * elements, "sum": 4 * elements + 4}
+    moved = {
+        "add": 12 * elements,
+        "mul": 12 * elements,
+        "transpose_copy": 8 * elements,
+        "sum": 4 * elements + 4,
+    }
     return moved[op] / BANDWIDTH
 
 
@@ -185,7 +206,9 @@ def test_events_agree_with_a_synchronized_wall_clock(by_wall: tuple[str, Path]) 
         assert (ratio >= 0.98).all(), ratio
 
 
-def test_a_timer_that_does_not_wait_is_wrong_by_more_than_tenfold_on_the_same_cells(swept: tuple[str, Path]) -> None:
+def test_a_timer_that_does_not_wait_is_wrong_by_more_than_tenfold_on_the_same_cells(
+    swept: tuple[str, Path],
+) -> None:
     if swept[0] != "sim":
         pytest.skip("how wrong it is depends on the hardware")
     naive = on_sim(f"""
@@ -227,7 +250,9 @@ def test_the_launch_time_is_the_models(by_wall: tuple[str, Path]) -> None:
     if kind == "sim":
         assert list(short["launch_s"]) == pytest.approx([LAUNCH] * 4, rel=EXACT)
         kernels = [model_s(row.op, row.size) for row in short.itertuples()]
-        assert list(short["wall_s"]) == pytest.approx([LAUNCH + kernel_s for kernel_s in kernels], rel=EXACT)
+        assert list(short["wall_s"]) == pytest.approx(
+            [LAUNCH + kernel_s for kernel_s in kernels], rel=EXACT
+        )
 
 
 @pytest.mark.slow
@@ -270,10 +295,16 @@ def test_values_gradients_and_views_are_as_anywhere(swept: tuple[str, Path]) -> 
 
 def test_a_backward_pass_is_timed_by_its_own_kernels(swept: tuple[str, Path]) -> None:
     rows = pd.read_csv(swept[1] / "results.csv")
-    times = rows[(rows["direction"] != "forward") & ~rows["graph"]].set_index(["op", "direction"])["median_s"]
+    times = rows[(rows["direction"] != "forward") & ~rows["graph"]].set_index(["op", "direction"])[
+        "median_s"
+    ]
     assert times["matmul", "both"] > times["matmul", "backward"] > 0
-    if swept[0] == "sim":  # two products of the cotangent and an input; nothing to compute for a sum
-        assert times["matmul", "backward"] == pytest.approx(2 * model_s("matmul", "512x512"), rel=EXACT)
+    if (
+        swept[0] == "sim"
+    ):  # two products of the cotangent and an input; nothing to compute for a sum
+        assert times["matmul", "backward"] == pytest.approx(
+            2 * model_s("matmul", "512x512"), rel=EXACT
+        )
         assert times["matmul", "both"] == pytest.approx(3 * model_s("matmul", "512x512"), rel=EXACT)
 
 
@@ -349,7 +380,9 @@ hydra:
 """
 
 
-def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(runner: Runner, tmp_path: Path) -> None:
+def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(
+    runner: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
     faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"  # the clock decides how many kernels there are
@@ -375,7 +408,10 @@ def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(runner: Runn
         "OutOfMemoryError: sim out of memory. Tried to allocate 4000000 bytes"
     )
     replaced = "; the device did not recover, so the worker was replaced"
-    assert rows["reason"]["90x90"] == f"AcceleratorError: sim error: unspecified launch failure{replaced}"
+    assert (
+        rows["reason"]["90x90"]
+        == f"AcceleratorError: sim error: unspecified launch failure{replaced}"
+    )
     assert rows["reason"]["100x100"] == f"AcceleratorError: sim error: the device is lost{replaced}"
     assert rows["reason"]["120x120"].startswith("stopped after limit.time_s=3 s, while ")
 

@@ -13,10 +13,15 @@ CPU = torch.device("cpu")
 
 
 def bound(
-    call: object, dtype: torch.dtype = torch.float32, signature: str = "... n -> ... n", **fields: object
+    call: object,
+    dtype: torch.dtype = torch.float32,
+    signature: str = "... n -> ... n",
+    **fields: object,
 ) -> BoundOperation:
     """A callable as an operation of 8x16."""
-    op = Operation.from_mapping({"name": "tested", "call": "torch.add", "signature": signature, **fields}, "test")
+    op = Operation.from_mapping(
+        {"name": "tested", "call": "torch.add", "signature": signature, **fields}, "test"
+    )
     return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1)  # type: ignore[arg-type]
 
 
@@ -41,7 +46,12 @@ def test_integers_stay_small_and_indices_in_range() -> None:
         drawn = bound(torch.add, dtype, dtypes=["integer"]).draw()[0]
         assert drawn.min() >= low
         assert drawn.max() <= 9
-    gather = bound(torch.gather, signature="m n, m p -> m p", inputs=["input", "index"], index_inputs={"index": "n"})
+    gather = bound(
+        torch.gather,
+        signature="m n, m p -> m p",
+        inputs=["input", "index"],
+        index_inputs={"index": "n"},
+    )
     index = gather.draw()[1]
     assert index.dtype is torch.int64
     assert index.min() >= 0 and index.max() < 16
@@ -71,6 +81,11 @@ def test_a_value_that_is_not_a_number_is_an_error_unless_it_should_be() -> None:
     nan, one = torch.tensor([float("nan")]), torch.tensor([1.0], dtype=torch.float64)
     assert not relative_error(nan, one) <= 1e300
     assert relative_error(nan, nan.double()) == 0
-    assert relative_error(torch.tensor([float("inf")]), torch.tensor([float("inf")], dtype=torch.float64)) == 0
+    assert (
+        relative_error(
+            torch.tensor([float("inf")]), torch.tensor([float("inf")], dtype=torch.float64)
+        )
+        == 0
+    )
     assert finite_fraction([torch.tensor([1.0, float("inf"), float("nan"), 2.0])]) == 0.5
     assert finite_fraction([]) is None

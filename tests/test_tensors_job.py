@@ -18,7 +18,10 @@ from runner.rows.rows import TensorRow
 from tests.cells import STATE
 from tests.conftest import ROOT, Runner
 
-CASES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "case").glob("*.yaml"))}
+CASES = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / "conf" / "case").glob("*.yaml"))
+}
 E = torch.arange(125).reshape(5, 5, 5)
 EXACT = {
     "lesson_1_1_zeros": torch.zeros(2, 3, 4).tolist(),
@@ -31,8 +34,12 @@ EXACT = {
     "lesson_1_3_first_row": [list(range(5 * i, 5 * i + 5)) for i in range(5)],
     "lesson_1_3_last_column": [[25 * i + 5 * j + 4 for j in range(5)] for i in range(5)],
     "lesson_1_3_centre": [[62, 63], [67, 68]],
-    "lesson_1_3_even_last": [[[25 * i + 5 * j + k for k in (0, 2, 4)] for j in range(5)] for i in range(5)],
-    "lesson_1_3_even_all": [[[25 * i + 5 * j + k for k in (0, 2, 4)] for j in (0, 2, 4)] for i in (0, 2, 4)],
+    "lesson_1_3_even_last": [
+        [[25 * i + 5 * j + k for k in (0, 2, 4)] for j in range(5)] for i in range(5)
+    ],
+    "lesson_1_3_even_all": [
+        [[25 * i + 5 * j + k for k in (0, 2, 4)] for j in (0, 2, 4)] for i in (0, 2, 4)
+    ],
     **{
         f"lesson_1_4_{'x'.join(map(str, shape))}": torch.arange(1, 25).reshape(shape).tolist()
         for shape in ((2, 12), (3, 8), (4, 6), (2, 3, 4), (2, 2, 2, 3))
@@ -86,11 +93,17 @@ def test_the_lessons_tensors_are_exact_in_the_csv(lesson: Path) -> None:
     for case, exact in EXACT.items():
         assert json.loads(values.loc[case, "got"]) == exact, case
         assert json.loads(values.loc[case, "expected"]) == exact, case
-        assert (rows[(rows["case"] == case) & (rows["check"] == "dtype")]["got"]).iloc[0] in ("int64", "float32")
+        assert (rows[(rows["case"] == case) & (rows["check"] == "dtype")]["got"]).iloc[0] in (
+            "int64",
+            "float32",
+        )
     random = rows[rows["case"] == "lesson_1_1_random"].set_index("check")
     assert list(random.index) == ["shape", "dtype", "range", "reproducible"]
     assert random.loc["shape", "got"] == "3x4"
-    assert len({number for row in json.loads(random.loc["reproducible", "got"]) for number in row}) == 12
+    assert (
+        len({number for row in json.loads(random.loc["reproducible", "got"]) for number in row})
+        == 12
+    )
     views = rows[(rows["check"] == "aliases") & rows["case"].str.startswith("lesson_1_4")]
     assert list(views["got"]) == ["x"] * 5
     assert rows[rows["check"] == "unchanged"]["case"].nunique() == 14
@@ -98,7 +111,10 @@ def test_the_lessons_tensors_are_exact_in_the_csv(lesson: Path) -> None:
 
 def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
     report = (lesson / "report.md").read_text()
-    assert "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 pass |" in report
+    assert (
+        "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 pass |"
+        in report
+    )
 
 
 def test_each_mistake_fails_and_says_what_is_wrong(runner: Runner, tmp_path: Path) -> None:
@@ -110,7 +126,9 @@ def test_each_mistake_fails_and_says_what_is_wrong(runner: Runner, tmp_path: Pat
         assert (failed[case].reason or "").startswith(message), failed[case].reason
         assert failed[case].verdict in ("fail", "error")
         assert message in done.stdout
-    assert [row.verdict for row in rows if row.case == "mistake_in_place" and row.check == "values"] == ["pass"]
+    assert [
+        row.verdict for row in rows if row.case == "mistake_in_place" and row.check == "values"
+    ] == ["pass"]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("mistake_")])
@@ -129,31 +147,56 @@ def test_what_a_mistake_should_have_been_passes(name: str) -> None:
 def test_every_expectation_can_fail() -> None:
     ones = "torch.ones(2, 2)"
     assert verdicts(result=ones, expect={"values": [[1, 1], [1, 2]]})["values"] == "fail"
-    assert verdicts(result=ones, expect={"values": [1, 1, 1, 1]}) == {"values": "fail", "shape": "fail"}
+    assert verdicts(result=ones, expect={"values": [1, 1, 1, 1]}) == {
+        "values": "fail",
+        "shape": "fail",
+    }
     assert verdicts(result=ones, expect={"shape": [4]}) == {"shape": "fail"}
     assert verdicts(result=ones, expect={"dtype": "int64"}) == {"dtype": "fail"}
     assert verdicts(result=ones, expect={"range": [0, 1]}) == {"range": "fail"}
     assert verdicts(result="torch.rand(3)", expect={"range": [0, 1]}) == {"range": "pass"}
     assert verdicts(result=ones, expect={"reproducible": True}) == {"reproducible": "fail"}
-    assert verdicts(result="torch.rand(3)", expect={"reproducible": True}) == {"reproducible": "pass"}
-    assert verdicts(inputs={"a": ones}, result="a + 1", expect={"aliases": "a"})["aliases"] == "fail"
-    assert verdicts(inputs={"a": ones}, result="a[0]", expect={"aliases": "nothing"})["aliases"] == "fail"
-    assert verdicts(inputs={"a": ones}, steps=["a.mul_(2)"], result="a", expect={"finite": True})["unchanged"] == "fail"
-    assert verdicts(result="torch.log(torch.zeros(2))", expect={"finite": True}) == {"finite": "fail"}
+    assert verdicts(result="torch.rand(3)", expect={"reproducible": True}) == {
+        "reproducible": "pass"
+    }
+    assert (
+        verdicts(inputs={"a": ones}, result="a + 1", expect={"aliases": "a"})["aliases"] == "fail"
+    )
+    assert (
+        verdicts(inputs={"a": ones}, result="a[0]", expect={"aliases": "nothing"})["aliases"]
+        == "fail"
+    )
+    assert (
+        verdicts(inputs={"a": ones}, steps=["a.mul_(2)"], result="a", expect={"finite": True})[
+            "unchanged"
+        ]
+        == "fail"
+    )
+    assert verdicts(result="torch.log(torch.zeros(2))", expect={"finite": True}) == {
+        "finite": "fail"
+    }
 
 
 def test_values_are_compared_exactly_in_the_results_dtype() -> None:
     tenth = {"result": "torch.full((1,), 0.1)", "expect": {"values": [0.1]}}
     assert verdicts(**tenth)["values"] == "pass"  # the nearest float32
-    assert verdicts(result="torch.full((1,), 0.1) * 1.0000002", expect={"values": [0.1]})["values"] == "fail"
+    assert (
+        verdicts(result="torch.full((1,), 0.1) * 1.0000002", expect={"values": [0.1]})["values"]
+        == "fail"
+    )
     assert verdicts(result="torch.tensor([2])", expect={"values": [2.5]})["values"] == "fail"
     large = 2**53
-    assert verdicts(result=f"torch.tensor([{large + 1}])", expect={"values": [large]})["values"] == "fail"
+    assert (
+        verdicts(result=f"torch.tensor([{large + 1}])", expect={"values": [large]})["values"]
+        == "fail"
+    )
     assert verdicts(result="torch.tensor([1.5])", expect={"values": [1.5]})["values"] == "pass"
 
 
 def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() -> None:
-    (row,) = checked(result="torch.linalg.inv(torch.eye(2).to(torch.float16))", expect={"shape": [2, 2]})
+    (row,) = checked(
+        result="torch.linalg.inv(torch.eye(2).to(torch.float16))", expect={"shape": [2, 2]}
+    )
     assert (row.status, row.verdict) == ("unsupported", None)
 
 
@@ -161,16 +204,31 @@ def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() ->
     ("change", "message"),
     [
         ({"result": "torch.zeros(2"}, r"result: 'torch.zeros\(2': '\(' was never closed"),
-        ({"result": "os.getcwd()"}, r"result: 'os.getcwd\(\)': unknown name os; known here: torch, a"),
+        (
+            {"result": "os.getcwd()"},
+            r"result: 'os.getcwd\(\)': unknown name os; known here: torch, a",
+        ),
         ({"result": "a._version"}, r"'a._version' is not allowed"),
-        ({"result": "a.__class__()"}, r"__class__ is not allowed; names with a leading underscore are private"),
+        (
+            {"result": "a.__class__()"},
+            r"__class__ is not allowed; names with a leading underscore are private",
+        ),
         ({"result": "torch._C.nothing(a)"}, r"'torch._C.nothing' is not allowed"),
         ({"result": "(lambda: a)()"}, r"is not allowed"),
-        ({"inputs": {"a": "b + 1", "b": "torch.ones(1)"}}, r"inputs.a: 'b \+ 1': unknown name b; known here: torch"),
-        ({"inputs": {"a": [1, 2]}}, r"inputs: each tensor is a line of tensor code, such as torch.arange\(16\)"),
+        (
+            {"inputs": {"a": "b + 1", "b": "torch.ones(1)"}},
+            r"inputs.a: 'b \+ 1': unknown name b; known here: torch",
+        ),
+        (
+            {"inputs": {"a": [1, 2]}},
+            r"inputs: each tensor is a line of tensor code, such as torch.arange\(16\)",
+        ),
         ({"expect": {}}, r"expect: nothing is expected; give some of values, shape"),
         ({"expect": {"valeus": 1}}, r"expect: unknown 'valeus' \(did you mean 'values'\?\)"),
-        ({"expect": {"values": [[1], 2]}}, r"expect.values: \[\[1\], 2\] is neither a number nor a nested list"),
+        (
+            {"expect": {"values": [[1], 2]}},
+            r"expect.values: \[\[1\], 2\] is neither a number nor a nested list",
+        ),
         ({"expect": {"values": [1, 2], "shape": [3]}}, r"expect: values are 2 and shape is 3"),
         ({"expect": {"dtype": "int46"}}, r"expect: dtype=int46 is unknown \(did you mean 'int"),
         ({"expect": {"aliases": "b"}}, r"expect: aliases=b: give one of inputs \(a\), or nothing"),
@@ -181,7 +239,12 @@ def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() ->
     ],
 )
 def test_a_wrong_tensor_case_gets_one_clear_line(change: dict[str, object], message: str) -> None:
-    right = {"name": "own", "inputs": {"a": "torch.ones(2)"}, "result": "a + a", "expect": {"values": [2, 2]}}
+    right = {
+        "name": "own",
+        "inputs": {"a": "torch.ones(2)"},
+        "result": "a + a",
+        "expect": {"values": [2, 2]},
+    }
     read_case(right)
     with pytest.raises(ConfigError, match=message):
         read_case({**right, **change})
@@ -216,6 +279,8 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_torchs_own_alone() -> N
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    first, second = (checked(result="torch.rand(4)", expect={"reproducible": True})[0].got for _ in range(2))
+    first, second = (
+        checked(result="torch.rand(4)", expect={"reproducible": True})[0].got for _ in range(2)
+    )
     assert first == second
     assert torch.equal(torch.rand(2), expected)

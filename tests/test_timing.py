@@ -72,7 +72,13 @@ def test_constant_times_stop_on_precision_at_the_fewest_samples():
     measured = run(constant)
     assert measured.stop == "precision"
     assert len(measured.samples) == TIMING.min_samples
-    assert measured.median_s == measured.min_s == measured.q1_s == measured.q3_s == pytest.approx(CALL_S)
+    assert (
+        measured.median_s
+        == measured.min_s
+        == measured.q1_s
+        == measured.q3_s
+        == pytest.approx(CALL_S)
+    )
     assert measured.interval == pytest.approx((CALL_S, CALL_S))
     assert "contended" not in measured.flags
 
@@ -123,7 +129,11 @@ def test_first_call_far_longer_than_the_time_is_the_only_sample():
     assert measured.median_s == measured.first_call_s == measured.timing_s == 6.0
     assert measured.interval is None
     assert measured.calls_per_sample == len(measured.samples) == 1
-    assert (measured.samples[0].wall_s, measured.samples[0].cpu_s, measured.samples[0].preemptions) == (6.0, 1.5, 7)
+    assert (
+        measured.samples[0].wall_s,
+        measured.samples[0].cpu_s,
+        measured.samples[0].preemptions,
+    ) == (6.0, 1.5, 7)
 
 
 @pytest.mark.parametrize("factor", [1_000, 20_000])  # 0.1 s, and twice the time allowed
@@ -161,7 +171,9 @@ def test_warming_up_that_never_gets_steady_ends_in_time():
 
 
 @pytest.mark.parametrize(
-    "how", [{"preemptions": 1}, {"cpu_s": 0.0}, {"cpu_s": 0.97 * 50 * CALL_S, "preemptions": 0}], ids=str
+    "how",
+    [{"preemptions": 1}, {"cpu_s": 0.0}, {"cpu_s": 0.97 * 50 * CALL_S, "preemptions": 0}],
+    ids=str,
 )
 def test_interrupted_blocks_are_set_aside_but_kept_in_the_samples(how):
     measured = run(interrupted(3, **how))
@@ -179,22 +191,32 @@ def test_interrupted_blocks_are_set_aside_but_kept_in_the_samples(how):
 def test_samples_are_the_blocks_that_the_clock_saw_in_their_order():
     random = Random(2)
     clock = FakeClock(
-        lambda number, calls: Block(calls * random.uniform(1, 2) * CALL_S, random.random(), random.randrange(2))
+        lambda number, calls: Block(
+            calls * random.uniform(1, 2) * CALL_S, random.random(), random.randrange(2)
+        )
     )
     measured = measure(lambda: None, clock, Timing(max_samples=20))
-    seen = [(calls, block.wall_s, block.cpu_s, block.preemptions) for calls, block in clock.timed[-20:]]
+    seen = [
+        (calls, block.wall_s, block.cpu_s, block.preemptions) for calls, block in clock.timed[-20:]
+    ]
     assert [(s.calls, s.wall_s, s.cpu_s, s.preemptions) for s in measured.samples] == seen
 
 
 def test_cpu_time_a_little_below_wall_time_is_no_interruption():
-    measured = run(lambda number, calls: Block(calls * CALL_S, cpu_s=0.985 * calls * CALL_S, preemptions=0))
+    measured = run(
+        lambda number, calls: Block(calls * CALL_S, cpu_s=0.985 * calls * CALL_S, preemptions=0)
+    )
     assert all(sample.used for sample in measured.samples)
     assert len(measured.samples) == TIMING.min_samples
 
 
 def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
     def script(number, calls):
-        return Block(calls * CALL_S, preemptions=0) if number % 10 == 0 else Block(calls * 2 * CALL_S, preemptions=1)
+        return (
+            Block(calls * CALL_S, preemptions=0)
+            if number % 10 == 0
+            else Block(calls * 2 * CALL_S, preemptions=1)
+        )
 
     measured = run(script, Timing(max_samples=40))
     assert "contended" in measured.flags
@@ -206,7 +228,9 @@ def test_all_blocks_are_taken_where_nearly_all_were_interrupted():
 
 
 def test_a_third_of_clean_blocks_is_enough_to_speak_for_all():
-    measured = run(lambda number, calls: Block(calls * CALL_S, preemptions=0 if number % 3 == 0 else 1))
+    measured = run(
+        lambda number, calls: Block(calls * CALL_S, preemptions=0 if number % 3 == 0 else 1)
+    )
     assert "contended" not in measured.flags
     assert 0 < sum(sample.used for sample in measured.samples) <= len(measured.samples) // 3 + 1
 
@@ -225,7 +249,9 @@ def test_clock_that_runs_backwards_ends():
 
 
 def test_clock_that_runs_backwards_in_blocks_too_ends_on_samples():
-    measured = run(lambda number, calls: Block(-calls * CALL_S), Timing(max_samples=30, warmup_s=0.0))
+    measured = run(
+        lambda number, calls: Block(-calls * CALL_S), Timing(max_samples=30, warmup_s=0.0)
+    )
     assert measured.stop == "samples"
 
 
@@ -233,7 +259,12 @@ def test_clock_that_runs_backwards_in_blocks_too_ends_on_samples():
 def test_calls_grow_until_a_block_is_as_long_as_asked(call_s):
     clock = FakeClock(lambda number, calls: Block(calls * call_s))
     measured = measure(lambda: None, clock, TIMING)
-    trials = [calls for calls, _ in clock.timed[: [calls for calls, _ in clock.timed].index(measured.calls_per_sample)]]
+    trials = [
+        calls
+        for calls, _ in clock.timed[
+            : [calls for calls, _ in clock.timed].index(measured.calls_per_sample)
+        ]
+    ]
     assert trials == sorted(trials)
     assert measured.calls_per_sample * call_s == pytest.approx(TIMING.block_s, rel=0.25)
     assert {sample.calls for sample in measured.samples} == {measured.calls_per_sample}
@@ -263,7 +294,11 @@ def test_host_clock_says_nothing_of_cpu_time_where_several_threads_work():
 
 
 def test_measure_on_the_host_gives_positive_times():
-    measured = measure(lambda: sum(range(100)), HostClock(single_threaded=True), Timing(max_time_s=0.05, warmup_s=0.01))
+    measured = measure(
+        lambda: sum(range(100)),
+        HostClock(single_threaded=True),
+        Timing(max_time_s=0.05, warmup_s=0.01),
+    )
     assert 0 < measured.min_s <= measured.q1_s <= measured.median_s <= measured.q3_s
     assert measured.first_call_s > 0
 
@@ -301,7 +336,11 @@ def test_an_interrupted_trial_does_not_shorten_the_blocks():
 
 def test_a_steady_call_longer_than_its_budget_runs_twice():
     measured = run(lambda number, calls: Block(calls * 3.0))
-    assert (len(measured.samples), measured.stop, measured.timing_s) == (1, "time", pytest.approx(6.0))
+    assert (len(measured.samples), measured.stop, measured.timing_s) == (
+        1,
+        "time",
+        pytest.approx(6.0),
+    )
 
 
 def test_a_long_block_that_was_switched_but_never_waited_counts():
@@ -312,7 +351,9 @@ def test_a_long_block_that_was_switched_but_never_waited_counts():
 
 def test_a_block_whose_threads_waited_for_a_core_is_set_aside():
     measured = run(
-        lambda number, calls: Block(calls * CALL_S * (3 if number % 3 == 0 else 1), None, 0, 1e-3 * (number % 3 == 0))
+        lambda number, calls: Block(
+            calls * CALL_S * (3 if number % 3 == 0 else 1), None, 0, 1e-3 * (number % 3 == 0)
+        )
     )
     assert measured.median_s == measured.q3_s == pytest.approx(CALL_S)
     assert 0 < sum(not sample.used for sample in measured.samples) < len(measured.samples) / 2
@@ -323,7 +364,9 @@ def test_waiting_is_that_of_all_threads_and_of_those_that_have_ended(tmp_path, m
 
     def thread(number, waited_ns):
         (tmp_path / number).mkdir(exist_ok=True)
-        (tmp_path / number / "schedstat").write_text(f"900000000 {waited_ns} 77\n")  # on a core, waiting, slices
+        (tmp_path / number / "schedstat").write_text(
+            f"900000000 {waited_ns} 77\n"
+        )  # on a core, waiting, slices
 
     thread("11", 1_000_000_000)
     waited = waiting_time()
@@ -420,7 +463,8 @@ def test_a_long_call_is_timed_where_it_is():
 
 def test_times_that_drift_are_never_precise():
     measured = run(
-        lambda number, calls: Block(calls * CALL_S * (1 + number / 2_000)), Timing(min_samples=100, max_time_s=0.2)
+        lambda number, calls: Block(calls * CALL_S * (1 + number / 2_000)),
+        Timing(min_samples=100, max_time_s=0.2),
     )
     assert measured.stop == "time"
 
@@ -433,7 +477,9 @@ def test_two_groups_of_times_are_called_multimodal_and_one_is_not():
         return run(lambda number, calls: Block(calls * CALL_S * draw()), timing).flags
 
     assert flags_of(lambda: random.gauss(1, 0.02) * random.choice([1, 1, 1.4])) == ("multimodal",)
-    assert flags_of(lambda: random.gauss(1, 0.02) * random.choice([1] * 30 + [1.4])) == ()  # outliers are no mode
+    assert (
+        flags_of(lambda: random.gauss(1, 0.02) * random.choice([1] * 30 + [1.4])) == ()
+    )  # outliers are no mode
     for draw in (
         lambda: random.gauss(1, 0.1),
         lambda: 1 + random.expovariate(3),
@@ -452,7 +498,11 @@ def test_a_call_of_no_time_is_a_median_of_0():
 
 @pytest.mark.parametrize(
     ("block", "how"),
-    [(Block(1e-3, 1e-3, 0, 0.0), "scheduler"), (Block(1e-3, 1e-3, 0), "switches"), (Block(1e-3), "none")],
+    [
+        (Block(1e-3, 1e-3, 0, 0.0), "scheduler"),
+        (Block(1e-3, 1e-3, 0), "switches"),
+        (Block(1e-3), "none"),
+    ],
 )
 def test_a_measurement_says_how_it_told_interruptions(block, how):
     assert run(lambda number, calls: block).interruption_source == how
@@ -470,6 +520,8 @@ def test_intervals_hold_the_true_time_though_sampling_stops_where_they_are_narro
     random = Random(4)
     held = 0
     for _ in range(1_000):
-        low, high = run(lambda number, calls: Block(calls * CALL_S * random.lognormvariate(0, noise))).interval
+        low, high = run(
+            lambda number, calls: Block(calls * CALL_S * random.lognormvariate(0, noise))
+        ).interval
         held += low <= CALL_S <= high
     assert held / 1_000 >= 0.925

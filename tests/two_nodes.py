@@ -28,7 +28,10 @@ def can_make_namespaces() -> str:
     """Why not; blank where it can."""
     try:
         done = subprocess.run(
-            [*NAMESPACES, "--uts", "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False
+            [*NAMESPACES, "--uts", "ip", "link", "set", "lo", "up"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as error:
         return str(error)
@@ -39,7 +42,9 @@ def main() -> int:
     """Run the command on a cluster; returns its exit code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kill-when", help="kill the second node once there are ten such files in the folder")
+    parser.add_argument(
+        "--kill-when", help="kill the second node once there are ten such files in the folder"
+    )
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--inside", action="store_true")
     parser.add_argument("command", nargs="+")
@@ -52,9 +57,13 @@ def main() -> int:
         command = [*NAMESPACES, sys.executable, __file__, "--inside", *sys.argv[1:]]
         os.execvp(command[0], command)  # whoever ends this process ends the namespace then
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_ADDRESS="127.0.0.1:6379")
+    os.environ.update(
+        RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_ADDRESS="127.0.0.1:6379"
+    )
     nodes: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as short:  # a socket's path has at most 107 characters
+    with tempfile.TemporaryDirectory(
+        prefix="ray", dir="/tmp"
+    ) as short:  # a socket's path has at most 107 characters
         for number in range(options.nodes):
             nodes.append(start(number, options.folder, short))
             await_nodes(nodes, options.folder)
@@ -85,7 +94,10 @@ def start(number: int, folder: Path, short: str) -> subprocess.Popen[bytes]:
         "--num-gpus=1",
         "--block",
     ]
-    command += ["--block", *([f"--temp-dir={short}", "--include-dashboard=false"] if number == 0 else [])]
+    command += [
+        "--block",
+        *([f"--temp-dir={short}", "--include-dashboard=false"] if number == 0 else []),
+    ]
     if number:
         command = [*NODE, "sh", "-c", f'hostname node{number + 1}; exec "$@"', "sh", *command]
     log = (folder / f"node{number + 1}.log").open("wb")
@@ -97,9 +109,13 @@ def await_nodes(nodes: list[subprocess.Popen[bytes]], folder: Path) -> None:
     count = len(nodes)
     script = f"import ray; ray.init(log_to_driver=False, logging_level='error'); assert len(ray.nodes()) >= {count}"
     deadline = time.monotonic() + START_LIMIT_S
-    while subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode:
+    while subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False
+    ).returncode:
         if time.monotonic() > deadline or any(node.poll() is not None for node in nodes):
-            raise SystemExit(f"a node did not start:\n{(folder / f'node{count}.log').read_text()[-2000:]}")
+            raise SystemExit(
+                f"a node did not start:\n{(folder / f'node{count}.log').read_text()[-2000:]}"
+            )
         time.sleep(0.5)
 
 

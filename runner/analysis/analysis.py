@@ -54,7 +54,9 @@ def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Anal
     speedups = compare(benchmarks, report, models)
     crossings = crossovers(speedups)
     answered = answers(benchmarks, speedups, crossings, models, report)
-    return Analysis(report, rows, benchmarks, gradients, models, speedups, crossings, answered, damaged)
+    return Analysis(
+        report, rows, benchmarks, gradients, models, speedups, crossings, answered, damaged
+    )
 
 
 _gradient_of = attrgetter("op", "variant", "dtype", "device")

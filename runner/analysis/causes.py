@@ -18,7 +18,9 @@ NEAR_PEAK = 0.5  # of a peak: a call that reaches this much can at most double i
 FLAT = 1.5  # calls that take no more than this over the smallest size's time ...
 GROWN = 4  # ... up to so many times its elements pay for being called and not for their work
 BY_WIDTH = 0.8  # of the time that a dtype's bytes explain; moving them is not all of a call
-MUCH_SLOWER = 0.5  # a dtype that is no wider and at less than half the speed has no kernel worth the name
+MUCH_SLOWER = (
+    0.5  # a dtype that is no wider and at less than half the speed has no kernel worth the name
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,13 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
             row = rows[speedup.other_cell]
             key, evidence = _cause(speedup, row, curves.get(_curve_of(speedup)))
             groups.setdefault(key, []).append(_Loss(speedup, speedup.speedup or 0.0, evidence))
-        elif speedup.verdict == "faster" and speedup.each_high is not None and speedup.each_high < 1:
+        elif (
+            speedup.verdict == "faster" and speedup.each_high is not None and speedup.each_high < 1
+        ):
             evidence = {"each": speedup.each_speedup, "transfer": speedup.transfer_s}
-            groups.setdefault("transfers", []).append(_Loss(speedup, speedup.each_speedup or 0.0, evidence))
+            groups.setdefault("transfers", []).append(
+                _Loss(speedup, speedup.each_speedup or 0.0, evidence)
+            )
 
     # the worst loss of each cause stands for it
     ranked = []
@@ -103,8 +109,12 @@ def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
 def _curve(speedups: Sequence[Speedup]) -> _Curve:
     by_elements = [(speedup.elements or 0, speedup) for speedup in speedups]
     smallest, floor = min((elements, speedup.other_s or 0.0) for elements, speedup in by_elements)
-    flat = max(elements for elements, speedup in by_elements if (speedup.other_s or 0.0) <= FLAT * floor)
-    losing = max((elements for elements, speedup in by_elements if speedup.verdict == "slower"), default=0)
+    flat = max(
+        elements for elements, speedup in by_elements if (speedup.other_s or 0.0) <= FLAT * floor
+    )
+    losing = max(
+        (elements for elements, speedup in by_elements if speedup.verdict == "slower"), default=0
+    )
     winning = [
         (elements, speedup.size)
         for elements, speedup in by_elements
@@ -126,7 +136,11 @@ def _cause(speedup: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[s
     # what was measured of the call itself: its launch, how near it comes to a peak, the width of its numbers
     if row.launch_s is not None and row.launch_s >= LAUNCH_SHARE * time:
         return "launch", {"launch": row.launch_s, "kernel": row.median_s}
-    if row.fraction_of_peak is not None and row.fraction_of_peak >= NEAR_PEAK and row.bound in ("memory", "compute"):
+    if (
+        row.fraction_of_peak is not None
+        and row.fraction_of_peak >= NEAR_PEAK
+        and row.bound in ("memory", "compute")
+    ):
         return row.bound, {"fraction": row.fraction_of_peak}
     width = own_bytes / (base_bytes or 1) if speedup.axis == "dtype" else 1.0
     if width > 1 and ratio * width >= BY_WIDTH:
@@ -134,7 +148,11 @@ def _cause(speedup: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[s
 
     # the last resort is what the other sizes show
     if curve is not None and speedup.elements:
-        if row.launch_s is None and speedup.elements <= curve.flat_until and time <= FLAT * curve.floor_s:
+        if (
+            row.launch_s is None
+            and speedup.elements <= curve.flat_until
+            and time <= FLAT * curve.floor_s
+        ):
             return "overhead", {"floor": curve.floor_s}
         if curve.wins_at is not None:
             return "small", {"wins_at": curve.wins_at[1]}

@@ -86,7 +86,9 @@ class Speedup(CellKey):
 COLUMNS = tuple(f.name for f in fields(Speedup))
 
 
-def compare(rows: Sequence[BenchmarkRow], report: Report, models: Models | None = None) -> list[Speedup]:
+def compare(
+    rows: Sequence[BenchmarkRow], report: Report, models: Models | None = None
+) -> list[Speedup]:
     """Each row that is not of the baseline against the one that differs from it in the compared axis alone.
 
     Args:
@@ -227,7 +229,9 @@ class _TransferRatios(NamedTuple):
 NO_FASTEST, NOT_MOVED = _FastestRatio(), _TransferRatios()
 
 
-def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> Speedup:
+def _compared(
+    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
+) -> Speedup:
     report = context.report
     reason = _reason(base, other, value, context)
     before, after = cost_of(base) if base is not None else None, cost_of(other)
@@ -239,7 +243,9 @@ def _compared(base: BenchmarkRow | None, other: BenchmarkRow, value: str, contex
         ratio = before.over(after)
         verdict = _verdict(ratio, report.same_within)
         fastest = _against_fastest(base, after, context.fastest)
-        moved = _with_transfers((base, before), (other, after), report.calls_per_transfer, context.models)
+        moved = _with_transfers(
+            (base, before), (other, after), report.calls_per_transfer, context.models
+        )
 
     return Speedup(
         **dict(zip(AXES, _axes_of(other), strict=True)),
@@ -288,7 +294,9 @@ def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> _
     return _FastestRatio(row.dtype, time.value, time.over(other))
 
 
-def _with_transfers(base: _Side, other: _Side, calls_per_transfer: int, models: Models) -> _TransferRatios:
+def _with_transfers(
+    base: _Side, other: _Side, calls_per_transfer: int, models: Models
+) -> _TransferRatios:
     """The ratios with each side's transfers, and how many calls pay for the other side's."""
     (base_row, before), (other_row, after) = base, other
     base_transfer, other_transfer = (
@@ -315,7 +323,9 @@ def _with_transfers(base: _Side, other: _Side, calls_per_transfer: int, models: 
     return _TransferRatios(MEMORY, transfer, each, calls_per_transfer, once, break_even)
 
 
-def _reason(base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context) -> str | None:
+def _reason(
+    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
+) -> str | None:
     """Why no ratio may be claimed."""
     base_side, other_side = f"{context.axis}={context.baseline}", f"{context.axis}={value}"
     if base is None:

@@ -116,10 +116,16 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
 
 
 def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
-    measured = [(speedup.size, point) for speedup in curve if (point := _point(speedup, transfers)) is not None]
+    measured = [
+        (speedup.size, point)
+        for speedup in curve
+        if (point := _point(speedup, transfers)) is not None
+    ]
     sizes, points = _one_of_each_length(measured)
     state, at, low, high = locate(points)
-    if state == "never" and any(math.log(speedup.elements or 1) > points[-1].x for speedup in curve):
+    if state == "never" and any(
+        math.log(speedup.elements or 1) > points[-1].x for speedup in curve
+    ):
         state = "unresolved"  # the larger sizes have no ratio, and may win
 
     # the columns are in elements, and in n where every size is n x n
@@ -153,7 +159,9 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
     )
 
 
-def _one_of_each_length(measured: Sequence[tuple[str, CurvePoint]]) -> tuple[list[str], list[CurvePoint]]:
+def _one_of_each_length(
+    measured: Sequence[tuple[str, CurvePoint]],
+) -> tuple[list[str], list[CurvePoint]]:
     """Sizes and points by increasing elements; of two shapes with as many elements that which wins less."""
     of_x: dict[float, tuple[str, CurvePoint]] = {}
     for size, point in sorted(measured, key=lambda pair: pair[1].y, reverse=True):

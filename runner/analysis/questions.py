@@ -54,13 +54,18 @@ def answers(
         "size": writer.sizes(crossings),
         "transfers": writer.transfers(crossings, models),
     }
-    return [Answer(key, Sentence(key, {"others": others}), tuple(sentences)) for key, sentences in sentences_of.items()]
+    return [
+        Answer(key, Sentence(key, {"others": others}), tuple(sentences))
+        for key, sentences in sentences_of.items()
+    ]
 
 
 class _SentenceWriter:
     """Makes sentences of one run's comparisons."""
 
-    def __init__(self, rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> None:
+    def __init__(
+        self, rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report
+    ) -> None:
         self._rows = {row.cell: row for row in rows}
         self._all = speedups
         self._with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
@@ -77,7 +82,9 @@ class _SentenceWriter:
         for speedup in self._with_ratio:
             if speedup.verdict != "faster":
                 continue
-            if speedup.op not in best or _against_fastest(speedup) > _against_fastest(best[speedup.op]):
+            if speedup.op not in best or _against_fastest(speedup) > _against_fastest(
+                best[speedup.op]
+            ):
                 best[speedup.op] = speedup
         ranked = sorted(best.values(), key=_against_fastest, reverse=True)[:NAMED_OPERATIONS]
         sentences = [self._gain(speedup) for speedup in ranked]
@@ -86,7 +93,9 @@ class _SentenceWriter:
 
         # how many comparisons came out how
         verdicts = Counter(speedup.verdict for speedup in self._with_ratio)
-        counts: dict[str, object] = {key: verdicts[key] for key in ("faster", "slower", "same", "unclear")}
+        counts: dict[str, object] = {
+            key: verdicts[key] for key in ("faster", "slower", "same", "unclear")
+        }
         counts |= {"count": len(self._all), "none": len(self._all) - len(self._with_ratio)}
         return [*sentences, Sentence("counts", counts | {"baseline": self._baseline})]
 
@@ -97,7 +106,11 @@ class _SentenceWriter:
         return sentences or [Sentence("none_slower", {"baseline": self._baseline})]
 
     def sizes(self, crossings: Iterable[Crossover]) -> list[Sentence]:
-        curves = [crossing for crossing in crossings if crossing.transfers == "none" and crossing.sizes > 1]
+        curves = [
+            crossing
+            for crossing in crossings
+            if crossing.transfers == "none" and crossing.sizes > 1
+        ]
         if not curves:
             return [Sentence("one_size") if self._with_ratio else self._why_no_answer()]
 
@@ -107,7 +120,9 @@ class _SentenceWriter:
         by_cell = {speedup.other_cell: speedup for speedup in self._with_ratio}
         sentences += [self._curve(curve, by_cell) for curve in curves[:MOST_CURVES]]
         if len(curves) > MOST_CURVES:
-            sentences.append(Sentence("more", {"count": len(curves) - MOST_CURVES, "file": "crossover.csv"}))
+            sentences.append(
+                Sentence("more", {"count": len(curves) - MOST_CURVES, "file": "crossover.csv"})
+            )
         return sentences
 
     def transfers(self, crossings: Iterable[Crossover], models: Models) -> list[Sentence]:
@@ -125,9 +140,16 @@ class _SentenceWriter:
         states: dict[str, list[str]] = {"none": [], "once": [], "each_call": []}
         for crossing in crossings:
             states[crossing.transfers].append(crossing.state)
-        wins = {transfers: sum(state in WINNING for state in of_curves) for transfers, of_curves in states.items()}
+        wins = {
+            transfers: sum(state in WINNING for state in of_curves)
+            for transfers, of_curves in states.items()
+        }
         if states["each_call"]:
-            counts = {"wins": wins["each_call"], "plain": wins["none"], "count": len(states["each_call"])}
+            counts = {
+                "wins": wins["each_call"],
+                "plain": wins["none"],
+                "count": len(states["each_call"]),
+            }
             sentences.append(Sentence("moved_crossovers", {"other": _others(moved), **counts}))
         return sentences
 
@@ -147,14 +169,19 @@ class _SentenceWriter:
         """The key of the sentence that says why none was measured."""
         if self._report.axis != "device":
             return "one_device"
-        accelerated = any(row.device != "cpu" and row.median_s is not None for row in self._rows.values())
+        accelerated = any(
+            row.device != "cpu" and row.median_s is not None for row in self._rows.values()
+        )
         return "no_transfers" if accelerated else "no_accelerator"
 
     def _gain(self, speedup: Speedup) -> Sentence:
         values, cells = self._values(speedup), _cells(speedup)
         if speedup.fastest_dtype in (None, speedup.dtype):
             return Sentence("gains", values, cells)
-        fastest = {"fastest": _estimate(speedup, "fastest_"), "fastest_dtype": speedup.fastest_dtype}
+        fastest = {
+            "fastest": _estimate(speedup, "fastest_"),
+            "fastest_dtype": speedup.fastest_dtype,
+        }
         return Sentence("gains_but", {**values, **fastest, "baseline": self._baseline}, cells)
 
     def _loss(self, cause: Cause) -> Sentence:
@@ -194,7 +221,9 @@ class _SentenceWriter:
         return Sentence("size_by" if by_upper_end else f"size_{curve.state}", values, cells)
 
     def _share(self, speedup: Speedup) -> Sentence:
-        transfer = Estimate(speedup.transfer_s or 0.0, speedup.transfer_low_s, speedup.transfer_high_s)
+        transfer = Estimate(
+            speedup.transfer_s or 0.0, speedup.transfer_low_s, speedup.transfer_high_s
+        )
         values = {**self._values(speedup), "transfer": transfer, "times": _share(speedup)}
         return Sentence("share", values, _cells(speedup))
 
@@ -204,7 +233,9 @@ class _SentenceWriter:
 
     def _values(self, speedup: Speedup) -> dict[str, object]:
         return {
-            "what": " ".join([speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]),
+            "what": " ".join(
+                [speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]
+            ),
             "other": f"{speedup.axis}={speedup.other}",
             "ratio": _estimate(speedup),
             "before": speedup.baseline_s,

@@ -61,8 +61,12 @@ def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
         if not row.bandwidth_bytes_per_s or row.latency_s is None or row.latency_s < 0:
             continue
         latency = Estimate(row.latency_s, row.latency_low_s, row.latency_high_s)
-        bandwidth = Estimate(row.bandwidth_bytes_per_s, row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s)
-        link = Link(row.node, row.device_name or row.device, bool(row.to_device), row.memory or MEMORY)
+        bandwidth = Estimate(
+            row.bandwidth_bytes_per_s, row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
+        )
+        link = Link(
+            row.node, row.device_name or row.device, bool(row.to_device), row.memory or MEMORY
+        )
         models[link] = TransferModel(latency, bandwidth)
     return models
 

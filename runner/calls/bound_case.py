@@ -70,7 +70,9 @@ class BoundCase(BoundOperation):
         return replace(self, inputs=tuple(pairs[:count]), constants=tuple(pairs[count:]))
 
 
-def bind_case(case: GradientCase, function: Callable[..., Any] | None, dtype: torch.dtype, seed: int) -> BoundCase:
+def bind_case(
+    case: GradientCase, function: Callable[..., Any] | None, dtype: torch.dtype, seed: int
+) -> BoundCase:
     """Make a case ready.
 
     Args:
@@ -89,7 +91,9 @@ def bind_case(case: GradientCase, function: Callable[..., Any] | None, dtype: to
         call = partial(_evaluated, case)
 
     return BoundCase(
-        op=Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(case.values)),
+        op=Operation(
+            name=case.name, call=case.name, signature="... -> ...", inputs=tuple(case.values)
+        ),
         function=call,
         dimensions=Dimensions((), {}),
         dtype=dtype,
@@ -99,7 +103,9 @@ def bind_case(case: GradientCase, function: Callable[..., Any] | None, dtype: to
     )
 
 
-def elements(case: ExpressionCase, named: dict[str, torch.Tensor], rounded: Rounded = lambda value: value) -> Any:
+def elements(
+    case: ExpressionCase, named: dict[str, torch.Tensor], rounded: Rounded = lambda value: value
+) -> Any:
     """The expression's value before it is reduced, with its autograd graph."""
     functions = {name: _NAMES_IN_TORCH.get(name) or getattr(torch, name) for name in FUNCTIONS}
     constants = {name: getattr(math, name) for name in CONSTANTS}
@@ -109,7 +115,9 @@ def elements(case: ExpressionCase, named: dict[str, torch.Tensor], rounded: Roun
 
     dtype = next(iter(named.values())).dtype
     made = {name: applied(name) for name in FUNCTIONS}
-    return build(parse(case.expression), {**constants, **named}, made, lambda number: number, rounded)
+    return build(
+        parse(case.expression), {**constants, **named}, made, lambda number: number, rounded
+    )
 
 
 def reduced(case: GradientCase, value: torch.Tensor) -> torch.Tensor:
@@ -121,7 +129,9 @@ def _evaluated(case: ExpressionCase, named: dict[str, torch.Tensor]) -> torch.Te
     return reduced(case, elements(case, named))
 
 
-def _called(function: Callable[..., Any], case: FunctionCase, named: dict[str, torch.Tensor]) -> torch.Tensor:
+def _called(
+    function: Callable[..., Any], case: FunctionCase, named: dict[str, torch.Tensor]
+) -> torch.Tensor:
     result = function(*named.values(), **case.kwargs)
     first = result[0] if isinstance(result, tuple | list) and result else result
     if not isinstance(first, torch.Tensor):

@@ -53,7 +53,9 @@ class BoundOperation:
             generator = self.generator(position)
             shape = self.dimensions.shape(axes)
             if name in op.index_inputs:
-                tensor = torch.randint(self.dimensions.lengths[op.index_inputs[name]], shape, generator=generator)
+                tensor = torch.randint(
+                    self.dimensions.lengths[op.index_inputs[name]], shape, generator=generator
+                )
             else:
                 tensor = self._filled(shape, generator)
                 domain = op.domain_of(position) if tensor.is_floating_point() else None
@@ -77,7 +79,9 @@ class BoundOperation:
         # rounding alone
         single = torch.complex64 if dtype.is_complex else torch.float32
         if self.fill == "integers":
-            drawn = torch.randint(1 - INTEGER_RANGE, INTEGER_RANGE, shape, generator=generator).to(single)
+            drawn = torch.randint(1 - INTEGER_RANGE, INTEGER_RANGE, shape, generator=generator).to(
+                single
+            )
         elif self.fill == "uniform":
             drawn = torch.rand(shape, generator=generator, dtype=single)
         else:
@@ -99,7 +103,9 @@ class BoundOperation:
         if self.op.as_list:
             return partial(self.function, *args, tensors, **kwargs)
         if self.op.inputs:
-            return partial(self.function, *args, **dict(zip(self.op.inputs, tensors, strict=True)), **kwargs)
+            return partial(
+                self.function, *args, **dict(zip(self.op.inputs, tensors, strict=True)), **kwargs
+            )
         return partial(self.function, *args, *tensors, **kwargs)
 
     def outputs(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -129,4 +135,8 @@ def outputs_of(result: Any) -> list[torch.Tensor]:
     """The tensors in what an operation returned: itself, or the members of a tuple or list."""
     if isinstance(result, torch.Tensor):
         return [result]
-    return [item for item in result if isinstance(item, torch.Tensor)] if isinstance(result, tuple | list) else []
+    return (
+        [item for item in result if isinstance(item, torch.Tensor)]
+        if isinstance(result, tuple | list)
+        else []
+    )

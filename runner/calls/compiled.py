@@ -47,13 +47,17 @@ def compiled(
         NotCompiled: it cannot be compiled, for example without a C++ compiler.
         Exception: whatever the operation itself raises.
     """
-    run(bound)  # whatever fails here is not for torch.compile to answer; and no library is loaded within its time
+    run(
+        bound
+    )  # whatever fails here is not for torch.compile to answer; and no library is loaded within its time
     try:
         if device not in compilers:
             _start_compiler(device)
             compilers.add(device)
         with _from_scratch():
-            result = replace(bound, function=_through_compiler(bound.function), reference=bound.function)
+            result = replace(
+                bound, function=_through_compiler(bound.function), reference=bound.function
+            )
             start = time.perf_counter()
             run(result)
             return result, time.perf_counter() - start
@@ -83,7 +87,9 @@ def _holds(argument: Any, dtype: torch.dtype) -> bool:
 
 
 def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
-    def plain(*args: Any, **kwargs: Any) -> Any:  # a builtin such as torch.matmul is compiled only inside a function
+    def plain(
+        *args: Any, **kwargs: Any
+    ) -> Any:  # a builtin such as torch.matmul is compiled only inside a function
         return function(*args, **kwargs)
 
     return torch.compile(plain, fullgraph=True, dynamic=False)
@@ -118,7 +124,9 @@ def _empty_cache() -> Iterator[None]:
 
     name = "TORCHINDUCTOR_CACHE_DIR"
     before = os.environ.get(name)
-    with tempfile.TemporaryDirectory(prefix="opsweep-compile-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="opsweep-compile-", ignore_cleanup_errors=True
+    ) as folder:
         os.environ[name] = folder
         utils.clear_caches()
         try:

@@ -28,12 +28,18 @@ def in_direction(
     outputs = differentiable()
     cotangents = [torch.ones_like(t) for t in outputs]
     if direction == "backward":
-        alone = partial(torch.autograd.grad, outputs, inputs, cotangents, retain_graph=True, allow_unused=True)
+        alone = partial(
+            torch.autograd.grad, outputs, inputs, cotangents, retain_graph=True, allow_unused=True
+        )
         return alone, cotangents
-    return lambda: torch.autograd.grad(differentiable(), inputs, cotangents, allow_unused=True), cotangents
+    return lambda: torch.autograd.grad(
+        differentiable(), inputs, cotangents, allow_unused=True
+    ), cotangents
 
 
-def reallocate_for(bound: BoundOperation, tensors: list[torch.Tensor], direction: str) -> Callable[[], Thunk] | None:
+def reallocate_for(
+    bound: BoundOperation, tensors: list[torch.Tensor], direction: str
+) -> Callable[[], Thunk] | None:
     """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
     if sum(t.numel() * t.element_size() for t in tensors) > MOST_REALLOCATED_BYTES:
         return None
@@ -43,7 +49,9 @@ def reallocate_for(bound: BoundOperation, tensors: list[torch.Tensor], direction
     def reallocate() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         call, _ = in_direction(bound.call_with(copies), copies, direction)
-        results.append(call())  # takes up what the call before this one gave back, so that the output moves too
+        results.append(
+            call()
+        )  # takes up what the call before this one gave back, so that the output moves too
         return call
 
     return reallocate

@@ -25,7 +25,9 @@ SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
 Definition = TypeVar("Definition", Operation, Case)
-SCHEMA_VERSION = 3  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+SCHEMA_VERSION = (
+    3  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
+)
 
 
 BUILT_IN = {
@@ -85,13 +87,17 @@ class Cell(CellKey):
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        digest = hashlib.sha256(
+            json.dumps(content, sort_keys=True, default=str).encode()
+        ).hexdigest()
         return f"c{digest[:15]}"  # a letter first, so that no reader of CSVs takes it for a number
 
     @cached_property
     def variant(self) -> str:
         """A short hash of the op or case file and the timing: what else rows with the same names may differ in."""
-        content = json.dumps([asdict(self.definition), asdict(self.timing)], sort_keys=True, default=str)
+        content = json.dumps(
+            [asdict(self.definition), asdict(self.timing)], sort_keys=True, default=str
+        )
         return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
 
     @property
@@ -133,7 +139,12 @@ class CellReader:
         operation = BUILT_IN.get(values["job"]) if case is None else None
         operation = operation or self._once(values["op"], _operation)
         if case is not None:
-            size, requested, dimensions, infeasible = case.size, Size(), None, _case_problem(case, values)
+            size, requested, dimensions, infeasible = (
+                case.size,
+                Size(),
+                None,
+                _case_problem(case, values),
+            )
         else:
             size, requested, dimensions, infeasible = _sized(operation, values)
 
@@ -153,7 +164,9 @@ class CellReader:
             inapplicable_options=options,
         )
 
-    def _once(self, fields: dict[str, Any], read: Callable[[dict[str, Any]], Definition]) -> Definition:
+    def _once(
+        self, fields: dict[str, Any], read: Callable[[dict[str, Any]], Definition]
+    ) -> Definition:
         """What these fields declare, read once for all the cells that have it."""
         key = f"{read.__name__} {fields!r}"
         if key not in self._definitions:
@@ -182,7 +195,9 @@ def _settle(values: dict[str, Any], case: Case | None) -> None:
         values["dtype"] = KINDS[built_in.dtypes[0]][0]
 
 
-def _sized(operation: Operation, values: dict[str, Any]) -> tuple[str, Size, Dimensions | None, str]:
+def _sized(
+    operation: Operation, values: dict[str, Any]
+) -> tuple[str, Size, Dimensions | None, str]:
     """An operation's size as results show it and as it was asked for, its dimensions, and why it cannot run."""
     requested = parse_size(values["size"] if values["size"] is not None else operation.size)
     infeasible = _operation_problem(operation, values)
@@ -203,7 +218,9 @@ def _inapplicable_options(values: dict[str, Any]) -> str:
     if not asked:
         return ""
     words = ", ".join(f"{key}={str(value).lower()}" for key, value in asked.items())
-    job = {"autograd": "gradients are verified", "tensors": "tensors are checked"}.get(values["job"])
+    job = {"autograd": "gradients are verified", "tensors": "tensors are checked"}.get(
+        values["job"]
+    )
     return f"{words} goes only with job=benchmark ({job or 'job=' + values['job'] + ' runs'} without); leave it out"
 
 

@@ -60,7 +60,9 @@ class Composer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        OmegaConf.select(master, "hydra.sweep.dir")  # fixes the time in it for every job, as stock Hydra does
+        OmegaConf.select(
+            master, "hydra.sweep.dir"
+        )  # fixes the time in it for every job, as stock Hydra does
         self._parser = OverridesParser.create(config_loader=loader)
         self._files = HydraFiles()
         self._choices: dict[tuple[str, ...], Choice] = {}
@@ -117,7 +119,9 @@ class Composer:
         hydra = choice.full.hydra
         if hydra.output_subdir is not None:
             overrides = _task_overrides(job)
-            self._files.write(folder / hydra.output_subdir, hydra, choice.hydra_yaml, job.config_yaml, overrides)
+            self._files.write(
+                folder / hydra.output_subdir, hydra, choice.hydra_yaml, job.config_yaml, overrides
+            )
         return folder
 
     def _set_job(self, full: DictConfig, job: HydraJob, number: int) -> Path:
@@ -127,7 +131,9 @@ class Composer:
         with read_write(full.hydra), open_dict(full.hydra):
             full.hydra.job.id = str(number)
             full.hydra.job.num = number
-            full.hydra.job.override_dirname = override_dirname([self._parse(text) for text in overrides], form)
+            full.hydra.job.override_dirname = override_dirname(
+                [self._parse(text) for text in overrides], form
+            )
             full.hydra.overrides.task = overrides
             # The folder's name follows from what was just set, in part through HydraConfig.
             show_config(full)

@@ -33,7 +33,9 @@ def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) ->
     dropped = [False for _ in cells]
     for rule in map(_plain, rules):
         if not isinstance(rule, Mapping) or not rule:
-            raise ConfigError(f"exclude: {rule!r} is no rule; write a mapping such as {{op: matmul, dtype: float16}}")
+            raise ConfigError(
+                f"exclude: {rule!r} is no rule; write a mapping such as {{op: matmul, dtype: float16}}"
+            )
         unknown = [key for key in rule if key not in EXCLUDABLE]
         if unknown:
             raise ConfigError(
@@ -76,7 +78,9 @@ def check_threads(cells: Iterable[Cell]) -> None:
     most = THREADS_PER_CORE * cores
     for cell in cells:
         if (cell.threads or 0) > most:
-            raise ConfigError(f"threads={cell.threads} is too large for {cores} cores; give {most} or less")
+            raise ConfigError(
+                f"threads={cell.threads} is too large for {cores} cores; give {most} or less"
+            )
 
 
 def check_baseline(cells: Sequence[Cell], report: Report) -> None:

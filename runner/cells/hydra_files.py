@@ -50,7 +50,14 @@ class HydraFiles:
         marked.hydra.overrides.task = ["mark-task"]
         return OmegaConf.to_yaml(marked)
 
-    def write(self, folder: Path, hydra: DictConfig, template: str, config_text: str, overrides: Sequence[str]) -> None:
+    def write(
+        self,
+        folder: Path,
+        hydra: DictConfig,
+        template: str,
+        config_text: str,
+        overrides: Sequence[str],
+    ) -> None:
         """Write a job's three files.
 
         Args:

@@ -10,9 +10,22 @@ from pathlib import Path
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
-CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # a wheel's, or a checkout's
+CONF = next(
+    path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()
+)  # a wheel's, or a checkout's
 MULTIRUN = ("-m", "--multirun")
-INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+INFORMATION = {
+    "-h",
+    "--help",
+    "--hydra-help",
+    "--version",
+    "-c",
+    "--cfg",
+    "-i",
+    "--info",
+    "-sc",
+    "--shell-completion",
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,9 @@ class Arguments:
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
         """Read the words; the last value of a key counts, as for Hydra."""
-        ordered = sorted(words, key=lambda word: word not in MULTIRUN)  # argparse wants flags first or last
+        ordered = sorted(
+            words, key=lambda word: word not in MULTIRUN
+        )  # argparse wants flags first or last
         pairs = (word.partition("=") for word in ordered if not word.startswith("-"))
         return cls(tuple(ordered), {key.lstrip("+"): value for key, _, value in pairs})
 
@@ -88,8 +103,14 @@ def report_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
     """
     folder = _folder(arguments, "run")
     if not folder or not (Path(folder) / "environment.json").is_file():
-        raise ConfigError(f"run={folder}: no run's or sweep's folder; give run=outputs/<date>/<time>")
-    return [*_into(folder, words, "run", "hydra.run.dir"), "hydra.output_subdir=null", "hydra/job_logging=none"]
+        raise ConfigError(
+            f"run={folder}: no run's or sweep's folder; give run=outputs/<date>/<time>"
+        )
+    return [
+        *_into(folder, words, "run", "hydra.run.dir"),
+        "hydra.output_subdir=null",
+        "hydra/job_logging=none",
+    ]
 
 
 def resume_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
@@ -101,7 +122,9 @@ def resume_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
     folder = _folder(arguments, "resume")
     if not folder or not (Path(folder) / "multirun.yaml").is_file():
         if (Path(folder) / "environment.json").is_file():
-            raise ConfigError(f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it again")
+            raise ConfigError(
+                f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it again"
+            )
         raise ConfigError(f"resume={folder}: no sweep's folder; give resume=outputs/<date>/<time>")
     return _into(folder, words, "resume", "hydra.sweep.dir")
 
@@ -113,7 +136,9 @@ def _folder(arguments: Arguments, key: str) -> str:
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
     """The words with a folder for both keys."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
-    quoted = "'" + folder.replace("'", "\\'") + "'"  # a folder's name may hold what Hydra's grammar gives a meaning
+    quoted = (
+        "'" + folder.replace("'", "\\'") + "'"
+    )  # a folder's name may hold what Hydra's grammar gives a meaning
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 
@@ -134,7 +159,9 @@ def _chosen(word: str) -> str:
         return f"~{key}"
     if value.startswith("["):
         raise ConfigError(several_values(f"{group}={value[1:-1]}"))
-    raise ConfigError(unknown_choice(group, value, [path.stem for path in sorted((CONF / group).glob("*.yaml"))]))
+    raise ConfigError(
+        unknown_choice(group, value, [path.stem for path in sorted((CONF / group).glob("*.yaml"))])
+    )
 
 
 def _refuse_hidden(words: Sequence[str]) -> None:
@@ -151,4 +178,6 @@ def _refuse_hidden(words: Sequence[str]) -> None:
         for path in folder.glob("*/*.yaml"):
             built_in = CONF / path.relative_to(folder)
             if built_in.is_file() and path.resolve() != built_in.resolve():
-                raise ConfigError(f"{path} has a name that is built in, which would win; give it another name")
+                raise ConfigError(
+                    f"{path} has a name that is built in, which would win; give it another name"
+                )

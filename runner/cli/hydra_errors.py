@@ -18,7 +18,9 @@ SHOWN = 3  # options, of a group that has many
 MANY = 12
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 TYPES_IN = re.compile(r"converted to (Integer|Float)|valid (bool)")
-DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")  # lines for programmers
+DETAILS = re.compile(
+    r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$"
+)  # lines for programmers
 
 
 def explained(error: Exception) -> str:
@@ -37,7 +39,9 @@ def explained(error: Exception) -> str:
             message = explain(text)
             if message:
                 return message
-    return one_line(" ".join(line for line in text.splitlines() if not DETAILS.match(line)), limit=600)
+    return one_line(
+        " ".join(line for line in text.splitlines() if not DETAILS.match(line)), limit=600
+    )
 
 
 def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
@@ -47,22 +51,32 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
         listed = f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
     near = closest(value, options)
-    return f"{problem}; did you mean {near}? ({listed})" if near else f"{problem}; choose one of {listed}"
+    return (
+        f"{problem}; did you mean {near}? ({listed})"
+        if near
+        else f"{problem}; choose one of {listed}"
+    )
 
 
 def several_values(override: str) -> str:
     """Say what makes a sweep of several values."""
-    return f"{override} has several values, which need -m: python -m runner -m {shlex.quote(override)}"
+    return (
+        f"{override} has several values, which need -m: python -m runner -m {shlex.quote(override)}"
+    )
 
 
 def _missing(error: MissingConfigException) -> str:
     text = str(error)
-    match = re.match(r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'", text)
+    match = re.match(
+        r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'", text
+    )
     if match is None:
         return one_line(text.partition("Config search path:")[0])
     file, missing, group = match.groups()
     where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
-    return where + unknown_choice(group, missing.removeprefix(f"{group}/"), list(error.options or ()))
+    return where + unknown_choice(
+        group, missing.removeprefix(f"{group}/"), list(error.options or ())
+    )
 
 
 def _unreadable(override: str) -> str:
@@ -75,7 +89,10 @@ def _unreadable(override: str) -> str:
 
 
 def _several_values(text: str) -> str:
-    match = re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)", text)
+    match = re.match(
+        r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)",
+        text,
+    )
     return several_values(match[1]) if match else ""
 
 
@@ -89,15 +106,21 @@ def _unknown(text: str) -> str:
     if key.startswith("hydra.") and not refusal(key, "key"):  # of Hydra's own keys Hydra knows more
         return ""
     if key.startswith(("op.", "case.")) and "\nTo append" in text:
-        return f"{key} is not in the file of the {key.partition('.')[0]}; to add it write +{key}=..."
+        return (
+            f"{key} is not in the file of the {key.partition('.')[0]}; to add it write +{key}=..."
+        )
     file = re.match(r"In '(.*?)': ", text)
     where = f"in {file[1]}.yaml: " if file else ""
     return where + unknown_key(key)
 
 
 def _chosen_already(text: str) -> str:
-    match = re.match(r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", text)
-    return f"{match[1]} is chosen already; write {match[1]}={match[2]} without a plus" if match else ""
+    match = re.match(
+        r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", text
+    )
+    return (
+        f"{match[1]} is chosen already; write {match[1]}={match[2]} without a plus" if match else ""
+    )
 
 
 def _wrong_type(text: str) -> str:
@@ -113,5 +136,9 @@ def _not_a_mapping(text: str) -> str:
     if match is None:
         return ""
     file, problem = match.groups()
-    wrong = "holds a list where keys with values belong" if "ListConfig" in problem else one_line(problem)
+    wrong = (
+        "holds a list where keys with values belong"
+        if "ListConfig" in problem
+        else one_line(problem)
+    )
     return f"{file}.yaml: {wrong}; correct the file"

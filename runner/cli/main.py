@@ -42,7 +42,9 @@ def main() -> None:
     """Run what the command line says and exit."""
     streams.install()
     offer_plugins()
-    if os.getcwd() not in sys.path and "" not in sys.path:  # the console script, unlike python -m, leaves it out
+    if (
+        os.getcwd() not in sys.path and "" not in sys.path
+    ):  # the console script, unlike python -m, leaves it out
         sys.path.insert(0, os.getcwd())
     sys.exit(streams.exit_code(run(sys.argv[1:])))
 
@@ -57,7 +59,9 @@ def offer_plugins() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise its errors, so that each gets its exit code here
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # have Hydra raise its errors, so that each gets its exit code here
+    )
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
@@ -65,7 +69,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         sys.argv[1:] = with_implied(arguments)
         list_groups_without_copying()
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(CellTask(session))()
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(
+            CellTask(session)
+        )()
         return session.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
@@ -126,14 +132,18 @@ class CellTask:
         keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
         typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
         report = Report.of(config)
-        self.session.exit_code = conclude(folder, report, strict=config.strict, measured=False, explicit=typed)
+        self.session.exit_code = conclude(
+            folder, report, strict=config.strict, measured=False, explicit=typed
+        )
 
     def _run_single(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
         """Check a cell that is no sweep's, run it and show what came of it."""
         from runner.cells.grid import check_threads, excluded
 
         if config.run:
-            raise ConfigError(f"run={config.run} goes with job=report; to take a sweep up again, use resume=")
+            raise ConfigError(
+                f"run={config.run} goes with job=report; to take a sweep up again, use resume="
+            )
         excluded([cell], config.exclude, set())
         if cell.infeasible_reason:
             raise ConfigError(cell.infeasible_reason)
@@ -142,7 +152,11 @@ class CellTask:
 
         self.session.prepare([cell], require_devices=True)
         self.session.record_environment(folder, 1, Report.of(config))
-        print(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...", file=sys.stderr, flush=True)
+        print(
+            f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...",
+            file=sys.stderr,
+            flush=True,
+        )
         try:
             return self.session.run(cell, folder)
         finally:
@@ -169,7 +183,9 @@ def _show(error: Exception, *, measuring: bool) -> int:
 
 
 def _message(error: Exception, *, measuring: bool) -> str:
-    if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing file is both
+    if isinstance(error, OSError) and not isinstance(
+        error, HydraException
+    ):  # Hydra's missing file is both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
     if measuring or isinstance(error, ConfigError):

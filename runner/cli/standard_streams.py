@@ -17,7 +17,9 @@ class Stream:
     def __init__(self, stream: TextIO | None) -> None:
         if stream is None:  # a shell's >&-
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for as long as the process lives)
-            os.set_inheritable(stream.fileno(), True)  # or the worker's first file would take the place of its output
+            os.set_inheritable(
+                stream.fileno(), True
+            )  # or the worker's first file would take the place of its output
         self._stream = stream
         self.error: OSError | None = None
 
@@ -39,7 +41,9 @@ class Stream:
     def _drop(self, error: OSError) -> None:
         self.error = self.error or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())  # also for what Python still holds and writes at its end
+        os.dup2(
+            nowhere, self._stream.fileno()
+        )  # also for what Python still holds and writes at its end
         os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
@@ -57,5 +61,8 @@ def exit_code(code: int) -> int:
     error = getattr(sys.stdout, "error", None)
     if error is None or isinstance(error, BrokenPipeError):
         return code
-    print(f"cannot write standard output: {error.strerror}; what was measured is in its folder", file=sys.stderr)
+    print(
+        f"cannot write standard output: {error.strerror}; what was measured is in its folder",
+        file=sys.stderr,
+    )
     return code or 1

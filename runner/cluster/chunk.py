@@ -41,7 +41,9 @@ class Chunk:
     @property
     def expected_s(self) -> float:
         """What it is expected to take, in seconds, its start included."""
-        return START_S * max(cell.processes for cell in self.cells) + sum(map(expected_s, self.cells))
+        return START_S * max(cell.processes for cell in self.cells) + sum(
+            map(expected_s, self.cells)
+        )
 
     @property
     def label(self) -> str:
@@ -64,7 +66,9 @@ def group_of(cell: Cell, axis: str) -> tuple[Any, ...]:
     return cell.job, same_but(axis)(cell)
 
 
-def plan(cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, axis: str) -> list[Chunk]:
+def plan(
+    cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, axis: str
+) -> list[Chunk]:
     """Divide a sweep into chunks, in the grid's order.
 
     Args:

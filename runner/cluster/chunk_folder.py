@@ -25,12 +25,18 @@ class ChunkWriter:
         samples: whether to keep the raw blocks, most of what a sweep leaves.
     """
 
-    def __init__(self, root: Path, overrides: Callable[[int], Sequence[str]], *, samples: bool) -> None:
+    def __init__(
+        self, root: Path, overrides: Callable[[int], Sequence[str]], *, samples: bool
+    ) -> None:
         self._root, self._overrides, self._samples = root, overrides, samples
         self._nodes: set[str] = set()
-        self._good: dict[str, list[Row]] = {}  # of cells that have ended well, which no later loss takes away
+        self._good: dict[
+            str, list[Row]
+        ] = {}  # of cells that have ended well, which no later loss takes away
 
-    def write(self, run: ChunkRun, given_up: Collection[Cell] = (), reason: str = "") -> dict[str, list[Row]]:
+    def write(
+        self, run: ChunkRun, given_up: Collection[Cell] = (), reason: str = ""
+    ) -> dict[str, list[Row]]:
         """Write what came back of a chunk.
 
         Args:
@@ -46,7 +52,11 @@ class ChunkWriter:
         """
         self._write_node(run)
         rows = {result.cell: result.rows for result in run.results}
-        self._good |= {cell: of_cell for cell, of_cell in rows.items() if all(row.status == "ok" for row in of_cell)}
+        self._good |= {
+            cell: of_cell
+            for cell, of_cell in rows.items()
+            if all(row.status == "ok" for row in of_cell)
+        }
 
         # A cell may have ended well before, in a chunk in which one that it is compared with was lost.
         earlier = {}
@@ -100,11 +110,15 @@ class ChunkWriter:
             "ended": run.results[-1].ended if run.results else None,
             "variables": started.environment["variables"] if started else None,
             "cells": {
-                cell.identity: " ".join(text for text in self._overrides(number) if not text.startswith("cluster"))
+                cell.identity: " ".join(
+                    text for text in self._overrides(number) if not text.startswith("cluster")
+                )
                 for number, cell in zip(chunk.numbers, chunk.cells, strict=True)
             },
         }
-        write_atomically(folder / "chunk.json", json.dumps(description, indent=1) + "\n", durable=False)
+        write_atomically(
+            folder / "chunk.json", json.dumps(description, indent=1) + "\n", durable=False
+        )
 
 
 def _write_log(folder: Path, run: ChunkRun) -> None:

@@ -60,7 +60,9 @@ class Cluster:
         one_of_each = {id(cell.definition): cell for cell in cells}
         return [replace(cell, device="cpu") for cell in one_of_each.values()]
 
-    def run(self, root: Path, jobs: Sequence[HydraJob], numbers: Sequence[int], session: Session) -> None:
+    def run(
+        self, root: Path, jobs: Sequence[HydraJob], numbers: Sequence[int], session: Session
+    ) -> None:
         """Run cells; their rows are in ``root`` afterwards.
 
         Args:
@@ -78,11 +80,15 @@ class Cluster:
 
         chunks = plan([job.cell for job in jobs], numbers, self._config, self._axis)
         print(described(chunks, self.name), file=sys.stderr, flush=True)
-        writer = ChunkWriter(root, lambda number: jobs[number].overrides, samples=self._config.samples)
+        writer = ChunkWriter(
+            root, lambda number: jobs[number].overrides, samples=self._config.samples
+        )
         with Progress(len(numbers)) as progress:
             executor = self._executor(root)
             session.begin_measuring()
-            Driver(executor, writer, retries=self._config.retries, axis=self._axis, progress=progress).run(chunks)
+            Driver(
+                executor, writer, retries=self._config.retries, axis=self._axis, progress=progress
+            ).run(chunks)
 
     def _executor(self, root: Path) -> Executor:
         if self.name == "ray":

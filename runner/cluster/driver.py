@@ -30,7 +30,15 @@ class Driver:
         progress: is told of each cell.
     """
 
-    def __init__(self, executor: Executor, writer: ChunkWriter, *, retries: int, axis: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        writer: ChunkWriter,
+        *,
+        retries: int,
+        axis: str,
+        progress: Progress,
+    ) -> None:
         self._executor, self._writer, self._progress = executor, writer, progress
         self._max_attempts, self._axis = retries + 1, axis
         self._pending: deque[Chunk] = deque()
@@ -75,7 +83,9 @@ class Driver:
             self._report_loss(run)
         outcomes = self._outcomes(run)
         given_up = [cell for cell in run.chunk.cells if outcomes[cell.identity] == "given_up"]
-        reason = one_line(f"{run.lost or 'the job ended before it'}; tried {run.chunk.attempt} times")
+        reason = one_line(
+            f"{run.lost or 'the job ended before it'}; tried {run.chunk.attempt} times"
+        )
         rows = self._writer.write(run, given_up, reason)
         for cell in run.chunk.cells:
             if outcomes[cell.identity] != "sent_again":
@@ -93,7 +103,11 @@ class Driver:
                 self._pending.append(part)
                 outcomes |= {cell.identity: "sent_again" for cell in part.cells}
             else:  # a part holds also what came back and is compared with what did not
-                outcomes |= {cell.identity: "given_up" for cell in part.cells if cell.identity not in finished}
+                outcomes |= {
+                    cell.identity: "given_up"
+                    for cell in part.cells
+                    if cell.identity not in finished
+                }
         return outcomes
 
     def _report_loss(self, run: ChunkRun) -> None:

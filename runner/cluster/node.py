@@ -67,7 +67,11 @@ class NodeRefused(Exception):
 
 def versions() -> dict[str, str]:
     """What has to be the same here and on every node."""
-    return {"opsweep": __version__, "torch": version("torch").partition("+")[0], "python": platform.python_version()}
+    return {
+        "opsweep": __version__,
+        "torch": version("torch").partition("+")[0],
+        "python": platform.python_version(),
+    }
 
 
 def run_chunk(
@@ -110,10 +114,14 @@ def _check_versions(sender_versions: dict[str, str]) -> None:
         if own[name] != version_there
     ]
     if differing:
-        raise NodeRefused(f"{node_identity()} has {', '.join(differing)}; install the same on every node")
+        raise NodeRefused(
+            f"{node_identity()} has {', '.join(differing)}; install the same on every node"
+        )
 
 
-def _results(session: Session, cells: Sequence[Cell], base: Path, end: float) -> Iterator[CellResult]:
+def _results(
+    session: Session, cells: Sequence[Cell], base: Path, end: float
+) -> Iterator[CellResult]:
     """Each cell as it ends; those that are to have several processes in rounds, as a sweep's launcher has them."""
     remaining = dict(enumerate(cells))
     any_begun = False
@@ -149,7 +157,9 @@ def _text(path: Path) -> str:
 def _main_hidden() -> Iterator[None]:
     """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray's takes long."""
     names = vars(sys.modules["__main__"])
-    hidden: dict[str, Any] = {name: names.pop(name) for name in ("__file__", "__spec__") if name in names}
+    hidden: dict[str, Any] = {
+        name: names.pop(name) for name in ("__file__", "__spec__") if name in names
+    }
     names["__spec__"] = None
     try:
         yield

@@ -59,7 +59,9 @@ class RayExecutor:
         try:
             ray.init(**init)
         except (ConnectionError, ValueError, RuntimeError, TypeError) as error:
-            raise ConfigError(f"cluster=ray: {one_line(error)}; see cluster.launcher.ray.init") from error
+            raise ConfigError(
+                f"cluster=ray: {one_line(error)}; see cluster.launcher.ray.init"
+            ) from error
         self._remote = remote
         self._nodes: dict[str, RayNode] = {}
         self._runs: dict[Stream, tuple[ChunkRun, str]] = {}  # with the name of the node
@@ -156,7 +158,9 @@ class RayExecutor:
         for name, resources in alive.items():
             if name not in self._nodes and name not in self._gone and resources.get("CPU"):
                 accelerators = int(resources.get("GPU", 0))
-                self._nodes[name] = RayNode(name, max(1, accelerators), accelerators, resources["CPU"])
+                self._nodes[name] = RayNode(
+                    name, max(1, accelerators), accelerators, resources["CPU"]
+                )
 
     def _forget(self, name: str) -> None:
         if self._nodes.pop(name, None) is not None:
@@ -164,7 +168,9 @@ class RayExecutor:
         self._gone.add(name)
 
 
-def _run(chunk: Chunk, sender_versions: dict[str, str], threads: str) -> Iterator[ChunkStarted | CellResult]:
+def _run(
+    chunk: Chunk, sender_versions: dict[str, str], threads: str
+) -> Iterator[ChunkStarted | CellResult]:
     """Runs on the node. Ray gives a task one thread for each CPU that it asks for; a cell takes the node's."""
     os.environ["OMP_NUM_THREADS"] = threads
     yield from run_chunk(chunk, sender_versions)

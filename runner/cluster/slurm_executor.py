@@ -75,16 +75,22 @@ class SlurmExecutor:
 
     def __init__(self, settings: dict[str, Any], root: Path) -> None:
         # Some settings are the launcher plugin's alone; of the rest submitit takes its own as they are.
-        own = {key: value for key, value in settings.items() if value is not None and key != "_target_"}
+        own = {
+            key: value for key, value in settings.items() if value is not None and key != "_target_"
+        }
         self._folder = Path(own.pop("submitit_folder") or root / ".submitit").absolute()
         self._gres = own.pop("gres", None)
         self._max_jobs = int(own.pop("array_parallelism", 256))
         self._partition = own.get("partition")
         limit_s = 60.0 * own.get("timeout_min", 60)
-        self._time_s = limit_s - min(own.get("signal_delay_s", 120), limit_s / 2)  # submitit ends a job so long before
+        self._time_s = limit_s - min(
+            own.get("signal_delay_s", 120), limit_s / 2
+        )  # submitit ends a job so long before
 
         init = {f"slurm_{key}": own.pop(key) for key in ("max_num_timeout",) if key in own}
-        self._parameters = {key if key in NAMES else f"slurm_{key}": value for key, value in own.items()}
+        self._parameters = {
+            key if key in NAMES else f"slurm_{key}": value for key, value in own.items()
+        }
         try:
             self._submitit = submitit.AutoExecutor(cluster="slurm", folder=self._folder, **init)
             self._submitit.update_parameters(**self._parameters)
@@ -108,14 +114,18 @@ class SlurmExecutor:
         if not chunk.needs_accelerator:
             resources = {"slurm_gres": None, "slurm_exclusive": True}
         avoid = self._names.get(chunk.avoid or "")
-        exclude = avoid if avoid and self._has_others(avoid) else self._parameters.get("slurm_exclude")
+        exclude = (
+            avoid if avoid and self._has_others(avoid) else self._parameters.get("slurm_exclude")
+        )
         self._submitit.update_parameters(**resources, slurm_exclude=exclude)
 
         messages = self._folder / f"{uuid.uuid4().hex}.messages"
         try:
             job = self._submitit.submit(_run, chunk, versions(), messages, self._time_s)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
-            raise ConfigError(f"cluster=slurm: sbatch takes no such job: {one_line(error)}") from error
+            raise ConfigError(
+                f"cluster=slurm: sbatch takes no such job: {one_line(error)}"
+            ) from error
         self._jobs[job.job_id] = SlurmJob(ChunkRun(chunk, job.job_id), job, messages)
         return True
 
@@ -178,8 +188,12 @@ class SlurmExecutor:
             self._names[job.run.started.node] = nodes
         where = f" on {nodes}" if nodes != "(null)" else ""
         state = facts.get("JobState", "gone from the queue")
-        job.run.lost = f"Slurm's job {job.run.job_id} ended{where}: {state}, {facts.get('ExitCode')}"
-        job.run.log = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))[-LONGEST_LOG:]
+        job.run.lost = (
+            f"Slurm's job {job.run.job_id} ended{where}: {state}, {facts.get('ExitCode')}"
+        )
+        job.run.log = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))[
+            -LONGEST_LOG:
+        ]
 
     def _cleaned_up(self, job: SlurmJob) -> ChunkRun:
         """What a job leaves in submitit's folder is of no more use, once its results are here."""
@@ -199,13 +213,17 @@ class SlurmExecutor:
 
 def _queue() -> set[str] | None:
     """The user's jobs that have not ended; None where Slurm does not answer just now."""
-    done = subprocess.run(["squeue", "-h", "--me", "-o", "%i"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["squeue", "-h", "--me", "-o", "%i"], capture_output=True, text=True, check=False
+    )
     return set(done.stdout.split()) if done.returncode == 0 else None
 
 
 def _job_facts(job_id: str) -> dict[str, str]:
     """What Slurm still knows of a job that has ended; accounting need not be on."""
-    done = subprocess.run(["scontrol", "show", "job", job_id], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["scontrol", "show", "job", job_id], capture_output=True, text=True, check=False
+    )
     return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
 
 
@@ -232,6 +250,8 @@ def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: 
                 send(message)
             send(_Ended())
         except _JobEnded:
-            send(_Ended("the job was ended by SIGTERM, as scancel and the queue's time limit end it"))
+            send(
+                _Ended("the job was ended by SIGTERM, as scancel and the queue's time limit end it")
+            )
         except Exception:
             send(_Ended(traceback.format_exc()))

@@ -46,8 +46,15 @@ def _axis(
     setting: Any = None,
 ) -> Any:
     """A field of :class:`CellKey` that declares an axis."""
-    of_axis = {"choices": choices, "compared": compared, "benchmark_only": benchmark_only, "setting": setting}
-    return field(default=None if benchmark_only else default, metadata={"default": default, **of_axis})
+    of_axis = {
+        "choices": choices,
+        "compared": compared,
+        "benchmark_only": benchmark_only,
+        "setting": setting,
+    }
+    return field(
+        default=None if benchmark_only else default, metadata={"default": default, **of_axis}
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,9 @@ def same_but(axis: str, *others: str) -> Callable[[Any], tuple[Any, ...]]:
 def values_of(*names: str) -> Callable[[Any], tuple[Any, ...]]:
     """What reads these attributes of an object, always as a tuple: ``attrgetter`` gives a single one as it is."""
     if len(names) < 2:
-        return partial(_few_values, names)  # no lambda: the names of a report's cells go to the process that draws it
+        return partial(
+            _few_values, names
+        )  # no lambda: the names of a report's cells go to the process that draws it
     read_all: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
     return read_all
 
@@ -126,7 +135,11 @@ def label(job: str, key: CellKey, said: Callable[[str], bool] | None = None) -> 
     words += [str(getattr(key, name)) for name in NAMED]
     for name in FURTHER:
         value = getattr(key, name)
-        if AXES[name].compared and value not in (None, AXES[name].default) and (said is None or said(name)):
+        if (
+            AXES[name].compared
+            and value not in (None, AXES[name].default)
+            and (said is None or said(name))
+        ):
             words.append(f"{name}={value}")
     return " ".join(words)
 
@@ -140,7 +153,9 @@ def _settings() -> list[Any]:
             settings.append((name, axis.setting, field(default_factory=dict)))
             continue
         kind = axis.setting or hints[name]
-        settings.append((name, kind if axis.default is not None else kind | None, field(default=axis.default)))
+        settings.append(
+            (name, kind if axis.default is not None else kind | None, field(default=axis.default))
+        )
     return settings
 
 

@@ -27,11 +27,18 @@ def load_callable(dotted: str, source: str) -> Callable[..., Any]:
         except ModuleNotFoundError as error:
             if error.name and (module_name + ".").startswith(error.name + "."):
                 continue
-            raise ConfigError(f"{source} {dotted!r}: importing {module_name} failed: {error}") from error
+            raise ConfigError(
+                f"{source} {dotted!r}: importing {module_name} failed: {error}"
+            ) from error
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"{source} {dotted!r}: importing {module_name} failed: {error!r}") from error
+            raise ConfigError(
+                f"{source} {dotted!r}: importing {module_name} failed: {error!r}"
+            ) from error
         for part in parts[cut:]:
-            found, module_name = _attribute(found, part, module_name, f"{source} {dotted!r}"), f"{module_name}.{part}"
+            found, module_name = (
+                _attribute(found, part, module_name, f"{source} {dotted!r}"),
+                f"{module_name}.{part}",
+            )
         if not callable(found):
             raise ConfigError(f"{source} {dotted!r} is a {type(found).__name__}, not a callable")
         return found  # type: ignore[no-any-return]  # whatever the user names, checked to be callable

@@ -39,7 +39,11 @@ def names_in(formula: str) -> set[str]:
     """
     tree = _parse(formula)
     functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions}
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and id(node) not in functions
+    }
 
 
 def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
@@ -62,7 +66,9 @@ def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"it is {value}")
     except (ArithmeticError, ValueError, TypeError) as error:
-        raise ConfigError(f"formula {formula!r} cannot be evaluated for {dict(dimensions)}: {error}") from error
+        raise ConfigError(
+            f"formula {formula!r} cannot be evaluated for {dict(dimensions)}: {error}"
+        ) from error
     return value
 
 
@@ -70,7 +76,9 @@ def _parse(formula: str) -> ast.expr:
     try:
         tree = ast.parse(formula.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"formula {formula!r} is not arithmetic: {getattr(error, 'msg', error)}") from error
+        raise ConfigError(
+            f"formula {formula!r} is not arithmetic: {getattr(error, 'msg', error)}"
+        ) from error
     _check(tree, formula)
     return tree
 

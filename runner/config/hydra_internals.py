@@ -34,7 +34,10 @@ def override_dirname(overrides: list[Override], form: Any) -> str:
     """
     return str(
         get_overrides_dirname(
-            overrides=overrides, kv_sep=form.kv_sep, item_sep=form.item_sep, exclude_keys=form.exclude_keys
+            overrides=overrides,
+            kv_sep=form.kv_sep,
+            item_sep=form.item_sep,
+            exclude_keys=form.exclude_keys,
         )
     )
 
@@ -56,7 +59,9 @@ def config_restored() -> Iterator[None]:
 
 def yaml_of(value: Any) -> str:
     """A value as YAML by OmegaConf's own dumper, which quotes what would be read back as something else."""
-    text: str = yaml.dump(value, Dumper=get_omega_conf_dumper(), width=float("inf"), allow_unicode=True)
+    text: str = yaml.dump(
+        value, Dumper=get_omega_conf_dumper(), width=float("inf"), allow_unicode=True
+    )
     return text
 
 

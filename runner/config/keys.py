@@ -22,11 +22,15 @@ def unknown_key(key: str) -> str:
     where: Any = Config()
     for name in path:
         where = getattr(where, name, None)
-    known = [".".join([*path, field.name]) for field in fields(where)] if is_dataclass(where) else []
+    known = (
+        [".".join([*path, field.name]) for field in fields(where)] if is_dataclass(where) else []
+    )
     near = closest(last, [name.rpartition(".")[2] for name in known])
     if near:
         return f"{key} is unknown; did you mean {'.'.join([*path, near])}?"
-    return f"{key} is unknown; " + (f"allowed: {', '.join(known)}" if path and known else f"{HELP_LISTS} every key")
+    return f"{key} is unknown; " + (
+        f"allowed: {', '.join(known)}" if path and known else f"{HELP_LISTS} every key"
+    )
 
 
 def check_keys(values: dict[Any, Any], schema: Any, prefix: str = "") -> None:

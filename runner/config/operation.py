@@ -76,13 +76,17 @@ class Operation:
             ConfigError: a field is missing, misspelt, of the wrong type, or a formula names an unknown dimension.
         """
         check_fields(given, [f.name for f in fields(cls)], "op", source, listed="the fields are")
-        missing = [key for key in ("name", "call", "signature") if given.get(key) in (None, "", "???")]
+        missing = [
+            key for key in ("name", "call", "signature") if given.get(key) in (None, "", "???")
+        ]
         if missing:
             raise ConfigError(
                 f"{source}: missing field {', '.join(missing)}; an operation needs name, call and signature"
             )
         try:
-            operation = cls(**{key: _READ[key](key, value) for key, value in given.items() if value is not None})
+            operation = cls(
+                **{key: _READ[key](key, value) for key, value in given.items() if value is not None}
+            )
             operation._check()
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
@@ -113,7 +117,11 @@ class Operation:
         except ConfigError:  # the others are what lets it take this shape
             plain = {axis: dimensions.lengths[axis] for axis in first if axis != ELLIPSIS}
         named = [f"{k}={n}" for k, n in sorted(dimensions.lengths.items()) if plain.get(k) != n]
-        batch = [f"{BATCH}={shape_text(dimensions.batch)}"] if dimensions.batch and ELLIPSIS not in first else []
+        batch = (
+            [f"{BATCH}={shape_text(dimensions.batch)}"]
+            if dimensions.batch and ELLIPSIS not in first
+            else []
+        )
         return " ".join([shape_text(shape), *batch, *named])
 
     def work(self, formula: str, dimensions: Dimensions) -> int | None:
@@ -160,8 +168,13 @@ class Operation:
 
     def _check(self) -> None:
         signature = self.parsed
-        known = set(chain.from_iterable(signature.inputs + signature.outputs)) | signature.formulas.keys()
-        known = known - {"..."} | ({BATCH} if any("..." in axes for axes in signature.inputs) else set())
+        known = (
+            set(chain.from_iterable(signature.inputs + signature.outputs))
+            | signature.formulas.keys()
+        )
+        known = known - {"..."} | (
+            {BATCH} if any("..." in axes for axes in signature.inputs) else set()
+        )
         formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
         for value in _texts([self.args, self.kwargs]):
             if value.startswith("{") and value.endswith("}"):
@@ -177,9 +190,13 @@ class Operation:
             raise ConfigError(f"dtypes: none given; allowed: {', '.join(KINDS)}")
         bad_kinds = [kind for kind in self.dtypes if kind not in KINDS]
         if bad_kinds:
-            raise ConfigError(f"dtypes: {', '.join(bad_kinds)} is no kind of dtype; allowed: {', '.join(KINDS)}")
+            raise ConfigError(
+                f"dtypes: {', '.join(bad_kinds)} is no kind of dtype; allowed: {', '.join(KINDS)}"
+            )
         if self.inputs and len(self.inputs) != len(signature.inputs):
-            raise ConfigError(f"inputs: {len(self.inputs)} names for the signature's {len(signature.inputs)} inputs")
+            raise ConfigError(
+                f"inputs: {len(self.inputs)} names for the signature's {len(signature.inputs)} inputs"
+            )
         for name, axis in self.index_inputs.items():
             if name not in self.inputs or axis not in known - {BATCH}:
                 inputs = ", ".join(self.inputs) or "give inputs: first"
@@ -188,7 +205,10 @@ class Operation:
                     f"and a dimension ({', '.join(sorted(known - {BATCH}))})"
                 )
         names = self.inputs or tuple(map(str, range(len(signature.inputs))))
-        for field_name, given in (("domain", self.domain), ("nondifferentiable_inputs", self.nondifferentiable_inputs)):
+        for field_name, given in (
+            ("domain", self.domain),
+            ("nondifferentiable_inputs", self.nondifferentiable_inputs),
+        ):
             unknown = set(given) - {*names, *([EVERY_INPUT] if field_name == "domain" else [])}
             if unknown:
                 raise ConfigError(
@@ -253,7 +273,11 @@ def _list(key: str, value: Any) -> tuple[Any, ...]:
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(_text(key, item) for item in _list(key, value))
+    return (
+        (value,)
+        if isinstance(value, str)
+        else tuple(_text(key, item) for item in _list(key, value))
+    )
 
 
 _READ: dict[str, Callable[[str, Any], Any]] = {

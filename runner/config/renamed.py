@@ -64,7 +64,9 @@ def refusal(name: str, where: str) -> str:
     return f"{name} was renamed to {new}" if new else ""
 
 
-def check_fields(names: Iterable[object], allowed: Sequence[str], kind: str, source: str, *, listed: str) -> None:
+def check_fields(
+    names: Iterable[object], allowed: Sequence[str], kind: str, source: str, *, listed: str
+) -> None:
     """Refuse a field of an op or case file that there is not, or not any more.
 
     Args:

@@ -178,7 +178,11 @@ def check_values(values: dict[str, Any]) -> None:
 def _check_device(device: str, backend_module: str | None) -> None:
     kind = device.partition(":")[0]
     is_known = kind in DEVICES or backend_module
-    if not is_known or device.startswith("cpu:") or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device):
+    if (
+        not is_known
+        or device.startswith("cpu:")
+        or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device)
+    ):
         raise ConfigError(
             f"device={device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
             "with an index such as cuda:1, or a device that backend_module=... adds"
@@ -226,5 +230,7 @@ def _check_baseline(baseline: Any) -> None:
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        what = f"unknown{suggestion(ALIASES.get(value, value), list(allowed))}" if value else "empty"
+        what = (
+            f"unknown{suggestion(ALIASES.get(value, value), list(allowed))}" if value else "empty"
+        )
         raise ConfigError(f"{key}={value} is {what}; allowed: {', '.join(allowed)}")

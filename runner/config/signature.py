@@ -63,7 +63,9 @@ class Signature:
         """
         left, arrow, right = text.partition("->")
         if not arrow or not left.strip():
-            raise ConfigError(f'signature {text!r}: write inputs -> outputs, such as "... m k, ... k n -> ... m n"')
+            raise ConfigError(
+                f'signature {text!r}: write inputs -> outputs, such as "... m k, ... k n -> ... m n"'
+            )
         signature = cls(_tensors(left, text), _tensors(right, text), dict(formulas))
         signature._check(text)
         return signature
@@ -89,7 +91,9 @@ class Signature:
             last = self.inputs[0][-1]
             length = (batch or (1,))[-1] if last == ELLIPSIS else lengths.get(last)
             if length is None:
-                raise ConfigError(f"derived_dims: {last} needs {', '.join(sorted(free))}; give them in size")
+                raise ConfigError(
+                    f"derived_dims: {last} needs {', '.join(sorted(free))}; give them in size"
+                )
             lengths.update(dict.fromkeys(free, length))
 
         # formulas that waited for these
@@ -112,7 +116,9 @@ class Signature:
     def _check(self, text: str) -> None:
         drawn = self.of_inputs
         if not self.inputs[0]:
-            raise ConfigError(f"signature {text!r}: the first input needs a dimension, since size is its shape")
+            raise ConfigError(
+                f"signature {text!r}: the first input needs a dimension, since size is its shape"
+            )
         if any(ELLIPSIS in axes for axes in self.outputs) and ELLIPSIS not in drawn:
             raise ConfigError(f"signature {text!r}: '...' stands in an output but in no input")
         for name in self.formulas:
@@ -156,7 +162,9 @@ class Signature:
         start = first.index(ELLIPSIS) if ELLIPSIS in first else named
         stop = len(shape) - (named - start)
         lengths: dict[str, int] = {}
-        for axis, n in zip([a for a in first if a != ELLIPSIS], shape[:start] + shape[stop:], strict=True):
+        for axis, n in zip(
+            [a for a in first if a != ELLIPSIS], shape[:start] + shape[stop:], strict=True
+        ):
             if lengths.setdefault(axis, n) != n:
                 raise ConfigError(
                     f"size {shape_text(shape)} does not fit the signature, whose first input is {self.takes}: "
@@ -171,7 +179,9 @@ class Signature:
         faults = {
             "unknown": sorted(requested.keys() - allowed),
             "missing": sorted(needed - requested.keys()),
-            "one length each": [n for n, lengths in requested.items() if n != BATCH and len(lengths) != 1],
+            "one length each": [
+                n for n, lengths in requested.items() if n != BATCH and len(lengths) != 1
+            ],
         }
         wrong = [f"{what}: {', '.join(names)}" for what, names in faults.items() if names]
         if wrong:
@@ -191,32 +201,49 @@ class Signature:
         allowed = {BATCH if axis == ELLIPSIS else axis for axis in others} - lengths.keys()
         allowed |= self.formulas.keys()
         allowed -= {BATCH} if ELLIPSIS in self.inputs[0] else set()
-        wrong = [name for name, of in requested.items() if name not in allowed or (name != BATCH and len(of) != 1)]
+        wrong = [
+            name
+            for name, of in requested.items()
+            if name not in allowed or (name != BATCH and len(of) != 1)
+        ]
         if wrong:
             raise ConfigError(
                 f"size {shape_text(size.shape)} with {', '.join(wrong)}: beside the first input's shape there are "
                 f"{', '.join(sorted(allowed)) or 'no dimensions'}, one length each"
             )
-        return requested.pop(BATCH, batch), {**lengths, **{name: of[0] for name, of in requested.items()}}
+        return requested.pop(BATCH, batch), {
+            **lengths,
+            **{name: of[0] for name, of in requested.items()},
+        }
 
     @staticmethod
-    def _follow(batch: tuple[int, ...], lengths: dict[str, int], formulas: Mapping[str, str]) -> None:
+    def _follow(
+        batch: tuple[int, ...], lengths: dict[str, int], formulas: Mapping[str, str]
+    ) -> None:
         """Add each length whose formula can be computed from those that are there."""
         while True:
             variables = {**lengths, BATCH: prod(batch)}
-            ready = [n for n, f in formulas.items() if n not in lengths and names_in(f) <= variables.keys()]
+            ready = [
+                n
+                for n, f in formulas.items()
+                if n not in lengths and names_in(f) <= variables.keys()
+            ]
             if not ready:
                 return
             for name in ready:
                 length = evaluate(formulas[name], variables)
                 if length < 1 or length != int(length):
-                    raise ConfigError(f"dimension {name} = {formulas[name]} would be {length:g}; choose a larger size")
+                    raise ConfigError(
+                        f"dimension {name} = {formulas[name]} would be {length:g}; choose a larger size"
+                    )
                 lengths[name] = int(length)
 
 
 def _check_name(name: str, where: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == BATCH:
-        raise ConfigError(f"{where}: {name!r} is no dimension; use lower-case names (not {BATCH!r}) or '...'")
+        raise ConfigError(
+            f"{where}: {name!r} is no dimension; use lower-case names (not {BATCH!r}) or '...'"
+        )
 
 
 def _tensors(side: str, text: str) -> tuple[Axes, ...]:

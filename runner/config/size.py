@@ -9,7 +9,9 @@ from functools import lru_cache
 
 from runner.errors import ConfigError
 
-BATCH = "batch"  # the name under which a size mapping and a formula speak of the dimensions under '...'
+BATCH = (
+    "batch"  # the name under which a size mapping and a formula speak of the dimensions under '...'
+)
 LONGEST = 10**12  # elements along a dimension: more than any memory holds
 ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
 
@@ -63,12 +65,21 @@ def parse_size(value: object) -> Size:
             lengths = tuple(int(part) for part in value.split("x"))
             if all(lengths):
                 return Size(square=lengths[0]) if len(lengths) == 1 else Size(shape=lengths)
-        case str() if found := re.fullmatch(r"(\d{1,13}(?:x\d{1,13})*)((?: [a-z]\w*=\d{1,13}(?:x\d{1,13})*)+)", value):
+        case str() if found := re.fullmatch(
+            r"(\d{1,13}(?:x\d{1,13})*)((?: [a-z]\w*=\d{1,13}(?:x\d{1,13})*)+)", value
+        ):
             shape = _lengths(value, found[1])
             named = (word.split("=") for word in found[2].split())
-            return Size(shape=shape, further=tuple(sorted((name, _lengths(value, length)) for name, length in named)))
+            return Size(
+                shape=shape,
+                further=tuple(sorted((name, _lengths(value, length)) for name, length in named)),
+            )
         case Mapping() if value:
-            return Size(named=tuple(sorted((str(name), _lengths(value, length)) for name, length in value.items())))
+            return Size(
+                named=tuple(
+                    sorted((str(name), _lengths(value, length)) for name, length in value.items())
+                )
+            )
         case list() | tuple() if value and all(_is_length(length) for length in value):
             return Size(shape=tuple(value))
     raise ConfigError(f"size={_shown(value)} is not a size; {ALLOWED}")
@@ -93,7 +104,10 @@ def first_input_shape(size: str) -> tuple[int, ...] | None:
 
 
 def _at_most(named: Named, inner: int, outer: int) -> Named:
-    return tuple((name, tuple(min(n, outer if name == BATCH else inner) for n in lengths)) for name, lengths in named)
+    return tuple(
+        (name, tuple(min(n, outer if name == BATCH else inner) for n in lengths))
+        for name, lengths in named
+    )
 
 
 def _lengths(mapping: object, value: object) -> tuple[int, ...]:

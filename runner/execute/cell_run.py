@@ -30,7 +30,9 @@ DEVICE_LOST = "the device did not recover, so the worker was replaced"
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
-def run_cell(cell: Cell, state: WorkerState, report_step: ReportStep = lambda step: None) -> TaskResult:
+def run_cell(
+    cell: Cell, state: WorkerState, report_step: ReportStep = lambda step: None
+) -> TaskResult:
     """Run a cell in this process; what an operation raises becomes its status and reason.
 
     Args:
@@ -49,7 +51,9 @@ def run_cell(cell: Cell, state: WorkerState, report_step: ReportStep = lambda st
             limit_memory(cell.limit.memory_bytes or free_memory_bytes())
         rows, samples = TASKS[cell.job].run(cell, device, function, state, report_step)
         seconds = time.perf_counter() - begun
-        return TaskResult([row if row.seconds else replace(row, seconds=seconds) for row in rows], samples)
+        return TaskResult(
+            [row if row.seconds else replace(row, seconds=seconds) for row in rows], samples
+        )
     except DeviceUnavailable as error:
         status, reason = "unavailable", str(error)
     except Exception as error:
@@ -61,7 +65,9 @@ def run_cell(cell: Cell, state: WorkerState, report_step: ReportStep = lambda st
         torch.set_num_threads(default_threads)
         _release(device)
     name = None if device is None else device.name
-    return TaskResult([row_for(cell, status, reason, device_name=name, seconds=time.perf_counter() - begun)])
+    return TaskResult(
+        [row_for(cell, status, reason, device_name=name, seconds=time.perf_counter() - begun)]
+    )
 
 
 def run_and_log(
@@ -99,6 +105,8 @@ def _release(device: Device | None) -> None:
 
 def _status_of(error: Exception) -> str:
     text = str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in NO_MEMORY):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in text for words in NO_MEMORY
+    ):
         return "out_of_memory"
     return "unsupported" if is_unsupported(error) else "failed"

@@ -22,7 +22,10 @@ except ImportError:  # Windows has no shared locks on files: nothing is known th
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path(tempfile.gettempdir()) / "opsweep-devices"
-VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "xpu": ("ZE_AFFINITY_MASK",)}  # in their own order
+VISIBLE = {
+    "cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+    "xpu": ("ZE_AFFINITY_MASK",),
+}  # in their own order
 RETRY_S = 0.2  # between two looks at a lock that another holds; nothing is measured here meanwhile
 
 
@@ -35,7 +38,9 @@ class DeviceLock:
         on_wait: is called once where there is something to wait for.
     """
 
-    def __init__(self, device: str, *, exclusive: bool, on_wait: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, device: str, *, exclusive: bool, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         self._file: int | None = None
         self._turn: int | None = None
         self._touched_ns = 0
@@ -43,14 +48,18 @@ class DeviceLock:
         if fcntl is None:
             return
         name = re.sub(r"[^A-Za-z0-9]+", "-", _machine_name(device))
-        with contextlib.suppress(OSError):  # a folder that cannot be written: nothing is known, and nothing is lost
+        with contextlib.suppress(
+            OSError
+        ):  # a folder that cannot be written: nothing is known, and nothing is lost
             self._file = _opened(f"{name}.lock")
             if exclusive:
                 self._turn = _opened(f"{name}.turn")
                 _wait_for([self._turn, self._file], on_wait)
             else:
                 self._concurrent = not _try_exclusive(self._file)
-            fcntl.flock(self._file, fcntl.LOCK_SH)  # others have it exclusively for a moment only, to see if they can
+            fcntl.flock(
+                self._file, fcntl.LOCK_SH
+            )  # others have it exclusively for a moment only, to see if they can
             os.utime(self._file)
             self._touched_ns = os.fstat(self._file).st_mtime_ns
 

@@ -19,7 +19,15 @@ from runner import __version__
 if TYPE_CHECKING:
     from runner.measure.device import Device
 
-VARIABLES = ("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_")  # of the environment, by how they begin
+VARIABLES = (
+    "OMP_",
+    "MKL_",
+    "KMP_",
+    "CUDA_",
+    "TORCH_",
+    "PYTORCH_",
+    "GOMP_",
+)  # of the environment, by how they begin
 
 
 def describe_machine(devices: list[Device]) -> dict[str, Any]:
@@ -34,7 +42,9 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
 
     return {
         "torch": {
-            "version": str(torch.__version__),  # its own type would have the parent process import torch
+            "version": str(
+                torch.__version__
+            ),  # its own type would have the parent process import torch
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
             "threads": torch.get_num_threads(),
@@ -70,9 +80,14 @@ def describe_process() -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": _describe_host(),
         "python": platform.python_version(),
-        "packages": {package: _version_of(package) for package in ("hydra-core", "omegaconf", "numpy", "pandas")},
+        "packages": {
+            package: _version_of(package)
+            for package in ("hydra-core", "omegaconf", "numpy", "pandas")
+        },
         "git": _git_state(),
-        "variables": {key: value for key, value in sorted(os.environ.items()) if key.startswith(VARIABLES)},
+        "variables": {
+            key: value for key, value in sorted(os.environ.items()) if key.startswith(VARIABLES)
+        },
     }
 
 
@@ -82,7 +97,9 @@ def _describe_host() -> dict[str, Any]:
         "name": platform.node(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "cpu_governor": _first_line(f"{cpu}/scaling_governor"),
         "cpu_frequency_khz": _first_line(f"{cpu}/scaling_cur_freq"),
@@ -99,12 +116,16 @@ def _version_of(package: str) -> str | None:
 def _git_state() -> dict[str, Any] | None:
     """Commit and cleanliness of this package's checkout; None where it is not one."""
     package = Path(__file__).parents[1]
-    if not (package.parent / ".git").exists():  # installed: the folder's repository, if any, is somebody else's
+    if not (
+        package.parent / ".git"
+    ).exists():  # installed: the folder's repository, if any, is somebody else's
         return None
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(package), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
 
     try:
         return {

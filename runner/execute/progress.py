@@ -34,7 +34,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -54,12 +57,22 @@ class Progress:
         now = time.monotonic()
         if trouble or self._done == self._total or now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            print(f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}", file=sys.stderr, flush=True)
+            print(
+                f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _bar() -> RichProgress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as RichProgress
 
     return RichProgress(

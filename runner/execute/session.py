@@ -18,7 +18,9 @@ from hydra.types import TaskFunction
 from runner.config.schema import Report
 from runner.errors import ConfigError
 
-if TYPE_CHECKING:  # the rest is imported where it is used: a typing error on the command line needs none of it
+if (
+    TYPE_CHECKING
+):  # the rest is imported where it is used: a typing error on the command line needs none of it
     from runner.cells.cell import Cell
     from runner.execute.worker import Worker
     from runner.execute.worker_process import Preflight
@@ -63,13 +65,17 @@ class Session:
         from runner.execute.worker import Worker, WorkerDied
 
         self._worker = self._worker or Worker()
-        print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)  # it takes seconds
+        print(
+            "importing torch and looking at the machine ...", file=sys.stderr, flush=True
+        )  # it takes seconds
         definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
             self._preflight = self._worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
-            raise ConfigError(f"the worker did not start: {death}; try `python -c 'import torch'`") from death
+            raise ConfigError(
+                f"the worker did not start: {death}; try `python -c 'import torch'`"
+            ) from death
         if self._preflight.problems:
             raise ConfigError("; ".join(self._preflight.problems))
 
@@ -165,7 +171,10 @@ class Session:
 
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = self.environment["torch"]["threads"]
-        rows = [replace(row, threads=row.threads or cell.threads or threads, node=node_identity()) for row in rows]
+        rows = [
+            replace(row, threads=row.threads or cell.threads or threads, node=node_identity())
+            for row in rows
+        ]
 
         table = folder / FILE_OF_JOB[cell.job]
         if process > 1:
@@ -236,7 +245,9 @@ def session_of(task_function: TaskFunction) -> Session:
     return session
 
 
-def _with_earlier(table: Path, rows: list[Row], samples: list[Sample], process: int) -> tuple[list[Row], list[Sample]]:
+def _with_earlier(
+    table: Path, rows: list[Row], samples: list[Sample], process: int
+) -> tuple[list[Row], list[Sample]]:
     """What a cell's latest process gave, with what its earlier ones left in its folder."""
     from runner.measure.processes import combined
     from runner.rows.csv_store import read_rows, read_samples
@@ -246,5 +257,7 @@ def _with_earlier(table: Path, rows: list[Row], samples: list[Sample], process: 
     all_samples = read_samples(table.with_name("samples.csv")) + latest_samples
     latest = rows[0]
     if latest.status != "ok" or not isinstance(latest, BenchmarkRow):
-        return [replace(row, reason=f"in process {process}: {row.reason}") for row in rows], all_samples
+        return [
+            replace(row, reason=f"in process {process}: {row.reason}") for row in rows
+        ], all_samples
     return [combined(read_rows(table, BenchmarkRow)[0], latest, all_samples)], all_samples

@@ -40,7 +40,10 @@ class Worker:
         self._connection: Connection | None = None
 
     def prepare(
-        self, definitions: Sequence[Operation | Case], devices: list[str], backend_module: str | None
+        self,
+        definitions: Sequence[Operation | Case],
+        devices: list[str],
+        backend_module: str | None,
     ) -> Preflight:
         """Look at the machine and import what the operations and cases call, before any cell runs.
 
@@ -51,7 +54,9 @@ class Worker:
         answer = self._receive(START_LIMIT_S)
         if answer is None:
             self.close()
-            raise WorkerDied(f"importing torch and the operations took more than {START_LIMIT_S:g} s")
+            raise WorkerDied(
+                f"importing torch and the operations took more than {START_LIMIT_S:g} s"
+            )
         preflight: Preflight = answer[1]
         return preflight
 
@@ -81,12 +86,16 @@ class Worker:
                 rows, samples, spoiled = answer[1:]
                 if spoiled:  # the next cell gets a process of its own
                     self.close()
-                return [replace(row, seconds=row.seconds or time.monotonic() - start) for row in rows], samples
+                return [
+                    replace(row, seconds=row.seconds or time.monotonic() - start) for row in rows
+                ], samples
         except KeyboardInterrupt:
             self.close()
             raise
         except WorkerDied as death:
-            return [row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - start)], []
+            return [
+                row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - start)
+            ], []
 
     def close(self) -> None:
         """End the process at once, wherever it is."""
@@ -109,7 +118,9 @@ class Worker:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
-        self._process = context.Process(target=serve, args=(child,), name="opsweep-worker", daemon=True)
+        self._process = context.Process(
+            target=serve, args=(child,), name="opsweep-worker", daemon=True
+        )
         self._process.start()
         child.close()
         return self._connection

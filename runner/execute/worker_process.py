@@ -38,7 +38,10 @@ class Preflight:
 def serve(connection: Connection) -> None:
     """The child's main loop: serve requests until the parent process is gone."""
     # all of this comes before torch is imported, which takes seconds in which the parent may die
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides what they mean
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # they reach the whole group; the parent decides what they mean
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     _die_first()

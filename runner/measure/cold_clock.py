@@ -11,7 +11,9 @@ from runner.calls import Thunk
 from runner.measure.host_clock import Block, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
-UNKNOWN_BYTES = 64 * 1024**2  # where the system does not tell (macOS, Windows, some containers): most have less
+UNKNOWN_BYTES = (
+    64 * 1024**2
+)  # where the system does not tell (macOS, Windows, some containers): most have less
 Number = TypeVar("Number", int, float)
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -22,7 +24,9 @@ def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
     Args:
         sysfs: Linux's folder of CPUs, with ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
     """
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
     caches: dict[str, int] = {}
     for core in cores:
         levels = [_cache(index) for index in sorted(sysfs.glob(f"cpu{core}/cache/index*"))]
@@ -36,7 +40,9 @@ def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
 def _cache(index: Path) -> tuple[int, str, int] | None:
     """Level, who shares it, and bytes."""
     try:
-        level, shared_by, size = ((index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size"))
+        level, shared_by, size = (
+            (index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size")
+        )
         return int(level), shared_by, int(size.rstrip("KMG")) * UNITS.get(size[-1], 1)
     except (OSError, ValueError, IndexError):
         return None

@@ -29,13 +29,22 @@ except ImportError:  # Windows counts page faults elsewhere: nothing is said of 
 DENORMAL_SHARE = 0.01  # of the elements looked at
 SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
 DOMINATED = 0.5  # of the time
-SMALLEST_FRESH_BYTES = 128 * 1024  # below this no allocator gives memory back to the system, so none is fresh
+SMALLEST_FRESH_BYTES = (
+    128 * 1024
+)  # below this no allocator gives memory back to the system, so none is fresh
 SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of it
-PROBE_BYTES = 32 * 1024**2, 128 * 1024**2  # the least and the most of the probe for what a page's first touch takes
+PROBE_BYTES = (
+    32 * 1024**2,
+    128 * 1024**2,
+)  # the least and the most of the probe for what a page's first touch takes
 PROBES = 4  # in turns
-FALLBACK_FACTOR = 2.0  # times what the width explains; vector units make narrower numbers faster, never slower
+FALLBACK_FACTOR = (
+    2.0  # times what the width explains; vector units make narrower numbers faster, never slower
+)
 SHORTEST_FALLBACK_S = 5e-5  # below this most of a call is what it costs to be called, which differs between dtypes too
-FLOAT32_BUDGET_S = 0.02  # for float32's time beside a cell's, which is taken once for an operation and size
+FLOAT32_BUDGET_S = (
+    0.02  # for float32's time beside a cell's, which is taken once for an operation and size
+)
 FLOAT32_TRIALS = 10
 AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
 Float32Times = dict[tuple[Any, ...], float | None]
@@ -109,7 +118,9 @@ def denormal_share(tensor: torch.Tensor) -> float:
     """
     flat = tensor.detach()
     if tensor.numel() > SAMPLED_ELEMENTS:
-        indices = torch.randint(tensor.numel(), (SAMPLED_ELEMENTS,), generator=torch.Generator().manual_seed(0))
+        indices = torch.randint(
+            tensor.numel(), (SAMPLED_ELEMENTS,), generator=torch.Generator().manual_seed(0)
+        )
         flat = flat.take(indices)  # by logical position, without a copy of a transposed tensor
     parts = torch.view_as_real(flat) if flat.is_complex() else flat
     if not parts.numel():
@@ -119,7 +130,9 @@ def denormal_share(tensor: torch.Tensor) -> float:
 
 
 def _has_denormals(tensor: torch.Tensor) -> bool:
-    return is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
+    return (
+        is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
+    )
 
 
 def first_touch(timed: TimedCall) -> bool:
@@ -144,7 +157,9 @@ def first_touch(timed: TimedCall) -> bool:
     # the same machine
     least, most = PROBE_BYTES
     probe = _Probe(min(max(timed.output_bytes, least), most))
-    turns = [(_touched(timed.call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)]
+    turns = [
+        (_touched(timed.call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)
+    ]
     (faults, call_s), (probe_faults, fresh_s), (_, again_s) = map(_least, zip(*turns, strict=True))
     fault_s = (fresh_s - again_s) / max(1, probe_faults)
     return faults * fault_s >= DOMINATED * min(call_s, timed.measured.min_s)
@@ -207,7 +222,9 @@ def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
         return False
     if min_s > AFFORDABLE * timed.cell.limit.time_s:
         return True
-    return _shortest(timed.make_call(timed.bound, timed.tensors), timed) > longest_s  # the samples may be few
+    return (
+        _shortest(timed.make_call(timed.bound, timed.tensors), timed) > longest_s
+    )  # the samples may be few
 
 
 def _may_fall_back(timed: TimedCall) -> bool:
@@ -217,7 +234,9 @@ def _may_fall_back(timed: TimedCall) -> bool:
         return False
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
-    if measured.median_s > cell.limit.time_s / 2 or cell.compile:  # compiling once more takes seconds
+    if (
+        measured.median_s > cell.limit.time_s / 2 or cell.compile
+    ):  # compiling once more takes seconds
         return False
     return measured.min_s >= SHORTEST_FALLBACK_S
 

@@ -21,11 +21,24 @@ from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.event_clock import BusyWork, EventClock, LaunchTimes, Queue, launch_and_wall
 from runner.measure.host_clock import Clock, HostClock
 
-WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
+WORK_BEFORE_CLOCK_S = (
+    0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
+)
 CALLS_BEFORE_CAPTURE = 3
-UNKNOWN_CACHE_BYTES = 128 * 1024**2  # of a device that does not tell the size of its last-level cache
-PROPERTIES = ("total_memory", "major", "minor", "multi_processor_count", "L2_cache_size", "gcnArchName")
-THROTTLED_BELOW = 0.95  # of the clock before: steps up and down of a few per cent are every device's habit
+UNKNOWN_CACHE_BYTES = (
+    128 * 1024**2
+)  # of a device that does not tell the size of its last-level cache
+PROPERTIES = (
+    "total_memory",
+    "major",
+    "minor",
+    "multi_processor_count",
+    "L2_cache_size",
+    "gcnArchName",
+)
+THROTTLED_BELOW = (
+    0.95  # of the clock before: steps up and down of a few per cent are every device's habit
+)
 
 
 class DeviceUnavailable(Exception):
@@ -46,7 +59,9 @@ class Device:
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
         self._flushed: torch.Tensor | None = None
-        self.name = _cpu_name() if self.is_cpu else f"{device} {_described(self._module, device)}".strip()
+        self.name = (
+            _cpu_name() if self.is_cpu else f"{device} {_described(self._module, device)}".strip()
+        )
 
     @cached_property
     def _queue(self) -> Queue:
@@ -71,7 +86,9 @@ class Device:
             return None, None
         self._queue.keep_busy(WORK_BEFORE_CLOCK_S)
         try:
-            return self._reading("clock_rate", 1e6), self._reading("power_draw", 1e-3)  # in MHz and mW
+            return self._reading("clock_rate", 1e6), self._reading(
+                "power_draw", 1e-3
+            )  # in MHz and mW
         finally:
             self.synchronize()
 
@@ -91,9 +108,14 @@ class Device:
         Raises:
             NotImplementedError: the device has no such graphs.
         """
-        capture, graph_type = getattr(self._module, "graph", None), getattr(self._module, "CUDAGraph", None)
+        capture, graph_type = (
+            getattr(self._module, "graph", None),
+            getattr(self._module, "CUDAGraph", None),
+        )
         if capture is None or graph_type is None:
-            raise NotImplementedError(f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false")
+            raise NotImplementedError(
+                f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false"
+            )
         with _current(self._module, self.torch):
             # what is loaded or allocated at a first call must not be captured
             stream = self._module.Stream()
@@ -123,7 +145,9 @@ class Device:
         if self._flushed is None:
             size = last_level_cache_bytes() if self.is_cpu else self._cache_bytes()
             self._flushed = torch.empty(2 * size // 8, dtype=torch.int64, device=self.torch)
-        self._flushed.fill_(0)  # writing also frees it from the system's one page of zeros, which fits into any cache
+        self._flushed.fill_(
+            0
+        )  # writing also frees it from the system's one page of zeros, which fits into any cache
 
     def _cache_bytes(self) -> int:
         return int(getattr(self._properties(), "L2_cache_size", 0) or UNKNOWN_CACHE_BYTES)
@@ -161,9 +185,15 @@ class Device:
 
     def identity(self) -> dict[str, Any]:
         """What the device is, for ``environment.json``."""
-        identity: dict[str, Any] = {"device": str(self.torch), "name": self.name, "index": self.torch.index}
+        identity: dict[str, Any] = {
+            "device": str(self.torch),
+            "name": self.name,
+            "index": self.torch.index,
+        }
         properties = self._properties()
-        identity |= {key: getattr(properties, key) for key in PROPERTIES if hasattr(properties, key)}
+        identity |= {
+            key: getattr(properties, key) for key in PROPERTIES if hasattr(properties, key)
+        }
         if self.torch.type == "cuda":
             identity |= _nvml_identity(getattr(properties, "uuid", None))
         return identity
@@ -173,7 +203,9 @@ class Device:
         return None if ask is None else ask(self.torch)
 
 
-def find_device(name: str, backend_module: str | None = None, busy_work: dict[str, BusyWork] | None = None) -> Device:
+def find_device(
+    name: str, backend_module: str | None = None, busy_work: dict[str, BusyWork] | None = None
+) -> Device:
     """The device that a configuration names.
 
     Args:
@@ -198,7 +230,9 @@ def find_device(name: str, backend_module: str | None = None, busy_work: dict[st
         raise DeviceUnavailable(f"{name}: this machine's accelerator is {accelerator.type}")
     index, count = int(index_text or 0), torch.accelerator.device_count()
     if index >= count:
-        raise DeviceUnavailable(f"{name}: this machine has {count} of {accelerator.type}, numbered from 0")
+        raise DeviceUnavailable(
+            f"{name}: this machine has {count} of {accelerator.type}, numbered from 0"
+        )
     return Device(torch.device(accelerator.type, index), busy_work)
 
 

@@ -25,7 +25,9 @@ from runner.stats.intervals import median_interval, quantile
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 LOST_AT_MOST = 0.02  # of a block's time may go to waiting for a core, or to something else than the calling thread
-MIN_CLEAN_SHARE = 0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
+MIN_CLEAN_SHARE = (
+    0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
+)
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
@@ -35,7 +37,9 @@ CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this
 MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
 WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
-LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or computes rather than moves
+LONGEST_REALLOCATED_S = (
+    0.005  # a longer call averages over much memory, or computes rather than moves
+)
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
@@ -174,7 +178,9 @@ def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Mea
 
 
 def _sample_of(calls: int, block: Block, used: bool) -> Sample:
-    return Sample(calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, used)
+    return Sample(
+        calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, used
+    )
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
@@ -231,7 +237,9 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int) -> Iterator[Block]:
+def _blocks(
+    call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int
+) -> Iterator[Block]:
     """Blocks without end on the call's own allocation, or some on each of several, its own first."""
     while reallocate is None:
         yield clock.time(call, calls)
@@ -275,7 +283,9 @@ def _precise(blocks: list[Block], timing: Timing) -> bool:
         return False
     allowed = timing.precision * median(observed)
     half = len(observed) // 2
-    drifted = abs(median(observed[half:]) - median(observed[:half]))  # of halves of a steady sample: twice as uncertain
+    drifted = abs(
+        median(observed[half:]) - median(observed[:half])
+    )  # of halves of a steady sample: twice as uncertain
     return (interval[1] - interval[0]) / 2 <= allowed and drifted <= 2 * allowed
 
 
@@ -292,7 +302,11 @@ def _has_modes(ordered: list[float]) -> bool:
     is large.
     """
     fewest = math.ceil(FEWEST_IN_A_MODE * len(ordered))
-    if len(ordered) < 2 / FEWEST_IN_A_MODE or ordered[0] <= 0 or ordered[-1] < MODES_APART * ordered[0]:
+    if (
+        len(ordered) < 2 / FEWEST_IN_A_MODE
+        or ordered[0] <= 0
+        or ordered[-1] < MODES_APART * ordered[0]
+    ):
         return False
     logs = [math.log(seconds) for seconds in ordered]
     cut = _cut(logs)

@@ -25,8 +25,13 @@ MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand l
 TRIES = 6  # of a block that the device got ahead of, each with twice the work before it
 FEWER = 10  # times as few calls ahead, where so many cannot be
 MARGIN = 1.5  # more work than the launches are expected to take
-LAUNCHES_IN_WORK = 10  # one product that keeps the device busy takes at least as long as so many launches
-WORK_TRIALS, WORK_IN_A_ROW = 5, 4  # of the products' time: the host may be interrupted while it launches them
+LAUNCHES_IN_WORK = (
+    10  # one product that keeps the device busy takes at least as long as so many launches
+)
+WORK_TRIALS, WORK_IN_A_ROW = (
+    5,
+    4,
+)  # of the products' time: the host may be interrupted while it launches them
 WORK_SIDE, LONGEST_SIDE = 256, 8_192  # of its square matrices
 MOST_WORK = 2_000  # products in a row, so that a clock that errs cannot fill the queue for minutes
 LAUNCHES = 50  # of which the launch's time is the median
@@ -57,7 +62,9 @@ class Queue:
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
         self._module, self._device, self._busy_work = module, device, busy_work
-        takes_device = bool(inspect.signature(module.synchronize).parameters)  # torch.mps has but one
+        takes_device = bool(
+            inspect.signature(module.synchronize).parameters
+        )  # torch.mps has but one
         self._synchronized: tuple[Any, ...] = (device,) if takes_device else ()
         stream = getattr(module, "current_stream", None)
         self._stream: tuple[Any, ...] = (stream(device),) if stream is not None else ()
@@ -125,7 +132,9 @@ class Queue:
         launched = time.perf_counter()
         self.record(end)
         self.synchronize()
-        return float(start.elapsed_time(end)) / 1_000 / WORK_IN_A_ROW, (launched - begun) / WORK_IN_A_ROW
+        return float(start.elapsed_time(end)) / 1_000 / WORK_IN_A_ROW, (
+            launched - begun
+        ) / WORK_IN_A_ROW
 
 
 class EventClock:
@@ -140,7 +149,9 @@ class EventClock:
         most_calls: in a block.
     """
 
-    most_calls = MOST_AHEAD  # one that launches nothing, such as a view, would otherwise never fill a block
+    most_calls = (
+        MOST_AHEAD  # one that launches nothing, such as a view, would otherwise never fill a block
+    )
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -163,7 +174,9 @@ class EventClock:
             launches = min(remaining, self._ahead)
             launches_s, idle = self._time_by_events(call, launches)
             seconds, waited, remaining = seconds + launches_s, waited or idle, remaining - launches
-        if waited and self._one_at_a_time:  # the call itself waits for the device, so that this is its time
+        if (
+            waited and self._one_at_a_time
+        ):  # the call itself waits for the device, so that this is its time
             return Block(seconds)
         return Block(seconds, waiting_s=seconds if waited else 0.0)
 
@@ -186,7 +199,9 @@ class EventClock:
                 break
         else:  # it waits itself for the device, or launches more than the queue holds, or the host is very busy
             self._allow_fewer(calls)
-        return float(self._start.elapsed_time(self._end)) / 1_000, idle  # events count in milliseconds
+        return float(
+            self._start.elapsed_time(self._end)
+        ) / 1_000, idle  # events count in milliseconds
 
     def _launch(self, call: Thunk, calls: int, busy_s: float) -> bool:
         """Launch calls between the events, behind other work; whether the device finished that early."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-HEADROOM_BYTES = 512 * 1024**2  # beside a cell's tensors, for the stacks, arenas and libraries that it brings in
+HEADROOM_BYTES = (
+    512 * 1024**2
+)  # beside a cell's tensors, for the stacks, arenas and libraries that it brings in
 
 
 def free_memory_bytes() -> int | None:

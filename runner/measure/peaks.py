@@ -65,7 +65,9 @@ class Peaks:
     flop_per_s: float
     bytes_per_s: float
 
-    def fraction(self, flop: int | None, moved: int | None, seconds: float) -> tuple[float, str] | None:
+    def fraction(
+        self, flop: int | None, moved: int | None, seconds: float
+    ) -> tuple[float, str] | None:
         """How near a call comes to the peak that bounds it: the least time there, over its time.
 
         The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson, "Roofline",
@@ -134,7 +136,9 @@ def save_peaks(peaks: Peaks) -> Path:
     path = peaks_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock"), timeout=10):
-        others = [p for p in saved_peaks() if any(getattr(p, key) != getattr(peaks, key) for key in KEY)]
+        others = [
+            p for p in saved_peaks() if any(getattr(p, key) != getattr(peaks, key) for key in KEY)
+        ]
         _write(path, sorted([*others, peaks], key=astuple))
     return path
 

@@ -14,8 +14,13 @@ from typing import Any
 
 import torch
 
-REDUCED_DIFFERENCE = 2.0**-14  # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
-ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # unit roundoffs: 11 and 8 significant bits, rounded to nearest
+REDUCED_DIFFERENCE = (
+    2.0**-14
+)  # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
+ROUNDOFF = {
+    "tf32": 2.0**-11,
+    "bf16": 2.0**-9,
+}  # unit roundoffs: 11 and 8 significant bits, rounded to nearest
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.
         as_set, again = run(), run()
         with full_precision(device):
             full = run()
-    if _difference(as_set, again) > REDUCED_DIFFERENCE:  # it differs from itself, and so tells nothing
+    if (
+        _difference(as_set, again) > REDUCED_DIFFERENCE
+    ):  # it differs from itself, and so tells nothing
         return False
     return _difference(as_set, full) > REDUCED_DIFFERENCE
 
@@ -89,7 +96,9 @@ def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
 def _switches(device: torch.device) -> list[Switch]:
     backends: Any = torch.backends
     if not hasattr(backends.mkldnn, "fp32_precision"):  # before PyTorch 2.9
-        return [_legacy_products(), _legacy_cudnn()] if device.type == "cuda" else [_legacy_products()]
+        return (
+            [_legacy_products(), _legacy_cudnn()] if device.type == "cuda" else [_legacy_products()]
+        )
     on_cpu = (backends.mkldnn.matmul, backends.mkldnn.conv)
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     chosen = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)

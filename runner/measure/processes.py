@@ -16,7 +16,9 @@ from runner.rows.rows import BenchmarkRow, Sample
 from runner.stats.intervals import mean_interval, quantile
 
 
-def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Sample]) -> BenchmarkRow:
+def combined(
+    earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Sample]
+) -> BenchmarkRow:
     """The row of a cell after one more process.
 
     Args:
@@ -31,7 +33,9 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
     # count, not samples
     used = [sample for sample in samples if sample.used]
     numbers = sorted({sample.process for sample in used})
-    medians = [_median_of([sample for sample in used if sample.process == number]) for number in numbers]
+    medians = [
+        _median_of([sample for sample in used if sample.process == number]) for number in numbers
+    ]
     low, high = mean_interval(medians) or (None, None)
     middle = median(medians)
 
@@ -40,7 +44,9 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
     return replace(
         earlier,
         median_s=middle,
-        ci_low_s=min(low, middle) if low is not None else None,  # the interval is of the geometric mean
+        ci_low_s=min(low, middle)
+        if low is not None
+        else None,  # the interval is of the geometric mean
         ci_high_s=max(high, middle) if high is not None else None,
         min_s=times[0],
         q1_s=quantile(times, 0.25),
@@ -53,7 +59,9 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
         flop_per_s=earlier.flop / middle if earlier.flop and middle else None,
         bytes_per_s=earlier.bytes / middle if earlier.bytes and middle else None,
         fraction_of_peak=_scaled(earlier.fraction_of_peak, earlier.median_s, middle),
-        peak_memory_bytes=max(filter(None, (earlier.peak_memory_bytes, latest.peak_memory_bytes)), default=None),
+        peak_memory_bytes=max(
+            filter(None, (earlier.peak_memory_bytes, latest.peak_memory_bytes)), default=None
+        ),
         concurrent_sweep=earlier.concurrent_sweep or latest.concurrent_sweep,
         seconds=(earlier.seconds or 0.0) + (latest.seconds or 0.0),
         flags=merged(earlier.flags, latest.flags),
@@ -61,7 +69,9 @@ def combined(earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Samp
 
 
 def _median_of(samples: Sequence[Sample]) -> float:
-    return median(observations((sample.allocation, sample.wall_s / sample.calls) for sample in samples))
+    return median(
+        observations((sample.allocation, sample.wall_s / sample.calls) for sample in samples)
+    )
 
 
 def _scaled(fraction: float | None, was_s: float | None, is_s: float) -> float | None:

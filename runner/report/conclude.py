@@ -38,7 +38,14 @@ class Run:
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
-def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True, explicit: Collection[str] = ()) -> int:
+def conclude(
+    root: Path,
+    report: Report,
+    *,
+    strict: bool,
+    measured: bool = True,
+    explicit: Collection[str] = (),
+) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
     Args:
@@ -58,7 +65,12 @@ def conclude(root: Path, report: Report, *, strict: bool, measured: bool = True,
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
     if not rows:
-        print(*run.damaged, f"nothing in {root} can be read; what is there is left as it is", sep="\n", file=sys.stderr)
+        print(
+            *run.damaged,
+            f"nothing in {root} can be read; what is there is left as it is",
+            sep="\n",
+            file=sys.stderr,
+        )
         return 1
 
     if run.rows_of_job["benchmark"] and not measured:
@@ -87,7 +99,9 @@ def load_run(root: Path) -> Run:
     return Run(rows_of_job, damaged, environment)
 
 
-def effective_report(report: Report, stored: Mapping[str, Any], explicit: Collection[str]) -> Report:
+def effective_report(
+    report: Report, stored: Mapping[str, Any], explicit: Collection[str]
+) -> Report:
     """What the user wants to be compared, and what the run was made with where the user says nothing.
 
     Args:

@@ -25,7 +25,13 @@ def markdown_of(
         figures: their titles, by the name of their files.
         words: the language's.
     """
-    lines = [f"# {words['title']}", "", words["md_rows"].format(rows=len(analysis.rows)), words["page_link"], ""]
+    lines = [
+        f"# {words['title']}",
+        "",
+        words["md_rows"].format(rows=len(analysis.rows)),
+        words["page_link"],
+        "",
+    ]
     if notes:
         lines += [f"## {words['notes']}", "", *(f"- {note}" for note in notes), ""]
     for answer in analysis.answers:
@@ -44,7 +50,9 @@ def _table(table: Table, words: Words) -> list[str]:
     lines = [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
     lines += ["|" + " --- |" * len(header)]
     for line in table.lines:
-        entries = [_translated(entry, words) for entry in line] if words["language"] != "en" else line
+        entries = (
+            [_translated(entry, words) for entry in line] if words["language"] != "en" else line
+        )
         lines += ["| " + " | ".join(entry.replace("|", "\\|") for entry in entries) + " |"]
     if table.more:
         lines += ["", words["more_lines"].format(more=table.more)]

@@ -16,11 +16,24 @@ from runner.analysis.analysis import Analysis
 from runner.analysis.questions import Answer
 from runner.report.figures.names import Names
 from runner.report.figures.picture import Heatmap, Mark, Plot
-from runner.report.figures.plots import Marks, heatmap_of, roofline_plot, speedup_plot, time_plot, transfer_plot
+from runner.report.figures.plots import (
+    Marks,
+    heatmap_of,
+    roofline_plot,
+    speedup_plot,
+    time_plot,
+    transfer_plot,
+)
 from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
 from runner.report.language import Words, sentence_text
 from runner.report.page.command import Reproducer
-from runner.report.page.listing import Listing, comparison_listing, crossover_listing, job_listing, row_listing
+from runner.report.page.listing import (
+    Listing,
+    comparison_listing,
+    crossover_listing,
+    job_listing,
+    row_listing,
+)
 from runner.report.page.page import AnswerText, page_of
 from runner.rows.csv_store import write_atomically
 from runner.rows.rows import BenchmarkRow, Row
@@ -64,7 +77,9 @@ def _marks(analysis: Analysis, names: Names) -> Marks:
         if crossing.transfers == "none" and crossing.elements is not None:
             panel, series = names.panel(crossing), names.series(crossing)
             style = names.styles.get(series, 0)
-            marks[panel, series] = Mark(crossing.elements, crossing.elements_low, crossing.elements_high, style)
+            marks[panel, series] = Mark(
+                crossing.elements, crossing.elements_low, crossing.elements_high, style
+            )
     return marks
 
 
@@ -82,7 +97,9 @@ def drawing(root: Path, words: Words, rows: int) -> Iterator[Callable[[Pictures]
             draw_figures(root, pictures, words)
         return
     ignored = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=ignored) as pool:
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=signal.signal, initargs=ignored
+    ) as pool:
         futures = [pool.submit(_import_matplotlib)]
         yield lambda pictures: futures.append(pool.submit(draw_figures, root, pictures, words))
         for future in futures:

@@ -62,9 +62,18 @@ def show(
         # the terminal speaks English, whatever the language of the files
         tables = _tables(analysis)
         notes = _notes(root, analysis, environment.get("cells"), words)
-        write_atomically(root / "report.md", markdown_of(analysis, tables, notes, pictures.titles, words))
+        write_atomically(
+            root / "report.md", markdown_of(analysis, tables, notes, pictures.titles, words)
+        )
         _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
-        write_page(root, analysis=analysis, pictures=pictures, environment=environment, notes=notes, words=words)
+        write_page(
+            root,
+            analysis=analysis,
+            pictures=pictures,
+            environment=environment,
+            notes=notes,
+            words=words,
+        )
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
@@ -96,9 +105,13 @@ def _tables(analysis: Analysis) -> list[Table]:
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
-    transfers = [row for row in analysis.rows if isinstance(row, TransferRow) and row.status != "unavailable"]
+    transfers = [
+        row for row in analysis.rows if isinstance(row, TransferRow) and row.status != "unavailable"
+    ]
     tables = (
-        benchmark_table(analysis.benchmarks, analysis.speedups, analysis.report) if analysis.benchmarks else None,
+        benchmark_table(analysis.benchmarks, analysis.speedups, analysis.report)
+        if analysis.benchmarks
+        else None,
         crossover_table(curves) if curves else None,
         autograd_table(analysis.gradients) if analysis.gradients else None,
         derivations_table(analysis.gradients),
@@ -114,7 +127,9 @@ def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> l
     notes = []
     missing = (cells or 0) - len({row.cell for row in analysis.rows})
     if missing > 0:
-        notes.append(words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root)))
+        notes.append(
+            words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root))
+        )
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_was_not_saved(analysis.rows, words)
@@ -133,7 +148,10 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
         first = with_flag[0]
         if flag == "wrong_values" and first.max_relative_error is not None:
-            error, allowed = f"{first.max_relative_error:.2g}", f"{first.allowed_relative_error:.2g}"
+            error, allowed = (
+                f"{first.max_relative_error:.2g}",
+                f"{first.allowed_relative_error:.2g}",
+            )
             note += f": {words['note_by'].format(error=error, allowed=allowed)}"
         notes.append(note)
     return notes
@@ -161,7 +179,8 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
             groups.setdefault((row.status, row.reason or ""), []).append(row)
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
-        f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}" for (status, reason), group in commonest
+        f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}"
+        for (status, reason), group in commonest
     ]
 
 

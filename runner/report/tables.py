@@ -45,7 +45,9 @@ class Table:
     tones: tuple[str | None, ...] = ()
 
 
-def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report) -> Table:
+def benchmark_table(
+    rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report
+) -> Table:
     """Operation, size, dtype, a column of milliseconds for each value of the compared axis, speed-up, flags."""
     axis = report.axis
     values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
@@ -75,7 +77,14 @@ def benchmark_table(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], r
     if len(values) > 1:
         header.append("speed-up")
     more = len(by_names) - len(lines)
-    return Table("Times", (*header, "flags"), lines, len(shown), more, tuple(tones) if len(values) > 1 else ())
+    return Table(
+        "Times",
+        (*header, "flags"),
+        lines,
+        len(shown),
+        more,
+        tuple(tones) if len(values) > 1 else (),
+    )
 
 
 def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
@@ -128,9 +137,13 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
         failed = [row for row in decided if row.verdict == "fail"]
         of_dtype = [row for row in decided if row.oracle == "float64_reference"]
         worst = max(failed or of_dtype or decided, key=_share_of_tolerance)
-        numbers = [f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)]
+        numbers = [
+            f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)
+        ]
         lines.append((*key, *numbers, _counted_verdicts(checks)))
-    return Table("Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3)
+    return Table(
+        "Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3
+    )
 
 
 def _share_of_tolerance(row: AutogradRow) -> float:
@@ -148,11 +161,24 @@ def transfer_table(rows: Sequence[TransferRow]) -> Table:
     for row in rows:
         way = {None: "", True: "to device", False: "to host"}[row.to_device]
         latency = (row.latency_low_s, row.latency_s, row.latency_high_s)
-        bandwidth = (row.bandwidth_low_bytes_per_s, row.bandwidth_bytes_per_s, row.bandwidth_high_bytes_per_s)
-        residual = f"{100 * row.max_relative_residual:.1f}" if row.max_relative_residual is not None else ""
+        bandwidth = (
+            row.bandwidth_low_bytes_per_s,
+            row.bandwidth_bytes_per_s,
+            row.bandwidth_high_bytes_per_s,
+        )
+        residual = (
+            f"{100 * row.max_relative_residual:.1f}"
+            if row.max_relative_residual is not None
+            else ""
+        )
         names = (row.device, way, row.memory or row.status)
         lines.append((*names, _within(*latency, 1e6), _within(*bandwidth, 1e-9), residual))
-    return Table("Transfers", ("device", "way", "memory", "latency us", "GB/s", "off the line by %"), lines, 3)
+    return Table(
+        "Transfers",
+        ("device", "way", "memory", "latency us", "GB/s", "off the line by %"),
+        lines,
+        3,
+    )
 
 
 def _within(low: float | None, value: float | None, high: float | None, scale: float) -> str:
@@ -235,7 +261,9 @@ def print_table(table: Table) -> None:
     last = len(table.header) - 1
     for position, name in enumerate(table.header):
         words = position < table.words or position == last
-        drawn.add_column(name, justify="left" if words else "right", no_wrap=position != last, overflow="fold")
+        drawn.add_column(
+            name, justify="left" if words else "right", no_wrap=position != last, overflow="fold"
+        )
 
     # statuses, flags and surely faster or slower ratios have their colours
     for number, line in enumerate(table.lines[:MOST_LINES]):

@@ -89,7 +89,9 @@ def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> lis
     file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
     schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
     if schema is None:
-        raise DamagedFile(f"{path}: the header is not that of schema {SCHEMA_VERSION}, nor of an older one")
+        raise DamagedFile(
+            f"{path}: the header is not that of schema {SCHEMA_VERSION}, nor of an older one"
+        )
     columns = [RENAMED.get(file, {}).get(name, name) for name in header[:-2]]
     parse = _parsers(row_type, columns)
     make: Callable[..., AnyRow] = row_type
@@ -139,7 +141,9 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
     """
     of_cell: dict[str, tuple[int, list[Row]]] = {}
     damaged: list[str] = []
-    for path in files_of_jobs(root, job) or [path for path in [root / FILE_OF_JOB[job]] if path.is_file()]:
+    for path in files_of_jobs(root, job) or [
+        path for path in [root / FILE_OF_JOB[job]] if path.is_file()
+    ]:
         try:
             rows = read_rows(path, ROW_OF_JOB[job])
             written_ns = path.stat().st_mtime_ns
@@ -158,8 +162,12 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
 def files_of_jobs(root: Path, job: str) -> list[Path]:
     """What the cells of a sweep left, in the order of their numbers; nothing for a run of one cell."""
     with os.scandir(root) as entries:
-        folders = sorted((_job_number(entry.name), entry.path) for entry in entries if entry.is_dir())
-    paths = (os.path.join(folder, FILE_OF_JOB[job]) for _, folder in folders)  # thousands; Path takes its time
+        folders = sorted(
+            (_job_number(entry.name), entry.path) for entry in entries if entry.is_dir()
+        )
+    paths = (
+        os.path.join(folder, FILE_OF_JOB[job]) for _, folder in folders
+    )  # thousands; Path takes its time
     return [Path(path) for path in paths if os.path.isfile(path)]
 
 
@@ -190,7 +198,9 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
 def csv_text(table: Iterable[Iterable[Any]]) -> str:
     """A table as CSV: blank for None, every digit of a float."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(table)  # which writes None and floats as _text does
+    csv.writer(buffer, lineterminator="\n").writerows(
+        table
+    )  # which writes None and floats as _text does
     return buffer.getvalue()
 
 
@@ -219,13 +229,18 @@ def _job_number(name: str) -> tuple[int, str]:
     return (int(number) if number.isdigit() else 0, name)
 
 
-def _parsers(record: type[Row] | type[Sample], columns: Sequence[str]) -> list[Callable[[str], Any]]:
+def _parsers(
+    record: type[Row] | type[Sample], columns: Sequence[str]
+) -> list[Callable[[str], Any]]:
     types = {f.name: str(f.type).partition(" | ")[0] for f in fields(record)}
     return [_PARSE[types[name]] for name in columns]
 
 
 def _values(parse: Sequence[Callable[[str], Any]], line: Sequence[str]) -> list[Any]:
-    return [read(text) if text or read is _words else None for read, text in zip(parse, line, strict=False)]
+    return [
+        read(text) if text or read is _words else None
+        for read, text in zip(parse, line, strict=False)
+    ]
 
 
 @cache

@@ -43,7 +43,9 @@ def read_environment(root: Path) -> dict[str, Any]:
             return found
     except ValueError:
         pass
-    raise ConfigError(f"{path} is damaged; remove it to go on without knowing what the rows were made with")
+    raise ConfigError(
+        f"{path} is damaged; remove it to go on without knowing what the rows were made with"
+    )
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:
@@ -55,7 +57,9 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     before = read_environment(root)
     if not before:
         return  # nothing was measured yet
-    if before.get("cluster") or now.get("cluster"):  # rows say which machine they are of; only versions are common
+    if before.get("cluster") or now.get(
+        "cluster"
+    ):  # rows say which machine they are of; only versions are common
         changed = _changed(before, now, EVERYWHERE)
         here = before.get("nodes", {}).get(now["node"])
         if here and not now.get("cluster"):
@@ -63,7 +67,9 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     else:
         changed = _changed(before, now, SAME)
     if changed:
-        raise ConfigError(f"resume={root}: {'; '.join(changed)}; resume there, or say resume_force=true")
+        raise ConfigError(
+            f"resume={root}: {'; '.join(changed)}; resume there, or say resume_force=true"
+        )
 
 
 def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
@@ -76,21 +82,30 @@ def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
         OSError: the folder cannot be written.
     """
     known = read_environment(root)
-    before = known.get("nodes", {}).get(node) or (known if known.get("node") == node and not known["cluster"] else None)
+    before = known.get("nodes", {}).get(node) or (
+        known if known.get("node") == node and not known["cluster"] else None
+    )
     known.setdefault("nodes", {})[node] = environment
     write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
     return _changed(before, environment, SAME) if before else []
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any], what: Sequence[Sequence[str]]) -> list[str]:
+def _changed(
+    before: dict[str, Any], now: dict[str, Any], what: Sequence[Sequence[str]]
+) -> list[str]:
     changed = []
     for keys in what:
         old, new = _at(before, keys), _at(json.loads(json.dumps(now, default=str)), keys)
         if what is EVERYWHERE:
-            old, new = (str(value).partition("+")[0] for value in (old, new))  # a CPU's torch, and an accelerator's
+            old, new = (
+                str(value).partition("+")[0] for value in (old, new)
+            )  # a CPU's torch, and an accelerator's
         if old != new:
             changed.append(f"{'.'.join(keys)} was {old} and is {new}")
-    names = [{device["device"]: device["name"] for device in tree.get("devices", [])} for tree in (before, now)]
+    names = [
+        {device["device"]: device["name"] for device in tree.get("devices", [])}
+        for tree in (before, now)
+    ]
     for device in names[0].keys() & names[1].keys() if what is SAME else ():
         if names[0][device] != names[1][device]:
             changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")

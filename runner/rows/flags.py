@@ -32,10 +32,16 @@ FLAGS = {
     "contended": Flag("the machine was busy with something else"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
-    "multimodal": Flag("its times fall into groups, and the median lies in one of them", forbids_ratio=False),
+    "multimodal": Flag(
+        "its times fall into groups, and the median lies in one of them", forbids_ratio=False
+    ),
     "placement": Flag("its time depends on where in memory its tensors lie", forbids_ratio=False),
-    "first_touch": Flag("most of the time goes to fresh memory for the output", forbids_ratio=False),
-    "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", forbids_ratio=False),
+    "first_touch": Flag(
+        "most of the time goes to fresh memory for the output", forbids_ratio=False
+    ),
+    "reduced_precision": Flag(
+        "its products are rounded to fewer digits than its dtype has", forbids_ratio=False
+    ),
     "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", forbids_ratio=False),
 }
 

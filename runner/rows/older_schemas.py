@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_ROW_1 = "cell job op size dtype device device_name threads direction seed variant status reason seconds"
+_ROW_1 = (
+    "cell job op size dtype device device_name threads direction seed variant status reason seconds"
+)
 _ROW_2 = "cell job op size dtype device device_name threads direction seed node variant status reason seconds"
 _COLUMNS: Mapping[int, Mapping[str, str]] = {
     1: {

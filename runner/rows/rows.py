@@ -305,7 +305,9 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     if not isinstance(row, BenchmarkRow):
         return row
     return replace(
-        row, concurrent_sweep=concurrent_sweep, flags=merged(row.flags, ("contended",) if concurrent_sweep else ())
+        row,
+        concurrent_sweep=concurrent_sweep,
+        flags=merged(row.flags, ("contended",) if concurrent_sweep else ()),
     )
 
 

@@ -64,5 +64,7 @@ def extreme(which: Callable[[Iterable[float]], float], estimates: Sequence[Estim
     """
     lows = [estimate.low for estimate in estimates]
     highs = [estimate.high for estimate in estimates]
-    low, high = (None if None in ends else which(cast("list[float]", ends)) for ends in (lows, highs))
+    low, high = (
+        None if None in ends else which(cast("list[float]", ends)) for ends in (lows, highs)
+    )
     return Estimate(which(estimate.value for estimate in estimates), low, high)

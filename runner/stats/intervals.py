@@ -83,7 +83,9 @@ def ratio_interval(
 def _depth(count: int) -> tuple[int, float]:
     """How deep the interval's ends lie among that many values, and the weight of the next deeper one; 0: nowhere."""
     tail = (1 - CONFIDENCE) / 2
-    if count > 1_000:  # the normal approximation is good to a rank here, and exact powers of 2 grow large
+    if (
+        count > 1_000
+    ):  # the normal approximation is good to a rank here, and exact powers of 2 grow large
         exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5
         return math.floor(exact), exact - math.floor(exact)
 
@@ -98,7 +100,9 @@ def _depth(count: int) -> tuple[int, float]:
     # between this depth, which holds more than 95 %, and the next, which holds less, the ends are interpolated
     if depth == 0:
         return 0, 0.0
-    if count == 6:  # the ends are the extremes, which hold 97 %; interpolated they fall to 91 % where modes lie apart
+    if (
+        count == 6
+    ):  # the ends are the extremes, which hold 97 %; interpolated they fall to 91 % where modes lie apart
         return depth, 0.0
     missed = (tail - below) / (deeper - below)
     return depth, (count - depth) * missed / (depth + (count - 2 * depth) * missed)

@@ -53,7 +53,10 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     x_mean = math.fsum(w * a for w, a in zip(weights, x, strict=True)) / total
     y_mean = math.fsum(w * b for w, b in zip(weights, y, strict=True)) / total
     spread = math.fsum(w * (a - x_mean) ** 2 for w, a in zip(weights, x, strict=True))
-    slope = math.fsum(w * (a - x_mean) * (b - y_mean) for w, a, b in zip(weights, x, y, strict=True)) / spread
+    slope = (
+        math.fsum(w * (a - x_mean) * (b - y_mean) for w, a, b in zip(weights, x, y, strict=True))
+        / spread
+    )
     at_zero = y_mean - slope * x_mean
 
     # how far the points lie from it is the only measure of their errors, which the intervals follow from

@@ -54,18 +54,28 @@ class Range:
         try:
             search_range = cls(**settings)
         except TypeError as error:
-            raise ConfigError(f"{where}={dict(settings)}: give low, high, rtol and size, such as {EXAMPLE}") from error
+            raise ConfigError(
+                f"{where}={dict(settings)}: give low, high, rtol and size, such as {EXAMPLE}"
+            ) from error
         search_range._check(where)
         return search_range
 
     def _check(self, where: str) -> None:
-        numbers = all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high))
+        numbers = all(
+            isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)
+        )
         if not numbers or not 1 <= self.low < self.high <= LONGEST:
-            raise ConfigError(f"{where}: low={self.low} and high={self.high} are no sizes from small to large")
+            raise ConfigError(
+                f"{where}: low={self.low} and high={self.high} are no sizes from small to large"
+            )
         if not isinstance(self.rtol, int | float) or not 0 < self.rtol < 1:
-            raise ConfigError(f"{where}.rtol={self.rtol} is out of range; give a share such as 0.05")
+            raise ConfigError(
+                f"{where}.rtol={self.rtol} is out of range; give a share such as 0.05"
+            )
         if not isinstance(self.size, str) or NUMBER not in self.size:
-            raise ConfigError(f"{where}.size={self.size} has no place for the number; write {NUMBER} there")
+            raise ConfigError(
+                f"{where}.size={self.size} has no place for the number; write {NUMBER} there"
+            )
 
     def size_of(self, number: int) -> str:
         """The override that asks for a size."""
@@ -74,7 +84,9 @@ class Range:
     @property
     def max_sizes(self) -> int:
         """The most sizes that a search asks for, not counting those that turn out too large or are disturbed."""
-        return 3 + math.ceil(math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.rtol))))
+        return 3 + math.ceil(
+            math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.rtol)))
+        )
 
 
 EXAMPLE = "{low: 16, high: 4096, rtol: 0.05}"
@@ -138,7 +150,10 @@ def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
     loses = max((size for size, outcome in outcomes.items() if outcome == "loses"), default=None)
     if loses is None:
         return None  # it wins from the smallest on
-    wins = min((size for size, outcome in outcomes.items() if outcome == "wins" and size > loses), default=None)
+    wins = min(
+        (size for size, outcome in outcomes.items() if outcome == "wins" and size > loses),
+        default=None,
+    )
     if wins is not None:
         return loses, wins
 
@@ -161,7 +176,9 @@ class CrossoverSearch:
     What is asked for follows from the rows alone, so that a resumed sweep goes the same way.
     """
 
-    def __init__(self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]) -> None:
+    def __init__(
+        self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]
+    ) -> None:
         """Pair a grid's jobs.
 
         Args:
@@ -215,7 +232,9 @@ class CrossoverSearch:
     def _sizes(self, pair: JobPair, row_of: Mapping[str, BenchmarkRow]) -> list[int]:
         return requested_sizes(lambda size: self._outcome(pair, size, row_of), self._range)
 
-    def _outcome(self, pair: JobPair, size: int, row_of: Mapping[str, BenchmarkRow]) -> Outcome | None:
+    def _outcome(
+        self, pair: JobPair, size: int, row_of: Mapping[str, BenchmarkRow]
+    ) -> Outcome | None:
         """What came of a size; None where a side has not been measured there."""
         cells = [self._composer.job(overrides).cell for overrides in self._at_size(pair, size)]
         sides = [row_of[cell.identity] for cell in cells if cell.identity in row_of]
@@ -226,7 +245,9 @@ class CrossoverSearch:
             return "wins" if comparison.speedup > 1 else "loses"
 
         flags = merged(*(row.flags for row in sides))
-        problems = {row.status for row in sides}.union(flags).intersection((*FORBIDDING, *STATUSES)) - {"ok"}
+        problems = {row.status for row in sides}.union(flags).intersection(
+            (*FORBIDDING, *STATUSES)
+        ) - {"ok"}
         if problems == {"contended"}:
             return "disturbed"
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"

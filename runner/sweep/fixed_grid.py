@@ -78,7 +78,9 @@ class Grids:
             if job.cell.inapplicable_options:
                 raise ConfigError(job.cell.inapplicable_options)
         if any(job.cell.job == "report" for job in jobs):
-            raise ConfigError("job=report reads one run and cannot be swept; use job=report run=outputs/...")
+            raise ConfigError(
+                "job=report reads one run and cannot be swept; use job=report run=outputs/..."
+            )
 
         unique = self._without_excluded(jobs, narrowed=_keys(typed) & _keys(own))
         cells = [job.cell for job in unique]
@@ -101,7 +103,9 @@ class Grids:
             if not dropped:
                 unique.setdefault(job.cell.identity, job)
         if not unique:
-            raise ConfigError(f"none of the grid's {len(jobs)} cells is left; look at its axes and at exclude")
+            raise ConfigError(
+                f"none of the grid's {len(jobs)} cells is left; look at its axes and at exclude"
+            )
 
         repeated = len(jobs) - sum(drops) - len(unique)
         if repeated:

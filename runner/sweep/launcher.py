@@ -26,15 +26,21 @@ class JobLauncher:
         ConfigError: ``hydra.job.chdir`` is set, which this launcher does not support.
     """
 
-    def __init__(self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def __init__(
+        self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         if config.hydra.job.chdir:
-            raise ConfigError("hydra.job.chdir=true needs hydra/launcher=basic; the grid launcher stays in its folder")
+            raise ConfigError(
+                "hydra.job.chdir=true needs hydra/launcher=basic; the grid launcher stays in its folder"
+            )
         self._context, self._task_function, self._config = hydra_context, task_function, config
         self._session = session_of(task_function)
         self.composer = Composer(hydra_context.config_loader, config)
         self._folders: dict[tuple[str, ...], Path] = {}
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
+    ) -> Sequence[JobReturn]:
         """Run the jobs; one that raises ends the sweep, since a cell's failure is a row and not an error.
 
         Args:
@@ -59,13 +65,17 @@ class JobLauncher:
                     self._run_further_process(job_return, process, progress)
             return returns
 
-    def _run_first_process(self, overrides: list[str], number: int, progress: Progress) -> JobReturn:
+    def _run_first_process(
+        self, overrides: list[str], number: int, progress: Progress
+    ) -> JobReturn:
         """Run a job: its folder, its cell in one process, and Hydra's callbacks."""
         job = self.composer.job(overrides)
         progress.begin(job.cell)
         folder = self.composer.create_job_folder(job, number)
         self._folders[tuple(overrides)] = folder
-        job_return = JobReturn(overrides=overrides, working_dir=os.getcwd(), task_name=str(self._config.hydra.job.name))
+        job_return = JobReturn(
+            overrides=overrides, working_dir=os.getcwd(), task_name=str(self._config.hydra.job.name)
+        )
 
         # A whole configuration takes as long to make as all the rest, so only callbacks get one.
         callbacks = self._context.callbacks
@@ -88,5 +98,7 @@ class JobLauncher:
             return
         progress.begin(cell)
         if all(row.status == "ok" for row in job_return.return_value):
-            job_return.return_value = self._session.run_once(cell, self._folders[overrides], process)
+            job_return.return_value = self._session.run_once(
+                cell, self._folders[overrides], process
+            )
         progress.end(cell, job_return.return_value)

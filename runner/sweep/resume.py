@@ -39,14 +39,19 @@ def unfinished(rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
         rows_of.setdefault(row.cell, []).append(row)
 
     def is_final(row: Row, cell: Cell) -> bool:
-        if row.status == "ok" and isinstance(row, BenchmarkRow) and (row.processes or 1) < cell.processes:
+        if (
+            row.status == "ok"
+            and isinstance(row, BenchmarkRow)
+            and (row.processes or 1) < cell.processes
+        ):
             return False
         return row.status in NON_FAILURES
 
     return [
         number
         for number, cell in enumerate(cells)
-        if cell.identity not in rows_of or not all(is_final(row, cell) for row in rows_of[cell.identity])
+        if cell.identity not in rows_of
+        or not all(is_final(row, cell) for row in rows_of[cell.identity])
     ]
 
 
@@ -75,7 +80,9 @@ def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     if not others:
         return
     row = next(iter(others.values()))
-    names_threads = any(cell.threads for cell in cells)  # a row has them even where the cell left them open
+    names_threads = any(
+        cell.threads for cell in cells
+    )  # a row has them even where the cell left them open
     name = label(row.job, row, lambda axis: axis != "threads" or names_threads)
     raise ConfigError(
         f"resume={root}: {len(others)} of the {len({row.cell for row in rows_on_disk})} cells there are none of "
@@ -115,7 +122,9 @@ def _advice(root: Path) -> str:
 def _name(item: Row | Cell) -> tuple[Any, ...]:
     """The job and the value on each axis but the threads, which a cell may leave open; blank is a default."""
     values = {name: getattr(item, name) for name in AXES if name != "threads"}
-    return item.job, *(AXES[name].default if value is None else value for name, value in values.items())
+    return item.job, *(
+        AXES[name].default if value is None else value for name, value in values.items()
+    )
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:

@@ -21,8 +21,13 @@ def refuse_results(folder: Path) -> None:
     """
     from runner.rows.rows import FILE_OF_JOB
 
-    if any((folder / name).exists() for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")):
-        raise ConfigError(f"{folder} already holds the results of a run; choose another folder, or remove it first")
+    if any(
+        (folder / name).exists()
+        for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")
+    ):
+        raise ConfigError(
+            f"{folder} already holds the results of a run; choose another folder, or remove it first"
+        )
 
 
 def folder_name(overrides: str) -> str:
@@ -56,7 +61,9 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
     try:
         lock.acquire()
     except Timeout as error:
-        raise ConfigError(f"{root} is in use by another sweep; wait for its end, or choose another folder") from error
+        raise ConfigError(
+            f"{root} is in use by another sweep; wait for its end, or choose another folder"
+        ) from error
     try:
         if not resuming:
             refuse_results(root)  # another may have come and gone since

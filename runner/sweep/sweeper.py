@@ -54,7 +54,9 @@ class GridSweep:
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         jobs = getattr(self._launcher, "jobs", None)
-        self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None  # another may have been chosen
+        self._grid_launcher = (
+            jobs if isinstance(jobs, JobLauncher) else None
+        )  # another may have been chosen
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
 
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
@@ -72,7 +74,9 @@ class GridSweep:
         if self._config.dry_run:
             self._show(root, strategy, jobs, cluster)
             return []
-        with claimed(root, resuming=bool(self._config.resume), begun=lambda: self._session.measuring):
+        with claimed(
+            root, resuming=bool(self._config.resume), begun=lambda: self._session.measuring
+        ):
             return self._run(root, strategy, jobs, cluster)
 
     def _strategy(self, arguments: list[str], *, writes_folders: bool) -> Strategy:
@@ -85,7 +89,9 @@ class GridSweep:
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
         composer.writes_folders = writes_folders
-        grids = Grids(self._loader, composer, self._config, params=self._params, extra_grids=self._extra_grids)
+        grids = Grids(
+            self._loader, composer, self._config, params=self._params, extra_grids=self._extra_grids
+        )
         if self._crossover is None:
             return FixedGrid(grids.jobs(arguments))
 
@@ -98,7 +104,9 @@ class GridSweep:
         grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
         return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
 
-    def _show(self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None) -> None:
+    def _show(
+        self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None
+    ) -> None:
         """List what would run."""
         numbers = list(range(len(jobs)))
         if self._config.resume:
@@ -131,10 +139,14 @@ class GridSweep:
             if self._session.measuring or not numbers:
                 self._session.finish(root, Report.of(self._config), strict=self._config.strict)
 
-    def _prepare(self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None) -> None:
+    def _prepare(
+        self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
+    ) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
         cells = [jobs[number].cell for number in numbers]
-        self._session.prepare(cells if cluster is None else cluster.check(cells), require_devices=False)
+        self._session.prepare(
+            cells if cluster is None else cluster.check(cells), require_devices=False
+        )
         self._session.record_environment(
             root,
             len(jobs),
@@ -145,7 +157,9 @@ class GridSweep:
         )
         OmegaConf.save(self._config, root / "multirun.yaml")
 
-    def _remaining(self, root: Path, strategy: Strategy, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int]]:
+    def _remaining(
+        self, root: Path, strategy: Strategy, jobs: list[HydraJob]
+    ) -> tuple[list[HydraJob], list[int]]:
         """All jobs of a resumed sweep as far as they are known, and the numbers of those that are left to run.
 
         Raises:
@@ -160,7 +174,9 @@ class GridSweep:
         # Where a row is damaged, a search may not know yet that it asked for others.
         jobs = [*jobs, *strategy.next(root)]
         cells = [job.cell for job in jobs]
-        if not self._config.resume_force and not (isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)):
+        if not self._config.resume_force and not (
+            isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)
+        ):
             resume.check_grid_holds(root, rows_on_disk, cells)
 
         numbers = resume.unfinished(rows_on_disk, cells)
@@ -182,5 +198,8 @@ class GridSweep:
 
 def _list(cells: Sequence[Cell]) -> None:
     for cell in cells:
-        print(cell.label + (f"    impossible: {cell.infeasible_reason}" if cell.infeasible_reason else ""))
+        print(
+            cell.label
+            + (f"    impossible: {cell.infeasible_reason}" if cell.infeasible_reason else "")
+        )
     print(f"{len(cells)} cells")

@@ -19,7 +19,11 @@ from runner.verify.values import small
 
 
 def run(
-    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
 ) -> TaskResult:
     """Verify the gradients of one cell's operation, or of its case.
 
@@ -33,7 +37,9 @@ def run(
     report_step("checking gradients")
     begun = time.perf_counter()
     assert cell.dimensions is not None and function is not None
-    bound = BoundOperation(cell.operation, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed)
+    bound = BoundOperation(
+        cell.operation, function, cell.dimensions, getattr(torch, cell.dtype), cell.seed
+    )
     checks = check_gradients(small(bound, cell.requested_size), device.torch)
 
     blank = identified(AutogradRow, cell)

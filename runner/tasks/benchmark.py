@@ -39,7 +39,10 @@ from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import ValueCheck, check_values, small, to_check
 
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
-GAPS = {"scheduler": "gaps", "none": "none"}  # interruption sources of a device's clock, whose waits are gaps
+GAPS = {
+    "scheduler": "gaps",
+    "none": "none",
+}  # interruption sources of a device's clock, whose waits are gaps
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,11 @@ class Work:
 
 
 def run(
-    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
 ) -> TaskResult:
     """Measure one cell.
 
@@ -139,10 +146,14 @@ def run(
     return TaskResult([row], list(timed.call.measured.samples))
 
 
-def _prepare(cell: Cell, device: Device, function: Function, state: WorkerState, report_step: ReportStep) -> Prepared:
+def _prepare(
+    cell: Cell, device: Device, function: Function, state: WorkerState, report_step: ReportStep
+) -> Prepared:
     assert cell.dimensions is not None
     dtype = getattr(torch, cell.dtype)
-    eager = BoundOperation(cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout)
+    eager = BoundOperation(
+        cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout
+    )
     report_step("checking the memory it needs")
     _check_memory(cell, cell.dimensions)
     if not cell.compile:
@@ -156,11 +167,15 @@ def _prepare(cell: Cell, device: Device, function: Function, state: WorkerState,
     return Prepared(eager, *compiled(eager, device.torch, run_once, state.compilers))
 
 
-def _check(cell: Cell, device: Device, prepared: Prepared, state: WorkerState, report_step: ReportStep) -> Checked:
+def _check(
+    cell: Cell, device: Device, prepared: Prepared, state: WorkerState, report_step: ReportStep
+) -> Checked:
     report_step("checking values")
     begun = time.perf_counter()
     # what is compiled is compiled for this size: at another it would be another kernel
-    to_be_checked = prepared.bound if cell.compile else to_check(prepared.bound, cell.requested_size)
+    to_be_checked = (
+        prepared.bound if cell.compile else to_check(prepared.bound, cell.requested_size)
+    )
     values = check_values(to_be_checked, device.torch)
     values_s = time.perf_counter() - begun
 
@@ -241,7 +256,9 @@ def _measured(
     return measured, clock, readings
 
 
-def _row(device: Device, prepared: Prepared, checked: Checked, timed: Timed, detected: list[str]) -> BenchmarkRow:
+def _row(
+    device: Device, prepared: Prepared, checked: Checked, timed: Timed, detected: list[str]
+) -> BenchmarkRow:
     cell, measured = timed.call.cell, timed.call.measured
     readings, launch = timed.readings, timed.readings.launch
     median_s, (low_s, high_s) = measured.median_s, measured.interval or (None, None)
@@ -353,7 +370,9 @@ def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Ten
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
 
 
-def _gradient_verdict(bound: BoundOperation, device: Device, verdicts: dict[VerdictKey, str | None]) -> str | None:
+def _gradient_verdict(
+    bound: BoundOperation, device: Device, verdicts: dict[VerdictKey, str | None]
+) -> str | None:
     """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
     if not bound.op.differentiable or not is_differentiable(bound.dtype):
         return None
@@ -361,7 +380,9 @@ def _gradient_verdict(bound: BoundOperation, device: Device, verdicts: dict[Verd
     if key not in verdicts:
         plain = replace(bound, seed=0, fill="normal", layout="contiguous")
         try:
-            checks = check_gradients(small(plain, parse_size(bound.op.size)), device.torch, quick=True)
+            checks = check_gradients(
+                small(plain, parse_size(bound.op.size)), device.torch, quick=True
+            )
         except NotImplementedError:
             verdicts[key] = "unsupported"
         except Exception:  # a gradient that cannot be had is no reason not to time the call
@@ -378,7 +399,9 @@ def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
 
 def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
     signature = cell.operation.parsed
-    elements = sum(math.prod(dimensions.shape(axes)) for axes in signature.inputs + signature.outputs)
+    elements = sum(
+        math.prod(dimensions.shape(axes)) for axes in signature.inputs + signature.outputs
+    )
     needed = elements * ITEM_BYTES[cell.dtype]
     limit = cell.limit.memory_bytes or free_memory_bytes()
     if limit is not None and needed > limit:

@@ -22,7 +22,9 @@ from runner.verify.gradients.verifier import check_gradients
 from runner.verify.rounding import BOUND_FACTOR, unit_roundoff
 
 ATTEMPTS = 8  # at inputs near the declared ones where the function and its derivatives exist
-USEFUL_TOLERANCE = 1e-3  # relative; what is compared more loosely than this, and than 64 roundoffs, says nothing
+USEFUL_TOLERANCE = (
+    1e-3  # relative; what is compared more loosely than this, and than 64 roundoffs, says nothing
+)
 MOST_SHOWN = 256  # elements in a row's text
 PLUMBING = "8 unit roundoffs; one engine is asked twice, so that agreement is no evidence"
 ROUNDING = "8 (u |g| + d), d by 16 draws of a rounding error at each step"
@@ -30,7 +32,11 @@ Gradients = dict[str, torch.Tensor]
 
 
 def run(
-    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
 ) -> TaskResult:
     """Check the gradients of one case.
 
@@ -50,16 +56,25 @@ def run(
     )
 
     # the declared inputs may be special, so that a formula is tried at others too
-    rows = [*_rows_at(case, bound, device.torch, blank), *_without_formula(bound, device.torch, blank)]
+    rows = [
+        *_rows_at(case, bound, device.torch, blank),
+        *_without_formula(bound, device.torch, blank),
+    ]
     if isinstance(case, ExpressionCase):
         report_step("checking gradients at other inputs")
-        rows += _rows_at(case, fresh_inputs(case, bound), device.torch, replace(blank, probe="fresh"))
+        rows += _rows_at(
+            case, fresh_inputs(case, bound), device.torch, replace(blank, probe="fresh")
+        )
 
     each_s = (time.perf_counter() - begun) / len(rows)
-    return TaskResult([replace(row, seconds=row.seconds if row.seconds is not None else each_s) for row in rows])
+    return TaskResult(
+        [replace(row, seconds=row.seconds if row.seconds is not None else each_s) for row in rows]
+    )
 
 
-def _rows_at(case: GradientCase, bound: BoundCase, device: torch.device, blank: AutogradRow) -> Iterator[AutogradRow]:
+def _rows_at(
+    case: GradientCase, bound: BoundCase, device: torch.device, blank: AutogradRow
+) -> Iterator[AutogradRow]:
     """The rows of one set of inputs: against SymPy's derivative where there is one, and one way against the other."""
     value, by_backward = _by_backward(bound, device)
     by_grad = _by_grad(bound, device)
@@ -69,7 +84,9 @@ def _rows_at(case: GradientCase, bound: BoundCase, device: torch.device, blank: 
     for name in by_backward:
         if exact is not None:
             row = replace(blank, argument=name, derivation=exact.derivation(name))
-            yield _analytic(row, by_backward[name], exact.gradient(name), exact.allowed[name], f" by {name}")
+            yield _analytic(
+                row, by_backward[name], exact.gradient(name), exact.allowed[name], f" by {name}"
+            )
         yield _plumbing(replace(blank, argument=name), by_backward[name], by_grad[name])
 
 
@@ -84,7 +101,10 @@ def _by_backward(bound: BoundCase, device: torch.device) -> tuple[torch.Tensor, 
 def _by_grad(bound: BoundCase, device: torch.device) -> Gradients:
     leaves = _leaves(bound, device)  # a graph of its own: backward() has freed the other
     gradients = torch.autograd.grad(bound.outputs(leaves), leaves, allow_unused=True)
-    return _named(bound, [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)])
+    return _named(
+        bound,
+        [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)],
+    )
 
 
 def _leaves(bound: BoundCase, device: torch.device) -> list[torch.Tensor]:
@@ -172,10 +192,16 @@ def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
     )
 
 
-def _without_formula(bound: BoundCase, device: torch.device, blank: AutogradRow) -> Iterator[AutogradRow]:
+def _without_formula(
+    bound: BoundCase, device: torch.device, blank: AutogradRow
+) -> Iterator[AutogradRow]:
     """The oracles that every operation has too: finite differences, and float64 for what is not float64."""
     for check in check_gradients(bound, device):
-        if check.oracle == "float64_reference" and bound.dtype is torch.float64 and device.type == "cpu":
+        if (
+            check.oracle == "float64_reference"
+            and bound.dtype is torch.float64
+            and device.type == "cpu"
+        ):
             continue  # it would be compared with itself
         yield replace(blank, **asdict(check), status="failed" if check.verdict in BAD else "ok")
 

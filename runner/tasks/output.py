@@ -60,7 +60,9 @@ def _check_shapes(bound: BoundOperation, outputs: list[torch.Tensor]) -> None:
     expected = [bound.dimensions.shape(axes) for axes in bound.op.parsed.outputs]
     shapes = [tuple(t.shape) for t in outputs]
     if shapes != expected:
-        promise = f"op {bound.op.name}: its signature {bound.op.signature!r} promises outputs {expected}"
+        promise = (
+            f"op {bound.op.name}: its signature {bound.op.signature!r} promises outputs {expected}"
+        )
         raise ValueError(f"{promise}, the call gave {shapes}")
 
 

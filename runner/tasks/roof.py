@@ -20,8 +20,12 @@ from runner.rows.rows import PeaksRow, identified
 from runner.tasks.task import Function, ReportStep, TaskResult
 from runner.tasks.worker_state import WorkerState
 
-SMALLEST = 256  # the edge of the smallest product: below it, a call's overhead is what would be measured
-ELEMENTS = 2**16  # of a tensor that a cache holds, and long enough for its kernel to count and not the call
+SMALLEST = (
+    256  # the edge of the smallest product: below it, a call's overhead is what would be measured
+)
+ELEMENTS = (
+    2**16
+)  # of a tensor that a cache holds, and long enough for its kernel to count and not the call
 PATIENCE = 4  # times timing.max_time_s: a product that would take longer than this is left out
 CACHES = 4  # times the last-level cache: what a tensor has to hold so that next to nothing of it is found there
 ACCELERATOR_BYTES = 256 * 1024**2  # of a tensor there: several times any cache of today
@@ -29,7 +33,11 @@ MEMORY_SHARE = 1 / 8  # of the free memory that one of three tensors may take
 
 
 def run(
-    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
 ) -> TaskResult:
     """Measure a device's peaks in one dtype; save them unless something else kept it busy.
 
@@ -47,14 +55,18 @@ def run(
     assert function is not None
 
     # products are not the fastest arithmetic of every dtype
-    compute = _best([*_products(cell, device, function, report_step), _multiply_add(cell, device, report_step)])
+    compute = _best(
+        [*_products(cell, device, function, report_step), _multiply_add(cell, device, report_step)]
+    )
     memory = _memory_peak(cell, device, state, report_step)
 
     # what was measured on a busy machine would make later rows look better than they are
     disturbed = compute.disturbed or memory.disturbed
     saved_to = None
     if not disturbed:
-        peaks = Peaks(**identity_of(cell, device), flop_per_s=compute.per_s, bytes_per_s=memory.per_s)
+        peaks = Peaks(
+            **identity_of(cell, device), flop_per_s=compute.per_s, bytes_per_s=memory.per_s
+        )
         saved_to = str(save_peaks(peaks))
 
     row = replace(
@@ -71,7 +83,9 @@ def run(
     return TaskResult([row])
 
 
-def _products(cell: Cell, device: Device, function: Function, report_step: ReportStep) -> Iterator[Peak]:
+def _products(
+    cell: Cell, device: Device, function: Function, report_step: ReportStep
+) -> Iterator[Peak]:
     """Square products of ever larger size, up to the one asked for or to what would take too long."""
     edge, last_flop, last_s = SMALLEST, 0, 0.0
     while True:
@@ -80,10 +94,14 @@ def _products(cell: Cell, device: Device, function: Function, report_step: Repor
         assert flop is not None
         if last_flop and last_s * flop / last_flop > PATIENCE * cell.timing.max_time_s:
             return
-        bound = BoundOperation(cell.operation, function, dimensions, getattr(torch, cell.dtype), cell.seed)
+        bound = BoundOperation(
+            cell.operation, function, dimensions, getattr(torch, cell.dtype), cell.seed
+        )
         size = cell.operation.size_text(dimensions)
         report_step(f"multiplying {size}")
-        measured = _measured(bound.call_with([t.to(device.torch) for t in bound.draw()]), cell, device)
+        measured = _measured(
+            bound.call_with([t.to(device.torch) for t in bound.draw()]), cell, device
+        )
         yield _peak(flop, size, measured)
         if dimensions == cell.dimensions:
             return
@@ -93,7 +111,10 @@ def _products(cell: Cell, device: Device, function: Function, report_step: Repor
 def _multiply_add(cell: Cell, device: Device, report_step: ReportStep) -> Peak:
     """Elementwise, in place, from a cache: the better one for a dtype whose products have no fast kernel."""
     report_step("multiplying and adding elements")
-    a, b, c = (torch.ones(ELEMENTS, dtype=getattr(torch, cell.dtype), device=device.torch) for _ in range(3))
+    a, b, c = (
+        torch.ones(ELEMENTS, dtype=getattr(torch, cell.dtype), device=device.torch)
+        for _ in range(3)
+    )
     measured = _measured(partial(torch.addcmul, a, b, c, out=a), cell, device)
     return _peak(2 * ELEMENTS, f"addcmul of {ELEMENTS} elements", measured)
 
@@ -104,7 +125,12 @@ def _memory_peak(cell: Cell, device: Device, state: WorkerState, report_step: Re
     The bytes are those that a kernel reads and writes, as STREAM counts them: a cache that reads a line before it
     writes it moves more.
     """
-    key = (str(device.torch), torch.get_num_threads(), cell.timing.max_time_s, cell.timing.precision)
+    key = (
+        str(device.torch),
+        torch.get_num_threads(),
+        cell.timing.max_time_s,
+        cell.timing.precision,
+    )
     if key not in state.memory_peaks:
         state.memory_peaks[key] = _best(_kernels(cell, device, report_step))
     return state.memory_peaks[key]

@@ -25,7 +25,12 @@ class Task(Protocol):
     """A module of this package that does one job."""
 
     def run(
-        self, cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+        self,
+        cell: Cell,
+        device: Device,
+        function: Function | None,
+        state: WorkerState,
+        report_step: ReportStep,
     ) -> TaskResult:
         """Do it.
 

@@ -58,7 +58,11 @@ class Outcome:
 
 
 def run(
-    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
 ) -> TaskResult:
     """Check one case.
 
@@ -111,7 +115,12 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
     *first, last = case.trees()
     names: dict[str, Any] = {}
     before: dict[str, torch.Tensor] = {}
-    with torch.random.fork_rng([device] if device.type != "cpu" else [], device_type=_accelerator(device)), device:
+    with (
+        torch.random.fork_rng(
+            [device] if device.type != "cpu" else [], device_type=_accelerator(device)
+        ),
+        device,
+    ):
         torch.manual_seed(seed)
         for name, tree in zip(case.inputs, first, strict=False):
             names[name] = _tensor(run_snippet(tree, names), case.inputs[name])
@@ -130,7 +139,11 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield _values(expect["values"], result)
     if "shape" in expect or "values" in expect:
         shape = tuple(expect.get("shape", shape_of(expect.get("values"))))
-        differs = "" if tuple(result.shape) == shape else f"it is {_shape(result)}, not {shape_text(shape)}"
+        differs = (
+            ""
+            if tuple(result.shape) == shape
+            else f"it is {_shape(result)}, not {shape_text(shape)}"
+        )
         yield Check("shape", shape_text(shape), _shape(result), differs)
     if "dtype" in expect:
         dtype = str(result.dtype).removeprefix("torch.")
@@ -144,7 +157,9 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
     if "finite" in expect:
         infinite = int((~result.isfinite()).sum().item())
         problem = f"{infinite} of {result.numel()} elements are infinite or NaN" if infinite else ""
-        yield Check("finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem)
+        yield Check(
+            "finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem
+        )
     if "reproducible" in expect:
         yield _reproducible(case, device, seed, result)
 
@@ -170,7 +185,9 @@ def _values(expected: Any, result: torch.Tensor) -> Check:
     index = [int(i) for i in torch.unravel_index(torch.tensor(first), got.shape)]
     count = f"{int(differ.sum())} of {got.numel()} elements differ"
     first_got, first_want = got.flatten()[first].item(), want.flatten()[first].item()
-    return Check("values", *shown, f"{count}, the first at {index}: {first_got!r}, not {first_want!r}")
+    return Check(
+        "values", *shown, f"{count}, the first at {index}: {first_got!r}, not {first_want!r}"
+    )
 
 
 def _in_dtype_of(result: torch.Tensor, expected: Any) -> torch.Tensor:
@@ -185,7 +202,9 @@ def _in_dtype_of(result: torch.Tensor, expected: Any) -> torch.Tensor:
 
 def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
     outside = int(((result < low) | (result >= high) | result.isnan()).sum().item())
-    problem = f"{outside} of {result.numel()} elements are not in [{low:g}, {high:g})" if outside else ""
+    problem = (
+        f"{outside} of {result.numel()} elements are not in [{low:g}, {high:g})" if outside else ""
+    )
     least, most = (result.min().item(), result.max().item()) if result.numel() else (0.0, 0.0)
     return Check("range", f"[{low:g}, {high:g})", f"{least!r} to {most!r}", problem)
 
@@ -218,9 +237,13 @@ def _unchanged(name: str, outcome: Outcome) -> Check:
     what = ""
     if now.shape != before.shape:
         what = f"its shape was {_shape(before)} and is {_shape(now)}"
-    elif not torch.equal(now.nan_to_num(), before.nan_to_num()) or not torch.equal(now.isnan(), before.isnan()):
+    elif not torch.equal(now.nan_to_num(), before.nan_to_num()) or not torch.equal(
+        now.isnan(), before.isnan()
+    ):
         what = "its elements are others than before"
-    return Check("unchanged", text_of(before), text_of(now), f"{name} was changed: {what}" if what else "")
+    return Check(
+        "unchanged", text_of(before), text_of(now), f"{name} was changed: {what}" if what else ""
+    )
 
 
 def text_of(tensor: torch.Tensor) -> str:

@@ -22,8 +22,15 @@ from runner.tasks.worker_state import WorkerState
 
 SMALLEST_BYTES = 1_024
 STEP = 4  # from one size to the next: 11 sizes from 1 KB to 1 GB
-WAYS = [(True, "pageable"), (False, "pageable"), (True, "pinned"), (False, "pinned")]  # to the device, the memory
-SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the copies that are timed; the rest is for making buffers
+WAYS = [
+    (True, "pageable"),
+    (False, "pageable"),
+    (True, "pinned"),
+    (False, "pinned"),
+]  # to the device, the memory
+SHARE_OF_LIMIT = (
+    0.5  # of limit.time_s, for the copies that are timed; the rest is for making buffers
+)
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
 
 
@@ -37,7 +44,11 @@ class TransferSample(NamedTuple):
 
 
 def run(
-    cell: Cell, device: Device, function: Function | None, state: WorkerState, report_step: ReportStep
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
 ) -> TaskResult:
     """Time copies of growing size each way and fit ``time = latency + bytes / bandwidth`` to their medians.
 
@@ -62,7 +73,9 @@ def run(
         )
         # a device without pinned memory has the other two ways all the same
         try:
-            samples = _transfer_samples(cell, device, function, sizes, to_device=to_device, pinned=memory == "pinned")
+            samples = _transfer_samples(
+                cell, device, function, sizes, to_device=to_device, pinned=memory == "pinned"
+            )
             rows.append(_fitted(row, samples))
         except NotImplementedError as error:
             rows.append(replace(row, status="unsupported", reason=one_line(error)))
@@ -83,7 +96,13 @@ def _sizes(cell: Cell) -> list[int]:
 
 
 def _transfer_samples(
-    cell: Cell, device: Device, function: Function, sizes: list[int], *, to_device: bool, pinned: bool
+    cell: Cell,
+    device: Device,
+    function: Function,
+    sizes: list[int],
+    *,
+    to_device: bool,
+    pinned: bool,
 ) -> list[TransferSample]:
     """The time of a copy by its size, up to the first that does not fit or takes too long."""
     seconds = SHARE_OF_LIMIT * cell.limit.time_s / len(WAYS) / len(sizes)
@@ -96,8 +115,12 @@ def _transfer_samples(
             break
         to, source = (on_device, on_host) if to_device else (on_host, on_device)
         device.synchronize()
-        measured = measure(partial(_copy, function, to, source, device), HostClock(single_threaded=False), timing)
-        samples.append(TransferSample(size, measured.median_s, *(measured.interval or (None, None))))
+        measured = measure(
+            partial(_copy, function, to, source, device), HostClock(single_threaded=False), timing
+        )
+        samples.append(
+            TransferSample(size, measured.median_s, *(measured.interval or (None, None)))
+        )
         if measured.median_s > timing.max_time_s:
             break
     return samples
@@ -125,8 +148,12 @@ def _fitted(row: TransferRow, samples: list[TransferSample]) -> TransferRow:
 
     # two points make a line without a remainder, which would say nothing of its interval
     if line is None:
-        reason = f"{len(sizes)} sizes fit into the memory and the time, and a line takes {FEWEST_POINTS}"
-        return replace(row, status="unsupported", reason=f"{reason}; raise limit.time_s or limit.memory_bytes")
+        reason = (
+            f"{len(sizes)} sizes fit into the memory and the time, and a line takes {FEWEST_POINTS}"
+        )
+        return replace(
+            row, status="unsupported", reason=f"{reason}; raise limit.time_s or limit.memory_bytes"
+        )
 
     # the bandwidth is the slope's inverse, and so are its interval's ends, the other way round
     low, high = line.slope_interval

@@ -67,11 +67,15 @@ def derive(text: str) -> Exact:
     symbols = {name: sympy.Symbol(name, real=True) for name in names}
     constants = {name: getattr(sympy, name) for name in CONSTANTS}
     functions = {name: getattr(sympy, {"abs": "Abs"}.get(name, name)) for name in FUNCTIONS}
-    expression = sympy.sympify(build(parse(text), {**symbols, **constants}, functions, sympy.sympify))
+    expression = sympy.sympify(
+        build(parse(text), {**symbols, **constants}, functions, sympy.sympify)
+    )
     slopes = {name: sympy.diff(expression, symbol) for name, symbol in symbols.items()}
 
     def function(tree: sympy.Expr) -> Callable[..., Any]:
-        evaluate: Callable[..., Any] = sympy.lambdify(list(symbols.values()), tree, modules="mpmath")
+        evaluate: Callable[..., Any] = sympy.lambdify(
+            list(symbols.values()), tree, modules="mpmath"
+        )
         return evaluate
 
     return Exact(
@@ -88,7 +92,12 @@ def _real(function: Callable[..., Any], point: Sequence[Any]) -> Any:
 
     try:
         value = mpmath.mpmathify(function(*point))
-    except (ArithmeticError, ValueError, TypeError, NameError):  # a pole; a function that mpmath does not have there
+    except (
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        NameError,
+    ):  # a pole; a function that mpmath does not have there
         return mpmath.mpf(nan)
     if isinstance(value, mpmath.mpc):
         return value.real if value.imag == 0 else mpmath.mpf(nan)

@@ -53,7 +53,11 @@ class ExactGradient:
         text, slope, count = self.case.expression, self._derived.texts[name], len(self._points)
         broadcast = self._named[name].numel() < count
         if self.case.reduce == "sum" or count == 1:
-            return f"d/d{name} sum({text}) = sum({slope})" if broadcast else f"d/d{name} {text} = {slope}"
+            return (
+                f"d/d{name} sum({text}) = sum({slope})"
+                if broadcast
+                else f"d/d{name} {text} = {slope}"
+            )
         if self._named[name].numel() == 1:
             return f"d/d{name} mean({text}) = mean({slope})"
         return f"d/d{name} mean({text}) = {'sum' if broadcast else ''}({slope})/{count}"
@@ -72,7 +76,9 @@ class ExactGradient:
         def rounded(value: Any) -> Any:
             if not isinstance(value, torch.Tensor):
                 return value
-            return value * (1 + u * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+            return value * (
+                1 + u * torch.randn(value.shape, generator=generator, dtype=value.dtype)
+            )
 
         # what rounding errors do is seen by making them at random, in a dtype that adds none of its own
         plain = self._by_autograd(lambda value: value)
@@ -103,7 +109,10 @@ class ExactGradient:
     @cached_property
     def _points(self) -> list[tuple[float, ...]]:
         """The inputs at each element of the expression, in the order of its symbols."""
-        wide = (self._named[name].to(torch.float64).expand(self._shape) for name in self._derived.symbols)
+        wide = (
+            self._named[name].to(torch.float64).expand(self._shape)
+            for name in self._derived.symbols
+        )
         return list(zip(*(t.reshape(-1).tolist() for t in wide), strict=True))
 
     def _indices(self, name: str) -> list[int]:

@@ -6,7 +6,9 @@ from typing import TypeVar
 
 import torch
 
-BOUND_FACTOR = 8.0  # roundings of the backward pass, in addition to those that perturbed inputs show
+BOUND_FACTOR = (
+    8.0  # roundings of the backward pass, in addition to those that perturbed inputs show
+)
 
 Number = TypeVar("Number", float, torch.Tensor)
 

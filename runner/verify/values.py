@@ -13,9 +13,15 @@ from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.verify.rounding import unit_roundoff
 
-CHECK_INNER, CHECK_OUTER = 64, 4  # the lengths to which the last two, and the other, dimensions are cut for a check
+CHECK_INNER, CHECK_OUTER = (
+    64,
+    4,
+)  # the lengths to which the last two, and the other, dimensions are cut for a check
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
-FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors, and of the work: up to this the whole output is checked
+FULL_ELEMENTS, FULL_FLOP = (
+    2**18,
+    2**25,
+)  # of all tensors, and of the work: up to this the whole output is checked
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,9 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
     Where it cannot be cut down, because a dimension has to be long for another or for the callable, it stays.
     """
     try:
-        reduced = replace(bound, dimensions=bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER)))
+        reduced = replace(
+            bound, dimensions=bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
+        )
         reduced.outputs(reduced.draw())
     except Exception:  # whatever the callable raises at a size that nobody requested
         return bound
@@ -70,12 +78,16 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     inputs = bound.draw()
     device_inputs = [t.to(device, copy=True) for t in inputs]
     got = [t.cpu() for t in bound.outputs(device_inputs)]
-    mutated = any(not torch.equal(t.cpu(), drawn) for t, drawn in zip(device_inputs, inputs, strict=True))
+    mutated = any(
+        not torch.equal(t.cpu(), drawn) for t, drawn in zip(device_inputs, inputs, strict=True)
+    )
     expected = bound.expected([reference_input(t).clone() for t in inputs])
 
     # integer outputs of a floating operation are not compared: indices of equal elements may differ
     exact = not is_differentiable(bound.dtype)
-    compared = [(g, e) for g, e in zip(got, expected, strict=True) if exact or is_differentiable(g.dtype)]
+    compared = [
+        (g, e) for g, e in zip(got, expected, strict=True) if exact or is_differentiable(g.dtype)
+    ]
     errors = [relative_error(g, e) for g, e in compared]
 
     # a NaN is the worst error, which max() alone would not see
@@ -99,7 +111,9 @@ def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> 
     if dtype not in (torch.float16, torch.bfloat16):
         return roundoffs * roundoff
     at_length_1 = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
-    return min(roundoffs * roundoff, at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32))
+    return min(
+        roundoffs * roundoff, at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32)
+    )
 
 
 def reference_input(tensor: torch.Tensor) -> torch.Tensor:

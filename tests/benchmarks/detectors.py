@@ -46,11 +46,15 @@ CASES: list[tuple[str, bool, dict[str, Any]]] = [
 
 def main() -> int:
     """Measure the cells and print a line for each flag."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--busy", type=int, default=0, help="processes that compete for the cores")
     chosen = parser.parse_args()
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(chosen.busy)]
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(chosen.busy)
+    ]
     wrong = 0
     try:
         for name, expected, asked in CASES:
@@ -59,7 +63,9 @@ def main() -> int:
             found = sum(name in flags(op, **axes) for _ in range(chosen.cells))
             wrong += found * (not expected)
             words = " ".join(map(str, asked.values()))
-            print(f"{name:12} {words:26} {found} of {chosen.cells}, should be {chosen.cells * expected}")
+            print(
+                f"{name:12} {words:26} {found} of {chosen.cells}, should be {chosen.cells * expected}"
+            )
     finally:
         for process in busy:
             process.kill()

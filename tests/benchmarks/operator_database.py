@@ -33,7 +33,9 @@ from runner.verify.gradients.verifier import verify
 
 SAMPLES = 2
 REASONS = 2  # that are printed of each operator, unless operators are named
-QUICK = "full" not in sys.argv  # what stands beside a benchmark; everything takes some ten times as long
+QUICK = (
+    "full" not in sys.argv
+)  # what stands beside a benchmark; everything takes some ten times as long
 NAMES = [name for name in sys.argv[1:] if name != "full"]
 Function = Callable[..., list[torch.Tensor]]
 
@@ -44,14 +46,19 @@ CAUSES = {
     "off in PyTorch: NaN for a target of 0 or less, where full=True has a finite value": [
         "nn_functional_poisson_nll_loss"
     ],
-    "off in PyTorch: what a large cotangent gives is not linear in it, by 1e-9 to 1e-8": ["matrix_exp"],
+    "off in PyTorch: what a large cotangent gives is not linear in it, by 1e-9 to 1e-8": [
+        "matrix_exp"
+    ],
     "off in PyTorch: its second and third output have no derivative": ["native_group_norm"],
     "off in PyTorch: second derivatives, of a gradient that the forward pass keeps": [
         "nn_functional_linear_cross_entropy_chunked"
     ],
     "off in PyTorch: second derivatives are NaN where both inputs are masked": ["masked_logaddexp"],
     "off in PyTorch: backward() cannot be called twice, since .grad cannot be added to": ["sgn"],
-    "off in PyTorch: NaN at 0 (of all inputs), where the function is a norm": ["hypot", "masked_std"],
+    "off in PyTorch: NaN at 0 (of all inputs), where the function is a norm": [
+        "hypot",
+        "masked_std",
+    ],
     "off in PyTorch: an element equal to what is not included (include_self=False) gets half": [
         "scatter_reduce_amin",
         "scatter_reduce_amax",
@@ -73,7 +80,15 @@ CAUSES = {
         "nn_functional_max_unpool1d"
     ],
     "no gradient: singular matrices or equal singular values, of too many elements to try each": [
-        *("lu", "linalg_lu", "linalg_lu_factor_ex", "qr", "linalg_qr", "linalg_eig", "linalg_svdvals"),
+        *(
+            "lu",
+            "linalg_lu",
+            "linalg_lu_factor_ex",
+            "qr",
+            "linalg_qr",
+            "linalg_eig",
+            "linalg_svdvals",
+        ),
         *("svd_lowrank", "pca_lowrank"),
     ],
     "our draws: not reflectors as geqrf gives them, which the backward pass undoes": [
@@ -92,7 +107,9 @@ def declared_domains(op: Any) -> tuple[Domain | None, ...]:
     ranges = [getattr(op, f"{side}_make_tensor_kwargs", None) or {} for side in ("lhs", "rhs")]
     ends = [getattr(op, "domain", None), *((r.get("low"), r.get("high")) for r in ranges)]
     unary, left, right = (
-        None if pair is None or pair == (None, None) else Domain(*_open(*pair), with_low=pair[0] is not None)
+        None
+        if pair is None or pair == (None, None)
+        else Domain(*_open(*pair), with_low=pair[0] is not None)
         for pair in ends
     )
     return (unary or left, right)
@@ -128,7 +145,9 @@ def samples(op: Any) -> Iterator[tuple[Function, list[torch.Tensor]]]:
 def accused(op: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What this verifier has against a function."""
     domains = (*declared_domains(op), *(None for _ in tensors))[: len(tensors)]
-    target = function_target(function, tensors, requires_grad=[t.requires_grad for t in tensors], domains=domains)
+    target = function_target(
+        function, tensors, requires_grad=[t.requires_grad for t in tensors], domains=domains
+    )
     checks = verify(target, torch.float64, torch.device("cpu"), quick=QUICK)
     COUNT.update(check.verdict for check in checks)
     return [f"{c.probe} by {c.oracle}: {c.reason}" for c in checks if c.verdict in BAD]
@@ -136,7 +155,9 @@ def accused(op: Any, function: Function, tensors: list[torch.Tensor]) -> list[st
 
 def accused_by_gradcheck(_: Any, function: Function, tensors: list[torch.Tensor]) -> list[str]:
     """What gradcheck has against it."""
-    torch.autograd.gradcheck(lambda *t: tuple(o for o in function(*t) if o.requires_grad), tensors, fast_mode=True)
+    torch.autograd.gradcheck(
+        lambda *t: tuple(o for o in function(*t) if o.requires_grad), tensors, fast_mode=True
+    )
     return []
 
 
@@ -148,13 +169,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    chosen = [op for op in op_db if op.supports_autograd and op.supported_backward_dtypes("cpu") & {torch.float64}]
+    chosen = [
+        op
+        for op in op_db
+        if op.supports_autograd and op.supported_backward_dtypes("cpu") & {torch.float64}
+    ]
     chosen = [op for op in chosen if not NAMES or op.name in NAMES]
     cases = []
     for op in chosen:
         try:
             cases += [
-                (op, function, tensors) for function, tensors in samples(op) if any(t.requires_grad for t in tensors)
+                (op, function, tensors)
+                for function, tensors in samples(op)
+                if any(t.requires_grad for t in tensors)
             ]
         except Exception as error:  # some samples need what is not installed
             print(f"no samples of {op.formatted_name}: {error}"[:120])
@@ -175,13 +202,18 @@ def main() -> None:
             if reasons:
                 bad.setdefault(op.formatted_name, []).extend(reasons)
         seconds = time.process_time() - begun
-        print(f"{name}: {len(bad)} of {len(chosen)} operators accused, {seconds:.1f} s of CPU time in all")
+        print(
+            f"{name}: {len(bad)} of {len(chosen)} operators accused, {seconds:.1f} s of CPU time in all"
+        )
         for formatted, reasons in bad.items():
             cause = CAUSE.get(formatted, "UNEXPLAINED") if judge is accused else "it says"
             print(f"  {formatted}: {cause}")
             for reason in list(dict.fromkeys(reasons))[: None if NAMES else REASONS]:
                 print(f"    {reason}"[:200].replace("\n", " "))
-        print("  slowest: " + ", ".join(f"{n} {s:.2f} s" for s, n in sorted(slowest, reverse=True)[:5]))
+        print(
+            "  slowest: "
+            + ", ".join(f"{n} {s:.2f} s" for s, n in sorted(slowest, reverse=True)[:5])
+        )
     print(f"verdicts of this verifier: {dict(COUNT)}")
 
 

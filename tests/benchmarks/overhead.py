@@ -58,22 +58,34 @@ def run(arguments: list[str]) -> tuple[float, str]:
     """Run Python with these arguments; seconds and standard error."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
     seconds = time.perf_counter() - start
     if done.returncode:
-        sys.exit(f"{arguments}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        sys.exit(
+            f"{arguments}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
     return seconds, done.stderr
 
 
 def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
     """Run that many cells of two operations; seconds without timing, and the parent's and the worker's peak memory."""
     out = folder / f"cells_{cells}"
-    choices = ["op=add,mul", "size=8", "timing=minimal", f"seed=range(0,{cells // 2})", f"hydra.sweep.dir={out}"]
+    choices = [
+        "op=add,mul",
+        "size=8",
+        "timing=minimal",
+        f"seed=range(0,{cells // 2})",
+        f"hydra.sweep.dir={out}",
+    ]
     seconds, stderr = run(["-c", MEASURED, "-m", *choices])
     rows = pd.read_csv(out / "results.csv")
     if len(rows) != cells or set(rows["status"]) != {"ok"}:
         sys.exit(f"{len(rows)} rows of {cells}: {rows['status'].value_counts().to_dict()}")
-    memory = json.loads(next(line for line in stderr.splitlines() if line.startswith("memory ")).partition(" ")[2])
+    memory = json.loads(
+        next(line for line in stderr.splitlines() if line.startswith("memory ")).partition(" ")[2]
+    )
     return seconds - rows["timing_s"].sum(), memory[0] * 1024, memory[1] * 1024
 
 
@@ -84,7 +96,15 @@ def stock(source: str, jobs: int, folder: Path, choices: list[str]) -> float:
 
     def seconds(count: int) -> float:
         seeds = ",".join(map(str, range(count)))
-        return run([str(script), "-m", f"seed={seeds}", *choices, f"hydra.sweep.dir={folder}/stock_{count}"])[0]
+        return run(
+            [
+                str(script),
+                "-m",
+                f"seed={seeds}",
+                *choices,
+                f"hydra.sweep.dir={folder}/stock_{count}",
+            ]
+        )[0]
 
     return (seconds(jobs + 1) - seconds(1)) / jobs
 
@@ -94,21 +114,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, nargs="+", default=[100, 3000])
     parser.add_argument("--jobs", type=int, default=30, help="of the stock launcher")
-    parser.add_argument("--folder", help="where the runs go; a folder in memory shows the cost without the disk's")
+    parser.add_argument(
+        "--folder", help="where the runs go; a folder in memory shows the cost without the disk's"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         sweep(2, folder / "warm")  # what the first import of anything costs is not asked here
         start_s = statistics.median(sweep(2, folder / f"start_{turn}")[0] for turn in range(5))
         least_s = stock(BARE, options.jobs, folder, [])
-        print(f"stock launcher, an application of four keys and no groups: {least_s * 1e3:.1f} ms a job")
-        basic = ["hydra/launcher=basic", "hydra/sweeper=basic", "op=add", "size=8", "timing=minimal"]
+        print(
+            f"stock launcher, an application of four keys and no groups: {least_s * 1e3:.1f} ms a job"
+        )
+        basic = [
+            "hydra/launcher=basic",
+            "hydra/sweeper=basic",
+            "op=add",
+            "size=8",
+            "timing=minimal",
+        ]
         stock_s = stock(SAME, options.jobs, folder, basic)
         print(f"stock launcher, this project's configuration: {stock_s * 1e3:.1f} ms a job")
         base = None
         for cells in options.cells:
-            turns = [sweep(cells, folder / f"turn_{turn}") for turn in range(max(1, STEADY_CELLS // cells))]
-            seconds, parent, worker = (statistics.median(values) for values in zip(*turns, strict=True))
+            turns = [
+                sweep(cells, folder / f"turn_{turn}")
+                for turn in range(max(1, STEADY_CELLS // cells))
+            ]
+            seconds, parent, worker = (
+                statistics.median(values) for values in zip(*turns, strict=True)
+            )
             cost_s = (seconds - start_s) / (cells - 2)
             base = base or (cost_s, parent, worker)
             print(

@@ -39,7 +39,9 @@ def one(cells_per_chunk: int, root: Path) -> None:
     Driver.run = timed  # type: ignore[method-assign, assignment]
     app.offer_plugins()
     words = ["-m", "op=add", f"size={SIZES}", "device=cpu", "timing=quick", "cluster=ray"]
-    code = app.run([*words, f"cluster.cells_per_chunk={cells_per_chunk}", f"hydra.sweep.dir={root}"])
+    code = app.run(
+        [*words, f"cluster.cells_per_chunk={cells_per_chunk}", f"hydra.sweep.dir={root}"]
+    )
     rows = pd.read_csv(root / "results.csv")
     assert code == 0 and len(rows) == CELLS and (rows["status"] == "ok").all(), rows
     own_s = rows["seconds"].sum()
@@ -53,7 +55,11 @@ def one(cells_per_chunk: int, root: Path) -> None:
 
 def size_of(root: Path, name: str) -> int:
     """Bytes of the files below a folder whose names end so."""
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and path.name.endswith(name))
+    return sum(
+        path.stat().st_size
+        for path in root.rglob("*")
+        if path.is_file() and path.name.endswith(name)
+    )
 
 
 def main() -> None:
@@ -63,7 +69,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
         here = f'"{sys.executable}" "{__file__}" one'
-        script = " && ".join(f'{here} {n} "{folder}/{n}" >/dev/null 2>{folder}/{n}.err' for n in (20, 1))
+        script = " && ".join(
+            f'{here} {n} "{folder}/{n}" >/dev/null 2>{folder}/{n}.err' for n in (20, 1)
+        )
         cluster = [
             sys.executable,
             str(ROOT / "tests" / "two_nodes.py"),

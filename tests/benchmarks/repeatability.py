@@ -68,16 +68,25 @@ def _in_a_fresh_process(method: str, sizes: list[int]) -> list[Result]:
     command = [sys.executable, __file__, "--child", method, "--sizes", *map(str, sizes)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=LONGEST_S)
-    except subprocess.TimeoutExpired:  # adaptive_autorange looks at all of its samples after each one of them
-        print(f"\n{method} has not ended within {LONGEST_S} s; its results are missing", file=sys.stderr)
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, check=True, timeout=LONGEST_S
+        )
+    except (
+        subprocess.TimeoutExpired
+    ):  # adaptive_autorange looks at all of its samples after each one of them
+        print(
+            f"\n{method} has not ended within {LONGEST_S} s; its results are missing",
+            file=sys.stderr,
+        )
         return []
     print(".", end="", flush=True, file=sys.stderr)
     found: list[Result] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _cases(sizes: list[int]) -> Iterator[tuple[str, Callable[[list[Any]], Callable[[], Any]], list[Any]]]:
+def _cases(
+    sizes: list[int],
+) -> Iterator[tuple[str, Callable[[list[Any]], Callable[[], Any]], list[Any]]]:
     """A case's name, how it is called on tensors, and these."""
     import torch
 
@@ -94,7 +103,10 @@ def _run_same(sizes: list[int]) -> list[Result]:
     for case, call_on, pair in _cases(sizes):
         call = call_on(pair)
         turns = [
-            {method: _timed(method, lambda same, call=call: call, pair, moves=False)[0] for method in METHODS}
+            {
+                method: _timed(method, lambda same, call=call: call, pair, moves=False)[0]
+                for method in METHODS
+            }
             for _ in range(TURNS)
         ]
         for statistic in (min, median):
@@ -108,7 +120,9 @@ def _run_all(method: str, sizes: list[int]) -> list[Result]:
     for case, call_on, pair in _cases(sizes):
         begun = time.perf_counter()
         seconds, flagged = _timed(method, call_on, pair)
-        results.append({"case": case, "s": seconds, "flagged": flagged, "took_s": time.perf_counter() - begun})
+        results.append(
+            {"case": case, "s": seconds, "flagged": flagged, "took_s": time.perf_counter() - begun}
+        )
     return results
 
 
@@ -122,7 +136,10 @@ def _call_on(operation: str, tensors: list[Any]) -> Callable[[], Any]:
 
 
 def _timed(
-    method: str, call_on: Callable[[list[Any]], Callable[[], Any]], tensors: list[Any], moves: bool = True
+    method: str,
+    call_on: Callable[[list[Any]], Callable[[], Any]],
+    tensors: list[Any],
+    moves: bool = True,
 ) -> tuple[float, bool]:
     """Seconds a call, and whether the method itself says that they are not to be trusted."""
     call = call_on(tensors)
@@ -138,12 +155,19 @@ def _timed(
             kept.append(moved())
             return moved
 
-        measured = measure(call, HostClock(single_threaded=True), Timing(), reallocate=reallocate if moves else None)
+        measured = measure(
+            call,
+            HostClock(single_threaded=True),
+            Timing(),
+            reallocate=reallocate if moves else None,
+        )
         return measured.median_s, bool(measured.flags)
     from torch.utils.benchmark import Timer
 
     timer = Timer("call()", globals={"call": call}, num_threads=1)
-    found = timer.blocked_autorange() if method == "blocked_autorange" else timer.adaptive_autorange()
+    found = (
+        timer.blocked_autorange() if method == "blocked_autorange" else timer.adaptive_autorange()
+    )
     return found.median, bool(found.has_warnings)
 
 
@@ -166,8 +190,14 @@ def _print(condition: str, results: list[Result], methods: list[str], verbose: b
         )
         if verbose:
             for case in cases:
-                shown = "  ".join(f"{r['s'] * 1e6:.5g}{'!' if r['flagged'] else ''}" for r in own if r["case"] == case)
-                print(f"      {case:20} us: {shown}    {mean(r['took_s'] for r in own if r['case'] == case):.2f} s")
+                shown = "  ".join(
+                    f"{r['s'] * 1e6:.5g}{'!' if r['flagged'] else ''}"
+                    for r in own
+                    if r["case"] == case
+                )
+                print(
+                    f"      {case:20} us: {shown}    {mean(r['took_s'] for r in own if r['case'] == case):.2f} s"
+                )
 
 
 def _print_agreement(statistic: str, results: list[Result]) -> None:
@@ -175,7 +205,10 @@ def _print_agreement(statistic: str, results: list[Result]) -> None:
 
     Where a call's output lies is each call's own affair, so that one turn says little: the turns' least and median do.
     """
-    ratios = {r["case"]: r["opsweep"] / min(r["blocked_autorange"], r["adaptive_autorange"]) for r in results}
+    ratios = {
+        r["case"]: r["opsweep"] / min(r["blocked_autorange"], r["adaptive_autorange"])
+        for r in results
+    }
     far = max(ratios, key=lambda case: abs(ratios[case] - 1))
     within = sum(abs(ratio - 1) <= AGREES_WITHIN for ratio in ratios.values())
     print(
@@ -187,7 +220,10 @@ def _print_agreement(statistic: str, results: list[Result]) -> None:
 
 @contextmanager
 def _competitors(count: int) -> Iterator[None]:
-    processes = [multiprocessing.get_context("spawn").Process(target=_count, daemon=True) for _ in range(count)]
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=_count, daemon=True)
+        for _ in range(count)
+    ]
     for process in processes:
         process.start()
     try:

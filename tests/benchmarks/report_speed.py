@@ -26,10 +26,14 @@ SIZES = [round(16 * 2 ** (step / 4)) for step in range(36)]
 
 def main() -> None:
     """Make the rows, rebuild their report in a process of its own, say what it took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--folders", action="store_true")
-    parser.add_argument("--folder", help="where to make them; a folder in memory shows the work without the disk")
+    parser.add_argument(
+        "--folder", help="where to make them; a folder in memory shows the work without the disk"
+    )
     given = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="opsweep-report-", dir=given.folder))
     try:
@@ -37,7 +41,10 @@ def main() -> None:
         write_atomically(root / "environment.json", "{}\n", durable=False)
         if given.folders:
             for number, row in enumerate(made):
-                folder = root / f"{number}_op={row.op},size={row.size},dtype={row.dtype},device={row.device}"
+                folder = (
+                    root
+                    / f"{number}_op={row.op},size={row.size},dtype={row.dtype},device={row.device}"
+                )
                 folder.mkdir()
                 write_rows(folder / "results.csv", [row])
         else:
@@ -50,7 +57,9 @@ def main() -> None:
         megabytes = used.ru_maxrss / 1024
         cpu = used.ru_utime + used.ru_stime
         where = "a folder each" if given.folders else "one file"
-        print(f"{len(made):,} rows in {where}: {seconds:.1f} s ({cpu:.1f} s of CPU), {megabytes:.0f} MB at most")
+        print(
+            f"{len(made):,} rows in {where}: {seconds:.1f} s ({cpu:.1f} s of CPU), {megabytes:.0f} MB at most"
+        )
         for path in sorted(root.glob("*.*")):
             print(f"    {path.name}: {path.stat().st_size / 1e6:.1f} MB")
     finally:
@@ -62,13 +71,17 @@ def rows(count: int) -> list[BenchmarkRow]:
     random = Random(0)
     operations = range(-(-count // (len(SIZES) * len(DTYPES) * 2)))
     grid = product(operations, SIZES, DTYPES, ("cpu", "gpu"))
-    return [_row(number, choice, random) for number, choice in zip(range(count), grid, strict=False)]
+    return [
+        _row(number, choice, random) for number, choice in zip(range(count), grid, strict=False)
+    ]
 
 
 def _row(number: int, choice: tuple[int, int, str, str], random: Random) -> BenchmarkRow:
     operation, side, dtype, device = choice
     flop = 2 * side**3
-    median = (2e-6 + flop / 5e10 if device == "cpu" else 2e-5 + flop / 1e12) * random.lognormvariate(0, 0.01)
+    median = (
+        2e-6 + flop / 5e10 if device == "cpu" else 2e-5 + flop / 1e12
+    ) * random.lognormvariate(0, 0.01)
     moved = side * side * ITEM_BYTES[dtype]
     return BenchmarkRow(
         cell=f"c{number:015x}",

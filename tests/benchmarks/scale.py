@@ -56,9 +56,22 @@ class InstantCluster:
         self.memory.append((self.landed, resident_bytes()))
         runs, self.runs = self.runs, []
         for number, run in enumerate(runs):
-            run.take(ChunkStarted(f"node{number:02}-000000", describe_process() if self.landed == 0 else ENVIRONMENT))
+            run.take(
+                ChunkStarted(
+                    f"node{number:02}-000000",
+                    describe_process() if self.landed == 0 else ENVIRONMENT,
+                )
+            )
             for cell in run.chunk.cells:
-                run.take(CellResult(cell.identity, [row_of(cell)], samples(), "ok\n", "2026-11-23T00:00:00+00:00"))
+                run.take(
+                    CellResult(
+                        cell.identity,
+                        [row_of(cell)],
+                        samples(),
+                        "ok\n",
+                        "2026-11-23T00:00:00+00:00",
+                    )
+                )
             self.landed += len(run.chunk.cells)
         self.playing_s += time.process_time() - begun
         return runs
@@ -74,7 +87,9 @@ DRAW = random.Random(0)
 
 def samples() -> str:
     """A cell's raw blocks, no two cells' the same."""
-    lines = [f"400,{DRAW.uniform(5.0e-4, 5.2e-4)!r},,0,0.0,{n % 5},True,1\n" for n in range(SAMPLES)]
+    lines = [
+        f"400,{DRAW.uniform(5.0e-4, 5.2e-4)!r},,0,0.0,{n % 5},True,1\n" for n in range(SAMPLES)
+    ]
     return "".join(["calls,wall_s,cpu_s,preemptions,waiting_s,place,kept,process\n", *lines])
 
 

@@ -21,9 +21,13 @@ OFF_AT_MOST = 0.05
 
 def main() -> int:
     """Run the searches and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--noise", default="normal:0.02", help="normal:SD or uniform:HALF-WIDTH, relative")
+    parser.add_argument(
+        "--noise", default="normal:0.02", help="normal:SD or uniform:HALF-WIDTH, relative"
+    )
     parser.add_argument("--timing", default="quick")
     chosen = parser.parse_args()
     model = {
@@ -35,7 +39,9 @@ def main() -> int:
     search = "hydra.sweeper.crossover={low: 96, high: 384}"
     found = [
         row
-        for row in swept("crossover.csv", model, "op=matmul", seeds, search, f"timing={chosen.timing}")
+        for row in swept(
+            "crossover.csv", model, "op=matmul", seeds, search, f"timing={chosen.timing}"
+        )
         if row["transfers"] == "none"
     ]
     sides = [float(row["side"]) for row in found if row["side"]]
@@ -45,11 +51,19 @@ def main() -> int:
         if row["state"] in ("found", "unresolved")
     )
     off = max((abs(side / TRUE_SIDE - 1) for side in sides), default=1.0)
-    width = sorted(float(row["side_high"]) / float(row["side_low"]) - 1 for row in found if row["side"])
+    width = sorted(
+        float(row["side_high"]) / float(row["side_low"]) - 1 for row in found if row["side"]
+    )
     print(f"true crossover n = {TRUE_SIDE:g}; noise {chosen.noise}; {chosen.runs} runs")
     share = f"{100 * held / chosen.runs:.1f} %"
-    print(f"found in {len(sides)}, at most {100 * off:.1f} % off; {held} intervals hold it ({share})")
-    print(f"median width of an interval: {100 * width[len(width) // 2]:.1f} %" if width else "no interval")
+    print(
+        f"found in {len(sides)}, at most {100 * off:.1f} % off; {held} intervals hold it ({share})"
+    )
+    print(
+        f"median width of an interval: {100 * width[len(width) // 2]:.1f} %"
+        if width
+        else "no interval"
+    )
     return int(off > OFF_AT_MOST or held < FEWEST * chosen.runs)
 
 

@@ -33,13 +33,27 @@ MODEL = {
     "SIM_PINNED_LATENCY_S": f"{COPY['pinned'][0]}",
     "SIM_PINNED_BYTES_S": f"{COPY['pinned'][1]}",
 }
-TIMING = ["timing=quick", "timing.block_s=0.00005", "timing.min_samples=6", "timing.max_time_s=2", "limit.time_s=300"]
-WITHIN = {"kernel by events": 0.01, "kernel by wall": 0.02, "launch": 0.03, "latency": 0.03, "bandwidth": 0.03}
+TIMING = [
+    "timing=quick",
+    "timing.block_s=0.00005",
+    "timing.min_samples=6",
+    "timing.max_time_s=2",
+    "limit.time_s=300",
+]
+WITHIN = {
+    "kernel by events": 0.01,
+    "kernel by wall": 0.02,
+    "launch": 0.03,
+    "latency": 0.03,
+    "bandwidth": 0.03,
+}
 
 
 def main() -> int:
     """Run the sweeps and print a line for each kind of time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tries", type=int, default=1, help="runs, of which all are counted")
     ratios: dict[str, list[float]] = defaultdict(list)
     for _ in range(parser.parse_args().tries):
@@ -56,11 +70,15 @@ def main() -> int:
 
 def by_events(ratios: dict[str, list[float]]) -> None:
     """Kernels from 0.2 ms to 0.2 s, by the device's own events."""
-    for row in swept("results.csv", "op=matmul,add,sum", "size=256,768,1024,2x768x768", "device=sim"):
+    for row in swept(
+        "results.csv", "op=matmul,add,sum", "size=256,768,1024,2x768x768", "device=sim"
+    ):
         elements = [int(n) for n in row["size"].split("x")]
         count = elements[-1] * elements[-2] * (elements[0] if len(elements) > 2 else 1)
         moved = {"matmul": 12 * count, "add": 12 * count, "sum": 4 * count + 4}[row["op"]]
-        true_s = max(moved / BANDWIDTH, 2 * count * elements[-1] / PEAK if row["op"] == "matmul" else 0.0)
+        true_s = max(
+            moved / BANDWIDTH, 2 * count * elements[-1] / PEAK if row["op"] == "matmul" else 0.0
+        )
         ratios["kernel by events"].append(float(row["median_s"]) / true_s)
 
 
@@ -83,7 +101,12 @@ def copies(ratios: dict[str, list[float]]) -> None:
 
 def swept(table: str, *overrides: str) -> list[dict[str, str]]:
     """A table that a sweep leaves."""
-    settings = ["backend_module=tests.simulated_device", "++op.differentiable=false", "hydra.sweep.dir=out", *TIMING]
+    settings = [
+        "backend_module=tests.simulated_device",
+        "++op.differentiable=false",
+        "hydra.sweep.dir=out",
+        *TIMING,
+    ]
     command = [sys.executable, "-m", "runner", "-m", *settings, *overrides]
     with tempfile.TemporaryDirectory() as folder:
         given = {**os.environ, **MODEL, "PYTHONPATH": str(ROOT), "TMPDIR": folder}

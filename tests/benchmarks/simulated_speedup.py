@@ -17,7 +17,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BANDWIDTH = (2e8, 5e8)  # of the two devices; nothing here is bound by anything else, nor by its launch
+BANDWIDTH = (
+    2e8,
+    5e8,
+)  # of the two devices; nothing here is bound by anything else, nor by its launch
 OPS = ("add", "mul", "transpose_copy", "relu")
 SIZES = ("96", "128", "160", "192", "256")
 FEWEST = 0.93
@@ -25,19 +28,31 @@ FEWEST = 0.93
 
 def main() -> int:
     """Run the sweep, compare, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cells", type=int, default=200, help="pairs of cells")
-    parser.add_argument("--noise", default="normal:0.05", help="normal:SD or uniform:HALF-WIDTH, relative")
+    parser.add_argument(
+        "--noise", default="normal:0.05", help="normal:SD or uniform:HALF-WIDTH, relative"
+    )
     parser.add_argument("--timing", default="quick")
     chosen = parser.parse_args()
     seeds = range(-(-chosen.cells // (len(OPS) * len(SIZES))))
-    model = {"BANDWIDTH_BYTES_S": ",".join(map(str, BANDWIDTH)), "PEAK_FLOP_S": "1e13", "NOISE": chosen.noise}
+    model = {
+        "BANDWIDTH_BYTES_S": ",".join(map(str, BANDWIDTH)),
+        "PEAK_FLOP_S": "1e13",
+        "NOISE": chosen.noise,
+    }
     axes = [f"op={','.join(OPS)}", f"size={','.join(SIZES)}", f"seed={','.join(map(str, seeds))}"]
-    pairs = [row for row in swept("speedup.csv", model, *axes, f"timing={chosen.timing}") if row["low"]]
+    pairs = [
+        row for row in swept("speedup.csv", model, *axes, f"timing={chosen.timing}") if row["low"]
+    ]
     held = [float(row["low"]) <= BANDWIDTH[1] / BANDWIDTH[0] <= float(row["high"]) for row in pairs]
     width = sorted(float(row["high"]) / float(row["low"]) - 1 for row in pairs)[len(pairs) // 2]
     share = sum(held) / len(held)
-    print(f"{sum(held)} of {len(held)} intervals hold the true speed-up ({100 * share:.1f} %); noise {chosen.noise}")
+    print(
+        f"{sum(held)} of {len(held)} intervals hold the true speed-up ({100 * share:.1f} %); noise {chosen.noise}"
+    )
     print(f"median width of an interval: {100 * width:.2f} %")
     return int(share < FEWEST)
 
@@ -50,9 +65,19 @@ def swept(table: str, model: dict[str, str], *overrides: str) -> list[dict[str, 
         model: the devices' fields, by their names after ``SIM_``.
         overrides: what else is swept.
     """
-    environment = {"SIM_MODEL": "small,small", **{f"SIM_{key}": value for key, value in model.items()}}
-    devices = ["device=sim:0,sim:1", "report.baseline={device: 'sim:0'}", "backend_module=tests.simulated_device"]
-    settings = ["++op.differentiable=false", "hydra.sweep.dir=out"]  # the second device has no autograd
+    environment = {
+        "SIM_MODEL": "small,small",
+        **{f"SIM_{key}": value for key, value in model.items()},
+    }
+    devices = [
+        "device=sim:0,sim:1",
+        "report.baseline={device: 'sim:0'}",
+        "backend_module=tests.simulated_device",
+    ]
+    settings = [
+        "++op.differentiable=false",
+        "hydra.sweep.dir=out",
+    ]  # the second device has no autograd
     command = [sys.executable, "-m", "runner", "-m", *devices, *settings, *overrides]
     with tempfile.TemporaryDirectory() as folder:
         own = {"PYTHONPATH": str(ROOT), "TMPDIR": folder}

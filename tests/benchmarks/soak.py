@@ -53,15 +53,27 @@ def main() -> None:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        subprocess.run(command(options.cells, "hydra.sweep.dir=left_alone"), cwd=folder, env=env, check=True, **quiet)
+        subprocess.run(
+            command(options.cells, "hydra.sweep.dir=left_alone"),
+            cwd=folder,
+            env=env,
+            check=True,
+            **quiet,
+        )
         killed = folder / "killed"
         done_at = []
         for _ in range(options.kills):
-            more = "resume=killed" if (killed / "multirun.yaml").exists() else "hydra.sweep.dir=killed"
+            more = (
+                "resume=killed" if (killed / "multirun.yaml").exists() else "hydra.sweep.dir=killed"
+            )
             parent = subprocess.Popen(command(options.cells, more), cwd=folder, env=env, **quiet)
             limit = time.monotonic() + 60
-            goal = sum(1 for _ in killed.glob("*_*/results.csv")) + draw.randint(0, options.cells // options.kills)
-            while sum(1 for _ in killed.glob("*_*/results.csv")) < goal and time.monotonic() < limit:
+            goal = sum(1 for _ in killed.glob("*_*/results.csv")) + draw.randint(
+                0, options.cells // options.kills
+            )
+            while (
+                sum(1 for _ in killed.glob("*_*/results.csv")) < goal and time.monotonic() < limit
+            ):
                 if parent.poll() is not None:
                     break
                 time.sleep(0.001)
@@ -71,15 +83,25 @@ def main() -> None:
             done_at.append(sum(1 for _ in killed.glob("*_*/results.csv")))
         time.sleep(2)
         orphans = left_over(folder)
-        subprocess.run(command(options.cells, "resume=killed"), cwd=folder, env=env, check=True, **quiet)
-        alone, again = (pd.read_csv(folder / run / "results.csv") for run in ("left_alone", "killed"))
+        subprocess.run(
+            command(options.cells, "resume=killed"), cwd=folder, env=env, check=True, **quiet
+        )
+        alone, again = (
+            pd.read_csv(folder / run / "results.csv") for run in ("left_alone", "killed")
+        )
         files = list(killed.glob("*_*/results.csv"))
         whole = sum(len(read_rows(file, BenchmarkRow)) == 1 for file in files)
         same = list(alone["cell"]) == list(again["cell"])
         print(f"{options.kills} kills, with {done_at} cells done at each")
-        print(f"{len(again)} rows of {len(alone)}, {again['cell'].nunique()} different, the same in order: {same}")
-        print(f"{whole} whole files of {len(files)}, statuses {again['status'].value_counts().to_dict()}")
-        print(f"{len(list(killed.rglob('.*.csv.*')))} temporary files, {orphans} processes left over")
+        print(
+            f"{len(again)} rows of {len(alone)}, {again['cell'].nunique()} different, the same in order: {same}"
+        )
+        print(
+            f"{whole} whole files of {len(files)}, statuses {again['status'].value_counts().to_dict()}"
+        )
+        print(
+            f"{len(list(killed.rglob('.*.csv.*')))} temporary files, {orphans} processes left over"
+        )
         if not same or whole != len(files) or orphans or len(files) != len(alone):
             sys.exit(1)
 

@@ -28,7 +28,9 @@ def seconds(command: list[str], folder: str) -> float:
     """How long a command takes."""
     start = time.perf_counter()
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, *command], cwd=folder, env=env, capture_output=True, check=False
+    )
     return time.perf_counter() - start
 
 

@@ -44,7 +44,9 @@ def answers(folder: Path, commands: Sequence[str | Sequence[str]]) -> list[Answe
         folder: where they run.
         commands: each as its words, or as text, see :func:`words_of`.
     """
-    words = [words_of(command) if isinstance(command, str) else list(command) for command in commands]
+    words = [
+        words_of(command) if isinstance(command, str) else list(command) for command in commands
+    ]
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE_PROCESS],
         cwd=folder,

@@ -24,8 +24,14 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 def trees() -> dict[Path, ast.Module]:
     """Every module of the package, parsed, by its path below ``runner/``."""
-    paths = (path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] != "conf")
-    return {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    paths = (
+        path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != "conf"
+    )
+    return {
+        path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in paths
+    }
 
 
 def files_at_the_top() -> list[str]:
@@ -36,7 +42,9 @@ def files_at_the_top() -> list[str]:
 def folders() -> list[str]:
     """The folders at its first level."""
     ignored = ("__pycache__", "conf")
-    return sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in ignored)
+    return sorted(
+        path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in ignored
+    )
 
 
 def levels() -> dict[str, int]:
@@ -64,7 +72,12 @@ def imports_upwards() -> list[str]:
         room = path.parts[0].removesuffix(".py")
         for name in imported(tree):
             target = name.split(".")[1]
-            if target in level_of and room in level_of and target != room and level_of[target] >= level_of[room]:
+            if (
+                target in level_of
+                and room in level_of
+                and target != room
+                and level_of[target] >= level_of[room]
+            ):
                 wrong.append(f"{path} imports {name}")
     return wrong
 
@@ -80,7 +93,9 @@ def nested_conditionals(tree: ast.Module) -> int:
 
 def comprehensions_with_several_for(tree: ast.Module) -> int:
     """Comprehensions with more than one ``for``."""
-    return sum(isinstance(node, COMPREHENSIONS) and len(node.generators) > 1 for node in ast.walk(tree))
+    return sum(
+        isinstance(node, COMPREHENSIONS) and len(node.generators) > 1 for node in ast.walk(tree)
+    )
 
 
 def lists_times_a_condition(tree: ast.Module) -> int:
@@ -126,7 +141,9 @@ def main() -> None:
         "modules": len(parsed),
         "lines of Python": sum(len(source.splitlines()) for source in sources),
         "conditional expressions inside others": sum(map(nested_conditionals, parsed.values())),
-        "comprehensions with several for": sum(map(comprehensions_with_several_for, parsed.values())),
+        "comprehensions with several for": sum(
+            map(comprehensions_with_several_for, parsed.values())
+        ),
         "lists times a condition": sum(map(lists_times_a_condition, parsed.values())),
         "imports in functions": sum(map(imports_in_functions, parsed.values())),
         f"lines of the longest function ({name})": length,

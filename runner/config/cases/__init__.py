@@ -18,7 +18,11 @@ from runner.errors import ConfigError
 
 __all__ = ["Case", "ExpressionCase", "FunctionCase", "GradientCase", "TensorCase", "read_case"]
 
-KINDS: dict[str, type[Case]] = {"expression": ExpressionCase, "function": FunctionCase, "result": TensorCase}
+KINDS: dict[str, type[Case]] = {
+    "expression": ExpressionCase,
+    "function": FunctionCase,
+    "result": TensorCase,
+}
 
 
 def read_case(given: Mapping[str, Any]) -> Case:
@@ -30,7 +34,9 @@ def read_case(given: Mapping[str, Any]) -> Case:
     source = f"case file {given.get('name') or '(no name)'}"
     kinds = [key for key in KINDS if given.get(key) not in (None, "")]
     if not given.get("name") or len(kinds) != 1:
-        raise ConfigError(f"{source}: a case needs a name, and one of {', '.join(KINDS)}; it has {_listed(given)}")
+        raise ConfigError(
+            f"{source}: a case needs a name, and one of {', '.join(KINDS)}; it has {_listed(given)}"
+        )
     kind = KINDS[kinds[0]]
     names = [f.name for f in fields(kind)]
     check_fields(given, names, "case", source, listed=f"with {kinds[0]} the fields are")
@@ -49,7 +55,9 @@ def _read(key: str, value: Any) -> Any:
         named = {str(name): item for name, item in value.items()}
         texts = key != "inputs" or all(isinstance(item, str) for item in named.values())
         if not texts:
-            raise ConfigError("inputs: each tensor is a line of tensor code, such as torch.arange(16)")
+            raise ConfigError(
+                "inputs: each tensor is a line of tensor code, such as torch.arange(16)"
+            )
         return named
     if key in ("gradients", "steps"):
         listed = (value,) if isinstance(value, str) else value

@@ -14,7 +14,22 @@ from typing import Any
 
 from runner.errors import ConfigError, suggestion
 
-FUNCTIONS = ("abs", "acos", "asin", "atan", "cos", "cosh", "erf", "exp", "log", "sin", "sinh", "sqrt", "tan", "tanh")
+FUNCTIONS = (
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "cos",
+    "cosh",
+    "erf",
+    "exp",
+    "log",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+)
 CONSTANTS = ("pi",)
 LONGEST = 500  # characters: more is no formula for people
 DEEPEST = 250  # operations within each other: a sum of LONGEST characters has as many, and they are walked recursively
@@ -27,7 +42,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-_FLOATS: dict[str, Callable[..., Any]] = {name: abs if name == "abs" else getattr(math, name) for name in FUNCTIONS}
+_FLOATS: dict[str, Callable[..., Any]] = {
+    name: abs if name == "abs" else getattr(math, name) for name in FUNCTIONS
+}
 _ALLOWED = f"use symbols, numbers, {', '.join(CONSTANTS)}, + - * / **, parentheses, and {', '.join(FUNCTIONS)}"
 
 
@@ -42,9 +59,13 @@ def parse(text: str) -> ast.expr:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"expression {text!r}: {getattr(error, 'msg', error)}; {_ALLOWED}") from error
+        raise ConfigError(
+            f"expression {text!r}: {getattr(error, 'msg', error)}; {_ALLOWED}"
+        ) from error
     if _depth(tree) > DEEPEST:
-        raise ConfigError(f"expression {text[:20]!r}... is nested too deeply; at most {DEEPEST} operations are read")
+        raise ConfigError(
+            f"expression {text[:20]!r}... is nested too deeply; at most {DEEPEST} operations are read"
+        )
     _check(tree, text)
     return tree
 
@@ -60,7 +81,9 @@ def symbols_in(text: str) -> tuple[str, ...]:
     """
     found = [node for node in ast.walk(parse(text)) if isinstance(node, ast.Name)]
     found.sort(key=lambda node: node.col_offset)
-    return tuple(dict.fromkeys(node.id for node in found if node.id not in (*FUNCTIONS, *CONSTANTS)))
+    return tuple(
+        dict.fromkeys(node.id for node in found if node.id not in (*FUNCTIONS, *CONSTANTS))
+    )
 
 
 def build(
@@ -112,7 +135,9 @@ def _check(node: ast.expr, text: str) -> bool:
             if isinstance(_constant(node), complex):
                 raise ValueError("it is not real")
         except (ArithmeticError, ValueError) as error:
-            raise ConfigError(f"expression {text!r}: {ast.unparse(node)!r} cannot be evaluated: {error}") from error
+            raise ConfigError(
+                f"expression {text!r}: {ast.unparse(node)!r} cannot be evaluated: {error}"
+            ) from error
     return symbolic
 
 
@@ -130,7 +155,11 @@ def _check_parts(node: ast.expr, text: str) -> bool:
             return _check(operand, text)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             symbolic, exponent = _check(left, text), _check(right, text)
-            if isinstance(op, ast.Pow) and not exponent and abs(_constant(right)) > LARGEST_EXPONENT:
+            if (
+                isinstance(op, ast.Pow)
+                and not exponent
+                and abs(_constant(right)) > LARGEST_EXPONENT
+            ):
                 raise ConfigError(
                     f"expression {text!r}: the exponent {ast.unparse(right)} is beyond {LARGEST_EXPONENT}"
                 )
@@ -142,7 +171,9 @@ def _check_parts(node: ast.expr, text: str) -> bool:
                     f"expression {text!r}: unknown function {name}{hint}; there are {', '.join(FUNCTIONS)}"
                 )
             if len(arguments) != 1:
-                raise ConfigError(f"expression {text!r}: {name} takes one argument, not {len(arguments)}")
+                raise ConfigError(
+                    f"expression {text!r}: {name} takes one argument, not {len(arguments)}"
+                )
             return _check(arguments[0], text)
     raise ConfigError(f"expression {text!r}: {ast.unparse(node)!r} is not allowed; {_ALLOWED}")
 

@@ -46,7 +46,9 @@ class GradientCase(Case):
     def check(self) -> None:
         """Check names, values and the reduction."""
         if not self.values:
-            raise ConfigError("values: none given; give each input a number or a nested list of numbers")
+            raise ConfigError(
+                "values: none given; give each input a number or a nested list of numbers"
+            )
         for name, value in self.values.items():
             check_nested(f"values.{name}", value)
         if self.reduce not in REDUCTIONS:
@@ -91,7 +93,9 @@ class ExpressionCase(GradientCase):
         for lengths in zip_longest(*(reversed(shape) for shape in shapes.values()), fillvalue=1):
             if len(set(lengths) - {1}) > 1:
                 shown = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
-                raise ConfigError(f"values: shapes do not go together: {shown}; each dimension has to be equal, or 1")
+                raise ConfigError(
+                    f"values: shapes do not go together: {shown}; each dimension has to be equal, or 1"
+                )
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,13 @@ def check_nested(where: str, value: Any) -> None:
     """
     numbers = _count(value, shape_of(value))
     if numbers is None:
-        raise ConfigError(f"{where}: {str(value)[:60]} is neither a number nor a nested list of numbers of one shape")
+        raise ConfigError(
+            f"{where}: {str(value)[:60]} is neither a number nor a nested list of numbers of one shape"
+        )
     if numbers > MOST_NUMBERS:
-        raise ConfigError(f"{where}: {numbers} numbers; at most {MOST_NUMBERS}, since an operation's inputs are drawn")
+        raise ConfigError(
+            f"{where}: {numbers} numbers; at most {MOST_NUMBERS}, since an operation's inputs are drawn"
+        )
 
 
 def is_number(value: Any) -> bool:

@@ -16,8 +16,22 @@ from typing import Any
 
 from runner.errors import ConfigError, one_line, suggestion
 
-ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype")  # of tensors; methods need no list
-NAMESPACES = ("linalg", "special", "fft", "nn.functional")  # of torch, that hold functions on tensors and no others
+ATTRIBUTES = (
+    "T",
+    "mT",
+    "H",
+    "grad",
+    "real",
+    "imag",
+    "shape",
+    "dtype",
+)  # of tensors; methods need no list
+NAMESPACES = (
+    "linalg",
+    "special",
+    "fft",
+    "nn.functional",
+)  # of torch, that hold functions on tensors and no others
 ELSEWHERE = ("autograd.grad",)
 LARGEST_POWER = 64  # of two plain numbers
 
@@ -96,7 +110,9 @@ def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
             return names[name]
         case ast.Attribute(value=of, attr=attribute):
             path = _torch_path(node)
-            return _torch(path) if path else _guarded(node, lambda: getattr(run(of, names), attribute))
+            return (
+                _torch(path) if path else _guarded(node, lambda: getattr(run(of, names), attribute))
+            )
         case ast.Call(func=function, args=arguments, keywords=keywords):
             args = [run(argument, names) for argument in arguments]
             kwargs = {str(keyword.arg): run(keyword.value, names) for keyword in keywords}
@@ -105,7 +121,9 @@ def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
             tensor, position = run(of, names), run(index, names)
             return _guarded(node, lambda: tensor[position])
         case ast.Slice(lower=lower, upper=upper, step=step):
-            return slice(*(part if part is None else run(part, names) for part in (lower, upper, step)))
+            return slice(
+                *(part if part is None else run(part, names) for part in (lower, upper, step))
+            )
         case ast.Tuple(elts=items):
             return tuple(run(item, names) for item in items)
         case ast.List(elts=items):
@@ -122,7 +140,13 @@ def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
     raise AssertionError(ast.dump(node))
 
 
-def _call(node: ast.Call, function: ast.expr, names: Mapping[str, Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+def _call(
+    node: ast.Call,
+    function: ast.expr,
+    names: Mapping[str, Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> Any:
     import torch
 
     path = _torch_path(function)
@@ -131,7 +155,9 @@ def _call(node: ast.Call, function: ast.expr, names: Mapping[str, Any], args: li
     assert isinstance(function, ast.Attribute)
     of = run(function.value, names)
     if not isinstance(of, torch.Tensor):
-        raise CallError(f"{ast.unparse(node)}: {ast.unparse(function.value)} is a {type(of).__name__}, not a tensor")
+        raise CallError(
+            f"{ast.unparse(node)}: {ast.unparse(function.value)} is a {type(of).__name__}, not a tensor"
+        )
     method = getattr(torch.Tensor, function.attr, None)
     if method is None:
         hint = suggestion(function.attr, dir(torch.Tensor))
@@ -147,7 +173,11 @@ def _guarded(node: ast.expr, value: Callable[[], Any], name: str = "", function:
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise  # for want of memory, which is a status of its own
-        takes = f"; {name} takes {signature(function)}" if function is not None and isinstance(error, TypeError) else ""
+        takes = (
+            f"; {name} takes {signature(function)}"
+            if function is not None and isinstance(error, TypeError)
+            else ""
+        )
         raise CallError(
             f"{ast.unparse(node)}: {one_line(str(error).partition('Exception raised')[0])}{takes}"
         ) from error
@@ -178,10 +208,16 @@ def _torch(path: str) -> Any:
         home = getattr(home, part, None)
     found = getattr(home, name, None)
     plain = [*dir(torch._C._VariableFunctions), *torch.functional.__all__]
-    known = name in plain and name != "from_file" if not space else space in NAMESPACES or path in ELSEWHERE
+    known = (
+        name in plain and name != "from_file"
+        if not space
+        else space in NAMESPACES or path in ELSEWHERE
+    )
     if isinstance(found, torch.dtype) or (known and callable(found)):
         return found
-    hint = suggestion(name, [word for word in (plain if not space else dir(home)) if not word.startswith("_")])
+    hint = suggestion(
+        name, [word for word in (plain if not space else dir(home)) if not word.startswith("_")]
+    )
     raise ConfigError(f"torch.{path} is no function on tensors{hint}")
 
 
@@ -212,24 +248,33 @@ def _parts(  # noqa: PLR0912  (a kind of node a branch)
         ConfigError: the node, or a name in it, is not allowed.
     """
     match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None) | ast.Constant(value=builtins.Ellipsis):
+        case (
+            ast.Constant(value=bool() | int() | float() | str() | None)
+            | ast.Constant(value=builtins.Ellipsis)
+        ):
             pass
         case ast.Name(id=name) if name in names:
             pass
         case ast.Name(id=name) if name != "torch":
             known = ", ".join(["torch", *names])
-            raise ConfigError(f"{text!r}: unknown name {name}{suggestion(name, list(names))}; known here: {known}")
+            raise ConfigError(
+                f"{text!r}: unknown name {name}{suggestion(name, list(names))}; known here: {known}"
+            )
         case ast.Attribute(attr=name) if _torch_path(node) and not any(
             part.startswith("_") for part in _torch_path(node).split(".")
         ):
             pass
         case ast.Attribute(value=of, attr=name) if not _torch_path(node) and name in ATTRIBUTES:
             yield of
-        case ast.Call(func=ast.Attribute(value=of, attr=name) as function, args=arguments, keywords=keywords):
+        case ast.Call(
+            func=ast.Attribute(value=of, attr=name) as function, args=arguments, keywords=keywords
+        ):
             if any(keyword.arg is None for keyword in keywords):
                 raise ConfigError(f"{text!r}: ** is not allowed; write each argument")
             if name.startswith("_"):
-                raise ConfigError(f"{text!r}: {name} is not allowed; names with a leading underscore are private")
+                raise ConfigError(
+                    f"{text!r}: {name} is not allowed; names with a leading underscore are private"
+                )
             yield function if _torch_path(function) else of
             yield from (*arguments, *(keyword.value for keyword in keywords))
         case ast.Subscript(value=of, slice=index):
@@ -242,7 +287,9 @@ def _parts(  # noqa: PLR0912  (a kind of node a branch)
             yield operand
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             yield from (left, right)
-        case ast.Compare(left=left, ops=[comparison], comparators=[right]) if type(comparison) in _COMPARISONS:
+        case ast.Compare(left=left, ops=[comparison], comparators=[right]) if (
+            type(comparison) in _COMPARISONS
+        ):
             yield from (left, right)
         case _:
             raise ConfigError(

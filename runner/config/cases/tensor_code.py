@@ -49,7 +49,9 @@ class TensorCase(Case):
 
     def problem(self, dtype: str) -> str:
         """A line of tensor code says its dtypes itself."""
-        return "" if dtype == self.dtype else f"case {self.name} says its own dtypes; leave dtype= out"
+        return (
+            "" if dtype == self.dtype else f"case {self.name} says its own dtypes; leave dtype= out"
+        )
 
     def load(self) -> None:
         """Look up the functions of torch that the snippets call."""
@@ -73,7 +75,9 @@ class TensorCase(Case):
         """Check the snippets, and each expectation by itself."""
         self.trees()
         if not self.expect:
-            raise ConfigError(f"expect: nothing is expected; give some of {', '.join(EXPECTATIONS)}")
+            raise ConfigError(
+                f"expect: nothing is expected; give some of {', '.join(EXPECTATIONS)}"
+            )
         for key, value in self.expect.items():
             if key not in EXPECTATIONS:
                 if old := refusal(key, "case expect"):
@@ -84,7 +88,9 @@ class TensorCase(Case):
             _EXPECTED[key](self, value)
         values, shape = self.expect.get("values"), self.expect.get("shape")
         if values is not None and shape is not None and shape_of(values) != tuple(shape):
-            raise ConfigError(f"expect: values are {shape_text(shape_of(values))} and shape is {shape_text(shape)}")
+            raise ConfigError(
+                f"expect: values are {shape_text(shape_of(values))} and shape is {shape_text(shape)}"
+            )
 
     def _check_dtype(self, value: Any) -> None:
         if value not in KIND_OF:

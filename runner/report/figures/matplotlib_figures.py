@@ -10,14 +10,35 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from runner.report.figures.matplotlib_heatmap import draw_heatmap
-from runner.report.figures.picture import COLOURS, NARROWEST_INCHES, Heatmap, Panel, Plot, PlotPoint, Series
+from runner.report.figures.picture import (
+    COLOURS,
+    NARROWEST_INCHES,
+    Heatmap,
+    Panel,
+    Plot,
+    PlotPoint,
+    Series,
+)
 from runner.report.language import Words, amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h")  # 12 of them: no two series share both
+MARKERS = (
+    "o",
+    "s",
+    "^",
+    "D",
+    "v",
+    "P",
+    "X",
+    "<",
+    ">",
+    "p",
+    "*",
+    "h",
+)  # 12 of them: no two series share both
 COLUMNS = 3  # panels beside each other on a page
 PANEL_INCHES = (3.5, 2.7)
 LETTERS_PER_INCH = 12  # of a title
@@ -48,7 +69,11 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 # what a decade is divided into, by the least number of decades that an axis spans; below the last one it is not
-BETWEEN: tuple[tuple[float, tuple[float, ...]], ...] = ((3, (1,)), (1.2, (1, 2, 5)), (0.6, (1, 1.5, 2, 3, 5, 7)))
+BETWEEN: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (3, (1,)),
+    (1.2, (1, 2, 5)),
+    (0.6, (1, 1.5, 2, 3, 5, 7)),
+)
 MOST_LETTERS = 34  # of all numbers below a panel, with two between each and the next
 
 
@@ -98,7 +123,9 @@ def _shape(panels: int) -> tuple[int, int]:
 
 def _draw_plot(figure: Figure, plot: Plot, words: Words) -> None:
     shape = _shape(len(plot.panels))
-    all_axes: Any = figure.subplots(*shape, squeeze=False, sharex=plot.connected, sharey=not plot.connected)
+    all_axes: Any = figure.subplots(
+        *shape, squeeze=False, sharex=plot.connected, sharey=not plot.connected
+    )
     for position, axes in enumerate(all_axes.flat):
         if position >= len(plot.panels):
             axes.remove()
@@ -158,7 +185,9 @@ def _draw_series(axes: Axes, series: Series, connected: bool) -> None:
         line = "-" if connected else "none"
         axes.errorbar(
             [point.x for point in points],
-            [math.nan if point.y is None else point.y for point in points],  # a line is broken where there is no number
+            [
+                math.nan if point.y is None else point.y for point in points
+            ],  # a line is broken where there is no number
             yerr=_intervals(points),
             linestyle=line,
             capsize=2 if len(points) <= CROWDED else 0,
@@ -171,18 +200,36 @@ def _draw_series(axes: Axes, series: Series, connected: bool) -> None:
     # what is flagged is hollow, and what has no number is a cross
     doubtful: list[Any] = [(p.x, p.y) for p in series.points if p.doubtful and p.y is not None]
     if doubtful:
-        hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1, "zorder": 3}
+        hollow: dict[str, Any] = {
+            "linestyle": "none",
+            "markerfacecolor": "white",
+            "markeredgewidth": 1,
+            "zorder": 3,
+        }
         axes.plot(*zip(*doubtful, strict=True), **look, **hollow)
     missing = [point.x for point in series.points if point.y is None]
     if missing:
-        height = 0.02 + ROOM_FOR_MISSING * (series.style % 6) / 6  # of the panel: several stand above each other
-        axes.plot(missing, [height for _ in missing], "x", color=look["color"], transform=axes.get_xaxis_transform())
+        height = (
+            0.02 + ROOM_FOR_MISSING * (series.style % 6) / 6
+        )  # of the panel: several stand above each other
+        axes.plot(
+            missing,
+            [height for _ in missing],
+            "x",
+            color=look["color"],
+            transform=axes.get_xaxis_transform(),
+        )
 
 
 def _intervals(points: Sequence[PlotPoint]) -> Any:
     """How far the intervals reach below and above the points; no number where that is not known."""
-    below = [max(0.0, p.y - p.low) if p.y is not None and p.low is not None else math.nan for p in points]
-    above = [max(0.0, p.high - p.y) if p.y is not None and p.high is not None else math.nan for p in points]
+    below = [
+        max(0.0, p.y - p.low) if p.y is not None and p.low is not None else math.nan for p in points
+    ]
+    above = [
+        max(0.0, p.high - p.y) if p.y is not None and p.high is not None else math.nan
+        for p in points
+    ]
     return [below, above]
 
 
@@ -195,7 +242,14 @@ def _legend(figure: Figure, plot: Plot, words: Words) -> None:
 
     line: Any = "-" if plot.connected else "none"
     handles = [
-        Line2D([], [], color=_colour(style), marker=MARKERS[style % len(MARKERS)], linestyle=line, label=name)
+        Line2D(
+            [],
+            [],
+            color=_colour(style),
+            marker=MARKERS[style % len(MARKERS)],
+            linestyle=line,
+            label=name,
+        )
         for name, style in plot.styles.items()
     ]
 
@@ -209,7 +263,9 @@ def _legend(figure: Figure, plot: Plot, words: Words) -> None:
         handles.append(grey("crossover", ":"))
     if any(panel.ceiling for panel in plot.panels):
         handles += [grey(name, line) for name, line in CEILING_LINES.items()]
-    columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
+    columns = _legend_columns(
+        [str(handle.get_label()) for handle in handles], figure.get_figwidth()
+    )
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, frameon=False)
 
 
@@ -241,7 +297,11 @@ def _ticks(axis: Any, unit: str, words: Words) -> None:
 
     # the first whose numbers have room below the axis; else the last, which has the fewest
     for locator in locators:
-        ticks = [amount(tick, unit, words) for tick in locator.tick_values(low, high) if low <= tick <= high]
+        ticks = [
+            amount(tick, unit, words)
+            for tick in locator.tick_values(low, high)
+            if low <= tick <= high
+        ]
         if axis.axis_name == "y" or sum(len(tick) + 2 for tick in ticks) <= MOST_LETTERS:
             break
     axis.set_major_locator(locator)

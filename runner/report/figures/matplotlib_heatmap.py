@@ -27,8 +27,13 @@ def draw_heatmap(figure: Figure, heatmap: Heatmap, words: Words) -> None:
     columns = min(2, len(heatmap.panels))
     lines = math.ceil(len(heatmap.panels) / columns)
     names = LETTER_INCHES * max(map(len, heatmap.lines))
-    inches = (0.4 + max(1.6, TILE_INCHES[0] * len(heatmap.columns)), 1.1 + TILE_INCHES[1] * len(heatmap.lines))
-    figure.set_size_inches(max(NARROWEST_INCHES, names + columns * inches[0] + 0.8), lines * inches[1] + 0.7)
+    inches = (
+        0.4 + max(1.6, TILE_INCHES[0] * len(heatmap.columns)),
+        1.1 + TILE_INCHES[1] * len(heatmap.lines),
+    )
+    figure.set_size_inches(
+        max(NARROWEST_INCHES, names + columns * inches[0] + 0.8), lines * inches[1] + 0.7
+    )
     all_axes: Any = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
 
     # the panels, with their numbers where these can be read
@@ -51,7 +56,9 @@ def draw_heatmap(figure: Figure, heatmap: Heatmap, words: Words) -> None:
         label=words["speedup" if heatmap.ratio else "time"],
         format=lambda value, _: amount(value, heatmap.unit, words),
     ).minorticks_off()
-    handles = [Patch(facecolor="white", edgecolor="#777777", hatch="////", label=words["missing_tile"])]
+    handles = [
+        Patch(facecolor="white", edgecolor="#777777", hatch="////", label=words["missing_tile"])
+    ]
     figure.legend(handles=handles, loc="outside lower left", frameon=False)
 
 
@@ -65,23 +72,45 @@ def _draw_panel(axes: Axes, heatmap: Heatmap, position: int, scale: Any, colours
     axes.set_yticks(range(height), heatmap.lines)
     axes.grid(visible=False)
     axes.add_patch(  # shows through where nothing is drawn over it
-        Rectangle((-0.5, -0.5), width, height, facecolor="white", edgecolor="#AAAAAA", hatch="////", linewidth=0)
+        Rectangle(
+            (-0.5, -0.5),
+            width,
+            height,
+            facecolor="white",
+            edgecolor="#AAAAAA",
+            hatch="////",
+            linewidth=0,
+        )
     )
-    numbers = [[_number(tiles.get((line, column))) for column in heatmap.columns] for line in heatmap.lines]
-    axes.pcolormesh(range(width), range(height), numbers, norm=scale, cmap=colours, edgecolors="white", linewidth=0.5)
+    numbers = [
+        [_number(tiles.get((line, column))) for column in heatmap.columns] for line in heatmap.lines
+    ]
+    axes.pcolormesh(
+        range(width),
+        range(height),
+        numbers,
+        norm=scale,
+        cmap=colours,
+        edgecolors="white",
+        linewidth=0.5,
+    )
 
 
 def _number(point: PlotPoint | None) -> float:
     return math.nan if point is None or point.y is None else point.y
 
 
-def _write_numbers(axes: Axes, heatmap: Heatmap, position: int, colour_of: Any, words: Words) -> None:
+def _write_numbers(
+    axes: Axes, heatmap: Heatmap, position: int, colour_of: Any, words: Words
+) -> None:
     _, tiles = heatmap.panels[position]
     for (line, column), point in tiles.items():
         if point.y is None or line not in heatmap.lines or column not in heatmap.columns:
             continue
         red, green, blue, *_ = colour_of(point.y)
-        ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"  # as bright as ITU-R BT.601 says
+        ink = (
+            "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+        )  # as bright as ITU-R BT.601 says
         text = amount(point.y, heatmap.unit, words, heatmap.significant)
         at = heatmap.columns.index(column), heatmap.lines.index(line)
         axes.text(*at, text, ha="center", va="center", color=ink, fontsize=7)

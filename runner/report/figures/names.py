@@ -38,7 +38,9 @@ class Names:
         # a name is made once for all of its rows, of which there may be 100,000
         self._panel_names: dict[tuple[object, ...], str] = {}
         self._series_names: dict[tuple[object, ...], str] = {}
-        self.styles = {name: style for style, name in enumerate(dict.fromkeys(map(self.series, rows)))}
+        self.styles = {
+            name: style for style, name in enumerate(dict.fromkeys(map(self.series, rows)))
+        }
 
     def panel(self, item: BenchmarkRow | Speedup | Crossover) -> str:
         """The name of the panel that a row, or its comparison, is drawn in."""
@@ -51,7 +53,11 @@ class Names:
 
     def series(self, item: BenchmarkRow | Speedup | Crossover) -> str:
         """The name of its line there: the compared value, then the dtype and device where several are."""
-        key = self._series_of_row(item) if isinstance(item, BenchmarkRow) else self._series_of_ratio(item)
+        key = (
+            self._series_of_row(item)
+            if isinstance(item, BenchmarkRow)
+            else self._series_of_ratio(item)
+        )
         if key not in self._series_names:
             self._series_names[key] = self._series_name(*key)
         return self._series_names[key]
@@ -67,9 +73,13 @@ class Names:
 
 def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Those that vary; the variant only where nothing else tells two rows apart."""
-    combinations = set(map(attrgetter(*FURTHER_COLUMNS), rows))  # few, whose values are quickly compared
+    combinations = set(
+        map(attrgetter(*FURTHER_COLUMNS), rows)
+    )  # few, whose values are quickly compared
     columns = zip(*combinations, strict=True)  # none of no rows
-    keys = [key for key, values in zip(FURTHER_COLUMNS, columns, strict=False) if len(set(values)) > 1]
+    keys = [
+        key for key, values in zip(FURTHER_COLUMNS, columns, strict=False) if len(set(values)) > 1
+    ]
     if "variant" in keys:
         others = [key for key in (*NAMED, *keys) if key != "variant"]
         if len(set(map(attrgetter(*others), rows))) == len(rows):

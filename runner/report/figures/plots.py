@@ -13,7 +13,15 @@ from typing import Any, Generic, TypeVar
 from runner.analysis.comparison import FORBIDDING, Speedup, cost_of, elements_of
 from runner.config.size import first_input_shape
 from runner.report.figures.names import Names
-from runner.report.figures.picture import Heatmap, Mark, Panel, Plot, PlotPoint, RooflineCeiling, Series
+from runner.report.figures.picture import (
+    Heatmap,
+    Mark,
+    Panel,
+    Plot,
+    PlotPoint,
+    RooflineCeiling,
+    Series,
+)
 from runner.report.language import Words, amount
 from runner.rows.rows import BenchmarkRow, Row, TransferRow
 
@@ -31,22 +39,38 @@ Sized = BenchmarkRow | Speedup
 
 def time_plot(rows: Sequence[BenchmarkRow], names: Names, words: Words) -> Plot | None:
     """Time against size; a panel for each operation."""
-    shown = [row for row in rows if _has_shape(row) and row.status != "unavailable"]  # the text says what is not there
+    shown = [
+        row for row in rows if _has_shape(row) and row.status != "unavailable"
+    ]  # the text says what is not there
     placed = ((names.panel(row), names.series(row), row) for row in shown)
     panels, omitted = _Panels(_time, _size_order, names.styles).of(placed)
     if not _drawable(panels):
         return None
-    return Plot("times", words["plot_times"], words["elements"], words["time"], panels, y_unit="s", omitted=omitted)
+    return Plot(
+        "times",
+        words["plot_times"],
+        words["elements"],
+        words["time"],
+        panels,
+        y_unit="s",
+        omitted=omitted,
+    )
 
 
-def speedup_plot(speedups: Sequence[Speedup], names: Names, words: Words, marks: Marks | None = None) -> Plot | None:
+def speedup_plot(
+    speedups: Sequence[Speedup], names: Names, words: Words, marks: Marks | None = None
+) -> Plot | None:
     """Speed-up against size, with the crossovers marked."""
-    placed = ((names.panel(item), names.series(item), item) for item in speedups if _has_shape(item))
+    placed = (
+        (names.panel(item), names.series(item), item) for item in speedups if _has_shape(item)
+    )
     panels, omitted = _Panels(_ratio, _size_order, names.styles, marks=marks or {}).of(placed)
     if not _drawable(panels):
         return None
     title = words["plot_speedups"].format(baseline=names.baseline)
-    return Plot("speedups", title, words["elements"], words["speedup"], panels, level=1.0, omitted=omitted)
+    return Plot(
+        "speedups", title, words["elements"], words["speedup"], panels, level=1.0, omitted=omitted
+    )
 
 
 def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
@@ -69,7 +93,9 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
     if not _drawable(panels):
         return None
-    title = words["plot_roofline" if any(panel.ceiling for panel in panels) else "plot_roofline_without"]
+    title = words[
+        "plot_roofline" if any(panel.ceiling for panel in panels) else "plot_roofline_without"
+    ]
     axes = (words["intensity"], words["rate"])
     return Plot("roofline", title, *axes, panels, y_unit="FLOP/s", connected=False, omitted=omitted)
 
@@ -87,40 +113,64 @@ def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
         way = words["to_device" if row.to_device else "to_host"]
         series = f"{way}, {words.get(f'memory_{row.memory}', str(row.memory))}"
         for size, seconds, low, high in json.loads(row.points or "[]"):
-            point = PlotPoint(seconds, low, high, x=size, label=amount(size, "B", words), cell=row.cell)
+            point = PlotPoint(
+                seconds, low, high, x=size, label=amount(size, "B", words), cell=row.cell
+            )
             placed.append((row.device_name or row.device, series, point))
-    styles = {name: style for style, name in enumerate(dict.fromkeys(series for _, series, _ in placed))}
+    styles = {
+        name: style for style, name in enumerate(dict.fromkeys(series for _, series, _ in placed))
+    }
     panels, omitted = _Panels(lambda point: point, attrgetter("x"), styles).of(placed)
     if not _drawable(panels):
         return None
     axes = (words["copied"], words["time"])
-    return Plot("transfers", words["plot_transfers"], *axes, panels, x_unit="B", y_unit="s", omitted=omitted)
+    return Plot(
+        "transfers", words["plot_transfers"], *axes, panels, x_unit="B", y_unit="s", omitted=omitted
+    )
 
 
-def heatmap_of(rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], names: Names, words: Words) -> Heatmap | None:
+def heatmap_of(
+    rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], names: Names, words: Words
+) -> Heatmap | None:
     """Operations by sizes: the speed-up where one can be claimed anywhere, else the time."""
     ratio = any(speedup.speedup for speedup in speedups)
-    items: Sequence[Sized] = speedups if ratio else [row for row in rows if row.status != "unavailable"]
+    items: Sequence[Sized] = (
+        speedups if ratio else [row for row in rows if row.status != "unavailable"]
+    )
     placed = [(names.series(item), names.panel(item), item) for item in items if _has_shape(item)]
 
     # as many lines, columns and panels as there is room for
-    sizes = sorted({item.size for _, _, item in placed}, key=lambda size: (elements_of(size) or 0, size))
+    sizes = sorted(
+        {item.size for _, _, item in placed}, key=lambda size: (elements_of(size) or 0, size)
+    )
     lines = list(dict.fromkeys(line for _, line, _ in placed))
     series = list(dict.fromkeys(name for name, _, _ in placed))
-    columns, lines_shown, series_shown = _spread(sizes, MOST_COLUMNS), lines[:MOST_LINES], series[:MOST_SERIES]
-    omitted = len(lines) - len(lines_shown) + len(sizes) - len(columns) + len(series) - len(series_shown)
+    columns, lines_shown, series_shown = (
+        _spread(sizes, MOST_COLUMNS),
+        lines[:MOST_LINES],
+        series[:MOST_SERIES],
+    )
+    omitted = (
+        len(lines) - len(lines_shown) + len(sizes) - len(columns) + len(series) - len(series_shown)
+    )
 
     # points are made of those alone that are shown
     tiles = set(product(series_shown, lines_shown, columns))
     panels: dict[str, dict[tuple[str, str], PlotPoint]] = {name: {} for name in series_shown}
     for name, line, item in placed:
         if (name, line, item.size) in tiles:
-            panels[name][line, item.size] = _ratio(item) if isinstance(item, Speedup) else _time(item)
+            panels[name][line, item.size] = (
+                _ratio(item) if isinstance(item, Speedup) else _time(item)
+            )
     points = chain.from_iterable(values.values() for values in panels.values())
     if sum(point.y is not None for point in points) < LEAST_NUMBERS:
         return None
-    title = words["plot_heatmap_ratio" if ratio else "plot_heatmap_time"].format(baseline=names.baseline)
-    return Heatmap("heatmap", title, tuple(lines_shown), tuple(columns), tuple(panels.items()), ratio, omitted)
+    title = words["plot_heatmap_ratio" if ratio else "plot_heatmap_time"].format(
+        baseline=names.baseline
+    )
+    return Heatmap(
+        "heatmap", title, tuple(lines_shown), tuple(columns), tuple(panels.items()), ratio, omitted
+    )
 
 
 def _time(row: BenchmarkRow) -> PlotPoint:
@@ -129,26 +179,42 @@ def _time(row: BenchmarkRow) -> PlotPoint:
     cost = cost_of(row) if row.median_s else None
     if cost is None:
         return _point(row.size, (None, None, None), cell=row.cell, note=note, doubtful=doubtful)
-    return _point(row.size, (cost.value, cost.low, cost.high), cell=row.cell, note=note, doubtful=doubtful)
+    return _point(
+        row.size, (cost.value, cost.low, cost.high), cell=row.cell, note=note, doubtful=doubtful
+    )
 
 
 def _ratio(speedup: Speedup) -> PlotPoint:
     note = speedup.reason or speedup.verdict or ""
-    return _point(speedup.size, (speedup.speedup, speedup.low, speedup.high), cell=speedup.other_cell, note=note)
+    return _point(
+        speedup.size,
+        (speedup.speedup, speedup.low, speedup.high),
+        cell=speedup.other_cell,
+        note=note,
+    )
 
 
 def _rate(row: BenchmarkRow) -> PlotPoint:
     assert row.flop and row.bytes
-    rate, low, high = (row.flop / s if s else None for s in (row.median_s, row.ci_high_s, row.ci_low_s))
+    rate, low, high = (
+        row.flop / s if s else None for s in (row.median_s, row.ci_high_s, row.ci_low_s)
+    )
     return replace(_time(row), x=row.flop / row.bytes, y=rate, low=low, high=high)
 
 
 def _point(
-    size: str, y: tuple[float | None, float | None, float | None], *, cell: str, note: str, doubtful: bool = False
+    size: str,
+    y: tuple[float | None, float | None, float | None],
+    *,
+    cell: str,
+    note: str,
+    doubtful: bool = False,
 ) -> PlotPoint:
     """A point at a size: its value with the ends of its interval."""
     rank = max(1, len(first_input_shape(size) or ()))
-    return PlotPoint(*y, x=elements_of(size) or 0, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful)
+    return PlotPoint(
+        *y, x=elements_of(size) or 0, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful
+    )
 
 
 def _has_shape(item: Sized) -> bool:
@@ -197,7 +263,11 @@ class _Panels(Generic[Item]):
                 shown = _spread(sorted(items, key=self.order), MOST_POINTS)
                 omitted += len(items) - len(shown)
                 drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
-            marks = [mark for (panel, name), mark in self.marks.items() if panel == title and name in lines]
+            marks = [
+                mark
+                for (panel, name), mark in self.marks.items()
+                if panel == title and name in lines
+            ]
             panels.append(Panel(title, tuple(drawn), tuple(marks), self.ceilings.get(title)))
         return tuple(panels), omitted
 
@@ -223,5 +293,9 @@ def _ceiling(rows: Sequence[BenchmarkRow]) -> RooflineCeiling | None:
 
 
 def _median_peak(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> float | None:
-    peaks = [getattr(row, rate) / row.fraction_of_peak for row in rows if row.bound == bound and row.fraction_of_peak]
+    peaks = [
+        getattr(row, rate) / row.fraction_of_peak
+        for row in rows
+        if row.bound == bound and row.fraction_of_peak
+    ]
     return median(peaks) if peaks else None

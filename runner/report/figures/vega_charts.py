@@ -34,7 +34,9 @@ def chart_of(plot: Plot, words: Words) -> Spec:
     values = []
     for panel in plot.panels:
         for series in panel.series:
-            bottom = HEIGHT - 2 - 9 * (series.style % 6)  # where the crosses of what is missing stand
+            bottom = (
+                HEIGHT - 2 - 9 * (series.style % 6)
+            )  # where the crosses of what is missing stand
             own = {"panel": panel.title, "series": series.name, "bottom": bottom}
             values += [own | _values(point, plot.y_unit, words) for point in series.points]
 
@@ -49,7 +51,10 @@ def chart_of(plot: Plot, words: Words) -> Spec:
     series_layer = {"encoding": encoding, "layer": layers}
 
     spec = _spec(plot, values, [panel.title for panel in plot.panels], words)
-    return spec | {"height": HEIGHT, "layer": [series_layer, *_level(plot), *_marks(plot), *_ceilings(plot)]}
+    return spec | {
+        "height": HEIGHT,
+        "layer": [series_layer, *_level(plot), *_marks(plot), *_ceilings(plot)],
+    }
 
 
 def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
@@ -59,7 +64,11 @@ def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
     far = max([0.3, *map(abs, levels)])
 
     # the numbers are read on the colour of their tile
-    dark = f"abs(datum.level) > {0.55 * far}" if heatmap.ratio else "datum.level < (extent[0] + extent[1]) / 2"
+    dark = (
+        f"abs(datum.level) > {0.55 * far}"
+        if heatmap.ratio
+        else "datum.level < (extent[0] + extent[1]) / 2"
+    )
     missing = {"test": "!isValid(datum.level)", "value": "currentColor"}
     on_dark = {"test": f"isValid(datum.level) && ({dark})", "value": "white"}
     ink = {"condition": [missing, on_dark], "value": "black"}
@@ -71,12 +80,19 @@ def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
     }
     layers = [
         _layer("rect", {"color": _level_colour(heatmap, far, number, words), **link}),
-        {"mark": {"type": "rect", "color": "#80808030"}, "transform": [{"filter": "!isValid(datum.level)"}]},
-        _layer({"type": "text", "fontSize": 11}, {"text": {"field": "short"}, "color": ink, **link}),
+        {
+            "mark": {"type": "rect", "color": "#80808030"},
+            "transform": [{"filter": "!isValid(datum.level)"}],
+        },
+        _layer(
+            {"type": "text", "fontSize": 11}, {"text": {"field": "short"}, "color": ink, **link}
+        ),
     ]
 
     spec = _spec(heatmap, values, [title for title, _ in heatmap.panels], words)
-    spec["transform"].append({"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"})
+    spec["transform"].append(
+        {"calculate": "isValid(datum.y) ? log(datum.y) / LN10 : null", "as": "level"}
+    )
     spec["params"].append({"name": "extent", "value": [min(levels), max(levels)]})
     height = ROW_HEIGHT * len(heatmap.lines)
     return spec | {"height": height, "encoding": _tile_position(heatmap, words), "layer": layers}
@@ -84,7 +100,12 @@ def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
 
 def _spec(picture: Plot | Heatmap, values: list[Spec], panels: list[str], words: Words) -> Spec:
     """What every chart has: its data, and the list from which a panel is chosen."""
-    chosen = {"input": "select", "options": panels, "name": f"{words['shown']} ", "element": f"#choice-{picture.key}"}
+    chosen = {
+        "input": "select",
+        "options": panels,
+        "name": f"{words['shown']} ",
+        "element": f"#choice-{picture.key}",
+    }
     return {
         "$schema": SCHEMA,
         "usermeta": {"title": picture.title},
@@ -103,7 +124,9 @@ def _layer(mark: str | Spec, encoding: Spec, only: str = "") -> Spec:
     return layer | {"transform": [{"filter": only}]} if only else layer
 
 
-def _own_layer(mark: Spec, encoding: Spec, values: Sequence[Spec], *, every_panel: bool = False) -> Spec:
+def _own_layer(
+    mark: Spec, encoding: Spec, values: Sequence[Spec], *, every_panel: bool = False
+) -> Spec:
     """Marks of data of its own."""
     transform = [] if every_panel else [SHOWN_PANEL]
     return {"data": {"values": values}, "transform": transform} | _layer(mark, encoding)
@@ -127,7 +150,10 @@ def _names(plot: Plot) -> list[str]:
 
 def _colours(plot: Plot) -> Spec:
     names, styles = _names(plot), plot.styles
-    return {"domain": names, "range": [f"var(--series-{styles[name] % len(COLOURS)})" for name in names]}
+    return {
+        "domain": names,
+        "range": [f"var(--series-{styles[name] % len(COLOURS)})" for name in names],
+    }
 
 
 def _shapes(plot: Plot) -> Spec:
@@ -165,7 +191,12 @@ def _link(plot: Plot, words: Words) -> Spec:
 
 
 def _hover(words: Words, number: str) -> list[Spec]:
-    titles = {"size": words["size"], "number": number, "interval": words["interval"], "note": words["note"]}
+    titles = {
+        "size": words["size"],
+        "number": number,
+        "interval": words["interval"],
+        "note": words["note"],
+    }
     return [{"field": field, "type": "nominal", "title": title} for field, title in titles.items()]
 
 
@@ -208,7 +239,12 @@ def _marks(plot: Plot) -> list[Spec]:
     if not values:
         return []
     colour, x = _by_series(_colours(plot), None), _logarithmic("x")
-    ends = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "color": colour, "opacity": {"value": 0.15}}
+    ends = {
+        "x": x | {"field": "low"},
+        "x2": {"field": "high"},
+        "color": colour,
+        "opacity": {"value": 0.15},
+    }
     line = {"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}
     return [
         _own_layer({"type": "rect", "aria": False}, ends, values),
@@ -232,7 +268,11 @@ def _tiles(heatmap: Heatmap, words: Words) -> list[Spec]:
     for title, tiles in heatmap.panels:
         for (line, column), point in tiles.items():
             if line in heatmap.lines and column in heatmap.columns:
-                short = "×" if point.y is None else amount(point.y, heatmap.unit, words, heatmap.significant)
+                short = (
+                    "×"
+                    if point.y is None
+                    else amount(point.y, heatmap.unit, words, heatmap.significant)
+                )
                 own = {"panel": title, "line": line, "short": short}
                 values.append(own | _values(point, heatmap.unit, words))
     return values
@@ -243,7 +283,13 @@ def _tile_position(heatmap: Heatmap, words: Words) -> Spec:
     x_axis = {"labelAngle": -40, "grid": False}
     y_axis = {"grid": False, "labelLimit": LABEL_PIXELS}
     return {
-        "x": {"field": "size", "type": "ordinal", "sort": columns, "title": words["size"], "axis": x_axis},
+        "x": {
+            "field": "size",
+            "type": "ordinal",
+            "sort": columns,
+            "title": words["size"],
+            "axis": x_axis,
+        },
         "y": {"field": "line", "type": "nominal", "sort": lines, "title": None, "axis": y_axis},
     }
 
@@ -264,7 +310,10 @@ def _axis(name: str, unit: str, words: Words) -> Spec:
     power = "pow(10, floor(log(datum.value * 1.0001) / LN10))"
     labelled = f"{decades} < 0.8 || indexof({decades} < 2.5 ? [1, 2, 5] : [1], round(datum.value / {power})) >= 0"
     label = f"{labelled} ? {_label('datum.value', unit, words)} : ''"
-    weight = {"condition": {"test": f"round(datum.value / {power}) == 1", "value": 1}, "value": 0.35}
+    weight = {
+        "condition": {"test": f"round(datum.value / {power}) == 1", "value": 1},
+        "value": 0.35,
+    }
     return {"labelExpr": label, "labelOverlap": "greedy", "gridOpacity": weight}
 
 

@@ -58,8 +58,14 @@ def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
 
 def sentence_text(sentence: Sentence, words: Words) -> str:
     """A sentence of the report's answers in a language."""
-    templates = {key.removeprefix("say_"): text for key, text in words.items() if key.startswith("say_")}
-    return say(sentence, templates, quantity if words["language"] == "en" else partial(_quantity, words=words))
+    templates = {
+        key.removeprefix("say_"): text for key, text in words.items() if key.startswith("say_")
+    }
+    return say(
+        sentence,
+        templates,
+        quantity if words["language"] == "en" else partial(_quantity, words=words),
+    )
 
 
 def ratio_text(value: float, words: Words) -> str:
@@ -83,5 +89,9 @@ def _quantity(value: object, unit: str, words: Words) -> str:
         return f"{100 * value:.0f} %"
     if unit == "n":
         text = quantity(value, unit)
-        return text.replace(",", "\N{NO-BREAK SPACE}") if value >= 100 else text.replace(".", words["decimal"])
+        return (
+            text.replace(",", "\N{NO-BREAK SPACE}")
+            if value >= 100
+            else text.replace(".", words["decimal"])
+        )
     return amount(value, unit, words, 4)

@@ -101,7 +101,9 @@ def quantity(value: object, unit: str) -> str:
     return f"{value:,.0f}" if value >= 100 or value == round(value) else digits(value, 2)
 
 
-def say(sentence: Sentence, templates: Mapping[str, str] = ENGLISH, numbers: Quantity = quantity) -> str:
+def say(
+    sentence: Sentence, templates: Mapping[str, str] = ENGLISH, numbers: Quantity = quantity
+) -> str:
     """A sentence in a language.
 
     Args:

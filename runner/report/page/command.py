@@ -11,7 +11,18 @@ from runner.config.axes import AXES, NAMED
 from runner.config.renamed import RENAMED
 from runner.rows.rows import Row
 
-OF_THE_RUN = ("job", "run", "resume", "resume_force", "exclude", "strict", "dry_run", "report", "hydra", "cluster")
+OF_THE_RUN = (
+    "job",
+    "run",
+    "resume",
+    "resume_force",
+    "exclude",
+    "strict",
+    "dry_run",
+    "report",
+    "hydra",
+    "cluster",
+)
 
 
 class Reproducer:
@@ -23,7 +34,9 @@ class Reproducer:
 
     def __init__(self, environment: Mapping[str, Any], distinguishing: Sequence[str]) -> None:
         """``distinguishing`` are the further columns in which the run's rows differ."""
-        overrides = [str(word) for word in environment.get("command") or ()][2:]  # after interpreter and program
+        overrides = [str(word) for word in environment.get("command") or ()][
+            2:
+        ]  # after interpreter and program
         self._overrides = [_with_todays_key(word) for word in overrides if not _is_of_the_run(word)]
         self._is_sweep = any(_has_several(word) for word in self._overrides)
         self._distinguishing = distinguishing
@@ -36,7 +49,11 @@ class Reproducer:
         values = {key: getattr(row, key) for key in AXES}
         values |= {"case": getattr(row, "case", None), "job": row.job}
         left_out = _left_out(row)
-        own = {key: value for key, value in values.items() if key not in left_out and self._is_said(key, value)}
+        own = {
+            key: value
+            for key, value in values.items()
+            if key not in left_out and self._is_said(key, value)
+        }
 
         # the row's own values replace those that its run was given
         words = [word for word in self._overrides if _key(word) not in {*own, *left_out}]
@@ -84,7 +101,10 @@ def _key(word: str) -> str:
 
 
 def _is_of_the_run(word: str) -> bool:
-    return word in ("-m", "--multirun") or re.split(r"[.@/]", _key(word))[0] in (*OF_THE_RUN, *(set(AXES) - {"op"}))
+    return word in ("-m", "--multirun") or re.split(r"[.@/]", _key(word))[0] in (
+        *OF_THE_RUN,
+        *(set(AXES) - {"op"}),
+    )
 
 
 def _has_several(word: str) -> bool:

@@ -17,7 +17,9 @@ from runner.units import digits
 NAMED_AT_MOST = 8
 
 
-def facts_of(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+def facts_of(
+    rows: Sequence[Row], environment: Mapping[str, Any], words: Words
+) -> list[tuple[str, str]]:
     """Pairs of a heading and a sentence."""
     measured = [row for row in rows if isinstance(row, BenchmarkRow)]
     facts = [
@@ -25,7 +27,10 @@ def facts_of(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
         (words["fact_machine"], _machine(rows, environment, words)),
     ]
     if measured:
-        facts += [(words["fact_sure"], _sure(measured, words)), (words["fact_right"], _right(measured, words))]
+        facts += [
+            (words["fact_sure"], _sure(measured, words)),
+            (words["fact_right"], _right(measured, words)),
+        ]
     facts += [(words["fact_not"], _not(rows, words))]
     return [(head, text) for head, text in facts if text]
 
@@ -41,7 +46,9 @@ def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str,
             for position, item in enumerate(value):
                 pairs += flatten(item, f"{name}[{position}].")
         elif value not in (None, [], ""):
-            pairs.append((name, " ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            pairs.append(
+                (name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
+            )
     return pairs
 
 
@@ -64,7 +71,11 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
         parts += [f"{host.get('system')}"]
     if torch:
         threads = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
-        parts += [words["torch"].format(version=torch.get("version"), threads=", ".join(map(str, threads)))]
+        parts += [
+            words["torch"].format(
+                version=torch.get("version"), threads=", ".join(map(str, threads))
+            )
+        ]
     if environment.get("started"):
         parts += [str(environment["started"])]
     if names and all(name.startswith("cpu") for name in names):
@@ -83,16 +94,24 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     timed = [row for row in rows if row.median_s is not None]
     doubtful = sum(any(flag in FORBIDDING for flag in row.flags) for row in timed)
     most = widths[int(0.95 * (len(widths) - 1))]
-    percent = [digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)]
-    return words["sure"].format(half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful)
+    percent = [
+        digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)
+    ]
+    return words["sure"].format(
+        half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful
+    )
 
 
 def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
     checked = [row for row in rows if row.max_relative_error is not None]
     wrong = sum("wrong_values" in row.flags for row in rows)
     gradients = Counter(row.gradient for row in rows if row.gradient)
-    text = words["right"].format(checked=len(checked), wrong=wrong, total=sum(row.status == "ok" for row in rows))
-    counted = ", ".join(f"{words[f'gradient_{verdict}']}: {count}" for verdict, count in gradients.most_common())
+    text = words["right"].format(
+        checked=len(checked), wrong=wrong, total=sum(row.status == "ok" for row in rows)
+    )
+    counted = ", ".join(
+        f"{words[f'gradient_{verdict}']}: {count}" for verdict, count in gradients.most_common()
+    )
     return text + (f" {words['gradients'].format(counted=counted)}" if counted else "")
 
 
@@ -100,4 +119,6 @@ def _not(rows: Sequence[Row], words: Words) -> str:
     counts = Counter(row.status for row in rows if row.status != "ok")
     if not counts:
         return words["not_nothing"]
-    return ", ".join(f"{words[f'status_{status}']}: {count}" for status, count in counts.most_common())
+    return ", ".join(
+        f"{words[f'status_{status}']}: {count}" for status, count in counts.most_common()
+    )

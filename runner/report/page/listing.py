@@ -18,7 +18,12 @@ from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row
 from runner.units import digits
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all
-UNITS = {"flop_per_s": "FLOP/s", "bytes_per_s": "B/s", "_bytes": "B", "_s": "s"}  # by a column's ending
+UNITS = {
+    "flop_per_s": "FLOP/s",
+    "bytes_per_s": "B/s",
+    "_bytes": "B",
+    "_s": "s",
+}  # by a column's ending
 RAW = ("points",)  # columns for programs
 
 
@@ -81,20 +86,37 @@ def comparison_listing(
     columns: list[Column[Speedup]] = [
         *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
         Column(axis, "name", lambda s: Entry(s.other)),
-        Column(f"{axis}={report.value}", "number", lambda s: _number(s.baseline_s, "s", words, _link(s.baseline_cell))),
-        Column(words["other_time"], "number", lambda s: _number(s.other_s, "s", words, _link(s.other_cell))),
+        Column(
+            f"{axis}={report.value}",
+            "number",
+            lambda s: _number(s.baseline_s, "s", words, _link(s.baseline_cell)),
+        ),
+        Column(
+            words["other_time"],
+            "number",
+            lambda s: _number(s.other_s, "s", words, _link(s.other_cell)),
+        ),
         Column(words["speedup"], "number", lambda s: _ratio(s, words)),
         Column(
-            words["interval"], "number", lambda s: Entry(_interval(s.speedup, s.low, s.high, "", words), s.low or -1.0)
+            words["interval"],
+            "number",
+            lambda s: Entry(_interval(s.speedup, s.low, s.high, "", words), s.low or -1.0),
         ),
-        Column(words["verdict"], "name", lambda s: Entry(words[f"verdict_{s.verdict}"] if s.verdict else "–")),
+        Column(
+            words["verdict"],
+            "name",
+            lambda s: Entry(words[f"verdict_{s.verdict}"] if s.verdict else "–"),
+        ),
         Column(words["why_no_ratio"], "text", lambda s: Entry(_reason(s.reason or "", words))),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
 
 
 def row_listing(
-    rows: Sequence[BenchmarkRow], distinguishing: Sequence[str], reproducer: Reproducer, words: Words
+    rows: Sequence[BenchmarkRow],
+    distinguishing: Sequence[str],
+    reproducer: Reproducer,
+    words: Words,
 ) -> Listing | None:
     """Every cell: its time, what was checked, its flags, or why it did not run."""
     if not rows:
@@ -107,27 +129,46 @@ def row_listing(
         Column(words["rate"], "number", lambda row: _number(row.flop_per_s, "FLOP/s", words)),
         Column(words["bytes_rate"], "number", lambda row: _number(row.bytes_per_s, "B/s", words)),
         Column(words["error"], "number", lambda row: _checked(row, words)),
-        Column(words["gradient"], "name", lambda row: Entry(words[f"gradient_{row.gradient}"] if row.gradient else "")),
+        Column(
+            words["gradient"],
+            "name",
+            lambda row: Entry(words[f"gradient_{row.gradient}"] if row.gradient else ""),
+        ),
         Column(words["flags"], "name", lambda row: Entry(" ".join(row.flags))),
         Column(words["status"], "text", lambda row: Entry(_status(row, words), row.status)),
         Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)),
     ]
-    return _listing("rows", words["rows"], columns, rows, file="results.csv", ids=[row.cell for row in rows])
+    return _listing(
+        "rows", words["rows"], columns, rows, file="results.csv", ids=[row.cell for row in rows]
+    )
 
 
-def crossover_listing(crossings: Sequence[Crossover], distinguishing: Sequence[str], words: Words) -> Listing | None:
+def crossover_listing(
+    crossings: Sequence[Crossover], distinguishing: Sequence[str], words: Words
+) -> Listing | None:
     """From which size on the other side wins, for each operation; only of those that have two sizes to tell from."""
     curves = [crossing for crossing in crossings if crossing.sizes > 1]
     if not curves:
         return None
     axis = curves[0].axis
     columns: list[Column[Crossover]] = [
-        *_named([key for key in ("op", "dtype", "device", *distinguishing) if key not in (axis, "size")], words),
+        *_named(
+            [
+                key
+                for key in ("op", "dtype", "device", *distinguishing)
+                if key not in (axis, "size")
+            ],
+            words,
+        ),
         Column(axis, "name", lambda curve: Entry(curve.other)),
         Column(words["transfers"], "name", lambda curve: Entry(words[f"moved_{curve.transfers}"])),
         Column(words["wins_from"], "number", lambda curve: _wins_from(curve, words)),
         Column(words["interval"], "number", lambda curve: _location_interval(curve, words)),
-        Column(words["measured"], "name", lambda curve: Entry(_from_to(curve.smallest, curve.largest, words))),
+        Column(
+            words["measured"],
+            "name",
+            lambda curve: Entry(_from_to(curve.smallest, curve.largest, words)),
+        ),
         Column(words["sizes"], "number", _sizes),
     ]
     return _listing("crossovers", words["crossovers"], columns, curves, file="crossover.csv")
@@ -137,20 +178,33 @@ def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Li
     """The rows of any other job, with each column that holds anything."""
     of_every_job = {f.name for f in fields(Row)}
     of_this_job = [f.name for f in fields(rows[0]) if f.name not in (*of_every_job, *RAW)]
-    shown = [key for key in (*NAMED, *of_this_job) if any(getattr(row, key) is not None for row in rows)]
-    numbers = {key for key in shown if any(isinstance(getattr(row, key), int | float) for row in rows)}
+    shown = [
+        key for key in (*NAMED, *of_this_job) if any(getattr(row, key) is not None for row in rows)
+    ]
+    numbers = {
+        key for key in shown if any(isinstance(getattr(row, key), int | float) for row in rows)
+    }
 
     columns: list[Column[Row]] = [
-        Column(_head(key, words), "number" if key in numbers else "name", partial(_plain, key, words)) for key in shown
+        Column(
+            _head(key, words), "number" if key in numbers else "name", partial(_plain, key, words)
+        )
+        for key in shown
     ]
     columns.append(Column(words["status"], "text", lambda row: Entry(_status(row, words))))
-    columns.append(Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)))
+    columns.append(
+        Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True))
+    )
 
     # a cell may have several rows, of which the first has its id
     first_of = {row.cell: position for position, row in reversed(list(enumerate(rows)))}
-    ids = [row.cell if first_of[row.cell] == position else None for position, row in enumerate(rows)]
+    ids = [
+        row.cell if first_of[row.cell] == position else None for position, row in enumerate(rows)
+    ]
     job = rows[0].job
-    return _listing(job, words.get(f"job_{job}", job), columns, rows, file=FILE_OF_JOB[job], ids=ids)
+    return _listing(
+        job, words.get(f"job_{job}", job), columns, rows, file=FILE_OF_JOB[job], ids=ids
+    )
 
 
 def _listing(
@@ -179,7 +233,9 @@ def _reason(reason: str, words: Words) -> str:
         reason = reason.replace(flag.why, words.get(f"flag_{name}", flag.why))
     side, colon, status = reason.rpartition(": ")
     reason = f"{side}{colon}{words.get(f'status_{status}', status)}"
-    return reason.replace("was not measured", words["not_measured"]).replace("was not timed", words["not_timed"])
+    return reason.replace("was not measured", words["not_measured"]).replace(
+        "was not timed", words["not_timed"]
+    )
 
 
 def _ratio(speedup: Speedup, words: Words) -> Entry:
@@ -212,7 +268,9 @@ def _wins_from(curve: Crossover, words: Words) -> Entry:
 
 def _location_interval(curve: Crossover, words: Words) -> Entry:
     unit, at, low, high = curve.location
-    text = "" if at is None else _from_to(_count(low, unit, words), _count(high, unit, words), words)
+    text = (
+        "" if at is None else _from_to(_count(low, unit, words), _count(high, unit, words), words)
+    )
     return Entry(text, curve.elements_low or -1.0)
 
 
@@ -270,10 +328,16 @@ def _link(cell: str | None) -> str | None:
 
 
 def _number(value: float | None, unit: str, words: Words, href: str | None = None) -> Entry:
-    return Entry("–", -1.0, href) if value is None else Entry(amount(value, unit, words, 4), value, href)
+    return (
+        Entry("–", -1.0, href)
+        if value is None
+        else Entry(amount(value, unit, words, 4), value, href)
+    )
 
 
-def _interval(value: float | None, low: float | None, high: float | None, unit: str, words: Words) -> str:
+def _interval(
+    value: float | None, low: float | None, high: float | None, unit: str, words: Words
+) -> str:
     if value is None or low is None or high is None:
         return ""
     if unit:

@@ -75,7 +75,10 @@ def page_of(
         charts=charts,
         listings=listings,
         environment=flatten(environment),
-        flags=[(name, words.get(f"flag_{name}", flag.why), flag, name in seen) for name, flag in FLAGS.items()],
+        flags=[
+            (name, words.get(f"flag_{name}", flag.why), flag, name in seen)
+            for name, flag in FLAGS.items()
+        ],
         colours=COLOURS,
         libraries=_packed(scripts) if scripts else "",
         licences=(HERE / "assets" / "LICENSES.txt").read_text(encoding="utf-8") if scripts else "",

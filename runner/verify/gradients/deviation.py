@@ -13,13 +13,21 @@ from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.reference import DRAWS
 from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.trace import Traced
-from runner.verify.gradients.vectors import all_perturbed, copied, index_text, max_abs, random_cotangents
+from runner.verify.gradients.vectors import (
+    all_perturbed,
+    copied,
+    index_text,
+    max_abs,
+    random_cotangents,
+)
 from runner.verify.rounding import BOUND_FACTOR
 
 WIDE = (torch.float64, torch.complex128)
 SLACK = 4.0  # a layout or another grouping may add in another order
 FLOOR = 1e-11  # relative: a smaller deviation in float64 is nothing that anybody could see
-VANISHING = 1e-10  # relative to the cotangent; a gradient below is all rounding, of terms of unknown size
+VANISHING = (
+    1e-10  # relative to the cotangent; a gradient below is all rounding, of terms of unknown size
+)
 LARGEST_TERM = 1e3  # relative to the cotangent: what these terms are taken to be at most
 
 
@@ -66,7 +74,9 @@ class Baseline:
             try:
                 inputs = all_perturbed(self.inputs, 4 * self.roundoff, generator)
                 traced = self.traced(inputs)
-                moved = traced.gradients(all_perturbed(self.cotangents, 4 * self.roundoff, generator))
+                moved = traced.gradients(
+                    all_perturbed(self.cotangents, 4 * self.roundoff, generator)
+                )
             except Exception:  # out of the domain by a roundoff
                 continue
             changes = [max_abs(m - g) for m, g in zip(moved, self.gradients, strict=True)]
@@ -76,7 +86,9 @@ class Baseline:
         """Call with a graph."""
         return self.problem.traced(inputs)
 
-    def gradients_at(self, inputs: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor | None]) -> Tensors:
+    def gradients_at(
+        self, inputs: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor | None]
+    ) -> Tensors:
         """The gradients at other inputs or cotangents."""
         return self.traced(inputs).gradients(cotangents)
 
@@ -103,7 +115,9 @@ class Tolerance:
     invisible: float = 0.0
 
     @classmethod
-    def of(cls, baseline: Baseline, expected: torch.Tensor, scale: float, uncertainty: float) -> Tolerance:
+    def of(
+        cls, baseline: Baseline, expected: torch.Tensor, scale: float, uncertainty: float
+    ) -> Tolerance:
         """The tolerance of one gradient.
 
         Args:
@@ -133,7 +147,10 @@ def allowed_of_repetition(baseline: Baseline, expected: torch.Tensor, scale: flo
     The uncertainty has no part in it: where calls are not repeatable, the draws that it is made of differ, too.
     """
     summed = reordered_sum(baseline, expected)
-    return 16 * baseline.roundoff * summed * max(scale, baseline.weight) + torch.finfo(baseline.dtype).tiny
+    return (
+        16 * baseline.roundoff * summed * max(scale, baseline.weight)
+        + torch.finfo(baseline.dtype).tiny
+    )
 
 
 def reordered_sum(baseline: Baseline, gradient: torch.Tensor) -> float:
@@ -142,7 +159,9 @@ def reordered_sum(baseline: Baseline, gradient: torch.Tensor) -> float:
     return float(max(1.0, terms) ** 0.5)
 
 
-def worst_of(baseline: Baseline, probe: str, deviations: Iterator[Deviation]) -> GradientCheck | None:
+def worst_of(
+    baseline: Baseline, probe: str, deviations: Iterator[Deviation]
+) -> GradientCheck | None:
     """The check of the deviation that comes nearest to what is allowed, or exceeds it most; None of none.
 
     A call that raises is a failure, after which nothing more is tried.
@@ -151,7 +170,9 @@ def worst_of(baseline: Baseline, probe: str, deviations: Iterator[Deviation]) ->
     highest = -1.0
     for deviation in deviations:
         if deviation.error:
-            return GradientCheck(probe, "invariant", "fail", memory_layout=deviation.layout, reason=deviation.error)
+            return GradientCheck(
+                probe, "invariant", "fail", memory_layout=deviation.layout, reason=deviation.error
+            )
         for index in range(len(deviation.got)):
             check = check_of(baseline, probe, deviation, index)
             ratio = (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
@@ -184,7 +205,9 @@ def check_of(baseline: Baseline, probe: str, deviation: Deviation, index: int) -
         )
 
     # where a gradient is not finite, oracles say whether it should be
-    errors = torch.where(expected.isfinite(), (got - expected).abs(), torch.zeros(())).to(torch.float64)
+    errors = torch.where(expected.isfinite(), (got - expected).abs(), torch.zeros(())).to(
+        torch.float64
+    )
     errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
     worst = int(errors.argmax())
     error = errors[worst].item()

@@ -20,7 +20,9 @@ from runner.verify.gradients.vjp import MANY, VjpBatch, gradients_at, vjp
 
 MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken
 NEIGHBOURS = 48  # enough that each of some five equal elements is at least once the one that counts
-NEARBY = 1e-6  # the distance of neighbours: gradients change by little within it where there is no kink
+NEARBY = (
+    1e-6  # the distance of neighbours: gradients change by little within it where there is no kink
+)
 APART = 1e-3  # of that distance: how far elements of an input that moves as a whole come apart
 CLOSE = 1e-9  # relative; a smooth function of any slope worth mentioning moves within it
 SECOND_LADDER = 0.37 * 0.25  # failures are confirmed with steps that are no multiples of the first
@@ -67,14 +69,23 @@ class _Directions:
     vectors: list[torch.Tensor]
 
 
-def _slopes(problem: GradientProblem, subset: OutputSubset, directions: _Directions) -> list[Slopes]:
+def _slopes(
+    problem: GradientProblem, subset: OutputSubset, directions: _Directions
+) -> list[Slopes]:
     position = directions.position
-    slopes = [differentiate(_along(problem, subset, position, vector), 1.0) for vector in directions.vectors]
+    slopes = [
+        differentiate(_along(problem, subset, position, vector), 1.0)
+        for vector in directions.vectors
+    ]
     return _differentiable(directions.vectors, slopes) if problem.special else slopes
 
 
 def _compare(
-    problem: GradientProblem, subset: OutputSubset, batch: VjpBatch, directions: _Directions, slopes: list[Slopes]
+    problem: GradientProblem,
+    subset: OutputSubset,
+    batch: VjpBatch,
+    directions: _Directions,
+    slopes: list[Slopes],
 ) -> SlopeComparison:
     """The comparison of one input, whose failures are tried again with other steps until one stands."""
     column, position, vectors = directions.column, directions.position, directions.vectors
@@ -83,7 +94,9 @@ def _compare(
     nearby: list[torch.Tensor] = []
     for d in comparison.failing_directions():
         second = _second_slopes(problem, subset, position, vectors[d])
-        comparison = comparison.confirm_with(d, compare(part, column, vectors[d].unsqueeze(0), [second]))
+        comparison = comparison.confirm_with(
+            d, compare(part, column, vectors[d].unsqueeze(0), [second])
+        )
         if problem.special:
             nearby = nearby or _nearby(problem, batch)
             comparison = comparison.accept_subgradient(d, nearby[column] @ vectors[d])
@@ -146,23 +159,33 @@ def _along(
     return along
 
 
-def _second_slopes(problem: GradientProblem, subset: OutputSubset, position: int, direction: torch.Tensor) -> Slopes:
+def _second_slopes(
+    problem: GradientProblem, subset: OutputSubset, position: int, direction: torch.Tensor
+) -> Slopes:
     """Slopes from other steps; unknown where the function stands still closer by, as one that rounds does."""
     along = _along(problem, subset, position, direction)
     slopes = differentiate(along, 1.0, coarsest=SECOND_LADDER)
     still = (along(CLOSE) == slopes.base) & (along(-CLOSE) == slopes.base)
     stairs = still & (slopes.value.abs() * CLOSE > 8 * EPS * slopes.base.abs())
-    return replace(slopes, error=torch.where(stairs, torch.full_like(slopes.error, HUGE), slopes.error))
+    return replace(
+        slopes, error=torch.where(stairs, torch.full_like(slopes.error, HUGE), slopes.error)
+    )
 
 
-def _directions(problem: GradientProblem, position: int, generator: torch.Generator) -> list[torch.Tensor]:
+def _directions(
+    problem: GradientProblem, position: int, generator: torch.Generator
+) -> list[torch.Tensor]:
     """Directions of an input: dense, all elements alike, and single elements where there are few."""
     vector = flat([problem.inputs[position]])
     size = len(vector)
     spread = vector.abs().square().mean().sqrt() if size else torch.ones(())
 
     # steps are relative to each element's own size, and to the others' where it is small
-    weights = torch.maximum(vector.abs(), 0.1 * spread) if spread else torch.ones(size, dtype=torch.float64)
+    weights = (
+        torch.maximum(vector.abs(), 0.1 * spread)
+        if spread
+        else torch.ones(size, dtype=torch.float64)
+    )
     dense = torch.randn(size, generator=generator, dtype=torch.float64).clamp(-3, 3) * weights
     if not problem.each_element:
         return [dense]
@@ -209,7 +232,10 @@ def _differentiable(directions: Sequence[torch.Tensor], slopes: list[Slopes]) ->
     smooth = ~torch.stack([s.kink | (s.error >= HUGE / 2) for s in singles]).any(0)
     without = smooth & (dense.kink | apart)
     huge = torch.full_like(dense.error, HUGE)
-    return [replace(s, error=torch.where(without, huge, s.error), kink=s.kink & ~without) for s in slopes]
+    return [
+        replace(s, error=torch.where(without, huge, s.error), kink=s.kink & ~without)
+        for s in slopes
+    ]
 
 
 def _nearby(problem: GradientProblem, batch: VjpBatch) -> list[torch.Tensor]:
@@ -225,7 +251,9 @@ def _nearby(problem: GradientProblem, batch: VjpBatch) -> list[torch.Tensor]:
         except Exception:  # outside the domain
             continue
     if not points:
-        return [torch.full((1, *g.shape), float("nan"), dtype=torch.float64) for g in batch.gradients]
+        return [
+            torch.full((1, *g.shape), float("nan"), dtype=torch.float64) for g in batch.gradients
+        ]
     return [torch.stack(list(of_input)) for of_input in zip(*points, strict=True)]
 
 

@@ -30,11 +30,15 @@ def by_forward_mode(problem: GradientProblem) -> list[GradientCheck]:
             jvp = _jvp(problem, position, direction, batch.outputs)
         except Exception as error:
             reason = one_line(error, 120)
-            checks.append(GradientCheck(problem.probe, "forward_mode", "unsupported", name, reason=reason))
+            checks.append(
+                GradientCheck(problem.probe, "forward_mode", "unsupported", name, reason=reason)
+            )
             continue
         if jvp is None or not jvp.isfinite().all():
             reason = "forward mode gives no number"
-            checks.append(GradientCheck(problem.probe, "forward_mode", "inconclusive", name, reason=reason))
+            checks.append(
+                GradientCheck(problem.probe, "forward_mode", "inconclusive", name, reason=reason)
+            )
             continue
         checks.append(_check(problem, batch, column, flat([direction]), jvp))
     return checks
@@ -57,11 +61,20 @@ def _jvp(
         tangents = [forward_ad.unpack_dual(t).tangent for t in outputs]  # type: ignore[no-untyped-call]
         if all(t is None for t in tangents):
             return None
-        return flat([torch.zeros_like(o) if t is None else t for t, o in zip(tangents, outputs, strict=True)])
+        return flat(
+            [
+                torch.zeros_like(o) if t is None else t
+                for t, o in zip(tangents, outputs, strict=True)
+            ]
+        )
 
 
 def _check(
-    problem: GradientProblem, batch: VjpBatch, column: int, direction: torch.Tensor, jvp: torch.Tensor
+    problem: GradientProblem,
+    batch: VjpBatch,
+    column: int,
+    direction: torch.Tensor,
+    jvp: torch.Tensor,
 ) -> GradientCheck:
     """Cotangent times forward mode against gradient times direction."""
     position = problem.positions[column]

@@ -95,7 +95,15 @@ class Plan:
     quick: bool
 
     @classmethod
-    def of(cls, target: GradientTarget, dtype: torch.dtype, device: torch.device, *, threads: int, quick: bool) -> Plan:
+    def of(
+        cls,
+        target: GradientTarget,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        threads: int,
+        quick: bool,
+    ) -> Plan:
         """Settle shapes, domains and precision by calling the function."""
         if not target.other_shapes:
             small = (target.example,) if target.example.elements <= FEW_ELEMENTS else ()
@@ -105,7 +113,11 @@ class Plan:
         usual = target.example
         if target.other_shapes:
             usual = draw(target.other_shapes[0], domains, target.seed + 1)
-        eps = effective_eps(usual.call, usual.inputs) if _runs(usual) else torch.finfo(torch.float64).eps
+        eps = (
+            effective_eps(usual.call, usual.inputs)
+            if _runs(usual)
+            else torch.finfo(torch.float64).eps
+        )
         return cls(target, dtype, device, domains, _in_place(target.example), eps, threads, quick)
 
     def problem(
@@ -129,7 +141,9 @@ class Plan:
     def example(self) -> GradientProblem:
         """The gradient at the declared inputs, which may have been chosen to be equal, or zeros."""
         example = self.target.example
-        return self.problem("example", example, each_element=example.elements <= FEW_ELEMENTS, special=True)
+        return self.problem(
+            "example", example, each_element=example.elements <= FEW_ELEMENTS, special=True
+        )
 
     @cached_property
     def tiny(self) -> ShapedInputs | None:
@@ -149,7 +163,9 @@ class Plan:
     def _at_points(self, tiny: ShapedInputs) -> Steps:
         points = points_of(tiny, self.domains, self.target.seed)
         for point in points[:1] if self.quick else points:
-            problem = self.problem(point.name, point.shaped, each_element=True, special=point.special)
+            problem = self.problem(
+                point.name, point.shaped, each_element=True, special=point.special
+            )
             yield OracleStep(problem, by_differences, declared=tiny.declared)
             if point.name in PROBED_POINTS and not self.quick:
                 yield ProbeStep(problem, torch.float64)
@@ -174,7 +190,9 @@ class Plan:
 
     def in_dtype(self) -> Steps:
         """In the dtype on the device: whether the kernels are right, against float64 from the same rounded inputs."""
-        reference = partial(by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs)
+        reference = partial(
+            by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
+        )
         example = replace(self.example, each_element=False)
         with_threads = partial(_with_threads, reference, self.threads)
         yield OracleStep(example, with_threads, required=True, excusable=False)
@@ -202,10 +220,14 @@ class Plan:
         """Points of the small shape at which the gradient is unique, and one of each other shape."""
         points: list[InputPoint] = []
         if self.tiny is not None:
-            points = [p for p in points_of(self.tiny, self.domains, self.target.seed) if not p.special]
+            points = [
+                p for p in points_of(self.tiny, self.domains, self.target.seed) if not p.special
+            ]
         for shaped in self.target.other_shapes:
             if shaped.name != EMPTY:
-                points.append(InputPoint(shaped.name, draw(shaped, self.domains, self.target.seed + 2)))
+                points.append(
+                    InputPoint(shaped.name, draw(shaped, self.domains, self.target.seed + 2))
+                )
         return points
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -256,6 +278,8 @@ def _in_place(example: ShapedInputs) -> bool:
     """Whether the function overwrites an input and returns it, as one that works in place does."""
     inputs = copied(example.inputs)
     outputs = outputs_at(example.call, inputs)
-    changed = [t for t, before in zip(inputs, example.inputs, strict=True) if not torch.equal(t, before)]
+    changed = [
+        t for t, before in zip(inputs, example.inputs, strict=True) if not torch.equal(t, before)
+    ]
     storages = {storage_of(t) for t in outputs if t.numel()}
     return any(storage_of(t) in storages for t in changed if t.numel())

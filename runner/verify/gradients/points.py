@@ -37,10 +37,14 @@ class InputPoint:
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
     """The domain of each input: as declared, as its example shows, or the guess with the most finite outputs."""
-    shown = [d or shown_domain(t) for d, t in zip(target.domains, target.example.inputs, strict=True)]
+    shown = [
+        d or shown_domain(t) for d, t in zip(target.domains, target.example.inputs, strict=True)
+    ]
     declared = [d or NAMED["real"] for d in shown]
     shaped = target.other_shapes[0] if target.other_shapes else target.example
-    free = [i for i, d in enumerate(shown) if d is None and is_differentiable(shaped.inputs[i].dtype)]
+    free = [
+        i for i, d in enumerate(shown) if d is None and is_differentiable(shaped.inputs[i].dtype)
+    ]
 
     # a guess is tried for all free inputs together and, where there are few, for each alone
     groups = [free]
@@ -62,16 +66,24 @@ def _finite_share(shaped: ShapedInputs) -> float:
         outputs = outputs_at(shaped.call, copied(shaped.inputs))
     except Exception:  # an operation may refuse what is outside its domain
         return -1.0
-    finite = [t.isfinite().double().mean().item() for t in outputs if t.numel() and is_differentiable(t.dtype)]
+    finite = [
+        t.isfinite().double().mean().item()
+        for t in outputs
+        if t.numel() and is_differentiable(t.dtype)
+    ]
     return min(finite, default=1.0)
 
 
-def draw(shaped: ShapedInputs, domains: Sequence[Domain], seed: int, scale: float = 1.0) -> ShapedInputs:
+def draw(
+    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, scale: float = 1.0
+) -> ShapedInputs:
     """The same shapes with fresh numbers, normal and then folded into the domains; integers stay."""
     return redrawn(shaped, domains, seed, lambda z: z * scale)
 
 
-def redrawn(shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map) -> ShapedInputs:
+def redrawn(
+    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map
+) -> ShapedInputs:
     """The same shapes with changed normal numbers, folded into the domains."""
     generator = torch.Generator().manual_seed(seed)
     inputs = [
@@ -101,7 +113,9 @@ def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> lis
     # numbers that have to stay as they are, and are taken where the domain holds them
     for name, change in (("zeros", torch.zeros_like), ("ties", _ties), ("halves", _halves)):
         exact = redrawn(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
-        inputs = [_within(e, d, t) for e, d, t in zip(exact.inputs, domains, shaped.inputs, strict=True)]
+        inputs = [
+            _within(e, d, t) for e, d, t in zip(exact.inputs, domains, shaped.inputs, strict=True)
+        ]
         points.append(InputPoint(name, replace(shaped, inputs=tuple(inputs)), special=True))
     return [*points, *_equal(shaped, domains, seed), *_duplicates(shaped, domains, seed)]
 
@@ -120,7 +134,11 @@ def _absolute(z: torch.Tensor) -> torch.Tensor:
 
 def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> torch.Tensor:
     elementwise = not isinstance(domain, PositiveDefinite)
-    if domain.is_real or (values.is_complex() and elementwise) or not is_differentiable(values.dtype):
+    if (
+        domain.is_real
+        or (values.is_complex() and elementwise)
+        or not is_differentiable(values.dtype)
+    ):
         return values
     return torch.where(domain.holds(values), values, otherwise)
 

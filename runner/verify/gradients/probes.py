@@ -17,11 +17,18 @@ from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.trace import draws_random_numbers
 from runner.verify.gradients.vectors import copied, max_abs, random_cotangents
 
-FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # powers of two, by which multiplying does not round
+FACTORS = (
+    -1.0,
+    2.0**20,
+    2.0**-20,
+    -(2.0**-6),
+)  # powers of two, by which multiplying does not round
 NARROW_FACTORS = (-1.0, 2.0, -0.5)  # for float16, whose range is short
 REPEATS = 8  # of the same backward call
 ALIKE = 0.1  # relative; values that differ by more do not do so by rounding
-DIGITS = torch.float32  # a gradient in float64 that has no more digits than this was rounded on its way
+DIGITS = (
+    torch.float32
+)  # a gradient in float64 that has no more digits than this was rounded on its way
 
 Probe = Callable[[Baseline], Iterator[Deviation]]
 
@@ -97,7 +104,9 @@ def input_layouts(base: Baseline) -> Iterator[Deviation]:
         # without the same values there is nothing to compare: it may read memory rather than numbers
         try:
             traced, reference = base.traced(inputs), base.traced(plain)
-            if not all(_alike(a, b) for a, b in zip(traced.outputs, reference.outputs, strict=True)):
+            if not all(
+                _alike(a, b) for a, b in zip(traced.outputs, reference.outputs, strict=True)
+            ):
                 continue
             expected = reference.gradients(base.cotangents)
         except Exception:  # the forward pass may refuse a layout
@@ -142,7 +151,9 @@ def repeated(base: Baseline) -> Iterator[Deviation]:
 
     # a call with other inputs, whose state must not get into the graph of these
     generator = base.problem.generator(23)
-    others = [_mixed(t, generator) if is_differentiable(t.dtype) else t + 0 * t for t in base.inputs]
+    others = [
+        _mixed(t, generator) if is_differentiable(t.dtype) else t + 0 * t for t in base.inputs
+    ]
     try:
         between = base.traced(others)
     except Exception:  # outside the domain
@@ -174,7 +185,11 @@ def unchanged(base: Baseline) -> Iterator[Deviation]:
     originals |= {"cotangent": base.cotangents, "outputs": outputs}
 
     traced.gradients(cotangents)
-    now = {"inputs": inputs, "cotangent": cotangents, "outputs": [t.detach() for t in traced.outputs]}
+    now = {
+        "inputs": inputs,
+        "cotangent": cotangents,
+        "outputs": [t.detach() for t in traced.outputs],
+    }
     for what, before in originals.items():
         if not all(_same(a, b) for a, b in zip(now[what], before, strict=True)):
             yield Deviation(layout=what, error=f"the {what} changed")
@@ -190,7 +205,9 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     if not is_differentiable(a.dtype):
         return torch.equal(a, b)
-    a, b = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (a, b))  # halves know less
+    a, b = (
+        torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (a, b)
+    )  # halves know less
     return torch.equal(a.nan_to_num(), b.nan_to_num()) and torch.equal(a.isnan(), b.isnan())
 
 
@@ -254,7 +271,9 @@ def form_of_gradient(base: Baseline) -> Iterator[Deviation]:
     for gradient in gradients if precise else ():
         vanishes = max_abs(gradient) <= VANISHING * base.weight
         if gradient.dtype in WIDE and not vanishes and not _digits(gradient):
-            yield Deviation(error=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}")
+            yield Deviation(
+                error=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}"
+            )
             return
     yield Deviation(gradients, base.gradients)
 

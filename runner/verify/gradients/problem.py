@@ -44,7 +44,13 @@ class GradientProblem:
 
     def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
         """Call with a graph at other inputs, used in their memory layout."""
-        return trace(self.call, inputs, self.requires_grad, in_place=self.in_place, every_output=self.every_output)
+        return trace(
+            self.call,
+            inputs,
+            self.requires_grad,
+            in_place=self.in_place,
+            every_output=self.every_output,
+        )
 
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""
@@ -74,8 +80,12 @@ def second_order(problem: GradientProblem) -> GradientProblem:
             passed = [t.clone() if problem.in_place else t for t in inputs]
             results = [t for t in problem.call(passed) if t.requires_grad]
             weights = weights[: len(results)]
-            gradients = torch.autograd.grad(results, leaves, weights, create_graph=True, allow_unused=True)
-        return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)]
+            gradients = torch.autograd.grad(
+                results, leaves, weights, create_graph=True, allow_unused=True
+            )
+        return [
+            torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)
+        ]
 
     return GradientProblem(
         probe="second order",

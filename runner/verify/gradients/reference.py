@@ -27,7 +27,9 @@ from runner.verify.rounding import BOUND_FACTOR, rounding_bound
 
 SMALLEST_NORMAL = 2.0**-900  # of what is worth counting in units of the last place
 DRAWS = 6  # of inputs one roundoff away, to see how far a gradient moves
-VANISHING = 1e-12  # relative to the cotangent; a gradient below is all rounding, of terms of unknown size
+VANISHING = (
+    1e-12  # relative to the cotangent; a gradient below is all rounding, of terms of unknown size
+)
 LARGEST_TERM = 1e3  # relative to the cotangent: what these terms are taken to be at most
 
 
@@ -64,7 +66,9 @@ def by_reference(
         # terms are added up one by one, and their rounding errors walk in random directions
         summed = math.sqrt(max(1.0, elements / max(1, expected.numel())))
         bound = bounds[column] * summed + underflow
-        check = _Comparison(got.to(expected.dtype), expected, bound, info.eps).check(problem, position)
+        check = _Comparison(got.to(expected.dtype), expected, bound, info.eps).check(
+            problem, position
+        )
 
         # a failure that the dtype's limits explain is none
         scale = usual[column] if usual else 0.0
@@ -99,15 +103,23 @@ class _BothSides:
 
     @classmethod
     def of(
-        cls, problem: GradientProblem, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+        cls,
+        problem: GradientProblem,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: torch.Generator,
     ) -> _BothSides:
         """Compute both."""
-        rounded = [t.to(narrowed(t, dtype)) if is_differentiable(t.dtype) else t for t in problem.inputs]
+        rounded = [
+            t.to(narrowed(t, dtype)) if is_differentiable(t.dtype) else t for t in problem.inputs
+        ]
         wide = [t.to(w.dtype) for t, w in zip(rounded, problem.inputs, strict=True)]
         traced = problem.traced([t.to(device, copy=True) for t in rounded])
         cotangents = [gaussian(t, generator).to(t.dtype) for t in traced.outputs]
         reference = problem.traced(copied(wide))
-        wide_cotangents = [c.to(t.dtype) for c, t in zip(cotangents, reference.outputs, strict=True)]
+        wide_cotangents = [
+            c.to(t.dtype) for c, t in zip(cotangents, reference.outputs, strict=True)
+        ]
         return cls(
             problem=replace(problem, inputs=tuple(wide)),
             cotangents=cotangents,
@@ -149,10 +161,15 @@ def _weight(cotangents: Sequence[torch.Tensor]) -> float:
     return max((max_abs(c) for c in cotangents), default=1.0)
 
 
-def _lost(check: GradientCheck, expected: torch.Tensor, weight: float, eps: float, usual: float) -> bool:
+def _lost(
+    check: GradientCheck, expected: torch.Tensor, weight: float, eps: float, usual: float
+) -> bool:
     """Whether an error is no more than the rounding of terms of the usual size, of which a small gradient is left."""
     largest = LARGEST_TERM if max_abs(expected) <= VANISHING * weight else usual
-    return check.max_abs_error is not None and check.max_abs_error <= BOUND_FACTOR * eps * largest * weight
+    return (
+        check.max_abs_error is not None
+        and check.max_abs_error <= BOUND_FACTOR * eps * largest * weight
+    )
 
 
 def gradient_scales(problem: GradientProblem) -> list[float]:
@@ -222,7 +239,9 @@ class _Comparison:
 
         # where the reference is not finite, other oracles say whether it should be
         defined = self.expected.isfinite()
-        errors = torch.where(defined, (self.got - self.expected).abs(), torch.zeros(())).to(torch.float64)
+        errors = torch.where(defined, (self.got - self.expected).abs(), torch.zeros(())).to(
+            torch.float64
+        )
         errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
         worst = int(errors.argmax())
         error = errors[worst].item()
@@ -258,7 +277,9 @@ class _Comparison:
             return None
         return error / (self.eps * 2.0 ** math.floor(math.log2(size)))
 
-    def _reason(self, verdict: str, name: str, element: int, error: float, scale: float) -> str | None:
+    def _reason(
+        self, verdict: str, name: str, element: int, error: float, scale: float
+    ) -> str | None:
         got, expected = self.got.flatten()[element], self.expected.flatten()[element]
         if verdict == "fail" and not bool(got.isfinite()):
             return f"the gradient of input {name} is {got.item()}, not {expected.item()}"

@@ -17,9 +17,17 @@ from runner.verify.gradients.structure import lowest
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.values import reference_input
 
-LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes: multiples of no tile, and past what one block or thread takes
+LONG, LESS_LONG, VAST = (
+    1031,
+    131,
+    70_001,
+)  # primes: multiples of no tile, and past what one block or thread takes
 MOST_ELEMENTS = 300_000  # of inputs and outputs together
-BASES = ((3, 2, 4), (5, 4, 6), (9, 8, 10))  # lengths of free dimensions, tried until the operation takes them
+BASES = (
+    (3, 2, 4),
+    (5, 4, 6),
+    (9, 8, 10),
+)  # lengths of free dimensions, tried until the operation takes them
 MOST_GUESSED = 20_000  # elements of inputs whose shapes nobody declared
 MOST_AXES = 4  # free dimensions that are made long and short one by one
 FEW_ELEMENTS = 40  # of inputs along each element of which the slope can be taken
@@ -29,7 +37,9 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     """An operation as a target, in float64, at its size and at others that its signature allows."""
     op, names = bound.op, bound.names
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    example = ShapedInputs("example", bound.outputs, tuple(reference_input(t) for t in bound.draw()))
+    example = ShapedInputs(
+        "example", bound.outputs, tuple(reference_input(t) for t in bound.draw())
+    )
     requires_grad = (
         is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
         for t, name in zip(example.inputs, names, strict=True)
@@ -57,12 +67,18 @@ def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
     }
     for name, table in new_lengths.items():
         shapes = [tuple(table.get(n, n) for n in t.shape) for t in example.inputs]
-        if lengths and len(table) >= min(len(lengths), 4) and sum(map(math.prod, shapes)) <= MOST_GUESSED:
+        if (
+            lengths
+            and len(table) >= min(len(lengths), 4)
+            and sum(map(math.prod, shapes)) <= MOST_GUESSED
+        ):
             yield _resized(example, name, shapes, seed)
     yield _resized(example, "batched", [(2, *t.shape) for t in example.inputs], seed)
 
 
-def _resized(example: ShapedInputs, name: str, shapes: list[tuple[int, ...]], seed: int) -> ShapedInputs:
+def _resized(
+    example: ShapedInputs, name: str, shapes: list[tuple[int, ...]], seed: int
+) -> ShapedInputs:
     generator = torch.Generator().manual_seed(seed)
     smallest = min((min(shape) for shape in shapes if shape), default=1)
     inputs = []
@@ -121,7 +137,9 @@ def _others(
         if shaped is not None:
             yield shaped
     for position, axis in enumerate(free[:MOST_AXES]):
-        yield from _long(bound, free, _Shape(f"long {axis}", base, (2,) if batched else ()), position)
+        yield from _long(
+            bound, free, _Shape(f"long {axis}", base, (2,) if batched else ()), position
+        )
 
 
 def _shapes(base: Sequence[int], free: Sequence[str], *, batched: bool) -> list[_Shape]:
@@ -135,7 +153,9 @@ def _shapes(base: Sequence[int], free: Sequence[str], *, batched: bool) -> list[
             _Shape("no batch", base),
             _Shape("batch", base, (3, 2)),
             _Shape("large batch", (LESS_LONG, 67), (3, 5)),
-            _Shape("vast batch", (2,), (VAST,)) if free else _Shape("vast batch", (), (7, VAST // 7)),
+            _Shape("vast batch", (2,), (VAST,))
+            if free
+            else _Shape("vast batch", (), (7, VAST // 7)),
             _Shape("square", (4,), (4,)),
         ]
     else:
@@ -152,10 +172,14 @@ def _shapes(base: Sequence[int], free: Sequence[str], *, batched: bool) -> list[
     return shapes
 
 
-def _long(bound: BoundOperation, free: Sequence[str], shape: _Shape, position: int) -> Iterator[ShapedInputs]:
+def _long(
+    bound: BoundOperation, free: Sequence[str], shape: _Shape, position: int
+) -> Iterator[ShapedInputs]:
     """A shape with one long dimension, or a less long one where there is none of that length."""
     for length in (LONG, LESS_LONG):
-        shaped = _draw(bound, free, replace(shape, lengths=_changed(shape.lengths, free, position, length)))
+        shaped = _draw(
+            bound, free, replace(shape, lengths=_changed(shape.lengths, free, position, length))
+        )
         if shaped is not None:
             yield shaped
             return

@@ -86,7 +86,9 @@ class SlopeComparison:
             d: the direction.
             second: made of that direction alone, with other steps. It has to agree on the interval, too.
         """
-        apart = torch.maximum(self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d])
+        apart = torch.maximum(
+            self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
+        )
         agrees = apart <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees
         return self._without_failures(d, ~repeated)
@@ -114,7 +116,9 @@ class SlopeComparison:
     def _without_failures(self, d: int, where: torch.Tensor) -> SlopeComparison:
         failing = self.error[:, d] > self.tolerance[:, d]
         tolerance = self.tolerance.clone()
-        tolerance[:, d] = torch.where(failing & where, torch.full_like(self.got[:, d], HUGE), tolerance[:, d])
+        tolerance[:, d] = torch.where(
+            failing & where, torch.full_like(self.got[:, d], HUGE), tolerance[:, d]
+        )
         return replace(self, tolerance=tolerance)
 
     @cached_property
@@ -127,7 +131,9 @@ class SlopeComparison:
             return "inconclusive"
         return "kink" if bool((self.kink & useful).any()) else "pass"
 
-    def check(self, problem: GradientProblem, position: int, directions: Sequence[torch.Tensor]) -> GradientCheck:
+    def check(
+        self, problem: GradientProblem, position: int, directions: Sequence[torch.Tensor]
+    ) -> GradientCheck:
         """The worst product, and the verdict on all.
 
         Args:
@@ -139,10 +145,14 @@ class SlopeComparison:
         shape = shape_text(tuple(tensor.shape))
         if not self.error.numel():
             empty = "there is no element"
-            return GradientCheck(problem.probe, "finite_differences", "inconclusive", name, shape, reason=empty)
+            return GradientCheck(
+                problem.probe, "finite_differences", "inconclusive", name, shape, reason=empty
+            )
 
         # the worst is sought among the products that decide, if there are any
-        decisive = torch.where(self.wrong | self.useful, self.ratio, torch.full_like(self.error, -1.0))
+        decisive = torch.where(
+            self.wrong | self.useful, self.ratio, torch.full_like(self.error, -1.0)
+        )
         c, d = divmod(int(decisive.argmax()), decisive.shape[1])
         got, low, high = (t[c, d].item() for t in (self.got, self.low, self.high))
         expected = min(max(self.got[c, d].nan_to_num(0.0).item(), low), high)
@@ -178,7 +188,9 @@ class SlopeComparison:
         return None
 
 
-def compare(batch: VjpBatch, column: int, directions: torch.Tensor, slopes: Sequence[Slopes]) -> SlopeComparison:
+def compare(
+    batch: VjpBatch, column: int, directions: torch.Tensor, slopes: Sequence[Slopes]
+) -> SlopeComparison:
     """Compare gradients times directions with cotangents times slopes, for one input.
 
     Args:
@@ -199,7 +211,9 @@ def compare(batch: VjpBatch, column: int, directions: torch.Tensor, slopes: Sequ
 
     # the gradient is uncertain by its rounding, also of terms of order 1 that may have cancelled
     absolute = cotangents.abs()
-    uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + EPS * absolute.amax(1, keepdim=True)
+    uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + EPS * absolute.amax(
+        1, keepdim=True
+    )
     rounding = uncertainty @ directions.abs().T
 
     # the differences are uncertain by their own error, and relative to the terms that they add up
@@ -225,7 +239,9 @@ def _products(gradients: torch.Tensor, directions: torch.Tensor) -> torch.Tensor
     return torch.where(bad, torch.full_like(products, float("nan")), products)
 
 
-def _intervals(slopes: Sequence[Slopes], kink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _intervals(
+    slopes: Sequence[Slopes], kink: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The ends of the interval in which each slope may be, which at a kink is wide, and their error."""
     value = torch.stack([s.value for s in slopes])
     left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])

@@ -30,11 +30,19 @@ EPS = torch.finfo(torch.float64).eps
 ERRATIC = 1e-2  # noise, relative to the function's own size, beyond which differences say nothing
 TRUST = 4.0  # how many times the differences' own estimate their error may be
 HUGE = 1e300  # the error of an unknown slope; finite, so that 0 times it is 0
-MIDDLE, FINE = LEVELS - 4, LEVELS - 2  # two levels, 16 steps apart, between which a kink and a curve differ
+MIDDLE, FINE = (
+    LEVELS - 4,
+    LEVELS - 2,
+)  # two levels, 16 steps apart, between which a kink and a curve differ
 NOISY_LEVELS = 3  # the finest, at which noise is what differs most from level to level
-BEND_FLOOR = 1e-7  # relative to the slopes; a smaller difference of the one-sided slopes is rounding
+BEND_FLOOR = (
+    1e-7  # relative to the slopes; a smaller difference of the one-sided slopes is rounding
+)
 ABOVE_NOISE = 8.0  # times the noise that a bend has to be
-BEND_STAYS, BEND_GROWS = 0.25, 2.5  # from MIDDLE to FINE: 1/16 for a curve, 1 for a kink, 4 or more for a jump
+BEND_STAYS, BEND_GROWS = (
+    0.25,
+    2.5,
+)  # from MIDDLE to FINE: 1/16 for a curve, 1 for a kink, 4 or more for a jump
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,9 @@ class Slopes:
     base: torch.Tensor
 
 
-def differentiate(along: Callable[[float], torch.Tensor], scale: float, *, coarsest: float = COARSEST) -> Slopes:
+def differentiate(
+    along: Callable[[float], torch.Tensor], scale: float, *, coarsest: float = COARSEST
+) -> Slopes:
     """Differentiate at 0 a function of one real number with a vector of real outputs.
 
     Args:
@@ -108,7 +118,9 @@ class _Ladder:
     @classmethod
     def of(cls, along: Callable[[float], torch.Tensor], scale: float, coarsest: float) -> _Ladder:
         """Call the function at every step."""
-        steps = torch.tensor([coarsest * scale * RATIO**-k for k in range(LEVELS)], dtype=torch.float64)
+        steps = torch.tensor(
+            [coarsest * scale * RATIO**-k for k in range(LEVELS)], dtype=torch.float64
+        )
         base = along(0.0)
         ahead = torch.stack([along(h) for h in steps.tolist()])
         behind = torch.stack([along(-h) for h in steps.tolist()])
@@ -143,7 +155,9 @@ def _richardson(ladder: _Ladder) -> tuple[torch.Tensor, torch.Tensor]:
     return value, error.gather(0, best)[0] + contradiction
 
 
-def _classify(ladder: _Ladder, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _classify(
+    ladder: _Ladder, left: torch.Tensor, right: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Which outputs have a kink at 0, and of which nothing is known."""
     # the difference of the one-sided slopes goes with h for a curve, stays for a kink and grows for a jump
     bend = (ladder.ahead + ladder.behind - 2 * ladder.base).abs() / ladder.h

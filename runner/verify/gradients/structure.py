@@ -45,7 +45,12 @@ def shown_domain(example: torch.Tensor) -> Domain | None:
     if not is_differentiable(example.dtype) or example.dim() < 2 or not example.numel():
         return None
     rows, columns = example.shape[-2:]
-    if example.layout is not torch.strided or rows != columns or rows < LEAST_ROWS or bool((example == 0).any()):
+    if (
+        example.layout is not torch.strided
+        or rows != columns
+        or rows < LEAST_ROWS
+        or bool((example == 0).any())
+    ):
         return None
     return PositiveDefinite() if _positive_definite(example) else None
 
@@ -65,7 +70,9 @@ def is_index(tensor: torch.Tensor) -> bool:
     return not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
 
 
-def order_decides(call: TensorFunction, inputs: Sequence[torch.Tensor], example: ShapedInputs) -> bool:
+def order_decides(
+    call: TensorFunction, inputs: Sequence[torch.Tensor], example: ShapedInputs
+) -> bool:
     """Whether equal indices make the result depend on the order in which they come.
 
     Where several elements are written to one place and one of them stays, the implementation decides which, and
@@ -76,7 +83,9 @@ def order_decides(call: TensorFunction, inputs: Sequence[torch.Tensor], example:
         if not is_index(index) or len(set(index.flatten().tolist())) == index.numel():
             continue
         for dim in range(index.dim()):
-            if _reversible(call, inputs, dim, position) is False and _writes(example, dim, position):
+            if _reversible(call, inputs, dim, position) is False and _writes(
+                example, dim, position
+            ):
                 return True
     return False
 
@@ -94,7 +103,9 @@ def _writes(example: ShapedInputs, dim: int, position: int) -> bool:
     return False
 
 
-def _reversible(call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, position: int) -> bool | None:
+def _reversible(
+    call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, position: int
+) -> bool | None:
     """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
     shape = inputs[position].shape
     inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
@@ -104,7 +115,9 @@ def _reversible(call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, 
         others = flat(outputs_at(call, flipped))
     except Exception:  # whatever it raises, nothing is known
         return None
-    return values.shape == others.shape and torch.allclose(values, others, rtol=SAME, atol=0.0, equal_nan=True)
+    return values.shape == others.shape and torch.allclose(
+        values, others, rtol=SAME, atol=0.0, equal_nan=True
+    )
 
 
 def _unequal(tensor: torch.Tensor) -> torch.Tensor:
@@ -120,5 +133,7 @@ def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
     for shape in (*(index.shape[first:] for first in range(index.dim())), along):
         if LEAST_ROWS <= shape.numel() <= count:
             order = torch.arange(shape.numel())
-            order[:2] = order[:2].flip(0)  # so that reading by them from a reversed tensor gives another result
+            order[:2] = order[:2].flip(
+                0
+            )  # so that reading by them from a reversed tensor gives another result
             yield (low + order).reshape(shape).expand(index.shape).to(index.dtype)

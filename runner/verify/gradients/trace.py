@@ -64,7 +64,11 @@ class Traced:
         Args:
             cotangents: one for each output; None leaves an output out.
         """
-        used = [(o, c) for o, c in zip(self.outputs, cotangents, strict=True) if o.requires_grad and c is not None]
+        used = [
+            (o, c)
+            for o, c in zip(self.outputs, cotangents, strict=True)
+            if o.requires_grad and c is not None
+        ]
         if not used:
             return [torch.zeros_like(t) for t in self.leaves]
         gradients = torch.autograd.grad(
@@ -74,7 +78,10 @@ class Traced:
             retain_graph=True,
             allow_unused=True,
         )
-        return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, self.leaves, strict=True)]
+        return [
+            torch.zeros_like(t) if g is None else g
+            for g, t in zip(gradients, self.leaves, strict=True)
+        ]
 
 
 def trace(
@@ -94,7 +101,9 @@ def trace(
         in_place: hand over copies that are not leaves, for an operation that overwrites its input.
         every_output: keep outputs without a graph even if others have one; their gradient is zero.
     """
-    given = [t.detach().requires_grad_() if r else t for t, r in zip(inputs, requires_grad, strict=True)]
+    given = [
+        t.detach().requires_grad_() if r else t for t, r in zip(inputs, requires_grad, strict=True)
+    ]
     leaves = [t for t, r in zip(given, requires_grad, strict=True) if r]
     passed = [t.clone() if in_place else t for t in given]
     with torch.enable_grad():

@@ -31,7 +31,9 @@ def flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def unflat(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A real vector in the shape, dtype and device of ``like``; the inverse of :func:`flat` for one tensor."""
     if like.is_complex():
-        return torch.view_as_complex(vector.reshape(*like.shape, 2).clone()).to(like.device, like.dtype)
+        return torch.view_as_complex(vector.reshape(*like.shape, 2).clone()).to(
+            like.device, like.dtype
+        )
     return vector.reshape(like.shape).to(like.device, like.dtype)
 
 
@@ -75,6 +77,8 @@ def perturbed(tensor: torch.Tensor, roundoff: float, generator: torch.Generator)
     return tensor * (1 + roundoff * signs)
 
 
-def all_perturbed(tensors: Sequence[torch.Tensor], roundoff: float, generator: torch.Generator) -> Tensors:
+def all_perturbed(
+    tensors: Sequence[torch.Tensor], roundoff: float, generator: torch.Generator
+) -> Tensors:
     """Each of several tensors, :func:`perturbed`."""
     return [perturbed(t, roundoff, generator) for t in tensors]

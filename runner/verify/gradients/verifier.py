@@ -30,7 +30,9 @@ from runner.verify.gradients.vectors import copied
 REPEATABLE = 1e-6  # relative; differences of a function whose values waver more from call to call say nothing
 
 
-def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool = False) -> list[GradientCheck]:
+def check_gradients(
+    bound: BoundOperation, device: torch.device, *, quick: bool = False
+) -> list[GradientCheck]:
     """Verify an operation's gradients in its dtype on a device.
 
     Args:
@@ -101,7 +103,10 @@ def _asked(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
     if not failed or not order_decides(problem.call, problem.inputs, example):
         return checks
     reason = "indices are equal, and the order in which they come decides what is returned"
-    return [replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c for c in checks]
+    return [
+        replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c
+        for c in checks
+    ]
 
 
 def _tried(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:

@@ -61,7 +61,9 @@ def vjp(problem: GradientProblem, *, reached: torch.Tensor | None = None) -> Vjp
             others = gradients_at(problem, inputs, cotangents)
         except Exception:  # out of the domain by a roundoff
             continue
-        changes = [(o - g).abs().nan_to_num(0.0, 0.0) for o, g in zip(others, gradients, strict=True)]
+        changes = [
+            (o - g).abs().nan_to_num(0.0, 0.0) for o, g in zip(others, gradients, strict=True)
+        ]
         moved = [torch.maximum(m, c) for m, c in zip(moved, changes, strict=True)]
 
     sizes = [g.abs().nan_to_num(0.0, 0.0) for g in gradients]

@@ -17,18 +17,28 @@ class GridLauncherConf:
     _target_: str = f"{__name__}.GridLauncher"
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="grid", node=GridLauncherConf, provider="opsweep")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="grid", node=GridLauncherConf, provider="opsweep"
+)
 
 
 class GridLauncher(Launcher):
     """What Hydra asks of a launcher, passed on."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Take what Hydra gives every launcher."""
-        from runner.sweep.launcher import JobLauncher  # Hydra imports each plugin at every start, and this takes time
+        from runner.sweep.launcher import (
+            JobLauncher,
+        )  # Hydra imports each plugin at every start, and this takes time
 
         self.jobs = JobLauncher(hydra_context, task_function, config)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """Run jobs that follow each other."""
-        return self.jobs.launch(job_overrides, range(initial_job_idx, initial_job_idx + len(job_overrides)))
+        return self.jobs.launch(
+            job_overrides, range(initial_job_idx, initial_job_idx + len(job_overrides))
+        )

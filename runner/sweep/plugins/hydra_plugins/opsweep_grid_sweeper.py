@@ -29,20 +29,30 @@ class GridSweeperConf:
     crossover: Any = None
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="opsweep")
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="opsweep"
+)
 
 
 class GridSweeper(Sweeper):
     """What Hydra asks of a sweeper, passed on."""
 
     def __init__(
-        self, max_batch_size: int | None, params: Any = None, also: Sequence[Any] = (), crossover: Any = None
+        self,
+        max_batch_size: int | None,
+        params: Any = None,
+        also: Sequence[Any] = (),
+        crossover: Any = None,
     ) -> None:
         self._settings = {"params": params or {}, "extra_grids": also, "crossover": crossover}
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Take what Hydra gives every sweeper."""
-        from runner.sweep.sweeper import GridSweep  # Hydra imports each plugin at every start, and this takes time
+        from runner.sweep.sweeper import (
+            GridSweep,
+        )  # Hydra imports each plugin at every start, and this takes time
 
         self._sweep = GridSweep(hydra_context, task_function, config, **self._settings)
 
