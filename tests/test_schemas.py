@@ -10,7 +10,7 @@ import pytest
 from runner.config.renamed import RENAMED
 from runner.config.schema import Report
 from runner.report.conclude import conclude
-from runner.rows.csv_store import DamagedFile, read_rows, read_samples
+from runner.rows.csv_store import DamagedFile, read_rows, read_records
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow
 from tests.conftest import ROOT, Runner
 
@@ -103,7 +103,7 @@ def test_a_run_of_schema_2_is_reported_by_what_it_was_made_with(tmp_path: Path) 
 
 
 def test_samples_of_schema_2_are_read() -> None:
-    samples = read_samples(SCHEMA_2 / "cell" / "samples.csv")
+    samples = read_records(SCHEMA_2 / "cell" / "samples.csv")
     assert [(sample.used, sample.allocation) for sample in samples] == [(True, 0)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, outputs_of
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 
 MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are held
 
@@ -37,6 +37,19 @@ def in_direction(
     ), cotangents
 
 
+def make_call(direction: str, bound: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
+    """The call to time on these inputs."""
+    return in_direction(bound.call_with(tensors), tensors, direction)[0]
+
+
+def inputs_of(bound: BoundOperation, direction: str, device: torch.device) -> list[torch.Tensor]:
+    """The inputs on a device, with a gradient where the direction asks for one."""
+    tensors = [t.to(device) for t in bound.draw()]
+    if direction == "forward":
+        return tensors
+    return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
+
+
 def reallocate_for(
     bound: BoundOperation, tensors: list[torch.Tensor], direction: str
 ) -> Callable[[], Thunk] | None:
@@ -48,7 +61,7 @@ def reallocate_for(
 
     def reallocate() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
-        call, _ = in_direction(bound.call_with(copies), copies, direction)
+        call = make_call(direction, bound, copies)
         results.append(
             call()
         )  # takes up what the call before this one gave back, so that the output moves too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey, label
 from runner.config.cases import Case, read_case
-from runner.config.dtypes import KIND_OF, KINDS
+from runner.config.dtypes import ITEM_BYTES, KIND_OF, KINDS
 from runner.config.keys import check_keys
 from runner.config.operation import Operation
 from runner.config.schema import Config, Limit, Timing, check_values
@@ -99,6 +100,15 @@ class Cell(CellKey):
             [asdict(self.definition), asdict(self.timing)], sort_keys=True, default=str
         )
         return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of the inputs and outputs; 0 where the operation cannot take the size."""
+        if self.dimensions is None:
+            return 0
+        signature = self.operation.parsed
+        shapes = map(self.dimensions.shape, signature.inputs + signature.outputs)
+        return sum(map(math.prod, shapes)) * ITEM_BYTES[self.dtype]
 
     @property
     def processes(self) -> int:

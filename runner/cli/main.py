@@ -109,7 +109,7 @@ class CellTask:
             print(cell_of(config).label)
             return []
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return self.session.run(cell_of(config), folder)
+            return self.session.cells.run(cell_of(config), folder)
         try:
             cell = cell_of(config)
             if cell.inapplicable_options:
@@ -150,15 +150,15 @@ class CellTask:
         check_threads([cell])
         refuse_results(folder)
 
-        self.session.prepare([cell], require_devices=True)
-        self.session.record_environment(folder, 1, Report.of(config))
+        self.session.cells.prepare([cell], require_devices=True)
+        self.session.cells.record_environment(folder, 1, Report.of(config))
         print(
             f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...",
             file=sys.stderr,
             flush=True,
         )
         try:
-            return self.session.run(cell, folder)
+            return self.session.cells.run(cell, folder)
         finally:
             self.session.finish(folder, Report.of(config), strict=config.strict)
 

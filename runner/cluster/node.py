@@ -96,10 +96,10 @@ def run_chunk(
     try:
         with _main_hidden():
             try:
-                session.prepare(cells, require_devices=False)
+                session.cells.prepare(cells, require_devices=False)
             except ConfigError as error:
                 raise NodeRefused(f"{node_identity()}: {error}") from error
-            yield ChunkStarted(node_identity(), {**describe_process(), **session.environment})
+            yield ChunkStarted(node_identity(), {**describe_process(), **session.cells.environment})
             with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
                 yield from _results(session, cells, Path(folder), end)
     finally:
@@ -132,7 +132,7 @@ def _results(
             any_begun = True
             folder = base / str(position)
             folder.mkdir(exist_ok=True)
-            rows = session.run_once(cell, folder, process)
+            rows = session.cells.run_once(cell, folder, process)
             if process == cell.processes or any(row.status != "ok" for row in rows):
                 yield _result(cell, rows, folder)
                 shutil.rmtree(folder)

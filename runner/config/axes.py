@@ -27,6 +27,8 @@ class Axis:
         compared: whether rows can be compared along it.
         benchmark_only: whether it says nothing to jobs other than benchmark, whose rows leave it blank.
         setting: its type in the configuration, where that is not the type in the rows.
+        usual: the baseline, where the axis is compared and the user names none; None: the default, or the first value.
+        rank: the place among the axes that are compared where the user names none; None: not among them.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Axis:
     compared: bool
     benchmark_only: bool
     setting: Any
+    usual: Any
+    rank: int | None
 
 
 def _axis(
@@ -44,6 +48,8 @@ def _axis(
     compared: bool = True,
     benchmark_only: bool = False,
     setting: Any = None,
+    usual: Any = None,
+    rank: int | None = None,
 ) -> Any:
     """A field of :class:`CellKey` that declares an axis."""
     of_axis = {
@@ -51,6 +57,8 @@ def _axis(
         "compared": compared,
         "benchmark_only": benchmark_only,
         "setting": setting,
+        "usual": default if usual is None else usual,
+        "rank": rank,
     }
     return field(
         default=None if benchmark_only else default, metadata={"default": default, **of_axis}
@@ -77,20 +85,27 @@ class CellKey:
 
     op: str = _axis(setting=dict[str, Any])
     size: str = _axis(setting=Any)
-    dtype: str = _axis()
-    device: str = _axis("cpu")
-    threads: int | None = _axis()
-    direction: str = _axis("forward", ("forward", "backward", "both"), benchmark_only=True)
-    cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True)
-    layout: str = _axis("contiguous", ("contiguous", "transposed"), benchmark_only=True)
+    dtype: str = _axis(usual="float32", rank=2)
+    device: str = _axis("cpu", rank=0)
+    threads: int | None = _axis(rank=3)
+    direction: str = _axis("forward", ("forward", "backward", "both"), benchmark_only=True, rank=7)
+    cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True, rank=6)
+    layout: str = _axis("contiguous", ("contiguous", "transposed"), benchmark_only=True, rank=5)
     fill: str = _axis("normal", ("normal", "uniform", "integers", "zeros"), benchmark_only=True)
-    compile: bool = _axis(False, benchmark_only=True)
+    compile: bool = _axis(False, benchmark_only=True, rank=4)
     graph: bool = _axis(False, benchmark_only=True)
     seed: int = _axis(0, compared=False)
 
 
 AXES: Mapping[str, Axis] = {f.name: Axis(f.name, **f.metadata) for f in fields(CellKey)}
 COMPARED = tuple(name for name, axis in AXES.items() if axis.compared)
+COMPARED_BY_ITSELF = tuple(
+    sorted(
+        (name for name, axis in AXES.items() if axis.rank is not None),
+        key=lambda name: AXES[name].rank or 0,
+    )
+)
+"""The axes of which the first that has several values is compared, where the user names none."""
 BENCHMARK_ONLY = tuple(name for name, axis in AXES.items() if axis.benchmark_only)
 FURTHER = tuple(name for name in AXES if name not in NAMED)
 """The axes that a label names only where it has to."""

@@ -111,6 +111,20 @@ class Report:
 
 
 @dataclass
+class Compare:
+    """How cells that are compared with each other are measured.
+
+    Attributes:
+        in_turn: together, one after the other again and again; otherwise each by itself.
+        processes: between which the visits to the sides are shared; None: two, or one where ``timing.max_time_s`` is
+            below 1 s.
+    """
+
+    in_turn: bool = True
+    processes: int | None = None
+
+
+@dataclass
 class ClusterConfig:
     """Where a sweep's cells run, and in what portions they are sent.
 
@@ -142,6 +156,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     timing: Timing = field(default_factory=Timing)
     limit: Limit = field(default_factory=Limit)
     report: Report = field(default_factory=Report)
+    compare: Compare = field(default_factory=Compare)
     exclude: list[Any] = field(default_factory=list)
     dry_run: bool = False
     strict: bool = False
@@ -200,6 +215,7 @@ def _check_numbers(values: dict[str, Any]) -> None:
         "timing.max_samples": (timing["max_samples"], timing["min_samples"]),
         "timing.warmup_s": (timing["warmup_s"], 0),
         "timing.processes": (timing["processes"], 1),
+        "compare.processes": (values["compare"]["processes"], 1),
         "limit.memory_bytes": (limit["memory_bytes"], 1),
         "report.same_within": (report["same_within"], 0),
         "report.calls_per_transfer": (report["calls_per_transfer"], 1),

@@ -42,10 +42,11 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def begin(self, cell: Cell) -> None:
-        """A cell begins."""
+    def begin(self, cell: Cell, *, in_turn: bool = False) -> None:
+        """A cell begins, by itself or in turn with what it is compared with."""
         if self._bar is not None:
-            self._bar.update(self._task, description=cell.label, refresh=True)
+            description = f"{cell.label}, in turn" if in_turn else cell.label
+            self._bar.update(self._task, description=description, refresh=True)
 
     def end(self, cell: Cell, rows: list[Row]) -> None:
         """A cell has its rows."""

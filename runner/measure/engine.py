@@ -95,13 +95,13 @@ def measure(
     """
     start = clock.now()
     with uncollected():
-        first = _time_first(call, clock, on_first_result)
-        sampled = _sample_after(first, call, clock, timing, reallocate)
-    return _measurement(sampled, first.wall_s, clock.now() - start)
+        opening = open_call(call, clock, timing, on_first_result)
+        sampled = opening.sampled or sample_warm(opening, call, clock, timing, reallocate)
+    return measurement(sampled, opening.first_call_s, clock.now() - start)
 
 
 @dataclass(frozen=True)
-class _Sampled:
+class Sampled:
     """The blocks that a measurement is made of, the calls in each, and why there are no more."""
 
     blocks: list[Block]
@@ -109,36 +109,70 @@ class _Sampled:
     stop: str
 
 
-def _time_first(call: Thunk, clock: Clock, on_first_result: Callable[[Any], None]) -> Block:
+@dataclass(frozen=True)
+class Opening:
+    """What a call's first few calls gave.
+
+    Attributes:
+        first_call_s: seconds of the first one.
+        call_s: of the second one.
+        calls: in a block.
+        sampled: all that there is, where there is no time for more; None: the call is warm now.
+    """
+
+    first_call_s: float
+    call_s: float
+    calls: int
+    sampled: Sampled | None = None
+
+
+def open_call(
+    call: Thunk, clock: Clock, timing: Timing, on_first_result: Callable[[Any], None]
+) -> Opening:
+    """Make the first calls, and warm up unless they have shown that there is no time for it."""
     results: list[Any] = []
     first = clock.time(lambda: results.append(call()), 1)
     on_first_result(results.pop())
-    return first
 
-
-def _sample_after(
-    first: Block, call: Thunk, clock: Clock, timing: Timing, reallocate: Callable[[], Thunk] | None
-) -> _Sampled:
-    """Sample a call, unless the first calls have shown that there is no time for it."""
     # waiting for a second call would cost too much
     if first.wall_s >= LONG_CALL * timing.max_time_s:
-        return _Sampled([first], 1, "first_call")
+        return Opening(first.wall_s, first.wall_s, 1, Sampled([first], 1, "first_call"))
 
     # a warm call is worth more than warming up
     second = clock.time(call, 1)
     if second.wall_s >= timing.max_time_s:
-        return _Sampled([second], 1, "time")
+        return Opening(first.wall_s, second.wall_s, 1, Sampled([second], 1, "time"))
 
     calls = _calls_per_block(call, clock, timing)
     _warm_up(call, clock, timing, calls)
-    if second.wall_s > LONGEST_REALLOCATED_S:
+    return Opening(first.wall_s, second.wall_s, calls)
+
+
+def sample_warm(
+    opening: Opening,
+    call: Thunk,
+    clock: Clock,
+    timing: Timing,
+    reallocate: Callable[[], Thunk] | None,
+) -> Sampled:
+    """Blocks of a warm call."""
+    if opening.call_s > LONGEST_REALLOCATED_S:
         reallocate = None
-    blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
-    return _Sampled(blocks, calls, stop)
+    blocks, stop = _sample(_blocks(call, reallocate, clock, opening.calls), clock, timing)
+    return Sampled(blocks, opening.calls, stop)
 
 
-def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Measurement:
-    """The statistics of the undisturbed blocks, or of all where nearly all were disturbed."""
+def measurement(
+    sampled: Sampled, first_call_s: float, timing_s: float, *, visited: bool = False
+) -> Measurement:
+    """The statistics of the undisturbed blocks, or of all where nearly all were disturbed.
+
+    Args:
+        sampled: the blocks.
+        first_call_s: seconds of the first call.
+        timing_s: seconds that all of it took.
+        visited: whether the allocations are visits, which differ by the moment as much as by the memory.
+    """
     # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
     is_used = _undisturbed(blocks)
@@ -153,10 +187,11 @@ def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Mea
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
 
     # what the times themselves say against them
+    is_reallocated = blocks[0].allocation is not None and not visited
     flags = {
         "contended": contended,
         "single_call": len(blocks) == calls == 1,
-        "placement": blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS,
+        "placement": is_reallocated and _spread(observed) > PLACEMENT_MATTERS,
         "multimodal": _has_modes(times),
     }
     return Measurement(
@@ -264,7 +299,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
         if block.allocation is None:
             is_due = len(blocks) >= check_at
         if is_due:
-            if _precise(blocks, timing):
+            if is_precise(blocks, timing):
                 return blocks, "precision"
             check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
         if len(blocks) >= timing.max_samples:
@@ -274,7 +309,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
     return blocks, "allocations"
 
 
-def _precise(blocks: list[Block], timing: Timing) -> bool:
+def is_precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
     used = list(compress(blocks, _undisturbed(blocks)))
     observed = observations((block.allocation, block.wall_s) for block in used)

@@ -242,7 +242,9 @@ class LaunchTimes:
     wall_s: float | None = None
 
 
-def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> LaunchTimes:
+def launch_and_wall(
+    call: Thunk, synchronize: Callable[[], None], most: int = LAUNCHES
+) -> LaunchTimes:
     """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
 
     Returns:
@@ -251,7 +253,7 @@ def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> LaunchTimes
     launch: list[float] = []
     wall: list[float] = []
     end = time.perf_counter() + LAUNCHING_S
-    while len(launch) < LAUNCHES and (not launch or time.perf_counter() < end):
+    while len(launch) < most and (not launch or time.perf_counter() < end):
         synchronize()
         begun = time.perf_counter()
         result = call()

@@ -13,12 +13,14 @@ from functools import cache
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.rows.older_schemas import schema_of
-from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AnyRow, Row, Sample
+from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AnyRow, PairVisit, Row, Sample
+
+Record = TypeVar("Record", Sample, PairVisit)
 
 
 class DamagedFile(Exception):
@@ -49,24 +51,29 @@ def write_table(path: Path, columns: Sequence[str], items: Iterable[Any]) -> Non
     write_atomically(path, csv_text([columns, *map(attrgetter(*columns), items)]))
 
 
-def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """Write the raw blocks of a cell."""
-    header = [f.name for f in fields(Sample)]
-    write_atomically(path, csv_text([header, *map(astuple, samples)]), durable=False)
+def write_records(path: Path, records: Sequence[Sample] | Sequence[PairVisit]) -> None:
+    """Write raw measurements: the blocks of a cell, or the visits of a pair.
+
+    Raises:
+        OSError: the file cannot be written; what was there is as it was.
+    """
+    header = [f.name for f in fields(records[0])]
+    write_atomically(path, csv_text([header, *map(astuple, records)]), durable=False)
 
 
-def read_samples(path: Path) -> list[Sample]:
-    """Read what :func:`write_samples` wrote.
+def read_records(path: Path, record: type[Record]) -> list[Record]:
+    """Read what :func:`write_records` wrote.
 
     Raises:
         OSError: the file cannot be read.
-        KeyError, ValueError: it is not what was written.
+        KeyError, ValueError, TypeError: it is not what was written.
     """
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(file)
-        header = [RENAMED["samples.csv"].get(name, name) for name in next(lines, [])]
-        parse = _parsers(Sample, header)
-        return [Sample(**dict(zip(header, _values(parse, line), strict=True))) for line in lines]
+        renamed = RENAMED.get(path.name, {})
+        header = [renamed.get(name, name) for name in next(lines, [])]
+        parse = _parsers(record, header)
+        return [record(**dict(zip(header, _values(parse, line), strict=True))) for line in lines]
 
 
 def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
@@ -230,7 +237,7 @@ def _job_number(name: str) -> tuple[int, str]:
 
 
 def _parsers(
-    record: type[Row] | type[Sample], columns: Sequence[str]
+    record: type[Row] | type[Sample] | type[PairVisit], columns: Sequence[str]
 ) -> list[Callable[[str], Any]]:
     types = {f.name: str(f.type).partition(" | ")[0] for f in fields(record)}
     return [_PARSE[types[name]] for name in columns]

@@ -273,6 +273,31 @@ class Sample:
     process: int = 1
 
 
+@dataclass(frozen=True)
+class PairVisit:
+    """A row of ``pairs.csv``: one visit to a cell and to the baseline that it is compared with.
+
+    Attributes:
+        baseline_cell, other_cell: the cells' identities.
+        visit: its number in its process, from 0.
+        baseline_turn, other_turn: each side's place in the order of the visit, from 0.
+        baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
+        baseline_s, other_s: seconds that a call cost.
+        process: the number of the process.
+    """
+
+    baseline_cell: str
+    other_cell: str
+    visit: int
+    baseline_turn: int
+    other_turn: int
+    baseline_allocation: int
+    other_allocation: int
+    baseline_s: float
+    other_s: float
+    process: int = 1
+
+
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
@@ -285,6 +310,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
 }
 
 
+SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
 FILE_OF_JOB = {
     "benchmark": "results.csv",
     "autograd": "autograd.csv",

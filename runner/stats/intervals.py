@@ -18,8 +18,10 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the median from order statistics.
+def median_interval(
+    ordered: Sequence[float], error: float = 1 - CONFIDENCE
+) -> tuple[float, float] | None:
+    """The 95 % interval of the median from order statistics, or one that errs more rarely.
 
     The number of values below the median is binomial(n, 1/2) whatever the distribution, so that the d-th smallest and
     the d-th largest value enclose it with a known probability (Conover, Practical Nonparametric Statistics, 3.2). No d
@@ -29,11 +31,12 @@ def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
 
     Args:
         ordered: sorted values.
+        error: the probability that it misses the median.
 
     Returns:
         the ends, or None where there are too few values (fewer than 6) for any interval of 95 %.
     """
-    depth, weight = _depth(len(ordered))
+    depth, weight = _depth(len(ordered), error / 2)
     if depth == 0:
         return None
     low = (1 - weight) * ordered[depth - 1] + weight * ordered[depth]
@@ -80,9 +83,13 @@ def ratio_interval(
 
 
 @cache
-def _depth(count: int) -> tuple[int, float]:
-    """How deep the interval's ends lie among that many values, and the weight of the next deeper one; 0: nowhere."""
-    tail = (1 - CONFIDENCE) / 2
+def _depth(count: int, tail: float) -> tuple[int, float]:
+    """How deep the interval's ends lie among that many values, and the weight of the next deeper one; 0: nowhere.
+
+    Args:
+        count: of values.
+        tail: the probability that the median lies beyond one of the ends.
+    """
     if (
         count > 1_000
     ):  # the normal approximation is good to a rank here, and exact powers of 2 grow large
