@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
+from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
 from runner.config.schema import Report
@@ -41,8 +42,17 @@ class Analysis:
     damaged: Sequence[str]
 
 
-def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
-    """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
+def analyse(
+    rows: Sequence[Row], damaged: Sequence[str], report: Report, pairs: Pairs | None = None
+) -> Analysis:
+    """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting.
+
+    Args:
+        rows: of every job.
+        damaged: a line for each file that could not be read.
+        report: what to compare with what.
+        pairs: what was measured in turn; None: all rows are of one moment.
+    """
     # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
     wrong = {_gradient_of(row) for row in gradients if row.verdict in BAD}
@@ -51,7 +61,7 @@ def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Anal
         benchmarks = [_gated(row, wrong) for row in benchmarks]
 
     models = models_of(rows)
-    speedups = compare(benchmarks, report, models)
+    speedups = compare(benchmarks, report, models, pairs)
     crossings = crossovers(speedups)
     answered = answers(benchmarks, speedups, crossings, models, report)
     return Analysis(

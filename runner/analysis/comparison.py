@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from runner.analysis.pairs import Pairs
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
@@ -16,6 +17,7 @@ from runner.config.size import first_input_shape
 from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate, extreme
+from runner.stats.sequential import ERROR, PairedRatio, adjusted, verdict_of
 
 _axes_of = values_of(*AXES)
 
@@ -32,7 +34,12 @@ class Speedup(CellKey):
         baseline_cell, other_cell: the cells' identities, by which their rows are found.
         baseline_s, other_s: what a call costs where one follows another, see :func:`cost_of`.
         speedup: baseline_s / other_s: above 1 the other is faster.
-        low, high: its interval.
+        low, high: its interval; where the sides were not measured in turn, it holds what the machine varies between
+            moments, and is blank where that is not known.
+        paired: the number of visits that the ratio is from; blank where the sides were not measured in turn.
+        pair_processes: that shared these visits. With one the interval says nothing of what differs between processes.
+        adjusted_p: of the hypothesis that the sides are the same, adjusted for the run's other comparisons
+            (:func:`runner.stats.sequential.adjusted`); blank where they were not measured in turn.
         verdict: faster, slower, same or unclear, of the other side; blank where no ratio is claimed.
         reason: why no ratio is claimed.
         fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and its median.
@@ -60,6 +67,9 @@ class Speedup(CellKey):
     speedup: float | None = None
     low: float | None = None
     high: float | None = None
+    paired: int | None = None
+    pair_processes: int | None = None
+    adjusted_p: float | None = None
     verdict: str | None = None
     reason: str | None = None
     fastest_dtype: str | None = None
@@ -87,7 +97,10 @@ COLUMNS = tuple(f.name for f in fields(Speedup))
 
 
 def compare(
-    rows: Sequence[BenchmarkRow], report: Report, models: Models | None = None
+    rows: Sequence[BenchmarkRow],
+    report: Report,
+    models: Models | None = None,
+    pairs: Pairs | None = None,
 ) -> list[Speedup]:
     """Each row that is not of the baseline against the one that differs from it in the compared axis alone.
 
@@ -95,6 +108,7 @@ def compare(
         rows: of one run, or of several.
         report: the axis and its baseline, and what counts.
         models: what transfers cost, by direction.
+        pairs: what was measured in turn; None: all rows are of one moment.
 
     Returns:
         a comparison for each row that is not of the baseline, in the rows' order. Takes time linear in the rows.
@@ -103,12 +117,26 @@ def compare(
     values = [str(value) for value in map(attrgetter(axis), rows)]
     baseline_rows = [row for row, value in zip(rows, values, strict=True) if value == baseline]
     baselines = _Baselines(baseline_rows, same_but(axis))
-    context = _Context(report, axis, baseline, _fastest_dtypes(baseline_rows, axis), models or {})
-    return [
+    fastest = _fastest_dtypes(baseline_rows, axis)
+    context = _Context(report, axis, baseline, fastest, models or {}, pairs)
+    speedups = [
         _compared(baselines.of(row), row, value, context)
         for row, value in zip(rows, values, strict=True)
         if value != baseline
     ]
+    return _claimed_together(speedups)
+
+
+def _claimed_together(speedups: list[Speedup]) -> list[Speedup]:
+    """With p values adjusted for each other, and without the claims that may be chance among so many."""
+    positions = [n for n, speedup in enumerate(speedups) if speedup.adjusted_p is not None]
+    together = adjusted([speedups[position].adjusted_p or 0.0 for position in positions])
+    for position, p_value in zip(positions, together, strict=True):
+        speedup = speedups[position]
+        is_claim = speedup.verdict in ("faster", "slower")
+        verdict = "unclear" if is_claim and p_value > ERROR else speedup.verdict
+        speedups[position] = replace(speedup, adjusted_p=p_value, verdict=verdict)
+    return speedups
 
 
 def elements_of(size: str) -> int | None:
@@ -193,6 +221,23 @@ class _Context:
     baseline: str
     fastest: Fastest
     models: Models
+    pairs: Pairs | None
+
+    def paired(self, base: BenchmarkRow | None, other: BenchmarkRow) -> PairedRatio | None:
+        """What visits to both sides say."""
+        if self.pairs is None or base is None:
+            return None
+        return self.pairs.ratio(base.cell, other.cell, self.report.same_within)
+
+    def of_two_moments(self, ratio: Estimate) -> Estimate:
+        """A ratio of rows, with an interval that holds what differs between moments."""
+        return ratio if self.pairs is None else self.pairs.of_two_moments(ratio)
+
+    def processes(self, base: BenchmarkRow | None, other: BenchmarkRow) -> int | None:
+        """How many processes visited both sides."""
+        if self.pairs is None or base is None:
+            return None
+        return self.pairs.processes(base.cell, other.cell)
 
 
 class _Blank(NamedTuple):
@@ -233,20 +278,25 @@ def _compared(
     base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
 ) -> Speedup:
     report = context.report
-    reason = _reason(base, other, value, context)
+    paired = context.paired(base, other)
+    reason = _reason(base, other, value, context, PAIRED_MAY_HAVE if paired else ())
     before, after = cost_of(base) if base is not None else None, cost_of(other)
 
     # the ratios stay blank where there is a reason against them
     ratio: Ends = BLANK
     verdict, fastest, moved = None, NO_FASTEST, NOT_MOVED
     if reason is None and base is not None and before is not None and after is not None:
-        ratio = before.over(after)
-        verdict = _verdict(ratio, report.same_within)
-        fastest = _against_fastest(base, after, context.fastest)
+        if paired is not None:
+            ratio = Estimate(paired.value, paired.low, paired.high)
+        else:
+            ratio = context.of_two_moments(before.over(after))
+        verdict = verdict_of(ratio.low, ratio.high, report.same_within)
+        fastest = _against_fastest(base, after, context)
         moved = _with_transfers(
             (base, before), (other, after), report.calls_per_transfer, context.models
         )
 
+    claimed = paired if reason is None else None
     return Speedup(
         **dict(zip(AXES, _axes_of(other), strict=True)),
         variant=other.variant,
@@ -262,6 +312,9 @@ def _compared(
         speedup=ratio.value,
         low=ratio.low,
         high=ratio.high,
+        paired=claimed.visits if claimed else None,
+        pair_processes=context.processes(base, other) if claimed else None,
+        adjusted_p=claimed.p_value if claimed else None,
         verdict=verdict,
         reason=reason,
         fastest_dtype=fastest.dtype,
@@ -286,12 +339,12 @@ def _compared(
     )
 
 
-def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> _FastestRatio:
-    side = fastest.get(_dtypes_of_a_kind(base))
+def _against_fastest(base: BenchmarkRow, other: Estimate, context: _Context) -> _FastestRatio:
+    side = context.fastest.get(_dtypes_of_a_kind(base))
     if side is None:
         return NO_FASTEST
     row, time = side
-    return _FastestRatio(row.dtype, time.value, time.over(other))
+    return _FastestRatio(row.dtype, time.value, context.of_two_moments(time.over(other)))
 
 
 def _with_transfers(
@@ -324,14 +377,18 @@ def _with_transfers(
 
 
 def _reason(
-    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
+    base: BenchmarkRow | None,
+    other: BenchmarkRow,
+    value: str,
+    context: _Context,
+    allowed_flags: Container[str],
 ) -> str | None:
     """Why no ratio may be claimed."""
     base_side, other_side = f"{context.axis}={context.baseline}", f"{context.axis}={value}"
     if base is None:
         return f"{base_side} was not measured"
     for row, side in ((base, base_side), (other, other_side)):
-        why = objection(row)
+        why = objection(row, allowed_flags)
         if why:
             return f"{side}: {why}"
     if base.node != other.node and not context.report.compare_across_nodes:
@@ -343,25 +400,21 @@ def _reason(
     return None
 
 
-def objection(row: BenchmarkRow) -> str | None:
-    """Why a row may not be compared; None where it may."""
+def objection(row: BenchmarkRow, allowed_flags: Container[str] = ()) -> str | None:
+    """Why a row may not be compared; None where it may.
+
+    Args:
+        row: one side.
+        allowed_flags: that are no reason here.
+    """
     if row.status != "ok":
         return row.status
     if row.flags:
         for flag, why in FORBIDDING.items():
-            if flag in row.flags:
+            if flag in row.flags and flag not in allowed_flags:
                 return why
     return None if row.median_s else "was not timed"
 
 
+PAIRED_MAY_HAVE = ("contended",)  # what else runs slows both sides of a visit
 FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
-
-
-def _verdict(ratio: Estimate, same_within: float) -> str:
-    if ratio.low is None or ratio.high is None:
-        return "unclear"
-    if ratio.low > 1 + same_within:
-        return "faster"
-    if ratio.high < 1 - same_within:
-        return "slower"
-    return "same" if ratio.low >= 1 - same_within and ratio.high <= 1 + same_within else "unclear"

@@ -11,15 +11,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from runner.analysis.pairs import Pairs
 from runner.config.renamed import with_todays_names
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.garbage import uncollected
 from runner.report.summary import show
-from runner.rows.csv_store import collect, files_of_jobs, write_rows
+from runner.rows.csv_store import (
+    collect,
+    collect_pairs,
+    files_of_jobs,
+    write_records,
+    write_rows,
+)
 from runner.rows.environment_file import read_environment
 from runner.rows.flags import FLAGS
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, Row
+from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, PairVisit, Row
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,13 @@ class Run:
         rows_of_job: the rows of each job; none of one that did not run.
         damaged: a line for each file that could not be read.
         environment: ``environment.json``; nothing where it is not there or damaged.
+        pairs: the visits of what was measured in turn.
     """
 
     rows_of_job: Mapping[str, list[Row]]
     damaged: list[str]
     environment: Mapping[str, Any]
+    pairs: list[PairVisit]
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
@@ -82,7 +91,9 @@ def conclude(
     for job, rows_of_job in run.rows_of_job.items():
         if rows_of_job and files_of_jobs(root, job):
             write_rows(root / FILE_OF_JOB[job], rows_of_job)
-    show(root, rows, run.damaged, report, run.environment)
+    if run.pairs and files_of_jobs(root, "benchmark"):
+        write_records(root / PAIRS_FILE, run.pairs)
+    show(root, rows, run.damaged, report, run.environment, pairs=Pairs(run.pairs))
     return 1 if run.damaged else exit_code(rows, strict=strict)
 
 
@@ -93,10 +104,12 @@ def load_run(root: Path) -> Run:
         rows_of_job[job], damaged_files = collect(root, job)
         damaged += damaged_files
 
+    pairs, damaged_files = collect_pairs(root)
+    damaged += damaged_files
     environment: Mapping[str, Any] = {}
     with suppress(ConfigError, OSError):  # a damaged file has no say in whether there is a report
         environment = read_environment(root)
-    return Run(rows_of_job, damaged, environment)
+    return Run(rows_of_job, damaged, environment, pairs)
 
 
 def effective_report(

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
+from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
@@ -38,6 +39,8 @@ def show(
     damaged: Sequence[str],
     report: Report,
     environment: Mapping[str, Any] | None = None,
+    *,
+    pairs: Pairs | None = None,
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
@@ -47,6 +50,7 @@ def show(
         damaged: a line for each file that could not be read.
         report: what to compare with what.
         environment: what ``environment.json`` holds; None: it is not there.
+        pairs: what was measured in turn; None: all rows are of one moment.
 
     Raises:
         OSError: the folder cannot be written.
@@ -54,7 +58,7 @@ def show(
     words = words_of(report.language or "en")
     environment = environment or {}
     with drawing(root, words, len(rows)) as draw:
-        analysis = analyse(rows, damaged, report)
+        analysis = analyse(rows, damaged, report, pairs)
         pictures = pictures_of(analysis, words)
         draw(pictures)
         _write_tables(root, analysis)

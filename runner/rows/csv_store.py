@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.rows.older_schemas import schema_of
-from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AnyRow, PairVisit, Row, Sample
+from runner.rows.rows import FILE_OF_JOB, PAIRS_FILE, ROW_OF_JOB, AnyRow, PairVisit, Row, Sample
 
 Record = TypeVar("Record", Sample, PairVisit)
 
@@ -164,6 +164,21 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
             if cell not in of_cell or of_cell[cell][0] < written_ns:
                 of_cell[cell] = (written_ns, its_rows)
     return list(chain.from_iterable(its_rows for _, its_rows in of_cell.values())), damaged
+
+
+def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
+    """Every visit to pairs of cells below a run's folder, and a line for each file that could not be read."""
+    folders = [path.parent for path in files_of_jobs(root, "benchmark")] or [root]
+    visits: list[PairVisit] = []
+    damaged = []
+    for path in (folder / PAIRS_FILE for folder in folders):
+        if not path.is_file():
+            continue
+        try:
+            visits += read_records(path, PairVisit)
+        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+            damaged.append(f"{path}: is not what was written: {error!r}")
+    return visits, damaged
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:
