@@ -14,10 +14,10 @@ test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/ready-test  # what takes minutes
-	$(BIN)/python -m pytest -m slow --ignore tests/test_ray.py
+	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py
 
 test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
-	$(BIN)/python -m pytest -n 0 -m slow -rs tests/test_ray.py
+	$(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_ray.py
 
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .

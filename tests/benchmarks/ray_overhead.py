@@ -2,8 +2,9 @@
 
     python tests/benchmarks/ray_overhead.py
 
-Starts a Ray of one node in namespaces of its own (as tests/test_ray.py does), with one slot for chunks. The cost is the
-time that the driver's loop took, less what the cells themselves say that they took, over the number of cells.
+Starts a Ray of one node in namespaces of its own (as tests/end_to_end/test_ray.py does), with one
+slot for chunks. The cost is the time that the driver's loop took, less what the cells themselves
+say that they took, over the number of cells.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main() -> None:
         )
         cluster = [
             sys.executable,
-            str(ROOT / "tests" / "two_nodes.py"),
+            str(ROOT / "tests" / "support" / "two_nodes.py"),
             folder,
             "--nodes",
             "1",

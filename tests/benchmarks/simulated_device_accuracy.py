@@ -2,10 +2,11 @@
 
     python tests/benchmarks/simulated_device_accuracy.py [--tries 1]
 
-Prints, for each kind of time, the least and the largest ratio of measured to true, beside what it should be within.
-The device's own times by events, what the host sees of kernels that are long beside a launch, the launch itself, and
-the latency and bandwidth of copies. ``tests/test_simulated_device.py`` asks the same of a scripted clock, which is
-exact; here the machine should have nothing else to do. Exit code 1 where something is further off.
+Prints, for each kind of time, the least and the largest ratio of measured to true, beside what it
+should be within. The device's own times by events, what the host sees of kernels that are long
+beside a launch, the launch itself, and the latency and bandwidth of copies.
+``tests/end_to_end/test_simulated_device.py`` asks the same of a scripted clock, which is exact;
+here the machine should have nothing else to do. Exit code 1 where something is further off.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def copies(ratios: dict[str, list[float]]) -> None:
 def swept(table: str, *overrides: str) -> list[dict[str, str]]:
     """A table that a sweep leaves."""
     settings = [
-        "backend_module=tests.simulated_device",
+        "backend_module=tests.support.simulated_device",
         "++op.differentiable=false",
         "hydra.sweep.dir=out",
         *TIMING,

@@ -72,7 +72,7 @@ def swept(table: str, model: dict[str, str], *overrides: str) -> list[dict[str, 
     devices = [
         "device=sim:0,sim:1",
         "report.baseline={device: 'sim:0'}",
-        "backend_module=tests.simulated_device",
+        "backend_module=tests.support.simulated_device",
     ]
     settings = [
         "++op.differentiable=false",

@@ -1,6 +1,6 @@
 """Wrong backward functions, each with a right twin: who catches them, and whom they wrongly accuse.
 
-    python tests/mutants.py
+    python tests/support/mutants.py
 
 Every pair shares its forward pass. ``caught`` counts wrong functions with a verdict of fail or error, ``accused`` right
 ones. gradcheck is given each function's declared example in float64, its defaults, and what it raises counts as caught.
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.operation import Operation

@@ -29,7 +29,7 @@ from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import Block
 from runner.measure.precision import allowed_products, full_precision, uses_reduced_precision
-from tests.cells import QUICK, STATE, cell, flags, row
+from tests.support.cells import QUICK, STATE, cell, flags, row
 
 CPU = Device(torch.device("cpu"))
 HALF = {"signature": "... m n -> ...", "tolerance": "8 * sqrt(m * n)"}
@@ -42,7 +42,7 @@ OWN = {"name": "own", "signature": "m n -> m n", "differentiable": False}
 
 def own(call: str, **fields: Any) -> dict[str, Any]:
     """An operation of this module."""
-    return {**OWN, "call": f"tests.test_detectors.{call}", **fields}
+    return {**OWN, "call": f"tests.measure.test_detectors.{call}", **fields}
 
 
 def shrunk(x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from runner.verify.gradients.slopes import HUGE, differentiate
 from runner.verify.gradients.target import function_target
 from runner.verify.gradients.verifier import check_gradients, verify
 from tests.conftest import Runner
-from tests.mutants import PAIRS, Pair, made, ours
+from tests.support.mutants import PAIRS, Pair, made, ours
 
 CPU = torch.device("cpu")
 EACH_KIND = list({pair.kind: pair for pair in PAIRS}.values())  # the last of each

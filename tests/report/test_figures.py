@@ -16,7 +16,7 @@ from runner.report.language import words_of
 from runner.report.publish import WORTH_A_PROCESS, Pictures, drawing, pictures_of
 from runner.report.summary import show
 from runner.rows.rows import BenchmarkRow, TransferRow
-from tests.report_rows import rows
+from tests.support.report_rows import rows
 
 EN = words_of("en")
 

@@ -13,8 +13,8 @@ from runner.measure.device import Device
 from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
 from runner.tasks import roof as job
 from runner.tasks.worker_state import WorkerState
-from tests.cells import cell, row
 from tests.conftest import Runner
+from tests.support.cells import cell, row
 
 ONCE = Timing(precision=1.0, min_samples=1, max_samples=1, warmup_s=0.0)
 CPU = Device(torch.device("cpu"))

@@ -12,7 +12,7 @@ from runner.report.summary import show
 from runner.rows.flags import FLAGS
 from runner.rows.rows import STATUSES
 from runner.stats.estimate import Estimate
-from tests.report_rows import rows
+from tests.support.report_rows import rows
 
 
 def fields(text: str) -> set[str]:

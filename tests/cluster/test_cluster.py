@@ -1,4 +1,7 @@
-"""Chunks, what is sent again, the driver's loop and a node's side; tests/test_ray.py has a real cluster."""
+"""Chunks, what is sent again, the driver's loop and a node's side.
+
+A real cluster is in ``tests/end_to_end/test_ray.py``.
+"""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""An accelerator whose true times are known: ``python -m runner device=sim backend_module=tests.simulated_device``.
+"""An accelerator whose true times are known.
+
+    python -m runner device=sim backend_module=tests.support.simulated_device
 
 It is added to PyTorch from outside, as any device can be that is not part of it. It works as accelerators do: a launch
 returns at once, kernels run in order, events mark moments of the device's own time, and only synchronizing waits.

@@ -27,7 +27,7 @@ from runner.rows.csv_store import (
 )
 from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROW = BenchmarkRow("ab12", "benchmark", "matmul", "4x4", "float32", "cpu", median_s=0.1 + 0.2)
 AWKWARD = 'two\nlines, a "quote", a comma; µs → 数 🙂 \r\n end '
 TEXT = st.text(

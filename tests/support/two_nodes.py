@@ -1,6 +1,6 @@
 """A real Ray cluster of two nodes on loopback, alone in namespaces of its own, and one command run on it.
 
-    python tests/two_nodes.py FOLDER [--kill-when GLOB] [--nodes N] -- COMMAND...
+    python tests/support/two_nodes.py FOLDER [--kill-when GLOB] [--nodes N] -- COMMAND...
 
 Starts itself again in a network and a process namespace, so that nothing else can be reached, and every process ends
 with it. Each node after the first has a host name and a process namespace too: to kill that node is to end all that

@@ -20,8 +20,8 @@ from runner.measure.cold_clock import UNKNOWN_BYTES, ColdClock, last_level_cache
 from runner.measure.device import Device
 from runner.measure.host_clock import Block
 from runner.verify.values import check_values
-from tests.cells import cell, row
 from tests.conftest import Runner
+from tests.support.cells import cell, row
 
 CPU = torch.device("cpu")
 FILLS = AXES["fill"].choices

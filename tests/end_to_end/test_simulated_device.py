@@ -1,8 +1,9 @@
-"""Times on an accelerator: against one whose true times are known, and on real hardware, where there is some.
+"""Times on an accelerator: against one whose true times are known, and on real hardware.
 
-The simulated device (``tests/simulated_device.py``) goes through the very path that a real one takes, with a scripted
-clock for the host, so that nothing here depends on what else the machine does. How near the same times come by a real
-clock is shown by ``tests/benchmarks/simulated_device_accuracy.py``. Each of two sweeps holds many cells, since a
+The simulated device (``tests/support/simulated_device.py``) goes through the very path that a real
+one takes, with a scripted clock for the host, so that nothing here depends on what else the machine
+does. How near the same times come by a real clock is shown by
+``tests/benchmarks/simulated_device_accuracy.py``. Each of two sweeps holds many cells, since a
 worker's start costs more than these.
 """
 
@@ -42,7 +43,7 @@ FAR = (
     "2x768x768",
 )  # whose times are far from the launch's, on either side
 REAL = ("64", "1024", "4096", "64x1024x1024", "128x1024x1024", "256x1024x1024")  # for hardware
-BACKEND = "backend_module=tests.simulated_device"
+BACKEND = "backend_module=tests.support.simulated_device"
 EXACT = (
     1e-3  # relative: a scripted clock leaves nothing but its own ticks and the rounding of a median
 )
@@ -142,7 +143,7 @@ def run_in(folder: Path, sweep: str, *arguments: str) -> Path:
 def on_sim(code: str, **environment: str) -> object:
     """What a program prints as JSON in a process of its own: the device stays with a process that has it."""
     program = (
-        "import json, time, torch\nfrom statistics import median\nimport tests.simulated_device as sim\n"
+        "import json, time, torch\nfrom statistics import median\nimport tests.support.simulated_device as sim\n"
         + code
     )
     done = subprocess.run(

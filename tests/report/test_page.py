@@ -20,7 +20,7 @@ from runner.config.schema import Report
 from runner.report.language import words_of
 from runner.report.publish import pictures_of, write_page
 from tests.conftest import ROOT
-from tests.report_rows import rows
+from tests.support.report_rows import rows
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT, Runner
-from tests.two_nodes import NO_NAMESPACES
+from tests.support.two_nodes import NO_NAMESPACES
 
 pytestmark = pytest.mark.slow
 GRID = ["-m", "op=add,mul,sum,relu,exp", "size=8,16,32,64", "device=cpu,gpu", "timing=minimal"]
@@ -36,7 +36,7 @@ def on_two_nodes(tmp_path: Path) -> Runner:
         done = subprocess.run(
             [
                 sys.executable,
-                str(ROOT / "tests" / "two_nodes.py"),
+                str(ROOT / "tests" / "support" / "two_nodes.py"),
                 str(tmp_path),
                 *options,
                 "--",

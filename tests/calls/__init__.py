@@ -1,0 +1,1 @@
+"""Tests of ``runner/calls/``: callables and their inputs."""

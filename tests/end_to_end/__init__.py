@@ -1,0 +1,1 @@
+"""Whole runs, from the command line or from an installed package."""

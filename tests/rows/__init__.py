@@ -1,0 +1,1 @@
+"""Tests of ``runner/rows/``: what a run leaves."""
