@@ -27,7 +27,8 @@ LEAST_SETTLING = 3  # blocks that are not timed before those
 MOST_SETTLING = 24
 FALLING = 0.02  # a block faster than the best before it by more than this says that the side has not settled
 SETTLED = 2  # blocks in a row that are no faster
-OVERTIME = 5  # times the time allowed, for the fewest visits that have an interval
+OVERTIME = 5  # times the time allowed, for the fewest visits
+FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = (
     0.2  # of a visit may go to drawing new inputs; otherwise one of those drawn before is taken
 )
@@ -115,7 +116,7 @@ def visit_in_turn(
                 return Visits(visits, "precision")
             if len(visits) >= min(LOOKS[-1], timing.max_samples):
                 return Visits(visits, "samples")
-            allowed_s = budget_s if len(visits) >= LOOKS[0] else OVERTIME * budget_s
+            allowed_s = budget_s if len(visits) >= FEWEST_VISITS else OVERTIME * budget_s
             if now() - start >= allowed_s:
                 return Visits(visits, "time")
     raise AssertionError("designs have no end")
