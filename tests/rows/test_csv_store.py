@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from runner.rows.csv_store import (
     DamagedFile,
     collect,
-    read_rows,
     read_records,
+    read_rows,
     write_atomically,
-    write_rows,
     write_records,
+    write_rows,
 )
 from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample
 

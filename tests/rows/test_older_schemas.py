@@ -10,7 +10,7 @@ import pytest
 from runner.config.renamed import RENAMED
 from runner.config.schema import Report
 from runner.report.conclude import conclude
-from runner.rows.csv_store import DamagedFile, read_rows, read_records
+from runner.rows.csv_store import DamagedFile, read_records, read_rows
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow
 from tests.conftest import ROOT, Runner
 
