@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 
 from runner.stats.intervals import median_interval
@@ -39,7 +40,9 @@ class PairedRatio:
     visits: int
 
 
-def paired_ratio(log_ratios: Sequence[Sequence[float]], margin: float) -> PairedRatio:
+def paired_ratio(
+    log_ratios: Sequence[Sequence[float]], margin: float, *, is_last: bool = True
+) -> PairedRatio:
     """The typical ratio of visits in one process, or in several.
 
     The interval is that of the sign test, which asks nothing of the visits' distribution but that each is as likely
@@ -49,15 +52,30 @@ def paired_ratio(log_ratios: Sequence[Sequence[float]], margin: float) -> Paired
     Args:
         log_ratios: natural logarithms of the visits' ratios, for each process.
         margin: relative difference up to which two sides count as the same.
+        is_last: whether no more visits will come, so that what is left of the error may be spent.
     """
-    pooled = sorted(value for process in log_ratios for value in process)
-    error = error_at(len(pooled))
-    ends = median_interval(pooled, error)
-    if ends is not None and len(log_ratios) > 1:
-        ends = _over_processes(ends, [sorted(process) for process in log_ratios], error)
-    low, high = (None, None) if ends is None else (math.exp(ends[0]), math.exp(ends[1]))
+    processes = [sorted(process) for process in log_ratios]
+    pooled = sorted(chain.from_iterable(processes))
+    share, remaining = errors_at(len(pooled))
+    low, high = _interval(pooled, processes, share)
+    error = share
+    if is_last and verdict_of(low, high, margin) == "unclear":
+        error = remaining
+        low, high = _interval(pooled, processes, error)
     p_value = min(1.0, _sign_test(pooled, math.log1p(margin)) * ERROR / error)
     return PairedRatio(math.exp(median(pooled)), low, high, p_value, len(pooled))
+
+
+def _interval(
+    pooled: Sequence[float], processes: Sequence[Sequence[float]], error: float
+) -> tuple[float | None, float | None]:
+    """The ends of the ratio's interval."""
+    ends = median_interval(pooled, error)
+    if ends is None:
+        return None, None
+    if len(processes) > 1:
+        ends = _over_processes(ends, processes, error)
+    return math.exp(ends[0]), math.exp(ends[1])
 
 
 def log_ratios(seconds: Sequence[Sequence[float]], other: int) -> list[float]:
@@ -81,16 +99,16 @@ def verdict_of(low: float | None, high: float | None, margin: float) -> str:
     return "same" if low >= 1 - margin and high <= 1 + margin else "unclear"
 
 
-def error_at(visits: int) -> float:
-    """What an interval may err by that is taken after so many visits: a look's share, or at the end what is left."""
-    spent = 0.0
-    for look, share in zip(LOOKS, SHARES, strict=True):
-        if visits == look:
-            return ERROR * share
-        if visits < look:
-            break
-        spent += share
-    return ERROR * (1 - spent) if spent < 1 else ERROR * SHARES[-1]
+def errors_at(visits: int) -> tuple[float, float]:
+    """What an interval after so many visits may err by, and what it may where it is the last one.
+
+    A look may spend its share, and the last one whatever those before it left.
+    """
+    before = sum(share for look, share in zip(LOOKS, SHARES, strict=True) if look < visits)
+    remaining = ERROR * max(1 - before, SHARES[-1])
+    if visits in LOOKS:
+        return ERROR * SHARES[LOOKS.index(visits)], remaining
+    return remaining, remaining
 
 
 def _over_processes(

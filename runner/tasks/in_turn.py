@@ -78,7 +78,7 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     def is_enough(visits: Sequence[Visit]) -> bool:
         seconds = [[turn.seconds for turn in visit] for visit in visits]
         for other in range(1, len(sides)):
-            ratio = paired_ratio([log_ratios(seconds, other)], same_within)
+            ratio = paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
             if verdict_of(ratio.low, ratio.high, same_within) == "unclear":
                 return False
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
