@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation
 from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse
@@ -29,10 +30,10 @@ class BoundCase(BoundOperation):
         constants: the others.
     """
 
-    inputs: tuple[tuple[str, torch.Tensor], ...] = ()
-    constants: tuple[tuple[str, torch.Tensor], ...] = ()
+    inputs: tuple[tuple[str, Tensor], ...] = ()
+    constants: tuple[tuple[str, Tensor], ...] = ()
 
-    def draw(self) -> list[torch.Tensor]:
+    def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
         return [tensor.clone() for _, tensor in self.inputs]
 
@@ -41,11 +42,11 @@ class BoundCase(BoundOperation):
         """Of the inputs whose gradients are checked."""
         return tuple(name for name, _ in self.inputs)
 
-    def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
+    def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The function with these inputs, and with the constants in their dtype and on their device."""
         return partial(self.function, self.named(tensors))
 
-    def named(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """Every input by name, in the case's order."""
         inputs = dict(zip(self.names, tensors, strict=True))
         like = next(iter(inputs.values()))
@@ -59,7 +60,7 @@ class BoundCase(BoundOperation):
         """
         generator = self.generator(800 + attempt)
 
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
+        def moved(tensor: Tensor) -> Tensor:
             wide = tensor.to(torch.float64)
             size = torch.where(wide == 0, 1.0, wide.abs())
             draw = torch.rand(wide.shape, generator=generator, dtype=torch.float64) - 0.5
@@ -104,7 +105,7 @@ def bind_case(
 
 
 def elements(
-    case: ExpressionCase, named: dict[str, torch.Tensor], rounded: Rounded = lambda value: value
+    case: ExpressionCase, named: dict[str, Tensor], rounded: Rounded = lambda value: value
 ) -> Any:
     """The expression's value before it is reduced, with its autograd graph."""
     functions = {name: _NAMES_IN_TORCH.get(name) or getattr(torch, name) for name in FUNCTIONS}
@@ -120,20 +121,18 @@ def elements(
     )
 
 
-def reduced(case: GradientCase, value: torch.Tensor) -> torch.Tensor:
+def reduced(case: GradientCase, value: Tensor) -> Tensor:
     """The one number whose gradient is taken."""
     return value.sum() if case.reduce == "sum" else value.mean()
 
 
-def _evaluated(case: ExpressionCase, named: dict[str, torch.Tensor]) -> torch.Tensor:
+def _evaluated(case: ExpressionCase, named: dict[str, Tensor]) -> Tensor:
     return reduced(case, elements(case, named))
 
 
-def _called(
-    function: Callable[..., Any], case: FunctionCase, named: dict[str, torch.Tensor]
-) -> torch.Tensor:
+def _called(function: Callable[..., Any], case: FunctionCase, named: dict[str, Tensor]) -> Tensor:
     result = function(*named.values(), **case.kwargs)
     first = result[0] if isinstance(result, tuple | list) and result else result
-    if not isinstance(first, torch.Tensor):
+    if not isinstance(first, Tensor):
         raise TypeError(f"{case.function} returned a {type(first).__name__}, not a tensor")
     return reduced(case, first)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
@@ -34,7 +35,7 @@ class BoundOperation:
     layout: str = "contiguous"
     reference: Callable[..., Any] | None = None
 
-    def draw(self) -> list[torch.Tensor]:
+    def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
 
         Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``, so that the
@@ -64,7 +65,7 @@ class BoundOperation:
             tensors.append(tensor.mT.contiguous().mT if transposed else tensor)
         return tensors
 
-    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         # these know no other fill than their own
         dtype = self.dtype
         if self.fill == "zeros":
@@ -97,7 +98,7 @@ class BoundOperation:
         """A generator that the seed and a small number determine."""
         return torch.Generator().manual_seed(self.seed * 1_000 + stream)
 
-    def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
+    def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in, to be called with nothing."""
         args, kwargs = self.op.constants(self.dimensions)
         if self.op.as_list:
@@ -108,11 +109,11 @@ class BoundOperation:
             )
         return partial(self.function, *args, *tensors, **kwargs)
 
-    def outputs(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    def outputs(self, tensors: list[Tensor]) -> list[Tensor]:
         """Call it and return the tensors of its result."""
         return outputs_of(self.call_with(tensors)())
 
-    def expected(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    def expected(self, tensors: list[Tensor]) -> list[Tensor]:
         """The tensors of the reference's result."""
         return replace(self, function=self.reference or self.function).outputs(tensors)
 
@@ -122,7 +123,7 @@ def is_differentiable(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
 
 
-def storage_of(tensor: torch.Tensor) -> int:
+def storage_of(tensor: Tensor) -> int:
     """What tensors that share memory have in common; an address, where the device has addresses."""
     storage = tensor.untyped_storage()
     try:
@@ -131,12 +132,12 @@ def storage_of(tensor: torch.Tensor) -> int:
         return int(storage._cdata)
 
 
-def outputs_of(result: Any) -> list[torch.Tensor]:
+def outputs_of(result: Any) -> list[Tensor]:
     """The tensors in what an operation returned: itself, or the members of a tuple or list."""
-    if isinstance(result, torch.Tensor):
+    if isinstance(result, Tensor):
         return [result]
     return (
-        [item for item in result if isinstance(item, torch.Tensor)]
+        [item for item in result if isinstance(item, Tensor)]
         if isinstance(result, tuple | list)
         else []
     )

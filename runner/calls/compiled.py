@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation
 from runner.errors import one_line
@@ -83,7 +84,7 @@ def in_own_dtype(bound: BoundOperation) -> BoundOperation:
 def _holds(argument: Any, dtype: torch.dtype) -> bool:
     """Whether an argument is a tensor of this dtype, or a list with one."""
     items = argument if isinstance(argument, list | tuple) else [argument]
-    return any(isinstance(item, torch.Tensor) and item.dtype is dtype for item in items)
+    return any(isinstance(item, Tensor) and item.dtype is dtype for item in items)
 
 
 def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:

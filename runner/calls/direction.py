@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, outputs_of
@@ -15,14 +16,14 @@ MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are 
 
 
 def in_direction(
-    forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str
-) -> tuple[Callable[[], Any], list[torch.Tensor]]:
+    forward: Callable[[], Any], tensors: list[Tensor], direction: str
+) -> tuple[Callable[[], Any], list[Tensor]]:
     """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
     if direction == "forward":
         return forward, []
     inputs = [t for t in tensors if t.requires_grad]
 
-    def differentiable() -> list[torch.Tensor]:
+    def differentiable() -> list[Tensor]:
         return [t for t in outputs_of(forward()) if t.requires_grad]
 
     outputs = differentiable()
@@ -38,7 +39,7 @@ def in_direction(
 
 
 def reallocate_for(
-    bound: BoundOperation, tensors: list[torch.Tensor], direction: str
+    bound: BoundOperation, tensors: list[Tensor], direction: str
 ) -> Callable[[], Thunk] | None:
     """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
     if sum(t.numel() * t.element_size() for t in tensors) > MOST_REALLOCATED_BYTES:

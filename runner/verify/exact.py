@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_case import BoundCase, elements, reduced
 from runner.config.cases.gradient import ExpressionCase
@@ -31,12 +32,12 @@ class ExactGradient:
     bound: BoundCase
 
     @cached_property
-    def value(self) -> torch.Tensor:
+    def value(self) -> Tensor:
         """The function's value, float64, without dimensions; NaN where it is not real."""
         numbers = self._derived.at(self._derived.value, self._points)
         return torch.tensor(self._derived.total(numbers, self._share), dtype=torch.float64)
 
-    def gradient(self, name: str) -> torch.Tensor:
+    def gradient(self, name: str) -> Tensor:
         """The gradient by an input, float64, in its shape; NaN where it does not exist."""
         slopes = self._derived.at(self._derived.slopes[name], self._points)
         shape = self._named[name].shape
@@ -63,7 +64,7 @@ class ExactGradient:
         return f"d/d{name} mean({text}) = {'sum' if broadcast else ''}({slope})/{count}"
 
     @cached_property
-    def allowed(self) -> dict[str, torch.Tensor]:
+    def allowed(self) -> dict[str, Tensor]:
         """The error that rounding explains, for each element of each gradient, and of the value under ``""``.
 
         It is 8 (u |g| + d), with u the unit roundoff of the dtype and d the largest change of the float64 gradient g
@@ -74,7 +75,7 @@ class ExactGradient:
         tiny = torch.finfo(self.bound.dtype).tiny
 
         def rounded(value: Any) -> Any:
-            if not isinstance(value, torch.Tensor):
+            if not isinstance(value, Tensor):
                 return value
             return value * (
                 1 + u * torch.randn(value.shape, generator=generator, dtype=value.dtype)
@@ -89,7 +90,7 @@ class ExactGradient:
 
         return {name: rounding_bound(u, g.abs(), moved[name]) + tiny for name, g in plain.items()}
 
-    def _by_autograd(self, rounded: Callable[[Any], Any]) -> dict[str, torch.Tensor]:
+    def _by_autograd(self, rounded: Callable[[Any], Any]) -> dict[str, Tensor]:
         """The value, under ``""``, and the gradient by each input in float64, every step through ``rounded``."""
         leaves = {name: t.to(torch.float64).requires_grad_() for name, t in self._named.items()}
         inputs = {name: rounded(t) for name, t in leaves.items()}
@@ -103,7 +104,7 @@ class ExactGradient:
         return derive(self.case.expression)
 
     @cached_property
-    def _named(self) -> dict[str, torch.Tensor]:
+    def _named(self) -> dict[str, Tensor]:
         return self.bound.named(self.bound.draw())
 
     @cached_property

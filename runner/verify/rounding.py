@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 BOUND_FACTOR = (
     8.0  # roundings of the backward pass, in addition to those that perturbed inputs show
 )
 
-Number = TypeVar("Number", float, torch.Tensor)
+Number = TypeVar("Number", float, Tensor)
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.operation import Operation
@@ -116,7 +117,7 @@ def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> 
     )
 
 
-def reference_input(tensor: torch.Tensor) -> torch.Tensor:
+def reference_input(tensor: Tensor) -> Tensor:
     """The same numbers in the widest dtype of their kind."""
     if tensor.dtype is torch.bool:
         return tensor
@@ -125,7 +126,7 @@ def reference_input(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float64 if tensor.dtype.is_floating_point else torch.int64)
 
 
-def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
+def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest element expected; 0 where both are 0 or the same non-finite."""
     if got.numel() == 0:
         return 0.0
@@ -140,7 +141,7 @@ def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
     return difference / scale if scale else float("inf")
 
 
-def finite_fraction(outputs: list[torch.Tensor]) -> float | None:
+def finite_fraction(outputs: list[Tensor]) -> float | None:
     """The share of elements that are neither infinite nor NaN; None for an empty output."""
     total = sum(t.numel() for t in outputs)
     return sum(int(t.isfinite().sum().item()) for t in outputs) / total if total else None

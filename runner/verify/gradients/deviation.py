@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from runner.config.size import shape_text
 from runner.verify.gradients.finding import GradientCheck
@@ -42,8 +43,8 @@ class Deviation:
         exact: whether they are to be the same to the bit.
     """
 
-    got: Sequence[torch.Tensor] = ()
-    expected: Sequence[torch.Tensor] = ()
+    got: Sequence[Tensor] = ()
+    expected: Sequence[Tensor] = ()
     layout: str | None = None
     error: str | None = None
     exact: bool = False
@@ -82,12 +83,12 @@ class Baseline:
             changes = [max_abs(m - g) for m, g in zip(moved, self.gradients, strict=True)]
             self.uncertainty = [max(u, c) for u, c in zip(self.uncertainty, changes, strict=True)]
 
-    def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
+    def traced(self, inputs: Sequence[Tensor]) -> Traced:
         """Call with a graph."""
         return self.problem.traced(inputs)
 
     def gradients_at(
-        self, inputs: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor | None]
+        self, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]
     ) -> Tensors:
         """The gradients at other inputs or cotangents."""
         return self.traced(inputs).gradients(cotangents)
@@ -116,7 +117,7 @@ class Tolerance:
 
     @classmethod
     def of(
-        cls, baseline: Baseline, expected: torch.Tensor, scale: float, uncertainty: float
+        cls, baseline: Baseline, expected: Tensor, scale: float, uncertainty: float
     ) -> Tolerance:
         """The tolerance of one gradient.
 
@@ -141,7 +142,7 @@ class Tolerance:
         return max(self.reordering + self.cancellation, self.vanishing, self.invisible)
 
 
-def allowed_of_repetition(baseline: Baseline, expected: torch.Tensor, scale: float) -> float:
+def allowed_of_repetition(baseline: Baseline, expected: Tensor, scale: float) -> float:
     """The largest error of a gradient that should be the same to the bit.
 
     The uncertainty has no part in it: where calls are not repeatable, the draws that it is made of differ, too.
@@ -153,7 +154,7 @@ def allowed_of_repetition(baseline: Baseline, expected: torch.Tensor, scale: flo
     )
 
 
-def reordered_sum(baseline: Baseline, gradient: torch.Tensor) -> float:
+def reordered_sum(baseline: Baseline, gradient: Tensor) -> float:
     """By how much the order of adding up multiplies a gradient's rounding: the root of the number of terms."""
     terms = sum(c.numel() for c in baseline.cotangents) / max(1, gradient.numel())
     return float(max(1.0, terms) ** 0.5)
@@ -247,5 +248,5 @@ def _verdict(error: float, allowed: float, *, exact: bool) -> str:
     return "inconclusive" if exact and error else "pass"
 
 
-def _real(number: torch.Tensor) -> float:
+def _real(number: Tensor) -> float:
     return number.to(torch.complex128).real.item()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, product
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.verify.gradients.finding import GradientCheck
@@ -66,7 +67,7 @@ class _Directions:
 
     column: int
     position: int
-    vectors: list[torch.Tensor]
+    vectors: list[Tensor]
 
 
 def _slopes(
@@ -91,7 +92,7 @@ def _compare(
     column, position, vectors = directions.column, directions.position, directions.vectors
     part = replace(batch, cotangents=batch.cotangents[:, subset.indices])
     comparison = compare(part, column, torch.stack(vectors), slopes)
-    nearby: list[torch.Tensor] = []
+    nearby: list[Tensor] = []
     for d in comparison.failing_directions():
         second = _second_slopes(problem, subset, position, vectors[d])
         comparison = comparison.confirm_with(
@@ -116,7 +117,7 @@ class OutputSubset:
     """
 
     outputs: tuple[int, ...]
-    indices: torch.Tensor
+    indices: Tensor
     size: int
 
     @classmethod
@@ -130,12 +131,12 @@ class OutputSubset:
             indices = torch.tensor(sorted({0, size - 1, *drawn.tolist()}))
         return cls(traced.positions, indices, size)
 
-    def at(self, call: TensorFunction, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    def at(self, call: TensorFunction, inputs: Sequence[Tensor]) -> Tensor:
         """These elements of a call's outputs."""
         outputs = outputs_at(call, copied(inputs))
         return flat([outputs[j] for j in self.outputs])[self.indices]
 
-    def mask_over_all(self, mask: torch.Tensor) -> torch.Tensor:
+    def mask_over_all(self, mask: Tensor) -> Tensor:
         """A mask over the elements of the subset as one over all elements."""
         whole = torch.zeros(self.size, dtype=torch.bool)
         whole[self.indices] = mask
@@ -143,12 +144,12 @@ class OutputSubset:
 
 
 def _along(
-    problem: GradientProblem, subset: OutputSubset, position: int, direction: torch.Tensor
-) -> Callable[[float], torch.Tensor]:
+    problem: GradientProblem, subset: OutputSubset, position: int, direction: Tensor
+) -> Callable[[float], Tensor]:
     """The outputs as a function of how far one input moves along a direction; NaN outside the domain."""
     step = unflat(direction, problem.inputs[position])
 
-    def along(h: float) -> torch.Tensor:
+    def along(h: float) -> Tensor:
         moved = list(problem.inputs)
         moved[position] = moved[position] + h * step
         try:
@@ -160,7 +161,7 @@ def _along(
 
 
 def _second_slopes(
-    problem: GradientProblem, subset: OutputSubset, position: int, direction: torch.Tensor
+    problem: GradientProblem, subset: OutputSubset, position: int, direction: Tensor
 ) -> Slopes:
     """Slopes from other steps; unknown where the function stands still closer by, as one that rounds does."""
     along = _along(problem, subset, position, direction)
@@ -174,7 +175,7 @@ def _second_slopes(
 
 def _directions(
     problem: GradientProblem, position: int, generator: torch.Generator
-) -> list[torch.Tensor]:
+) -> list[Tensor]:
     """Directions of an input: dense, all elements alike, and single elements where there are few."""
     vector = flat([problem.inputs[position]])
     size = len(vector)
@@ -197,13 +198,13 @@ def _directions(
     return [dense, alike, *(_single(weights, i) for i in chosen)]
 
 
-def _single(weights: torch.Tensor, element: int) -> torch.Tensor:
+def _single(weights: Tensor, element: int) -> Tensor:
     direction = torch.zeros_like(weights)
     direction[element] = weights[element]
     return direction
 
 
-def _reliable(slopes: Iterator[Slopes]) -> torch.Tensor:
+def _reliable(slopes: Iterator[Slopes]) -> Tensor:
     """The outputs' elements whose slopes are known along each direction, or all if hardly any are."""
     masks = []
     for along in slopes:
@@ -213,7 +214,7 @@ def _reliable(slopes: Iterator[Slopes]) -> torch.Tensor:
     return known if 2 * int(known.sum()) >= known.numel() else torch.ones_like(known)
 
 
-def _differentiable(directions: Sequence[torch.Tensor], slopes: list[Slopes]) -> list[Slopes]:
+def _differentiable(directions: Sequence[Tensor], slopes: list[Slopes]) -> list[Slopes]:
     """The slopes, unknown for outputs that are smooth along each element alone but not along all together.
 
     The singular values of a matrix of zeros are: they have a slope along every line, and yet no derivative.
@@ -238,13 +239,13 @@ def _differentiable(directions: Sequence[torch.Tensor], slopes: list[Slopes]) ->
     ]
 
 
-def _nearby(problem: GradientProblem, batch: VjpBatch) -> list[torch.Tensor]:
+def _nearby(problem: GradientProblem, batch: VjpBatch) -> list[Tensor]:
     """Gradients at points nearby, for the same cotangents: for each input, points x cotangents x elements.
 
     At a kink every gradient between those of its neighbours is right (Clarke's subgradient). These were compared with
     differences at points of their own.
     """
-    points: list[list[torch.Tensor]] = []
+    points: list[list[Tensor]] = []
     for moved in _neighbours(problem):
         try:
             points.append(gradients_at(problem, moved, batch.cotangents))

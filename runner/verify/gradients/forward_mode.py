@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from runner.config.size import shape_text
@@ -45,8 +46,8 @@ def by_forward_mode(problem: GradientProblem) -> list[GradientCheck]:
 
 
 def _jvp(
-    problem: GradientProblem, position: int, direction: torch.Tensor, positions: tuple[int, ...]
-) -> torch.Tensor | None:
+    problem: GradientProblem, position: int, direction: Tensor, positions: tuple[int, ...]
+) -> Tensor | None:
     """The derivative of the outputs at these positions along one input's direction; None where none has a tangent."""
     with forward_ad.dual_level():
         inputs = copied(problem.inputs)
@@ -70,11 +71,7 @@ def _jvp(
 
 
 def _check(
-    problem: GradientProblem,
-    batch: VjpBatch,
-    column: int,
-    direction: torch.Tensor,
-    jvp: torch.Tensor,
+    problem: GradientProblem, batch: VjpBatch, column: int, direction: Tensor, jvp: Tensor
 ) -> GradientCheck:
     """Cotangent times forward mode against gradient times direction."""
     position = problem.positions[column]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable, storage_of
 from runner.config.domain import Domain
@@ -230,7 +231,7 @@ class Plan:
                 )
         return points
 
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _moved(self, tensor: Tensor) -> Tensor:
         if not is_differentiable(tensor.dtype):
             return tensor.to(self.device)
         return tensor.to(self.device, narrowed(tensor, self.dtype))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
@@ -17,7 +18,7 @@ from runner.verify.gradients.vectors import copied, gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
 
-Map = Callable[[torch.Tensor], torch.Tensor]
+Map = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,11 @@ def redrawn(
     return replace(shaped, inputs=tuple(inputs))
 
 
-def _folded(values: torch.Tensor, domain: Domain) -> torch.Tensor:
+def _folded(values: Tensor, domain: Domain) -> Tensor:
     # an interval is one of real numbers
     if values.is_complex() and not isinstance(domain, PositiveDefinite):
         return values
-    folded: torch.Tensor = domain.fold(values)
+    folded: Tensor = domain.fold(values)
     return folded
 
 
@@ -120,19 +121,19 @@ def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> lis
     return [*points, *_equal(shaped, domains, seed), *_duplicates(shaped, domains, seed)]
 
 
-def _ties(z: torch.Tensor) -> torch.Tensor:
+def _ties(z: Tensor) -> Tensor:
     return torch.complex(z.real.round(), z.imag.round()) if z.is_complex() else (z * 1.2).round()
 
 
-def _halves(z: torch.Tensor) -> torch.Tensor:
+def _halves(z: Tensor) -> Tensor:
     return torch.complex(z.real, 0 * z.imag) if z.is_complex() else (z * 3).round() / 2
 
 
-def _absolute(z: torch.Tensor) -> torch.Tensor:
+def _absolute(z: Tensor) -> Tensor:
     return torch.complex(z.real.abs(), z.imag) if z.is_complex() else z.abs()
 
 
-def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> torch.Tensor:
+def _within(values: Tensor, domain: Domain, otherwise: Tensor) -> Tensor:
     elementwise = not isinstance(domain, PositiveDefinite)
     if (
         domain.is_real
@@ -146,7 +147,7 @@ def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> to
 def _equal(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
     """Inputs of one shape that hold the same numbers, where differences and distances are zero."""
     fresh = draw(shaped, domains, seed + 6)
-    first: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
+    first: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
     same: Tensors = []
     for tensor in fresh.inputs:
         same.append(first.setdefault((tensor.shape, tensor.dtype), tensor).clone())
@@ -163,7 +164,7 @@ def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> I
     fresh = draw(shaped, domains, seed + 7)
     generator = torch.Generator().manual_seed(seed)
 
-    def resampled(tensor: torch.Tensor) -> torch.Tensor:
+    def resampled(tensor: Tensor) -> Tensor:
         values = tensor.flatten()
         chosen = torch.randint(len(values), (len(values),), generator=generator)
         return values[chosen].reshape(tensor.shape)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain, combinations
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.errors import one_line
@@ -166,7 +167,7 @@ def repeated(base: Baseline) -> Iterator[Deviation]:
     yield Deviation(base.gradients_at(base.inputs, base.cotangents), base.gradients, exact=True)
 
 
-def _mixed(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _mixed(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """The same numbers in another order, and so in the same domain."""
     order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
     return (tensor.flatten()[order] * 0.875).reshape(tensor.shape)
@@ -197,12 +198,12 @@ def unchanged(base: Baseline) -> Iterator[Deviation]:
     yield Deviation(base.gradients, base.gradients)
 
 
-def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _alike(a: Tensor, b: Tensor) -> bool:
     scale = max_abs(b.detach())
     return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=ALIKE * scale, equal_nan=True)
 
 
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+def _same(a: Tensor, b: Tensor) -> bool:
     if not is_differentiable(a.dtype):
         return torch.equal(a, b)
     a, b = (
@@ -278,7 +279,7 @@ def form_of_gradient(base: Baseline) -> Iterator[Deviation]:
     yield Deviation(gradients, base.gradients)
 
 
-def _digits(tensor: torch.Tensor) -> bool:
+def _digits(tensor: Tensor) -> bool:
     """Whether a tensor in float64 holds numbers that float32 cannot."""
     narrow = torch.complex64 if tensor.is_complex() else DIGITS
     return bool((tensor.detach() != tensor.detach().to(narrow).to(tensor.dtype)).any())

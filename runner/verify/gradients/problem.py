@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from runner.verify.gradients.target import TensorFunction, Tensors
 from runner.verify.gradients.trace import Traced, trace
@@ -32,7 +33,7 @@ class GradientProblem:
 
     probe: str
     call: TensorFunction
-    inputs: tuple[torch.Tensor, ...]
+    inputs: tuple[Tensor, ...]
     requires_grad: tuple[bool, ...]
     names: tuple[str, ...]
     seed: int
@@ -42,7 +43,7 @@ class GradientProblem:
     every_output: bool = False
     eps: float = torch.finfo(torch.float64).eps
 
-    def traced(self, inputs: Sequence[torch.Tensor]) -> Traced:
+    def traced(self, inputs: Sequence[Tensor]) -> Traced:
         """Call with a graph at other inputs, used in their memory layout."""
         return trace(
             self.call,

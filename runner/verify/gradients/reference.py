@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.size import shape_text
@@ -137,7 +138,7 @@ class _BothSides:
         """
         farthest = [0.0] * len(self.expected)
 
-        def rounded(saved: torch.Tensor) -> torch.Tensor:
+        def rounded(saved: Tensor) -> Tensor:
             return perturbed(saved.detach(), roundoff, generator)
 
         for _ in range(DRAWS):
@@ -153,17 +154,15 @@ class _BothSides:
         return farthest
 
 
-def _unchanged(saved: torch.Tensor) -> torch.Tensor:
+def _unchanged(saved: Tensor) -> Tensor:
     return saved
 
 
-def _weight(cotangents: Sequence[torch.Tensor]) -> float:
+def _weight(cotangents: Sequence[Tensor]) -> float:
     return max((max_abs(c) for c in cotangents), default=1.0)
 
 
-def _lost(
-    check: GradientCheck, expected: torch.Tensor, weight: float, eps: float, usual: float
-) -> bool:
+def _lost(check: GradientCheck, expected: Tensor, weight: float, eps: float, usual: float) -> bool:
     """Whether an error is no more than the rounding of terms of the usual size, of which a small gradient is left."""
     largest = LARGEST_TERM if max_abs(expected) <= VANISHING * weight else usual
     return (
@@ -180,7 +179,7 @@ def gradient_scales(problem: GradientProblem) -> list[float]:
     return [max_abs(g) / weight for g in traced.gradients(cotangents)]
 
 
-def narrowed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
+def narrowed(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
     """The dtype that a float64 or complex128 tensor has when others have ``dtype``."""
     if tensor.is_complex() and not dtype.is_complex:
         return torch.complex128 if dtype is torch.float64 else torch.complex64
@@ -190,7 +189,7 @@ def narrowed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
 
 
 def conditioned_bounds(
-    reference: Sequence[torch.Tensor], moved: Sequence[float], roundoff: float, roundoffs: float
+    reference: Sequence[Tensor], moved: Sequence[float], roundoff: float, roundoffs: float
 ) -> list[float]:
     """The largest error of each gradient that rounding explains, for its largest element.
 
@@ -217,8 +216,8 @@ class _Comparison:
         eps: of the dtype under test.
     """
 
-    got: torch.Tensor
-    expected: torch.Tensor
+    got: Tensor
+    expected: Tensor
     bound: float
     eps: float
 
@@ -294,5 +293,5 @@ class _Comparison:
         return None
 
 
-def _real(number: torch.Tensor) -> float:
+def _real(number: Tensor) -> float:
     return float(number.real.item() if number.is_complex() else number.item())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from runner.config.size import shape_text
 from runner.verify.gradients.finding import GradientCheck, relative
@@ -35,33 +36,33 @@ class SlopeComparison:
         scale: the largest product expected.
     """
 
-    got: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    tolerance: torch.Tensor
-    kink: torch.Tensor
+    got: Tensor
+    low: Tensor
+    high: Tensor
+    tolerance: Tensor
+    kink: Tensor
     scale: float
 
     @cached_property
-    def error(self) -> torch.Tensor:
+    def error(self) -> Tensor:
         """How far each product is outside of its interval."""
         outside = torch.maximum(self.low - self.got, self.got - self.high).clamp(min=0.0)
         return torch.where(self.got.isfinite(), outside, torch.full_like(self.got, float("inf")))
 
     @cached_property
-    def useful(self) -> torch.Tensor:
+    def useful(self) -> Tensor:
         """Where the tolerance is tight enough to say something."""
         size = torch.maximum(self.low.abs(), self.high.abs())
         tight = self.tolerance <= USEFUL * size.clamp(min=self.scale)
         return tight | ((self.scale == 0) & (self.tolerance < 1e-6))
 
     @cached_property
-    def wrong(self) -> torch.Tensor:
+    def wrong(self) -> Tensor:
         """Where the error is more than is allowed."""
         return (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
 
     @cached_property
-    def ratio(self) -> torch.Tensor:
+    def ratio(self) -> Tensor:
         """Error over tolerance, at most :data:`HUGE`."""
         return (self.error / self.tolerance.clamp(min=TINY)).nan_to_num(0.0, HUGE)
 
@@ -76,7 +77,7 @@ class SlopeComparison:
         """Whether some product along a direction is wrong."""
         return bool((self._excess()[:, d] > 0).any())
 
-    def _excess(self) -> torch.Tensor:
+    def _excess(self) -> Tensor:
         return torch.where(self.wrong, self.ratio, torch.zeros_like(self.error))
 
     def confirm_with(self, d: int, second: SlopeComparison) -> SlopeComparison:
@@ -93,7 +94,7 @@ class SlopeComparison:
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees
         return self._without_failures(d, ~repeated)
 
-    def accept_subgradient(self, d: int, nearby: torch.Tensor) -> SlopeComparison:
+    def accept_subgradient(self, d: int, nearby: Tensor) -> SlopeComparison:
         """The same, without a direction's failures that lie between gradients on both sides of a kink.
 
         Args:
@@ -113,7 +114,7 @@ class SlopeComparison:
         kink[:, d] |= accepted
         return replace(self._without_failures(d, inside), kink=kink)
 
-    def _without_failures(self, d: int, where: torch.Tensor) -> SlopeComparison:
+    def _without_failures(self, d: int, where: Tensor) -> SlopeComparison:
         failing = self.error[:, d] > self.tolerance[:, d]
         tolerance = self.tolerance.clone()
         tolerance[:, d] = torch.where(
@@ -132,7 +133,7 @@ class SlopeComparison:
         return "kink" if bool((self.kink & useful).any()) else "pass"
 
     def check(
-        self, problem: GradientProblem, position: int, directions: Sequence[torch.Tensor]
+        self, problem: GradientProblem, position: int, directions: Sequence[Tensor]
     ) -> GradientCheck:
         """The worst product, and the verdict on all.
 
@@ -189,7 +190,7 @@ class SlopeComparison:
 
 
 def compare(
-    batch: VjpBatch, column: int, directions: torch.Tensor, slopes: Sequence[Slopes]
+    batch: VjpBatch, column: int, directions: Tensor, slopes: Sequence[Slopes]
 ) -> SlopeComparison:
     """Compare gradients times directions with cotangents times slopes, for one input.
 
@@ -232,16 +233,14 @@ def compare(
     return SlopeComparison(got, low, high, tolerance, absolute @ kink.double().T > 0, scale)
 
 
-def _products(gradients: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+def _products(gradients: Tensor, directions: Tensor) -> Tensor:
     """Gradients times directions, NaN where a direction touches an element that is not finite."""
     bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
     products = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
     return torch.where(bad, torch.full_like(products, float("nan")), products)
 
 
-def _intervals(
-    slopes: Sequence[Slopes], kink: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _intervals(slopes: Sequence[Slopes], kink: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The ends of the interval in which each slope may be, which at a kink is wide, and their error."""
     value = torch.stack([s.value for s in slopes])
     left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 LEVELS = 10
 RATIO = 4.0
@@ -57,16 +58,16 @@ class Slopes:
         base: the outputs at the point.
     """
 
-    value: torch.Tensor
-    error: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    kink: torch.Tensor
-    base: torch.Tensor
+    value: Tensor
+    error: Tensor
+    left: Tensor
+    right: Tensor
+    kink: Tensor
+    base: Tensor
 
 
 def differentiate(
-    along: Callable[[float], torch.Tensor], scale: float, *, coarsest: float = COARSEST
+    along: Callable[[float], Tensor], scale: float, *, coarsest: float = COARSEST
 ) -> Slopes:
     """Differentiate at 0 a function of one real number with a vector of real outputs.
 
@@ -106,17 +107,17 @@ class _Ladder:
         noise: the error of ``central`` that rounding and jitter explain.
     """
 
-    h: torch.Tensor
-    base: torch.Tensor
-    ahead: torch.Tensor
-    behind: torch.Tensor
-    size: torch.Tensor
-    central: torch.Tensor
-    jitter: torch.Tensor
-    noise: torch.Tensor
+    h: Tensor
+    base: Tensor
+    ahead: Tensor
+    behind: Tensor
+    size: Tensor
+    central: Tensor
+    jitter: Tensor
+    noise: Tensor
 
     @classmethod
-    def of(cls, along: Callable[[float], torch.Tensor], scale: float, coarsest: float) -> _Ladder:
+    def of(cls, along: Callable[[float], Tensor], scale: float, coarsest: float) -> _Ladder:
         """Call the function at every step."""
         steps = torch.tensor(
             [coarsest * scale * RATIO**-k for k in range(LEVELS)], dtype=torch.float64
@@ -136,7 +137,7 @@ class _Ladder:
         return cls(h, base, ahead, behind, size, central, jitter, noise)
 
 
-def _richardson(ladder: _Ladder) -> tuple[torch.Tensor, torch.Tensor]:
+def _richardson(ladder: _Ladder) -> tuple[Tensor, Tensor]:
     """The slope of each output, and how far it may be off."""
     central = ladder.central
     once = central[1:] + (central[1:] - central[:-1]) / (RATIO**2 - 1)
@@ -155,9 +156,7 @@ def _richardson(ladder: _Ladder) -> tuple[torch.Tensor, torch.Tensor]:
     return value, error.gather(0, best)[0] + contradiction
 
 
-def _classify(
-    ladder: _Ladder, left: torch.Tensor, right: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _classify(ladder: _Ladder, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Which outputs have a kink at 0, and of which nothing is known."""
     # the difference of the one-sided slopes goes with h for a curve, stays for a kink and grows for a jump
     bend = (ladder.ahead + ladder.behind - 2 * ladder.base).abs() / ladder.h
@@ -177,6 +176,6 @@ def _classify(
     return kink, erratic | stairs | (stays & ~kink) | ~ladder.base.isfinite()
 
 
-def _one_sided(slopes: torch.Tensor) -> torch.Tensor:
+def _one_sided(slopes: Tensor) -> Tensor:
     """Slopes to one side, whose error is of order h, extrapolated once."""
     return slopes[FINE] + (slopes[FINE] - slopes[FINE - 1]) / (RATIO - 1)

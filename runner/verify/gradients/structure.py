@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
@@ -40,7 +41,7 @@ class PositiveDefinite(Domain):
         return torch.full(tensor.shape, fill_value=_positive_definite(tensor))
 
 
-def shown_domain(example: torch.Tensor) -> Domain | None:
+def shown_domain(example: Tensor) -> Domain | None:
     """The domain that an example leaves no doubt about: a function of such matrices says nothing about others."""
     if not is_differentiable(example.dtype) or example.dim() < 2 or not example.numel():
         return None
@@ -55,24 +56,22 @@ def shown_domain(example: torch.Tensor) -> Domain | None:
     return PositiveDefinite() if _positive_definite(example) else None
 
 
-def _positive_definite(tensor: torch.Tensor) -> bool:
+def _positive_definite(tensor: Tensor) -> bool:
     symmetric = torch.allclose(tensor, tensor.mH, rtol=1e-12, atol=0.0)
     return symmetric and not bool(torch.linalg.cholesky_ex(tensor).info.any())
 
 
-def lowest(example: torch.Tensor) -> int:
+def lowest(example: Tensor) -> int:
     """The lowest integer that an input may hold: 0, or what the example has where it has many."""
     return max(0, int(example.min())) if example.numel() >= LEAST_INTEGERS else 0
 
 
-def is_index(tensor: torch.Tensor) -> bool:
+def is_index(tensor: Tensor) -> bool:
     """Whether a tensor holds integers, which may be positions in another."""
     return not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
 
 
-def order_decides(
-    call: TensorFunction, inputs: Sequence[torch.Tensor], example: ShapedInputs
-) -> bool:
+def order_decides(call: TensorFunction, inputs: Sequence[Tensor], example: ShapedInputs) -> bool:
     """Whether equal indices make the result depend on the order in which they come.
 
     Where several elements are written to one place and one of them stays, the implementation decides which, and
@@ -104,7 +103,7 @@ def _writes(example: ShapedInputs, dim: int, position: int) -> bool:
 
 
 def _reversible(
-    call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, position: int
+    call: TensorFunction, inputs: Sequence[Tensor], dim: int, position: int
 ) -> bool | None:
     """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
     shape = inputs[position].shape
@@ -120,13 +119,13 @@ def _reversible(
     )
 
 
-def _unequal(tensor: torch.Tensor) -> torch.Tensor:
+def _unequal(tensor: Tensor) -> Tensor:
     """Numbers in (0, 1) that are all different: equal ones would hide which of them stays in one place."""
     count = tensor.numel()
     return ((torch.arange(count) + 1) / (count + 1)).reshape(tensor.shape).to(tensor.dtype)
 
 
-def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
+def _distinct(index: Tensor, dim: int) -> Iterator[Tensor]:
     """Indices in the same range that differ from each other: all, those of the last dimensions, those along one."""
     low, count = int(index.min()), int(index.max() - index.min()) + 1
     along = torch.Size(n if d == dim else 1 for d, n in enumerate(index.shape))

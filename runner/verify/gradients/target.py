@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable, outputs_of
 from runner.config.domain import Domain
 from runner.verify.values import reference_input
 
-Tensors = list[torch.Tensor]
+Tensors = list[Tensor]
 TensorFunction = Callable[[Tensors], Tensors]  # inputs -> the tensors of its result
 
 
@@ -28,7 +28,7 @@ class ShapedInputs:
 
     name: str
     call: TensorFunction
-    inputs: tuple[torch.Tensor, ...]
+    inputs: tuple[Tensor, ...]
     declared: bool = True
 
     @property
@@ -64,7 +64,7 @@ class GradientTarget:
 
 def function_target(
     function: Callable[..., object],
-    inputs: Sequence[torch.Tensor],
+    inputs: Sequence[Tensor],
     *,
     names: Sequence[str] = (),
     domains: Sequence[Domain | None] = (),

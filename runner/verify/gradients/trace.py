@@ -6,27 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.verify.gradients.target import TensorFunction, Tensors
 from runner.verify.gradients.vectors import copied, flat
 
 
-def outputs_at(call: TensorFunction, inputs: Sequence[torch.Tensor]) -> Tensors:
+def outputs_at(call: TensorFunction, inputs: Sequence[Tensor]) -> Tensors:
     """The outputs, with random numbers that are the same in every call, and without a graph."""
     with torch.no_grad():
         reseed(inputs)
         return [t.detach() for t in call(list(inputs))]
 
 
-def reseed(inputs: Sequence[torch.Tensor]) -> None:
+def reseed(inputs: Sequence[Tensor]) -> None:
     """Make an operation that draws random numbers draw the same ones again."""
     torch.default_generator.manual_seed(0)
     if inputs and not inputs[0].is_cpu:
         torch.manual_seed(0)
 
 
-def draws_random_numbers(call: TensorFunction, inputs: Sequence[torch.Tensor]) -> bool:
+def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool:
     """Whether a call draws random numbers, which other layouts may get in another order."""
     reseed(inputs)
     state = torch.default_generator.get_state()
@@ -34,7 +35,7 @@ def draws_random_numbers(call: TensorFunction, inputs: Sequence[torch.Tensor]) -
     return not torch.equal(state, torch.default_generator.get_state())
 
 
-def effective_eps(call: TensorFunction, inputs: Sequence[torch.Tensor]) -> float:
+def effective_eps(call: TensorFunction, inputs: Sequence[Tensor]) -> float:
     """The eps of the narrowest dtype that holds a function's values: some compute in less than their inputs' dtype."""
     outputs = [t for t in outputs_at(call, copied(inputs)) if is_differentiable(t.dtype)]
     values = flat(outputs).nan_to_num()
@@ -58,7 +59,7 @@ class Traced:
     outputs: Tensors
     positions: tuple[int, ...]
 
-    def gradients(self, cotangents: Sequence[torch.Tensor | None]) -> Tensors:
+    def gradients(self, cotangents: Sequence[Tensor | None]) -> Tensors:
         """The gradients of the outputs' products with cotangents; zeros for a leaf that they do not reach.
 
         Args:
@@ -86,7 +87,7 @@ class Traced:
 
 def trace(
     call: TensorFunction,
-    inputs: Sequence[torch.Tensor],
+    inputs: Sequence[Tensor],
     requires_grad: Sequence[bool],
     *,
     in_place: bool = False,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.vectors import all_perturbed, copied, flat, real_size, split_row
@@ -27,13 +28,13 @@ class VjpBatch:
         outputs: positions of the outputs that the cotangents are of.
     """
 
-    cotangents: torch.Tensor
-    gradients: list[torch.Tensor]
-    uncertainty: list[torch.Tensor]
+    cotangents: Tensor
+    gradients: list[Tensor]
+    uncertainty: list[Tensor]
     outputs: tuple[int, ...]
 
 
-def vjp(problem: GradientProblem, *, reached: torch.Tensor | None = None) -> VjpBatch:
+def vjp(problem: GradientProblem, *, reached: Tensor | None = None) -> VjpBatch:
     """Gradients for dense cotangents and, where the outputs are small, for each of their elements.
 
     Args:
@@ -72,8 +73,8 @@ def vjp(problem: GradientProblem, *, reached: torch.Tensor | None = None) -> Vjp
 
 
 def gradients_at(
-    problem: GradientProblem, inputs: Sequence[torch.Tensor], cotangents: torch.Tensor
-) -> list[torch.Tensor]:
+    problem: GradientProblem, inputs: Sequence[Tensor], cotangents: Tensor
+) -> list[Tensor]:
     """For each differentiable input, a row for each cotangent, from one graph."""
     traced = problem.traced(copied(inputs))
     rows = [traced.gradients(split_row(row, traced.outputs)) for row in cotangents]
