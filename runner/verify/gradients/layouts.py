@@ -43,11 +43,13 @@ def conjugated(tensor: Tensor) -> Tensor | None:
     return tensor.conj().resolve_conj().conj() if tensor.is_complex() else None
 
 
-LAYOUTS: dict[str, Callable[[Tensor], Tensor | None]] = {
+Layout = Callable[[Tensor], Tensor | None]
+
+LAYOUTS: dict[str, Layout] = {
     "transposed": transposed,
     "spaced": spaced,
     "expanded": expanded,
     "constant": constant,
     "conjugated": conjugated,
 }
-"""Each gives a tensor of the same shape and dtype, or None where this tensor cannot have the layout."""
+"""Each gives a tensor of the same shape and dtype; None where this one cannot have the layout."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
-from torch import Tensor
 
-from runner.calls.bound_operation import is_differentiable, storage_of
+from runner.calls.bound_operation import storage_of
 from runner.config.domain import Domain
 from runner.errors import one_line
-from runner.verify.gradients.finding import GradientCheck
+from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
 from runner.verify.gradients.points import InputPoint, choose_domains, draw, points_of
@@ -79,21 +78,21 @@ class Plan:
     Attributes:
         target: with other shapes, declared or guessed.
         dtype, device: under test.
-        domains: of each input.
-        in_place: whether the function overwrites its inputs.
-        eps: of the precision in which the function computes.
-        threads: of the comparison at the declared inputs, which is to see the kernels as they are used.
+        threads: of the comparison at the declared inputs, which is to see the kernels as they are
+            used.
         quick: fewer inputs and probes.
+        domains: of each input.
+        example: the gradient at the declared inputs, which may have been chosen to be equal, or
+            zeros.
     """
 
     target: GradientTarget
     dtype: torch.dtype
     device: torch.device
-    domains: tuple[Domain, ...]
-    in_place: bool
-    eps: float
     threads: int
     quick: bool
+    domains: tuple[Domain, ...]
+    example: GradientProblem
 
     @classmethod
     def of(
@@ -106,44 +105,43 @@ class Plan:
         quick: bool,
     ) -> Plan:
         """Settle shapes, domains and precision by calling the function."""
+        example = target.example
+        few = example.elements <= FEW_ELEMENTS
         if not target.other_shapes:
-            small = (target.example,) if target.example.elements <= FEW_ELEMENTS else ()
-            guesses = guessed_shapes(target.example, target.seed)
-            target = replace(target, other_shapes=(*small, *guesses))
+            guesses = guessed_shapes(example, target.seed)
+            target = replace(target, other_shapes=(*((example,) if few else ()), *guesses))
         domains = choose_domains(target)
-        usual = target.example
+        usual = example
         if target.other_shapes:
             usual = draw(target.other_shapes[0], domains, target.seed + 1)
-        eps = (
-            effective_eps(usual.call, usual.inputs)
-            if _runs(usual)
-            else torch.finfo(torch.float64).eps
+        eps = torch.finfo(torch.float64).eps
+        if _runs(usual):
+            eps = effective_eps(usual.call, usual.inputs)
+        problem = GradientProblem(
+            "example",
+            example.call,
+            example.inputs,
+            target.requires_grad,
+            target.arguments,
+            target.seed,
+            in_place=_in_place(example),
+            each_element=few,
+            special=True,
+            eps=eps,
         )
-        return cls(target, dtype, device, domains, _in_place(target.example), eps, threads, quick)
+        return cls(target, dtype, device, threads, quick, domains, problem)
 
     def problem(
         self, probe: str, shaped: ShapedInputs, *, each_element: bool = False, special: bool = False
     ) -> GradientProblem:
         """The gradient of the target at some inputs."""
-        return GradientProblem(
-            probe,
-            shaped.call,
-            shaped.inputs,
-            self.target.requires_grad,
-            self.target.arguments,
-            self.target.seed,
-            self.in_place,
+        return replace(
+            self.example,
+            probe=probe,
+            call=shaped.call,
+            inputs=shaped.inputs,
             each_element=each_element,
             special=special,
-            eps=self.eps,
-        )
-
-    @property
-    def example(self) -> GradientProblem:
-        """The gradient at the declared inputs, which may have been chosen to be equal, or zeros."""
-        example = self.target.example
-        return self.problem(
-            "example", example, each_element=example.elements <= FEW_ELEMENTS, special=True
         )
 
     @cached_property
@@ -151,6 +149,11 @@ class Plan:
         """The first inputs with so few elements that the slope along each is taken."""
         few = (shaped for shaped in self.target.other_shapes if shaped.elements <= FEW_ELEMENTS)
         return next(filter(_runs, few), None)
+
+    @property
+    def probes(self) -> Sequence[str]:
+        """By name."""
+        return QUICK_PROBES if self.quick else ALL_PROBES
 
     def in_float64(self) -> Steps:
         """Without rounding to speak of: whether the formula is right."""
@@ -163,19 +166,19 @@ class Plan:
 
     def _at_points(self, tiny: ShapedInputs) -> Steps:
         points = points_of(tiny, self.domains, self.target.seed)
-        for point in points[:1] if self.quick else points:
-            problem = self.problem(
-                point.name, point.shaped, each_element=True, special=point.special
-            )
+        problems = [
+            self.problem(point.name, point.shaped, each_element=True, special=point.special)
+            for point in points
+        ]
+        for problem in problems[:1] if self.quick else problems:
             yield OracleStep(problem, by_differences, declared=tiny.declared)
-            if point.name in PROBED_POINTS and not self.quick:
+            if problem.probe in PROBED_POINTS and not self.quick:
                 yield ProbeStep(problem, torch.float64)
 
-        fresh = draw(tiny, self.domains, self.target.seed + 1)
-        if not self.quick and _runs(fresh):
-            problem = self.problem("fresh", fresh, each_element=True)
-            yield OracleStep(problem, by_forward_mode, required=True)
-            yield OracleStep(problem, by_second_derivatives, required=True)
+        fresh = problems[0]
+        if not self.quick and _runs(points[0].shaped):
+            yield OracleStep(fresh, by_forward_mode, required=True)
+            yield OracleStep(fresh, by_second_derivatives, required=True)
 
     def _at_shapes(self) -> Steps:
         shapes = self.target.other_shapes
@@ -186,16 +189,20 @@ class Plan:
             problem = self.problem(name, draw(shaped, self.domains, self.target.seed + 2))
             if shaped.name != EMPTY and shaped is not self.tiny:
                 yield OracleStep(problem, by_differences, declared=shaped.declared)
-            few_probes = self.quick or shaped.elements > LARGE
-            yield ProbeStep(problem, torch.float64, QUICK_PROBES if few_probes else ALL_PROBES)
+            probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
+            yield ProbeStep(problem, torch.float64, probes)
 
     def in_dtype(self) -> Steps:
-        """In the dtype on the device: whether the kernels are right, against float64 from the same rounded inputs."""
+        """In the dtype on the device: whether the kernels are right, against float64."""
         reference = partial(
             by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
         )
+
+        def with_threads(problem: GradientProblem) -> list[GradientCheck]:
+            with thread_count(self.threads):
+                return reference(problem)
+
         example = replace(self.example, each_element=False)
-        with_threads = partial(_with_threads, reference, self.threads)
         yield OracleStep(example, with_threads, required=True, excusable=False)
         if self.target.costly:
             return
@@ -213,40 +220,34 @@ class Plan:
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
-            problem = self.problem(point.name, point.shaped)
-            moved = replace(problem, inputs=tuple(self._moved(t) for t in problem.inputs))
-            yield ProbeStep(moved, self.dtype, QUICK_PROBES if self.quick else ALL_PROBES)
+            inputs = [narrowed(t, self.dtype).to(self.device) for t in point.shaped.inputs]
+            shaped = replace(point.shaped, inputs=tuple(inputs))
+            yield ProbeStep(self.problem(point.name, shaped), self.dtype, self.probes)
 
     def _points_in_dtype(self) -> list[InputPoint]:
         """Points of the small shape at which the gradient is unique, and one of each other shape."""
         points: list[InputPoint] = []
         if self.tiny is not None:
-            points = [
-                p for p in points_of(self.tiny, self.domains, self.target.seed) if not p.special
-            ]
-        for shaped in self.target.other_shapes:
-            if shaped.name != EMPTY:
-                points.append(
-                    InputPoint(shaped.name, draw(shaped, self.domains, self.target.seed + 2))
-                )
-        return points
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if not is_differentiable(tensor.dtype):
-            return tensor.to(self.device)
-        return tensor.to(self.device, narrowed(tensor, self.dtype))
+            points = points_of(self.tiny, self.domains, self.target.seed)
+        unique = [point for point in points if not point.special]
+        others = [
+            InputPoint(shaped.name, draw(shaped, self.domains, self.target.seed + 2))
+            for shaped in self.target.other_shapes
+            if shaped.name != EMPTY
+        ]
+        return unique + others
 
 
 def by_second_derivatives(problem: GradientProblem) -> list[GradientCheck]:
-    """Compare second derivatives with differences of the first, where the backward pass can be differentiated."""
+    """Compare second derivatives with differences of the first, where there are any."""
     try:
         twice = second_order(problem)
         outputs = [t for t in twice.traced(copied(twice.inputs)).outputs if t.requires_grad]
         if outputs:  # to every leaf of the graph, and so through nodes that only raise
             torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
     except Exception as error:
-        reason = one_line(error, 160)
-        return [GradientCheck("second order", "finite_differences", "unsupported", reason=reason)]
+        check = GradientCheck("second order", "finite_differences", verdict="unsupported")
+        return [replace(check, reason=one_line(error, 160))]
     return by_differences(twice)
 
 
@@ -259,11 +260,6 @@ def thread_count(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _with_threads(oracle: Oracle, threads: int, problem: GradientProblem) -> list[GradientCheck]:
-    with thread_count(threads):
-        return oracle(problem)
 
 
 def _runs(shaped: ShapedInputs) -> bool:
@@ -279,8 +275,7 @@ def _in_place(example: ShapedInputs) -> bool:
     """Whether the function overwrites an input and returns it, as one that works in place does."""
     inputs = copied(example.inputs)
     outputs = outputs_at(example.call, inputs)
-    changed = [
-        t for t, before in zip(inputs, example.inputs, strict=True) if not torch.equal(t, before)
-    ]
+    pairs = zip(inputs, example.inputs, strict=True)
+    changed = [t for t, before in pairs if not torch.equal(t, before)]
     storages = {storage_of(t) for t in outputs if t.numel()}
     return any(storage_of(t) in storages for t in changed if t.numel())

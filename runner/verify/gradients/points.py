@@ -1,4 +1,4 @@
-"""The inputs at which gradients are verified: other draws, magnitudes, signs, zeros, ties, duplicate indices."""
+"""The inputs at which gradients are verified: other draws, magnitudes, signs, zeros, ties, ..."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
 from runner.verify.gradients.structure import PositiveDefinite, is_index, shown_domain
-from runner.verify.gradients.target import GradientTarget, ShapedInputs, Tensors
+from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.gradients.trace import outputs_at
 from runner.verify.gradients.vectors import copied, gaussian
 
@@ -37,15 +37,16 @@ class InputPoint:
 
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
-    """The domain of each input: as declared, as its example shows, or the guess with the most finite outputs."""
-    shown = [
-        d or shown_domain(t) for d, t in zip(target.domains, target.example.inputs, strict=True)
-    ]
+    """The domain of each input: as declared or shown by its example, or guessed.
+
+    Of some guesses it is the one with the most finite outputs.
+    """
+    pairs = zip(target.domains, target.example.inputs, strict=True)
+    shown = [d or shown_domain(t) for d, t in pairs]
     declared = [d or NAMED["real"] for d in shown]
     shaped = target.other_shapes[0] if target.other_shapes else target.example
-    free = [
-        i for i, d in enumerate(shown) if d is None and is_differentiable(shaped.inputs[i].dtype)
-    ]
+    differentiable = [is_differentiable(t.dtype) for t in shaped.inputs]
+    free = [i for i, d in enumerate(shown) if d is None and differentiable[i]]
 
     # a guess is tried for all free inputs together and, where there are few, for each alone
     groups = [free]
@@ -67,12 +68,8 @@ def _finite_share(shaped: ShapedInputs) -> float:
         outputs = outputs_at(shaped.call, copied(shaped.inputs))
     except Exception:  # an operation may refuse what is outside its domain
         return -1.0
-    finite = [
-        t.isfinite().double().mean().item()
-        for t in outputs
-        if t.numel() and is_differentiable(t.dtype)
-    ]
-    return min(finite, default=1.0)
+    numbers = [t for t in outputs if t.numel() and is_differentiable(t.dtype)]
+    return min((t.isfinite().double().mean().item() for t in numbers), default=1.0)
 
 
 def draw(
@@ -87,19 +84,19 @@ def redrawn(
 ) -> ShapedInputs:
     """The same shapes with changed normal numbers, folded into the domains."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = [
-        _folded(change(gaussian(t, generator)), domain) if is_differentiable(t.dtype) else t
-        for t, domain in zip(shaped.inputs, domains, strict=True)
-    ]
-    return replace(shaped, inputs=tuple(inputs))
+
+    def drawn(like: Tensor, domain: Domain) -> Tensor:
+        if not is_differentiable(like.dtype):
+            return like
+        values = change(gaussian(like, generator))
+        return values if _unordered(values, domain) else domain.fold(values)
+
+    return replace(shaped, inputs=tuple(map(drawn, shaped.inputs, domains)))
 
 
-def _folded(values: Tensor, domain: Domain) -> Tensor:
-    # an interval is one of real numbers
-    if values.is_complex() and not isinstance(domain, PositiveDefinite):
-        return values
-    folded: Tensor = domain.fold(values)
-    return folded
+def _unordered(values: Tensor, domain: Domain) -> bool:
+    """Whether a domain says nothing about complex numbers, being an interval of real ones."""
+    return values.is_complex() and not isinstance(domain, PositiveDefinite)
 
 
 def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
@@ -114,10 +111,8 @@ def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> lis
     # numbers that have to stay as they are, and are taken where the domain holds them
     for name, change in (("zeros", torch.zeros_like), ("ties", _ties), ("halves", _halves)):
         exact = redrawn(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
-        inputs = [
-            _within(e, d, t) for e, d, t in zip(exact.inputs, domains, shaped.inputs, strict=True)
-        ]
-        points.append(InputPoint(name, replace(shaped, inputs=tuple(inputs)), special=True))
+        inputs = tuple(map(_within, exact.inputs, domains, shaped.inputs))
+        points.append(InputPoint(name, replace(shaped, inputs=inputs), special=True))
     return [*points, *_equal(shaped, domains, seed), *_duplicates(shaped, domains, seed)]
 
 
@@ -134,12 +129,7 @@ def _absolute(z: Tensor) -> Tensor:
 
 
 def _within(values: Tensor, domain: Domain, otherwise: Tensor) -> Tensor:
-    elementwise = not isinstance(domain, PositiveDefinite)
-    if (
-        domain.is_real
-        or (values.is_complex() and elementwise)
-        or not is_differentiable(values.dtype)
-    ):
+    if domain.is_real or _unordered(values, domain) or not is_differentiable(values.dtype):
         return values
     return torch.where(domain.holds(values), values, otherwise)
 
@@ -148,29 +138,26 @@ def _equal(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterat
     """Inputs of one shape that hold the same numbers, where differences and distances are zero."""
     fresh = draw(shaped, domains, seed + 6)
     first: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
-    same: Tensors = []
-    for tensor in fresh.inputs:
-        same.append(first.setdefault((tensor.shape, tensor.dtype), tensor).clone())
-    floating = [t for t in fresh.inputs if is_differentiable(t.dtype)]
-    if len({(t.shape, t.dtype) for t in floating}) < len(floating):
+    same = [first.setdefault((t.shape, t.dtype), t).clone() for t in fresh.inputs]
+    floating = [(t.shape, t.dtype) for t in fresh.inputs if is_differentiable(t.dtype)]
+    if len(set(floating)) < len(floating):
         yield InputPoint("equal inputs", replace(fresh, inputs=tuple(same)), special=True)
 
 
 def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
     """Integer inputs whose elements are all the same, and drawn again from their own elements."""
-    several = [is_index(t) and t.numel() > 1 for t in shaped.inputs]
+    fresh = draw(shaped, domains, seed + 7)
+    several = [is_index(t) and t.numel() > 1 for t in fresh.inputs]
     if not any(several):
         return
-    fresh = draw(shaped, domains, seed + 7)
     generator = torch.Generator().manual_seed(seed)
 
     def resampled(tensor: Tensor) -> Tensor:
-        values = tensor.flatten()
-        chosen = torch.randint(len(values), (len(values),), generator=generator)
-        return values[chosen].reshape(tensor.shape)
+        chosen = torch.randint(tensor.numel(), tensor.shape, generator=generator)
+        return tensor.flatten()[chosen]
 
     pairs = list(zip(fresh.inputs, several, strict=True))
-    alike = [torch.full_like(t, t.flatten()[0].item()) if s else t for t, s in pairs]
+    alike = [t.flatten()[0].expand(t.shape).clone() if s else t for t, s in pairs]
     mixed = [resampled(t) if s else t for t, s in pairs]
     yield InputPoint("one index", replace(fresh, inputs=tuple(alike)))
     yield InputPoint("duplicate indices", replace(fresh, inputs=tuple(mixed)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from runner.calls.bound_operation import is_differentiable
 from runner.verify.gradients.target import TensorFunction, Tensors
-from runner.verify.gradients.trace import Traced, trace
+from runner.verify.gradients.trace import Traced, reseed
 from runner.verify.gradients.vectors import copied, random_cotangents
 
 
@@ -24,10 +25,11 @@ class GradientProblem:
         requires_grad: which inputs have a gradient.
         names: of the inputs.
         seed: of everything that is drawn.
-        in_place: whether the operation overwrites its inputs on purpose.
-        each_element: whether the slope along every element is taken, rather than along a few directions.
+        in_place: whether the operation overwrites its inputs on purpose, so that it gets copies.
+        each_element: whether slopes are taken along every element, or along a few directions.
         special: whether the gradient may be one of several, as at ties.
-        every_output: whether an output without a graph counts even if others have one.
+        every_output: whether an output without a graph counts even if others have one; its gradient
+            is zero.
         eps: of the precision in which the function computes, whatever its inputs' dtype.
     """
 
@@ -45,13 +47,18 @@ class GradientProblem:
 
     def traced(self, inputs: Sequence[Tensor]) -> Traced:
         """Call with a graph at other inputs, used in their memory layout."""
-        return trace(
-            self.call,
-            inputs,
-            self.requires_grad,
-            in_place=self.in_place,
-            every_output=self.every_output,
-        )
+        pairs = zip(inputs, self.requires_grad, strict=True)
+        tensors = [t.detach().requires_grad_() if r else t for t, r in pairs]
+        leaves = [tensors[i] for i in self.positions]
+        with torch.enable_grad():
+            reseed(inputs)
+            outputs = self.call([t.clone() for t in tensors] if self.in_place else tensors)
+
+        # where no output has a graph, all are kept, and each gradient is compared with zero
+        positions = [j for j, t in enumerate(outputs) if is_differentiable(t.dtype)]
+        if not self.every_output:
+            positions = [j for j in positions if outputs[j].requires_grad] or positions
+        return Traced(leaves, [outputs[j] for j in positions], tuple(positions))
 
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""
@@ -62,15 +69,20 @@ class GradientProblem:
         """Of the inputs that have a gradient."""
         return [i for i, r in enumerate(self.requires_grad) if r]
 
+    @property
+    def arguments(self) -> list[str]:
+        """The names of the inputs that have a gradient."""
+        return [self.names[i] for i in self.positions]
+
 
 def second_order(problem: GradientProblem) -> GradientProblem:
-    """The gradient as a function of inputs and cotangents, whose own gradient is the second derivative."""
+    """The gradient as a function of inputs and cotangents: its gradient is the second derivative."""
     outputs = problem.traced(copied(problem.inputs)).outputs
     cotangents = random_cotangents(outputs, problem.generator(14))
     count = len(problem.inputs)
 
     def gradient(tensors: Tensors) -> Tensors:
-        inputs, weights = list(tensors[:count]), tensors[count:]
+        inputs = list(tensors[:count])
         with torch.enable_grad():
             # the first derivative needs leaves, even when the inputs are called without a graph
             for i in problem.positions:
@@ -80,22 +92,21 @@ def second_order(problem: GradientProblem) -> GradientProblem:
 
             passed = [t.clone() if problem.in_place else t for t in inputs]
             results = [t for t in problem.call(passed) if t.requires_grad]
-            weights = weights[: len(results)]
+            weights = tensors[count : count + len(results)]
             gradients = torch.autograd.grad(
                 results, leaves, weights, create_graph=True, allow_unused=True
             )
-        return [
-            torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)
-        ]
+        pairs = zip(gradients, leaves, strict=True)
+        return [torch.zeros_like(t) if g is None else g for g, t in pairs]
 
-    return GradientProblem(
+    return replace(
+        problem,
         probe="second order",
         call=gradient,
         inputs=(*problem.inputs, *cotangents),
         requires_grad=(*problem.requires_grad, *(True for _ in cotangents)),
         names=(*problem.names, *(f"cotangent {j}" for j in range(len(cotangents)))),
-        seed=problem.seed,
-        each_element=problem.each_element,
+        in_place=False,
+        special=False,
         every_output=True,
-        eps=problem.eps,
     )

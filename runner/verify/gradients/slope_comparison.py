@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from runner.config.size import shape_text
-from runner.verify.gradients.finding import GradientCheck, relative
+from runner.rows.rows import GradientCheck
+from runner.verify.gradients.finding import relative
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes
 from runner.verify.gradients.vectors import index_text
@@ -47,7 +49,7 @@ class SlopeComparison:
     def error(self) -> Tensor:
         """How far each product is outside of its interval."""
         outside = torch.maximum(self.low - self.got, self.got - self.high).clamp(min=0.0)
-        return torch.where(self.got.isfinite(), outside, torch.full_like(self.got, float("inf")))
+        return outside.masked_fill(~self.got.isfinite(), float("inf"))
 
     @cached_property
     def useful(self) -> Tensor:
@@ -78,7 +80,7 @@ class SlopeComparison:
         return bool((self._excess()[:, d] > 0).any())
 
     def _excess(self) -> Tensor:
-        return torch.where(self.wrong, self.ratio, torch.zeros_like(self.error))
+        return self.ratio.masked_fill(~self.wrong, 0.0)
 
     def confirm_with(self, d: int, second: SlopeComparison) -> SlopeComparison:
         """The same, with a direction's failures kept only where a second comparison repeats them.
@@ -87,9 +89,8 @@ class SlopeComparison:
             d: the direction.
             second: made of that direction alone, with other steps. It has to agree on the interval, too.
         """
-        apart = torch.maximum(
-            self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
-        )
+        above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
+        apart = torch.maximum(above, below)
         agrees = apart <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees
         return self._without_failures(d, ~repeated)
@@ -117,9 +118,7 @@ class SlopeComparison:
     def _without_failures(self, d: int, where: Tensor) -> SlopeComparison:
         failing = self.error[:, d] > self.tolerance[:, d]
         tolerance = self.tolerance.clone()
-        tolerance[:, d] = torch.where(
-            failing & where, torch.full_like(self.got[:, d], HUGE), tolerance[:, d]
-        )
+        tolerance[failing & where, d] = HUGE
         return replace(self, tolerance=tolerance)
 
     @cached_property
@@ -144,49 +143,49 @@ class SlopeComparison:
         """
         tensor, name = problem.inputs[position], problem.names[position]
         shape = shape_text(tuple(tensor.shape))
+        check = GradientCheck(problem.probe, "finite_differences", name, shape)
         if not self.error.numel():
-            empty = "there is no element"
-            return GradientCheck(
-                problem.probe, "finite_differences", "inconclusive", name, shape, reason=empty
-            )
+            return replace(check, verdict="inconclusive", reason="there is no element")
 
         # the worst is sought among the products that decide, if there are any
-        decisive = torch.where(
-            self.wrong | self.useful, self.ratio, torch.full_like(self.error, -1.0)
-        )
+        decisive = self.ratio.masked_fill(~(self.wrong | self.useful), -1.0)
         c, d = divmod(int(decisive.argmax()), decisive.shape[1])
-        got, low, high = (t[c, d].item() for t in (self.got, self.low, self.high))
-        expected = min(max(self.got[c, d].nan_to_num(0.0).item(), low), high)
-        touched = directions[d].nonzero().flatten().tolist()
-
-        return GradientCheck(
-            probe=problem.probe,
-            oracle="finite_differences",
+        products = (self.got, self.low, self.high, self.error, self.tolerance)
+        got, low, high, error, tolerance = (t[c, d].item() for t in products)
+        expected = min(max(0.0 if math.isnan(got) else got, low), high)
+        worst = replace(
+            check,
             verdict=self.verdict,
-            argument=name,
-            shape=shape,
-            max_abs_error=self.error[c, d].item(),
-            max_relative_error=relative(self.error[c, d].item(), self.scale),
-            worst_index=index_text(touched[0], tensor) if len(touched) == 1 else None,
+            max_abs_error=error,
+            max_relative_error=relative(error, self.scale),
+            worst_index=_single_index(directions[d], tensor),
             got=got,
             expected=expected,
-            tolerance=relative(self.tolerance[c, d].item(), self.scale),
+            tolerance=relative(tolerance, self.scale),
             tolerance_source="one-sided slopes" if bool(self.kink[c, d]) else "differences",
-            reason=self._reason(name, c, d, expected),
         )
+        return replace(worst, reason=self._reason(worst))
 
-    def _reason(self, name: str, c: int, d: int, expected: float) -> str | None:
-        """What is wrong with the product of a cotangent and a direction, or how many say nothing."""
-        got, total, decided = self.got[c, d], self.useful.numel(), int(self.useful.sum())
-        if self.verdict == "fail" and not got.isfinite():
-            return f"the gradient of input {name} is {got.item()}, not {expected:.6g}"
+    def _reason(self, worst: GradientCheck) -> str | None:
+        """What is wrong with the worst product, or how many say nothing."""
+        total, decided = self.useful.numel(), int(self.useful.sum())
+        what = f"the gradient of input {worst.argument} is"
+        if self.verdict == "fail" and not math.isfinite(worst.got or 0.0):
+            return f"{what} {worst.got}, not {worst.expected:.6g}"
         if self.verdict == "fail":
-            error = relative(self.error[c, d].item(), self.scale)
-            allowed = relative(self.tolerance[c, d].item(), self.scale)
-            return f"the gradient of input {name} is off by {error:.3g} of its scale; {allowed:.3g} is allowed"
+            error, allowed = worst.max_relative_error, worst.tolerance
+            return f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"
         if decided < total:
             return f"{total - decided} of {total} derivatives could not be told by differences"
         return None
+
+
+def _single_index(direction: Tensor, tensor: Tensor) -> str | None:
+    """The index of the element that a direction moves; None where it moves several."""
+    moved = direction.nonzero().flatten().tolist()
+    if len(moved) != 1:
+        return None
+    return index_text(moved[0] // 2 if tensor.is_complex() else moved[0], tensor)
 
 
 def compare(
@@ -212,21 +211,20 @@ def compare(
 
     # the gradient is uncertain by its rounding, also of terms of order 1 that may have cancelled
     absolute = cotangents.abs()
-    uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + EPS * absolute.amax(
-        1, keepdim=True
-    )
+    cancelled = EPS * absolute.amax(1, keepdim=True)
+    uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + cancelled
     rounding = uncertainty @ directions.abs().T
 
     # the differences are uncertain by their own error, and relative to the terms that they add up
     size = absolute @ torch.maximum(low_slopes.abs(), high_slopes.abs()).T
-    largest = torch.where(error.T.amax(0) < HUGE / 2, size, 0 * size).max()
+    largest = size.masked_fill(~(error.amax(1) < HUGE / 2), 0.0).max()
     size = size + NEGLIGIBLE / FLOOR * largest
     tolerance = TRUST * absolute @ error.T + FLOOR * size + rounding + TINY
     tolerance = tolerance.nan_to_num(HUGE, HUGE).clamp(max=HUGE)
 
     # 0 times an infinite slope is NaN by right, for any cotangent
     known = (error < HUGE / 2).all(1)
-    tolerance = torch.where(got.isfinite() | known, tolerance, torch.full_like(tolerance, HUGE))
+    tolerance = tolerance.masked_fill(~(got.isfinite() | known), HUGE)
 
     decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
     scale = decided.max().item() if decided.numel() else 0.0
@@ -237,7 +235,7 @@ def _products(gradients: Tensor, directions: Tensor) -> Tensor:
     """Gradients times directions, NaN where a direction touches an element that is not finite."""
     bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
     products = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
-    return torch.where(bad, torch.full_like(products, float("nan")), products)
+    return products.masked_fill(bad, float("nan"))
 
 
 def _intervals(slopes: Sequence[Slopes], kink: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What is verified: a callable with inputs, their domains, and other inputs of its declared shapes."""
+"""What is verified: a callable with inputs, their domains, and inputs of other shapes."""
 
 from __future__ import annotations
 
@@ -74,18 +74,20 @@ def function_target(
     """A target made of a plain function of tensors and one set of inputs.
 
     Args:
-        function: takes the inputs by position; returns a tensor, or a tuple or list with tensors in it.
+        function: takes the inputs by position; returns a tensor, or a tuple or list with some.
         inputs: floating inputs are widened to float64.
         names: of the inputs; by default their positions.
         domains: of each input; by default inferred.
         requires_grad: whether each has a gradient; by default those of floating and complex dtype.
         seed: of everything that is drawn.
     """
-    wide = tuple(reference_input(t.detach()) if is_differentiable(t.dtype) else t for t in inputs)
+    differentiable = [is_differentiable(t.dtype) for t in inputs]
+    pairs = zip(inputs, differentiable, strict=True)
+    wide = tuple(reference_input(t.detach()) if d else t for t, d in pairs)
     return GradientTarget(
         example=ShapedInputs("example", lambda tensors: outputs_of(function(*tensors)), wide),
         arguments=tuple(names) or tuple(map(str, range(len(inputs)))),
-        requires_grad=tuple(requires_grad) or tuple(is_differentiable(t.dtype) for t in inputs),
+        requires_grad=tuple(requires_grad or differentiable),
         domains=tuple(domains) or (None,) * len(inputs),
         seed=seed,
     )

@@ -36,7 +36,10 @@ def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool
 
 
 def effective_eps(call: TensorFunction, inputs: Sequence[Tensor]) -> float:
-    """The eps of the narrowest dtype that holds a function's values: some compute in less than their inputs' dtype."""
+    """The eps of the narrowest dtype that holds a function's values.
+
+    Some functions compute in less than their inputs' dtype.
+    """
     outputs = [t for t in outputs_at(call, copied(inputs)) if is_differentiable(t.dtype)]
     values = flat(outputs).nan_to_num()
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
@@ -60,59 +63,20 @@ class Traced:
     positions: tuple[int, ...]
 
     def gradients(self, cotangents: Sequence[Tensor | None]) -> Tensors:
-        """The gradients of the outputs' products with cotangents; zeros for a leaf that they do not reach.
+        """The gradients of the outputs' products with cotangents.
 
         Args:
             cotangents: one for each output; None leaves an output out.
+
+        Returns:
+            one for each leaf; zeros where no output reaches it.
         """
-        used = [
-            (o, c)
-            for o, c in zip(self.outputs, cotangents, strict=True)
-            if o.requires_grad and c is not None
-        ]
+        pairs = zip(self.outputs, cotangents, strict=True)
+        used = [(o, c) for o, c in pairs if o.requires_grad and c is not None]
         if not used:
             return [torch.zeros_like(t) for t in self.leaves]
+        outputs, weights = zip(*used, strict=True)
         gradients = torch.autograd.grad(
-            [o for o, _ in used],
-            self.leaves,
-            [c for _, c in used],
-            retain_graph=True,
-            allow_unused=True,
+            outputs, self.leaves, weights, retain_graph=True, materialize_grads=True
         )
-        return [
-            torch.zeros_like(t) if g is None else g
-            for g, t in zip(gradients, self.leaves, strict=True)
-        ]
-
-
-def trace(
-    call: TensorFunction,
-    inputs: Sequence[Tensor],
-    requires_grad: Sequence[bool],
-    *,
-    in_place: bool = False,
-    every_output: bool = False,
-) -> Traced:
-    """Call with a graph.
-
-    Args:
-        call: what is verified.
-        inputs: used in their memory layout, not copied.
-        requires_grad: which of them have a gradient.
-        in_place: hand over copies that are not leaves, for an operation that overwrites its input.
-        every_output: keep outputs without a graph even if others have one; their gradient is zero.
-    """
-    given = [
-        t.detach().requires_grad_() if r else t for t, r in zip(inputs, requires_grad, strict=True)
-    ]
-    leaves = [t for t, r in zip(given, requires_grad, strict=True) if r]
-    passed = [t.clone() if in_place else t for t in given]
-    with torch.enable_grad():
-        reseed(inputs)
-        outputs = call(passed)
-
-    # where no output has a graph, all are kept, and each gradient is compared with zero
-    positions = [j for j, t in enumerate(outputs) if is_differentiable(t.dtype)]
-    if not every_output:
-        positions = [j for j in positions if outputs[j].requires_grad] or positions
-    return Traced(leaves, [outputs[j] for j in positions], tuple(positions))
+        return [g.detach() for g in gradients]

@@ -1,8 +1,8 @@
-"""Tensors as real vectors, and the random numbers and small changes that gradients are tried with."""
+"""Tensors as real vectors, and the random numbers and small changes to try gradients with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,11 +30,9 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def unflat(vector: Tensor, like: Tensor) -> Tensor:
-    """A real vector in the shape, dtype and device of ``like``; the inverse of :func:`flat` for one tensor."""
+    """A real vector in the shape, dtype and device of ``like``: :func:`flat` of it, undone."""
     if like.is_complex():
-        return torch.view_as_complex(vector.reshape(*like.shape, 2).clone()).to(
-            like.device, like.dtype
-        )
+        vector = torch.view_as_complex(vector.reshape(*like.shape, 2).clone())
     return vector.reshape(like.shape).to(like.device, like.dtype)
 
 
@@ -45,22 +43,28 @@ def split_row(row: Tensor, outputs: Sequence[Tensor]) -> Tensors:
 
 
 def index_text(element: int, tensor: Tensor) -> str:
-    """The index ``3,1`` of an element of a tensor's real vector."""
-    rest = element // 2 if tensor.is_complex() else element
-    indices = []
-    for n in reversed(tensor.shape):
-        rest, index = divmod(rest, n)
-        indices.append(index)
-    return ",".join(map(str, reversed(indices)))
+    """The index ``3,1`` of an element of a tensor."""
+    index = torch.unravel_index(torch.tensor(element), tensor.shape)
+    return ",".join(str(int(i)) for i in index)
+
+
+def magnitudes(tensor: Tensor) -> Tensor:
+    """The absolute value of each element; 0 where it is not finite."""
+    return tensor.abs().nan_to_num(0.0, 0.0)
 
 
 def max_abs(tensor: Tensor) -> float:
     """The largest absolute value among the finite elements; 0 where there is none."""
-    return tensor.abs().nan_to_num(0.0, 0.0).max().item() if tensor.numel() else 0.0
+    return magnitudes(tensor).max().item() if tensor.numel() else 0.0
+
+
+def largest(tensors: Sequence[Tensor], default: float = 0.0) -> float:
+    """The largest absolute value of several tensors."""
+    return max(map(max_abs, tensors), default=default)
 
 
 def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Signed standard normal numbers in float64 (complex128), of a tensor's shape, on the CPU."""
+    """Standard normal numbers in float64 (complex128), of a tensor's shape, on the CPU."""
     dtype = torch.complex128 if like.is_complex() else torch.float64
     return torch.randn(like.shape, generator=generator, dtype=dtype)
 
@@ -70,16 +74,30 @@ def random_cotangents(outputs: Sequence[Tensor], generator: torch.Generator) -> 
     return [gaussian(t, generator).to(t.device, t.dtype) for t in outputs]
 
 
-def perturbed(tensor: Tensor, roundoff: float, generator: torch.Generator) -> Tensor:
-    """A tensor each of whose elements has moved by one relative roundoff, up or down; integers stay."""
-    if not is_differentiable(tensor.dtype):
-        return tensor
-    signs = (torch.randint(2, tensor.shape, generator=generator) * 2 - 1).to(tensor.device)
-    return tensor * (1 + roundoff * signs)
+def perturbed(tensors: Sequence[Tensor], roundoff: float, generator: torch.Generator) -> Tensors:
+    """Tensors whose elements have moved by a relative roundoff, up or down; integers stay."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        signs = torch.randint(2, tensor.shape, generator=generator) * 2 - 1
+        return tensor * (1 + roundoff * signs.to(tensor.device))
+
+    return [moved(t) if is_differentiable(t.dtype) else t for t in tensors]
 
 
-def all_perturbed(
-    tensors: Sequence[Tensor], roundoff: float, generator: torch.Generator
-) -> Tensors:
-    """Each of several tensors, :func:`perturbed`."""
-    return [perturbed(t, roundoff, generator) for t in tensors]
+def farthest(gradients: Tensors, perturb: Callable[[], Tensors], draws: int) -> Tensors:
+    """How far rounding moves gradients: the most of several draws, for each element.
+
+    Args:
+        gradients: as they are.
+        perturb: draws others, from inputs that are off by a roundoff.
+        draws: how many; one that raises, being out of the domain by a roundoff, is left out.
+    """
+    most = [torch.zeros_like(magnitudes(g)) for g in gradients]
+    for _ in range(draws):
+        try:
+            others = perturb()
+        except Exception:  # whatever the function raises there
+            continue
+        changes = [magnitudes(o - g) for o, g in zip(others, gradients, strict=True)]
+        most = [torch.maximum(m, c) for m, c in zip(most, changes, strict=True)]
+    return most

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from runner.verify.gradients.problem import GradientProblem
-from runner.verify.gradients.vectors import all_perturbed, copied, flat, real_size, split_row
+from runner.verify.gradients.target import Tensors
+from runner.verify.gradients.vectors import (
+    copied,
+    farthest,
+    flat,
+    magnitudes,
+    perturbed,
+    real_size,
+    split_row,
+)
 from runner.verify.rounding import rounding_bound
 
 DENSE = 2  # cotangents that reach every output
@@ -29,8 +38,8 @@ class VjpBatch:
     """
 
     cotangents: Tensor
-    gradients: list[Tensor]
-    uncertainty: list[Tensor]
+    gradients: Tensors
+    uncertainty: Tensors
     outputs: tuple[int, ...]
 
 
@@ -50,31 +59,22 @@ def vjp(problem: GradientProblem, *, reached: Tensor | None = None) -> VjpBatch:
         cotangents = cotangents * reached
     if problem.each_element and size <= MANY:
         weights = torch.randn(size, generator=generator, dtype=torch.float64)
-        weights = torch.where(weights.abs() < 0.1, torch.ones(()).double(), weights)
+        weights = weights.masked_fill(weights.abs() < 0.1, 1.0)
         cotangents = torch.cat([cotangents, torch.diag(weights)])
+
+    def others() -> Tensors:
+        inputs = perturbed(problem.inputs, problem.eps, generator)
+        return gradients_at(problem, inputs, cotangents)
 
     # how far rounding may move a gradient is seen by moving its inputs
     gradients = gradients_at(problem, problem.inputs, cotangents)
-    moved = [torch.zeros_like(g) for g in gradients]
-    for _ in range(PERTURBATIONS):
-        try:
-            inputs = all_perturbed(problem.inputs, problem.eps, generator)
-            others = gradients_at(problem, inputs, cotangents)
-        except Exception:  # out of the domain by a roundoff
-            continue
-        changes = [
-            (o - g).abs().nan_to_num(0.0, 0.0) for o, g in zip(others, gradients, strict=True)
-        ]
-        moved = [torch.maximum(m, c) for m, c in zip(moved, changes, strict=True)]
-
-    sizes = [g.abs().nan_to_num(0.0, 0.0) for g in gradients]
-    uncertainty = [rounding_bound(problem.eps, g, m) for g, m in zip(sizes, moved, strict=True)]
+    moved = farthest(gradients, others, PERTURBATIONS)
+    pairs = zip(gradients, moved, strict=True)
+    uncertainty = [rounding_bound(problem.eps, magnitudes(g), m) for g, m in pairs]
     return VjpBatch(cotangents, gradients, uncertainty, traced.positions)
 
 
-def gradients_at(
-    problem: GradientProblem, inputs: Sequence[Tensor], cotangents: Tensor
-) -> list[Tensor]:
+def gradients_at(problem: GradientProblem, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensors:
     """For each differentiable input, a row for each cotangent, from one graph."""
     traced = problem.traced(copied(inputs))
     rows = [traced.gradients(split_row(row, traced.outputs)) for row in cotangents]
