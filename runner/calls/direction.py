@@ -18,7 +18,10 @@ MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are 
 def in_direction(
     forward: Callable[[], Any], tensors: list[Tensor], direction: str
 ) -> tuple[Callable[[], Any], list[Tensor]]:
-    """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
+    """The call to time, and the cotangents that it takes.
+
+    It is the forward pass, the backward pass alone on a kept graph, or both.
+    """
     if direction == "forward":
         return forward, []
     inputs = [t for t in tensors if t.requires_grad]
@@ -28,20 +31,16 @@ def in_direction(
 
     outputs = differentiable()
     cotangents = [torch.ones_like(t) for t in outputs]
+    grad = partial(torch.autograd.grad, allow_unused=True)
     if direction == "backward":
-        alone = partial(
-            torch.autograd.grad, outputs, inputs, cotangents, retain_graph=True, allow_unused=True
-        )
-        return alone, cotangents
-    return lambda: torch.autograd.grad(
-        differentiable(), inputs, cotangents, allow_unused=True
-    ), cotangents
+        return partial(grad, outputs, inputs, cotangents, retain_graph=True), cotangents
+    return lambda: grad(differentiable(), inputs, cotangents), cotangents
 
 
 def reallocate_for(
     bound: BoundOperation, tensors: list[Tensor], direction: str
 ) -> Callable[[], Thunk] | None:
-    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
+    """Gives the call to time on copies of the tensors; None where these would take much memory."""
     if sum(t.numel() * t.element_size() for t in tensors) > MOST_REALLOCATED_BYTES:
         return None
 
@@ -50,9 +49,9 @@ def reallocate_for(
     def reallocate() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         call, _ = in_direction(bound.call_with(copies), copies, direction)
-        results.append(
-            call()
-        )  # takes up what the call before this one gave back, so that the output moves too
+
+        # takes up what the call before this one gave back, so that the output moves too
+        results.append(call())
         return call
 
     return reallocate
