@@ -120,7 +120,9 @@ def _from_scratch() -> Iterator[None]:
 
     torch._dynamo.reset()
     before = os.environ.get(CACHE_VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="opsweep-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="opsweep-compile-", ignore_cleanup_errors=True
+    ) as folder:
         os.environ[CACHE_VARIABLE] = folder
         utils.clear_caches()
         try:

@@ -55,7 +55,8 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     x_mean, y_mean = weighted(x) / total, weighted(y) / total
     away = [value - x_mean for value in x]
     spread = weighted(a**2 for a in away)
-    slope = weighted(a * (b - y_mean) for a, b in zip(away, y, strict=True)) / spread
+    products = (w * a * (b - y_mean) for w, a, b in zip(weights, away, y, strict=True))
+    slope = math.fsum(products) / spread
     at_zero = y_mean - slope * x_mean
 
     # how far the points lie from it is the only measure of their errors, and so of the intervals

@@ -13,9 +13,9 @@ from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import Worst, relative
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.reference import DRAWS, LARGEST_TERM
-from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.trace import Traced
 from runner.verify.gradients.vectors import (
+    Tensors,
     copied,
     farthest,
     largest,

@@ -14,9 +14,8 @@ from runner.rows.rows import GradientCheck
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison, compare
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes, differentiate
-from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied, flat, gaussian, real_size, unflat
+from runner.verify.gradients.vectors import Tensors, copied, flat, gaussian, real_size, unflat
 from runner.verify.gradients.vjp import MANY, VjpBatch, gradients_at, vjp
 
 MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken

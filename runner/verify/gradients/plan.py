@@ -15,7 +15,7 @@ from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
-from runner.verify.gradients.points import InputPoint, choose_domains, draw, points_of
+from runner.verify.gradients.points import choose_domains, draw, points_of
 from runner.verify.gradients.probes import PROBES
 from runner.verify.gradients.problem import GradientProblem, second_order
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
@@ -115,8 +115,8 @@ class Plan:
         if target.other_shapes:
             usual = draw(target.other_shapes[0], domains, target.seed + 1)
         eps = torch.finfo(torch.float64).eps
-        if _runs(usual):
-            eps = effective_eps(usual.call, usual.inputs)
+        if usual.runs():
+            eps = effective_eps(usual.outputs())
         problem = GradientProblem(
             "example",
             example.call,
@@ -131,24 +131,29 @@ class Plan:
         )
         return cls(target, dtype, device, threads, quick, domains, problem)
 
-    def problem(
-        self, probe: str, shaped: ShapedInputs, *, each_element: bool = False, special: bool = False
-    ) -> GradientProblem:
-        """The gradient of the target at some inputs."""
+    def problem(self, shaped: ShapedInputs, *, each_element: bool = False) -> GradientProblem:
+        """The gradient of the target at some inputs, under their name."""
         return replace(
             self.example,
-            probe=probe,
+            probe=shaped.name,
             call=shaped.call,
             inputs=shaped.inputs,
             each_element=each_element,
-            special=special,
+            special=shaped.special,
         )
 
     @cached_property
     def tiny(self) -> ShapedInputs | None:
         """The first inputs with so few elements that the slope along each is taken."""
         few = (shaped for shaped in self.target.other_shapes if shaped.elements <= FEW_ELEMENTS)
-        return next(filter(_runs, few), None)
+        return next(filter(ShapedInputs.runs, few), None)
+
+    @cached_property
+    def points(self) -> list[ShapedInputs]:
+        """Inputs of the tiny shape."""
+        if self.tiny is None:
+            return []
+        return list(points_of(self.tiny, self.domains, self.target.seed))
 
     @property
     def probes(self) -> Sequence[str]:
@@ -158,35 +163,28 @@ class Plan:
     def in_float64(self) -> Steps:
         """Without rounding to speak of: whether the formula is right."""
         yield OracleStep(self.example, by_differences, required=True)
-        if self.tiny is not None:
-            yield from self._at_points(self.tiny)
+        for point in self.points[:1] if self.quick else self.points:
+            problem = self.problem(point, each_element=True)
+            yield OracleStep(problem, by_differences, declared=point.declared)
+            if point.name in PROBED_POINTS and not self.quick:
+                yield ProbeStep(problem, torch.float64)
+
+        if self.points and not self.quick and self.points[0].runs():
+            fresh = self.problem(self.points[0], each_element=True)
+            yield OracleStep(fresh, by_forward_mode, required=True)
+            yield OracleStep(fresh, by_second_derivatives, required=True)
         yield from self._at_shapes()
         if not self.quick:
             yield ProbeStep(self.example, torch.float64)
-
-    def _at_points(self, tiny: ShapedInputs) -> Steps:
-        points = points_of(tiny, self.domains, self.target.seed)
-        problems = [
-            self.problem(point.name, point.shaped, each_element=True, special=point.special)
-            for point in points
-        ]
-        for problem in problems[:1] if self.quick else problems:
-            yield OracleStep(problem, by_differences, declared=tiny.declared)
-            if problem.probe in PROBED_POINTS and not self.quick:
-                yield ProbeStep(problem, torch.float64)
-
-        fresh = problems[0]
-        if not self.quick and _runs(points[0].shaped):
-            yield OracleStep(fresh, by_forward_mode, required=True)
-            yield OracleStep(fresh, by_second_derivatives, required=True)
 
     def _at_shapes(self) -> Steps:
         shapes = self.target.other_shapes
         for shaped in shapes[:2] if self.quick else shapes:
             if shaped is self.tiny and not self.quick:
                 continue  # tried at many points already
-            name = "fresh" if shaped is self.target.example else shaped.name
-            problem = self.problem(name, draw(shaped, self.domains, self.target.seed + 2))
+            problem = self.problem(draw(shaped, self.domains, self.target.seed + 2))
+            if shaped is self.target.example:
+                problem = replace(problem, probe="fresh")
             if shaped.name != EMPTY and shaped is not self.tiny:
                 yield OracleStep(problem, by_differences, declared=shaped.declared)
             probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
@@ -207,35 +205,26 @@ class Plan:
         if self.target.costly:
             return
 
-        # usual gradients tell those that are small from those that are the rest of a difference
-        points = self._points_in_dtype()
-        usual: list[float] = []
-        if self.tiny is not None:
-            usual = gradient_scales(self.problem("fresh", points[0].shaped))
-        for point in points[:2] if self.quick else points:
-            known = self.tiny is not None and point.shaped.name == self.tiny.name
-            oracle = partial(reference, usual=usual if known else [])
-            problem = self.problem(point.name, point.shaped)
-            yield OracleStep(problem, oracle, declared=point.shaped.declared)
-
-        probed = [point for point in points if point.name in PROBED_IN_DTYPE]
-        for point in probed[:1] if self.quick else probed:
-            inputs = [narrowed(t, self.dtype).to(self.device) for t in point.shaped.inputs]
-            shaped = replace(point.shaped, inputs=tuple(inputs))
-            yield ProbeStep(self.problem(point.name, shaped), self.dtype, self.probes)
-
-    def _points_in_dtype(self) -> list[InputPoint]:
-        """Points of the small shape at which the gradient is unique, and one of each other shape."""
-        points: list[InputPoint] = []
-        if self.tiny is not None:
-            points = points_of(self.tiny, self.domains, self.target.seed)
-        unique = [point for point in points if not point.special]
-        others = [
-            InputPoint(shaped.name, draw(shaped, self.domains, self.target.seed + 2))
+        # points of the tiny shape at which the gradient is unique, and one of each other shape
+        points = [point for point in self.points if not point.special]
+        small_names = {point.name for point in points} | {self.tiny.name if self.tiny else None}
+        points += [
+            draw(shaped, self.domains, self.target.seed + 2)
             for shaped in self.target.other_shapes
             if shaped.name != EMPTY
         ]
-        return unique + others
+
+        # usual gradients tell those that are small from those that are the rest of a difference
+        usual = gradient_scales(self.problem(points[0])) if self.points else []
+        for point in points[:2] if self.quick else points:
+            oracle = partial(reference, usual=usual if point.name in small_names else [])
+            yield OracleStep(self.problem(point), oracle, declared=point.declared)
+
+        probed = [point for point in points if point.name in PROBED_IN_DTYPE]
+        for point in probed[:1] if self.quick else probed:
+            inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in point.inputs)
+            problem = self.problem(replace(point, inputs=inputs))
+            yield ProbeStep(problem, self.dtype, self.probes)
 
 
 def by_second_derivatives(problem: GradientProblem) -> list[GradientCheck]:
@@ -260,15 +249,6 @@ def thread_count(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _runs(shaped: ShapedInputs) -> bool:
-    """Whether the function takes these inputs."""
-    try:
-        outputs_at(shaped.call, copied(shaped.inputs))
-    except Exception:  # whatever it raises
-        return False
-    return True
 
 
 def _in_place(example: ShapedInputs) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -13,27 +13,9 @@ from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
 from runner.verify.gradients.structure import PositiveDefinite, is_index, shown_domain
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
-from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied, gaussian
+from runner.verify.gradients.vectors import gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
-
-Map = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class InputPoint:
-    """Inputs with a name.
-
-    Attributes:
-        name: of the probe in results.
-        shaped: the inputs.
-        special: whether gradients may be undefined there by right: zeros, ties, ends of domains.
-    """
-
-    name: str
-    shaped: ShapedInputs
-    special: bool = False
 
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
@@ -65,7 +47,7 @@ def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
 
 def _finite_share(shaped: ShapedInputs) -> float:
     try:
-        outputs = outputs_at(shaped.call, copied(shaped.inputs))
+        outputs = shaped.outputs()
     except Exception:  # an operation may refuse what is outside its domain
         return -1.0
     numbers = [t for t in outputs if t.numel() and is_differentiable(t.dtype)]
@@ -73,16 +55,15 @@ def _finite_share(shaped: ShapedInputs) -> float:
 
 
 def draw(
-    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, scale: float = 1.0
+    shaped: ShapedInputs,
+    domains: Sequence[Domain],
+    seed: int,
+    change: Callable[[Tensor], Tensor] = lambda z: z,
 ) -> ShapedInputs:
-    """The same shapes with fresh numbers, normal and then folded into the domains; integers stay."""
-    return redrawn(shaped, domains, seed, lambda z: z * scale)
+    """The same shapes with other numbers: normal, changed, and then folded into the domains.
 
-
-def redrawn(
-    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map
-) -> ShapedInputs:
-    """The same shapes with changed normal numbers, folded into the domains."""
+    Integers stay.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(like: Tensor, domain: Domain) -> Tensor:
@@ -99,21 +80,26 @@ def _unordered(values: Tensor, domain: Domain) -> bool:
     return values.is_complex() and not isinstance(domain, PositiveDefinite)
 
 
-def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
-    """Other numbers in these shapes, which should be small: the slope along every element is taken."""
-    points = [InputPoint("fresh", draw(shaped, domains, seed + 1))]
-    for scale in (1e-3, 30.0, 1e3):
-        points.append(InputPoint(f"scale {scale:g}", draw(shaped, domains, seed + 2, scale)))
-    positive = redrawn(shaped, domains, seed + 3, lambda z: 2 * _absolute(z))
-    negative = redrawn(shaped, domains, seed + 4, lambda z: -2 * _absolute(z))
-    points += [InputPoint("positive", positive), InputPoint("negative", negative)]
+def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[ShapedInputs]:
+    """Other numbers in these shapes, which should be small: slopes are taken along every element."""
+
+    def named(name: str, stream: int, change: Callable[[Tensor], Tensor]) -> ShapedInputs:
+        return replace(draw(shaped, domains, seed + stream, change), name=name)
+
+    yield named("fresh", 1, lambda z: z)
+    yield named("scale 0.001", 2, lambda z: 1e-3 * z)
+    yield named("scale 30", 2, lambda z: 30.0 * z)
+    yield named("scale 1000", 2, lambda z: 1e3 * z)
+    yield named("positive", 3, lambda z: 2 * _absolute(z))
+    yield named("negative", 4, lambda z: -2 * _absolute(z))
 
     # numbers that have to stay as they are, and are taken where the domain holds them
     for name, change in (("zeros", torch.zeros_like), ("ties", _ties), ("halves", _halves)):
-        exact = redrawn(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
+        exact = draw(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
         inputs = tuple(map(_within, exact.inputs, domains, shaped.inputs))
-        points.append(InputPoint(name, replace(shaped, inputs=inputs), special=True))
-    return [*points, *_equal(shaped, domains, seed), *_duplicates(shaped, domains, seed)]
+        yield replace(shaped, name=name, inputs=inputs, special=True)
+    yield from _equal(draw(shaped, domains, seed + 6))
+    yield from _duplicates(draw(shaped, domains, seed + 7), seed)
 
 
 def _ties(z: Tensor) -> Tensor:
@@ -134,19 +120,17 @@ def _within(values: Tensor, domain: Domain, otherwise: Tensor) -> Tensor:
     return torch.where(domain.holds(values), values, otherwise)
 
 
-def _equal(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
+def _equal(fresh: ShapedInputs) -> Iterator[ShapedInputs]:
     """Inputs of one shape that hold the same numbers, where differences and distances are zero."""
-    fresh = draw(shaped, domains, seed + 6)
     first: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
     same = [first.setdefault((t.shape, t.dtype), t).clone() for t in fresh.inputs]
     floating = [(t.shape, t.dtype) for t in fresh.inputs if is_differentiable(t.dtype)]
     if len(set(floating)) < len(floating):
-        yield InputPoint("equal inputs", replace(fresh, inputs=tuple(same)), special=True)
+        yield replace(fresh, name="equal inputs", inputs=tuple(same), special=True)
 
 
-def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
+def _duplicates(fresh: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
     """Integer inputs whose elements are all the same, and drawn again from their own elements."""
-    fresh = draw(shaped, domains, seed + 7)
     several = [is_index(t) and t.numel() > 1 for t in fresh.inputs]
     if not any(several):
         return
@@ -159,5 +143,5 @@ def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> I
     pairs = list(zip(fresh.inputs, several, strict=True))
     alike = [t.flatten()[0].expand(t.shape).clone() if s else t for t, s in pairs]
     mixed = [resampled(t) if s else t for t, s in pairs]
-    yield InputPoint("one index", replace(fresh, inputs=tuple(alike)))
-    yield InputPoint("duplicate indices", replace(fresh, inputs=tuple(mixed)))
+    yield replace(fresh, name="one index", inputs=tuple(alike))
+    yield replace(fresh, name="duplicate indices", inputs=tuple(mixed))

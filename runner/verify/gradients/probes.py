@@ -14,9 +14,8 @@ from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.deviation import VANISHING, WIDE, Baseline, Deviation, worst_of
 from runner.verify.gradients.layouts import LAYOUTS, Layout
-from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.trace import draws_random_numbers
-from runner.verify.gradients.vectors import copied, largest, max_abs, random_cotangents
+from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, random_cotangents
 
 FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # multiplying by powers of two does not round
 NARROW_FACTORS = (-1.0, 2.0, -0.5)  # for float16, whose range is short

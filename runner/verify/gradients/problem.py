@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.target import TensorFunction, Tensors
 from runner.verify.gradients.trace import Traced, reseed
-from runner.verify.gradients.vectors import copied, random_cotangents
+from runner.verify.gradients.vectors import TensorFunction, Tensors, copied, random_cotangents
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import Worst, relative
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.slope_comparison import USEFUL
-from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.vectors import (
+    Tensors,
     copied,
     farthest,
     gaussian,

@@ -70,74 +70,56 @@ def differentiate(
         scale: the length over which its argument is of order one.
         coarsest: the first step, relative to ``scale``.
     """
-    ladder = _Ladder.of(along, scale, coarsest)
-    value, error = _richardson(ladder)
-    right = _one_sided((ladder.ahead - ladder.base) / ladder.h)
-    left = _one_sided((ladder.base - ladder.behind) / ladder.h)
-    kink, unknown = _classify(ladder, left, right)
+    # a row for each step, a column for each output
+    steps = [coarsest * scale * RATIO**-k for k in range(LEVELS)]
+    base = along(0.0)
+    ahead = torch.stack([along(h) for h in steps])
+    behind = torch.stack([along(-h) for h in steps])
+    h = torch.tensor(steps, dtype=torch.float64).unsqueeze(1)
+    central = (ahead - behind) / (2 * h)
 
-    unknown = unknown | ~value.isfinite()
+    # slopes at the finest steps differ by noise over h alone, whatever the function
+    differences = 0.5 * (h[:-1] * (central[:-1] - central[1:]).abs())
+    jitter = differences[-NOISY_LEVELS:].nan_to_num(0.0, 0.0).amax(0)
+    size = torch.maximum(ahead.abs(), behind.abs())
+    noise = torch.maximum(EPS * size, jitter)
+    noise = noise / h + EPS * scale / h * central.abs()  # x + h d is rounded, too
+
+    value, error = _richardson(central, noise)
+    right, left = _one_sided((ahead - base) / h), _one_sided((base - behind) / h)
+    low, high = torch.minimum(left, right), torch.maximum(left, right)
+
+    # the difference of the one-sided slopes goes with h for a curve, stays for a kink, or grows
+    bend = (ahead + behind - 2 * base).abs() / h
+    floor = BEND_FLOOR * torch.maximum(left.abs(), right.abs())
+    bent = bend[FINE] > ABOVE_NOISE * noise[FINE] + floor
+    stays = bent & (bend[FINE] > BEND_STAYS * bend[MIDDLE])
+    kink = stays & (bend[FINE] < BEND_GROWS * bend[MIDDLE]) & left.isfinite() & right.isfinite()
+
+    # nothing is known where it jumps, is as good as random, or rounds: level at fine steps alone
+    erratic = jitter > ERRATIC * size.nan_to_num(0.0, 0.0).amax(0)
+    level = (ahead == base) & (behind == base)
+    moves = (ahead != base) & (behind != base)
+    stairs = level[FINE:].all(0) & moves[:2].all(0)
+    unknown = erratic | stairs | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
     return Slopes(
         value=value.nan_to_num(0.0, 0.0, 0.0),
         error=error.masked_fill(unknown, HUGE),
-        left=torch.minimum(left, right).nan_to_num(0.0, 0.0, 0.0),
-        right=torch.maximum(left, right).nan_to_num(0.0, 0.0, 0.0),
+        left=low.nan_to_num(0.0, 0.0, 0.0),
+        right=high.nan_to_num(0.0, 0.0, 0.0),
         kink=kink & ~unknown,
-        base=ladder.base,
+        base=base,
     )
 
 
-@dataclass(frozen=True)
-class _Ladder:
-    """A function at steps to both sides: a row for each step, a column for each output.
-
-    Attributes:
-        h: the steps, as a column.
-        base: the outputs at 0.
-        ahead, behind: at h and -h.
-        size: the larger of their absolute values.
-        central: the central differences.
-        jitter: for each output, by how much it differs from a smooth function at the finest steps.
-        noise: the error of ``central`` that rounding and jitter explain.
-    """
-
-    h: Tensor
-    base: Tensor
-    ahead: Tensor
-    behind: Tensor
-    size: Tensor
-    central: Tensor
-    jitter: Tensor
-    noise: Tensor
-
-    @classmethod
-    def of(cls, along: Callable[[float], Tensor], scale: float, coarsest: float) -> _Ladder:
-        """Call the function at every step."""
-        steps = [coarsest * scale * RATIO**-k for k in range(LEVELS)]
-        base = along(0.0)
-        ahead = torch.stack([along(h) for h in steps])
-        behind = torch.stack([along(-h) for h in steps])
-        h = torch.tensor(steps, dtype=torch.float64).unsqueeze(1)
-        central = (ahead - behind) / (2 * h)
-
-        # slopes at the finest steps differ by noise over h alone, whatever the function
-        differences = 0.5 * (h[:-1] * (central[:-1] - central[1:]).abs())
-        jitter = differences[-NOISY_LEVELS:].nan_to_num(0.0, 0.0).amax(0)
-        size = torch.maximum(ahead.abs(), behind.abs())
-        noise = torch.maximum(EPS * size, jitter)
-        noise = noise / h + EPS * scale / h * central.abs()  # x + h d is rounded, too
-        return cls(h, base, ahead, behind, size, central, jitter, noise)
-
-
-def _richardson(ladder: _Ladder) -> tuple[Tensor, Tensor]:
+def _richardson(central: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The slope of each output, and how far it may be off."""
-    central = ladder.central
     once = central[1:] + (central[1:] - central[:-1]) / (RATIO**2 - 1)
     twice = once[1:] + (once[1:] - once[:-1]) / (RATIO**4 - 1)
 
     # the best step is a compromise: coarser ones have a larger error, finer ones more noise
     agreement = (twice[:-1] - once[1:-1]).abs() + (twice[:-1] - twice[1:]).abs()
-    error = (agreement + 2 * ladder.noise[2:-1]).nan_to_num(HUGE, HUGE)
+    error = (agreement + 2 * noise[2:-1]).nan_to_num(HUGE, HUGE)
     best = error.argmin(0, keepdim=True)
     value = twice[:-1].gather(0, best)[0]
 
@@ -146,26 +128,6 @@ def _richardson(ladder: _Ladder) -> tuple[Tensor, Tensor]:
     contradiction = ((twice[:-1] - value).abs() - error).nan_to_num(0.0, 0.0).clamp(min=0.0)
     contradiction = contradiction.masked_fill(coarser, 0.0).amax(0)
     return value, error.gather(0, best)[0] + contradiction
-
-
-def _classify(ladder: _Ladder, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Which outputs have a kink at 0, and of which nothing is known."""
-    # the difference of the one-sided slopes goes with h for a curve, stays for a kink, or grows
-    bend = (ladder.ahead + ladder.behind - 2 * ladder.base).abs() / ladder.h
-    floor = BEND_FLOOR * torch.maximum(left.abs(), right.abs())
-    bent = bend[FINE] > ABOVE_NOISE * ladder.noise[FINE] + floor
-    stays = bent & (bend[FINE] > BEND_STAYS * bend[MIDDLE])
-    kink = stays & (bend[FINE] < BEND_GROWS * bend[MIDDLE]) & left.isfinite() & right.isfinite()
-
-    # it jumps, or is as good as random
-    erratic = ladder.jitter > ERRATIC * ladder.size.nan_to_num(0.0, 0.0).amax(0)
-
-    # a function that rounds is level at fine steps and is not at coarse ones
-    level = (ladder.ahead == ladder.base) & (ladder.behind == ladder.base)
-    moves = (ladder.ahead != ladder.base) & (ladder.behind != ladder.base)
-    stairs = level[FINE:].all(0) & moves[:2].all(0)
-
-    return kink, erratic | stairs | (stays & ~kink) | ~ladder.base.isfinite()
 
 
 def _one_sided(slopes: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.target import ShapedInputs, TensorFunction
+from runner.verify.gradients.target import ShapedInputs
 from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied, flat
+from runner.verify.gradients.vectors import TensorFunction, copied, flat
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
 LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident

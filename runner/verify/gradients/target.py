@@ -9,10 +9,9 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable, outputs_of
 from runner.config.domain import Domain
+from runner.verify.gradients.trace import outputs_at
+from runner.verify.gradients.vectors import TensorFunction, Tensors, copied
 from runner.verify.values import reference_input
-
-Tensors = list[Tensor]
-TensorFunction = Callable[[Tensors], Tensors]  # inputs -> the tensors of its result
 
 
 @dataclass(frozen=True)
@@ -20,21 +19,35 @@ class ShapedInputs:
     """Inputs of one set of shapes, and the function that takes them.
 
     Attributes:
-        name: of the shapes: example, tiny, odd, ...
+        name: of the shapes (example, tiny, odd, ...), or of the numbers (fresh, zeros, ...).
         call: the function; its constants may depend on the shapes.
         inputs: floating ones in float64 or complex128.
         declared: whether the target declares these shapes; others are guesses, which it may refuse.
+        special: whether gradients may be undefined there by right: zeros, ties, ends of domains.
     """
 
     name: str
     call: TensorFunction
     inputs: tuple[Tensor, ...]
     declared: bool = True
+    special: bool = False
 
     @property
     def elements(self) -> int:
         """Of all inputs together."""
         return sum(t.numel() for t in self.inputs)
+
+    def runs(self) -> bool:
+        """Whether the function takes these inputs."""
+        try:
+            self.outputs()
+        except Exception:  # whatever it raises
+            return False
+        return True
+
+    def outputs(self) -> Tensors:
+        """What the function makes of copies, see :func:`outputs_at`."""
+        return outputs_at(self.call, copied(self.inputs))
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class GradientTarget:
     """A function whose gradients are verified.
 
     Attributes:
-        example: the declared inputs.
+        example: the declared inputs, which may have been chosen to be equal, or zeros.
         arguments: the inputs' names.
         requires_grad: which inputs have a gradient.
         domains: the domain of each input; None: to be inferred.

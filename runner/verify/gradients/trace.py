@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.target import TensorFunction, Tensors
-from runner.verify.gradients.vectors import copied, flat
+from runner.verify.gradients.vectors import TensorFunction, Tensors, copied, flat
 
 
 def outputs_at(call: TensorFunction, inputs: Sequence[Tensor]) -> Tensors:
@@ -35,13 +34,12 @@ def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool
     return not torch.equal(state, torch.default_generator.get_state())
 
 
-def effective_eps(call: TensorFunction, inputs: Sequence[Tensor]) -> float:
+def effective_eps(outputs: Tensors) -> float:
     """The eps of the narrowest dtype that holds a function's values.
 
     Some functions compute in less than their inputs' dtype.
     """
-    outputs = [t for t in outputs_at(call, copied(inputs)) if is_differentiable(t.dtype)]
-    values = flat(outputs).nan_to_num()
+    values = flat([t for t in outputs if is_differentiable(t.dtype)]).nan_to_num()
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         if torch.equal(values.to(dtype).double(), values):
             return torch.finfo(dtype).eps

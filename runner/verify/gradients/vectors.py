@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.target import Tensors
+
+Tensors = list[Tensor]
+TensorFunction = Callable[[Tensors], Tensors]  # inputs -> the tensors of its result
 
 
 def copied(tensors: Sequence[Tensor]) -> Tensors:

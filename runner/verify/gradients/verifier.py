@@ -143,7 +143,7 @@ def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
-    first, second = (outputs_at(example.call, copied(example.inputs)) for _ in range(2))
+    first, second = example.outputs(), example.outputs()
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
             return "its outputs' shapes differ from call to call"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from runner.verify.gradients.problem import GradientProblem
-from runner.verify.gradients.target import Tensors
 from runner.verify.gradients.vectors import (
+    Tensors,
     copied,
     farthest,
     flat,
