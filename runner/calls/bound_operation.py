@@ -95,7 +95,7 @@ class BoundOperation:
         return torch.Generator().manual_seed(self.seed * 1_000 + stream)
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
-        """The callable with the tensors and the operation's constants, to be called with nothing."""
+        """The callable with the tensors and the operation's constants filled in."""
         args, kwargs = self.op.constants(self.dimensions)
         if self.op.as_list:
             return partial(self.function, *args, tensors, **kwargs)

@@ -38,14 +38,10 @@ def compiled(
     fixed shapes: parts that would run as without torch.compile, and not say so, are an error.
 
     Args:
-        bound: the operation.
+        bound: the operation, with which the result's values are to be compared.
         device: where it runs.
-        run: calls it in the way in which it will be timed (inputs with a gradient are another
-            graph).
+        run: calls it as it will be timed; inputs with a gradient are another graph.
         compilers: the devices for which this process has started the compiler; this one is added.
-
-    Returns:
-        the operation, whose values are to be compared with those of the callable as it was.
 
     Raises:
         NotCompiled: it cannot be compiled, for example without a C++ compiler.

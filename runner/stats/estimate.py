@@ -14,8 +14,8 @@ class Estimate:
     """A value and the ends of its 95 % interval, which are blank where nothing is known of it.
 
     In sums and differences the distances from the value to the ends add in quadrature, each side
-    with its own, and in ratios the same on logarithms (MOVER: Zou and Donner, Statistics in Medicine
-    27, 2008). The values are taken to be independent.
+    with its own, and in ratios the same on logarithms (MOVER, as in ``intervals.ratio_interval``).
+    The values are taken to be independent.
     """
 
     value: float

@@ -24,12 +24,9 @@ def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
     The number of values below the median is binomial(n, 1/2) whatever the distribution, so that the
     d-th smallest and the d-th largest value enclose it with a known probability (Conover, Practical
     Nonparametric Statistics, 3.2). No d gives 95 % exactly; between the two nearest ones the ends
-    are interpolated (Hettmansperger and Sheather, Statistics and Probability Letters 4, 1986), which
+    are interpolated (Hettmansperger and Sheather, Statistics & Probability Letters 4, 1986), which
     holds the confidence to about a percent for distributions of one mode; with fewer than 20 values
     and two modes of equal weight it may fall to 88 %.
-
-    Args:
-        ordered: sorted values.
 
     Returns:
         the ends, or None where there are too few values (fewer than 6) for any interval of 95 %.
@@ -43,13 +40,10 @@ def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the typical value of a few positive ones, such as the medians of some processes.
+    """The 95 % interval of the typical one of a few values, such as the medians of some processes.
 
     It is Student's, of the mean of their logarithms: with fewer than 6 values there is no
-    distribution-free one.
-
-    Returns:
-        the ends, or None for a single value or where one is 0.
+    distribution-free one. It is None for a single value or where one is 0.
     """
     count = len(values)
     if count < 2 or min(values) <= 0:  # a view takes an accelerator no time at all
@@ -61,11 +55,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def student_quantile(freedom: int) -> float:
-    """How many standard errors an interval of 95 % reaches to each side, by Student's t.
-
-    Args:
-        freedom: degrees of freedom.
-    """
+    """How many standard errors an interval of 95 % reaches to each side, by Student's t."""
     from scipy.special import stdtrit  # takes long, and most runs need it not
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
@@ -76,12 +66,8 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """The 95 % interval of a ratio of two independent medians.
 
-    On logarithms the half-widths add in quadrature, each side with its own (MOVER: Zou and Donner,
-    Statistics in Medicine 27, 2008).
-
-    Args:
-        numerator: a median and the ends of its interval, all positive.
-        denominator: likewise.
+    Each comes with the ends of its interval, all positive. On logarithms the half-widths add in
+    quadrature, each side with its own (MOVER: Zou and Donner, Statistics in Medicine 27, 2008).
     """
     (a, a_low, a_high), (b, b_low, b_high) = numerator, denominator
     center = math.log(a / b)
@@ -92,10 +78,7 @@ def ratio_interval(
 
 @cache
 def _depth(count: int) -> tuple[int, float]:
-    """How deep the interval's ends lie among ``count`` values, and the weight of the next deeper one.
-
-    A depth of 0 is nowhere.
-    """
+    """How deep the interval's ends lie among values, and the next deeper one's weight; 0: nowhere."""
     tail = (1 - CONFIDENCE) / 2
     if count > 1_000:  # the normal approximation is good to a rank, and powers of 2 grow large
         exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5

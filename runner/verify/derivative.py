@@ -32,14 +32,10 @@ class Exact:
     texts: Mapping[str, str]
 
     def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
-        """A function's value at each point, as an mpmath number.
+        """The value of :attr:`value` or one of :attr:`slopes` at each point, as an mpmath number.
 
-        Args:
-            function: :attr:`value` or one of :attr:`slopes`.
-            points: for each, the value of each symbol; floats are the exact numbers that they are.
-
-        Returns:
-            the values; NaN where one is not real, or does not exist.
+        It is NaN where it is not real, or does not exist. A point has a float for each symbol, which
+        is taken as the exact number that it is.
         """
         with mpmath.workdps(DIGITS):
             return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]

@@ -60,7 +60,7 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
 
 
 def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
-    """The operation at the size at which its values are checked: a smaller one where it is large."""
+    """The operation at the size at which its values are checked: its own, or a smaller one."""
     tensors = bound.op.parsed.inputs + bound.op.parsed.outputs
     elements = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
     flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
@@ -79,7 +79,7 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     expected = bound.expected([reference_input(t).clone() for t in inputs])
     unchanged = all(torch.equal(t.cpu(), i) for t, i in zip(device_inputs, inputs, strict=True))
 
-    # integer outputs of a floating operation are not compared: indices of equal elements may differ
+    # integer outputs of a floating operation are not compared: indices of ties may differ
     exact = not is_differentiable(bound.dtype)
     pairs = zip(outputs, expected, strict=True)
     errors = [relative_error(t, e) for t, e in pairs if exact or is_differentiable(t.dtype)]

@@ -11,9 +11,8 @@ from torch import Tensor
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import Worst, relative
-from runner.verify.gradients.problem import GradientProblem
+from runner.verify.gradients.problem import GradientProblem, Traced
 from runner.verify.gradients.reference import DRAWS, LARGEST_TERM
-from runner.verify.gradients.trace import Traced
 from runner.verify.gradients.vectors import (
     Tensors,
     copied,
@@ -89,13 +88,7 @@ class Baseline:
         return self.traced(inputs).gradients(cotangents)
 
     def allowed(self, expected: Tensor, scale: float, uncertainty: float) -> float:
-        """The largest error of a gradient that rounding explains.
-
-        Args:
-            expected: the gradient.
-            scale: its largest element.
-            uncertainty: how far it moves.
-        """
+        """The largest error that rounding explains of a gradient, by its largest element."""
         # of a sum that is added up in another order, as far as the inputs' rounding shows
         bound = rounding_bound(2 * self.roundoff, scale, uncertainty)
         reordering = SLACK * summing_factor(self.cotangents, expected) * bound
@@ -110,10 +103,9 @@ class Baseline:
         return max(reordering + cancellation, vanishing, invisible)
 
     def allowed_of_repetition(self, expected: Tensor, scale: float) -> float:
-        """The largest error of a gradient that should be the same to the bit.
+        """The same of a gradient that should be equal to the bit.
 
-        The uncertainty has no part in it: where calls are not repeatable, the draws that it is made
-        of differ, too.
+        The uncertainty has no part in it: where calls are not repeatable, its draws differ, too.
         """
         summed = summing_factor(self.cotangents, expected)
         size = max(scale, self.weight)
@@ -123,12 +115,9 @@ class Baseline:
 def worst_of(
     baseline: Baseline, probe: str, deviations: Iterator[Deviation]
 ) -> GradientCheck | None:
-    """The check of the deviation that comes nearest to what is allowed, or exceeds it most.
+    """The check of the deviation nearest to what is allowed, or beyond it; None where none is.
 
     A call that raises is a failure, after which nothing more is tried.
-
-    Returns:
-        the check, or None where there was no deviation.
     """
     checks: list[GradientCheck] = []
     for deviation in deviations:

@@ -43,10 +43,7 @@ class Worst:
 
     @classmethod
     def of(cls, got: Tensor, expected: Tensor) -> Worst:
-        """Of a gradient with elements, against another of its shape.
-
-        Where ``expected`` is not finite there is no error: other oracles say whether it should be.
-        """
+        """The worst of some; where ``expected`` is not finite, that is for other oracles to say."""
         errors = (got - expected).abs().masked_fill(~expected.isfinite(), 0.0).to(torch.float64)
         errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
         element = int(errors.argmax())

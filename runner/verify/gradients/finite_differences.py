@@ -11,10 +11,9 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.rows.rows import GradientCheck
-from runner.verify.gradients.problem import GradientProblem
+from runner.verify.gradients.problem import GradientProblem, outputs_at
 from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison, compare
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes, differentiate
-from runner.verify.gradients.trace import outputs_at
 from runner.verify.gradients.vectors import Tensors, copied, flat, gaussian, real_size, unflat
 from runner.verify.gradients.vjp import MANY, VjpBatch, gradients_at, vjp
 
@@ -98,10 +97,7 @@ class _Lines:
         return _differentiable(directions, slopes) if self.problem.special else slopes
 
     def second_slopes(self, position: int, direction: Tensor) -> Slopes:
-        """Slopes from other steps.
-
-        They are unknown where the function stands still closer by, as one that rounds does.
-        """
+        """Slopes from other steps; unknown where the function stands still, as one that rounds."""
         along = self.along(position, direction)
         slopes = differentiate(along, 1.0, coarsest=SECOND_LADDER)
         still = (along(CLOSE) == slopes.base) & (along(-CLOSE) == slopes.base)
@@ -129,7 +125,7 @@ def _compare(
         if problem.special:
             nearby = nearby or _nearby(problem, batch)
             comparison = comparison.accept_subgradient(d, nearby[column] @ direction)
-        if comparison.fails(d):
+        if comparison.wrong[:, d].any():
             break
     return comparison
 
@@ -169,8 +165,7 @@ def _reliable(slopes: Iterator[Slopes]) -> Tensor:
 def _differentiable(directions: Sequence[Tensor], slopes: list[Slopes]) -> list[Slopes]:
     """The slopes, unknown for outputs smooth along each element alone but not along all together.
 
-    The singular values of a matrix of zeros are: they have a slope along every line, and yet no
-    derivative.
+    The singular values of a matrix of zeros have a slope along every line, and yet no derivative.
     """
     dense, singles = slopes[0], slopes[2:]
     if len(singles) != len(directions[0]):  # some elements have no slope of their own
@@ -179,7 +174,7 @@ def _differentiable(directions: Sequence[Tensor], slopes: list[Slopes]) -> list[
     errors = torch.stack([s.error for s in singles])
 
     # a derivative is linear: the slope along a direction is the sum of those along its elements
-    factors = directions[0] / torch.stack(list(directions[2:])).diagonal()
+    factors = directions[0] / sum(directions[2:])
     error = dense.error + factors.abs() @ errors
     size = factors.abs() @ values.abs() + dense.value.abs()
     apart = (factors @ values - dense.value).abs() > TRUST * error + FLOOR * size
@@ -192,13 +187,10 @@ def _differentiable(directions: Sequence[Tensor], slopes: list[Slopes]) -> list[
 
 
 def _nearby(problem: GradientProblem, batch: VjpBatch) -> Tensors:
-    """Gradients at points nearby, for the same cotangents.
+    """Gradients at points nearby, for the same cotangents: points x cotangents x elements each.
 
     At a kink every gradient between those of its neighbours is right (Clarke's subgradient). These
     were compared with differences at points of their own.
-
-    Returns:
-        for each input, points x cotangents x elements.
     """
     points: list[Tensors] = []
     for moved in _neighbours(problem):
@@ -215,9 +207,10 @@ def _neighbours(problem: GradientProblem) -> Iterator[Tensors]:
     """Inputs nearby: with independent elements, then whole inputs that pass each other."""
     generator = problem.generator(17)
     floating = [i for i, t in enumerate(problem.inputs) if is_differentiable(t.dtype)]
-    past_each_other = product((-1, 0, 1), repeat=len(floating)) if len(floating) in (2, 3) else ()
-    apart = ((0,) * len(floating) for _ in range(NEIGHBOURS))
-    for spread, shifts in chain(product((1.0,), apart), product((APART,), past_each_other)):
+    moves = [(1.0, (0,) * len(floating))] * NEIGHBOURS
+    if len(floating) in (2, 3):
+        moves += [(APART, shifts) for shifts in product((-1, 0, 1), repeat=len(floating))]
+    for spread, shifts in moves:
         moved = copied(problem.inputs)
         for i, shift in zip(floating, shifts, strict=True):
             moved[i] = moved[i] + NEARBY * (shift + spread * gaussian(moved[i], generator))

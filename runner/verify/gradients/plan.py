@@ -17,11 +17,10 @@ from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
 from runner.verify.gradients.points import choose_domains, draw, points_of
 from runner.verify.gradients.probes import PROBES
-from runner.verify.gradients.problem import GradientProblem, second_order
+from runner.verify.gradients.problem import GradientProblem, effective_eps, outputs_at, second_order
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
-from runner.verify.gradients.trace import effective_eps, outputs_at
 from runner.verify.gradients.vectors import copied
 
 ALL_PROBES = tuple(PROBES)
@@ -39,8 +38,7 @@ class OracleStep:
     """An oracle asked about one problem.
 
     Attributes:
-        problem: the problem.
-        oracle: gives a check for each input.
+        oracle: gives a check for each input of the problem.
         declared: whether the shapes are declared, so that the backward pass may not refuse them.
         required: whether an error of the call is one of the whole verification.
         excusable: whether a failure where equal indices leave the gradient open is none.
@@ -78,12 +76,10 @@ class Plan:
     Attributes:
         target: with other shapes, declared or guessed.
         dtype, device: under test.
-        threads: of the comparison at the declared inputs, which is to see the kernels as they are
-            used.
+        threads: of the comparison at the declared inputs: the kernels as they are used.
         quick: fewer inputs and probes.
         domains: of each input.
-        example: the gradient at the declared inputs, which may have been chosen to be equal, or
-            zeros.
+        example: the gradient at the declared inputs.
     """
 
     target: GradientTarget

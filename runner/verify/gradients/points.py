@@ -81,7 +81,7 @@ def _unordered(values: Tensor, domain: Domain) -> bool:
 
 
 def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[ShapedInputs]:
-    """Other numbers in these shapes, which should be small: slopes are taken along every element."""
+    """Other numbers in these shapes, which should be small: each element has its slope taken."""
 
     def named(name: str, stream: int, change: Callable[[Tensor], Tensor]) -> ShapedInputs:
         return replace(draw(shaped, domains, seed + stream, change), name=name)

@@ -1,4 +1,4 @@
-"""Gradients compared with slopes: every cotangent with every direction, and the verdict on all of them."""
+"""Gradients against slopes: every cotangent with every direction, and the verdict on all."""
 
 from __future__ import annotations
 
@@ -72,31 +72,21 @@ class SlopeComparison:
         """The directions in which some product is wrong, the worst first."""
         if not self.error.numel():
             return []
-        worst = self._excess().amax(0)
+        worst = self.ratio.masked_fill(~self.wrong, 0.0).amax(0)
         return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
 
-    def fails(self, d: int) -> bool:
-        """Whether some product along a direction is wrong."""
-        return bool((self._excess()[:, d] > 0).any())
-
-    def _excess(self) -> Tensor:
-        return self.ratio.masked_fill(~self.wrong, 0.0)
-
     def confirm_with(self, d: int, second: SlopeComparison) -> SlopeComparison:
-        """The same, with a direction's failures kept only where a second comparison repeats them.
+        """The same, with a direction's failures kept only where another comparison repeats them.
 
-        Args:
-            d: the direction.
-            second: made of that direction alone, with other steps. It has to agree on the interval, too.
+        That one is made of this direction alone, with other steps, and has to agree on the interval.
         """
         above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
-        apart = torch.maximum(above, below)
-        agrees = apart <= self.tolerance[:, d] + second.tolerance[:, 0]
+        agrees = torch.maximum(above, below) <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees
         return self._without_failures(d, ~repeated)
 
     def accept_subgradient(self, d: int, nearby: Tensor) -> SlopeComparison:
-        """The same, without a direction's failures that lie between gradients on both sides of a kink.
+        """The same, without a direction's failures between gradients on both sides of a kink.
 
         Args:
             d: the direction.
@@ -109,16 +99,13 @@ class SlopeComparison:
         # where the gradients nearby agree there is no kink, and to be like them proves nothing
         apart = high - low > 10 * slack
         inside = got.isfinite() & apart & (got >= low - slack) & (got <= high + slack)
-
-        accepted = inside & (self.error[:, d] > self.tolerance[:, d])
         kink = self.kink.clone()
-        kink[:, d] |= accepted
+        kink[:, d] |= inside & (self.error[:, d] > self.tolerance[:, d])
         return replace(self._without_failures(d, inside), kink=kink)
 
     def _without_failures(self, d: int, where: Tensor) -> SlopeComparison:
-        failing = self.error[:, d] > self.tolerance[:, d]
         tolerance = self.tolerance.clone()
-        tolerance[failing & where, d] = HUGE
+        tolerance[where & (self.error[:, d] > tolerance[:, d]), d] = HUGE
         return replace(self, tolerance=tolerance)
 
     @cached_property
@@ -134,13 +121,7 @@ class SlopeComparison:
     def check(
         self, problem: GradientProblem, position: int, directions: Sequence[Tensor]
     ) -> GradientCheck:
-        """The worst product, and the verdict on all.
-
-        Args:
-            problem: what was compared.
-            position: of the input.
-            directions: its directions, one for each column.
-        """
+        """The worst product, and the verdict on all, of an input and its directions."""
         tensor, name = problem.inputs[position], problem.names[position]
         shape = shape_text(tuple(tensor.shape))
         check = GradientCheck(problem.probe, "finite_differences", name, shape)
@@ -199,9 +180,19 @@ def compare(
         directions: a row for each.
         slopes: of the outputs along each direction.
     """
-    got = _products(batch.gradients[column], directions)
+    # a product with an element that is not finite is NaN
+    gradients = batch.gradients[column]
+    bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
+    got = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
+    got = got.masked_fill(bad, float("nan"))
+
+    # the interval in which each slope may be, which at a kink is wide
     kink = torch.stack([s.kink for s in slopes])
-    low_slopes, high_slopes, error = _intervals(slopes, kink)
+    value = torch.stack([s.value for s in slopes])
+    left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])
+    low_slopes, high_slopes = torch.where(kink, left, value), torch.where(kink, right, value)
+    error = torch.stack([s.error for s in slopes])
+    error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
 
     # a negative cotangent turns an interval round
     cotangents = batch.cotangents
@@ -229,19 +220,3 @@ def compare(
     decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
     scale = decided.max().item() if decided.numel() else 0.0
     return SlopeComparison(got, low, high, tolerance, absolute @ kink.double().T > 0, scale)
-
-
-def _products(gradients: Tensor, directions: Tensor) -> Tensor:
-    """Gradients times directions, NaN where a direction touches an element that is not finite."""
-    bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
-    products = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
-    return products.masked_fill(bad, float("nan"))
-
-
-def _intervals(slopes: Sequence[Slopes], kink: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The ends of the interval in which each slope may be, which at a kink is wide, and their error."""
-    value = torch.stack([s.value for s in slopes])
-    left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])
-    error = torch.stack([s.error for s in slopes])
-    error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
-    return torch.where(kink, left, value), torch.where(kink, right, value), error

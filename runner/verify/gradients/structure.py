@@ -10,8 +10,8 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
+from runner.verify.gradients.problem import outputs_at
 from runner.verify.gradients.target import ShapedInputs
-from runner.verify.gradients.trace import outputs_at
 from runner.verify.gradients.vectors import TensorFunction, copied, flat
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
@@ -29,7 +29,7 @@ class PositiveDefinite(Domain):
         return False
 
     def fold(self, tensor: Tensor) -> Tensor:
-        """Z Z^H / n, and a tenth of its mean diagonal on top, so that its condition has no scale."""
+        """Z Z^H / n with a tenth of its mean diagonal on top, so that its condition has no scale."""
         n = tensor.shape[-1]
         square = tensor @ tensor.mH / n
         size = square.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable, outputs_of
 from runner.config.domain import Domain
-from runner.verify.gradients.trace import outputs_at
+from runner.verify.gradients.problem import outputs_at
 from runner.verify.gradients.vectors import TensorFunction, Tensors, copied
 from runner.verify.values import reference_input
 

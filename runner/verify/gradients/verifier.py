@@ -20,10 +20,10 @@ from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
 from runner.verify.gradients.plan import OracleStep, Plan, ProbeStep, Steps, thread_count
 from runner.verify.gradients.probes import probe_all
+from runner.verify.gradients.problem import outputs_at
 from runner.verify.gradients.shapes import operation_target
 from runner.verify.gradients.structure import order_decides
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
-from runner.verify.gradients.trace import outputs_at
 from runner.verify.gradients.vectors import copied, max_abs
 
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
