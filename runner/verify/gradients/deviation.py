@@ -156,7 +156,7 @@ def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> 
     else:
         allowed = baseline.allowed(expected, scale, baseline.uncertainty[column])
 
-    worst = Worst.of(got, expected)
+    worst = Worst(got, expected)
     check = worst.put_into(check, allowed, scale)
     if worst.error <= allowed and not (deviation.exact and worst.error):
         return check

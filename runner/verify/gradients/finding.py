@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,9 +26,10 @@ def relative(error: float, scale: float) -> float:
     return error / scale if scale else error
 
 
-@dataclass(frozen=True)
 class Worst:
-    """The element of a gradient with the largest error.
+    """The element of a gradient with the largest error, against another gradient of its shape.
+
+    Where that is not finite there is no error: other oracles say whether it should be.
 
     Attributes:
         index: where it is, as ``3,1``.
@@ -36,19 +37,12 @@ class Worst:
         got, expected: the element.
     """
 
-    index: str
-    error: float
-    got: complex
-    expected: complex
-
-    @classmethod
-    def of(cls, got: Tensor, expected: Tensor) -> Worst:
-        """The worst of some; where ``expected`` is not finite, that is for other oracles to say."""
+    def __init__(self, got: Tensor, expected: Tensor) -> None:
         errors = (got - expected).abs().masked_fill(~expected.isfinite(), 0.0).to(torch.float64)
         errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
         element = int(errors.argmax())
-        at = (t.flatten()[element].item() for t in (errors, got, expected))
-        return cls(index_text(element, got), *at)
+        self.index, self.error = index_text(element, got), errors[element].item()
+        self.got, self.expected = got.flatten()[element].item(), expected.flatten()[element].item()
 
     def put_into(self, check: GradientCheck, allowed: float, scale: float) -> GradientCheck:
         """A check with these numbers, relative to a scale; its verdict is left as it is."""

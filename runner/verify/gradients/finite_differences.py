@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, product
 
 import torch
@@ -28,7 +28,7 @@ SECOND_LADDER = 0.37 * 0.25  # failures are confirmed with steps that are no mul
 def by_differences(problem: GradientProblem) -> list[GradientCheck]:
     """Compare each input's gradient with finite differences: a check for each input."""
     generator = problem.generator(12)
-    lines = _Lines.of(problem, generator)
+    lines = _Lines(problem, generator)
     if not lines.size or not all(problem.inputs[p].numel() for p in problem.positions):
         check = GradientCheck(problem.probe, "finite_differences", verdict="inconclusive")
         return [replace(check, reason="there is no element")]
@@ -49,32 +49,24 @@ def by_differences(problem: GradientProblem) -> list[GradientCheck]:
     return checks
 
 
-@dataclass(frozen=True)
 class _Lines:
     """The outputs along lines through the inputs: all of their elements, or some of very many.
 
     Attributes:
         problem: of which call, and where.
         outputs: positions of the outputs.
-        indices: of the elements, in the flat vector of these outputs.
-        size: of that vector.
+        size: of the flat vector of these outputs.
+        indices: of the elements in it.
     """
 
-    problem: GradientProblem
-    outputs: tuple[int, ...]
-    indices: Tensor
-    size: int
-
-    @classmethod
-    def of(cls, problem: GradientProblem, generator: torch.Generator) -> _Lines:
-        """With all elements, or a random part where there are many."""
+    def __init__(self, problem: GradientProblem, generator: torch.Generator) -> None:
         traced = problem.traced(copied(problem.inputs))
-        size = real_size(traced.outputs)
-        indices = torch.arange(size)
-        if size > MOST_OUTPUTS:
-            drawn = torch.randint(size, (MOST_OUTPUTS,), generator=generator)
-            indices = torch.tensor(sorted({0, size - 1, *drawn.tolist()}))
-        return cls(problem, traced.positions, indices, size)
+        self.problem, self.outputs = problem, traced.positions
+        self.size = real_size(traced.outputs)
+        self.indices = torch.arange(self.size)
+        if self.size > MOST_OUTPUTS:
+            drawn = torch.randint(self.size, (MOST_OUTPUTS,), generator=generator).tolist()
+            self.indices = torch.tensor(sorted({0, self.size - 1, *drawn}))
 
     def along(self, position: int, direction: Tensor) -> Callable[[float], Tensor]:
         """The elements by how far an input moves along a direction; NaN outside the domain."""

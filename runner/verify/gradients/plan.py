@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 
 from runner.calls.bound_operation import storage_of
-from runner.config.domain import Domain
 from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
 from runner.verify.gradients.points import choose_domains, draw, points_of
 from runner.verify.gradients.probes import PROBES
-from runner.verify.gradients.problem import GradientProblem, effective_eps, outputs_at, second_order
+from runner.verify.gradients.problem import GradientProblem, outputs_at, second_order
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
+from runner.verify.gradients.target import GradientTarget, ShapedInputs, effective_eps
 from runner.verify.gradients.vectors import copied
 
 ALL_PROBES = tuple(PROBES)
@@ -69,63 +68,59 @@ class ProbeStep:
 Steps = Iterator[OracleStep | ProbeStep]
 
 
-@dataclass(frozen=True)
 class Plan:
     """What is tried of one target, and where.
 
     Attributes:
         target: with other shapes, declared or guessed.
         dtype, device: under test.
-        threads: of the comparison at the declared inputs: the kernels as they are used.
         quick: fewer inputs and probes.
+        threads: of the comparison at the declared inputs: the kernels as they are used.
         domains: of each input.
         example: the gradient at the declared inputs.
+        tiny: the first inputs with so few elements that the slope along each is taken.
+        points: other inputs of that shape.
     """
 
-    target: GradientTarget
-    dtype: torch.dtype
-    device: torch.device
-    threads: int
-    quick: bool
-    domains: tuple[Domain, ...]
-    example: GradientProblem
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         target: GradientTarget,
         dtype: torch.dtype,
         device: torch.device,
         *,
         threads: int,
         quick: bool,
-    ) -> Plan:
-        """Settle shapes, domains and precision by calling the function."""
-        example = target.example
+    ) -> None:
+        self.dtype, self.device, self.threads, self.quick = dtype, device, threads, quick
+        self.probes = QUICK_PROBES if quick else ALL_PROBES
+        example = usual = target.example
         few = example.elements <= FEW_ELEMENTS
         if not target.other_shapes:
             guesses = guessed_shapes(example, target.seed)
             target = replace(target, other_shapes=(*((example,) if few else ()), *guesses))
-        domains = choose_domains(target)
-        usual = example
+        self.target = target
+
+        # domains and precision are settled by calling the function
+        self.domains = choose_domains(target)
         if target.other_shapes:
-            usual = draw(target.other_shapes[0], domains, target.seed + 1)
-        eps = torch.finfo(torch.float64).eps
-        if usual.runs():
-            eps = effective_eps(usual.outputs())
-        problem = GradientProblem(
+            usual = draw(target.other_shapes[0], self.domains, target.seed + 1)
+        self.example = GradientProblem(
             "example",
             example.call,
             example.inputs,
             target.requires_grad,
             target.arguments,
             target.seed,
-            in_place=_in_place(example),
             each_element=few,
             special=True,
-            eps=eps,
+            eps=effective_eps(usual),
+            in_place=_in_place(example),
         )
-        return cls(target, dtype, device, threads, quick, domains, problem)
+        shapes = (shaped for shaped in target.other_shapes if shaped.elements <= FEW_ELEMENTS)
+        self.tiny = next(filter(ShapedInputs.runs, shapes), None)
+        self.points: list[ShapedInputs] = []
+        if self.tiny is not None:
+            self.points += points_of(self.tiny, self.domains, target.seed)
 
     def problem(self, shaped: ShapedInputs, *, each_element: bool = False) -> GradientProblem:
         """The gradient of the target at some inputs, under their name."""
@@ -137,24 +132,6 @@ class Plan:
             each_element=each_element,
             special=shaped.special,
         )
-
-    @cached_property
-    def tiny(self) -> ShapedInputs | None:
-        """The first inputs with so few elements that the slope along each is taken."""
-        few = (shaped for shaped in self.target.other_shapes if shaped.elements <= FEW_ELEMENTS)
-        return next(filter(ShapedInputs.runs, few), None)
-
-    @cached_property
-    def points(self) -> list[ShapedInputs]:
-        """Inputs of the tiny shape."""
-        if self.tiny is None:
-            return []
-        return list(points_of(self.tiny, self.domains, self.target.seed))
-
-    @property
-    def probes(self) -> Sequence[str]:
-        """By name."""
-        return QUICK_PROBES if self.quick else ALL_PROBES
 
     def in_float64(self) -> Steps:
         """Without rounding to speak of: whether the formula is right."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.vectors import TensorFunction, Tensors, copied, flat, random_cotangents
+from runner.verify.gradients.vectors import TensorFunction, Tensors, copied, random_cotangents
 
 
 def outputs_at(call: TensorFunction, inputs: Sequence[Tensor]) -> Tensors:
@@ -32,15 +32,6 @@ def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool
     state = torch.default_generator.get_state()
     outputs_at(call, copied(inputs))
     return not torch.equal(state, torch.default_generator.get_state())
-
-
-def effective_eps(outputs: Tensors) -> float:
-    """The eps of the narrowest dtype that holds a function's values: it may compute in that."""
-    values = flat([t for t in outputs if is_differentiable(t.dtype)]).nan_to_num()
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        if torch.equal(values.to(dtype).double(), values):
-            return torch.finfo(dtype).eps
-    return torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)

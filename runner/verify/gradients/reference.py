@@ -5,7 +5,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -49,16 +49,13 @@ def by_reference(
         problem: the call, in float64.
         dtype: the dtype under test.
         device: where it is computed.
-        roundoffs: the error that the operation itself declares, in roundoffs of the gradient's
-            largest element; used where it is useful.
-        usual: what :func:`gradient_scales` says of the same shapes at usual inputs. A gradient that
-            is far smaller at these may be the rest of a difference, of which rounding explains more
-            than of the gradient itself.
+        roundoffs: the error that the operation declares, in roundoffs of the largest element.
+        usual: what :func:`gradient_scales` says of these shapes at usual inputs. A gradient that is
+            far smaller may be the rest of a difference, of which rounding explains more.
     """
-    generator = problem.generator(16)
-    sides = _BothSides.of(problem, dtype, device, generator)
     info = torch.finfo(dtype)
-    moved = sides.moved(info.eps / 2, generator)
+    sides = _BothSides(problem, dtype, device)
+    moved = sides.moved(info.eps / 2)
     weight = largest(sides.cotangents, 1.0)
     underflow = rounding_bound(info.smallest_normal, max(1.0, weight))
     declared = roundoffs * info.eps / 2
@@ -90,7 +87,6 @@ def by_reference(
     return checks
 
 
-@dataclass(frozen=True)
 class _BothSides:
     """Gradients from the same numbers, in the dtype on the device and in float64 on the CPU.
 
@@ -101,37 +97,22 @@ class _BothSides:
         overflow: whether some output of the device is not finite.
     """
 
-    problem: GradientProblem
-    cotangents: Tensors
-    got: Tensors
-    expected: Tensors
-    overflow: bool
-
-    @classmethod
-    def of(
-        cls,
-        problem: GradientProblem,
-        dtype: torch.dtype,
-        device: torch.device,
-        generator: torch.Generator,
-    ) -> _BothSides:
-        """Compute both."""
+    def __init__(self, problem: GradientProblem, dtype: torch.dtype, device: torch.device) -> None:
+        self.generator = problem.generator(16)
         rounded = [narrowed(t, dtype) for t in problem.inputs]
         wide = [t.to(w.dtype) for t, w in zip(rounded, problem.inputs, strict=True)]
+        self.problem = replace(problem, inputs=tuple(wide))
         traced = problem.traced([t.to(device, copy=True) for t in rounded])
         reference = problem.traced(copied(wide))
-        cotangents = [gaussian(t, generator).to(t.dtype) for t in traced.outputs]
-        pairs = zip(cotangents, reference.outputs, strict=True)
-        wide_cotangents = [c.to(t.dtype) for c, t in pairs]
-        return cls(
-            problem=replace(problem, inputs=tuple(wide)),
-            cotangents=wide_cotangents,
-            expected=reference.gradients(wide_cotangents),
-            got=[g.cpu() for g in traced.gradients([c.to(device) for c in cotangents])],
-            overflow=not all(bool(t.detach().isfinite().all()) for t in traced.outputs),
-        )
+        self.overflow = not all(bool(t.detach().isfinite().all()) for t in traced.outputs)
 
-    def moved(self, roundoff: float, generator: torch.Generator) -> list[float]:
+        cotangents = [gaussian(t, self.generator).to(t.dtype) for t in traced.outputs]
+        pairs = zip(cotangents, reference.outputs, strict=True)
+        self.cotangents = [c.to(t.dtype) for c, t in pairs]
+        self.expected = reference.gradients(self.cotangents)
+        self.got = [g.cpu() for g in traced.gradients([c.to(device) for c in cotangents])]
+
+    def moved(self, roundoff: float) -> list[float]:
         """How far each float64 gradient moves with inputs, cotangents and saved tensors.
 
         These move by one roundoff. An output that the forward pass saves may be far larger than
@@ -139,13 +120,13 @@ class _BothSides:
         """
 
         def rounded(saved: Tensor) -> Tensor:
-            return perturbed([saved.detach()], roundoff, generator)[0]
+            return perturbed([saved.detach()], roundoff, self.generator)[0]
 
         def others() -> Tensors:
-            inputs = perturbed(self.problem.inputs, roundoff, generator)
+            inputs = perturbed(self.problem.inputs, roundoff, self.generator)
             with torch.autograd.graph.saved_tensors_hooks(rounded, lambda saved: saved):
                 traced = self.problem.traced(inputs)
-            return traced.gradients(perturbed(self.cotangents, roundoff, generator))
+            return traced.gradients(perturbed(self.cotangents, roundoff, self.generator))
 
         return [max_abs(change) for change in farthest(self.expected, others, DRAWS)]
 
@@ -172,19 +153,11 @@ def narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _compared(
     check: GradientCheck, got: Tensor, expected: Tensor, bound: float, eps: float
 ) -> GradientCheck:
-    """A check with its verdict on a gradient against the expected one.
-
-    Args:
-        check: of which gradient.
-        got: the gradient.
-        expected: the expected one, in the same dtype.
-        bound: the largest error allowed.
-        eps: of the dtype under test.
-    """
+    """A check with its verdict on a gradient; ``bound`` is the largest error allowed."""
     if not expected.numel():
         return replace(check, verdict="pass", max_abs_error=0.0, max_relative_error=0.0)
 
-    scale, worst = max_abs(expected), Worst.of(got, expected)
+    scale, worst = max_abs(expected), Worst(got, expected)
     useful = bound <= max(USEFUL, 64 * eps) * scale or worst.error == 0
     error, allowed = relative(worst.error, scale), relative(bound, scale)
     verdict, reason = "pass", None

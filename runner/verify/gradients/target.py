@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable, outputs_of
 from runner.config.domain import Domain
 from runner.verify.gradients.problem import outputs_at
-from runner.verify.gradients.vectors import TensorFunction, Tensors, copied
+from runner.verify.gradients.vectors import TensorFunction, Tensors, copied, flat
 from runner.verify.values import reference_input
 
 
@@ -48,6 +49,16 @@ class ShapedInputs:
     def outputs(self) -> Tensors:
         """What the function makes of copies, see :func:`outputs_at`."""
         return outputs_at(self.call, copied(self.inputs))
+
+
+def effective_eps(shaped: ShapedInputs) -> float:
+    """The eps of the narrowest dtype that holds a function's values: it may compute in that."""
+    if shaped.runs():
+        values = flat([t for t in shaped.outputs() if is_differentiable(t.dtype)]).nan_to_num()
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            if torch.equal(values.to(dtype).double(), values):
+                return torch.finfo(dtype).eps
+    return torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)

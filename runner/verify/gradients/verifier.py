@@ -68,7 +68,7 @@ def verify(
             check = GradientCheck("example", "invariant", verdict="unsupported")
             return [replace(check, reason="no input has a gradient")]
 
-        plan = Plan.of(target, dtype, device, threads=threads, quick=quick)
+        plan = Plan(target, dtype, device, threads=threads, quick=quick)
         checks = list(_run(plan.in_float64(), target.example))
         if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
             suffix = f", {str(dtype).removeprefix('torch.')}"
