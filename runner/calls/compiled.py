@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -72,15 +73,11 @@ def in_own_dtype(bound: BoundOperation) -> BoundOperation:
         return bound
 
     def call(*args: object, **kwargs: object) -> object:
-        is_own = any(_holds(argument, bound.dtype) for argument in (*args, *kwargs.values()))
+        tensors = chain.from_iterable(map(outputs_of, (*args, *kwargs.values())))
+        is_own = any(tensor.dtype is bound.dtype for tensor in tensors)
         return (through if is_own else original)(*args, **kwargs)
 
     return replace(bound, function=call)
-
-
-def _holds(argument: object, dtype: torch.dtype) -> bool:
-    """Whether an argument is a tensor of this dtype, or a list with one."""
-    return any(tensor.dtype is dtype for tensor in outputs_of(argument))
 
 
 def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,29 +12,36 @@ from runner.calls.bound_case import BoundCase, Rounded, elements, reduced
 from runner.config.cases.gradient import ExpressionCase
 from runner.verify.rounding import rounding_bound, unit_roundoff
 
-if TYPE_CHECKING:
-    from runner.verify.derivative import Exact
-
 DRAWS = 16  # of rounding errors at every step; of fewer, all might cancel for some element
 
 
-@dataclass(frozen=True)
 class ExactGradient:
-    """An expression at its inputs.
+    """An expression at its inputs, each of which is taken as exactly what it is in its dtype.
 
     Attributes:
         case: the expression.
-        bound: its inputs; each number is taken as exactly what it is in its dtype.
+        bound: its inputs.
+        value: the function's value, float64, without dimensions; NaN where it is not real.
     """
 
-    case: ExpressionCase
-    bound: BoundCase
+    def __init__(self, case: ExpressionCase, bound: BoundCase) -> None:
+        from runner.verify.derivative import derive  # SymPy takes long, and few cases need it
 
-    @cached_property
-    def value(self) -> Tensor:
-        """The function's value, float64, without dimensions; NaN where it is not real."""
-        numbers = self._derived.at(self._derived.value, self._points)
-        return torch.tensor(self._derived.total(numbers, self._share), dtype=torch.float64)
+        self.case, self.bound = case, bound
+        self._derived = derive(case.expression)
+        self._named = bound.named(bound.draw())
+
+        # the inputs at each element of the expression before it is reduced, by symbol
+        wide = torch.broadcast_tensors(*self._named.values())  # type: ignore[no-untyped-call]
+        self._shape = wide[0].shape
+        numbers = {
+            name: tensor.double().flatten().tolist()
+            for name, tensor in zip(self._named, wide, strict=True)
+        }
+        self._points = list(zip(*(numbers[name] for name in self._derived.symbols), strict=True))
+        self._share = len(self._points) if case.reduce == "mean" else 1
+        values = self._derived.at(self._derived.value, self._points)
+        self.value = torch.tensor(self._derived.total(values, self._share), dtype=torch.float64)
 
     def gradient(self, name: str) -> Tensor:
         """The gradient by an input, float64, in its shape; NaN where it does not exist."""
@@ -97,30 +103,3 @@ class ExactGradient:
         names = self.bound.names
         gradients = torch.autograd.grad(value, [leaves[name] for name in names])
         return {"": value.detach(), **dict(zip(names, gradients, strict=True))}
-
-    @cached_property
-    def _derived(self) -> Exact:
-        # imported here: SymPy takes long, and only expressions need it
-        from runner.verify.derivative import derive
-
-        return derive(self.case.expression)
-
-    @cached_property
-    def _named(self) -> dict[str, Tensor]:
-        return self.bound.named(self.bound.draw())
-
-    @cached_property
-    def _points(self) -> list[tuple[float, ...]]:
-        """The inputs at each element of the expression, in the order of its symbols."""
-        wide = (self._named[name].double().expand(self._shape) for name in self._derived.symbols)
-        return list(zip(*(t.flatten().tolist() for t in wide), strict=True))
-
-    @property
-    def _shape(self) -> torch.Size:
-        """The shape of the expression before it is reduced."""
-        shape: torch.Size = torch.broadcast_shapes(*(t.shape for t in self._named.values()))  # type: ignore[no-untyped-call]
-        return shape
-
-    @property
-    def _share(self) -> int:
-        return len(self._points) if self.case.reduce == "mean" else 1

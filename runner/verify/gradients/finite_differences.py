@@ -11,11 +11,17 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.rows.rows import GradientCheck
-from runner.verify.gradients.problem import GradientProblem, outputs_at
+from runner.verify.gradients.problem import (
+    MANY,
+    GradientProblem,
+    VjpBatch,
+    gradients_at,
+    outputs_at,
+    vjp,
+)
 from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison, compare
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes, differentiate
 from runner.verify.gradients.vectors import Tensors, copied, flat, gaussian, real_size, unflat
-from runner.verify.gradients.vjp import MANY, VjpBatch, gradients_at, vjp
 
 MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken
 NEIGHBOURS = 48  # enough that each of some five equal elements is at least once the one that counts

@@ -13,10 +13,9 @@ from runner.config.size import shape_text
 from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import relative
-from runner.verify.gradients.problem import GradientProblem, reseed
+from runner.verify.gradients.problem import GradientProblem, VjpBatch, reseed, vjp
 from runner.verify.gradients.slopes import EPS
 from runner.verify.gradients.vectors import copied, flat, gaussian, max_abs
-from runner.verify.gradients.vjp import VjpBatch, vjp
 from runner.verify.rounding import rounding_bound
 
 

@@ -48,8 +48,8 @@ def linearity(base: Baseline) -> Iterator[Deviation]:
     drawn = random_cotangents(base.cotangents, base.problem.generator(22))
     for parts in (drawn, [torch.ones_like(c) for c in base.cotangents]):
         rest = [c - p for c, p in zip(base.cotangents, parts, strict=True)]
-        pairs = zip(traced.gradients(parts), traced.gradients(rest), strict=True)
-        yield Deviation([a + b for a, b in pairs], base.gradients)
+        total = list(map(torch.add, traced.gradients(parts), traced.gradients(rest)))
+        yield Deviation(total, base.gradients)
 
 
 def separate_outputs(base: Baseline) -> Iterator[Deviation]:
@@ -60,7 +60,7 @@ def separate_outputs(base: Baseline) -> Iterator[Deviation]:
     total = [torch.zeros_like(g) for g in base.gradients]
     for j in range(count):
         alone = [c if k == j else None for k, c in enumerate(base.cotangents)]
-        total = [t + g for t, g in zip(total, base.gradients_at(base.inputs, alone), strict=True)]
+        total = list(map(torch.add, total, base.gradients_at(base.inputs, alone)))
     yield Deviation(total, base.gradients)
 
 

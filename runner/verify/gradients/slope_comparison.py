@@ -13,10 +13,9 @@ from torch import Tensor
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import relative
-from runner.verify.gradients.problem import GradientProblem
+from runner.verify.gradients.problem import GradientProblem, VjpBatch
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes
 from runner.verify.gradients.vectors import index_text
-from runner.verify.gradients.vjp import VjpBatch
 
 FLOOR = 1e-9  # relative: what differences of order h^6 reach where the function is smooth
 NEGLIGIBLE = 1e-13  # relative to the largest derivative among those looked at together

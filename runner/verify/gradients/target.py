@@ -97,13 +97,9 @@ def function_target(
 ) -> GradientTarget:
     """A target made of a plain function of tensors and one set of inputs.
 
-    Args:
-        function: takes the inputs by position; returns a tensor, or a tuple or list with some.
-        inputs: floating inputs are widened to float64.
-        names: of the inputs; by default their positions.
-        domains: of each input; by default inferred.
-        requires_grad: whether each has a gradient; by default those of floating and complex dtype.
-        seed: of everything that is drawn.
+    The function takes them by position, widened to float64, and returns a tensor, or a tuple or list
+    with some. By default inputs are named by position, their domains are inferred, and those of
+    floating or complex dtype have a gradient.
     """
     differentiable = [is_differentiable(t.dtype) for t in inputs]
     pairs = zip(inputs, differentiable, strict=True)

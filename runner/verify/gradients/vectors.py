@@ -38,12 +38,6 @@ def unflat(vector: Tensor, like: Tensor) -> Tensor:
     return vector.reshape(like.shape).to(like.device, like.dtype)
 
 
-def split_row(row: Tensor, outputs: Sequence[Tensor]) -> Tensors:
-    """A real vector over all outputs as a cotangent for each."""
-    sizes = [real_size([t]) for t in outputs]
-    return [unflat(part, t) for part, t in zip(torch.split(row, sizes), outputs, strict=True)]
-
-
 def index_text(element: int, tensor: Tensor) -> str:
     """The index ``3,1`` of an element of a tensor."""
     index = torch.unravel_index(torch.tensor(element), tensor.shape)
