@@ -129,31 +129,47 @@ class BenchmarkRow(Row):
 
 
 @dataclass(frozen=True)
-class AutogradRow(Row):
-    """A row of ``autograd.csv``: one gradient under one probe, by one oracle.
+class CaseRow(Row):
+    """A row of a job that a case can be of.
 
     Attributes:
-        case: the file of ``conf/case`` that it is of; blank for an operation.
-        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
-            dtype), forward_mode, autograd_grad (``backward()`` against ``torch.autograd.grad``: the same engine
-            twice, and so no evidence), or invariant, where a property needs no other.
-        argument: the input that the gradient is of, by position or name; blank: the function's own value.
-        shape: of that input.
-        memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
-        ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction of several elements.
-        got, expected: there.
-        tolerance: the largest relative error that passes.
-        tolerance_source: what the tolerance follows from: the differences' own estimate, the conditioning, or exact.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see status.
-        checked_size: of a case: the size at which it was checked.
-        got_values, expected_values: a case's whole gradients, as JSON.
-        derivation: how the expected gradient was derived.
+        case: the file of ``conf/case`` that it is of, by its name; blank for an operation.
     """
 
     case: str | None = None
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One gradient under one probe, by one oracle.
+
+    Attributes:
+        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity,
+            cotangent layouts, ...).
+        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
+            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
+            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
+            a property needs no other.
+        argument: the input that the gradient is of, by position or name; blank: the function's own
+            value.
+        shape: of that input.
+        memory_layout: of the inputs and the cotangent, where that is what was tried.
+        max_abs_error, max_relative_error: over the elements; relative to the largest of the
+            expected gradient.
+        ulp: the error at the worst element, in units in the last place of the dtype.
+        worst_index: where that is in the gradient; blank for a derivative along a direction of
+            several elements.
+        got, expected: there.
+        tolerance: the largest relative error that passes.
+        tolerance_source: what the tolerance follows from: the differences' own estimate, the
+            conditioning, or exact.
+        checked_size: of a case: the size at which it was checked.
+        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not
+            run, see the row's status.
+        reason: why it is no pass, in a line.
+        seconds: what the check took.
+    """
+
     probe: str | None = None
     oracle: str | None = None
     argument: str | None = None
@@ -169,17 +185,29 @@ class AutogradRow(Row):
     tolerance_source: str | None = None
     checked_size: str | None = None
     verdict: str | None = None
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class AutogradRow(GradientCheck, CaseRow):
+    """A row of ``autograd.csv``: a check of a cell.
+
+    Attributes:
+        got_values, expected_values: a case's whole gradients, as JSON.
+        derivation: how the expected gradient was derived.
+    """
+
     got_values: str | None = None
     expected_values: str | None = None
     derivation: str | None = None
 
 
 @dataclass(frozen=True)
-class TensorRow(Row):
+class TensorRow(CaseRow):
     """A row of ``tensors.csv``: one thing that is expected of a case's result.
 
     Attributes:
-        case: the case's name.
         expression: the line of tensor code whose result is checked.
         check: what of it: call (that it can be called at all), values, shape, dtype, range, finite, reproducible,
             aliases (whose memory it lies in), or unchanged (the tensors that it was given).
@@ -187,7 +215,6 @@ class TensorRow(Row):
         verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
     """
 
-    case: str | None = None
     expression: str | None = None
     check: str | None = None
     expected: str | None = None
@@ -341,7 +368,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
     blank = () if cell.job == "benchmark" else BENCHMARK_ONLY
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
-    if cell.case is not None and "case" in row_type.__dataclass_fields__:
+    if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
+from torch import Tensor
 
 
-def transposed(tensor: torch.Tensor) -> torch.Tensor | None:
+def transposed(tensor: Tensor) -> Tensor | None:
     """Dimensions in the reverse order in memory; None where there are not two of any length."""
     if sum(n > 1 for n in tensor.shape) < 2:
         return None
@@ -15,7 +15,7 @@ def transposed(tensor: torch.Tensor) -> torch.Tensor | None:
     return tensor.permute(order).contiguous().permute(order)
 
 
-def spaced(tensor: torch.Tensor) -> torch.Tensor | None:
+def spaced(tensor: Tensor) -> Tensor | None:
     """Every second element of a larger storage, the first of which is not at its beginning."""
     if not tensor.dim():
         return None
@@ -24,30 +24,32 @@ def spaced(tensor: torch.Tensor) -> torch.Tensor | None:
     return storage[..., 1::2].copy_(tensor)
 
 
-def expanded(tensor: torch.Tensor) -> torch.Tensor | None:
+def expanded(tensor: Tensor) -> Tensor | None:
     """One row for all, without memory of their own (stride 0); other numbers than the tensor's."""
     if not tensor.dim() or not tensor.numel():
         return None
     return tensor[:1].expand(tensor.shape)
 
 
-def constant(tensor: torch.Tensor) -> torch.Tensor | None:
+def constant(tensor: Tensor) -> Tensor | None:
     """One number for all, as the gradient of a sum is; other numbers than the tensor's."""
     if not tensor.dim() or not tensor.numel():
         return None
     return tensor.flatten()[0].expand(tensor.shape)
 
 
-def conjugated(tensor: torch.Tensor) -> torch.Tensor | None:
+def conjugated(tensor: Tensor) -> Tensor | None:
     """A complex tensor of which memory holds the conjugate."""
     return tensor.conj().resolve_conj().conj() if tensor.is_complex() else None
 
 
-LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor | None]] = {
+Layout = Callable[[Tensor], Tensor | None]
+
+LAYOUTS: dict[str, Layout] = {
     "transposed": transposed,
     "spaced": spaced,
     "expanded": expanded,
     "constant": constant,
     "conjugated": conjugated,
 }
-"""Each gives a tensor of the same shape and dtype, or None where this tensor cannot have the layout."""
+"""Each gives a tensor of the same shape and dtype; None where this one cannot have the layout."""

@@ -1,9 +1,9 @@
 """Are the gradients right: oracles and probes at many inputs, and a verdict of each.
 
-In float64 on the CPU, whatever the dtype under test, a gradient is compared with finite differences of the forward
-pass and with forward mode, at many inputs and shapes; in the dtype on the device, with the same in float64 from the
-same rounded inputs. Properties of every right gradient (linearity, independence of memory layouts, ...) are tried in
-both.
+In float64 on the CPU, whatever the dtype under test, a gradient is compared with finite differences
+of the forward pass and with forward mode, at many inputs and shapes; in the dtype on the device,
+with the same in float64 from the same rounded inputs. Properties of every right gradient
+(linearity, independence of memory layouts, ...) are tried in both.
 """
 
 from __future__ import annotations
@@ -16,32 +16,25 @@ import torch
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.errors import one_line
-from runner.rows.rows import BAD
+from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
-from runner.verify.gradients.finding import GradientCheck
 from runner.verify.gradients.plan import OracleStep, Plan, ProbeStep, Steps, thread_count
 from runner.verify.gradients.probes import probe_all
+from runner.verify.gradients.problem import outputs_at
 from runner.verify.gradients.shapes import operation_target
 from runner.verify.gradients.structure import order_decides
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
-from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied
+from runner.verify.gradients.vectors import copied, max_abs
 
-REPEATABLE = 1e-6  # relative; differences of a function whose values waver more from call to call say nothing
+REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
 
 def check_gradients(
     bound: BoundOperation, device: torch.device, *, quick: bool = False
 ) -> list[GradientCheck]:
-    """Verify an operation's gradients in its dtype on a device.
+    """Verify an operation's gradients in its dtype on a device; its size should be small.
 
-    Args:
-        bound: the operation; its size should be small.
-        device: where.
-        quick: fewer inputs and probes, for a verdict next to a benchmark.
-
-    Raises:
-        RuntimeError: the operation cannot be called, or autograd cannot differentiate it, in this dtype or there.
+    See :func:`verify`.
     """
     return verify(operation_target(bound), bound.dtype, device, quick=quick)
 
@@ -55,25 +48,27 @@ def verify(
         target: what to verify.
         dtype: floating or complex; the checks in float64 are made in any case.
         device: where the dtype's gradients are computed.
-        quick: fewer inputs and probes.
+        quick: fewer inputs and probes, for a verdict next to a benchmark.
 
     Returns:
         a check for each probe, oracle and argument.
 
     Raises:
-        RuntimeError: the example cannot be called, or autograd cannot differentiate it, in this dtype or there.
+        RuntimeError: the example cannot be called, or autograd cannot differentiate it, in this
+            dtype or there.
     """
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
     with thread_count(1), torch.random.fork_rng(devices=[]):
         reason = _unrepeatable(target.example)
         if reason:
-            return [GradientCheck("repeatable", "invariant", "inconclusive", reason=reason)]
+            check = GradientCheck("repeatable", "invariant", verdict="inconclusive")
+            return [replace(check, reason=reason)]
         if not any(target.requires_grad):
-            reason = "no input has a gradient"
-            return [GradientCheck("example", "invariant", "unsupported", reason=reason)]
+            check = GradientCheck("example", "invariant", verdict="unsupported")
+            return [replace(check, reason="no input has a gradient")]
 
-        plan = Plan.of(target, dtype, device, threads=threads, quick=quick)
+        plan = Plan(target, dtype, device, threads=threads, quick=quick)
         checks = list(_run(plan.in_float64(), target.example))
         if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
             suffix = f", {str(dtype).removeprefix('torch.')}"
@@ -83,16 +78,21 @@ def verify(
 
 def _run(steps: Steps, example: ShapedInputs, suffix: str = "") -> Iterator[GradientCheck]:
     """The checks of all oracles, and then the worst of each probe, under its name and a suffix."""
-    probed: list[GradientCheck] = []
+    probed: dict[str | None, list[GradientCheck]] = {}
     for step in steps:
-        if isinstance(step, ProbeStep):
-            probed += _probed(step)
-        elif step.required:
-            yield from _asked(step, example)
-        else:
-            yield from _tried(step, example)
-    for check in _merged(probed):
-        yield replace(check, probe=f"{check.probe}{suffix}")
+        if isinstance(step, OracleStep):
+            yield from _asked(step, example) if step.required else _tried(step, example)
+            continue
+        for check in _probed(step):
+            probed.setdefault(check.probe, []).append(check)
+
+    for name, checks in probed.items():
+        worst, seconds = max(checks, key=_badness), sum(c.seconds or 0.0 for c in checks)
+        yield replace(worst, probe=f"{name}{suffix}", seconds=seconds)
+
+
+def _badness(check: GradientCheck) -> tuple[bool, float]:
+    return check.verdict in BAD, (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
 
 
 def _asked(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
@@ -103,29 +103,26 @@ def _asked(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
     if not failed or not order_decides(problem.call, problem.inputs, example):
         return checks
     reason = "indices are equal, and the order in which they come decides what is returned"
-    return [
-        replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c
-        for c in checks
-    ]
+    excused = [replace(c, verdict="inconclusive", reason=reason) for c in checks]
+    return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
 
 
 def _tried(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
-    """An oracle's checks at inputs that nobody declared: unsupported where the forward pass refuses them."""
+    """An oracle's checks at inputs that nobody declared, which the forward pass may refuse."""
     problem = step.problem
+    check = GradientCheck(problem.probe, "finite_differences", verdict="unsupported")
     try:
         outputs = outputs_at(problem.call, copied(problem.inputs))
     except Exception as error:
-        reason = one_line(error, 160)
-        return [GradientCheck(problem.probe, "finite_differences", "unsupported", reason=reason)]
+        return [replace(check, reason=one_line(error, 160))]
     if not any(is_differentiable(t.dtype) for t in outputs):
         return []
     try:
         return _asked(step, example)
     except Exception as error:
         refused = isinstance(error, NotImplementedError) or not step.declared
-        verdict = "unsupported" if refused else "fail"
         reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
-        return [GradientCheck(problem.probe, "finite_differences", verdict, reason=reason)]
+        return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
 
 
 def _probed(step: ProbeStep) -> list[GradientCheck]:
@@ -144,29 +141,15 @@ def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def _merged(probed: list[GradientCheck]) -> Iterator[GradientCheck]:
-    """For each probe, the worst check of any problem."""
-    by_probe: dict[str, list[GradientCheck]] = {}
-    for check in probed:
-        by_probe.setdefault(check.probe, []).append(check)
-    for checks in by_probe.values():
-        worst = max(checks, key=_badness)
-        yield replace(worst, seconds=sum(c.seconds or 0.0 for c in checks))
-
-
-def _badness(check: GradientCheck) -> tuple[bool, float]:
-    return check.verdict in BAD, (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
-
-
 def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
-    first, second = (outputs_at(example.call, copied(example.inputs)) for _ in range(2))
+    first, second = example.outputs(), example.outputs()
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
             return "its outputs' shapes differ from call to call"
         if not is_differentiable(a.dtype) or not a.numel():
             continue
         difference = (a - b).abs().nan_to_num(0.0).max().item()
-        if difference > REPEATABLE * a.abs().nan_to_num(0.0, 0.0, 0.0).max().item():
+        if difference > REPEATABLE * max_abs(a):
             return f"its values differ by {difference:.3g} from call to call"
     return None
