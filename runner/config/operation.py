@@ -1,4 +1,4 @@
-"""An operation as its YAML declares it. Only :meth:`Operation.load` imports torch, in the worker."""
+"""An operation as its YAML declares it. Only :meth:`Operation.load` may import torch."""
 
 from __future__ import annotations
 
