@@ -116,11 +116,9 @@ class CellReader:
         self._values: dict[str, Any] = {}
 
     def read(self, config: DictConfig) -> Cell:
-        """Check a composed configuration and freeze it.
+        """Freeze a composed configuration; ConfigError where a value is wrong by itself.
 
-        Raises:
-            ConfigError: a value is wrong by itself. Values that are right but do not go together
-                give a cell that says so.
+        Values that are right but do not go together give a cell that says so.
         """
         values: Any = OmegaConf.to_container(config, resolve=True)
         check_keys(values, SCHEMA)

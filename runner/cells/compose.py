@@ -10,6 +10,7 @@ import copy
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -62,22 +63,17 @@ class Composer:
         self._loader, self._master = loader, master
         # fixes the time in it for every job, as stock Hydra does
         OmegaConf.select(master, "hydra.sweep.dir")
-        self._parser = OverridesParser.create(config_loader=loader)
         self._files = HydraFiles()
-        self._choices: dict[tuple[str, ...], Choice] = {}
-        self._parsed: dict[str, Override] = {}
-        self._is_group: dict[str, bool] = {}
         self._jobs: dict[tuple[str, ...], HydraJob] = {}
         self._cells = CellReader()
         self.writes_folders = True
+        # a sweep's jobs have few of each
+        self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
+        self._options = cache(loader.get_group_options)
+        self._choice = cache(self._composed)
 
     def job(self, overrides: Sequence[str]) -> HydraJob:
-        """Compose a job, unless it has been composed before.
-
-        Raises:
-            hydra.errors.HydraException: as Hydra itself does, for a wrong override.
-            ConfigError: a value is wrong.
-        """
+        """Compose a job, unless it has been; an error of Hydra or ours where a value is wrong."""
         key = tuple(overrides)
         if key in self._jobs:
             return self._jobs[key]
@@ -100,11 +96,7 @@ class Composer:
         return full
 
     def create_job_folder(self, job: HydraJob, number: int) -> Path:
-        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for it.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for it."""
         choice = self._choice(self._split(job.overrides)[0])
         folder = self._set_job(choice.full, job, number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,9 +110,8 @@ class Composer:
         """Make a choice's configuration, and ``HydraConfig``, its job's; returns the folder."""
         overrides = _task_overrides(job)
         hydra = full.hydra
-        dirname = override_dirname(
-            list(map(self._parse, overrides)), hydra.job.config.override_dirname
-        )
+        parsed = list(map(self._parse, overrides))
+        dirname = override_dirname(parsed, hydra.job.config.override_dirname)
         with read_write(hydra), open_dict(hydra):
             hydra.job.update(id=str(number), num=number, override_dirname=dirname)
             hydra.overrides.task = overrides
@@ -135,31 +126,18 @@ class Composer:
         groups, values = [], []
         for text in overrides:
             override = self._parse(text)
-            if override.is_hydra_override() or self._chooses_group(override):
+            if override.is_hydra_override() or self._options(override.key_or_group):
                 groups.append(text)
             else:
                 values.append(override)
         return tuple(groups), values
 
-    def _chooses_group(self, override: Override) -> bool:
-        key = override.key_or_group
-        if key not in self._is_group:
-            self._is_group[key] = bool(self._loader.get_group_options(key))
-        return self._is_group[key]
-
-    def _parse(self, text: str) -> Override:
-        if text not in self._parsed:
-            self._parsed[text] = self._parser.parse_override(text)
-        return self._parsed[text]
-
-    def _choice(self, groups: tuple[str, ...]) -> Choice:
-        if groups not in self._choices:
-            full = self._loader.load_sweep_config(self._master, list(groups))
-            task = copy.deepcopy(full)
-            with read_write(task), open_dict(task):
-                del task["hydra"]
-            self._choices[groups] = Choice(full, pickle.dumps(task), self._files.template(full))
-        return self._choices[groups]
+    def _composed(self, groups: tuple[str, ...]) -> Choice:
+        full = self._loader.load_sweep_config(self._master, list(groups))
+        task = copy.deepcopy(full)
+        with read_write(task), open_dict(task):
+            del task["hydra"]
+        return Choice(full, pickle.dumps(task), self._files.template(full))
 
 
 def _task_overrides(job: HydraJob) -> list[str]:

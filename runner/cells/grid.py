@@ -18,16 +18,12 @@ THREADS_PER_CORE = 4
 
 
 def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str]) -> list[bool]:
-    """Which cells a rule excludes.
+    """Which cells a rule excludes; ConfigError where a rule is none, or matches no cell.
 
     Args:
         cells: the whole grid.
         rules: mappings of axes to a value or a list of values, all of which an excluded cell has.
-        narrowed: axes that the command line gave values of its own, so that a rule of the sweep's
-            file may match nothing.
-
-    Raises:
-        ConfigError: a rule is no mapping of axes, or matches no cell.
+        narrowed: axes with values from the command line, of which a rule need match nothing.
     """
     dropped = [False for _ in cells]
     for rule in map(_plain, rules):

@@ -59,11 +59,7 @@ class HydraFiles:
         config_text: str,
         overrides: Sequence[str],
     ) -> None:
-        """Write a job's three files; the template is that of its choice of groups.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write a job's three files; the template is that of its choice of groups."""
         lines = [f"- {self._scalar(text)}\n" for text in overrides]
         listed = "".join(f"    {line}" for line in lines) or "    []\n"
         text = template.replace("    - mark-task\n", listed)

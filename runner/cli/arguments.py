@@ -66,11 +66,7 @@ class Arguments:
 
 
 def with_implied(words: Sequence[str]) -> list[str]:
-    """The words with what they imply: a sweep's file runs as a sweep, a report in its run's folder.
-
-    Raises:
-        ConfigError: the words contradict each other, or name a folder that is not a run's.
-    """
+    """The words with what they imply; ConfigError where they contradict each other."""
     arguments = Arguments.parse(words)
     sweep = arguments.values.get("sweep", "")
     if "," in sweep:
@@ -115,11 +111,7 @@ def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[s
 
 
 def _chosen(word: str) -> str:
-    """A choice of a group; Hydra takes no null for one, though it is our default for some.
-
-    Raises:
-        ConfigError: it can be no file's name, as a number; of a list Hydra would take the last.
-    """
+    """A choice of a group as Hydra takes it; ConfigError where it can be no file's name."""
     key, equals, value = word.partition("=")
     group = key.lstrip("+")
     is_choice = bool(equals) and (CONF / group).is_dir()

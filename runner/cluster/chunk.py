@@ -62,14 +62,7 @@ def expected_s(cell: Cell) -> float:
 def plan(
     cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, axis: str
 ) -> list[Chunk]:
-    """Divide a sweep into chunks, in the grid's order.
-
-    Args:
-        cells: the whole grid.
-        numbers: those of its cells that are to run.
-        config: how large a chunk may be, and whether what is compared stays together.
-        axis: along which rows are compared.
-    """
+    """Divide those cells of a grid that are to run into chunks, in the grid's order."""
     groups = [[number] for number in numbers]
     if config.colocate_comparisons:
         groups = _compared(cells, numbers, axis)

@@ -38,16 +38,8 @@ class ChunkWriter:
     ) -> dict[str, list[Row]]:
         """Write what came back of a chunk.
 
-        Args:
-            run: the chunk.
-            given_up: cells that did not come back and will not be tried again.
-            reason: why not.
-
-        Returns:
-            the rows of each cell that came back or was given up, by its identity.
-
-        Raises:
-            OSError: the folder cannot be written.
+        Cells that did not come back and will not be tried again are given up, for a reason. Returns
+        the rows of each cell that came back or was given up, by its identity.
         """
         self._write_node(run)
         rows = {result.cell: result.rows for result in run.results}

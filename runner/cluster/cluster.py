@@ -61,13 +61,7 @@ class Cluster:
     def run(
         self, root: Path, jobs: Sequence[HydraJob], numbers: Sequence[int], session: Session
     ) -> None:
-        """Run cells; their rows are in ``root`` afterwards.
-
-        Args:
-            root: the sweep's folder.
-            jobs: the whole grid.
-            numbers: those of its jobs that are to run.
-            session: the sweep's, which learns that measuring has begun.
+        """Run those jobs of a grid that have these numbers; their rows are in ``root`` afterwards.
 
         Raises:
             ConfigError: the cluster cannot be had.

@@ -45,11 +45,7 @@ class Driver:
         self._last_log = ""
 
     def run(self, chunks: Iterable[Chunk]) -> None:
-        """Run the chunks; whatever ends this, what has come back until then is written.
-
-        Raises:
-            OSError: the sweep's folder cannot be written.
-        """
+        """Run the chunks; whatever ends this, what has come back until then is written."""
         self._pending = deque(chunks)
         running = 0
         last_node_at = time.monotonic()

@@ -79,14 +79,9 @@ def run_chunk(
 ) -> Iterator[ChunkStarted | CellResult]:
     """Run a chunk's cells, and tell of each as it ends.
 
-    Args:
-        chunk: what to run.
-        sender_versions: those of the machine that sent it.
-        time_s: seconds that the job may take: a cell whose limit does not fit into what is left is
-            not begun, unless none was before it.
-
-    Raises:
-        NodeRefused: this machine has other versions, or cannot call the operations.
+    A cell whose limit does not fit into what is left of the job's ``time_s`` seconds is not begun,
+    unless none was before it. NodeRefused where the sender has other versions, or the operations
+    cannot be called here.
     """
     end = math.inf if time_s is None else time.monotonic() + time_s
     _check_versions(sender_versions)
@@ -147,10 +142,7 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Keep the worker from importing, as Python's spawn has it do, the program that runs this one.
-
-    Ray's takes long.
-    """
+    """Keep the spawned worker from importing the program that runs this one: Ray's takes long."""
     names = vars(sys.modules["__main__"])
     hidden: dict[str, object] = {
         name: names.pop(name) for name in ("__file__", "__spec__") if name in names

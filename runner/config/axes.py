@@ -32,20 +32,16 @@ class Axis:
 
     name: str
     default: object
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...]
     compared: bool = True
     benchmark_only: bool = False
     setting: object = None
 
 
-def _axis(default: object = None, **facts: object) -> Any:
+def _axis(default: object = None, choices: tuple[str, ...] = (), **facts: object) -> Any:
     """A field of :class:`CellKey` that declares an axis by the attributes of :class:`Axis`."""
     in_rows = None if facts.get("benchmark_only") else default
-    return field(default=in_rows, metadata={"default": default, **facts})
-
-
-def _of_benchmark(default: object, choices: tuple[str, ...] = ()) -> Any:
-    return _axis(default, choices=choices, benchmark_only=True)
+    return field(default=in_rows, metadata={"default": default, "choices": choices, **facts})
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,12 @@ class CellKey:
     dtype: str = _axis()
     device: str = _axis("cpu")
     threads: int | None = _axis()
-    direction: str = _of_benchmark("forward", ("forward", "backward", "both"))
-    cache: str = _of_benchmark("warm", ("warm", "cold"))
-    layout: str = _of_benchmark("contiguous", ("contiguous", "transposed"))
-    fill: str = _of_benchmark("normal", ("normal", "uniform", "integers", "zeros"))
-    compile: bool = _of_benchmark(False)
-    graph: bool = _of_benchmark(False)
+    direction: str = _axis("forward", ("forward", "backward", "both"), benchmark_only=True)
+    cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True)
+    layout: str = _axis("contiguous", ("contiguous", "transposed"), benchmark_only=True)
+    fill: str = _axis("normal", ("normal", "uniform", "integers", "zeros"), benchmark_only=True)
+    compile: bool = _axis(False, benchmark_only=True)
+    graph: bool = _axis(False, benchmark_only=True)
     seed: int = _axis(0, compared=False)
 
 
@@ -110,10 +106,7 @@ def _few_values(names: Sequence[str], item: object) -> tuple[Any, ...]:
 
 
 def label(job: str, key: CellKey, said: Callable[[str], bool] = lambda axis: True) -> str:
-    """A cell in a few words: its job if no benchmark, what is always named, what is no default.
-
-    ``said`` tells which further axes may be named.
-    """
+    """A cell in a few words: what is always named, and of axes that may be said the unusual."""
     words = [] if job in ("benchmark", key.op) else [job]
     words += [str(getattr(key, name)) for name in NAMED]
     for name in FURTHER:

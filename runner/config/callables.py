@@ -10,12 +10,7 @@ from runner.errors import ConfigError, suggestion
 
 
 def load_callable(dotted: str, source: str) -> Callable[..., Any]:
-    """Import ``package.module.function``, or a class's method.
-
-    Raises:
-        ConfigError: there is no such module or attribute, or it cannot be called; the message
-            begins with ``source``, which says where the name comes from.
-    """
+    """Import ``package.module.function``, or a method; ``source`` stands before an error."""
     where = f"{source} {dotted!r}"
     parts = dotted.split(".")
     for cut in range(len(parts) - 1, 0, -1):

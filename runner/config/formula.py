@@ -36,13 +36,10 @@ def check_names(where: str, formula: str, known: Collection[str]) -> None:
 
 
 def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
-    """The value of ``formula`` with its names taken from ``dimensions``.
+    """The value of ``formula``; ConfigError where a name is unknown, or a root is of -1.
 
     >>> evaluate("2 * m * k", {"m": 3, "k": 5})
     30
-
-    Raises:
-        ConfigError: a name is no dimension, or the arithmetic cannot be done (a root of -1).
     """
     check_names(f"formula {formula!r}", formula, dimensions)
     try:

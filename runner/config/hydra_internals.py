@@ -16,11 +16,7 @@ from omegaconf._utils import get_omega_conf_dumper
 
 
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
-    """Set values in a composed configuration, as Hydra does while it composes.
-
-    Raises:
-        hydra.errors.HydraException: a key is not there, or a value is of the wrong type.
-    """
+    """Set values in a composed configuration, as Hydra does; HydraException where one is wrong."""
     ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
 
 

@@ -33,10 +33,8 @@ def unknown_key(key: str) -> str:
 def check_keys(values: Mapping[str, object], schema: object, prefix: str = "") -> None:
     """Refuse keys that Hydra was told to add (``+treads=2``), which nothing would ever read.
 
-    Args:
-        values: a composed configuration or a part of it.
-        schema: an instance of the dataclass that it should be.
-        prefix: what stands before the part's keys on the command line.
+    ``schema`` is an instance of the dataclass that the values should be, and ``prefix`` what stands
+    before their keys on the command line.
     """
     known = vars(schema)
     for key, value in values.items():

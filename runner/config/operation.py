@@ -73,12 +73,7 @@ class Operation:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Operation:
-        """Check the fields that a file has; ``source`` says in messages where they come from.
-
-        Raises:
-            ConfigError: a field is missing, misspelt, of the wrong type, or a formula names an
-                unknown dimension.
-        """
+        """Check the fields of an op file; ConfigError names the source where one is wrong."""
         check_fields(mapping, cls, "op", source, listed="the fields are")
         missing = [key for key in REQUIRED if mapping.get(key) in (None, "", "???")]
         if missing:

@@ -108,10 +108,7 @@ class Report:
     def check_baseline(self, those: Iterable[str], one: str, whose: str) -> None:
         """Refuse a baseline that the user gave and nothing has.
 
-        Args:
-            those: the values that there are on the axis.
-            one: what has one of them, in a word.
-            whose: what has them all.
+        ``those`` are the values on the axis, of which each ``one`` has one and ``whose`` are all.
         """
         values = list(dict.fromkeys(those))
         if self.baseline is not None and self.value not in values:
@@ -165,11 +162,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """Check each value of a composed configuration by itself, with job and dtype settled.
-
-    Raises:
-        ConfigError: a value is not one of those allowed, or out of its range.
-    """
+    """Check each value of a composed configuration by itself, with job and dtype settled."""
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], KIND_OF)
     if values["report"]["language"] is not None:

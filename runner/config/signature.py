@@ -56,12 +56,7 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str, formulas: Mapping[str, str]) -> Signature:
-        """Read a signature.
-
-        Raises:
-            ConfigError: the text is no signature, a formula names an unknown dimension, or an
-                output has a dimension that neither an input nor a formula gives.
-        """
+        """Read a signature; ConfigError where it is none, or says nothing of a dimension."""
         where = f"signature {text!r}"
         left, arrow, right = text.partition("->")
         if not arrow or not left.strip():

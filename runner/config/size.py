@@ -51,14 +51,9 @@ class Size:
 
 
 def parse_size(value: object) -> Size:
-    """Read a size from the configuration.
+    """Read a size: an integer, text such as ``64x1024`` or, as results show it, ``64x128 n=32``.
 
-    Args:
-        value: an integer, text such as ``64x1024`` or, as results show it, ``64x128 n=32``,
-            a sequence of integers, or a mapping of dimensions.
-
-    Raises:
-        ConfigError: it is none of these, or a length is not a positive integer.
+    It may also be a sequence of integers, or a mapping of dimensions.
     """
     try:
         match value:

@@ -25,11 +25,7 @@ KINDS: dict[str, type[Case]] = {
 
 
 def read_case(mapping: Mapping[str, object]) -> Case:
-    """Check a mapping read from YAML.
-
-    Raises:
-        ConfigError: a field is missing, misspelt or of the wrong type, or they do not fit.
-    """
+    """Check the fields of a case file; ConfigError where one is missing, wrong, or does not fit."""
     source = f"case file {mapping.get('name') or '(no name)'}"
     kinds = [key for key in KINDS if mapping.get(key) not in (None, "")]
     if not mapping.get("name") or len(kinds) != 1:

@@ -48,15 +48,7 @@ class CallError(Exception):
 
 
 def parse(text: str, names: Collection[str]) -> ast.expr:
-    """The tree of a snippet that holds nothing but what is allowed.
-
-    Args:
-        text: the snippet.
-        names: those that it may use, beside ``torch``.
-
-    Raises:
-        ConfigError: it is not closed, uses an unknown name, or holds anything else.
-    """
+    """The tree of a snippet that holds nothing but what is allowed, ``torch`` and these names."""
     try:
         tree = parse_python(text)
         _check(tree, text, names)
@@ -77,11 +69,7 @@ def check_functions(tree: ast.expr) -> None:
 
 
 def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a kind of node a branch)
-    """The value of a parsed snippet.
-
-    Raises:
-        CallError: something in it refused its arguments; the message says what, and what it takes.
-    """
+    """The value of a parsed snippet; CallError says what in it refused which arguments."""
 
     def value(node: ast.expr | None) -> Any:
         return None if node is None else run(node, names)
