@@ -48,18 +48,8 @@ def _axis(default: object = None, choices: tuple[str, ...] = (), **facts: object
 class CellKey:
     """What tells one cell from another: its value on each axis, in the order of the columns.
 
-    Attributes:
-        op: the operation's name, or the case's.
-        size: the shape of the first input, and what differs from the defaults.
-        dtype, device: as asked for; ``gpu`` is whatever accelerator there is.
-        threads: PyTorch's intra-op threads; None in a cell: PyTorch's default.
-        direction: forward, backward (the backward pass alone) or both.
-        cache: whether the last-level cache holds what a call reads: warm, or cold.
-        layout: how the inputs lie in memory.
-        fill: what the inputs hold.
-        compile: whether the call goes through torch.compile.
-        graph: whether it is replayed as a CUDA graph.
-        seed: of the inputs.
+    ``op`` is the operation's name, or the case's; ``size`` is the shape of the first input, and
+    what differs from the defaults. ``conf/config.yaml`` says what the others are.
     """
 
     op: str = _axis(setting=dict[str, Any])

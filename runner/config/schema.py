@@ -61,12 +61,7 @@ class Timing:
 
 @dataclass
 class Limit:
-    """What a cell may take before it is ended.
-
-    Attributes:
-        time_s: seconds, from the cell's start to its row.
-        memory_bytes: bytes of its inputs and outputs; blank: what the machine has free.
-    """
+    """What a cell may take before it is ended; ``conf/config.yaml`` says what each is."""
 
     time_s: float = 30.0
     memory_bytes: int | None = None
@@ -74,15 +69,7 @@ class Limit:
 
 @dataclass
 class Report:
-    """What is compared with what.
-
-    Attributes:
-        baseline: what others are compared with, an axis and its value; None: ``{device: cpu}``.
-        same_within: the smallest relative difference that counts as one.
-        calls_per_transfer: calls that use the same data, for the ratio with data moved once.
-        compare_across_nodes: compare times of different machines, which is otherwise refused.
-        language: of the pages and figures; None: English, or for job=report that of the run.
-    """
+    """What is compared with what; ``conf/config.yaml`` says what each is."""
 
     baseline: Any = None
     same_within: float = 0.01
