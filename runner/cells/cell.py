@@ -130,23 +130,16 @@ class CellReader:
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
         operation = operation or self._once(values["op"], _read_operation)
-        if case is not None:
-            sized = _Sized(case.size, Size(), None, _case_problem(case, values))
-        else:
-            sized = _sized(operation, values)
-
-        names = {"op": (case or operation).name, "size": sized.size}
+        made = _sized(operation, values) if case is None else _sized_by_case(case, values)
+        made |= {
+            "op": (case or operation).name,
+            "timing": Timing(**values["timing"]),
+            "limit": Limit(**values["limit"]),
+        }
+        kept = {key: values[key] for key in (*AXES, "job", "backend_module", "on_contention")}
         return Cell(
-            **{name: values[name] for name in AXES} | names,
-            job=values["job"],
+            **kept | {key: self._shared(value) for key, value in made.items()},
             operation=operation,
-            requested_size=self._shared(sized.requested),
-            dimensions=self._shared(sized.dimensions),
-            infeasible_reason=sized.infeasible_reason,
-            timing=self._shared(Timing(**values["timing"])),
-            limit=self._shared(Limit(**values["limit"])),
-            backend_module=values["backend_module"],
-            on_contention=values["on_contention"],
             case=case,
             inapplicable_options=options,
         )
@@ -181,26 +174,18 @@ def _settle(values: dict[str, Any], case: Case | None) -> None:
         values["dtype"] = KINDS[BUILT_IN[values["job"]].dtypes[0]][0]
 
 
-@dataclass(frozen=True)
-class _Sized:
-    """What a size comes to; the fields are those of a cell."""
-
-    size: str
-    requested: Size
-    dimensions: Dimensions | None
-    infeasible_reason: str
-
-
-def _sized(operation: Operation, values: dict[str, Any]) -> _Sized:
+def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
+    """The fields of a cell that follow from an operation and a size."""
     requested = parse_size(values["size"] if values["size"] is not None else operation.size)
-    infeasible = _operation_problem(operation, values)
+    sized = {"size": str(values["size"]), "requested_size": requested, "dimensions": None}
+    problem = _operation_problem(operation, values)
     try:
         dimensions = operation.bind(requested)
         size = operation.size_text(dimensions)
     except ConfigError as error:
-        return _Sized(str(values["size"]), requested, None, str(error))
+        return {**sized, "infeasible_reason": str(error)}
     operation.check_formulas(dimensions)
-    return _Sized(size, requested, dimensions, infeasible)
+    return {**sized, "size": size, "dimensions": dimensions, "infeasible_reason": problem}
 
 
 def _inapplicable_options(values: dict[str, Any]) -> str:
@@ -221,12 +206,15 @@ def _read_operation(fields: dict[str, Any]) -> Operation:
     return Operation.from_mapping(fields, f"op file {fields.get('name') or '(no name)'}")
 
 
-def _case_problem(case: Case, values: dict[str, Any]) -> str:
-    if values["size"] is not None:
-        return f"case {case.name} has inputs of its own; leave size= out"
+def _sized_by_case(case: Case, values: dict[str, Any]) -> dict[str, object]:
+    """The fields of a cell that follow from a case, which has a size of its own."""
+    problem = case.problem(values["dtype"])
     if values["job"] != case.job:
-        return f"case {case.name} is checked by job={case.job}; leave job= out"
-    return case.problem(values["dtype"])
+        problem = f"case {case.name} is checked by job={case.job}; leave job= out"
+    if values["size"] is not None:
+        problem = f"case {case.name} has inputs of its own; leave size= out"
+    size = {"size": case.size, "requested_size": Size(), "dimensions": None}
+    return {**size, "infeasible_reason": problem}
 
 
 def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
