@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation
-from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse
+from runner.config.arithmetic import build
+from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions

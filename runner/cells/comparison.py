@@ -31,7 +31,7 @@ def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Repo
         values = list(dict.fromkeys(getattr(cell, axis) for cell in benchmarks))
         if len(values) < 2 or (axis == "device" and not (accelerated and "cpu" in values)):
             continue
-        default = AXES[axis].usual
+        default = AXES[axis].usual_baseline
         return replace(report, baseline={axis: default if default in values else values[0]})
     return report
 

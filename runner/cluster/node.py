@@ -1,4 +1,4 @@
-"""The node's side: a chunk's cells run as a sweep's do on a single machine, and each one's results are sent back.
+"""The node's side: a chunk's cells run as a sweep's do, and each one's results are sent back.
 
 This module is what Ray and submitit call on a node; opsweep has to be installed there.
 """
@@ -79,18 +79,13 @@ def run_chunk(
 ) -> Iterator[ChunkStarted | CellResult]:
     """Run a chunk's cells, and tell of each as it ends.
 
-    Args:
-        chunk: what to run.
-        sender_versions: those of the machine that sent it.
-        time_s: seconds that the job may take: a cell whose limit does not fit into what is left is not begun, unless
-            none was before it.
-
-    Raises:
-        NodeRefused: this machine has other versions, or cannot call the operations.
+    A cell whose limit does not fit into what is left of the job's ``time_s`` seconds is not begun,
+    unless none was before it. NodeRefused where the sender has other versions, or the operations
+    cannot be called here.
     """
     end = math.inf if time_s is None else time.monotonic() + time_s
     _check_versions(sender_versions)
-    # Other chunks on this machine have other devices, but the CPU is everyone's: its cells wait for each other.
+    # Chunks on one machine have devices of their own, but share the CPU: its cells wait in turn.
     cells = [replace(cell, on_contention="wait") for cell in chunk.cells]
     session = Session()
     try:
@@ -109,9 +104,9 @@ def run_chunk(
 def _check_versions(sender_versions: dict[str, str]) -> None:
     own = versions()
     differing = [
-        f"{name} {own[name]} and not {version_there}"
-        for name, version_there in sender_versions.items()
-        if own[name] != version_there
+        f"{name} {own[name]} and not {senders}"
+        for name, senders in sender_versions.items()
+        if own[name] != senders
     ]
     if differing:
         raise NodeRefused(
@@ -122,7 +117,7 @@ def _check_versions(sender_versions: dict[str, str]) -> None:
 def _results(
     session: Session, cells: Sequence[Cell], base: Path, end: float
 ) -> Iterator[CellResult]:
-    """Each cell as it ends; those that are to have several processes in rounds, as a sweep's launcher has them."""
+    """Each cell as it ends; those that have several processes in rounds, as in any sweep."""
     remaining = dict(enumerate(cells))
     any_begun = False
     for process in range(1, max(cell.processes for cell in cells) + 1):
@@ -134,19 +129,11 @@ def _results(
             folder.mkdir(exist_ok=True)
             rows = session.cells.run_once(cell, folder, process)
             if process == cell.processes or any(row.status != "ok" for row in rows):
-                yield _result(cell, rows, folder)
+                samples, log = _text(folder / "samples.csv"), _text(folder / "run.log")
+                ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                yield CellResult(cell.identity, rows, samples, log, ended)
                 shutil.rmtree(folder)
                 del remaining[position]
-
-
-def _result(cell: Cell, rows: list[Row], folder: Path) -> CellResult:
-    return CellResult(
-        cell=cell.identity,
-        rows=rows,
-        samples=_text(folder / "samples.csv"),
-        log=_text(folder / "run.log"),
-        ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
 
 
 def _text(path: Path) -> str:
@@ -155,9 +142,9 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray's takes long."""
+    """Keep the spawned worker from importing the program that runs this one: Ray's takes long."""
     names = vars(sys.modules["__main__"])
-    hidden: dict[str, Any] = {
+    hidden: dict[str, object] = {
         name: names.pop(name) for name in ("__file__", "__spec__") if name in names
     }
     names["__spec__"] = None

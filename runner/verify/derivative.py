@@ -10,7 +10,8 @@ from typing import Any
 import mpmath
 import sympy
 
-from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse, symbols_in
+from runner.config.arithmetic import build
+from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse, symbols_in
 
 DIGITS = 40  # decimal; float64 has 16, and sums and cancellations take some
 
