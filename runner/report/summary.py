@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
-from runner.report.publish import drawing, pictures_of, write_page
+from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
     Table,
     autograd_table,
@@ -53,18 +54,19 @@ def show(
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    with drawing(root, words, len(rows)) as draw:
-        analysis = analyse(rows, damaged, report)
-        pictures = pictures_of(analysis, words)
-        draw(pictures)
+    analysis = analyse(rows, damaged, report)
+    pictures = pictures_of(analysis, words)
+    tables = _tables(analysis)
+    notes = _notes(root, analysis, environment.get("cells"), words)
+
+    # the figures are drawn beside all else, by a library that leaves Python free meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(draw_figures, root, pictures, words)
         _write_tables(root, analysis)
+        text = markdown_of(analysis, tables, notes, pictures.titles, words)
+        write_atomically(root / "report.md", text)
 
         # the terminal speaks English, whatever the language of the files
-        tables = _tables(analysis)
-        notes = _notes(root, analysis, environment.get("cells"), words)
-        write_atomically(
-            root / "report.md", markdown_of(analysis, tables, notes, pictures.titles, words)
-        )
         _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
         write_page(
             root,
@@ -74,6 +76,7 @@ def show(
             notes=notes,
             words=words,
         )
+        drawn.result()
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
