@@ -1,12 +1,12 @@
-"""One side against another: ``speedup.csv``. The ratio is claimed only where both sides' numbers can be trusted."""
+"""One side against another: ``speedup.csv``. A ratio is claimed where both sides can be trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
@@ -33,17 +33,19 @@ class Speedup(CellKey):
         baseline_s, other_s: what a call costs where one follows another, see :func:`cost_of`.
         speedup: baseline_s / other_s: above 1 the other is faster.
         low, high: its interval.
-        verdict: faster, slower, same or unclear, of the other side; blank where no ratio is claimed.
+        verdict: faster, slower, same or unclear, of the other side; blank without a ratio.
         reason: why no ratio is claimed.
-        fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and its median.
+        fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and
+            its median.
         fastest_speedup, fastest_low, fastest_high: fastest_s / other_s and its interval.
-        transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the outputs back.
+        transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the
+            outputs back.
         transfer_memory: the kind of host memory that the transfers were measured with.
         each_speedup, each_low, each_high: the ratio where data are moved at each call.
         calls_per_transfer: calls between which the ratio below shares one transfer.
         once_speedup, once_low, once_high: the ratio where data are moved once for so many calls.
-        break_even_calls: how many calls on the same data pay for moving it: transfer_s / (baseline_s - other_s), where
-            the other side is surely faster without it.
+        break_even_calls: how many calls on the same data pay for moving it: transfer_s /
+            (baseline_s - other_s), where the other side is surely faster without it.
         break_even_low, break_even_high: its interval.
     """
 
@@ -89,7 +91,7 @@ COLUMNS = tuple(f.name for f in fields(Speedup))
 def compare(
     rows: Sequence[BenchmarkRow], report: Report, models: Models | None = None
 ) -> list[Speedup]:
-    """Each row that is not of the baseline against the one that differs from it in the compared axis alone.
+    """Each row that is not of the baseline against the one that differs in the compared axis alone.
 
     Args:
         rows: of one run, or of several.
@@ -97,18 +99,13 @@ def compare(
         models: what transfers cost, by direction.
 
     Returns:
-        a comparison for each row that is not of the baseline, in the rows' order. Takes time linear in the rows.
+        a comparison for each row that is not of the baseline, in the rows' order. Takes time linear
+        in the rows.
     """
-    axis, baseline = report.axis, report.value
-    values = [str(value) for value in map(attrgetter(axis), rows)]
-    baseline_rows = [row for row, value in zip(rows, values, strict=True) if value == baseline]
-    baselines = _Baselines(baseline_rows, same_but(axis))
-    context = _Context(report, axis, baseline, _fastest_dtypes(baseline_rows, axis), models or {})
-    return [
-        _compared(baselines.of(row), row, value, context)
-        for row, value in zip(rows, values, strict=True)
-        if value != baseline
-    ]
+    values = [str(value) for value in map(attrgetter(report.axis), rows)]
+    valued = list(zip(rows, values, strict=True))
+    comparer = _Comparer([row for row, value in valued if value == report.value], report, models)
+    return [comparer.compared(row, value) for row, value in valued if value != report.value]
 
 
 def elements_of(size: str) -> int | None:
@@ -122,9 +119,10 @@ def elements_of(size: str) -> int | None:
 
 
 def cost_of(row: BenchmarkRow) -> Estimate | None:
-    """What a call costs where one follows another: its time, or on an accelerator that of its launch if it is longer.
+    """What a call costs where one follows another; None: it was not timed.
 
-    A device that is faster than its launches waits for the host at each of them. None: it was not timed.
+    That is its time, or on an accelerator that of its launch if it is longer: a device that is
+    faster than its launches waits for the host at each of them.
     """
     if row.median_s is None:
         return None
@@ -137,210 +135,140 @@ def cost_of(row: BenchmarkRow) -> Estimate | None:
     return extreme(max, (time, launch))
 
 
-class _Baselines:
-    """The baseline's rows by what they share with the others; of several the one of the same node."""
-
-    def __init__(self, rows: Iterable[BenchmarkRow], key: Callable[[Any], Any]) -> None:
-        self._key = key
-        self._on_node: dict[Any, BenchmarkRow] = {}
-        self._on_any_node: dict[Any, BenchmarkRow] = {}
-        for row in rows:
-            shared = key(row)
-            self._on_node[shared, row.node] = self._on_any_node[shared] = row
-
-    def of(self, row: BenchmarkRow) -> BenchmarkRow | None:
-        shared = self._key(row)
-        return self._on_node.get((shared, row.node)) or self._on_any_node.get(shared)
-
-
 _but_dtype = same_but("dtype")
 _Side = tuple[BenchmarkRow, Estimate]
-Fastest = Mapping[Any, _Side]
 
 
-def _fastest_dtypes(baseline_rows: Iterable[BenchmarkRow], axis: str) -> Fastest:
-    """The fastest trusted row and its time, over the dtypes of a kind that the baseline was measured in.
+def _dtypes_of_a_kind(row: BenchmarkRow) -> tuple[object, ...]:
+    """What rows share that differ in nothing but the dtype, and in that not by its kind."""
+    return _but_dtype(row), row.node, KIND_OF.get(row.dtype)
 
-    The least of several times lies between the least of their lower and the least of their upper ends.
+
+def _fastest_dtypes(baseline_rows: Iterable[BenchmarkRow]) -> dict[object, _Side]:
+    """The fastest trusted row and its time, over the baseline's dtypes of a kind.
+
+    The least of several times lies between the least of their lower and of their upper ends.
     """
-    if axis == "dtype":
-        return {}
-    groups: dict[Any, list[_Side]] = {}
+    groups: dict[object, list[_Side]] = {}
     for row in baseline_rows:
         cost = cost_of(row)
         if cost is not None and not objection(row):
             groups.setdefault(_dtypes_of_a_kind(row), []).append((row, cost))
-    return {
-        key: (
-            min(sides, key=lambda side: side[1].value)[0],
-            extreme(min, [cost for _, cost in sides]),
+    fastest = {}
+    for key, sides in groups.items():
+        row, _ = min(sides, key=lambda side: side[1].value)
+        fastest[key] = row, extreme(min, [cost for _, cost in sides])
+    return fastest
+
+
+class _Comparer:
+    """Compares rows with those of the baseline."""
+
+    def __init__(
+        self, baseline_rows: Sequence[BenchmarkRow], report: Report, models: Models | None
+    ) -> None:
+        self._report, self._models = report, models or {}
+        self._fastest = _fastest_dtypes(baseline_rows) if report.axis != "dtype" else {}
+
+        # the baseline's rows by what they share with the others
+        self._shared = same_but(report.axis)
+        self._on_any_node = {self._shared(row): row for row in baseline_rows}
+        self._on_node = {(self._shared(row), row.node): row for row in baseline_rows}
+
+    def compared(self, other: BenchmarkRow, value: str) -> Speedup:
+        """A row against the baseline; of several baseline rows that of the same node counts."""
+        shared = self._shared(other)
+        base = self._on_node.get((shared, other.node)) or self._on_any_node.get(shared)
+        before, after = cost_of(base) if base is not None else None, cost_of(other)
+
+        # the ratios stay blank where there is a reason against them
+        reason = self._reason(base, other, value)
+        ratios: dict[str, Any] = {}
+        if reason is None and base is not None and before is not None and after is not None:
+            ratios = self._ratios((base, before), (other, after))
+        return Speedup(
+            **dict(zip(AXES, _axes_of(other), strict=True)),
+            variant=other.variant,
+            node=other.node,
+            elements=elements_of(other.size),
+            axis=self._report.axis,
+            baseline=self._report.value,
+            other=value,
+            baseline_cell=base.cell if base else None,
+            other_cell=other.cell,
+            baseline_s=before.value if before is not None else None,
+            other_s=after.value if after is not None else None,
+            reason=reason,
+            **ratios,
         )
-        for key, sides in groups.items()
-    }
 
-
-def _dtypes_of_a_kind(row: BenchmarkRow) -> tuple[Any, ...]:
-    """What the rows share that differ in nothing but the dtype, and in that not by its kind."""
-    return _but_dtype(row), row.node, KIND_OF.get(row.dtype)
-
-
-@dataclass(frozen=True)
-class _Context:
-    """What all comparisons of a run have in common."""
-
-    report: Report
-    axis: str
-    baseline: str
-    fastest: Fastest
-    models: Models
-
-
-class _Blank(NamedTuple):
-    """What stands for an estimate where there is none."""
-
-    value: None = None
-    low: None = None
-    high: None = None
-
-
-BLANK = _Blank()
-Ends = Estimate | _Blank
-
-
-class _FastestRatio(NamedTuple):
-    """The other side against the fastest dtype of the baseline."""
-
-    dtype: str | None = None
-    seconds: float | None = None
-    ratio: Ends = BLANK
-
-
-class _TransferRatios(NamedTuple):
-    """The comparison with transfers."""
-
-    memory: str | None = None
-    transfer: Ends = BLANK
-    each: Ends = BLANK
-    calls_per_transfer: int | None = None
-    once: Ends = BLANK
-    break_even: Ends = BLANK
-
-
-NO_FASTEST, NOT_MOVED = _FastestRatio(), _TransferRatios()
-
-
-def _compared(
-    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
-) -> Speedup:
-    report = context.report
-    reason = _reason(base, other, value, context)
-    before, after = cost_of(base) if base is not None else None, cost_of(other)
-
-    # the ratios stay blank where there is a reason against them
-    ratio: Ends = BLANK
-    verdict, fastest, moved = None, NO_FASTEST, NOT_MOVED
-    if reason is None and base is not None and before is not None and after is not None:
+    def _ratios(self, base: _Side, other: _Side) -> dict[str, Any]:
+        """The columns of a comparison that is claimed."""
+        (base_row, before), (_, after) = base, other
         ratio = before.over(after)
-        verdict = _verdict(ratio, report.same_within)
-        fastest = _against_fastest(base, after, context.fastest)
-        moved = _with_transfers(
-            (base, before), (other, after), report.calls_per_transfer, context.models
-        )
+        columns = _columns(ratio, "speedup", "low", "high")
+        columns["verdict"] = _verdict(ratio, self._report.same_within)
+        fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
+        if fastest is not None:
+            row, time = fastest
+            columns |= {"fastest_dtype": row.dtype, "fastest_s": time.value}
+            names = ("fastest_speedup", "fastest_low", "fastest_high")
+            columns |= _columns(time.over(after), *names)
+        return columns | self._with_transfers(base, other)
 
-    return Speedup(
-        **dict(zip(AXES, _axes_of(other), strict=True)),
-        variant=other.variant,
-        node=other.node,
-        elements=elements_of(other.size),
-        axis=context.axis,
-        baseline=context.baseline,
-        other=value,
-        baseline_cell=base.cell if base else None,
-        other_cell=other.cell,
-        baseline_s=before.value if before is not None else None,
-        other_s=after.value if after is not None else None,
-        speedup=ratio.value,
-        low=ratio.low,
-        high=ratio.high,
-        verdict=verdict,
-        reason=reason,
-        fastest_dtype=fastest.dtype,
-        fastest_s=fastest.seconds,
-        fastest_speedup=fastest.ratio.value,
-        fastest_low=fastest.ratio.low,
-        fastest_high=fastest.ratio.high,
-        transfer_s=moved.transfer.value,
-        transfer_low_s=moved.transfer.low,
-        transfer_high_s=moved.transfer.high,
-        transfer_memory=moved.memory,
-        each_speedup=moved.each.value,
-        each_low=moved.each.low,
-        each_high=moved.each.high,
-        calls_per_transfer=moved.calls_per_transfer,
-        once_speedup=moved.once.value,
-        once_low=moved.once.low,
-        once_high=moved.once.high,
-        break_even_calls=moved.break_even.value,
-        break_even_low=moved.break_even.low,
-        break_even_high=moved.break_even.high,
-    )
+    def _with_transfers(self, base: _Side, other: _Side) -> dict[str, Any]:
+        """The ratios with each side's transfers, and how many calls pay for the other side's."""
+        (base_row, before), (other_row, after) = base, other
+        base_transfer = transfer_time(base_row, self._models)
+        other_transfer = transfer_time(other_row, self._models)
+        if base_transfer is None or other_transfer is None:
+            return {}
+        if base_transfer is NOTHING and other_transfer is NOTHING:
+            return {}
 
+        # with the data moved at each call, and once for so many of them
+        calls = self._report.calls_per_transfer
+        each = before.plus(base_transfer).over(after.plus(other_transfer))
+        all_before, all_after = before.times(calls), after.times(calls)
+        once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
+        transfer = base_transfer if other_transfer is NOTHING else other_transfer
+        columns = {"transfer_memory": MEMORY, "calls_per_transfer": calls}
+        columns |= _columns(transfer, "transfer_s", "transfer_low_s", "transfer_high_s")
+        columns |= _columns(each, "each_speedup", "each_low", "each_high")
+        columns |= _columns(once, "once_speedup", "once_low", "once_high")
 
-def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> _FastestRatio:
-    side = fastest.get(_dtypes_of_a_kind(base))
-    if side is None:
-        return NO_FASTEST
-    row, time = side
-    return _FastestRatio(row.dtype, time.value, time.over(other))
+        # calls pay for a transfer only where the other side is surely faster, and nothing moves to
+        # the baseline
+        gain = before.minus(after)
+        if base_transfer is NOTHING and gain.low is not None and gain.low > 0:
+            names = ("break_even_calls", "break_even_low", "break_even_high")
+            columns |= _columns(other_transfer.over(gain), *names)
+        return columns
 
-
-def _with_transfers(
-    base: _Side, other: _Side, calls_per_transfer: int, models: Models
-) -> _TransferRatios:
-    """The ratios with each side's transfers, and how many calls pay for the other side's."""
-    (base_row, before), (other_row, after) = base, other
-    base_transfer, other_transfer = (
-        transfer_time(base_row, models),
-        transfer_time(other_row, models),
-    )
-    if base_transfer is None or other_transfer is None:
-        return NOT_MOVED
-    if base_transfer is NOTHING and other_transfer is NOTHING:
-        return NOT_MOVED
-
-    # with the data moved at each call, and once for so many of them
-    each = before.plus(base_transfer).over(after.plus(other_transfer))
-    all_before, all_after = before.times(calls_per_transfer), after.times(calls_per_transfer)
-    once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
-
-    # calls pay for a transfer only where the other side is surely faster, and nothing moves to the baseline
-    break_even: Ends = BLANK
-    gain = before.minus(after)
-    if base_transfer is NOTHING and gain.low is not None and gain.low > 0:
-        break_even = other_transfer.over(gain)
-
-    transfer = base_transfer if other_transfer is NOTHING else other_transfer
-    return _TransferRatios(MEMORY, transfer, each, calls_per_transfer, once, break_even)
-
-
-def _reason(
-    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
-) -> str | None:
-    """Why no ratio may be claimed."""
-    base_side, other_side = f"{context.axis}={context.baseline}", f"{context.axis}={value}"
-    if base is None:
-        return f"{base_side} was not measured"
-    for row, side in ((base, base_side), (other, other_side)):
-        why = objection(row)
-        if why:
-            return f"{side}: {why}"
-    if base.node != other.node and not context.report.compare_across_nodes:
-        base_node, other_node = (row.node or "a machine that is not named" for row in (base, other))
+    def _reason(self, base: BenchmarkRow | None, other: BenchmarkRow, value: str) -> str | None:
+        """Why no ratio may be claimed."""
+        axis = self._report.axis
+        base_side, other_side = f"{axis}={self._report.value}", f"{axis}={value}"
+        if base is None:
+            return f"{base_side} was not measured"
+        for row, side in ((base, base_side), (other, other_side)):
+            why = objection(row)
+            if why:
+                return f"{side}: {why}"
+        if base.node == other.node or self._report.compare_across_nodes:
+            return None
+        nodes = [row.node or "a machine that is not named" for row in (base, other)]
         return (
-            f"{base_side} ran on {base_node}, {other_side} on {other_node}; "
+            f"{base_side} ran on {nodes[0]}, {other_side} on {nodes[1]}; "
             "report.compare_across_nodes=true compares times of different machines"
         )
-    return None
+
+
+def _columns(estimate: Estimate, value: str, low: str, high: str) -> dict[str, Any]:
+    return {value: estimate.value, low: estimate.low, high: estimate.high}
+
+
+FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
 
 
 def objection(row: BenchmarkRow) -> str | None:
@@ -352,9 +280,6 @@ def objection(row: BenchmarkRow) -> str | None:
             if flag in row.flags:
                 return why
     return None if row.median_s else "was not timed"
-
-
-FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
 
 
 def _verdict(ratio: Estimate, same_within: float) -> str:
