@@ -11,7 +11,7 @@ from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import CURVE
 from runner.config.axes import values_of
 from runner.config.dtypes import ITEM_BYTES
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, grouped
 
 LAUNCH_SHARE = 0.5  # of the call's time: a launch that takes this much makes the device wait
 NEAR_PEAK = 0.5  # of a peak: a call that reaches this much can at most double its speed
@@ -96,11 +96,8 @@ _curve_of = values_of(*CURVE)
 
 
 def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
-    groups: dict[Any, list[Speedup]] = {}
-    for speedup in speedups:
-        if speedup.elements and speedup.other_s is not None:
-            groups.setdefault(_curve_of(speedup), []).append(speedup)
-    return {key: _curve(group) for key, group in groups.items()}
+    timed = (speedup for speedup in speedups if speedup.elements and speedup.other_s is not None)
+    return {key: _curve(curve) for key, curve in grouped(timed, _curve_of).items()}
 
 
 def _curve(speedups: Sequence[Speedup]) -> _Curve:

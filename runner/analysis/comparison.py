@@ -14,7 +14,7 @@ from runner.config.dtypes import KIND_OF
 from runner.config.schema import Report
 from runner.config.size import first_input_shape
 from runner.rows.flags import FLAGS
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, grouped
 from runner.stats.estimate import Estimate, extreme
 
 _axes_of = values_of(*AXES)
@@ -149,13 +149,10 @@ def _fastest_dtypes(baseline_rows: Iterable[BenchmarkRow]) -> dict[object, _Side
 
     The least of several times lies between the least of their lower and of their upper ends.
     """
-    groups: dict[object, list[_Side]] = {}
-    for row in baseline_rows:
-        cost = cost_of(row)
-        if cost is not None and not objection(row):
-            groups.setdefault(_dtypes_of_a_kind(row), []).append((row, cost))
-    fastest = {}
-    for key, sides in groups.items():
+    trusted = (row for row in baseline_rows if not objection(row))
+    fastest: dict[object, _Side] = {}
+    for key, rows in grouped(trusted, _dtypes_of_a_kind).items():
+        sides = [(row, cost) for row in rows if (cost := cost_of(row)) is not None]
         row, _ = min(sides, key=lambda side: side[1].value)
         fastest[key] = row, extreme(min, [cost for _, cost in sides])
     return fastest

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from runner.analysis.comparison import Speedup
 from runner.config.axes import AXES, CellKey, values_of
 from runner.config.size import first_input_shape
+from runner.rows.rows import grouped
 
 PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
 """Whether a ratio has transfers in it, and how the columns of a comparison begin that hold it."""
@@ -96,18 +97,13 @@ class CurvePoint(NamedTuple):
 
 
 def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
-    """Where each curve crosses: without transfers, and by each way of counting them that was measured.
+    """Where each curve crosses: without transfers, and by each measured way of counting them.
 
     Where sizes are compared with each other there is no curve.
     """
-    curve_of = values_of(*CURVE)
-    curves: dict[object, list[Speedup]] = {}
-    for speedup in speedups:
-        if speedup.axis != "size" and speedup.elements is not None:
-            curves.setdefault(curve_of(speedup), []).append(speedup)
-
+    sized = (s for s in speedups if s.axis != "size" and s.elements is not None)
     crossings = []
-    for curve in curves.values():
+    for curve in grouped(sized, values_of(*CURVE)).values():
         curve.sort(key=attrgetter("elements"))
         for transfers, prefix in PREFIXES.items():
             ratio_of = attrgetter(f"{prefix}speedup")
@@ -195,7 +191,7 @@ def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | Non
 
 
 def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
-    """Where one of a curve's three lines rises above 0 for good: -inf always, inf where it ends below.
+    """Where one of a curve's lines rises above 0 for good: -inf: it always is, inf: it ends below.
 
     Args:
         points: by increasing size.

@@ -232,7 +232,7 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
 
 
 def _against_fastest(speedup: Speedup) -> float:
-    """The ratio against the baseline's fastest dtype, where it is known: nobody uses a slower one."""
+    """The ratio against the baseline's fastest dtype, where known: nobody uses a slower one."""
     return speedup.fastest_speedup or speedup.speedup or 0.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from runner.report.page.listing import (
 )
 from runner.report.page.page import AnswerText, page_of
 from runner.rows.csv_store import write_atomically
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import grouped
 
 FOLDER = "figures"
 
@@ -137,9 +138,8 @@ def _listings(
         comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
         row_listing(analysis.benchmarks, distinguishing, reproducer, words),
     ]
-    other_jobs: dict[str, list[Row]] = {}
-    for row in analysis.rows:
-        if not isinstance(row, BenchmarkRow):
-            other_jobs.setdefault(row.job, []).append(row)
-    listings += [job_listing(rows, reproducer, words) for rows in other_jobs.values()]
+    of_jobs = grouped(analysis.rows, attrgetter("job"))
+    listings += [
+        job_listing(rows, reproducer, words) for job, rows in of_jobs.items() if job != "benchmark"
+    ]
     return [listing for listing in listings if listing is not None]

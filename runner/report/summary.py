@@ -27,7 +27,7 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow
+from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
 
 NAMED_AT_MOST = 2
 ENGLISH = words_of("en")  # what the terminal speaks
@@ -176,10 +176,8 @@ def shown_path(path: Path) -> str:
 
 def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What did not end in ``ok``, counted by status and reason, the commonest first."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.status != "ok":
-            groups.setdefault((row.status, row.reason or ""), []).append(row)
+    not_ok = (row for row in rows if row.status != "ok")
+    groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
         f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}"
