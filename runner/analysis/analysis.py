@@ -1,4 +1,4 @@
-"""All that a report says, from rows alone: what the pages, the figures and the terminal each show in their own way."""
+"""All that a report says, from rows alone; the page, the figures and the terminal show it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _gradient_of = attrgetter("op", "variant", "dtype", "device")
 
 
 def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
-    """With the flag of a wrong gradient where the run's own verification of the operation says so."""
+    """With the flag of a wrong gradient where the run's own verification says so."""
     if _gradient_of(row) not in wrong:
         return row
     return replace(row, gradient="fail", flags=merged(row.flags, ("wrong_gradient",)))

@@ -38,11 +38,6 @@ class Pairs:
             by_process.setdefault(visit.process, []).append((visit.baseline_s, visit.other_s))
         return paired_ratio([log_ratios(times, 1) for times in by_process.values()], margin)
 
-    def processes(self, baseline_cell: str, other_cell: str) -> int | None:
-        """How many processes visited the sides; None where none did."""
-        visits = self._visits.get((baseline_cell, other_cell), ())
-        return len({visit.process for visit in visits}) or None
-
     @cached_property
     def slowdown(self) -> float | None:
         """How many times slower than at its best this machine was in most visits; None: too few visits to say.

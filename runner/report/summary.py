@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
-from runner.report.publish import drawing, pictures_of, write_page
+from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
     Table,
     autograd_table,
@@ -27,7 +28,7 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow
+from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
 
 NAMED_AT_MOST = 2
 ENGLISH = words_of("en")  # what the terminal speaks
@@ -57,18 +58,19 @@ def show(
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    with drawing(root, words, len(rows)) as draw:
-        analysis = analyse(rows, damaged, report, pairs)
-        pictures = pictures_of(analysis, words)
-        draw(pictures)
+    analysis = analyse(rows, damaged, report, pairs)
+    pictures = pictures_of(analysis, words)
+    tables = _tables(analysis)
+    notes = _notes(root, analysis, environment.get("cells"), words)
+
+    # the figures are drawn beside all else, by a library that leaves Python free meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(draw_figures, root, pictures, words)
         _write_tables(root, analysis)
+        text = markdown_of(analysis, tables, notes, pictures.titles, words)
+        write_atomically(root / "report.md", text)
 
         # the terminal speaks English, whatever the language of the files
-        tables = _tables(analysis)
-        notes = _notes(root, analysis, environment.get("cells"), words)
-        write_atomically(
-            root / "report.md", markdown_of(analysis, tables, notes, pictures.titles, words)
-        )
         _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
         write_page(
             root,
@@ -78,6 +80,7 @@ def show(
             notes=notes,
             words=words,
         )
+        drawn.result()
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
@@ -177,10 +180,8 @@ def shown_path(path: Path) -> str:
 
 def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What did not end in ``ok``, counted by status and reason, the commonest first."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.status != "ok":
-            groups.setdefault((row.status, row.reason or ""), []).append(row)
+    not_ok = (row for row in rows if row.status != "ok")
+    groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
         f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}"

@@ -31,6 +31,7 @@ class PairedRatio:
         low, high: its 95 % interval, whatever the number of looks; None with too few visits for one.
         p_value: of the hypothesis that the ratio lies within the margin; 1 where it is in it.
         visits: how many.
+        processes: that shared them.
     """
 
     value: float
@@ -38,6 +39,7 @@ class PairedRatio:
     high: float | None
     p_value: float
     visits: int
+    processes: int
 
 
 def paired_ratio(
@@ -63,7 +65,8 @@ def paired_ratio(
         error = remaining
         low, high = _interval(pooled, processes, error)
     p_value = min(1.0, _sign_test(pooled, math.log1p(margin)) * ERROR / error)
-    return PairedRatio(math.exp(median(pooled)), low, high, p_value, len(pooled))
+    value = math.exp(median(pooled))
+    return PairedRatio(value, low, high, p_value, len(pooled), len(processes))
 
 
 def _interval(

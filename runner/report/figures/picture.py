@@ -1,6 +1,6 @@
 """What is plotted: points, panels and heat maps, before any drawing library sees them.
 
-``matplotlib_figures.py`` draws these for print and ``vega_charts.py`` for the page, so that both show the same.
+``vega_charts.py`` makes charts of these for the page, and ``prints.py`` prints the same charts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from itertools import chain
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, but for its yellow, which white paper hides
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-NARROWEST_INCHES = 6.5  # of a figure with a title
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,11 @@ class Plot:
     level: float | None = None
     connected: bool = True
     omitted: int = 0
+
+    @property
+    def points(self) -> list[PlotPoint]:
+        """Those of all of its panels."""
+        return list(chain.from_iterable(panel.points for panel in self.panels))
 
     @property
     def styles(self) -> dict[str, int]:

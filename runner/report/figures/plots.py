@@ -23,7 +23,7 @@ from runner.report.figures.picture import (
     Series,
 )
 from runner.report.language import Words, amount
-from runner.rows.rows import BenchmarkRow, Row, TransferRow
+from runner.rows.rows import BenchmarkRow, Row, TransferRow, grouped
 
 LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV
@@ -78,12 +78,9 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     timed = [row for row in rows if row.flop and row.bytes and row.median_s]
     several_nodes = len({row.node for row in timed}) > 1
     device_of = attrgetter("device", "dtype", "threads", *(["node"] if several_nodes else []))
-    by_device: dict[tuple[Any, ...], list[BenchmarkRow]] = {}
-    for row in timed:
-        by_device.setdefault(device_of(row), []).append(row)
 
     # a panel for each device, and a colour for each operation in the order of the panels
-    by_panel = {_device_name(*key): of_device for key, of_device in by_device.items()}
+    by_panel = grouped(timed, lambda row: _device_name(*device_of(row)))
     in_order = dict.fromkeys(row.op for row in chain.from_iterable(by_panel.values()))
     styles = {op: style for style, op in enumerate(in_order)}
     placed: list[tuple[str, str, BenchmarkRow]] = []
@@ -251,12 +248,12 @@ class _Panels(Generic[Item]):
         Args:
             placed: the names of a row's panel and series, and the row.
         """
-        grouped: dict[str, dict[str, list[Item]]] = {}
+        of_panels: dict[str, dict[str, list[Item]]] = {}
         for panel, series, item in placed:
-            grouped.setdefault(panel, {}).setdefault(series, []).append(item)
+            of_panels.setdefault(panel, {}).setdefault(series, []).append(item)
         panels = []
-        omitted = max(0, len(grouped) - MOST_PANELS)
-        for title, lines in list(grouped.items())[:MOST_PANELS]:
+        omitted = max(0, len(of_panels) - MOST_PANELS)
+        for title, lines in list(of_panels.items())[:MOST_PANELS]:
             omitted += max(0, len(lines) - MOST_SERIES)
             drawn = []
             for name, items in list(lines.items())[:MOST_SERIES]:

@@ -34,7 +34,6 @@ WORDS = {
     "memory_pinned": "pinned",
     "job_roof": "Peaks",
     "missing": "no number here; the table says why",
-    "missing_tile": "no number; the table says why",
     "doubtful": "flagged; the table says why",
     "crossover": "crossover",
     "memory_peak": "peak memory bandwidth",
