@@ -205,7 +205,7 @@ def measurement(
         samples=tuple(_sample_of(calls, *pair) for pair in zip(blocks, is_used, strict=True)),
         calls_per_sample=calls,
         timing_s=timing_s,
-        interrupted=sum(not _had_its_cores(block) for block in blocks),
+        interrupted=sum(not had_its_cores(block) for block in blocks),
         interruption_source=_interruption_source(blocks[0]),
         stop=sampled.stop,
         flags=tuple(compress(flags, flags.values())),
@@ -374,11 +374,11 @@ def _interruption_source(block: Block) -> str:
 
 def _undisturbed(blocks: list[Block]) -> list[bool]:
     """Which blocks the scheduler left alone; none of them where they are too few to speak for all."""
-    clean = [_had_its_cores(block) for block in blocks]
+    clean = [had_its_cores(block) for block in blocks]
     return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
 
 
-def _had_its_cores(block: Block) -> bool:
+def had_its_cores(block: Block) -> bool:
     """Whether waiting cost a block next to nothing; by the switches alone where the platform does not say how long."""
     if block.waiting_s is not None:
         return block.waiting_s <= LOST_AT_MOST * block.wall_s

@@ -18,11 +18,11 @@ from statistics import median
 from runner.calls import Thunk
 from runner.config.schema import Timing
 from runner.garbage import uncollected
-from runner.measure.engine import LONGEST_REALLOCATED_S
+from runner.measure.engine import LONGEST_REALLOCATED_S, had_its_cores
 from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS
 
-BLOCKS = 3  # timed in a turn, of which the median counts
+BLOCKS = 3  # timed in a turn, of which the median counts; more where the scheduler disturbed some
 LEAST_SETTLING = 3  # blocks that are not timed before those
 MOST_SETTLING = 24
 FALLING = 0.02  # a block faster than the best before it by more than this says that the side has not settled
@@ -64,7 +64,8 @@ class Turn:
         position: in the visit's order, from 0.
         allocation: the set of memory that its tensors lay in.
         blocks: as the clock saw them.
-        seconds: that a call costs: the blocks' median, or its launch where that is longer.
+        seconds: that a call costs: the median of its undisturbed blocks, or its launch where that is
+            longer.
         spent_s: seconds that the turn took, settling included.
     """
 
@@ -165,17 +166,25 @@ def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     side.enter()
     clock, calls = side.clock, side.calls
     start = clock.now()
-    blocks = []
     if side.call_s > LONGEST_REALLOCATED_S:
         # a long call fills the caches within itself, so that one before it is enough
         clock.time(call, 1)
-        blocks.append(clock.time(call, calls))
+        blocks = _timed(call, clock, calls, 1)
     else:
         _settle(call, clock, calls)
-        blocks = [clock.time(call, calls) for _ in range(BLOCKS)]
-    seconds = median(block.wall_s for block in blocks) / calls
+        blocks = _timed(call, clock, calls, BLOCKS)
+    undisturbed = [block for block in blocks if had_its_cores(block)]
+    seconds = median(block.wall_s for block in undisturbed or blocks) / calls
     cost = side.cost(call, seconds)
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
+
+
+def _timed(call: Thunk, clock: Clock, calls: int, count: int) -> list[Block]:
+    """So many blocks, and as many more as the scheduler disturbed of these, but twice as many at most."""
+    blocks: list[Block] = []
+    while sum(map(had_its_cores, blocks)) < count and len(blocks) < 2 * count:
+        blocks.append(clock.time(call, calls))
+    return blocks
 
 
 def _settle(call: Thunk, clock: Clock, calls: int) -> None:
