@@ -78,7 +78,7 @@ def ratio_interval(
 
 @cache
 def _depth(count: int) -> tuple[int, float]:
-    """How deep the interval's ends lie among values, and the next deeper one's weight; 0: nowhere."""
+    """How deep the interval's ends lie among values (0: nowhere), and the next one's weight."""
     tail = (1 - CONFIDENCE) / 2
     if count > 1_000:  # the normal approximation is good to a rank, and powers of 2 grow large
         exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5

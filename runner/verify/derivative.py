@@ -34,8 +34,7 @@ class Exact:
     def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
         """The value of :attr:`value` or one of :attr:`slopes` at each point, as an mpmath number.
 
-        It is NaN where it is not real, or does not exist. A point has a float for each symbol, which
-        is taken as the exact number that it is.
+        It is NaN where it is not real, or does not exist. A point has a number for each symbol.
         """
         with mpmath.workdps(DIGITS):
             return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]

@@ -28,8 +28,7 @@ class ValueCheck:
 
     Attributes:
         size: the size at which they were compared.
-        relative_error: the largest error, relative to the largest element of the reference; None:
-            no output to compare.
+        relative_error: relative to the largest element of the reference; None: there is no output.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
     """

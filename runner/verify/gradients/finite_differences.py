@@ -185,7 +185,7 @@ def _differentiable(directions: Sequence[Tensor], slopes: list[Slopes]) -> list[
 
 
 def _nearby(problem: GradientProblem, batch: VjpBatch) -> Tensors:
-    """Gradients at points nearby, for the same cotangents: points x cotangents x elements each.
+    """Gradients at points nearby, for the same cotangents; points x cotangents x elements each.
 
     At a kink every gradient between those of its neighbours is right (Clarke's subgradient). These
     were compared with differences at points of their own.

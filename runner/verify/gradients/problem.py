@@ -198,9 +198,7 @@ class VjpBatch:
 def vjp(problem: GradientProblem, *, reached: Tensor | None = None) -> VjpBatch:
     """Gradients for dense cotangents and, where the outputs are small, for each of their elements.
 
-    Args:
-        problem: whose gradients.
-        reached: a mask of the outputs' elements that dense cotangents reach; None: all.
+    Dense ones reach the elements of the outputs in a mask, or all.
     """
     traced = problem.traced(copied(problem.inputs))
     generator = problem.generator(11)

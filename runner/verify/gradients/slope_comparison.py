@@ -77,7 +77,7 @@ class SlopeComparison:
     def confirm_with(self, d: int, second: SlopeComparison) -> SlopeComparison:
         """The same, with a direction's failures kept only where another comparison repeats them.
 
-        That one is made of this direction alone, with other steps, and has to agree on the interval.
+        That is made of this direction alone, with other steps, and has to agree on the interval.
         """
         above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
         agrees = torch.maximum(above, below) <= self.tolerance[:, d] + second.tolerance[:, 0]
@@ -87,9 +87,7 @@ class SlopeComparison:
     def accept_subgradient(self, d: int, nearby: Tensor) -> SlopeComparison:
         """The same, without a direction's failures between gradients on both sides of a kink.
 
-        Args:
-            d: the direction.
-            nearby: products of gradients at points nearby with it, a row for each point.
+        ``nearby`` has their products with the direction, a row for each point nearby.
         """
         low, high = nearby.nan_to_num(HUGE).amin(0), nearby.nan_to_num(-HUGE).amax(0)
         slack = NEARBY_SLACK * torch.maximum(low.abs(), high.abs())
@@ -173,11 +171,8 @@ def compare(
 ) -> SlopeComparison:
     """Compare gradients times directions with cotangents times slopes, for one input.
 
-    Args:
-        batch: the gradients.
-        column: of the input among the differentiable ones.
-        directions: a row for each.
-        slopes: of the outputs along each direction.
+    ``column`` is the input's among the differentiable ones; ``directions`` has a row for each of the
+    slopes.
     """
     # a product with an element that is not finite is NaN
     gradients = batch.gradients[column]

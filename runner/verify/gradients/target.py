@@ -97,9 +97,9 @@ def function_target(
 ) -> GradientTarget:
     """A target made of a plain function of tensors and one set of inputs.
 
-    The function takes them by position, widened to float64, and returns a tensor, or a tuple or list
-    with some. By default inputs are named by position, their domains are inferred, and those of
-    floating or complex dtype have a gradient.
+    The function takes them by position, widened to float64, and returns a tensor, or a tuple or
+    list with some. By default inputs are named by position, their domains are inferred, and those
+    of floating or complex dtype have a gradient.
     """
     differentiable = [is_differentiable(t.dtype) for t in inputs]
     pairs = zip(inputs, differentiable, strict=True)
