@@ -74,7 +74,7 @@ class BoundCase(BoundOperation):
 def bind_case(
     case: GradientCase, function: Callable[..., Any] | None, dtype: torch.dtype, seed: int
 ) -> BoundCase:
-    """Make a case ready; ``function`` is what :meth:`runner.config.cases.base.Case.load` returned."""
+    """Make a case ready, with what :meth:`runner.config.cases.base.Case.load` returned of it."""
     # a formula is evaluated by torch's functions, anything else is called
     if isinstance(case, FunctionCase):
         assert function is not None

@@ -171,8 +171,7 @@ def compare(
 ) -> SlopeComparison:
     """Compare gradients times directions with cotangents times slopes, for one input.
 
-    ``column`` is the input's among the differentiable ones; ``directions`` has a row for each of the
-    slopes.
+    ``column`` is the input's among the differentiable ones; each slope has a row of ``directions``.
     """
     # a product with an element that is not finite is NaN
     gradients = batch.gradients[column]
