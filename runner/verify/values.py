@@ -95,10 +95,10 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
     """The largest error that rounding explains, relative to the largest element of the output.
 
-    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in float32,
-    so only the tolerance at lengths of 1 counts in roundoffs of the dtype, and the part that grows
-    with the lengths in those of float32: with the dtype's roundoff throughout, no result of a long
-    sum would be wrong.
+    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in
+    float32, so only the tolerance at lengths of 1 counts in roundoffs of the dtype, and the part
+    that grows with the lengths in those of float32: with the dtype's roundoff throughout, no result
+    of a long sum would be wrong.
     """
     roundoff = unit_roundoff(dtype)
     roundoffs = op.roundoffs(dimensions.variables)

@@ -17,9 +17,8 @@ from runner.verify.gradients.problem import (
     VjpBatch,
     gradients_at,
     outputs_at,
-    vjp,
 )
-from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison, compare
+from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes, differentiate
 from runner.verify.gradients.vectors import Tensors, copied, flat, gaussian, real_size, unflat
 
@@ -46,7 +45,7 @@ def by_differences(problem: GradientProblem) -> list[GradientCheck]:
     if not problem.each_element:
         reached = torch.zeros(lines.size, dtype=torch.bool)
         reached[lines.indices] = _reliable(chain.from_iterable(slopes))
-    batch = vjp(problem, reached=reached)
+    batch = VjpBatch(problem, reached)
 
     checks = []
     for column, position in enumerate(problem.positions):
@@ -112,17 +111,16 @@ def _compare(
 ) -> SlopeComparison:
     """Compare one input's gradient; failures are tried again with other steps until one stands."""
     problem = lines.problem
-    part = replace(batch, cotangents=batch.cotangents[:, lines.indices])
-    comparison = compare(part, column, torch.stack(list(directions)), slopes)
+    rows = torch.stack(list(directions))
+    comparison = SlopeComparison(batch, lines.indices, column, rows, slopes)
     nearby: Tensors = []
     for d in comparison.failing_directions():
-        direction = directions[d]
-        second = lines.second_slopes(problem.positions[column], direction)
-        repetition = compare(part, column, direction.unsqueeze(0), [second])
-        comparison = comparison.confirm_with(d, repetition)
+        second = lines.second_slopes(problem.positions[column], directions[d])
+        repetition = SlopeComparison(batch, lines.indices, column, rows[d : d + 1], [second])
+        comparison.confirm_with(d, repetition)
         if problem.special:
             nearby = nearby or _nearby(problem, batch)
-            comparison = comparison.accept_subgradient(d, nearby[column] @ direction)
+            comparison.accept_subgradient(d, nearby[column] @ directions[d])
         if comparison.wrong[:, d].any():
             break
     return comparison
@@ -131,7 +129,7 @@ def _compare(
 def _directions(
     problem: GradientProblem, position: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """Directions of an input: dense, all elements alike, and single elements where there are few."""
+    """Directions of an input: dense, all elements alike, and single elements, of many only some."""
     vector = flat([problem.inputs[position]])
     size = len(vector)
     spread = vector.square().mean().sqrt()
@@ -205,7 +203,7 @@ def _neighbours(problem: GradientProblem) -> Iterator[Tensors]:
     """Inputs nearby: with independent elements, then whole inputs that pass each other."""
     generator = problem.generator(17)
     floating = [i for i, t in enumerate(problem.inputs) if is_differentiable(t.dtype)]
-    moves = [(1.0, (0,) * len(floating))] * NEIGHBOURS
+    moves = [(1.0, (0,) * len(floating)) for _ in range(NEIGHBOURS)]
     if len(floating) in (2, 3):
         moves += [(APART, shifts) for shifts in product((-1, 0, 1), repeat=len(floating))]
     for spread, shifts in moves:
