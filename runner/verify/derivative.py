@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from typing import Any
 
@@ -61,11 +62,7 @@ def derive(text: str) -> Exact:
     functions = {name: getattr(sympy, {"abs": "Abs"}.get(name, name)) for name in FUNCTIONS}
     tree = build(parse(text), {**symbols, **constants}, functions, sympy.sympify)
     slopes = {name: sympy.diff(tree, symbol) for name, symbol in symbols.items()}
-
-    def function(tree: sympy.Expr) -> Callable[..., Any]:
-        evaluate: Callable[..., Any] = sympy.lambdify(symbols.values(), tree, modules="mpmath")
-        return evaluate
-
+    function = partial(sympy.lambdify, list(symbols.values()), modules="mpmath")
     return Exact(
         symbols=names,
         value=function(tree),

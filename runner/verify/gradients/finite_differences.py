@@ -103,15 +103,11 @@ class _Lines:
 
 
 def _compare(
-    lines: _Lines,
-    batch: VjpBatch,
-    column: int,
-    directions: Sequence[Tensor],
-    slopes: Sequence[Slopes],
+    lines: _Lines, batch: VjpBatch, column: int, directions: list[Tensor], slopes: list[Slopes]
 ) -> SlopeComparison:
     """Compare one input's gradient; failures are tried again with other steps until one stands."""
     problem = lines.problem
-    rows = torch.stack(list(directions))
+    rows = torch.stack(directions)
     comparison = SlopeComparison(batch, lines.indices, column, rows, slopes)
     nearby: Tensors = []
     for d in comparison.failing_directions():
@@ -150,10 +146,7 @@ def _directions(
 
 def _reliable(slopes: Iterator[Slopes]) -> Tensor:
     """The elements whose slopes are known along each direction, or all if hardly any are."""
-    masks = []
-    for along in slopes:
-        size = along.value.abs().max()
-        masks.append((along.error <= 1e-6 * size + 1e-12) & ~along.kink)
+    masks = [(s.error <= 1e-6 * s.value.abs().max() + 1e-12) & ~s.kink for s in slopes]
     known = torch.stack(masks).all(0)
     return known if 2 * int(known.sum()) >= known.numel() else torch.ones_like(known)
 

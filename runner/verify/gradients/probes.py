@@ -83,16 +83,12 @@ def spaced(tensor: Tensor) -> Tensor | None:
 
 def expanded(tensor: Tensor) -> Tensor | None:
     """One row for all, without memory of their own (stride 0); other numbers than the tensor's."""
-    if not tensor.dim() or not tensor.numel():
-        return None
-    return tensor[:1].expand(tensor.shape)
+    return tensor[:1].expand(tensor.shape) if tensor.dim() and tensor.numel() else None
 
 
 def constant(tensor: Tensor) -> Tensor | None:
     """One number for all, as the gradient of a sum is; other numbers than the tensor's."""
-    if not tensor.dim() or not tensor.numel():
-        return None
-    return tensor.flatten()[0].expand(tensor.shape)
+    return tensor.flatten()[0].expand(tensor.shape) if tensor.dim() and tensor.numel() else None
 
 
 def conjugated(tensor: Tensor) -> Tensor | None:
@@ -100,39 +96,33 @@ def conjugated(tensor: Tensor) -> Tensor | None:
     return tensor.conj().resolve_conj().conj() if tensor.is_complex() else None
 
 
-LAYOUTS: dict[str, Layout] = {
-    "transposed": transposed,
-    "spaced": spaced,
-    "expanded": expanded,
-    "constant": constant,
-    "conjugated": conjugated,
-}
+LAYOUTS: tuple[Layout, ...] = (transposed, spaced, expanded, constant, conjugated)
 """Each gives a tensor of the same shape and dtype; None where this one cannot have the layout."""
 
 
 def cotangent_layouts(base: Baseline) -> Iterator[Deviation]:
     """The gradient does not depend on the memory layout of the cotangent."""
     traced = base.traced(base.inputs)
-    for name, layout in LAYOUTS.items():
-        cotangents = _laid_out(base.cotangents, layout)
+    for layout in LAYOUTS:
+        cotangents, name = _laid_out(base.cotangents, layout), f"cotangent {layout.__name__}"
         if cotangents is None:
             continue
         try:
             got = traced.gradients(cotangents)
         except Exception as error:
-            yield Deviation(layout=f"cotangent {name}", error=one_line(error, 160))
+            yield Deviation(layout=name, error=one_line(error, 160))
             continue
-        yield Deviation(got, traced.gradients(_plain(cotangents)), f"cotangent {name}")
+        yield Deviation(got, traced.gradients(_plain(cotangents)), name)
 
 
 def input_layouts(base: Baseline) -> Iterator[Deviation]:
     """The gradient does not depend on the memory layout of the inputs."""
     if draws_random_numbers(base.problem.call, base.inputs):
         return
-    for name, layout in LAYOUTS.items():
-        inputs = _laid_out(base.inputs, layout)
-        overlapping = base.problem.in_place and name == "expanded"
-        if inputs is None or name == "constant" or overlapping:
+    for layout in LAYOUTS:
+        inputs, name = _laid_out(base.inputs, layout), f"inputs {layout.__name__}"
+        overlapping = base.problem.in_place and layout is expanded
+        if inputs is None or layout is constant or overlapping:
             continue
 
         # without the same values there is nothing to compare: it may read memory, not numbers
@@ -147,13 +137,13 @@ def input_layouts(base: Baseline) -> Iterator[Deviation]:
         try:
             got = traced.gradients(base.cotangents)
         except Exception as error:
-            yield Deviation(layout=f"inputs {name}", error=one_line(error, 160))
+            yield Deviation(layout=name, error=one_line(error, 160))
             continue
 
         # expanded rows are alike, and any may get the gradient of a tie: their sum is compared
-        if name == "expanded":
+        if layout is expanded:
             got, expected = _row_sums(got), _row_sums(expected)
-        yield Deviation(got, expected, f"inputs {name}")
+        yield Deviation(got, expected, name)
 
 
 def _laid_out(tensors: Tensors, layout: Layout) -> Tensors | None:

@@ -28,8 +28,7 @@ class SlopeComparison:
     """One input's gradients times directions, and the interval in which each product should be.
 
     Attributes:
-        got: cotangents times gradients times directions: a row for each cotangent, a column for
-            each direction.
+        got: the products: a row for each cotangent, a column for each direction.
         low, high: the ends of the interval, cotangents times slopes; they differ at kinks.
         error: how far each product is outside of its interval.
         tolerance: how far it may be; :data:`HUGE` where nothing is known.
@@ -43,7 +42,7 @@ class SlopeComparison:
         indices: Tensor,
         column: int,
         directions: Tensor,
-        slopes: Sequence[Slopes],
+        slopes: list[Slopes],
     ) -> None:
         """Of the input in a column, with a row for each direction, at some of the outputs."""
         # a product with an element that is not finite is NaN
