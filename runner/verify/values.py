@@ -14,12 +14,9 @@ from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.verify.rounding import unit_roundoff
 
-# the lengths to which the last two, and the other, dimensions are cut for a check
-CHECK_INNER, CHECK_OUTER = 64, 4
+CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
+FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors: up to these the whole output is checked
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
-
-# elements of all tensors, and the work: up to these the whole output is checked
-FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25
 
 
 @dataclass(frozen=True)

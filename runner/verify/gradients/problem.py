@@ -160,10 +160,9 @@ def second_order(problem: GradientProblem) -> GradientProblem:
             results = [t for t in problem.call(passed) if t.requires_grad]
             weights = tensors[count : count + len(results)]
             gradients = torch.autograd.grad(
-                results, leaves, weights, create_graph=True, allow_unused=True
+                results, leaves, weights, create_graph=True, materialize_grads=True
             )
-        pairs = zip(gradients, leaves, strict=True)
-        return [torch.zeros_like(t) if g is None else g for g, t in pairs]
+        return list(gradients)
 
     return replace(
         problem,

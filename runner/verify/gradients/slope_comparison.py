@@ -168,12 +168,14 @@ class SlopeComparison:
         products = (self.got, self.low, self.high, self.error, self.tolerance)
         got, low, high, error, tolerance = (t[c, d].item() for t in products)
         expected = min(max(0.0 if math.isnan(got) else got, low), high)
+        moved = directions[d].nonzero().flatten().tolist()
+        parts = 2 if tensor.is_complex() else 1
         worst = replace(
             check,
             verdict=self.verdict,
             max_abs_error=error,
             max_relative_error=relative(error, self.scale),
-            worst_index=_single_index(directions[d], tensor),
+            worst_index=index_text(moved[0] // parts, tensor) if len(moved) == 1 else None,
             got=got,
             expected=expected,
             tolerance=relative(tolerance, self.scale),
@@ -193,11 +195,3 @@ class SlopeComparison:
         if decided < total:
             return f"{total - decided} of {total} derivatives could not be told by differences"
         return None
-
-
-def _single_index(direction: Tensor, tensor: Tensor) -> str | None:
-    """The index of the element that a direction moves; None where it moves several."""
-    moved = direction.nonzero().flatten().tolist()
-    if len(moved) != 1:
-        return None
-    return index_text(moved[0] // 2 if tensor.is_complex() else moved[0], tensor)
