@@ -79,7 +79,7 @@ class _SentenceWriter:
         # the operations that gain most, each by its best comparison
         gaining = [speedup for speedup in self._with_ratio if speedup.verdict == "faster"]
         best: dict[str, Speedup] = {}
-        for speedup in sorted(gaining, key=_against_fastest, reverse=True):
+        for speedup in sorted(gaining, key=_least_gain, reverse=True):
             best.setdefault(speedup.op, speedup)
         sentences = [self._gain(speedup) for speedup in list(best.values())[:NAMED_OPERATIONS]]
 
@@ -234,6 +234,11 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
 def _against_fastest(speedup: Speedup) -> float:
     """The ratio against the baseline's fastest dtype, where known: nobody uses a slower one."""
     return speedup.fastest_speedup or speedup.speedup or 0.0
+
+
+def _least_gain(speedup: Speedup) -> float:
+    """What is surely gained: the near end of the interval, since the luckiest of many lead by value."""
+    return speedup.fastest_low or speedup.low or _against_fastest(speedup)
 
 
 def _share(speedup: Speedup) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -31,17 +31,17 @@ class BoundCase(BoundOperation):
         constants: the others.
     """
 
-    inputs: tuple[tuple[str, Tensor], ...] = ()
-    constants: tuple[tuple[str, Tensor], ...] = ()
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
-        return [tensor.clone() for _, tensor in self.inputs]
+        return [tensor.clone() for tensor in self.inputs.values()]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the inputs whose gradients are checked."""
-        return tuple(name for name, _ in self.inputs)
+        return tuple(self.inputs)
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The function with these inputs, and the constants in their dtype and on their device."""
@@ -51,7 +51,7 @@ class BoundCase(BoundOperation):
         """Every input by name, in the case's order."""
         inputs = dict(zip(self.names, tensors, strict=True))
         like = next(iter(inputs.values()))
-        named = inputs | {name: tensor.to(like) for name, tensor in self.constants}
+        named = inputs | {name: tensor.to(like) for name, tensor in self.constants.items()}
         return {name: named[name] for name in self.op.inputs}
 
     def near(self, attempt: int) -> BoundCase:
@@ -67,22 +67,15 @@ class BoundCase(BoundOperation):
             draw = torch.rand(wide.shape, generator=generator, dtype=torch.float64) - 0.5
             return (wide + size * draw).to(tensor.dtype)
 
-        inputs = tuple((name, moved(tensor)) for name, tensor in self.inputs)
-        constants = tuple((name, moved(tensor)) for name, tensor in self.constants)
+        inputs = {name: moved(tensor) for name, tensor in self.inputs.items()}
+        constants = {name: moved(tensor) for name, tensor in self.constants.items()}
         return replace(self, inputs=inputs, constants=constants)
 
 
 def bind_case(
     case: GradientCase, function: Callable[..., Any] | None, dtype: torch.dtype, seed: int
 ) -> BoundCase:
-    """Make a case ready.
-
-    Args:
-        case: what is declared.
-        function: what :meth:`runner.config.cases.base.Case.load` returned.
-        dtype: of all inputs.
-        seed: of what is drawn.
-    """
+    """Make a case ready, with what :meth:`runner.config.cases.base.Case.load` returned of it."""
     # a formula is evaluated by torch's functions, anything else is called
     if isinstance(case, FunctionCase):
         assert function is not None
@@ -98,8 +91,8 @@ def bind_case(
         Dimensions((), {}),
         dtype,
         seed,
-        inputs=tuple((name, tensors[name]) for name in case.asked),
-        constants=tuple((name, t) for name, t in tensors.items() if name not in case.asked),
+        inputs={name: tensors[name] for name in case.asked},
+        constants={name: t for name, t in tensors.items() if name not in case.asked},
     )
 
 

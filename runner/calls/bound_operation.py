@@ -38,15 +38,11 @@ class BoundOperation:
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
 
-        Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``,
-        so that they differ between dtypes by rounding alone: standard normal, uniform from [0, 1),
-        small integers, or zeros, and folded into the input's domain where it declares one. Integers
-        and booleans know only two fills, their own and zeros. An ``index`` input holds int64
-        positions, whatever the fill. With ``layout=transposed`` the last two dimensions of an input
-        that has two lie the other way round in memory.
-
-        Returns:
-            one tensor for each input of the signature, with its shape.
+        Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``:
+        standard normal, uniform from [0, 1), small integers, or zeros, and folded into the input's
+        domain where it declares one. Integers and booleans know two fills, their own and zeros.
+        An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
+        last two dimensions of an input that has two lie the other way round in memory.
         """
         tensors = []
         for position, axes in enumerate(self.op.parsed.inputs):

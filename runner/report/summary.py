@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
+from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.report.language import Words, words_of
@@ -29,8 +31,10 @@ from runner.report.tables import (
 )
 from runner.rows.csv_store import write_atomically, write_table
 from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
+from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 ENGLISH = words_of("en")  # what the terminal speaks
 
 
@@ -140,6 +144,7 @@ def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> l
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += how_it_was_compared(analysis.speedups, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
     return notes
 
@@ -168,6 +173,23 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
+
+
+def how_it_was_compared(speedups: Sequence[Speedup], words: Words = ENGLISH) -> list[str]:
+    """What the verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
+    notes = []
+    with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
+    one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
+    if one_process:
+        notes.append(words["note_one_process"].format(count=one_process))
+    not_paired = sum(speedup.paired is None for speedup in with_ratio)
+    if not_paired:
+        notes.append(words["note_not_in_turn"].format(count=not_paired))
+    claims = sum(speedup.verdict in ("faster", "slower") for speedup in with_ratio)
+    if claims >= CLAIMS_WITH_CHANCE:
+        by_chance = ceil(ERROR * claims)
+        notes.append(words["note_chance"].format(count=claims, chance=by_chance))
+    return notes
 
 
 def shown_path(path: Path) -> str:

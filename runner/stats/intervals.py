@@ -84,7 +84,7 @@ def ratio_interval(
 
 @cache
 def _depth(count: int, tail: float) -> tuple[int, float]:
-    """How deep the interval's ends lie among values, and the next deeper one's weight; 0: nowhere.
+    """How deep the interval's ends lie among values (0: nowhere), and the next one's weight.
 
     Args:
         count: of values.

@@ -33,7 +33,7 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     The weights are ``1 / y**2``, so that what is made small is the sum of the squared relative
     distances: points of a microsecond and of a second count alike. The intervals are from the fit's
     covariance, scaled by those distances, with Student's t (Draper and Smith, Applied Regression
-    Analysis, 3rd ed., 9.2); they hold for a line, and ``max_relative_residual`` says how good it is.
+    Analysis, 3rd ed., 9.2); they hold for a line: ``max_relative_residual`` says how good it is.
     All of ``y`` is positive. None where there are too few points, or all at one ``x``.
     """
     if len(x) < FEWEST_POINTS or len(set(x)) < 2:

@@ -112,7 +112,7 @@ def _leaves(bound: BoundCase, device: torch.device) -> list[torch.Tensor]:
 
 
 def _named(bound: BoundCase, gradients: list[torch.Tensor]) -> Gradients:
-    return {name: g.cpu() for (name, _), g in zip(bound.inputs, gradients, strict=True)}
+    return {name: g.cpu() for name, g in zip(bound.names, gradients, strict=True)}
 
 
 def _analytic(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from typing import Any
 
@@ -35,8 +36,7 @@ class Exact:
     def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
         """The value of :attr:`value` or one of :attr:`slopes` at each point, as an mpmath number.
 
-        It is NaN where it is not real, or does not exist. A point has a float for each symbol, which
-        is taken as the exact number that it is.
+        It is NaN where it is not real, or does not exist. A point has a number for each symbol.
         """
         with mpmath.workdps(DIGITS):
             return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]
@@ -63,11 +63,7 @@ def derive(text: str) -> Exact:
     functions = {name: getattr(sympy, {"abs": "Abs"}.get(name, name)) for name in FUNCTIONS}
     tree = build(parse(text), {**symbols, **constants}, functions, sympy.sympify)
     slopes = {name: sympy.diff(tree, symbol) for name, symbol in symbols.items()}
-
-    def function(tree: sympy.Expr) -> Callable[..., Any]:
-        evaluate: Callable[..., Any] = sympy.lambdify(symbols.values(), tree, modules="mpmath")
-        return evaluate
-
+    function = partial(sympy.lambdify, list(symbols.values()), modules="mpmath")
     return Exact(
         symbols=names,
         value=function(tree),

@@ -34,9 +34,7 @@ def rounding_bound(roundoff: float, magnitude: Number, moved: Number | float = 0
 def summing_factor(terms: Sequence[Tensor], total: Tensor) -> float:
     """By how much adding up multiplies rounding: the errors of n terms walk as far as a root of n.
 
-    Args:
-        terms: tensors whose elements are added up.
-        total: the sums, over whose elements the terms are spread evenly.
+    The terms are spread evenly over the elements of the sum.
     """
     count = sum(t.numel() for t in terms)
     return math.sqrt(max(1.0, count / max(1, total.numel())))

@@ -14,12 +14,9 @@ from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.verify.rounding import unit_roundoff
 
-# the lengths to which the last two, and the other, dimensions are cut for a check
-CHECK_INNER, CHECK_OUTER = 64, 4
+CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
+FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors: up to these the whole output is checked
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
-
-# elements of all tensors, and the work: up to these the whole output is checked
-FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,7 @@ class ValueCheck:
 
     Attributes:
         size: the size at which they were compared.
-        relative_error: the largest error, relative to the largest element of the reference; None:
-            no output to compare.
+        relative_error: relative to the largest element of the reference; None: there is no output.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
     """
@@ -96,10 +92,10 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
     """The largest error that rounding explains, relative to the largest element of the output.
 
-    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in float32,
-    so only the tolerance at lengths of 1 counts in roundoffs of the dtype, and the part that grows
-    with the lengths in those of float32: with the dtype's roundoff throughout, no result of a long
-    sum would be wrong.
+    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in
+    float32, so only the tolerance at lengths of 1 counts in roundoffs of the dtype, and the part
+    that grows with the lengths in those of float32: with the dtype's roundoff throughout, no result
+    of a long sum would be wrong.
     """
     roundoff = unit_roundoff(dtype)
     roundoffs = op.roundoffs(dimensions.variables)

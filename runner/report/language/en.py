@@ -80,6 +80,9 @@ WORDS = {
     "note_contended": "something else kept the machine busy; these times say little",
     "note_peaks": "{count} peaks were measured while something else kept the machine busy, and were not saved; measure again "
     "on an idle machine",
+    "note_one_process": "{count} ratios are of visits in one process; what differs between processes is not in their intervals: timing=default uses two",
+    "note_not_in_turn": "{count} ratios are of sides that were not measured in turn; their intervals hold what this machine varies between moments, and where that is not known the verdict is unclear",
+    "note_chance": "of the {count} verdicts faster or slower, {chance} may be chance",
     "note_by": "by {error}, with {allowed} allowed",
     "more_notes": "and {more} more",
     "not_measured": "was not measured",

@@ -11,7 +11,7 @@ from torch import Tensor
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import Worst, relative
-from runner.verify.gradients.problem import GradientProblem, Traced
+from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.reference import DRAWS, LARGEST_TERM
 from runner.verify.gradients.vectors import (
     Tensors,
@@ -53,6 +53,7 @@ class Baseline:
 
     Attributes:
         problem: its inputs are in the dtype and on the device under test.
+        traced: calls it with a graph.
         inputs: copies of these.
         cotangents: a random one for each output.
         weight: their largest element, of whose size are the terms that a gradient adds up.
@@ -63,6 +64,7 @@ class Baseline:
 
     def __init__(self, problem: GradientProblem, *, dtype: torch.dtype) -> None:
         self.problem, self.dtype = problem, dtype
+        self.traced = problem.traced
         self.inputs = copied(problem.inputs)
         generator = problem.generator(21)
         traced = self.traced(self.inputs)
@@ -76,10 +78,6 @@ class Baseline:
             return traced.gradients(perturbed(self.cotangents, 4 * self.roundoff, generator))
 
         self.uncertainty = [max_abs(change) for change in farthest(self.gradients, others, DRAWS)]
-
-    def traced(self, inputs: Sequence[Tensor]) -> Traced:
-        """Call with a graph."""
-        return self.problem.traced(inputs)
 
     def gradients_at(
         self, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]

@@ -17,9 +17,8 @@ from runner.verify.gradients.problem import (
     VjpBatch,
     gradients_at,
     outputs_at,
-    vjp,
 )
-from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison, compare
+from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes, differentiate
 from runner.verify.gradients.vectors import Tensors, copied, flat, gaussian, real_size, unflat
 
@@ -46,7 +45,7 @@ def by_differences(problem: GradientProblem) -> list[GradientCheck]:
     if not problem.each_element:
         reached = torch.zeros(lines.size, dtype=torch.bool)
         reached[lines.indices] = _reliable(chain.from_iterable(slopes))
-    batch = vjp(problem, reached=reached)
+    batch = VjpBatch(problem, reached)
 
     checks = []
     for column, position in enumerate(problem.positions):
@@ -104,25 +103,20 @@ class _Lines:
 
 
 def _compare(
-    lines: _Lines,
-    batch: VjpBatch,
-    column: int,
-    directions: Sequence[Tensor],
-    slopes: Sequence[Slopes],
+    lines: _Lines, batch: VjpBatch, column: int, directions: list[Tensor], slopes: list[Slopes]
 ) -> SlopeComparison:
     """Compare one input's gradient; failures are tried again with other steps until one stands."""
     problem = lines.problem
-    part = replace(batch, cotangents=batch.cotangents[:, lines.indices])
-    comparison = compare(part, column, torch.stack(list(directions)), slopes)
+    rows = torch.stack(directions)
+    comparison = SlopeComparison(batch, lines.indices, column, rows, slopes)
     nearby: Tensors = []
     for d in comparison.failing_directions():
-        direction = directions[d]
-        second = lines.second_slopes(problem.positions[column], direction)
-        repetition = compare(part, column, direction.unsqueeze(0), [second])
-        comparison = comparison.confirm_with(d, repetition)
+        second = lines.second_slopes(problem.positions[column], directions[d])
+        repetition = SlopeComparison(batch, lines.indices, column, rows[d : d + 1], [second])
+        comparison.confirm_with(d, repetition)
         if problem.special:
             nearby = nearby or _nearby(problem, batch)
-            comparison = comparison.accept_subgradient(d, nearby[column] @ direction)
+            comparison.accept_subgradient(d, nearby[column] @ directions[d])
         if comparison.wrong[:, d].any():
             break
     return comparison
@@ -131,7 +125,7 @@ def _compare(
 def _directions(
     problem: GradientProblem, position: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """Directions of an input: dense, all elements alike, and single elements where there are few."""
+    """Directions of an input: dense, all elements alike, and single elements, of many only some."""
     vector = flat([problem.inputs[position]])
     size = len(vector)
     spread = vector.square().mean().sqrt()
@@ -152,10 +146,7 @@ def _directions(
 
 def _reliable(slopes: Iterator[Slopes]) -> Tensor:
     """The elements whose slopes are known along each direction, or all if hardly any are."""
-    masks = []
-    for along in slopes:
-        size = along.value.abs().max()
-        masks.append((along.error <= 1e-6 * size + 1e-12) & ~along.kink)
+    masks = [(s.error <= 1e-6 * s.value.abs().max() + 1e-12) & ~s.kink for s in slopes]
     known = torch.stack(masks).all(0)
     return known if 2 * int(known.sum()) >= known.numel() else torch.ones_like(known)
 
@@ -185,7 +176,7 @@ def _differentiable(directions: Sequence[Tensor], slopes: list[Slopes]) -> list[
 
 
 def _nearby(problem: GradientProblem, batch: VjpBatch) -> Tensors:
-    """Gradients at points nearby, for the same cotangents: points x cotangents x elements each.
+    """Gradients at points nearby, for the same cotangents; points x cotangents x elements each.
 
     At a kink every gradient between those of its neighbours is right (Clarke's subgradient). These
     were compared with differences at points of their own.
@@ -205,7 +196,7 @@ def _neighbours(problem: GradientProblem) -> Iterator[Tensors]:
     """Inputs nearby: with independent elements, then whole inputs that pass each other."""
     generator = problem.generator(17)
     floating = [i for i, t in enumerate(problem.inputs) if is_differentiable(t.dtype)]
-    moves = [(1.0, (0,) * len(floating))] * NEIGHBOURS
+    moves = [(1.0, (0,) * len(floating)) for _ in range(NEIGHBOURS)]
     if len(floating) in (2, 3):
         moves += [(APART, shifts) for shifts in product((-1, 0, 1), repeat=len(floating))]
     for spread, shifts in moves:

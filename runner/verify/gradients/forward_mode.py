@@ -13,7 +13,7 @@ from runner.config.size import shape_text
 from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import relative
-from runner.verify.gradients.problem import GradientProblem, VjpBatch, reseed, vjp
+from runner.verify.gradients.problem import GradientProblem, VjpBatch, reseed
 from runner.verify.gradients.slopes import EPS
 from runner.verify.gradients.vectors import copied, flat, gaussian, max_abs
 from runner.verify.rounding import rounding_bound
@@ -21,7 +21,7 @@ from runner.verify.rounding import rounding_bound
 
 def by_forward_mode(problem: GradientProblem) -> list[GradientCheck]:
     """Compare reverse mode with forward mode, where there is one: a check for each input."""
-    batch = vjp(problem)
+    batch = VjpBatch(problem)
     generator = problem.generator(13)
     directions = [gaussian(problem.inputs[p], generator) for p in problem.positions]
     return [_check(problem, batch, column, d) for column, d in enumerate(directions)]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
-from runner.calls.bound_operation import storage_of
+from runner.calls.bound_operation import is_differentiable, storage_of
 from runner.errors import one_line
 from runner.rows.rows import GradientCheck
+from runner.verify.gradients.deviation import Baseline
 from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
 from runner.verify.gradients.points import choose_domains, draw, points_of
-from runner.verify.gradients.probes import PROBES
+from runner.verify.gradients.probes import PROBES, probe_all
 from runner.verify.gradients.problem import GradientProblem, outputs_at, second_order
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes
+from runner.verify.gradients.structure import order_decides
 from runner.verify.gradients.target import GradientTarget, ShapedInputs, effective_eps
 from runner.verify.gradients.vectors import copied
 
@@ -32,49 +35,11 @@ PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
 Oracle = Callable[[GradientProblem], list[GradientCheck]]
 
 
-@dataclass(frozen=True)
-class OracleStep:
-    """An oracle asked about one problem.
-
-    Attributes:
-        oracle: gives a check for each input of the problem.
-        declared: whether the shapes are declared, so that the backward pass may not refuse them.
-        required: whether an error of the call is one of the whole verification.
-        excusable: whether a failure where equal indices leave the gradient open is none.
-    """
-
-    problem: GradientProblem
-    oracle: Oracle
-    declared: bool = True
-    required: bool = False
-    excusable: bool = True
-
-
-@dataclass(frozen=True)
-class ProbeStep:
-    """Properties of a right gradient, tried on one problem.
-
-    Attributes:
-        problem: its inputs are in the dtype and on the device.
-        dtype: under test.
-        probes: by name.
-    """
-
-    problem: GradientProblem
-    dtype: torch.dtype
-    probes: Sequence[str] = ALL_PROBES
-
-
-Steps = Iterator[OracleStep | ProbeStep]
-
-
 class Plan:
     """What is tried of one target, and where.
 
     Attributes:
         target: with other shapes, declared or guessed.
-        dtype, device: under test.
-        quick: fewer inputs and probes.
         threads: of the comparison at the declared inputs: the kernels as they are used.
         domains: of each input.
         example: the gradient at the declared inputs.
@@ -133,24 +98,24 @@ class Plan:
             special=shaped.special,
         )
 
-    def in_float64(self) -> Steps:
+    def in_float64(self) -> Iterator[GradientCheck]:
         """Without rounding to speak of: whether the formula is right."""
-        yield OracleStep(self.example, by_differences, required=True)
+        yield from self._asked(by_differences, self.example)
         for point in self.points[:1] if self.quick else self.points:
             problem = self.problem(point, each_element=True)
-            yield OracleStep(problem, by_differences, declared=point.declared)
+            yield from self._tried(by_differences, problem, declared=point.declared)
             if point.name in PROBED_POINTS and not self.quick:
-                yield ProbeStep(problem, torch.float64)
+                yield from _probed(problem, torch.float64, ALL_PROBES)
 
         if self.points and not self.quick and self.points[0].runs():
             fresh = self.problem(self.points[0], each_element=True)
-            yield OracleStep(fresh, by_forward_mode, required=True)
-            yield OracleStep(fresh, by_second_derivatives, required=True)
+            yield from self._asked(by_forward_mode, fresh)
+            yield from self._asked(by_second_derivatives, fresh)
         yield from self._at_shapes()
         if not self.quick:
-            yield ProbeStep(self.example, torch.float64)
+            yield from _probed(self.example, torch.float64, ALL_PROBES)
 
-    def _at_shapes(self) -> Steps:
+    def _at_shapes(self) -> Iterator[GradientCheck]:
         shapes = self.target.other_shapes
         for shaped in shapes[:2] if self.quick else shapes:
             if shaped is self.tiny and not self.quick:
@@ -159,22 +124,19 @@ class Plan:
             if shaped is self.target.example:
                 problem = replace(problem, probe="fresh")
             if shaped.name != EMPTY and shaped is not self.tiny:
-                yield OracleStep(problem, by_differences, declared=shaped.declared)
+                yield from self._tried(by_differences, problem, declared=shaped.declared)
             probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
-            yield ProbeStep(problem, torch.float64, probes)
+            yield from _probed(problem, torch.float64, probes)
 
-    def in_dtype(self) -> Steps:
+    def in_dtype(self) -> Iterator[GradientCheck]:
         """In the dtype on the device: whether the kernels are right, against float64."""
         reference = partial(
             by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
         )
-
-        def with_threads(problem: GradientProblem) -> list[GradientCheck]:
-            with thread_count(self.threads):
-                return reference(problem)
-
         example = replace(self.example, each_element=False)
-        yield OracleStep(example, with_threads, required=True, excusable=False)
+        with thread_count(self.threads):
+            checks = _timed(lambda: reference(example))
+        yield from checks
         if self.target.costly:
             return
 
@@ -191,13 +153,63 @@ class Plan:
         usual = gradient_scales(self.problem(points[0])) if self.points else []
         for point in points[:2] if self.quick else points:
             oracle = partial(reference, usual=usual if point.name in small_names else [])
-            yield OracleStep(self.problem(point), oracle, declared=point.declared)
+            yield from self._tried(oracle, self.problem(point), declared=point.declared)
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
             inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in point.inputs)
             problem = self.problem(replace(point, inputs=inputs))
-            yield ProbeStep(problem, self.dtype, self.probes)
+            yield from _probed(problem, self.dtype, self.probes)
+
+    def _asked(self, oracle: Oracle, problem: GradientProblem) -> list[GradientCheck]:
+        """An oracle's checks; none fails where the function leaves it open what it returns."""
+        checks = _timed(lambda: oracle(problem))
+        failed = any(check.verdict == "fail" for check in checks)
+        if not failed or not order_decides(problem.call, problem.inputs, self.target.example):
+            return checks
+        reason = "indices are equal, and the order in which they come decides what is returned"
+        excused = [replace(check, verdict="inconclusive", reason=reason) for check in checks]
+        return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
+
+    def _tried(
+        self, oracle: Oracle, problem: GradientProblem, *, declared: bool
+    ) -> list[GradientCheck]:
+        """An oracle's checks at inputs that the forward pass may refuse.
+
+        The backward pass may not, where the target declares their shapes.
+        """
+        check = GradientCheck(problem.probe, "finite_differences", verdict="unsupported")
+        try:
+            outputs = outputs_at(problem.call, copied(problem.inputs))
+        except Exception as error:
+            return [replace(check, reason=one_line(error, 160))]
+        if not any(is_differentiable(t.dtype) for t in outputs):
+            return []
+        try:
+            return self._asked(oracle, problem)
+        except Exception as error:
+            refused = isinstance(error, NotImplementedError) or not declared
+            reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
+            return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
+
+
+def _probed(
+    problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]
+) -> list[GradientCheck]:
+    """The checks of probes, by name, at inputs in the dtype and on the device."""
+    try:
+        baseline = Baseline(problem, dtype=dtype)
+    except Exception:  # whether it may be refused is decided by the comparison with an oracle
+        return []
+    return _timed(lambda: probe_all(baseline, probes))
+
+
+def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
+    """Checks, each with its share of the seconds that making them took."""
+    begun = time.perf_counter()
+    checks = made()
+    seconds = (time.perf_counter() - begun) / max(1, len(checks))
+    return [replace(check, seconds=seconds) for check in checks]
 
 
 def by_second_derivatives(problem: GradientProblem) -> list[GradientCheck]:

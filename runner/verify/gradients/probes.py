@@ -13,7 +13,6 @@ from runner.calls.bound_operation import is_differentiable
 from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.deviation import VANISHING, WIDE, Baseline, Deviation, worst_of
-from runner.verify.gradients.layouts import LAYOUTS, Layout
 from runner.verify.gradients.problem import draws_random_numbers
 from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, random_cotangents
 
@@ -23,6 +22,7 @@ REPEATS = 8  # of the same backward call
 ALIKE = 0.1  # relative; values that differ by more do not do so by rounding
 
 Probe = Callable[[Baseline], Iterator[Deviation]]
+Layout = Callable[[Tensor], Tensor | None]
 
 
 def linearity(base: Baseline) -> Iterator[Deviation]:
@@ -64,29 +64,65 @@ def separate_outputs(base: Baseline) -> Iterator[Deviation]:
     yield Deviation(total, base.gradients)
 
 
+def transposed(tensor: Tensor) -> Tensor | None:
+    """Dimensions in the reverse order in memory; None where there are not two of any length."""
+    if sum(n > 1 for n in tensor.shape) < 2:
+        return None
+    order = list(reversed(range(tensor.dim())))
+    return tensor.permute(order).contiguous().permute(order)
+
+
+def spaced(tensor: Tensor) -> Tensor | None:
+    """Every second element of a larger storage, the first of which is not at its beginning."""
+    if not tensor.dim():
+        return None
+    gap = float("nan") if tensor.is_floating_point() else 0
+    storage = tensor.new_full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), gap)
+    return storage[..., 1::2].copy_(tensor)
+
+
+def expanded(tensor: Tensor) -> Tensor | None:
+    """One row for all, without memory of their own (stride 0); other numbers than the tensor's."""
+    return tensor[:1].expand(tensor.shape) if tensor.dim() and tensor.numel() else None
+
+
+def constant(tensor: Tensor) -> Tensor | None:
+    """One number for all, as the gradient of a sum is; other numbers than the tensor's."""
+    return tensor.flatten()[0].expand(tensor.shape) if tensor.dim() and tensor.numel() else None
+
+
+def conjugated(tensor: Tensor) -> Tensor | None:
+    """A complex tensor of which memory holds the conjugate."""
+    return tensor.conj().resolve_conj().conj() if tensor.is_complex() else None
+
+
+LAYOUTS: tuple[Layout, ...] = (transposed, spaced, expanded, constant, conjugated)
+"""Each gives a tensor of the same shape and dtype; None where this one cannot have the layout."""
+
+
 def cotangent_layouts(base: Baseline) -> Iterator[Deviation]:
     """The gradient does not depend on the memory layout of the cotangent."""
     traced = base.traced(base.inputs)
-    for name, layout in LAYOUTS.items():
-        cotangents = _laid_out(base.cotangents, layout)
+    for layout in LAYOUTS:
+        cotangents, name = _laid_out(base.cotangents, layout), f"cotangent {layout.__name__}"
         if cotangents is None:
             continue
         try:
             got = traced.gradients(cotangents)
         except Exception as error:
-            yield Deviation(layout=f"cotangent {name}", error=one_line(error, 160))
+            yield Deviation(layout=name, error=one_line(error, 160))
             continue
-        yield Deviation(got, traced.gradients(_plain(cotangents)), f"cotangent {name}")
+        yield Deviation(got, traced.gradients(_plain(cotangents)), name)
 
 
 def input_layouts(base: Baseline) -> Iterator[Deviation]:
     """The gradient does not depend on the memory layout of the inputs."""
     if draws_random_numbers(base.problem.call, base.inputs):
         return
-    for name, layout in LAYOUTS.items():
-        inputs = _laid_out(base.inputs, layout)
-        overlapping = base.problem.in_place and name == "expanded"
-        if inputs is None or name == "constant" or overlapping:
+    for layout in LAYOUTS:
+        inputs, name = _laid_out(base.inputs, layout), f"inputs {layout.__name__}"
+        overlapping = base.problem.in_place and layout is expanded
+        if inputs is None or layout is constant or overlapping:
             continue
 
         # without the same values there is nothing to compare: it may read memory, not numbers
@@ -101,13 +137,13 @@ def input_layouts(base: Baseline) -> Iterator[Deviation]:
         try:
             got = traced.gradients(base.cotangents)
         except Exception as error:
-            yield Deviation(layout=f"inputs {name}", error=one_line(error, 160))
+            yield Deviation(layout=name, error=one_line(error, 160))
             continue
 
         # expanded rows are alike, and any may get the gradient of a tie: their sum is compared
-        if name == "expanded":
+        if layout is expanded:
             got, expected = _row_sums(got), _row_sums(expected)
-        yield Deviation(got, expected, f"inputs {name}")
+        yield Deviation(got, expected, name)
 
 
 def _laid_out(tensors: Tensors, layout: Layout) -> Tensors | None:

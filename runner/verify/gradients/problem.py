@@ -160,10 +160,9 @@ def second_order(problem: GradientProblem) -> GradientProblem:
             results = [t for t in problem.call(passed) if t.requires_grad]
             weights = tensors[count : count + len(results)]
             gradients = torch.autograd.grad(
-                results, leaves, weights, create_graph=True, allow_unused=True
+                results, leaves, weights, create_graph=True, materialize_grads=True
             )
-        pairs = zip(gradients, leaves, strict=True)
-        return [torch.zeros_like(t) if g is None else g for g, t in pairs]
+        return list(gradients)
 
     return replace(
         problem,
@@ -178,9 +177,10 @@ def second_order(problem: GradientProblem) -> GradientProblem:
     )
 
 
-@dataclass(frozen=True)
 class VjpBatch:
     """Gradients for several cotangents, as real matrices.
+
+    These are dense and, where the outputs are small, also such of a single element.
 
     Attributes:
         cotangents: a row for each, over the elements of all outputs.
@@ -189,41 +189,30 @@ class VjpBatch:
         outputs: positions of the outputs that the cotangents are of.
     """
 
-    cotangents: Tensor
-    gradients: Tensors
-    uncertainty: Tensors
-    outputs: tuple[int, ...]
+    def __init__(self, problem: GradientProblem, reached: Tensor | None = None) -> None:
+        """Dense cotangents reach the elements of the outputs in a mask, or all."""
+        traced = problem.traced(copied(problem.inputs))
+        generator = problem.generator(11)
+        size = real_size(traced.outputs)
 
+        cotangents = torch.randn(DENSE, size, generator=generator, dtype=torch.float64)
+        if reached is not None:
+            cotangents = cotangents * reached
+        if problem.each_element and size <= MANY:
+            weights = torch.randn(size, generator=generator, dtype=torch.float64)
+            weights = weights.masked_fill(weights.abs() < 0.1, 1.0)
+            cotangents = torch.cat([cotangents, torch.diag(weights)])
+        self.cotangents, self.outputs = cotangents, traced.positions
 
-def vjp(problem: GradientProblem, *, reached: Tensor | None = None) -> VjpBatch:
-    """Gradients for dense cotangents and, where the outputs are small, for each of their elements.
+        def others() -> Tensors:
+            inputs = perturbed(problem.inputs, problem.eps, generator)
+            return gradients_at(problem, inputs, cotangents)
 
-    Args:
-        problem: whose gradients.
-        reached: a mask of the outputs' elements that dense cotangents reach; None: all.
-    """
-    traced = problem.traced(copied(problem.inputs))
-    generator = problem.generator(11)
-    size = real_size(traced.outputs)
-
-    cotangents = torch.randn(DENSE, size, generator=generator, dtype=torch.float64)
-    if reached is not None:
-        cotangents = cotangents * reached
-    if problem.each_element and size <= MANY:
-        weights = torch.randn(size, generator=generator, dtype=torch.float64)
-        weights = weights.masked_fill(weights.abs() < 0.1, 1.0)
-        cotangents = torch.cat([cotangents, torch.diag(weights)])
-
-    def others() -> Tensors:
-        inputs = perturbed(problem.inputs, problem.eps, generator)
-        return gradients_at(problem, inputs, cotangents)
-
-    # how far rounding may move a gradient is seen by moving its inputs
-    gradients = gradients_at(problem, problem.inputs, cotangents)
-    moved = farthest(gradients, others, PERTURBATIONS)
-    pairs = zip(gradients, moved, strict=True)
-    uncertainty = [rounding_bound(problem.eps, magnitudes(g), m) for g, m in pairs]
-    return VjpBatch(cotangents, gradients, uncertainty, traced.positions)
+        # how far rounding may move a gradient is seen by moving its inputs
+        self.gradients = gradients_at(problem, problem.inputs, cotangents)
+        moved = farthest(self.gradients, others, PERTURBATIONS)
+        pairs = zip(self.gradients, moved, strict=True)
+        self.uncertainty = [rounding_bound(problem.eps, magnitudes(g), m) for g, m in pairs]
 
 
 def gradients_at(problem: GradientProblem, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensors:

@@ -170,13 +170,10 @@ def _compared(
     elif scale and not useful:
         verdict = "inconclusive"
         reason = f"rounding alone explains {allowed:.2g} of its scale"
-    check = replace(check, verdict=verdict, reason=reason, ulp=_ulp(worst, eps))
-    return worst.put_into(check, bound, scale)
+    check = replace(worst.put_into(check, bound, scale), verdict=verdict, reason=reason)
 
-
-def _ulp(worst: Worst, eps: float) -> float | None:
-    """The error in units of the last place of the expected element."""
+    # in units of the last place of the expected element
     size = abs(worst.expected)
-    if not (math.isfinite(worst.error) and math.isfinite(size) and size >= SMALLEST_NORMAL):
-        return None
-    return worst.error / (eps * 2.0 ** math.floor(math.log2(size)))
+    if math.isfinite(worst.error) and math.isfinite(size) and size >= SMALLEST_NORMAL:
+        check = replace(check, ulp=worst.error / (eps * 2.0 ** math.floor(math.log2(size))))
+    return check

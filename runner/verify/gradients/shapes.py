@@ -98,63 +98,49 @@ class _Shape:
 
 
 def _declared(bound: BoundOperation) -> Iterator[ShapedInputs]:
-    """Inputs of shapes that a signature allows, small ones first.
-
-    There are none where the operation takes no small ones.
-    """
+    """Inputs of shapes that a signature allows, small ones first; none where these are refused."""
     signature = bound.op.parsed
     axes = [axis for axis in chain.from_iterable(signature.inputs) if axis != ELLIPSIS]
     free = [axis for axis in dict.fromkeys(axes) if axis not in signature.formulas]
-    batched = any(ELLIPSIS in axes for axes in signature.inputs)
+    batch = (2,) if any(ELLIPSIS in axes for axes in signature.inputs) else ()
 
     # an operation may need lengths that are not the least
     for base in BASES:
-        tiny = _draw(bound, free, _Shape("tiny", base, (2,) if batched else ()))
+        tiny = _draw(bound, free, _Shape("tiny", base, batch))
         if tiny is None:
             continue
         yield tiny
-        for alternatives in _alternatives(base, free, batched=batched):
-            drawn = (_draw(bound, free, shape) for shape in alternatives)
-            yield from islice(filter(None, drawn), 1)
+        shapes = _at_other_lengths(base, batched=bool(batch), free=bool(free))
+        yield from filter(None, (_draw(bound, free, shape) for shape in shapes))
+
+        # one dimension after another is short, and then long, or less long where it cannot be
+        lengths = [base[i % len(base)] for i in range(len(free))]
+        for name, tried in (("one", (1,)), ("long", (LONG, LESS_LONG))):
+            for i, axis in enumerate(free[:MOST_AXES]):
+                changed = ([*lengths[:i], length, *lengths[i + 1 :]] for length in tried)
+                drawn = (_draw(bound, free, _Shape(f"{name} {axis}", n, batch)) for n in changed)
+                yield from islice(filter(None, drawn), 1)
         yield from _broadcast(tiny, bound)
         return
 
 
-def _alternatives(
-    base: Sequence[int], free: Sequence[str], *, batched: bool
-) -> Iterator[list[_Shape]]:
-    """Shapes at which implementations change their ways, as lists of which one is enough.
-
-    They are odd, of length 1, empty, square and large, and with single dimensions short or long.
-    """
+def _at_other_lengths(base: Sequence[int], *, batched: bool, free: bool) -> list[_Shape]:
+    """Shapes at which implementations change their ways: odd, of length 1, empty, square, large."""
     odd = [n + 2 for n in (*base, base[0] + 2)]
     if not batched:
         shapes = [_Shape("odd", odd), _Shape("ones", (1,)), _Shape("empty", (0, *base[1:]))]
-        shapes += [_Shape("square", (4,)), _Shape("large", (LESS_LONG,))]
-    else:
-        vast = ((2,), (VAST,)) if free else ((), (7, VAST // 7))
-        shapes = [
-            _Shape("odd", odd, (3,)),
-            _Shape("ones", (1,), (1,)),
-            _Shape("empty", base, (0,)),
-            _Shape("no batch", base),
-            _Shape("batch", base, (3, 2)),
-            _Shape("large batch", (LESS_LONG, 67), (3, 5)),
-            _Shape("vast batch", *vast),
-            _Shape("square", (4,), (4,)),
-        ]
-    batch = (2,) if batched else ()
-    one_by_one = list(enumerate(free[:MOST_AXES]))
-
-    def changed(name: str, position: int, length: int) -> _Shape:
-        lengths = [base[i % len(base)] for i in range(len(free))]
-        lengths[position] = length
-        return _Shape(name, lengths, batch)
-
-    shapes += [changed(f"one {axis}", position, 1) for position, axis in one_by_one]
-    yield from ([shape] for shape in shapes)
-    for position, axis in one_by_one:
-        yield [changed(f"long {axis}", position, length) for length in (LONG, LESS_LONG)]
+        return [*shapes, _Shape("square", (4,)), _Shape("large", (LESS_LONG,))]
+    vast = ((2,), (VAST,)) if free else ((), (7, VAST // 7))
+    return [
+        _Shape("odd", odd, (3,)),
+        _Shape("ones", (1,), (1,)),
+        _Shape("empty", base, (0,)),
+        _Shape("no batch", base),
+        _Shape("batch", base, (3, 2)),
+        _Shape("large batch", (LESS_LONG, 67), (3, 5)),
+        _Shape("vast batch", *vast),
+        _Shape("square", (4,), (4,)),
+    ]
 
 
 def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedInputs | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,44 +24,84 @@ KINK_ERROR = 1e-6  # relative, of the one-sided slopes
 TINY = 1e-300  # keeps a tolerance from being 0
 
 
-@dataclass(frozen=True)
 class SlopeComparison:
     """One input's gradients times directions, and the interval in which each product should be.
 
     Attributes:
-        got: a row for each cotangent, a column for each direction.
-        low, high: the ends of the interval; they differ at kinks.
-        tolerance: how far ``got`` may be outside of it; :data:`HUGE` where nothing is known.
+        got: the products: a row for each cotangent, a column for each direction.
+        low, high: the ends of the interval, cotangents times slopes; they differ at kinks.
+        error: how far each product is outside of its interval.
+        tolerance: how far it may be; :data:`HUGE` where nothing is known.
         kink: where some slope that counts is one-sided.
         scale: the largest product expected.
     """
 
-    got: Tensor
-    low: Tensor
-    high: Tensor
-    tolerance: Tensor
-    kink: Tensor
-    scale: float
+    def __init__(
+        self,
+        batch: VjpBatch,
+        indices: Tensor,
+        column: int,
+        directions: Tensor,
+        slopes: list[Slopes],
+    ) -> None:
+        """Of the input in a column, with a row for each direction, at some of the outputs."""
+        # a product with an element that is not finite is NaN
+        gradients = batch.gradients[column]
+        bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
+        got = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
+        got = got.masked_fill(bad, float("nan"))
 
-    @cached_property
-    def error(self) -> Tensor:
-        """How far each product is outside of its interval."""
-        outside = torch.maximum(self.low - self.got, self.got - self.high).clamp(min=0.0)
-        return outside.masked_fill(~self.got.isfinite(), float("inf"))
+        # the interval in which each slope may be, which at a kink is wide
+        kink = torch.stack([s.kink for s in slopes])
+        value = torch.stack([s.value for s in slopes])
+        left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])
+        low_slopes, high_slopes = torch.where(kink, left, value), torch.where(kink, right, value)
+        error = torch.stack([s.error for s in slopes])
+        error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
 
-    @cached_property
+        # a negative cotangent turns an interval round
+        cotangents = batch.cotangents[:, indices]
+        positive, negative = cotangents.clamp(min=0.0), cotangents.clamp(max=0.0)
+        low = positive @ low_slopes.T + negative @ high_slopes.T
+        high = positive @ high_slopes.T + negative @ low_slopes.T
+
+        # the gradient is uncertain by its rounding, also of terms of order 1 that cancelled
+        absolute = cotangents.abs()
+        cancelled = EPS * absolute.amax(1, keepdim=True)
+        uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + cancelled
+        rounding = uncertainty @ directions.abs().T
+
+        # the differences are uncertain by their error, and relative to the terms that they add up
+        size = absolute @ torch.maximum(low_slopes.abs(), high_slopes.abs()).T
+        largest = size.masked_fill(~(error.amax(1) < HUGE / 2), 0.0).max()
+        size = size + NEGLIGIBLE / FLOOR * largest
+        tolerance = TRUST * absolute @ error.T + FLOOR * size + rounding + TINY
+        tolerance = tolerance.nan_to_num(HUGE, HUGE).clamp(max=HUGE)
+
+        # 0 times an infinite slope is NaN by right, for any cotangent
+        known = (error < HUGE / 2).all(1)
+        tolerance = tolerance.masked_fill(~(got.isfinite() | known), HUGE)
+
+        self.got, self.low, self.high, self.tolerance = got, low, high, tolerance
+        self.kink = absolute @ kink.double().T > 0
+        outside = torch.maximum(low - got, got - high).clamp(min=0.0)
+        self.error = outside.masked_fill(~got.isfinite(), float("inf"))
+        decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
+        self.scale = decided.max().item() if decided.numel() else 0.0
+
+    @property
     def useful(self) -> Tensor:
         """Where the tolerance is tight enough to say something."""
         size = torch.maximum(self.low.abs(), self.high.abs())
         tight = self.tolerance <= USEFUL * size.clamp(min=self.scale)
         return tight | ((self.scale == 0) & (self.tolerance < 1e-6))
 
-    @cached_property
+    @property
     def wrong(self) -> Tensor:
         """Where the error is more than is allowed."""
         return (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
 
-    @cached_property
+    @property
     def ratio(self) -> Tensor:
         """Error over tolerance, at most :data:`HUGE`."""
         return (self.error / self.tolerance.clamp(min=TINY)).nan_to_num(0.0, HUGE)
@@ -74,22 +113,20 @@ class SlopeComparison:
         worst = self.ratio.masked_fill(~self.wrong, 0.0).amax(0)
         return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
 
-    def confirm_with(self, d: int, second: SlopeComparison) -> SlopeComparison:
-        """The same, with a direction's failures kept only where another comparison repeats them.
+    def confirm_with(self, d: int, second: SlopeComparison) -> None:
+        """Keep a direction's failures only where another comparison repeats them.
 
-        That one is made of this direction alone, with other steps, and has to agree on the interval.
+        That is made of this direction alone, with other steps, and has to agree on the interval.
         """
         above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
         agrees = torch.maximum(above, below) <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees
-        return self._without_failures(d, ~repeated)
+        self._forgive(d, ~repeated)
 
-    def accept_subgradient(self, d: int, nearby: Tensor) -> SlopeComparison:
-        """The same, without a direction's failures between gradients on both sides of a kink.
+    def accept_subgradient(self, d: int, nearby: Tensor) -> None:
+        """Forgive a direction's failures between gradients on both sides of a kink.
 
-        Args:
-            d: the direction.
-            nearby: products of gradients at points nearby with it, a row for each point.
+        ``nearby`` has their products with the direction, a row for each point nearby.
         """
         low, high = nearby.nan_to_num(HUGE).amin(0), nearby.nan_to_num(-HUGE).amax(0)
         slack = NEARBY_SLACK * torch.maximum(low.abs(), high.abs())
@@ -98,16 +135,14 @@ class SlopeComparison:
         # where the gradients nearby agree there is no kink, and to be like them proves nothing
         apart = high - low > 10 * slack
         inside = got.isfinite() & apart & (got >= low - slack) & (got <= high + slack)
-        kink = self.kink.clone()
-        kink[:, d] |= inside & (self.error[:, d] > self.tolerance[:, d])
-        return replace(self._without_failures(d, inside), kink=kink)
+        self.kink[:, d] |= self._forgive(d, inside)
 
-    def _without_failures(self, d: int, where: Tensor) -> SlopeComparison:
-        tolerance = self.tolerance.clone()
-        tolerance[where & (self.error[:, d] > tolerance[:, d]), d] = HUGE
-        return replace(self, tolerance=tolerance)
+    def _forgive(self, d: int, where: Tensor) -> Tensor:
+        forgiven = where & (self.error[:, d] > self.tolerance[:, d])
+        self.tolerance[forgiven, d] = HUGE
+        return forgiven
 
-    @cached_property
+    @property
     def verdict(self) -> str:
         """The verdict on all products together."""
         useful = self.useful
@@ -133,12 +168,14 @@ class SlopeComparison:
         products = (self.got, self.low, self.high, self.error, self.tolerance)
         got, low, high, error, tolerance = (t[c, d].item() for t in products)
         expected = min(max(0.0 if math.isnan(got) else got, low), high)
+        moved = directions[d].nonzero().flatten().tolist()
+        parts = 2 if tensor.is_complex() else 1
         worst = replace(
             check,
             verdict=self.verdict,
             max_abs_error=error,
             max_relative_error=relative(error, self.scale),
-            worst_index=_single_index(directions[d], tensor),
+            worst_index=index_text(moved[0] // parts, tensor) if len(moved) == 1 else None,
             got=got,
             expected=expected,
             tolerance=relative(tolerance, self.scale),
@@ -158,64 +195,3 @@ class SlopeComparison:
         if decided < total:
             return f"{total - decided} of {total} derivatives could not be told by differences"
         return None
-
-
-def _single_index(direction: Tensor, tensor: Tensor) -> str | None:
-    """The index of the element that a direction moves; None where it moves several."""
-    moved = direction.nonzero().flatten().tolist()
-    if len(moved) != 1:
-        return None
-    return index_text(moved[0] // 2 if tensor.is_complex() else moved[0], tensor)
-
-
-def compare(
-    batch: VjpBatch, column: int, directions: Tensor, slopes: Sequence[Slopes]
-) -> SlopeComparison:
-    """Compare gradients times directions with cotangents times slopes, for one input.
-
-    Args:
-        batch: the gradients.
-        column: of the input among the differentiable ones.
-        directions: a row for each.
-        slopes: of the outputs along each direction.
-    """
-    # a product with an element that is not finite is NaN
-    gradients = batch.gradients[column]
-    bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
-    got = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
-    got = got.masked_fill(bad, float("nan"))
-
-    # the interval in which each slope may be, which at a kink is wide
-    kink = torch.stack([s.kink for s in slopes])
-    value = torch.stack([s.value for s in slopes])
-    left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])
-    low_slopes, high_slopes = torch.where(kink, left, value), torch.where(kink, right, value)
-    error = torch.stack([s.error for s in slopes])
-    error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
-
-    # a negative cotangent turns an interval round
-    cotangents = batch.cotangents
-    positive, negative = cotangents.clamp(min=0.0), cotangents.clamp(max=0.0)
-    low = positive @ low_slopes.T + negative @ high_slopes.T
-    high = positive @ high_slopes.T + negative @ low_slopes.T
-
-    # the gradient is uncertain by its rounding, also of terms of order 1 that may have cancelled
-    absolute = cotangents.abs()
-    cancelled = EPS * absolute.amax(1, keepdim=True)
-    uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + cancelled
-    rounding = uncertainty @ directions.abs().T
-
-    # the differences are uncertain by their own error, and relative to the terms that they add up
-    size = absolute @ torch.maximum(low_slopes.abs(), high_slopes.abs()).T
-    largest = size.masked_fill(~(error.amax(1) < HUGE / 2), 0.0).max()
-    size = size + NEGLIGIBLE / FLOOR * largest
-    tolerance = TRUST * absolute @ error.T + FLOOR * size + rounding + TINY
-    tolerance = tolerance.nan_to_num(HUGE, HUGE).clamp(max=HUGE)
-
-    # 0 times an infinite slope is NaN by right, for any cotangent
-    known = (error < HUGE / 2).all(1)
-    tolerance = tolerance.masked_fill(~(got.isfinite() | known), HUGE)
-
-    decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
-    scale = decided.max().item() if decided.numel() else 0.0
-    return SlopeComparison(got, low, high, tolerance, absolute @ kink.double().T > 0, scale)

@@ -29,7 +29,7 @@ class PositiveDefinite(Domain):
         return False
 
     def fold(self, tensor: Tensor) -> Tensor:
-        """Z Z^H / n with a tenth of its mean diagonal on top, so that its condition has no scale."""
+        """Z Z^H / n and a tenth of its mean diagonal, so that its condition has no scale."""
         n = tensor.shape[-1]
         square = tensor @ tensor.mH / n
         size = square.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
@@ -100,8 +100,14 @@ def _reversible(
     call: TensorFunction, inputs: Sequence[Tensor], dim: int, position: int
 ) -> bool | None:
     """Whether reversing inputs of an index's shape changes nothing; None where the call fails."""
-    shape = inputs[position].shape
-    inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
+    shape, count = inputs[position].shape, inputs[position].numel()
+
+    # numbers in (0, 1) that are all different: equal ones would hide which of them stays
+    unequal = ((torch.arange(count) + 1) / (count + 1)).reshape(shape)
+    inputs = [
+        unequal.to(t.dtype) if t.shape == shape and is_differentiable(t.dtype) else t
+        for t in inputs
+    ]
     flipped = [t.flip(dim) if t.shape == shape else t for t in inputs]
     try:
         values, others = (flat(outputs_at(call, copied(tensors))) for tensors in (inputs, flipped))
@@ -109,12 +115,6 @@ def _reversible(
         return None
     same_shape = values.shape == others.shape
     return same_shape and torch.allclose(values, others, rtol=SAME, atol=0.0, equal_nan=True)
-
-
-def _unequal(tensor: Tensor) -> Tensor:
-    """Different numbers in (0, 1): equal ones would hide which of them stays in one place."""
-    count = tensor.numel()
-    return ((torch.arange(count) + 1) / (count + 1)).reshape(tensor.shape).to(tensor.dtype)
 
 
 def _distinct(index: Tensor, dim: int) -> Iterator[Tensor]:

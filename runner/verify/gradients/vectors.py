@@ -83,10 +83,7 @@ def perturbed(tensors: Sequence[Tensor], roundoff: float, generator: torch.Gener
 def farthest(gradients: Tensors, perturb: Callable[[], Tensors], draws: int) -> Tensors:
     """How far rounding moves gradients: the most of several draws, for each element.
 
-    Args:
-        gradients: as they are.
-        perturb: draws others, from inputs that are off by a roundoff.
-        draws: how many; one that raises, being out of the domain by a roundoff, is left out.
+    Each comes from inputs that are off by a roundoff; out of the domain, it raises and is left out.
     """
     most = [torch.zeros_like(magnitudes(g)) for g in gradients]
     for _ in range(draws):

@@ -8,23 +8,17 @@ with the same in float64 from the same rounded inputs. Properties of every right
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
-from runner.errors import one_line
 from runner.rows.rows import BAD, GradientCheck
-from runner.verify.gradients.deviation import Baseline
-from runner.verify.gradients.plan import OracleStep, Plan, ProbeStep, Steps, thread_count
-from runner.verify.gradients.probes import probe_all
-from runner.verify.gradients.problem import outputs_at
+from runner.verify.gradients.plan import Plan, thread_count
 from runner.verify.gradients.shapes import operation_target
-from runner.verify.gradients.structure import order_decides
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
-from runner.verify.gradients.vectors import copied, max_abs
+from runner.verify.gradients.vectors import max_abs
 
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
@@ -32,10 +26,7 @@ REPEATABLE = 1e-6  # relative; differences of values that waver more from call t
 def check_gradients(
     bound: BoundOperation, device: torch.device, *, quick: bool = False
 ) -> list[GradientCheck]:
-    """Verify an operation's gradients in its dtype on a device; its size should be small.
-
-    See :func:`verify`.
-    """
+    """Verify an operation of small size in its dtype on a device, see :func:`verify`."""
     return verify(operation_target(bound), bound.dtype, device, quick=quick)
 
 
@@ -54,8 +45,7 @@ def verify(
         a check for each probe, oracle and argument.
 
     Raises:
-        RuntimeError: the example cannot be called, or autograd cannot differentiate it, in this
-            dtype or there.
+        RuntimeError: the example cannot be called or differentiated in this dtype, or there.
     """
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
@@ -69,76 +59,28 @@ def verify(
             return [replace(check, reason="no input has a gradient")]
 
         plan = Plan(target, dtype, device, threads=threads, quick=quick)
-        checks = list(_run(plan.in_float64(), target.example))
+        checks = list(_merged(plan.in_float64()))
         if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
             suffix = f", {str(dtype).removeprefix('torch.')}"
-            checks += _run(plan.in_dtype(), target.example, suffix)
+            checks += _merged(plan.in_dtype(), suffix)
         return checks
 
 
-def _run(steps: Steps, example: ShapedInputs, suffix: str = "") -> Iterator[GradientCheck]:
+def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[GradientCheck]:
     """The checks of all oracles, and then the worst of each probe, under its name and a suffix."""
     probed: dict[str | None, list[GradientCheck]] = {}
-    for step in steps:
-        if isinstance(step, OracleStep):
-            yield from _asked(step, example) if step.required else _tried(step, example)
-            continue
-        for check in _probed(step):
+    for check in checks:
+        if check.oracle == "invariant":
             probed.setdefault(check.probe, []).append(check)
-
-    for name, checks in probed.items():
-        worst, seconds = max(checks, key=_badness), sum(c.seconds or 0.0 for c in checks)
+        else:
+            yield check
+    for name, of_probe in probed.items():
+        worst, seconds = max(of_probe, key=_badness), sum(c.seconds or 0.0 for c in of_probe)
         yield replace(worst, probe=f"{name}{suffix}", seconds=seconds)
 
 
 def _badness(check: GradientCheck) -> tuple[bool, float]:
     return check.verdict in BAD, (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
-
-
-def _asked(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
-    """An oracle's checks; none fails where the function leaves it open which result it returns."""
-    problem = step.problem
-    checks = _timed(lambda: step.oracle(problem))
-    failed = step.excusable and any(c.verdict == "fail" for c in checks)
-    if not failed or not order_decides(problem.call, problem.inputs, example):
-        return checks
-    reason = "indices are equal, and the order in which they come decides what is returned"
-    excused = [replace(c, verdict="inconclusive", reason=reason) for c in checks]
-    return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
-
-
-def _tried(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
-    """An oracle's checks at inputs that nobody declared, which the forward pass may refuse."""
-    problem = step.problem
-    check = GradientCheck(problem.probe, "finite_differences", verdict="unsupported")
-    try:
-        outputs = outputs_at(problem.call, copied(problem.inputs))
-    except Exception as error:
-        return [replace(check, reason=one_line(error, 160))]
-    if not any(is_differentiable(t.dtype) for t in outputs):
-        return []
-    try:
-        return _asked(step, example)
-    except Exception as error:
-        refused = isinstance(error, NotImplementedError) or not step.declared
-        reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
-        return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
-
-
-def _probed(step: ProbeStep) -> list[GradientCheck]:
-    try:
-        baseline = Baseline(step.problem, dtype=step.dtype)
-    except Exception:  # whether it may be refused is decided by the comparison with an oracle
-        return []
-    return _timed(lambda: probe_all(baseline, step.probes))
-
-
-def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
-    """Checks, each with its share of the seconds that making them took."""
-    begun = time.perf_counter()
-    checks = made()
-    seconds = (time.perf_counter() - begun) / max(1, len(checks))
-    return [replace(check, seconds=seconds) for check in checks]
 
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
