@@ -112,7 +112,7 @@ def _tooltip(names: dict[str, str], number: str, words: Words) -> list[Spec]:
 
 
 def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
-    """What a point's marks and its hover text need; numbers in text are in the reader's language."""
+    """What a point's marks and its hover text need, with numbers in the reader's language."""
     low, high, interval = None, None, ""
     if point.low is not None and point.high is not None:
         low, high = point.low, point.high
