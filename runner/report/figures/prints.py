@@ -109,7 +109,7 @@ def _save(page: Spec, path: Path) -> None:
     text = json.dumps(page).replace("currentColor", "black")
     for number, colour in enumerate(COLOURS):
         text = text.replace(f"var(--series-{number})", colour)
-    svg = vl_convert.vegalite_to_svg(text, vl_version="6.1")
+    svg = vl_convert.vegalite_to_svg(text, vl_version="6.4")  # the page's own
     svg = re.sub(r"gradient_\d+", "gradient", svg)  # else each drawing has a number of its own
     path.with_suffix(".svg").write_text(svg, encoding="utf-8")
     path.with_suffix(".png").write_bytes(_compressed(vl_convert.svg_to_png(svg)))
