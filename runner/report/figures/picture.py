@@ -125,6 +125,11 @@ class Plot:
     omitted: int = 0
 
     @property
+    def panel_titles(self) -> list[str]:
+        """By which a reader chooses a panel."""
+        return [panel.title for panel in self.panels]
+
+    @property
     def points(self) -> list[PlotPoint]:
         """Those of all of its panels."""
         return list(chain.from_iterable(panel.points for panel in self.panels))
@@ -153,6 +158,11 @@ class Heatmap:
     panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool
     omitted: int = 0
+
+    @property
+    def panel_titles(self) -> list[str]:
+        """By which a reader chooses a panel."""
+        return [title for title, _ in self.panels]
 
     @property
     def points(self) -> list[PlotPoint]:
