@@ -11,7 +11,7 @@ class Sentence:
     """What the data say, for any language.
 
     Attributes:
-        key: of the template in ``report/language/sentences.py`` and its translations.
+        key: of its template, which is ``say_`` and the key in ``report/language/*.yaml``.
         values: what the template's fields stand for: text, numbers, numbers with intervals.
         cells: the rows that it is made from.
     """

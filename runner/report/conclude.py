@@ -1,4 +1,4 @@
-"""The end of a run: its tables put together from its cells' files, shown, and the exit code settled."""
+"""The end of a run: its tables put together from its cells' files and shown, and the exit code."""
 
 from __future__ import annotations
 
@@ -61,8 +61,10 @@ def conclude(
         root: the folder of the run or sweep.
         report: what to compare with what.
         strict: whether findings such as ``timeout`` count as failures.
-        measured: whether this was measured just now; where it was not, a report of nothing would replace a good one.
-        explicit: the keys of ``report`` that the user gave, which count more than what the run was made with.
+        measured: whether this was measured just now; where it was not, a report of nothing would
+            replace a good one.
+        explicit: the keys of ``report`` that the user gave, which count more than what the run was
+            made with.
 
     Raises:
         ConfigError: the baseline is none of what was measured before.
@@ -74,12 +76,8 @@ def conclude(
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
     if not rows:
-        print(
-            *run.damaged,
-            f"nothing in {root} can be read; what is there is left as it is",
-            sep="\n",
-            file=sys.stderr,
-        )
+        last = f"nothing in {root} can be read; what is there is left as it is"
+        print(*run.damaged, last, sep="\n", file=sys.stderr)
         return 1
 
     if run.rows_of_job["benchmark"] and not measured:
@@ -115,7 +113,7 @@ def load_run(root: Path) -> Run:
 def effective_report(
     report: Report, stored: Mapping[str, Any], explicit: Collection[str]
 ) -> Report:
-    """What the user wants to be compared, and what the run was made with where the user says nothing.
+    """What the user wants to be compared; where that is not said, what the run was made with.
 
     Args:
         report: what the user wants, with defaults.
@@ -124,16 +122,15 @@ def effective_report(
     """
     todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
     made_with = {name.removeprefix("report."): value for name, value in todays.items()}
-    open_keys = {
-        field.name
-        for field in fields(Report)
-        if field.name not in explicit and getattr(report, field.name) == field.default
-    }
-    return replace(report, **{key: value for key, value in made_with.items() if key in open_keys})
+    for field in fields(Report):
+        name = field.name
+        if name in made_with and name not in explicit and getattr(report, name) == field.default:
+            report = replace(report, **{name: made_with[name]})
+    return report
 
 
 def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
-    """1 where a cell failed or a check of its values did; with ``strict`` also where it did not end in ``ok``."""
+    """1 where a cell or a check of its values failed; with ``strict`` also where one is not ok."""
     for row in rows:
         if row.status not in NON_FAILURES or (strict and row.status != "ok"):
             return 1

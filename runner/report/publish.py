@@ -72,10 +72,8 @@ def _marks(analysis: Analysis, names: Names) -> Marks:
     for crossing in analysis.crossovers:
         if crossing.transfers == "none" and crossing.elements is not None:
             panel, series = names.panel(crossing), names.series(crossing)
-            style = names.styles.get(series, 0)
-            marks[panel, series] = Mark(
-                crossing.elements, crossing.elements_low, crossing.elements_high, style
-            )
+            ends, style = (crossing.elements_low, crossing.elements_high), names.styles[series]
+            marks[panel, series] = Mark(crossing.elements, *ends, style)
     return marks
 
 

@@ -116,16 +116,14 @@ def _tables(analysis: Analysis) -> list[Table]:
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
-    transfers = [
-        row for row in analysis.rows if isinstance(row, TransferRow) and row.status != "unavailable"
-    ]
+    transfers = [row for row in analysis.rows if isinstance(row, TransferRow)]
+    transfers = [row for row in transfers if row.status != "unavailable"]
+    times, gradients = analysis.benchmarks, analysis.gradients
     tables = (
-        benchmark_table(analysis.benchmarks, analysis.speedups, analysis.report)
-        if analysis.benchmarks
-        else None,
+        benchmark_table(times, analysis.speedups, analysis.report) if times else None,
         crossover_table(curves) if curves else None,
-        autograd_table(analysis.gradients) if analysis.gradients else None,
-        derivations_table(analysis.gradients),
+        autograd_table(gradients) if gradients else None,
+        derivations_table(gradients),
         tensors_table(tensors) if tensors else None,
         peaks_table(peaks) if peaks else None,
         transfer_table(transfers) if transfers else None,
@@ -138,9 +136,8 @@ def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> l
     notes = []
     missing = (cells or 0) - len({row.cell for row in analysis.rows})
     if missing > 0:
-        notes.append(
-            words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root))
-        )
+        numbers = {"missing": missing, "cells": cells}
+        notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_was_not_saved(analysis.rows, words)
@@ -160,11 +157,9 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
         first = with_flag[0]
         if flag == "wrong_values" and first.max_relative_error is not None:
-            error, allowed = (
-                f"{first.max_relative_error:.2g}",
-                f"{first.allowed_relative_error:.2g}",
-            )
-            note += f": {words['note_by'].format(error=error, allowed=allowed)}"
+            error, allowed = first.max_relative_error, first.allowed_relative_error
+            numbers = {"error": f"{error:.2g}", "allowed": f"{allowed:.2g}"}
+            note += f": {words['note_by'].format(**numbers)}"
         notes.append(note)
     return notes
 

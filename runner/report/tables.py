@@ -92,7 +92,7 @@ def benchmark_table(
 
 
 def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
-    """What names a line: what always does, what else varies, and where rows are still alike the variant."""
+    """What names a line: what always does, what else varies, and if need be the variant."""
     varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
     shown = [key for key in (*NAMED, *varying) if key != axis]
     if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
@@ -194,7 +194,7 @@ def tensors_table(rows: Sequence[TensorRow]) -> Table:
 
 
 def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
-    """SymPy's derivative of each formula beside autograd's at the declared inputs; None without any."""
+    """SymPy's derivative of each formula beside autograd's at the declared inputs, if any."""
     lines = []
     for row in rows:
         if row.derivation and row.probe == "example":
@@ -253,7 +253,7 @@ def print_table(table: Table) -> None:
 
 
 def print_answers(answers: Sequence[Answer]) -> None:
-    """Print each question with its shortest answer: wrapped on a terminal, a line each when piped."""
+    """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
     for answer in answers:
         question, short = say(answer.question), say(answer.sentences[0])
         if sys.stdout.isatty():

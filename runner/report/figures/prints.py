@@ -39,18 +39,13 @@ def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words
     """
     folder.mkdir(exist_ok=True)
     for plot in plots:
-        titles = [panel.title for panel in plot.panels]
         shared = ["color", "shape", "x" if plot.connected else "y"]
-        chart = chart_of(plot, words)
-        page = _page(chart, plot, words, titles=titles, size=PLOT_PIXELS, shared=shared)
+        page = _page(chart_of(plot, words), plot, words, size=PLOT_PIXELS, shared=shared)
         _save(page, folder / plot.key)
     for heatmap in heatmaps:
-        titles = [title for title, _ in heatmap.panels]
+        chart, shared = chart_of_heatmap(heatmap, words), ["color", "x", "y"]
         size = {"width": max(NARROWEST_PIXELS, TILE_PIXELS * len(heatmap.columns))}
-        chart = chart_of_heatmap(heatmap, words)
-        shared = ["color", "x", "y"]
-        page = _page(chart, heatmap, words, titles=titles, size=size, shared=shared)
-        _save(page, folder / heatmap.key)
+        _save(_page(chart, heatmap, words, size=size, shared=shared), folder / heatmap.key)
 
 
 def _page(
@@ -58,7 +53,6 @@ def _page(
     picture: Plot | Heatmap,
     words: Words,
     *,
-    titles: Sequence[str],
     size: dict[str, int],
     shared: Sequence[str],
 ) -> Spec:
@@ -67,6 +61,7 @@ def _page(
     parts = ("height", "encoding", "transform", "layer")
     one_panel = json.dumps({part: chart[part] for part in parts if part in chart} | size)
     panels = []
+    titles = picture.panel_titles
     for position, title in enumerate(titles):
         only = json.dumps({"filter": {"field": "panel", "equal": title}})
         text = one_panel.replace(json.dumps(SHOWN_PANEL), only)
@@ -109,7 +104,7 @@ def _save(page: Spec, path: Path) -> None:
     text = json.dumps(page).replace("currentColor", "black")
     for number, colour in enumerate(COLOURS):
         text = text.replace(f"var(--series-{number})", colour)
-    svg = vl_convert.vegalite_to_svg(text, vl_version="6.1")
+    svg = vl_convert.vegalite_to_svg(text, vl_version="6.4")  # the page's own
     svg = re.sub(r"gradient_\d+", "gradient", svg)  # else each drawing has a number of its own
     path.with_suffix(".svg").write_text(svg, encoding="utf-8")
     path.with_suffix(".png").write_bytes(_compressed(vl_convert.svg_to_png(svg)))

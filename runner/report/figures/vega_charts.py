@@ -50,7 +50,6 @@ def chart_of(plot: Plot, words: Words) -> Spec:
         "plot.json.j2",
         picture=plot,
         words=words,
-        panels=[panel.title for panel in plot.panels],
         points=points,
         marks=marks,
         ceilings=ceilings,
@@ -78,7 +77,6 @@ def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
         "heatmap.json.j2",
         picture=heatmap,
         words=words,
-        panels=[title for title, _ in heatmap.panels],
         points=tiles,
         lowest=min(levels),
         highest=max(levels),
@@ -112,7 +110,7 @@ def _tooltip(names: dict[str, str], number: str, words: Words) -> list[Spec]:
 
 
 def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
-    """What a point's marks and its hover text need; numbers in text are in the reader's language."""
+    """What a point's marks and its hover text need, with numbers in the reader's language."""
     low, high, interval = None, None, ""
     if point.low is not None and point.high is not None:
         low, high = point.low, point.high

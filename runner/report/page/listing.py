@@ -74,7 +74,7 @@ class Column(Generic[Item]):
 def comparison_listing(
     speedups: Sequence[Speedup], distinguishing: Sequence[str], report: Report, words: Words
 ) -> Listing | None:
-    """Both times and their ratio; ``distinguishing`` are the further columns in which the rows differ."""
+    """Both times and their ratio; ``distinguishing`` are the columns in which rows differ too."""
     if not speedups:
         return None
 
