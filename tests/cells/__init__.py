@@ -1,0 +1,1 @@
+"""Tests of ``runner/cells/``: cells and grids."""
