@@ -1,6 +1,8 @@
-"""What the tests share: the runner as a user starts it, in a process of its own."""
+"""What the tests share: the runner as a user starts it, and one run that many of them read."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,15 +11,14 @@ from pathlib import Path
 import hypothesis
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 Runner = Callable[..., subprocess.CompletedProcess[str]]
-LONGEST_S = (
-    900  # of a command: so long that only one that never ends takes it, however busy the machine
-)
-PATIENT = (
-    f"limit.time_s={LONGEST_S}"  # of cells that have to end by themselves, or that somebody ends
-)
+LONGEST_S = 900
+"""Of a command: so long that only one that never ends takes it, however busy the machine."""
+PATIENT = f"limit.time_s={LONGEST_S}"
+"""Of cells that have to end by themselves, or that somebody ends."""
 ASKING = ("--help", "--cfg", "--info", "job=report", "dry_run=true")  # commands that run no cell
 
 too_slow = hypothesis.HealthCheck.too_slow
@@ -31,16 +32,16 @@ hypothesis.settings.load_profile("on any machine")
 def _machine_of_its_own(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each test's sweeps see only each other: device locks live among temporary files, roofs among caches."""
+    """Each test's sweeps see only each other: locks live among temporary files, roofs in a cache."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.fixture
-def runner(tmp_path: Path) -> Runner:
-    """``python -m runner`` with these arguments, in an empty folder; exits that were not expected are shown.
+def make_runner(folder: Path) -> Runner:
+    """``python -m runner`` in a folder; an exit code that was not expected is shown.
 
-    A cell has minutes where no limit is given: what is here in a second takes half a minute on a machine that is busy.
+    A cell has minutes where no limit is given: what is here in a second takes half a minute on a
+    machine that is busy.
     """
 
     def run(
@@ -54,7 +55,7 @@ def runner(tmp_path: Path) -> Runner:
         )
         done = subprocess.run(
             [sys.executable, "-m", "runner", *arguments, *[limit] * (bool(limit) and not limited)],
-            cwd=tmp_path,
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(env or {})},
             capture_output=True,
             text=True,
@@ -70,6 +71,12 @@ def runner(tmp_path: Path) -> Runner:
 
 
 @pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    """``python -m runner`` in an empty folder, see :func:`make_runner`."""
+    return make_runner(tmp_path)
+
+
+@pytest.fixture
 def rows(runner: Runner, tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """The rows that a command leaves, from its ``results.csv`` or another file."""
 
@@ -79,3 +86,34 @@ def rows(runner: Runner, tmp_path: Path) -> Callable[..., pd.DataFrame]:
         return pd.read_csv(out / file)
 
     return run
+
+
+SMOKE = ("+sweep=smoke", "op=add", "size=16", "threads=1,2", "report.baseline={threads: 1}")
+"""Eight cells: two dtypes, two devices of which one may be absent, two numbers of threads."""
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished sweep, :data:`SMOKE`, which nobody may change.
+
+    It is ``out`` in a folder in which the process's output lies too, as ``said.json``.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # all of pytest's processes share it
+        base = base.parent
+    folder = base / "smoke"
+    with FileLock(base / "smoke.lock"):
+        if not (folder / "said.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            own = {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(folder)}
+            done = make_runner(folder)(*SMOKE, "hydra.sweep.dir=out", env=own)
+            said = {"stdout": done.stdout, "stderr": done.stderr}
+            (folder / "said.json").write_text(json.dumps(said))
+    return folder / "out"
+
+
+@pytest.fixture
+def smoke_copy(smoke: Path, tmp_path: Path) -> Path:
+    """A copy of that sweep's folder, for a test that changes it."""
+    return Path(shutil.copytree(smoke, tmp_path / "out"))

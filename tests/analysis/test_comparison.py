@@ -19,30 +19,10 @@ from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from tests.conftest import ROOT
+from tests.support.factories import row
 
 DATA = ROOT / "tests" / "data" / "schema1"
 DEVICES = Report()
-
-
-def row(
-    device: str = "cpu", median_s: float | None = 1.0, spread: float = 0.01, **fields: object
-) -> BenchmarkRow:
-    """A benchmark row of add at 8x8, with an interval of this relative half-width."""
-    times = (
-        {}
-        if median_s is None
-        else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
-    )
-    plain = BenchmarkRow(
-        cell=device,
-        job="benchmark",
-        op="add",
-        size="8x8",
-        dtype="float32",
-        device=device,
-        threads=2,
-    )
-    return replace(plain, median_s=median_s, **{**times, **fields})  # type: ignore[arg-type]
 
 
 def sampled(device: str, samples: np.ndarray, **fields: object) -> BenchmarkRow:

@@ -22,6 +22,7 @@ from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from runner.sweep.crossover_search import Outcome, Range, requested_sizes
 from tests.conftest import Runner
+from tests.support.factories import row
 
 RUNS = 200
 HOLDS = 0.93
@@ -71,12 +72,10 @@ def measured(op: str, n: int, noise: float, random: Random) -> list[BenchmarkRow
     for device, model in zip(("cpu", "gpu"), MODELS[op], strict=True):
         samples = sorted(model(n) * random.lognormvariate(0, noise) for _ in range(SAMPLES))
         low, high = median_interval(samples) or (None, None)
-        row = BenchmarkRow(
-            f"{device}{n}", "benchmark", op, f"{n}x{n}", "float32", device, threads=2
-        )
         moved = ITEM_BYTES * n * n
         tensors = {"inputs": 2, "input_bytes": 2 * moved, "outputs": 1, "output_bytes": moved}
-        rows.append(replace(row, median_s=median(samples), ci_low_s=low, ci_high_s=high, **tensors))
+        known = {"cell": f"{device}{n}", "op": op, "size": f"{n}x{n}", **tensors}
+        rows.append(row(device, median(samples), ci_low_s=low, ci_high_s=high, **known))
     return rows
 
 
@@ -350,7 +349,7 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(
         shutil.rmtree(folder)
     smaller = runner(*words, "hydra.sweeper.crossover.high=249", "resume=out", code=2).stderr
     assert re.search(
-        r"resume=out: \d of the \d+ cells there are none of this command's \d+, such as pay 250 ",
+        r"resume=out: \d+ of the \d+ cells there are none of this command's \d+, such as pay 250 ",
         smaller,
     )
     done = runner(*words, "resume=out")

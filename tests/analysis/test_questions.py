@@ -15,16 +15,13 @@ from runner.config.schema import Report
 from runner.report.language.sentences import ENGLISH, say
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
+from tests.support import factories
 
 
 def row(op: str, side: int, device: str, median_s: float | None, **fields: object) -> BenchmarkRow:
-    """A row whose interval is 1 % to both sides."""
+    """A row of an operation at a size, with a cell of its own."""
     cell = f"{op}-{side}-{fields.get('dtype', 'float32')}-{device}"
-    plain = BenchmarkRow(
-        cell, "benchmark", op, f"{side}x{side}", "float32", device, threads=2, median_s=median_s
-    )
-    ends = {} if median_s is None else {"ci_low_s": median_s * 0.99, "ci_high_s": median_s * 1.01}
-    return replace(plain, **{**ends, **fields})  # type: ignore[arg-type]
+    return factories.row(device, median_s, cell=cell, op=op, size=f"{side}x{side}", **fields)
 
 
 def pair(op: str, side: int, cpu_s: float, gpu_s: float, **of_gpu: object) -> list[BenchmarkRow]:

@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support.cells import flags
+from tests.support.factories import flags
 
 OWN = {"name": "own", "signature": "m n -> m n", "differentiable": False}
 

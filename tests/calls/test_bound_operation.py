@@ -21,21 +21,10 @@ from runner.measure.device import Device
 from runner.measure.host_clock import Block
 from runner.verify.values import check_values
 from tests.conftest import Runner
-from tests.support.cells import cell, row
+from tests.support.factories import bound, cell, ran
 
 CPU = torch.device("cpu")
 FILLS = AXES["fill"].choices
-
-
-def bound(
-    call: Any = torch.exp, dtype: torch.dtype = torch.float32, **fields: Any
-) -> BoundOperation:
-    """A callable as an operation of 8x16, unless its signature says otherwise."""
-    of_call = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
-    op = Operation.from_mapping(
-        {"name": "t", "call": "torch.add", "signature": "m n -> m n", **fields}, "test"
-    )
-    return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1, **of_call)
 
 
 # fill
@@ -191,11 +180,11 @@ def test_a_cold_cell_is_flushed_before_every_call_and_its_blocks_are_single_call
         flushes.append(device)
 
     monkeypatch.setattr(Device, "flush_cache", counted)
-    found = row("sum", size=64, cache="cold")
+    found = ran("sum", size=64, cache="cold")
     assert (found.status, found.cache, found.calls_per_sample) == ("ok", "cold", 1)
     assert found.samples is not None and len(flushes) > found.samples
     flushes.clear()
-    assert row("sum", size=64).status == "ok"
+    assert ran("sum", size=64).status == "ok"
     assert not flushes
 
 
@@ -208,7 +197,7 @@ def test_an_operation_that_cannot_be_compiled_says_why(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("runner.calls.compiled._start_compiler", lambda device: None)
     monkeypatch.setattr("runner.calls.compiled._through_compiler", refused)
-    found = row("exp", size=8, compile=True)
+    found = ran("exp", size=8, compile=True)
     assert found.status == "unsupported"
     assert (
         found.reason is not None
@@ -248,7 +237,7 @@ def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
     if not shutil.which(os.environ.get("CXX", "g++")) and not shutil.which("clang++"):
         pytest.skip("torch.compile needs a C++ compiler")
     plain, through = (
-        row("exp", size=64, compile=kind, limit=Limit(time_s=200)) for kind in (False, True)
+        ran("exp", size=64, compile=kind, limit=Limit(time_s=200)) for kind in (False, True)
     )
     assert (plain.status, through.status) == ("ok", "ok"), through.reason
     assert plain.compile_s is None
@@ -264,7 +253,7 @@ def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
 @pytest.mark.parametrize("op", ["matmul", "softmax", "layer_norm", "cat", "gather", "conv2d"])
 def test_operations_compile_in_every_direction(op: str, direction: str) -> None:
-    found = row(op, compile=True, direction=direction, limit=Limit(time_s=200))
+    found = ran(op, compile=True, direction=direction, limit=Limit(time_s=200))
     assert found.status == "ok", found.reason
     assert found.compile_s is not None and found.compile_s > 0
     assert "wrong" not in " ".join(found.flags)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from runner.cells.cell import Cell, cell_of
+from runner.cells.cell import Cell
 from runner.cluster import cluster as cluster_module
 from runner.cluster import driver as driver_module
 from runner.cluster.chunk import Chunk, expected_s, plan, unfinished_parts
@@ -31,16 +31,16 @@ from runner.rows.csv_store import collect
 from runner.rows.environment_file import add_node, check_same_environment
 from runner.rows.rows import BenchmarkRow, identified
 from tests.conftest import ROOT, Runner
+from tests.support import factories
+from tests.support.factories import op_file
 
-OP = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())
 MINIMAL = yaml.safe_load((ROOT / "conf" / "timing" / "minimal.yaml").read_text())
 
 
-def cell(**values: Any) -> Cell:
-    config = OmegaConf.merge(
-        OmegaConf.structured(Config), {"op": OP, "timing": MINIMAL, "size": 8, **values}
-    )
-    return cell_of(config)  # type: ignore[arg-type]
+def cell(op: str | dict[str, Any] = "add", **values: Any) -> Cell:
+    """A cell that takes no time."""
+    timing = MINIMAL | values.pop("timing", {})
+    return factories.cell(op, **{"size": 8, "timing": timing, **values})
 
 
 def grid(sizes: int) -> list[Cell]:
@@ -83,7 +83,7 @@ def test_a_chunk_is_as_long_as_it_may_take() -> None:
     assert sum(len(chunk.cells) for chunk in chunks) == 40
     assert all(chunk.expected_s <= 100 for chunk in chunks)
     assert len(chunks) == 5
-    assert expected_s(cell(dtype="bool", op={**OP, "dtypes": ["floating"]})) == 0
+    assert expected_s(cell({**op_file("add"), "dtypes": ["floating"]}, dtype="bool")) == 0
     assert expected_s(cell(limit={"time_s": 2.0}, timing={"max_time_s": 10.0})) == 2
     three = plan([cell(timing={"processes": 3})], [0], ClusterConfig(), "device")[0]
     assert three.expected_s > 3 * 5  # torch is imported in each
@@ -256,7 +256,7 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
     cells = (
         cell(),
         cell(device="gpu"),
-        cell(op={**OP, "call": "os.abort"}),
+        cell({**op_file("add"), "call": "os.abort"}),
         cell(seed=1),
         cell(seed=2),
     )

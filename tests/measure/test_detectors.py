@@ -29,7 +29,7 @@ from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import Block
 from runner.measure.precision import allowed_products, full_precision, uses_reduced_precision
-from tests.support.cells import QUICK, STATE, cell, flags, row
+from tests.support.factories import QUICK, STATE, cell, flags, ran
 
 CPU = Device(torch.device("cpu"))
 HALF = {"signature": "... m n -> ...", "tolerance": "8 * sqrt(m * n)"}
@@ -152,7 +152,7 @@ def test_the_share_of_denormals_is_found_in_a_part_of_a_large_tensor(dtype: torc
 def test_products_of_fewer_digits_are_flagged_and_allowed_their_rounding() -> None:
     square = own("rounded_square", signature="n n -> n n", tolerance="8 * sqrt(n)")
     with products("medium"):
-        found = row(square, size=256)
+        found = ran(square, size=256)
         assert "reduced_precision" in found.flags
         assert "wrong_values" not in found.flags
         assert found.allowed_relative_error is not None and found.allowed_relative_error > 1e-3
@@ -273,12 +273,12 @@ def test_noise_is_not_taken_for_a_missing_kernel() -> None:
 def test_float32_is_measured_once_for_an_operation_and_size() -> None:
     for dtype in ("float16", "bfloat16", "int8"):
         steps.clear()
-        row(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype=dtype)
+        ran(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype=dtype)
         assert (torch.float32 in steps) is (dtype == "float16")
     assert len(STATE.float32_times) == 1
-    row(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype="float32")
+    ran(own("slow_in_half", dtypes=["floating", "integer"]), size=32, dtype="float32")
     assert len(STATE.float32_times) == 1
-    row(own("slow_in_half"), size=64, dtype="float16")
+    ran(own("slow_in_half"), size=64, dtype="float16")
     assert len(STATE.float32_times) == 2
 
 
@@ -371,7 +371,7 @@ def test_a_detector_that_fails_raises_no_flag_and_spoils_no_row(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(detectors, "cpu_fallback", broken)
-    assert row("add", size=32, dtype="float16").status == "ok"
+    assert ran("add", size=32, dtype="float16").status == "ok"
     assert "cpu_fallback: not known: out of memory" in capsys.readouterr().out
 
 
@@ -391,7 +391,7 @@ def with_nan(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_long_sum_in_half_precision_may_not_be_anything(dtype: str) -> None:
-    found = row(own("nothing", **HALF), size=256, dtype=dtype)
+    found = ran(own("nothing", **HALF), size=256, dtype=dtype)
     assert found.max_relative_error == 1.0
     assert "wrong_values" in found.flags
     assert "wrong_values" not in flags("sum", size=256, dtype=dtype)

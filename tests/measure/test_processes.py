@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from runner.measure.processes import combined
-from runner.rows.rows import BenchmarkRow, Sample
+from runner.rows.rows import Sample
 from tests.conftest import Runner
+from tests.support.factories import row
 
 OPS = """
 import os, pathlib, torch
@@ -53,19 +54,6 @@ def test_each_process_is_a_fresh_one_and_a_crash_in_a_later_one_is_the_row(
     }
     assert len(processes) == 2
     assert f"process {os.getpid()}" not in processes
-
-
-def row(**fields: object) -> BenchmarkRow:
-    """A row of some operation."""
-    names = {
-        "cell": "c",
-        "job": "benchmark",
-        "op": "add",
-        "size": "4x4",
-        "dtype": "float32",
-        "device": "cpu",
-    }
-    return BenchmarkRow(**names, **fields)  # type: ignore[arg-type]
 
 
 def blocks(process: int, seconds: float) -> list[Sample]:

@@ -11,30 +11,9 @@ import pytest
 from runner.analysis.comparison import compare
 from runner.config.schema import Report
 from runner.report.summary import show, what_is_missing
-from runner.rows.rows import BenchmarkRow
+from tests.support.factories import row
 
 DEVICES = Report()
-
-
-def row(
-    device: str, median_s: float | None, spread: float = 0.01, **fields: object
-) -> BenchmarkRow:
-    """A benchmark row of add at 8x8, with an interval of this relative half-width."""
-    times = (
-        {}
-        if median_s is None
-        else {"ci_low_s": median_s * (1 - spread), "ci_high_s": median_s * (1 + spread)}
-    )
-    plain = BenchmarkRow(
-        cell=device,
-        job="benchmark",
-        op="add",
-        size="8x8",
-        dtype="float32",
-        device=device,
-        threads=2,
-    )
-    return replace(plain, median_s=median_s, **times, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """Many commands in one process: the start of each is most of its time."""
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-HEAVY = ("torch", "pandas", "numpy", "rich")  # what takes long to import, and no wrong input needs
+from tests.conftest import LONGEST_S, ROOT
+
+HEAVY = ("torch", "pandas", "numpy", "rich", "sympy", "scipy", "matplotlib")
+"""What takes long to import, and no answer to wrong input needs."""
 
 IN_ONE_PROCESS = """
 import contextlib, io, json, sys
@@ -17,8 +21,14 @@ offer_plugins()
 commands, heavy = json.load(sys.stdin)
 said = []
 for command in commands:
-    with contextlib.redirect_stderr(io.StringIO()) as stderr, contextlib.redirect_stdout(io.StringIO()) as stdout:
-        code = run(command)
+    with (
+        contextlib.redirect_stderr(io.StringIO()) as stderr,
+        contextlib.redirect_stdout(io.StringIO()) as stdout,
+    ):
+        try:
+            code = run(command)
+        except SystemExit as end:  # Hydra's, after --help and its like
+            code = end.code or 0
     said.append([code, stderr.getvalue(), stdout.getvalue()])
 print(json.dumps([said, [name for name in heavy if name in sys.modules]]))
 """
@@ -33,16 +43,24 @@ class Answer(NamedTuple):
 
 
 def words_of(command: str) -> list[str]:
-    """A command's words, which are divided by spaces, but for those within brackets or braces."""
+    """A command's words, which spaces divide, but for those within brackets or braces."""
     return re.findall(r"[^\s{\[]*[{\[].*[}\]]|\S*{.*|\S+", command)
 
 
-def answers(folder: Path, commands: Sequence[str | Sequence[str]]) -> list[Answer]:
-    """What each of these arguments of ``python -m runner`` gives; none of them may need a heavy module.
+def answers(
+    folder: Path,
+    commands: Sequence[str | Sequence[str]],
+    *,
+    heavy: bool = False,
+    env: Mapping[str, str] | None = None,
+) -> list[Answer]:
+    """What each of these arguments of ``python -m runner`` gives, one after the other.
 
     Args:
         folder: where they run.
         commands: each as its words, or as text, see :func:`words_of`.
+        heavy: whether they may import what takes long but for torch, as a report does.
+        env: further environment variables.
     """
     words = [
         words_of(command) if isinstance(command, str) else list(command) for command in commands
@@ -50,12 +68,14 @@ def answers(folder: Path, commands: Sequence[str | Sequence[str]]) -> list[Answe
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE_PROCESS],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(env or {})},
         input=json.dumps([words, HEAVY]),
         capture_output=True,
         text=True,
+        timeout=LONGEST_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     said, imported = json.loads(done.stdout)
-    assert not imported
+    assert not (set(imported) & {"torch"} if heavy else imported)
     return [Answer(*answer) for answer in said]

@@ -21,10 +21,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
-from runner.config.operation import Operation
-from runner.config.size import parse_size
 from runner.rows.rows import BAD
 from runner.verify.gradients.verifier import check_gradients
+from tests.support import factories
 
 CPU = torch.device("cpu")
 Backward = Callable[..., Any]
@@ -51,9 +50,8 @@ class Pair:
 
     def bound(self, function: Callable[..., Any]) -> BoundOperation:
         """One of the two as an operation at the pair's size."""
-        given = {"name": self.name, "call": "torch.add", "signature": self.signature, **self.fields}
-        op = Operation.from_mapping(given, self.name)
-        return BoundOperation(op, function, op.bind(parse_size(self.size)), self.dtype, seed=0)
+        of_op = {"name": self.name, "signature": self.signature, **self.fields}
+        return factories.bound(function, self.dtype, self.size, seed=0, **of_op)
 
 
 def made(forward: Callable[..., Any], backward: Backward, **settings: Any) -> Callable[..., Any]:

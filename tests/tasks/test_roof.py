@@ -14,7 +14,7 @@ from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, sav
 from runner.tasks import roof as job
 from runner.tasks.worker_state import WorkerState
 from tests.conftest import Runner
-from tests.support.cells import cell, row
+from tests.support.factories import cell, ran
 
 ONCE = Timing(precision=1.0, min_samples=1, max_samples=1, warmup_s=0.0)
 CPU = Device(torch.device("cpu"))
@@ -69,22 +69,22 @@ def test_a_roof_holds_for_its_machine_device_dtype_threads_version_and_precision
 
 
 def test_a_row_says_how_near_its_roof_it_comes() -> None:
-    assert row("add", size=64).fraction_of_peak is None
+    assert ran("add", size=64).fraction_of_peak is None
     save_peaks(Peaks(**identity_of(cell("add"), CPU), flop_per_s=1e12, bytes_per_s=1e11))
-    found = row("add", size=64)
+    found = ran("add", size=64)
     assert found.bound == "memory"
     assert found.median_s and found.fraction_of_peak == pytest.approx(
         3 * 4 * 64**2 / 1e11 / found.median_s
     )
-    product = row("matmul", size=128)
+    product = ran("matmul", size=128)
     assert product.bound == "compute"
     assert product.median_s and product.fraction_of_peak == pytest.approx(
         2 * 128**3 / 1e12 / product.median_s
     )
     for blank in (
-        row("transpose", size=64),
-        row("add", size=64, direction="backward"),
-        row("add", size=8, threads=1),
+        ran("transpose", size=64),
+        ran("add", size=64, direction="backward"),
+        ran("add", size=8, threads=1),
     ):
         assert (blank.status, blank.fraction_of_peak, blank.bound) == ("ok", None, None)
 

@@ -16,7 +16,7 @@ from runner.execute.cell_run import run_cell
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import TensorRow
 from tests.conftest import ROOT, Runner
-from tests.support.cells import STATE
+from tests.support.factories import STATE
 
 CASES = {
     path.stem: yaml.safe_load(path.read_text())

@@ -4,25 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from runner.calls.bound_operation import BoundOperation
-from runner.config.operation import Operation
-from runner.config.size import parse_size
 from runner.verify.values import check_values, finite_fraction, relative_error
+from tests.support.factories import bound
 
 CPU = torch.device("cpu")
-
-
-def bound(
-    call: object,
-    dtype: torch.dtype = torch.float32,
-    signature: str = "... n -> ... n",
-    **fields: object,
-) -> BoundOperation:
-    """A callable as an operation of 8x16."""
-    op = Operation.from_mapping(
-        {"name": "tested", "call": "torch.add", "signature": signature, **fields}, "test"
-    )
-    return BoundOperation(op, call, op.bind(parse_size("8x16")), dtype, seed=1)  # type: ignore[arg-type]
 
 
 def test_inputs_differ_between_dtypes_by_rounding_alone() -> None:

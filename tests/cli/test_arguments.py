@@ -1,0 +1,36 @@
+"""What the arguments of the command line imply."""
+
+from pathlib import Path
+
+import pytest
+
+from runner.cli.arguments import with_implied
+from runner.errors import ConfigError
+
+
+def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
+    assert with_implied(["+sweep=gpu", "-m"]) == ["-m", "+sweep=gpu"]
+    assert with_implied(["+sweep=gpu"]) == ["+sweep=gpu", "hydra.mode=MULTIRUN"]
+    assert with_implied(["sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
+    assert with_implied(["dry_run=true"])[-1] == "hydra.mode=MULTIRUN"
+    assert with_implied(["-cd", str(tmp_path), "+sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
+    for asking in (
+        ["--cfg", "job"],
+        ["--help"],
+        ["--info", "all"],
+        ["hydra.mode=RUN"],
+        ["-c", "job"],
+    ):
+        assert with_implied(["+sweep=gpu", *asking]) == ["+sweep=gpu", *asking]
+    assert with_implied(["op=add"]) == ["op=add"]
+    assert with_implied(["op=add", "-m", "seed=1,2"]) == ["-m", "op=add", "seed=1,2"]
+    with pytest.raises(ConfigError, match="no sweep's folder; give resume="):
+        with_implied([f"resume={tmp_path}"])
+    (tmp_path / "environment.json").touch()
+    with pytest.raises(
+        ConfigError, match=f"resume={tmp_path} holds a single cell's run; only sweeps are taken up"
+    ):
+        with_implied([f"resume={tmp_path}"])
+    assert f"hydra.run.dir='{tmp_path}'" in with_implied(["job=report", f"run={tmp_path}"])
+    with pytest.raises(ConfigError, match="one sweep at a time"):
+        with_implied(["+sweep=a,b"])

@@ -1,0 +1,134 @@
+"""The folder of a run: never written over, read again for a report, refused where it cannot be."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import PATIENT, ROOT, SMOKE
+from tests.support.commands import answers
+
+
+def test_a_run_never_writes_over_another(smoke_copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(next(smoke_copy.glob("0_*")), tmp_path / "one")
+    there = [tmp_path / "one" / "results.csv", smoke_copy / "results.csv"]
+    before = [path.read_bytes() for path in there]
+    again = [["op=add", "size=4", "hydra.run.dir=one"], [*SMOKE, "hydra.sweep.dir=out"]]
+    for answer in answers(tmp_path, again):
+        assert answer.code == 2
+        assert "already holds the results of a run" in answer.stderr
+    assert [path.read_bytes() for path in there] == before
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    for answer in answers(
+        tmp_path, ["hydra.run.dir=taken/out", "+sweep=smoke hydra.sweep.dir=taken/out"]
+    ):
+        advice = "choose another with hydra.run.dir= or hydra.sweep.dir="
+        assert answer.code == 2
+        assert re.search(rf"cannot write .*taken.*; {advice}", answer.stderr)
+
+
+def test_what_only_the_machine_can_tell_is_refused_and_leaves_no_results(tmp_path: Path) -> None:
+    import torch
+
+    called = ["-m", "op=add", "op.call=torch.ad,nopackage.f", "hydra.sweep.dir=out"]
+    here = torch.cuda.is_available()
+    absent = [["device=cuda"], ["-m", "device=cuda", "size=4,8"]] * (not here)
+    said, *unavailable = answers(tmp_path, [called, *absent])
+    assert said.code == 2
+    assert said.stderr.splitlines()[-1] == (
+        "op add: call 'torch.ad': torch has no 'ad' (did you mean 'add'?); "
+        "op add: call 'nopackage.f' cannot be imported; give a dotted name such as torch.matmul "
+        "or package.module.function, importable from this folder or an installed package"
+    )
+    assert not (tmp_path / "out").exists()
+    for answer in unavailable:
+        assert answer.code == 2
+        assert re.search(
+            r"device=cuda: PyTorch .* finds no accelerator on this machine, only the CPU; "
+            r"use device=cpu",
+            answer.stderr,
+        )
+    assert not list(tmp_path.rglob("results.csv"))
+
+
+@pytest.fixture
+def reported(smoke_copy: Path, tmp_path: Path) -> Path:
+    """A folder with copies of the sweep, ``out`` and ``a b``."""
+    shutil.copytree(smoke_copy, tmp_path / "a b")
+    return tmp_path
+
+
+def test_a_report_is_made_of_what_the_cells_left(reported: Path) -> None:
+    """From the jobs' folders alone, by what the run was made with, without what is damaged."""
+    out, other = reported / "out", reported / "a b"
+    before = (out / "results.csv").read_bytes()
+    compared = (other / "speedup.csv").read_text()
+    for name in ("results.csv", "report.md"):
+        (out / name).unlink()
+    commands = [["job=report", "run=out"], ["job=report", "run=a b"]]
+    rebuilt, as_it_was = answers(reported, commands, heavy=True)
+    assert rebuilt.code == as_it_was.code == 0
+    assert (out / "results.csv").read_bytes() == before
+    assert (out / "report.md").is_file()
+    assert not (out / ".hydra").exists()
+    assert sorted(path.name for path in reported.iterdir()) == ["a b", "out"]
+    assert (other / "speedup.csv").read_text() == compared  # by threads, not by device
+
+    victim = next(out.glob("0_*/results.csv"))
+    victim.write_text(victim.read_text().replace("16x16", "5x5"))
+    shutil.rmtree(next(other.glob("3_*")))
+    commands = [
+        ["job=report", "run=out"],
+        ["job=report", "run=a b", "report.baseline={threads: 3}"],
+        ["job=report", "run='a b'"],
+        ["job=report", "run='a b'", "strict=true"],
+    ]
+    damaged, refused, gap, strict = answers(reported, commands, heavy=True)
+    assert damaged.code == 1
+    assert re.search(r"damaged, not used: .*0_.*results.csv: line 2 was altered", damaged.stdout)
+    assert "5x5" not in (out / "results.csv").read_text()
+    assert (refused.code, refused.stderr) == (
+        2,
+        "report.baseline: no row has threads=3; the rows' values are 1, 2\n",
+    )
+    assert gap.code == 0
+    assert "1 of 8 cells are not there: resume=a b runs them" in gap.stdout
+    unavailable = "unavailable" in set(pd.read_csv(other / "results.csv")["status"])
+    assert strict.code == int(unavailable)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the shell and the devices of Linux")
+def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(
+    tmp_path: Path,
+) -> None:
+    program = f"'{sys.executable}' -m runner"
+    ends = [
+        (
+            f"{program} op=add size=4 timing=minimal {PATIENT} hydra.run.dir=out >&-",
+            0,
+            "importing torch",
+        ),
+        (f"{program} job=report run=out | true; exit ${{PIPESTATUS[0]}}", 0, ""),
+        (
+            f"{program} job=report run=out >/dev/full",
+            1,
+            "cannot write standard output: No space left on device; what",
+        ),
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for line, code, said in ends:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert said in done.stderr
+        assert not re.search("Traceback|folder: |Exception ignored", done.stderr)
+        (tmp_path / "out" / "report.html").unlink()  # the last file to be written

@@ -1,0 +1,1 @@
+"""Tests of ``runner/execute/``: the session and its worker."""
