@@ -34,8 +34,8 @@ class Speedup(CellKey):
         baseline_cell, other_cell: the cells' identities, by which their rows are found.
         baseline_s, other_s: what a call costs where one follows another, see :func:`cost_of`.
         speedup: baseline_s / other_s: above 1 the other is faster.
-        low, high: its interval; where the sides were not measured in turn, it holds what the machine
-            varies between moments, and is blank where that is not known.
+        low, high: its interval; where the sides were not measured in turn, it holds what the
+            machine varies between moments, and is blank where that is not known.
         paired: visits that the ratio is from; blank where the sides were not measured in turn.
         pair_processes: that shared these visits. With one the interval says nothing of what differs
             between processes.

@@ -16,8 +16,8 @@ SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for
 def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Report:
     """The report with its baseline settled, where the user has given none.
 
-    It is the CPU, where there is an accelerator to compare it with; otherwise the default of the first axis in which
-    benchmarks differ, or its first value.
+    It is the CPU, where there is an accelerator to compare it with; otherwise the default of the
+    first axis in which benchmarks differ, or its first value.
 
     Args:
         report: what the user wants.
@@ -45,8 +45,8 @@ def in_turn(
 ) -> list[list[int]]:
     """The cells that are measured together, as positions; each group has its baseline first.
 
-    Cells are compared that differ along the compared axis alone. Those that fit into memory together form one group; of
-    those that do not, each forms one with the baseline, where two fit.
+    Cells are compared that differ along the compared axis alone. Those that fit into memory
+    together form one group; of those that do not, each forms one with the baseline, where two fit.
 
     Args:
         cells: to be run, in their order.
@@ -55,7 +55,8 @@ def in_turn(
         memory_bytes: that a group may take; None: not known.
 
     Returns:
-        every position once or, for a baseline of several groups, more than once; in the order of the first of each.
+        every position once or, for a baseline of several groups, more than once; in the order of
+        the first of each.
     """
     common = same_but(report.axis)
     sides: dict[tuple[object, ...], list[int]] = {}

@@ -112,8 +112,8 @@ class Compare:
 
     Attributes:
         in_turn: together, one after the other again and again; otherwise each by itself.
-        processes: between which the visits to the sides are shared; None: two, or one where ``timing.max_time_s`` is
-            below 1 s.
+        processes: between which the visits to the sides are shared; None: two, or one where
+            ``timing.max_time_s`` is below 1 s.
     """
 
     in_turn: bool = True

@@ -45,7 +45,8 @@ class CellRunner:
     """Runs cells, in one process or in several after another.
 
     Args:
-        on_begin: is called as a cell begins: from then on an error is no longer the configuration's.
+        on_begin: is called as a cell begins: from then on an error is no longer the
+            configuration's.
     """
 
     def __init__(self, on_begin: Callable[[], None]) -> None:
@@ -71,7 +72,8 @@ class CellRunner:
 
         Args:
             cells: those to be run.
-            require_devices: whether a device that is not here is an error; inside a sweep its cells become rows.
+            require_devices: whether a device that is not here is an error; inside a sweep its cells
+                become rows.
 
         Raises:
             ConfigError: a callable or a device cannot be had.
@@ -89,7 +91,8 @@ class CellRunner:
         if self._preflight.problems:
             raise ConfigError("; ".join(self._preflight.problems))
 
-        # A sweep without any of its devices would have no times at all. With "gpu" among them it was meant to run
+        # A sweep without any of its devices would have no times at all. With "gpu" among them it
+        # was meant to run
         # wherever it is started.
         missing = self._preflight.unavailable.values()
         nothing_runs = len(missing) == len(devices) and "gpu" not in devices
@@ -184,7 +187,8 @@ class CellRunner:
             process: the number of the process, as in :meth:`run_once`.
 
         Returns:
-            the rows of each; None where the process died or took too long: nothing was written then.
+            the rows of each; None where the process died or took too long: nothing was written
+            then.
 
         Raises:
             OSError: a folder cannot be written.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-LINE_EVERY_S = 1.0  # a log that nobody watches needs no more lines than this, but for the last cell and for trouble
+# a log that nobody watches needs no more lines than this, but for the last cell and for trouble
+LINE_EVERY_S = 1.0
 
 
 class Progress:

@@ -1,7 +1,7 @@
 """One call of the runner: its cells, what is made of them, and its exit code.
 
-The command line makes one session and binds it to Hydra's task function, through which the sweeper and the launcher,
-which Hydra makes, come by it.
+The command line makes one session and binds it to Hydra's task function, through which the sweeper
+and the launcher, which Hydra makes, come by it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Session:
 
     Attributes:
         exit_code: what the process should end with.
-        measuring: whether a cell has begun, here or on a cluster: before that an error is the configuration's.
+        measuring: whether a cell has begun, here or on a cluster: before that an error is the
+            configuration's.
     """
 
     def __init__(self) -> None:

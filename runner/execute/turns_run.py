@@ -33,7 +33,8 @@ def run_in_turn(
 ) -> TurnsOutcome:
     """Run the sides of a comparison in turn in this process.
 
-    A side that fails, or is too slow to be visited, has its row all the same; the others go on without it.
+    A side that fails, or is too slow to be visited, has its row all the same; the others go on
+    without it.
 
     Args:
         cells: the baseline's and those to compare with it.

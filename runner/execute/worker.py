@@ -1,8 +1,9 @@
 """The parent's side of the supervised process in which cells run.
 
-The process imports torch once and serves one cell after another, see :mod:`runner.execute.worker_process`. What a cell
-does to its process (a crash, a hang, memory that runs out) ends the worker, never the sweep. While a cell runs the
-parent only waits, so that it takes no time from what is measured.
+The process imports torch once and serves one cell after another, see
+:mod:`runner.execute.worker_process`. What a cell does to its process (a crash, a hang, memory that
+runs out) ends the worker, never the sweep. While a cell runs the parent only waits, so that it
+takes no time from what is measured.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Worker:
         try:
             self._send(("run", cell, str(log)))
             self._await_start()
-            # The cell's own time begins when the process has torch, which a replaced one has to import again.
+            # The cell's own time begins when the process has torch, which a replaced one has to
+            # import again.
             start = time.monotonic()
             while True:
                 answer = self._receive(start + cell.limit.time_s - time.monotonic())
@@ -109,7 +111,8 @@ class Worker:
             plan: how.
 
         Returns:
-            what came of it; None where the process died, or a side's share of the time passed its limit.
+            what came of it; None where the process died, or a side's share of the time passed its
+            limit.
         """
         used_s = [0.0 for _ in cells]
         try:

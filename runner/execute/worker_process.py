@@ -24,7 +24,8 @@ class Preflight:
 
     Attributes:
         environment: the machine and torch, for ``environment.json``.
-        devices: the device of this machine for each one asked for that is here: ``cuda:0`` for ``gpu``.
+        devices: the device of this machine for each one asked for that is here: ``cuda:0`` for
+            ``gpu``.
         unavailable: why, for each device asked for that is not here.
         problems: what is wrong with the operations, a line each.
     """

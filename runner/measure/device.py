@@ -1,6 +1,7 @@
 """The one place that knows how devices differ.
 
-Everything is on PyTorch's general interface, so that CUDA, ROCm, XPU, MPS and out-of-tree devices take the same path.
+Everything is on PyTorch's general interface, so that CUDA, ROCm, XPU, MPS and out-of-tree devices
+take the same path.
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ WORK_BEFORE_CLOCK_S = (
     0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
 )
 CALLS_BEFORE_CAPTURE = 3
-UNKNOWN_CACHE_BYTES = (
-    128 * 1024**2
-)  # of a device that does not tell the size of its last-level cache
+# of a device that does not tell the size of its last-level cache
+UNKNOWN_CACHE_BYTES = 128 * 1024**2
 PROPERTIES = (
     "total_memory",
     "major",
@@ -146,8 +146,8 @@ class Device:
     def flush_cache(self) -> None:
         """Overwrite twice what the last-level cache holds, so that a call after it finds none of its data there.
 
-        On the CPU all of the intra-op threads take part, so that the caches of their cores are overwritten too; on
-        another device this is launched like any work.
+        On the CPU all of the intra-op threads take part, so that the caches of their cores are
+        overwritten too; on another device this is launched like any work.
         """
         if self._flushed is None:
             size = last_level_cache_bytes() if self.is_cpu else self._cache_bytes()
@@ -224,7 +224,8 @@ def find_device(
     """The device that a configuration names.
 
     Args:
-        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index, ``cuda:1``.
+        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index,
+            ``cuda:1``.
         backend_module: imported first, for devices that are not part of PyTorch.
         busy_work: what keeps devices busy, as it was measured for earlier cells.
 

@@ -1,9 +1,10 @@
 """The sampling engine: warm up until steady, time short blocks, set aside interrupted ones, stop when sure.
 
-Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a pause: on a loaded
-machine that, not the operation, is what differs between runs. What differs between runs on an idle machine is where in
-memory the tensors lie (Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so
-that blocks are taken on several allocations of them. The clock is an argument, so that tests are exact.
+Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a
+pause: on a loaded machine that, not the operation, is what differs between runs. What differs
+between runs on an idle machine is where in memory the tensors lie (Mytkowicz et al., Producing
+Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so that blocks are taken on several
+allocations of them. The clock is an argument, so that tests are exact.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
-CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this factor: each look is one more chance to
-# stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins, 1965)
+# the interval is looked at when the samples have grown by this factor: each look is one more chance
+# to
+CHECK_EVERY = 2
+# stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins,
+# 1965)
 MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
 WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
@@ -43,7 +47,8 @@ LONGEST_REALLOCATED_S = (
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
-ASHMAN_D = 4.0  # of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
+# of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
+ASHMAN_D = 4.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ def measure(
         call: what to time.
         clock: how to time it.
         timing: when to stop.
-        on_first_result: is given the first call's result, outside the clock; all other results are dropped.
+        on_first_result: is given the first call's result, outside the clock; all other results are
+            dropped.
         reallocate: gives the same call on newly allocated tensors; None: it is not moved.
     """
     start = clock.now()
@@ -171,7 +177,8 @@ def measurement(
         sampled: the blocks.
         first_call_s: seconds of the first call.
         timing_s: seconds that all of it took.
-        visited: whether the allocations are visits, which differ by the moment as much as by the memory.
+        visited: whether the allocations are visits, which differ by the moment as much as by the
+            memory.
     """
     # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
@@ -332,9 +339,9 @@ def _spread(ordered: list[float]) -> float:
 def _has_modes(ordered: list[float]) -> bool:
     """Whether times fall into two groups with next to nothing between them.
 
-    They are cut, on a log scale, where the variance between the two parts is largest (Otsu, IEEE Transactions on
-    Systems, Man and Cybernetics 9, 1979), and the parts are modes where Ashman's D (The Astronomical Journal 108, 1994)
-    is large.
+    They are cut, on a log scale, where the variance between the two parts is largest (Otsu, IEEE
+    Transactions on Systems, Man and Cybernetics 9, 1979), and the parts are modes where Ashman's D
+    (The Astronomical Journal 108, 1994) is large.
     """
     fewest = math.ceil(FEWEST_IN_A_MODE * len(ordered))
     if (

@@ -25,7 +25,8 @@ from runner.stats.sequential import LOOKS
 BLOCKS = 3  # timed in a turn, of which the median counts; more where the scheduler disturbed some
 LEAST_SETTLING = 3  # blocks that are not timed before those
 MOST_SETTLING = 24
-FALLING = 0.02  # a block faster than the best before it by more than this says that the side has not settled
+# a block faster than the best before it by more than this says that the side has not settled
+FALLING = 0.02
 SETTLED = 2  # blocks in a row that are no faster
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
@@ -43,7 +44,8 @@ class Side:
         clock: that times its calls.
         calls: in a block.
         call_s: seconds of a warm call, roughly.
-        call_on: its call on tensors that hold the numbered contents and lie in the numbered set of memory.
+        call_on: its call on tensors that hold the numbered contents and lie in the numbered set of
+            memory.
         enter: makes the process this side's (its number of threads), before each of its turns.
         cost: of a call, given it and its seconds.
     """
@@ -64,8 +66,8 @@ class Turn:
         position: in the visit's order, from 0.
         allocation: the set of memory that its tensors lay in.
         blocks: as the clock saw them.
-        seconds: that a call costs: the median of its undisturbed blocks, or its launch where that is
-            longer.
+        seconds: that a call costs: the median of its undisturbed blocks, or its launch where that
+            is longer.
         spent_s: seconds that the turn took, settling included.
     """
 
@@ -101,7 +103,8 @@ def visit_in_turn(
     Args:
         sides: two or more, each warm.
         timing: the samples that are wanted at most.
-        is_enough: whether the visits so far say what they are to say; asked at each of :data:`LOOKS`.
+        is_enough: whether the visits so far say what they are to say; asked at each of
+            :data:`LOOKS`.
         budget_s: seconds; the fewest visits with an interval may take longer.
         seed: of orders, sets of memory and contents.
     """
@@ -201,7 +204,8 @@ def _settle(call: Thunk, clock: Clock, calls: int) -> None:
 class _Contents:
     """Which values the sides get at each visit: others than before, so that what a function remembers is of no use.
 
-    New ones are drawn where that takes little of a visit's time; where it takes more, one of a few at random.
+    New ones are drawn where that takes little of a visit's time; where it takes more, one of a few
+    at random.
     """
 
     def __init__(self, draw: random.Random, now: Callable[[], float]) -> None:

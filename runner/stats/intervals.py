@@ -25,10 +25,10 @@ def median_interval(
 
     The number of values below the median is binomial(n, 1/2) whatever the distribution, so that the
     d-th smallest and the d-th largest value enclose it with a known probability (Conover, Practical
-    Nonparametric Statistics, 3.2). No d gives the confidence exactly; between the two nearest ones the
-    ends are interpolated (Hettmansperger and Sheather, Statistics & Probability Letters 4, 1986), which
-    holds it to about a percent for distributions of one mode; with fewer than 20 values and two modes
-    of equal weight 95 % may fall to 88 %.
+    Nonparametric Statistics, 3.2). No d gives the confidence exactly; between the two nearest ones
+    the ends are interpolated (Hettmansperger and Sheather, Statistics & Probability Letters 4,
+    1986), which holds it to about a percent for distributions of one mode; with fewer than 20
+    values and two modes of equal weight 95 % may fall to 88 %.
 
     Args:
         ordered: sorted values.

@@ -28,7 +28,8 @@ class PairedRatio:
 
     Attributes:
         value: the median of the visits' ratios.
-        low, high: its 95 % interval, whatever the number of looks; None with too few visits for one.
+        low, high: its 95 % interval, whatever the number of looks; None with too few visits for
+            one.
         p_value: of the hypothesis that the ratio lies within the margin; 1 where it is in it.
         visits: how many.
         processes: that shared them.
@@ -47,9 +48,10 @@ def paired_ratio(
 ) -> PairedRatio:
     """The typical ratio of visits in one process, or in several.
 
-    The interval is that of the sign test, which asks nothing of the visits' distribution but that each is as likely
-    above the true ratio as below. What differs between processes makes the visits of each alike, so that where the
-    processes' own intervals exclude each other's medians, the interval reaches over all of theirs.
+    The interval is that of the sign test, which asks nothing of the visits' distribution but that
+    each is as likely above the true ratio as below. What differs between processes makes the visits
+    of each alike, so that where the processes' own intervals exclude each other's medians, the
+    interval reaches over all of theirs.
 
     Args:
         log_ratios: natural logarithms of the visits' ratios, for each process.

@@ -20,7 +20,9 @@ from runner.rows.rows import STATUSES, BenchmarkRow, Row
 from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
-TRIES = 3  # sizes that turn out too large, each of which may take until limit.time_s, or at which something disturbs
+# sizes that turn out too large, each of which may take until limit.time_s, or at which something
+# disturbs
+TRIES = 3
 TOO_LARGE = {"timeout", "out_of_memory", "single_call"}
 NUMBER = "{n}"
 
@@ -31,8 +33,10 @@ class Range:
 
     Attributes:
         low, high: the ends, as the number that stands in ``size``.
-        rtol: how near to each other, relatively, the sizes on both sides of the crossover are to be in the end.
-        size: the size with ``{n}`` where the number goes: ``{n}`` is n x n, ``8x{n}x{n}`` a batch of 8.
+        rtol: how near to each other, relatively, the sizes on both sides of the crossover are to be
+            in the end.
+        size: the size with ``{n}`` where the number goes: ``{n}`` is n x n, ``8x{n}x{n}`` a batch
+            of 8.
     """
 
     low: int

@@ -27,7 +27,8 @@ from runner.rows.rows import Row
 class JobLauncher:
     """Hydra's basic launcher with the composition shared between jobs, and progress shown.
 
-    It runs cells itself, as the task function would, so that each is composed and checked only once.
+    It runs cells itself, as the task function would, so that each is composed and checked only
+    once.
 
     Raises:
         ConfigError: ``hydra.job.chdir`` is set, which this launcher does not support.

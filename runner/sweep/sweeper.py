@@ -57,9 +57,8 @@ class GridSweep:
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         jobs = getattr(self._launcher, "jobs", None)
-        self._grid_launcher = (
-            jobs if isinstance(jobs, JobLauncher) else None
-        )  # another may have been chosen
+        # another may have been chosen
+        self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
         self._report = Report.of(config)
         self._compare = Compare(**config.compare)
@@ -68,7 +67,8 @@ class GridSweep:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
 
         Raises:
-            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
+            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run
+            then.
         """
         cluster = cluster_of(self._config)
         strategy = self._strategy(arguments, writes_folders=cluster is None)
@@ -90,7 +90,8 @@ class GridSweep:
         Raises:
             ConfigError: a cell, an exclusion rule or the range of a search is wrong.
         """
-        # The launcher composes each job again when it runs it, unless it finds what was composed here.
+        # The launcher composes each job again when it runs it, unless it finds what was composed
+        # here.
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
         composer.writes_folders = writes_folders
