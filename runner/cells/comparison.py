@@ -127,13 +127,14 @@ def with_partners(numbers: Sequence[int], cells: Sequence[Cell], report: Report)
 def in_words(report: Report, cells: Sequence[Cell]) -> str:
     """What a sweep will compare, before it is known which devices there are."""
     with_one, without = (settled(report, cells, accelerated=has_one) for has_one in (True, False))
-    words = [_baseline_in_words(with_one), _baseline_in_words(without)]
+    words = [baseline_in_words(with_one), baseline_in_words(without)]
     if words[0] == words[1]:
         return f"compared in turn: {words[0]}"
     return f"compared in turn: {words[0]}; without an accelerator {words[1]}"
 
 
-def _baseline_in_words(report: Report) -> str:
+def baseline_in_words(report: Report) -> str:
+    """The axis that is compared, and its baseline."""
     if report.baseline is None:
         return "nothing"
     return f"{report.axis}, with {report.value} as the baseline"

@@ -195,7 +195,9 @@ class CellRunner:
         """
         self._on_begin()
         self._use_process(process)
-        locks = [self._lock(cell) for cell in {cell.device: cell for cell in cells}.values()]
+        # always in the same order, so that two sweeps never wait for each other
+        cell_on = {cell.device: cell for cell in cells}
+        locks = [self._lock(cell_on[device]) for device in sorted(cell_on)]
         concurrent: list[bool | None] = []
         try:
             outcome = self._worker.run_in_turn(cells, [folder / LOG for folder in folders], plan)

@@ -18,7 +18,7 @@ from statistics import median
 from runner.calls import Thunk
 from runner.config.schema import Timing
 from runner.garbage import uncollected
-from runner.measure.engine import LONGEST_REALLOCATED_S, had_its_cores
+from runner.measure.engine import had_its_cores
 from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS
 
@@ -43,7 +43,8 @@ class Side:
     Attributes:
         clock: that times its calls.
         calls: in a block.
-        call_s: seconds of a warm call, roughly.
+        settles_at_once: whether one call is enough before those that are timed, and one block then:
+            a long call fills the caches within itself, and a cold one finds them empty anyway.
         call_on: its call on tensors that hold the numbered contents and lie in the numbered set of
             memory.
         enter: makes the process this side's (its number of threads), before each of its turns.
@@ -52,7 +53,7 @@ class Side:
 
     clock: Clock
     calls: int
-    call_s: float
+    settles_at_once: bool
     call_on: Callable[[int, int], Thunk]
     enter: Callable[[], None] = lambda: None
     cost: Callable[[Thunk, float], float] = lambda call, seconds: seconds
@@ -169,8 +170,7 @@ def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     side.enter()
     clock, calls = side.clock, side.calls
     start = clock.now()
-    if side.call_s > LONGEST_REALLOCATED_S:
-        # a long call fills the caches within itself, so that one before it is enough
+    if side.settles_at_once:
         clock.time(call, 1)
         blocks = _timed(call, clock, calls, 1)
     else:

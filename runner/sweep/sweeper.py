@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
-from runner.cells.comparison import in_words, settled, with_partners
+from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.cluster import Cluster, cluster_of
@@ -162,6 +162,8 @@ class GridSweep:
             self._report = settled(self._report, every_cell, accelerated=accelerated)
         if self._grid_launcher is not None:
             self._grid_launcher.compare_by(self._report, self._compare)
+            if self._compare.in_turn and self._report.baseline is not None:
+                print(f"comparing in turn: {baseline_in_words(self._report)}", file=sys.stderr)
         self._session.cells.record_environment(
             root,
             len(jobs),

@@ -11,6 +11,7 @@ from runner.calls import Thunk
 from runner.calls.direction import inputs_of
 from runner.calls.placement import Pools
 from runner.measure.engine import (
+    LONGEST_REALLOCATED_S,
     Measurement,
     Opening,
     Sampled,
@@ -115,7 +116,8 @@ class _Placed:
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
 
-        return Side(ready.clock, opening.calls, opening.call_s, self._call_on, enter, self._cost)
+        at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.cell.cache == "cold"
+        return Side(ready.clock, opening.calls, at_once, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:
         if contents not in self._contents:

@@ -44,7 +44,7 @@ class Machine:
             return lambda: None
 
         clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
-        return Side(clock, calls, call_s, call_on)
+        return Side(clock, calls, call_s > 0.005, call_on)
 
     def _call(self, name, call_s):
         if name != self._last:
