@@ -79,9 +79,7 @@ class Baseline:
 
         self.uncertainty = [max_abs(change) for change in farthest(self.gradients, others, DRAWS)]
 
-    def gradients_at(
-        self, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]
-    ) -> Tensors:
+    def gradients_at(self, inputs: Tensors, cotangents: Sequence[Tensor | None]) -> Tensors:
         """The gradients at other inputs or cotangents."""
         return self.traced(inputs).gradients(cotangents)
 
@@ -139,10 +137,8 @@ def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> 
     # fewer gradients than inputs are of a subset, for which the first input stands
     names = baseline.problem.arguments
     column = index if len(deviation.got) == len(names) else 0
-    shape = shape_text(tuple(expected.shape))
-    check = GradientCheck(
-        probe, "invariant", names[column], shape, deviation.layout, verdict="pass"
-    )
+    name, shape, layout = names[column], shape_text(tuple(expected.shape)), deviation.layout
+    check = GradientCheck(probe, "invariant", name, shape, layout, verdict="pass")
     if not got.numel():
         return replace(check, max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0)
 
@@ -160,5 +156,4 @@ def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> 
         return check
     verdict = "fail" if worst.error > allowed else "inconclusive"
     difference = f"differs by {relative(worst.error, scale):.3g} of its scale"
-    reason = f"the gradient of input {names[column]} {difference}"
-    return replace(check, verdict=verdict, reason=reason)
+    return replace(check, verdict=verdict, reason=f"the gradient of input {name} {difference}")

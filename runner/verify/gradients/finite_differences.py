@@ -122,9 +122,7 @@ def _compare(
     return comparison
 
 
-def _directions(
-    problem: GradientProblem, position: int, generator: torch.Generator
-) -> list[Tensor]:
+def _directions(problem: GradientProblem, position: int, generator: torch.Generator) -> Tensors:
     """Directions of an input: dense, all elements alike, and single elements, of many only some."""
     vector = flat([problem.inputs[position]])
     size = len(vector)

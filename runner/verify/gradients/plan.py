@@ -32,7 +32,8 @@ EMPTY = "empty"  # the shape without elements
 PROBED_POINTS = ("fresh", "scale 30")  # of the small shape, in float64
 PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
 
-Oracle = Callable[[GradientProblem], list[GradientCheck]]
+Checks = list[GradientCheck]
+Oracle = Callable[[GradientProblem], Checks]
 
 
 class Plan:
@@ -143,11 +144,8 @@ class Plan:
         # points of the tiny shape at which the gradient is unique, and one of each other shape
         points = [point for point in self.points if not point.special]
         small_names = {point.name for point in points} | {self.tiny.name if self.tiny else None}
-        points += [
-            draw(shaped, self.domains, self.target.seed + 2)
-            for shaped in self.target.other_shapes
-            if shaped.name != EMPTY
-        ]
+        others = [shaped for shaped in self.target.other_shapes if shaped.name != EMPTY]
+        points += [draw(shaped, self.domains, self.target.seed + 2) for shaped in others]
 
         # usual gradients tell those that are small from those that are the rest of a difference
         usual = gradient_scales(self.problem(points[0])) if self.points else []
@@ -161,7 +159,7 @@ class Plan:
             problem = self.problem(replace(point, inputs=inputs))
             yield from _probed(problem, self.dtype, self.probes)
 
-    def _asked(self, oracle: Oracle, problem: GradientProblem) -> list[GradientCheck]:
+    def _asked(self, oracle: Oracle, problem: GradientProblem) -> Checks:
         """An oracle's checks; none fails where the function leaves it open what it returns."""
         checks = _timed(lambda: oracle(problem))
         failed = any(check.verdict == "fail" for check in checks)
@@ -171,9 +169,7 @@ class Plan:
         excused = [replace(check, verdict="inconclusive", reason=reason) for check in checks]
         return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
 
-    def _tried(
-        self, oracle: Oracle, problem: GradientProblem, *, declared: bool
-    ) -> list[GradientCheck]:
+    def _tried(self, oracle: Oracle, problem: GradientProblem, *, declared: bool) -> Checks:
         """An oracle's checks at inputs that the forward pass may refuse.
 
         The backward pass may not, where the target declares their shapes.
@@ -193,9 +189,7 @@ class Plan:
             return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
 
 
-def _probed(
-    problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]
-) -> list[GradientCheck]:
+def _probed(problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]) -> Checks:
     """The checks of probes, by name, at inputs in the dtype and on the device."""
     try:
         baseline = Baseline(problem, dtype=dtype)
@@ -204,7 +198,7 @@ def _probed(
     return _timed(lambda: probe_all(baseline, probes))
 
 
-def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
+def _timed(made: Callable[[], Checks]) -> Checks:
     """Checks, each with its share of the seconds that making them took."""
     begun = time.perf_counter()
     checks = made()
@@ -212,7 +206,7 @@ def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def by_second_derivatives(problem: GradientProblem) -> list[GradientCheck]:
+def by_second_derivatives(problem: GradientProblem) -> Checks:
     """Compare second derivatives with differences of the first, where there are any."""
     try:
         twice = second_order(problem)

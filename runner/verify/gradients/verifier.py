@@ -15,7 +15,7 @@ import torch
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.rows.rows import BAD, GradientCheck
-from runner.verify.gradients.plan import Plan, thread_count
+from runner.verify.gradients.plan import Checks, Plan, thread_count
 from runner.verify.gradients.shapes import operation_target
 from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.gradients.vectors import max_abs
@@ -23,16 +23,14 @@ from runner.verify.gradients.vectors import max_abs
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
 
-def check_gradients(
-    bound: BoundOperation, device: torch.device, *, quick: bool = False
-) -> list[GradientCheck]:
+def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool = False) -> Checks:
     """Verify an operation of small size in its dtype on a device, see :func:`verify`."""
     return verify(operation_target(bound), bound.dtype, device, quick=quick)
 
 
 def verify(
     target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool = False
-) -> list[GradientCheck]:
+) -> Checks:
     """Verify a target's gradients in a dtype on a device.
 
     Args:
@@ -68,7 +66,7 @@ def verify(
 
 def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[GradientCheck]:
     """The checks of all oracles, and then the worst of each probe, under its name and a suffix."""
-    probed: dict[str | None, list[GradientCheck]] = {}
+    probed: dict[str | None, Checks] = {}
     for check in checks:
         if check.oracle == "invariant":
             probed.setdefault(check.probe, []).append(check)
