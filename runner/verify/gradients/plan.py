@@ -41,7 +41,6 @@ class Plan:
 
     Attributes:
         target: with other shapes, declared or guessed.
-        threads: of the comparison at the declared inputs: the kernels as they are used.
         domains: of each input.
         example: the gradient at the declared inputs.
         tiny: the first inputs with so few elements that the slope along each is taken.
@@ -49,15 +48,9 @@ class Plan:
     """
 
     def __init__(
-        self,
-        target: GradientTarget,
-        dtype: torch.dtype,
-        device: torch.device,
-        *,
-        threads: int,
-        quick: bool,
+        self, target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool
     ) -> None:
-        self.dtype, self.device, self.threads, self.quick = dtype, device, threads, quick
+        self.dtype, self.device, self.quick = dtype, device, quick
         self.probes = QUICK_PROBES if quick else ALL_PROBES
         example = usual = target.example
         few = example.elements <= FEW_ELEMENTS
@@ -129,13 +122,16 @@ class Plan:
             probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
             yield from _probed(problem, torch.float64, probes)
 
-    def in_dtype(self) -> Iterator[GradientCheck]:
-        """In the dtype on the device: whether the kernels are right, against float64."""
+    def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
+        """In the dtype on the device: whether the kernels are right, against float64.
+
+        So many threads are used at the declared inputs, to see the kernels as they are used.
+        """
         reference = partial(
             by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
         )
         example = replace(self.example, each_element=False)
-        with thread_count(self.threads):
+        with thread_count(threads):
             checks = _timed(lambda: reference(example))
         yield from checks
         if self.target.costly:

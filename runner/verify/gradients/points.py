@@ -17,6 +17,8 @@ from runner.verify.gradients.vectors import gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
 
+Map = Callable[[Tensor], Tensor]
+
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
     """The domain of each input: as declared or shown by its example, or guessed.
@@ -55,12 +57,9 @@ def _finite_share(shaped: ShapedInputs) -> float:
 
 
 def draw(
-    shaped: ShapedInputs,
-    domains: Sequence[Domain],
-    seed: int,
-    change: Callable[[Tensor], Tensor] = lambda z: z,
+    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map = lambda z: z
 ) -> ShapedInputs:
-    """The same shapes with other numbers: normal, changed, and then folded into the domains.
+    """The same shapes with other numbers: normal, changed, then folded into the domains.
 
     Integers stay.
     """
@@ -83,7 +82,7 @@ def _unordered(values: Tensor, domain: Domain) -> bool:
 def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[ShapedInputs]:
     """Other numbers in these shapes, which should be small: each element has its slope taken."""
 
-    def named(name: str, stream: int, change: Callable[[Tensor], Tensor]) -> ShapedInputs:
+    def named(name: str, stream: int, change: Map) -> ShapedInputs:
         return replace(draw(shaped, domains, seed + stream, change), name=name)
 
     yield named("fresh", 1, lambda z: z)

@@ -56,11 +56,11 @@ def verify(
             check = GradientCheck("example", "invariant", verdict="unsupported")
             return [replace(check, reason="no input has a gradient")]
 
-        plan = Plan(target, dtype, device, threads=threads, quick=quick)
+        plan = Plan(target, dtype, device, quick=quick)
         checks = list(_merged(plan.in_float64()))
         if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
             suffix = f", {str(dtype).removeprefix('torch.')}"
-            checks += _merged(plan.in_dtype(), suffix)
+            checks += _merged(plan.in_dtype(threads), suffix)
         return checks
 
 
