@@ -26,10 +26,7 @@ def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
     Nonparametric Statistics, 3.2). No d gives 95 % exactly; between the two nearest ones the ends
     are interpolated (Hettmansperger and Sheather, Statistics & Probability Letters 4, 1986), which
     holds the confidence to about a percent for distributions of one mode; with fewer than 20 values
-    and two modes of equal weight it may fall to 88 %.
-
-    Returns:
-        the ends, or None where there are too few values (fewer than 6) for any interval of 95 %.
+    and two modes of equal weight it may fall to 88 %. Fewer than 6 values have no such interval.
     """
     depth, weight = _depth(len(ordered))
     if depth == 0:

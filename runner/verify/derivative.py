@@ -22,8 +22,6 @@ class Exact:
 
     Attributes:
         symbols: in the order of the functions' arguments.
-        value: the expression itself.
-        slopes: its derivative by each symbol.
         texts: each derivative as SymPy writes it.
     """
 

@@ -19,8 +19,6 @@ class ExactGradient:
     """An expression at its inputs, each of which is taken as exactly what it is in its dtype.
 
     Attributes:
-        case: the expression.
-        bound: its inputs.
         value: the function's value, float64, without dimensions; NaN where it is not real.
     """
 

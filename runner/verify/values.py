@@ -24,7 +24,7 @@ class ValueCheck:
     """How far the values are from a float64 reference.
 
     Attributes:
-        size: the size at which they were compared.
+        size: at which they were compared.
         relative_error: relative to the largest element of the reference; None: there is no output.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.

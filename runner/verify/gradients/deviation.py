@@ -52,9 +52,7 @@ class Baseline:
     """The gradient of one problem that variants are compared with.
 
     Attributes:
-        problem: its inputs are in the dtype and on the device under test.
-        traced: calls it with a graph.
-        inputs: copies of these.
+        problem: its inputs, of which it has copies, are in the dtype and on the device under test.
         cotangents: a random one for each output.
         weight: their largest element, of whose size are the terms that a gradient adds up.
         gradients: at these inputs, for these cotangents.

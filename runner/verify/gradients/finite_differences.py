@@ -58,8 +58,7 @@ class _Lines:
     """The outputs along lines through the inputs: all of their elements, or some of very many.
 
     Attributes:
-        problem: of which call, and where.
-        outputs: positions of the outputs.
+        outputs: their positions.
         size: of the flat vector of these outputs.
         indices: of the elements in it.
     """

@@ -41,7 +41,6 @@ class Plan:
 
     Attributes:
         target: with other shapes, declared or guessed.
-        domains: of each input.
         example: the gradient at the declared inputs.
         tiny: the first inputs with so few elements that the slope along each is taken.
         points: other inputs of that shape.

@@ -87,10 +87,7 @@ class GradientProblem:
 
     Attributes:
         probe: the name in results.
-        call: the function.
-        inputs: where its gradient is verified, in float64.
-        requires_grad: which inputs have a gradient.
-        names: of the inputs.
+        inputs: where the gradient of ``call`` is verified, in float64.
         seed: of everything that is drawn.
         in_place: whether the operation overwrites its inputs on purpose, so that it gets copies.
         each_element: whether slopes are taken along every element, or along a few directions.

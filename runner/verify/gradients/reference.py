@@ -45,13 +45,10 @@ def by_reference(
 ) -> list[GradientCheck]:
     """Compare gradients in a dtype on a device with float64 on the CPU, from the same numbers.
 
-    Args:
-        problem: the call, in float64.
-        dtype: the dtype under test.
-        device: where it is computed.
-        roundoffs: the error that the operation declares, in roundoffs of the largest element.
-        usual: what :func:`gradient_scales` says of these shapes at usual inputs. A gradient that is
-            far smaller may be the rest of a difference, of which rounding explains more.
+    The problem's inputs are in float64; ``roundoffs`` is the error that the operation declares, in
+    roundoffs of the largest element. ``usual`` is what :func:`gradient_scales` says of these shapes
+    at usual inputs: a gradient that is far smaller may be the rest of a difference, of which
+    rounding explains more.
     """
     info = torch.finfo(dtype)
     sides = _BothSides(problem, dtype, device)

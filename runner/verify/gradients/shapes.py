@@ -87,7 +87,6 @@ class _Shape:
     """Lengths for the dimensions of a signature.
 
     Attributes:
-        name: of the shape.
         lengths: of the free dimensions, in turn; none leaves them as they are.
         batch: the dimensions for which ``...`` stands; () where the signature has none.
     """

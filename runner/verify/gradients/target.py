@@ -45,7 +45,7 @@ class ShapedInputs:
         return True
 
     def outputs(self) -> Tensors:
-        """What the function makes of copies, see :func:`outputs_at`."""
+        """What the function makes of copies."""
         return outputs_at(self.call, copied(self.inputs))
 
 
@@ -65,8 +65,6 @@ class GradientTarget:
 
     Attributes:
         example: the declared inputs, which may have been chosen to be equal, or zeros.
-        arguments: the inputs' names.
-        requires_grad: which inputs have a gradient.
         domains: the domain of each input; None: to be inferred.
         other_shapes: inputs of other shapes, small ones ("tiny") first.
         roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
