@@ -11,8 +11,8 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
+from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import PositiveDefinite, is_index, shown_domain
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.gradients.vectors import gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.problem import outputs_at
-from runner.verify.gradients.target import ShapedInputs
+from runner.verify.gradients.problem import ShapedInputs, outputs_at
 from runner.verify.gradients.vectors import TensorFunction, copied, flat
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
