@@ -35,7 +35,6 @@ class Deviation:
     """A gradient, and what a property asks it to be.
 
     Attributes:
-        got, expected: for each differentiable input.
         layout: of the tensors whose memory layout was changed.
         error: why there is no gradient to compare, where the call raised.
         exact: whether they are to be the same to the bit.

@@ -105,8 +105,7 @@ def _compare(
     lines: _Lines, batch: VjpBatch, column: int, directions: list[Tensor], slopes: list[Slopes]
 ) -> SlopeComparison:
     """Compare one input's gradient; failures are tried again with other steps until one stands."""
-    problem = lines.problem
-    rows = torch.stack(directions)
+    problem, rows = lines.problem, torch.stack(directions)
     comparison = SlopeComparison(batch, lines.indices, column, rows, slopes)
     nearby: Tensors = []
     for d in comparison.failing_directions():

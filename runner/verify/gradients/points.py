@@ -21,10 +21,7 @@ Map = Callable[[Tensor], Tensor]
 
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
-    """The domain of each input: as declared or shown by its example, or guessed.
-
-    Of some guesses it is the one with the most finite outputs.
-    """
+    """The domain of each input: declared, shown, or the guess with the most finite outputs."""
     pairs = zip(target.domains, target.example.inputs, strict=True)
     shown = [d or shown_domain(t) for d, t in pairs]
     declared = [d or NAMED["real"] for d in shown]
@@ -59,10 +56,7 @@ def _finite_share(shaped: ShapedInputs) -> float:
 def draw(
     shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map = lambda z: z
 ) -> ShapedInputs:
-    """The same shapes with other numbers: normal, changed, then folded into the domains.
-
-    Integers stay.
-    """
+    """The same shapes with normal numbers, changed, then folded into the domains; integers stay."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(like: Tensor, domain: Domain) -> Tensor:

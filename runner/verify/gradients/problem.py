@@ -135,11 +135,7 @@ class Traced:
     positions: tuple[int, ...]
 
     def gradients(self, cotangents: Sequence[Tensor | None]) -> Tensors:
-        """The gradients of the outputs' products with cotangents; zeros where none is reached.
-
-        Args:
-            cotangents: one for each output; None leaves an output out.
-        """
+        """The gradients of the outputs' products with cotangents, of which None leaves one out."""
         pairs = zip(self.outputs, cotangents, strict=True)
         used = [(o, c) for o, c in pairs if o.requires_grad and c is not None]
         if not used:
@@ -247,8 +243,6 @@ def second_order(problem: GradientProblem) -> GradientProblem:
 class VjpBatch:
     """Gradients for several cotangents, as real matrices.
 
-    These are dense and, where the outputs are small, also such of a single element.
-
     Attributes:
         cotangents: a row for each, over the elements of all outputs.
         gradients: for each differentiable input, a row for each cotangent.
@@ -257,7 +251,7 @@ class VjpBatch:
     """
 
     def __init__(self, problem: GradientProblem, reached: Tensor | None = None) -> None:
-        """Dense cotangents reach the elements of the outputs in a mask, or all."""
+        """For dense cotangents, which reach a mask or all, and few outputs' single elements."""
         traced = problem.traced(copied(problem.inputs))
         generator = problem.generator(11)
         size = real_size(traced.outputs)

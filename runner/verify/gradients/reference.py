@@ -110,10 +110,10 @@ class _BothSides:
         self.got = [g.cpu() for g in traced.gradients([c.to(device) for c in cotangents])]
 
     def moved(self, roundoff: float) -> list[float]:
-        """How far each float64 gradient moves with inputs, cotangents and saved tensors.
+        """How far float64 gradients move with inputs, cotangents and saved tensors, by a roundoff.
 
-        These move by one roundoff. An output that the forward pass saves may be far larger than
-        what its rounding does to the gradient: that of logsumexp is exp(x - output).
+        An output that the forward pass saves may be far larger than the gradient, to which its
+        rounding matters: that of logsumexp is exp(x - output).
         """
 
         def rounded(saved: Tensor) -> Tensor:

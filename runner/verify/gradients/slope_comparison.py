@@ -109,10 +109,7 @@ class SlopeComparison:
         return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
 
     def confirm_with(self, d: int, second: SlopeComparison) -> None:
-        """Keep a direction's failures only where another comparison repeats them.
-
-        That is made of this direction alone, with other steps, and has to agree on the interval.
-        """
+        """Keep a direction's failures only where another of it, with other steps, repeats them."""
         above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
         agrees = torch.maximum(above, below) <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees

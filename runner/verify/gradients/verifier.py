@@ -57,13 +57,10 @@ def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool 
 def verify(
     target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool = False
 ) -> Checks:
-    """Verify a target's gradients in a dtype on a device.
+    """Verify a target's gradients in a dtype, floating or complex, on a device.
 
-    Args:
-        target: what to verify.
-        dtype: floating or complex; the checks in float64 are made in any case.
-        device: where the dtype's gradients are computed.
-        quick: fewer inputs and probes, for a verdict next to a benchmark.
+    The checks in float64 are made in any case, on the CPU. ``quick`` takes fewer inputs and probes,
+    for a verdict next to a benchmark.
 
     Returns:
         a check for each probe, oracle and argument.
@@ -207,10 +204,7 @@ class _Plan:
             yield from _probed(problem, torch.float64, probes)
 
     def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
-        """In the dtype on the device: whether the kernels are right, against float64.
-
-        So many threads are used at the declared inputs, to see the kernels as they are used.
-        """
+        """Whether the kernels are right: at the declared inputs with the threads of their use."""
         reference = partial(
             by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
         )
@@ -250,10 +244,7 @@ class _Plan:
         return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
 
     def _tried(self, oracle: Oracle, problem: GradientProblem, *, declared: bool) -> Checks:
-        """An oracle's checks at inputs that the forward pass may refuse.
-
-        The backward pass may not, where the target declares their shapes.
-        """
+        """The same where the forward pass may refuse, and the backward pass if not declared."""
         check = GradientCheck(problem.probe, "finite_differences", verdict="unsupported")
         try:
             outputs = outputs_at(problem.call, copied(problem.inputs))
