@@ -85,15 +85,10 @@ def bind_case(
         call = partial(_evaluated, case)
 
     tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
-    return BoundCase(
-        Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(tensors)),
-        call,
-        Dimensions((), {}),
-        dtype,
-        seed,
-        inputs={name: tensors[name] for name in case.asked},
-        constants={name: t for name, t in tensors.items() if name not in case.asked},
-    )
+    inputs = {name: tensors[name] for name in case.asked}
+    constants = {name: tensor for name, tensor in tensors.items() if name not in inputs}
+    op = Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(tensors))
+    return BoundCase(op, call, Dimensions((), {}), dtype, seed, inputs=inputs, constants=constants)
 
 
 def elements(

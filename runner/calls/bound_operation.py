@@ -75,9 +75,8 @@ class BoundOperation:
         # drawn in one dtype and rounded, so that other dtypes' numbers differ by rounding alone
         single = torch.complex64 if dtype.is_complex else torch.float32
         if self.fill == "integers":
-            return (
-                torch.randint(low, INTEGER_RANGE, shape, generator=generator).to(single).to(dtype)
-            )
+            integers = torch.randint(low, INTEGER_RANGE, shape, generator=generator)
+            return integers.to(single).to(dtype)
         fill = torch.rand if self.fill == "uniform" else torch.randn
         return fill(shape, generator=generator, dtype=single).to(dtype)
 

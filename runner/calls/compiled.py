@@ -38,11 +38,9 @@ def compiled(
     worker, which a function of one addition pays for. The whole callable has to become one graph of
     fixed shapes: parts that would run as without torch.compile, and not say so, are an error.
 
-    Args:
-        bound: the operation, with which the result's values are to be compared.
-        device: where it runs.
-        run: calls it as it will be timed; inputs with a gradient are another graph.
-        compilers: the devices for which this process has started the compiler; this one is added.
+    The result's values are to be compared with the operation's. ``run`` calls it as it will be
+    timed: inputs with a gradient are another graph. ``compilers`` are the devices for which this
+    process has started the compiler; this one is added.
 
     Raises:
         NotCompiled: it cannot be compiled, for example without a C++ compiler.
@@ -106,8 +104,7 @@ def _reason(bound: BoundOperation, error: Exception) -> str:
 def _from_scratch() -> Iterator[None]:
     """Forget what has been compiled, and let nothing that is compiled be found on the disk.
 
-    Inductor's folder for what it compiles is a new one, which is removed; what is loaded from it
-    stays loaded.
+    Inductor gets a new folder, which is removed; what is loaded from it stays loaded.
     """
     from torch._inductor import utils  # takes seconds, and only what is compiled needs it
 

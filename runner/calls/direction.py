@@ -16,12 +16,9 @@ MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are 
 
 
 def in_direction(
-    forward: Callable[[], Any], tensors: list[Tensor], direction: str
-) -> tuple[Callable[[], Any], list[Tensor]]:
-    """The call to time, and the cotangents that it takes.
-
-    It is the forward pass, the backward pass alone on a kept graph, or both.
-    """
+    forward: Thunk, tensors: list[Tensor], direction: str
+) -> tuple[Thunk, list[Tensor]]:
+    """The call to time (forward, backward on a kept graph, or both), and its cotangents."""
     if direction == "forward":
         return forward, []
     inputs = [t for t in tensors if t.requires_grad]

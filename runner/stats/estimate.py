@@ -57,11 +57,7 @@ class Estimate:
 
 
 def extreme(which: Callable[[Iterable[float]], float], estimates: Sequence[Estimate]) -> Estimate:
-    """The least (``min``) or the largest (``max``) of several.
-
-    It lies between the least, or largest, of their lower ends and that of their upper ends, and has
-    no interval where one of them has none.
-    """
+    """The least (``min``) or largest (``max``) of several, with ends where all of them have any."""
 
     def of(ends: list[float | None]) -> float | None:
         known = [end for end in ends if end is not None]

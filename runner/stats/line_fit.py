@@ -60,10 +60,6 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     slope_half = t * math.sqrt(variance / spread)
     zero_half = t * math.sqrt(variance * (1 / total + x_mean**2 / spread))
 
-    return Line(
-        at_zero,
-        (at_zero - zero_half, at_zero + zero_half),
-        slope,
-        (slope - slope_half, slope + slope_half),
-        max(map(abs, distances)),
-    )
+    zero_interval = (at_zero - zero_half, at_zero + zero_half)
+    slope_interval = (slope - slope_half, slope + slope_half)
+    return Line(at_zero, zero_interval, slope, slope_interval, max(map(abs, distances)))

@@ -23,8 +23,6 @@ class Exact:
 
     Attributes:
         symbols: in the order of the functions' arguments.
-        value: the expression itself.
-        slopes: its derivative by each symbol.
         texts: each derivative as SymPy writes it.
     """
 
@@ -34,10 +32,7 @@ class Exact:
     texts: Mapping[str, str]
 
     def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
-        """The value of :attr:`value` or one of :attr:`slopes` at each point, as an mpmath number.
-
-        It is NaN where it is not real, or does not exist. A point has a number for each symbol.
-        """
+        """The value or one of the slopes at each point, by mpmath; NaN where it is not real."""
         with mpmath.workdps(DIGITS):
             return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]
 

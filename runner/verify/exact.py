@@ -19,8 +19,6 @@ class ExactGradient:
     """An expression at its inputs, each of which is taken as exactly what it is in its dtype.
 
     Attributes:
-        case: the expression.
-        bound: its inputs.
         value: the function's value, float64, without dimensions; NaN where it is not real.
     """
 
@@ -34,10 +32,8 @@ class ExactGradient:
         # the inputs at each element of the expression before it is reduced, by symbol
         wide = torch.broadcast_tensors(*self._named.values())  # type: ignore[no-untyped-call]
         self._shape = wide[0].shape
-        numbers = {
-            name: tensor.double().flatten().tolist()
-            for name, tensor in zip(self._named, wide, strict=True)
-        }
+        pairs = zip(self._named, wide, strict=True)
+        numbers = {name: tensor.double().flatten().tolist() for name, tensor in pairs}
         self._points = list(zip(*(numbers[name] for name in self._derived.symbols), strict=True))
         self._share = len(self._points) if case.reduce == "mean" else 1
         values = self._derived.at(self._derived.value, self._points)

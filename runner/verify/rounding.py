@@ -23,18 +23,13 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 def rounding_bound(roundoff: float, magnitude: Number, moved: Number | float = 0.0) -> Number:
     """The error of a gradient that rounding explains, 8 (u |g| + d), for a number or each element.
 
-    Args:
-        roundoff: u, relative.
-        magnitude: |g|, of the gradient.
-        moved: d, how far it moves when all that it is computed from moves by a roundoff.
+    The roundoff u is relative, the magnitude |g| that of the gradient, and d how far it is moved
+    when all that it is computed from moves by a roundoff.
     """
     return FACTOR * (roundoff * magnitude + moved)
 
 
 def summing_factor(terms: Sequence[Tensor], total: Tensor) -> float:
-    """By how much adding up multiplies rounding: the errors of n terms walk as far as a root of n.
-
-    The terms are spread evenly over the elements of the sum.
-    """
+    """By how much adding up multiplies rounding: n terms for each element walk a root of n far."""
     count = sum(t.numel() for t in terms)
     return math.sqrt(max(1.0, count / max(1, total.numel())))

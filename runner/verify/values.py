@@ -24,7 +24,7 @@ class ValueCheck:
     """How far the values are from a float64 reference.
 
     Attributes:
-        size: the size at which they were compared.
+        size: at which they were compared.
         relative_error: relative to the largest element of the reference; None: there is no output.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
@@ -42,10 +42,7 @@ class ValueCheck:
 
 
 def small(bound: BoundOperation, requested: Size) -> BoundOperation:
-    """The operation at a size where values and gradients cost little: the requested one, cut down.
-
-    Where it cannot be, because a dimension has to be long for another or the callable, it stays.
-    """
+    """The operation at a size where checks cost little, or as it is where it cannot be cut down."""
     try:
         dimensions = bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
         reduced = replace(bound, dimensions=dimensions)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable, outputs_of
 from runner.config.domain import Domain
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
+from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.values import reference_input
 
 

@@ -35,7 +35,6 @@ class Deviation:
     """A gradient, and what a property asks it to be.
 
     Attributes:
-        got, expected: for each differentiable input.
         layout: of the tensors whose memory layout was changed.
         error: why there is no gradient to compare, where the call raised.
         exact: whether they are to be the same to the bit.
@@ -52,9 +51,7 @@ class Baseline:
     """The gradient of one problem that variants are compared with.
 
     Attributes:
-        problem: its inputs are in the dtype and on the device under test.
-        traced: calls it with a graph.
-        inputs: copies of these.
+        problem: its inputs, of which it has copies, are in the dtype and on the device under test.
         cotangents: a random one for each output.
         weight: their largest element, of whose size are the terms that a gradient adds up.
         gradients: at these inputs, for these cotangents.
@@ -79,9 +76,7 @@ class Baseline:
 
         self.uncertainty = [max_abs(change) for change in farthest(self.gradients, others, DRAWS)]
 
-    def gradients_at(
-        self, inputs: Sequence[Tensor], cotangents: Sequence[Tensor | None]
-    ) -> Tensors:
+    def gradients_at(self, inputs: Tensors, cotangents: Sequence[Tensor | None]) -> Tensors:
         """The gradients at other inputs or cotangents."""
         return self.traced(inputs).gradients(cotangents)
 
@@ -139,10 +134,8 @@ def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> 
     # fewer gradients than inputs are of a subset, for which the first input stands
     names = baseline.problem.arguments
     column = index if len(deviation.got) == len(names) else 0
-    shape = shape_text(tuple(expected.shape))
-    check = GradientCheck(
-        probe, "invariant", names[column], shape, deviation.layout, verdict="pass"
-    )
+    name, shape, layout = names[column], shape_text(tuple(expected.shape)), deviation.layout
+    check = GradientCheck(probe, "invariant", name, shape, layout, verdict="pass")
     if not got.numel():
         return replace(check, max_abs_error=0.0, max_relative_error=0.0, tolerance=0.0)
 
@@ -160,5 +153,4 @@ def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> 
         return check
     verdict = "fail" if worst.error > allowed else "inconclusive"
     difference = f"differs by {relative(worst.error, scale):.3g} of its scale"
-    reason = f"the gradient of input {names[column]} {difference}"
-    return replace(check, verdict=verdict, reason=reason)
+    return replace(check, verdict=verdict, reason=f"the gradient of input {name} {difference}")

@@ -34,7 +34,6 @@ class Worst:
     Attributes:
         index: where it is, as ``3,1``.
         error: absolute; infinite where ``got`` is not finite.
-        got, expected: the element.
     """
 
     def __init__(self, got: Tensor, expected: Tensor) -> None:

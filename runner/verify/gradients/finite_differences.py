@@ -58,8 +58,7 @@ class _Lines:
     """The outputs along lines through the inputs: all of their elements, or some of very many.
 
     Attributes:
-        problem: of which call, and where.
-        outputs: positions of the outputs.
+        outputs: their positions.
         size: of the flat vector of these outputs.
         indices: of the elements in it.
     """
@@ -106,8 +105,7 @@ def _compare(
     lines: _Lines, batch: VjpBatch, column: int, directions: list[Tensor], slopes: list[Slopes]
 ) -> SlopeComparison:
     """Compare one input's gradient; failures are tried again with other steps until one stands."""
-    problem = lines.problem
-    rows = torch.stack(directions)
+    problem, rows = lines.problem, torch.stack(directions)
     comparison = SlopeComparison(batch, lines.indices, column, rows, slopes)
     nearby: Tensors = []
     for d in comparison.failing_directions():
@@ -122,9 +120,7 @@ def _compare(
     return comparison
 
 
-def _directions(
-    problem: GradientProblem, position: int, generator: torch.Generator
-) -> list[Tensor]:
+def _directions(problem: GradientProblem, position: int, generator: torch.Generator) -> Tensors:
     """Directions of an input: dense, all elements alike, and single elements, of many only some."""
     vector = flat([problem.inputs[position]])
     size = len(vector)

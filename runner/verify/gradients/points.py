@@ -11,18 +11,17 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
+from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import PositiveDefinite, is_index, shown_domain
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.gradients.vectors import gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
 
+Map = Callable[[Tensor], Tensor]
+
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
-    """The domain of each input: as declared or shown by its example, or guessed.
-
-    Of some guesses it is the one with the most finite outputs.
-    """
+    """The domain of each input: declared, shown, or the guess with the most finite outputs."""
     pairs = zip(target.domains, target.example.inputs, strict=True)
     shown = [d or shown_domain(t) for d, t in pairs]
     declared = [d or NAMED["real"] for d in shown]
@@ -55,15 +54,9 @@ def _finite_share(shaped: ShapedInputs) -> float:
 
 
 def draw(
-    shaped: ShapedInputs,
-    domains: Sequence[Domain],
-    seed: int,
-    change: Callable[[Tensor], Tensor] = lambda z: z,
+    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map = lambda z: z
 ) -> ShapedInputs:
-    """The same shapes with other numbers: normal, changed, and then folded into the domains.
-
-    Integers stay.
-    """
+    """The same shapes with normal numbers, changed, then folded into the domains; integers stay."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(like: Tensor, domain: Domain) -> Tensor:
@@ -83,7 +76,7 @@ def _unordered(values: Tensor, domain: Domain) -> bool:
 def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[ShapedInputs]:
     """Other numbers in these shapes, which should be small: each element has its slope taken."""
 
-    def named(name: str, stream: int, change: Callable[[Tensor], Tensor]) -> ShapedInputs:
+    def named(name: str, stream: int, change: Map) -> ShapedInputs:
         return replace(draw(shaped, domains, seed + stream, change), name=name)
 
     yield named("fresh", 1, lambda z: z)

@@ -160,8 +160,8 @@ def _plain(tensors: Tensors) -> Tensors:
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
-    scale = max_abs(b.detach())
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=ALIKE * scale, equal_nan=True)
+    apart = ALIKE * max_abs(b.detach())
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=apart, equal_nan=True)
 
 
 def _row_sums(gradients: Tensors) -> Tensors:

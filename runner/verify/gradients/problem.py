@@ -1,4 +1,4 @@
-"""Calling what is verified: its outputs, and its graph, from which gradients are taken."""
+"""What is verified: a function with inputs, its outputs there, and its gradients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
+from runner.config.domain import Domain
 from runner.verify.gradients.vectors import (
     TensorFunction,
     Tensors,
@@ -51,6 +52,75 @@ def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool
 
 
 @dataclass(frozen=True)
+class ShapedInputs:
+    """Inputs of one set of shapes, and the function that takes them.
+
+    Attributes:
+        name: of the shapes (example, tiny, odd, ...), or of the numbers (fresh, zeros, ...).
+        call: the function; its constants may depend on the shapes.
+        inputs: floating ones in float64 or complex128.
+        declared: whether the target declares these shapes; others are guesses, which it may refuse.
+        special: whether gradients may be undefined there by right: zeros, ties, ends of domains.
+    """
+
+    name: str
+    call: TensorFunction
+    inputs: tuple[Tensor, ...]
+    declared: bool = True
+    special: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Of all inputs together."""
+        return sum(t.numel() for t in self.inputs)
+
+    def runs(self) -> bool:
+        """Whether the function takes these inputs."""
+        try:
+            self.outputs()
+        except Exception:  # whatever it raises
+            return False
+        return True
+
+    def outputs(self) -> Tensors:
+        """What the function makes of copies."""
+        return outputs_at(self.call, copied(self.inputs))
+
+
+def effective_eps(shaped: ShapedInputs) -> float:
+    """The eps of the narrowest dtype that holds a function's values: it may compute in that."""
+    if shaped.runs():
+        values = flat([t for t in shaped.outputs() if is_differentiable(t.dtype)]).nan_to_num()
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            if torch.equal(values.to(dtype).double(), values):
+                return torch.finfo(dtype).eps
+    return torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class GradientTarget:
+    """A function whose gradients are verified.
+
+    Attributes:
+        example: the declared inputs, which may have been chosen to be equal, or zeros.
+        domains: the domain of each input; None: to be inferred.
+        other_shapes: inputs of other shapes, small ones ("tiny") first.
+        roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
+        seed: of everything that is drawn.
+        costly: whether a call at a new shape takes long, as it does through a compiler.
+    """
+
+    example: ShapedInputs
+    arguments: tuple[str, ...]
+    requires_grad: tuple[bool, ...]
+    domains: tuple[Domain | None, ...]
+    other_shapes: tuple[ShapedInputs, ...] = ()
+    roundoffs: float = 0.0
+    seed: int = 0
+    costly: bool = False
+
+
+@dataclass(frozen=True)
 class Traced:
     """A call with its autograd graph.
 
@@ -65,11 +135,7 @@ class Traced:
     positions: tuple[int, ...]
 
     def gradients(self, cotangents: Sequence[Tensor | None]) -> Tensors:
-        """The gradients of the outputs' products with cotangents; zeros where none is reached.
-
-        Args:
-            cotangents: one for each output; None leaves an output out.
-        """
+        """The gradients of the outputs' products with cotangents, of which None leaves one out."""
         pairs = zip(self.outputs, cotangents, strict=True)
         used = [(o, c) for o, c in pairs if o.requires_grad and c is not None]
         if not used:
@@ -87,10 +153,7 @@ class GradientProblem:
 
     Attributes:
         probe: the name in results.
-        call: the function.
-        inputs: where its gradient is verified, in float64.
-        requires_grad: which inputs have a gradient.
-        names: of the inputs.
+        inputs: where the gradient of ``call`` is verified, in float64.
         seed: of everything that is drawn.
         in_place: whether the operation overwrites its inputs on purpose, so that it gets copies.
         each_element: whether slopes are taken along every element, or along a few directions.
@@ -180,8 +243,6 @@ def second_order(problem: GradientProblem) -> GradientProblem:
 class VjpBatch:
     """Gradients for several cotangents, as real matrices.
 
-    These are dense and, where the outputs are small, also such of a single element.
-
     Attributes:
         cotangents: a row for each, over the elements of all outputs.
         gradients: for each differentiable input, a row for each cotangent.
@@ -190,7 +251,7 @@ class VjpBatch:
     """
 
     def __init__(self, problem: GradientProblem, reached: Tensor | None = None) -> None:
-        """Dense cotangents reach the elements of the outputs in a mask, or all."""
+        """For dense cotangents, which reach a mask or all, and few outputs' single elements."""
         traced = problem.traced(copied(problem.inputs))
         generator = problem.generator(11)
         size = real_size(traced.outputs)

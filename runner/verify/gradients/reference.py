@@ -45,13 +45,10 @@ def by_reference(
 ) -> list[GradientCheck]:
     """Compare gradients in a dtype on a device with float64 on the CPU, from the same numbers.
 
-    Args:
-        problem: the call, in float64.
-        dtype: the dtype under test.
-        device: where it is computed.
-        roundoffs: the error that the operation declares, in roundoffs of the largest element.
-        usual: what :func:`gradient_scales` says of these shapes at usual inputs. A gradient that is
-            far smaller may be the rest of a difference, of which rounding explains more.
+    The problem's inputs are in float64; ``roundoffs`` is the error that the operation declares, in
+    roundoffs of the largest element. ``usual`` is what :func:`gradient_scales` says of these shapes
+    at usual inputs: a gradient that is far smaller may be the rest of a difference, of which
+    rounding explains more.
     """
     info = torch.finfo(dtype)
     sides = _BothSides(problem, dtype, device)
@@ -113,10 +110,10 @@ class _BothSides:
         self.got = [g.cpu() for g in traced.gradients([c.to(device) for c in cotangents])]
 
     def moved(self, roundoff: float) -> list[float]:
-        """How far each float64 gradient moves with inputs, cotangents and saved tensors.
+        """How far float64 gradients move with inputs, cotangents and saved tensors, by a roundoff.
 
-        These move by one roundoff. An output that the forward pass saves may be far larger than
-        what its rounding does to the gradient: that of logsumexp is exp(x - output).
+        An output that the forward pass saves may be far larger than the gradient, to which its
+        rounding matters: that of logsumexp is exp(x - output).
         """
 
         def rounded(saved: Tensor) -> Tensor:

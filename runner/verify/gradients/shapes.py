@@ -13,8 +13,8 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
+from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import lowest
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.values import reference_input
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes, past what one tile, block or thread takes
@@ -87,7 +87,6 @@ class _Shape:
     """Lengths for the dimensions of a signature.
 
     Attributes:
-        name: of the shape.
         lengths: of the free dimensions, in turn; none leaves them as they are.
         batch: the dimensions for which ``...`` stands; () where the signature has none.
     """

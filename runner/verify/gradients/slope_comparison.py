@@ -37,12 +37,7 @@ class SlopeComparison:
     """
 
     def __init__(
-        self,
-        batch: VjpBatch,
-        indices: Tensor,
-        column: int,
-        directions: Tensor,
-        slopes: list[Slopes],
+        self, batch: VjpBatch, at: Tensor, column: int, directions: Tensor, slopes: list[Slopes]
     ) -> None:
         """Of the input in a column, with a row for each direction, at some of the outputs."""
         # a product with an element that is not finite is NaN
@@ -60,7 +55,7 @@ class SlopeComparison:
         error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
 
         # a negative cotangent turns an interval round
-        cotangents = batch.cotangents[:, indices]
+        cotangents = batch.cotangents[:, at]
         positive, negative = cotangents.clamp(min=0.0), cotangents.clamp(max=0.0)
         low = positive @ low_slopes.T + negative @ high_slopes.T
         high = positive @ high_slopes.T + negative @ low_slopes.T
@@ -114,10 +109,7 @@ class SlopeComparison:
         return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
 
     def confirm_with(self, d: int, second: SlopeComparison) -> None:
-        """Keep a direction's failures only where another comparison repeats them.
-
-        That is made of this direction alone, with other steps, and has to agree on the interval.
-        """
+        """Keep a direction's failures only where another of it, with other steps, repeats them."""
         above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
         agrees = torch.maximum(above, below) <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees

@@ -45,8 +45,7 @@ class Slopes:
     """The derivative of each output along one direction; vectors of one length.
 
     Attributes:
-        value: the derivative.
-        error: how far it may be off; :data:`HUGE` where it is not known.
+        error: how far the value may be off; :data:`HUGE` where it is not known.
         left, right: the one-sided slopes, in order of size.
         kink: where these differ.
         base: the outputs at the point.
@@ -65,10 +64,8 @@ def differentiate(
 ) -> Slopes:
     """Differentiate at 0 a function of one real number with a vector of real outputs.
 
-    Args:
-        along: the function; NaN where it is not defined.
-        scale: the length over which its argument is of order one.
-        coarsest: the first step, relative to ``scale``.
+    It is NaN where it is not defined, and its argument is of order one over ``scale``, which the
+    first step, ``coarsest``, is relative to.
     """
     # a row for each step, a column for each output
     steps = [coarsest * scale * RATIO**-k for k in range(LEVELS)]

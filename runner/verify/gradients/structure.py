@@ -10,8 +10,7 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.problem import outputs_at
-from runner.verify.gradients.target import ShapedInputs
+from runner.verify.gradients.problem import ShapedInputs, outputs_at
 from runner.verify.gradients.vectors import TensorFunction, copied, flat
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
@@ -90,10 +89,8 @@ def _writes(example: ShapedInputs, dim: int, position: int) -> bool:
     if dim >= index.dim():
         return False
     before, after = example.inputs[:position], example.inputs[position + 1 :]
-    return any(
-        _reversible(example.call, (*before, distinct, *after), dim, position)
-        for distinct in _distinct(index, dim)
-    )
+    changed = ((*before, distinct, *after) for distinct in _distinct(index, dim))
+    return any(_reversible(example.call, inputs, dim, position) for inputs in changed)
 
 
 def _reversible(
@@ -104,10 +101,9 @@ def _reversible(
 
     # numbers in (0, 1) that are all different: equal ones would hide which of them stays
     unequal = ((torch.arange(count) + 1) / (count + 1)).reshape(shape)
-    inputs = [
-        unequal.to(t.dtype) if t.shape == shape and is_differentiable(t.dtype) else t
-        for t in inputs
-    ]
+    replaced = [t.shape == shape and is_differentiable(t.dtype) for t in inputs]
+    pairs = zip(inputs, replaced, strict=True)
+    inputs = [unequal.to(t.dtype) if r else t for t, r in pairs]
     flipped = [t.flip(dim) if t.shape == shape else t for t in inputs]
     try:
         values, others = (flat(outputs_at(call, copied(tensors))) for tensors in (inputs, flipped))
