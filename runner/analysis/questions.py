@@ -54,8 +54,10 @@ def answers(
         "size": writer.sizes(crossings),
         "transfers": writer.transfers(crossings, models),
     }
-    named = {"others": others}
-    return [Answer(key, Sentence(key, named), tuple(s)) for key, s in sentences_of.items()]
+    return [
+        Answer(key, Sentence(key, {"others": others}), tuple(sentences))
+        for key, sentences in sentences_of.items()
+    ]
 
 
 class _SentenceWriter:

@@ -30,9 +30,7 @@ def chart_of(plot: Plot, words: Words) -> Spec:
     for panel in plot.panels:
         names = {series.style: series.name for series in panel.series}
         for series in panel.series:
-            above = 2 + 9 * (
-                series.style % 6
-            )  # pixels: crosses of several series, one above another
+            above = 2 + 9 * (series.style % 6)  # pixels: the series' crosses stand one on another
             own = {"panel": panel.title, "series": series.name, "above": above}
             points += [own | _values(point, plot.y_unit, words) for point in series.points]
         for mark in panel.marks:

@@ -79,28 +79,30 @@ def comparison_listing(
         return None
 
     # both sides lead to their rows, and so does the ratio
-    def baseline(s: Speedup) -> Entry:
-        return _number(s.baseline_s, "s", words, _link(s.baseline_cell))
+    def baseline(pair: Speedup) -> Entry:
+        return _number(pair.baseline_s, "s", words, _link(pair.baseline_cell))
 
-    def other(s: Speedup) -> Entry:
-        return _number(s.other_s, "s", words, _link(s.other_cell))
+    def other(pair: Speedup) -> Entry:
+        return _number(pair.other_s, "s", words, _link(pair.other_cell))
 
-    def interval(s: Speedup) -> Entry:
-        return Entry(_interval(s.speedup, s.low, s.high, "", words), s.low or -1.0)
+    def interval(pair: Speedup) -> Entry:
+        return Entry(_interval(pair.speedup, pair.low, pair.high, "", words), pair.low or -1.0)
 
-    def verdict(s: Speedup) -> Entry:
-        return Entry(words[f"verdict_{s.verdict}"] if s.verdict else "–")
+    def verdict(pair: Speedup) -> Entry:
+        return Entry(words[f"verdict_{pair.verdict}"] if pair.verdict else "–")
 
     axis = report.axis
     columns: list[Column[Speedup]] = [
         *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
-        Column(axis, "name", lambda s: Entry(s.other)),
+        Column(axis, "name", lambda pair: Entry(pair.other)),
         Column(f"{axis}={report.value}", "number", baseline),
         Column(words["other_time"], "number", other),
-        Column(words["speedup"], "number", lambda s: _ratio(s, words)),
+        Column(words["speedup"], "number", lambda pair: _ratio(pair, words)),
         Column(words["interval"], "number", interval),
         Column(words["verdict"], "name", verdict),
-        Column(words["why_no_ratio"], "text", lambda s: Entry(_reason(s.reason or "", words))),
+        Column(
+            words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
+        ),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
 
