@@ -19,6 +19,7 @@ from runner.errors import ConfigError
 
 ELLIPSIS = "..."
 Axes = tuple[str, ...]  # the dimensions of one tensor, by name
+Lengths = dict[str, tuple[int, ...]]  # one of each dimension, and any number of BATCH
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,11 @@ class Signature:
         there is none they are as long as the first input's last dimension.
         """
         # what the size itself says
-        bound = self._named(size) if size.named else self._matched(size)
+        requested = self._named(size) if size.named else self._matched(size)
         if size.further:
-            bound = self._further(size, bound)
-        batch, lengths = bound.batch, dict(bound.lengths)
+            requested |= self._further(size)
+        batch = requested.pop(BATCH, ())
+        lengths = {name: length for name, (length,) in requested.items()}
         self._follow(batch, lengths)
 
         # what nothing says is as long as the first input's last dimension, so that 256 is a size
@@ -130,7 +132,7 @@ class Signature:
         for name, formula in self.formulas.items():
             check_names(f"derived_dims: {name}: {formula}", formula, known)
 
-    def _matched(self, size: Size) -> Dimensions:
+    def _matched(self, size: Size) -> Lengths:
         """What a shape says, or a number, which is n x n, or n for an operation on vectors."""
         first = self.inputs[0]
         any_more = ELLIPSIS in first
@@ -156,9 +158,9 @@ class Signature:
         for axis, length in zip(axes, shape[:start] + shape[stop:], strict=True):
             if lengths.setdefault(axis, length) != length:
                 raise ConfigError(f"{misfit}: {axis} would be both {lengths[axis]} and {length}")
-        return Dimensions(shape[start:stop], lengths)
+        return {BATCH: shape[start:stop], **{axis: (length,) for axis, length in lengths.items()}}
 
-    def _named(self, size: Size) -> Dimensions:
+    def _named(self, size: Size) -> Lengths:
         """What a mapping of dimensions says."""
         requested = dict(size.named)
         allowed = _as_written(self.of_inputs)
@@ -174,12 +176,12 @@ class Signature:
                 f"size with dimensions {_listed(requested)}: {'; '.join(wrong)}; "
                 f"the dimensions are {_listed(allowed)}"
             )
-        return _dimensions(requested, ())
+        return requested
 
-    def _further(self, size: Size, first: Dimensions) -> Dimensions:
+    def _further(self, size: Size) -> Lengths:
         """What a size says of the other inputs' dimensions, which the first's shape leaves open."""
         requested = dict(size.further)
-        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - first.lengths.keys()
+        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - set(self.inputs[0])
         allowed |= self.formulas.keys()
         if ELLIPSIS in self.inputs[0]:
             allowed.discard(BATCH)
@@ -189,8 +191,7 @@ class Signature:
                 f"size {shape_text(size.shape)} with {_listed(wrong)}: beside the first input's "
                 f"shape there are {_listed(allowed) or 'no dimensions'}, one length each"
             )
-        further = _dimensions(requested, first.batch)
-        return Dimensions(further.batch, {**first.lengths, **further.lengths})
+        return requested
 
     def _follow(self, batch: tuple[int, ...], lengths: dict[str, int]) -> None:
         """Add each length whose formula can be computed from those that are there."""
@@ -222,12 +223,6 @@ def _as_written(axes: Iterable[str]) -> set[str]:
 def _with_several(requested: Mapping[str, tuple[int, ...]]) -> set[str]:
     """The dimensions that were given several lengths, and can have only one."""
     return {name for name, lengths in requested.items() if name != BATCH and len(lengths) != 1}
-
-
-def _dimensions(requested: dict[str, tuple[int, ...]], batch: tuple[int, ...]) -> Dimensions:
-    """What a size says by name; ``batch`` where it does not name that."""
-    batch = requested.pop(BATCH, batch)
-    return Dimensions(batch, {name: lengths[0] for name, lengths in requested.items()})
 
 
 def _check_name(name: str, where: str) -> None:
