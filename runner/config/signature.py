@@ -24,12 +24,7 @@ Lengths = dict[str, tuple[int, ...]]  # one of each dimension, and any number of
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Every dimension of a signature, with its length.
-
-    Attributes:
-        batch: the lengths under ``...``.
-        lengths: the named dimensions.
-    """
+    """Every dimension of a signature, with its length: those under ``...``, and the named ones."""
 
     batch: tuple[int, ...]
     lengths: Mapping[str, int]
@@ -111,9 +106,8 @@ class Signature:
     def _check(self, where: str) -> None:
         drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs))
         if not self.inputs[0]:
-            raise ConfigError(
-                f"{where}: the first input needs a dimension, since size is its shape"
-            )
+            problem = "the first input needs a dimension"
+            raise ConfigError(f"{where}: {problem}, since size is its shape")
         if ELLIPSIS in produced - drawn:
             raise ConfigError(f"{where}: '...' stands in an output but in no input")
         for name in self.formulas:
@@ -141,10 +135,8 @@ class Signature:
         if size.square is not None:
             is_vector = len(first) == 1 and not any_more
             shape = (size.square,) if is_vector else (size.square, size.square)
-        misfit = (
-            f"size {shape_text(shape)} does not fit the signature, "
-            f"whose first input is {self.takes}"
-        )
+        taken = f"the signature, whose first input is {self.takes}"
+        misfit = f"size {shape_text(shape)} does not fit {taken}"
         if len(shape) < named or (len(shape) > named and not any_more):
             example = shape_text((8,) * max(0, named - 2) + (64,) * min(2, named))
             count = f"{named} or more" if any_more else str(named)
@@ -172,10 +164,8 @@ class Signature:
         }
         wrong = [f"{fault}: {_listed(names)}" for fault, names in faults.items() if names]
         if wrong:
-            raise ConfigError(
-                f"size with dimensions {_listed(requested)}: {'; '.join(wrong)}; "
-                f"the dimensions are {_listed(allowed)}"
-            )
+            problem = f"size with dimensions {_listed(requested)}: {'; '.join(wrong)}"
+            raise ConfigError(f"{problem}; the dimensions are {_listed(allowed)}")
         return requested
 
     def _further(self, size: Size) -> Lengths:
