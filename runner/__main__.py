@@ -1,4 +1,4 @@
-"""``python -m runner``. A spawned worker imports nothing from here: :mod:`runner.cli.main` works."""
+"""``python -m runner``. The work is elsewhere: a spawned worker imports nothing from here."""
 
 import sys
 

@@ -40,11 +40,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)  # a sweep may have 100,000
 class HydraJob:
-    """A job of a sweep in Hydra's sense, composed and checked: the overrides that make one cell.
-
-    Attributes:
-        config_yaml: the text of ``.hydra/config.yaml``.
-    """
+    """A job of a sweep, composed: the overrides that make a cell, and ``.hydra/config.yaml``."""
 
     overrides: tuple[str, ...]
     cell: Cell

@@ -20,10 +20,9 @@ PLAIN = re.compile(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*")
 class HydraFiles:
     """Writes a sweep's ``.hydra`` files, of which jobs have most of the text in common.
 
-    To dump ``hydra.yaml``, 150 lines of which five differ between jobs, takes longer than all the
-    rest of a job's composing. So a choice of groups is dumped once, with a mark in each place where
-    its jobs differ, and a job's text is that with the marks replaced. What is dumped of a job's own
-    values is remembered, since they recur.
+    To dump ``hydra.yaml`` takes longer than all the rest of a job's composing. So a choice of
+    groups is dumped once, with a mark in each of the five places where its jobs differ, and a job's
+    text is that with the marks replaced. What is dumped of a job's own values is remembered.
     """
 
     def __init__(self) -> None:

@@ -20,11 +20,8 @@ GRADIENT_S = 1.0  # a cell of another job than benchmark
 class Chunk:
     """Cells that one job of a cluster runs, one after another, on one node.
 
-    Attributes:
-        numbers: the cells' numbers in the whole grid.
-        cells: the cells.
-        attempt: how many times they have been sent, this one included.
-        avoid: the node that lost them, which another is preferred to.
+    They have these numbers in the whole grid, are sent for the ``attempt``-th time, and are to
+    avoid the node that lost them, where there is another.
     """
 
     numbers: tuple[int, ...]
@@ -101,7 +98,7 @@ def unfinished_parts(
     groups = _compared(chunk.cells, range(len(chunk.cells)), axis)
     identities = [cell.identity for cell in chunk.cells]
     unfinished = [
-        group for group in groups if any(identities[position] not in finished for position in group)
+        group for group in groups if not all(identities[number] in finished for number in group)
     ]
 
     # A chunk in which nothing was finished would be sent forever if that were no attempt.

@@ -32,12 +32,7 @@ AT_LEAST = {"cells_per_chunk": 1, "chunk_time_s": 1, "retries": 0}
 
 
 class Cluster:
-    """The cluster of one sweep.
-
-    Args:
-        config: which, and how cells are sent there.
-        axis: along which rows are compared.
-    """
+    """The cluster of one sweep, whose rows are compared along an axis."""
 
     def __init__(self, config: ClusterConfig, axis: str) -> None:
         assert config.name is not None

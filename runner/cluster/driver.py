@@ -20,14 +20,9 @@ Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
-    """Runs chunks on a cluster until each cell has its rows.
+    """Runs chunks on a cluster until each cell has its rows, or has been lost too often.
 
-    Args:
-        executor: the cluster.
-        writer: takes what comes back.
-        retries: how many times a lost chunk's cells are sent again.
-        axis: along which rows are compared.
-        progress: is told of each cell.
+    ``axis`` is that along which rows are compared.
     """
 
     def __init__(

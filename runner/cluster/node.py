@@ -32,12 +32,7 @@ MARGIN_S = 10.0  # between the end of the last cell and the job's own
 
 @dataclass(frozen=True)
 class ChunkStarted:
-    """A chunk has begun.
-
-    Attributes:
-        node: the machine's identity.
-        environment: the machine, for ``environment.json``.
-    """
+    """A chunk has begun on this node, which ``environment.json`` describes."""
 
     node: str
     environment: dict[str, Any]
@@ -45,14 +40,7 @@ class ChunkStarted:
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell has ended.
-
-    Attributes:
-        cell: its identity.
-        samples: the text of its ``samples.csv``; blank where it has none.
-        log: what its operation printed.
-        ended: when.
-    """
+    """A cell, by its identity, has ended; its samples are the text of ``samples.csv``, or blank."""
 
     cell: str
     rows: list[Row]

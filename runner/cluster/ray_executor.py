@@ -29,13 +29,7 @@ Stream = Iterator[Any]  # of references to a chunk's messages
 
 @dataclass
 class RayNode:
-    """A node of Ray's.
-
-    Attributes:
-        name: Ray's, which no other node has had.
-        slots: how many chunks it takes at once.
-        streams: what its chunks send, one each.
-    """
+    """A node of Ray's, with a name that no other has had; each of its chunks sends a stream."""
 
     name: str
     slots: int
@@ -45,14 +39,10 @@ class RayNode:
 
 
 class RayExecutor:
-    """A Ray cluster: one that runs, or this machine alone.
+    """A Ray cluster: one that runs, or this machine alone; ConfigError where there is none.
 
-    Args:
-        init: what ``ray.init`` takes.
-        remote: what ``ray.remote`` takes, except what is decided here.
-
-    Raises:
-        ConfigError: there is no cluster at the address.
+    ``init`` is what ``ray.init`` takes, and ``remote`` what ``ray.remote`` takes, except what is
+    decided here.
     """
 
     def __init__(self, init: dict[str, Any], remote: dict[str, object]) -> None:

@@ -46,7 +46,6 @@ class SlurmJob:
     """A job in Slurm's queue, which carries a chunk.
 
     Attributes:
-        submitted: the job as submitit knows it.
         messages: the file that the job writes its messages to.
         read_bytes: how much of it has been read.
         gone_since: when it was first seen to have left the queue, by the monotonic clock.
@@ -62,11 +61,7 @@ class SlurmJob:
 
 
 class SlurmExecutor:
-    """Slurm, as ``sbatch`` on this machine reaches it.
-
-    Args:
-        settings: those of hydra-submitit-launcher.
-        root: the sweep's folder.
+    """Slurm, as ``sbatch`` here reaches it, with the settings of hydra-submitit-launcher.
 
     Raises:
         ConfigError: there is no Slurm here, or it takes no such job.

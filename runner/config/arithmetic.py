@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -27,6 +28,14 @@ def parse(text: str) -> ast.expr:
         return ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise ValueError(error.msg) from error
+
+
+def depth_of(tree: ast.AST) -> int:
+    """How many levels a tree has."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, list(chain.from_iterable(map(ast.iter_child_nodes, level)))
+    return depth
 
 
 def operands(node: ast.expr) -> list[ast.expr] | None:

@@ -112,7 +112,7 @@ def _few_values(names: Sequence[str], item: object) -> tuple[Any, ...]:
 
 
 def label(job: str, key: CellKey, said: Callable[[str], bool] = lambda axis: True) -> str:
-    """A cell in a few words: what is always named, and of axes that may be said the unusual."""
+    """A cell in a few words; ``said`` tells which axes may be named beside those always named."""
     words = [] if job in ("benchmark", key.op) else [job]
     words += [str(getattr(key, name)) for name in NAMED]
     for name in FURTHER:

@@ -19,12 +19,7 @@ def check_fields(
 ) -> None:
     """Refuse a field that there is not, or not any more, with its new name or a similar one.
 
-    Args:
-        names: the fields that the file has.
-        declared: the dataclass of those that it may have.
-        kind: op or case.
-        source: which file, for the message.
-        listed: the words before those that it may have.
+    ``kind`` is op or case, and ``listed`` the words before the names of the declared fields.
     """
     allowed = [field.name for field in fields(declared)]
     for name in map(str, names):
@@ -40,9 +35,8 @@ def read_fields(declared: type[Declared], values: Mapping[str, object]) -> Decla
     A field's metadata may have a reader of its own, where its type does not say how it is read.
     """
     readers = _readers(declared)
-    return declared(
-        **{key: readers[key](key, value) for key, value in values.items() if value is not None}
-    )
+    filled = {key: value for key, value in values.items() if value is not None}
+    return declared(**{key: readers[key](key, value) for key, value in filled.items()})
 
 
 def text(key: str, value: object) -> str:

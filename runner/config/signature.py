@@ -19,16 +19,12 @@ from runner.errors import ConfigError
 
 ELLIPSIS = "..."
 Axes = tuple[str, ...]  # the dimensions of one tensor, by name
+Lengths = dict[str, tuple[int, ...]]  # one of each dimension, and any number of BATCH
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Every dimension of a signature, with its length.
-
-    Attributes:
-        batch: the lengths under ``...``.
-        lengths: the named dimensions.
-    """
+    """Every dimension of a signature, with its length: those under ``...``, and the named ones."""
 
     batch: tuple[int, ...]
     lengths: Mapping[str, int]
@@ -73,10 +69,11 @@ class Signature:
         there is none they are as long as the first input's last dimension.
         """
         # what the size itself says
-        bound = self._named(size) if size.named else self._matched(size)
+        requested = self._named(size) if size.named else self._matched(size)
         if size.further:
-            bound = self._further(size, bound)
-        batch, lengths = bound.batch, dict(bound.lengths)
+            requested |= self._further(size)
+        batch = requested.pop(BATCH, ())
+        lengths = {name: length for name, (length,) in requested.items()}
         self._follow(batch, lengths)
 
         # what nothing says is as long as the first input's last dimension, so that 256 is a size
@@ -109,9 +106,8 @@ class Signature:
     def _check(self, where: str) -> None:
         drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs))
         if not self.inputs[0]:
-            raise ConfigError(
-                f"{where}: the first input needs a dimension, since size is its shape"
-            )
+            problem = "the first input needs a dimension"
+            raise ConfigError(f"{where}: {problem}, since size is its shape")
         if ELLIPSIS in produced - drawn:
             raise ConfigError(f"{where}: '...' stands in an output but in no input")
         for name in self.formulas:
@@ -130,7 +126,7 @@ class Signature:
         for name, formula in self.formulas.items():
             check_names(f"derived_dims: {name}: {formula}", formula, known)
 
-    def _matched(self, size: Size) -> Dimensions:
+    def _matched(self, size: Size) -> Lengths:
         """What a shape says, or a number, which is n x n, or n for an operation on vectors."""
         first = self.inputs[0]
         any_more = ELLIPSIS in first
@@ -139,10 +135,8 @@ class Signature:
         if size.square is not None:
             is_vector = len(first) == 1 and not any_more
             shape = (size.square,) if is_vector else (size.square, size.square)
-        misfit = (
-            f"size {shape_text(shape)} does not fit the signature, "
-            f"whose first input is {self.takes}"
-        )
+        taken = f"the signature, whose first input is {self.takes}"
+        misfit = f"size {shape_text(shape)} does not fit {taken}"
         if len(shape) < named or (len(shape) > named and not any_more):
             example = shape_text((8,) * max(0, named - 2) + (64,) * min(2, named))
             count = f"{named} or more" if any_more else str(named)
@@ -156,9 +150,9 @@ class Signature:
         for axis, length in zip(axes, shape[:start] + shape[stop:], strict=True):
             if lengths.setdefault(axis, length) != length:
                 raise ConfigError(f"{misfit}: {axis} would be both {lengths[axis]} and {length}")
-        return Dimensions(shape[start:stop], lengths)
+        return {BATCH: shape[start:stop], **{axis: (length,) for axis, length in lengths.items()}}
 
-    def _named(self, size: Size) -> Dimensions:
+    def _named(self, size: Size) -> Lengths:
         """What a mapping of dimensions says."""
         requested = dict(size.named)
         allowed = _as_written(self.of_inputs)
@@ -170,16 +164,14 @@ class Signature:
         }
         wrong = [f"{fault}: {_listed(names)}" for fault, names in faults.items() if names]
         if wrong:
-            raise ConfigError(
-                f"size with dimensions {_listed(requested)}: {'; '.join(wrong)}; "
-                f"the dimensions are {_listed(allowed)}"
-            )
-        return _dimensions(requested, ())
+            problem = f"size with dimensions {_listed(requested)}: {'; '.join(wrong)}"
+            raise ConfigError(f"{problem}; the dimensions are {_listed(allowed)}")
+        return requested
 
-    def _further(self, size: Size, first: Dimensions) -> Dimensions:
+    def _further(self, size: Size) -> Lengths:
         """What a size says of the other inputs' dimensions, which the first's shape leaves open."""
         requested = dict(size.further)
-        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - first.lengths.keys()
+        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - set(self.inputs[0])
         allowed |= self.formulas.keys()
         if ELLIPSIS in self.inputs[0]:
             allowed.discard(BATCH)
@@ -189,8 +181,7 @@ class Signature:
                 f"size {shape_text(size.shape)} with {_listed(wrong)}: beside the first input's "
                 f"shape there are {_listed(allowed) or 'no dimensions'}, one length each"
             )
-        further = _dimensions(requested, first.batch)
-        return Dimensions(further.batch, {**first.lengths, **further.lengths})
+        return requested
 
     def _follow(self, batch: tuple[int, ...], lengths: dict[str, int]) -> None:
         """Add each length whose formula can be computed from those that are there."""
@@ -222,12 +213,6 @@ def _as_written(axes: Iterable[str]) -> set[str]:
 def _with_several(requested: Mapping[str, tuple[int, ...]]) -> set[str]:
     """The dimensions that were given several lengths, and can have only one."""
     return {name for name, lengths in requested.items() if name != BATCH and len(lengths) != 1}
-
-
-def _dimensions(requested: dict[str, tuple[int, ...]], batch: tuple[int, ...]) -> Dimensions:
-    """What a size says by name; ``batch`` where it does not name that."""
-    batch = requested.pop(BATCH, batch)
-    return Dimensions(batch, {name: lengths[0] for name, lengths in requested.items()})
 
 
 def _check_name(name: str, where: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable
-from itertools import chain
 
-from runner.config.arithmetic import LARGEST_EXPONENT, build, operands
+from runner.config.arithmetic import LARGEST_EXPONENT, build, depth_of, operands
 from runner.config.arithmetic import parse as parse_arithmetic
 from runner.errors import ConfigError, suggestion
 
@@ -15,9 +14,7 @@ TRIGONOMETRIC = ("acos", "asin", "atan", "cos", "cosh", "sin", "sinh", "tan", "t
 FUNCTIONS = tuple(sorted(("abs", "erf", "exp", "log", "sqrt", *TRIGONOMETRIC)))
 CONSTANTS = ("pi",)
 LONGEST = 500  # characters: more is no formula for people
-DEEPEST = (
-    250  # operations within each other, as a sum of LONGEST characters has; walked recursively
-)
+DEEPEST = 250  # operations within each other, as a sum of so many characters has
 
 _FLOATS: dict[str, Callable[..., float]] = {
     name: abs if name == "abs" else getattr(math, name) for name in FUNCTIONS
@@ -36,7 +33,7 @@ def parse(text: str) -> ast.expr:
         tree = parse_arithmetic(text)
     except ValueError as error:
         raise ConfigError(f"expression {text!r}: {error}; {_ALLOWED}") from error
-    if _depth(tree) > DEEPEST:
+    if depth_of(tree) > DEEPEST:
         raise ConfigError(
             f"expression {text[:20]!r}... is nested too deeply; "
             f"at most {DEEPEST} operations are read"
@@ -55,13 +52,6 @@ def symbols_in(text: str) -> tuple[str, ...]:
     names.sort(key=lambda node: node.col_offset)
     known = (*FUNCTIONS, *CONSTANTS)
     return tuple(dict.fromkeys(node.id for node in names if node.id not in known))
-
-
-def _depth(tree: ast.AST) -> int:
-    depth, level = 0, [tree]
-    while level:
-        depth, level = depth + 1, list(chain.from_iterable(map(ast.iter_child_nodes, level)))
-    return depth
 
 
 def _check(node: ast.expr, where: str) -> bool:

@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from runner.config.arithmetic import LARGEST_EXPONENT, OPERATORS
+from runner.config.arithmetic import LARGEST_EXPONENT, OPERATORS, depth_of
 from runner.config.arithmetic import parse as parse_python
 from runner.errors import ConfigError, one_line, suggestion
 
@@ -23,6 +23,7 @@ ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype")
 # of torch, that hold functions on tensors and no others
 NAMESPACES = ("linalg", "special", "fft", "nn.functional")
 ELSEWHERE = ("autograd.grad",)
+DEEPEST = 450  # levels, since a snippet is walked recursively
 
 
 def _power(base: object, exponent: object) -> object:
@@ -51,6 +52,8 @@ def parse(text: str, names: Collection[str]) -> ast.expr:
     """The tree of a snippet that holds nothing but what is allowed, ``torch`` and these names."""
     try:
         tree = parse_python(text)
+        if depth_of(tree) > DEEPEST:
+            raise RecursionError
         _check(tree, text, names)
     except ValueError as error:
         raise ConfigError(f"{text!r}: {error}") from error
@@ -68,13 +71,9 @@ def check_functions(tree: ast.expr) -> None:
             _torch(_torch_path(node))
 
 
-def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a kind of node a branch)
+def run(node: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a kind of node a branch)
     """The value of a parsed snippet; CallError says what in it refused which arguments."""
-
-    def value(node: ast.expr | None) -> Any:
-        return None if node is None else run(node, names)
-
-    match node := tree:
+    match node:
         case ast.Constant(value=constant):
             return constant
         case ast.Name(id=name):
@@ -82,29 +81,30 @@ def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
         case ast.Attribute() if path := _torch_path(node):
             return _torch(path)
         case ast.Attribute(value=of, attr=attribute):
-            return _guarded(node, lambda: getattr(value(of), attribute))
+            tensor = run(of, names)
+            return _guarded(node, lambda: getattr(tensor, attribute))
         case ast.Call(func=function, args=arguments, keywords=keywords):
-            args = list(map(value, arguments))
-            kwargs = {str(keyword.arg): value(keyword.value) for keyword in keywords}
-            name, called, tensor = _callable(node, function, names)
-            return _guarded(node, lambda: called(*tensor, *args, **kwargs), name, called)
+            args = [run(argument, names) for argument in arguments]
+            kwargs = {str(keyword.arg): run(keyword.value, names) for keyword in keywords}
+            name, called, of = _callable(node, function, names)
+            return _guarded(node, lambda: called(*of, *args, **kwargs), name, called)
         case ast.Subscript(value=of, slice=index):
-            tensor, position = value(of), value(index)
+            tensor, position = run(of, names), run(index, names)
             return _guarded(node, lambda: tensor[position])
         case ast.Slice(lower=lower, upper=upper, step=step):
-            return slice(value(lower), value(upper), value(step))
+            return slice(*(part and run(part, names) for part in (lower, upper, step)))
         case ast.Tuple(elts=items):
-            return tuple(map(value, items))
+            return tuple(run(item, names) for item in items)
         case ast.List(elts=items):
-            return list(map(value, items))
+            return [run(item, names) for item in items]
         case ast.UnaryOp(op=sign, operand=operand):
-            number = value(operand)
+            number = run(operand, names)
             return _guarded(node, lambda: -number if isinstance(sign, ast.USub) else +number)
         case ast.BinOp(left=left, op=op, right=right):
-            a, b = value(left), value(right)
+            a, b = run(left, names), run(right, names)
             return _guarded(node, lambda: _OPERATORS[type(op)](a, b))
         case ast.Compare(left=left, ops=[comparison], comparators=[right]):
-            a, b = value(left), value(right)
+            a, b = run(left, names), run(right, names)
             return _guarded(node, lambda: _COMPARISONS[type(comparison)](a, b))
     raise AssertionError(ast.dump(node))
 

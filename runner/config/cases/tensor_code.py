@@ -122,4 +122,4 @@ def _parsed(where: str, text: str, names: Sequence[str]) -> ast.expr:
 
 
 def _is_length(value: object) -> bool:
-    return is_number(value) and isinstance(value, int) and value >= 0
+    return type(value) is int and value >= 0
