@@ -13,7 +13,7 @@ from runner.config.operation import Operation
 from runner.config.schema import Config, Timing
 from runner.config.size import parse_size
 from runner.execute.cell_run import run_cell
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, Row
 from runner.tasks.worker_state import WorkerState
 from tests.conftest import ROOT
 
@@ -52,6 +52,11 @@ def flags(op: str | dict[str, Any] = "add", **values: Any) -> list[str]:
     measured = ran(op, **values)
     assert measured.status == "ok", measured.reason
     return list(measured.flags)
+
+
+def case_rows(case: dict[str, Any], **values: Any) -> list[Row]:
+    """The rows of a case that ran in this process."""
+    return run_cell(cell(case=case, **values), STATE).rows
 
 
 def row(
