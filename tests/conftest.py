@@ -32,7 +32,10 @@ hypothesis.settings.load_profile("on any machine")
 def _machine_of_its_own(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each test's sweeps see only each other: locks live among temporary files, roofs in a cache."""
+    """Each test's sweeps see only each other.
+
+    Locks live among temporary files, roofs in a cache.
+    """
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 

@@ -1,4 +1,7 @@
-"""Where the other side begins to win: within 5 % of what a model says, inside its interval in 93 % of runs and more."""
+"""Where the other side begins to win.
+
+Within 5 % of what a model says, inside its interval in 93 % of runs and more.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -61,7 +64,10 @@ def truth(base: Time, other: Time) -> float:
 
 
 def measured(op: str, n: int, noise: float, random: Random) -> list[BenchmarkRow]:
-    """Both sides at a size, as a run would leave them: medians and their intervals of noisy samples."""
+    """Both sides at a size, as a run would leave them.
+
+    Medians and their intervals of noisy samples.
+    """
     rows = []
     for device, model in zip(("cpu", "gpu"), MODELS[op], strict=True):
         samples = sorted(model(n) * random.lognormvariate(0, noise) for _ in range(SAMPLES))

@@ -1,4 +1,7 @@
-"""The command line: wrong input gets one clear message before torch is imported or anything is run."""
+"""The command line.
+
+Wrong input gets one clear message before torch is imported or anything is run.
+"""
 
 import re
 from pathlib import Path
@@ -7,16 +10,20 @@ from tests.conftest import Runner
 from tests.support.commands import HEAVY, answers
 
 WRONG = {
-    "dtype=float31": r"dtype=float31 is unknown \(did you mean 'float32'\?\); allowed: float16, bfloat16, float32",
+    "dtype=float31": r"dtype=float31 is unknown \(did you mean 'float32'\?\); allowed: float16, "
+    r"bfloat16, float32",
     "run=outputs": r"run=outputs goes with job=report; to take a sweep up again, use resume=",
     "exclude=[{opp: matmul}]": r"exclude: \{opp: matmul\}: unknown axis",
-    "-m size=64,128 report.baseline={size: 64}": r"report.baseline: no cell has size=64; the grid's values are 64x64",
+    "-m size=64,128 report.baseline={size: 64}": r"report.baseline: no cell has size=64; the "
+    r"grid's values are 64x64",
     "-m op=glob(zzz*)": r"no op matches zzz\*; python -m runner --help lists what there is",
     "-m size=16 hydra.job.chdir=true": r"hydra.job.chdir=true needs hydra/launcher=basic",
     "+sweep=gpu,cpu": r"sweep=gpu,cpu: one sweep at a time; run the command once for each",
     "sizes=4": r"sizes is unknown; did you mean size\?",
-    "size={m: 4}": r"op matmul, .*: size with dimensions m: missing: k; the dimensions are batch, k, m, n",
-    "op=bmm size=64": r"op bmm, 'b m k, b k n -> b m n': size 64x64 does not fit the signature, whose first input is "
+    "size={m: 4}": r"op matmul, .*: size with dimensions m: missing: k; the dimensions are batch, "
+    r"k, m, n",
+    "op=bmm size=64": r"op bmm, 'b m k, b k n -> b m n': size 64x64 does not fit the signature, "
+    r"whose first input is "
     r"b x m x k; give 3 dimensions, such as size=8x64x64",
     "op=gelu dtype=int32": r"op gelu takes no integer dtype \(int32\); it takes: floating",
     "~op.call": r"op file matmul: missing field call; an operation needs name, call and signature",
@@ -24,13 +31,16 @@ WRONG = {
     "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); "
     r"allowed: benchmark, autograd, tensors, transfer, roof, report",
     "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",
-    "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, such as",
+    "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, "
+    r"such as",
     "job=report": r"run=: no run's or sweep's folder; give run=outputs/<date>/<time>",
     "job=report run=nowhere": r"run=nowhere: no run's or sweep's folder",
     "-m dtype=float32,float31": r"dtype=float31 is unknown",
     "-m op=gelu,add dtype=int32": r"op gelu takes no integer dtype",
-    "-m op=add size=4 exclude=[{op: mul}]": r"exclude: \{op: mul\} matches none of the 1 cells; correct the rule",
-    "-m op=add size=4 exclude=[3]": r"exclude: 3 is no rule; write a mapping such as \{op: matmul, dtype: float16\}",
+    "-m op=add size=4 exclude=[{op: mul}]": r"exclude: \{op: mul\} matches none of the 1 cells; "
+    r"correct the rule",
+    "-m op=add size=4 exclude=[3]": r"exclude: 3 is no rule; write a mapping such as \{op: "
+    r"matmul, dtype: float16\}",
     "-m op=add size=4 exclude=[{op: add}]": r"none of the grid's 1 cells is left; look at its axes",
     "-m op=add job=report": r"job=report reads one run and cannot be swept",
 }

@@ -17,7 +17,8 @@ FILES = sorted((ROOT / "conf" / "case").glob("*.yaml"))
 SINE = {"name": "sine", "expression": "sin(x**2 + 1)", "values": {"x": [3, 10, 0]}}
 WRONG = {
     "expression: sin(q)": r"expression 'sin\(q\)': unknown symbol q; values: gives x",
-    "expression: sin(x": r"'\(' was never closed; use symbols, numbers, pi, \+ - \* / \*\*, parentheses, and abs",
+    "expression: sin(x": r"'\(' was never closed; use symbols, numbers, pi, \+ - \* / \*\*, "
+    r"parentheses, and abs",
     "expression: sine(x)": r"unknown function sine \(did you mean 'sin'\?\); there are abs, acos",
     "expression: x.__class__": r"'x.__class__' is not allowed; use symbols",
     "expression: __import__('os').getcwd()": r"is not allowed",
@@ -28,14 +29,18 @@ WRONG = {
     "expression: x + 1/0": r"'1 / 0' cannot be evaluated: float division by zero",
     "expression: '1 + 2'": r"has no symbol, and so no gradient",
     "values: {x: [1, 2], y: 3}": r"values: y is not in the expression",
-    "values: {x: [[1, 2], [3]]}": r"values.x: \[\[1, 2\], \[3\]\] is neither a number nor a nested list of numbers",
+    "values: {x: [[1, 2], [3]]}": r"values.x: \[\[1, 2\], \[3\]\] is neither a number nor a "
+    r"nested list of numbers",
     "values: {x: [one]}": r"values.x: \['one'\] is neither a number nor a nested list",
     "values: 3": r"values: 3 is not a mapping",
-    "{expression: x*y, values: {x: [1, 2], y: [1, 2, 3]}}": r"shapes do not go together: x 2, y 3; each dimension",
+    "{expression: x*y, values: {x: [1, 2], y: [1, 2, 3]}}": r"shapes do not go together: x 2, y "
+    r"3; each dimension",
     "reduce: max": r"reduce=max is unknown; allowed: sum, mean",
     "gradients: [y]": r"gradients: y is no input; there are x",
-    "valves: {x: 1}": r"unknown field 'valves' \(did you mean 'values'\?\); with expression the fields are name",
-    "function: torch.sin": r"a case needs a name, and one of expression, function, result; it has name, expression",
+    "valves: {x: 1}": r"unknown field 'valves' \(did you mean 'values'\?\); with expression the "
+    r"fields are name",
+    "function: torch.sin": r"a case needs a name, and one of expression, function, result; it has "
+    r"name, expression",
 }
 
 

@@ -16,7 +16,8 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(
 ) -> None:
     (tmp_path / "slow.py").write_text(
         "import time, torch\n"
-        "def pay(x):\n"  # as if two threads cost 0.1 ms and halved the rest: they win from 100 elements on
+        # as if two threads cost 0.1 ms and halved the rest: they win from 100 elements on
+        "def pay(x):\n"
         "    n, threads = len(x), torch.get_num_threads()\n"
         "    time.sleep(2e-6 * n if threads == 1 else 1e-4 + 1e-6 * n)\n"
         "    return x + 1\n"

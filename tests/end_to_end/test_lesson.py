@@ -69,14 +69,20 @@ EXACT = {
     },
 }
 MISTAKES = {
-    "mistake_reshape_call": "call: torch.reshape(4, 4): reshape(): argument 'input' (position 1) must be Tensor, "
+    "mistake_reshape_call": "call: torch.reshape(4, 4): reshape(): argument 'input' (position 1) "
+    "must be Tensor, "
     "not int; torch.reshape takes (input, shape) -> Tensor; the tensor itself is missing",
     "mistake_last_column": "values: 24 of 25 elements differ, the first at [0, 0]: 100, not 4; "
-    "one index selects along the first dimension, so E[-1] is the last matrix; the last column is E[..., -1]",
-    "mistake_in_place": "unchanged: B was changed: its shape was 4x3 and is 3x4; a trailing underscore means in place",
-    "mistake_freed_graph": "call: torch.autograd.grad(answer, x): Trying to backward through the graph a second time",
-    "mistake_view_as_copy": "aliases: it shares its memory with A; it is a view; transpose is a view",
-    "mistake_half_overflow": "finite: 8192 of 8192 elements are infinite or NaN; each element is a sum of 64 products",
+    "one index selects along the first dimension, so E[-1] is the last matrix; the last column is "
+    "E[..., -1]",
+    "mistake_in_place": "unchanged: B was changed: its shape was 4x3 and is 3x4; a trailing "
+    "underscore means in place",
+    "mistake_freed_graph": "call: torch.autograd.grad(answer, x): Trying to backward through the "
+    "graph a second time",
+    "mistake_view_as_copy": "aliases: it shares its memory with A; it is a view; transpose is a "
+    "view",
+    "mistake_half_overflow": "finite: 8192 of 8192 elements are infinite or NaN; each element is "
+    "a sum of 64 products",
 }
 
 
@@ -131,8 +137,8 @@ def test_the_lessons_tensors_are_exact_in_the_csv(lesson: Path) -> None:
 def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
     report = (lesson / "report.md").read_text()
     assert (
-        "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 pass |"
-        in report
+        "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 "
+        "pass |" in report
     )
 
 

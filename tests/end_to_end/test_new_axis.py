@@ -1,4 +1,7 @@
-"""An axis is one line of the table: a copy of the program gets one more, and everything else follows from it."""
+"""An axis is one line of the table of axes.
+
+A copy of the program gets one more, and everything else follows from it.
+"""
 
 import re
 import shutil

@@ -1,4 +1,7 @@
-"""An editable install, a wheel and a bare checkout all run, as a module and as a console script, from any folder."""
+"""An editable install, a wheel and a bare checkout all run, from any folder.
+
+As a module and as a console script.
+"""
 
 import os
 import re

@@ -21,7 +21,8 @@ from tests.conftest import LONGEST_S, ROOT, Runner
 
 pytestmark = pytest.mark.xdist_group("simulated device")
 PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6  # of the simulated device
-SLOW = 4e7  # bytes a second of another, whose kernels are long beside what a busy machine does to a wall clock
+SLOW = 4e7
+"""Bytes a second of another, whose kernels are long beside what a busy machine does to a clock."""
 COPY = {"pageable": (8e-3, 1e8), "pinned": (4e-3, 2e8)}  # latency and bandwidth
 SIM = {
     "SIM_CLOCK": "scripted",
@@ -62,7 +63,7 @@ BY_EVENTS = """\
     params: {{op: "{ops}", size: "{sizes}", device: "{device}"}}
     also:
       - {{op: "add,matmul", size: {backward}, direction: "backward,both", device: "{device}"}}
-      - {{op: matmul, size: "{backward}", direction: "forward,both", graph: true, device: "{device}"}}
+      - {{op: matmul, size: {backward}, direction: "forward,both", graph: true, device: {device}}}
       - {{op: add, size: 64, graph: true, device: cpu}}
 """
 BY_WALL = """\
@@ -182,7 +183,8 @@ def same():
         t, u = q.t(), q.t() + 0
         q[0].add_(10)
         q[:, 1] *= 2
-        out += [q, t, u, torch.add(q, 1, out=torch.empty(2, 3, device=device)), *torch.topk(q, 2), q.cumsum(1)]
+        written = torch.add(q, 1, out=torch.empty(2, 3, device=device))
+        out += [q, t, u, written, *torch.topk(q, 2), q.cumsum(1)]
         layer = torch.nn.Linear(3, 4)
         layer = layer.to(device)
         step = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -229,7 +231,10 @@ def by_hand() -> tuple[list[tuple[str, str, float]], list[object]]:
 
 
 def model_s(op: str, size: str) -> float:
-    """What the device takes for one call, by its declared model and the work that the operation has to do."""
+    """What the device takes for one call.
+
+    By its declared model and the work that the operation has to do.
+    """
     shape = [int(n) for n in size.split("x")]
     *batch, m, n = shape
     elements = prod(shape)
@@ -402,7 +407,8 @@ def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(
 ) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
-    faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"  # the clock decides how many kernels there are
+    # the clock decides how many kernels there are
+    faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"
     faulty = {"SIM_FAULT": faults, "SIM_MEMORY_BYTES": "5e6", "SIM_CLOCK": "scripted"}
     command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
     runner(*command, code=1, env=faulty, limit="")

@@ -1,7 +1,8 @@
 """Four flags found by experiment: each is raised where its cause is there, and only there.
 
-Where times decide, the clock counts what a call does, its steps or its page faults, so that no machine is too busy
-for it. How often the flags are right by a real clock is shown by ``tests/benchmarks/detectors.py``.
+Where times decide, the clock counts what a call does, its steps or its page faults, so that no
+machine is too busy for it. How often the flags are right by a real clock is shown by
+``tests/benchmarks/detectors.py``.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +52,10 @@ def shrunk(x: torch.Tensor) -> torch.Tensor:
 
 
 def rounded_square(x: torch.Tensor) -> torch.Tensor:
-    """Products rounded as a switch of PyTorch's allows, as on hardware that has products of bfloat16."""
+    """Products rounded as a switch of PyTorch's allows.
+
+    As on hardware that has products of bfloat16.
+    """
     rough = x.to(torch.bfloat16).to(x.dtype) if allowed_products(x.device) == "bf16" else x
     return rough @ x
 
@@ -66,7 +70,10 @@ def slow_in_half(x: torch.Tensor) -> torch.Tensor:
 
 
 class CountingClock:
-    """A clock by which a call takes what it does: seconds for each of what is counted, and a few for itself."""
+    """A clock by which a call takes what it does.
+
+    Seconds for each of what is counted, and a few for itself.
+    """
 
     def __init__(self, count: Callable[[], int], each_s: float, call_s: float) -> None:
         self.count, self.each_s, self.call_s = count, each_s, call_s

@@ -40,7 +40,8 @@ COMMANDS: list[tuple[Row, list[str], str]] = [
             "hydra.sweep.dir=x",
             "hydra.mode=MULTIRUN",
         ],
-        "python -m runner +sweep=cpu timing=minimal op=add size=64x64 dtype=float32 device=cpu threads=2 "
+        "python -m runner +sweep=cpu timing=minimal op=add size=64x64 dtype=float32 device=cpu "
+        "threads=2 "
         "'hydra.sweeper.also=[]'",
     ),
     (
@@ -52,13 +53,15 @@ COMMANDS: list[tuple[Row, list[str], str]] = [
             direction="both",
         ),
         ["-m", "size={m: 8, k: 8, n: 3}", "exclude=[{op: add}]", "strict=true"],
-        "python -m runner op=matmul 'size=\"8x8 n=3\"' dtype=float32 device=cpu threads=2 direction=both "
+        "python -m runner op=matmul 'size=\"8x8 n=3\"' dtype=float32 device=cpu threads=2 "
+        "direction=both "
         "compile=true",
     ),
     (
         BenchmarkRow(**KNOWN, job="benchmark", op="softmax"),
         ["-m", "op=softmax", "op.kwargs.dim=0,1"],
-        "python -m runner -m op.kwargs.dim=0,1 op=softmax size=64x64 dtype=float32 device=cpu threads=2",
+        "python -m runner -m op.kwargs.dim=0,1 op=softmax size=64x64 dtype=float32 device=cpu "
+        "threads=2",
     ),
     (
         TensorRow(**KNOWN, job="tensors", op="lesson_1_1_random", case="lesson_1_1_random"),

@@ -1,4 +1,7 @@
-"""What is drawn is what the rows say, the missing as missing; the files are the same on another day."""
+"""What is drawn is what the rows say, the missing as missing.
+
+The files are the same on another day.
+"""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Runs of older releases are read, with blanks for what they did not have; damage in them is refused all the same."""
+"""Runs of older releases are read, with blanks for what they did not have.
+
+Damage in them is refused all the same.
+"""
 
 import json
 import shutil

@@ -93,7 +93,7 @@ def bound(
         dtype: of its inputs.
         size: of its first input.
         seed: of its numbers.
-        fields: those of an operation's file, and ``fill``, ``layout`` and ``reference`` of the call.
+        fields: of an operation's file, and ``fill``, ``layout`` and ``reference`` of the call.
     """
     of_call = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
     given = {"name": "tested", "call": "torch.add", "signature": "... n -> ... n", **fields}

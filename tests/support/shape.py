@@ -1,4 +1,6 @@
-"""The shape of ``runner/`` in numbers: its rooms, the imports between them, and how dense its code is.
+"""The shape of ``runner/`` in numbers.
+
+Its rooms, the imports between them, and how dense its code is.
 
     python tests/support/shape.py
 
@@ -101,7 +103,10 @@ def comprehensions_with_several_for(tree: ast.Module) -> int:
 
 
 def lists_times_a_condition(tree: ast.Module) -> int:
-    """Lists that are multiplied by a condition, which stands for an ``if``: ``["view"] * seen.view``."""
+    """Lists that are multiplied by a condition, which stands for an ``if``.
+
+    ``["view"] * seen.view``.
+    """
     return sum(
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Mult)

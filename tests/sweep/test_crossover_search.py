@@ -1,4 +1,7 @@
-"""A search for the size at which the other side begins to win: few sizes, and no more than it needs."""
+"""A search for the size at which the other side begins to win.
+
+Few sizes, and no more than it needs.
+"""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""The verifier of gradients: right functions are left alone, wrong ones are not, and what it says is so."""
+"""The verifier of gradients.
+
+Right functions are left alone, wrong ones are not, and what it says is so.
+"""
 
 import itertools
 import math
