@@ -23,10 +23,10 @@ COMMANDS = (
     "op=add size=4,4x4,[4,4]",
     GRID,
     f"{GRID} {RULES}",
-    "+sweep=cpu",
+    "+sweep=cpu op=matmul",
     "+sweep=cpu op=add size=64 dtype=float32",
     OURS,
-    "+sweep=gpu ~hydra.sweeper.params.size",
+    "+sweep=gpu op=mul ~hydra.sweeper.params.size",
     TWO,
     f"{TWO} compile=true cache=warm,cold",
     f"{TWO} op=add size=16 dtype=float32 threads=1,2",
@@ -79,7 +79,7 @@ def test_rules_exclude_what_all_of_their_axes_match(listed: Listed) -> None:
 
 
 def test_a_sweeps_rule_may_match_nothing_once_the_command_line_narrows_it(listed: Listed) -> None:
-    assert "matmul 512x512 float16 cpu" not in listed["+sweep=cpu"]
+    assert "matmul 512x512 float16 cpu" not in listed["+sweep=cpu op=matmul"]
     assert listed["+sweep=cpu op=add size=64 dtype=float32"] == [
         "add 64x64 float32 cpu",
         "autograd add 1024x1024 float32 cpu",
@@ -93,7 +93,7 @@ def test_the_command_line_wins_over_the_sweeps_file(listed: Listed) -> None:
     assert len(times) == 2 * 2 * 1 * 2 * 2
     assert all(re.match(r"(mul|sum) (256x256|1024x1024) float64 (cpu|gpu)", cell) for cell in times)
     assert len(cells) == len(times) + 2 * 1 * 2 + 1
-    assert len(listed["+sweep=gpu ~hydra.sweeper.params.size"]) == 2 * 6 * 3 * 2 + 1
+    assert len(listed["+sweep=gpu op=mul ~hydra.sweeper.params.size"]) == 2 * 3 * 2 + 1
 
 
 def test_further_grids_run_after_the_main_one(listed: Listed) -> None:

@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import PATIENT, ROOT, Runner, make_runner
+from tests.conftest import PATIENT, ROOT, Runner
 
 pytestmark = pytest.mark.xdist_group("plugins")
 
@@ -62,40 +64,6 @@ def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: P
     assert {p.name for p in ours.iterdir()} == {p.name for p in stock.iterdir()}
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
-def test_progress_is_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> None:
-    ours, theirs = os.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "runner",
-        "-m",
-        "op=add",
-        "size=4,8,16",
-        "timing=quick",
-        PATIENT,
-    ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=theirs
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other side is closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    assert process.wait() == 0
-    assert b"/3" in shown
-    assert b"left" in shown
-    assert b"add 16x16 float32 cpu" in shown
-
-
 LISTENER = """
 import sys
 from hydra.experimental.callback import Callback
@@ -110,20 +78,66 @@ class Listener(Callback):
 """
 
 
+class Swept(NamedTuple):
+    """A finished sweep.
+
+    Attributes:
+        folder: its own.
+        stdout: what it printed.
+        shown: what it showed on a terminal; blank where there are none.
+    """
+
+    folder: Path
+    stdout: str
+    shown: str
+
+
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a sweep whose values need care, with a callback, and what it printed."""
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A sweep whose values need care, with a callback, on a terminal."""
     folder = tmp_path_factory.mktemp("care")
     (folder / "listening.py").write_text(LISTENER)
     values = ["op=softmax", "op.kwargs.dim=0,1", "size=8,{batch: 4, n: 8}", "seed=3"]
     callback = "+hydra.callbacks.mine._target_=listening.Listener"
-    words = ["-m", *values, "timing=minimal", callback, "hydra.sweep.dir=out dir"]
-    return folder / "out dir", make_runner(folder)(*words).stdout
+    words = ["-m", *values, "timing=minimal", PATIENT, callback, "hydra.sweep.dir=out dir"]
+    ours, theirs = os.openpty() if hasattr(os, "openpty") else (None, subprocess.DEVNULL)
+    with (folder / "stdout").open("w") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runner", *words],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm"},
+            stdout=stdout,
+            stderr=theirs,
+        )
+    shown = b""
+    if ours is not None:
+        os.close(theirs)
+        while part := read(ours):
+            shown += part
+        os.close(ours)
+    assert process.wait() == 0, shown
+    return Swept(folder / "out dir", (folder / "stdout").read_text(), shown.decode())
 
 
-def test_values_that_need_care_survive_in_the_hydra_files(swept: tuple[Path, str]) -> None:
+def read(terminal: int) -> bytes:
+    """What comes next from a terminal; nothing at its end."""
+    with suppress(OSError):  # Linux says so when the other side is closed
+        return os.read(terminal, 65536)
+    return b""
+
+
+def test_progress_is_a_bar_with_the_time_left_on_a_terminal(swept: Swept) -> None:
+    if not swept.shown:
+        pytest.skip("needs a pseudo-terminal")
+    for words in ("/4", "left", "softmax 4x8 float32 cpu"):
+        assert words in swept.shown
+
+
+def test_values_that_need_care_survive_in_the_hydra_files(swept: Swept) -> None:
     files = {
-        name: [yaml.safe_load(path.read_text()) for path in swept[0].glob(f"*/.hydra/{name}.yaml")]
+        name: [
+            yaml.safe_load(path.read_text()) for path in swept.folder.glob(f"*/.hydra/{name}.yaml")
+        ]
         for name in ("overrides", "config")
     }
     chosen = ["op=softmax", "op.kwargs.dim=0", "size={batch:4,n:8}", "seed=3", "timing=minimal"]
@@ -132,8 +146,9 @@ def test_values_that_need_care_survive_in_the_hydra_files(swept: tuple[Path, str
     assert sizes.count({"batch": 4, "n": 8}) == sizes.count(8) == 2
 
 
-def test_callbacks_get_each_jobs_own_configuration(swept: tuple[Path, str]) -> None:
-    heard = [line for line in swept[1].splitlines() if line.startswith("heard")]
+def test_callbacks_get_each_jobs_own_configuration(swept: Swept) -> None:
+    # beside a bar, what is printed comes on the terminal too
+    heard = re.findall(r"heard \w+ \d \d \w+", swept.stdout + swept.shown)
     assert heard == [
         "heard softmax 0 0 ok",
         "heard softmax 0 1 ok",
@@ -143,15 +158,15 @@ def test_callbacks_get_each_jobs_own_configuration(swept: tuple[Path, str]) -> N
 
 
 def test_the_parent_process_never_imports_torch_even_where_it_runs_cells(
-    swept: tuple[Path, str],
+    swept: Swept,
 ) -> None:
-    assert "\nimported []\n" in swept[1]
+    assert "\nimported []\n" in swept.stdout
 
 
-def test_swept_fields_of_an_operation_are_told_apart(swept: tuple[Path, str]) -> None:
-    header = next(line for line in swept[1].splitlines() if line.startswith("operation"))
+def test_swept_fields_of_an_operation_are_told_apart(swept: Swept) -> None:
+    header = next(line for line in swept.stdout.splitlines() if line.startswith("operation"))
     assert "variant" in header
-    assert swept[1].count("\nsoftmax") == 4
+    assert swept.stdout.count("\nsoftmax") == 4
 
 
 def test_progress_comes_in_plain_lines_where_there_is_no_terminal(smoke: Path) -> None:

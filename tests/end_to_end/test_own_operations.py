@@ -1,4 +1,4 @@
-"""Operations of one's own, right and wrong ones, from a folder of one's own, in one real run."""
+"""Operations of one's own, right and wrong, and further jobs, in one real run."""
 
 from pathlib import Path
 
@@ -45,6 +45,7 @@ hydra:
       - {op: angle, job: autograd, dtype: float64}
       - {op: sinus, job: autograd, size: 8}
       - {op: sinus, size: 8}
+      - {op: matmul, job: roof, size: 8, dtype: "float32,int32", device: "cpu,gpu"}
 """
 
 
@@ -94,4 +95,18 @@ def test_a_wrong_gradient_is_a_failure_and_no_speedup(out: Path) -> None:
 def test_each_wrong_gradient_alone_is_exit_code_1(out: Path) -> None:
     folders = sorted(out.glob("[0-9]*_*"), key=lambda path: int(path.name.partition("_")[0]))
     codes = [conclude(folder, Report(), strict=False) for folder in folders]
-    assert codes == [0, 0, 0, 0, 0, 1, 1]
+    assert codes == [0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0]
+
+
+def test_a_roof_is_a_row_for_each_device_and_dtype(out: Path) -> None:
+    found = pd.read_csv(out / "roofs.csv")
+    assert list(found["dtype"] + found["device"]) == [
+        "float32cpu",
+        "float32gpu",
+        "int32cpu",
+        "int32gpu",
+    ]
+    here = found[found["device"] == "cpu"]
+    assert (here["status"] == "ok").all(), here["reason"].to_list()
+    assert (here[["flop_per_s", "bytes_per_s"]] > 0).all(axis=None)
+    assert here["bytes_per_s"].nunique() == 1

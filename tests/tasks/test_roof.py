@@ -1,9 +1,7 @@
 """``job=roof``: the machine's own peaks are measured."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 
@@ -75,20 +73,6 @@ def test_a_contended_roof_is_shown_and_not_kept(
     assert found.flags == (("contended",) if disturbed else ())
     kept = [(peaks.flop_per_s, peaks.bytes_per_s) for peaks in saved_peaks()]
     assert kept == [] if disturbed else [(found.flop_per_s, found.bytes_per_s)]
-
-
-def test_the_sweep_leaves_a_row_a_device_and_dtype(rows: Callable[..., pd.DataFrame]) -> None:
-    found = rows("+sweep=roof", "size=8", "dtype=float32,int32", "timing=minimal", file="roofs.csv")
-    assert list(found["dtype"] + found["device"]) == [
-        "float32cpu",
-        "float32gpu",
-        "int32cpu",
-        "int32gpu",
-    ]
-    here = found[found["device"] == "cpu"]
-    assert (here["status"] == "ok").all(), here["reason"].to_list()
-    assert (here[["flop_per_s", "bytes_per_s"]] > 0).all(axis=None)
-    assert here["bytes_per_s"].nunique() == 1
 
 
 def test_a_roof_of_another_operation_is_refused() -> None:
