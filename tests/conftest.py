@@ -32,13 +32,16 @@ hypothesis.settings.load_profile("on any machine")
 def _machine_of_its_own(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each test's sweeps see only each other: locks live among temporary files, roofs in a cache."""
+    """Each test's sweeps see only each other.
+
+    Locks live among temporary files, roofs in a cache.
+    """
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def make_runner(folder: Path) -> Runner:
-    """``python -m runner`` in a folder; an exit code that was not expected is shown.
+def make_runner(folder: Path, root: Path = ROOT) -> Runner:
+    """``python -m runner`` of a checkout, in a folder; an exit code not expected is shown.
 
     A cell has minutes where no limit is given: what is here in a second takes half a minute on a
     machine that is busy.
@@ -56,7 +59,7 @@ def make_runner(folder: Path) -> Runner:
         done = subprocess.run(
             [sys.executable, "-m", "runner", *arguments, *[limit] * (bool(limit) and not limited)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(env or {})},
+            env={**os.environ, "PYTHONPATH": str(root), "COLUMNS": "80", **(env or {})},
             capture_output=True,
             text=True,
             timeout=LONGEST_S,

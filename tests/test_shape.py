@@ -1,4 +1,7 @@
-"""The package's rooms stay few, and Hydra's plugin files, which import-linter does not see, stay thin."""
+"""The package's rooms stay few.
+
+Hydra's plugin files, which import-linter does not see, stay thin.
+"""
 
 import ast
 

@@ -1,4 +1,7 @@
-"""``speedup.csv``: ratios and intervals beside SciPy's bootstrap, what data transfers add, and what is not compared."""
+"""``speedup.csv``.
+
+Ratios and intervals beside SciPy's bootstrap, what data transfers add, and what is not compared.
+"""
 
 import math
 from dataclasses import replace
@@ -59,9 +62,7 @@ def test_a_ratio_and_its_interval_are_those_of_scipys_bootstrap(seed: int) -> No
     assert 0.8 < (found.high - found.low) / width < 1.4
 
 
-def test_the_fastest_dtype_of_the_baseline_has_a_ratio_of_its_own_and_the_interval_of_the_bootstrap() -> (
-    None
-):
+def test_the_baselines_fastest_dtype_has_a_ratio_and_an_interval_of_its_own() -> None:
     random = np.random.default_rng(0)
     slow, fast = 50e-3 * random.lognormal(0, 0.05, 101), 1e-3 * random.lognormal(0, 0.05, 101)
     gpu = 1e-4 * random.lognormal(0, 0.05, 101)
@@ -131,9 +132,7 @@ def test_transfers_make_a_ratio_each_call_one_shared_by_many_and_a_break_even() 
     assert (found.transfer_memory, found.calls_per_transfer) == ("pageable", 10)
 
 
-def test_no_break_even_where_the_device_is_not_surely_faster_and_no_transfer_that_was_not_measured() -> (
-    None
-):
+def test_no_break_even_where_no_side_is_surely_faster_or_no_transfer_was_measured() -> None:
     (found,) = compare([row("cpu", 1e-3, **MOVED), row("gpu", 0.999e-3, **MOVED)], DEVICES, EXACT)
     assert found.each_speedup is not None
     assert (found.verdict, found.break_even_calls) == ("unclear", None)

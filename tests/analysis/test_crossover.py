@@ -1,27 +1,24 @@
-"""Where the other side begins to win: within 5 % of what a model says, inside its interval in 93 % of runs and more."""
+"""Where the other side begins to win.
+
+Within 5 % of what a model says, inside its interval in 93 % of runs and more.
+"""
 
 import math
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from statistics import median
 
-import pandas as pd
 import pytest
 
 from runner.analysis.comparison import compare
 from runner.analysis.crossover import Crossover, CurvePoint, crossovers, locate
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
-from runner.errors import ConfigError
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
 from runner.sweep.crossover_search import Outcome, Range, requested_sizes
-from tests.conftest import Runner
 from tests.support.factories import row
 
 RUNS = 200
@@ -67,7 +64,10 @@ def truth(base: Time, other: Time) -> float:
 
 
 def measured(op: str, n: int, noise: float, random: Random) -> list[BenchmarkRow]:
-    """Both sides at a size, as a run would leave them: medians and their intervals of noisy samples."""
+    """Both sides at a size, as a run would leave them.
+
+    Medians and their intervals of noisy samples.
+    """
     rows = []
     for device, model in zip(("cpu", "gpu"), MODELS[op], strict=True):
         samples = sorted(model(n) * random.lognormvariate(0, noise) for _ in range(SAMPLES))
@@ -223,138 +223,3 @@ def test_cells_without_a_ratio_are_gaps_and_shapes_that_are_not_square_have_elem
         "256x256x4",
     )
     assert found.elements is not None and 64 * 64 * 4 < found.elements < 256 * 256 * 4
-
-
-def outcomes(crossing_at: int, **special: Outcome) -> Callable[[int], Outcome]:
-    """What a noiseless machine says, but for some sizes."""
-    return lambda n: special.get(f"n{n}") or ("wins" if n >= crossing_at else "loses")
-
-
-def test_a_search_asks_for_few_sizes_and_ends_within_its_share() -> None:
-    for true in range(17, 4097):
-        sizes = requested_sizes(outcomes(true), Range(16, 4096))
-        assert len(sizes) <= Range(16, 4096).max_sizes == 10
-        below, above = (max(n for n in sizes if n < true), min(n for n in sizes if n >= true))
-        assert above <= below * 1.05 or above == below + 1
-
-
-def test_a_search_ends_at_once_where_a_side_wins_everywhere_or_nothing_can_be_said() -> None:
-    ends = [16, 4096]
-    assert requested_sizes(outcomes(1), Range(16, 4096)) == ends
-    assert requested_sizes(outcomes(9_999), Range(16, 4096)) == ends
-    assert requested_sizes(lambda _: "no_ratio", Range(16, 4096)) == ends
-
-
-def test_a_search_comes_down_from_what_is_too_large_and_goes_round_what_was_disturbed() -> None:
-    assert requested_sizes(outcomes(100, n4096="too_large"), Range(16, 4096))[:4] == [
-        16,
-        4096,
-        256,
-        64,
-    ]
-    assert requested_sizes(lambda n: "too_large" if n > 20 else "loses", Range(16, 4096)) == [
-        16,
-        4096,
-        256,
-        64,
-    ]
-    disturbed = requested_sizes(outcomes(100, n4096="disturbed", n256="disturbed"), Range(16, 4096))
-    assert disturbed[:5] == [16, 4096, 4095, 256, 257]
-    assert requested_sizes(lambda _: "disturbed", Range(16, 4096)) == [16, 4096, 17, 18]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"low": 5000, "high": 4096}, r"low=5000 and high=4096 are no sizes from small to large"),
-        ({"low": 1, "high": 2.5}, r"low=1 and high=2.5 are no sizes"),
-        ({"low": 1, "high": 9, "rtol": 2}, r"rtol=2 is out of range; give a share such as 0.05"),
-        (
-            {"low": 1, "high": 9, "size": "8x64"},
-            r"size=8x64 has no place for the number; write \{n\} there",
-        ),
-        ({"lwo": 1}, r"give low, high, rtol and size, such as \{low: 16, high: 4096"),
-    ],
-)
-def test_a_range_that_is_none_is_refused(given: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Range.of(given)
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("size=64", r"size is what this sweep looks for; give its range instead"),
-        (
-            "device=cpu",
-            r"no two cells differ in device alone, one of them with device=cpu; give the axis two values",
-        ),
-    ],
-)
-def test_a_search_that_cannot_be_is_refused(word: str, message: str, runner: Runner) -> None:
-    assert re.search(message, runner("+sweep=crossover", word, code=2).stderr)
-
-
-def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(
-    runner: Runner, tmp_path: Path
-) -> None:
-    (tmp_path / "slow.py").write_text(
-        "import time, torch\n"
-        "def pay(x):\n"  # as if two threads cost 0.1 ms and halved the rest: they win from 100 elements on
-        "    n, threads = len(x), torch.get_num_threads()\n"
-        "    time.sleep(2e-6 * n if threads == 1 else 1e-4 + 1e-6 * n)\n"
-        "    return x + 1\n"
-    )
-    (tmp_path / "mine" / "op").mkdir(parents=True)
-    (tmp_path / "mine" / "op" / "pay.yaml").write_text(
-        "name: pay\ncall: slow.pay\nsignature: 'n -> n'\ndifferentiable: false\n"
-    )
-    words = [
-        "--config-dir",
-        "mine",
-        "+sweep=crossover",
-        "op=pay",
-        "dtype=float32",
-        "device=cpu",
-        "threads=1,2",
-    ]
-    words += [
-        "report.baseline={threads: 1}",
-        "hydra.sweeper.crossover={low: 40, high: 250, rtol: 0.4}",
-    ]
-    words += ["timing=quick", "timing.max_time_s=0.1"]
-    runner(*words, "hydra.sweep.dir=out")
-    rows = pd.read_csv(tmp_path / "out" / "results.csv")
-    sizes = list(dict.fromkeys(rows["size"]))
-    assert sizes[:2] == [40, 250]
-    assert len(rows) == 2 * len(sizes)
-    found = pd.read_csv(tmp_path / "out" / "speedup.csv").set_index("size").fillna({"reason": ""})
-
-    def outcome(
-        size: int,
-    ) -> Outcome | None:  # as the rows tell it, whatever this machine did meanwhile
-        if size not in found.index:
-            return None
-        one = found.loc[size]
-        if one["reason"]:
-            return "disturbed" if "busy" in one["reason"] else "no_ratio"
-        return "wins" if one["speedup"] > 1 else "loses"
-
-    assert requested_sizes(outcome, Range(40, 250, 0.4)) == sizes
-    folders = sorted(
-        (tmp_path / "out").glob("*_*"), key=lambda path: int(path.name.partition("_")[0])
-    )
-    assert [int(path.name.partition("_")[0]) for path in folders] == list(range(len(rows)))
-    for folder in folders[-2:]:  # as if it had been interrupted
-        shutil.rmtree(folder)
-    smaller = runner(*words, "hydra.sweeper.crossover.high=249", "resume=out", code=2).stderr
-    assert re.search(
-        r"resume=out: \d+ of the \d+ cells there are none of this command's \d+, such as pay 250 ",
-        smaller,
-    )
-    done = runner(*words, "resume=out")
-    assert f"{len(rows) - 2} of {len(rows)} cells are done" in done.stderr
-    assert (
-        list(dict.fromkeys(pd.read_csv(tmp_path / "out" / "results.csv")["size"]))[: len(sizes)]
-        == sizes
-    )

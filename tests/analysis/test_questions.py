@@ -1,4 +1,7 @@
-"""The four questions are answered from the rows, with their numbers and with causes only where there is evidence."""
+"""The four questions are answered from the rows.
+
+With their numbers and with causes only where there is evidence.
+"""
 
 import re
 from dataclasses import replace
@@ -54,7 +57,8 @@ def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too()
     )
     assert first.cells == ("mul-64-float32-cpu", "mul-64-float32-gpu")
     assert re.match(
-        r"matmul 64x64 float16 .*: 500x \(.*\) \(500.0 ms -> 1.000 ms\), but 4.00x \(.*\) against float32, the fastest",
+        r"matmul 64x64 float16 .*: 500x \(.*\) \(500.0 ms -> 1.000 ms\), but 4.00x \(.*\) against "
+        r"float32, the fastest",
         say(second),
     )
     assert say(third).startswith("add")
@@ -132,11 +136,13 @@ def test_the_size_question_tells_each_curve() -> None:
     rows += [one for side in (16, 256) for one in pair("sum", side, 1e-4, 2e-5)]
     curves, *each = said(rows)["size"]
     assert curves == (
-        "Of 3 curves along the size, 1 pass 1 between two sizes, 1 win at every size, 1 do not win at the largest, "
+        "Of 3 curves along the size, 1 pass 1 between two sizes, 1 win at every size, 1 do not "
+        "win at the largest, "
         "0 are unresolved."
     )
     assert re.match(
-        r"mul float32 with device=gpu wins from n = 8\d \(95 %: n = \d+ to n = \d+\): 0.0500x .* 20.0x",
+        r"mul float32 with device=gpu wins from n = 8\d \(95 %: n = \d+ to n = \d+\): 0.0500x .* "
+        r"20.0x",
         each[0],
     )
     assert each[1].startswith("exp float32 with device=gpu does not win at the largest size")
@@ -170,7 +176,8 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     )
     assert (
         sentences[-1]
-        == "With transfers at each call device=gpu wins somewhere for 1 of 2 curves; without, for 2."
+        == "With transfers at each call device=gpu wins somewhere for 1 of 2 curves; without, for "
+        "2."
     )
     (lost,) = [say(one) for one in found["lose"].sentences]
     assert re.match(
@@ -185,7 +192,8 @@ def test_where_the_data_cannot_answer_it_says_so() -> None:
     for key in ("gain", "lose", "size"):
         (only,) = found[key]
         assert only == (
-            "This run cannot say: none of its 1 comparisons has a ratio, most often since device=gpu: unavailable "
+            "This run cannot say: none of its 1 comparisons has a ratio, most often since "
+            "device=gpu: unavailable "
             "(no accelerator here)."
         )
     assert found["transfers"] == ["This run cannot say: nothing in it ran on an accelerator."]

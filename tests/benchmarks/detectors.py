@@ -1,10 +1,13 @@
-"""How often two flags that are found by experiment are right by a real clock: cpu_fallback and first_touch.
+"""How often two flags that are found by experiment are right by a real clock.
+
+The flags are cpu_fallback and first_touch.
 
     python tests/benchmarks/detectors.py [--cells 20] [--busy 2]
 
-Each operation is measured so many times, beside so many processes that do nothing but count. Prints the share of cells
-with the flag, beside whether it should be there. On an idle machine the shares are all or nothing; on a busy one a
-flag may be missed, and is never to be raised without its cause: the exit code is 1 where it is.
+Each operation is measured so many times, beside so many processes that do nothing but count. Prints
+the share of cells with the flag, beside whether it should be there. On an idle machine the shares
+are all or nothing; on a busy one a flag may be missed, and is never to be raised without its cause:
+the exit code is 1 where it is.
 """
 
 from __future__ import annotations
@@ -64,7 +67,8 @@ def main() -> int:
             wrong += found * (not expected)
             words = " ".join(map(str, asked.values()))
             print(
-                f"{name:12} {words:26} {found} of {chosen.cells}, should be {chosen.cells * expected}"
+                f"{name:12} {words:26} {found} of {chosen.cells}, should be "
+                f"{chosen.cells * expected}"
             )
     finally:
         for process in busy:

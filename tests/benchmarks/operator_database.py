@@ -1,10 +1,13 @@
-"""Over PyTorch's own operators, whose gradients are right: how many are accused, and what that takes.
+"""Over PyTorch's own operators, whose gradients are right.
+
+How many are accused, and what that takes.
 
     python tests/benchmarks/operator_database.py [full] [name ...]
 
-Each operator of torch.testing's database with a float64 backward pass, two samples each, on the CPU, first by this
-verifier and then by gradcheck in its fast mode, both on one thread. Every operator that is accused is printed with the
-cause, found out by hand, and with the first reasons that were given.
+Each operator of torch.testing's database with a float64 backward pass, two samples each, on the
+CPU, first by this verifier and then by gradcheck in its fast mode, both on one thread. Every
+operator that is accused is printed with the cause, found out by hand, and with the first reasons
+that were given.
 """
 
 from __future__ import annotations
@@ -76,9 +79,8 @@ CAUSES = {
         "as_strided",
         "as_strided_copy",
     ],
-    "no gradient: indices are equal, which write one element; too few of them to show that their order decides": [
-        "nn_functional_max_unpool1d"
-    ],
+    "no gradient: indices are equal, which write one element; too few of them to show that their "
+    "order decides": ["nn_functional_max_unpool1d"],
     "no gradient: singular matrices or equal singular values, of too many elements to try each": [
         *(
             "lu",
@@ -98,12 +100,15 @@ CAUSES = {
     "our tolerance: rounding at scale 1000 is 1.6 times what is allowed": ["lu_solve"],
     "our differences: poles that lie closer than the steps taken at scale 1000": ["lgamma"],
 }
-"""Why each operator is accused, found out one by one; most only where everything is tried (``full``)."""
+"""Why each operator is accused, found out one by one; most only with ``full``."""
 CAUSE = {name: cause for cause, names in CAUSES.items() for name in names}
 
 
 def declared_domains(op: Any) -> tuple[Domain | None, ...]:
-    """The intervals [low, high) that the database declares for an elementwise operator's first and second input."""
+    """The intervals that the database declares for an elementwise operator's two inputs.
+
+    Each is [low, high).
+    """
     ranges = [getattr(op, f"{side}_make_tensor_kwargs", None) or {} for side in ("lhs", "rhs")]
     ends = [getattr(op, "domain", None), *((r.get("low"), r.get("high")) for r in ranges)]
     unary, left, right = (
@@ -203,7 +208,8 @@ def main() -> None:
                 bad.setdefault(op.formatted_name, []).extend(reasons)
         seconds = time.process_time() - begun
         print(
-            f"{name}: {len(bad)} of {len(chosen)} operators accused, {seconds:.1f} s of CPU time in all"
+            f"{name}: {len(bad)} of {len(chosen)} operators accused, {seconds:.1f} s of CPU time "
+            f"in all"
         )
         for formatted, reasons in bad.items():
             cause = CAUSE.get(formatted, "UNEXPLAINED") if judge is accused else "it says"

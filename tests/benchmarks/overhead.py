@@ -1,12 +1,15 @@
-"""Overhead per cell apart from its measuring, next to a job's in a bare Hydra application with the stock launcher.
+"""Overhead per cell apart from its measuring.
 
-The bare application's task does nothing. It is run twice: with this project's configuration, so that it composes the
-same jobs, and with four keys in all, the least that Hydra can cost.
+Next to a job's in a bare Hydra application with the stock launcher.
+
+The bare application's task does nothing. It is run twice: with this project's configuration, so
+that it composes the same jobs, and with four keys in all, the least that Hydra can cost.
 
     python tests/benchmarks/overhead.py
 
-Both run in this one call, since machines are shared and differ. A cell's cost is the sweep's wall time, less the
-seconds that its rows say were spent on timing, less what a sweep of two cells takes, by the number of cells.
+Both run in this one call, since machines are shared and differ. A cell's cost is the sweep's wall
+time, less the seconds that its rows say were spent on timing, less what a sweep of two cells takes,
+by the number of cells.
 """
 
 import argparse
@@ -30,13 +33,15 @@ from runner.cli.main import main
 try:
     main()
 finally:
-    own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    sides = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, child = (resource.getrusage(who).ru_maxrss for who in sides)
     print("memory " + json.dumps([own, child]), file=sys.stderr)
 """
 BARE = """
 import hydra
 from hydra.core.config_store import ConfigStore
-ConfigStore.instance().store(name="bare", node={"op": "add", "size": 8, "seed": 0, "timing": "minimal"})
+node = {"op": "add", "size": 8, "seed": 0, "timing": "minimal"}
+ConfigStore.instance().store(name="bare", node=node)
 @hydra.main(config_path=None, config_name="bare", version_base="1.3")
 def main(config):
     return config.seed
@@ -64,13 +69,17 @@ def run(arguments: list[str]) -> tuple[float, str]:
     seconds = time.perf_counter() - start
     if done.returncode:
         sys.exit(
-            f"{arguments}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            f"{arguments}: exit code "
+            f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         )
     return seconds, done.stderr
 
 
 def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
-    """Run that many cells of two operations; seconds without timing, and the parent's and the worker's peak memory."""
+    """Run that many cells of two operations.
+
+    Seconds without timing, and the parent's and the worker's peak memory.
+    """
     out = folder / f"cells_{cells}"
     choices = [
         "op=add,mul",
@@ -90,7 +99,7 @@ def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
 
 
 def stock(source: str, jobs: int, folder: Path, choices: list[str]) -> float:
-    """What a job costs an application that does nothing with it, under Hydra's own sweeper and launcher; seconds."""
+    """Seconds that a job costs an application of nothing but Hydra's own sweeper and launcher."""
     script = folder / "stock.py"
     script.write_text(source)
 
@@ -124,7 +133,8 @@ def main() -> None:
         start_s = statistics.median(sweep(2, folder / f"start_{turn}")[0] for turn in range(5))
         least_s = stock(BARE, options.jobs, folder, [])
         print(
-            f"stock launcher, an application of four keys and no groups: {least_s * 1e3:.1f} ms a job"
+            f"stock launcher, an application of four keys and no groups: {least_s * 1e3:.1f} ms a "
+            f"job"
         )
         basic = [
             "hydra/launcher=basic",
@@ -150,7 +160,8 @@ def main() -> None:
                 f"{cells:6} cells: {cost_s * 1e3:.2f} ms a cell, "
                 f"{stock_s / cost_s:.0f} and {least_s / cost_s:.0f} times less than stock, "
                 f"{cost_s / base[0]:.2f} of the first line's; memory over the first line's: "
-                f"parent {(parent - base[1]) / 1e6:+.1f} MB, worker {(worker - base[2]) / 1e6:+.1f} MB"
+                f"parent {(parent - base[1]) / 1e6:+.1f} MB, worker "
+                f"{(worker - base[2]) / 1e6:+.1f} MB"
             )
 
 

@@ -1,4 +1,6 @@
-"""Overhead per cell on Ray apart from its measuring: twenty cells a chunk, next to one cell a chunk, in one run.
+"""Overhead per cell on Ray apart from its measuring.
+
+Twenty cells a chunk, next to one cell a chunk, in one run.
 
     python tests/benchmarks/ray_overhead.py
 
@@ -47,7 +49,8 @@ def one(cells_per_chunk: int, root: Path) -> None:
     assert code == 0 and len(rows) == CELLS and (rows["status"] == "ok").all(), rows
     own_s = rows["seconds"].sum()
     print(
-        f"{cells_per_chunk:2} cells a chunk: {took[0]:.1f} s for {CELLS} cells, which took {own_s:.1f} s themselves: "
+        f"{cells_per_chunk:2} cells a chunk: {took[0]:.1f} s for {CELLS} cells, which took "
+        f"{own_s:.1f} s themselves: "
         f"{(took[0] - own_s) / CELLS:.2f} s a cell more; "
         f"{size_of(root, 'samples.csv.gz') / CELLS:.0f} bytes of samples a cell",
         file=sys.stderr,

@@ -1,7 +1,10 @@
-"""How far do results differ between runs? This engine beside torch.utils.benchmark's two, idle and under load.
+"""How far do results differ between runs? This engine beside torch.utils.benchmark's two.
 
-Each method times the same cases in fresh processes, the methods taking turns, so that all see the same machine. Under
-load two processes that do nothing but count compete for the cores; they are started and ended here.
+Idle and under load.
+
+Each method times the same cases in fresh processes, the methods taking turns, so that all see the
+same machine. Under load two processes that do nothing but count compete for the cores; they are
+started and ended here.
 
     python tests/benchmarks/repeatability.py                      all of it: some ten minutes
     python tests/benchmarks/repeatability.py --repetitions 3 --sizes 64 256
@@ -183,8 +186,10 @@ def _print(condition: str, results: list[Result], methods: list[str], verbose: b
         off = [r for r in own if r["s"] > WRONG_ABOVE * best[r["case"]]]
         silent = [r for r in off if not r["flagged"]]
         print(
-            f"  {method:18} run-to-run max / min: median {median(spread.values()):.3f}, worst {spread[worst]:.2f} "
-            f"({worst}); more than 10 % above the best: {len(off)} of {len(own)}, without a flag {len(silent)} "
+            f"  {method:18} run-to-run max / min: median {median(spread.values()):.3f}, worst "
+            f"{spread[worst]:.2f} "
+            f"({worst}); more than 10 % above the best: {len(off)} of {len(own)}, without a flag "
+            f"{len(silent)} "
             f"({len(silent) / len(own):.0%}); {sum(r['flagged'] for r in own)} flagged; "
             f"{mean(r['took_s'] for r in own):.2f} s a result"
         )
@@ -196,14 +201,18 @@ def _print(condition: str, results: list[Result], methods: list[str], verbose: b
                     if r["case"] == case
                 )
                 print(
-                    f"      {case:20} us: {shown}    {mean(r['took_s'] for r in own if r['case'] == case):.2f} s"
+                    f"      {case:20} us: {shown}    "
+                    f"{mean(r['took_s'] for r in own if r['case'] == case):.2f} s"
                 )
 
 
 def _print_agreement(statistic: str, results: list[Result]) -> None:
-    """This engine and the better of the two others on the very same tensors, in one process, taking turns.
+    """This engine and the better of the two others on the very same tensors.
 
-    Where a call's output lies is each call's own affair, so that one turn says little: the turns' least and median do.
+    In one process, taking turns.
+
+    Where a call's output lies is each call's own affair, so that one turn says little: the turns'
+    least and median do.
     """
     ratios = {
         r["case"]: r["opsweep"] / min(r["blocked_autorange"], r["adaptive_autorange"])
@@ -212,7 +221,8 @@ def _print_agreement(statistic: str, results: list[Result]) -> None:
     far = max(ratios, key=lambda case: abs(ratios[case] - 1))
     within = sum(abs(ratio - 1) <= AGREES_WITHIN for ratio in ratios.values())
     print(
-        f"\nthe same tensors, idle, {statistic} of {TURNS} turns: this engine's over torch.utils.benchmark's best: "
+        f"\nthe same tensors, idle, {statistic} of {TURNS} turns: this engine's over "
+        f"torch.utils.benchmark's best: "
         f"median {median(ratios.values()):.3f}, farthest {ratios[far]:.3f} ({far}); "
         f"within 3 %: {within} of {len(ratios)} cases"
     )

@@ -1,7 +1,9 @@
-"""What a report costs: ``job=report`` over so many rows, in seconds and in memory, from CSVs made for it.
+"""What a report costs.
 
-python tests/benchmarks/report_speed.py                  100,000 rows in one results.csv
-python tests/benchmarks/report_speed.py --folders        each in a job's folder of its own, as a sweep leaves them
+``job=report`` over so many rows, in seconds and in memory, from CSVs made for it.
+
+    python tests/benchmarks/report_speed.py             100,000 rows in one results.csv
+    python tests/benchmarks/report_speed.py --folders   each in a folder, as a sweep leaves them
 """
 
 import argparse
@@ -58,7 +60,8 @@ def main() -> None:
         cpu = used.ru_utime + used.ru_stime
         where = "a folder each" if given.folders else "one file"
         print(
-            f"{len(made):,} rows in {where}: {seconds:.1f} s ({cpu:.1f} s of CPU), {megabytes:.0f} MB at most"
+            f"{len(made):,} rows in {where}: {seconds:.1f} s ({cpu:.1f} s of CPU), "
+            f"{megabytes:.0f} MB at most"
         )
         for path in sorted(root.glob("*.*")):
             print(f"    {path.name}: {path.stat().st_size / 1e6:.1f} MB")

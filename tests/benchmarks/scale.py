@@ -1,10 +1,12 @@
-"""A sweep of 100,000 cells without what measures them: what the driver itself takes in time, memory and files.
+"""A sweep of 100,000 cells without what measures them.
+
+What the driver itself takes in time, memory and files.
 
     python tests/benchmarks/scale.py [CELLS...]
 
-Each size runs in a process of its own, through the command line, the grid sweeper, the planning, the driver's loop, the
-writer and the report. Only the cluster is replaced, by one that answers a chunk at once with rows and samples such as
-a real cell's are.
+Each size runs in a process of its own, through the command line, the grid sweeper, the planning,
+the driver's loop, the writer and the report. Only the cluster is replaced, by one that answers a
+chunk at once with rows and samples such as a real cell's are.
 """
 
 from __future__ import annotations
@@ -180,8 +182,10 @@ def one(cells: int, root: Path) -> None:
         f"{concluded[0] / cells * 1e3:.3f} ms a cell to put together; "
         f"memory {first[1] / 1e6:.0f} MB when the first chunk is sent, "
         f"{', '.join(f'{mark:.0f}' for mark in marks)} MB at a quarter, half, three quarters, "
-        f"{before_report[1] / 1e6:.0f} MB at the end, {peak / 1e6:.0f} MB at most, with the report; "
-        f"{len(files)} files and folders, {size / cells:.0f} bytes a cell, results.csv {results / cells:.0f}",
+        f"{before_report[1] / 1e6:.0f} MB at the end, {peak / 1e6:.0f} MB at most, with the "
+        f"report; "
+        f"{len(files)} files and folders, {size / cells:.0f} bytes a cell, results.csv "
+        f"{results / cells:.0f}",
         file=sys.stderr,
     )
 

@@ -1,10 +1,13 @@
-"""How well the crossover is found by bisection, on two simulated devices whose true crossover is known.
+"""How well the crossover is found by bisection.
+
+On two simulated devices whose true crossover is known.
 
     python tests/benchmarks/simulated_crossover.py [--runs 200] [--noise normal:0.02]
 
-The first device's products are bound by its peak rate, the second's by its bandwidth: 2 n^3 / peak seconds against
-3 n^2 * 4 bytes / bandwidth, which are equal at n = 6 peak / bandwidth. Each run has a seed and noise of its own. The
-exit code is 1 if a crossover is more than 5 % off, or if fewer than 93 % of the intervals hold the true one.
+The first device's products are bound by its peak rate, the second's by its bandwidth: 2 n^3 / peak
+seconds against 3 n^2 * 4 bytes / bandwidth, which are equal at n = 6 peak / bandwidth. Each run has
+a seed and noise of its own. The exit code is 1 if a crossover is more than 5 % off, or if fewer
+than 93 % of the intervals hold the true one.
 """
 
 from __future__ import annotations

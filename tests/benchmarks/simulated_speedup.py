@@ -1,9 +1,12 @@
-"""How often the speed-up's interval holds the truth, on two simulated devices whose kernels are noisy.
+"""How often the speed-up's interval holds the truth.
+
+On two simulated devices whose kernels are noisy.
 
     python tests/benchmarks/simulated_speedup.py [--cells 200] [--noise normal:0.05]
 
-Each kernel's time is the model's times a number drawn from a distribution about 1 with that median, so that the true
-speed-up is known for every cell. A share of 95 % is what the intervals promise; the exit code is 1 below 93 %.
+Each kernel's time is the model's times a number drawn from a distribution about 1 with that median,
+so that the true speed-up is known for every cell. A share of 95 % is what the intervals promise;
+the exit code is 1 below 93 %.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ def main() -> int:
     width = sorted(float(row["high"]) / float(row["low"]) - 1 for row in pairs)[len(pairs) // 2]
     share = sum(held) / len(held)
     print(
-        f"{sum(held)} of {len(held)} intervals hold the true speed-up ({100 * share:.1f} %); noise {chosen.noise}"
+        f"{sum(held)} of {len(held)} intervals hold the true speed-up ({100 * share:.1f} %); "
+        f"noise {chosen.noise}"
     )
     print(f"median width of an interval: {100 * width:.2f} %")
     return int(share < FEWEST)

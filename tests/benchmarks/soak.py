@@ -1,9 +1,11 @@
-"""A sweep whose parent process is killed again and again, next to an undisturbed one: the same cells in the end?
+"""A sweep whose parent process is killed again and again, next to an undisturbed one.
+
+The same cells in the end?
 
     python tests/benchmarks/soak.py
 
-Each parent process lives for a random time and ends with SIGKILL; the next one resumes. In the end every cell has to be
-there once, whole, and no process may be left.
+Each parent process lives for a random time and ends with SIGKILL; the next one resumes. In the end
+every cell has to be there once, whole, and no process may be left.
 """
 
 import argparse
@@ -94,10 +96,12 @@ def main() -> None:
         same = list(alone["cell"]) == list(again["cell"])
         print(f"{options.kills} kills, with {done_at} cells done at each")
         print(
-            f"{len(again)} rows of {len(alone)}, {again['cell'].nunique()} different, the same in order: {same}"
+            f"{len(again)} rows of {len(alone)}, {again['cell'].nunique()} different, the same in "
+            f"order: {same}"
         )
         print(
-            f"{whole} whole files of {len(files)}, statuses {again['status'].value_counts().to_dict()}"
+            f"{whole} whole files of {len(files)}, statuses "
+            f"{again['status'].value_counts().to_dict()}"
         )
         print(
             f"{len(list(killed.rglob('.*.csv.*')))} temporary files, {orphans} processes left over"

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/worker_cost.py
 
-Both run the same cells, in turns. The worker's process is started before; importing torch is not what is asked here.
+Both run the same cells, in turns. The worker's process is started before; importing torch is not
+what is asked here.
 """
 
 import argparse
@@ -52,7 +53,8 @@ def main() -> None:
             spent["in-process"] += time.perf_counter() - between
         each = {name: seconds / options.cells * 1e3 for name, seconds in spent.items()}
         print(
-            f"{options.cells} cells: worker {each['worker']:.2f} ms, in-process {each['in-process']:.2f} ms a cell, "
+            f"{options.cells} cells: worker {each['worker']:.2f} ms, in-process "
+            f"{each['in-process']:.2f} ms a cell, "
             f"{each['worker'] - each['in-process']:.2f} ms more"
         )
         for op, size in (("add", 64), ("sum", 1024), ("matmul", 256), ("matmul", 1024)):
@@ -64,7 +66,8 @@ def main() -> None:
             in_worker, in_process = (statistics.median(times) for times in medians.values())
             spread = max(max(times) / min(times) for times in medians.values())
             print(
-                f"{op} {size}: worker {in_worker * 1e6:.2f} us, in-process {in_process * 1e6:.2f} us, "
+                f"{op} {size}: worker {in_worker * 1e6:.2f} us, in-process {in_process * 1e6:.2f} "
+                f"us, "
                 f"ratio {in_worker / in_process:.3f}; "
                 f"largest / smallest of {options.turns} the same way: {spread:.3f}"
             )

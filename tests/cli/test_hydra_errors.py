@@ -20,7 +20,8 @@ ONE_LINE = {
     "op=null": rf"op=null is unknown; choose one of {OPS}",
     "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\)",
     "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\)",
-    "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? \(lesson_1_1_ones, .*",
+    "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? "
+    r"\(lesson_1_1_ones, .*",
     "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",
     "+sweep=nothing": f"sweep=nothing is unknown; choose one of {SWEEPS}",
     "+sweep=gpuu": rf"sweep=gpuu is unknown; did you mean gpu\? \({SWEEPS}\)",
@@ -29,12 +30,16 @@ ONE_LINE = {
     "+timing=quick": "timing is chosen already; write timing=quick without a plus",
     "op=add,mul": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
     "op=[add,mul]": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
-    "op=glob(*)": r"op=glob\(\*\) has several values, which need -m: python -m runner -m 'op=glob\(\*\)'",
-    "size=(64,64)": r"size=\(64,64\) cannot be read as a size; allowed: 256 \(256x256\), 64x1024x1024, or .*",
+    "op=glob(*)": r"op=glob\(\*\) has several values, which need -m: python -m runner -m "
+    r"'op=glob\(\*\)'",
+    "size=(64,64)": r"size=\(64,64\) cannot be read as a size; allowed: 256 \(256x256\), "
+    r"64x1024x1024, or .*",
     "size=64×64": "size=64×64 cannot be read as a size; allowed: 256 .*",
     "size={m: 4": "size={m: 4 cannot be read as a size; allowed: 256 .*",
-    "run=a=b": "run=a=b cannot be read; put quotes within quotes around a value with other signs: \"run='...'\"",
-    "add": r"add cannot be read: write key=value, such as op=add \(python -m runner --help lists the keys\)",
+    "run=a=b": "run=a=b cannot be read; put quotes within quotes around a value with other signs: "
+    "\"run='...'\"",
+    "add": r"add cannot be read: write key=value, such as op=add \(python -m runner --help lists "
+    r"the keys\)",
     "limit.memory_bytes=1GB": "limit.memory_bytes=1GB is not a whole number",
     "timing.precision=abc": "timing.precision=abc is not a number",
     "strict=ture": "strict=ture is not true or false",
@@ -45,15 +50,24 @@ ONE_LINE = {
     "dtype=int": r"dtype=int is unknown \(did you mean 'int64'\?\); allowed: float16, .*",
     "threads=1024": rf"threads=1024 is too large for {CORES} cores; give {4 * CORES} or less",
     "-m threads=1,1024": rf"threads=1024 is too large for {CORES} cores; give {4 * CORES} or less",
-    "-m case=glob(lesson_9*)": r"no case matches lesson_9\*; python -m runner --help lists what there is",
-    "job=autograd compile=true cache=cold": rf"cache=cold, compile=true {ASIDE} \(gradients are verified without\); .*",
-    "-m job=autograd direction=forward,backward": rf"direction=backward {ASIDE} \(gradients are verified without\); .*",
-    "+sweep=autograd compile=true": rf"compile=true {ASIDE} \(gradients are verified without\); leave it out",
-    "case=lesson_1_1_ones layout=transposed": rf"layout=transposed {ASIDE} \(tensors are checked without\); .*",
-    "+sweep=transfer graph=true": rf"graph=true {ASIDE} \(job=transfer runs without\); leave it out",
-    "exclude=3": "Error merging override exclude=3 Invalid value assigned: int is not a ListConfig, list or tuple.",
-    "--config-dir mine op=listed": r"op/listed.yaml: holds a list where keys with values belong; correct the file",
-    "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean threads\?",
+    "-m case=glob(lesson_9*)": r"no case matches lesson_9\*; python -m runner --help lists what "
+    r"there is",
+    "job=autograd compile=true cache=cold": rf"cache=cold, compile=true {ASIDE} \(gradients are "
+    rf"verified without\); .*",
+    "-m job=autograd direction=forward,backward": rf"direction=backward {ASIDE} \(gradients are "
+    rf"verified without\); .*",
+    "+sweep=autograd compile=true": rf"compile=true {ASIDE} \(gradients are verified without\); "
+    rf"leave it out",
+    "case=lesson_1_1_ones layout=transposed": rf"layout=transposed {ASIDE} \(tensors are checked "
+    rf"without\); .*",
+    "+sweep=transfer graph=true": rf"graph=true {ASIDE} \(job=transfer runs without\); leave it "
+    rf"out",
+    "exclude=3": "Error merging override exclude=3 Invalid value assigned: int is not a "
+    "ListConfig, list or tuple.",
+    "--config-dir mine op=listed": r"op/listed.yaml: holds a list where keys with values belong; "
+    r"correct the file",
+    "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean "
+    r"threads\?",
     "--config-dir mine +sweep=old": r"in sweep/old.yaml: contended was renamed to on_contention",
     "treads=2": r"treads is unknown; did you mean threads\?",
     "+treads=2": r"treads is unknown; did you mean threads\?",
@@ -89,7 +103,10 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_what_has_another_name_now_is_refused_with_it(tmp_path: Path) -> None:
-    """Every old key by what Hydra says of it, every old field of an op or case file by the file's own reader."""
+    """Every old key by what Hydra says of it.
+
+    Every old field of an op or case file by the file's own reader.
+    """
     mine = {
         "op/old": "name: old\ncall: torch.add\nsignature: n, n -> n\n",
         "case/old": "name: old\nresult: torch.ones(2)\nexpect: {shape: [2]}\n",

@@ -25,13 +25,13 @@ from runner.cluster.executor import ChunkRun
 from runner.cluster.node import CellResult, ChunkStarted, NodeRefused, run_chunk, versions
 from runner.config.schema import ClusterConfig, Config
 from runner.errors import ConfigError
-from runner.execute.device_lock import _machine_name
 from runner.execute.progress import Progress
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import add_node, check_same_environment
 from runner.rows.rows import BenchmarkRow, identified
-from tests.conftest import ROOT, Runner
+from tests.conftest import ROOT
 from tests.support import factories
+from tests.support.commands import answers
 from tests.support.factories import op_file
 
 MINIMAL = yaml.safe_load((ROOT / "conf" / "timing" / "minimal.yaml").read_text())
@@ -283,16 +283,20 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
         list(run_chunk(chunk, {**versions(), "torch": "1.0"}))
 
 
-def test_a_dry_run_says_how_many_jobs_and_how_long(runner: Runner) -> None:
-    done = runner(
-        "+sweep=smoke", "op=add", "cluster=slurm", "cluster.cells_per_chunk=4", "dry_run=true"
+def test_a_dry_run_says_how_many_jobs_and_how_long(tmp_path: Path) -> None:
+    many, wrong = answers(
+        tmp_path,
+        [
+            "+sweep=smoke op=add cluster=slurm cluster.cells_per_chunk=4 dry_run=true",
+            "op=add cluster=ray cluster.retries=-1",
+        ],
     )
-    *_, count, jobs = done.stdout.splitlines()
+    *_, count, jobs = many.stdout.splitlines()
     assert count == "8 cells"
     assert jobs.startswith(
         "2 jobs for slurm, of at most 4 cells and 6.240 s; 12.48 s in all on one device"
     )
-    wrong = runner("op=add", "cluster=ray", "cluster.retries=-1", code=2)
+    assert wrong.code == 2
     assert "cluster.retries=-1 is out of range; give 0 or more" in wrong.stderr
 
 
@@ -348,16 +352,3 @@ def test_a_sweep_is_taken_up_again_on_other_machines_and_not_with_other_versions
     check_same_environment(tmp_path, environment("elsewhere", threads=1))
     with pytest.raises(ConfigError, match=r"torch.threads was 32 and is 1"):
         check_same_environment(tmp_path, environment("far", "2.13.0+cu128", threads=1))
-
-
-def test_a_device_is_locked_by_the_name_that_the_machine_knows_it_by(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert _machine_name("cuda:0") == "cuda:0"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a1")
-    assert [_machine_name(name) for name in ("cuda:0", "cuda:1", "cpu")] == [
-        "cuda:3",
-        "cuda:GPU-a1",
-        "cpu",
-    ]

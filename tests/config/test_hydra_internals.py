@@ -1,4 +1,7 @@
-"""Every name borrowed from inside Hydra and OmegaConf does here what we rely on, and is borrowed in one place alone."""
+"""Every name borrowed from inside Hydra and OmegaConf does here what we rely on.
+
+Is borrowed in one place alone.
+"""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Operations as their YAML declares them: what is refused, how sizes show, constants, and importing the callable."""
+"""Operations as their YAML declares them.
+
+What is refused, how sizes show, constants, and importing the callable.
+"""
 
 import pytest
 import torch
@@ -56,14 +59,17 @@ def test_a_single_dtype_needs_no_list():
         ),
         (
             {"flopp": "1"},
-            "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, flop, bytes, "
-            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, differentiable, "
+            "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, "
+            "flop, bytes, "
+            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
+            "differentiable, "
             "domain, nondifferentiable_inputs, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
-            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, differentiable, "
+            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
+            "differentiable, "
             "domain, nondifferentiable_inputs, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
@@ -109,15 +115,18 @@ def test_a_single_dtype_needs_no_list():
         ({"inputs": ["input"]}, "inputs: 1 names for the signature's 2 inputs"),
         (
             {"index_inputs": {"other": "k"}},
-            "index_inputs: other: k: must be one of inputs (give inputs: first) and a dimension (k, m, n)",
+            "index_inputs: other: k: must be one of inputs (give inputs: first) and a dimension "
+            "(k, m, n)",
         ),
         (
             {"inputs": ["input", "other"], "index_inputs": {"thing": "k"}},
-            "index_inputs: thing: k: must be one of inputs (input, other) and a dimension (k, m, n)",
+            "index_inputs: thing: k: must be one of inputs (input, other) and a dimension (k, m, "
+            "n)",
         ),
         (
             {"inputs": ["input", "other"], "index_inputs": {"other": "batch"}},
-            "index_inputs: other: batch: must be one of inputs (input, other) and a dimension (k, m, n)",
+            "index_inputs: other: batch: must be one of inputs (input, other) and a dimension (k, "
+            "m, n)",
         ),
         (
             {"signature": "m k"},
@@ -130,7 +139,8 @@ def test_a_single_dtype_needs_no_list():
         ),
         (
             {"signature": "m k -> m", "size": "2x3x4"},
-            "size 2x3x4 does not fit the signature, whose first input is m x k; give 2 dimensions, such as size=64x64",
+            "size 2x3x4 does not fit the signature, whose first input is m x k; give 2 "
+            "dimensions, such as size=64x64",
         ),
     ],
 )
@@ -246,7 +256,8 @@ def test_load_finds_a_function_in_a_module_on_the_path(tmp_path, monkeypatch):
         ("torch.matmull", "call 'torch.matmull': torch has no 'matmull' (did you mean 'matmul'?)"),
         (
             "torch.nn.functionl.relu",
-            "call 'torch.nn.functionl.relu': torch.nn has no 'functionl' (did you mean 'functional'?)",
+            "call 'torch.nn.functionl.relu': torch.nn has no 'functionl' (did you mean "
+            "'functional'?)",
         ),
         (
             "nopackage.f",

@@ -221,18 +221,21 @@ def test_batch_is_1_where_there_is_none():
         (
             "n -> n -> n",
             {},
-            "signature 'n -> n -> n': '->' is no dimension; use lower-case names (not 'batch') or '...'",
+            "signature 'n -> n -> n': '->' is no dimension; use lower-case names (not 'batch') or "
+            "'...'",
         ),
         (
             "batch n -> n",
             {},
-            "signature 'batch n -> n': 'batch' is no dimension; use lower-case names (not 'batch') or '...'",
+            "signature 'batch n -> n': 'batch' is no dimension; use lower-case names (not "
+            "'batch') or '...'",
         ),
         ("... m ... -> m", {}, "signature '... m ... -> m': '...' may stand once in a tensor"),
         (
             "n -> p q n",
             {},
-            "signature 'n -> p q n': only an output has dimension p, q; give it a formula under derived_dims:",
+            "signature 'n -> p q n': only an output has dimension p, q; give it a formula under "
+            "derived_dims:",
         ),
         (
             "n -> p",
@@ -255,7 +258,8 @@ def test_parse_says_what_is_wrong(text, formulas, message):
             "m k, k n -> m n",
             "2x3x4",
             {},
-            "size 2x3x4 does not fit the signature, whose first input is m x k; give 2 dimensions, such as size=64x64",
+            "size 2x3x4 does not fit the signature, whose first input is m x k; give 2 "
+            "dimensions, such as size=64x64",
         ),
         (
             "... m k -> m",
@@ -275,19 +279,22 @@ def test_parse_says_what_is_wrong(text, formulas, message):
             "n -> n",
             "2x3",
             {},
-            "size 2x3 does not fit the signature, whose first input is n; give 1 dimensions, such as size=64",
+            "size 2x3 does not fit the signature, whose first input is n; give 1 dimensions, such "
+            "as size=64",
         ),
         (
             "n n -> n",
             "4x5",
             {},
-            "size 4x5 does not fit the signature, whose first input is n x n: n would be both 4 and 5",
+            "size 4x5 does not fit the signature, whose first input is n x n: n would be both 4 "
+            "and 5",
         ),
         (
             "m k, k n -> m n",
             {"m": 4, "z": 3, "batch": 2},
             {},
-            "size with dimensions batch, m, z: unknown: batch, z; missing: k; the dimensions are k, m, n",
+            "size with dimensions batch, m, z: unknown: batch, z; missing: k; the dimensions are "
+            "k, m, n",
         ),
         (
             "... m k -> m",

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from runner.config.size import Size, parse_size, shape_text
 from runner.errors import ConfigError
 
-ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+ALLOWED = (
+    "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, "
+    "all of 1 or more"
+)
 LENGTHS = st.integers(1, 10**12)
 
 

@@ -1,17 +1,27 @@
-"""Every YAML under ``conf/`` is run: each operation, timing preset and sweep, by the command in its first lines."""
+"""Every YAML under ``conf/`` is run.
+
+Each operation, timing preset and sweep, by the command in its first lines.
+"""
 
 import re
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Runner
+from runner.config.operation import Operation
+from runner.config.schema import Timing
+from runner.config.size import parse_size
+from runner.errors import ConfigError
+from tests.conftest import ROOT, make_runner
 from tests.support.commands import answers
+from tests.support.factories import op_file, ran
 
+pytestmark = pytest.mark.xdist_group("conf")
 CONF = ROOT / "conf"
 OPS = sorted(path.stem for path in (CONF / "op").glob("*.yaml"))
 SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
@@ -20,37 +30,79 @@ Rows = Callable[..., pd.DataFrame]
 
 
 def test_the_operations_that_the_project_promises_are_there() -> None:
-    promised = "bmm linear addmm einsum conv2d softmax layer_norm gelu relu exp mean max cumsum sort topk gather cat "
-    assert LESSON | set((promised + "scaled_dot_product_attention fft").split()) <= set(OPS)
-
-
-def test_every_operation_runs_with_right_values_and_gradients(rows: Rows) -> None:
-    found = rows("-m", "op=glob(*)", "timing=minimal").set_index("op")
-    assert set(found.index) == set(OPS)
-    assert (found["status"] == "ok").all(), found["reason"].dropna().to_dict()
-    assert (found["median_s"] > 0).all()
-    assert (found["finite_fraction"] == 1).all()
-    assert (found["max_relative_error"] <= found["allowed_relative_error"]).all()
-    assert set(found["gradient"]) == {"pass"}
-    assert found.loc[["transpose"], "flags"].str.contains("view").all()
-    assert (
-        not found["flags"].drop("transpose").fillna("").str.contains("view|wrong|nonfinite").any()
+    promised = (
+        "bmm linear addmm einsum conv2d softmax layer_norm gelu relu exp mean max cumsum sort topk "
+        "gather cat scaled_dot_product_attention fft"
     )
-    assert found.loc["matmul", "flop"] == 2 * 512**3
-    assert found.loc["matmul", "bytes"] == 3 * 4 * 512**2
-    assert found.loc["transpose", "bytes"] == 0
+    assert LESSON | set(promised.split()) <= set(OPS)
 
 
-def test_every_operation_answers_in_every_kind_of_dtype(rows: Rows) -> None:
-    dtypes = ["float32", "float16", "float64", "int32", "complex64", "bool"]
-    found = rows(
-        "-m", "op=glob(*)", f"dtype={','.join(dtypes)}", "timing=minimal", "size=1x2x4x8,8x8,2x8x8"
+DTYPES = ("float32", "int32", "complex64", "bool")
+SMALL = ("8x8", "2x8x8", "1x2x4x8")  # the first that an operation can have
+
+
+def small_size(op: str) -> str:
+    """A small size of an operation."""
+    operation = Operation.from_mapping(op_file(op), op)
+    for size in SMALL:
+        with suppress(ConfigError):
+            operation.bind(parse_size(size))
+            return size
+    raise AssertionError(f"{op} has none of the sizes {SMALL}")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """A row of every operation in every kind of dtype."""
+    folder = tmp_path_factory.mktemp("operations")
+    (folder / "mine" / "sweep").mkdir(parents=True)
+    ops = {size: [op for op in OPS if small_size(op) == size] for size in SMALL}
+    first, *further = (
+        {"op": ",".join(names), "size": size, "dtype": ",".join(DTYPES)}
+        for size, names in ops.items()
     )
-    assert len(found.groupby(["op", "dtype"])) == len(OPS) * len(dtypes)
-    assert set(found["status"]) <= {"ok", "unsupported"}, found[
-        ~found["status"].isin(["ok", "unsupported"])
-    ].to_dict()
+    sweep = {"hydra": {"sweeper": {"params": first, "also": further}}}
+    text = "# @package _global_\n" + yaml.safe_dump(sweep)
+    (folder / "mine" / "sweep" / "every.yaml").write_text(text)
+    command = ["--config-dir", "mine", "+sweep=every", "timing=minimal", "hydra.sweep.dir=out"]
+    make_runner(folder)(*command)
+    return pd.read_csv(folder / "out" / "results.csv")
+
+
+def test_every_operation_runs_with_right_values_and_gradients(found: pd.DataFrame) -> None:
+    rows = found[found["dtype"] == "float32"].set_index("op")
+    assert sorted(rows.index) == OPS
+    assert (rows["status"] == "ok").all(), rows["reason"].dropna().to_dict()
+    assert (rows["median_s"] > 0).all()
+    assert (rows["finite_fraction"] == 1).all()
+    assert (rows["max_relative_error"] <= rows["allowed_relative_error"]).all()
+    assert set(rows["gradient"]) == {"pass"}
+    assert rows.loc[["transpose"], "flags"].str.contains("view").all()
+    others = rows["flags"].drop("transpose").fillna("")
+    assert not others.str.contains("view|wrong|nonfinite").any()
+    assert rows.loc["matmul", "flop"] == 2 * 8**3
+    assert rows.loc["matmul", "bytes"] == 3 * 4 * 8**2
+    assert rows.loc["transpose", "bytes"] == 0
+
+
+def test_every_operation_answers_in_every_kind_of_dtype(found: pd.DataFrame) -> None:
+    assert len(found) == len(found.groupby(["op", "dtype"])) == len(OPS) * len(DTYPES)
+    assert set(found["status"]) <= {"ok", "unsupported"}, found["reason"].dropna().to_list()
     assert not found["flags"].fillna("").str.contains("wrong").any()
+    ran = found[found["status"] == "ok"].groupby("dtype").size()
+    assert set(ran.index) == set(DTYPES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_every_operation_runs_at_its_own_size(dtype: str, rows: Rows) -> None:
+    measured = rows("-m", "op=glob(*)", f"dtype={dtype}", "timing=minimal")
+    assert sorted(measured["op"]) == OPS
+    if dtype == "float32":
+        assert set(measured["status"]) == {"ok"}
+        assert set(measured["gradient"]) == {"pass"}
+    assert set(measured["status"]) <= {"ok", "unsupported"}
+    assert not measured["flags"].fillna("").str.contains("wrong").any()
 
 
 @pytest.mark.slow
@@ -70,24 +122,49 @@ def test_sweep_autograd_finds_every_gradient_right(rows: Rows) -> None:
     assert (told["finite_differences"] >= 8).all()
 
 
-OTHER_SWEEPS = {
-    "autograd",
-    "mistakes",
-    "roof",
-    "transfer",
-    "crossover",
-}  # of other jobs, or of sizes that it chooses
+OTHER = {"autograd", "mistakes", "roof", "transfer", "crossover"}
+"""Sweeps of other jobs, or of sizes that they choose."""
 
 
-@pytest.mark.parametrize("sweep", sorted(set(SWEEPS) - OTHER_SWEEPS))
-def test_every_sweep_runs_at_small_sizes(sweep: str, rows: Rows) -> None:
-    found = rows(f"+sweep={sweep}", "size=8,2x8x8", "dtype=float32", "timing=minimal")
-    assert set(found["op"]) == LESSON
-    assert set(found.loc[found["device"] == "cpu", "status"]) == {"ok"}
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        name if name == "gpu" else pytest.param(name, marks=pytest.mark.slow)
+        for name in SWEEPS
+        if name not in OTHER
+    ],
+)
+def test_a_sweep_runs_at_small_sizes(sweep: str, rows: Rows) -> None:
+    words = ["size=2x8x8", "dtype=float32", "timing=minimal", "hydra.sweeper.also=[]"]
+    measured = rows(f"+sweep={sweep}", *words)
+    assert set(measured["op"]) == LESSON
+    assert set(measured.loc[measured["device"] == "cpu", "status"]) == {"ok"}
 
 
-def test_the_main_sweep_has_the_lessons_cells(runner: Runner) -> None:
-    cells = runner("+sweep=gpu", "dry_run=true").stdout.splitlines()
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF / "timing").glob("*.yaml")))
+def test_every_timing_preset_measures(preset: str) -> None:
+    text = (CONF / "timing" / f"{preset}.yaml").read_text()
+    row = ran("add", size=8, timing=Timing(**yaml.safe_load(text)))
+    assert row.status == "ok"
+    assert row.min_s <= row.q1_s <= row.median_s <= row.q3_s
+
+
+def test_flop_are_counted_where_the_file_gives_no_formula() -> None:
+    size = {"m": 4, "k": 6, "n": 8, "batch": 3}
+    row = ran({**op_file("matmul"), "flop": ""}, size=size)
+    assert row.flop == 2 * 3 * 4 * 6 * 8
+    assert row.size == "3x4x6 n=8"
+
+
+def test_an_operation_that_cannot_be_cut_down_is_checked_at_full_size() -> None:
+    row = ran({**op_file("topk"), "derived_dims": {"k": "100"}}, size=128)
+    assert (row.status, row.checked_size) == ("ok", "128x128")
+    assert row.max_relative_error == 0
+
+
+def test_the_main_sweep_has_the_lessons_cells(tmp_path: Path) -> None:
+    (answer,) = answers(tmp_path, ["+sweep=gpu dry_run=true"])
+    cells = answer.stdout.splitlines()
     assert "matmul 64x1024x1024 float16 cpu" in cells
     words = [cell.split() for cell in cells[:-1] if not cell.startswith("autograd")]
     gradients = {tuple(cell.split()) for cell in cells[:-1] if cell.startswith("autograd")}
@@ -101,15 +178,8 @@ def test_the_main_sweep_has_the_lessons_cells(runner: Runner) -> None:
     assert all({a[3], b[3]} == devices for a, b in zip(words[::2], words[1::2], strict=True))
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF / "timing").glob("*.yaml")))
-def test_every_timing_preset_measures(preset: str, rows: Rows) -> None:
-    row = rows(f"timing={preset}", "timing.processes=1", "op=add", "size=8").iloc[0]
-    assert row["status"] == "ok"
-    assert row["min_s"] <= row["q1_s"] <= row["median_s"] <= row["q3_s"]
-
-
-def test_each_file_begins_with_the_command_that_uses_it(tmp_path: Path) -> None:
-    commands = {}
+def test_each_file_begins_with_the_command_that_uses_it() -> None:
+    """Which ``test_docs.py`` runs, but for those of operations and cases, which are all alike."""
     for path in sorted(CONF.rglob("*.yaml")):
         lines = [
             line for line in path.read_text().splitlines() if not line.startswith("# @package")
@@ -117,46 +187,22 @@ def test_each_file_begins_with_the_command_that_uses_it(tmp_path: Path) -> None:
         command = re.fullmatch(r"# (python -m runner.*?)(  +\(.*\))?", lines[0])
         assert command, f"{path}: {lines[0]}"
         words = shlex.split(command[1])[3:]
-        assert path.stem in " ".join(words) or path.name == "config.yaml"
         if path.parent.name in ("op", "case"):
+            assert words == [f"{path.parent.name}={path.stem}"]
             assert yaml.safe_load(path.read_text())["name"] == path.stem
-        commands[path] = [*words, "dry_run=true"]
-    said = dict(zip(commands, answers(tmp_path, list(commands.values())), strict=True))
-    assert not {path: answer for path, answer in said.items() if answer.code != 0}
+        else:
+            assert path.stem in " ".join(words) or path.name == "config.yaml"
 
 
-def test_an_operation_of_ones_own_runs_from_a_folder_of_ones_own(
-    runner: Runner, tmp_path: Path
-) -> None:
-    (tmp_path / "mine" / "op").mkdir(parents=True)
-    (tmp_path / "mine" / "sweep").mkdir()
-    (tmp_path / "mine" / "op" / "swish.yaml").write_text(
-        "name: swish\ncall: my_package.ops.swish\nsignature: ... n -> ... n\nkwargs: {beta: 2.0}\nflop: 5 * batch * n\n"
+def test_every_operation_and_case_is_chosen_by_its_name(tmp_path: Path) -> None:
+    cases = sorted(path.stem for path in (CONF / "case").glob("*.yaml"))
+    ops, of_cases = answers(
+        tmp_path,
+        [
+            ["-m", f"op={','.join(OPS)}", "dry_run=true"],
+            ["-m", f"case={','.join(cases)}", "dry_run=true"],
+        ],
     )
-    (tmp_path / "mine" / "sweep" / "mine.yaml").write_text(
-        "# @package _global_\nhydra:\n  sweeper:\n    params: {op: 'swish,relu', size: '8,16', dtype: float32}\n"
-    )
-    (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package" / "ops.py").write_text(
-        "import torch\ndef swish(x, beta):\n    return x * torch.sigmoid(beta * x)\n"
-    )
-    runner("--config-dir", "mine", "+sweep=mine", "timing=minimal", "hydra.sweep.dir=out")
-    found = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert list(found["op"] + found["size"]) == ["swish8x8", "swish16x16", "relu8x8", "relu16x16"]
-    assert set(found["status"]) == {"ok"}
-    assert list(found["flop"])[:2] == [5 * 64, 5 * 256]
-    assert found["gradient"].eq("pass").all()
-
-
-def test_flop_are_counted_where_the_file_gives_no_formula(rows: Rows) -> None:
-    row = rows(
-        "op=matmul", "op.flop=''", "size={m: 4, k: 6, n: 8, batch: 3}", "timing=minimal"
-    ).iloc[0]
-    assert row["flop"] == 2 * 3 * 4 * 6 * 8
-    assert row["size"] == "3x4x6 n=8"
-
-
-def test_an_operation_that_cannot_be_cut_down_is_checked_at_full_size(rows: Rows) -> None:
-    row = rows("op=topk", "op.derived_dims.k=100", "size=128", "timing=minimal").iloc[0]
-    assert (row["status"], row["checked_size"]) == ("ok", "128x128")
-    assert row["max_relative_error"] == 0
+    assert [line.split()[0] for line in ops.stdout.splitlines()] == [*OPS, f"{len(OPS)}"]
+    listed = [line.split()[1] for line in of_cases.stdout.splitlines()]
+    assert listed == [*cases, "cells"]

@@ -1,8 +1,12 @@
-"""Real faults: what a cell does to its process, the disk to its rows, a signal to the sweep. Nothing done is lost."""
+"""Real faults: what a cell does to its process, the disk to its rows, a signal to the sweep.
+
+Nothing done is lost.
+"""
 
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +22,7 @@ import pytest
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import BenchmarkRow
 from tests.conftest import LONGEST_S, PATIENT, ROOT, Runner
+from tests.support.commands import answers
 
 StartSweep = Callable[..., subprocess.Popen[str]]
 
@@ -69,7 +74,8 @@ def dying(tmp_path: Path) -> Path:
     (tmp_path / "dying_ops.py").write_text(OPS)
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "dies.yaml").write_text(
-        'name: dies\ncall: dying_ops.dies\nsignature: "... -> ..."\nkwargs: {how: well}\ndifferentiable: false\n'
+        'name: dies\ncall: dying_ops.dies\nsignature: "... -> ..."\nkwargs: {how: '
+        "well}\ndifferentiable: false\n"
     )
     return tmp_path
 
@@ -82,19 +88,28 @@ defaults:
 limit: {time_s: 900}
 hydra:
   sweeper:
-    params: {op: dies, op.kwargs.how: "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate", size: 8}
+    params:
+      op: dies
+      op.kwargs.how: segfault,exit,memory,raise,wrong,shape,infinite,type,mutate
+      size: 8
     also:
-      - {op: dies, op.kwargs.how: hang, size: 8, limit.time_s: 10}
+      - {op: dies, op.kwargs.how: hang, size: 8, limit.time_s: 6}
       - {op: dies, op.kwargs.how: well, size: 8}
+      - {op: dies, op.kwargs.how: more memory, size: 8, limit.memory_bytes: 1000000000}
+      - {op: dies, op.kwargs.how: sleep, size: 8, timing.max_time_s: 0.05, timing.max_samples: 99}
+      - {op: add, size: 1024, limit.memory_bytes: 1000000}
 """
 
 
 def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runner: Runner) -> None:
-    """A cell that hangs does so for good, in a worker that has run others: it has long begun when its time is over."""
+    """A cell that hangs does so for good, in a worker that has run others.
+
+    It has long begun when its time is over.
+    """
     (dying / "mine" / "sweep").mkdir()
     (dying / "mine" / "sweep" / "ways.yaml").write_text(WAYS)
     runner("--config-dir", "mine", "+sweep=ways", "hydra.sweep.dir=out", code=1, limit="")
-    ways = "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate,hang,well"
+    ways = "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate,hang,well,more,sleep,large"
     rows = pd.read_csv(dying / "out" / "results.csv").set_axis(ways.split(","))
     assert rows["status"].to_dict() == {
         "segfault": "crashed",
@@ -108,11 +123,14 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
         "mutate": "ok",
         "hang": "timeout",
         "well": "ok",
+        "more": "out_of_memory",
+        "sleep": "ok",
+        "large": "out_of_memory",
     }
     reasons = rows["reason"]
     assert reasons["segfault"] == "the process was ended by SIGSEGV, while checking values"
     assert reasons["exit"] == "the process ended with exit code 7, while checking values"
-    assert reasons["hang"] == "stopped after limit.time_s=10 s, while checking values"
+    assert reasons["hang"] == "stopped after limit.time_s=6 s, while checking values"
     assert reasons["raise"] == "ValueError: not today, maybe tomorrow"
     assert (
         "its signature '... -> ...' promises outputs [(8, 8)], the call gave [(7, 8)]"
@@ -124,48 +142,30 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
     assert "mutates_input" in rows.loc["mutate", "flags"]
     assert "wrong_values" not in rows.loc["mutate", "flags"]
     assert rows["median_s"].notna().to_dict() == {
-        way: way in ("wrong", "infinite", "mutate", "well") for way in ways.split(",")
+        way: way in ("wrong", "infinite", "mutate", "well", "sleep") for way in ways.split(",")
     }
+    # it may not take more than its limit, and what cannot fit is not tried
+    assert "memory" in reasons["more"]
+    assert reasons["large"] == (
+        "MemoryError: inputs and outputs take 12,582,912 bytes; limit.memory_bytes is 1,000,000"
+    )
+    # a call that is longer than its budget is measured once
+    once = rows.loc["sleep"]
+    assert (once["samples"], once["stop"]) == (1, "first_call")
+    assert "single_call" in once["flags"]
+    assert once["median_s"] == once["first_call_s"]
+    assert pd.isna(once["ci_low_s"])
     log = next((dying / "out").glob("9_*/run.log")).read_text()
     assert "about to hang" in log
     assert "ValueError: not today" in next((dying / "out").glob("3_*/run.log")).read_text()
 
 
-def test_what_cannot_fit_is_not_tried(runner: Runner, tmp_path: Path) -> None:
-    runner("op=add", "size=1024", "limit.memory_bytes=1000000", "hydra.run.dir=out")
-    row = pd.read_csv(tmp_path / "out" / "results.csv").iloc[0]
-    assert row["status"] == "out_of_memory"
-    assert (
-        row["reason"]
-        == "MemoryError: inputs and outputs take 12,582,912 bytes; limit.memory_bytes is 1,000,000"
-    )
-
-
-def test_a_call_longer_than_its_budget_is_measured_once_and_says_so(
-    dying: Path, runner: Runner
-) -> None:
-    (dying / "dying_ops.py").write_text(
-        "import time\ndef dies(x, how):\n    time.sleep(0.3)\n    return x * 2\n"
-    )
-    runner(
-        "--config-dir",
-        "mine",
-        "op=dies",
-        "size=4",
-        "timing=quick",
-        "timing.max_time_s=0.05",
-        "hydra.run.dir=out",
-    )
-    row = pd.read_csv(dying / "out" / "results.csv").iloc[0]
-    assert (row["samples"], row["stop"]) == (1, "first_call")
-    assert "single_call" in row["flags"]
-    assert row["median_s"] == row["first_call_s"]
-    assert pd.isna(row["ci_low_s"])
-
-
 @pytest.fixture
 def start_sweep(dying: Path) -> Iterator[StartSweep]:
-    """Begins a sweep of cells, in the folder ``out``, and waits until one of them hangs, or waits to be told."""
+    """Begins a sweep of cells, in the folder ``out``.
+
+    Waits until one of them hangs, or waits to be told.
+    """
     begun: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str) -> subprocess.Popen[str]:
@@ -220,7 +220,10 @@ def await_that(
     process: subprocess.Popen[str] | None = None,
     limit_s: float = LONGEST_S,
 ) -> None:
-    """Wait until something is so, however long that takes on this machine, unless a process ends before."""
+    """Wait until something is so.
+
+    However long that takes on this machine, unless a process ends before.
+    """
     deadline = time.monotonic() + limit_s
     while not come():
         assert time.monotonic() < deadline
@@ -249,8 +252,15 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_worker_outlives_a_parent_process_that_is_killed(start_sweep: StartSweep) -> None:
+def test_a_sweep_has_its_folder_alone_and_leaves_no_worker_when_it_is_killed(
+    dying: Path, start_sweep: StartSweep
+) -> None:
     process = start_sweep("op.kwargs.how=hang")
+    command = "--config-dir mine -m op=dies op.kwargs.how=hang size=8 timing=minimal"
+    fresh, resumed = answers(dying, [f"{command} hydra.sweep.dir=out", f"{command} resume=out"])
+    assert (fresh.code, resumed.code) == (2, 2)
+    assert "already holds the results" in fresh.stderr
+    assert "out is in use by another sweep; wait for its end" in resumed.stderr
     workers = workers_of(process.pid)
     assert workers
     process.kill()
@@ -260,56 +270,42 @@ def test_no_worker_outlives_a_parent_process_that_is_killed(start_sweep: StartSw
     )  # they hang for good, if nobody ends them
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_was_finished(
-    number: signal.Signals, dying: Path, start_sweep: StartSweep
-) -> None:
+def test_an_interrupt_keeps_what_was_finished(dying: Path, start_sweep: StartSweep) -> None:
     process = start_sweep("op.kwargs.how=well,hang,segfault")
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=LONGEST_S)
-    assert process.returncode == 130, stderr
-    assert "interrupted; what was finished is kept" in stderr
-    assert "Traceback" not in stderr
+    process.send_signal(signal.SIGINT)
+    assert_interrupted(process)
     assert list(pd.read_csv(dying / "out" / "results.csv")["status"]) == ["ok"]
 
 
-def test_timing_through_the_worker_is_the_engine_in_process(runner: Runner, tmp_path: Path) -> None:
-    from runner.cells.cell import cell_of
-    from runner.execute.cell_run import run_cell
-    from runner.tasks.worker_state import WorkerState
-
-    runner("op=add", "size=64", "timing=minimal", "hydra.run.dir=out")
-    from omegaconf import OmegaConf
-
-    cell = cell_of(OmegaConf.load(tmp_path / "out" / ".hydra" / "config.yaml"))  # type: ignore[arg-type]
-    (row,), samples = run_cell(cell, WorkerState())
-    there = pd.read_csv(tmp_path / "out" / "results.csv").iloc[0]
-    assert row.cell == there["cell"]
-    assert row.max_relative_error == there["max_relative_error"]
-    assert len(samples) == there["samples"]
-
-
-def test_a_cell_cannot_take_more_memory_than_its_limit(dying: Path, runner: Runner) -> None:
-    command = ["--config-dir", "mine", "op=dies", "size=8", "timing=minimal", "hydra.run.dir=out"]
-    runner(*command, "op.kwargs.how='more memory'", "limit.memory_bytes=1000000000")
-    row = pd.read_csv(dying / "out" / "results.csv").iloc[0]
-    assert row["status"] == "out_of_memory"
-    assert "memory" in row["reason"]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_that_is_killed_is_replaced(dying: Path, start_sweep: StartSweep) -> None:
-    process = start_sweep("op.kwargs.how=hang,well")
+def test_a_worker_that_is_killed_is_replaced_and_the_sweep_ends_when_it_is_told_to(
+    dying: Path, start_sweep: StartSweep
+) -> None:
+    process = start_sweep("size=8,9", "op.kwargs.how=hang,well")
     for worker in workers_of(process.pid):
         if b"spawn_main" in Path(f"/proc/{worker}/cmdline").read_bytes():
             os.kill(worker, signal.SIGKILL)
-    _, stderr = process.communicate(timeout=LONGEST_S)
-    assert process.returncode == 1, stderr
+    await_that(lambda: hanging(dying) == 2, process)  # the cell after the next one
+    process.send_signal(signal.SIGTERM)
+    assert_interrupted(process)
     rows = pd.read_csv(dying / "out" / "results.csv")
     assert list(rows["status"]) == ["crashed", "ok"]
     assert rows["reason"][0].startswith(
         "the process was ended by SIGKILL (possibly out of memory), while"
     )
+
+
+def hanging(folder: Path) -> int:
+    """How many cells of a sweep have come to where they hang."""
+    return sum("about to hang" in log.read_text() for log in folder.glob("out/*/run.log"))
+
+
+def assert_interrupted(process: subprocess.Popen[str]) -> None:
+    """A sweep that was told to end ends, and says that it does."""
+    _, stderr = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 130, stderr
+    assert "interrupted; what was finished is kept" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_two_interrupts_end_it_at_once_and_damage_nothing(
@@ -350,14 +346,19 @@ def results(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+    ("kill", "turns"),
+    [
+        (signal.SIGKILL, 2),
+        pytest.param(signal.SIGKILL, 4, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
-    kill: signal.Signals, dying: Path, runner: Runner
+    kill: signal.Signals, turns: int, dying: Path, runner: Runner
 ) -> None:
     draw = random.Random(7)
     done = 0
-    for turn in range(3):
+    for turn in range(turns):
         again = (
             ["resume=out"]
             if (dying / "out" / "multirun.yaml").exists()
@@ -397,93 +398,84 @@ def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
     assert (dying / "out" / "results.csv").read_bytes() == before
 
 
-def test_resume_runs_what_failed_or_was_damaged_and_nothing_else(
+def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     dying: Path, runner: Runner
 ) -> None:
-    command = [
-        "--config-dir",
-        "mine",
-        "-m",
-        "op=dies",
-        "op.kwargs.how=well,exit",
-        "size=4,5",
-        "timing=minimal",
-    ]
-    runner(*command, "hydra.sweep.dir=out", code=1)
-    out = dying / "out"
+    words = ["--config-dir", "mine", "-m", "op=dies", "op.kwargs.how=well,exit", "timing=minimal"]
+    runner(*words, "size=4,5", "hydra.sweep.dir=out", code=1)
+    out, op = dying / "out", dying / "mine" / "op" / "dies.yaml"
     first = pd.read_csv(out / "results.csv")
     assert list(first["status"]) == ["ok", "ok", "crashed", "crashed"]
     whole, cut = sorted(out.glob("[01]_*/results.csv"))
     cut.write_text(cut.read_text()[:-20])
     stamp = whole.stat().st_mtime_ns
-    done = runner(*command, "resume=out", code=1)
-    assert "1 of 4 cells are done" in done.stderr
-    listed = runner(*command, "resume=out", "dry_run=true")
-    assert "2 of 4 cells are done" in listed.stderr
-    assert listed.stdout.splitlines() == ["dies 4x4 float32 cpu", "dies 5x5 float32 cpu", "2 cells"]
-    assert whole.stat().st_mtime_ns == stamp
-    again = pd.read_csv(out / "results.csv")
-    assert list(again["cell"]) == list(first["cell"])
-    assert list(again["status"]) == list(first["status"])
-    assert len(list(out.glob("*_*"))) == 4
 
-
-def test_resume_refuses_what_has_changed_and_shows_it(dying: Path, runner: Runner) -> None:
-    command = ["--config-dir", "mine", "-m", "op=dies", "size=4,5", "timing=minimal"]
-    runner(*command, "hydra.sweep.dir=out")
-    op = dying / "mine" / "op" / "dies.yaml"
-    op.write_text(op.read_text() + "flop: 3 * batch\n")
-    refused = runner(*command, "resume=out", code=2).stderr
+    # nothing of this is run
+    two, three = [*words, "size=4,5", "resume=out"], [*words, "size=4,5,6", "resume=out"]
+    listed, elsewhere, foreign, quick = answers(
+        dying,
+        [
+            [*two, "dry_run=true"],
+            [*two[:-1], "resume=elsewhere"],
+            ["resume=out"],
+            [*two, "timing=quick"],
+        ],
+    )
+    assert "1 of 4 cells are done" in listed.stderr
+    assert listed.stdout.splitlines() == [
+        "dies 5x5 float32 cpu",
+        "dies 4x4 float32 cpu",
+        "dies 5x5 float32 cpu",
+        "3 cells",
+    ]
+    assert elsewhere.code == foreign.code == quick.code == 2
+    assert "no sweep's folder" in elsewhere.stderr
     assert (
-        "dies 4x4 float32 cpu was measured with a different definition (op.flop: '' -> '3 * batch'); restore it"
-        in refused
-    )
-    assert runner(*command, "timing=quick", "resume=out", code=2).stderr.count(
-        "timing.precision: 1.0 -> 0.02"
-    )
-    op.write_text(op.read_text().replace("flop: 3 * batch\n", ""))
-    environment = dying / "out" / "environment.json"
-    environment.write_text(environment.read_text().replace('"threads": ', '"threads": 1'))
-    refused = runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", code=2).stderr
+        "none of this command's 1 cells exist in that folder (which has 3); "
+        "add resume= to the sweep's own command: "
+    ) in foreign.stderr
+    assert "op.kwargs.how=well,exit" in foreign.stderr
+    assert "timing.precision: 1.0 -> 0.02" in quick.stderr
+
+    text = op.read_text()
+    op.write_text(text + "flop: 3 * batch\n")
+    (changed,) = answers(dying, [two])
+    assert changed.code == 2
+    assert (
+        "dies 4x4 float32 cpu was measured with a different definition "
+        "(op.flop: '' -> '3 * batch'); restore it"
+    ) in changed.stderr
+
+    op.write_text(text)
+    environment = out / "environment.json"
+    there = environment.read_text()
+    environment.write_text(there.replace('"threads": ', '"threads": 1'))
+    refused = runner(*three, code=2).stderr
     assert re.search(
         r"torch.threads was 1\d+ and is \d+; resume there, or say resume_force=true", refused
     )
-    runner(*command[:-2], "size=4,5,6", "timing=minimal", "resume=out", "resume_force=true")
-    assert list(pd.read_csv(dying / "out" / "results.csv")["size"]) == ["4x4", "5x5", "6x6"]
-    assert "no sweep's folder" in runner(*command, "resume=elsewhere", code=2).stderr
-    foreign = runner("resume=out", code=2).stderr
-    assert (
-        "none of this command's 1 cells exist in that folder (which has 3); add resume= to the sweep's own command: "
-        in foreign
-    )
-    assert "--config-dir mine op=dies size=4,5" in foreign
-    extra = r"resume=out: 1 of the 3 cells there are none of this command's 2, such as dies 6x6 float32 cpu; add resume="
-    assert re.search(extra, runner(*command, "resume=out", code=2).stderr)
+
+    done = runner(*three, "resume_force=true", code=1)
+    assert "1 of 6 cells are done" in done.stderr
+    assert whole.stat().st_mtime_ns == stamp
+    again = pd.read_csv(out / "results.csv")
+    assert list(again["status"]) == ["ok", "ok", "crashed", "crashed", "ok", "crashed"]
+    assert list(again["size"]) == ["4x4", "5x5", "4x4", "5x5", "6x6", "6x6"]
+    assert list(again["cell"])[:4] == list(first["cell"])
+    assert len(list(out.glob("*_*"))) == 6
+
     environment.write_text("{")
-    more = [*command[:-2], "size=4,5,6,7", "timing=minimal", "resume=out"]
-    assert "environment.json is damaged" in runner(*more, code=2).stderr
-
-
-def test_two_sweeps_never_share_a_folder(start_sweep: StartSweep, runner: Runner) -> None:
-    start_sweep("op.kwargs.how=hang")
-    command = [
-        "--config-dir",
-        "mine",
-        "-m",
-        "op=dies",
-        "op.kwargs.how=hang",
-        "size=8",
-        "timing=minimal",
-    ]
-    assert "already holds the results" in runner(*command, "hydra.sweep.dir=out", code=2).stderr
-    assert (
-        "out is in use by another sweep; wait for its end"
-        in runner(*command, "resume=out", code=2).stderr
+    fewer, damaged = answers(dying, [two, three])
+    assert re.search(
+        r"resume=out: 2 of the 6 cells there are none of this command's 4, such as "
+        r"dies 6x6 float32 cpu; add resume=",
+        fewer.stderr,
     )
+    assert "environment.json is damaged" in damaged.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks that can be shared are POSIX's")
-def test_a_row_says_that_another_sweep_ran_concurrently_and_a_sweep_can_wait_instead(
+def test_a_sweep_beside_another_says_so_or_waits_until_the_other_has_ended(
     dying: Path, start_sweep: StartSweep, runner: Runner
 ) -> None:
     process = start_sweep("op.kwargs.how='until told'")
@@ -497,10 +489,19 @@ def test_a_row_says_that_another_sweep_ran_concurrently_and_a_sweep_can_wait_ins
     said = next((line for line in waits.stderr if line.startswith("waiting")), "")
     assert "waiting for another sweep's cell on cpu" in said
     assert waits.poll() is None
+
+    # the other one ends in an error, since its folder is gone
+    shutil.rmtree(dying / "out")
     (dying / "told").touch()
-    process.communicate(timeout=LONGEST_S)
+    _, stderr = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 1
+    assert re.search(
+        r"cannot write .*: No such file or directory; what was finished is kept", stderr
+    )
+    assert "Traceback" not in stderr
+
     waits.communicate(timeout=LONGEST_S)
-    assert process.returncode == waits.returncode == 0
+    assert waits.returncode == 0
     assert not pd.read_csv(dying / "alone" / "results.csv").iloc[0]["concurrent_sweep"]
 
 
@@ -520,16 +521,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_ends_the_sweep_and_damages_nothing(runner: Runner, small_disk: Path) -> None:
+def test_a_disk_that_is_full_or_read_only_is_said_to_be_and_damages_nothing(
+    runner: Runner, small_disk: Path, tmp_path: Path
+) -> None:
     sizes = ",".join(map(str, range(1, 40)))
-    done = runner(
-        "-m",
-        "op=add",
-        f"size={sizes}",
-        "timing=minimal",
-        f"hydra.sweep.dir={small_disk}/out",
-        code=1,
-    )
+    sweep = ["-m", "op=add", f"size={sizes}", "timing=minimal"]
+    done = runner(*sweep, f"hydra.sweep.dir={small_disk}/out", code=1)
     assert re.search(
         r"cannot write .*: No space left on device; what was finished is kept", done.stderr
     )
@@ -538,38 +535,22 @@ def test_a_full_disk_ends_the_sweep_and_damages_nothing(runner: Runner, small_di
     assert len(files) >= 5
     assert all(read_rows(file, BenchmarkRow)[0].status == "ok" for file in files)
 
-
-def test_a_read_only_folder_is_refused_before_anything_runs(
-    runner: Runner, small_disk: Path
-) -> None:
-    runner("op=add", "size=4", "timing=minimal", f"hydra.run.dir={small_disk}/run")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    for command in (
-        ["op=add", f"hydra.run.dir={small_disk}/a"],
-        ["+sweep=smoke", f"hydra.sweep.dir={small_disk}/b"],
-    ):
-        done = runner(*command, code=2)
+    *measured, report = answers(
+        tmp_path,
+        [
+            ["op=add", f"hydra.run.dir={small_disk}/a"],
+            ["+sweep=smoke", f"hydra.sweep.dir={small_disk}/b"],
+            ["job=report", f"run={small_disk}/out"],
+        ],
+        heavy=True,
+    )
+    for said in measured:
+        assert said.code == 2
         assert re.search(
-            r"cannot write .*: Read-only file system; choose another with", done.stderr
+            r"cannot write .*: Read-only file system; choose another with", said.stderr
         )
-        assert "importing torch" not in done.stderr
-    done = runner("job=report", f"run={small_disk}/run", code=2)
-    assert re.search(
-        r"cannot write .*: Read-only file system; copy that run's folder to where .*\n", done.stderr
-    )
-
-
-def test_a_folder_removed_under_a_running_sweep_is_a_clear_error(
-    dying: Path, start_sweep: StartSweep
-) -> None:
-    import shutil
-
-    process = start_sweep("op.kwargs.how='until told'")
-    shutil.rmtree(dying / "out")
-    (dying / "told").touch()
-    _, stderr = process.communicate(timeout=LONGEST_S)
-    assert process.returncode == 1
-    assert re.search(
-        r"cannot write .*: No such file or directory; what was finished is kept", stderr
-    )
-    assert "Traceback" not in stderr
+        assert "importing torch" not in said.stderr
+    assert report.code == 2
+    advice = "copy that run's folder to where"
+    assert re.search(rf"cannot write .*: Read-only file system; {advice} .*\n", report.stderr)

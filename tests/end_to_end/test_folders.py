@@ -35,28 +35,16 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(tmp_pa
         assert re.search(rf"cannot write .*taken.*; {advice}", answer.stderr)
 
 
-def test_what_only_the_machine_can_tell_is_refused_and_leaves_no_results(tmp_path: Path) -> None:
-    import torch
-
-    called = ["-m", "op=add", "op.call=torch.ad,nopackage.f", "hydra.sweep.dir=out"]
-    here = torch.cuda.is_available()
-    absent = [["device=cuda"], ["-m", "device=cuda", "size=4,8"]] * (not here)
-    said, *unavailable = answers(tmp_path, [called, *absent])
+def test_what_cannot_be_called_is_refused_and_leaves_no_folder(tmp_path: Path) -> None:
+    command = ["-m", "op=add", "op.call=torch.ad,nopackage.f", "hydra.sweep.dir=out"]
+    (said,) = answers(tmp_path, [command])
     assert said.code == 2
     assert said.stderr.splitlines()[-1] == (
         "op add: call 'torch.ad': torch has no 'ad' (did you mean 'add'?); "
         "op add: call 'nopackage.f' cannot be imported; give a dotted name such as torch.matmul "
         "or package.module.function, importable from this folder or an installed package"
     )
-    assert not (tmp_path / "out").exists()
-    for answer in unavailable:
-        assert answer.code == 2
-        assert re.search(
-            r"device=cuda: PyTorch .* finds no accelerator on this machine, only the CPU; "
-            r"use device=cpu",
-            answer.stderr,
-        )
-    assert not list(tmp_path.rglob("results.csv"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
-"""An axis is one line of the table: a copy of the program gets one more, and everything else follows from it."""
+"""An axis is one line of the table of axes.
+
+A copy of the program gets one more, and everything else follows from it.
+"""
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make_runner
+from tests.support.commands import answers
+
+pytestmark = pytest.mark.xdist_group("new axis")
 
 AFTER = "    graph: bool = _axis(False, benchmark_only=True)\n"
 TOY = '    toy: str = _axis("plain", ("plain", "fancy"), benchmark_only=True)\n'
@@ -28,31 +32,26 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the copy, which its own folder gives ``python -m runner``."""
-    command = [sys.executable, "-m", "runner", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def test_a_new_axis_is_a_key_with_its_default_and_its_choices(copy: Path) -> None:
-    assert "\ntoy: plain\n" in run(copy, "--cfg", "job").stdout
-    said = run(copy, "op=add", "toy=plane", code=2).stderr
-    assert said == "toy=plane is unknown (did you mean 'plain'?); allowed: plain, fancy\n"
-    said = run(copy, "job=autograd", "op=add", "toy=fancy", code=2).stderr
-    assert said.startswith("toy=fancy goes only with job=benchmark")
-
-
-def test_a_new_axis_labels_a_cell_and_can_be_excluded(copy: Path) -> None:
-    words = ["-m", "op=add", "size=8", "toy=plain,fancy", "dry_run=true"]
-    assert (
-        run(copy, *words).stdout == "add 8x8 float32 cpu\nadd 8x8 float32 cpu toy=fancy\n2 cells\n"
+def test_a_new_axis_is_a_key_with_its_default_and_labels_a_cell(copy: Path) -> None:
+    grid = ["-m", "op=add", "size=8", "toy=plain,fancy", "dry_run=true"]
+    key, unknown, elsewhere, both, one = answers(
+        copy,
+        [
+            ["--cfg", "job"],
+            ["op=add", "toy=plane"],
+            ["job=autograd", "op=add", "toy=fancy"],
+            grid,
+            [*grid, "exclude=[{toy: plain}]"],
+        ],
+        root=copy,
     )
-    assert (
-        run(copy, *words, "exclude=[{toy: plain}]").stdout
-        == "add 8x8 float32 cpu toy=fancy\n1 cells\n"
+    assert "\ntoy: plain\n" in key.stdout
+    assert unknown.stderr == (
+        "toy=plane is unknown (did you mean 'plain'?); allowed: plain, fancy\n"
     )
+    assert elsewhere.stderr.startswith("toy=fancy goes only with job=benchmark")
+    assert both.stdout == "add 8x8 float32 cpu\nadd 8x8 float32 cpu toy=fancy\n2 cells\n"
+    assert one.stdout == "add 8x8 float32 cpu toy=fancy\n1 cells\n"
 
 
 def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) -> None:
@@ -63,7 +62,7 @@ def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) ->
         "timing=minimal",
         "report.baseline={toy: plain}",
     ]
-    run(copy, "-m", *words, "hydra.sweep.dir=out")
+    make_runner(copy, root=copy)("-m", *words, "hydra.sweep.dir=out")
 
     rows = pd.read_csv(copy / "out" / "results.csv")
     assert list(rows["toy"]) == ["plain", "fancy"]
@@ -76,5 +75,5 @@ def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) ->
     assert "toy=plain ms" in (copy / "out" / "report.md").read_text(encoding="utf-8")
 
     # a sweep is resumed by the names of its cells, of which the new axis is a part
-    resumed = run(copy, "-m", *words, "resume=out")
+    (resumed,) = answers(copy, [["-m", *words, "resume=out"]], heavy=True, root=copy)
     assert "2 of 2 cells are done" in resumed.stderr

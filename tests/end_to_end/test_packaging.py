@@ -1,4 +1,7 @@
-"""An editable install, a wheel and a bare checkout all run, as a module and as a console script, from any folder."""
+"""An editable install, a wheel and a bare checkout all run, from any folder.
+
+As a module and as a console script.
+"""
 
 import os
 import re
@@ -10,6 +13,7 @@ import pytest
 
 from tests.conftest import PATIENT, ROOT
 
+pytestmark = pytest.mark.xdist_group("packaging")
 COMMAND = ["op=add", "size=4", "timing=minimal", "hydra.run.dir=out", PATIENT]
 
 
@@ -32,31 +36,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_a_wheel_runs_from_any_folder_with_its_own_configuration(
-    wheel: Path, tmp_path: Path
-) -> None:
-    done = call([sys.executable, "-m", "runner", *COMMAND], tmp_path, PYTHONPATH=str(wheel))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "results.csv").is_file()
-    shown = call(
-        [sys.executable, "-m", "runner", "--info", "searchpath"], tmp_path, PYTHONPATH=str(wheel)
-    ).stdout
-    assert str(wheel / "runner" / "conf") in shown
-    assert {p.name for p in (ROOT / "conf" / "op").iterdir()} == {
-        p.name for p in (wheel / "runner/conf/op").iterdir()
-    }
+def test_a_wheel_has_its_own_configuration(wheel: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runner", "--info", "searchpath"]
+    assert str(wheel / "runner" / "conf") in call(command, tmp_path, PYTHONPATH=str(wheel)).stdout
+    for group in ("op", "case", "sweep", "timing", "cluster"):
+        here, there = (root / group for root in (ROOT / "conf", wheel / "runner" / "conf"))
+        assert {path.name for path in there.iterdir()} == {path.name for path in here.iterdir()}
 
 
-def test_a_wheels_console_script_runs(wheel: Path, tmp_path: Path) -> None:
-    done = call(
-        [sys.executable, str(wheel / "bin" / "opsweep"), *COMMAND], tmp_path, PYTHONPATH=str(wheel)
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "results.csv").is_file()
-
-
-def test_a_bare_checkout_runs_from_any_folder(tmp_path: Path) -> None:
-    done = call([sys.executable, "-m", "runner", *COMMAND], tmp_path, PYTHONPATH=str(ROOT))
+def test_a_wheels_console_script_runs_from_any_folder(wheel: Path, tmp_path: Path) -> None:
+    script = [sys.executable, str(wheel / "bin" / "opsweep")]
+    done = call([*script, *COMMAND], tmp_path, PYTHONPATH=str(wheel))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "results.csv").is_file()
 
@@ -68,10 +58,19 @@ def test_the_installed_console_script_runs_and_sees_the_folder_that_it_is_called
     if not script.exists():
         pytest.skip("opsweep is not installed in this environment")
     (tmp_path / "here.py").write_text("def double(x):\n    return x * 2\n")
-    done = call(
-        [str(script), *COMMAND, "op.call=here.double", "op.signature='... -> ...'"], tmp_path
-    )
+    own = ["op.call=here.double", "op.signature='... -> ...'"]
+    done = call([str(script), *COMMAND, *own], tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_bare_checkout_is_the_same_program_from_any_folder(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("opsweep")
+    if not script.exists():
+        pytest.skip("opsweep is not installed in this environment")
+    module = call([sys.executable, "-m", "runner", "--cfg", "job"], tmp_path, PYTHONPATH=str(ROOT))
+    installed = call([str(script), "--cfg", "job"], tmp_path)
+    assert module.returncode == installed.returncode == 0, module.stderr
+    assert module.stdout == installed.stdout
 
 
 def test_tested_versions_satisfy_the_declared_ranges() -> None:

@@ -19,8 +19,10 @@ import pytest
 
 from tests.conftest import LONGEST_S, ROOT, Runner
 
+pytestmark = pytest.mark.xdist_group("simulated device")
 PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6  # of the simulated device
-SLOW = 4e7  # bytes a second of another, whose kernels are long beside what a busy machine does to a wall clock
+SLOW = 4e7
+"""Bytes a second of another, whose kernels are long beside what a busy machine does to a clock."""
 COPY = {"pageable": (8e-3, 1e8), "pinned": (4e-3, 2e8)}  # latency and bandwidth
 SIM = {
     "SIM_CLOCK": "scripted",
@@ -61,7 +63,7 @@ BY_EVENTS = """\
     params: {{op: "{ops}", size: "{sizes}", device: "{device}"}}
     also:
       - {{op: "add,matmul", size: {backward}, direction: "backward,both", device: "{device}"}}
-      - {{op: matmul, size: "{backward}", direction: "forward,both", graph: true, device: "{device}"}}
+      - {{op: matmul, size: {backward}, direction: "forward,both", graph: true, device: {device}}}
       - {{op: add, size: 64, graph: true, device: cpu}}
 """
 BY_WALL = """\
@@ -140,25 +142,99 @@ def run_in(folder: Path, sweep: str, *arguments: str) -> Path:
     return folder / sweep
 
 
-def on_sim(code: str, **environment: str) -> object:
-    """What a program prints as JSON in a process of its own: the device stays with a process that has it."""
-    program = (
-        "import json, time, torch\nfrom statistics import median\nimport tests.support.simulated_device as sim\n"
-        + code
-    )
+PROGRAM = """
+import json, sys, time, torch
+from statistics import median
+import tests.support.simulated_device
+
+FAR = json.loads(sys.argv[1])
+
+def naive():
+    ops = {"matmul": torch.matmul, "add": torch.add, "mul": torch.mul,
+            "transpose_copy": lambda a: torch.transpose_copy(a, -2, -1), "sum": torch.sum}
+    seen = []
+    for size in FAR:
+        shape = [int(n) for n in size.split("x")] * (1 if "x" in size else 2)
+        a, b = torch.ones(shape, device="sim"), torch.ones(shape, device="sim")
+        for name, op in ops.items():
+            inputs = (a, b) if name in ("matmul", "add", "mul") else (a,)
+            times = []
+            for _ in range(9):
+                start = time.perf_counter()
+                op(*inputs)
+                times.append(time.perf_counter() - start)
+            torch.get_device_module("sim").synchronize()
+            seen.append([name, "x".join(map(str, shape)), median(times)])
+    return seen
+
+def same():
+    backend = torch.get_device_module("sim")
+
+    def results(device):
+        out = []
+        torch.manual_seed(0)
+        b = torch.zeros(4).to(device)
+        c, d = b + 1, b.view(2, 2)
+        b.copy_(torch.arange(4.0))
+        e = b * 2
+        b[b > 1] = 7
+        out += [c, d, e, b, (b > 1).nonzero()]
+        q = torch.arange(6.0).to(device).view(2, 3)
+        t, u = q.t(), q.t() + 0
+        q[0].add_(10)
+        q[:, 1] *= 2
+        written = torch.add(q, 1, out=torch.empty(2, 3, device=device))
+        out += [q, t, u, written, *torch.topk(q, 2), q.cumsum(1)]
+        layer = torch.nn.Linear(3, 4)
+        layer = layer.to(device)
+        step = torch.optim.SGD(layer.parameters(), lr=0.1)
+        for _ in range(3):
+            step.zero_grad()
+            layer(q).tanh().pow(2).mean().backward()
+            step.step()
+        if device == "sim":
+            graph = backend.CUDAGraph()
+            with backend.graph(graph):
+                sums = q + u.t()
+            q.mul_(2)
+            graph.replay()
+        else:
+            q.mul_(2)
+            sums = q + u.t()
+        out += [sums, layer.weight.detach(), layer.bias.grad, q.sum().item()]
+        return [x.cpu() if isinstance(x, torch.Tensor) else torch.tensor(x) for x in reversed(out)]
+
+    before = backend.memory_allocated()
+    same = [torch.allclose(a, b) for a, b in zip(results("sim"), results("cpu"), strict=True)]
+    return [same, before, backend.memory_allocated(), backend.max_memory_allocated() > 0]
+
+print(json.dumps([naive(), same()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def by_hand() -> tuple[list[tuple[str, str, float]], list[object]]:
+    """Times by a timer that does not wait, and whether values agree, without the runner.
+
+    In a process of its own: the device stays with a process that has it.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **SIM, **environment},
+        [sys.executable, "-c", PROGRAM, json.dumps(FAR)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **SIM},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    naive, same = json.loads(done.stdout)
+    return naive, same
 
 
 def model_s(op: str, size: str) -> float:
-    """What the device takes for one call, by its declared model and the work that the operation has to do."""
+    """What the device takes for one call.
+
+    By its declared model and the work that the operation has to do.
+    """
     shape = [int(n) for n in size.split("x")]
     *batch, m, n = shape
     elements = prod(shape)
@@ -208,31 +284,13 @@ def test_events_agree_with_a_synchronized_wall_clock(by_wall: tuple[str, Path]) 
 
 
 def test_a_timer_that_does_not_wait_is_wrong_by_more_than_tenfold_on_the_same_cells(
-    swept: tuple[str, Path],
+    swept: tuple[str, Path], by_hand: tuple[list[tuple[str, str, float]], list[object]]
 ) -> None:
     if swept[0] != "sim":
         pytest.skip("how wrong it is depends on the hardware")
-    naive = on_sim(f"""
-ops = {{"matmul": torch.matmul, "add": torch.add, "mul": torch.mul,
-        "transpose_copy": lambda a: torch.transpose_copy(a, -2, -1), "sum": torch.sum}}
-seen = []
-for size in {FAR!r}:
-    shape = [int(n) for n in size.split("x")] * (1 if "x" in size else 2)
-    a, b = torch.ones(shape, device="sim"), torch.ones(shape, device="sim")
-    for name, op in ops.items():
-        inputs = (a, b) if name in ("matmul", "add", "mul") else (a,)
-        times = []
-        for _ in range(9):
-            start = time.perf_counter()
-            op(*inputs)
-            times.append(time.perf_counter() - start)
-        torch.get_device_module("sim").synchronize()
-        seen.append([name, "x".join(map(str, shape)), median(times)])
-print(json.dumps(seen))
-""")
+    naive = by_hand[0]
     rows = forward(swept[1]).set_index(["op", "size"])
     reported = rows["median_s"]
-    assert isinstance(naive, list)
     assert len(naive) == (len(OPS) - 1) * len(FAR)
     for op, size, seconds in naive:
         true_s = model_s(op, size)
@@ -324,48 +382,11 @@ def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) ->
         assert replayed["median_s"]["both"] == pytest.approx(3 * product_s, rel=EXACT)
 
 
-def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at() -> None:
-    same = on_sim("""
-backend = torch.get_device_module("sim")
-
-def results(device):
-    out = []
-    torch.manual_seed(0)
-    b = torch.zeros(4).to(device)
-    c, d = b + 1, b.view(2, 2)
-    b.copy_(torch.arange(4.0))
-    e = b * 2
-    b[b > 1] = 7
-    out += [c, d, e, b, (b > 1).nonzero()]
-    q = torch.arange(6.0).to(device).view(2, 3)
-    t, u = q.t(), q.t() + 0
-    q[0].add_(10)
-    q[:, 1] *= 2
-    out += [q, t, u, torch.add(q, 1, out=torch.empty(2, 3, device=device)), *torch.topk(q, 2), q.cumsum(1)]
-    layer = torch.nn.Linear(3, 4)
-    layer = layer.to(device)
-    step = torch.optim.SGD(layer.parameters(), lr=0.1)
-    for _ in range(3):
-        step.zero_grad()
-        layer(q).tanh().pow(2).mean().backward()
-        step.step()
-    if device == "sim":
-        graph = backend.CUDAGraph()
-        with backend.graph(graph):
-            sums = q + u.t()
-        q.mul_(2)
-        graph.replay()
-    else:
-        q.mul_(2)
-        sums = q + u.t()
-    out += [sums, layer.weight.detach(), layer.bias.grad, q.sum().item()]
-    return [x.cpu() if isinstance(x, torch.Tensor) else torch.tensor(x) for x in reversed(out)]
-
-before = backend.memory_allocated()
-same = [torch.allclose(a, b) for a, b in zip(results("sim"), results("cpu"), strict=True)]
-print(json.dumps([same, before, backend.memory_allocated(), backend.max_memory_allocated() > 0]))
-""")
-    assert same == [[True] * 16, 0, 0, True]
+def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at(
+    by_hand: tuple[list[tuple[str, str, float]], list[object]],
+) -> None:
+    """And no memory is left of them."""
+    assert by_hand[1] == [[True] * 16, 0, 0, True]
 
 
 FAULTS = """\
@@ -386,7 +407,8 @@ def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(
 ) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "faults.yaml").write_text(FAULTS)
-    faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"  # the clock decides how many kernels there are
+    # the clock decides how many kernels there are
+    faults = "throttle@6400@30,fail@8100,lost@10000,hang@14400"
     faulty = {"SIM_FAULT": faults, "SIM_MEMORY_BYTES": "5e6", "SIM_CLOCK": "scripted"}
     command = ["--config-dir", "mine", "+sweep=faults", BACKEND, "hydra.sweep.dir=out"]
     runner(*command, code=1, env=faulty, limit="")

@@ -1,12 +1,23 @@
 """The session, which has the worker, and what the worker says before the first cell."""
 
 import pickle
+from pathlib import Path
 
+import pytest
+from omegaconf import OmegaConf
+
+from runner.cells.cell import cell_of
 from runner.cli.main import CellTask
 from runner.config.cases import read_case
 from runner.config.operation import Operation
+from runner.errors import ConfigError
+from runner.execute.cell_run import run_cell
 from runner.execute.preflight import preflight
 from runner.execute.session import Session, session_of
+from runner.rows.csv_store import read_rows
+from runner.rows.rows import BenchmarkRow
+from runner.tasks.worker_state import WorkerState
+from tests.support.factories import cell
 
 
 def test_a_task_sent_to_another_process_has_a_session_of_its_own_there() -> None:
@@ -36,3 +47,32 @@ def test_a_device_that_is_not_here_is_no_problem_of_what_is_called() -> None:
     found = preflight([right], ["cpu", "hpu"], None)
     assert (found.problems, found.devices) == ([], {"cpu": "cpu"})
     assert "PyTorch" in found.unavailable["hpu"]
+
+
+def test_timing_through_the_worker_is_the_engine_in_process(smoke: Path) -> None:
+    folder = next(smoke.glob("0_*"))
+    same = cell_of(OmegaConf.load(folder / ".hydra" / "config.yaml"))  # type: ignore[arg-type]
+    (row,), samples = run_cell(same, WorkerState())
+    (there,) = read_rows(folder / "results.csv", BenchmarkRow)
+    assert row.cell == there.cell
+    assert row.max_relative_error == there.max_relative_error
+    assert len(samples) == there.samples
+
+
+def test_a_device_that_is_not_here_is_an_error_unless_something_else_runs() -> None:
+    session = Session()
+    absent, here = cell(device="hpu"), cell()
+    message = (
+        r"device=hpu: PyTorch .* finds no accelerator on this machine, only the CPU; "
+        r"use device=cpu, or device=gpu in a sweep"
+    )
+    try:
+        with pytest.raises(ConfigError, match=message):
+            session.prepare([absent], require_devices=True)
+        with pytest.raises(ConfigError, match=message):  # a sweep of nothing else
+            session.prepare([absent], require_devices=False)
+        session.prepare([absent, here], require_devices=False)
+        session.prepare([cell(device="gpu")], require_devices=False)
+    finally:
+        session.close()
+    assert not session.measuring

@@ -1,7 +1,8 @@
 """Four flags found by experiment: each is raised where its cause is there, and only there.
 
-Where times decide, the clock counts what a call does, its steps or its page faults, so that no machine is too busy
-for it. How often the flags are right by a real clock is shown by ``tests/benchmarks/detectors.py``.
+Where times decide, the clock counts what a call does, its steps or its page faults, so that no
+machine is too busy for it. How often the flags are right by a real clock is shown by
+``tests/benchmarks/detectors.py``.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +52,10 @@ def shrunk(x: torch.Tensor) -> torch.Tensor:
 
 
 def rounded_square(x: torch.Tensor) -> torch.Tensor:
-    """Products rounded as a switch of PyTorch's allows, as on hardware that has products of bfloat16."""
+    """Products rounded as a switch of PyTorch's allows.
+
+    As on hardware that has products of bfloat16.
+    """
     rough = x.to(torch.bfloat16).to(x.dtype) if allowed_products(x.device) == "bf16" else x
     return rough @ x
 
@@ -66,7 +70,10 @@ def slow_in_half(x: torch.Tensor) -> torch.Tensor:
 
 
 class CountingClock:
-    """A clock by which a call takes what it does: seconds for each of what is counted, and a few for itself."""
+    """A clock by which a call takes what it does.
+
+    Seconds for each of what is counted, and a few for itself.
+    """
 
     def __init__(self, count: Callable[[], int], each_s: float, call_s: float) -> None:
         self.count, self.each_s, self.call_s = count, each_s, call_s
@@ -344,23 +351,33 @@ MILLION = 1_000_000  # bytes
 def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
     faults: int, call_s: float, output_bytes: int, flagged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("resource")
-    pages = 8_192  # of the probe
-    again_s = 5e-3
-    late_s = iter(
-        [0.0, *(1.0, 0.5, 0.0), *(0.0, 0.0, 1.0), *(0.5, 0.0, 0.0), *(0.0, 0.5, 0.0)]
-    )  # by what else runs
-    touches = {"fresh": (pages, again_s + pages * FAULT_S), "again": (0, again_s)}
+    """The call's faults are made up, the probe's are the system's; each takes a microsecond."""
+    resource = pytest.importorskip("resource")
+    made_up = SimpleNamespace(faults=0, seconds=0.0, looks=0)
+    # what else runs delays the call, and the fresh and the used memory of the probe, now and then
+    late_s = iter([0.0, *(1.0, 0.5, 0.0), *(0.0, 0.0, 1.0), *(0.5, 0.0, 0.0), *(0.0, 0.5, 0.0)])
 
-    def touched(call: Thunk) -> tuple[int, float]:
-        count, seconds = touches.get(getattr(call, "__name__", ""), (faults, call_s))
-        return count, seconds + next(late_s)
+    def minor_faults() -> int:
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
-    timed = replace(
-        timed_call(CountingClock(lambda: 0, 0.0, call_s), output_bytes=output_bytes),
-        call=lambda: None,
-    )
-    monkeypatch.setattr(detectors, "_touched", touched)
+    def usage(who: int) -> SimpleNamespace:
+        return SimpleNamespace(ru_minflt=minor_faults() + made_up.faults)
+
+    def now() -> float:
+        made_up.looks += 1
+        if made_up.looks % 2 == 0:  # at the end of what is timed
+            made_up.seconds += next(late_s)
+        return minor_faults() * FAULT_S + made_up.seconds
+
+    def call() -> None:
+        made_up.faults += faults
+        made_up.seconds += call_s
+
+    clock = CountingClock(lambda: 0, 0.0, call_s)
+    timed = replace(timed_call(clock, output_bytes=output_bytes), call=call)
+    system = SimpleNamespace(getrusage=usage, RUSAGE_SELF=resource.RUSAGE_SELF)
+    monkeypatch.setattr(detectors, "resource", system)
+    monkeypatch.setattr(detectors, "time", SimpleNamespace(perf_counter=now))
     assert first_touch(timed) is flagged
 
 

@@ -1,4 +1,7 @@
-"""The sampling engine on a clock of the test's own: when it stops, what it sets aside, how long its blocks are."""
+"""The sampling engine on a clock of the test's own.
+
+When it stops, what it sets aside, how long its blocks are.
+"""
 
 import gc
 import os
@@ -58,7 +61,10 @@ def noisy(number, calls):
 
 
 def interrupted(one_in, **how):
-    """A script in which the scheduler makes every so many blocks ten times as long, once their length has settled."""
+    """A script in which the scheduler makes every so many blocks ten times as long.
+
+    Once their length has settled.
+    """
 
     def script(number, calls):
         wall_s = calls * CALL_S
@@ -393,7 +399,10 @@ def test_waiting_is_not_known_where_the_platform_keeps_no_account_of_it(tmp_path
 
 @pytest.mark.slow
 def test_a_busy_core_is_noticed_for_real():
-    """Two that want one core: one of them waits, however fast it is. The other cores are left to the other tests."""
+    """Two that want one core: one of them waits, however fast it is.
+
+    The other cores are left to the other tests.
+    """
     waited = waiting_time()
     if waited is None or not hasattr(os, "sched_setaffinity"):
         pytest.skip("this platform does not say how long threads wait for a core")

@@ -1,4 +1,7 @@
-"""What is drawn is what the rows say, the missing as missing; the files are the same on another day."""
+"""What is drawn is what the rows say, the missing as missing.
+
+The files are the same on another day.
+"""
 
 from dataclasses import replace
 from pathlib import Path

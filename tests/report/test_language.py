@@ -1,4 +1,7 @@
-"""The report speaks each of its languages fully, and numbers are written as its readers write them."""
+"""The report speaks each of its languages fully.
+
+Numbers are written as its readers write them.
+"""
 
 import string
 from pathlib import Path

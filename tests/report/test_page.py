@@ -1,4 +1,7 @@
-"""The page as a reader meets it, in headless Chromium: from disk, without a network, by mouse and by keyboard."""
+"""The page as a reader meets it, in headless Chromium.
+
+From disk, without a network, by mouse and by keyboard.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,13 @@ from tests.conftest import ROOT
 from tests.support.report_rows import rows
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="no chromium and chromedriver here: apt-get install chromium chromium-driver",
-)
+pytestmark = [
+    pytest.mark.xdist_group("page"),  # one browser for all of them
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER),
+        reason="no chromium and chromedriver here: apt-get install chromium chromium-driver",
+    ),
+]
 PATIENCE_S = 120  # of waiting for what comes at once, on a machine that has nothing else to do
 PHONE, DESK = (390, 844), (1280, 900)
 CONTRAST = """
@@ -43,7 +49,9 @@ CONTRAST = """
     const style = getComputedStyle(e);
     return e.closest("svg") && style.fill !== "currentcolor" ? style.fill : style.color;
   };
-  const texts = ["h1", "p.soft", "a", "td", "th", "dt", "caption", "select", "input", "code", ".chart svg text"];
+  const texts = [
+    "h1", "p.soft", "a", "td", "th", "dt", "caption", "select", "input", "code", ".chart svg text"
+  ];
   return texts.map(selector => {
     const element = document.querySelector(selector);
     const [a, b] = [light(ink(element)), light(back(element))].sort((x, y) => y - x);
@@ -233,7 +241,8 @@ def test_every_number_leads_to_its_row_and_every_row_to_its_command(
     row = opened.find_element(By.ID, "cmatmul64x64float16gpu")
     row.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
     assert row.find_element(By.TAG_NAME, "code").text == (
-        "python -m runner +sweep=gpu timing=minimal op=matmul size=64x64 dtype=float16 device=gpu threads=2 "
+        "python -m runner +sweep=gpu timing=minimal op=matmul size=64x64 dtype=float16 device=gpu "
+        "threads=2 "
         "'hydra.sweeper.also=[]'"
     )
 
@@ -252,8 +261,10 @@ def test_a_figure_shows_the_chosen_panel_and_a_points_numbers(opened: webdriver.
       const mark = document.querySelector("#chart-times .mark-symbol.role-mark path");
       const box = mark.getBoundingClientRect();
       const at = {bubbles: true, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2};
-      mark.dispatchEvent(new MouseEvent("mousemove", at)); mark.dispatchEvent(new MouseEvent("mouseover", at));
-      mark.dispatchEvent(new PointerEvent("pointermove", at)); mark.dispatchEvent(new PointerEvent("pointerover", at));
+      for (const name of ["move", "over"]) {
+        mark.dispatchEvent(new MouseEvent("mouse" + name, at));
+        mark.dispatchEvent(new PointerEvent("pointer" + name, at));
+      }
     """
     opened.execute_script("document.getElementById('chart-times').scrollIntoView()")
     opened.execute_script(hover)
@@ -279,7 +290,8 @@ def test_a_phone_needs_no_sideways_scrolling_but_in_tables(
 ) -> None:
     show(chromium, page, PHONE)
     assert chromium.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
-    widest = "return Math.max(...[...document.querySelectorAll('.chart svg')].map(s => s.getBoundingClientRect().right))"
+    charts = "[...document.querySelectorAll('.chart svg')]"
+    widest = f"return Math.max(...{charts}.map(svg => svg.getBoundingClientRect().right))"
     assert chromium.execute_script(widest) <= PHONE[0]
 
 

@@ -1,4 +1,7 @@
-"""Ratios are claimed only where both sides can be trusted, and the tables fit the reader's terminal."""
+"""Ratios are claimed only where both sides can be trusted.
+
+The tables fit the reader's terminal.
+"""
 
 import io
 import re

@@ -1,4 +1,7 @@
-"""Runs of older releases are read, with blanks for what they did not have; damage in them is refused all the same."""
+"""Runs of older releases are read, with blanks for what they did not have.
+
+Damage in them is refused all the same.
+"""
 
 import json
 import shutil
@@ -12,7 +15,8 @@ from runner.config.schema import Report
 from runner.report.conclude import conclude
 from runner.rows.csv_store import DamagedFile, read_records, read_rows
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow
-from tests.conftest import ROOT, Runner
+from tests.conftest import ROOT
+from tests.support.commands import answers
 
 DATA = ROOT / "tests" / "data" / "schema1"  # written by the release that had schema 1
 SCHEMA_2 = ROOT / "tests" / "data" / "schema2"  # and by the one that had schema 2
@@ -107,19 +111,6 @@ def test_samples_of_schema_2_are_read() -> None:
     assert [(sample.used, sample.allocation) for sample in samples] == [(True, 0)]
 
 
-def test_a_sweep_of_schema_2_is_not_taken_up_as_if_its_cells_were_todays(
-    runner: Runner, tmp_path: Path
-) -> None:
-    sweep = tmp_path / "out"
-    shutil.copytree(SCHEMA_2 / "cell", sweep / "0_op=add")
-    shutil.copy(SCHEMA_2 / "environment.json", sweep)
-    (sweep / "multirun.yaml").touch()
-    done = runner("-m", "op=add", "size=8", "threads=1", "timing=minimal", "resume=out", code=2)
-    # no field of its op file has changed, though some had other names
-    assert "add 8x8 float32 cpu threads=1 was measured with a different definition" in done.stderr
-    assert "(the program has changed)" in done.stderr
-
-
 def test_a_report_of_files_that_cannot_be_read_leaves_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,8 +138,12 @@ def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     assert verdicts[("same_within",)] & surely
 
 
-def test_a_partial_run_has_a_report_that_states_the_gap(runner: Runner, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_an_old_sweep_is_reported_and_not_taken_up_as_if_it_were_todays(tmp_path: Path) -> None:
+    """A partial one of schema 1 states its gap; of schema 2 the program has changed."""
+    sweep, out = tmp_path / "sweep", tmp_path / "out"
+    shutil.copytree(SCHEMA_2 / "cell", sweep / "0_op=add")
+    shutil.copy(SCHEMA_2 / "environment.json", sweep)
+    (sweep / "multirun.yaml").touch()
     (out / "0_old").mkdir(parents=True)
     (out / "1_cut").mkdir()
     (out / "environment.json").write_text(
@@ -157,9 +152,18 @@ def test_a_partial_run_has_a_report_that_states_the_gap(runner: Runner, tmp_path
     text = (DATA / "results.csv").read_text()
     (out / "0_old" / "results.csv").write_text(text)
     (out / "1_cut" / "results.csv").write_text(text[:-40])
-    done = runner("job=report", "run=out", code=1)
-    assert "12 of 60 cells are not there: resume=out runs them" in done.stdout
-    assert "damaged, not used: out/1_cut/results.csv: line 49 was altered" in done.stdout.replace(
-        f"{tmp_path}/", ""
+    again, report = answers(
+        tmp_path,
+        ["-m op=add size=8 threads=1 timing=minimal resume=sweep", "job=report run=out"],
+        heavy=True,
     )
+    # no field of its op file has changed, though some had other names
+    assert again.code == 2
+    assert "add 8x8 float32 cpu threads=1 was measured with a different definition" in again.stderr
+    assert "(the program has changed)" in again.stderr
+
+    assert report.code == 1
+    assert "12 of 60 cells are not there: resume=out runs them" in report.stdout
+    shown = report.stdout.replace(f"{tmp_path}/", "")
+    assert "damaged, not used: out/1_cut/results.csv: line 49 was altered" in shown
     assert len(pd.read_csv(out / "speedup.csv")) == 24

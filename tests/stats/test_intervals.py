@@ -59,7 +59,10 @@ def test_fewer_than_6_values_have_no_interval(count):
 @pytest.mark.parametrize("count", [*range(6, 61), 1_000, 1_001, 2_500])
 def test_the_ends_lie_between_the_ranks_next_to_95_percent(count):
     def missed(rank):
-        """How often the median lies beyond the rank-th smallest or the rank-th largest value, times 2**count."""
+        """How often the median lies beyond the rank-th smallest or the rank-th largest value.
+
+        Times 2**count.
+        """
         return 2 * sum(math.comb(count, below) for below in range(rank))
 
     low, high = median_interval(range(1, count + 1))

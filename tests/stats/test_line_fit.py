@@ -1,4 +1,7 @@
-"""A line through points: recovered exactly where there is one, and held by its intervals where there is noise."""
+"""A line through points.
+
+Recovered exactly where there is one, and held by its intervals where there is noise.
+"""
 
 import math
 import random
@@ -26,7 +29,10 @@ def test_few_points_give_no_line() -> None:
 
 
 def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """Within four standard errors of 95 %, for errors in proportion to the value, as times have them."""
+    """Within four standard errors of 95 %.
+
+    For errors in proportion to the value, as times have them.
+    """
     draw = random.Random(4)
     trials, at_zero, slope = 2_000, 0, 0
     for _ in range(trials):

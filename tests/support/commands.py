@@ -52,6 +52,7 @@ def answers(
     commands: Sequence[str | Sequence[str]],
     *,
     heavy: bool = False,
+    root: Path = ROOT,
     env: Mapping[str, str] | None = None,
 ) -> list[Answer]:
     """What each of these arguments of ``python -m runner`` gives, one after the other.
@@ -60,6 +61,7 @@ def answers(
         folder: where they run.
         commands: each as its words, or as text, see :func:`words_of`.
         heavy: whether they may import what takes long but for torch, as a report does.
+        root: the checkout.
         env: further environment variables.
     """
     words = [
@@ -68,7 +70,7 @@ def answers(
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE_PROCESS],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **(env or {})},
+        env={**os.environ, "PYTHONPATH": str(root), "COLUMNS": "80", **(env or {})},
         input=json.dumps([words, HEAVY]),
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from runner.config.operation import Operation
 from runner.config.schema import Config, Timing
 from runner.config.size import parse_size
 from runner.execute.cell_run import run_cell
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, Row
 from runner.tasks.worker_state import WorkerState
 from tests.conftest import ROOT
 
@@ -54,6 +54,11 @@ def flags(op: str | dict[str, Any] = "add", **values: Any) -> list[str]:
     return list(measured.flags)
 
 
+def case_rows(case: dict[str, Any], **values: Any) -> list[Row]:
+    """The rows of a case that ran in this process."""
+    return run_cell(cell(case=case, **values), STATE).rows
+
+
 def row(
     device: str = "cpu", median_s: float | None = 1.0, spread: float = 0.01, **fields: Any
 ) -> BenchmarkRow:
@@ -88,7 +93,7 @@ def bound(
         dtype: of its inputs.
         size: of its first input.
         seed: of its numbers.
-        fields: those of an operation's file, and ``fill``, ``layout`` and ``reference`` of the call.
+        fields: of an operation's file, and ``fill``, ``layout`` and ``reference`` of the call.
     """
     of_call = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
     given = {"name": "tested", "call": "torch.add", "signature": "... n -> ... n", **fields}

@@ -2,8 +2,9 @@
 
     python tests/support/mutants.py
 
-Every pair shares its forward pass. ``caught`` counts wrong functions with a verdict of fail or error, ``accused`` right
-ones. gradcheck is given each function's declared example in float64, its defaults, and what it raises counts as caught.
+Every pair shares its forward pass. ``caught`` counts wrong functions with a verdict of fail or
+error, ``accused`` right ones. gradcheck is given each function's declared example in float64, its
+defaults, and what it raises counts as caught.
 """
 
 from __future__ import annotations
@@ -1043,7 +1044,8 @@ def main() -> None:
         accused = [p.name for p in pairs if judge(p, p.right)]
         seconds = (time.perf_counter() - begun) / (2 * len(pairs))
         print(
-            f"{name}: caught {len(pairs) - len(missed)}, wrongly accused {len(accused)}, {seconds:.3f} s an operation"
+            f"{name}: caught {len(pairs) - len(missed)}, wrongly accused {len(accused)}, "
+            f"{seconds:.3f} s an operation"
         )
         if name == "this verifier":
             print(

@@ -1,4 +1,6 @@
-"""The shape of ``runner/`` in numbers: its rooms, the imports between them, and how dense its code is.
+"""The shape of ``runner/`` in numbers.
+
+Its rooms, the imports between them, and how dense its code is.
 
     python tests/support/shape.py
 
@@ -8,6 +10,8 @@ prints a line for each number. ``tests/test_shape.py`` holds those that have a l
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +103,10 @@ def comprehensions_with_several_for(tree: ast.Module) -> int:
 
 
 def lists_times_a_condition(tree: ast.Module) -> int:
-    """Lists that are multiplied by a condition, which stands for an ``if``: ``["view"] * seen.view``."""
+    """Lists that are multiplied by a condition, which stands for an ``if``.
+
+    ``["view"] * seen.view``.
+    """
     return sum(
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Mult)
@@ -128,6 +135,48 @@ def longest_function() -> tuple[int, str]:
     return max(lengths)
 
 
+def mutable_caches() -> list[str]:
+    """Names at the top of a module that hold what calls leave there.
+
+    An empty list, set or mapping that is made to be filled, and functions that remember results.
+    """
+    found = []
+    for path, tree in trees().items():
+        for node in tree.body:
+            value = (
+                getattr(node, "value", None)
+                if isinstance(node, ast.Assign | ast.AnnAssign)
+                else None
+            )
+            if value is not None and ast.unparse(value) in (
+                "{}",
+                "[]",
+                "set()",
+                "dict()",
+                "list()",
+            ):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                found.append(f"{path}:{ast.unparse(target)}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                decorators = {ast.unparse(one).partition("(")[0] for one in node.decorator_list}
+                if decorators & {"cache", "lru_cache", "functools.cache", "functools.lru_cache"}:
+                    found.append(f"{path}:{node.name}")
+    return found
+
+
+def ruff_findings(rule: str) -> int:
+    """How often ruff finds a rule broken in the package; -1 where there is no ruff."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--select", rule]
+    done = subprocess.run(
+        [*command, "--output-format", "json", str(PACKAGE)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return len(json.loads(done.stdout)) if done.stdout.strip() else -1
+
+
 def main() -> None:
     """Print every number."""
     parsed = trees()
@@ -147,6 +196,8 @@ def main() -> None:
         "lists times a condition": sum(map(lists_times_a_condition, parsed.values())),
         "imports in functions": sum(map(imports_in_functions, parsed.values())),
         f"lines of the longest function ({name})": length,
+        "values annotated as Any (ANN401)": ruff_findings("ANN401"),
+        "caches and mutable values of modules": len(mutable_caches()),
     }
     for what, number in numbers.items():
         print(f"{number:7,}  {what}")

@@ -2,42 +2,47 @@
 
     python -m runner device=sim backend_module=tests.support.simulated_device
 
-It is added to PyTorch from outside, as any device can be that is not part of it. It works as accelerators do: a launch
-returns at once, kernels run in order, events mark moments of the device's own time, and only synchronizing waits.
+It is added to PyTorch from outside, as any device can be that is not part of it. It works as
+accelerators do: a launch returns at once, kernels run in order, events mark moments of the device's
+own time, and only synchronizing waits.
 
-**Time.** The device's time is computed, not waited for: a kernel starts when the one before has ended and its launch
-is over, and lasts ``max(flop / peak_flop_s, bytes / bandwidth_bytes_s)``; events record these moments to the last
-digit. ``synchronize`` makes the host wait, in real time, until the device's end has come, and a launch keeps the host
-for ``launch_s``, so that wall clocks and events tell the same story. FLOP are those of products (2 m n k), bytes those
-of every distinct element read or written. A view launches nothing.
+**Time.** The device's time is computed, not waited for: a kernel starts when the one before has
+ended and its launch is over, and lasts ``max(flop / peak_flop_s, bytes / bandwidth_bytes_s)``;
+events record these moments to the last digit. ``synchronize`` makes the host wait, in real time,
+until the device's end has come, and a launch keeps the host for ``launch_s``, so that wall clocks
+and events tell the same story. FLOP are those of products (2 m n k), bytes those of every distinct
+element read or written. A view launches nothing.
 
-**Values** are real, from PyTorch's CPU kernels, with autograd (on ``sim:0``: PyTorch's engine knows but one device
-written in Python). They are computed when somebody looks at them; a result that is dropped unseen costs its time on
-the device and none here.
+**Values** are real, from PyTorch's CPU kernels, with autograd (on ``sim:0``: PyTorch's engine knows
+but one device written in Python). They are computed when somebody looks at them; a result that is
+dropped unseen costs its time on the device and none here.
 
-**Memory** is counted when a tensor is made, and an allocation beyond ``memory_bytes`` is refused. A copy between host
-and device takes ``copy_latency_s + bytes / copy_bytes_s``, from pinned host memory ``pinned_latency_s + bytes /
-pinned_bytes_s``. There is one queue a device, into which ``depth`` launches fit before a launch has to wait.
+**Memory** is counted when a tensor is made, and an allocation beyond ``memory_bytes`` is refused. A
+copy between host and device takes ``copy_latency_s + bytes / copy_bytes_s``, from pinned host
+memory ``pinned_latency_s + bytes / pinned_bytes_s``. There is one queue a device, into which
+``depth`` launches fit before a launch has to wait.
 
 Environment variables, read when the module is imported:
 
 ``SIM_MODEL``
-    the model of each device, ``small`` or ``large``: ``SIM_MODEL=small,large`` makes ``sim:0`` and ``sim:1``.
+    the model of each device, ``small`` or ``large``: ``SIM_MODEL=small,large`` makes ``sim:0`` and
+    ``sim:1``.
 ``SIM_PEAK_FLOP_S``, ``SIM_BANDWIDTH_BYTES_S``, ``SIM_LAUNCH_S``, ``SIM_MEMORY_BYTES``, ...
     any field of :class:`Model`, for all devices or, separated by commas, for each.
 ``SIM_NOISE``, ``SIM_SEED``
-    ``normal:0.05``: each kernel's time is multiplied by a number that is normal about 1 with this standard deviation
-    (``uniform:0.1``: uniform within 1 +- 0.1); the generator's seed.
+    ``normal:0.05``: each kernel's time is multiplied by a number that is normal about 1 with this
+    standard deviation (``uniform:0.1``: uniform within 1 +- 0.1); the generator's seed.
 ``SIM_FAULT``
-    what happens at the first kernel that writes so many elements: ``fail@6400`` (the launch fails, and everything
-    after it), ``lost@6400`` (the device is gone), ``hang@6400`` (it never ends), ``throttle@6400`` (the clock falls to
-    a half); ``throttle@6400@30``: at the thirtieth. Several are separated by commas.
+    what happens at the first kernel that writes so many elements: ``fail@6400`` (the launch fails,
+    and everything after it), ``lost@6400`` (the device is gone), ``hang@6400`` (it never ends),
+    ``throttle@6400`` (the clock falls to a half); ``throttle@6400@30``: at the thirtieth. Several
+    are separated by commas.
 ``SIM_ABSENT``
     ``1``: the driver is there, and no device.
 ``SIM_CLOCK``
-    ``scripted``: the host's clock, ``time.perf_counter`` of the whole process, moves on by what is said above of
-    launches and waits, by ``tick_s`` whenever it is read, and by nothing else: nobody waits, and every time is the
-    same on any machine, however busy. Otherwise it is the real one.
+    ``scripted``: the host's clock, ``time.perf_counter`` of the whole process, moves on by what is
+    said above of launches and waits, by ``tick_s`` whenever it is read, and by nothing else: nobody
+    waits, and every time is the same on any machine, however busy. Otherwise it is the real one.
 """
 
 from __future__ import annotations
@@ -69,9 +74,9 @@ class Model:
     """What a device can do. A kernel lasts ``max(flop / peak_flop_s, bytes / bandwidth_bytes_s)``.
 
     Attributes:
-        launch_s: host seconds that a launch takes.
-        depth: launches that may wait in the queue.
-        clock_hz, power_w: what the device says of its clock and its power while it is not throttled.
+        launch_s: host seconds that a launch takes. depth: launches that may wait in the queue.
+        clock_hz, power_w: what the device says of its clock and its power while it is not
+        throttled.
     """
 
     peak_flop_s: float = 2e12
@@ -246,7 +251,10 @@ class Memory:
 
 
 class Content:
-    """What a storage holds: a CPU storage, and the kernels that have yet to write to it, in their order."""
+    """What a storage holds.
+
+    A CPU storage, and the kernels that have yet to write to it, in their order.
+    """
 
     def __init__(self) -> None:
         self.storage: torch.UntypedStorage | None = None

@@ -1,10 +1,13 @@
-"""A real Ray cluster of two nodes on loopback, alone in namespaces of its own, and one command run on it.
+"""A real Ray cluster of two nodes on loopback, alone in namespaces of its own.
+
+One command run on it.
 
     python tests/support/two_nodes.py FOLDER [--kill-when GLOB] [--nodes N] -- COMMAND...
 
-Starts itself again in a network and a process namespace, so that nothing else can be reached, and every process ends
-with it. Each node after the first has a host name and a process namespace too: to kill that node is to end all that
-runs on it at once. Exit code 77: this machine makes no namespaces.
+Starts itself again in a network and a process namespace, so that nothing else can be reached, and
+every process ends with it. Each node after the first has a host name and a process namespace too:
+to kill that node is to end all that runs on it at once. Exit code 77: this machine makes no
+namespaces.
 """
 
 from __future__ import annotations
@@ -107,7 +110,10 @@ def start(number: int, folder: Path, short: str) -> subprocess.Popen[bytes]:
 def await_nodes(nodes: list[subprocess.Popen[bytes]], folder: Path) -> None:
     """Wait until all nodes have joined."""
     count = len(nodes)
-    script = f"import ray; ray.init(log_to_driver=False, logging_level='error'); assert len(ray.nodes()) >= {count}"
+    script = (
+        "import ray; ray.init(log_to_driver=False, logging_level='error'); "
+        f"assert len(ray.nodes()) >= {count}"
+    )
     deadline = time.monotonic() + START_LIMIT_S
     while subprocess.run(
         [sys.executable, "-c", script], capture_output=True, check=False

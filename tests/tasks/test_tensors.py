@@ -1,70 +1,26 @@
-"""``job=tensors``: the lesson's tensors from a real run, the mistakes and what is said of them, and snippets."""
+"""``job=tensors``: what is expected of a tensor can fail, and snippets reach nothing else."""
 
-import json
-from pathlib import Path
-
-import pandas as pd
 import pytest
 import torch
 import yaml
 
-from runner.cells.cell import cell_of
 from runner.config.cases import read_case
 from runner.config.cases.snippet import CallError, check_functions, parse, run
 from runner.errors import ConfigError
-from runner.execute.cell_run import run_cell
-from runner.rows.csv_store import read_rows
 from runner.rows.rows import TensorRow
-from tests.conftest import ROOT, Runner
-from tests.support.factories import STATE
+from tests.conftest import ROOT
+from tests.support.factories import case_rows
 
 CASES = {
     path.stem: yaml.safe_load(path.read_text())
     for path in sorted((ROOT / "conf" / "case").glob("*.yaml"))
 }
 E = torch.arange(125).reshape(5, 5, 5)
-EXACT = {
-    "lesson_1_1_zeros": torch.zeros(2, 3, 4).tolist(),
-    "lesson_1_1_ones": torch.ones(5, 5).tolist(),
-    "lesson_1_1_reshape": [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]],
-    "lesson_1_2_transpose": [[1, 2, 3]] * 4,
-    "lesson_1_2_matmul": [[22, 26, 30], [44, 52, 60], [66, 78, 90]],
-    "lesson_1_2_mul": [[1, 4, 7, 10], [4, 10, 16, 22], [9, 18, 27, 36]],
-    "lesson_1_2_sum": 24,
-    "lesson_1_3_first_row": [list(range(5 * i, 5 * i + 5)) for i in range(5)],
-    "lesson_1_3_last_column": [[25 * i + 5 * j + 4 for j in range(5)] for i in range(5)],
-    "lesson_1_3_centre": [[62, 63], [67, 68]],
-    "lesson_1_3_even_last": [
-        [[25 * i + 5 * j + k for k in (0, 2, 4)] for j in range(5)] for i in range(5)
-    ],
-    "lesson_1_3_even_all": [
-        [[25 * i + 5 * j + k for k in (0, 2, 4)] for j in (0, 2, 4)] for i in (0, 2, 4)
-    ],
-    **{
-        f"lesson_1_4_{'x'.join(map(str, shape))}": torch.arange(1, 25).reshape(shape).tolist()
-        for shape in ((2, 12), (3, 8), (4, 6), (2, 3, 4), (2, 2, 2, 3))
-    },
-}
-MISTAKES = {
-    "mistake_reshape_call": "call: torch.reshape(4, 4): reshape(): argument 'input' (position 1) must be Tensor, "
-    "not int; torch.reshape takes (input, shape) -> Tensor; the tensor itself is missing",
-    "mistake_last_column": "values: 24 of 25 elements differ, the first at [0, 0]: 100, not 4; "
-    "one index selects along the first dimension, so E[-1] is the last matrix; the last column is E[..., -1]",
-    "mistake_in_place": "unchanged: B was changed: its shape was 4x3 and is 3x4; a trailing underscore means in place",
-    "mistake_freed_graph": "call: torch.autograd.grad(answer, x): Trying to backward through the graph a second time",
-    "mistake_view_as_copy": "aliases: it shares its memory with A; it is a view; transpose is a view",
-    "mistake_half_overflow": "finite: 8192 of 8192 elements are infinite or NaN; each element is a sum of 64 products",
-}
 
 
 def checked(**case: object) -> list[TensorRow]:
     """The rows of a case of one's own, run in this process."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.structured(__import__("runner.config.schema", fromlist=["Config"]).Config)
-    config.op = yaml.safe_load((ROOT / "conf" / "op" / "add.yaml").read_text())
-    config.case = {"name": "own", **case}
-    rows, _ = run_cell(cell_of(config), STATE)
+    rows = case_rows({"name": "own", **case})
     assert all(isinstance(row, TensorRow) for row in rows)
     return rows  # type: ignore[return-value]
 
@@ -72,63 +28,6 @@ def checked(**case: object) -> list[TensorRow]:
 def verdicts(**case: object) -> dict[str | None, str | None]:
     """What came of each check."""
     return {row.check: row.verdict for row in checked(**case)}
-
-
-@pytest.fixture(scope="module")
-def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the lesson's first part."""
-    from tests import conftest
-
-    folder = tmp_path_factory.mktemp("lesson")
-    conftest.runner.__wrapped__(folder)("-m", "case=glob(lesson_1_*)", "hydra.sweep.dir=out")
-    return folder / "out"
-
-
-def test_the_lessons_tensors_are_exact_in_the_csv(lesson: Path) -> None:
-    rows = pd.read_csv(lesson / "tensors.csv")
-    assert set(rows["case"]) == {*EXACT, "lesson_1_1_random"}
-    assert (rows["verdict"] == "pass").all()
-    assert (rows["status"] == "ok").all()
-    values = rows[rows["check"] == "values"].set_index("case")
-    for case, exact in EXACT.items():
-        assert json.loads(values.loc[case, "got"]) == exact, case
-        assert json.loads(values.loc[case, "expected"]) == exact, case
-        assert (rows[(rows["case"] == case) & (rows["check"] == "dtype")]["got"]).iloc[0] in (
-            "int64",
-            "float32",
-        )
-    random = rows[rows["case"] == "lesson_1_1_random"].set_index("check")
-    assert list(random.index) == ["shape", "dtype", "range", "reproducible"]
-    assert random.loc["shape", "got"] == "3x4"
-    assert (
-        len({number for row in json.loads(random.loc["reproducible", "got"]) for number in row})
-        == 12
-    )
-    views = rows[(rows["check"] == "aliases") & rows["case"].str.startswith("lesson_1_4")]
-    assert list(views["got"]) == ["x"] * 5
-    assert rows[rows["check"] == "unchanged"]["case"].nunique() == 14
-
-
-def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
-    report = (lesson / "report.md").read_text()
-    assert (
-        "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 pass |"
-        in report
-    )
-
-
-def test_each_mistake_fails_and_says_what_is_wrong(runner: Runner, tmp_path: Path) -> None:
-    done = runner("+sweep=mistakes", "hydra.sweep.dir=out", code=1)
-    rows = read_rows(tmp_path / "out" / "tensors.csv", TensorRow)
-    failed = {row.case: row for row in rows if row.status == "failed"}
-    assert set(failed) == set(MISTAKES) == {name for name in CASES if name.startswith("mistake_")}
-    for case, message in MISTAKES.items():
-        assert (failed[case].reason or "").startswith(message), failed[case].reason
-        assert failed[case].verdict in ("fail", "error")
-        assert message in done.stdout
-    assert [
-        row.verdict for row in rows if row.case == "mistake_in_place" and row.check == "values"
-    ] == ["pass"]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("mistake_")])

@@ -1,0 +1,81 @@
+"""The machine's own peaks: kept for later runs, and what a row makes of them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from runner.measure.device import Device
+from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
+from tests.support.factories import cell, ran
+
+CPU = Device(torch.device("cpu"))
+PEAKS = Peaks("host", "cpu X", "float32", 2, "2.9", "full", flop_per_s=100.0, bytes_per_s=10.0)
+
+
+def test_the_fraction_is_of_the_roof_under_which_the_work_takes_longer() -> None:
+    assert PEAKS.fraction(1000, 50, 20.0) == (0.5, "compute")  # 10 s of computing, 5 s of moving
+    assert PEAKS.fraction(100, 50, 20.0) == (0.25, "memory")
+    assert PEAKS.fraction(None, 50, 20.0) == (0.25, "memory")
+    assert PEAKS.fraction(None, 50, 2.5) == (2.0, "memory")  # from a cache
+    assert PEAKS.fraction(None, 0, 20.0) is None  # a view moves nothing
+    assert PEAKS.fraction(1000, None, 20.0) is None
+
+
+def test_a_kept_roof_is_found_again_and_measuring_again_replaces_it() -> None:
+    assert saved_peaks() == []
+    save_peaks(PEAKS)
+    save_peaks(replace(PEAKS, dtype="float16"))
+    save_peaks(replace(PEAKS, flop_per_s=0.1 + 0.2))
+    assert sorted(saved_peaks(), key=lambda roof: roof.dtype) == [
+        replace(PEAKS, dtype="float16"),
+        replace(PEAKS, flop_per_s=0.1 + 0.2),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n1,2\n", "host,device_name\nx,y\n"])
+def test_a_damaged_file_holds_no_roofs_and_is_replaced(text: str) -> None:
+    peaks_file().parent.mkdir(parents=True)
+    peaks_file().write_text(text)
+    assert saved_peaks() == []
+    save_peaks(PEAKS)
+    assert saved_peaks() == [PEAKS]
+
+
+def test_a_roof_holds_for_its_machine_device_dtype_threads_version_and_precision_alone() -> None:
+    known = cell("add")
+    own = Peaks(**identity_of(known, CPU), flop_per_s=1.0, bytes_per_s=1.0)
+    others = {
+        "host": "x",
+        "device_name": "x",
+        "dtype": "int8",
+        "threads": 99,
+        "torch": "x",
+        "products": "bf16",
+    }
+    for key, value in others.items():
+        save_peaks(replace(own, **{key: value}))  # type: ignore[arg-type]
+    assert find_peaks(known, CPU) is None
+    save_peaks(own)
+    assert find_peaks(known, CPU) == own
+
+
+def test_a_row_says_how_near_its_roof_it_comes() -> None:
+    assert ran("add", size=64).fraction_of_peak is None
+    save_peaks(Peaks(**identity_of(cell("add"), CPU), flop_per_s=1e12, bytes_per_s=1e11))
+    found = ran("add", size=64)
+    assert found.bound == "memory"
+    assert found.median_s and found.fraction_of_peak == pytest.approx(
+        3 * 4 * 64**2 / 1e11 / found.median_s
+    )
+    product = ran("matmul", size=128)
+    assert product.bound == "compute"
+    assert product.median_s and product.fraction_of_peak == pytest.approx(
+        2 * 128**3 / 1e12 / product.median_s
+    )
+    for blank in (
+        ran("transpose", size=64),
+        ran("add", size=64, direction="backward"),
+        ran("add", size=8, threads=1),
+    ):
+        assert (blank.status, blank.fraction_of_peak, blank.bound) == ("ok", None, None)
