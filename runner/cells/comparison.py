@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runner.cells.cell import Cell
 from runner.config.axes import AXES, COMPARED_BY_ITSELF, same_but
-from runner.config.schema import Report
+from runner.config.schema import Compare, Report
 
 COPIES = 3  # of a side's inputs and outputs: what is drawn, the memory where it is used, what the call returns
 SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for one process only
@@ -94,15 +94,13 @@ def _fitting(
     return [*(pairs or [[baseline]]), *single]
 
 
-def process_count(cell: Cell, asked: int | None) -> int:
-    """Between how many processes the visits to a cell and its baseline are shared.
-
-    Args:
-        cell: one of the sides.
-        asked: ``compare.processes``; None: two, or one where timing is to be quick.
-    """
-    usual = 2 if cell.timing.max_time_s >= SPREAD_FROM_S else 1
-    return max(asked or usual, cell.processes)
+def process_count(group: Sequence[Cell], compare: Compare) -> int:
+    """How many processes measure a group, one after another; several cells share their visits."""
+    processes = group[0].processes
+    if len(group) == 1:
+        return processes
+    usual = 2 if group[0].timing.max_time_s >= SPREAD_FROM_S else 1
+    return max(compare.processes or usual, processes)
 
 
 def with_partners(numbers: Sequence[int], cells: Sequence[Cell], report: Report) -> list[int]:

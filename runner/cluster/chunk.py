@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from runner.cells.cell import Cell
 from runner.config.axes import same_but
-from runner.config.schema import ClusterConfig
+from runner.config.schema import ClusterConfig, Compare, Report
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, apart from its timing: inputs, values, gradient
@@ -28,6 +28,8 @@ class Chunk:
     cells: tuple[Cell, ...]
     attempt: int = 1
     avoid: str | None = None
+    report: Report = field(default_factory=Report)
+    compare: Compare = field(default_factory=lambda: Compare(in_turn=False))
 
     @property
     def needs_accelerator(self) -> bool:
@@ -106,7 +108,8 @@ def unfinished_parts(
     for part in (unfinished[:1], unfinished[1:]) if lost else (unfinished,):
         positions = list(chain.from_iterable(part))
         if positions:
-            yield Chunk(
+            yield replace(
+                chunk,
                 numbers=tuple(chunk.numbers[position] for position in positions),
                 cells=tuple(chunk.cells[position] for position in positions),
                 attempt=attempt,

@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from runner.cells.cell import Cell
 from runner.cluster.executor import ChunkRun
 from runner.rows.csv_store import write_atomically, write_rows
 from runner.rows.environment_file import add_node
-from runner.rows.rows import FILE_OF_JOB, Row, row_for
+from runner.rows.rows import FILE_OF_JOB, PAIRS_FILE, PairVisit, Row, row_for
 
 
 class ChunkWriter:
@@ -75,6 +76,10 @@ class ChunkWriter:
         write_atomically(folder / "run.log", _log(run), durable=False)
         if self._samples:
             _write_samples(folder, run)
+        pairs = "".join(result.pairs.partition("\n")[2] for result in run.results)
+        if pairs:
+            header = ",".join(field.name for field in fields(PairVisit))
+            write_atomically(folder / PAIRS_FILE, f"{header}\n{pairs}", durable=False)
         for job, name in FILE_OF_JOB.items():
             job_rows = [row for row in chain.from_iterable(rows.values()) if row.job == job]
             if job_rows:

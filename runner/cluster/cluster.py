@@ -15,7 +15,7 @@ from runner.cells.cell import Cell
 from runner.cells.compose import HydraJob
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
-from runner.config.schema import ClusterConfig, Report
+from runner.config.schema import ClusterConfig, Compare, Report
 from runner.errors import ConfigError, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
@@ -38,6 +38,11 @@ class Cluster:
         assert config.name is not None
         self.name = config.name
         self._config, self._axis = config, axis
+        self._report, self._compare = Report(), Compare(in_turn=False)
+
+    def compare_by(self, report: Report, compare: Compare) -> None:
+        """Have cells that are compared measured in turn on their node, by a settled baseline."""
+        self._report, self._compare, self._axis = report, compare, report.axis
 
     def describe(self, cells: Sequence[Cell], numbers: Sequence[int]) -> str:
         """What would be sent, in a line."""
@@ -66,7 +71,8 @@ class Cluster:
         from runner.cluster.driver import Driver
 
         config, axis = self._config, self._axis
-        chunks = plan([job.cell for job in jobs], numbers, config, axis)
+        planned = plan([job.cell for job in jobs], numbers, config, axis)
+        chunks = [replace(part, report=self._report, compare=self._compare) for part in planned]
         print(self._described(chunks), file=sys.stderr, flush=True)
         writer = ChunkWriter(root, lambda number: jobs[number].overrides, samples=config.samples)
         with Progress(len(numbers)) as progress:

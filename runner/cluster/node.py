@@ -11,21 +11,26 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from runner import __version__
 from runner.cells.cell import Cell
+from runner.cells.comparison import in_turn, process_count
 from runner.cluster.chunk import Chunk
 from runner.errors import ConfigError
+from runner.execute.cell_runner import LOG, CellRun
 from runner.execute.environment import describe_process, node_identity
 from runner.execute.session import Session
-from runner.rows.rows import Row
+from runner.measure.host_memory import free_memory_bytes
+from runner.rows.rows import PAIRS_FILE, SAMPLES_FILE, Row
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
 
@@ -40,13 +45,14 @@ class ChunkStarted:
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell, by its identity, has ended; its samples are the text of ``samples.csv``, or blank."""
+    """A cell, by its identity, has ended; samples and pairs are the texts of its CSVs, or blank."""
 
     cell: str
     rows: list[Row]
     samples: str
     log: str
     ended: str
+    pairs: str = ""
 
 
 class NodeRefused(Exception):
@@ -84,7 +90,7 @@ def run_chunk(
                 raise NodeRefused(f"{node_identity()}: {error}") from error
             yield ChunkStarted(node_identity(), {**describe_process(), **session.cells.environment})
             with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
-                yield from _results(session, cells, Path(folder), end)
+                yield from _results(session, chunk, cells, Path(folder), end)
     finally:
         session.close()
 
@@ -103,25 +109,43 @@ def _check_versions(sender_versions: dict[str, str]) -> None:
 
 
 def _results(
-    session: Session, cells: Sequence[Cell], base: Path, end: float
+    session: Session, chunk: Chunk, cells: Sequence[Cell], base: Path, end: float
 ) -> Iterator[CellResult]:
     """Each cell as it ends; those that have several processes in rounds, as in any sweep."""
-    remaining = dict(enumerate(cells))
+    runs = [CellRun(cell, base / str(position)) for position, cell in enumerate(cells)]
+    for run in runs:
+        run.folder.mkdir()
+    groups = [[position] for position in range(len(cells))]
+    if chunk.compare.in_turn:
+        can_run = session.cells.can_run_in_turn
+        groups = in_turn(cells, chunk.report, can_run, memory_bytes=free_memory_bytes())
+
+    # a baseline may be in several groups, and has ended with the last one of them
+    groups_left = Counter(chain.from_iterable(groups))
+    rounds = [process_count([cells[each] for each in group], chunk.compare) for group in groups]
     any_begun = False
-    for process in range(1, max(cell.processes for cell in cells) + 1):
-        for position, cell in list(remaining.items()):
-            if any_begun and end - MARGIN_S - time.monotonic() < cell.limit.time_s:
+    for process in range(1, max(rounds) + 1):
+        for group, count in zip(groups, rounds, strict=True):
+            if process > count:
+                continue
+            needed_s = sum(cells[position].limit.time_s for position in group)
+            if any_begun and end - MARGIN_S - time.monotonic() < needed_s:
                 return
             any_begun = True
-            folder = base / str(position)
-            folder.mkdir(exist_ok=True)
-            rows = session.cells.run_once(cell, folder, process)
-            if process == cell.processes or any(row.status != "ok" for row in rows):
-                samples, log = _text(folder / "samples.csv"), _text(folder / "run.log")
-                ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                yield CellResult(cell.identity, rows, samples, log, ended)
-                shutil.rmtree(folder)
-                del remaining[position]
+            members = [runs[position] for position in group]
+            session.cells.run_group(members, process, count, chunk.report.same_within)
+            groups_left.subtract(group if process == count else ())
+            for position in group:
+                if not groups_left[position]:
+                    yield _result(runs[position])
+
+
+def _result(run: CellRun) -> CellResult:
+    """What a cell left in its folder, which is removed."""
+    samples, pairs, log = (_text(run.folder / name) for name in (SAMPLES_FILE, PAIRS_FILE, LOG))
+    ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    shutil.rmtree(run.folder)
+    return CellResult(run.cell.identity, run.rows, samples, log, ended, pairs)
 
 
 def _text(path: Path) -> str:

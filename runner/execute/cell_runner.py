@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,21 @@ from runner.rows.rows import (
 )
 
 LOG = "run.log"
+ENDING = ("crashed", "timeout")  # statuses of cells that take their process, and others, with them
+
+
+@dataclass
+class CellRun:
+    """A cell on its way through its processes.
+
+    Attributes:
+        folder: its own.
+        rows: what came of it so far.
+    """
+
+    cell: Cell
+    folder: Path = Path()
+    rows: list[Row] = field(default_factory=list)
 
 
 class CellRunner:
@@ -223,6 +238,34 @@ class CellRunner:
             self._write(cell, folder, [marked(row, beside) for row in rows], list(samples), process)
             for cell, folder, rows, samples in sides
         ]
+
+    def run_group(
+        self, runs: Sequence[CellRun], process: int, processes: int, same_within: float
+    ) -> None:
+        """Run a group in one of its processes: in turn, or each cell by itself where that fails.
+
+        Args:
+            runs: the cells; of several the first is the baseline.
+            process: the number of the process.
+            processes: that share the visits.
+            same_within: relative difference up to which two sides count as the same.
+        """
+        visits_only = process > max(run.cell.processes for run in runs)
+        statuses = {row.status for run in runs for row in run.rows}
+        if len(runs) > 1 and not statuses.intersection(ENDING):
+            plan = Plan(same_within, processes, visits_only)
+            cells, folders = [run.cell for run in runs], [run.folder for run in runs]
+            rows = self.run_in_turn(cells, folders, plan, process)
+            for run, its_rows in zip(runs, rows or [], strict=False):
+                run.rows = its_rows
+            if rows is not None:
+                return
+
+        # by itself, in its next process, if it is to have one and did well so far
+        for run in runs:
+            did_well = all(row.status == "ok" for row in run.rows)
+            if process <= run.cell.processes and did_well:
+                run.rows = self.run_once(run.cell, run.folder, process)
 
     def can_run_in_turn(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""

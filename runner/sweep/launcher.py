@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -17,11 +15,10 @@ from runner.cells.compose import Composer, HydraJob
 from runner.config.hydra_internals import config_restored
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
+from runner.execute.cell_runner import CellRun
 from runner.execute.progress import Progress
 from runner.execute.session import session_of
-from runner.execute.turns import Plan
 from runner.measure.host_memory import free_memory_bytes
-from runner.rows.rows import Row
 
 
 class JobLauncher:
@@ -72,7 +69,7 @@ class JobLauncher:
             for overrides, number in zip(job_overrides, numbers, strict=True)
         ]
         groups = self._groups(runs)
-        rounds = [self._processes(group) for group in groups]
+        rounds = [process_count([run.cell for run in group], self._compare) for group in groups]
         total = sum(map(len, groups)) + sum(
             len(group) * (count - 1) for group, count in zip(groups, rounds, strict=True)
         )
@@ -97,12 +94,6 @@ class JobLauncher:
         positions = in_turn(cells, self._report, can_run, memory_bytes=free_memory_bytes())
         return [[runs[position] for position in group] for group in positions]
 
-    def _processes(self, group: Sequence[_JobRun]) -> int:
-        """How many processes measure a group, one after another."""
-        if len(group) == 1:
-            return group[0].cell.processes
-        return process_count(group[0].cell, self._compare.processes)
-
     def _run_group(
         self, group: Sequence[_JobRun], process: int, processes: int, progress: Progress
     ) -> None:
@@ -110,40 +101,17 @@ class JobLauncher:
         progress.begin(group[-1].cell, in_turn=len(group) > 1)
         for run in group:
             self._begin(run)
-        if len(group) == 1 or not self._run_in_turn(group, process, processes):
-            for run in group:
-                self._run_alone(run, process)
+        runs, same_within = [run.cell_run for run in group], self._report.same_within
+        self._session.cells.run_group(runs, process, processes, same_within)
         for run in group:
             self._end(run)
-            progress.end(run.cell, run.rows)
-
-    def _run_in_turn(self, group: Sequence[_JobRun], process: int, processes: int) -> bool:
-        """Run jobs in turn; False where that was not possible, and each is to run by itself."""
-        cells = [run.cell for run in group]
-        plan = Plan(
-            self._report.same_within,
-            processes,
-            visits_only=process > max(c.processes for c in cells),
-        )
-        folders = [run.folder for run in group]
-        rows = self._session.cells.run_in_turn(cells, folders, plan, process)
-        if rows is None:
-            return False
-        for run, its_rows in zip(group, rows, strict=False):
-            run.rows = its_rows
-        return True
-
-    def _run_alone(self, run: _JobRun, process: int) -> None:
-        """Run a job in its next process, if it is to have one and did well so far."""
-        did_well = all(row.status == "ok" for row in run.rows)
-        if process <= run.cell.processes and did_well:
-            run.rows = self._session.cells.run_once(run.cell, run.folder, process)
+            progress.end(run.cell, run.cell_run.rows)
 
     def _begin(self, run: _JobRun) -> None:
         """Make a job's folder and tell Hydra's callbacks, before its first process."""
         if run.job_return is not None:
             return
-        run.folder = self.composer.create_job_folder(run.job, run.number)
+        run.cell_run.folder = self.composer.create_job_folder(run.job, run.number)
         run.job_return = JobReturn(
             overrides=run.overrides,
             working_dir=os.getcwd(),
@@ -159,32 +127,28 @@ class JobLauncher:
     def _end(self, run: _JobRun) -> None:
         """Settle what a job returned; tell Hydra's callbacks after its first process."""
         assert run.job_return is not None
-        run.job_return.return_value = run.rows
+        run.job_return.return_value = run.cell_run.rows
         is_first = run.job_return.status != JobStatus.COMPLETED
         run.job_return.status = JobStatus.COMPLETED
         if run.config is not None and is_first:
             self._context.callbacks.on_job_end(config=run.config, job_return=run.job_return)
 
 
-@dataclass
 class _JobRun:
     """A job on its way.
 
     Attributes:
         number: that it has in the whole sweep.
-        folder: its own, from its first process on.
+        cell_run: what it measures, in its folder from its first process on.
         config: what callbacks are given; None: there are none.
         job_return: Hydra's; None until it has begun.
-        rows: what came of it.
     """
 
-    overrides: list[str]
-    number: int
-    job: HydraJob
-    folder: Path = Path()
-    config: DictConfig | None = None
-    job_return: JobReturn | None = None
-    rows: list[Row] = field(default_factory=list)
+    def __init__(self, overrides: list[str], number: int, job: HydraJob) -> None:
+        self.overrides, self.number, self.job = overrides, number, job
+        self.cell_run = CellRun(job.cell)
+        self.config: DictConfig | None = None
+        self.job_return: JobReturn | None = None
 
     @property
     def cell(self) -> Cell:

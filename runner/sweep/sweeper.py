@@ -160,8 +160,9 @@ class GridSweep:
             every_cell = [job.cell for job in jobs]
             accelerated = cluster is not None or self._session.cells.has_accelerator
             self._report = settled(self._report, every_cell, accelerated=accelerated)
-        if self._grid_launcher is not None:
-            self._grid_launcher.compare_by(self._report, self._compare)
+        compares = cluster or self._grid_launcher
+        if compares is not None:
+            compares.compare_by(self._report, self._compare)
             if self._compare.in_turn and self._report.baseline is not None:
                 print(f"comparing in turn: {baseline_in_words(self._report)}", file=sys.stderr)
         self._session.cells.record_environment(

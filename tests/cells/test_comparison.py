@@ -6,7 +6,7 @@ import pytest
 
 from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, in_words, process_count, settled, with_partners
-from runner.config.schema import Limit, Report, Timing
+from runner.config.schema import Compare, Limit, Report, Timing
 from tests.support.factories import cell
 
 ANY = Report()
@@ -114,4 +114,6 @@ def test_a_missing_side_brings_its_whole_comparison_back():
     ],
 )
 def test_visits_are_spread_over_processes(timing, asked, count):
-    assert process_count(replace(cell("add", size="8"), timing=timing), asked) == count
+    side = replace(cell("add", size="8"), timing=timing)
+    assert process_count([side, side], Compare(processes=asked)) == count
+    assert process_count([side], Compare(processes=asked)) == timing.processes
