@@ -34,3 +34,11 @@ def test_no_line_needs_decoding() -> None:
         assert shape.comprehensions_with_several_for(tree) == 0, path
         assert shape.lists_times_a_condition(tree) == 0, path
     assert shape.longest_function()[0] <= 60
+
+
+def test_the_tests_stand_in_the_rooms_that_they_test() -> None:
+    tests = shape.ROOT / "tests"
+    others = {"benchmarks", "data", "end_to_end", "support"}
+    rooms = {path.parent.name for path in tests.glob("*/test_*.py")} - others
+    assert rooms == set(shape.folders())
+    assert [path.name for path in tests.glob("test_*.py")] == ["test_shape.py"]

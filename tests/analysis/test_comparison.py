@@ -6,7 +6,6 @@ Ratios and intervals beside SciPy's bootstrap, what data transfers add, and what
 import math
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pandas as pd
@@ -83,24 +82,6 @@ def test_the_baselines_fastest_dtype_has_a_ratio_and_an_interval_of_its_own() ->
     assert (
         found.fastest_low < found.fastest_speedup < found.fastest_high < found.fastest_speedup * 1.1
     )
-
-
-def test_sums_differences_and_ratios_of_estimates_have_the_intervals_of_a_simulation() -> None:
-    random = Random(1)
-    a, b = (10.0, 0.4), (4.0, 0.3)
-    draws = [(random.gauss(*a), random.gauss(*b)) for _ in range(40_000)]
-    one, another = (Estimate(mean, mean - 1.96 * sd, mean + 1.96 * sd) for mean, sd in (a, b))
-    for found, values in (
-        (one.plus(another), [x + y for x, y in draws]),
-        (one.minus(another), [x - y for x, y in draws]),
-        (one.over(another), [x / y for x, y in draws]),
-        (one.times(3), [3 * x for x, _ in draws]),
-    ):
-        low, high = np.quantile(values, [0.025, 0.975])
-        assert found.low == pytest.approx(low, abs=0.03 * (high - low))
-        assert found.high == pytest.approx(high, abs=0.03 * (high - low))
-    assert not one.over(Estimate(4.0)).has_interval
-    assert not one.over(Estimate(4.0, -1.0, 9.0)).has_interval
 
 
 EXACT = {
