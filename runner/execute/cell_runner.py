@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ class CellRunner:
             same_within: relative difference up to which two sides count as the same.
         """
         visits_only = process > max(run.cell.processes for run in runs)
-        statuses = {row.status for run in runs for row in run.rows}
+        statuses = {row.status for row in chain.from_iterable(run.rows for run in runs)}
         if len(runs) > 1 and not statuses.intersection(ENDING):
             plan = Plan(same_within, processes, visits_only)
             cells, folders = [run.cell for run in runs], [run.folder for run in runs]

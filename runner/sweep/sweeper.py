@@ -120,7 +120,7 @@ class GridSweep:
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
         if cells and cluster is None and self._compare.in_turn:
-            print(in_words(self._report, cells))
+            print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
             print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
         if cluster is not None and numbers:

@@ -138,7 +138,7 @@ def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
 
 
 def test_what_is_compared_is_settled_and_said_before_the_first_cell(runner, tmp_path):
-    said = runner("+sweep=gpu", "dry_run=true").stdout.splitlines()[-1]
+    said = runner("+sweep=gpu", "dry_run=true").stderr.splitlines()[-1]
     assert said == (
         "compared in turn: device, with cpu as the baseline; "
         "without an accelerator dtype, with float32 as the baseline"

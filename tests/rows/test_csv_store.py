@@ -127,7 +127,7 @@ def test_pandas_reads_samples_without_options(tmp_path):
         Sample(5, 1e-9, None, 1, None, None, used=False),
     ]
     write_records(path, samples)
-    assert read_records(path) == samples
+    assert read_records(path, Sample) == samples
     table = pd.read_csv(path)
     assert list(table.columns) == [
         "calls",
