@@ -188,11 +188,7 @@ class CellRunner:
         return self._write(cell, folder, rows, samples, process)
 
     def run_in_turn(
-        self,
-        cells: Sequence[Cell],
-        folders: Sequence[Path],
-        plan: Plan,
-        process: int = 1,
+        self, cells: Sequence[Cell], folders: Sequence[Path], plan: Plan, process: int = 1
     ) -> list[list[Row]] | None:
         """Run the sides of a comparison in turn and write what each gave to its folder.
 

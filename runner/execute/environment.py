@@ -20,15 +20,7 @@ if TYPE_CHECKING:
     from runner.measure.device import Device
 
 # of the environment, by how they begin
-VARIABLES = (
-    "OMP_",
-    "MKL_",
-    "KMP_",
-    "CUDA_",
-    "TORCH_",
-    "PYTORCH_",
-    "GOMP_",
-)
+VARIABLES = ("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_")
 
 
 def describe_machine(devices: list[Device]) -> dict[str, Any]:

@@ -15,13 +15,7 @@ from runner.measure.device import Device
 from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit, Row, Sample
 from runner.tasks.benchmark import finish, prepare
-from runner.tasks.in_turn import (
-    Opened,
-    measure_alone,
-    measured_in_turn,
-    open_side,
-    visit_sides,
-)
+from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
 from runner.tasks.task import Function, TaskResult
 from runner.tasks.worker_state import WorkerState
 

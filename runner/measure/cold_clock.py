@@ -1,4 +1,4 @@
-"""The CPU's caches: how large they are, and a clock that finds them without the operation's data at every call."""
+"""The CPU's caches: how large they are, and a clock that finds them cold at every call."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
-    """Bytes of the last-level caches of the cores that this process may run on, each shared one counted once.
+    """Bytes of the last-level caches of this process's cores, each shared one counted once.
 
     Args:
         sysfs: Linux's folder of CPUs, with ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
     """
-    cores = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
+    all_cores = range(os.cpu_count() or 1)
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else all_cores
     caches: dict[str, int] = {}
     for core in cores:
         levels = [_cache(index) for index in sorted(sysfs.glob(f"cpu{core}/cache/index*"))]
@@ -39,26 +38,22 @@ def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
 def _cache(index: Path) -> tuple[int, str, int] | None:
     """Level, who shares it, and bytes."""
     try:
-        level, shared_by, size = (
-            (index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size")
-        )
+        names = ("level", "shared_cpu_list", "size")
+        level, shared_by, size = ((index / name).read_text().strip() for name in names)
         return int(level), shared_by, int(size.rstrip("KMG")) * UNITS.get(size[-1], 1)
     except (OSError, ValueError, IndexError):
         return None
 
 
 class ColdClock:
-    """Times each call of a block alone, after ``flush``, and adds the times up; what ``flush`` takes is not in them.
+    """Times each call of a block alone, after ``flush``, which is not in the times.
 
     Everything is cold then: the inputs, the output's memory and the code. Each call's time holds
     one reading of the clock, some 0.1 us on a CPU, which is left in: how long it takes when cold
     itself cannot be told.
-
-    Attributes:
-        most_calls: in a block: flushing takes longer than most calls.
     """
 
-    most_calls = 1
+    most_calls = 1  # in a block: flushing takes longer than most calls
 
     def __init__(self, clock: Clock, flush: Callable[[], None]) -> None:
         self._clock, self._flush = clock, flush

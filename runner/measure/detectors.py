@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,21 +32,17 @@ SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known 
 DOMINATED = 0.5  # of the time
 # below this no allocator gives memory back to the system, so none is fresh
 SMALLEST_FRESH_BYTES = 128 * 1024
-SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of it
+# a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of a call
+SLOWEST_FAULT_S = 5e-6
 # the least and the most of the probe for what a page's first touch takes
-PROBE_BYTES = (
-    32 * 1024**2,
-    128 * 1024**2,
-)
+PROBE_BYTES = (32 * 1024**2, 128 * 1024**2)
 PROBES = 4  # in turns
-FALLBACK_FACTOR = (
-    2.0  # times what the width explains; vector units make narrower numbers faster, never slower
-)
+# times what the width explains; vector units make narrower numbers faster, never slower
+FALLBACK_FACTOR = 2.0
 # below this most of a call is what it costs to be called, which differs between dtypes too
 SHORTEST_FALLBACK_S = 5e-5
-FLOAT32_BUDGET_S = (
-    0.02  # for float32's time beside a cell's, which is taken once for an operation and size
-)
+# for float32's time beside a cell's, which is taken once for an operation and size
+FLOAT32_BUDGET_S = 0.02
 FLOAT32_TRIALS = 10
 AFFORDABLE = 0.1  # of limit.time_s: what a further call may take
 Float32Times = dict[tuple[Any, ...], float | None]
@@ -54,43 +51,33 @@ Float32Times = dict[tuple[Any, ...], float | None]
 
 @dataclass(frozen=True)
 class TimedCall:
-    """A cell's call, as it was timed.
-
-    Attributes:
-        call: that was timed.
-        bound: the operation.
-        tensors: its inputs on the device.
-        make_call: makes such a call (forward, backward or both) of an operation and inputs.
-        clock: that it was timed with.
-        measured: what came out.
-        cell: as it was asked for.
-        output_bytes: of one call's result.
-    """
+    """A cell's call, as it was timed."""
 
     call: Thunk
     bound: BoundOperation
-    tensors: list[torch.Tensor]
+    tensors: list[torch.Tensor]  # its inputs on the device
+    # makes such a call (forward, backward or both) of an operation and inputs
     make_call: Callable[[BoundOperation, list[torch.Tensor]], Thunk]
     clock: Clock
     measured: Measurement
     cell: Cell
-    output_bytes: int
+    output_bytes: int  # of one call's result
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether a further call, to find a flag, would take too much time."""
+        return self.measured.median_s > AFFORDABLE * self.cell.limit.time_s
 
 
 def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -> list[str]:
     """The flags that take further calls to find, after the timing; an error in these is no flag.
 
-    Args:
-        timed: the cell's call.
-        device: that it ran on.
-        float32_times: of earlier cells; this one's is added.
+    ``float32_times`` are of earlier cells; this one's is added.
     """
-    detectors: dict[str, Callable[[], bool]] = {
-        "reduced_precision": lambda: reduced_precision(timed, device.torch),
-    }
+    detectors = {"reduced_precision": partial(reduced_precision, timed, device.torch)}
     if device.is_cpu:
-        detectors["first_touch"] = lambda: first_touch(timed)
-        detectors["cpu_fallback"] = lambda: cpu_fallback(timed, float32_times)
+        detectors["first_touch"] = partial(first_touch, timed)
+        detectors["cpu_fallback"] = partial(cpu_fallback, timed, float32_times)
     flags = []
     for name, applies in detectors.items():
         try:
@@ -102,12 +89,13 @@ def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -
 
 
 def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
-    """Whether a noticeable share of a tensor's elements is denormal, on a CPU that does not take them for 0.
+    """Whether a noticeable share of a tensor is denormal, on a CPU that does not take it for 0.
 
     float16 does not count: the CPU computes it in float32, where its denormals are ordinary
     numbers.
     """
-    candidates = [t for t in tensors if _has_denormals(t)]
+    wide = [t for t in tensors if is_differentiable(t.dtype) and t.dtype is not torch.float16]
+    candidates = [t for t in wide if t.numel()]
     if not device.is_cpu or not candidates or flushes_denormals():
         return False
     return any(denormal_share(t) >= DENORMAL_SHARE for t in candidates)
@@ -120,9 +108,8 @@ def denormal_share(tensor: torch.Tensor) -> float:
     """
     flat = tensor.detach()
     if tensor.numel() > SAMPLED_ELEMENTS:
-        indices = torch.randint(
-            tensor.numel(), (SAMPLED_ELEMENTS,), generator=torch.Generator().manual_seed(0)
-        )
+        seeded = torch.Generator().manual_seed(0)
+        indices = torch.randint(tensor.numel(), (SAMPLED_ELEMENTS,), generator=seeded)
         flat = flat.take(indices)  # by logical position, without a copy of a transposed tensor
     parts = torch.view_as_real(flat) if flat.is_complex() else flat
     if not parts.numel():
@@ -131,37 +118,33 @@ def denormal_share(tensor: torch.Tensor) -> float:
     return ((sizes > 0) & (sizes < torch.finfo(parts.dtype).tiny)).float().mean().item()
 
 
-def _has_denormals(tensor: torch.Tensor) -> bool:
-    return (
-        is_differentiable(tensor.dtype) and tensor.dtype is not torch.float16 and tensor.numel() > 0
-    )
-
-
 def first_touch(timed: TimedCall) -> bool:
-    """Whether most of a call's time goes to pages that the system has to provide at their first touch.
+    """Whether most of a call's time goes to pages that the system provides at their first touch.
 
     The page faults of a call, times what a fault takes, against the call's time: each the least of
     a few in turns, since whatever else runs only lengthens them.
     """
     pages_at_most = timed.output_bytes / 4096
-    median_s = timed.measured.median_s
-    if (
-        resource is None
-        or timed.output_bytes < SMALLEST_FRESH_BYTES
-        or pages_at_most * SLOWEST_FAULT_S < DOMINATED * median_s
-        or median_s > AFFORDABLE * timed.cell.limit.time_s
-    ):
+    if resource is None or timed.output_bytes < SMALLEST_FRESH_BYTES or timed.takes_long:
+        return False
+    if pages_at_most * SLOWEST_FAULT_S < DOMINATED * timed.measured.median_s:
         return False
     if not _touched(timed.call)[0]:
         return False
 
-    # the same memory is filled fresh and again, in turns with the call, so that all three see
-    # the same machine
+    # memory is filled fresh and again, in turns with the call, so that all see the same machine;
+    # it comes from the same allocator, and as many threads touch it, as in the operation
     least, most = PROBE_BYTES
-    probe = _Probe(min(max(timed.output_bytes, least), most))
-    turns = [
-        (_touched(timed.call), _touched(probe.fresh), _touched(probe.again)) for _ in range(PROBES)
-    ]
+    size = min(max(timed.output_bytes, least), most)
+    memory = [torch.empty(0)]
+
+    def fresh() -> None:
+        memory[0] = torch.empty(size, dtype=torch.uint8).fill_(1)
+
+    def again() -> None:
+        memory[0].fill_(2)
+
+    turns = [tuple(map(_touched, (timed.call, fresh, again))) for _ in range(PROBES)]
     (faults, call_s), (probe_faults, fresh_s), (_, again_s) = map(_least, zip(*turns, strict=True))
     fault_s = (fresh_s - again_s) / max(1, probe_faults)
     return faults * fault_s >= DOMINATED * min(call_s, timed.measured.min_s)
@@ -179,35 +162,16 @@ def _least(touches: Sequence[tuple[int, float]]) -> tuple[int, float]:
     return min(faults for faults, _ in touches), min(seconds for _, seconds in touches)
 
 
-class _Probe:
-    """Fills fresh memory, and the same once more: what lies between is what its first touch takes.
-
-    The memory comes from the same allocator, and as many threads touch it, as in the operation.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._memory = torch.empty(0)
-
-    def fresh(self) -> None:
-        self._memory = torch.empty(self._size, dtype=torch.uint8).fill_(1)
-
-    def again(self) -> None:
-        self._memory.fill_(2)
-
-
 def reduced_precision(timed: TimedCall, device: torch.device) -> bool:
     """Whether the operation's float32 products are rounded to fewer digits, as a switch allows."""
     bound = timed.bound
-    if bound.dtype not in (torch.float32, torch.complex64):
-        return False
-    if timed.measured.median_s > AFFORDABLE * timed.cell.limit.time_s:
+    if bound.dtype not in (torch.float32, torch.complex64) or timed.takes_long:
         return False
     return uses_reduced_precision(lambda: bound.expected(timed.tensors), device)
 
 
 def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
-    """Whether the call takes far longer than float32 does, and than the width of its dtype explains.
+    """Whether the call takes far longer than float32, and than the width of its dtype explains.
 
     The shortest times of both are compared, which noise only lengthens; where they are apart the
     call is timed once more, unless it is so long that noise cannot double its time.
@@ -266,7 +230,7 @@ def _in_float32(timed: TimedCall) -> list[torch.Tensor]:
 
 
 def _shortest(call: Thunk, timed: TimedCall) -> float:
-    """The shortest time of a call, warm, in a few blocks; of the first one where that takes too long."""
+    """The shortest time of a warm call in a few blocks; of the first one where it takes long."""
     clock, calls = timed.clock, timed.measured.calls_per_sample
     shortest = clock.time(call, 1).wall_s
     if shortest > AFFORDABLE * timed.cell.limit.time_s:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import platform
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,33 +19,16 @@ import torch
 from runner.calls import Thunk
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.event_clock import (
-    LAUNCHES,
-    BusyWork,
-    EventClock,
-    LaunchTimes,
-    Queue,
-    launch_and_wall,
-)
+from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, LaunchTimes, Queue
+from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
 
-WORK_BEFORE_CLOCK_S = (
-    0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
-)
+WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes milliseconds to raise it
 CALLS_BEFORE_CAPTURE = 3
-# of a device that does not tell the size of its last-level cache
-UNKNOWN_CACHE_BYTES = 128 * 1024**2
-PROPERTIES = (
-    "total_memory",
-    "major",
-    "minor",
-    "multi_processor_count",
-    "L2_cache_size",
-    "gcnArchName",
-)
-THROTTLED_BELOW = (
-    0.95  # of the clock before: steps up and down of a few per cent are every device's habit
-)
+UNKNOWN_CACHE_BYTES = 128 * 1024**2  # of a device that does not tell
+# of a device's properties, for ``environment.json``
+FACTS = ("total_memory", "major", "minor", "multi_processor_count", "L2_cache_size", "gcnArchName")
+THROTTLED_BELOW = 0.95  # of the clock before: steps of a few per cent are every device's habit
 
 
 class DeviceUnavailable(Exception):
@@ -66,9 +49,14 @@ class Device:
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
         self._flushed: torch.Tensor | None = None
-        self.name = (
-            _cpu_name() if self.is_cpu else f"{device} {_described(self._module, device)}".strip()
-        )
+        self.name = _cpu_name()
+        if not self.is_cpu:
+            self.name = f"{device} {self._asked('get_device_name') or ''}".strip()
+
+    def _asked(self, name: str) -> Any:
+        """What a function of the device's module says of it; None where it has no such one."""
+        ask = getattr(self._module, name, None)
+        return None if ask is None else ask(self.torch)
 
     @cached_property
     def _queue(self) -> Queue:
@@ -79,8 +67,8 @@ class Device:
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
     def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> LaunchTimes:
-        """Host seconds of a call's launch and to its end; none on the CPU, which launches nothing."""
-        return LaunchTimes() if self.is_cpu else launch_and_wall(call, self.synchronize, most)
+        """Host seconds of a call's launch and to its end; none on the CPU, which launches none."""
+        return LaunchTimes() if self.is_cpu else timed_launches(call, self.synchronize, most)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -88,23 +76,19 @@ class Device:
             self._queue.synchronize()
 
     def clock_and_power(self) -> tuple[float | None, float | None]:
-        """The frequency in Hz and the power in W at which it works, read meanwhile; None where it does not tell."""
+        """The frequency in Hz and the power in W of its work; None where it does not tell."""
         if not any(hasattr(self._module, reading) for reading in ("clock_rate", "power_draw")):
             return None, None
         self._queue.keep_busy(WORK_BEFORE_CLOCK_S)
-        try:
-            return self._reading("clock_rate", 1e6), self._reading(
-                "power_draw", 1e-3
-            )  # in MHz and mW
+        try:  # in MHz and mW
+            return self._reading("clock_rate", 1e6), self._reading("power_draw", 1e-3)
         finally:
             self.synchronize()
 
     def _reading(self, name: str, unit: float) -> float | None:
-        read = getattr(self._module, name, None)
-        if read is None:
-            return None
         try:
-            return float(read(self.torch)) * unit
+            value = self._asked(name)
+            return None if value is None else float(value) * unit
         except Exception as error:  # what it is asked through, NVML or another library, is optional
             print(f"{name} of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
             return None
@@ -115,15 +99,14 @@ class Device:
         Raises:
             NotImplementedError: the device has no such graphs.
         """
-        capture, graph_type = (
-            getattr(self._module, "graph", None),
-            getattr(self._module, "CUDAGraph", None),
-        )
+        names = ("graph", "CUDAGraph")
+        capture, graph_type = (getattr(self._module, name, None) for name in names)
         if capture is None or graph_type is None:
             raise NotImplementedError(
                 f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false"
             )
-        with _current(self._module, self.torch):
+        guard = getattr(self._module, "device", None)  # streams are made on the current device
+        with guard(self.torch) if guard is not None else nullcontext():
             # what is loaded or allocated at a first call must not be captured
             stream = self._module.Stream()
             stream.wait_stream(self._module.current_stream())
@@ -144,41 +127,38 @@ class Device:
         return replay
 
     def flush_cache(self) -> None:
-        """Overwrite twice what the last-level cache holds, so that a call after it finds none of its data there.
+        """Overwrite twice what the last-level cache holds: the next call finds nothing there.
 
         On the CPU all of the intra-op threads take part, so that the caches of their cores are
         overwritten too; on another device this is launched like any work.
         """
         if self._flushed is None:
-            size = last_level_cache_bytes() if self.is_cpu else self._cache_bytes()
+            properties = self._asked("get_device_properties")
+            size = int(getattr(properties, "L2_cache_size", 0) or UNKNOWN_CACHE_BYTES)
+            if self.is_cpu:
+                size = last_level_cache_bytes()
             self._flushed = torch.empty(2 * size // 8, dtype=torch.int64, device=self.torch)
-        self._flushed.fill_(
-            0
-        )  # writing also frees it from the system's one page of zeros, which fits into any cache
-
-    def _cache_bytes(self) -> int:
-        return int(getattr(self._properties(), "L2_cache_size", 0) or UNKNOWN_CACHE_BYTES)
+        # also frees it from the system's one page of zeros, which fits into any cache
+        self._flushed.fill_(0)
 
     def reset_peak_memory(self) -> None:
         """Forget the peak of the cell before."""
-        reset = getattr(self._module, "reset_peak_memory_stats", None)
-        if reset is not None:
-            reset(self.torch)
+        self._asked("reset_peak_memory_stats")
 
     def peak_memory_bytes(self) -> int | None:
-        """The most memory that a cell allocated since the reset; None where the device does not count."""
+        """The most that a cell allocated since the reset; None where the device does not count."""
         return self._memory_but_own("max_memory_allocated")
 
     def held_bytes(self) -> int:
-        """Memory that is allocated now, such as another cell's; 0 where the device does not count."""
+        """What is allocated now, such as another cell's; 0 where the device does not count."""
         return self._memory_but_own("memory_allocated") or 0
 
     def _memory_but_own(self, reading: str) -> int | None:
         """A number of bytes without those that timing itself takes."""
-        ask = getattr(self._module, reading, None)
-        own = self._queue.own_bytes if self._module is not None else 0
+        allocated = self._asked(reading)
+        own = 0 if self.is_cpu else self._queue.own_bytes
         own += self._flushed.nbytes if self._flushed is not None else 0
-        return None if ask is None else int(ask(self.torch)) - own
+        return None if allocated is None else int(allocated) - own
 
     def release(self) -> None:
         """Give memory that is cached but not used back to the device."""
@@ -200,22 +180,11 @@ class Device:
 
     def identity(self) -> dict[str, Any]:
         """What the device is, for ``environment.json``."""
-        identity: dict[str, Any] = {
-            "device": str(self.torch),
-            "name": self.name,
-            "index": self.torch.index,
-        }
-        properties = self._properties()
-        identity |= {
-            key: getattr(properties, key) for key in PROPERTIES if hasattr(properties, key)
-        }
+        properties = self._asked("get_device_properties")
+        told = {key: getattr(properties, key) for key in FACTS if hasattr(properties, key)}
         if self.torch.type == "cuda":
-            identity |= _nvml_identity(getattr(properties, "uuid", None))
-        return identity
-
-    def _properties(self) -> Any:
-        ask = getattr(self._module, "get_device_properties", None)
-        return None if ask is None else ask(self.torch)
+            told |= _nvml_identity(getattr(properties, "uuid", None))
+        return {"device": str(self.torch), "name": self.name, "index": self.torch.index, **told}
 
 
 def find_device(
@@ -233,36 +202,26 @@ def find_device(
         DeviceUnavailable: this machine has no such device.
         ConfigError: ``backend_module`` cannot be imported.
     """
-    load_backend(backend_module)
-    if name.partition(":")[0] == "cpu":
+    if backend_module:
+        try:
+            importlib.import_module(backend_module)
+        except Exception as error:
+            problem = f"backend_module={backend_module} cannot be imported: {error!r}"
+            raise ConfigError(problem) from error
+    kind, _, index_text = name.partition(":")
+    if kind == "cpu":
         return Device(torch.device("cpu"))
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
-        raise DeviceUnavailable(
-            f"{name}: PyTorch {torch.__version__} finds no accelerator on this machine, only the CPU"
-        )
-    kind, _, index_text = name.partition(":")
+        finds = f"PyTorch {torch.__version__} finds no accelerator on this machine, only the CPU"
+        raise DeviceUnavailable(f"{name}: {finds}")
     if kind not in ("gpu", accelerator.type):
         raise DeviceUnavailable(f"{name}: this machine's accelerator is {accelerator.type}")
     index, count = int(index_text or 0), torch.accelerator.device_count()
     if index >= count:
-        raise DeviceUnavailable(
-            f"{name}: this machine has {count} of {accelerator.type}, numbered from 0"
-        )
+        has = f"this machine has {count} of {accelerator.type}, numbered from 0"
+        raise DeviceUnavailable(f"{name}: {has}")
     return Device(torch.device(accelerator.type, index), busy_work)
-
-
-def load_backend(module: str | None) -> None:
-    """Import the module that adds a device to PyTorch.
-
-    Raises:
-        ConfigError: it cannot be imported.
-    """
-    if module:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise ConfigError(f"backend_module={module} cannot be imported: {error!r}") from error
 
 
 def throttled(before_hz: float | None, after_hz: float | None) -> bool:
@@ -270,14 +229,8 @@ def throttled(before_hz: float | None, after_hz: float | None) -> bool:
     return before_hz is not None and after_hz is not None and after_hz < THROTTLED_BELOW * before_hz
 
 
-def _current(module: Any, device: torch.device) -> Any:
-    """A context in which the device is the one that streams are made on."""
-    guard = getattr(module, "device", None)
-    return guard(device) if guard is not None else nullcontext()
-
-
 def _nvml_identity(uuid: object) -> dict[str, Any]:
-    """Driver, power and temperature from NVML, where nvidia-ml-py (the extra ``gpu``) is installed."""
+    """Driver, power and temperature by NVML, where nvidia-ml-py (the extra ``gpu``) is there."""
     try:
         import pynvml
 
@@ -293,17 +246,10 @@ def _nvml_identity(uuid: object) -> dict[str, Any]:
         return {}
 
 
-def _described(module: Any, device: torch.device) -> str:
-    name = getattr(module, "get_device_name", None)
-    return str(name(device)) if name is not None else ""
-
-
 @lru_cache(maxsize=1)
 def _cpu_name() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return f"cpu {line.partition(':')[2].strip()}"
-    except OSError:
-        pass
     return f"cpu {platform.processor() or platform.machine()}"

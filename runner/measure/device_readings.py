@@ -11,10 +11,6 @@ class DeviceReadings:
     """Clock, power, memory and launch times; None where the device does not tell.
 
     The device is asked shortly before and after, since asking takes time itself.
-
-    Attributes:
-        launch: host seconds of a call.
-        peak_memory_bytes: the most that the first call needed, what other cells hold not counted.
     """
 
     def __init__(self, device: Device) -> None:
@@ -24,6 +20,7 @@ class DeviceReadings:
         self.power_before_w: float | None = None
         self.clock_after_hz: float | None = None
         self.power_after_w: float | None = None
+        # the most that the first call needed, what other cells hold not counted
         self.peak_memory_bytes: int | None = None
         self.launch = LaunchTimes()
 

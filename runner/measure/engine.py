@@ -1,4 +1,4 @@
-"""The sampling engine: warm up until steady, time short blocks, set aside interrupted ones, stop when sure.
+"""The sampling engine: warm up, time short blocks, set aside interrupted ones, stop when sure.
 
 Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a
 pause: on a loaded machine that, not the operation, is what differs between runs. What differs
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
 from statistics import fmean, median, pstdev
 from typing import Any
@@ -25,25 +26,19 @@ from runner.stats.intervals import median_interval, quantile
 
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
-LOST_AT_MOST = 0.02  # of a block's time may go to waiting for a core, or to something else than the calling thread
-MIN_CLEAN_SHARE = (
-    0.2  # of blocks: with fewer undisturbed ones, setting the others aside would choose, not clean
-)
+LOST_AT_MOST = 0.02  # of a block's time, to waiting for a core or to another than its thread
+MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choose, not clean
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 # the interval is looked at when the samples have grown by this factor: each look is one more chance
-# to
+# to stop on samples that agree by luck, which takes coverage from it (Chow and Robbins, 1965)
 CHECK_EVERY = 2
-# stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins,
-# 1965)
 MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
 WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
-LONGEST_REALLOCATED_S = (
-    0.005  # a longer call averages over much memory, or computes rather than moves
-)
+LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or computes
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
@@ -53,33 +48,23 @@ ASHMAN_D = 4.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the engine found: seconds a call.
+    """What the engine found: seconds a call."""
 
-    Attributes:
-        median_s: over the allocations' medians where there are several, otherwise over the samples.
-        interval: the median's 95 % interval; None with too few samples for one.
-        cpu_s: CPU seconds of the calling thread; None where the clock does not say.
-        samples: the undisturbed blocks and those set aside.
-        interrupted: how many of the samples were not left alone by the scheduler.
-        interruption_source: how that was told: scheduler, switches, or none.
-        stop: precision, time, samples, allocations or first_call.
-        flags: of :data:`runner.rows.flags.FLAGS`, what the times themselves say.
-    """
-
+    # over the allocations' medians where there are several, otherwise over the samples
     median_s: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None  # the median's, 95 %; None of too few samples
     min_s: float
     q1_s: float
     q3_s: float
-    cpu_s: float | None
+    cpu_s: float | None  # of the calling thread; None where the clock does not say
     first_call_s: float
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...]  # the undisturbed blocks and those set aside
     calls_per_sample: int
     timing_s: float
-    interrupted: int
-    interruption_source: str
-    stop: str
-    flags: tuple[str, ...]
+    interrupted: int  # how many of the samples the scheduler did not leave alone
+    interruption_source: str  # how that was told: scheduler, switches, or none
+    stop: str  # precision, time, samples, allocations or first_call
+    flags: tuple[str, ...]  # of :data:`runner.rows.flags.FLAGS`, what the times themselves say
 
 
 def measure(
@@ -117,18 +102,12 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a call's first few calls gave.
-
-    Attributes:
-        first_call_s: seconds of the first one.
-        call_s: of the second one.
-        calls: in a block.
-        sampled: all that there is, where there is no time for more; None: the call is warm now.
-    """
+    """What the first few calls gave."""
 
     first_call_s: float
-    call_s: float
-    calls: int
+    call_s: float  # of the second one
+    calls: int  # in a block
+    # all that there is, where there is no time for more; None: the call is warm now
     sampled: Sampled | None = None
 
 
@@ -164,8 +143,25 @@ def sample_warm(
     """Blocks of a warm call."""
     if opening.call_s > LONGEST_REALLOCATED_S:
         reallocate = None
-    blocks, stop = _sample(_blocks(call, reallocate, clock, opening.calls), clock, timing)
-    return Sampled(blocks, opening.calls, stop)
+    source = _blocks(call, reallocate, clock, opening.calls)
+    start = clock.now()
+    blocks: list[Block] = []
+    check_at = timing.min_samples
+    for block in source:
+        blocks.append(block)
+        # several allocations are compared when each has its blocks, and one ever more seldom
+        is_due = len(blocks) % BLOCKS_PER_ALLOCATION == 0
+        if block.allocation is None:
+            is_due = len(blocks) >= check_at
+        if is_due:
+            if is_precise(blocks, timing):
+                return Sampled(blocks, opening.calls, "precision")
+            check_at = max(check_at + 1, check_at * CHECK_EVERY)
+        if len(blocks) >= timing.max_samples:
+            return Sampled(blocks, opening.calls, "samples")
+        if clock.now() - start >= timing.max_time_s:
+            return Sampled(blocks, opening.calls, "time")
+    return Sampled(blocks, opening.calls, "allocations")
 
 
 def measurement(
@@ -173,12 +169,7 @@ def measurement(
 ) -> Measurement:
     """The statistics of the undisturbed blocks, or of all where nearly all were disturbed.
 
-    Args:
-        sampled: the blocks.
-        first_call_s: seconds of the first call.
-        timing_s: seconds that all of it took.
-        visited: whether the allocations are visits, which differ by the moment as much as by the
-            memory.
+    Allocations that were ``visited`` differ by the moment as much as by the memory.
     """
     # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
@@ -209,7 +200,7 @@ def measurement(
         q3_s=quantile(times, 0.75),
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
-        samples=tuple(_sample_of(calls, *pair) for pair in zip(blocks, is_used, strict=True)),
+        samples=tuple(map(partial(_sample_of, calls), blocks, is_used)),
         calls_per_sample=calls,
         timing_s=timing_s,
         interrupted=sum(not had_its_cores(block) for block in blocks),
@@ -226,11 +217,7 @@ def _sample_of(calls: int, block: Block, used: bool) -> Sample:
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
-    """What counts as independent: the medians of the allocations, or all times of a single one.
-
-    Args:
-        timed: the allocation, and seconds.
-    """
+    """What counts as independent: the medians of the allocations, or all times of a single one."""
     by_allocation: dict[int | None, list[float]] = {}
     for allocation, seconds in timed:
         by_allocation.setdefault(allocation, []).append(seconds)
@@ -240,7 +227,7 @@ def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
 
 
 def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
-    """Calls that fill a block, from ever longer trials, each the shortest of a few, since any may be interrupted."""
+    """Calls that fill a block, from ever longer trials."""
     block_s = min(timing.block_s, timing.max_time_s / timing.min_samples)
     most = getattr(clock, "most_calls", MOST_CALLS)
     end = clock.now() + timing.max_time_s
@@ -255,6 +242,7 @@ def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
 
 
 def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> float:
+    """The shortest of a few, since any may be interrupted."""
     shortest = clock.time(call, calls).wall_s
     for _ in range(TRIALS - 1):
         if shortest < enough_s / 2:  # too short, whether or not it was interrupted
@@ -282,7 +270,7 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
 def _blocks(
     call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int
 ) -> Iterator[Block]:
-    """Blocks without end on the call's own allocation, or some on each of several, its own first."""
+    """Blocks without end on the call's own allocation, or some on each of several, it first."""
     while reallocate is None:
         yield clock.time(call, calls)
     held = [call]  # memory that is freed would be the next allocation again
@@ -295,29 +283,8 @@ def _blocks(
             yield replace(clock.time(held[number], calls), allocation=number)
 
 
-def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list[Block], str]:
-    start = clock.now()
-    blocks: list[Block] = []
-    check_at = timing.min_samples
-    for block in source:
-        blocks.append(block)
-        # several allocations are compared when each has its blocks, and one ever more seldom
-        is_due = len(blocks) % BLOCKS_PER_ALLOCATION == 0
-        if block.allocation is None:
-            is_due = len(blocks) >= check_at
-        if is_due:
-            if is_precise(blocks, timing):
-                return blocks, "precision"
-            check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
-        if len(blocks) >= timing.max_samples:
-            return blocks, "samples"
-        if clock.now() - start >= timing.max_time_s:
-            return blocks, "time"
-    return blocks, "allocations"
-
-
 def is_precise(blocks: list[Block], timing: Timing) -> bool:
-    """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
+    """Whether the interval is narrow enough, and the later half of the times like the earlier."""
     used = list(compress(blocks, _undisturbed(blocks)))
     observed = observations((block.allocation, block.wall_s) for block in used)
     interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
@@ -325,9 +292,8 @@ def is_precise(blocks: list[Block], timing: Timing) -> bool:
         return False
     allowed = timing.precision * median(observed)
     half = len(observed) // 2
-    drifted = abs(
-        median(observed[half:]) - median(observed[:half])
-    )  # of halves of a steady sample: twice as uncertain
+    drifted = abs(median(observed[half:]) - median(observed[:half]))
+    # halves of a steady sample are twice as uncertain
     return (interval[1] - interval[0]) / 2 <= allowed and drifted <= 2 * allowed
 
 
@@ -344,11 +310,9 @@ def _has_modes(ordered: list[float]) -> bool:
     (The Astronomical Journal 108, 1994) is large.
     """
     fewest = math.ceil(FEWEST_IN_A_MODE * len(ordered))
-    if (
-        len(ordered) < 2 / FEWEST_IN_A_MODE
-        or ordered[0] <= 0
-        or ordered[-1] < MODES_APART * ordered[0]
-    ):
+    if len(ordered) < 2 / FEWEST_IN_A_MODE or ordered[0] <= 0:
+        return False
+    if ordered[-1] < MODES_APART * ordered[0]:
         return False
     logs = [math.log(seconds) for seconds in ordered]
     cut = _cut(logs)
@@ -380,13 +344,13 @@ def _interruption_source(block: Block) -> str:
 
 
 def _undisturbed(blocks: list[Block]) -> list[bool]:
-    """Which blocks the scheduler left alone; none of them where they are too few to speak for all."""
+    """Which blocks the scheduler left alone; none where these are too few to speak for all."""
     clean = [had_its_cores(block) for block in blocks]
     return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
 
 
 def had_its_cores(block: Block) -> bool:
-    """Whether waiting cost a block next to nothing; by the switches alone where the platform does not say how long."""
+    """Whether a block waited next to no time; by its switches where nothing says how long."""
     if block.waiting_s is not None:
         return block.waiting_s <= LOST_AT_MOST * block.wall_s
     lost = 0.0 if block.cpu_s is None else block.wall_s - block.cpu_s

@@ -1,4 +1,4 @@
-"""The clock of a device that works on its own: kernel time by the device's events, without the gaps between launches.
+"""The clock of a device that works on its own: its events' time, without gaps between launches.
 
 A host that launches slowly leaves the device idle between small kernels, and events round them
 would time the gaps. So the device is given other work first, and the block's launches queue up
@@ -27,14 +27,9 @@ MOST_AHEAD = 100
 TRIES = 6  # of a block that the device got ahead of, each with twice the work before it
 FEWER = 10  # times as few calls ahead, where so many cannot be
 MARGIN = 1.5  # more work than the launches are expected to take
-LAUNCHES_IN_WORK = (
-    10  # one product that keeps the device busy takes at least as long as so many launches
-)
+LAUNCHES_IN_WORK = 10  # a product that keeps the device busy takes as long as these, or longer
 # of the products' time: the host may be interrupted while it launches them
-WORK_TRIALS, WORK_IN_A_ROW = (
-    5,
-    4,
-)
+WORK_TRIALS, WORK_IN_A_ROW = 5, 4
 WORK_SIDE, LONGEST_SIDE = 256, 8_192  # of its square matrices
 MOST_WORK = 2_000  # products in a row, so that a clock that errs cannot fill the queue for minutes
 LAUNCHES = 50  # of which the launch's time is the median
@@ -43,15 +38,10 @@ LAUNCHING_S = 0.2  # the longest that these may take
 
 @dataclass(frozen=True)
 class BusyWork:
-    """What keeps a device busy: the product of a matrix with itself.
+    """What keeps a device busy: the product of a matrix with itself."""
 
-    Attributes:
-        seconds: of a product; 0 where the device has none.
-        matrix: None where it has no memory for one.
-    """
-
-    seconds: float
-    matrix: torch.Tensor | None
+    seconds: float  # of a product; 0 where the device has none
+    matrix: torch.Tensor | None  # None where it has no memory for one
 
 
 class Queue:
@@ -65,13 +55,10 @@ class Queue:
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
         self._module, self._device, self._busy_work = module, device, busy_work
-        takes_device = bool(
-            inspect.signature(module.synchronize).parameters
-        )  # torch.mps has but one
+        takes_device = inspect.signature(module.synchronize).parameters  # torch.mps has but one
         self._synchronized: tuple[Any, ...] = (device,) if takes_device else ()
         stream = getattr(module, "current_stream", None)
         self._stream: tuple[Any, ...] = (stream(device),) if stream is not None else ()
-        self._work: BusyWork | None = None
 
     @property
     def own_bytes(self) -> int:
@@ -93,20 +80,14 @@ class Queue:
         event.record(*self._stream)
 
     def keep_busy(self, seconds: float) -> None:
-        """Launch work of about this length; at least one piece of it, and nothing where there is none to be had."""
-        if self._work is None:
-            self._work = self._known_work()
-        matrix, work_s = self._work.matrix, self._work.seconds
-        if matrix is not None and work_s:
-            for _ in range(max(1, min(MOST_WORK, ceil(seconds / work_s)))):
-                torch.mm(matrix, matrix)
-
-    def _known_work(self) -> BusyWork:
-        """The work as it was measured for an earlier cell; measured now where there was none."""
+        """Launch work of about this length, one piece at least; nothing where there is none."""
         name = str(self._device)
         if name not in self._busy_work:
             self._busy_work[name] = self._measured_work()
-        return self._busy_work[name]
+        work = self._busy_work[name]
+        if work.matrix is not None and work.seconds:
+            for _ in range(max(1, min(MOST_WORK, ceil(seconds / work.seconds)))):
+                torch.mm(work.matrix, work.matrix)
 
     def _measured_work(self) -> BusyWork:
         """A product of matrices so large that a launch is short beside it."""
@@ -118,8 +99,7 @@ class Queue:
                 trials = [self._time_products(matrix, start, end) for _ in range(WORK_TRIALS)]
             except (NotImplementedError, torch.OutOfMemoryError):
                 break
-            # whatever interrupts the host lengthens either time, so that the shortest
-            # ones are compared
+            # whatever interrupts the host only lengthens a time: the shortest ones are compared
             seconds, launch_s = map(min, zip(*trials, strict=True))
             if seconds >= LAUNCHES_IN_WORK * launch_s or side >= LONGEST_SIDE:
                 break
@@ -132,12 +112,10 @@ class Queue:
         begun = time.perf_counter()
         for _ in range(WORK_IN_A_ROW):
             torch.mm(matrix, matrix)
-        launched = time.perf_counter()
+        launching_s = time.perf_counter() - begun
         self.record(end)
         self.synchronize()
-        return float(start.elapsed_time(end)) / 1_000 / WORK_IN_A_ROW, (
-            launched - begun
-        ) / WORK_IN_A_ROW
+        return _seconds_between(start, end) / WORK_IN_A_ROW, launching_s / WORK_IN_A_ROW
 
 
 class EventClock:
@@ -147,14 +125,10 @@ class EventClock:
     the host all the same; at last one at a time, for calls that wait for the device themselves. A
     block in which the device may have waited for the host counts as waiting as a whole, so that it
     is set aside like one that the scheduler interrupted.
-
-    Attributes:
-        most_calls: in a block.
     """
 
-    most_calls = (
-        MOST_AHEAD  # one that launches nothing, such as a view, would otherwise never fill a block
-    )
+    # in a block: a call that launches nothing, such as a view, would otherwise never fill one
+    most_calls = MOST_AHEAD
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -168,7 +142,7 @@ class EventClock:
         return time.perf_counter()
 
     def time(self, call: Thunk, calls: int) -> Block:
-        """The device's time for that many calls; for the first one ever the host's, since it is paid for there."""
+        """The device's time for these calls; of the first one the host's, as it is paid there."""
         if self._start is None or not self._used:
             self._used = True
             return Block(self._time_by_wall(call, calls))
@@ -195,18 +169,16 @@ class EventClock:
         for turn in range(TRIES):
             idle = self._launch(call, calls, MARGIN * calls * self._launch_s * 2**turn)
             if not idle:
-                self._allow_more(calls)
+                self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))
                 break
             if self._one_at_a_time:
                 break
-        else:  # it waits itself for the device, or launches more than the queue holds, or the host is very busy
-            self._allow_fewer(calls)
-        return float(
-            self._start.elapsed_time(self._end)
-        ) / 1_000, idle  # events count in milliseconds
+        else:  # it waits for the device, or launches more than the queue holds, or the host is busy
+            self._ahead = max(1, min(calls, self._ahead) // FEWER)
+        return _seconds_between(self._start, self._end), idle
 
     def _launch(self, call: Thunk, calls: int, busy_s: float) -> bool:
-        """Launch calls between the events, behind other work; whether the device finished that early."""
+        """Launch calls between the events, behind other work; whether the device was early."""
         queue, start, end = self._queue, self._start, self._end
         queue.synchronize()
         queue.keep_busy(busy_s)
@@ -227,11 +199,9 @@ class EventClock:
     def _one_at_a_time(self) -> bool:
         return self._ahead == 1
 
-    def _allow_more(self, calls: int) -> None:
-        self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))
 
-    def _allow_fewer(self, calls: int) -> None:
-        self._ahead = max(1, min(calls, self._ahead) // FEWER)
+def _seconds_between(start: Any, end: Any) -> float:
+    return float(start.elapsed_time(end)) / 1_000  # events count in milliseconds
 
 
 @dataclass(frozen=True)

@@ -15,24 +15,18 @@ from typing import Protocol
 
 from runner.calls import Thunk
 
+TASKS = Path("/proc/self/task")
+
 
 @dataclass(frozen=True)
 class Block:
-    """What a clock saw of some calls in a row.
+    """What a clock saw of some calls in a row; None where it does not tell."""
 
-    Attributes:
-        wall_s: seconds from the first call's start to the last one's end on the device.
-        cpu_s: CPU seconds of the calling thread, or None.
-        preemptions: involuntary context switches of the process, or None.
-        waiting_s: seconds that the process's threads were ready and had no core, or None.
-        allocation: number of the allocation, where the calls are timed on several.
-    """
-
-    wall_s: float
-    cpu_s: float | None = None
-    preemptions: int | None = None
-    waiting_s: float | None = None
-    allocation: int | None = None
+    wall_s: float  # from the first call's start to the last one's end on the device
+    cpu_s: float | None = None  # of the calling thread
+    preemptions: int | None = None  # involuntary context switches of the process
+    waiting_s: float | None = None  # that the process's threads were ready and had no core
+    allocation: int | None = None  # its number, where the calls are timed on several
 
 
 class Clock(Protocol):
@@ -77,11 +71,8 @@ class HostClock:
         )
 
 
-TASKS = Path("/proc/self/task")
-
-
 def waiting_time() -> Callable[[], float] | None:
-    """A clock of the seconds that this process's threads were ready to run and had no core; None where none is kept.
+    """A clock of the seconds that this process's threads waited for a core; None: none is kept.
 
     Linux keeps it for each thread as the second number of ``schedstat``
     (Documentation/scheduler/sched-stats.rst).
@@ -93,7 +84,7 @@ def waiting_time() -> Callable[[], float] | None:
 
 
 def involuntary_switches() -> Callable[[], int] | None:
-    """A counter of this process's involuntary context switches; None where the platform has none."""
+    """A counter of this process's involuntary context switches; None: the platform has none."""
     try:
         import resource
     except ImportError:  # Windows

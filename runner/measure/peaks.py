@@ -11,8 +11,8 @@ import csv
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +29,25 @@ KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
 
 @dataclass(frozen=True)
 class Peak:
-    """The best of several measurements.
+    """The best of several measurements."""
 
-    Attributes:
-        per_s: FLOP or bytes a second, by the shortest sample: what it was seen to reach.
-        by: what reached it: a size, or a kernel.
-        disturbed: whether something else kept the machine busy meanwhile.
-    """
-
-    per_s: float
-    by: str
-    disturbed: bool
+    per_s: float  # FLOP or bytes a second, by the shortest sample: what it was seen to reach
+    by: str  # what reached it: a size, or a kernel
+    disturbed: bool  # whether something else kept the machine busy meanwhile
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """A line of the file.
+    """A line of the file."""
 
-    Attributes:
-        host: the machine's name.
-        device_name: as in results.
-        threads: PyTorch's intra-op threads; 0 on an accelerator, whose speed does not depend on
-            them.
-        torch: its version.
-        products: what float32 products may be rounded to, or full.
-        flop_per_s: of the best of several matrix products and an elementwise one.
-        bytes_per_s: of the best of several kernels on tensors that no cache holds.
-    """
-
-    host: str
-    device_name: str
+    host: str  # the machine's name
+    device_name: str  # as in results
     dtype: str
-    threads: int
-    torch: str
-    products: str
-    flop_per_s: float
-    bytes_per_s: float
+    threads: int  # PyTorch's intra-op ones; 0 on an accelerator, whose speed does not depend on it
+    torch: str  # its version
+    products: str  # what float32 products may be rounded to, or full
+    flop_per_s: float  # of the best of several matrix products and an elementwise one
+    bytes_per_s: float  # of the best of several kernels on tensors that no cache holds
 
     def fraction(
         self, flop: int | None, moved: int | None, seconds: float
@@ -113,17 +96,23 @@ def peaks_file() -> Path:
 def find_peaks(cell: Cell, device: Device) -> Peaks | None:
     """The peaks that hold for a cell, where they were measured."""
     identity = identity_of(cell, device)
-    matching = (p for p in saved_peaks() if all(getattr(p, key) == identity[key] for key in KEY))
-    return next(matching, None)
+    wanted = tuple(identity[key] for key in KEY)
+    return next((peaks for peaks in saved_peaks() if _key(peaks) == wanted), None)
 
 
 def saved_peaks() -> list[Peaks]:
     """All that are saved; a file that is not there, or is damaged, holds none."""
+    parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
+    names = [f.name for f in fields(Peaks)]
+    saved = []
     try:
         with peaks_file().open(newline="", encoding="utf-8") as file:
-            return [_read(line) for line in csv.DictReader(file)]
+            for line in csv.DictReader(file):
+                values = [parse.get(name, str)(line[name]) for name in names]
+                saved.append(Peaks(*values))
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         return []
+    return saved
 
 
 def save_peaks(peaks: Peaks) -> Path:
@@ -138,17 +127,10 @@ def save_peaks(peaks: Peaks) -> Path:
     path = peaks_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock"), timeout=10):
-        others = [
-            p for p in saved_peaks() if any(getattr(p, key) != getattr(peaks, key) for key in KEY)
-        ]
-        _write(path, sorted([*others, peaks], key=astuple))
+        others = [saved for saved in saved_peaks() if _key(saved) != _key(peaks)]
+        lines = map(astuple, sorted([*others, peaks], key=astuple))
+        write_atomically(path, csv_text([[f.name for f in fields(Peaks)], *lines]))
     return path
 
 
-def _write(path: Path, several: Sequence[Peaks]) -> None:
-    write_atomically(path, csv_text([[f.name for f in fields(Peaks)], *map(astuple, several)]))
-
-
-def _read(line: dict[str, str]) -> Peaks:
-    parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
-    return Peaks(**{f.name: parse.get(f.name, str)(line[f.name]) for f in fields(Peaks)})
+_key = attrgetter(*KEY)

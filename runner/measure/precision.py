@@ -1,4 +1,4 @@
-"""Products of float32 in fewer digits: which switches allow it, and whether an operation makes use of them.
+"""Products of float32 in fewer digits: which switches allow it, and which operation uses them.
 
 A switch allows, it does not say what happens: with ``medium``, a CPU without matrix instructions
 for bfloat16 still computes in float32. So the operation is asked: it runs with the switches as they
@@ -9,41 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
 REDUCED_DIFFERENCE = 2.0**-14
-ROUNDOFF = {
-    "tf32": 2.0**-11,
-    "bf16": 2.0**-9,
-}  # unit roundoffs: 11 and 8 significant bits, rounded to nearest
+# unit roundoffs: 11 and 8 significant bits, rounded to nearest
+ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}
 
 
-@dataclass(frozen=True)
-class Switch:
-    """A switch by which PyTorch lets one backend round float32.
+class Switch(NamedTuple):
+    """A switch by which PyTorch lets one backend round float32."""
 
-    Attributes:
-        get: ieee, tf32, bf16, or none where it leaves the decision to another.
-        put: sets what ``get`` gives.
-    """
-
-    get: Callable[[], str]
-    put: Callable[[str], None]
+    get: Callable[[], str]  # ieee, tf32, bf16, or none where it leaves the decision to another
+    put: Callable[[str], None]  # sets what ``get`` gives
 
 
 def allowed_products(device: torch.device) -> str | None:
-    """What float32 products may be rounded to on a device, the roughest: bf16 or tf32; None: nothing is allowed."""
+    """The roughest that float32 products may be rounded to: bf16, tf32, or None for neither."""
     allowed = {switch.get() for switch in _switches(device)}
     return next((name for name in ("bf16", "tf32") if name in allowed), None)
 
 
 def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
-    """Whether what ``run`` returns depends on the switches by more than the order of a summation explains.
+    """Whether a result depends on the switches by more than the order of a summation explains.
 
     Args:
         run: calls the operation; it is called three times, and not at all where no switch is on.
@@ -95,21 +86,13 @@ def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
 def _switches(device: torch.device) -> list[Switch]:
     backends: Any = torch.backends
     if not hasattr(backends.mkldnn, "fp32_precision"):  # before PyTorch 2.9
-        return (
-            [_legacy_products(), _legacy_cudnn()] if device.type == "cuda" else [_legacy_products()]
-        )
+        products = [_legacy_products()]
+        return [*products, _legacy_cudnn()] if device.type == "cuda" else products
     on_cpu = (backends.mkldnn.matmul, backends.mkldnn.conv)
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     chosen = {"cpu": on_cpu, "cuda": on_cuda}.get(device.type, on_cpu + on_cuda)
-    return [Switch(partial(_get, backend), partial(_put, backend)) for backend in chosen]
-
-
-def _get(backend: Any) -> str:
-    return str(backend.fp32_precision)
-
-
-def _put(backend: Any, value: str) -> None:
-    backend.fp32_precision = value
+    name = "fp32_precision"
+    return [Switch(partial(getattr, b, name), partial(setattr, b, name)) for b in chosen]
 
 
 def _legacy_products() -> Switch:

@@ -23,60 +23,41 @@ from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS
 
 BLOCKS = 3  # timed in a turn, of which the median counts; more where the scheduler disturbed some
-LEAST_SETTLING = 3  # blocks that are not timed before those
-MOST_SETTLING = 24
-# a block faster than the best before it by more than this says that the side has not settled
-FALLING = 0.02
+LEAST_SETTLING, MOST_SETTLING = 3, 24  # blocks that are not timed before those
+FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
 SETTLED = 2  # blocks in a row that are no faster
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
-DRAWING_SHARE = (
-    0.2  # of a visit may go to drawing new inputs; otherwise one of those drawn before is taken
-)
+DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
 MOST_CONTENTS = 4  # sets of values that are kept
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the sides.
-
-    Attributes:
-        clock: that times its calls.
-        calls: in a block.
-        settles_at_once: whether one call is enough before those that are timed, and one block then:
-            a long call fills the caches within itself, and a cold one finds them empty anyway.
-        call_on: its call on tensors that hold the numbered contents and lie in the numbered set of
-            memory.
-        enter: makes the process this side's (its number of threads), before each of its turns.
-        cost: of a call, given it and its seconds.
-    """
+    """One of the sides."""
 
     clock: Clock
-    calls: int
+    calls: int  # in a block
+    # whether one call is enough before those that are timed, and one block then: a long call fills
+    # the caches within itself, and a cold one finds them empty anyway
     settles_at_once: bool
+    # its call on tensors that hold the numbered contents and lie in the numbered set of memory
     call_on: Callable[[int, int], Thunk]
+    # makes the process this side's (its number of threads), before each of its turns
     enter: Callable[[], None] = lambda: None
+    # of a call, given it and its seconds
     cost: Callable[[Thunk, float], float] = lambda call, seconds: seconds
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One side's part of a visit.
+    """One side's part of a visit."""
 
-    Attributes:
-        position: in the visit's order, from 0.
-        allocation: the set of memory that its tensors lay in.
-        blocks: as the clock saw them.
-        seconds: that a call costs: the median of its undisturbed blocks, or its launch where that
-            is longer.
-        spent_s: seconds that the turn took, settling included.
-    """
-
-    position: int
-    allocation: int
-    blocks: tuple[Block, ...]
-    seconds: float
-    spent_s: float
+    position: int  # in the visit's order, from 0
+    allocation: int  # the set of memory that its tensors lay in
+    blocks: tuple[Block, ...]  # as the clock saw them
+    seconds: float  # that a call costs: by the median of its undisturbed blocks
+    spent_s: float  # that the turn took, settling included
 
 
 Visit = tuple[Turn, ...]
@@ -104,8 +85,7 @@ def visit_in_turn(
     Args:
         sides: two or more, each warm.
         timing: the samples that are wanted at most.
-        is_enough: whether the visits so far say what they are to say; asked at each of
-            :data:`LOOKS`.
+        is_enough: whether the visits say what they are to say; asked at each of :data:`LOOKS`.
         budget_s: seconds; the fewest visits with an interval may take longer.
         seed: of orders, sets of memory and contents.
     """
@@ -128,7 +108,7 @@ def visit_in_turn(
 
 
 def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
-    """Orders of the sides and their sets of memory, without end; balanced over each run through all of them."""
+    """Orders of the sides and their sets of memory, without end; each run through all balances."""
     rotations = [[(side + shift) % sides for side in range(sides)] for shift in range(sides)]
     designs = list(product(williams_square(sides), rotations))
     while True:
@@ -137,7 +117,7 @@ def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[
 
 
 def williams_square(sides: int) -> list[list[int]]:
-    """Orders in which each side comes first, second, ... as often, and each follows each other one as often.
+    """Orders in which each side has each place, and follows each other side, as often.
 
     >>> williams_square(2)
     [[0, 1], [1, 0]]
@@ -183,7 +163,7 @@ def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
 
 
 def _timed(call: Thunk, clock: Clock, calls: int, count: int) -> list[Block]:
-    """So many blocks, and as many more as the scheduler disturbed of these, but twice as many at most."""
+    """So many undisturbed blocks and those disturbed meanwhile, but twice as many at most."""
     blocks: list[Block] = []
     while sum(map(had_its_cores, blocks)) < count and len(blocks) < 2 * count:
         blocks.append(clock.time(call, calls))
@@ -202,7 +182,7 @@ def _settle(call: Thunk, clock: Clock, calls: int) -> None:
 
 
 class _Contents:
-    """Which values the sides get at each visit: others than before, so that what a function remembers is of no use.
+    """Which values the sides get at each visit: others than before, so that none is remembered.
 
     New ones are drawn where that takes little of a visit's time; where it takes more, one of a few
     at random.
@@ -210,10 +190,8 @@ class _Contents:
 
     def __init__(self, draw: random.Random, now: Callable[[], float]) -> None:
         self._draw, self.now = draw, now
-        self._drawn = 0
-        self._last = -1
+        self._drawn, self._last, self._is_new = 0, -1, False
         self._drawing_s = self._visit_s = 0.0
-        self._is_new = False
 
     def next(self) -> int:
         """The number of a visit's contents; 0, 1, 2, ... are new ones."""
@@ -238,7 +216,7 @@ class _Contents:
 
 
 def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:
-    """All blocks of a side; those of a visit count as one observation, as those of one allocation do."""
+    """All blocks of a side; those of a visit are one observation, as those of an allocation are."""
     blocks = []
     for number, visit in enumerate(visits):
         blocks += [replace(block, allocation=number) for block in visit[side].blocks]
