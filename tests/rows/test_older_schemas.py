@@ -13,7 +13,13 @@ import pytest
 from runner.config.renamed import RENAMED
 from runner.config.schema import Report
 from runner.report.conclude import conclude
-from runner.rows.csv_store import DamagedFile, read_records, read_rows, write_records
+from runner.rows.csv_store import (
+    DamagedFile,
+    read_records,
+    read_rows,
+    write_records,
+    write_rows,
+)
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow, PairVisit, Sample
 from tests.conftest import ROOT
 from tests.support.commands import answers
@@ -68,6 +74,8 @@ def test_a_sweep_of_schema_1_is_put_together_from_its_cells_in_todays_columns(
         DATA / "results.csv", BenchmarkRow
     )
     assert "node" in pd.read_csv(tmp_path / "results.csv").columns
+    cells = sorted(path.read_bytes() for path in tmp_path.glob("*_cell/*.csv"))
+    assert cells == sorted((DATA / name).read_bytes() for name in ("results.csv", "autograd.csv"))
     assert len(pd.read_csv(tmp_path / "autograd.csv")) == 8
 
 
@@ -129,19 +137,22 @@ def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     (tmp_path / "environment.json").write_text(
         '{"report": {"baseline": {"threads": 1}, "same_within": 0.9}}'
     )
-    (tmp_path / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
+    rows = read_rows(DATA / "results.csv", BenchmarkRow)
+    write_rows(tmp_path / "results.csv", [row for row in rows if row.size == "256x256"])
+    before, verdicts = (tmp_path / "results.csv").read_bytes(), {}
     by_threads = pd.read_csv(DATA / "speedup_threads.csv")
-    with_ratio = by_threads[by_threads["speedup"].notna()].iloc[0]
-    sides = with_ratio["baseline_cell"], with_ratio["other_cell"]
+    is_here = by_threads["speedup"].notna() & (by_threads["size"] == "256x256")
+    one = by_threads[is_here].iloc[0]
+    sides = one["baseline_cell"], one["other_cell"]
     visits = [PairVisit(*sides, visit, 0, 1, 0, 1, 1.5, 1.0) for visit in range(40)]
     write_records(tmp_path / "pairs.csv", visits)
-    verdicts = {}
     for asked in ((), ("same_within",)):
         assert conclude(tmp_path, Report(same_within=0.01), strict=False, explicit=asked) == 0
         verdicts[asked] = set(pd.read_csv(tmp_path / "speedup.csv")["verdict"].dropna())
     surely = {"faster", "slower"}
     assert not verdicts[()] & surely
     assert verdicts[("same_within",)] & surely
+    assert (tmp_path / "results.csv").read_bytes() == before
 
 
 def test_an_old_sweep_is_reported_and_not_taken_up_as_if_it_were_todays(tmp_path: Path) -> None:
