@@ -1,4 +1,4 @@
-"""``python -m runner``. The work is in :mod:`runner.cli.main`, so that a spawned worker imports nothing from here."""
+"""``python -m runner``. The work is elsewhere: a spawned worker imports nothing from here."""
 
 import sys
 

@@ -1,14 +1,19 @@
 """The one error that is the user's to correct, and what is made of others."""
 
-import re
-from collections.abc import Sequence
+from __future__ import annotations
 
-UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"  # in the words of PyTorch's own errors
-OPERANDS = "unsupported operand type"  # in Python's words: an error of whoever wrote the operation
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+# in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
+UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"
+OPERANDS = "unsupported operand type"
 
 
 class ConfigError(Exception):
-    """The configuration is wrong: the message says what came, what is allowed and what to do. Exit code 2."""
+    """The configuration is wrong: the message says what came, what is allowed and what to do."""
 
 
 def is_unsupported(error: BaseException | None) -> bool:
@@ -16,31 +21,40 @@ def is_unsupported(error: BaseException | None) -> bool:
     if isinstance(error, NotImplementedError):
         return True
     text = str(error).lower()
-    return (
-        isinstance(error, RuntimeError | TypeError)
-        and OPERANDS not in text
-        and bool(re.search(UNSUPPORTED, text))
-    )
+    is_kind = isinstance(error, RuntimeError | TypeError) and OPERANDS not in text
+    return is_kind and re.search(UNSUPPORTED, text) is not None
 
 
 def one_line(text: object, limit: int = 300) -> str:
-    """Fold a message into a single line of at most ``limit`` characters, as a CSV or a log wants it."""
+    """A message as a single line of at most ``limit`` characters, for a CSV or a log."""
     encodable = str(text).encode("utf-8", "replace").decode()
-    line = " ".join(
-        "".join(letter if letter.isprintable() else " " for letter in encodable).split()
-    )
+    printable = (letter if letter.isprintable() else " " for letter in encodable)
+    line = " ".join("".join(printable).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
-def suggestion(word: str, allowed: list[str]) -> str:
-    """``" (did you mean 'matmul'?)"`` where one of ``allowed`` is close to ``word``, otherwise nothing."""
-    near = closest(word, allowed)
+def suggestion(word: str, allowed: Iterable[str]) -> str:
+    """``" (did you mean 'matmul'?)"`` where one of ``allowed`` is close to ``word``, or nothing."""
+    near = closest(word, list(allowed))
     return f" (did you mean {near!r}?)" if near else ""
+
+
+def unknown(what: str, word: str, allowed: Iterable[str]) -> ConfigError:
+    """``what`` is not allowed because of ``word``; the message names what is."""
+    names = list(allowed)
+    return ConfigError(f"{what}{suggestion(word, names)}; allowed: {', '.join(names)}")
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the place of a wrong value before the message of its error."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def closest(word: str, allowed: Sequence[str]) -> str:
     """The one of ``allowed`` that ``word`` begins or is close to; blank where there is none."""
-    import difflib
-
-    begun = [one for one in allowed if len(word) > 2 and one.startswith(word)]
-    return next(iter(begun or difflib.get_close_matches(word, allowed, n=1)), "")
+    begun = [name for name in allowed if len(word) > 2 and name.startswith(word)]
+    return next(iter(begun or get_close_matches(word, allowed, n=1)), "")

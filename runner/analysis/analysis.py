@@ -1,4 +1,4 @@
-"""All that a report says, from rows alone: what the pages, the figures and the terminal each show in their own way."""
+"""All that a report says, from rows alone; the page, the figures and the terminal show it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
+from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
 from runner.config.schema import Report
@@ -41,8 +42,17 @@ class Analysis:
     damaged: Sequence[str]
 
 
-def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Analysis:
-    """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting."""
+def analyse(
+    rows: Sequence[Row], damaged: Sequence[str], report: Report, pairs: Pairs | None = None
+) -> Analysis:
+    """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting.
+
+    Args:
+        rows: of every job.
+        damaged: a line for each file that could not be read.
+        report: what to compare with what.
+        pairs: what was measured in turn; None: all rows are of one moment.
+    """
     # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
     wrong = {_gradient_of(row) for row in gradients if row.verdict in BAD}
@@ -51,7 +61,7 @@ def analyse(rows: Sequence[Row], damaged: Sequence[str], report: Report) -> Anal
         benchmarks = [_gated(row, wrong) for row in benchmarks]
 
     models = models_of(rows)
-    speedups = compare(benchmarks, report, models)
+    speedups = compare(benchmarks, report, models, pairs)
     crossings = crossovers(speedups)
     answered = answers(benchmarks, speedups, crossings, models, report)
     return Analysis(
@@ -63,7 +73,7 @@ _gradient_of = attrgetter("op", "variant", "dtype", "device")
 
 
 def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
-    """With the flag of a wrong gradient where the run's own verification of the operation says so."""
+    """With the flag of a wrong gradient where the run's own verification says so."""
     if _gradient_of(row) not in wrong:
         return row
     return replace(row, gradient="fail", flags=merged(row.flags, ("wrong_gradient",)))

@@ -1,21 +1,23 @@
-"""One side against another: ``speedup.csv``. The ratio is claimed only where both sides' numbers can be trusted."""
+"""One side against another: ``speedup.csv``. A ratio is claimed where both sides can be trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
+from runner.analysis.pairs import Pairs
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
 from runner.config.schema import Report
 from runner.config.size import first_input_shape
 from runner.rows.flags import FLAGS
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, grouped
 from runner.stats.estimate import Estimate, extreme
+from runner.stats.sequential import ERROR, PairedRatio, adjusted, verdict_of
 
 _axes_of = values_of(*AXES)
 
@@ -32,18 +34,26 @@ class Speedup(CellKey):
         baseline_cell, other_cell: the cells' identities, by which their rows are found.
         baseline_s, other_s: what a call costs where one follows another, see :func:`cost_of`.
         speedup: baseline_s / other_s: above 1 the other is faster.
-        low, high: its interval.
-        verdict: faster, slower, same or unclear, of the other side; blank where no ratio is claimed.
+        low, high: its interval; where the sides were not measured in turn, it holds what the
+            machine varies between moments, and is blank where that is not known.
+        paired: visits that the ratio is from; blank where the sides were not measured in turn.
+        pair_processes: that shared these visits. With one the interval says nothing of what differs
+            between processes.
+        adjusted_p: of the hypothesis that the sides are the same, adjusted for the run's other
+            comparisons (:func:`runner.stats.sequential.adjusted`); blank where ``paired`` is.
+        verdict: faster, slower, same or unclear, of the other side; blank without a ratio.
         reason: why no ratio is claimed.
-        fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and its median.
+        fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and
+            its median.
         fastest_speedup, fastest_low, fastest_high: fastest_s / other_s and its interval.
-        transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the outputs back.
+        transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the
+            outputs back.
         transfer_memory: the kind of host memory that the transfers were measured with.
         each_speedup, each_low, each_high: the ratio where data are moved at each call.
         calls_per_transfer: calls between which the ratio below shares one transfer.
         once_speedup, once_low, once_high: the ratio where data are moved once for so many calls.
-        break_even_calls: how many calls on the same data pay for moving it: transfer_s / (baseline_s - other_s), where
-            the other side is surely faster without it.
+        break_even_calls: how many calls on the same data pay for moving it: transfer_s /
+            (baseline_s - other_s), where the other side is surely faster without it.
         break_even_low, break_even_high: its interval.
     """
 
@@ -60,6 +70,9 @@ class Speedup(CellKey):
     speedup: float | None = None
     low: float | None = None
     high: float | None = None
+    paired: int | None = None
+    pair_processes: int | None = None
+    adjusted_p: float | None = None
     verdict: str | None = None
     reason: str | None = None
     fastest_dtype: str | None = None
@@ -87,28 +100,41 @@ COLUMNS = tuple(f.name for f in fields(Speedup))
 
 
 def compare(
-    rows: Sequence[BenchmarkRow], report: Report, models: Models | None = None
+    rows: Sequence[BenchmarkRow],
+    report: Report,
+    models: Models | None = None,
+    pairs: Pairs | None = None,
 ) -> list[Speedup]:
-    """Each row that is not of the baseline against the one that differs from it in the compared axis alone.
+    """Each row that is not of the baseline against the one that differs in the compared axis alone.
 
     Args:
         rows: of one run, or of several.
         report: the axis and its baseline, and what counts.
         models: what transfers cost, by direction.
+        pairs: what was measured in turn; None: all rows are of one moment.
 
     Returns:
-        a comparison for each row that is not of the baseline, in the rows' order. Takes time linear in the rows.
+        a comparison for each row that is not of the baseline, in the rows' order. Takes time linear
+        in the rows.
     """
-    axis, baseline = report.axis, report.value
-    values = [str(value) for value in map(attrgetter(axis), rows)]
-    baseline_rows = [row for row, value in zip(rows, values, strict=True) if value == baseline]
-    baselines = _Baselines(baseline_rows, same_but(axis))
-    context = _Context(report, axis, baseline, _fastest_dtypes(baseline_rows, axis), models or {})
-    return [
-        _compared(baselines.of(row), row, value, context)
-        for row, value in zip(rows, values, strict=True)
-        if value != baseline
-    ]
+    values = [str(value) for value in map(attrgetter(report.axis), rows)]
+    valued = list(zip(rows, values, strict=True))
+    baseline_rows = [row for row, value in valued if value == report.value]
+    comparer = _Comparer(baseline_rows, report, models or {}, pairs)
+    speedups = [comparer.compared(row, value) for row, value in valued if value != report.value]
+    return _claimed_together(speedups)
+
+
+def _claimed_together(speedups: list[Speedup]) -> list[Speedup]:
+    """With p values adjusted for each other, and no claim that may be chance among so many."""
+    positions = [n for n, speedup in enumerate(speedups) if speedup.adjusted_p is not None]
+    together = adjusted([speedups[position].adjusted_p or 0.0 for position in positions])
+    for position, p_value in zip(positions, together, strict=True):
+        speedup = speedups[position]
+        is_claim = speedup.verdict in ("faster", "slower")
+        verdict = "unclear" if is_claim and p_value > ERROR else speedup.verdict
+        speedups[position] = replace(speedup, adjusted_p=p_value, verdict=verdict)
+    return speedups
 
 
 def elements_of(size: str) -> int | None:
@@ -122,9 +148,10 @@ def elements_of(size: str) -> int | None:
 
 
 def cost_of(row: BenchmarkRow) -> Estimate | None:
-    """What a call costs where one follows another: its time, or on an accelerator that of its launch if it is longer.
+    """What a call costs where one follows another; None: it was not timed.
 
-    A device that is faster than its launches waits for the host at each of them. None: it was not timed.
+    That is its time, or on an accelerator that of its launch if it is longer: a device that is
+    faster than its launches waits for the host at each of them.
     """
     if row.median_s is None:
         return None
@@ -137,231 +164,169 @@ def cost_of(row: BenchmarkRow) -> Estimate | None:
     return extreme(max, (time, launch))
 
 
-class _Baselines:
-    """The baseline's rows by what they share with the others; of several the one of the same node."""
-
-    def __init__(self, rows: Iterable[BenchmarkRow], key: Callable[[Any], Any]) -> None:
-        self._key = key
-        self._on_node: dict[Any, BenchmarkRow] = {}
-        self._on_any_node: dict[Any, BenchmarkRow] = {}
-        for row in rows:
-            shared = key(row)
-            self._on_node[shared, row.node] = self._on_any_node[shared] = row
-
-    def of(self, row: BenchmarkRow) -> BenchmarkRow | None:
-        shared = self._key(row)
-        return self._on_node.get((shared, row.node)) or self._on_any_node.get(shared)
-
-
 _but_dtype = same_but("dtype")
 _Side = tuple[BenchmarkRow, Estimate]
-Fastest = Mapping[Any, _Side]
 
 
-def _fastest_dtypes(baseline_rows: Iterable[BenchmarkRow], axis: str) -> Fastest:
-    """The fastest trusted row and its time, over the dtypes of a kind that the baseline was measured in.
-
-    The least of several times lies between the least of their lower and the least of their upper ends.
-    """
-    if axis == "dtype":
-        return {}
-    groups: dict[Any, list[_Side]] = {}
-    for row in baseline_rows:
-        cost = cost_of(row)
-        if cost is not None and not objection(row):
-            groups.setdefault(_dtypes_of_a_kind(row), []).append((row, cost))
-    return {
-        key: (
-            min(sides, key=lambda side: side[1].value)[0],
-            extreme(min, [cost for _, cost in sides]),
-        )
-        for key, sides in groups.items()
-    }
-
-
-def _dtypes_of_a_kind(row: BenchmarkRow) -> tuple[Any, ...]:
-    """What the rows share that differ in nothing but the dtype, and in that not by its kind."""
+def _dtypes_of_a_kind(row: BenchmarkRow) -> tuple[object, ...]:
+    """What rows share that differ in nothing but the dtype, and in that not by its kind."""
     return _but_dtype(row), row.node, KIND_OF.get(row.dtype)
 
 
-@dataclass(frozen=True)
-class _Context:
-    """What all comparisons of a run have in common."""
+def _fastest_dtypes(baseline_rows: Iterable[BenchmarkRow]) -> dict[object, _Side]:
+    """The fastest trusted row and its time, over the baseline's dtypes of a kind.
 
-    report: Report
-    axis: str
-    baseline: str
-    fastest: Fastest
-    models: Models
-
-
-class _Blank(NamedTuple):
-    """What stands for an estimate where there is none."""
-
-    value: None = None
-    low: None = None
-    high: None = None
+    The least of several times lies between the least of their lower and of their upper ends.
+    """
+    trusted = (row for row in baseline_rows if not objection(row))
+    fastest: dict[object, _Side] = {}
+    for key, rows in grouped(trusted, _dtypes_of_a_kind).items():
+        sides = [(row, cost) for row in rows if (cost := cost_of(row)) is not None]
+        row, _ = min(sides, key=lambda side: side[1].value)
+        fastest[key] = row, extreme(min, [cost for _, cost in sides])
+    return fastest
 
 
-BLANK = _Blank()
-Ends = Estimate | _Blank
+class _Comparer:
+    """Compares rows with those of the baseline."""
 
+    def __init__(
+        self,
+        baseline_rows: Sequence[BenchmarkRow],
+        report: Report,
+        models: Models,
+        pairs: Pairs | None,
+    ) -> None:
+        self._report, self._models, self._pairs = report, models, pairs
+        self._fastest = _fastest_dtypes(baseline_rows) if report.axis != "dtype" else {}
 
-class _FastestRatio(NamedTuple):
-    """The other side against the fastest dtype of the baseline."""
+        # the baseline's rows by what they share with the others
+        self._shared = same_but(report.axis)
+        self._on_any_node = {self._shared(row): row for row in baseline_rows}
+        self._on_node = {(self._shared(row), row.node): row for row in baseline_rows}
 
-    dtype: str | None = None
-    seconds: float | None = None
-    ratio: Ends = BLANK
+    def compared(self, other: BenchmarkRow, value: str) -> Speedup:
+        """A row against the baseline; of several baseline rows that of the same node counts."""
+        shared = self._shared(other)
+        base = self._on_node.get((shared, other.node)) or self._on_any_node.get(shared)
+        before, after = cost_of(base) if base is not None else None, cost_of(other)
 
-
-class _TransferRatios(NamedTuple):
-    """The comparison with transfers."""
-
-    memory: str | None = None
-    transfer: Ends = BLANK
-    each: Ends = BLANK
-    calls_per_transfer: int | None = None
-    once: Ends = BLANK
-    break_even: Ends = BLANK
-
-
-NO_FASTEST, NOT_MOVED = _FastestRatio(), _TransferRatios()
-
-
-def _compared(
-    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
-) -> Speedup:
-    report = context.report
-    reason = _reason(base, other, value, context)
-    before, after = cost_of(base) if base is not None else None, cost_of(other)
-
-    # the ratios stay blank where there is a reason against them
-    ratio: Ends = BLANK
-    verdict, fastest, moved = None, NO_FASTEST, NOT_MOVED
-    if reason is None and base is not None and before is not None and after is not None:
-        ratio = before.over(after)
-        verdict = _verdict(ratio, report.same_within)
-        fastest = _against_fastest(base, after, context.fastest)
-        moved = _with_transfers(
-            (base, before), (other, after), report.calls_per_transfer, context.models
+        # the ratios stay blank where there is a reason against them
+        paired = None
+        if base is not None and self._pairs is not None:
+            paired = self._pairs.ratio(base.cell, other.cell, self._report.same_within)
+        reason = self._reason(base, other, value, PAIRED_MAY_HAVE if paired else ())
+        ratios: dict[str, Any] = {}
+        if reason is None and base is not None and before is not None and after is not None:
+            ratios = self._ratios((base, before), (other, after), paired)
+        return Speedup(
+            **dict(zip(AXES, _axes_of(other), strict=True)),
+            variant=other.variant,
+            node=other.node,
+            elements=elements_of(other.size),
+            axis=self._report.axis,
+            baseline=self._report.value,
+            other=value,
+            baseline_cell=base.cell if base else None,
+            other_cell=other.cell,
+            baseline_s=before.value if before is not None else None,
+            other_s=after.value if after is not None else None,
+            reason=reason,
+            **ratios,
         )
 
-    return Speedup(
-        **dict(zip(AXES, _axes_of(other), strict=True)),
-        variant=other.variant,
-        node=other.node,
-        elements=elements_of(other.size),
-        axis=context.axis,
-        baseline=context.baseline,
-        other=value,
-        baseline_cell=base.cell if base else None,
-        other_cell=other.cell,
-        baseline_s=before.value if before is not None else None,
-        other_s=after.value if after is not None else None,
-        speedup=ratio.value,
-        low=ratio.low,
-        high=ratio.high,
-        verdict=verdict,
-        reason=reason,
-        fastest_dtype=fastest.dtype,
-        fastest_s=fastest.seconds,
-        fastest_speedup=fastest.ratio.value,
-        fastest_low=fastest.ratio.low,
-        fastest_high=fastest.ratio.high,
-        transfer_s=moved.transfer.value,
-        transfer_low_s=moved.transfer.low,
-        transfer_high_s=moved.transfer.high,
-        transfer_memory=moved.memory,
-        each_speedup=moved.each.value,
-        each_low=moved.each.low,
-        each_high=moved.each.high,
-        calls_per_transfer=moved.calls_per_transfer,
-        once_speedup=moved.once.value,
-        once_low=moved.once.low,
-        once_high=moved.once.high,
-        break_even_calls=moved.break_even.value,
-        break_even_low=moved.break_even.low,
-        break_even_high=moved.break_even.high,
-    )
+    def _ratios(self, base: _Side, other: _Side, paired: PairedRatio | None) -> dict[str, Any]:
+        """The columns of a comparison that is claimed."""
+        (base_row, before), (_, after) = base, other
+        if paired is not None:
+            ratio = Estimate(paired.value, paired.low, paired.high)
+        else:
+            ratio = self._of_two_moments(before.over(after))
+        columns = _columns(ratio, "speedup", "low", "high")
+        columns["verdict"] = verdict_of(ratio.low, ratio.high, self._report.same_within)
+        if paired is not None:
+            columns |= {"paired": paired.visits, "pair_processes": paired.processes}
+            columns["adjusted_p"] = paired.p_value
+        fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
+        if fastest is not None:
+            row, time = fastest
+            columns |= {"fastest_dtype": row.dtype, "fastest_s": time.value}
+            names = ("fastest_speedup", "fastest_low", "fastest_high")
+            columns |= _columns(self._of_two_moments(time.over(after)), *names)
+        return columns | self._with_transfers(base, other)
 
+    def _of_two_moments(self, ratio: Estimate) -> Estimate:
+        """A ratio of rows, with an interval that holds what differs between moments."""
+        return ratio if self._pairs is None else self._pairs.of_two_moments(ratio)
 
-def _against_fastest(base: BenchmarkRow, other: Estimate, fastest: Fastest) -> _FastestRatio:
-    side = fastest.get(_dtypes_of_a_kind(base))
-    if side is None:
-        return NO_FASTEST
-    row, time = side
-    return _FastestRatio(row.dtype, time.value, time.over(other))
+    def _with_transfers(self, base: _Side, other: _Side) -> dict[str, Any]:
+        """The ratios with each side's transfers, and how many calls pay for the other side's."""
+        (base_row, before), (other_row, after) = base, other
+        base_transfer = transfer_time(base_row, self._models)
+        other_transfer = transfer_time(other_row, self._models)
+        if base_transfer is None or other_transfer is None:
+            return {}
+        if base_transfer is NOTHING and other_transfer is NOTHING:
+            return {}
 
+        # with the data moved at each call, and once for so many of them
+        calls = self._report.calls_per_transfer
+        each = before.plus(base_transfer).over(after.plus(other_transfer))
+        all_before, all_after = before.times(calls), after.times(calls)
+        once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
+        transfer = base_transfer if other_transfer is NOTHING else other_transfer
+        columns = {"transfer_memory": MEMORY, "calls_per_transfer": calls}
+        columns |= _columns(transfer, "transfer_s", "transfer_low_s", "transfer_high_s")
+        columns |= _columns(each, "each_speedup", "each_low", "each_high")
+        columns |= _columns(once, "once_speedup", "once_low", "once_high")
 
-def _with_transfers(
-    base: _Side, other: _Side, calls_per_transfer: int, models: Models
-) -> _TransferRatios:
-    """The ratios with each side's transfers, and how many calls pay for the other side's."""
-    (base_row, before), (other_row, after) = base, other
-    base_transfer, other_transfer = (
-        transfer_time(base_row, models),
-        transfer_time(other_row, models),
-    )
-    if base_transfer is None or other_transfer is None:
-        return NOT_MOVED
-    if base_transfer is NOTHING and other_transfer is NOTHING:
-        return NOT_MOVED
+        # calls pay for a transfer only where the other side is surely faster, and nothing moves to
+        # the baseline
+        gain = before.minus(after)
+        if base_transfer is NOTHING and gain.low is not None and gain.low > 0:
+            names = ("break_even_calls", "break_even_low", "break_even_high")
+            columns |= _columns(other_transfer.over(gain), *names)
+        return columns
 
-    # with the data moved at each call, and once for so many of them
-    each = before.plus(base_transfer).over(after.plus(other_transfer))
-    all_before, all_after = before.times(calls_per_transfer), after.times(calls_per_transfer)
-    once = all_before.plus(base_transfer).over(all_after.plus(other_transfer))
-
-    # calls pay for a transfer only where the other side is surely faster, and nothing moves to the baseline
-    break_even: Ends = BLANK
-    gain = before.minus(after)
-    if base_transfer is NOTHING and gain.low is not None and gain.low > 0:
-        break_even = other_transfer.over(gain)
-
-    transfer = base_transfer if other_transfer is NOTHING else other_transfer
-    return _TransferRatios(MEMORY, transfer, each, calls_per_transfer, once, break_even)
-
-
-def _reason(
-    base: BenchmarkRow | None, other: BenchmarkRow, value: str, context: _Context
-) -> str | None:
-    """Why no ratio may be claimed."""
-    base_side, other_side = f"{context.axis}={context.baseline}", f"{context.axis}={value}"
-    if base is None:
-        return f"{base_side} was not measured"
-    for row, side in ((base, base_side), (other, other_side)):
-        why = objection(row)
-        if why:
-            return f"{side}: {why}"
-    if base.node != other.node and not context.report.compare_across_nodes:
-        base_node, other_node = (row.node or "a machine that is not named" for row in (base, other))
+    def _reason(
+        self,
+        base: BenchmarkRow | None,
+        other: BenchmarkRow,
+        value: str,
+        allowed_flags: Container[str],
+    ) -> str | None:
+        """Why no ratio may be claimed."""
+        axis = self._report.axis
+        base_side, other_side = f"{axis}={self._report.value}", f"{axis}={value}"
+        if base is None:
+            return f"{base_side} was not measured"
+        for row, side in ((base, base_side), (other, other_side)):
+            why = objection(row, allowed_flags)
+            if why:
+                return f"{side}: {why}"
+        if base.node == other.node or self._report.compare_across_nodes:
+            return None
+        nodes = [row.node or "a machine that is not named" for row in (base, other)]
         return (
-            f"{base_side} ran on {base_node}, {other_side} on {other_node}; "
+            f"{base_side} ran on {nodes[0]}, {other_side} on {nodes[1]}; "
             "report.compare_across_nodes=true compares times of different machines"
         )
-    return None
 
 
-def objection(row: BenchmarkRow) -> str | None:
-    """Why a row may not be compared; None where it may."""
+def _columns(estimate: Estimate, value: str, low: str, high: str) -> dict[str, Any]:
+    return {value: estimate.value, low: estimate.low, high: estimate.high}
+
+
+PAIRED_MAY_HAVE = ("contended",)  # what else runs slows both sides of a visit
+FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
+
+
+def objection(row: BenchmarkRow, allowed_flags: Container[str] = ()) -> str | None:
+    """Why a row may not be compared, but for these flags; None where it may."""
     if row.status != "ok":
         return row.status
     if row.flags:
         for flag, why in FORBIDDING.items():
-            if flag in row.flags:
+            if flag in row.flags and flag not in allowed_flags:
                 return why
     return None if row.median_s else "was not timed"
-
-
-FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
-
-
-def _verdict(ratio: Estimate, same_within: float) -> str:
-    if ratio.low is None or ratio.high is None:
-        return "unclear"
-    if ratio.low > 1 + same_within:
-        return "faster"
-    if ratio.high < 1 - same_within:
-        return "slower"
-    return "same" if ratio.low >= 1 - same_within and ratio.high <= 1 + same_within else "unclear"

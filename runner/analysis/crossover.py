@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runner.analysis.comparison import Speedup
 from runner.config.axes import AXES, CellKey, values_of
 from runner.config.size import first_input_shape
+from runner.rows.rows import grouped
 
 PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
-"""Whether the ratio has transfers in it, and how the columns begin in which a comparison has that ratio."""
+"""Whether a ratio has transfers in it, and how the columns of a comparison begin that hold it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +23,17 @@ class Crossover(CellKey):
 
     Attributes:
         transfers: none, once (shared by ``calls_per_transfer`` calls) or each_call.
-        state: found; always or never (at the sizes measured); unresolved, where the intervals do not tell, or where it
-            does not win and larger sizes have no ratio; no_ratio, where no size has one.
-        elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the interval. Of an
-            unresolved one the ends that are known are there: it wins from ``elements_high`` on at the latest, and from
-            ``elements_low`` on at the earliest.
+        state: found; always or never (at the sizes measured); unresolved, where the intervals do
+            not tell, or where it does not win and larger sizes have no ratio; no_ratio, where no
+            size has one.
+        elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the
+            interval. An unresolved one has the ends that are known: it wins from ``elements_high``
+            on at the latest, and from ``elements_low`` on at the earliest.
         side, side_low, side_high: the same as the n of n x n, where all sizes are that.
-        size_below, size_above: the largest size at which it does not win, and the next one measured.
+        size_below, size_above: the largest size at which it does not win, and the next measured.
         smallest, largest: the sizes between which there are ratios.
         sizes: how many sizes have a ratio with an interval.
-        gaps: how many sizes have none, for a reason that ``speedup.csv`` gives, or none with an interval.
+        gaps: how many sizes have none; ``speedup.csv`` says why.
         cells: the other side's cells, from the smallest size to the largest, separated by spaces.
     """
 
@@ -67,7 +69,7 @@ class Crossover(CellKey):
 
 
 class Location(NamedTuple):
-    """Where a curve crosses, with its interval: by the ``side`` n of n x n, or by the first input's ``elements``."""
+    """Where a curve crosses, with its interval: by the ``side`` n of n x n, or by ``elements``."""
 
     unit: str
     at: float | None
@@ -85,7 +87,7 @@ class CurvePoint(NamedTuple):
 
     Attributes:
         x: of the elements.
-        y, low, high: of the ratio and of its interval's ends, which are the ratio itself where there is no interval.
+        y, low, high: of the ratio and of its interval's ends.
     """
 
     x: float
@@ -95,18 +97,13 @@ class CurvePoint(NamedTuple):
 
 
 def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
-    """Where each curve crosses: a row without transfers, and one for each way of counting them that was measured.
+    """Where each curve crosses: without transfers, and by each measured way of counting them.
 
-    Along another axis than size only; where sizes are compared with each other there is no curve.
+    Where sizes are compared with each other there is no curve.
     """
-    curve_of = values_of(*CURVE)
-    curves: dict[object, list[Speedup]] = {}
-    for speedup in speedups:
-        if speedup.axis != "size" and speedup.elements is not None:
-            curves.setdefault(curve_of(speedup), []).append(speedup)
-
+    sized = (s for s in speedups if s.axis != "size" and s.elements is not None)
     crossings = []
-    for curve in curves.values():
+    for curve in grouped(sized, values_of(*CURVE)).values():
         curve.sort(key=attrgetter("elements"))
         for transfers, prefix in PREFIXES.items():
             ratio_of = attrgetter(f"{prefix}speedup")
@@ -116,25 +113,24 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
 
 
 def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
-    measured = [
-        (speedup.size, point)
-        for speedup in curve
-        if (point := _point(speedup, transfers)) is not None
-    ]
+    points_of = [(speedup.size, _point(speedup, transfers)) for speedup in curve]
+    measured = [(size, point) for size, point in points_of if point is not None]
     sizes, points = _one_of_each_length(measured)
-    state, at, low, high = locate(points)
-    if state == "never" and any(
-        math.log(speedup.elements or 1) > points[-1].x for speedup in curve
-    ):
+    state, *ends = locate(points)
+    largest = max(math.log(speedup.elements or 1) for speedup in curve)
+    if state == "never" and largest > points[-1].x:
         state = "unresolved"  # the larger sizes have no ratio, and may win
 
     # the columns are in elements, and in n where every size is n x n
-    ends = [None if end is None else math.exp(end) for end in (at, low, high)]
+    elements = [None if end is None else math.exp(end) for end in ends]
     square = all(map(_is_square, sizes))
-    sides = [None if end is None or not square else math.sqrt(end) for end in ends]
+    sides = [None if end is None or not square else math.sqrt(end) for end in elements]
+
+    names = ("elements", "elements_low", "elements_high", "side", "side_low", "side_high")
+    where: dict[str, Any] = dict(zip(names, [*elements, *sides], strict=True))
 
     below = _last_below(points, "y")
-    above = below + 1 if 0 <= below < len(sizes) - 1 else None
+    crosses = 0 <= below < len(sizes) - 1
     shared_calls = None
     if transfers == "once":
         shared_calls = next((s.calls_per_transfer for s in curve if s.calls_per_transfer), None)
@@ -143,14 +139,9 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
         transfers=transfers,
         calls_per_transfer=shared_calls,
         state=state,
-        elements=ends[0],
-        elements_low=ends[1],
-        elements_high=ends[2],
-        side=sides[0],
-        side_low=sides[1],
-        side_high=sides[2],
+        **where,
         size_below=sizes[below] if below >= 0 else None,
-        size_above=sizes[above] if above is not None else None,
+        size_above=sizes[below + 1] if crosses else None,
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,
         sizes=len(sizes),
@@ -162,7 +153,7 @@ def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
 def _one_of_each_length(
     measured: Sequence[tuple[str, CurvePoint]],
 ) -> tuple[list[str], list[CurvePoint]]:
-    """Sizes and points by increasing elements; of two shapes with as many elements that which wins less."""
+    """Sizes and points by increasing elements; of shapes with as many, that which wins less."""
     of_x: dict[float, tuple[str, CurvePoint]] = {}
     for size, point in sorted(measured, key=lambda pair: pair[1].y, reverse=True):
         of_x[point.x] = size, point
@@ -173,33 +164,34 @@ def _one_of_each_length(
 def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | None, float | None]:
     """Where a curve passes from not winning to winning for the last time.
 
-    Between two sizes the logarithm of the ratio is taken to be a straight line in the logarithm of the size. The
-    interval's ends are where the upper and the lower end of the ratio's interval do the same, each further out by what
-    the line may be wrong: by Newton's form of interpolation the error is C (x - a) (b - x), with C half the second
-    derivative, for which the second divided differences of the neighbouring sizes stand. With no neighbour to tell
-    the curvature from, the interval is all that lies between the two sizes.
+    Between two sizes the logarithm of the ratio is taken to be a straight line in the logarithm of
+    the size. The interval's ends are where the upper and the lower end of the ratio's interval do
+    the same, each further out by what the line may be wrong: by Newton's form of interpolation the
+    error is C (x - a) (b - x), with C half the second derivative, for which the second divided
+    differences of the neighbouring sizes stand. With no neighbour to tell the curvature from, the
+    interval is all that lies between the two sizes.
 
     Args:
         points: by increasing size.
 
     Returns:
-        the state, and the logarithms of the size and of the ends of its interval, where each is known.
+        the state, and the logarithms of the size and of its interval's ends, where known.
     """
     if not points:
         return "no_ratio", None, None, None
-    at = _last_crossing(points, "y")
-    low, high = _last_crossing(points, "high"), _last_crossing(points, "low")
-    if high == -math.inf:
+    ends = [_last_crossing(points, end) for end in ("y", "high", "low")]
+    if ends[2] == -math.inf:
         return "always", None, None, None
-    if low == math.inf:
+    if ends[1] == math.inf:
         return "never", None, None, None
-    finite = [end if math.isfinite(end) else None for end in (at, low, high)]
-    state = "found" if None not in finite else "unresolved"
-    return state, finite[0] if state == "found" else None, finite[1], finite[2]
+    at, low, high = (end if math.isfinite(end) else None for end in ends)
+    if at is None or low is None or high is None:
+        return "unresolved", None, low, high
+    return "found", at, low, high
 
 
 def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
-    """Where one of a curve's three lines rises above 0 for good: -inf where it always is, inf where it ends below.
+    """Where one of a curve's lines rises above 0 for good: -inf: it always is, inf: it ends below.
 
     Args:
         points: by increasing size.
@@ -211,7 +203,7 @@ def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
     if below == len(points) - 1:
         return math.inf
 
-    # with no neighbours to tell the curvature from, the interval is all that lies between the two sizes
+    # with no neighbours to tell the curvature from, the interval is all between the two sizes
     a, b = points[below].x, points[below + 1].x
     if len(points) == 2 and end != "y":
         return a if end == "high" else b
@@ -220,20 +212,21 @@ def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
     bend = {"y": 0.0, "high": 1.0, "low": -1.0}[end] * _curvature(points, below)
     y_below, y_above = getattr(points[below], end), getattr(points[below + 1], end)
     slope = (y_above - y_below) / (b - a)
-    # 0 = value + slope t + bend t (b - a - t) with t = x - a has one root between a and b, since the ends' signs differ
+    # 0 = value + slope t + bend t (b - a - t) with t = x - a has one root between a and b, since
+    # the ends' signs differ
     p, q = slope + bend * (b - a), y_below
     divisor = p + math.sqrt(max(0.0, p * p + 4 * bend * q))
     return a - 2 * q / divisor if divisor else a
 
 
 def _last_below(points: Sequence[CurvePoint], end: str) -> int:
-    """The position of the last point at which one of a curve's three lines is not above 0; -1 where it always is."""
-    values = [getattr(point, end) for point in points]
-    return max((position for position, value in enumerate(values) if value <= 0), default=-1)
+    """The position of the last point at which a curve's line is not above 0; -1: it always is."""
+    below = [position for position, point in enumerate(points) if getattr(point, end) <= 0]
+    return max(below, default=-1)
 
 
 def _curvature(points: Sequence[CurvePoint], below: int) -> float:
-    """The larger second divided difference of the two threes of points that have the crossing between them."""
+    """The larger second divided difference of the two threes of points around the crossing."""
     differences = [0.0]
     for first in (below - 1, below):
         if first < 0 or first + 2 >= len(points):

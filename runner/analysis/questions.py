@@ -1,4 +1,4 @@
-"""The four questions that a reader has, answered in sentences made from the data, each with the rows behind it."""
+"""The four questions that a reader has, answered in sentences, each with the rows behind it."""
 
 from __future__ import annotations
 
@@ -71,33 +71,26 @@ class _SentenceWriter:
         self._with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
         self._report = report
         self._baseline = f"{report.axis}={report.value}"
-        self._varying = [key for key in FURTHER if key != report.axis and _varies(speedups, key)]
+        further = [key for key in FURTHER if key != report.axis]
+        self._varying = [key for key in further if len(set(map(attrgetter(key), speedups))) > 1]
 
     def gains(self) -> list[Sentence]:
         if not self._with_ratio:
             return [self._why_no_answer()]
 
         # the operations that gain most, each by its best comparison
+        gaining = [speedup for speedup in self._with_ratio if speedup.verdict == "faster"]
         best: dict[str, Speedup] = {}
-        for speedup in self._with_ratio:
-            if speedup.verdict != "faster":
-                continue
-            if speedup.op not in best or _against_fastest(speedup) > _against_fastest(
-                best[speedup.op]
-            ):
-                best[speedup.op] = speedup
-        ranked = sorted(best.values(), key=_against_fastest, reverse=True)[:NAMED_OPERATIONS]
-        sentences = [self._gain(speedup) for speedup in ranked]
-        if not sentences:
-            sentences = [Sentence("none_faster", {"baseline": self._baseline})]
+        for speedup in sorted(gaining, key=_least_gain, reverse=True):
+            best.setdefault(speedup.op, speedup)
+        sentences = [self._gain(speedup) for speedup in list(best.values())[:NAMED_OPERATIONS]]
 
         # how many comparisons came out how
         verdicts = Counter(speedup.verdict for speedup in self._with_ratio)
-        counts: dict[str, object] = {
-            key: verdicts[key] for key in ("faster", "slower", "same", "unclear")
-        }
+        counts = {key: verdicts[key] for key in ("faster", "slower", "same", "unclear")}
         counts |= {"count": len(self._all), "none": len(self._all) - len(self._with_ratio)}
-        return [*sentences, Sentence("counts", counts | {"baseline": self._baseline})]
+        last = Sentence("counts", {**counts, "baseline": self._baseline})
+        return [*(sentences or [Sentence("none_faster", {"baseline": self._baseline})]), last]
 
     def losses(self) -> list[Sentence]:
         if not self._with_ratio:
@@ -106,11 +99,7 @@ class _SentenceWriter:
         return sentences or [Sentence("none_slower", {"baseline": self._baseline})]
 
     def sizes(self, crossings: Iterable[Crossover]) -> list[Sentence]:
-        curves = [
-            crossing
-            for crossing in crossings
-            if crossing.transfers == "none" and crossing.sizes > 1
-        ]
+        curves = [curve for curve in crossings if curve.transfers == "none" and curve.sizes > 1]
         if not curves:
             return [Sentence("one_size") if self._with_ratio else self._why_no_answer()]
 
@@ -119,13 +108,12 @@ class _SentenceWriter:
         sentences = [Sentence("curves", {"count": len(curves)} | counts)]
         by_cell = {speedup.other_cell: speedup for speedup in self._with_ratio}
         sentences += [self._curve(curve, by_cell) for curve in curves[:MOST_CURVES]]
-        if len(curves) > MOST_CURVES:
-            sentences.append(
-                Sentence("more", {"count": len(curves) - MOST_CURVES, "file": "crossover.csv"})
-            )
+        more = len(curves) - MOST_CURVES
+        if more > 0:
+            sentences.append(Sentence("more", {"count": more, "file": "crossover.csv"}))
         return sentences
 
-    def transfers(self, crossings: Iterable[Crossover], models: Models) -> list[Sentence]:
+    def transfers(self, crossings: Sequence[Crossover], models: Models) -> list[Sentence]:
         if not models:
             return [Sentence(self._why_no_transfers())]
         sentences = [_link(link, model) for link, model in models.items()]
@@ -137,19 +125,11 @@ class _SentenceWriter:
         sentences += [self._break_even(speedup) for speedup in _extremes(paying, _break_even)]
 
         # how many curves still win with a transfer at each call
-        states: dict[str, list[str]] = {"none": [], "once": [], "each_call": []}
-        for crossing in crossings:
-            states[crossing.transfers].append(crossing.state)
-        wins = {
-            transfers: sum(state in WINNING for state in of_curves)
-            for transfers, of_curves in states.items()
-        }
-        if states["each_call"]:
-            counts = {
-                "wins": wins["each_call"],
-                "plain": wins["none"],
-                "count": len(states["each_call"]),
-            }
+        curves = Counter(crossing.transfers for crossing in crossings)
+        wins = Counter(curve.transfers for curve in crossings if curve.state in WINNING)
+        if curves["each_call"]:
+            counts = {"wins": wins["each_call"], "count": curves["each_call"]}
+            counts["plain"] = wins["none"]  # without any transfer
             sentences.append(Sentence("moved_crossovers", {"other": _others(moved), **counts}))
         return sentences
 
@@ -169,32 +149,23 @@ class _SentenceWriter:
         """The key of the sentence that says why none was measured."""
         if self._report.axis != "device":
             return "one_device"
-        accelerated = any(
-            row.device != "cpu" and row.median_s is not None for row in self._rows.values()
-        )
-        return "no_transfers" if accelerated else "no_accelerator"
+        timed = (row.device for row in self._rows.values() if row.median_s is not None)
+        return "no_transfers" if any(device != "cpu" for device in timed) else "no_accelerator"
 
     def _gain(self, speedup: Speedup) -> Sentence:
         values, cells = self._values(speedup), _cells(speedup)
         if speedup.fastest_dtype in (None, speedup.dtype):
             return Sentence("gains", values, cells)
-        fastest = {
-            "fastest": _estimate(speedup, "fastest_"),
-            "fastest_dtype": speedup.fastest_dtype,
-        }
-        return Sentence("gains_but", {**values, **fastest, "baseline": self._baseline}, cells)
+        values["fastest"] = _estimate(speedup, "fastest_")
+        values |= {"fastest_dtype": speedup.fastest_dtype, "baseline": self._baseline}
+        return Sentence("gains_but", values, cells)
 
     def _loss(self, cause: Cause) -> Sentence:
         worst = cause.worst
         ops = dict.fromkeys(speedup.op for speedup in cause.speedups)
-        values = {
-            **self._values(worst),
-            **cause.evidence,
-            "count": len(cause.speedups),
-            "ops": ", ".join(ops),
-            "dtype": worst.dtype,
-            "baseline_dtype": worst.baseline,
-        }
+        values = {**self._values(worst), **cause.evidence, "dtype": worst.dtype}
+        values |= {"count": len(cause.speedups), "ops": ", ".join(ops)}
+        values["baseline_dtype"] = worst.baseline
         return Sentence(f"lose_{cause.key}", values, _cells(worst))
 
     def _curve(self, curve: Crossover, by_cell: Mapping[str, Speedup]) -> Sentence:
@@ -211,7 +182,7 @@ class _SentenceWriter:
             "largest": last.size,
         }
 
-        # where it crosses is itself a sentence, since a side is written otherwise than a number of elements
+        # where it crosses is itself a sentence, since a side is written otherwise than elements
         unit, *ends = curve.location
         for name, end in zip(("at", "low", "high"), ends, strict=True):
             if end is not None:
@@ -221,9 +192,8 @@ class _SentenceWriter:
         return Sentence("size_by" if by_upper_end else f"size_{curve.state}", values, cells)
 
     def _share(self, speedup: Speedup) -> Sentence:
-        transfer = Estimate(
-            speedup.transfer_s or 0.0, speedup.transfer_low_s, speedup.transfer_high_s
-        )
+        ends = speedup.transfer_low_s, speedup.transfer_high_s
+        transfer = Estimate(speedup.transfer_s or 0.0, *ends)
         values = {**self._values(speedup), "transfer": transfer, "times": _share(speedup)}
         return Sentence("share", values, _cells(speedup))
 
@@ -232,10 +202,9 @@ class _SentenceWriter:
         return Sentence("break_even", {**self._values(speedup), "calls": calls}, _cells(speedup))
 
     def _values(self, speedup: Speedup) -> dict[str, object]:
+        names = [speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]
         return {
-            "what": " ".join(
-                [speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]
-            ),
+            "what": " ".join(names),
             "other": f"{speedup.axis}={speedup.other}",
             "ratio": _estimate(speedup),
             "before": speedup.baseline_s,
@@ -246,22 +215,14 @@ class _SentenceWriter:
         return [f"{key}={getattr(item, key)}" for key in self._varying]
 
 
-def _varies(speedups: Sequence[Speedup], key: str) -> bool:
-    return len({getattr(speedup, key) for speedup in speedups}) > 1
-
-
 def _others(speedups: Iterable[Speedup]) -> str:
     """What is compared with the baseline: ``device=cuda, device=mps``."""
     return ", ".join(dict.fromkeys(f"{speedup.axis}={speedup.other}" for speedup in speedups))
 
 
 def _link(link: Link, model: TransferModel) -> Sentence:
-    values = {
-        "device": link.device,
-        "memory": link.memory,
-        "latency": model.latency_s,
-        "bandwidth": model.bandwidth_bytes_per_s,
-    }
+    values: dict[str, object] = {"device": link.device, "memory": link.memory}
+    values |= {"latency": model.latency_s, "bandwidth": model.bandwidth_bytes_per_s}
     return Sentence("link_to" if link.to_device else "link_from", values)
 
 
@@ -273,8 +234,13 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
 
 
 def _against_fastest(speedup: Speedup) -> float:
-    """The ratio against the baseline's fastest dtype, where it is known: nobody would use a slower one."""
+    """The ratio against the baseline's fastest dtype, where known: nobody uses a slower one."""
     return speedup.fastest_speedup or speedup.speedup or 0.0
+
+
+def _least_gain(speedup: Speedup) -> float:
+    """What is surely gained: the near end of the interval, since the luckiest of many lead by value."""
+    return speedup.fastest_low or speedup.low or _against_fastest(speedup)
 
 
 def _share(speedup: Speedup) -> float:

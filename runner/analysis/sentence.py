@@ -11,8 +11,8 @@ class Sentence:
     """What the data say, for any language.
 
     Attributes:
-        key: of the template, in :data:`runner.report.language.sentences.ENGLISH` and its translations.
-        values: what the template's fields stand for: text, numbers, or numbers with their intervals.
+        key: of its template, which is ``say_`` and the key in ``report/language/*.yaml``.
+        values: what the template's fields stand for: text, numbers, numbers with intervals.
         cells: the rows that it is made from.
     """
 

@@ -53,7 +53,7 @@ Models = Mapping[Link, TransferModel]
 
 
 def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
-    """The lines that the run's rows of ``job=transfer`` hold, by direction; none from a fit that made no sense."""
+    """The lines in rows of ``job=transfer``, by direction; none from a fit that made no sense."""
     models = {}
     for row in rows:
         if not isinstance(row, TransferRow) or row.status != "ok":
@@ -61,12 +61,10 @@ def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
         if not row.bandwidth_bytes_per_s or row.latency_s is None or row.latency_s < 0:
             continue
         latency = Estimate(row.latency_s, row.latency_low_s, row.latency_high_s)
-        bandwidth = Estimate(
-            row.bandwidth_bytes_per_s, row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
-        )
-        link = Link(
-            row.node, row.device_name or row.device, bool(row.to_device), row.memory or MEMORY
-        )
+        ends = row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
+        bandwidth = Estimate(row.bandwidth_bytes_per_s, *ends)
+        device, memory = row.device_name or row.device, row.memory or MEMORY
+        link = Link(row.node, device, bool(row.to_device), memory)
         models[link] = TransferModel(latency, bandwidth)
     return models
 
@@ -75,8 +73,8 @@ def transfer_time(row: BenchmarkRow, models: Models) -> Estimate | None:
     """Seconds to bring a call's inputs to its device and its outputs back.
 
     Returns:
-        :data:`NOTHING` for the CPU; None where the run has not measured the transfers, or the row does not say what
-        would have to be moved.
+        :data:`NOTHING` for the CPU; None where the run has not measured the transfers, or the row
+        does not say what would have to be moved.
     """
     if row.device.partition(":")[0] == "cpu":
         return NOTHING

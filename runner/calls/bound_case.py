@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation
-from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse
+from runner.config.arithmetic import build
+from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
@@ -29,59 +31,51 @@ class BoundCase(BoundOperation):
         constants: the others.
     """
 
-    inputs: tuple[tuple[str, torch.Tensor], ...] = ()
-    constants: tuple[tuple[str, torch.Tensor], ...] = ()
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def draw(self) -> list[torch.Tensor]:
+    def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
-        return [tensor.clone() for _, tensor in self.inputs]
+        return [tensor.clone() for tensor in self.inputs.values()]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the inputs whose gradients are checked."""
-        return tuple(name for name, _ in self.inputs)
+        return tuple(self.inputs)
 
-    def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
-        """The function with these inputs, and with the constants in their dtype and on their device."""
+    def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
+        """The function with these inputs, and the constants in their dtype and on their device."""
         return partial(self.function, self.named(tensors))
 
-    def named(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def named(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """Every input by name, in the case's order."""
         inputs = dict(zip(self.names, tensors, strict=True))
         like = next(iter(inputs.values()))
-        named = inputs | {name: tensor.to(like) for name, tensor in self.constants}
+        named = inputs | {name: tensor.to(like) for name, tensor in self.constants.items()}
         return {name: named[name] for name in self.op.inputs}
 
     def near(self, attempt: int) -> BoundCase:
-        """The same with inputs drawn near the declared ones: within half of each, or half of 1 where it is 0.
+        """The same with inputs near the declared ones: within half of each, or of 1 where it is 0.
 
         A positive input stays positive, so that a logarithm or a root keeps its domain.
         """
         generator = self.generator(800 + attempt)
 
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
+        def moved(tensor: Tensor) -> Tensor:
             wide = tensor.to(torch.float64)
             size = torch.where(wide == 0, 1.0, wide.abs())
             draw = torch.rand(wide.shape, generator=generator, dtype=torch.float64) - 0.5
             return (wide + size * draw).to(tensor.dtype)
 
-        pairs = [(name, moved(tensor)) for name, tensor in (*self.inputs, *self.constants)]
-        count = len(self.inputs)
-        return replace(self, inputs=tuple(pairs[:count]), constants=tuple(pairs[count:]))
+        inputs = {name: moved(tensor) for name, tensor in self.inputs.items()}
+        constants = {name: moved(tensor) for name, tensor in self.constants.items()}
+        return replace(self, inputs=inputs, constants=constants)
 
 
 def bind_case(
     case: GradientCase, function: Callable[..., Any] | None, dtype: torch.dtype, seed: int
 ) -> BoundCase:
-    """Make a case ready.
-
-    Args:
-        case: what is declared.
-        function: what :meth:`runner.config.cases.base.Case.load` returned.
-        dtype: of all inputs.
-        seed: of what is drawn.
-    """
-    tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
+    """Make a case ready, with what :meth:`runner.config.cases.base.Case.load` returned of it."""
     # a formula is evaluated by torch's functions, anything else is called
     if isinstance(case, FunctionCase):
         assert function is not None
@@ -90,50 +84,44 @@ def bind_case(
         assert isinstance(case, ExpressionCase)
         call = partial(_evaluated, case)
 
-    return BoundCase(
-        op=Operation(
-            name=case.name, call=case.name, signature="... -> ...", inputs=tuple(case.values)
-        ),
-        function=call,
-        dimensions=Dimensions((), {}),
-        dtype=dtype,
-        seed=seed,
-        inputs=tuple((name, tensors[name]) for name in case.asked),
-        constants=tuple((name, tensors[name]) for name in case.values if name not in case.asked),
-    )
+    tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
+    inputs = {name: tensors[name] for name in case.asked}
+    constants = {name: tensor for name, tensor in tensors.items() if name not in inputs}
+    op = Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(tensors))
+    return BoundCase(op, call, Dimensions((), {}), dtype, seed, inputs=inputs, constants=constants)
 
 
 def elements(
-    case: ExpressionCase, named: dict[str, torch.Tensor], rounded: Rounded = lambda value: value
-) -> Any:
+    case: ExpressionCase, named: dict[str, Tensor], rounded: Rounded = lambda value: value
+) -> Tensor:
     """The expression's value before it is reduced, with its autograd graph."""
     functions = {name: _NAMES_IN_TORCH.get(name) or getattr(torch, name) for name in FUNCTIONS}
     constants = {name: getattr(math, name) for name in CONSTANTS}
+    dtype = next(iter(named.values())).dtype
 
-    def applied(name: str) -> Callable[[Any], Any]:  # torch's functions take no plain numbers
+    # torch's functions take no plain numbers
+    def applied(name: str) -> Callable[[Tensor | float], Tensor]:
         return lambda value: functions[name](torch.as_tensor(value, dtype=dtype))
 
-    dtype = next(iter(named.values())).dtype
-    made = {name: applied(name) for name in FUNCTIONS}
-    return build(
-        parse(case.expression), {**constants, **named}, made, lambda number: number, rounded
-    )
+    names, made = {**constants, **named}, {name: applied(name) for name in FUNCTIONS}
+    value: Tensor = build(parse(case.expression), names, made, lambda number: number, rounded)
+    return value
 
 
-def reduced(case: GradientCase, value: torch.Tensor) -> torch.Tensor:
+def reduced(case: GradientCase, value: Tensor) -> Tensor:
     """The one number whose gradient is taken."""
     return value.sum() if case.reduce == "sum" else value.mean()
 
 
-def _evaluated(case: ExpressionCase, named: dict[str, torch.Tensor]) -> torch.Tensor:
+def _evaluated(case: ExpressionCase, named: dict[str, Tensor]) -> Tensor:
     return reduced(case, elements(case, named))
 
 
 def _called(
-    function: Callable[..., Any], case: FunctionCase, named: dict[str, torch.Tensor]
-) -> torch.Tensor:
+    function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
+) -> Tensor:
     result = function(*named.values(), **case.kwargs)
     first = result[0] if isinstance(result, tuple | list) and result else result
-    if not isinstance(first, torch.Tensor):
+    if not isinstance(first, Tensor):
         raise TypeError(f"{case.function} returned a {type(first).__name__}, not a tensor")
     return reduced(case, first)

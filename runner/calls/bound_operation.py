@@ -1,4 +1,4 @@
-"""Seeded inputs: drawn on the CPU and then moved, so that every device and dtype gets the same numbers."""
+"""An operation with its inputs: drawn on the CPU, so that all devices get the same numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 
-INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products stay exact in every dtype that holds them
+INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products of these stay exact
 
 
 @dataclass(frozen=True)
@@ -34,59 +35,50 @@ class BoundOperation:
     layout: str = "contiguous"
     reference: Callable[..., Any] | None = None
 
-    def draw(self) -> list[torch.Tensor]:
+    def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
 
-        Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``, so that the
-        numbers differ between dtypes by rounding alone: standard normal, uniform from [0, 1), small integers, or
-        zeros, and folded into the input's domain where it declares one. Integers and booleans know only two fills,
-        their own and zeros. An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
+        Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``:
+        standard normal, uniform from [0, 1), small integers, or zeros, and folded into the input's
+        domain where it declares one. Integers and booleans know two fills, their own and zeros.
+        An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
         last two dimensions of an input that has two lie the other way round in memory.
-
-        Returns:
-            one tensor for each input of the signature, with its shape.
         """
-        op = self.op
-        names = op.inputs or ("",) * len(op.parsed.inputs)
         tensors = []
-        for position, (axes, name) in enumerate(zip(op.parsed.inputs, names, strict=True)):
-            generator = self.generator(position)
-            shape = self.dimensions.shape(axes)
-            if name in op.index_inputs:
-                tensor = torch.randint(
-                    self.dimensions.lengths[op.index_inputs[name]], shape, generator=generator
-                )
-            else:
-                tensor = self._filled(shape, generator)
-                domain = op.domain_of(position) if tensor.is_floating_point() else None
-                tensor = domain.fold(tensor) if domain else tensor
-            transposed = self.layout == "transposed" and tensor.ndim >= 2
-            tensors.append(tensor.mT.contiguous().mT if transposed else tensor)
+        for position, axes in enumerate(self.op.parsed.inputs):
+            tensor = self._drawn(position, self.dimensions.shape(axes))
+            if self.layout == "transposed" and tensor.ndim >= 2:
+                tensor = tensor.mT.contiguous().mT
+            tensors.append(tensor)
         return tensors
 
-    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    def _drawn(self, position: int, shape: tuple[int, ...]) -> Tensor:
+        generator = self.generator(position)
+        indexed = self.op.index_inputs.get(self.names[position])
+        if indexed is not None:
+            return torch.randint(self.dimensions.lengths[indexed], shape, generator=generator)
+        tensor = self._filled(shape, generator)
+        domain = self.op.domain_of(position) if tensor.is_floating_point() else None
+        return domain.fold(tensor) if domain else tensor
+
+    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         # these know no other fill than their own
         dtype = self.dtype
         if self.fill == "zeros":
             return torch.zeros(shape, dtype=dtype)
         if dtype is torch.bool:
             return torch.randint(2, shape, generator=generator, dtype=dtype)
+        low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
         if not is_differentiable(dtype):
-            low = 0 if dtype is torch.uint8 else 1 - INTEGER_RANGE
             return torch.randint(low, INTEGER_RANGE, shape, generator=generator, dtype=dtype)
 
-        # drawn in one dtype and rounded, so that the numbers of other dtypes differ by
-        # rounding alone
+        # drawn in one dtype and rounded, so that other dtypes' numbers differ by rounding alone
         single = torch.complex64 if dtype.is_complex else torch.float32
         if self.fill == "integers":
-            drawn = torch.randint(1 - INTEGER_RANGE, INTEGER_RANGE, shape, generator=generator).to(
-                single
-            )
-        elif self.fill == "uniform":
-            drawn = torch.rand(shape, generator=generator, dtype=single)
-        else:
-            drawn = torch.randn(shape, generator=generator, dtype=single)
-        return drawn.to(dtype)
+            integers = torch.randint(low, INTEGER_RANGE, shape, generator=generator)
+            return integers.to(single).to(dtype)
+        fill = torch.rand if self.fill == "uniform" else torch.randn
+        return fill(shape, generator=generator, dtype=single).to(dtype)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,22 +89,21 @@ class BoundOperation:
         """A generator that the seed and a small number determine."""
         return torch.Generator().manual_seed(self.seed * 1_000 + stream)
 
-    def call_with(self, tensors: list[torch.Tensor]) -> Callable[[], Any]:
-        """The callable with the tensors and the operation's constants filled in, to be called with nothing."""
+    def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
+        """The callable with the tensors and the operation's constants filled in."""
         args, kwargs = self.op.constants(self.dimensions)
         if self.op.as_list:
             return partial(self.function, *args, tensors, **kwargs)
         if self.op.inputs:
-            return partial(
-                self.function, *args, **dict(zip(self.op.inputs, tensors, strict=True)), **kwargs
-            )
+            named = dict(zip(self.op.inputs, tensors, strict=True))
+            return partial(self.function, *args, **named, **kwargs)
         return partial(self.function, *args, *tensors, **kwargs)
 
-    def outputs(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    def outputs(self, tensors: list[Tensor]) -> list[Tensor]:
         """Call it and return the tensors of its result."""
         return outputs_of(self.call_with(tensors)())
 
-    def expected(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    def expected(self, tensors: list[Tensor]) -> list[Tensor]:
         """The tensors of the reference's result."""
         return replace(self, function=self.reference or self.function).outputs(tensors)
 
@@ -122,7 +113,7 @@ def is_differentiable(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
 
 
-def storage_of(tensor: torch.Tensor) -> int:
+def storage_of(tensor: Tensor) -> int:
     """What tensors that share memory have in common; an address, where the device has addresses."""
     storage = tensor.untyped_storage()
     try:
@@ -131,12 +122,7 @@ def storage_of(tensor: torch.Tensor) -> int:
         return int(storage._cdata)
 
 
-def outputs_of(result: Any) -> list[torch.Tensor]:
+def outputs_of(result: object) -> list[Tensor]:
     """The tensors in what an operation returned: itself, or the members of a tuple or list."""
-    if isinstance(result, torch.Tensor):
-        return [result]
-    return (
-        [item for item in result if isinstance(item, torch.Tensor)]
-        if isinstance(result, tuple | list)
-        else []
-    )
+    items = result if isinstance(result, tuple | list) else [result]
+    return [item for item in items if isinstance(item, Tensor)]

@@ -7,40 +7,50 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, outputs_of
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 
 MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are held
 
 
 def in_direction(
-    forward: Callable[[], Any], tensors: list[torch.Tensor], direction: str
-) -> tuple[Callable[[], Any], list[torch.Tensor]]:
-    """The call to time: forward, the backward pass alone on a kept graph, or both; and the cotangents that it takes."""
+    forward: Thunk, tensors: list[Tensor], direction: str
+) -> tuple[Thunk, list[Tensor]]:
+    """The call to time (forward, backward on a kept graph, or both), and its cotangents."""
     if direction == "forward":
         return forward, []
     inputs = [t for t in tensors if t.requires_grad]
 
-    def differentiable() -> list[torch.Tensor]:
+    def differentiable() -> list[Tensor]:
         return [t for t in outputs_of(forward()) if t.requires_grad]
 
     outputs = differentiable()
     cotangents = [torch.ones_like(t) for t in outputs]
+    grad = partial(torch.autograd.grad, allow_unused=True)
     if direction == "backward":
-        alone = partial(
-            torch.autograd.grad, outputs, inputs, cotangents, retain_graph=True, allow_unused=True
-        )
-        return alone, cotangents
-    return lambda: torch.autograd.grad(
-        differentiable(), inputs, cotangents, allow_unused=True
-    ), cotangents
+        return partial(grad, outputs, inputs, cotangents, retain_graph=True), cotangents
+    return lambda: grad(differentiable(), inputs, cotangents), cotangents
+
+
+def make_call(direction: str, bound: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
+    """The call to time on these inputs."""
+    return in_direction(bound.call_with(tensors), tensors, direction)[0]
+
+
+def inputs_of(bound: BoundOperation, direction: str, device: torch.device) -> list[torch.Tensor]:
+    """The inputs on a device, with a gradient where the direction asks for one."""
+    tensors = [t.to(device) for t in bound.draw()]
+    if direction == "forward":
+        return tensors
+    return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
 
 
 def reallocate_for(
-    bound: BoundOperation, tensors: list[torch.Tensor], direction: str
+    bound: BoundOperation, tensors: list[Tensor], direction: str
 ) -> Callable[[], Thunk] | None:
-    """Gives the call to time on copies of the tensors; None where the copies would take too much memory."""
+    """Gives the call to time on copies of the tensors; None where these would take much memory."""
     if sum(t.numel() * t.element_size() for t in tensors) > MOST_REALLOCATED_BYTES:
         return None
 
@@ -48,10 +58,10 @@ def reallocate_for(
 
     def reallocate() -> Thunk:
         copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
-        call, _ = in_direction(bound.call_with(copies), copies, direction)
-        results.append(
-            call()
-        )  # takes up what the call before this one gave back, so that the output moves too
+        call = make_call(direction, bound, copies)
+
+        # takes up what the call before this one gave back, so that the output moves too
+        results.append(call())
         return call
 
     return reallocate

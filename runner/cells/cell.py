@@ -1,9 +1,10 @@
-"""A cell: one combination of operation or case, size, dtype, device and the rest, with an identity of its own."""
+"""A cell: one combination of operation or case, size, dtype, device and the rest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey, label
 from runner.config.cases import Case, read_case
-from runner.config.dtypes import KIND_OF, KINDS
+from runner.config.dtypes import ITEM_BYTES, KIND_OF, KINDS
 from runner.config.keys import check_keys
 from runner.config.operation import Operation
 from runner.config.schema import Config, Limit, Timing, check_values
@@ -25,10 +26,8 @@ SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
 Definition = TypeVar("Definition", Operation, Case)
-SCHEMA_VERSION = (
-    3  # of the rows and of what a cell's identity covers; a change makes old rows another schema's
-)
-
+# of the rows and of what a cell's identity covers; a change makes old rows another schema's
+SCHEMA_VERSION = 3
 
 BUILT_IN = {
     "transfer": Operation(
@@ -46,16 +45,17 @@ BUILT_IN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(CellKey):
-    """One frozen combination: its value on each axis, and what follows from the whole configuration.
+    """One frozen combination: its value on each axis, and what else the configuration says.
 
     Attributes:
         operation: what ``op`` names.
         requested_size: the size as it was asked for; ``size`` is the one that results show.
         dimensions: the length of each dimension; None where the operation cannot take the size.
-        infeasible_reason: why this operation cannot run at this size, dtype or direction; blank where it can.
+        infeasible_reason: why it cannot run at this size, dtype or direction; blank where it can.
         on_contention: what to do beside another sweep, flag or wait.
         case: what is checked instead of the operation; None: the operation.
-        inapplicable_options: options that say nothing to this job, in words; the cell has their defaults. Blank: none.
+        inapplicable_options: what was asked for and says nothing to this job; blank: nothing. The
+            cell has the defaults.
     """
 
     job: str
@@ -72,7 +72,7 @@ class Cell(CellKey):
 
     @property
     def definition(self) -> Operation | Case:
-        """What the cell is of, as its file declares it: the case where there is one, otherwise the operation."""
+        """What the cell is of, as its file declares it: the case, or else the operation."""
         return self.case or self.operation
 
     @cached_property
@@ -87,18 +87,21 @@ class Cell(CellKey):
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
-        digest = hashlib.sha256(
-            json.dumps(content, sort_keys=True, default=str).encode()
-        ).hexdigest()
-        return f"c{digest[:15]}"  # a letter first, so that no reader of CSVs takes it for a number
+        return f"c{_digest(content)[:15]}"  # a letter first, so that no CSV reader sees a number
 
     @cached_property
     def variant(self) -> str:
-        """A short hash of the op or case file and the timing: what else rows with the same names may differ in."""
-        content = json.dumps(
-            [asdict(self.definition), asdict(self.timing)], sort_keys=True, default=str
-        )
-        return f"v{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+        """A short hash of the file and the timing, in which rows of the same names may differ."""
+        return f"v{_digest([asdict(self.definition), asdict(self.timing)])[:6]}"
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of the inputs and outputs; 0 where the operation cannot take the size."""
+        if self.dimensions is None:
+            return 0
+        signature = self.operation.parsed
+        shapes = map(self.dimensions.shape, signature.inputs + signature.outputs)
+        return sum(map(math.prod, shapes)) * ITEM_BYTES[self.dtype]
 
     @property
     def processes(self) -> int:
@@ -111,55 +114,42 @@ class Cell(CellKey):
         return label(self.job, self)
 
 
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
 class CellReader:
-    """Makes cells of composed configurations; what many of them have in common is read and kept once."""
+    """Makes cells of composed configurations; what many of them share is read and kept once."""
 
     def __init__(self) -> None:
         self._definitions: dict[str, Operation | Case] = {}
         self._values: dict[str, Any] = {}
 
     def read(self, config: DictConfig) -> Cell:
-        """Check a composed configuration and freeze it.
+        """Freeze a composed configuration; ConfigError where a value is wrong by itself.
 
-        Args:
-            config: with the keys of :class:`runner.config.schema.Config`.
-
-        Raises:
-            ConfigError: a value is wrong by itself. Values that are right but do not go together give a cell that says
-                so.
+        Values that are right but do not go together give a cell that says so.
         """
         values: Any = OmegaConf.to_container(config, resolve=True)
         check_keys(values, SCHEMA)
-        case = self._once(values["case"], _case) if values["case"] else None
+        case = self._once(values["case"], read_case) if values["case"] else None
         _settle(values, case)
         check_values(values)
 
         # the job, the dtype and the values are right by now, each by itself
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
-        operation = operation or self._once(values["op"], _operation)
-        if case is not None:
-            size, requested, dimensions, infeasible = (
-                case.size,
-                Size(),
-                None,
-                _case_problem(case, values),
-            )
-        else:
-            size, requested, dimensions, infeasible = _sized(operation, values)
-
-        key = {name: values[name] for name in AXES} | {"op": (case or operation).name, "size": size}
+        operation = operation or self._once(values["op"], _read_operation)
+        made = _sized(operation, values) if case is None else _sized_by_case(case, values)
+        made |= {
+            "op": (case or operation).name,
+            "timing": Timing(**values["timing"]),
+            "limit": Limit(**values["limit"]),
+        }
+        kept = {key: values[key] for key in (*AXES, "job", "backend_module", "on_contention")}
         return Cell(
-            **key,
-            job=values["job"],
+            **kept | {key: self._shared(value) for key, value in made.items()},
             operation=operation,
-            requested_size=self._shared(requested),
-            dimensions=self._shared(dimensions),
-            infeasible_reason=infeasible,
-            timing=self._shared(Timing(**values["timing"])),
-            limit=self._shared(Limit(**values["limit"])),
-            backend_module=values["backend_module"],
-            on_contention=values["on_contention"],
             case=case,
             inapplicable_options=options,
         )
@@ -174,7 +164,7 @@ class CellReader:
         return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
 
     def _shared(self, value: Same) -> Same:
-        """The first value that was equal to this one: most of a sweep's cells share it, and they may be many."""
+        """The first value that was equal to this one: a sweep's many cells have few."""
         shared: Same = self._values.setdefault(repr(value), value)
         return shared
 
@@ -190,70 +180,70 @@ def _settle(values: dict[str, Any], case: Case | None) -> None:
         values["job"] = case.job if case else "benchmark"
     if values["dtype"] is None:
         values["dtype"] = case.dtype if case else DEFAULT_DTYPE
-    built_in = BUILT_IN.get(values["job"]) if case is None else None
-    if built_in is not None:
-        values["dtype"] = KINDS[built_in.dtypes[0]][0]
+    if case is None and values["job"] in BUILT_IN:
+        values["dtype"] = KINDS[BUILT_IN[values["job"]].dtypes[0]][0]
 
 
-def _sized(
-    operation: Operation, values: dict[str, Any]
-) -> tuple[str, Size, Dimensions | None, str]:
-    """An operation's size as results show it and as it was asked for, its dimensions, and why it cannot run."""
+def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
+    """The fields of a cell that follow from an operation and a size."""
     requested = parse_size(values["size"] if values["size"] is not None else operation.size)
-    infeasible = _operation_problem(operation, values)
+    sized = {"size": str(values["size"]), "requested_size": requested, "dimensions": None}
+    problem = _operation_problem(operation, values)
     try:
         dimensions = operation.bind(requested)
         size = operation.size_text(dimensions)
     except ConfigError as error:
-        return str(values["size"]), requested, None, str(error)
+        return {**sized, "infeasible_reason": str(error)}
     operation.check_formulas(dimensions)
-    return size, requested, dimensions, infeasible
+    return {**sized, "size": size, "dimensions": dimensions, "infeasible_reason": problem}
 
 
 def _inapplicable_options(values: dict[str, Any]) -> str:
-    """Give the axes that only a benchmark has their defaults in any other job; returns what was asked for, in words."""
-    axes = () if values["job"] == "benchmark" else BENCHMARK_ONLY
+    """Reset the axes that only a benchmark has in other jobs; returns what was asked for."""
+    job = values["job"]
+    axes = () if job == "benchmark" else BENCHMARK_ONLY
     asked = {name: values[name] for name in axes if values[name] != AXES[name].default}
     values.update({name: AXES[name].default for name in asked})
     if not asked:
         return ""
     words = ", ".join(f"{key}={str(value).lower()}" for key, value in asked.items())
-    job = {"autograd": "gradients are verified", "tensors": "tensors are checked"}.get(
-        values["job"]
-    )
-    return f"{words} goes only with job=benchmark ({job or 'job=' + values['job'] + ' runs'} without); leave it out"
+    without = {"autograd": "gradients are verified", "tensors": "tensors are checked"}
+    does = without.get(job, f"job={job} runs")
+    return f"{words} goes only with job=benchmark ({does} without); leave it out"
 
 
-def _operation(fields: dict[str, Any]) -> Operation:
+def _read_operation(fields: dict[str, Any]) -> Operation:
     return Operation.from_mapping(fields, f"op file {fields.get('name') or '(no name)'}")
 
 
-def _case(fields: dict[str, Any]) -> Case:
-    return read_case(fields)
-
-
-def _case_problem(case: Case, values: dict[str, Any]) -> str:
-    if values["size"] is not None:
-        return f"case {case.name} has inputs of its own; leave size= out"
+def _sized_by_case(case: Case, values: dict[str, Any]) -> dict[str, object]:
+    """The fields of a cell that follow from a case, which has a size of its own."""
+    problem = case.problem(values["dtype"])
     if values["job"] != case.job:
-        return f"case {case.name} is checked by job={case.job}; leave job= out"
-    return case.problem(values["dtype"])
+        problem = f"case {case.name} is checked by job={case.job}; leave job= out"
+    if values["size"] is not None:
+        problem = f"case {case.name} has inputs of its own; leave size= out"
+    size = {"size": case.size, "requested_size": Size(), "dimensions": None}
+    return {**size, "infeasible_reason": problem}
 
 
 def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
-    """Why the operation cannot run in this dtype, direction or on this device; blank where it can."""
-    dtype, direction, job = values["dtype"], values["direction"], values["job"]
-    if job == "roof" and operation.name != "matmul":
-        return f"job=roof measures the op matmul, not {operation.name}: its FLOP are the machine's peak; leave op out"
+    """Why the operation cannot run so; blank where it can."""
+    name, job, direction = operation.name, values["job"], values["direction"]
+    dtype, kind = values["dtype"], KIND_OF[values["dtype"]]
+    if job == "roof" and name != "matmul":
+        measures = f"job=roof measures the op matmul, not {name}"
+        return f"{measures}: its FLOP are the machine's peak; leave op out"
     if job == "tensors":
         return "job=tensors checks a case, not an operation; give one with case="
-    kind = KIND_OF[dtype]
     if job == "transfer" and values["device"] == "cpu":
-        return "job=transfer moves data between the host and an accelerator, and device=cpu is the host"
+        moves = "job=transfer moves data between the host and an accelerator"
+        return f"{moves}, and device=cpu is the host"
     if kind not in operation.dtypes:
-        return f"op {operation.name} takes no {kind} dtype ({dtype}); it takes: {', '.join(operation.dtypes)}"
+        takes = ", ".join(operation.dtypes)
+        return f"op {name} takes no {kind} dtype ({dtype}); it takes: {takes}"
     asker = "job=autograd" if job == "autograd" else f"direction={direction}"
     wants_gradient = job == "autograd" or direction != "forward"
     if wants_gradient and (not operation.differentiable or kind not in ("floating", "complex")):
-        return f"op {operation.name} in {dtype} has no gradient, which {asker} needs"
+        return f"op {name} in {dtype} has no gradient, which {asker} needs"
     return ""

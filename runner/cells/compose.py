@@ -1,7 +1,7 @@
-"""Composing a sweep's jobs quickly: Hydra composes once for each distinct choice of groups, the rest is copied.
+"""Composing a sweep's jobs quickly: Hydra composes once for each distinct choice of groups.
 
-Stock Hydra composes every job from scratch, which is most of what a job costs it. Jobs that choose the same groups
-(``op``, ``timing``, ``sweep``) differ in values alone, which are set on a copy.
+Stock Hydra composes every job from scratch, which is most of what a job costs it. Jobs that choose
+the same groups (``op``, ``timing``, ``sweep``) differ in values alone, which are set on a copy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import copy
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -39,11 +40,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)  # a sweep may have 100,000
 class HydraJob:
-    """A job of a sweep in Hydra's sense, composed and checked: the overrides that make one cell.
-
-    Attributes:
-        config_yaml: the text of ``.hydra/config.yaml``.
-    """
+    """A job of a sweep, composed: the overrides that make a cell, and ``.hydra/config.yaml``."""
 
     overrides: tuple[str, ...]
     cell: Cell
@@ -54,48 +51,39 @@ class Composer:
     """Composes the jobs of one sweep.
 
     Attributes:
-        writes_folders: whether jobs get folders of their own on this machine. Where they do not, their configuration
-            is not written out, which is half of the time, and jobs are not remembered.
+        writes_folders: whether jobs get folders on this machine. Where they do not, jobs are not
+            remembered, and no configuration is written out, which is half of the time.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        OmegaConf.select(
-            master, "hydra.sweep.dir"
-        )  # fixes the time in it for every job, as stock Hydra does
-        self._parser = OverridesParser.create(config_loader=loader)
+        # fixes the time in it for every job, as stock Hydra does
+        OmegaConf.select(master, "hydra.sweep.dir")
         self._files = HydraFiles()
-        self._choices: dict[tuple[str, ...], Choice] = {}
-        self._parsed: dict[str, Override] = {}
-        self._is_group: dict[str, bool] = {}
         self._jobs: dict[tuple[str, ...], HydraJob] = {}
         self._cells = CellReader()
         self.writes_folders = True
+        # a sweep's jobs have few of each
+        self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
+        self._options = cache(loader.get_group_options)
+        self._choice = cache(self._composed)
 
     def job(self, overrides: Sequence[str]) -> HydraJob:
-        """Compose a job, or return it where it has been composed before.
-
-        Raises:
-            hydra.errors.HydraException: as Hydra itself does, for a wrong override.
-            ConfigError: a value is wrong.
-        """
+        """Compose a job, unless it has been; an error of Hydra or ours where a value is wrong."""
         key = tuple(overrides)
-        if key not in self._jobs:
-            groups, values = self._split(key)
-            task: DictConfig = pickle.loads(self._choice(groups).task)
-            apply_overrides(values, task)
-            if not self.writes_folders:
-                return HydraJob(key, self._cells.read(task), "")
-            self._jobs[key] = HydraJob(key, self._cells.read(task), self._files.config_text(task))
+        if key in self._jobs:
+            return self._jobs[key]
+        groups, values = self._split(key)
+        task: DictConfig = pickle.loads(self._choice(groups).task)
+        apply_overrides(values, task)
+        cell = self._cells.read(task)
+        if not self.writes_folders:
+            return HydraJob(key, cell, "")
+        self._jobs[key] = HydraJob(key, cell, self._files.config_text(task))
         return self._jobs[key]
 
     def full_config(self, job: HydraJob, number: int) -> DictConfig:
-        """A job's whole configuration, for Hydra's callbacks.
-
-        Args:
-            job: the job.
-            number: its number in the whole sweep.
-        """
+        """The whole configuration of a job with this number in the sweep, for callbacks."""
         groups, values = self._split(job.overrides)
         choice = self._choice(groups)
         self._set_job(choice.full, job, number)
@@ -104,41 +92,29 @@ class Composer:
         return full
 
     def create_job_folder(self, job: HydraJob, number: int) -> Path:
-        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for the job.
-
-        Args:
-            job: the job.
-            number: its number in the whole sweep.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for it."""
         choice = self._choice(self._split(job.overrides)[0])
         folder = self._set_job(choice.full, job, number)
         folder.mkdir(parents=True, exist_ok=True)
         hydra = choice.full.hydra
         if hydra.output_subdir is not None:
-            overrides = _task_overrides(job)
-            self._files.write(
-                folder / hydra.output_subdir, hydra, choice.hydra_yaml, job.config_yaml, overrides
-            )
+            texts = (choice.hydra_yaml, job.config_yaml)
+            self._files.write(folder / hydra.output_subdir, hydra, *texts, _task_overrides(job))
         return folder
 
     def _set_job(self, full: DictConfig, job: HydraJob, number: int) -> Path:
-        """Make a choice's configuration that of one of its jobs, and ``HydraConfig``'s; returns the job's folder."""
+        """Make a choice's configuration, and ``HydraConfig``, its job's; returns the folder."""
         overrides = _task_overrides(job)
-        form = full.hydra.job.config.override_dirname
-        with read_write(full.hydra), open_dict(full.hydra):
-            full.hydra.job.id = str(number)
-            full.hydra.job.num = number
-            full.hydra.job.override_dirname = override_dirname(
-                [self._parse(text) for text in overrides], form
-            )
-            full.hydra.overrides.task = overrides
+        hydra = full.hydra
+        parsed = list(map(self._parse, overrides))
+        dirname = override_dirname(parsed, hydra.job.config.override_dirname)
+        with read_write(hydra), open_dict(hydra):
+            hydra.job.update(id=str(number), num=number, override_dirname=dirname)
+            hydra.overrides.task = overrides
             # The folder's name follows from what was just set, in part through HydraConfig.
             show_config(full)
-            folder = Path(full.hydra.sweep.dir, full.hydra.sweep.subdir).absolute()
-            full.hydra.runtime.output_dir = str(folder)
+            folder = Path(hydra.sweep.dir, hydra.sweep.subdir).absolute()
+            hydra.runtime.output_dir = str(folder)
         return folder
 
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
@@ -146,31 +122,18 @@ class Composer:
         groups, values = [], []
         for text in overrides:
             override = self._parse(text)
-            if override.is_hydra_override() or self._chooses_group(override):
+            if override.is_hydra_override() or self._options(override.key_or_group):
                 groups.append(text)
             else:
                 values.append(override)
         return tuple(groups), values
 
-    def _chooses_group(self, override: Override) -> bool:
-        key = override.key_or_group
-        if key not in self._is_group:
-            self._is_group[key] = bool(self._loader.get_group_options(key))
-        return self._is_group[key]
-
-    def _parse(self, text: str) -> Override:
-        if text not in self._parsed:
-            self._parsed[text] = self._parser.parse_override(text)
-        return self._parsed[text]
-
-    def _choice(self, groups: tuple[str, ...]) -> Choice:
-        if groups not in self._choices:
-            full = self._loader.load_sweep_config(self._master, list(groups))
-            task = copy.deepcopy(full)
-            with read_write(task), open_dict(task):
-                del task["hydra"]
-            self._choices[groups] = Choice(full, pickle.dumps(task), self._files.template(full))
-        return self._choices[groups]
+    def _composed(self, groups: tuple[str, ...]) -> Choice:
+        full = self._loader.load_sweep_config(self._master, list(groups))
+        task = copy.deepcopy(full)
+        with read_write(task), open_dict(task):
+            del task["hydra"]
+        return Choice(full, pickle.dumps(task), self._files.template(full))
 
 
 def _task_overrides(job: HydraJob) -> list[str]:

@@ -1,10 +1,9 @@
-"""The combinations of a sweep: their order, and the rules that exclude some. Works on cells, not on text."""
+"""The combinations of a sweep, as cells: the rules that exclude some, and what all have to be."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -12,51 +11,39 @@ from runner.cells.cell import Cell
 from runner.config.axes import AXES
 from runner.config.schema import MOST_THREADS, Report
 from runner.config.size import parse_size
-from runner.errors import ConfigError, suggestion
+from runner.errors import ConfigError, unknown
 
 EXCLUDABLE = (*AXES, "job", "case")
 THREADS_PER_CORE = 4
 
 
-def excluded(cells: Sequence[Cell], rules: Sequence[Any], narrowed: set[str]) -> list[bool]:
-    """Which cells a rule excludes.
+def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str]) -> list[bool]:
+    """Which cells a rule excludes; ConfigError where a rule is none, or matches no cell.
 
     Args:
         cells: the whole grid.
-        rules: mappings of axes to a value or a list of values; a cell is excluded where all of a rule's axes match.
-        narrowed: axes that the command line gave values of its own, so that a rule of the sweep's file may match
-            nothing.
-
-    Raises:
-        ConfigError: a rule is no mapping of axes, or matches no cell.
+        rules: mappings of axes to a value or a list of values, all of which an excluded cell has.
+        narrowed: axes with values from the command line, of which a rule need match nothing.
     """
     dropped = [False for _ in cells]
     for rule in map(_plain, rules):
         if not isinstance(rule, Mapping) or not rule:
-            raise ConfigError(
-                f"exclude: {rule!r} is no rule; write a mapping such as {{op: matmul, dtype: float16}}"
-            )
-        unknown = [key for key in rule if key not in EXCLUDABLE]
-        if unknown:
-            raise ConfigError(
-                f"exclude: {_shown(rule)}: unknown axis {unknown[0]!r}{suggestion(str(unknown[0]), list(EXCLUDABLE))}; "
-                f"allowed: {', '.join(EXCLUDABLE)}"
-            )
+            advice = "write a mapping such as {op: matmul, dtype: float16}"
+            raise ConfigError(f"exclude: {rule!r} is no rule; {advice}")
+        shown = "{" + ", ".join(f"{key}: {value}" for key, value in rule.items()) + "}"
+        for key in rule:
+            if key not in EXCLUDABLE:
+                raise unknown(f"exclude: {shown}: unknown axis {key!r}", str(key), EXCLUDABLE)
         hits = [all(_matches(cell, key, value) for key, value in rule.items()) for cell in cells]
         if not any(hits) and not narrowed & rule.keys():
-            raise ConfigError(
-                f"exclude: {_shown(rule)} matches none of the {len(cells)} cells; correct the rule or drop it"
-            )
+            none = f"matches none of the {len(cells)} cells"
+            raise ConfigError(f"exclude: {shown} {none}; correct the rule or drop it")
         dropped = [before or hit for before, hit in zip(dropped, hits, strict=True)]
     return dropped
 
 
 def check_possible(cells: Sequence[Cell]) -> None:
-    """Let a grid have combinations that cannot run, but no value with which nothing can.
-
-    Raises:
-        ConfigError: a value of some axis goes with none of the others.
-    """
+    """Let a grid have combinations that cannot run, but no value with which nothing can."""
     for axis in ("op", "size", "dtype", "direction"):
         reasons: dict[str, str] = {}
         for cell in cells:
@@ -69,32 +56,23 @@ def check_possible(cells: Sequence[Cell]) -> None:
 
 
 def check_threads(cells: Iterable[Cell]) -> None:
-    """Refuse more threads than could serve any purpose on this machine.
-
-    Raises:
-        ConfigError: the message names the most, which leaves room for trying what too many do.
-    """
+    """Refuse more threads than could serve any purpose here, even to try what too many do."""
     cores = os.cpu_count() or MOST_THREADS
     most = THREADS_PER_CORE * cores
     for cell in cells:
         if (cell.threads or 0) > most:
-            raise ConfigError(
-                f"threads={cell.threads} is too large for {cores} cores; give {most} or less"
-            )
+            problem = f"threads={cell.threads} is too large for {cores} cores"
+            raise ConfigError(f"{problem}; give {most} or less")
 
 
 def check_baseline(cells: Sequence[Cell], report: Report) -> None:
-    """Refuse a baseline that the user gave and no cell has.
-
-    Raises:
-        ConfigError: the message names the values that there are.
-    """
+    """Refuse a baseline that the user gave and no cell has."""
     report.check_baseline((_value(cell, report.axis) for cell in cells), "cell", "the grid's")
 
 
-def _matches(cell: Cell, axis: str, wanted: Any) -> bool:
+def _matches(cell: Cell, axis: str, wanted: object) -> bool:
     if isinstance(wanted, list):
-        return any(_matches(cell, axis, one) for one in wanted)
+        return any(_matches(cell, axis, value) for value in wanted)
     if axis == "size":
         if isinstance(wanted, str) and wanted == cell.size:
             return True
@@ -113,9 +91,5 @@ def _value(cell: Cell, axis: str) -> str:
     return str(getattr(cell, axis))
 
 
-def _plain(rule: Any) -> Any:
+def _plain(rule: object) -> object:
     return OmegaConf.to_container(rule) if OmegaConf.is_config(rule) else rule
-
-
-def _shown(rule: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{key}: {value}" for key, value in rule.items()) + "}"

@@ -20,9 +20,9 @@ PLAIN = re.compile(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*")
 class HydraFiles:
     """Writes a sweep's ``.hydra`` files, of which jobs have most of the text in common.
 
-    To dump ``hydra.yaml``, 150 lines of which five differ between jobs, takes longer than all the rest of a job's
-    composing. So a choice of groups is dumped once, with a mark in each place where its jobs differ, and a job's text
-    is that with the marks replaced. What is dumped of a job's own values is remembered, since they recur.
+    To dump ``hydra.yaml`` takes longer than all the rest of a job's composing. So a choice of
+    groups is dumped once, with a mark in each of the five places where its jobs differ, and a job's
+    text is that with the marks replaced. What is dumped of a job's own values is remembered.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class HydraFiles:
         self._scalar = lru_cache(maxsize=4096)(_scalar)
 
     def config_text(self, task: DictConfig) -> str:
-        """The text of ``config.yaml``, that of :func:`OmegaConf.to_yaml`, put together key by key."""
+        """The text of ``config.yaml``, as ``OmegaConf.to_yaml`` has it, put together key by key."""
         values: Any = OmegaConf.to_container(task, resolve=False, enum_to_str=True)
         parts = []
         for key, value in values.items():
@@ -42,7 +42,7 @@ class HydraFiles:
 
     @staticmethod
     def template(full: DictConfig) -> str:
-        """The text of ``hydra.yaml`` for all jobs of one choice of groups, with marks where they differ."""
+        """The text of ``hydra.yaml`` for all jobs of one choice, with marks where they differ."""
         values = copy.deepcopy(OmegaConf.to_container(full.hydra, resolve=False))
         marked: Any = OmegaConf.create({"hydra": values})
         marked.hydra.job.update(id="mark-id", num=NUMBER_MARK, override_dirname="mark-dirname")
@@ -58,27 +58,13 @@ class HydraFiles:
         config_text: str,
         overrides: Sequence[str],
     ) -> None:
-        """Write a job's three files.
-
-        Args:
-            folder: made where it is not there.
-            hydra: the job's ``hydra`` node.
-            template: of the job's choice of groups.
-            config_text: of ``config.yaml``.
-            overrides: the job's.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Write a job's three files; the template is that of its choice of groups."""
         lines = [f"- {self._scalar(text)}\n" for text in overrides]
         listed = "".join(f"    {line}" for line in lines) or "    []\n"
         text = template.replace("    - mark-task\n", listed)
-        for mark, value in {
-            "mark-id": str(hydra.job.num),
-            "mark-dirname": hydra.job.override_dirname,
-            "mark-folder": hydra.runtime.output_dir,
-        }.items():
-            text = text.replace(mark, self._scalar(value))
+        text = text.replace("mark-id", self._scalar(str(hydra.job.num)))
+        text = text.replace("mark-dirname", self._scalar(hydra.job.override_dirname))
+        text = text.replace("mark-folder", self._scalar(hydra.runtime.output_dir))
         text = text.replace(str(NUMBER_MARK), str(hydra.job.num))
 
         folder.mkdir(exist_ok=True)

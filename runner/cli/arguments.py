@@ -7,25 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
-CONF = next(
-    path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()
-)  # a wheel's, or a checkout's
+FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
+CONF = next(filter(Path.is_dir, FOLDERS))
 MULTIRUN = ("-m", "--multirun")
-INFORMATION = {
-    "-h",
-    "--help",
-    "--hydra-help",
-    "--version",
-    "-c",
-    "--cfg",
-    "-i",
-    "--info",
-    "-sc",
-    "--shell-completion",
-}
+SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
+INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,7 @@ class Arguments:
     """The command line, read once.
 
     Attributes:
-        words: in an order that argparse takes.
+        words: in an order that argparse takes: flags first.
         values: of each key that is given one, without pluses and quotes untouched.
     """
 
@@ -43,16 +33,15 @@ class Arguments:
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
         """Read the words; the last value of a key counts, as for Hydra."""
-        ordered = sorted(
-            words, key=lambda word: word not in MULTIRUN
-        )  # argparse wants flags first or last
+        ordered = sorted(words, key=lambda word: word not in MULTIRUN)
         pairs = (word.partition("=") for word in ordered if not word.startswith("-"))
         return cls(tuple(ordered), {key.lstrip("+"): value for key, _, value in pairs})
 
     @property
     def asks_information(self) -> bool:
         """Whether Hydra is to print something and to run nothing."""
-        return not INFORMATION.isdisjoint(word.partition("=")[0] for word in self.words)
+        flags = {word.partition("=")[0] for word in self.words}
+        return not flags.isdisjoint(INFORMATION | SHORT_INFORMATION)
 
     @property
     def names_mode(self) -> bool:
@@ -71,13 +60,13 @@ class Arguments:
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
         return dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
 
+    def folder(self, key: str) -> str:
+        """The folder that a key names; blank where it names none."""
+        return self.values.get(key, "").strip("'\"")
+
 
 def with_implied(words: Sequence[str]) -> list[str]:
-    """The words with what they imply: a sweep's file runs as a sweep, a report goes into its run's folder.
-
-    Raises:
-        ConfigError: the words contradict each other.
-    """
+    """The words with what they imply; ConfigError where they contradict each other."""
     arguments = Arguments.parse(words)
     sweep = arguments.values.get("sweep", "")
     if "," in sweep:
@@ -87,69 +76,42 @@ def with_implied(words: Sequence[str]) -> list[str]:
     completed = [_chosen(word) for word in arguments.words]
     _refuse_hidden(completed)
     if arguments.is_report:
-        completed = report_arguments(completed, arguments)
+        completed = _report(completed, arguments.folder("run"))
     if "resume" in arguments.values:
-        completed = resume_arguments(completed, arguments)
+        completed = _resume(completed, arguments.folder("resume"))
     if arguments.needs_sweep and not arguments.is_report and not arguments.names_mode:
         completed.append("hydra.mode=MULTIRUN")
     return completed
 
 
-def report_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
-    """The words for ``job=report``, which goes into its run's folder and leaves nothing of its own there.
-
-    Raises:
-        ConfigError: there is no such run.
-    """
-    folder = _folder(arguments, "run")
+def _report(words: Sequence[str], folder: str) -> list[str]:
+    """The words for ``job=report``, which goes into its run's folder and leaves nothing there."""
     if not folder or not (Path(folder) / "environment.json").is_file():
-        raise ConfigError(
-            f"run={folder}: no run's or sweep's folder; give run=outputs/<date>/<time>"
-        )
-    return [
-        *_into(folder, words, "run", "hydra.run.dir"),
-        "hydra.output_subdir=null",
-        "hydra/job_logging=none",
-    ]
+        advice = "no run's or sweep's folder; give run=outputs/<date>/<time>"
+        raise ConfigError(f"run={folder}: {advice}")
+    leaving_nothing = ("hydra.output_subdir=null", "hydra/job_logging=none")
+    return [*_into(folder, words, "run", "hydra.run.dir"), *leaving_nothing]
 
 
-def resume_arguments(words: Sequence[str], arguments: Arguments) -> list[str]:
-    """The words for ``resume=``, which goes into the sweep's folder.
-
-    Raises:
-        ConfigError: there is no such sweep.
-    """
-    folder = _folder(arguments, "resume")
-    if not folder or not (Path(folder) / "multirun.yaml").is_file():
-        if (Path(folder) / "environment.json").is_file():
-            raise ConfigError(
-                f"resume={folder} holds a single cell's run; only sweeps are taken up, so run it again"
-            )
-        raise ConfigError(f"resume={folder}: no sweep's folder; give resume=outputs/<date>/<time>")
-    return _into(folder, words, "resume", "hydra.sweep.dir")
-
-
-def _folder(arguments: Arguments, key: str) -> str:
-    return arguments.values.get(key, "").strip("'\"")
+def _resume(words: Sequence[str], folder: str) -> list[str]:
+    """The words for ``resume=``, which goes into the sweep's folder."""
+    if folder and (Path(folder) / "multirun.yaml").is_file():
+        return _into(folder, words, "resume", "hydra.sweep.dir")
+    if (Path(folder) / "environment.json").is_file():
+        advice = "only sweeps are taken up, so run it again"
+        raise ConfigError(f"resume={folder} holds a single cell's run; {advice}")
+    raise ConfigError(f"resume={folder}: no sweep's folder; give resume=outputs/<date>/<time>")
 
 
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
-    """The words with a folder for both keys."""
+    """The words with a folder for both keys, quoted: it may hold what means something to Hydra."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
-    quoted = (
-        "'" + folder.replace("'", "\\'") + "'"
-    )  # a folder's name may hold what Hydra's grammar gives a meaning
+    quoted = "'" + folder.replace("'", "\\'") + "'"
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 
 def _chosen(word: str) -> str:
-    """A choice of a group; Hydra takes no null for one, though it is our default for some, nor a number.
-
-    Raises:
-        ConfigError: what was chosen can be no file's name; of a list Hydra would take the last.
-    """
-    from runner.cli.hydra_errors import several_values, unknown_choice
-
+    """A choice of a group as Hydra takes it; ConfigError where it can be no file's name."""
     key, equals, value = word.partition("=")
     group = key.lstrip("+")
     is_choice = bool(equals) and (CONF / group).is_dir()
@@ -159,17 +121,12 @@ def _chosen(word: str) -> str:
         return f"~{key}"
     if value.startswith("["):
         raise ConfigError(several_values(f"{group}={value[1:-1]}"))
-    raise ConfigError(
-        unknown_choice(group, value, [path.stem for path in sorted((CONF / group).glob("*.yaml"))])
-    )
+    options = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+    raise ConfigError(unknown_choice(group, value, options))
 
 
 def _refuse_hidden(words: Sequence[str]) -> None:
-    """Reject user files shadowed by built-in ones; Hydra would ignore them silently.
-
-    Raises:
-        ConfigError: a folder given with ``--config-dir`` has a file of the same name as one of ours.
-    """
+    """Refuse files of ``--config-dir`` that have the name of one of ours: Hydra ignores them."""
     for position, word in enumerate(words):
         flag, _, value = word.partition("=")
         if flag not in ("--config-dir", "-cd"):
@@ -178,6 +135,5 @@ def _refuse_hidden(words: Sequence[str]) -> None:
         for path in folder.glob("*/*.yaml"):
             built_in = CONF / path.relative_to(folder)
             if built_in.is_file() and path.resolve() != built_in.resolve():
-                raise ConfigError(
-                    f"{path} has a name that is built in, which would win; give it another name"
-                )
+                advice = "give it another name"
+                raise ConfigError(f"{path} has a name that is built in, which would win; {advice}")

@@ -1,4 +1,4 @@
-"""What ``python -m runner --help`` says. Not in YAML, since parsing it would take longer than all the rest."""
+"""What ``python -m runner --help`` says; as YAML it would take longer to read than all the rest."""
 
 from hydra.core.config_store import ConfigStore
 
@@ -33,7 +33,8 @@ ${hydra.help.footer}
 """
 
 FOOTER = """\
-Exit codes: 0 what could run ran and every check passed; 1 a cell failed or crashed, or a check failed;
+Exit codes: 0 what could run ran and every check passed; 1 a cell failed or crashed, \
+or a check failed;
 2 the configuration is wrong, nothing was run; 130 interrupted, what was finished is kept.
 --hydra-help explains Hydra's own flags."""
 

@@ -18,9 +18,8 @@ SHOWN = 3  # options, of a group that has many
 MANY = 12
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 TYPES_IN = re.compile(r"converted to (Integer|Float)|valid (bool)")
-DETAILS = re.compile(
-    r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$"
-)  # lines for programmers
+# lines for programmers
+DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")
 
 
 def explained(error: Exception) -> str:
@@ -36,12 +35,10 @@ def explained(error: Exception) -> str:
         text += f"\n{error.__cause__}"
     if isinstance(error, HydraException):
         for explain in (_several_values, _unknown, _chosen_already, _wrong_type, _not_a_mapping):
-            message = explain(text)
-            if message:
+            if message := explain(text):
                 return message
-    return one_line(
-        " ".join(line for line in text.splitlines() if not DETAILS.match(line)), limit=600
-    )
+    kept = (line for line in text.splitlines() if not DETAILS.match(line))
+    return one_line(" ".join(kept), limit=600)
 
 
 def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
@@ -51,32 +48,26 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
         listed = f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
     near = closest(value, options)
-    return (
-        f"{problem}; did you mean {near}? ({listed})"
-        if near
-        else f"{problem}; choose one of {listed}"
-    )
+    advice = f"did you mean {near}? ({listed})" if near else f"choose one of {listed}"
+    return f"{problem}; {advice}"
 
 
 def several_values(override: str) -> str:
     """Say what makes a sweep of several values."""
-    return (
-        f"{override} has several values, which need -m: python -m runner -m {shlex.quote(override)}"
-    )
+    command = f"python -m runner -m {shlex.quote(override)}"
+    return f"{override} has several values, which need -m: {command}"
 
 
 def _missing(error: MissingConfigException) -> str:
     text = str(error)
-    match = re.match(
-        r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'", text
-    )
+    pattern = r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'"
+    match = re.match(pattern, text)
     if match is None:
         return one_line(text.partition("Config search path:")[0])
     file, missing, group = match.groups()
     where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
-    return where + unknown_choice(
-        group, missing.removeprefix(f"{group}/"), list(error.options or ())
-    )
+    choice = missing.removeprefix(f"{group}/")
+    return where + unknown_choice(group, choice, list(error.options or ()))
 
 
 def _unreadable(override: str) -> str:
@@ -85,14 +76,13 @@ def _unreadable(override: str) -> str:
         return f"{override} cannot be read: write key=value, such as op=add ({HELP_LISTS} the keys)"
     if key.lstrip("+") == "size":
         return f"{override} cannot be read as a size; {ALLOWED}"
-    return f"{override} cannot be read; put quotes within quotes around a value with other signs: \"{key}='...'\""
+    advice = f"put quotes within quotes around a value with other signs: \"{key}='...'\""
+    return f"{override} cannot be read; {advice}"
 
 
 def _several_values(text: str) -> str:
-    match = re.match(
-        r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)",
-        text,
-    )
+    begin = "Ambiguous value for argument|Sweep parameters"
+    match = re.match(rf"(?:{begin}) '(.*?)'(?: requires --multirun|\n)", text)
     return several_values(match[1]) if match else ""
 
 
@@ -106,21 +96,19 @@ def _unknown(text: str) -> str:
     if key.startswith("hydra.") and not refusal(key, "key"):  # of Hydra's own keys Hydra knows more
         return ""
     if key.startswith(("op.", "case.")) and "\nTo append" in text:
-        return (
-            f"{key} is not in the file of the {key.partition('.')[0]}; to add it write +{key}=..."
-        )
+        group = key.partition(".")[0]
+        return f"{key} is not in the file of the {group}; to add it write +{key}=..."
     file = re.match(r"In '(.*?)': ", text)
     where = f"in {file[1]}.yaml: " if file else ""
     return where + unknown_key(key)
 
 
 def _chosen_already(text: str) -> str:
-    match = re.match(
-        r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'", text
-    )
-    return (
-        f"{match[1]} is chosen already; write {match[1]}={match[2]} without a plus" if match else ""
-    )
+    pattern = r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'"
+    if match := re.match(pattern, text):
+        key, value = match.groups()
+        return f"{key} is chosen already; write {key}={value} without a plus"
+    return ""
 
 
 def _wrong_type(text: str) -> str:
@@ -136,9 +124,7 @@ def _not_a_mapping(text: str) -> str:
     if match is None:
         return ""
     file, problem = match.groups()
-    wrong = (
-        "holds a list where keys with values belong"
-        if "ListConfig" in problem
-        else one_line(problem)
-    )
+    wrong = one_line(problem)
+    if "ListConfig" in problem:
+        wrong = "holds a list where keys with values belong"
     return f"{file}.yaml: {wrong}; correct the file"

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.cli import standard_streams as streams
 from runner.cli.arguments import CONF, PACKAGE, with_implied
 from runner.cli.help import register
+from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import list_groups_without_copying
 from runner.config.schema import Report
 from runner.errors import ConfigError
@@ -42,9 +43,7 @@ def main() -> None:
     """Run what the command line says and exit."""
     streams.install()
     offer_plugins()
-    if (
-        os.getcwd() not in sys.path and "" not in sys.path
-    ):  # the console script, unlike python -m, leaves it out
+    if not {os.getcwd(), ""} & set(sys.path):  # the console script, unlike python -m, has neither
         sys.path.insert(0, os.getcwd())
     sys.exit(streams.exit_code(run(sys.argv[1:])))
 
@@ -59,9 +58,7 @@ def offer_plugins() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # have Hydra raise its errors, so that each gets its exit code here
-    )
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and each gets its code here
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
@@ -69,9 +66,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         sys.argv[1:] = with_implied(arguments)
         list_groups_without_copying()
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(
-            CellTask(session)
-        )()
+        with_config = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+        with_config(CellTask(session))()
         return session.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
@@ -94,7 +90,7 @@ class CellTask:
     """Hydra's task function: one cell of a sweep, one cell alone, or a report.
 
     Attributes:
-        session: runs the cells. Our sweeper and launcher, which Hydra makes and hands the task function, use it too.
+        session: runs the cells, also for our sweeper and launcher, which Hydra hands this function.
     """
 
     def __init__(self, session: Session) -> None:
@@ -109,7 +105,7 @@ class CellTask:
             print(cell_of(config).label)
             return []
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return self.session.run(cell_of(config), folder)
+            return self.session.cells.run(cell_of(config), folder)
         try:
             cell = cell_of(config)
             if cell.inapplicable_options:
@@ -122,18 +118,17 @@ class CellTask:
             raise _PastHydra(error) from error
 
     def __reduce__(self) -> tuple[Callable[[], CellTask], tuple[()]]:
-        """Make a stock launcher's other processes use a session of their own: a worker belongs to its parent."""
+        """Give a stock launcher's other processes sessions: a worker belongs to its parent."""
         return _task_of_this_process, ()
 
     def _report(self, config: DictConfig, folder: Path) -> None:
-        """Rebuild a report; what the user gave counts more than what the run was made with."""
+        """Rebuild a report; what was typed counts more than what the run was made with."""
         from runner.report.conclude import conclude
 
         keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
         typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-        report = Report.of(config)
         self.session.exit_code = conclude(
-            folder, report, strict=config.strict, measured=False, explicit=typed
+            folder, Report.of(config), strict=config.strict, measured=False, explicit=typed
         )
 
     def _run_single(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
@@ -141,31 +136,27 @@ class CellTask:
         from runner.cells.grid import check_threads, excluded
 
         if config.run:
-            raise ConfigError(
-                f"run={config.run} goes with job=report; to take a sweep up again, use resume="
-            )
+            advice = "to take a sweep up again, use resume="
+            raise ConfigError(f"run={config.run} goes with job=report; {advice}")
         excluded([cell], config.exclude, set())
         if cell.infeasible_reason:
             raise ConfigError(cell.infeasible_reason)
         check_threads([cell])
         refuse_results(folder)
 
-        self.session.prepare([cell], require_devices=True)
-        self.session.record_environment(folder, 1, Report.of(config))
-        print(
-            f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...",
-            file=sys.stderr,
-            flush=True,
-        )
+        self.session.cells.prepare([cell], require_devices=True)
+        self.session.cells.record_environment(folder, 1, Report.of(config))
+        limit = f"for {cell.limit.time_s:g} s at most"
+        print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
         try:
-            return self.session.run(cell, folder)
+            return self.session.cells.run(cell, folder)
         finally:
             self.session.finish(folder, Report.of(config), strict=config.strict)
 
 
 @lru_cache(maxsize=1)
 def _task_of_this_process() -> CellTask:
-    """The task of a stock launcher's process: each of its jobs is sent a pickled one, and they share a worker."""
+    """The task of a stock launcher's process, whose jobs share a worker."""
     return CellTask(Session())
 
 
@@ -183,16 +174,10 @@ def _show(error: Exception, *, measuring: bool) -> int:
 
 
 def _message(error: Exception, *, measuring: bool) -> str:
-    if isinstance(error, OSError) and not isinstance(
-        error, HydraException
-    ):  # Hydra's missing file is both
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # some are both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
-    if measuring or isinstance(error, ConfigError):
-        return str(error)
-    from runner.cli.hydra_errors import explained
-
-    return explained(error)
+    return str(error) if measuring or isinstance(error, ConfigError) else explained(error)
 
 
 def _advice(*, measuring: bool) -> str:

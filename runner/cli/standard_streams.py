@@ -1,4 +1,4 @@
-"""Standard output and error that may be closed or full: what is written to a folder does not depend on them."""
+"""Standard output and error that may be closed or full, which no folder's files depend on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ class Stream:
 
     def __init__(self, stream: TextIO | None) -> None:
         if stream is None:  # a shell's >&-
-            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for as long as the process lives)
-            os.set_inheritable(
-                stream.fileno(), True
-            )  # or the worker's first file would take the place of its output
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (kept to the end)
+            # or the worker's first file would take the place of its output
+            os.set_inheritable(stream.fileno(), True)
         self._stream = stream
         self.error: OSError | None = None
 
@@ -41,9 +40,8 @@ class Stream:
     def _drop(self, error: OSError) -> None:
         self.error = self.error or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(
-            nowhere, self._stream.fileno()
-        )  # also for what Python still holds and writes at its end
+        # also for what Python still holds and writes at its end
+        os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
@@ -56,13 +54,11 @@ def install() -> None:
 
 
 def exit_code(code: int) -> int:
-    """The exit code, given what became of standard output, which is said here if nobody can have wanted it."""
+    """The exit code, given what became of standard output, which is said if nobody wanted it."""
     sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     if error is None or isinstance(error, BrokenPipeError):
         return code
-    print(
-        f"cannot write standard output: {error.strerror}; what was measured is in its folder",
-        file=sys.stderr,
-    )
+    advice = "what was measured is in its folder"
+    print(f"cannot write standard output: {error.strerror}; {advice}", file=sys.stderr)
     return code or 1

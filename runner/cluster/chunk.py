@@ -1,16 +1,15 @@
-"""Chunks: which cells go to a node together, so that starting and importing torch is paid once for all of them."""
+"""Chunks: which cells go to a node together, to start and to import torch once for all of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
 
 from runner.cells.cell import Cell
 from runner.config.axes import same_but
-from runner.config.schema import ClusterConfig
+from runner.config.schema import ClusterConfig, Compare, Report
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, apart from its timing: inputs, values, gradient
@@ -21,17 +20,16 @@ GRADIENT_S = 1.0  # a cell of another job than benchmark
 class Chunk:
     """Cells that one job of a cluster runs, one after another, on one node.
 
-    Attributes:
-        numbers: the cells' numbers in the whole grid.
-        cells: the cells.
-        attempt: how many times they have been sent, this one included.
-        avoid: the node that lost them, which another is preferred to.
+    They have these numbers in the whole grid, are sent for the ``attempt``-th time, and are to
+    avoid the node that lost them, where there is another.
     """
 
     numbers: tuple[int, ...]
     cells: tuple[Cell, ...]
     attempt: int = 1
     avoid: str | None = None
+    report: Report = field(default_factory=Report)
+    compare: Compare = field(default_factory=lambda: Compare(in_turn=False))
 
     @property
     def needs_accelerator(self) -> bool:
@@ -41,9 +39,8 @@ class Chunk:
     @property
     def expected_s(self) -> float:
         """What it is expected to take, in seconds, its start included."""
-        return START_S * max(cell.processes for cell in self.cells) + sum(
-            map(expected_s, self.cells)
-        )
+        starts = max(cell.processes for cell in self.cells)
+        return START_S * starts + sum(map(expected_s, self.cells))
 
     @property
     def label(self) -> str:
@@ -61,33 +58,20 @@ def expected_s(cell: Cell) -> float:
     return min(OVERHEAD_S + measuring_s, cell.limit.time_s)
 
 
-def group_of(cell: Cell, axis: str) -> tuple[Any, ...]:
-    """What a cell has in common with those that it is compared with: all but the compared axis."""
-    return cell.job, same_but(axis)(cell)
-
-
 def plan(
     cells: Sequence[Cell], numbers: Sequence[int], config: ClusterConfig, axis: str
 ) -> list[Chunk]:
-    """Divide a sweep into chunks, in the grid's order.
-
-    Args:
-        cells: the whole grid.
-        numbers: those of its cells that are to run.
-        config: how large a chunk may be, and whether what is compared stays together.
-        axis: along which rows are compared.
-    """
-    groups: dict[Hashable, list[int]] = {}
-    for number in numbers:
-        key = group_of(cells[number], axis) if config.colocate_comparisons else number
-        groups.setdefault(key, []).append(number)
+    """Divide those cells of a grid that are to run into chunks, in the grid's order."""
+    groups = [[number] for number in numbers]
+    if config.colocate_comparisons:
+        groups = _compared(cells, numbers, axis)
 
     # A number of cells, where it was given, is the only limit.
     max_cells = config.cells_per_chunk or math.inf
     max_s = math.inf if config.cells_per_chunk else config.chunk_time_s - START_S
     parts: list[list[int]] = []
     part_s = 0.0
-    for group in groups.values():
+    for group in groups:
         group_s = sum(expected_s(cells[number]) for number in group)
         if not parts or len(parts[-1]) + len(group) > max_cells or part_s + group_s > max_s:
             parts.append([])
@@ -102,9 +86,9 @@ def unfinished_parts(
 ) -> Iterator[Chunk]:
     """What of a chunk has to be sent again.
 
-    Cells that are compared are measured again together, unless all of them are done: times of two nodes do not compare.
-    Where the chunk was lost, the cell that it was lost in goes alone with those that it is compared with, so that a
-    cell that ends whatever runs it takes no others with it.
+    Cells that are compared are measured again together, unless all of them are done: times of two
+    nodes do not compare. Where the chunk was lost, the cell that it was lost in goes alone with
+    those that it is compared with, so that one that ends whatever runs it takes no others with it.
 
     Args:
         chunk: as it was sent.
@@ -113,23 +97,31 @@ def unfinished_parts(
         lost_on: the node that lost it, where that is known.
         lost: whether it was lost, and did not end because its time was over.
     """
-    groups: dict[Hashable, list[int]] = {}
-    for position, cell in enumerate(chunk.cells):
-        groups.setdefault(group_of(cell, axis), []).append(position)
-    open_groups = [
-        positions
-        for positions in groups.values()
-        if any(chunk.cells[position].identity not in finished for position in positions)
+    groups = _compared(chunk.cells, range(len(chunk.cells)), axis)
+    identities = [cell.identity for cell in chunk.cells]
+    unfinished = [
+        group for group in groups if not all(identities[number] in finished for number in group)
     ]
 
     # A chunk in which nothing was finished would be sent forever if that were no attempt.
     attempt = chunk.attempt + (1 if lost or not finished else 0)
-    for part in (open_groups[:1], open_groups[1:]) if lost else (open_groups,):
+    for part in (unfinished[:1], unfinished[1:]) if lost else (unfinished,):
         positions = list(chain.from_iterable(part))
         if positions:
-            yield Chunk(
+            yield replace(
+                chunk,
                 numbers=tuple(chunk.numbers[position] for position in positions),
                 cells=tuple(chunk.cells[position] for position in positions),
                 attempt=attempt,
                 avoid=lost_on if lost else chunk.avoid,
             )
+
+
+def _compared(cells: Sequence[Cell], positions: Iterable[int], axis: str) -> list[list[int]]:
+    """Positions of cells in groups that are compared: all is the same but the axis."""
+    of_group = same_but(axis)
+    groups: dict[Hashable, list[int]] = {}
+    for position in positions:
+        cell = cells[position]
+        groups.setdefault((cell.job, of_group(cell)), []).append(position)
+    return list(groups.values())

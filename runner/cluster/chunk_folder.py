@@ -1,4 +1,4 @@
-"""What a chunk leaves in the sweep's folder: one folder a chunk, with the rows of all its cells in one file."""
+"""What a chunk leaves in the sweep's folder: a folder with the rows of all cells in a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from runner.cells.cell import Cell
 from runner.cluster.executor import ChunkRun
 from runner.rows.csv_store import write_atomically, write_rows
 from runner.rows.environment_file import add_node
-from runner.rows.rows import FILE_OF_JOB, Row, row_for
+from runner.rows.rows import FILE_OF_JOB, PAIRS_FILE, PairVisit, Row, row_for
 
 
 class ChunkWriter:
@@ -30,35 +31,24 @@ class ChunkWriter:
     ) -> None:
         self._root, self._overrides, self._samples = root, overrides, samples
         self._nodes: set[str] = set()
-        self._good: dict[
-            str, list[Row]
-        ] = {}  # of cells that have ended well, which no later loss takes away
+        # of cells that have ended well, which no later loss takes away
+        self._good: dict[str, list[Row]] = {}
 
     def write(
         self, run: ChunkRun, given_up: Collection[Cell] = (), reason: str = ""
     ) -> dict[str, list[Row]]:
         """Write what came back of a chunk.
 
-        Args:
-            run: the chunk.
-            given_up: cells that did not come back and will not be tried again.
-            reason: why not.
-
-        Returns:
-            the rows of each cell that came back or was given up, by its identity.
-
-        Raises:
-            OSError: the folder cannot be written.
+        Cells that did not come back and will not be tried again are given up, for a reason. Returns
+        the rows of each cell that came back or was given up, by its identity.
         """
         self._write_node(run)
         rows = {result.cell: result.rows for result in run.results}
-        self._good |= {
-            cell: of_cell
-            for cell, of_cell in rows.items()
-            if all(row.status == "ok" for row in of_cell)
-        }
+        for identity, of_cell in rows.items():
+            if all(row.status == "ok" for row in of_cell):
+                self._good[identity] = of_cell
 
-        # A cell may have ended well before, in a chunk in which one that it is compared with was lost.
+        # A cell may have ended well in an earlier chunk, which lost one that it is compared with.
         earlier = {}
         for cell in given_up:
             if cell.identity in self._good:
@@ -70,7 +60,7 @@ class ChunkWriter:
         return earlier | rows
 
     def _write_node(self, run: ChunkRun) -> None:
-        """Write down the machine of a chunk, once, and say what has changed there since an earlier sweep."""
+        """Write down a chunk's machine, once, and say what changed there since an earlier sweep."""
         if run.started is None or run.started.node in self._nodes:
             return
         node = run.started.node
@@ -81,10 +71,15 @@ class ChunkWriter:
 
     def _write_folder(self, run: ChunkRun, rows: Mapping[str, list[Row]]) -> None:
         folder = self._new_folder(run)
-        self._write_description(folder, run)
-        _write_log(folder, run)
+        description = json.dumps(self._description(run), indent=1) + "\n"
+        write_atomically(folder / "chunk.json", description, durable=False)
+        write_atomically(folder / "run.log", _log(run), durable=False)
         if self._samples:
             _write_samples(folder, run)
+        pairs = "".join(result.pairs.partition("\n")[2] for result in run.results)
+        if pairs:
+            header = ",".join(field.name for field in fields(PairVisit))
+            write_atomically(folder / PAIRS_FILE, f"{header}\n{pairs}", durable=False)
         for job, name in FILE_OF_JOB.items():
             job_rows = [row for row in chain.from_iterable(rows.values()) if row.job == job]
             if job_rows:
@@ -92,42 +87,37 @@ class ChunkWriter:
 
     def _new_folder(self, run: ChunkRun) -> Path:
         """A folder whose name sorts by the first cell's number and was not taken."""
-        number = min(run.chunk.numbers)
-        turn = run.chunk.attempt
+        number, turn = min(run.chunk.numbers), run.chunk.attempt
         while (folder := self._root / f"{number}_{len(run.chunk.cells)}-cells-{turn}").exists():
             turn += 1
         folder.mkdir()
         return folder
 
-    def _write_description(self, folder: Path, run: ChunkRun) -> None:
-        chunk, started = run.chunk, run.started
-        description = {
+    def _description(self, run: ChunkRun) -> dict[str, object]:
+        environment = run.started.environment if run.started else {}
+        cells = {}
+        for number, cell in zip(run.chunk.numbers, run.chunk.cells, strict=True):
+            words = self._overrides(number)
+            cells[cell.identity] = " ".join(w for w in words if not w.startswith("cluster"))
+        return {
             "job": run.job_id,
-            "node": started.node if started else None,
-            "attempt": chunk.attempt,
+            "node": run.started.node if run.started else None,
+            "attempt": run.chunk.attempt,
             "lost": run.lost,
-            "started": started.environment["started"] if started else None,
+            "started": environment.get("started"),
             "ended": run.results[-1].ended if run.results else None,
-            "variables": started.environment["variables"] if started else None,
-            "cells": {
-                cell.identity: " ".join(
-                    text for text in self._overrides(number) if not text.startswith("cluster")
-                )
-                for number, cell in zip(chunk.numbers, chunk.cells, strict=True)
-            },
+            "variables": environment.get("variables"),
+            "cells": cells,
         }
-        write_atomically(
-            folder / "chunk.json", json.dumps(description, indent=1) + "\n", durable=False
-        )
 
 
-def _write_log(folder: Path, run: ChunkRun) -> None:
+def _log(run: ChunkRun) -> str:
     """What each cell printed, and then the job itself where it was lost."""
     label_of = {cell.identity: cell.label for cell in run.chunk.cells}
     logs = [f"== {result.cell} {label_of[result.cell]}\n{result.log}\n" for result in run.results]
     if run.lost:
         logs.append(f"== lost: {run.lost}\n{run.log}\n")
-    write_atomically(folder / "run.log", "".join(logs), durable=False)
+    return "".join(logs)
 
 
 def _write_samples(folder: Path, run: ChunkRun) -> None:

@@ -15,8 +15,8 @@ from runner.cells.cell import Cell
 from runner.cells.compose import HydraJob
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
-from runner.config.schema import ClusterConfig, Report
-from runner.errors import ConfigError, suggestion
+from runner.config.schema import ClusterConfig, Compare, Report
+from runner.errors import ConfigError, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
 from runner.units import time_text
@@ -28,34 +28,32 @@ NEEDS = {
     "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
     "slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
 }
+AT_LEAST = {"cells_per_chunk": 1, "chunk_time_s": 1, "retries": 0}
 
 
 class Cluster:
-    """The cluster of one sweep.
-
-    Args:
-        config: which, and how cells are sent there.
-        axis: along which rows are compared.
-    """
+    """The cluster of one sweep, whose rows are compared along an axis."""
 
     def __init__(self, config: ClusterConfig, axis: str) -> None:
         assert config.name is not None
         self.name = config.name
         self._config, self._axis = config, axis
+        self._report, self._compare = Report(), Compare(in_turn=False)
+
+    def compare_by(self, report: Report, compare: Compare) -> None:
+        """Have cells that are compared measured in turn on their node, by a settled baseline."""
+        self._report, self._compare, self._axis = report, compare, report.axis
 
     def describe(self, cells: Sequence[Cell], numbers: Sequence[int]) -> str:
         """What would be sent, in a line."""
-        return described(plan(cells, numbers, self._config, self._axis), self.name)
+        return self._described(plan(cells, numbers, self._config, self._axis))
 
     def check(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Refuse a cluster whose packages are not installed; returns what of the cells this machine can check itself.
-
-        Raises:
-            ConfigError: the message says what to install.
-        """
+        """Refuse a cluster whose packages are missing; returns cells for this machine to check."""
         if not all(map(_installed, NEEDS[self.name])):
             raise ConfigError(
-                f"cluster={self.name} needs packages that are not here: pip install 'opsweep[{self.name}]'"
+                f"cluster={self.name} needs packages that are not here: "
+                f"pip install 'opsweep[{self.name}]'"
             )
         one_of_each = {id(cell.definition): cell for cell in cells}
         return [replace(cell, device="cpu") for cell in one_of_each.values()]
@@ -63,13 +61,7 @@ class Cluster:
     def run(
         self, root: Path, jobs: Sequence[HydraJob], numbers: Sequence[int], session: Session
     ) -> None:
-        """Run cells; their rows are in ``root`` afterwards.
-
-        Args:
-            root: the sweep's folder.
-            jobs: the whole grid.
-            numbers: those of its jobs that are to run.
-            session: the sweep's, which learns that measuring has begun.
+        """Run those jobs of a grid that have these numbers; their rows are in ``root`` afterwards.
 
         Raises:
             ConfigError: the cluster cannot be had.
@@ -78,17 +70,16 @@ class Cluster:
         from runner.cluster.chunk_folder import ChunkWriter
         from runner.cluster.driver import Driver
 
-        chunks = plan([job.cell for job in jobs], numbers, self._config, self._axis)
-        print(described(chunks, self.name), file=sys.stderr, flush=True)
-        writer = ChunkWriter(
-            root, lambda number: jobs[number].overrides, samples=self._config.samples
-        )
+        config, axis = self._config, self._axis
+        planned = plan([job.cell for job in jobs], numbers, config, axis)
+        chunks = [replace(part, report=self._report, compare=self._compare) for part in planned]
+        print(self._described(chunks), file=sys.stderr, flush=True)
+        writer = ChunkWriter(root, lambda number: jobs[number].overrides, samples=config.samples)
         with Progress(len(numbers)) as progress:
             executor = self._executor(root)
             session.begin_measuring()
-            Driver(
-                executor, writer, retries=self._config.retries, axis=self._axis, progress=progress
-            ).run(chunks)
+            driver = Driver(executor, writer, retries=config.retries, axis=axis, progress=progress)
+            driver.run(chunks)
 
     def _executor(self, root: Path) -> Executor:
         if self.name == "ray":
@@ -99,38 +90,31 @@ class Cluster:
 
         return SlurmExecutor(self._config.launcher, root)
 
+    def _described(self, chunks: Sequence[Chunk]) -> str:
+        """Chunks in a line: how many jobs, and the time that they would take."""
+        times = [chunk.expected_s for chunk in chunks]
+        cells = max(len(chunk.cells) for chunk in chunks)
+        return (
+            f"{len(chunks)} jobs for {self.name}, of at most {cells} cells and "
+            f"{time_text(max(times))}; {time_text(sum(times))} in all on one device, "
+            "if each cell samples for all the time that it may"
+        )
+
 
 def cluster_of(config: DictConfig) -> Cluster | None:
-    """The cluster that a configuration names; None for this machine.
-
-    Raises:
-        ConfigError: a value is wrong.
-    """
+    """The cluster that a configuration names, with its values checked; None for this machine."""
     values: Any = OmegaConf.to_container(config.cluster, resolve=True)
     check_keys(values, ClusterConfig(), "cluster.")
     cluster = ClusterConfig(**values)
     if cluster.name is None:
         return None
     if cluster.name not in NEEDS:
-        raise ConfigError(
-            f"cluster.name={cluster.name} is unknown{suggestion(cluster.name, list(NEEDS))}; "
-            f"allowed: {', '.join(NEEDS)}"
-        )
-    for key, least in {"cells_per_chunk": 1, "chunk_time_s": 1, "retries": 0}.items():
-        value = getattr(cluster, key)
+        raise unknown(f"cluster.name={cluster.name} is unknown", cluster.name, NEEDS)
+    for key, least in AT_LEAST.items():
+        value = values[key]
         if value is not None and not least <= value < float("inf"):
             raise ConfigError(f"cluster.{key}={value} is out of range; give {least} or more")
     return Cluster(cluster, Report.of(config).axis)
-
-
-def described(chunks: Sequence[Chunk], name: str) -> str:
-    """Chunks in a line: how many jobs, and the time that they would take."""
-    times = [chunk.expected_s for chunk in chunks]
-    largest = max(len(chunk.cells) for chunk in chunks)
-    return (
-        f"{len(chunks)} jobs for {name}, of at most {largest} cells and {time_text(max(times))}; "
-        f"{time_text(sum(times))} in all on one device, if each cell samples for all the time that it may"
-    )
 
 
 def _installed(package: str) -> bool:

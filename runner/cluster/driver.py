@@ -20,14 +20,9 @@ Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
-    """Runs chunks on a cluster until each cell has its rows.
+    """Runs chunks on a cluster until each cell has its rows, or has been lost too often.
 
-    Args:
-        executor: the cluster.
-        writer: takes what comes back.
-        retries: how many times a lost chunk's cells are sent again.
-        axis: along which rows are compared.
-        progress: is told of each cell.
+    ``axis`` is that along which rows are compared.
     """
 
     def __init__(
@@ -45,11 +40,7 @@ class Driver:
         self._last_log = ""
 
     def run(self, chunks: Iterable[Chunk]) -> None:
-        """Run the chunks; whatever ends this, what has come back until then is written.
-
-        Raises:
-            OSError: the sweep's folder cannot be written.
-        """
+        """Run the chunks; whatever ends this, what has come back until then is written."""
         self._pending = deque(chunks)
         running = 0
         last_node_at = time.monotonic()
@@ -76,38 +67,35 @@ class Driver:
 
     def _settle(self, run: ChunkRun) -> None:
         """Send what is left of a chunk again, and write the rest."""
+        chunk = run.chunk
         if run.refused:
-            self._pending.append(run.chunk)
+            self._pending.append(chunk)
             return
         if run.lost is not None:
             self._report_loss(run)
         outcomes = self._outcomes(run)
-        given_up = [cell for cell in run.chunk.cells if outcomes[cell.identity] == "given_up"]
-        reason = one_line(
-            f"{run.lost or 'the job ended before it'}; tried {run.chunk.attempt} times"
-        )
+        given_up = [cell for cell in chunk.cells if outcomes[cell.identity] == "given_up"]
+        cause = run.lost or "the job ended before it"
+        reason = one_line(f"{cause}; tried {chunk.attempt} times")
         rows = self._writer.write(run, given_up, reason)
-        for cell in run.chunk.cells:
+        for cell in chunk.cells:
             if outcomes[cell.identity] != "sent_again":
                 self._progress.begin(cell)
                 self._progress.end(cell, rows[cell.identity])
 
     def _outcomes(self, run: ChunkRun) -> dict[str, Outcome]:
-        """What becomes of each cell of a chunk that has ended; those to be sent again are pending then."""
+        """What becomes of a chunk's cells; those to be sent again are pending then."""
         finished = {result.cell for result in run.results}
         node = run.started.node if run.started else None
         lost = run.lost is not None
         outcomes: dict[str, Outcome] = {cell.identity: "came_back" for cell in run.chunk.cells}
         for part in unfinished_parts(run.chunk, finished, self._axis, lost_on=node, lost=lost):
+            identities = {cell.identity for cell in part.cells}
             if part.attempt <= self._max_attempts:
                 self._pending.append(part)
-                outcomes |= {cell.identity: "sent_again" for cell in part.cells}
+                outcomes |= dict.fromkeys(identities, "sent_again")
             else:  # a part holds also what came back and is compared with what did not
-                outcomes |= {
-                    cell.identity: "given_up"
-                    for cell in part.cells
-                    if cell.identity not in finished
-                }
+                outcomes |= dict.fromkeys(identities - finished, "given_up")
         return outcomes
 
     def _report_loss(self, run: ChunkRun) -> None:

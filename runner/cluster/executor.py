@@ -14,13 +14,12 @@ class ChunkRun:
     """A chunk on its way, and what has come back of it.
 
     Attributes:
-        chunk: as it was sent.
         job_id: the cluster's name of the job that carries it.
         started: what it said when it began; None before that.
         results: of the cells that have ended.
         lost: why it will not end on its own; None where it did.
         log: what the job itself printed, where it was lost.
-        refused: whether the cluster lost it before it reached a node, which says nothing of its cells.
+        refused: whether it was lost before it reached a node, which says nothing of its cells.
     """
 
     chunk: Chunk
@@ -46,7 +45,7 @@ class Executor(Protocol):
         """Send a chunk, unless every slot is taken; returns whether it was sent."""
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
-        """The chunks that have ended or been lost since the last call; waits for one, at most ``timeout_s``."""
+        """Wait for at most ``timeout_s``; returns the chunks that have ended or been lost."""
 
     def slots(self) -> int:
         """How many chunks could run at once; 0 where no node is left."""

@@ -1,4 +1,4 @@
-"""The node's side: a chunk's cells run as a sweep's do on a single machine, and each one's results are sent back.
+"""The node's side: a chunk's cells run as a sweep's do, and each one's results are sent back.
 
 This module is what Ray and submitit call on a node; opsweep has to be installed there.
 """
@@ -11,33 +11,33 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from runner import __version__
 from runner.cells.cell import Cell
+from runner.cells.comparison import in_turn, process_count
 from runner.cluster.chunk import Chunk
 from runner.errors import ConfigError
+from runner.execute.cell_runner import LOG, CellRun
 from runner.execute.environment import describe_process, node_identity
 from runner.execute.session import Session
-from runner.rows.rows import Row
+from runner.measure.host_memory import free_memory_bytes
+from runner.rows.rows import PAIRS_FILE, SAMPLES_FILE, Row
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
 
 
 @dataclass(frozen=True)
 class ChunkStarted:
-    """A chunk has begun.
-
-    Attributes:
-        node: the machine's identity.
-        environment: the machine, for ``environment.json``.
-    """
+    """A chunk has begun on this node, which ``environment.json`` describes."""
 
     node: str
     environment: dict[str, Any]
@@ -45,20 +45,14 @@ class ChunkStarted:
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell has ended.
-
-    Attributes:
-        cell: its identity.
-        samples: the text of its ``samples.csv``; blank where it has none.
-        log: what its operation printed.
-        ended: when.
-    """
+    """A cell, by its identity, has ended; samples and pairs are the texts of its CSVs, or blank."""
 
     cell: str
     rows: list[Row]
     samples: str
     log: str
     ended: str
+    pairs: str = ""
 
 
 class NodeRefused(Exception):
@@ -79,29 +73,24 @@ def run_chunk(
 ) -> Iterator[ChunkStarted | CellResult]:
     """Run a chunk's cells, and tell of each as it ends.
 
-    Args:
-        chunk: what to run.
-        sender_versions: those of the machine that sent it.
-        time_s: seconds that the job may take: a cell whose limit does not fit into what is left is not begun, unless
-            none was before it.
-
-    Raises:
-        NodeRefused: this machine has other versions, or cannot call the operations.
+    A cell whose limit does not fit into what is left of the job's ``time_s`` seconds is not begun,
+    unless none was before it. NodeRefused where the sender has other versions, or the operations
+    cannot be called here.
     """
     end = math.inf if time_s is None else time.monotonic() + time_s
     _check_versions(sender_versions)
-    # Other chunks on this machine have other devices, but the CPU is everyone's: its cells wait for each other.
+    # Chunks on one machine have devices of their own, but share the CPU: its cells wait in turn.
     cells = [replace(cell, on_contention="wait") for cell in chunk.cells]
     session = Session()
     try:
         with _main_hidden():
             try:
-                session.prepare(cells, require_devices=False)
+                session.cells.prepare(cells, require_devices=False)
             except ConfigError as error:
                 raise NodeRefused(f"{node_identity()}: {error}") from error
-            yield ChunkStarted(node_identity(), {**describe_process(), **session.environment})
+            yield ChunkStarted(node_identity(), {**describe_process(), **session.cells.environment})
             with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
-                yield from _results(session, cells, Path(folder), end)
+                yield from _results(session, chunk, cells, Path(folder), end)
     finally:
         session.close()
 
@@ -109,9 +98,9 @@ def run_chunk(
 def _check_versions(sender_versions: dict[str, str]) -> None:
     own = versions()
     differing = [
-        f"{name} {own[name]} and not {version_there}"
-        for name, version_there in sender_versions.items()
-        if own[name] != version_there
+        f"{name} {own[name]} and not {senders}"
+        for name, senders in sender_versions.items()
+        if own[name] != senders
     ]
     if differing:
         raise NodeRefused(
@@ -120,33 +109,43 @@ def _check_versions(sender_versions: dict[str, str]) -> None:
 
 
 def _results(
-    session: Session, cells: Sequence[Cell], base: Path, end: float
+    session: Session, chunk: Chunk, cells: Sequence[Cell], base: Path, end: float
 ) -> Iterator[CellResult]:
-    """Each cell as it ends; those that are to have several processes in rounds, as a sweep's launcher has them."""
-    remaining = dict(enumerate(cells))
+    """Each cell as it ends; those that have several processes in rounds, as in any sweep."""
+    runs = [CellRun(cell, base / str(position)) for position, cell in enumerate(cells)]
+    for run in runs:
+        run.folder.mkdir()
+    groups = [[position] for position in range(len(cells))]
+    if chunk.compare.in_turn:
+        can_run = session.cells.can_run_in_turn
+        groups = in_turn(cells, chunk.report, can_run, memory_bytes=free_memory_bytes())
+
+    # a baseline may be in several groups, and has ended with the last one of them
+    groups_left = Counter(chain.from_iterable(groups))
+    rounds = [process_count([cells[each] for each in group], chunk.compare) for group in groups]
     any_begun = False
-    for process in range(1, max(cell.processes for cell in cells) + 1):
-        for position, cell in list(remaining.items()):
-            if any_begun and end - MARGIN_S - time.monotonic() < cell.limit.time_s:
+    for process in range(1, max(rounds) + 1):
+        for group, count in zip(groups, rounds, strict=True):
+            if process > count:
+                continue
+            needed_s = sum(cells[position].limit.time_s for position in group)
+            if any_begun and end - MARGIN_S - time.monotonic() < needed_s:
                 return
             any_begun = True
-            folder = base / str(position)
-            folder.mkdir(exist_ok=True)
-            rows = session.run_once(cell, folder, process)
-            if process == cell.processes or any(row.status != "ok" for row in rows):
-                yield _result(cell, rows, folder)
-                shutil.rmtree(folder)
-                del remaining[position]
+            members = [runs[position] for position in group]
+            session.cells.run_group(members, process, count, chunk.report.same_within)
+            groups_left.subtract(group if process == count else ())
+            for position in group:
+                if not groups_left[position]:
+                    yield _result(runs[position])
 
 
-def _result(cell: Cell, rows: list[Row], folder: Path) -> CellResult:
-    return CellResult(
-        cell=cell.identity,
-        rows=rows,
-        samples=_text(folder / "samples.csv"),
-        log=_text(folder / "run.log"),
-        ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
+def _result(run: CellRun) -> CellResult:
+    """What a cell left in its folder, which is removed."""
+    samples, pairs, log = (_text(run.folder / name) for name in (SAMPLES_FILE, PAIRS_FILE, LOG))
+    ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    shutil.rmtree(run.folder)
+    return CellResult(run.cell.identity, run.rows, samples, log, ended, pairs)
 
 
 def _text(path: Path) -> str:
@@ -155,9 +154,9 @@ def _text(path: Path) -> str:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Keep the worker from importing the program that runs this one, as Python's spawn has it do: Ray's takes long."""
+    """Keep the spawned worker from importing the program that runs this one: Ray's takes long."""
     names = vars(sys.modules["__main__"])
-    hidden: dict[str, Any] = {
+    hidden: dict[str, object] = {
         name: names.pop(name) for name in ("__file__", "__spec__") if name in names
     }
     names["__spec__"] = None

@@ -1,7 +1,7 @@
-"""Chunks as tasks of Ray, which sends each cell's results as soon as it ends: a node that dies takes one cell with it.
+"""Chunks as tasks of Ray, which sends a cell's results as it ends: a dying node takes one along.
 
-Which node takes a chunk is decided here, and not by Ray: a node has a slot for each accelerator, or one where it has
-none, and a chunk goes to another node than the one that lost it.
+Which node takes a chunk is decided here, and not by Ray: a node has a slot for each accelerator, or
+one where it has none, and a chunk goes to another node than the one that lost it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,7 @@ Stream = Iterator[Any]  # of references to a chunk's messages
 
 @dataclass
 class RayNode:
-    """A node of Ray's.
-
-    Attributes:
-        name: Ray's, which no other node has had.
-        slots: how many chunks it takes at once.
-        streams: what its chunks send, one each.
-    """
+    """A node of Ray's, with a name that no other has had; each of its chunks sends a stream."""
 
     name: str
     slots: int
@@ -45,23 +39,18 @@ class RayNode:
 
 
 class RayExecutor:
-    """A Ray cluster: one that runs, or this machine alone.
+    """A Ray cluster: one that runs, or this machine alone; ConfigError where there is none.
 
-    Args:
-        init: what ``ray.init`` takes.
-        remote: what ``ray.remote`` takes, except what is decided here.
-
-    Raises:
-        ConfigError: there is no cluster at the address.
+    ``init`` is what ``ray.init`` takes, and ``remote`` what ``ray.remote`` takes, except what is
+    decided here.
     """
 
-    def __init__(self, init: dict[str, Any], remote: dict[str, Any]) -> None:
+    def __init__(self, init: dict[str, Any], remote: dict[str, object]) -> None:
         try:
             ray.init(**init)
         except (ConnectionError, ValueError, RuntimeError, TypeError) as error:
-            raise ConfigError(
-                f"cluster=ray: {one_line(error)}; see cluster.launcher.ray.init"
-            ) from error
+            advice = "see cluster.launcher.ray.init"
+            raise ConfigError(f"cluster=ray: {one_line(error)}; {advice}") from error
         self._remote = remote
         self._nodes: dict[str, RayNode] = {}
         self._runs: dict[Stream, tuple[ChunkRun, str]] = {}  # with the name of the node
@@ -76,7 +65,7 @@ class RayExecutor:
         return sum(node.slots for node in self._nodes.values())
 
     def submit(self, chunk: Chunk) -> bool:
-        """Send a chunk to a node with a free slot, another than the one that lost it where there is one."""
+        """Send a chunk to a node with a free slot, if it can another than the one that lost it."""
         self._update_nodes()
         nodes = list(self._nodes.values())
         if chunk.needs_accelerator and any(node.accelerators for node in nodes):
@@ -158,9 +147,8 @@ class RayExecutor:
         for name, resources in alive.items():
             if name not in self._nodes and name not in self._gone and resources.get("CPU"):
                 accelerators = int(resources.get("GPU", 0))
-                self._nodes[name] = RayNode(
-                    name, max(1, accelerators), accelerators, resources["CPU"]
-                )
+                slots = max(1, accelerators)
+                self._nodes[name] = RayNode(name, slots, accelerators, resources["CPU"])
 
     def _forget(self, name: str) -> None:
         if self._nodes.pop(name, None) is not None:
@@ -171,6 +159,6 @@ class RayExecutor:
 def _run(
     chunk: Chunk, sender_versions: dict[str, str], threads: str
 ) -> Iterator[ChunkStarted | CellResult]:
-    """Runs on the node. Ray gives a task one thread for each CPU that it asks for; a cell takes the node's."""
+    """Runs on the node, whose threads a cell takes; Ray gives one for each CPU it is asked for."""
     os.environ["OMP_NUM_THREADS"] = threads
     yield from run_chunk(chunk, sender_versions)

@@ -1,7 +1,8 @@
 """Chunks as jobs of Slurm, through submitit.
 
-A job writes each cell's results to a file in submitit's folder as soon as it ends, so that what ends the job ends no
-more than the cell in it. That folder is the one thing that nodes and this machine have to share, as submitit demands.
+A job writes each cell's results to a file in submitit's folder as soon as it ends, so that what
+ends the job ends no more than the cell in it. That folder is the one thing that nodes and this
+machine have to share, as submitit demands.
 """
 
 from __future__ import annotations
@@ -27,12 +28,10 @@ from runner.cluster.node import CellResult, ChunkStarted, run_chunk, versions
 from runner.errors import ConfigError, one_line
 
 LENGTH_BYTES = 8  # before each message: how long it is
-GRACE_S = 5.0  # after a job has left the queue, until its file is taken to be whole: network disks are late
+GRACE_S = 5.0  # from a job's end until its file is taken to be whole: network disks are late
 LONGEST_LOG = 20_000  # characters of a lost job's own output
-NAMES = {  # what submitit takes by these names, whatever the cluster
-    *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node"),
-    *("mem_gb", "nodes", "name", "stderr_to_stdout"),
-}
+PER_NODE = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb"}
+NAMES = PER_NODE | {"nodes", "name", "stderr_to_stdout"}  # submitit's, whatever the cluster
 
 
 @dataclass
@@ -47,7 +46,6 @@ class SlurmJob:
     """A job in Slurm's queue, which carries a chunk.
 
     Attributes:
-        submitted: the job as submitit knows it.
         messages: the file that the job writes its messages to.
         read_bytes: how much of it has been read.
         gone_since: when it was first seen to have left the queue, by the monotonic clock.
@@ -63,34 +61,27 @@ class SlurmJob:
 
 
 class SlurmExecutor:
-    """Slurm, as ``sbatch`` on this machine reaches it.
-
-    Args:
-        settings: those of hydra-submitit-launcher.
-        root: the sweep's folder.
+    """Slurm, as ``sbatch`` here reaches it, with the settings of hydra-submitit-launcher.
 
     Raises:
         ConfigError: there is no Slurm here, or it takes no such job.
     """
 
     def __init__(self, settings: dict[str, Any], root: Path) -> None:
-        # Some settings are the launcher plugin's alone; of the rest submitit takes its own as they are.
-        own = {
-            key: value for key, value in settings.items() if value is not None and key != "_target_"
-        }
+        # Some settings are the launcher plugin's alone; the others are submitit's.
+        own = {key: value for key, value in settings.items() if value is not None}
+        own.pop("_target_", None)
         self._folder = Path(own.pop("submitit_folder") or root / ".submitit").absolute()
         self._gres = own.pop("gres", None)
         self._max_jobs = int(own.pop("array_parallelism", 256))
         self._partition = own.get("partition")
         limit_s = 60.0 * own.get("timeout_min", 60)
-        self._time_s = limit_s - min(
-            own.get("signal_delay_s", 120), limit_s / 2
-        )  # submitit ends a job so long before
+        # submitit ends a job so long before
+        self._time_s = limit_s - min(own.get("signal_delay_s", 120), limit_s / 2)
 
         init = {f"slurm_{key}": own.pop(key) for key in ("max_num_timeout",) if key in own}
-        self._parameters = {
-            key if key in NAMES else f"slurm_{key}": value for key, value in own.items()
-        }
+        prefixed = {f"slurm_{key}": own[key] for key in own.keys() - NAMES}
+        self._parameters = prefixed | {key: own[key] for key in own.keys() & NAMES}
         try:
             self._submitit = submitit.AutoExecutor(cluster="slurm", folder=self._folder, **init)
             self._submitit.update_parameters(**self._parameters)
@@ -114,18 +105,17 @@ class SlurmExecutor:
         if not chunk.needs_accelerator:
             resources = {"slurm_gres": None, "slurm_exclusive": True}
         avoid = self._names.get(chunk.avoid or "")
-        exclude = (
-            avoid if avoid and self._has_others(avoid) else self._parameters.get("slurm_exclude")
-        )
+        exclude = self._parameters.get("slurm_exclude")
+        if avoid and self._has_others(avoid):
+            exclude = avoid
         self._submitit.update_parameters(**resources, slurm_exclude=exclude)
 
         messages = self._folder / f"{uuid.uuid4().hex}.messages"
         try:
             job = self._submitit.submit(_run, chunk, versions(), messages, self._time_s)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
-            raise ConfigError(
-                f"cluster=slurm: sbatch takes no such job: {one_line(error)}"
-            ) from error
+            reason = f"sbatch takes no such job: {one_line(error)}"
+            raise ConfigError(f"cluster=slurm: {reason}") from error
         self._jobs[job.job_id] = SlurmJob(ChunkRun(chunk, job.job_id), job, messages)
         return True
 
@@ -188,12 +178,10 @@ class SlurmExecutor:
             self._names[job.run.started.node] = nodes
         where = f" on {nodes}" if nodes != "(null)" else ""
         state = facts.get("JobState", "gone from the queue")
-        job.run.lost = (
-            f"Slurm's job {job.run.job_id} ended{where}: {state}, {facts.get('ExitCode')}"
-        )
-        job.run.log = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))[
-            -LONGEST_LOG:
-        ]
+        ending = f"ended{where}: {state}, {facts.get('ExitCode')}"
+        job.run.lost = f"Slurm's job {job.run.job_id} {ending}"
+        output = filter(None, (job.submitted.stdout(), job.submitted.stderr()))
+        job.run.log = "\n".join(output)[-LONGEST_LOG:]
 
     def _cleaned_up(self, job: SlurmJob) -> ChunkRun:
         """What a job leaves in submitit's folder is of no more use, once its results are here."""
@@ -207,24 +195,22 @@ class SlurmExecutor:
         command = ["sinfo", "-h", "-N", "-o", "%N"]
         if self._partition:
             command += ["-p", self._partition]
-        names = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-        return bool(set(names) - {node})
+        return bool(set(_asked(*command).stdout.split()) - {node})
 
 
 def _queue() -> set[str] | None:
     """The user's jobs that have not ended; None where Slurm does not answer just now."""
-    done = subprocess.run(
-        ["squeue", "-h", "--me", "-o", "%i"], capture_output=True, text=True, check=False
-    )
-    return set(done.stdout.split()) if done.returncode == 0 else None
+    answer = _asked("squeue", "-h", "--me", "-o", "%i")
+    return set(answer.stdout.split()) if answer.returncode == 0 else None
 
 
 def _job_facts(job_id: str) -> dict[str, str]:
     """What Slurm still knows of a job that has ended; accounting need not be on."""
-    done = subprocess.run(
-        ["scontrol", "show", "job", job_id], capture_output=True, text=True, check=False
-    )
-    return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
+    return dict(re.findall(r"(\w+)=(\S*)", _asked("scontrol", "show", "job", job_id).stdout))
+
+
+def _asked(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 class _JobEnded(KeyboardInterrupt):
@@ -250,8 +236,7 @@ def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: 
                 send(message)
             send(_Ended())
         except _JobEnded:
-            send(
-                _Ended("the job was ended by SIGTERM, as scancel and the queue's time limit end it")
-            )
+            how = "by SIGTERM, as scancel and the queue's time limit end it"
+            send(_Ended(f"the job was ended {how}"))
         except Exception:
             send(_Ended(traceback.format_exc()))

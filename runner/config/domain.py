@@ -1,15 +1,19 @@
-"""Domains: the real numbers that an input may hold. Nothing here imports torch; tensors are only called upon."""
+"""Domains: the real numbers that an input may hold. Tensors are only called upon."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from runner.errors import ConfigError, suggestion
 
-MARGIN = 1e-2  # of a bounded domain's width, kept from its ends by what is drawn, so that bfloat16 does not reach them
+if TYPE_CHECKING:  # never imported in this room
+    import torch
+
+# of a bounded domain's width, kept from its ends by what is drawn: bfloat16 does not reach them
+MARGIN = 1e-2
 _NUMBER = r"[+-]?(?:inf|\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)"
 _INTERVAL = re.compile(rf"([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])")
 
@@ -30,29 +34,27 @@ class Domain:
 
     @classmethod
     def parse(cls, text: str) -> Domain:
-        """Read ``real``, ``positive``, ``nonnegative``, ``negative``, or an interval such as ``(-1, 1]``.
-
-        Raises:
-            ConfigError: the text is none of these, or the interval is empty.
-        """
+        """Read a name of :data:`NAMED`, or an interval such as ``(-1, 1]`` that is not empty."""
         words = text.strip().lower()
         if words in NAMED:
             return NAMED[words]
-        found = _INTERVAL.fullmatch(words)
-        if not found or not float(found[2]) < float(found[3]):
-            raise ConfigError(
-                f"{text!r} is no domain{suggestion(words, list(NAMED))}; allowed: {', '.join(NAMED)}, "
-                'or an interval such as "[-1, 1]" or "(0, inf)"'
-            )
-        return cls(float(found[2]), float(found[3]), found[1] == "[", found[4] == "]")
+        if interval := _INTERVAL.fullmatch(words):
+            low, high = float(interval[2]), float(interval[3])
+            if low < high:
+                return cls(low, high, interval[1] == "[", interval[4] == "]")
+        hint = suggestion(words, NAMED)
+        raise ConfigError(
+            f"{text!r} is no domain{hint}; allowed: {', '.join(NAMED)}, "
+            'or an interval such as "[-1, 1]" or "(0, inf)"'
+        )
 
     @property
     def is_real(self) -> bool:
         """Whether it is all of the real numbers."""
         return self.low == -math.inf and self.high == math.inf
 
-    def fold(self, tensor: Any) -> Any:
-        """Map real numbers into the interior: half-lines by the absolute value, intervals by a sigmoid."""
+    def fold(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Map real numbers into the interior, by the absolute value or a sigmoid."""
         if self.is_real:
             return tensor
         if self.high == math.inf:
@@ -62,7 +64,7 @@ class Domain:
         width = self.high - self.low
         return self.low + width * (MARGIN + (1 - 2 * MARGIN) * tensor.sigmoid())
 
-    def holds(self, tensor: Any) -> Any:
+    def holds(self, tensor: torch.Tensor) -> torch.Tensor:
         """Where a tensor's elements are in the domain."""
         above = tensor >= self.low if self.with_low else tensor > self.low
         below = tensor <= self.high if self.with_high else tensor < self.high

@@ -33,7 +33,5 @@ ALIASES = {
 }
 """What dtypes are called elsewhere."""
 
-ITEM_BYTES = {
-    name: int("".join(filter(str.isdigit, name)) or 8) // 8 for name in KIND_OF
-}  # bool has no digits
-"""Bytes of one element."""
+ITEM_BYTES = {name: int("".join(filter(str.isdigit, name)) or 8) // 8 for name in KIND_OF}
+"""Bytes of one element; bool, without digits, has one."""

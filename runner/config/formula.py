@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from runner.config.arithmetic import LARGEST_EXPONENT, build, operands, parse
 from runner.errors import ConfigError
 
-_OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     "ceil": math.ceil,
     "floor": math.floor,
@@ -28,41 +19,31 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 
 
-LARGEST_EXPONENT = 64  # 9 ** 9 ** 9 would take longer than anyone waits
-
-
 def names_in(formula: str) -> set[str]:
-    """The dimensions that ``formula`` mentions.
+    """The dimensions that ``formula`` mentions; ConfigError where it is not arithmetic."""
+    nodes = list(ast.walk(_parse(formula)))
+    functions = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in functions}
 
-    Raises:
-        ConfigError: ``formula`` is not arithmetic.
-    """
-    tree = _parse(formula)
-    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and id(node) not in functions
-    }
+
+def check_names(where: str, formula: str, known: Collection[str]) -> None:
+    """Refuse a formula that is not arithmetic, or mentions a dimension that is not known."""
+    unknown = sorted(names_in(formula) - set(known))
+    if unknown:
+        listed = ", ".join(sorted(known)) or "none"
+        dimensions = ", ".join(unknown)
+        raise ConfigError(f"{where}: unknown dimension {dimensions}; known here: {listed}")
 
 
 def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
-    """The value of ``formula`` with its names taken from ``dimensions``.
+    """The value of ``formula``; ConfigError where a name is unknown, or a root is of -1.
 
     >>> evaluate("2 * m * k", {"m": 3, "k": 5})
     30
-
-    Raises:
-        ConfigError: a name is no dimension, or the arithmetic cannot be done (a division by zero, a root of -1).
     """
-    unknown = sorted(names_in(formula) - dimensions.keys())
-    if unknown:
-        raise ConfigError(
-            f"formula {formula!r}: unknown dimension {', '.join(unknown)}; "
-            f"known here: {', '.join(sorted(dimensions)) or 'none'}"
-        )
+    check_names(f"formula {formula!r}", formula, dimensions)
     try:
-        value = _value(_parse(formula), dimensions)
+        value = build(_parse(formula), dimensions, _FUNCTIONS, lambda number: number, power=_power)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"it is {value}")
     except (ArithmeticError, ValueError, TypeError) as error:
@@ -72,55 +53,32 @@ def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
     return value
 
 
+def _power(base: float, exponent: float) -> float:
+    if abs(exponent) > LARGEST_EXPONENT or (base < 0 and exponent != int(exponent)):
+        raise ValueError(f"{base} ** {exponent} is too large or not real")
+    power: float = base**exponent
+    return power
+
+
 def _parse(formula: str) -> ast.expr:
     try:
-        tree = ast.parse(formula.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise ConfigError(
-            f"formula {formula!r} is not arithmetic: {getattr(error, 'msg', error)}"
-        ) from error
+        tree = parse(formula)
+    except ValueError as error:
+        raise ConfigError(f"formula {formula!r} is not arithmetic: {error}") from error
     _check(tree, formula)
     return tree
 
 
 def _check(node: ast.expr, formula: str) -> None:
+    parts = operands(node)
+    functions = ", ".join(_FUNCTIONS)
+    if parts is None:
+        raise ConfigError(
+            f"formula {formula!r}: {ast.unparse(node)!r} is not arithmetic on dimensions; "
+            f"use names, numbers, + - * / // % **, parentheses, and {functions}"
+        )
     match node:
-        case ast.Constant(value=bool()):
-            pass
-        case ast.Constant(value=int() | float()) | ast.Name():
-            return None
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            return _check(operand, formula)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            _check(left, formula)
-            return _check(right, formula)
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-            if name not in _FUNCTIONS:
-                raise ConfigError(f"formula {formula!r}: the functions are {', '.join(_FUNCTIONS)}")
-            for argument in arguments:
-                _check(argument, formula)
-            return None
-    raise ConfigError(
-        f"formula {formula!r}: {ast.unparse(node)!r} is not arithmetic on dimensions; "
-        f"use names, numbers, + - * / // % **, parentheses, and {', '.join(_FUNCTIONS)}"
-    )
-
-
-def _value(node: ast.expr, dimensions: Mapping[str, int]) -> float:
-    """The value of an expression that :func:`_check` has let through."""
-    match node:
-        case ast.Constant(value=int() | float() as number):
-            return number
-        case ast.Name(id=name):
-            return dimensions[name]
-        case ast.UnaryOp(op=op, operand=operand):
-            value = _value(operand, dimensions)
-            return -value if isinstance(op, ast.USub) else value
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _value(left, dimensions), _value(right, dimensions)
-            if isinstance(op, ast.Pow) and (abs(b) > LARGEST_EXPONENT or (a < 0 and b != int(b))):
-                raise ValueError(f"{a} ** {b} is too large or not real")
-            return _OPERATORS[type(op)](a, b)
-        case ast.Call(func=ast.Name(id=name), args=arguments):
-            return _FUNCTIONS[name](*(_value(argument, dimensions) for argument in arguments))
-    raise AssertionError(ast.dump(node))
+        case ast.Call(func=ast.Name(id=name)) if name not in _FUNCTIONS:
+            raise ConfigError(f"formula {formula!r}: the functions are {functions}")
+    for part in parts:
+        _check(part, formula)

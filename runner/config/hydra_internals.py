@@ -1,10 +1,9 @@
-"""All that is borrowed from inside Hydra 1.3 and OmegaConf 2.3, which may change with any of their releases."""
+"""All that is borrowed from inside Hydra 1.3 and OmegaConf 2.3; any release may change it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -17,39 +16,24 @@ from omegaconf._utils import get_omega_conf_dumper
 
 
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
-    """Set values in a composed configuration, as Hydra does while it composes.
-
-    Raises:
-        hydra.errors.HydraException: a key is not there, or a value is of the wrong type.
-    """
+    """Set values in a composed configuration, as Hydra does; HydraException where one is wrong."""
     ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
 
 
-def override_dirname(overrides: list[Override], form: Any) -> str:
-    """What Hydra gives as ``hydra.job.override_dirname``.
-
-    Args:
-        overrides: a job's.
-        form: ``hydra.job.config.override_dirname``, with the separators and the keys left out.
-    """
-    return str(
-        get_overrides_dirname(
-            overrides=overrides,
-            kv_sep=form.kv_sep,
-            item_sep=form.item_sep,
-            exclude_keys=form.exclude_keys,
-        )
-    )
+def override_dirname(overrides: list[Override], form: DictConfig) -> str:
+    """What Hydra gives as ``hydra.job.override_dirname``, by its form in ``hydra.job.config``."""
+    keys = list(form.exclude_keys)
+    return str(get_overrides_dirname(overrides, keys, form.item_sep, form.kv_sep))
 
 
-def show_config(config: Any) -> None:
-    """Have ``HydraConfig.get()`` answer from a configuration, without the copy that ``set_config`` makes."""
-    HydraConfig.instance().cfg = config  # as Hydra's own set_config does
+def show_config(config: DictConfig | None) -> None:
+    """Have ``HydraConfig.get()`` answer from a configuration, without ``set_config``'s copy."""
+    HydraConfig.instance().cfg = config  # type: ignore[assignment]  # as set_config does
 
 
 @contextmanager
 def config_restored() -> Iterator[None]:
-    """Have ``HydraConfig`` answer in the end as it did before, whatever :func:`show_config` was given meanwhile."""
+    """Have ``HydraConfig`` answer in the end as it did before, whatever it was shown meanwhile."""
     before = HydraConfig.instance().cfg
     try:
         yield
@@ -57,20 +41,14 @@ def config_restored() -> Iterator[None]:
         show_config(before)
 
 
-def yaml_of(value: Any) -> str:
-    """A value as YAML by OmegaConf's own dumper, which quotes what would be read back as something else."""
-    text: str = yaml.dump(
-        value, Dumper=get_omega_conf_dumper(), width=float("inf"), allow_unicode=True
-    )
-    return text
+def yaml_of(value: object) -> str:
+    """A value as YAML by OmegaConf's dumper, which quotes what would be read back as another."""
+    dumper = get_omega_conf_dumper()
+    return str(yaml.dump(value, Dumper=dumper, width=float("inf"), allow_unicode=True))
 
 
 def combinations(overrides: list[Override]) -> list[list[str]]:
-    """Every combination of the overrides' values, as the basic sweeper makes them.
-
-    Raises:
-        hydra.errors.HydraException: an override asks for values that have no end.
-    """
+    """Every combination of the overrides' values; HydraException where they have no end."""
     jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
     return jobs
 
@@ -78,8 +56,8 @@ def combinations(overrides: list[Override]) -> list[list[str]]:
 def list_groups_without_copying() -> None:
     """Have Hydra answer which options a group has from its repository itself.
 
-    Hydra 1.3 copies the whole repository for each such question, in case a search path is added to it; ``--help`` asks
-    some sixty times, which is half of its time. Where no search path can be added, there is no need for the copy.
+    Hydra 1.3 copies the whole repository for each such question, in case a search path is added to
+    it; ``--help`` asks some sixty times, which is half of its time. Without overrides none can be.
     """
     asked = ConfigLoaderImpl.get_group_options
 

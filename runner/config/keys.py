@@ -1,9 +1,9 @@
-"""The configuration's keys: which there are, and what was perhaps meant by one that is none of them."""
+"""The configuration's keys, and what was perhaps meant by one that is none of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 from runner.config.renamed import refusal
 from runner.config.schema import Config
@@ -19,30 +19,22 @@ def unknown_key(key: str) -> str:
     if old := refusal(key, "key"):
         return old
     *path, last = key.split(".")
-    where: Any = Config()
+    part: object = Config()
     for name in path:
-        where = getattr(where, name, None)
-    known = (
-        [".".join([*path, field.name]) for field in fields(where)] if is_dataclass(where) else []
-    )
-    near = closest(last, [name.rpartition(".")[2] for name in known])
-    if near:
+        part = getattr(part, name, None)
+    known = [field.name for field in fields(part)] if is_dataclass(part) else []
+    if near := closest(last, known):
         return f"{key} is unknown; did you mean {'.'.join([*path, near])}?"
-    return f"{key} is unknown; " + (
-        f"allowed: {', '.join(known)}" if path and known else f"{HELP_LISTS} every key"
-    )
+    if path and known:
+        return f"{key} is unknown; allowed: {', '.join('.'.join([*path, name]) for name in known)}"
+    return f"{key} is unknown; {HELP_LISTS} every key"
 
 
-def check_keys(values: dict[Any, Any], schema: Any, prefix: str = "") -> None:
+def check_keys(values: Mapping[str, object], schema: object, prefix: str = "") -> None:
     """Refuse keys that Hydra was told to add (``+treads=2``), which nothing would ever read.
 
-    Args:
-        values: a composed configuration or a part of it.
-        schema: an instance of the dataclass that it should be.
-        prefix: what stands before the part's keys on the command line.
-
-    Raises:
-        ConfigError: a key is none of the schema's.
+    ``schema`` is an instance of the dataclass that the values should be, and ``prefix`` what stands
+    before their keys on the command line.
     """
     known = vars(schema)
     for key, value in values.items():

@@ -1,11 +1,11 @@
-"""What schema 3 renamed, old -> new: runs of older releases are read by it, old keys and fields are refused by it."""
+"""What schema 3 renamed, old -> new: older runs are read by it, old keys and fields refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeVar
 
-from runner.errors import ConfigError, suggestion
+Value = TypeVar("Value")
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
     "key": {
@@ -43,17 +43,12 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "speedup.csv": {"reuse": "calls_per_transfer"},
     "crossover.csv": {"reuse": "calls_per_transfer"},
 }
-"""By where a name stands: the configuration's keys, the fields of op and case files (and of what a case expects), the
-columns of each CSV, and the values of those columns that hold names."""
+"""By where a name stands: the configuration's keys, the fields of op and case files (and of what a
+case expects), the columns of each CSV, and the values of those columns that hold names."""
 
 
-def with_todays_names(mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A mapping of an older release with the names of this one.
-
-    Args:
-        mapping: its keys are old names or new ones.
-        where: where they stand, a key of :data:`RENAMED`.
-    """
+def with_todays_names(mapping: Mapping[str, Value], where: str) -> dict[str, Value]:
+    """A mapping of an older release with the names of this one; ``where`` is a key of RENAMED."""
     names = RENAMED[where]
     return {names.get(name, name): value for name, value in mapping.items()}
 
@@ -62,24 +57,3 @@ def refusal(name: str, where: str) -> str:
     """What to say of an old name that somebody wrote; blank where it is none."""
     new = RENAMED[where].get(name)
     return f"{name} was renamed to {new}" if new else ""
-
-
-def check_fields(
-    names: Iterable[object], allowed: Sequence[str], kind: str, source: str, *, listed: str
-) -> None:
-    """Refuse a field of an op or case file that there is not, or not any more.
-
-    Args:
-        names: the fields that the file has.
-        allowed: those that it may have.
-        kind: op or case.
-        source: which file, for the message.
-        listed: the words before those that it may have.
-
-    Raises:
-        ConfigError: the message has the field's new name, or the one that was perhaps meant.
-    """
-    for name in map(str, names):
-        if name not in allowed:
-            unknown = f"unknown field {name!r}{suggestion(name, list(allowed))}; {listed} {', '.join(allowed)}"
-            raise ConfigError(f"{source}: {refusal(name, kind) or unknown}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,19 @@ MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
+AT_LEAST = {
+    "threads": 1,
+    "seed": 0,
+    "timing.min_samples": 1,
+    "timing.warmup_s": 0,
+    "timing.processes": 1,
+    "limit.memory_bytes": 1,
+    "compare.processes": 1,
+    "report.same_within": 0,
+    "report.calls_per_transfer": 1,
+}
+AT_MOST = {"threads": MOST_THREADS, "seed": LARGEST_SEED}
+POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.time_s")
 
 
 @dataclass
@@ -27,14 +40,15 @@ class Timing:
     """When sampling stops, and how it goes about it.
 
     Attributes:
-        precision: the half-width of the median's 95 % interval, relative to the median, at which sampling stops.
-        max_time_s: sampling stops after this time, in seconds, however wide the interval is.
+        precision: the half-width of the median's 95 % interval, relative to the median, at which
+            sampling stops.
+        max_time_s: seconds after which sampling stops, however wide the interval is.
         min_samples: the fewest samples, unless the time is up.
         max_samples: the most samples.
-        block_s: a sample is a block of calls of about this length, in seconds: long against the clock's
+        block_s: seconds that a sample, a block of calls, is to take: long against the clock's
             resolution, short against a scheduler's slice.
-        warmup_s: the longest that warming up may take, in seconds.
-        processes: fresh processes that measure the cell; with several the interval covers the spread between them.
+        warmup_s: the most seconds that warming up may take.
+        processes: fresh processes that measure the cell, whose spread the interval then covers.
     """
 
     precision: float = 0.01
@@ -48,12 +62,7 @@ class Timing:
 
 @dataclass
 class Limit:
-    """What a cell may take before it is ended.
-
-    Attributes:
-        time_s: seconds, from the cell's start to its row.
-        memory_bytes: bytes of its inputs and outputs; blank: what the machine has free.
-    """
+    """What a cell may take before it is ended; ``conf/config.yaml`` says what each is."""
 
     time_s: float = 30.0
     memory_bytes: int | None = None
@@ -61,15 +70,7 @@ class Limit:
 
 @dataclass
 class Report:
-    """What is compared with what.
-
-    Attributes:
-        baseline: the side that others are compared with: one axis and its value; None: ``{device: cpu}``.
-        same_within: the smallest relative difference that counts as one.
-        calls_per_transfer: calls that use the same data, for the ratio in which data are moved once.
-        compare_across_nodes: compare times of different machines, which is otherwise refused.
-        language: of the pages and figures; None: English, or for job=report what the run was made with.
-    """
+    """What is compared with what; ``conf/config.yaml`` says what each is."""
 
     baseline: Any = None
     same_within: float = 0.01
@@ -95,19 +96,28 @@ class Report:
     def check_baseline(self, those: Iterable[str], one: str, whose: str) -> None:
         """Refuse a baseline that the user gave and nothing has.
 
-        Args:
-            those: the values that there are on the axis.
-            one: what has one of them, in a word.
-            whose: what has them all.
-
-        Raises:
-            ConfigError: the message names the values that there are.
+        ``those`` are the values on the axis, of which each ``one`` has one and ``whose`` are all.
         """
         values = list(dict.fromkeys(those))
         if self.baseline is not None and self.value not in values:
+            side = f"{self.axis}={self.value}"
             raise ConfigError(
-                f"report.baseline: no {one} has {self.axis}={self.value}; {whose} values are {', '.join(values)}"
+                f"report.baseline: no {one} has {side}; {whose} values are {', '.join(values)}"
             )
+
+
+@dataclass
+class Compare:
+    """How cells that are compared with each other are measured.
+
+    Attributes:
+        in_turn: together, one after the other again and again; otherwise each by itself.
+        processes: between which the visits to the sides are shared; None: two, or one where
+            ``timing.max_time_s`` is below 1 s.
+    """
+
+    in_turn: bool = True
+    processes: int | None = None
 
 
 @dataclass
@@ -135,13 +145,14 @@ class ClusterConfig:
 
 @dataclass
 class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
-    """What ``conf/config.yaml`` holds: a key for each axis, and the rest. ``python -m runner --help`` explains each."""
+    """What ``conf/config.yaml`` holds and explains: a key for each axis, and the rest."""
 
     case: dict[str, Any] = field(default_factory=dict)
     job: str | None = None
     timing: Timing = field(default_factory=Timing)
     limit: Limit = field(default_factory=Limit)
     report: Report = field(default_factory=Report)
+    compare: Compare = field(default_factory=Compare)
     exclude: list[Any] = field(default_factory=list)
     dry_run: bool = False
     strict: bool = False
@@ -154,16 +165,9 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """Check each value by itself.
-
-    Args:
-        values: a composed configuration, with the keys of :class:`Config`, and job and dtype settled.
-
-    Raises:
-        ConfigError: a value is not one of those allowed, or out of its range.
-    """
+    """Check each value of a composed configuration by itself, with job and dtype settled."""
     _one_of("job", values["job"], JOBS)
-    _one_of("dtype", values["dtype"], tuple(KIND_OF))
+    _one_of("dtype", values["dtype"], KIND_OF)
     if values["report"]["language"] is not None:
         _one_of("report.language", values["report"]["language"], LANGUAGES)
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
@@ -178,59 +182,45 @@ def check_values(values: dict[str, Any]) -> None:
 def _check_device(device: str, backend_module: str | None) -> None:
     kind = device.partition(":")[0]
     is_known = kind in DEVICES or backend_module
-    if (
-        not is_known
-        or device.startswith("cpu:")
-        or not re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device)
-    ):
+    is_spelt = re.fullmatch(r"[a-z][a-z0-9_]*(:\d+)?", device) and not device.startswith("cpu:")
+    if not is_known or not is_spelt:
+        hint = suggestion(kind, DEVICES)
         raise ConfigError(
-            f"device={device} is unknown{suggestion(kind, list(DEVICES))}; allowed: {', '.join(DEVICES)}, "
+            f"device={device} is unknown{hint}; allowed: {', '.join(DEVICES)}, "
             "with an index such as cuda:1, or a device that backend_module=... adds"
         )
 
 
-def _check_numbers(values: dict[str, Any]) -> None:
-    timing, limit, report = values["timing"], values["limit"], values["report"]
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    numbers = dict(values)
+    for part in ("timing", "limit", "compare", "report"):
+        numbers |= {f"{part}.{key}": value for key, value in values[part].items()}
 
-    # where the least is allowed itself
-    at_least = {
-        "threads": (values["threads"], 1),
-        "seed": (values["seed"], 0),
-        "timing.min_samples": (timing["min_samples"], 1),
-        "timing.max_samples": (timing["max_samples"], timing["min_samples"]),
-        "timing.warmup_s": (timing["warmup_s"], 0),
-        "timing.processes": (timing["processes"], 1),
-        "limit.memory_bytes": (limit["memory_bytes"], 1),
-        "report.same_within": (report["same_within"], 0),
-        "report.calls_per_transfer": (report["calls_per_transfer"], 1),
-    }
-    for key, (value, least) in at_least.items():
-        if value is not None and not value >= least:
-            raise ConfigError(f"{key}={value} is too small; give {least} or more")
-    at_most = {"threads": MOST_THREADS, "seed": LARGEST_SEED}
-    for key, most in at_most.items():
-        if values[key] is not None and values[key] > most:
-            raise ConfigError(f"{key}={values[key]} is too large; give {most} or less")
+    # where the least or the most is allowed itself
+    at_least = {**AT_LEAST, "timing.max_samples": numbers["timing.min_samples"]}
+    for key, least in at_least.items():
+        if numbers[key] is not None and not numbers[key] >= least:
+            raise ConfigError(f"{key}={numbers[key]} is too small; give {least} or more")
+    for key, most in AT_MOST.items():
+        if numbers[key] is not None and numbers[key] > most:
+            raise ConfigError(f"{key}={numbers[key]} is too large; give {most} or less")
 
     # where 0 or infinity would never end, or end at once
-    positive = {f"timing.{key}": timing[key] for key in ("precision", "max_time_s", "block_s")}
-    for key, value in {**positive, "limit.time_s": limit["time_s"]}.items():
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"{key}={value:g} is out of range; give a positive number")
+    for key in POSITIVE:
+        if not 0 < numbers[key] < float("inf"):
+            raise ConfigError(f"{key}={numbers[key]:g} is out of range; give a positive number")
 
 
-def _check_baseline(baseline: Any) -> None:
+def _check_baseline(baseline: object) -> None:
     one_axis = isinstance(baseline, dict) and len(baseline) == 1 and set(baseline) <= set(COMPARED)
     if baseline is not None and not one_axis:
         raise ConfigError(
-            f"report.baseline={baseline} is not one axis and its value, such as {{dtype: float32}}; "
-            f"the axes are {', '.join(COMPARED)}"
+            f"report.baseline={baseline} is not one axis and its value, "
+            f"such as {{dtype: float32}}; the axes are {', '.join(COMPARED)}"
         )
 
 
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
     if value not in allowed:
-        what = (
-            f"unknown{suggestion(ALIASES.get(value, value), list(allowed))}" if value else "empty"
-        )
+        what = f"unknown{suggestion(ALIASES.get(value, value), allowed)}" if value else "empty"
         raise ConfigError(f"{key}={value} is {what}; allowed: {', '.join(allowed)}")

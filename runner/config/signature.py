@@ -1,33 +1,30 @@
 """Signatures with named dimensions: ``"... m k, ... k n -> ... m n"``.
 
-Inputs are drawn and outputs checked from them. ``...`` stands for any number of dimensions, the same in every tensor.
+Inputs are drawn and outputs checked from them. ``...`` stands for any number of dimensions, the
+same in every tensor.
 """
 
 from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
 
-from runner.config.formula import evaluate, names_in
+from runner.config.formula import check_names, evaluate, names_in
 from runner.config.size import BATCH, Size, shape_text
 from runner.errors import ConfigError
 
 ELLIPSIS = "..."
 Axes = tuple[str, ...]  # the dimensions of one tensor, by name
+Lengths = dict[str, tuple[int, ...]]  # one of each dimension, and any number of BATCH
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Every dimension of a signature, with its length.
-
-    Attributes:
-        batch: the lengths under ``...``.
-        lengths: the named dimensions.
-    """
+    """Every dimension of a signature, with its length: those under ``...``, and the named ones."""
 
     batch: tuple[int, ...]
     lengths: Mapping[str, int]
@@ -41,13 +38,13 @@ class Dimensions:
 
     @property
     def variables(self) -> dict[str, int]:
-        """What a formula may mention: the named dimensions, and ``batch``, the product of those under ``...``."""
+        """What a formula may mention: the named dimensions, and all of ``...`` as ``batch``."""
         return {**self.lengths, BATCH: prod(self.batch)}
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The axes of each input and of each output, and the formulas of dimensions that follow from others."""
+    """The axes of each input and output, and the formulas of dimensions that follow from others."""
 
     inputs: tuple[Axes, ...]
     outputs: tuple[Axes, ...]
@@ -55,52 +52,45 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str, formulas: Mapping[str, str]) -> Signature:
-        """Read a signature.
-
-        Raises:
-            ConfigError: the text is no signature, a formula names an unknown dimension, or an output has a
-                dimension that neither an input nor a formula gives.
-        """
+        """Read a signature; ConfigError where it is none, or says nothing of a dimension."""
+        where = f"signature {text!r}"
         left, arrow, right = text.partition("->")
         if not arrow or not left.strip():
-            raise ConfigError(
-                f'signature {text!r}: write inputs -> outputs, such as "... m k, ... k n -> ... m n"'
-            )
-        signature = cls(_tensors(left, text), _tensors(right, text), dict(formulas))
-        signature._check(text)
+            example = '"... m k, ... k n -> ... m n"'
+            raise ConfigError(f"{where}: write inputs -> outputs, such as {example}")
+        signature = cls(_tensors(left, where), _tensors(right, where), dict(formulas))
+        signature._check(where)
         return signature
 
     def bind(self, size: Size) -> Dimensions:
-        """Give every dimension its length.
+        """Give every dimension its length; ConfigError where the signature cannot take this size.
 
-        The first input takes its own from ``size``; the others follow from the formulas, and where there is none
-        they are as long as the first input's last dimension.
-
-        Raises:
-            ConfigError: the signature cannot take this size.
+        The first input takes its own from ``size``; the others follow from the formulas, and where
+        there is none they are as long as the first input's last dimension.
         """
         # what the size itself says
-        batch, lengths = self._named(size) if size.named else self._matched(size)
+        requested = self._named(size) if size.named else self._matched(size)
         if size.further:
-            batch, lengths = self._further(size, batch, lengths)
-        self._follow(batch, lengths, self.formulas)
+            requested |= self._further(size)
+        batch = requested.pop(BATCH, ())
+        lengths = {name: length for name, (length,) in requested.items()}
+        self._follow(batch, lengths)
 
-        # what nothing says is as long as the first input's last dimension, so that 256 is a size of every operation
+        # what nothing says is as long as the first input's last dimension, so that 256 is a size
+        # of every operation
         free = self.of_inputs - {ELLIPSIS} - lengths.keys() - self.formulas.keys()
         if free:
             last = self.inputs[0][-1]
             length = (batch or (1,))[-1] if last == ELLIPSIS else lengths.get(last)
             if length is None:
-                raise ConfigError(
-                    f"derived_dims: {last} needs {', '.join(sorted(free))}; give them in size"
-                )
+                raise ConfigError(f"derived_dims: {last} needs {_listed(free)}; give them in size")
             lengths.update(dict.fromkeys(free, length))
 
         # formulas that waited for these
-        self._follow(batch, lengths, self.formulas)
+        self._follow(batch, lengths)
         pending = self.formulas.keys() - lengths.keys()
         if pending:
-            raise ConfigError(f"derived_dims: {', '.join(sorted(pending))} depend on each other")
+            raise ConfigError(f"derived_dims: {_listed(pending)} depend on each other")
         return Dimensions(batch, lengths)
 
     @property
@@ -113,130 +103,116 @@ class Signature:
         """Every axis of an input, ``...`` among them."""
         return set(chain.from_iterable(self.inputs))
 
-    def _check(self, text: str) -> None:
-        drawn = self.of_inputs
+    def _check(self, where: str) -> None:
+        drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs))
         if not self.inputs[0]:
-            raise ConfigError(
-                f"signature {text!r}: the first input needs a dimension, since size is its shape"
-            )
-        if any(ELLIPSIS in axes for axes in self.outputs) and ELLIPSIS not in drawn:
-            raise ConfigError(f"signature {text!r}: '...' stands in an output but in no input")
+            problem = "the first input needs a dimension"
+            raise ConfigError(f"{where}: {problem}, since size is its shape")
+        if ELLIPSIS in produced - drawn:
+            raise ConfigError(f"{where}: '...' stands in an output but in no input")
         for name in self.formulas:
             _check_name(name, "derived_dims")
 
         # a dimension that only an output has needs a formula
-        derived = set(chain.from_iterable(self.outputs)) - drawn - self.formulas.keys()
+        derived = produced - drawn - self.formulas.keys()
         if derived:
             raise ConfigError(
-                f"signature {text!r}: only an output has dimension {', '.join(sorted(derived))}; "
+                f"{where}: only an output has dimension {_listed(derived)}; "
                 "give it a formula under derived_dims:"
             )
 
         # and a formula names dimensions that there are
         known = (drawn | self.formulas.keys()) - {ELLIPSIS} | {BATCH}
         for name, formula in self.formulas.items():
-            unknown = names_in(formula) - known
-            if unknown:
-                raise ConfigError(
-                    f"derived_dims: {name}: {formula}: unknown dimension {', '.join(sorted(unknown))}; "
-                    f"known here: {', '.join(sorted(known))}"
-                )
+            check_names(f"derived_dims: {name}: {formula}", formula, known)
 
-    def _matched(self, size: Size) -> tuple[tuple[int, ...], dict[str, int]]:
+    def _matched(self, size: Size) -> Lengths:
+        """What a shape says, or a number, which is n x n, or n for an operation on vectors."""
         first = self.inputs[0]
-        named = len(first) - (ELLIPSIS in first)
-
-        # a single number is n x n, or n for an operation on vectors
+        any_more = ELLIPSIS in first
+        named = len(first) - any_more
         shape = size.shape
         if size.square is not None:
-            vector = len(first) == 1 and ELLIPSIS not in first
-            shape = (size.square,) if vector else (size.square, size.square)
-        if len(shape) < named or (len(shape) > named and ELLIPSIS not in first):
-            raise ConfigError(
-                f"size {shape_text(shape)} does not fit the signature, whose first input is {self.takes}; "
-                f"give {named}{' or more' if ELLIPSIS in first else ''} dimensions, "
-                f"such as size={shape_text((8,) * max(0, named - 2) + (64,) * min(2, named))}"
-            )
+            is_vector = len(first) == 1 and not any_more
+            shape = (size.square,) if is_vector else (size.square, size.square)
+        taken = f"the signature, whose first input is {self.takes}"
+        misfit = f"size {shape_text(shape)} does not fit {taken}"
+        if len(shape) < named or (len(shape) > named and not any_more):
+            example = shape_text((8,) * max(0, named - 2) + (64,) * min(2, named))
+            count = f"{named} or more" if any_more else str(named)
+            raise ConfigError(f"{misfit}; give {count} dimensions, such as size={example}")
 
         # '...' takes what the named dimensions before and after it leave
-        start = first.index(ELLIPSIS) if ELLIPSIS in first else named
+        start = first.index(ELLIPSIS) if any_more else named
         stop = len(shape) - (named - start)
+        axes = [axis for axis in first if axis != ELLIPSIS]
         lengths: dict[str, int] = {}
-        for axis, n in zip(
-            [a for a in first if a != ELLIPSIS], shape[:start] + shape[stop:], strict=True
-        ):
-            if lengths.setdefault(axis, n) != n:
-                raise ConfigError(
-                    f"size {shape_text(shape)} does not fit the signature, whose first input is {self.takes}: "
-                    f"{axis} would be both {lengths[axis]} and {n}"
-                )
-        return shape[start:stop], lengths
+        for axis, length in zip(axes, shape[:start] + shape[stop:], strict=True):
+            if lengths.setdefault(axis, length) != length:
+                raise ConfigError(f"{misfit}: {axis} would be both {lengths[axis]} and {length}")
+        return {BATCH: shape[start:stop], **{axis: (length,) for axis, length in lengths.items()}}
 
-    def _named(self, size: Size) -> tuple[tuple[int, ...], dict[str, int]]:
+    def _named(self, size: Size) -> Lengths:
+        """What a mapping of dimensions says."""
         requested = dict(size.named)
-        allowed = {BATCH if axis == ELLIPSIS else axis for axis in self.of_inputs}
-        needed = {axis for axis in self.inputs[0] if axis != ELLIPSIS} - self.formulas.keys()
+        allowed = _as_written(self.of_inputs)
+        needed = set(self.inputs[0]) - {ELLIPSIS} - self.formulas.keys()
         faults = {
-            "unknown": sorted(requested.keys() - allowed),
-            "missing": sorted(needed - requested.keys()),
-            "one length each": [
-                n for n, lengths in requested.items() if n != BATCH and len(lengths) != 1
-            ],
+            "unknown": requested.keys() - allowed,
+            "missing": needed - requested.keys(),
+            "one length each": _with_several(requested),
         }
-        wrong = [f"{what}: {', '.join(names)}" for what, names in faults.items() if names]
+        wrong = [f"{fault}: {_listed(names)}" for fault, names in faults.items() if names]
         if wrong:
-            raise ConfigError(
-                f"size with dimensions {', '.join(sorted(requested))}: {'; '.join(wrong)}; "
-                f"the dimensions are {', '.join(sorted(allowed))}"
-            )
-        return requested.pop(BATCH, ()), {name: lengths[0] for name, lengths in requested.items()}
+            problem = f"size with dimensions {_listed(requested)}: {'; '.join(wrong)}"
+            raise ConfigError(f"{problem}; the dimensions are {_listed(allowed)}")
+        return requested
 
-    def _further(
-        self, size: Size, batch: tuple[int, ...], lengths: dict[str, int]
-    ) -> tuple[tuple[int, ...], dict[str, int]]:
+    def _further(self, size: Size) -> Lengths:
+        """What a size says of the other inputs' dimensions, which the first's shape leaves open."""
         requested = dict(size.further)
-
-        # the other inputs' dimensions, but those that the first input's shape has settled
-        others = chain.from_iterable(self.inputs[1:])
-        allowed = {BATCH if axis == ELLIPSIS else axis for axis in others} - lengths.keys()
+        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - set(self.inputs[0])
         allowed |= self.formulas.keys()
-        allowed -= {BATCH} if ELLIPSIS in self.inputs[0] else set()
-        wrong = [
-            name
-            for name, of in requested.items()
-            if name not in allowed or (name != BATCH and len(of) != 1)
-        ]
+        if ELLIPSIS in self.inputs[0]:
+            allowed.discard(BATCH)
+        wrong = (requested.keys() - allowed) | _with_several(requested)
         if wrong:
             raise ConfigError(
-                f"size {shape_text(size.shape)} with {', '.join(wrong)}: beside the first input's shape there are "
-                f"{', '.join(sorted(allowed)) or 'no dimensions'}, one length each"
+                f"size {shape_text(size.shape)} with {_listed(wrong)}: beside the first input's "
+                f"shape there are {_listed(allowed) or 'no dimensions'}, one length each"
             )
-        return requested.pop(BATCH, batch), {
-            **lengths,
-            **{name: of[0] for name, of in requested.items()},
-        }
+        return requested
 
-    @staticmethod
-    def _follow(
-        batch: tuple[int, ...], lengths: dict[str, int], formulas: Mapping[str, str]
-    ) -> None:
+    def _follow(self, batch: tuple[int, ...], lengths: dict[str, int]) -> None:
         """Add each length whose formula can be computed from those that are there."""
+        open_formulas = {n: f for n, f in self.formulas.items() if n not in lengths}
         while True:
             variables = {**lengths, BATCH: prod(batch)}
-            ready = [
-                n
-                for n, f in formulas.items()
-                if n not in lengths and names_in(f) <= variables.keys()
-            ]
+            ready = [n for n, f in open_formulas.items() if names_in(f) <= variables.keys()]
             if not ready:
                 return
             for name in ready:
-                length = evaluate(formulas[name], variables)
+                formula = open_formulas.pop(name)
+                length = evaluate(formula, variables)
                 if length < 1 or length != int(length):
                     raise ConfigError(
-                        f"dimension {name} = {formulas[name]} would be {length:g}; choose a larger size"
+                        f"dimension {name} = {formula} would be {length:g}; choose a larger size"
                     )
                 lengths[name] = int(length)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _as_written(axes: Iterable[str]) -> set[str]:
+    """Axes by the names that a size has for them."""
+    return {BATCH if axis == ELLIPSIS else axis for axis in axes}
+
+
+def _with_several(requested: Mapping[str, tuple[int, ...]]) -> set[str]:
+    """The dimensions that were given several lengths, and can have only one."""
+    return {name for name, lengths in requested.items() if name != BATCH and len(lengths) != 1}
 
 
 def _check_name(name: str, where: str) -> None:
@@ -246,12 +222,12 @@ def _check_name(name: str, where: str) -> None:
         )
 
 
-def _tensors(side: str, text: str) -> tuple[Axes, ...]:
+def _tensors(side: str, where: str) -> tuple[Axes, ...]:
     tensors = tuple(tuple(part.split()) for part in side.split(","))
     for axes in tensors:
         for axis in axes:
             if axis != ELLIPSIS:
-                _check_name(axis, f"signature {text!r}")
+                _check_name(axis, where)
         if axes.count(ELLIPSIS) > 1:
-            raise ConfigError(f"signature {text!r}: '...' may stand once in a tensor")
+            raise ConfigError(f"{where}: '...' may stand once in a tensor")
     return tensors

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from runner.errors import ConfigError
 
-BATCH = (
-    "batch"  # the name under which a size mapping and a formula speak of the dimensions under '...'
-)
-LONGEST = 10**12  # elements along a dimension: more than any memory holds
-ALLOWED = "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+BATCH = "batch"
+"""The name of the dimensions under ``...`` in a size's mapping and in a formula."""
 
+LONGEST = 10**12  # elements along a dimension: more than any memory holds
+ALLOWED = (
+    "allowed: 256 (256x256), 64x1024x1024, "
+    "or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+)
+LENGTH = r"\d{1,13}"
+SHAPE = rf"{LENGTH}(?:x{LENGTH})*"
 
 Named = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
 class Size:
-    """What was asked for, before an operation's signature gives it a meaning. One of the first three is set.
+    """What was asked for, before a signature gives it a meaning. One of the first three is set.
 
     Attributes:
         square: a single number n: n x n, or just n for an operation on vectors.
@@ -36,7 +40,7 @@ class Size:
     further: Named = ()
 
     def at_most(self, inner: int, outer: int) -> Size:
-        """The same size cut down: the last two dimensions to ``inner``, the others and ``batch`` to ``outer``."""
+        """The size with its last two dimensions cut to ``inner``, all others to ``outer``."""
         if self.square is not None:
             return Size(square=min(self.square, inner))
         if self.shape:
@@ -47,42 +51,29 @@ class Size:
 
 
 def parse_size(value: object) -> Size:
-    """Read a size from the configuration.
+    """Read a size: an integer, text such as ``64x1024`` or, as results show it, ``64x128 n=32``.
 
-    Args:
-        value: an integer, text such as ``64x1024`` or, as results show it, ``64x128 n=32``, a sequence of integers,
-            or a mapping of dimensions.
-
-    Raises:
-        ConfigError: it is none of these, or a length is not a positive integer.
+    It may also be a sequence of integers, or a mapping of dimensions.
     """
-    match value:
-        case bool() | float() | None:
-            pass
-        case int() if 0 < value <= LONGEST:
-            return Size(square=value)
-        case str() if re.fullmatch(r"\s*\d{1,13}(\s*x\s*\d{1,13})*\s*", value):
-            lengths = tuple(int(part) for part in value.split("x"))
-            if all(lengths):
+    try:
+        match value:
+            case int():
+                return Size(square=_lengths(value)[0])
+            case str() if re.fullmatch(rf"\s*{LENGTH}(\s*x\s*{LENGTH})*\s*", value):
+                lengths = _lengths("".join(value.split()))
                 return Size(square=lengths[0]) if len(lengths) == 1 else Size(shape=lengths)
-        case str() if found := re.fullmatch(
-            r"(\d{1,13}(?:x\d{1,13})*)((?: [a-z]\w*=\d{1,13}(?:x\d{1,13})*)+)", value
-        ):
-            shape = _lengths(value, found[1])
-            named = (word.split("=") for word in found[2].split())
-            return Size(
-                shape=shape,
-                further=tuple(sorted((name, _lengths(value, length)) for name, length in named)),
-            )
-        case Mapping() if value:
-            return Size(
-                named=tuple(
-                    sorted((str(name), _lengths(value, length)) for name, length in value.items())
-                )
-            )
-        case list() | tuple() if value and all(_is_length(length) for length in value):
-            return Size(shape=tuple(value))
-    raise ConfigError(f"size={_shown(value)} is not a size; {ALLOWED}")
+            case str() if parts := re.fullmatch(rf"({SHAPE})((?: [a-z]\w*={SHAPE})+)", value):
+                further = (word.split("=") for word in parts[2].split())
+                return Size(shape=_lengths(parts[1]), further=_by_name(further))
+            case Mapping() if value:
+                return Size(named=_by_name(value.items()))
+            case list() | tuple():
+                return Size(shape=_lengths(value))
+    except ValueError:
+        pass
+    blank = isinstance(value, str) and not value.strip()
+    shown = repr(value) if blank else str(value)
+    raise ConfigError(f"size={shown} is not a size; {ALLOWED}")
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -92,10 +83,11 @@ def shape_text(shape: Sequence[int]) -> str:
 
 @lru_cache(maxsize=10_000)
 def first_input_shape(size: str) -> tuple[int, ...] | None:
-    """The shape that a row's size names; None where it names none, as of a cell that could not even be composed.
+    """The shape that a row's size names; None where the cell could not even be composed.
 
-    >>> first_input_shape("64x1024x1024 n=8"), first_input_shape("scalar"), first_input_shape("default")
-    ((64, 1024, 1024), (), None)
+    >>> first_input_shape("64x1024x1024 n=8"), first_input_shape("scalar")
+    ((64, 1024, 1024), ())
+    >>> first_input_shape("default")
     """
     if size == shape_text(()):
         return ()
@@ -104,27 +96,21 @@ def first_input_shape(size: str) -> tuple[int, ...] | None:
 
 
 def _at_most(named: Named, inner: int, outer: int) -> Named:
+    limits = {BATCH: outer}
     return tuple(
-        (name, tuple(min(n, outer if name == BATCH else inner) for n in lengths))
-        for name, lengths in named
+        (name, tuple(min(n, limits.get(name, inner)) for n in lengths)) for name, lengths in named
     )
 
 
-def _lengths(mapping: object, value: object) -> tuple[int, ...]:
-    if _is_length(value):
-        return (value,)  # type: ignore[return-value]  # _is_length has just said that it is an int
-    if isinstance(value, str) and re.fullmatch(r"\d{1,13}(x\d{1,13})*", value):
+def _by_name(pairs: Iterable[Sequence[object]]) -> Named:
+    return tuple(sorted((str(name), _lengths(length)) for name, length in pairs))
+
+
+def _lengths(value: object) -> tuple[int, ...]:
+    """One length or several; ValueError where the value is none."""
+    if isinstance(value, str) and re.fullmatch(SHAPE, value):
         value = [int(part) for part in value.split("x")]
-    if isinstance(value, list | tuple) and value and all(map(_is_length, value)):
-        return tuple(value)
-    raise ConfigError(f"size={_shown(mapping)} is not a size; {ALLOWED}")
-
-
-def _is_length(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LONGEST
-
-
-def _shown(value: object) -> str:
-    """As it was typed, with quotes where there would be nothing to see."""
-    blank = isinstance(value, str) and not value.strip()
-    return repr(value) if blank else str(value)
+    lengths = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not lengths or not all(type(n) is int and 0 < n <= LONGEST for n in lengths):
+        raise ValueError
+    return lengths

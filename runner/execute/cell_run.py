@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
@@ -16,7 +17,7 @@ from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, Sample, row_for
 from runner.tasks import autograd, benchmark, roof, tensors, transfer
-from runner.tasks.task import ReportStep, Task, TaskResult
+from runner.tasks.task import Function, ReportStep, Task, TaskResult
 from runner.tasks.worker_state import WorkerState
 
 TASKS: dict[str, Task] = {
@@ -27,7 +28,57 @@ TASKS: dict[str, Task] = {
     "roof": roof,
 }
 DEVICE_LOST = "the device did not recover, so the worker was replaced"
+T = TypeVar("T")
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+class CellRun:
+    """One cell's part of the process: its device, threads and memory; what its operation raises becomes its row.
+
+    Attributes:
+        device: where it runs, once that was found.
+        failure: the row, where something was raised.
+    """
+
+    def __init__(self, cell: Cell, state: WorkerState) -> None:
+        self.cell, self._state = cell, state
+        self.device: Device | None = None
+        self.failure: TaskResult | None = None
+        self._seconds = 0.0
+
+    def attempt(self, step: Callable[[Device, Function | None], T]) -> T | None:
+        """Do a step of the cell; None where it raised something."""
+        begun = time.perf_counter()
+        default_threads = torch.get_num_threads()
+        try:
+            if self.device is None:
+                self.device = find_device(
+                    self.cell.device, self.cell.backend_module, self._state.busy_work
+                )
+            function = self.cell.definition.load()
+            torch.set_num_threads(self.cell.threads or default_threads)
+            if self.device.is_cpu:
+                limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
+            return step(self.device, function)
+        except DeviceUnavailable as error:
+            status, reason = "unavailable", str(error)
+        except Exception as error:
+            traceback.print_exc()
+            status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
+        finally:
+            # the next step, or cell, must not find this one's limits or threads
+            limit_memory(None)
+            torch.set_num_threads(default_threads)
+            self._seconds += time.perf_counter() - begun
+        name = None if self.device is None else self.device.name
+        row = row_for(self.cell, status, reason, device_name=name, seconds=self._seconds)
+        self.failure = TaskResult([row])
+        return None
+
+    def timed(self, result: TaskResult) -> TaskResult:
+        """The result with the seconds that the cell took."""
+        rows = [row if row.seconds else replace(row, seconds=self._seconds) for row in result.rows]
+        return TaskResult(rows, result.samples)
 
 
 def run_cell(
@@ -40,34 +91,16 @@ def run_cell(
         state: what earlier cells of this process have found out.
         report_step: is called with each step as it begins.
     """
-    begun = time.perf_counter()
-    default_threads = torch.get_num_threads()
-    device = None
-    try:
-        device = find_device(cell.device, cell.backend_module, state.busy_work)
-        function = cell.definition.load()
-        torch.set_num_threads(cell.threads or default_threads)
-        if device.is_cpu:
-            limit_memory(cell.limit.memory_bytes or free_memory_bytes())
-        rows, samples = TASKS[cell.job].run(cell, device, function, state, report_step)
-        seconds = time.perf_counter() - begun
-        return TaskResult(
-            [row if row.seconds else replace(row, seconds=seconds) for row in rows], samples
-        )
-    except DeviceUnavailable as error:
-        status, reason = "unavailable", str(error)
-    except Exception as error:
-        traceback.print_exc()
-        status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
-    finally:
-        # the next cell must not find this one's limits, threads or memory
-        limit_memory(None)
-        torch.set_num_threads(default_threads)
-        _release(device)
-    name = None if device is None else device.name
-    return TaskResult(
-        [row_for(cell, status, reason, device_name=name, seconds=time.perf_counter() - begun)]
+    run = CellRun(cell, state)
+    task = TASKS[cell.job]
+    result = run.attempt(
+        lambda device, function: task.run(cell, device, function, state, report_step)
     )
+    release(run.device)
+    if result is None:
+        assert run.failure is not None
+        return run.failure
+    return run.timed(result)
 
 
 def run_and_log(
@@ -79,15 +112,20 @@ def run_and_log(
         the rows, the samples, and whether the worker has to be replaced.
     """
     rows, samples = run_cell(cell, state, report_step)
-    device_lost = _is_device_lost(cell, rows)
+    device_lost = is_device_lost(cell, rows)
     if device_lost:
         rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
-    for row in rows:
-        print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
+    log_rows(cell, rows)
     return rows, samples, device_lost
 
 
-def _is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
+def log_rows(cell: Cell, rows: Sequence[Row]) -> None:
+    """Print what came of a cell, into its log."""
+    for row in rows:
+        print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
+
+
+def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
     """Whether the error took the device's context: nothing works on it any more in this process."""
     if {row.status for row in rows} <= {"ok", "unavailable"}:
         return False
@@ -97,7 +135,8 @@ def _is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
         return True
 
 
-def _release(device: Device | None) -> None:
+def release(device: Device | None) -> None:
+    """Give back what a device keeps for later calls."""
     if device is not None and not device.is_cpu:
         with suppress(RuntimeError):  # of a device that has been lost
             device.release()

@@ -1,9 +1,9 @@
 """Whether another of this machine's sweeps used the same device while a cell ran: one lock file a device.
 
-Every cell holds its device's lock, shared, and touches the file when it begins. A cell that could not have had the lock
-exclusively at its beginning, or finds the file touched by another at its end, ran concurrently. A cell that wants the
-device for itself waits its turn, and then until nobody holds the lock. The kernel frees the locks of a process that is
-gone.
+Every cell holds its device's lock, shared, and touches the file when it begins. A cell that could
+not have had the lock exclusively at its beginning, or finds the file touched by another at its end,
+ran concurrently. A cell that wants the device for itself waits its turn, and then until nobody
+holds the lock. The kernel frees the locks of a process that is gone.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from runner import __version__
 if TYPE_CHECKING:
     from runner.measure.device import Device
 
+# of the environment, by how they begin
 VARIABLES = (
     "OMP_",
     "MKL_",
@@ -27,7 +28,7 @@ VARIABLES = (
     "TORCH_",
     "PYTORCH_",
     "GOMP_",
-)  # of the environment, by how they begin
+)
 
 
 def describe_machine(devices: list[Device]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-LINE_EVERY_S = 1.0  # a log that nobody watches needs no more lines than this, but for the last cell and for trouble
+# a log that nobody watches needs no more lines than this, but for the last cell and for trouble
+LINE_EVERY_S = 1.0
 
 
 class Progress:
@@ -42,10 +43,11 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def begin(self, cell: Cell) -> None:
-        """A cell begins."""
+    def begin(self, cell: Cell, *, in_turn: bool = False) -> None:
+        """A cell begins, by itself or in turn with what it is compared with."""
         if self._bar is not None:
-            self._bar.update(self._task, description=cell.label, refresh=True)
+            description = f"{cell.label}, in turn" if in_turn else cell.label
+            self._bar.update(self._task, description=description, refresh=True)
 
     def end(self, cell: Cell, rows: list[Row]) -> None:
         """A cell has its rows."""

@@ -1,8 +1,9 @@
 """The parent's side of the supervised process in which cells run.
 
-The process imports torch once and serves one cell after another, see :mod:`runner.execute.worker_process`. What a cell
-does to its process (a crash, a hang, memory that runs out) ends the worker, never the sweep. While a cell runs the
-parent only waits, so that it takes no time from what is measured.
+The process imports torch once and serves one cell after another, see
+:mod:`runner.execute.worker_process`. What a cell does to its process (a crash, a hang, memory that
+runs out) ends the worker, never the sweep. While a cell runs the parent only waits, so that it
+takes no time from what is measured.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
+from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
 from runner.rows.rows import Row, Sample, row_for
 
@@ -72,7 +74,8 @@ class Worker:
         try:
             self._send(("run", cell, str(log)))
             self._await_start()
-            # The cell's own time begins when the process has torch, which a replaced one has to import again.
+            # The cell's own time begins when the process has torch, which a replaced one has to
+            # import again.
             start = time.monotonic()
             while True:
                 answer = self._receive(start + cell.limit.time_s - time.monotonic())
@@ -96,6 +99,49 @@ class Worker:
             return [
                 row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - start)
             ], []
+
+    def run_in_turn(
+        self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
+    ) -> TurnsOutcome | None:
+        """Run the sides of a comparison in turn.
+
+        Args:
+            cells: the baseline's and those to compare with it.
+            logs: take what each one's operation prints.
+            plan: how.
+
+        Returns:
+            what came of it; None where the process died, or a side's share of the time passed its
+            limit.
+        """
+        used_s = [0.0 for _ in cells]
+        try:
+            self._send(("run in turn", list(cells), list(map(str, logs)), plan))
+            self._await_start()
+            side, begun = 0, time.monotonic()
+            while True:
+                # while they take turns, no side is charged for the others
+                waited_for = range(len(cells)) if side == ALL_SIDES else [side]
+                left_s = sum(cells[each].limit.time_s - used_s[each] for each in waited_for)
+                answer = self._receive(begun + left_s - time.monotonic())
+                if answer is None:
+                    self.close()
+                    return None
+                if answer[0] == "side":
+                    now = time.monotonic()
+                    if side != ALL_SIDES:
+                        used_s[side] += now - begun
+                    side, begun = answer[1], now
+                    continue
+                outcome: TurnsOutcome = answer[1]
+                if outcome.spoiled:
+                    self.close()
+                return outcome
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        except WorkerDied:
+            return None
 
     def close(self) -> None:
         """End the process at once, wherever it is."""

@@ -24,7 +24,8 @@ class Preflight:
 
     Attributes:
         environment: the machine and torch, for ``environment.json``.
-        devices: the device of this machine for each one asked for that is here: ``cuda:0`` for ``gpu``.
+        devices: the device of this machine for each one asked for that is here: ``cuda:0`` for
+            ``gpu``.
         unavailable: why, for each device asked for that is not here.
         problems: what is wrong with the operations, a line each.
     """
@@ -48,7 +49,7 @@ def serve(connection: Connection) -> None:
 
     # the end of the pipe is the parent's end
     silence = os.open(os.devnull, os.O_WRONLY)
-    state = None
+    service = None
     while True:
         try:
             message = connection.recv()
@@ -61,16 +62,15 @@ def serve(connection: Connection) -> None:
             continue
 
         # whatever the cell prints, importing torch included, is for its log
-        _, cell, log = message
-        _redirect(_open_log(log))
-        from runner.execute.cell_run import run_and_log  # before the cell's time begins
-        from runner.tasks.worker_state import WorkerState
+        kind, *request = message
+        _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
+        from runner.execute.service import Service  # before the cell's time begins
 
-        state = state or WorkerState()
+        service = service or Service(connection.send, lambda log: _redirect(_open_log(log)))
         connection.send(("begun",))
-        outcome = run_and_log(cell, state, lambda step: connection.send(("step", step)))
+        answer = service.run(*request) if kind == "run" else service.run_in_turn(*request)
         _redirect(os.dup(silence))
-        connection.send(("done", *outcome))
+        connection.send(answer)
 
 
 def _open_log(log: str) -> int:

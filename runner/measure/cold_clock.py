@@ -11,9 +11,8 @@ from runner.calls import Thunk
 from runner.measure.host_clock import Block, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
-UNKNOWN_BYTES = (
-    64 * 1024**2
-)  # where the system does not tell (macOS, Windows, some containers): most have less
+# where the system does not tell (macOS, Windows, some containers): most have less
+UNKNOWN_BYTES = 64 * 1024**2
 Number = TypeVar("Number", int, float)
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -51,8 +50,9 @@ def _cache(index: Path) -> tuple[int, str, int] | None:
 class ColdClock:
     """Times each call of a block alone, after ``flush``, and adds the times up; what ``flush`` takes is not in them.
 
-    Everything is cold then: the inputs, the output's memory and the code. Each call's time holds one reading of the
-    clock, some 0.1 us on a CPU, which is left in: how long it takes when cold itself cannot be told.
+    Everything is cold then: the inputs, the output's memory and the code. Each call's time holds
+    one reading of the clock, some 0.1 us on a CPU, which is left in: how long it takes when cold
+    itself cannot be told.
 
     Attributes:
         most_calls: in a block: flushing takes longer than most calls.

@@ -29,19 +29,20 @@ except ImportError:  # Windows counts page faults elsewhere: nothing is said of 
 DENORMAL_SHARE = 0.01  # of the elements looked at
 SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
 DOMINATED = 0.5  # of the time
-SMALLEST_FRESH_BYTES = (
-    128 * 1024
-)  # below this no allocator gives memory back to the system, so none is fresh
+# below this no allocator gives memory back to the system, so none is fresh
+SMALLEST_FRESH_BYTES = 128 * 1024
 SLOWEST_FAULT_S = 5e-6  # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of it
+# the least and the most of the probe for what a page's first touch takes
 PROBE_BYTES = (
     32 * 1024**2,
     128 * 1024**2,
-)  # the least and the most of the probe for what a page's first touch takes
+)
 PROBES = 4  # in turns
 FALLBACK_FACTOR = (
     2.0  # times what the width explains; vector units make narrower numbers faster, never slower
 )
-SHORTEST_FALLBACK_S = 5e-5  # below this most of a call is what it costs to be called, which differs between dtypes too
+# below this most of a call is what it costs to be called, which differs between dtypes too
+SHORTEST_FALLBACK_S = 5e-5
 FLOAT32_BUDGET_S = (
     0.02  # for float32's time beside a cell's, which is taken once for an operation and size
 )
@@ -103,7 +104,8 @@ def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -
 def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
     """Whether a noticeable share of a tensor's elements is denormal, on a CPU that does not take them for 0.
 
-    float16 does not count: the CPU computes it in float32, where its denormals are ordinary numbers.
+    float16 does not count: the CPU computes it in float32, where its denormals are ordinary
+    numbers.
     """
     candidates = [t for t in tensors if _has_denormals(t)]
     if not device.is_cpu or not candidates or flushes_denormals():
@@ -138,8 +140,8 @@ def _has_denormals(tensor: torch.Tensor) -> bool:
 def first_touch(timed: TimedCall) -> bool:
     """Whether most of a call's time goes to pages that the system has to provide at their first touch.
 
-    The page faults of a call, times what a fault takes, against the call's time: each the least of a few in turns,
-    since whatever else runs only lengthens them.
+    The page faults of a call, times what a fault takes, against the call's time: each the least of
+    a few in turns, since whatever else runs only lengthens them.
     """
     pages_at_most = timed.output_bytes / 4096
     median_s = timed.measured.median_s
@@ -222,9 +224,8 @@ def cpu_fallback(timed: TimedCall, float32_times: Float32Times) -> bool:
         return False
     if min_s > AFFORDABLE * timed.cell.limit.time_s:
         return True
-    return (
-        _shortest(timed.make_call(timed.bound, timed.tensors), timed) > longest_s
-    )  # the samples may be few
+    # the samples may be few
+    return _shortest(timed.make_call(timed.bound, timed.tensors), timed) > longest_s
 
 
 def _may_fall_back(timed: TimedCall) -> bool:
@@ -234,9 +235,8 @@ def _may_fall_back(timed: TimedCall) -> bool:
         return False
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
-    if (
-        measured.median_s > cell.limit.time_s / 2 or cell.compile
-    ):  # compiling once more takes seconds
+    # compiling once more takes seconds
+    if measured.median_s > cell.limit.time_s / 2 or cell.compile:
         return False
     return measured.min_s >= SHORTEST_FALLBACK_S
 

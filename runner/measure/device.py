@@ -1,6 +1,7 @@
 """The one place that knows how devices differ.
 
-Everything is on PyTorch's general interface, so that CUDA, ROCm, XPU, MPS and out-of-tree devices take the same path.
+Everything is on PyTorch's general interface, so that CUDA, ROCm, XPU, MPS and out-of-tree devices
+take the same path.
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ import torch
 from runner.calls import Thunk
 from runner.errors import ConfigError, one_line
 from runner.measure.cold_clock import last_level_cache_bytes
-from runner.measure.event_clock import BusyWork, EventClock, LaunchTimes, Queue, launch_and_wall
+from runner.measure.event_clock import (
+    LAUNCHES,
+    BusyWork,
+    EventClock,
+    LaunchTimes,
+    Queue,
+    launch_and_wall,
+)
 from runner.measure.host_clock import Clock, HostClock
 
 WORK_BEFORE_CLOCK_S = (
     0.02  # an idle device lowers its clock, and takes some milliseconds to raise it
 )
 CALLS_BEFORE_CAPTURE = 3
-UNKNOWN_CACHE_BYTES = (
-    128 * 1024**2
-)  # of a device that does not tell the size of its last-level cache
+# of a device that does not tell the size of its last-level cache
+UNKNOWN_CACHE_BYTES = 128 * 1024**2
 PROPERTIES = (
     "total_memory",
     "major",
@@ -71,9 +78,9 @@ class Device:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
         return HostClock(single_threaded=threads == 1) if self.is_cpu else EventClock(self._queue)
 
-    def launch_and_wall(self, call: Thunk) -> LaunchTimes:
+    def launch_and_wall(self, call: Thunk, most: int = LAUNCHES) -> LaunchTimes:
         """Host seconds of a call's launch and to its end; none on the CPU, which launches nothing."""
-        return LaunchTimes() if self.is_cpu else launch_and_wall(call, self.synchronize)
+        return LaunchTimes() if self.is_cpu else launch_and_wall(call, self.synchronize, most)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended."""
@@ -139,8 +146,8 @@ class Device:
     def flush_cache(self) -> None:
         """Overwrite twice what the last-level cache holds, so that a call after it finds none of its data there.
 
-        On the CPU all of the intra-op threads take part, so that the caches of their cores are overwritten too; on
-        another device this is launched like any work.
+        On the CPU all of the intra-op threads take part, so that the caches of their cores are
+        overwritten too; on another device this is launched like any work.
         """
         if self._flushed is None:
             size = last_level_cache_bytes() if self.is_cpu else self._cache_bytes()
@@ -160,10 +167,18 @@ class Device:
 
     def peak_memory_bytes(self) -> int | None:
         """The most memory that a cell allocated since the reset; None where the device does not count."""
-        peak = getattr(self._module, "max_memory_allocated", None)
+        return self._memory_but_own("max_memory_allocated")
+
+    def held_bytes(self) -> int:
+        """Memory that is allocated now, such as another cell's; 0 where the device does not count."""
+        return self._memory_but_own("memory_allocated") or 0
+
+    def _memory_but_own(self, reading: str) -> int | None:
+        """A number of bytes without those that timing itself takes."""
+        ask = getattr(self._module, reading, None)
         own = self._queue.own_bytes if self._module is not None else 0
         own += self._flushed.nbytes if self._flushed is not None else 0
-        return None if peak is None else int(peak(self.torch)) - own
+        return None if ask is None else int(ask(self.torch)) - own
 
     def release(self) -> None:
         """Give memory that is cached but not used back to the device."""
@@ -209,7 +224,8 @@ def find_device(
     """The device that a configuration names.
 
     Args:
-        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index, ``cuda:1``.
+        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index,
+            ``cuda:1``.
         backend_module: imported first, for devices that are not part of PyTorch.
         busy_work: what keeps devices busy, as it was measured for earlier cells.
 

@@ -1,9 +1,10 @@
 """The sampling engine: warm up until steady, time short blocks, set aside interrupted ones, stop when sure.
 
-Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a pause: on a loaded
-machine that, not the operation, is what differs between runs. What differs between runs on an idle machine is where in
-memory the tensors lie (Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so
-that blocks are taken on several allocations of them. The clock is an argument, so that tests are exact.
+Blocks are short because a block that outlasts a scheduler's slice is as likely as not to contain a
+pause: on a loaded machine that, not the operation, is what differs between runs. What differs
+between runs on an idle machine is where in memory the tensors lie (Mytkowicz et al., Producing
+Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009), so that blocks are taken on several
+allocations of them. The clock is an argument, so that tests are exact.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
-CHECK_EVERY = 2  # the interval is looked at when the samples have grown by this factor: each look is one more chance to
-# stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins, 1965)
+# the interval is looked at when the samples have grown by this factor: each look is one more chance
+# to
+CHECK_EVERY = 2
+# stop on samples that agree by luck, which takes coverage from the interval (Chow and Robbins,
+# 1965)
 MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
 WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
@@ -43,7 +47,8 @@ LONGEST_REALLOCATED_S = (
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
-ASHMAN_D = 4.0  # of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
+# of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
+ASHMAN_D = 4.0
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,19 @@ def measure(
         call: what to time.
         clock: how to time it.
         timing: when to stop.
-        on_first_result: is given the first call's result, outside the clock; all other results are dropped.
+        on_first_result: is given the first call's result, outside the clock; all other results are
+            dropped.
         reallocate: gives the same call on newly allocated tensors; None: it is not moved.
     """
     start = clock.now()
     with uncollected():
-        first = _time_first(call, clock, on_first_result)
-        sampled = _sample_after(first, call, clock, timing, reallocate)
-    return _measurement(sampled, first.wall_s, clock.now() - start)
+        opening = open_call(call, clock, timing, on_first_result)
+        sampled = opening.sampled or sample_warm(opening, call, clock, timing, reallocate)
+    return measurement(sampled, opening.first_call_s, clock.now() - start)
 
 
 @dataclass(frozen=True)
-class _Sampled:
+class Sampled:
     """The blocks that a measurement is made of, the calls in each, and why there are no more."""
 
     blocks: list[Block]
@@ -109,36 +115,71 @@ class _Sampled:
     stop: str
 
 
-def _time_first(call: Thunk, clock: Clock, on_first_result: Callable[[Any], None]) -> Block:
+@dataclass(frozen=True)
+class Opening:
+    """What a call's first few calls gave.
+
+    Attributes:
+        first_call_s: seconds of the first one.
+        call_s: of the second one.
+        calls: in a block.
+        sampled: all that there is, where there is no time for more; None: the call is warm now.
+    """
+
+    first_call_s: float
+    call_s: float
+    calls: int
+    sampled: Sampled | None = None
+
+
+def open_call(
+    call: Thunk, clock: Clock, timing: Timing, on_first_result: Callable[[Any], None]
+) -> Opening:
+    """Make the first calls, and warm up unless they have shown that there is no time for it."""
     results: list[Any] = []
     first = clock.time(lambda: results.append(call()), 1)
     on_first_result(results.pop())
-    return first
 
-
-def _sample_after(
-    first: Block, call: Thunk, clock: Clock, timing: Timing, reallocate: Callable[[], Thunk] | None
-) -> _Sampled:
-    """Sample a call, unless the first calls have shown that there is no time for it."""
     # waiting for a second call would cost too much
     if first.wall_s >= LONG_CALL * timing.max_time_s:
-        return _Sampled([first], 1, "first_call")
+        return Opening(first.wall_s, first.wall_s, 1, Sampled([first], 1, "first_call"))
 
     # a warm call is worth more than warming up
     second = clock.time(call, 1)
     if second.wall_s >= timing.max_time_s:
-        return _Sampled([second], 1, "time")
+        return Opening(first.wall_s, second.wall_s, 1, Sampled([second], 1, "time"))
 
     calls = _calls_per_block(call, clock, timing)
     _warm_up(call, clock, timing, calls)
-    if second.wall_s > LONGEST_REALLOCATED_S:
+    return Opening(first.wall_s, second.wall_s, calls)
+
+
+def sample_warm(
+    opening: Opening,
+    call: Thunk,
+    clock: Clock,
+    timing: Timing,
+    reallocate: Callable[[], Thunk] | None,
+) -> Sampled:
+    """Blocks of a warm call."""
+    if opening.call_s > LONGEST_REALLOCATED_S:
         reallocate = None
-    blocks, stop = _sample(_blocks(call, reallocate, clock, calls), clock, timing)
-    return _Sampled(blocks, calls, stop)
+    blocks, stop = _sample(_blocks(call, reallocate, clock, opening.calls), clock, timing)
+    return Sampled(blocks, opening.calls, stop)
 
 
-def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Measurement:
-    """The statistics of the undisturbed blocks, or of all where nearly all were disturbed."""
+def measurement(
+    sampled: Sampled, first_call_s: float, timing_s: float, *, visited: bool = False
+) -> Measurement:
+    """The statistics of the undisturbed blocks, or of all where nearly all were disturbed.
+
+    Args:
+        sampled: the blocks.
+        first_call_s: seconds of the first call.
+        timing_s: seconds that all of it took.
+        visited: whether the allocations are visits, which differ by the moment as much as by the
+            memory.
+    """
     # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
     is_used = _undisturbed(blocks)
@@ -153,10 +194,11 @@ def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Mea
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
 
     # what the times themselves say against them
+    is_reallocated = blocks[0].allocation is not None and not visited
     flags = {
         "contended": contended,
         "single_call": len(blocks) == calls == 1,
-        "placement": blocks[0].allocation is not None and _spread(observed) > PLACEMENT_MATTERS,
+        "placement": is_reallocated and _spread(observed) > PLACEMENT_MATTERS,
         "multimodal": _has_modes(times),
     }
     return Measurement(
@@ -170,7 +212,7 @@ def _measurement(sampled: _Sampled, first_call_s: float, timing_s: float) -> Mea
         samples=tuple(_sample_of(calls, *pair) for pair in zip(blocks, is_used, strict=True)),
         calls_per_sample=calls,
         timing_s=timing_s,
-        interrupted=sum(not _had_its_cores(block) for block in blocks),
+        interrupted=sum(not had_its_cores(block) for block in blocks),
         interruption_source=_interruption_source(blocks[0]),
         stop=sampled.stop,
         flags=tuple(compress(flags, flags.values())),
@@ -264,7 +306,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
         if block.allocation is None:
             is_due = len(blocks) >= check_at
         if is_due:
-            if _precise(blocks, timing):
+            if is_precise(blocks, timing):
                 return blocks, "precision"
             check_at = max(check_at + 1, int(check_at * CHECK_EVERY))
         if len(blocks) >= timing.max_samples:
@@ -274,7 +316,7 @@ def _sample(source: Iterator[Block], clock: Clock, timing: Timing) -> tuple[list
     return blocks, "allocations"
 
 
-def _precise(blocks: list[Block], timing: Timing) -> bool:
+def is_precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of what was observed agrees with the earlier one."""
     used = list(compress(blocks, _undisturbed(blocks)))
     observed = observations((block.allocation, block.wall_s) for block in used)
@@ -297,9 +339,9 @@ def _spread(ordered: list[float]) -> float:
 def _has_modes(ordered: list[float]) -> bool:
     """Whether times fall into two groups with next to nothing between them.
 
-    They are cut, on a log scale, where the variance between the two parts is largest (Otsu, IEEE Transactions on
-    Systems, Man and Cybernetics 9, 1979), and the parts are modes where Ashman's D (The Astronomical Journal 108, 1994)
-    is large.
+    They are cut, on a log scale, where the variance between the two parts is largest (Otsu, IEEE
+    Transactions on Systems, Man and Cybernetics 9, 1979), and the parts are modes where Ashman's D
+    (The Astronomical Journal 108, 1994) is large.
     """
     fewest = math.ceil(FEWEST_IN_A_MODE * len(ordered))
     if (
@@ -339,11 +381,11 @@ def _interruption_source(block: Block) -> str:
 
 def _undisturbed(blocks: list[Block]) -> list[bool]:
     """Which blocks the scheduler left alone; none of them where they are too few to speak for all."""
-    clean = [_had_its_cores(block) for block in blocks]
+    clean = [had_its_cores(block) for block in blocks]
     return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
 
 
-def _had_its_cores(block: Block) -> bool:
+def had_its_cores(block: Block) -> bool:
     """Whether waiting cost a block next to nothing; by the switches alone where the platform does not say how long."""
     if block.waiting_s is not None:
         return block.waiting_s <= LOST_AT_MOST * block.wall_s

@@ -1,8 +1,9 @@
 """The clock of a device that works on its own: kernel time by the device's events, without the gaps between launches.
 
-A host that launches slowly leaves the device idle between small kernels, and events round them would time the gaps.
-So the device is given other work first, and the block's launches queue up behind it: when the first event's moment
-comes, all that is to be timed waits already. Whether it did is asked of the event, not assumed.
+A host that launches slowly leaves the device idle between small kernels, and events round them
+would time the gaps. So the device is given other work first, and the block's launches queue up
+behind it: when the first event's moment comes, all that is to be timed waits already. Whether it
+did is asked of the event, not assumed.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ from runner.calls import Thunk
 from runner.measure.host_clock import Block
 from runner.stats.intervals import median_interval
 
-MOST_AHEAD = 100  # calls queued behind other work: devices take some thousand launches before they make the host wait
+# calls queued behind other work: devices take some thousand launches before they make the host wait
+MOST_AHEAD = 100
 TRIES = 6  # of a block that the device got ahead of, each with twice the work before it
 FEWER = 10  # times as few calls ahead, where so many cannot be
 MARGIN = 1.5  # more work than the launches are expected to take
 LAUNCHES_IN_WORK = (
     10  # one product that keeps the device busy takes at least as long as so many launches
 )
+# of the products' time: the host may be interrupted while it launches them
 WORK_TRIALS, WORK_IN_A_ROW = (
     5,
     4,
-)  # of the products' time: the host may be interrupted while it launches them
+)
 WORK_SIDE, LONGEST_SIDE = 256, 8_192  # of its square matrices
 MOST_WORK = 2_000  # products in a row, so that a clock that errs cannot fill the queue for minutes
 LAUNCHES = 50  # of which the launch's time is the median
@@ -140,10 +143,10 @@ class Queue:
 class EventClock:
     """Times calls by a device's events, or by a synchronized wall clock where it has none.
 
-    As many launches as possible queue up behind other work; fewer where the device gets ahead of the
-    host all the same; at last one at a time, for calls that wait for the device themselves. A block in
-    which the device may have waited for the host counts as waiting as a whole, so that it is set aside
-    like one that the scheduler interrupted.
+    As many launches as possible queue up behind other work; fewer where the device gets ahead of
+    the host all the same; at last one at a time, for calls that wait for the device themselves. A
+    block in which the device may have waited for the host counts as waiting as a whole, so that it
+    is set aside like one that the scheduler interrupted.
 
     Attributes:
         most_calls: in a block.
@@ -174,9 +177,8 @@ class EventClock:
             launches = min(remaining, self._ahead)
             launches_s, idle = self._time_by_events(call, launches)
             seconds, waited, remaining = seconds + launches_s, waited or idle, remaining - launches
-        if (
-            waited and self._one_at_a_time
-        ):  # the call itself waits for the device, so that this is its time
+        # the call itself waits for the device, so that this is its time
+        if waited and self._one_at_a_time:
             return Block(seconds)
         return Block(seconds, waiting_s=seconds if waited else 0.0)
 
@@ -242,7 +244,9 @@ class LaunchTimes:
     wall_s: float | None = None
 
 
-def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> LaunchTimes:
+def launch_and_wall(
+    call: Thunk, synchronize: Callable[[], None], most: int = LAUNCHES
+) -> LaunchTimes:
     """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
 
     Returns:
@@ -251,7 +255,7 @@ def launch_and_wall(call: Thunk, synchronize: Callable[[], None]) -> LaunchTimes
     launch: list[float] = []
     wall: list[float] = []
     end = time.perf_counter() + LAUNCHING_S
-    while len(launch) < LAUNCHES and (not launch or time.perf_counter() < end):
+    while len(launch) < most and (not launch or time.perf_counter() < end):
         synchronize()
         begun = time.perf_counter()
         result = call()

@@ -1,7 +1,7 @@
 """A clock is what times calls; the host's knows where the scheduler interfered.
 
-Linux says how long threads waited for a core and how often they lost one; other POSIX systems the second; Windows
-neither.
+Linux says how long threads waited for a core and how often they lost one; other POSIX systems the
+second; Windows neither.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class HostClock:
     """The CPU's clock, which knows where the platform can tell that the scheduler interfered."""
 
     def __init__(self, *, single_threaded: bool) -> None:
-        # CPU time tells of a pause only where one thread does all the work: otherwise it may wait for the others.
+        # CPU time tells of a pause only where one thread does all the work: otherwise it may wait
+        # for the others.
         self._thread_time = time.thread_time if single_threaded else None
         self._switches = involuntary_switches()
         self._waiting = waiting_time()
@@ -82,7 +83,8 @@ TASKS = Path("/proc/self/task")
 def waiting_time() -> Callable[[], float] | None:
     """A clock of the seconds that this process's threads were ready to run and had no core; None where none is kept.
 
-    Linux keeps it for each thread as the second number of ``schedstat`` (Documentation/scheduler/sched-stats.rst).
+    Linux keeps it for each thread as the second number of ``schedstat``
+    (Documentation/scheduler/sched-stats.rst).
     """
     try:
         return _WaitingTime()

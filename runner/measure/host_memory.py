@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-HEADROOM_BYTES = (
-    512 * 1024**2
-)  # beside a cell's tensors, for the stacks, arenas and libraries that it brings in
+# beside a cell's tensors, for the stacks, arenas and libraries that it brings in
+HEADROOM_BYTES = 512 * 1024**2
 
 
 def free_memory_bytes() -> int | None:
@@ -27,8 +26,8 @@ def free_memory_bytes() -> int | None:
 def limit_memory(more_bytes: int | None) -> None:
     """Have the process's allocations fail beyond what it has now and so many bytes; None takes the limit away.
 
-    The limit is on the address space, so that the allocator is refused and says so, rather than the kernel ending the
-    process. Where the platform has none (Windows, in part macOS) nothing happens.
+    The limit is on the address space, so that the allocator is refused and says so, rather than the
+    kernel ending the process. Where the platform has none (Windows, in part macOS) nothing happens.
     """
     try:
         import resource

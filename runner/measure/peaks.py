@@ -49,7 +49,8 @@ class Peaks:
     Attributes:
         host: the machine's name.
         device_name: as in results.
-        threads: PyTorch's intra-op threads; 0 on an accelerator, whose speed does not depend on them.
+        threads: PyTorch's intra-op threads; 0 on an accelerator, whose speed does not depend on
+            them.
         torch: its version.
         products: what float32 products may be rounded to, or full.
         flop_per_s: of the best of several matrix products and an elementwise one.
@@ -70,8 +71,9 @@ class Peaks:
     ) -> tuple[float, str] | None:
         """How near a call comes to the peak that bounds it: the least time there, over its time.
 
-        The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson, "Roofline",
-        2009). Above 1 the data came from a cache, which is faster than the memory that was measured.
+        The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson,
+        "Roofline", 2009). Above 1 the data came from a cache, which is faster than the memory that
+        was measured.
 
         Args:
             flop: of the call; None: not known, and taken for none.

@@ -1,7 +1,8 @@
 """Products of float32 in fewer digits: which switches allow it, and whether an operation makes use of them.
 
-A switch allows, it does not say what happens: with ``medium``, a CPU without matrix instructions for bfloat16 still
-computes in float32. So the operation is asked: it runs with the switches as they are and with all of them off.
+A switch allows, it does not say what happens: with ``medium``, a CPU without matrix instructions
+for bfloat16 still computes in float32. So the operation is asked: it runs with the switches as they
+are and with all of them off.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import Any
 
 import torch
 
-REDUCED_DIFFERENCE = (
-    2.0**-14
-)  # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
+# TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
+REDUCED_DIFFERENCE = 2.0**-14
 ROUNDOFF = {
     "tf32": 2.0**-11,
     "bf16": 2.0**-9,
@@ -55,9 +55,8 @@ def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.
         as_set, again = run(), run()
         with full_precision(device):
             full = run()
-    if (
-        _difference(as_set, again) > REDUCED_DIFFERENCE
-    ):  # it differs from itself, and so tells nothing
+    # it differs from itself, and so tells nothing
+    if _difference(as_set, again) > REDUCED_DIFFERENCE:
         return False
     return _difference(as_set, full) > REDUCED_DIFFERENCE
 

@@ -1,7 +1,8 @@
 """A cell measured in several fresh processes: one row, whose interval covers what differs between them.
 
-Some of what an operation costs is settled when a process starts (where its memory lies, which threads got which core)
-and stays so to its end, so that no number of samples from one process tells of it.
+Some of what an operation costs is settled when a process starts (where its memory lies, which
+threads got which core) and stays so to its end, so that no number of samples from one process tells
+of it.
 """
 
 from __future__ import annotations

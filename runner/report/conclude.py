@@ -1,4 +1,4 @@
-"""The end of a run: its tables put together from its cells' files, shown, and the exit code settled."""
+"""The end of a run: its tables put together from its cells' files and shown, and the exit code."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from runner.analysis.pairs import Pairs
 from runner.config.renamed import with_todays_names
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.garbage import uncollected
 from runner.report.summary import show
-from runner.rows.csv_store import collect, files_of_jobs, write_rows
+from runner.rows.csv_store import (
+    collect,
+    collect_pairs,
+    files_of_jobs,
+    write_records,
+    write_rows,
+)
 from runner.rows.environment_file import read_environment
 from runner.rows.flags import FLAGS
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, Row
+from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, PairVisit, Row
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,13 @@ class Run:
         rows_of_job: the rows of each job; none of one that did not run.
         damaged: a line for each file that could not be read.
         environment: ``environment.json``; nothing where it is not there or damaged.
+        pairs: the visits of what was measured in turn.
     """
 
     rows_of_job: Mapping[str, list[Row]]
     damaged: list[str]
     environment: Mapping[str, Any]
+    pairs: list[PairVisit]
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
@@ -52,8 +61,10 @@ def conclude(
         root: the folder of the run or sweep.
         report: what to compare with what.
         strict: whether findings such as ``timeout`` count as failures.
-        measured: whether this was measured just now; where it was not, a report of nothing would replace a good one.
-        explicit: the keys of ``report`` that the user gave, which count more than what the run was made with.
+        measured: whether this was measured just now; where it was not, a report of nothing would
+            replace a good one.
+        explicit: the keys of ``report`` that the user gave, which count more than what the run was
+            made with.
 
     Raises:
         ConfigError: the baseline is none of what was measured before.
@@ -65,12 +76,8 @@ def conclude(
         print(f"no cell has ended in {root}", file=sys.stderr)
         return 0
     if not rows:
-        print(
-            *run.damaged,
-            f"nothing in {root} can be read; what is there is left as it is",
-            sep="\n",
-            file=sys.stderr,
-        )
+        last = f"nothing in {root} can be read; what is there is left as it is"
+        print(*run.damaged, last, sep="\n", file=sys.stderr)
         return 1
 
     if run.rows_of_job["benchmark"] and not measured:
@@ -82,7 +89,9 @@ def conclude(
     for job, rows_of_job in run.rows_of_job.items():
         if rows_of_job and files_of_jobs(root, job):
             write_rows(root / FILE_OF_JOB[job], rows_of_job)
-    show(root, rows, run.damaged, report, run.environment)
+    if run.pairs and files_of_jobs(root, "benchmark"):
+        write_records(root / PAIRS_FILE, run.pairs)
+    show(root, rows, run.damaged, report, run.environment, pairs=Pairs(run.pairs))
     return 1 if run.damaged else exit_code(rows, strict=strict)
 
 
@@ -93,16 +102,18 @@ def load_run(root: Path) -> Run:
         rows_of_job[job], damaged_files = collect(root, job)
         damaged += damaged_files
 
+    pairs, damaged_files = collect_pairs(root)
+    damaged += damaged_files
     environment: Mapping[str, Any] = {}
     with suppress(ConfigError, OSError):  # a damaged file has no say in whether there is a report
         environment = read_environment(root)
-    return Run(rows_of_job, damaged, environment)
+    return Run(rows_of_job, damaged, environment, pairs)
 
 
 def effective_report(
     report: Report, stored: Mapping[str, Any], explicit: Collection[str]
 ) -> Report:
-    """What the user wants to be compared, and what the run was made with where the user says nothing.
+    """What the user wants to be compared; where that is not said, what the run was made with.
 
     Args:
         report: what the user wants, with defaults.
@@ -111,16 +122,15 @@ def effective_report(
     """
     todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
     made_with = {name.removeprefix("report."): value for name, value in todays.items()}
-    open_keys = {
-        field.name
-        for field in fields(Report)
-        if field.name not in explicit and getattr(report, field.name) == field.default
-    }
-    return replace(report, **{key: value for key, value in made_with.items() if key in open_keys})
+    for field in fields(Report):
+        name = field.name
+        if name in made_with and name not in explicit and getattr(report, name) == field.default:
+            report = replace(report, **{name: made_with[name]})
+    return report
 
 
 def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
-    """1 where a cell failed or a check of its values did; with ``strict`` also where it did not end in ``ok``."""
+    """1 where a cell or a check of its values failed; with ``strict`` also where one is not ok."""
     for row in rows:
         if row.status not in NON_FAILURES or (strict and row.status != "ok"):
             return 1

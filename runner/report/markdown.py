@@ -25,13 +25,8 @@ def markdown_of(
         figures: their titles, by the name of their files.
         words: the language's.
     """
-    lines = [
-        f"# {words['title']}",
-        "",
-        words["md_rows"].format(rows=len(analysis.rows)),
-        words["page_link"],
-        "",
-    ]
+    count = words["md_rows"].format(rows=len(analysis.rows))
+    lines = [f"# {words['title']}", "", count, words["page_link"], ""]
     if notes:
         lines += [f"## {words['notes']}", "", *(f"- {note}" for note in notes), ""]
     for answer in analysis.answers:
@@ -49,10 +44,9 @@ def _table(table: Table, words: Words) -> list[str]:
     header = [_translated(head, words) for head in table.header]
     lines = [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
     lines += ["|" + " --- |" * len(header)]
+    english = words["language"] == "en"  # in which the entries are as the terminal shows them
     for line in table.lines:
-        entries = (
-            [_translated(entry, words) for entry in line] if words["language"] != "en" else line
-        )
+        entries = line if english else [_translated(entry, words) for entry in line]
         lines += ["| " + " | ".join(entry.replace("|", "\\|") for entry in entries) + " |"]
     if table.more:
         lines += ["", words["more_lines"].format(more=table.more)]
@@ -60,7 +54,7 @@ def _table(table: Table, words: Words) -> list[str]:
 
 
 def _translated(text: str, words: Words) -> str:
-    """A table's heading, state or status; names, numbers and flags are the same in every language."""
+    """A table's heading, state or status; names, numbers and flags are the same everywhere."""
     if text.endswith(" ms"):
         return f"{text.removesuffix(' ms')} {words['prefix_m']}{words['unit_s']}"
     key = text.replace(" ", "_").replace("-", "_").lower()

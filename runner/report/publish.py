@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +33,9 @@ from runner.report.page.listing import (
 )
 from runner.report.page.page import AnswerText, page_of
 from runner.rows.csv_store import write_atomically
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import grouped
 
 FOLDER = "figures"
-WORTH_A_PROCESS = 10_000  # rows; of fewer, all else is done before another process has started
 
 
 @dataclass(frozen=True)
@@ -76,44 +72,13 @@ def _marks(analysis: Analysis, names: Names) -> Marks:
     for crossing in analysis.crossovers:
         if crossing.transfers == "none" and crossing.elements is not None:
             panel, series = names.panel(crossing), names.series(crossing)
-            style = names.styles.get(series, 0)
-            marks[panel, series] = Mark(
-                crossing.elements, crossing.elements_low, crossing.elements_high, style
-            )
+            ends, style = (crossing.elements_low, crossing.elements_high), names.styles[series]
+            marks[panel, series] = Mark(crossing.elements, *ends, style)
     return marks
 
 
-@contextmanager
-def drawing(root: Path, words: Words, rows: int) -> Iterator[Callable[[Pictures], Any]]:
-    """Gives what draws ``figures/`` by the end of a block; for many rows in a process beside it.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    if rows < WORTH_A_PROCESS:
-        waiting: list[Pictures] = []
-        yield waiting.append
-        for pictures in waiting:
-            draw_figures(root, pictures, words)
-        return
-    ignored = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process
-    with ProcessPoolExecutor(
-        1, get_context("spawn"), initializer=signal.signal, initargs=ignored
-    ) as pool:
-        futures = [pool.submit(_import_matplotlib)]
-        yield lambda pictures: futures.append(pool.submit(draw_figures, root, pictures, words))
-        for future in futures:
-            future.result()
-
-
-def _import_matplotlib() -> None:
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure  # noqa: F401  # it takes a while, which passes beside what comes before the drawing
-
-
 def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
-    """Write ``figures/``; without pictures matplotlib is not even imported.
+    """Write ``figures/``; without pictures the library that draws is not even imported.
 
     Raises:
         OSError: the folder cannot be written.
@@ -123,7 +88,7 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
             stale.unlink()
     if not pictures.titles:
         return
-    from runner.report.figures.matplotlib_figures import draw
+    from runner.report.figures.prints import draw
 
     print("drawing figures ...", file=sys.stderr, flush=True)
     draw(pictures.plots, pictures.heatmaps, root / FOLDER, words)
@@ -171,9 +136,8 @@ def _listings(
         comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
         row_listing(analysis.benchmarks, distinguishing, reproducer, words),
     ]
-    other_jobs: dict[str, list[Row]] = {}
-    for row in analysis.rows:
-        if not isinstance(row, BenchmarkRow):
-            other_jobs.setdefault(row.job, []).append(row)
-    listings += [job_listing(rows, reproducer, words) for rows in other_jobs.values()]
+    of_jobs = grouped(analysis.rows, attrgetter("job"))
+    listings += [
+        job_listing(rows, reproducer, words) for job, rows in of_jobs.items() if job != "benchmark"
+    ]
     return [listing for listing in listings if listing is not None]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
+from runner.analysis.comparison import Speedup
+from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
-from runner.report.publish import drawing, pictures_of, write_page
+from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
     Table,
     autograd_table,
@@ -26,9 +30,11 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow
+from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
+from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 ENGLISH = words_of("en")  # what the terminal speaks
 
 
@@ -38,6 +44,8 @@ def show(
     damaged: Sequence[str],
     report: Report,
     environment: Mapping[str, Any] | None = None,
+    *,
+    pairs: Pairs | None = None,
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
@@ -47,24 +55,26 @@ def show(
         damaged: a line for each file that could not be read.
         report: what to compare with what.
         environment: what ``environment.json`` holds; None: it is not there.
+        pairs: what was measured in turn; None: all rows are of one moment.
 
     Raises:
         OSError: the folder cannot be written.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    with drawing(root, words, len(rows)) as draw:
-        analysis = analyse(rows, damaged, report)
-        pictures = pictures_of(analysis, words)
-        draw(pictures)
+    analysis = analyse(rows, damaged, report, pairs)
+    pictures = pictures_of(analysis, words)
+    tables = _tables(analysis)
+    notes = _notes(root, analysis, environment.get("cells"), words)
+
+    # the figures are drawn beside all else, by a library that leaves Python free meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(draw_figures, root, pictures, words)
         _write_tables(root, analysis)
+        text = markdown_of(analysis, tables, notes, pictures.titles, words)
+        write_atomically(root / "report.md", text)
 
         # the terminal speaks English, whatever the language of the files
-        tables = _tables(analysis)
-        notes = _notes(root, analysis, environment.get("cells"), words)
-        write_atomically(
-            root / "report.md", markdown_of(analysis, tables, notes, pictures.titles, words)
-        )
         _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
         write_page(
             root,
@@ -74,6 +84,7 @@ def show(
             notes=notes,
             words=words,
         )
+        drawn.result()
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
@@ -105,16 +116,14 @@ def _tables(analysis: Analysis) -> list[Table]:
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
-    transfers = [
-        row for row in analysis.rows if isinstance(row, TransferRow) and row.status != "unavailable"
-    ]
+    transfers = [row for row in analysis.rows if isinstance(row, TransferRow)]
+    transfers = [row for row in transfers if row.status != "unavailable"]
+    times, gradients = analysis.benchmarks, analysis.gradients
     tables = (
-        benchmark_table(analysis.benchmarks, analysis.speedups, analysis.report)
-        if analysis.benchmarks
-        else None,
+        benchmark_table(times, analysis.speedups, analysis.report) if times else None,
         crossover_table(curves) if curves else None,
-        autograd_table(analysis.gradients) if analysis.gradients else None,
-        derivations_table(analysis.gradients),
+        autograd_table(gradients) if gradients else None,
+        derivations_table(gradients),
         tensors_table(tensors) if tensors else None,
         peaks_table(peaks) if peaks else None,
         transfer_table(transfers) if transfers else None,
@@ -127,12 +136,12 @@ def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> l
     notes = []
     missing = (cells or 0) - len({row.cell for row in analysis.rows})
     if missing > 0:
-        notes.append(
-            words["note_absent"].format(missing=missing, cells=cells, path=shown_path(root))
-        )
+        numbers = {"missing": missing, "cells": cells}
+        notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += how_it_was_compared(analysis.speedups, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
     return notes
 
@@ -148,11 +157,9 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
         first = with_flag[0]
         if flag == "wrong_values" and first.max_relative_error is not None:
-            error, allowed = (
-                f"{first.max_relative_error:.2g}",
-                f"{first.allowed_relative_error:.2g}",
-            )
-            note += f": {words['note_by'].format(error=error, allowed=allowed)}"
+            error, allowed = first.max_relative_error, first.allowed_relative_error
+            numbers = {"error": f"{error:.2g}", "allowed": f"{allowed:.2g}"}
+            note += f": {words['note_by'].format(**numbers)}"
         notes.append(note)
     return notes
 
@@ -161,6 +168,23 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
+
+
+def how_it_was_compared(speedups: Sequence[Speedup], words: Words = ENGLISH) -> list[str]:
+    """What the verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
+    notes = []
+    with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
+    one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
+    if one_process:
+        notes.append(words["note_one_process"].format(count=one_process))
+    not_paired = sum(speedup.paired is None for speedup in with_ratio)
+    if not_paired:
+        notes.append(words["note_not_in_turn"].format(count=not_paired))
+    claims = sum(speedup.verdict in ("faster", "slower") for speedup in with_ratio)
+    if claims >= CLAIMS_WITH_CHANCE:
+        by_chance = ceil(ERROR * claims)
+        notes.append(words["note_chance"].format(count=claims, chance=by_chance))
+    return notes
 
 
 def shown_path(path: Path) -> str:
@@ -173,10 +197,8 @@ def shown_path(path: Path) -> str:
 
 def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What did not end in ``ok``, counted by status and reason, the commonest first."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.status != "ok":
-            groups.setdefault((row.status, row.reason or ""), []).append(row)
+    not_ok = (row for row in rows if row.status != "ok")
+    groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
         f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}"

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+
+from rich.console import Console, JustifyMethod
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.crossover import Crossover
@@ -17,7 +20,15 @@ from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.report.language.sentences import say
 from runner.rows.flags import merged
-from runner.rows.rows import STATUSES, AutogradRow, BenchmarkRow, PeaksRow, TensorRow, TransferRow
+from runner.rows.rows import (
+    STATUSES,
+    AutogradRow,
+    BenchmarkRow,
+    PeaksRow,
+    TensorRow,
+    TransferRow,
+    grouped,
+)
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen
@@ -32,14 +43,14 @@ class Table:
     """Text in columns.
 
     Attributes:
-        words: how many of the first columns are words, and so aligned to the left; the last is too.
+        words: how many of the first columns are words, aligned to the left; the last is too.
         more: how many lines there would be beyond these; the CSV has them.
-        tones: what each line's speed-up says, faster, slower or nothing; blank where the table has no speed-up.
+        tones: what each line's speed-up says, faster, slower or nothing; blank without a speed-up.
     """
 
     title: str
     header: tuple[str, ...]
-    lines: list[tuple[str, ...]]
+    lines: Sequence[tuple[str, ...]]
     words: int
     more: int = 0
     tones: tuple[str | None, ...] = ()
@@ -48,15 +59,16 @@ class Table:
 def benchmark_table(
     rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report
 ) -> Table:
-    """Operation, size, dtype, a column of milliseconds for each value of the compared axis, speed-up, flags."""
+    """Names, milliseconds for each value of the compared axis, speed-up, flags."""
     axis = report.axis
     values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
     values.sort(key=lambda value: value != report.value)
+    compared = len(values) > 1
     shown = _shown_columns(rows, axis)
 
     # rows that differ along the compared axis alone share a line
     names_of = values_of(*shown)
-    by_names: dict[tuple[Any, ...], dict[str, BenchmarkRow]] = {}
+    by_names: dict[tuple[object, ...], dict[str, BenchmarkRow]] = {}
     for row in rows:
         by_names.setdefault(names_of(row), {})[str(getattr(row, axis))] = row
     ratios = {(names_of(speedup), speedup.other): speedup for speedup in speedups}
@@ -67,28 +79,20 @@ def benchmark_table(
         verdicts = {speedup.verdict for speedup in claimed}
         tones.append(verdicts.pop() if len(verdicts) == 1 else None)
         line = [*map(str, names), *(_milliseconds(by_value.get(value)) for value in values)]
-        if len(values) > 1:
+        if compared:
             line.append(", ".join(filter(None, map(_ratio, claimed))))
         flags = merged(*(row.flags for row in by_value.values()))
         lines.append((*line, " ".join(flags)))
 
-    header = [_head(key) for key in shown]
-    header += [f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms" for value in values]
-    if len(values) > 1:
-        header.append("speed-up")
+    of_values = [value.upper() if axis == "device" else f"{axis}={value}" for value in values]
+    header = [*map(_head, shown), *(f"{name} ms" for name in of_values)]
+    header += ["speed-up", "flags"] if compared else ["flags"]
     more = len(by_names) - len(lines)
-    return Table(
-        "Times",
-        (*header, "flags"),
-        lines,
-        len(shown),
-        more,
-        tuple(tones) if len(values) > 1 else (),
-    )
+    return Table("Times", tuple(header), lines, len(shown), more, tuple(tones) if compared else ())
 
 
 def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
-    """What names a line: what always does, and what else varies; the variant where these leave two rows alike."""
+    """What names a line: what always does, what else varies, and if need be the variant."""
     varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
     shown = [key for key in (*NAMED, *varying) if key != axis]
     if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
@@ -111,10 +115,10 @@ def crossover_table(crossings: Sequence[Crossover]) -> Table:
         named.append("variant")
 
     names_of = values_of(*named, *compared)
-    lines: list[tuple[str, ...]] = []
-    for crossing in crossings:
-        between = f"{crossing.smallest} .. {crossing.largest}"
-        lines.append((*map(str, names_of(crossing)), _wins_from(crossing), between))
+    lines = [
+        (*map(str, names_of(curve)), _wins_from(curve), f"{curve.smallest} .. {curve.largest}")
+        for curve in crossings
+    ]
     header = (*map(_head, named), axis, *compared[1:], "wins from", "measured")
     return Table("Crossovers", header, lines, len(named) + len(compared))
 
@@ -124,26 +128,21 @@ def _head(key: str) -> str:
 
 
 def autograd_table(rows: Sequence[AutogradRow]) -> Table:
-    """A line for each operation, dtype and device: how many checks came out how, and the one nearest its bound.
+    """A line for each operation, dtype and device: its verdicts, and the check nearest its bound.
 
-    That one is of the dtype itself where there is such a check; differences are of float64 whatever the dtype.
+    That one is of the dtype itself where there is such a check; differences are of float64.
     """
-    groups: dict[tuple[str, str, str], list[AutogradRow]] = {}
-    for row in rows:
-        groups.setdefault((row.op, row.dtype, row.device), []).append(row)
-    lines: list[tuple[str, ...]] = []
-    for key, checks in groups.items():
+    lines = []
+    for names, checks in grouped(rows, values_of("op", "dtype", "device")).items():
         decided = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
         failed = [row for row in decided if row.verdict == "fail"]
         of_dtype = [row for row in decided if row.oracle == "float64_reference"]
         worst = max(failed or of_dtype or decided, key=_share_of_tolerance)
-        numbers = [
-            f"{v:.1e}" if v is not None else "" for v in (worst.max_relative_error, worst.tolerance)
-        ]
-        lines.append((*key, *numbers, _counted_verdicts(checks)))
-    return Table(
-        "Gradients", ("operation", "dtype", "device", "error", "allowed", "verdicts"), lines, 3
-    )
+        bounds = worst.max_relative_error, worst.tolerance
+        numbers = ["" if number is None else f"{number:.1e}" for number in bounds]
+        lines.append((*names, *numbers, _counted_verdicts(checks)))
+    header = ("operation", "dtype", "device", "error", "allowed", "verdicts")
+    return Table("Gradients", header, lines, 3)
 
 
 def _share_of_tolerance(row: AutogradRow) -> float:
@@ -157,31 +156,20 @@ def _counted_verdicts(checks: Sequence[AutogradRow] | Sequence[TensorRow]) -> st
 
 def transfer_table(rows: Sequence[TransferRow]) -> Table:
     """A line for each way between the host and a device."""
-    lines: list[tuple[str, ...]] = []
+    lines = []
     for row in rows:
         way = {None: "", True: "to device", False: "to host"}[row.to_device]
-        latency = (row.latency_low_s, row.latency_s, row.latency_high_s)
-        bandwidth = (
-            row.bandwidth_low_bytes_per_s,
-            row.bandwidth_bytes_per_s,
-            row.bandwidth_high_bytes_per_s,
-        )
-        residual = (
-            f"{100 * row.max_relative_residual:.1f}"
-            if row.max_relative_residual is not None
-            else ""
-        )
-        names = (row.device, way, row.memory or row.status)
-        lines.append((*names, _within(*latency, 1e6), _within(*bandwidth, 1e-9), residual))
-    return Table(
-        "Transfers",
-        ("device", "way", "memory", "latency us", "GB/s", "off the line by %"),
-        lines,
-        3,
-    )
+        latency = _within(row.latency_s, row.latency_low_s, row.latency_high_s, 1e6)
+        ends = row.bandwidth_low_bytes_per_s, row.bandwidth_high_bytes_per_s
+        bandwidth = _within(row.bandwidth_bytes_per_s, *ends, 1e-9)
+        off = row.max_relative_residual
+        residual = "" if off is None else f"{100 * off:.1f}"
+        lines.append((row.device, way, row.memory or row.status, latency, bandwidth, residual))
+    header = ("device", "way", "memory", "latency us", "GB/s", "off the line by %")
+    return Table("Transfers", header, lines, 3)
 
 
-def _within(low: float | None, value: float | None, high: float | None, scale: float) -> str:
+def _within(value: float | None, low: float | None, high: float | None, scale: float) -> str:
     """``5.00 (4.90 to 5.10)``: a value and its interval, in a unit."""
     if value is None:
         return ""
@@ -194,13 +182,11 @@ def tensors_table(rows: Sequence[TensorRow]) -> Table:
 
     A device that is not there has no line; it is said once, beside the table.
     """
-    groups: dict[tuple[str, str], list[TensorRow]] = {}
-    for row in rows:
-        if row.status == "unavailable":
-            continue
-        groups.setdefault((row.case or row.op, row.device), []).append(row)
-    lines: list[tuple[str, ...]] = []
-    for (case, device), checks in groups.items():
+    ran = [row for row in rows if row.status != "unavailable"]
+    lines = []
+    for (case, device), checks in grouped(
+        ran, lambda row: (row.case or row.op, row.device)
+    ).items():
         checked = dict.fromkeys(row.check for row in checks if row.check)
         code = next((row.expression for row in checks if row.expression), "")
         lines.append((case, device, code, " ".join(checked), _counted_verdicts(checks)))
@@ -208,8 +194,8 @@ def tensors_table(rows: Sequence[TensorRow]) -> Table:
 
 
 def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
-    """SymPy's derivative of each formula beside what autograd gave, at the declared inputs; None without formulas."""
-    lines: list[tuple[str, ...]] = []
+    """SymPy's derivative of each formula beside autograd's at the declared inputs, if any."""
+    lines = []
     for row in rows:
         if row.derivation and row.probe == "example":
             gradients = (row.expected_values or "", row.got_values or "")
@@ -221,19 +207,12 @@ def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
 
 def peaks_table(rows: Sequence[PeaksRow]) -> Table:
     """A line for each dtype, device and number of threads: both peaks, and what reached them."""
-    lines: list[tuple[str, ...]] = [
-        (
-            row.dtype,
-            row.device,
-            str(row.threads or ""),
-            _billions(row, row.flop_per_s),
-            row.flop_by or "",
-            _billions(row, row.bytes_per_s),
-            row.bytes_by or "",
-            " ".join(row.flags),
-        )
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        flop = _billions(row, row.flop_per_s), row.flop_by or ""
+        moved = _billions(row, row.bytes_per_s), row.bytes_by or ""
+        names = row.dtype, row.device, str(row.threads or "")
+        lines.append((*names, *flop, *moved, " ".join(row.flags)))
     header = ("dtype", "device", "threads", "GFLOP/s", "by", "GB/s", "by", "flags")
     return Table("Peaks", header, lines, 3)
 
@@ -246,10 +225,6 @@ def _billions(row: PeaksRow, value: float | None) -> str:
 
 def print_table(table: Table) -> None:
     """Print within the width of the terminal, in colour there, plain when piped."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     # a line that wraps is better than a number that is cut off
     widths = [max(map(len, column)) + 1 for column in zip(table.header, *table.lines, strict=True)]
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
@@ -260,14 +235,13 @@ def print_table(table: Table) -> None:
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     last = len(table.header) - 1
     for position, name in enumerate(table.header):
-        words = position < table.words or position == last
-        drawn.add_column(
-            name, justify="left" if words else "right", no_wrap=position != last, overflow="fold"
-        )
+        side: JustifyMethod = "left" if position < table.words or position == last else "right"
+        drawn.add_column(name, justify=side, no_wrap=position != last, overflow="fold")
 
     # statuses, flags and surely faster or slower ratios have their colours
     for number, line in enumerate(table.lines[:MOST_LINES]):
-        parts = [Text(part, _style(part, position == last)) for position, part in enumerate(line)]
+        parts = [Text(part, "yellow" if part in STATUSES else "") for part in line]
+        parts[last].stylize("yellow")
         if table.tones:
             parts[last - 1].stylize(TONES.get(table.tones[number] or "", ""))
         drawn.add_row(*parts)
@@ -279,20 +253,13 @@ def print_table(table: Table) -> None:
 
 
 def print_answers(answers: Sequence[Answer]) -> None:
-    """Print each question with its shortest answer: wrapped between words on a terminal, a line each when piped."""
-    from rich.console import Console
-    from rich.text import Text
-
+    """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
     for answer in answers:
         question, short = say(answer.question), say(answer.sentences[0])
         if sys.stdout.isatty():
             Console().print(Text.assemble((question, "bold"), " ", short))
         else:
             print(question, short)
-
-
-def _style(part: str, flags: bool) -> str:
-    return "yellow" if flags or part in STATUSES else ""
 
 
 def _milliseconds(row: BenchmarkRow | None) -> str:
@@ -315,7 +282,10 @@ def _wins_from(crossing: Crossover) -> str:
 
 def _ratio(speedup: Speedup) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
-    if speedup.speedup is None or speedup.low is None or speedup.high is None:
-        return "" if speedup.speedup is None else f"{digits(speedup.speedup, 3)}x"
+    if speedup.speedup is None:
+        return ""
+    text = f"{digits(speedup.speedup, 3)}x"
+    if speedup.low is None or speedup.high is None:
+        return text
     apart = max(speedup.high / speedup.speedup, speedup.speedup / speedup.low) - 1
-    return f"{digits(speedup.speedup, 3)}x ±{digits(100 * apart, 2)}%"
+    return f"{text} ±{digits(100 * apart, 2)}%"

@@ -11,20 +11,11 @@ from runner.errors import ConfigError
 from runner.rows.csv_store import write_atomically
 
 SAME = (
-    ("torch", "version"),
-    ("torch", "threads"),
-    ("torch", "cuda"),
-    ("torch", "hip"),
-    ("precision",),
-    ("host", "name"),
-    ("host", "machine"),
-    ("host", "cores"),
-    ("python",),
+    *("torch.version", "torch.threads", "torch.cuda", "torch.hip", "precision"),
+    *("host.name", "host.machine", "host.cores", "python"),
 )
 """What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
-
-
-EVERYWHERE = (("torch", "version"), ("python",))
+EVERYWHERE = ("torch.version", "python")
 """The same for rows of a cluster's machines."""
 
 
@@ -38,14 +29,13 @@ def read_environment(root: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
+        environment = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        pass
-    raise ConfigError(
-        f"{path} is damaged; remove it to go on without knowing what the rows were made with"
-    )
+        environment = None
+    if not isinstance(environment, dict):
+        remedy = "remove it to go on without knowing what the rows were made with"
+        raise ConfigError(f"{path} is damaged; {remedy}")
+    return environment
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:
@@ -57,9 +47,8 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     before = read_environment(root)
     if not before:
         return  # nothing was measured yet
-    if before.get("cluster") or now.get(
-        "cluster"
-    ):  # rows say which machine they are of; only versions are common
+    if before.get("cluster") or now.get("cluster"):
+        # rows say which machine they are of; only versions are common
         changed = _changed(before, now, EVERYWHERE)
         here = before.get("nodes", {}).get(now["node"])
         if here and not now.get("cluster"):
@@ -67,9 +56,8 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     else:
         changed = _changed(before, now, SAME)
     if changed:
-        raise ConfigError(
-            f"resume={root}: {'; '.join(changed)}; resume there, or say resume_force=true"
-        )
+        remedy = "resume there, or say resume_force=true"
+        raise ConfigError(f"resume={root}: {'; '.join(changed)}; {remedy}")
 
 
 def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
@@ -82,37 +70,37 @@ def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
         OSError: the folder cannot be written.
     """
     known = read_environment(root)
-    before = known.get("nodes", {}).get(node) or (
-        known if known.get("node") == node and not known["cluster"] else None
-    )
+    before = known.get("nodes", {}).get(node)
+    if not before and known.get("node") == node and not known["cluster"]:
+        before = known
+    changed = _changed(before, environment, SAME) if before else []
     known.setdefault("nodes", {})[node] = environment
     write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
-    return _changed(before, environment, SAME) if before else []
-
-
-def _changed(
-    before: dict[str, Any], now: dict[str, Any], what: Sequence[Sequence[str]]
-) -> list[str]:
-    changed = []
-    for keys in what:
-        old, new = _at(before, keys), _at(json.loads(json.dumps(now, default=str)), keys)
-        if what is EVERYWHERE:
-            old, new = (
-                str(value).partition("+")[0] for value in (old, new)
-            )  # a CPU's torch, and an accelerator's
-        if old != new:
-            changed.append(f"{'.'.join(keys)} was {old} and is {new}")
-    names = [
-        {device["device"]: device["name"] for device in tree.get("devices", [])}
-        for tree in (before, now)
-    ]
-    for device in names[0].keys() & names[1].keys() if what is SAME else ():
-        if names[0][device] != names[1][device]:
-            changed.append(f"{device} was {names[0][device]} and is {names[1][device]}")
     return changed
 
 
-def _at(tree: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
+def _changed(before: dict[str, Any], now: dict[str, Any], what: Sequence[str]) -> list[str]:
+    now = json.loads(json.dumps(now, default=str))  # as it reads after it was written
+    pairs = {key: (_at(before, key), _at(now, key)) for key in what}
+    if what is EVERYWHERE:  # where a CPU's torch and an accelerator's differ in their build alone
+        pairs = {key: (_release(old), _release(new)) for key, (old, new) in pairs.items()}
+    else:
+        old_names, new_names = _device_names(before), _device_names(now)
+        common = old_names.keys() & new_names.keys()
+        pairs |= {device: (old_names[device], new_names[device]) for device in common}
+    return [f"{key} was {old} and is {new}" for key, (old, new) in pairs.items() if old != new]
+
+
+def _release(version: object) -> str:
+    """``2.9.0`` of ``2.9.0+cu128``."""
+    return str(version).partition("+")[0]
+
+
+def _device_names(tree: dict[str, Any]) -> dict[str, str]:
+    return {device["device"]: device["name"] for device in tree.get("devices", [])}
+
+
+def _at(tree: object, key: str) -> object:
+    for name in key.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
     return tree

@@ -1,4 +1,4 @@
-"""What a row's flags mean, and with which of them no speed-up is claimed. Each fact about a flag is here."""
+"""What a row's flags mean, and with which of them no speed-up is claimed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Flag:
     """A label for what would mislead a reader.
 
     Attributes:
-        why: the clause that follows "no speed-up is claimed, since": what is the matter with the row.
+        why: the clause that follows "no speed-up is claimed, since".
         forbids_ratio: whether a speed-up from such a row would mislead.
         fails: whether a check has failed, so that the run ends with exit code 1.
     """
@@ -32,20 +32,14 @@ FLAGS = {
     "contended": Flag("the machine was busy with something else"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
-    "multimodal": Flag(
-        "its times fall into groups, and the median lies in one of them", forbids_ratio=False
-    ),
-    "placement": Flag("its time depends on where in memory its tensors lie", forbids_ratio=False),
-    "first_touch": Flag(
-        "most of the time goes to fresh memory for the output", forbids_ratio=False
-    ),
-    "reduced_precision": Flag(
-        "its products are rounded to fewer digits than its dtype has", forbids_ratio=False
-    ),
-    "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", forbids_ratio=False),
+    "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),
+    "placement": Flag("its time depends on where in memory its tensors lie", False),
+    "first_touch": Flag("most of the time goes to fresh memory for the output", False),
+    "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", False),
+    "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", False),
 }
 
 
 def merged(*several: Iterable[str]) -> tuple[str, ...]:
-    """The flags of several rows, or of one that gets more: each once, in the order in which they came."""
+    """The flags of several rows, or of one that gets more: each once, in the order of coming."""
     return tuple(dict.fromkeys(chain.from_iterable(several)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,9 +11,10 @@ from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey
 from runner.errors import one_line
 from runner.rows.flags import merged
 
+BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
-"""The statuses that say something of what was measured: no error of the program, and the same if it runs again."""
+"""The statuses that are no error of the program, and would be the same if it ran again."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Row(CellKey, _Cell):
         cell: the cell's identity.
         threads: PyTorch's intra-op threads during the cell.
         device_name: the device that ran it.
-        node: the machine that ran it, by name and a short hash of what it is; times of different nodes do not compare.
-        variant: a short hash of the op file and the timing, by which rows of the same names can be told apart.
+        node: the machine that ran it, by name and a short hash of what it is; times of different
+            nodes do not compare.
+        variant: a short hash of the op file and the timing, which tells like rows apart.
         status: one of :data:`STATUSES`.
         reason: why the status is not ``ok``, in a line.
         seconds: what the cell took in all, from its start to its row.
@@ -46,40 +49,40 @@ class Row(CellKey, _Cell):
 
 @dataclass(frozen=True)
 class BenchmarkRow(Row):
-    """A row of ``results.csv``: a time and how sure it is, the work done in it, and whether its values are right.
+    """A row of ``results.csv``: a time, how sure it is, its work, and whether its values are right.
 
     Attributes:
-        min_s, q1_s, q3_s: the smallest, the lower and the upper quartile of the samples' seconds a call.
+        min_s, q1_s, q3_s: the least and the quartiles of the samples' seconds a call.
         median_s: seconds a call: the median over the samples.
-        ci_low_s, ci_high_s: the median's 95 % interval; blank where there are too few samples for one.
-        first_call_s: seconds of the first call on these inputs, before any warming up; the values' check has run before
-            it, so that nothing of the operation is loaded or chosen for the first time here.
+        ci_low_s, ci_high_s: the median's 95 % interval; blank of too few samples.
+        first_call_s: seconds of the first call on these inputs, before any warming up, but after
+            the values' check, which loads and chooses what the operation needs.
         samples: blocks that the median is taken over.
-        preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all of them were.
+        preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
         calls_per_sample: calls in a block.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
-        launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works asynchronously:
-            the median and its 95 % interval.
+        launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works
+            asynchronously: the median and its 95 % interval.
         wall_s: host seconds from a call's launch to its completion there, one call at a time.
         processes: fresh processes that the samples come from.
-        interruption_source: what tells which blocks were interrupted: scheduler (time spent waiting for a core),
-            switches, gaps (the device may have waited for the host), or none.
-        fraction_of_peak: the call's rate, over the most that this machine was measured to reach (``+sweep=roof``).
+        interruption_source: what tells which blocks were interrupted: scheduler (time spent waiting
+            for a core), switches, gaps (the device may have waited for the host), or none.
+        fraction_of_peak: the call's rate, over the most that ``+sweep=roof`` measured here.
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
         checked: what the error was taken of: full (the whole output) or smaller (size).
-        stop: why sampling stopped: precision, time, samples, allocations (all were tried) or first_call.
+        stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
-        inputs, input_bytes, outputs, output_bytes: tensors and their bytes, which have to be moved where they are not.
+        inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
         finite_fraction: of the output's elements.
-        max_relative_error: against a float64 reference, relative to the reference's largest element.
+        max_relative_error: against float64, relative to the reference's largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
-        gradient: pass, fail, unsupported or error, of a quick check in this dtype on this device; blank: not checked.
-        concurrent_sweep: whether another sweep's cell ran on the device meanwhile; blank where that is not known.
+        gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
+        concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
     """
 
@@ -129,31 +132,65 @@ class BenchmarkRow(Row):
 
 
 @dataclass(frozen=True)
-class AutogradRow(Row):
-    """A row of ``autograd.csv``: one gradient under one probe, by one oracle.
+class CaseRow(Row):
+    """A row of a job that a case can be of.
 
     Attributes:
         case: the file of ``conf/case`` that it is of; blank for an operation.
-        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent layouts, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in float64, whatever the
-            dtype), forward_mode, autograd_grad (``backward()`` against ``torch.autograd.grad``: the same engine
-            twice, and so no evidence), or invariant, where a property needs no other.
-        argument: the input that the gradient is of, by position or name; blank: the function's own value.
+        probe: what was tried: an input (example, zeros, ...) or a property (linearity, ...).
+        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
+            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
+            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
+            a property needs no other.
+        argument: the input that the gradient is of; blank: the function's own value.
         shape: of that input.
         memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: over the elements; relative to the largest of the expected gradient.
+        max_abs_error, max_relative_error: of the elements; relative to the largest expected one.
         ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction of several elements.
+        worst_index: where that is in the gradient; blank for a derivative along a direction.
         got, expected: there.
         tolerance: the largest relative error that passes.
-        tolerance_source: what the tolerance follows from: the differences' own estimate, the conditioning, or exact.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see status.
+        tolerance_source: the differences' own estimate, the conditioning, or exact.
+        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where it did not run.
         checked_size: of a case: the size at which it was checked.
         got_values, expected_values: a case's whole gradients, as JSON.
         derivation: how the expected gradient was derived.
     """
 
     case: str | None = None
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One gradient under one probe, by one oracle.
+
+    Attributes:
+        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity,
+            cotangent layouts, ...).
+        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
+            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
+            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
+            a property needs no other.
+        argument: the input that the gradient is of, by position or name; blank: the function's own
+            value.
+        shape: of that input.
+        memory_layout: of the inputs and the cotangent, where that is what was tried.
+        max_abs_error, max_relative_error: over the elements; relative to the largest of the
+            expected gradient.
+        ulp: the error at the worst element, in units in the last place of the dtype.
+        worst_index: where that is in the gradient; blank for a derivative along a direction of
+            several elements.
+        got, expected: there.
+        tolerance: the largest relative error that passes.
+        tolerance_source: what the tolerance follows from: the differences' own estimate, the
+            conditioning, or exact.
+        checked_size: of a case: the size at which it was checked.
+        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not
+            run, see the row's status.
+        reason: why it is no pass, in a line.
+        seconds: what the check took.
+    """
+
     probe: str | None = None
     oracle: str | None = None
     argument: str | None = None
@@ -169,25 +206,37 @@ class AutogradRow(Row):
     tolerance_source: str | None = None
     checked_size: str | None = None
     verdict: str | None = None
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class AutogradRow(GradientCheck, CaseRow):
+    """A row of ``autograd.csv``: a check of a cell.
+
+    Attributes:
+        got_values, expected_values: a case's whole gradients, as JSON.
+        derivation: how the expected gradient was derived.
+    """
+
     got_values: str | None = None
     expected_values: str | None = None
     derivation: str | None = None
 
 
 @dataclass(frozen=True)
-class TensorRow(Row):
+class TensorRow(CaseRow):
     """A row of ``tensors.csv``: one thing that is expected of a case's result.
 
     Attributes:
-        case: the case's name.
         expression: the line of tensor code whose result is checked.
-        check: what of it: call (that it can be called at all), values, shape, dtype, range, finite, reproducible,
-            aliases (whose memory it lies in), or unchanged (the tensors that it was given).
+        check: what of it: call (that it can be called at all), values, shape, dtype, range, finite,
+            reproducible, aliases (whose memory it lies in), or unchanged (the tensors that it was
+            given).
         expected, got: as text; nested lists are JSON.
         verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
     """
 
-    case: str | None = None
     expression: str | None = None
     check: str | None = None
     expected: str | None = None
@@ -204,7 +253,7 @@ class PeaksRow(Row):
         flop_by: its size, or what it is.
         bytes_per_s: read and written, of the best kernel on tensors that no cache holds.
         bytes_by: which kernel.
-        saved_to: the file in which later runs find this; blank where it was not saved, being contended.
+        saved_to: the file in which later runs find this; blank: it was contended, and not saved.
         flags: what would mislead.
     """
 
@@ -218,19 +267,19 @@ class PeaksRow(Row):
 
 @dataclass(frozen=True)
 class TransferRow(Row):
-    """A row of ``transfers.csv``: one way between the host and a device, as ``time = latency + bytes / bandwidth``.
+    """A row of ``transfers.csv``: one way between host and device: ``latency + bytes / bandwidth``.
 
-    The line is fitted to the median times of copies of several sizes by least squares of the relative distances; the
-    95 % intervals are from the fit's covariance (:func:`runner.stats.line_fit.fit_line`).
+    The line is fitted to the median times of copies of several sizes; its 95 % intervals are from
+    the fit's covariance (:func:`runner.stats.line_fit.fit_line`).
 
     Attributes:
         to_device: from the host to the device; otherwise back.
         memory: the host's: pageable or pinned.
         latency_s: seconds of a copy of next to nothing, with its interval.
-        bandwidth_bytes_per_s: bytes a second of a long one, with its interval; an end is blank where any would fit.
+        bandwidth_bytes_per_s: of a long one, with its interval; an end is blank where any fits.
         max_relative_residual: the largest relative distance of a size's time from the line.
         sizes: how many were timed, from ``smallest_bytes`` to ``largest_bytes``.
-        points: what was measured, as JSON: for each size its bytes, the median seconds and its interval's ends.
+        points: as JSON, for each size its bytes, the median seconds and its interval's ends.
     """
 
     to_device: bool | None = None
@@ -257,8 +306,10 @@ class Sample:
         wall_s: seconds of the whole block.
         cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
         preemptions: involuntary context switches in it; blank where the platform does not say.
-        waiting_s: seconds in it that threads were ready and had no core; blank where the platform does not say.
-        allocation: number of the place in memory that the tensors had; blank where there was but one.
+        waiting_s: seconds in it that threads were ready and had no core; blank where the platform
+            does not say.
+        allocation: number of the place in memory that the tensors had; blank where there was but
+            one.
         process: number of the process, of those that measure the cell one after another.
         used: whether the median is taken over it.
     """
@@ -273,9 +324,32 @@ class Sample:
     process: int = 1
 
 
+@dataclass(frozen=True)
+class PairVisit:
+    """A row of ``pairs.csv``: one visit to a cell and to the baseline that it is compared with.
+
+    Attributes:
+        baseline_cell, other_cell: the cells' identities.
+        visit: its number in its process, from 0.
+        baseline_turn, other_turn: each side's place in the order of the visit, from 0.
+        baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
+        baseline_s, other_s: seconds that a call cost.
+        process: the number of the process.
+    """
+
+    baseline_cell: str
+    other_cell: str
+    visit: int
+    baseline_turn: int
+    other_turn: int
+    baseline_allocation: int
+    other_allocation: int
+    baseline_s: float
+    other_s: float
+    process: int = 1
+
+
 AnyRow = TypeVar("AnyRow", bound=Row)
-
-
 ROW_OF_JOB: dict[str, type[Row]] = {
     "benchmark": BenchmarkRow,
     "autograd": AutogradRow,
@@ -283,8 +357,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "transfer": TransferRow,
     "roof": PeaksRow,
 }
-
-
+SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
 FILE_OF_JOB = {
     "benchmark": "results.csv",
     "autograd": "autograd.csv",
@@ -294,30 +367,44 @@ FILE_OF_JOB = {
 }
 
 
-def row_for(cell: Cell, status: str, reason: str, **known: Any) -> Row:
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+
+def grouped(items: Iterable[Item], key_of: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Rows, or what is made of them, by what some have in common; both in the order of coming."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key_of(item), []).append(item)
+    return groups
+
+
+def row_for(
+    cell: Cell,
+    status: str,
+    reason: str,
+    *,
+    device_name: str | None = None,
+    seconds: float | None = None,
+) -> Row:
     """The row of a cell that did not end by itself."""
-    row_type = ROW_OF_JOB[cell.job]
-    return replace(identified(row_type, cell), status=status, reason=one_line(reason), **known)
+    row = identified(ROW_OF_JOB[cell.job], cell)
+    ended = replace(row, status=status, reason=one_line(reason))
+    return replace(ended, device_name=device_name, seconds=seconds)
 
 
 def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     """A row that says whether another sweep's cell ran on its device meanwhile."""
     if not isinstance(row, BenchmarkRow):
         return row
-    return replace(
-        row,
-        concurrent_sweep=concurrent_sweep,
-        flags=merged(row.flags, ("contended",) if concurrent_sweep else ()),
-    )
+    flags = merged(row.flags, ("contended",)) if concurrent_sweep else row.flags
+    return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
     blank = () if cell.job == "benchmark" else BENCHMARK_ONLY
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
-    if cell.case is not None and "case" in row_type.__dataclass_fields__:
+    if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)
-
-
-BAD = ("fail", "error")

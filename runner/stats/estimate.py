@@ -1,11 +1,10 @@
-"""A number with its 95 % interval, and what becomes of the interval in a sum, a difference and a ratio."""
+"""A number with its 95 % interval, also of sums, differences and ratios."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from runner.stats.intervals import ratio_interval
 
@@ -14,9 +13,9 @@ from runner.stats.intervals import ratio_interval
 class Estimate:
     """A value and the ends of its 95 % interval, which are blank where nothing is known of it.
 
-    In sums and differences the distances from the value to the ends add in quadrature, each side with its own, and in
-    ratios the same on logarithms (MOVER: Zou and Donner, Statistics in Medicine 27, 2008). The values are taken to be
-    independent.
+    In sums and differences the distances from the value to the ends add in quadrature, each side
+    with its own, and in ratios the same on logarithms (MOVER, as in ``intervals.ratio_interval``).
+    The values are taken to be independent.
     """
 
     value: float
@@ -48,7 +47,7 @@ class Estimate:
         return self.plus(Estimate(-other.value, low, high))
 
     def over(self, other: Estimate) -> Estimate:
-        """The ratio; both values are positive, and it has an interval only where all ends are positive too."""
+        """The ratio of positive values, with an interval only where all ends are positive too."""
         value = self.value / other.value
         ends = (self.low, self.high, other.low, other.high)
         if any(end is None or end <= 0 for end in ends):
@@ -58,13 +57,12 @@ class Estimate:
 
 
 def extreme(which: Callable[[Iterable[float]], float], estimates: Sequence[Estimate]) -> Estimate:
-    """The least (``min``) or the largest (``max``) of several, without an interval where one of them has none.
+    """The least (``min``) or largest (``max``) of several, with ends where all of them have any."""
 
-    It lies between the least, or largest, of their lower ends and that of their upper ends.
-    """
-    lows = [estimate.low for estimate in estimates]
-    highs = [estimate.high for estimate in estimates]
-    low, high = (
-        None if None in ends else which(cast("list[float]", ends)) for ends in (lows, highs)
-    )
+    def of(ends: list[float | None]) -> float | None:
+        known = [end for end in ends if end is not None]
+        return which(known) if len(known) == len(ends) else None
+
+    low = of([estimate.low for estimate in estimates])
+    high = of([estimate.high for estimate in estimates])
     return Estimate(which(estimate.value for estimate in estimates), low, high)

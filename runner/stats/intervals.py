@@ -1,4 +1,4 @@
-"""Confidence intervals of medians and of their ratios, without an assumption on the distribution. Pure functions."""
+"""Confidence intervals of medians and of their ratios, whatever the distribution."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ CONFIDENCE = 0.95
 
 
 def quantile(ordered: Sequence[float], fraction: float) -> float:
-    """A quantile of sorted values, interpolated linearly between neighbours (Hyndman and Fan's type 7)."""
+    """A quantile of sorted values, interpolated linearly (Hyndman and Fan's type 7)."""
     position = fraction * (len(ordered) - 1)
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the median from order statistics.
+def median_interval(
+    ordered: Sequence[float], error: float = 1 - CONFIDENCE
+) -> tuple[float, float] | None:
+    """The 95 % interval of the median from order statistics, or one that errs more rarely.
 
-    The number of values below the median is binomial(n, 1/2) whatever the distribution, so that the d-th smallest and
-    the d-th largest value enclose it with a known probability (Conover, Practical Nonparametric Statistics, 3.2). No d
-    gives 95 % exactly; between the two nearest ones the ends are interpolated (Hettmansperger and Sheather, Statistics
-    and Probability Letters 4, 1986), which holds the confidence to about a percent for distributions of one mode; with
-    fewer than 20 values and two modes of equal weight it may fall to 88 %.
+    The number of values below the median is binomial(n, 1/2) whatever the distribution, so that the
+    d-th smallest and the d-th largest value enclose it with a known probability (Conover, Practical
+    Nonparametric Statistics, 3.2). No d gives the confidence exactly; between the two nearest ones
+    the ends are interpolated (Hettmansperger and Sheather, Statistics & Probability Letters 4,
+    1986), which holds it to about a percent for distributions of one mode; with fewer than 20
+    values and two modes of equal weight 95 % may fall to 88 %.
 
     Args:
         ordered: sorted values.
+        error: the probability that it misses the median.
 
     Returns:
         the ends, or None where there are too few values (fewer than 6) for any interval of 95 %.
     """
-    depth, weight = _depth(len(ordered))
+    depth, weight = _depth(len(ordered), error / 2)
     if depth == 0:
         return None
     low = (1 - weight) * ordered[depth - 1] + weight * ordered[depth]
@@ -42,22 +46,25 @@ def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % interval of the typical value of a few positive ones, such as the medians of some processes.
+    """The 95 % interval of the typical one of a few values, such as the medians of some processes.
 
-    It is Student's, of the mean of their logarithms: with fewer than 6 values no distribution-free one exists.
-
-    Returns:
-        the ends, or None for a single value or where one is 0.
+    It is Student's, of the mean of their logarithms: with fewer than 6 values there is no
+    distribution-free one. It is None for a single value or where one is 0.
     """
     count = len(values)
     if count < 2 or min(values) <= 0:  # a view takes an accelerator no time at all
         return None
-    from scipy.stats import t  # imported here: most runs have one process and need it not
-
     logs = [math.log(value) for value in values]
-    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * stdev(logs) / math.sqrt(count)
+    half = student_quantile(count - 1) * stdev(logs) / math.sqrt(count)
     center = fmean(logs)
     return math.exp(center - half), math.exp(center + half)
+
+
+def student_quantile(freedom: int) -> float:
+    """How many standard errors an interval of 95 % reaches to each side, by Student's t."""
+    from scipy.special import stdtrit  # takes long, and most runs need it not
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def ratio_interval(
@@ -65,12 +72,8 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """The 95 % interval of a ratio of two independent medians.
 
-    On logarithms the half-widths add in quadrature, each side with its own (MOVER: Zou and Donner, Statistics in
-    Medicine 27, 2008).
-
-    Args:
-        numerator: a median and the ends of its interval, all positive.
-        denominator: likewise.
+    Each comes with the ends of its interval, all positive. On logarithms the half-widths add in
+    quadrature, each side with its own (MOVER: Zou and Donner, Statistics in Medicine 27, 2008).
     """
     (a, a_low, a_high), (b, b_low, b_high) = numerator, denominator
     center = math.log(a / b)
@@ -80,29 +83,28 @@ def ratio_interval(
 
 
 @cache
-def _depth(count: int) -> tuple[int, float]:
-    """How deep the interval's ends lie among that many values, and the weight of the next deeper one; 0: nowhere."""
-    tail = (1 - CONFIDENCE) / 2
-    if (
-        count > 1_000
-    ):  # the normal approximation is good to a rank here, and exact powers of 2 grow large
+def _depth(count: int, tail: float) -> tuple[int, float]:
+    """How deep the interval's ends lie among values (0: nowhere), and the next one's weight.
+
+    Args:
+        count: of values.
+        tail: the probability that the median lies beyond one of the ends.
+    """
+    if count > 1_000:  # the normal approximation is good to a rank, and powers of 2 grow large
         exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5
         return math.floor(exact), exact - math.floor(exact)
 
-    # one rank deeper at a time, as long as no more than the tail's probability is left outside
-    depth, below = 0, 0.0  # the probability that fewer than depth values lie below the median
-    while True:
-        deeper = below + math.comb(count, depth) / 2**count
-        if deeper > tail:
-            break
+    # one rank deeper at a time, as long as no more than the tail's probability is left outside:
+    # below is the probability that fewer than depth values lie below the median
+    depth, below, deeper = 0, 0.0, 0.5**count
+    while deeper <= tail:
         depth, below = depth + 1, deeper
+        deeper = below + math.comb(count, depth) / 2**count
 
-    # between this depth, which holds more than 95 %, and the next, which holds less, the ends are interpolated
-    if depth == 0:
-        return 0, 0.0
-    if (
-        count == 6
-    ):  # the ends are the extremes, which hold 97 %; interpolated they fall to 91 % where modes lie apart
+    # of 6 values the ends are the extremes, which hold 97 %; interpolated it is 91 % with two modes
+    if depth == 0 or count == 6:
         return depth, 0.0
+
+    # this depth holds more than 95 %, and the next holds less
     missed = (tail - below) / (deeper - below)
     return depth, (count - depth) * missed / (depth + (count - 2 * depth) * missed)

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner.analysis.comparison import FORBIDDING, compare
+from runner.analysis.pairs import Pairs
 from runner.cells.compose import Composer, HydraJob
 from runner.config.axes import same_but
 from runner.config.renamed import refusal
 from runner.config.schema import Report
 from runner.config.size import LONGEST
 from runner.errors import ConfigError
+from runner.rows.csv_store import collect_pairs
 from runner.rows.flags import merged
 from runner.rows.rows import STATUSES, BenchmarkRow, Row
 from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
-TRIES = 3  # sizes that turn out too large, each of which may take until limit.time_s, or at which something disturbs
+# sizes that turn out too large, each of which may take until limit.time_s, or at which something
+# disturbs
+TRIES = 3
 TOO_LARGE = {"timeout", "out_of_memory", "single_call"}
 NUMBER = "{n}"
 
@@ -31,8 +35,10 @@ class Range:
 
     Attributes:
         low, high: the ends, as the number that stands in ``size``.
-        rtol: how near to each other, relatively, the sizes on both sides of the crossover are to be in the end.
-        size: the size with ``{n}`` where the number goes: ``{n}`` is n x n, ``8x{n}x{n}`` a batch of 8.
+        rtol: how near to each other, relatively, the sizes on both sides of the crossover are to be
+            in the end.
+        size: the size with ``{n}`` where the number goes: ``{n}`` is n x n, ``8x{n}x{n}`` a batch
+            of 8.
     """
 
     low: int
@@ -192,6 +198,7 @@ class CrossoverSearch:
         """
         self._range, self._report, self._composer = search_range, report, composer
         self._grid = [job.overrides for job in grid]
+        self._in_turn = Pairs([])
         self._given: set[tuple[str, ...]] = set()
         self._pairs = _pairs(grid, report)
         if not self._pairs:
@@ -206,6 +213,7 @@ class CrossoverSearch:
 
     def next(self, root: Path) -> list[HydraJob]:
         """The jobs that the rows in the sweep's folder ask for and that were not given before."""
+        self._in_turn = Pairs(collect_pairs(root)[0])
         return self._new_jobs(read_all_rows(root))
 
     @property
@@ -240,7 +248,7 @@ class CrossoverSearch:
         sides = [row_of[cell.identity] for cell in cells if cell.identity in row_of]
         if len(sides) < len(cells):
             return None
-        (comparison,) = compare(sides, self._report)
+        (comparison,) = compare(sides, self._report, pairs=self._in_turn)
         if comparison.speedup is not None:
             return "wins" if comparison.speedup > 1 else "loses"
 

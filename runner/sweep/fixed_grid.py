@@ -73,7 +73,8 @@ class Grids:
         main_grid = self._compose([*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
 
-        # Options that do not apply are an error where they were asked for; further grids of other jobs do without.
+        # Options that do not apply are an error where they were asked for; further grids of other
+        # jobs do without.
         for job in main_grid:
             if job.cell.inapplicable_options:
                 raise ConfigError(job.cell.inapplicable_options)
@@ -115,7 +116,8 @@ class Grids:
     def _compose(self, overrides: Sequence[Override]) -> list[HydraJob]:
         """Every combination.
 
-        The device varies fastest: what will be compared is measured side by side, and no device comes last.
+        The device varies fastest: what will be compared is measured side by side, and no device
+        comes last.
 
         Raises:
             ConfigError: a pattern of names matches none.
@@ -142,8 +144,9 @@ def _keys(overrides: Sequence[Override]) -> set[str]:
 def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]) -> list[Override]:
     """What of the command line a further grid takes.
 
-    It takes no axis that the main grid has and it has not, since it leaves that axis out on purpose, nor an axis that
-    the command line adds to the main grid; and of the axes that only a benchmark has none, if it is of other jobs.
+    It takes no axis that the main grid has and it has not, since it leaves that axis out on
+    purpose, nor an axis that the command line adds to the main grid; and of the axes that only a
+    benchmark has none, if it is of other jobs.
     """
     value_of = {override.key_or_group: override.value() for override in grid}
     benchmarks = "case" not in value_of and value_of.get("job", "benchmark") == "benchmark"

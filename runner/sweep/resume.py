@@ -95,7 +95,8 @@ def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     """Refuse to mix cells of the same name with different definitions.
 
     Raises:
-        ConfigError: a finished cell was of another op file or timing than the one that now has its name.
+        ConfigError: a finished cell was of another op file or timing than the one that now has its
+        name.
     """
     cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}

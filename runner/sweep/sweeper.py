@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
+from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.cluster import Cluster, cluster_of
-from runner.config.schema import Report
+from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.session import session_of
+from runner.rows.environment_file import read_environment
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.fixed_grid import FixedGrid, Grids
@@ -54,16 +57,18 @@ class GridSweep:
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         jobs = getattr(self._launcher, "jobs", None)
-        self._grid_launcher = (
-            jobs if isinstance(jobs, JobLauncher) else None
-        )  # another may have been chosen
+        # another may have been chosen
+        self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
+        self._report = Report.of(config)
+        self._compare = Compare(**config.compare)
 
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
 
         Raises:
-            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run then.
+            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run
+            then.
         """
         cluster = cluster_of(self._config)
         strategy = self._strategy(arguments, writes_folders=cluster is None)
@@ -85,7 +90,8 @@ class GridSweep:
         Raises:
             ConfigError: a cell, an exclusion rule or the range of a search is wrong.
         """
-        # The launcher composes each job again when it runs it, unless it finds what was composed here.
+        # The launcher composes each job again when it runs it, unless it finds what was composed
+        # here.
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
         composer.writes_folders = writes_folders
@@ -111,7 +117,10 @@ class GridSweep:
         numbers = list(range(len(jobs)))
         if self._config.resume:
             jobs, numbers = self._remaining(root, strategy, jobs)
-        _list([jobs[number].cell for number in numbers])
+        cells = [jobs[number].cell for number in numbers]
+        _list(cells)
+        if cells and cluster is None and self._compare.in_turn:
+            print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
             print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
         if cluster is not None and numbers:
@@ -137,20 +146,29 @@ class GridSweep:
         finally:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
-                self._session.finish(root, Report.of(self._config), strict=self._config.strict)
+                self._session.finish(root, self._report, strict=self._config.strict)
 
     def _prepare(
         self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
     ) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
         cells = [jobs[number].cell for number in numbers]
-        self._session.prepare(
+        self._session.cells.prepare(
             cells if cluster is None else cluster.check(cells), require_devices=False
         )
-        self._session.record_environment(
+        if self._crossover is None:
+            every_cell = [job.cell for job in jobs]
+            accelerated = cluster is not None or self._session.cells.has_accelerator
+            self._report = settled(self._report, every_cell, accelerated=accelerated)
+        compares = cluster or self._grid_launcher
+        if compares is not None:
+            compares.compare_by(self._report, self._compare)
+            if self._compare.in_turn and self._report.baseline is not None:
+                print(f"comparing in turn: {baseline_in_words(self._report)}", file=sys.stderr)
+        self._session.cells.record_environment(
             root,
             len(jobs),
-            Report.of(self._config),
+            self._report,
             resuming=bool(self._config.resume),
             force=self._config.resume_force,
             cluster=cluster.name if cluster else None,
@@ -179,7 +197,13 @@ class GridSweep:
         ):
             resume.check_grid_holds(root, rows_on_disk, cells)
 
+        # what was compared before is compared again, and a ratio is of one moment
+        if self._report.baseline is None:
+            stored = read_environment(root).get("report") or {}
+            self._report = replace(self._report, baseline=stored.get("baseline"))
         numbers = resume.unfinished(rows_on_disk, cells)
+        if self._compare.in_turn:
+            numbers = with_partners(numbers, cells, self._report)
         print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         return jobs, numbers
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable
@@ -16,16 +15,14 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import compiled, in_own_dtype
-from runner.calls.direction import in_direction, reallocate_for
+from runner.calls.direction import in_direction, inputs_of, make_call, reallocate_for
 from runner.cells.cell import Cell
-from runner.config.dtypes import ITEM_BYTES
-from runner.config.signature import Dimensions
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import Device, throttled
+from runner.measure.device_readings import DeviceReadings
 from runner.measure.engine import Measurement, measure
-from runner.measure.event_clock import LaunchTimes
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
@@ -76,35 +73,40 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class DeviceReadings:
-    """What a device says of itself round the timing; None where it does not tell."""
-
-    clock_before_hz: float | None
-    clock_after_hz: float | None
-    power_before_w: float | None
-    power_after_w: float | None
-    peak_memory_bytes: int | None
-    launch: LaunchTimes
-    interruption_source: str
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A cell's call with its times.
+class Ready:
+    """A cell's call, checked and not timed yet.
 
     Attributes:
-        call: as it was timed, with what came out.
-        output: what there is to know of its result.
+        bound: the operation as it is timed.
+        tensors: its inputs on the device.
+        output: what there is to know of its result, once there was one.
         flop: of one forward call; None: not known.
+        call: what is timed, with its clock.
+        on_first_result: is given the first call's result.
         readings: the device's.
-        reallocate: holds the other allocations, whose memory later calls would use again.
     """
 
-    call: TimedCall
+    cell: Cell
+    device: Device
+    prepared: Prepared
+    checked: Checked | None
+    tensors: list[torch.Tensor]
     output: OutputSummary
     flop: int | None
+    call: Thunk
+    clock: Clock
+    on_first_result: Callable[[Any], None]
     readings: DeviceReadings
-    reallocate: Callable[[], Thunk] | None
+
+    @property
+    def bound(self) -> BoundOperation:
+        """The operation as it is timed."""
+        return self.prepared.bound
+
+    def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
+        """The same call on other tensors."""
+        call = make_call(self.cell.direction, self.bound, tensors)
+        return self.device.captured(call) if self.cell.graph else call
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,88 @@ def run(
     Raises:
         MemoryError: the inputs and outputs do not fit.
     """
+    ready = prepare(cell, device, function, state, report_step)
+    report_step("timing")
+    reallocate = None
+    if device.is_cpu:
+        reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
+    measured = measure(ready.call, ready.clock, cell.timing, ready.on_first_result, reallocate)
+    return finish(ready, measured, state, report_step)
+
+
+def prepare(
+    cell: Cell,
+    device: Device,
+    function: Function | None,
+    state: WorkerState,
+    report_step: ReportStep,
+    *,
+    check: bool = True,
+) -> Ready:
+    """Do all that comes before the first timed call.
+
+    Without ``check`` values and gradient are not looked at, and there can be no row.
+
+    Raises:
+        MemoryError: the inputs and outputs do not fit.
+    """
     assert function is not None
+    readings = DeviceReadings(device)
     prepared = _prepare(cell, device, function, state, report_step)
-    checked = _check(cell, device, prepared, state, report_step)
-    timed = _time(cell, device, prepared, report_step)
+    checked = _check(cell, device, prepared, state, report_step) if check else None
+
+    report_step("drawing inputs")
+    bound = prepared.bound
+    tensors = inputs_of(bound, cell.direction, device.torch)
+    forward = bound.call_with(tensors)
+    flop = _flop(cell, prepared.eager, tensors)
+    output = OutputSummary(bound, tensors, device)
+
+    # a backward pass returns gradients alone, so that the output is looked at before it
+    on_result = output.summarize
+    if cell.direction != "forward":
+        report_step("running the forward pass")
+        output.summarize(forward())
+    call, cotangents = in_direction(forward, tensors, cell.direction)
+    if cell.direction != "forward":
+        on_result = partial(output.summarize_gradients, cotangents)
+    if cell.graph:
+        report_step("capturing the graph")
+        call = device.captured(call)
+
+    def look_at_first(result: Any) -> None:
+        # the first call's peak is the operation's: later ones find what the engine holds
+        readings.first_call_ended()
+        on_result(result)
+
+    clock = device.clock(torch.get_num_threads())
+    if cell.cache == "cold":
+        clock = ColdClock(clock, device.flush_cache)
+    readings.timing_begins()
+    return Ready(
+        cell, device, prepared, checked, tensors, output, flop, call, clock, look_at_first, readings
+    )
+
+
+def finish(
+    ready: Ready, measured: Measurement, state: WorkerState, report_step: ReportStep
+) -> TaskResult:
+    """Look for what would mislead about the times, and make the row."""
+    assert ready.checked is not None
+    cell, device, checked = ready.cell, ready.device, ready.checked
+    ready.readings.timing_ended(ready.call)
     report_step("looking for what would mislead")
-    flags = flags_after(timed.call, device, state.float32_times)
+    make = partial(make_call, cell.direction)
+    bytes_out = ready.output.output_bytes
+    timed = TimedCall(
+        ready.call, ready.bound, ready.tensors, make, ready.clock, measured, cell, bytes_out
+    )
+    flags = flags_after(timed, device, state.float32_times)
     if "reduced_precision" in flags:
         allowed = checked.values.allowed * coarser(device.torch)
         checked = replace(checked, values=replace(checked.values, allowed=allowed))
-    row = _row(device, prepared, checked, timed, flags)
-    return TaskResult([row], list(timed.call.measured.samples))
+    row = _row(ready, checked, measured, flags)
+    return TaskResult([row], list(measured.samples))
 
 
 def _prepare(
@@ -155,14 +228,13 @@ def _prepare(
         cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout
     )
     report_step("checking the memory it needs")
-    _check_memory(cell, cell.dimensions)
+    _check_memory(cell)
     if not cell.compile:
         return Prepared(eager, eager, None)
     report_step("compiling")
-    make_call = partial(_make_call, cell.direction)
 
     def run_once(bound: BoundOperation) -> Any:
-        return make_call(bound, _inputs(bound, cell, device))()
+        return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
     return Prepared(eager, *compiled(eager, device.torch, run_once, state.compilers))
 
@@ -191,78 +263,15 @@ def _check(
     return Checked(values, "full" if is_full else "smaller", gradient)
 
 
-def _time(cell: Cell, device: Device, prepared: Prepared, report_step: ReportStep) -> Timed:
-    report_step("drawing inputs")
-    bound = prepared.bound
-    tensors = _inputs(bound, cell, device)
-    forward = bound.call_with(tensors)
-    flop = _flop(cell, prepared.eager, tensors)
-    output = OutputSummary(bound, tensors, device)
-
-    # a backward pass returns gradients alone, so that the output is looked at before it
-    if cell.direction != "forward":
-        report_step("running the forward pass")
-        output.summarize(forward())
-    call, cotangents = in_direction(forward, tensors, cell.direction)
-    if cell.graph:
-        report_step("capturing the graph")
-        call = device.captured(call)
-
-    report_step("timing")
-    reallocate = reallocate_for(bound, tensors, cell.direction) if device.is_cpu else None
-    on_first_result = output.summarize
-    if cell.direction != "forward":
-        on_first_result = partial(output.summarize_gradients, cotangents)
-    measured, clock, readings = _measured(cell, device, call, on_first_result, reallocate)
-    make_call = partial(_make_call, cell.direction)
-    timed = TimedCall(call, bound, tensors, make_call, clock, measured, cell, output.output_bytes)
-    return Timed(timed, output, flop, readings, reallocate)
-
-
-def _measured(
-    cell: Cell,
-    device: Device,
-    call: Thunk,
-    on_first_result: Callable[[Any], None],
-    reallocate: Callable[[], Thunk] | None,
-) -> tuple[Measurement, Clock, DeviceReadings]:
-    clock = device.clock(torch.get_num_threads())
-    if cell.cache == "cold":
-        clock = ColdClock(clock, device.flush_cache)
-
-    # the device is asked shortly before and after, since asking takes time itself
-    clock_before_hz, power_before_w = device.clock_and_power()
-    device.reset_peak_memory()
-    peak_memory_bytes: list[int | None] = []
-
-    def look_at_first(result: Any) -> None:
-        peak_memory_bytes.append(device.peak_memory_bytes())
-        on_first_result(result)
-
-    # the first call's peak is the operation's: later ones find what the engine holds
-    measured = measure(call, clock, cell.timing, look_at_first, reallocate)
-    launch = device.launch_and_wall(call)
-    clock_after_hz, power_after_w = device.clock_and_power()
-    source = measured.interruption_source
-    readings = DeviceReadings(
-        clock_before_hz,
-        clock_after_hz,
-        power_before_w,
-        power_after_w,
-        peak_memory_bytes[0],
-        launch,
-        source if device.is_cpu else GAPS[source],
-    )
-    return measured, clock, readings
-
-
 def _row(
-    device: Device, prepared: Prepared, checked: Checked, timed: Timed, detected: list[str]
+    ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
 ) -> BenchmarkRow:
-    cell, measured = timed.call.cell, timed.call.measured
-    readings, launch = timed.readings, timed.readings.launch
+    cell, device, readings = ready.cell, ready.device, ready.readings
+    launch = readings.launch
     median_s, (low_s, high_s) = measured.median_s, measured.interval or (None, None)
-    work = _work(device, timed) if cell.direction == "forward" else Work()
+    work = _work(ready, median_s) if cell.direction == "forward" else Work()
+
+    source = measured.interruption_source
 
     # in the order of the columns
     return replace(
@@ -276,7 +285,7 @@ def _row(
         q1_s=measured.q1_s,
         q3_s=measured.q3_s,
         first_call_s=measured.first_call_s,
-        compile_s=prepared.compile_s,
+        compile_s=ready.prepared.compile_s,
         cpu_s=measured.cpu_s,
         launch_s=launch.launch_s,
         launch_low_s=launch.launch_low_s,
@@ -285,7 +294,7 @@ def _row(
         samples=sum(sample.used for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
-        interruption_source=readings.interruption_source,
+        interruption_source=source if device.is_cpu else GAPS[source],
         calls_per_sample=measured.calls_per_sample,
         timing_s=measured.timing_s,
         stop=measured.stop,
@@ -300,7 +309,7 @@ def _row(
         fraction_of_peak=work.fraction_of_peak,
         bound=work.bound,
         peak_memory_bytes=readings.peak_memory_bytes,
-        finite_fraction=timed.output.finite_fraction,
+        finite_fraction=ready.output.finite_fraction,
         max_relative_error=checked.values.relative_error,
         allowed_relative_error=checked.values.allowed,
         checked=checked.extent,
@@ -310,12 +319,14 @@ def _row(
         clock_after_hz=readings.clock_after_hz,
         power_before_w=readings.power_before_w,
         power_after_w=readings.power_after_w,
-        flags=_flags(checked, timed, detected),
+        flags=_flags(ready, checked, measured, detected),
     )
 
 
-def _flags(checked: Checked, timed: Timed, detected: list[str]) -> tuple[str, ...]:
-    output, readings = timed.output, timed.readings
+def _flags(
+    ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
+) -> tuple[str, ...]:
+    output, readings = ready.output, ready.readings
     of_values = {
         "view": output.view,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
@@ -324,21 +335,20 @@ def _flags(checked: Checked, timed: Timed, detected: list[str]) -> tuple[str, ..
         "mutates_input": checked.values.mutated,
         "wrong_gradient": checked.gradient in BAD,
     }
-    flags = [*compress(of_values, of_values.values()), *timed.call.measured.flags, *detected]
+    flags = [*compress(of_values, of_values.values()), *measured.flags, *detected]
     if throttled(readings.clock_before_hz, readings.clock_after_hz):
         flags.append("throttled")
     return tuple(flags)
 
 
-def _work(device: Device, timed: Timed) -> Work:
-    cell = timed.call.cell
+def _work(ready: Ready, median_s: float) -> Work:
+    cell, output, flop = ready.cell, ready.output, ready.flop
     assert cell.dimensions is not None
-    output, flop, median_s = timed.output, timed.flop, timed.call.measured.median_s
     moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
     # without a formula, what a call moves at least
     if moved is None:
         moved = output.input_bytes + output.output_bytes
-    peaks = find_peaks(cell, device)
+    peaks = find_peaks(cell, ready.device)
     fraction = peaks.fraction(flop, moved, median_s) if peaks is not None else None
     return Work(
         flop,
@@ -356,18 +366,6 @@ def _flop(cell: Cell, eager: BoundOperation, tensors: list[torch.Tensor]) -> int
     if cell.operation.flop:
         return cell.operation.work(cell.operation.flop, cell.dimensions)
     return counted_flop(eager, tensors)
-
-
-def _make_call(direction: str, bound: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
-    return in_direction(bound.call_with(tensors), tensors, direction)[0]
-
-
-def _inputs(bound: BoundOperation, cell: Cell, device: Device) -> list[torch.Tensor]:
-    """The inputs on the device, with a gradient where the direction asks for one."""
-    tensors = [t.to(device.torch) for t in bound.draw()]
-    if cell.direction == "forward":
-        return tensors
-    return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
 
 
 def _gradient_verdict(
@@ -397,12 +395,8 @@ def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
     return repr(bound.op), bound.dtype, device.torch, bound.reference is not None
 
 
-def _check_memory(cell: Cell, dimensions: Dimensions) -> None:
-    signature = cell.operation.parsed
-    elements = sum(
-        math.prod(dimensions.shape(axes)) for axes in signature.inputs + signature.outputs
-    )
-    needed = elements * ITEM_BYTES[cell.dtype]
+def _check_memory(cell: Cell) -> None:
+    needed = cell.tensor_bytes
     limit = cell.limit.memory_bytes or free_memory_bytes()
     if limit is not None and needed > limit:
         what = "limit.memory_bytes" if cell.limit.memory_bytes else "this machine's free memory"

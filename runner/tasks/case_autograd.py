@@ -19,15 +19,15 @@ from runner.tasks.task import Function, ReportStep, TaskResult
 from runner.tasks.worker_state import WorkerState
 from runner.verify.exact import ExactGradient
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.rounding import BOUND_FACTOR, unit_roundoff
+from runner.verify.rounding import BOUND_TEXT, FACTOR, rounding_bound, unit_roundoff
 
 ATTEMPTS = 8  # at inputs near the declared ones where the function and its derivatives exist
 USEFUL_TOLERANCE = (
     1e-3  # relative; what is compared more loosely than this, and than 64 roundoffs, says nothing
 )
 MOST_SHOWN = 256  # elements in a row's text
-PLUMBING = "8 unit roundoffs; one engine is asked twice, so that agreement is no evidence"
-ROUNDING = "8 (u |g| + d), d by 16 draws of a rounding error at each step"
+PLUMBING = f"{FACTOR} unit roundoffs; one engine is asked twice, so that agreement is no evidence"
+ROUNDING = f"{BOUND_TEXT}, d by 16 draws of a rounding error at each step"
 Gradients = dict[str, torch.Tensor]
 
 
@@ -112,7 +112,7 @@ def _leaves(bound: BoundCase, device: torch.device) -> list[torch.Tensor]:
 
 
 def _named(bound: BoundCase, gradients: list[torch.Tensor]) -> Gradients:
-    return {name: g.cpu() for (name, _), g in zip(bound.inputs, gradients, strict=True)}
+    return {name: g.cpu() for name, g in zip(bound.names, gradients, strict=True)}
 
 
 def _analytic(
@@ -172,7 +172,8 @@ def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
     # one engine adds up in two orders at most, so that a few roundoffs are all that may be
     # between them
     scale = other.abs().nan_to_num(0.0, 0.0, 0.0).max().item() or 1.0
-    error, tolerance = errors[worst].item() / scale, BOUND_FACTOR * unit_roundoff(by_grad.dtype)
+    error = errors[worst].item() / scale
+    tolerance = rounding_bound(unit_roundoff(by_grad.dtype), 1.0)
     agree = error <= tolerance
     return replace(
         blank,

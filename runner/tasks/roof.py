@@ -23,11 +23,11 @@ from runner.tasks.worker_state import WorkerState
 SMALLEST = (
     256  # the edge of the smallest product: below it, a call's overhead is what would be measured
 )
-ELEMENTS = (
-    2**16
-)  # of a tensor that a cache holds, and long enough for its kernel to count and not the call
+# of a tensor that a cache holds, and long enough for its kernel to count and not the call
+ELEMENTS = 2**16
 PATIENCE = 4  # times timing.max_time_s: a product that would take longer than this is left out
-CACHES = 4  # times the last-level cache: what a tensor has to hold so that next to nothing of it is found there
+# times the last-level cache: what a tensor has to hold so that next to nothing of it is found there
+CACHES = 4
 ACCELERATOR_BYTES = 256 * 1024**2  # of a tensor there: several times any cache of today
 MEMORY_SHARE = 1 / 8  # of the free memory that one of three tensors may take
 
@@ -122,8 +122,8 @@ def _multiply_add(cell: Cell, device: Device, report_step: ReportStep) -> Peak:
 def _memory_peak(cell: Cell, device: Device, state: WorkerState, report_step: ReportStep) -> Peak:
     """The best of the kernels of STREAM (McCalpin, 1995) and of reading alone, once for a device and its threads.
 
-    The bytes are those that a kernel reads and writes, as STREAM counts them: a cache that reads a line before it
-    writes it moves more.
+    The bytes are those that a kernel reads and writes, as STREAM counts them: a cache that reads a
+    line before it writes it moves more.
     """
     key = (
         str(device.torch),

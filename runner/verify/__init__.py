@@ -1,1 +1,1 @@
-"""Are gradients right: points and probes (what is tried), oracles (what it is compared with), and their verdicts."""
+"""Are values and gradients right: what is tried, what it is compared with, and the verdicts."""

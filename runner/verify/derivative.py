@@ -1,16 +1,18 @@
-"""The exact gradient of an expression: derived by SymPy, evaluated by mpmath to more digits than any dtype has.
-
-Every worker imports this, and hardly one needs the two libraries: they are imported where they are used.
-"""
+"""The exact gradient of an expression: derived by SymPy, evaluated by mpmath to many digits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from typing import Any
 
-from runner.config.cases.expression import CONSTANTS, FUNCTIONS, build, parse, symbols_in
+import mpmath
+import sympy
+
+from runner.config.arithmetic import build
+from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse, symbols_in
 
 DIGITS = 40  # decimal; float64 has 16, and sums and cancellations take some
 
@@ -21,8 +23,6 @@ class Exact:
 
     Attributes:
         symbols: in the order of the functions' arguments.
-        value: the expression itself.
-        slopes: its derivative by each symbol.
         texts: each derivative as SymPy writes it.
     """
 
@@ -32,21 +32,12 @@ class Exact:
     texts: Mapping[str, str]
 
     def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
-        """A function's value at each point, as an mpmath number; NaN where it is not real, or does not exist.
-
-        Args:
-            function: :attr:`value` or one of :attr:`slopes`.
-            points: for each, the value of each symbol; floats are taken as the exact numbers that they are.
-        """
-        import mpmath
-
+        """The value or one of the slopes at each point, by mpmath; NaN where it is not real."""
         with mpmath.workdps(DIGITS):
             return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]
 
     def total(self, numbers: Sequence[Any], share: int) -> float:
         """The sum of numbers over ``share``, rounded to a float once."""
-        import mpmath
-
         with mpmath.workdps(DIGITS):
             return float(mpmath.fsum(numbers) / share)
 
@@ -60,44 +51,27 @@ def derive(text: str) -> Exact:
     Raises:
         ConfigError: see :func:`runner.config.cases.expression.parse`.
     """
-    import sympy
-
-    # parse() lets only arithmetic and known functions through to SymPy, whose lambdify() compiles what it gets
+    # parse() lets only arithmetic and known functions through to SymPy, whose lambdify() compiles
     names = symbols_in(text)
     symbols = {name: sympy.Symbol(name, real=True) for name in names}
     constants = {name: getattr(sympy, name) for name in CONSTANTS}
     functions = {name: getattr(sympy, {"abs": "Abs"}.get(name, name)) for name in FUNCTIONS}
-    expression = sympy.sympify(
-        build(parse(text), {**symbols, **constants}, functions, sympy.sympify)
-    )
-    slopes = {name: sympy.diff(expression, symbol) for name, symbol in symbols.items()}
-
-    def function(tree: sympy.Expr) -> Callable[..., Any]:
-        evaluate: Callable[..., Any] = sympy.lambdify(
-            list(symbols.values()), tree, modules="mpmath"
-        )
-        return evaluate
-
+    tree = build(parse(text), {**symbols, **constants}, functions, sympy.sympify)
+    slopes = {name: sympy.diff(tree, symbol) for name, symbol in symbols.items()}
+    function = partial(sympy.lambdify, list(symbols.values()), modules="mpmath")
     return Exact(
         symbols=names,
-        value=function(expression),
+        value=function(tree),
         slopes={name: function(slope) for name, slope in slopes.items()},
         texts={name: str(slope) for name, slope in slopes.items()},
     )
 
 
-def _real(function: Callable[..., Any], point: Sequence[Any]) -> Any:
+def _real(function: Callable[..., Any], point: Sequence[Any]) -> mpmath.mpf:
     """A function's value where it is a finite real number, and NaN elsewhere."""
-    import mpmath
-
     try:
         value = mpmath.mpmathify(function(*point))
-    except (
-        ArithmeticError,
-        ValueError,
-        TypeError,
-        NameError,
-    ):  # a pole; a function that mpmath does not have there
+    except (ArithmeticError, ValueError, TypeError, NameError):  # a pole, or no such function there
         return mpmath.mpf(nan)
     if isinstance(value, mpmath.mpc):
         return value.real if value.imag == 0 else mpmath.mpf(nan)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.operation import Operation
@@ -13,15 +14,9 @@ from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.verify.rounding import unit_roundoff
 
-CHECK_INNER, CHECK_OUTER = (
-    64,
-    4,
-)  # the lengths to which the last two, and the other, dimensions are cut for a check
+CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
+FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors: up to these the whole output is checked
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
-FULL_ELEMENTS, FULL_FLOP = (
-    2**18,
-    2**25,
-)  # of all tensors, and of the work: up to this the whole output is checked
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,8 @@ class ValueCheck:
     """How far the values are from a float64 reference.
 
     Attributes:
-        size: the size at which they were compared.
-        relative_error: the largest error, relative to the largest element of the reference; None: no output to compare.
+        size: at which they were compared.
+        relative_error: relative to the largest element of the reference; None: there is no output.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
     """
@@ -47,14 +42,10 @@ class ValueCheck:
 
 
 def small(bound: BoundOperation, requested: Size) -> BoundOperation:
-    """The operation at a size where values and gradients cost little: the requested one, cut down.
-
-    Where it cannot be cut down, because a dimension has to be long for another or for the callable, it stays.
-    """
+    """The operation at a size where checks cost little, or as it is where it cannot be cut down."""
     try:
-        reduced = replace(
-            bound, dimensions=bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
-        )
+        dimensions = bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
+        reduced = replace(bound, dimensions=dimensions)
         reduced.outputs(reduced.draw())
     except Exception:  # whatever the callable raises at a size that nobody requested
         return bound
@@ -62,7 +53,7 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
 
 
 def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
-    """The operation at the size at which its values are checked: its own where that is cheap, or a smaller one."""
+    """The operation at the size at which its values are checked: its own, or a smaller one."""
     tensors = bound.op.parsed.inputs + bound.op.parsed.outputs
     elements = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
     flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
@@ -70,53 +61,49 @@ def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
 
 
 def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
-    """Compare an operation's output with its own in float64 on the CPU, both from the same rounded inputs.
+    """Compare an operation's output with its own in float64 on the CPU, from the same numbers.
 
     Integers must be equal; for what others are allowed see :func:`allowed_error`.
     """
-    # the call gets copies on the device, so that the inputs stay what the reference is computed from
+    # the call gets copies on the device, so that the reference is computed from what was drawn
     inputs = bound.draw()
     device_inputs = [t.to(device, copy=True) for t in inputs]
-    got = [t.cpu() for t in bound.outputs(device_inputs)]
-    mutated = any(
-        not torch.equal(t.cpu(), drawn) for t, drawn in zip(device_inputs, inputs, strict=True)
-    )
+    outputs = [t.cpu() for t in bound.outputs(device_inputs)]
     expected = bound.expected([reference_input(t).clone() for t in inputs])
+    unchanged = all(torch.equal(t.cpu(), i) for t, i in zip(device_inputs, inputs, strict=True))
 
-    # integer outputs of a floating operation are not compared: indices of equal elements may differ
+    # integer outputs of a floating operation are not compared: indices of ties may differ
     exact = not is_differentiable(bound.dtype)
-    compared = [
-        (g, e) for g, e in zip(got, expected, strict=True) if exact or is_differentiable(g.dtype)
-    ]
-    errors = [relative_error(g, e) for g, e in compared]
+    pairs = zip(outputs, expected, strict=True)
+    errors = [relative_error(t, e) for t, e in pairs if exact or is_differentiable(t.dtype)]
 
     # a NaN is the worst error, which max() alone would not see
     return ValueCheck(
         size=bound.op.size_text(bound.dimensions),
         relative_error=max(errors, key=lambda error: (math.isnan(error), error), default=None),
         allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, bound.dtype),
-        mutated=mutated,
+        mutated=not unchanged,
     )
 
 
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
     """The largest error that rounding explains, relative to the largest element of the output.
 
-    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in float32, so only the
-    tolerance at lengths of 1 counts in roundoffs of the dtype, and the part that grows with the lengths in those of
-    float32: with the dtype's roundoff throughout, no result of a long sum would be wrong.
+    It is ``op.tolerance`` unit roundoffs of the dtype. Half-precision kernels accumulate in
+    float32, so only the tolerance at lengths of 1 counts in roundoffs of the dtype, and the part
+    that grows with the lengths in those of float32: with the dtype's roundoff throughout, no result
+    of a long sum would be wrong.
     """
     roundoff = unit_roundoff(dtype)
     roundoffs = op.roundoffs(dimensions.variables)
     if dtype not in (torch.float16, torch.bfloat16):
         return roundoffs * roundoff
     at_length_1 = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
-    return min(
-        roundoffs * roundoff, at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32)
-    )
+    accumulated = at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32)
+    return min(roundoffs * roundoff, accumulated)
 
 
-def reference_input(tensor: torch.Tensor) -> torch.Tensor:
+def reference_input(tensor: Tensor) -> Tensor:
     """The same numbers in the widest dtype of their kind."""
     if tensor.dtype is torch.bool:
         return tensor
@@ -125,8 +112,8 @@ def reference_input(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float64 if tensor.dtype.is_floating_point else torch.int64)
 
 
-def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest difference, relative to the largest element expected; 0 where both are 0 or the same non-finite."""
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest element expected; 0 where both are alike."""
     if got.numel() == 0:
         return 0.0
     if not is_differentiable(got.dtype):
@@ -140,7 +127,7 @@ def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
     return difference / scale if scale else float("inf")
 
 
-def finite_fraction(outputs: list[torch.Tensor]) -> float | None:
+def finite_fraction(outputs: list[Tensor]) -> float | None:
     """The share of elements that are neither infinite nor NaN; None for an empty output."""
     total = sum(t.numel() for t in outputs)
     return sum(int(t.isfinite().sum().item()) for t in outputs) / total if total else None

@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from runner.calls.bound_operation import outputs_of
 from runner.config.domain import Domain
 from runner.rows.rows import BAD
-from runner.verify.gradients.target import function_target
 from runner.verify.gradients.verifier import verify
+from tests.support.plain_functions import function_target
 
 SAMPLES = 2
 REASONS = 2  # that are printed of each operator, unless operators are named

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from runner.rows.csv_store import (
     DamagedFile,
     collect,
+    read_records,
     read_rows,
-    read_samples,
     write_atomically,
+    write_records,
     write_rows,
-    write_samples,
 )
 from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample
 
@@ -126,8 +126,8 @@ def test_pandas_reads_samples_without_options(tmp_path):
         Sample(5, 1 / 3, 0.25, 0, 0.0, 0, used=True),
         Sample(5, 1e-9, None, 1, None, None, used=False),
     ]
-    write_samples(path, samples)
-    assert read_samples(path) == samples
+    write_records(path, samples)
+    assert read_records(path, Sample) == samples
     table = pd.read_csv(path)
     assert list(table.columns) == [
         "calls",

@@ -19,9 +19,9 @@ from runner.rows.rows import BAD
 from runner.verify.gradients.finding import GradientCheck, overall
 from runner.verify.gradients.shapes import guessed_shapes
 from runner.verify.gradients.slopes import HUGE, differentiate
-from runner.verify.gradients.target import function_target
 from runner.verify.gradients.verifier import check_gradients, verify
 from tests.support.mutants import PAIRS, Pair, made, ours
+from tests.support.plain_functions import function_target
 
 CPU = torch.device("cpu")
 EACH_KIND = list({pair.kind: pair for pair in PAIRS}.values())  # the last of each

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from runner.config.dtypes import KIND_OF
+from runner.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,7 @@ class Case:
         raise NotImplementedError
 
     def load(self) -> Callable[..., Any] | None:
-        """Import what it calls.
-
-        Raises:
-            ConfigError: there is no such function.
-        """
+        """Import what it calls; ConfigError where there is no such function."""
         raise NotImplementedError
 
     def problem(self, dtype: str) -> str:
@@ -49,8 +46,12 @@ class Case:
         return f"case {self.name} has a gradient in floating dtypes alone, not in {dtype}"
 
     def check(self) -> None:
-        """Check what the fields mean together.
+        """Check what the fields mean together; ConfigError where they do not fit."""
 
-        Raises:
-            ConfigError: they do not fit.
-        """
+
+def list_of_texts(key: str, value: object) -> tuple[str, ...]:
+    """Read a field that holds names or snippets, or one of them."""
+    listed = (value,) if isinstance(value, str) else value
+    if not isinstance(listed, Sequence) or not all(isinstance(item, str) for item in listed):
+        raise ConfigError(f"{key}: {value!r} is not a list of texts")
+    return tuple(listed)

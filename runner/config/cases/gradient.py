@@ -1,4 +1,4 @@
-"""Cases whose gradients are checked: formulas, whose derivative SymPy knows, and any function of tensors."""
+"""Cases whose gradients are checked: formulas, which SymPy derives, and any function of tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from runner.config.callables import load_callable
 from runner.config.cases import expression
-from runner.config.cases.base import Case
+from runner.config.cases.base import Case, list_of_texts
 from runner.config.cases.nested import check_nested, shape_of
 from runner.config.size import shape_text
 from runner.errors import ConfigError, suggestion
@@ -30,7 +30,7 @@ class GradientCase(Case):
     job: ClassVar[str] = "autograd"
     values: Mapping[str, Any] = field(default_factory=dict)
     reduce: str = "sum"
-    gradients: tuple[str, ...] = ()
+    gradients: tuple[str, ...] = field(default=(), metadata={"reader": list_of_texts})
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -55,9 +55,9 @@ class GradientCase(Case):
             raise ConfigError(f"reduce={self.reduce} is unknown; allowed: {', '.join(REDUCTIONS)}")
         for name in self.gradients:
             if name not in self.values:
+                hint = suggestion(name, self.values)
                 raise ConfigError(
-                    f"gradients: {name} is no input{suggestion(name, list(self.values))}; there are "
-                    f"{', '.join(self.values)}"
+                    f"gradients: {name} is no input{hint}; there are {', '.join(self.values)}"
                 )
 
 
@@ -66,7 +66,7 @@ class ExpressionCase(GradientCase):
     """A formula, element by element, whose exact gradient SymPy derives.
 
     Attributes:
-        expression: see :mod:`runner.expression`.
+        expression: see :mod:`runner.config.cases.expression`.
     """
 
     expression: str = ""
@@ -77,24 +77,25 @@ class ExpressionCase(GradientCase):
     def check(self) -> None:
         """Check that each symbol has a value, and that their shapes go together."""
         symbols = expression.symbols_in(self.expression)
+        where = f"expression {self.expression!r}"
         if not symbols:
-            raise ConfigError(f"expression {self.expression!r} has no symbol, and so no gradient")
+            raise ConfigError(f"{where} has no symbol, and so no gradient")
         for name in symbols:
             if name not in self.values:
-                raise ConfigError(
-                    f"expression {self.expression!r}: unknown symbol {name}"
-                    f"{suggestion(name, list(self.values))}; values: gives {', '.join(self.values) or 'none'}"
-                )
+                hint = suggestion(name, self.values)
+                values = ", ".join(self.values) or "none"
+                raise ConfigError(f"{where}: unknown symbol {name}{hint}; values: gives {values}")
         unused = [name for name in self.values if name not in symbols]
         if unused:
-            raise ConfigError(f"values: {unused[0]} is not in the expression {self.expression!r}")
+            raise ConfigError(f"values: {unused[0]} is not in the {where}")
         super().check()
         shapes = {name: shape_of(value) for name, value in self.values.items()}
-        for lengths in zip_longest(*(reversed(shape) for shape in shapes.values()), fillvalue=1):
+        for lengths in zip_longest(*map(reversed, shapes.values()), fillvalue=1):
             if len(set(lengths) - {1}) > 1:
                 shown = ", ".join(f"{name} {shape_text(shape)}" for name, shape in shapes.items())
                 raise ConfigError(
-                    f"values: shapes do not go together: {shown}; each dimension has to be equal, or 1"
+                    f"values: shapes do not go together: {shown}; "
+                    "each dimension has to be equal, or 1"
                 )
 
 

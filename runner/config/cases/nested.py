@@ -1,15 +1,13 @@
-"""Nested lists of numbers, as YAML holds tensors: their shape, and whether they are what they should be."""
+"""Nested lists of numbers, as YAML holds tensors: their shape, and whether they have one."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from runner.errors import ConfigError
 
 MOST_NUMBERS = 10_000  # written out: more belongs into an operation, whose inputs are drawn
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
+def shape_of(value: object) -> tuple[int, ...]:
     """The shape of a nested list; a number's is ``()``.
 
     >>> shape_of([[1, 2, 3], [4, 5, 6]])
@@ -18,29 +16,27 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return (len(value), *shape_of(value[0])) if isinstance(value, list | tuple) and value else ()
 
 
-def check_nested(where: str, value: Any) -> None:
-    """Check that a value is a number, or a nested list of numbers that is as long everywhere.
-
-    Raises:
-        ConfigError: it is not, or holds too many.
-    """
+def check_nested(where: str, value: object) -> None:
+    """Check that a value is a number or a nested list of numbers, not too many, of one shape."""
     numbers = _count(value, shape_of(value))
     if numbers is None:
         raise ConfigError(
-            f"{where}: {str(value)[:60]} is neither a number nor a nested list of numbers of one shape"
+            f"{where}: {str(value)[:60]} is neither a number "
+            "nor a nested list of numbers of one shape"
         )
     if numbers > MOST_NUMBERS:
         raise ConfigError(
-            f"{where}: {numbers} numbers; at most {MOST_NUMBERS}, since an operation's inputs are drawn"
+            f"{where}: {numbers} numbers; at most {MOST_NUMBERS}, "
+            "since an operation's inputs are drawn"
         )
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether a value is a number and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _count(value: Any, shape: tuple[int, ...]) -> int | None:
+def _count(value: object, shape: tuple[int, ...]) -> int | None:
     """How many numbers a nested list of this shape holds; None where it is not of this shape."""
     if not shape:
         return 1 if is_number(value) else None

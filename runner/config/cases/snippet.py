@@ -1,8 +1,8 @@
-"""A line of tensor code, as a case's YAML writes it: ``torch.arange(16).reshape(4, 4)`` or ``E[..., -1]``.
+"""A line of tensor code, as a case's YAML writes it: ``torch.arange(16)`` or ``E[..., -1]``.
 
-The line is read as a tree of a few kinds of node and walked; it is never run as Python. It reaches the functions on
-tensors that ``torch`` has, the methods and a few attributes of tensors, and the names that it is given: no files, no
-modules. Nothing here imports torch, except what the worker calls.
+The line is read as a tree of a few kinds of node and walked; it is never run as Python. It reaches
+the functions on tensors that ``torch`` has, the methods and a few attributes of tensors, and the
+names that it is given: no files, no modules. torch is imported only by what the worker calls.
 """
 
 from __future__ import annotations
@@ -11,48 +11,30 @@ import ast
 import builtins
 import inspect
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from runner.config.arithmetic import LARGEST_EXPONENT, OPERATORS, depth_of
+from runner.config.arithmetic import parse as parse_python
 from runner.errors import ConfigError, one_line, suggestion
 
-ATTRIBUTES = (
-    "T",
-    "mT",
-    "H",
-    "grad",
-    "real",
-    "imag",
-    "shape",
-    "dtype",
-)  # of tensors; methods need no list
-NAMESPACES = (
-    "linalg",
-    "special",
-    "fft",
-    "nn.functional",
-)  # of torch, that hold functions on tensors and no others
+# of tensors; methods need no list
+ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype")
+# of torch, that hold functions on tensors and no others
+NAMESPACES = ("linalg", "special", "fft", "nn.functional")
 ELSEWHERE = ("autograd.grad",)
-LARGEST_POWER = 64  # of two plain numbers
+DEEPEST = 450  # levels, since a snippet is walked recursively
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int) and abs(exponent) > LARGEST_POWER:
-        raise ValueError(f"the exponent is beyond {LARGEST_POWER}")  # of plain numbers, without end
-    return base**exponent
+def _power(base: object, exponent: object) -> object:
+    plain = isinstance(base, int) and isinstance(exponent, int)
+    if plain and abs(exponent) > LARGEST_EXPONENT:  # type: ignore[arg-type]  # an int by now
+        raise ValueError(f"the exponent is beyond {LARGEST_EXPONENT}")
+    return operator.pow(base, exponent)
 
 
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: _power,
-    ast.MatMult: operator.matmul,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_OPERATORS = {**OPERATORS, ast.Pow: _power, ast.MatMult: operator.matmul}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], object]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -67,70 +49,57 @@ class CallError(Exception):
 
 
 def parse(text: str, names: Collection[str]) -> ast.expr:
-    """The tree of a snippet that holds nothing but what is allowed.
-
-    Args:
-        text: the snippet.
-        names: those that it may use, beside ``torch``.
-
-    Raises:
-        ConfigError: it is not closed, uses an unknown name, or holds anything else.
-    """
+    """The tree of a snippet that holds nothing but what is allowed, ``torch`` and these names."""
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = parse_python(text)
+        if depth_of(tree) > DEEPEST:
+            raise RecursionError
         _check(tree, text, names)
-    except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"{text!r}: {getattr(error, 'msg', error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{text!r}: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{text[:20]!r}... is nested too deeply") from error
     return tree
 
 
 def check_functions(tree: ast.expr) -> None:
-    """Look up each ``torch`` function of a parsed snippet.
-
-    Raises:
-        ConfigError: torch has no such function on tensors.
-    """
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and _torch_path(node) and not _is_inner(node, tree):
+    """Look up each ``torch`` function of a parsed snippet; ConfigError where there is none."""
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inner = {id(node.value) for node in attributes}
+    for node in attributes:
+        if _torch_path(node) and id(node) not in inner:
             _torch(_torch_path(node))
 
 
-def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a kind of node a branch)
-    """The value of a parsed snippet.
-
-    Raises:
-        CallError: something in it refused its arguments; the message says what, and what it takes.
-    """
-    match node := tree:
-        case ast.Constant(value=value):
-            return value
+def run(node: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a kind of node a branch)
+    """The value of a parsed snippet; CallError says what in it refused which arguments."""
+    match node:
+        case ast.Constant(value=constant):
+            return constant
         case ast.Name(id=name):
             return names[name]
+        case ast.Attribute() if path := _torch_path(node):
+            return _torch(path)
         case ast.Attribute(value=of, attr=attribute):
-            path = _torch_path(node)
-            return (
-                _torch(path) if path else _guarded(node, lambda: getattr(run(of, names), attribute))
-            )
+            tensor = run(of, names)
+            return _guarded(node, lambda: getattr(tensor, attribute))
         case ast.Call(func=function, args=arguments, keywords=keywords):
             args = [run(argument, names) for argument in arguments]
             kwargs = {str(keyword.arg): run(keyword.value, names) for keyword in keywords}
-            return _call(node, function, names, args, kwargs)
+            name, called, of = _callable(node, function, names)
+            return _guarded(node, lambda: called(*of, *args, **kwargs), name, called)
         case ast.Subscript(value=of, slice=index):
             tensor, position = run(of, names), run(index, names)
             return _guarded(node, lambda: tensor[position])
         case ast.Slice(lower=lower, upper=upper, step=step):
-            return slice(
-                *(part if part is None else run(part, names) for part in (lower, upper, step))
-            )
+            return slice(*(part and run(part, names) for part in (lower, upper, step)))
         case ast.Tuple(elts=items):
             return tuple(run(item, names) for item in items)
         case ast.List(elts=items):
             return [run(item, names) for item in items]
         case ast.UnaryOp(op=sign, operand=operand):
-            value = run(operand, names)
-            return _guarded(node, lambda: -value if isinstance(sign, ast.USub) else +value)
+            number = run(operand, names)
+            return _guarded(node, lambda: -number if isinstance(sign, ast.USub) else +number)
         case ast.BinOp(left=left, op=op, right=right):
             a, b = run(left, names), run(right, names)
             return _guarded(node, lambda: _OPERATORS[type(op)](a, b))
@@ -140,32 +109,32 @@ def run(tree: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
     raise AssertionError(ast.dump(node))
 
 
-def _call(
-    node: ast.Call,
-    function: ast.expr,
-    names: Mapping[str, Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
-) -> Any:
+def _callable(
+    node: ast.Call, function: ast.expr, names: Mapping[str, object]
+) -> tuple[str, Callable[..., object], list[object]]:
+    """What a call calls: its name, the function, and the tensor where it is a method of one."""
     import torch
 
-    path = _torch_path(function)
-    if path:
-        return _guarded(node, lambda: _torch(path)(*args, **kwargs), f"torch.{path}", _torch(path))
+    if path := _torch_path(function):
+        return f"torch.{path}", _torch(path), []
     assert isinstance(function, ast.Attribute)
-    of = run(function.value, names)
-    if not isinstance(of, torch.Tensor):
-        raise CallError(
-            f"{ast.unparse(node)}: {ast.unparse(function.value)} is a {type(of).__name__}, not a tensor"
-        )
-    method = getattr(torch.Tensor, function.attr, None)
+    tensor, name = run(function.value, names), function.attr
+    if not isinstance(tensor, torch.Tensor):
+        shown, kind = ast.unparse(function.value), type(tensor).__name__
+        raise CallError(f"{ast.unparse(node)}: {shown} is a {kind}, not a tensor")
+    method = getattr(torch.Tensor, name, None)
     if method is None:
-        hint = suggestion(function.attr, dir(torch.Tensor))
-        raise CallError(f"{ast.unparse(node)}: a tensor has no method {function.attr}{hint}")
-    return _guarded(node, lambda: method(of, *args, **kwargs), f"Tensor.{function.attr}", method)
+        hint = suggestion(name, dir(torch.Tensor))
+        raise CallError(f"{ast.unparse(node)}: a tensor has no method {name}{hint}")
+    return f"Tensor.{name}", method, [tensor]
 
 
-def _guarded(node: ast.expr, value: Callable[[], Any], name: str = "", function: Any = None) -> Any:
+def _guarded(
+    node: ast.expr,
+    value: Callable[[], object],
+    name: str = "",
+    function: Callable[..., object] | None = None,
+) -> object:
     try:
         return value()
     except MemoryError:
@@ -173,126 +142,99 @@ def _guarded(node: ast.expr, value: Callable[[], Any], name: str = "", function:
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise  # for want of memory, which is a status of its own
-        takes = (
-            f"; {name} takes {signature(function)}"
-            if function is not None and isinstance(error, TypeError)
-            else ""
-        )
-        raise CallError(
-            f"{ast.unparse(node)}: {one_line(str(error).partition('Exception raised')[0])}{takes}"
-        ) from error
+        reason = one_line(str(error).partition("Exception raised")[0])
+        if function is not None and isinstance(error, TypeError):
+            reason += f"; {name} takes {signature(function)}"
+        raise CallError(f"{ast.unparse(node)}: {reason}") from error
 
 
-def signature(function: Any) -> str:
-    """A function's parameters: from Python where it knows them, otherwise from its documentation's first line."""
+def signature(function: Callable[..., object]) -> str:
+    """A function's parameters, from Python or else from its documentation's first line."""
     try:
         return str(inspect.signature(function))
     except (TypeError, ValueError):
         name = getattr(function, "__name__", "")
-        lines = [line.strip() for line in (inspect.getdoc(function) or "").splitlines()]
-        found = [line.removeprefix(name) for line in lines if line.startswith(f"{name}(")]
-        return found[0] if found else "arguments that it does not document"
+        for line in (inspect.getdoc(function) or "").splitlines():
+            if line.strip().startswith(f"{name}("):
+                return line.strip().removeprefix(name)
+        return "arguments that it does not document"
 
 
 def _torch(path: str) -> Any:
-    """A function on tensors, or a dtype, by its name below ``torch``.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """A function on tensors, or a dtype, by its name below ``torch``; ConfigError for others."""
     import torch
 
     space, _, name = path.rpartition(".")
-    home: Any = torch
+    home: object = torch
     for part in filter(None, space.split(".")):
         home = getattr(home, part, None)
-    found = getattr(home, name, None)
-    plain = [*dir(torch._C._VariableFunctions), *torch.functional.__all__]
-    known = (
-        name in plain and name != "from_file"
-        if not space
-        else space in NAMESPACES or path in ELSEWHERE
-    )
-    if isinstance(found, torch.dtype) or (known and callable(found)):
-        return found
-    hint = suggestion(
-        name, [word for word in (plain if not space else dir(home)) if not word.startswith("_")]
-    )
+    named = getattr(home, name, None)
+
+    if space:
+        allowed = space in NAMESPACES or path in ELSEWHERE
+        known = dir(home)
+    else:
+        known = [*dir(torch._C._VariableFunctions), *torch.functional.__all__]
+        allowed = name in known and name != "from_file"
+    if isinstance(named, torch.dtype) or (allowed and callable(named)):
+        return named
+    hint = suggestion(name, (word for word in known if not word.startswith("_")))
     raise ConfigError(f"torch.{path} is no function on tensors{hint}")
 
 
 def _torch_path(node: ast.expr) -> str:
-    """``nn.functional.relu`` for ``torch.nn.functional.relu``; blank for anything that does not begin with torch."""
+    """``nn.functional.relu`` for ``torch.nn.functional.relu``; blank where it is not torch's."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
+        parts.insert(0, node.attr)
         node = node.value
-    return ".".join(reversed(parts)) if isinstance(node, ast.Name) and node.id == "torch" else ""
+    return ".".join(parts) if isinstance(node, ast.Name) and node.id == "torch" else ""
 
 
-def _is_inner(node: ast.Attribute, tree: ast.expr) -> bool:
-    return any(isinstance(outer, ast.Attribute) and outer.value is node for outer in ast.walk(tree))
-
-
-def _check(node: ast.expr, text: str, names: Collection[str]) -> None:
-    for part in _parts(node, text, names):
-        _check(part, text, names)
-
-
-def _parts(  # noqa: PLR0912  (a kind of node a branch)
+def _check(  # noqa: PLR0912  (a kind of node a branch)
     node: ast.expr, text: str, names: Collection[str]
-) -> Iterator[ast.expr]:
-    """The expressions that a node is made of.
-
-    Raises:
-        ConfigError: the node, or a name in it, is not allowed.
-    """
+) -> None:
+    """Refuse a node that is not allowed, or holds one."""
+    path = _torch_path(node)
+    parts: list[ast.expr | None] = []
     match node:
-        case (
-            ast.Constant(value=bool() | int() | float() | str() | None)
-            | ast.Constant(value=builtins.Ellipsis)
-        ):
+        case ast.Constant(value=bool() | int() | float() | str() | None | builtins.Ellipsis):
             pass
         case ast.Name(id=name) if name in names:
             pass
         case ast.Name(id=name) if name != "torch":
             known = ", ".join(["torch", *names])
-            raise ConfigError(
-                f"{text!r}: unknown name {name}{suggestion(name, list(names))}; known here: {known}"
-            )
-        case ast.Attribute(attr=name) if _torch_path(node) and not any(
-            part.startswith("_") for part in _torch_path(node).split(".")
-        ):
+            hint = suggestion(name, names)
+            raise ConfigError(f"{text!r}: unknown name {name}{hint}; known here: {known}")
+        case ast.Attribute() if path and "._" not in f".{path}":
             pass
-        case ast.Attribute(value=of, attr=name) if not _torch_path(node) and name in ATTRIBUTES:
-            yield of
-        case ast.Call(
-            func=ast.Attribute(value=of, attr=name) as function, args=arguments, keywords=keywords
-        ):
-            if any(keyword.arg is None for keyword in keywords):
+        case ast.Attribute(value=of, attr=name) if not path and name in ATTRIBUTES:
+            parts = [of]
+        case ast.Call(func=ast.Attribute(value=of, attr=name) as function):
+            if any(keyword.arg is None for keyword in node.keywords):
                 raise ConfigError(f"{text!r}: ** is not allowed; write each argument")
             if name.startswith("_"):
                 raise ConfigError(
                     f"{text!r}: {name} is not allowed; names with a leading underscore are private"
                 )
-            yield function if _torch_path(function) else of
-            yield from (*arguments, *(keyword.value for keyword in keywords))
+            arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+            parts = [function if _torch_path(function) else of, *arguments]
         case ast.Subscript(value=of, slice=index):
-            yield from (of, index)
+            parts = [of, index]
         case ast.Slice(lower=lower, upper=upper, step=step):
-            yield from (part for part in (lower, upper, step) if part is not None)
+            parts = [lower, upper, step]
         case ast.Tuple(elts=items) | ast.List(elts=items):
-            yield from items
+            parts = [*items]
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            yield operand
+            parts = [operand]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            yield from (left, right)
-        case ast.Compare(left=left, ops=[comparison], comparators=[right]) if (
-            type(comparison) in _COMPARISONS
-        ):
-            yield from (left, right)
+            parts = [left, right]
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+            parts = [left, right]
         case _:
             raise ConfigError(
-                f"{text!r}: {ast.unparse(node)!r} is not allowed; write calls of torch's functions and of tensors' "
-                "methods, indices, numbers, lists and operators"
+                f"{text!r}: {ast.unparse(node)!r} is not allowed; write calls of torch's functions "
+                "and of tensors' methods, indices, numbers, lists and operators"
             )
+    for part in filter(None, parts):
+        _check(part, text, names)

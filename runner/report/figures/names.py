@@ -15,7 +15,7 @@ FURTHER_COLUMNS = (*FURTHER, "node", "variant")  # what a series' name does not 
 
 
 class Names:
-    """How a run's cells are told apart: a panel by the operation and what else varies, a series by the rest.
+    """A panel is told by the operation and what else varies, a series by the rest.
 
     Attributes:
         baseline: what the others are compared with, ``device=cpu``.
@@ -38,9 +38,8 @@ class Names:
         # a name is made once for all of its rows, of which there may be 100,000
         self._panel_names: dict[tuple[object, ...], str] = {}
         self._series_names: dict[tuple[object, ...], str] = {}
-        self.styles = {
-            name: style for style, name in enumerate(dict.fromkeys(map(self.series, rows)))
-        }
+        every_series = dict.fromkeys(map(self.series, rows))
+        self.styles = {name: style for style, name in enumerate(every_series)}
 
     def panel(self, item: BenchmarkRow | Speedup | Crossover) -> str:
         """The name of the panel that a row, or its comparison, is drawn in."""
@@ -52,12 +51,9 @@ class Names:
         return self._panel_names[key]
 
     def series(self, item: BenchmarkRow | Speedup | Crossover) -> str:
-        """The name of its line there: the compared value, then the dtype and device where several are."""
-        key = (
-            self._series_of_row(item)
-            if isinstance(item, BenchmarkRow)
-            else self._series_of_ratio(item)
-        )
+        """The name of its line there: the compared value, then dtype and device if they vary."""
+        is_row = isinstance(item, BenchmarkRow)
+        key = self._series_of_row(item) if is_row else self._series_of_ratio(item)
         if key not in self._series_names:
             self._series_names[key] = self._series_name(*key)
         return self._series_names[key]
@@ -73,13 +69,9 @@ class Names:
 
 def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:
     """Those that vary; the variant only where nothing else tells two rows apart."""
-    combinations = set(
-        map(attrgetter(*FURTHER_COLUMNS), rows)
-    )  # few, whose values are quickly compared
-    columns = zip(*combinations, strict=True)  # none of no rows
-    keys = [
-        key for key, values in zip(FURTHER_COLUMNS, columns, strict=False) if len(set(values)) > 1
-    ]
+    combinations = set(map(attrgetter(*FURTHER_COLUMNS), rows))  # few, and quickly compared
+    columns = zip(FURTHER_COLUMNS, zip(*combinations, strict=True), strict=False)
+    keys = [key for key, values in columns if len(set(values)) > 1]
     if "variant" in keys:
         others = [key for key in (*NAMED, *keys) if key != "variant"]
         if len(set(map(attrgetter(*others), rows))) == len(rows):

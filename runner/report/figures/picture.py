@@ -1,6 +1,6 @@
 """What is plotted: points, panels and heat maps, before any drawing library sees them.
 
-``matplotlib_figures.py`` draws these for print and ``vega_charts.py`` for the page, so that both show the same.
+``vega_charts.py`` makes charts of these for the page, and ``prints.py`` prints the same charts.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 
-# Okabe and Ito's palette, which the colour-blind can tell apart, but for its yellow, which white paper hides
+# Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-NARROWEST_INCHES = 6.5  # of a figure with a title
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,16 @@ class Plot:
     omitted: int = 0
 
     @property
+    def panel_titles(self) -> list[str]:
+        """By which a reader chooses a panel."""
+        return [panel.title for panel in self.panels]
+
+    @property
+    def points(self) -> list[PlotPoint]:
+        """Those of all of its panels."""
+        return list(chain.from_iterable(panel.points for panel in self.panels))
+
+    @property
     def styles(self) -> dict[str, int]:
         """The style of each series, by its name."""
         every_series = chain.from_iterable(panel.series for panel in self.panels)
@@ -138,8 +147,8 @@ class Heatmap:
 
     Attributes:
         ratio: whether the numbers are ratios, of which 1 is the middle; else seconds.
-        panels: the title of each, and its tiles by (line, column): the number, or None with a reason; no tile where
-            that is no part of the run.
+        panels: the title of each, and its tiles by (line, column): the number, or None with a
+            reason; no tile where that is no part of the run.
     """
 
     key: str
@@ -149,6 +158,11 @@ class Heatmap:
     panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool
     omitted: int = 0
+
+    @property
+    def panel_titles(self) -> list[str]:
+        """By which a reader chooses a panel."""
+        return [title for title, _ in self.panels]
 
     @property
     def points(self) -> list[PlotPoint]:

@@ -23,7 +23,7 @@ from runner.report.figures.picture import (
     Series,
 )
 from runner.report.language import Words, amount
-from runner.rows.rows import BenchmarkRow, Row, TransferRow
+from runner.rows.rows import BenchmarkRow, Row, TransferRow, grouped
 
 LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV
@@ -39,22 +39,12 @@ Sized = BenchmarkRow | Speedup
 
 def time_plot(rows: Sequence[BenchmarkRow], names: Names, words: Words) -> Plot | None:
     """Time against size; a panel for each operation."""
-    shown = [
-        row for row in rows if _has_shape(row) and row.status != "unavailable"
-    ]  # the text says what is not there
+    # what is unavailable, the text says once
+    shown = [row for row in rows if _has_shape(row) and row.status != "unavailable"]
     placed = ((names.panel(row), names.series(row), row) for row in shown)
     panels, omitted = _Panels(_time, _size_order, names.styles).of(placed)
-    if not _drawable(panels):
-        return None
-    return Plot(
-        "times",
-        words["plot_times"],
-        words["elements"],
-        words["time"],
-        panels,
-        y_unit="s",
-        omitted=omitted,
-    )
+    title, axes = words["plot_times"], (words["elements"], words["time"])
+    return _drawable(Plot("times", title, *axes, panels, y_unit="s", omitted=omitted))
 
 
 def speedup_plot(
@@ -62,42 +52,33 @@ def speedup_plot(
 ) -> Plot | None:
     """Speed-up against size, with the crossovers marked."""
     placed = (
-        (names.panel(item), names.series(item), item) for item in speedups if _has_shape(item)
+        (names.panel(item), names.series(item), item) for item in filter(_has_shape, speedups)
     )
     panels, omitted = _Panels(_ratio, _size_order, names.styles, marks=marks or {}).of(placed)
-    if not _drawable(panels):
-        return None
     title = words["plot_speedups"].format(baseline=names.baseline)
-    return Plot(
-        "speedups", title, words["elements"], words["speedup"], panels, level=1.0, omitted=omitted
-    )
+    axes = words["elements"], words["speedup"]
+    return _drawable(Plot("speedups", title, *axes, panels, level=1.0, omitted=omitted))
 
 
 def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
-    """Rate against FLOP per byte; a panel for each device and dtype, under the peaks that were measured."""
+    """Rate against FLOP per byte; a panel for each device and dtype, under the measured peaks."""
     timed = [row for row in rows if row.flop and row.bytes and row.median_s]
     several_nodes = len({row.node for row in timed}) > 1
     device_of = attrgetter("device", "dtype", "threads", *(["node"] if several_nodes else []))
-    by_device: dict[tuple[Any, ...], list[BenchmarkRow]] = {}
-    for row in timed:
-        by_device.setdefault(device_of(row), []).append(row)
 
     # a panel for each device, and a colour for each operation in the order of the panels
-    by_panel = {_device_name(*key): of_device for key, of_device in by_device.items()}
-    in_order = dict.fromkeys(row.op for row in chain.from_iterable(by_panel.values()))
-    styles = {op: style for style, op in enumerate(in_order)}
+    by_panel = grouped(timed, lambda row: _device_name(*device_of(row)))
     placed: list[tuple[str, str, BenchmarkRow]] = []
     for name, of_device in by_panel.items():
         placed += [(name, row.op, row) for row in of_device if _has_shape(row)]
+    styles = _numbered(row.op for row in chain.from_iterable(by_panel.values()))
     ceilings = {name: _ceiling(of_device) for name, of_device in by_panel.items()}
     panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
-    if not _drawable(panels):
-        return None
-    title = words[
-        "plot_roofline" if any(panel.ceiling for panel in panels) else "plot_roofline_without"
-    ]
-    axes = (words["intensity"], words["rate"])
-    return Plot("roofline", title, *axes, panels, y_unit="FLOP/s", connected=False, omitted=omitted)
+    measured = any(panel.ceiling for panel in panels)
+    title = words["plot_roofline" if measured else "plot_roofline_without"]
+    axes = words["intensity"], words["rate"]
+    plot = Plot("roofline", title, *axes, panels, y_unit="FLOP/s", omitted=omitted, connected=False)
+    return _drawable(plot)
 
 
 def _device_name(device: str, dtype: str, threads: int | None, node: str | None = None) -> str:
@@ -105,7 +86,7 @@ def _device_name(device: str, dtype: str, threads: int | None, node: str | None 
 
 
 def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
-    """Time of a copy against its bytes; a panel for each device, a series for each way and kind of host memory."""
+    """Time of a copy against its bytes; a panel a device, a series for each way and memory."""
     placed: list[tuple[str, str, PlotPoint]] = []
     for row in rows:
         if not isinstance(row, TransferRow) or row.status != "ok":
@@ -113,20 +94,19 @@ def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
         way = words["to_device" if row.to_device else "to_host"]
         series = f"{way}, {words.get(f'memory_{row.memory}', str(row.memory))}"
         for size, seconds, low, high in json.loads(row.points or "[]"):
-            point = PlotPoint(
-                seconds, low, high, x=size, label=amount(size, "B", words), cell=row.cell
-            )
+            label = amount(size, "B", words)
+            point = PlotPoint(seconds, low, high, x=size, label=label, cell=row.cell)
             placed.append((row.device_name or row.device, series, point))
-    styles = {
-        name: style for style, name in enumerate(dict.fromkeys(series for _, series, _ in placed))
-    }
+    styles = _numbered(series for _, series, _ in placed)
     panels, omitted = _Panels(lambda point: point, attrgetter("x"), styles).of(placed)
-    if not _drawable(panels):
-        return None
-    axes = (words["copied"], words["time"])
-    return Plot(
-        "transfers", words["plot_transfers"], *axes, panels, x_unit="B", y_unit="s", omitted=omitted
-    )
+    title, axes = words["plot_transfers"], (words["copied"], words["time"])
+    plot = Plot("transfers", title, *axes, panels, x_unit="B", y_unit="s", omitted=omitted)
+    return _drawable(plot)
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """A style for each name, in the order of coming."""
+    return {name: style for style, name in enumerate(dict.fromkeys(names))}
 
 
 def heatmap_of(
@@ -134,87 +114,59 @@ def heatmap_of(
 ) -> Heatmap | None:
     """Operations by sizes: the speed-up where one can be claimed anywhere, else the time."""
     ratio = any(speedup.speedup for speedup in speedups)
-    items: Sequence[Sized] = (
-        speedups if ratio else [row for row in rows if row.status != "unavailable"]
-    )
+    timed = [row for row in rows if row.status != "unavailable"]
+    items: Sequence[Sized] = speedups if ratio else timed
     placed = [(names.series(item), names.panel(item), item) for item in items if _has_shape(item)]
 
     # as many lines, columns and panels as there is room for
-    sizes = sorted(
-        {item.size for _, _, item in placed}, key=lambda size: (elements_of(size) or 0, size)
-    )
-    lines = list(dict.fromkeys(line for _, line, _ in placed))
-    series = list(dict.fromkeys(name for name, _, _ in placed))
-    columns, lines_shown, series_shown = (
-        _spread(sizes, MOST_COLUMNS),
-        lines[:MOST_LINES],
-        series[:MOST_SERIES],
-    )
-    omitted = (
-        len(lines) - len(lines_shown) + len(sizes) - len(columns) + len(series) - len(series_shown)
-    )
+    every_size = {item.size for _, _, item in placed}
+    sizes = sorted(every_size, key=lambda size: (elements_of(size) or 0, size))
+    every_line = list(dict.fromkeys(line for _, line, _ in placed))
+    every_series = list(dict.fromkeys(name for name, _, _ in placed))
+    columns, lines = _spread(sizes, MOST_COLUMNS), every_line[:MOST_LINES]
+    series = every_series[:MOST_SERIES]
+    omitted = len(every_line) + len(sizes) + len(every_series)
+    omitted -= len(lines) + len(columns) + len(series)
 
     # points are made of those alone that are shown
-    tiles = set(product(series_shown, lines_shown, columns))
-    panels: dict[str, dict[tuple[str, str], PlotPoint]] = {name: {} for name in series_shown}
+    tiles = set(product(series, lines, columns))
+    panels: dict[str, dict[tuple[str, str], PlotPoint]] = {name: {} for name in series}
     for name, line, item in placed:
         if (name, line, item.size) in tiles:
-            panels[name][line, item.size] = (
-                _ratio(item) if isinstance(item, Speedup) else _time(item)
-            )
-    points = chain.from_iterable(values.values() for values in panels.values())
-    if sum(point.y is not None for point in points) < LEAST_NUMBERS:
-        return None
-    title = words["plot_heatmap_ratio" if ratio else "plot_heatmap_time"].format(
-        baseline=names.baseline
-    )
-    return Heatmap(
-        "heatmap", title, tuple(lines_shown), tuple(columns), tuple(panels.items()), ratio, omitted
-    )
+            point = _ratio(item) if isinstance(item, Speedup) else _time(item)
+            panels[name][line, item.size] = point
+    template = words["plot_heatmap_ratio" if ratio else "plot_heatmap_time"]
+    title, shape = template.format(baseline=names.baseline), (tuple(lines), tuple(columns))
+    return _drawable(Heatmap("heatmap", title, *shape, tuple(panels.items()), ratio, omitted))
 
 
 def _time(row: BenchmarkRow) -> PlotPoint:
     note = " ".join(row.flags) if row.median_s else f"{row.status}: {row.reason}"
     doubtful = any(flag in FORBIDDING for flag in row.flags)
     cost = cost_of(row) if row.median_s else None
-    if cost is None:
-        return _point(row.size, (None, None, None), cell=row.cell, note=note, doubtful=doubtful)
-    return _point(
-        row.size, (cost.value, cost.low, cost.high), cell=row.cell, note=note, doubtful=doubtful
-    )
+    y = (None, None, None) if cost is None else (cost.value, cost.low, cost.high)
+    return _point(row.size, y, cell=row.cell, note=note, doubtful=doubtful)
 
 
 def _ratio(speedup: Speedup) -> PlotPoint:
-    note = speedup.reason or speedup.verdict or ""
-    return _point(
-        speedup.size,
-        (speedup.speedup, speedup.low, speedup.high),
-        cell=speedup.other_cell,
-        note=note,
-    )
+    y, note = (speedup.speedup, speedup.low, speedup.high), speedup.reason or speedup.verdict
+    return _point(speedup.size, y, cell=speedup.other_cell, note=note or "")
 
 
 def _rate(row: BenchmarkRow) -> PlotPoint:
     assert row.flop and row.bytes
-    rate, low, high = (
-        row.flop / s if s else None for s in (row.median_s, row.ci_high_s, row.ci_low_s)
-    )
+    times = row.median_s, row.ci_high_s, row.ci_low_s
+    rate, low, high = (row.flop / seconds if seconds else None for seconds in times)
     return replace(_time(row), x=row.flop / row.bytes, y=rate, low=low, high=high)
 
 
-def _point(
-    size: str,
-    y: tuple[float | None, float | None, float | None],
-    *,
-    cell: str,
-    note: str,
-    doubtful: bool = False,
-) -> PlotPoint:
+Ends = tuple[float | None, float | None, float | None]
+
+
+def _point(size: str, y: Ends, *, cell: str, note: str, doubtful: bool = False) -> PlotPoint:
     """A point at a size: its value with the ends of its interval."""
-    rank = max(1, len(first_input_shape(size) or ()))
-    return PlotPoint(
-        *y, x=elements_of(size) or 0, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful
-    )
+    rank, x = max(1, len(first_input_shape(size) or ())), elements_of(size) or 0
+    return PlotPoint(*y, x=x, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful)
 
 
 def _has_shape(item: Sized) -> bool:
@@ -251,31 +203,30 @@ class _Panels(Generic[Item]):
         Args:
             placed: the names of a row's panel and series, and the row.
         """
-        grouped: dict[str, dict[str, list[Item]]] = {}
+        of_panels: dict[str, dict[str, list[Item]]] = {}
         for panel, series, item in placed:
-            grouped.setdefault(panel, {}).setdefault(series, []).append(item)
+            of_panels.setdefault(panel, {}).setdefault(series, []).append(item)
         panels = []
-        omitted = max(0, len(grouped) - MOST_PANELS)
-        for title, lines in list(grouped.items())[:MOST_PANELS]:
+        omitted = max(0, len(of_panels) - MOST_PANELS)
+        for title, lines in list(of_panels.items())[:MOST_PANELS]:
             omitted += max(0, len(lines) - MOST_SERIES)
             drawn = []
             for name, items in list(lines.items())[:MOST_SERIES]:
                 shown = _spread(sorted(items, key=self.order), MOST_POINTS)
                 omitted += len(items) - len(shown)
                 drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
-            marks = [
-                mark
-                for (panel, name), mark in self.marks.items()
-                if panel == title and name in lines
-            ]
+            marks = [self.marks[title, name] for name in lines if (title, name) in self.marks]
             panels.append(Panel(title, tuple(drawn), tuple(marks), self.ceilings.get(title)))
         return tuple(panels), omitted
 
 
-def _drawable(panels: Sequence[Panel]) -> bool:
-    """Whether there is something to see; of fewer numbers the table says it better, and at once."""
-    points = chain.from_iterable(panel.points for panel in panels)
-    return sum(point.y is not None for point in points) >= LEAST_NUMBERS
+Picture = TypeVar("Picture", Plot, Heatmap)
+
+
+def _drawable(picture: Picture) -> Picture | None:
+    """The picture if there is something to see; a table says a few numbers better, and at once."""
+    enough = sum(point.y is not None for point in picture.points) >= LEAST_NUMBERS
+    return picture if enough else None
 
 
 def _spread(items: Sequence[Item], most: int) -> list[Item]:
@@ -293,9 +244,6 @@ def _ceiling(rows: Sequence[BenchmarkRow]) -> RooflineCeiling | None:
 
 
 def _median_peak(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> float | None:
-    peaks = [
-        getattr(row, rate) / row.fraction_of_peak
-        for row in rows
-        if row.bound == bound and row.fraction_of_peak
-    ]
+    bounded = [row for row in rows if row.bound == bound and row.fraction_of_peak]
+    peaks = [getattr(row, rate) / row.fraction_of_peak for row in bounded]
     return median(peaks) if peaks else None

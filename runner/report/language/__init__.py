@@ -1,29 +1,18 @@
-"""The words of the report in each of its languages, and its numbers with their units."""
+"""What the report says in each of its languages, and its numbers with their units."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
-from importlib import import_module
 
 from runner.analysis.sentence import Sentence
 from runner.report.language.sentences import quantity, say
+from runner.report.language.words import Words, templates_of, words_of
 from runner.stats.estimate import Estimate
 from runner.units import digits
 
-Words = Mapping[str, str]
+__all__ = ["Words", "amount", "ratio_text", "sentence_text", "words_of"]
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
-
-
-def words_of(language: str) -> Words:
-    """All of the report's words in a language.
-
-    Args:
-        language: one of :data:`runner.config.schema.LANGUAGES`.
-    """
-    words: Words = import_module(f"runner.report.language.{language}").WORDS
-    return words
 
 
 def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
@@ -31,13 +20,13 @@ def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
 
     Args:
         value: in the unit.
-        unit: ``s``, ``B``, ``FLOP/s``; blank for a plain number, which has words instead of prefixes.
+        unit: ``s``, ``B``, ``FLOP/s``; blank for a plain number, with words in place of prefixes.
         words: the language's.
         significant: digits.
 
     >>> en, ru = words_of("en"), words_of("ru")
-    >>> amount(0.0123, "s", en), amount(1.5e-7, "s", ru), amount(4096, "", en), amount(4.1e6, "", ru)
-    ('12.3 ms', '150 нс', '4.1k', '4,1 млн')
+    >>> amount(0.0123, "s", en), amount(1.5e-7, "s", ru), amount(4.1e6, "", ru)
+    ('12.3 ms', '150 нс', '4,1 млн')
     """
     if not value or not math.isfinite(value):
         return str(value)
@@ -58,14 +47,9 @@ def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
 
 def sentence_text(sentence: Sentence, words: Words) -> str:
     """A sentence of the report's answers in a language."""
-    templates = {
-        key.removeprefix("say_"): text for key, text in words.items() if key.startswith("say_")
-    }
-    return say(
-        sentence,
-        templates,
-        quantity if words["language"] == "en" else partial(_quantity, words=words),
-    )
+    if words["language"] == "en":
+        return say(sentence)
+    return say(sentence, templates_of(words), partial(_quantity, words=words))
 
 
 def ratio_text(value: float, words: Words) -> str:
@@ -74,13 +58,13 @@ def ratio_text(value: float, words: Words) -> str:
 
 
 def _quantity(value: object, unit: str, words: Words) -> str:
-    """A number, or an estimate with its interval, as :func:`.sentences.quantity` writes it in English."""
+    """A number, or an estimate with its interval, as ``quantity`` writes it in English."""
     if isinstance(value, Estimate):
         text = _quantity(value.value, unit, words)
         if value.low is None or value.high is None:
             return text
-        ends = [_quantity(end, unit, words) for end in (value.low, value.high)]
-        return f"{text} ({words['from_to'].format(low=ends[0].removesuffix('×'), high=ends[1].removesuffix('×'))})"
+        ends = [_quantity(end, unit, words).removesuffix("×") for end in (value.low, value.high)]
+        return f"{text} ({words['from_to'].format(low=ends[0], high=ends[1])})"
     if not isinstance(value, int | float):
         return str(value)
     if unit == "x":
@@ -89,9 +73,6 @@ def _quantity(value: object, unit: str, words: Words) -> str:
         return f"{100 * value:.0f} %"
     if unit == "n":
         text = quantity(value, unit)
-        return (
-            text.replace(",", "\N{NO-BREAK SPACE}")
-            if value >= 100
-            else text.replace(".", words["decimal"])
-        )
+        old, new = (",", "\N{NO-BREAK SPACE}") if value >= 100 else (".", words["decimal"])
+        return text.replace(old, new)
     return amount(value, unit, words, 4)

@@ -11,32 +11,23 @@ from runner.config.axes import AXES, NAMED
 from runner.config.renamed import RENAMED
 from runner.rows.rows import Row
 
-OF_THE_RUN = (
-    "job",
-    "run",
-    "resume",
-    "resume_force",
-    "exclude",
-    "strict",
-    "dry_run",
-    "report",
-    "hydra",
-    "cluster",
-)
+OF_THE_RUN = {
+    *("job", "run", "resume", "resume_force", "exclude", "strict", "dry_run"),
+    *("report", "hydra", "cluster", *AXES),
+} - {"op"}
 
 
 class Reproducer:
     """Writes the commands of one run's rows.
 
-    What the user gave stays (a sweep's file, a timing, a folder of their own operations), except what is about the run
-    as a whole; the cell's own values come last.
+    What the user gave stays (a sweep's file, a timing, a folder of their own operations), except
+    what is about the run as a whole; the cell's own values come last.
     """
 
     def __init__(self, environment: Mapping[str, Any], distinguishing: Sequence[str]) -> None:
         """``distinguishing`` are the further columns in which the run's rows differ."""
-        overrides = [str(word) for word in environment.get("command") or ()][
-            2:
-        ]  # after interpreter and program
+        words = [str(word) for word in environment.get("command") or ()]
+        overrides = words[2:]  # after interpreter and program
         self._overrides = [_with_todays_key(word) for word in overrides if not _is_of_the_run(word)]
         self._is_sweep = any(_has_several(word) for word in self._overrides)
         self._distinguishing = distinguishing
@@ -49,11 +40,8 @@ class Reproducer:
         values = {key: getattr(row, key) for key in AXES}
         values |= {"case": getattr(row, "case", None), "job": row.job}
         left_out = _left_out(row)
-        own = {
-            key: value
-            for key, value in values.items()
-            if key not in left_out and self._is_said(key, value)
-        }
+        kept = {key: value for key, value in values.items() if key not in left_out}
+        own = {key: value for key, value in kept.items() if self._is_said(key, value)}
 
         # the row's own values replace those that its run was given
         words = [word for word in self._overrides if _key(word) not in {*own, *left_out}]
@@ -65,12 +53,10 @@ class Reproducer:
             words.insert(0, "-m")
         return shlex.join(["python", "-m", "runner", *words])
 
-    def _is_said(self, key: str, value: Any) -> bool:
+    def _is_said(self, key: str, value: object) -> bool:
         """Whether a value is not what the configuration says by default."""
-        if value is None:
-            return False
-        if key == "job":
-            return bool(value != "benchmark")
+        if value is None or key == "job":
+            return value not in (None, "benchmark")
         always = key == "case" or key in NAMED or AXES[key].default is None
         return always or key in self._distinguishing or value != AXES[key].default
 
@@ -86,7 +72,7 @@ def _left_out(row: Row) -> set[str]:
     return set()
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return f'"{text}"' if " " in text else text
 
@@ -101,13 +87,10 @@ def _key(word: str) -> str:
 
 
 def _is_of_the_run(word: str) -> bool:
-    return word in ("-m", "--multirun") or re.split(r"[.@/]", _key(word))[0] in (
-        *OF_THE_RUN,
-        *(set(AXES) - {"op"}),
-    )
+    return word in ("-m", "--multirun") or re.split(r"[.@/]", _key(word))[0] in OF_THE_RUN
 
 
 def _has_several(word: str) -> bool:
-    """Whether an override that stays has several values, and so needs a sweep: ``op.kwargs.dim=0,1``."""
+    """Whether an override that stays needs a sweep: ``op.kwargs.dim=0,1``."""
     value = re.sub(r"'[^']*'|\"[^\"]*\"|[\[{(].*[\])}]", "", word.partition("=")[2])
     return "," in value and _key(word) not in AXES

@@ -23,16 +23,13 @@ def facts_of(
     """Pairs of a heading and a sentence."""
     measured = [row for row in rows if isinstance(row, BenchmarkRow)]
     facts = [
-        (words["fact_what"], _what(rows, words)),
-        (words["fact_machine"], _machine(rows, environment, words)),
+        ("fact_what", _what(rows, words)),
+        ("fact_machine", _machine(rows, environment, words)),
     ]
     if measured:
-        facts += [
-            (words["fact_sure"], _sure(measured, words)),
-            (words["fact_right"], _right(measured, words)),
-        ]
-    facts += [(words["fact_not"], _not(rows, words))]
-    return [(head, text) for head, text in facts if text]
+        facts += [("fact_sure", _sure(measured, words)), ("fact_right", _right(measured, words))]
+    facts.append(("fact_not", _not(rows, words)))
+    return [(words[key], text) for key, text in facts if text]
 
 
 def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -46,9 +43,8 @@ def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str,
             for position, item in enumerate(value):
                 pairs += flatten(item, f"{name}[{position}].")
         elif value not in (None, [], ""):
-            pairs.append(
-                (name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
-            )
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            pairs.append((name, text))
     return pairs
 
 
@@ -71,11 +67,8 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
         parts += [f"{host.get('system')}"]
     if torch:
         threads = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
-        parts += [
-            words["torch"].format(
-                version=torch.get("version"), threads=", ".join(map(str, threads))
-            )
-        ]
+        numbers = ", ".join(map(str, threads))
+        parts += [words["torch"].format(version=torch.get("version"), threads=numbers)]
     if environment.get("started"):
         parts += [str(environment["started"])]
     if names and all(name.startswith("cpu") for name in names):
@@ -93,32 +86,26 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
         return words["sure_none"]
     timed = [row for row in rows if row.median_s is not None]
     doubtful = sum(any(flag in FORBIDDING for flag in row.flags) for row in timed)
-    most = widths[int(0.95 * (len(widths) - 1))]
-    percent = [
-        digits(100 * width, 2).replace(".", words["decimal"]) for width in (median(widths), most)
-    ]
-    return words["sure"].format(
-        half=percent[0], most=percent[1], timed=len(timed), doubtful=doubtful
-    )
+    quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))]
+    half, most = (digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles)
+    return words["sure"].format(half=half, most=most, timed=len(timed), doubtful=doubtful)
 
 
 def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
     checked = [row for row in rows if row.max_relative_error is not None]
     wrong = sum("wrong_values" in row.flags for row in rows)
     gradients = Counter(row.gradient for row in rows if row.gradient)
-    text = words["right"].format(
-        checked=len(checked), wrong=wrong, total=sum(row.status == "ok" for row in rows)
-    )
-    counted = ", ".join(
-        f"{words[f'gradient_{verdict}']}: {count}" for verdict, count in gradients.most_common()
-    )
+    total = sum(row.status == "ok" for row in rows)
+    text = words["right"].format(checked=len(checked), wrong=wrong, total=total)
+    counted = _counted(gradients, "gradient", words)
     return text + (f" {words['gradients'].format(counted=counted)}" if counted else "")
 
 
 def _not(rows: Sequence[Row], words: Words) -> str:
     counts = Counter(row.status for row in rows if row.status != "ok")
-    if not counts:
-        return words["not_nothing"]
-    return ", ".join(
-        f"{words[f'status_{status}']}: {count}" for status, count in counts.most_common()
-    )
+    return _counted(counts, "status", words) or words["not_nothing"]
+
+
+def _counted(counts: Counter[str], kind: str, words: Words) -> str:
+    named = [f"{words[f'{kind}_{key}']}: {count}" for key, count in counts.most_common()]
+    return ", ".join(named)

@@ -1,4 +1,4 @@
-"""The page's tables: each number with the row that it comes from, each row with the command that repeats it."""
+"""The page's tables: each number with its row, each row with the command that repeats it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,8 @@ from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row
 from runner.units import digits
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all
-UNITS = {
-    "flop_per_s": "FLOP/s",
-    "bytes_per_s": "B/s",
-    "_bytes": "B",
-    "_s": "s",
-}  # by a column's ending
+# by a column's ending
+UNITS = {"flop_per_s": "FLOP/s", "bytes_per_s": "B/s", "_bytes": "B", "_s": "s"}
 RAW = ("points",)  # columns for programs
 
 
@@ -78,36 +74,35 @@ class Column(Generic[Item]):
 def comparison_listing(
     speedups: Sequence[Speedup], distinguishing: Sequence[str], report: Report, words: Words
 ) -> Listing | None:
-    """Both times and their ratio; ``distinguishing`` are the further columns in which the rows differ."""
+    """Both times and their ratio; ``distinguishing`` are the columns in which rows differ too."""
     if not speedups:
         return None
-    axis = report.axis
+
     # both sides lead to their rows, and so does the ratio
+    def baseline(pair: Speedup) -> Entry:
+        return _number(pair.baseline_s, "s", words, _link(pair.baseline_cell))
+
+    def other(pair: Speedup) -> Entry:
+        return _number(pair.other_s, "s", words, _link(pair.other_cell))
+
+    def interval(pair: Speedup) -> Entry:
+        return Entry(_interval(pair.speedup, pair.low, pair.high, "", words), pair.low or -1.0)
+
+    def verdict(pair: Speedup) -> Entry:
+        return Entry(words[f"verdict_{pair.verdict}"] if pair.verdict else "–")
+
+    axis = report.axis
     columns: list[Column[Speedup]] = [
         *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
-        Column(axis, "name", lambda s: Entry(s.other)),
+        Column(axis, "name", lambda pair: Entry(pair.other)),
+        Column(f"{axis}={report.value}", "number", baseline),
+        Column(words["other_time"], "number", other),
+        Column(words["speedup"], "number", lambda pair: _ratio(pair, words)),
+        Column(words["interval"], "number", interval),
+        Column(words["verdict"], "name", verdict),
         Column(
-            f"{axis}={report.value}",
-            "number",
-            lambda s: _number(s.baseline_s, "s", words, _link(s.baseline_cell)),
+            words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
         ),
-        Column(
-            words["other_time"],
-            "number",
-            lambda s: _number(s.other_s, "s", words, _link(s.other_cell)),
-        ),
-        Column(words["speedup"], "number", lambda s: _ratio(s, words)),
-        Column(
-            words["interval"],
-            "number",
-            lambda s: Entry(_interval(s.speedup, s.low, s.high, "", words), s.low or -1.0),
-        ),
-        Column(
-            words["verdict"],
-            "name",
-            lambda s: Entry(words[f"verdict_{s.verdict}"] if s.verdict else "–"),
-        ),
-        Column(words["why_no_ratio"], "text", lambda s: Entry(_reason(s.reason or "", words))),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
 
@@ -121,7 +116,10 @@ def row_listing(
     """Every cell: its time, what was checked, its flags, or why it did not run."""
     if not rows:
         return None
-    # the row, with its id, that the other tables lead to
+
+    def gradient(row: BenchmarkRow) -> Entry:
+        return Entry(words[f"gradient_{row.gradient}"] if row.gradient else "")
+
     columns: list[Column[BenchmarkRow]] = [
         *_named([*NAMED, *distinguishing], words),
         Column(words["time"], "number", lambda row: _number(row.median_s, "s", words)),
@@ -129,46 +127,31 @@ def row_listing(
         Column(words["rate"], "number", lambda row: _number(row.flop_per_s, "FLOP/s", words)),
         Column(words["bytes_rate"], "number", lambda row: _number(row.bytes_per_s, "B/s", words)),
         Column(words["error"], "number", lambda row: _checked(row, words)),
-        Column(
-            words["gradient"],
-            "name",
-            lambda row: Entry(words[f"gradient_{row.gradient}"] if row.gradient else ""),
-        ),
+        Column(words["gradient"], "name", gradient),
         Column(words["flags"], "name", lambda row: Entry(" ".join(row.flags))),
         Column(words["status"], "text", lambda row: Entry(_status(row, words), row.status)),
         Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)),
     ]
-    return _listing(
-        "rows", words["rows"], columns, rows, file="results.csv", ids=[row.cell for row in rows]
-    )
+    ids = [row.cell for row in rows]  # which the other tables lead to
+    return _listing("rows", words["rows"], columns, rows, file="results.csv", ids=ids)
 
 
 def crossover_listing(
     crossings: Sequence[Crossover], distinguishing: Sequence[str], words: Words
 ) -> Listing | None:
-    """From which size on the other side wins, for each operation; only of those that have two sizes to tell from."""
+    """From which size on the other side wins, for each operation with two sizes to tell from."""
     curves = [crossing for crossing in crossings if crossing.sizes > 1]
     if not curves:
         return None
     axis = curves[0].axis
+    names = [key for key in ("op", "dtype", "device", *distinguishing) if key != axis]
     columns: list[Column[Crossover]] = [
-        *_named(
-            [
-                key
-                for key in ("op", "dtype", "device", *distinguishing)
-                if key not in (axis, "size")
-            ],
-            words,
-        ),
+        *_named(names, words),
         Column(axis, "name", lambda curve: Entry(curve.other)),
         Column(words["transfers"], "name", lambda curve: Entry(words[f"moved_{curve.transfers}"])),
         Column(words["wins_from"], "number", lambda curve: _wins_from(curve, words)),
         Column(words["interval"], "number", lambda curve: _location_interval(curve, words)),
-        Column(
-            words["measured"],
-            "name",
-            lambda curve: Entry(_from_to(curve.smallest, curve.largest, words)),
-        ),
+        Column(words["measured"], "name", lambda curve: _measured(curve, words)),
         Column(words["sizes"], "number", _sizes),
     ]
     return _listing("crossovers", words["crossovers"], columns, curves, file="crossover.csv")
@@ -178,33 +161,25 @@ def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Li
     """The rows of any other job, with each column that holds anything."""
     of_every_job = {f.name for f in fields(Row)}
     of_this_job = [f.name for f in fields(rows[0]) if f.name not in (*of_every_job, *RAW)]
-    shown = [
-        key for key in (*NAMED, *of_this_job) if any(getattr(row, key) is not None for row in rows)
+    columns: list[Column[Row]] = []
+    for key in (*NAMED, *of_this_job):
+        values = [getattr(row, key) for row in rows]
+        if any(value is not None for value in values):
+            number = any(isinstance(value, int | float) for value in values)
+            entry = partial(_plain, key, words)
+            columns.append(Column(_head(key, words), "number" if number else "name", entry))
+    columns += [
+        Column(words["status"], "text", lambda row: Entry(_status(row, words))),
+        Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)),
     ]
-    numbers = {
-        key for key in shown if any(isinstance(getattr(row, key), int | float) for row in rows)
-    }
-
-    columns: list[Column[Row]] = [
-        Column(
-            _head(key, words), "number" if key in numbers else "name", partial(_plain, key, words)
-        )
-        for key in shown
-    ]
-    columns.append(Column(words["status"], "text", lambda row: Entry(_status(row, words))))
-    columns.append(
-        Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True))
-    )
 
     # a cell may have several rows, of which the first has its id
-    first_of = {row.cell: position for position, row in reversed(list(enumerate(rows)))}
-    ids = [
-        row.cell if first_of[row.cell] == position else None for position, row in enumerate(rows)
-    ]
+    ids: list[str | None] = []
+    for row in rows[:MOST_LINES]:
+        ids.append(None if row.cell in ids else row.cell)
     job = rows[0].job
-    return _listing(
-        job, words.get(f"job_{job}", job), columns, rows, file=FILE_OF_JOB[job], ids=ids
-    )
+    title = words.get(f"job_{job}", job)
+    return _listing(job, title, columns, rows, file=FILE_OF_JOB[job], ids=ids)
 
 
 def _listing(
@@ -218,24 +193,22 @@ def _listing(
 ) -> Listing:
     """A table with a line for each item, of which the first ones are shown."""
     header = tuple((column.head, column.kind) for column in columns)
-    lines = []
-    for position, item in enumerate(items[:MOST_LINES]):
-        entries = tuple(column.entry(item) for column in columns)
-        lines.append((ids[position] if ids is not None else None, entries))
-    return Listing(key, title, header, tuple(lines), file, len(items))
+    shown = items[:MOST_LINES]
+    entries = [tuple(column.entry(item) for column in columns) for item in shown]
+    lines = tuple(zip(ids or [None] * len(shown), entries, strict=False))
+    return Listing(key, title, header, lines, file, len(items))
 
 
 def _reason(reason: str, words: Words) -> str:
-    """Why there is no ratio, in the language; what a row's own reason says stays as it was recorded."""
+    """Why there is no ratio, in the language; a row's own reason stays as it was recorded."""
     if words["language"] == "en":
         return reason
     for name, flag in FLAGS.items():
         reason = reason.replace(flag.why, words.get(f"flag_{name}", flag.why))
     side, colon, status = reason.rpartition(": ")
     reason = f"{side}{colon}{words.get(f'status_{status}', status)}"
-    return reason.replace("was not measured", words["not_measured"]).replace(
-        "was not timed", words["not_timed"]
-    )
+    reason = reason.replace("was not measured", words["not_measured"])
+    return reason.replace("was not timed", words["not_timed"])
 
 
 def _ratio(speedup: Speedup, words: Words) -> Entry:
@@ -267,15 +240,14 @@ def _wins_from(curve: Crossover, words: Words) -> Entry:
 
 
 def _location_interval(curve: Crossover, words: Words) -> Entry:
-    unit, at, low, high = curve.location
-    text = (
-        "" if at is None else _from_to(_count(low, unit, words), _count(high, unit, words), words)
-    )
+    unit, at, *ends = curve.location
+    low, high = (_count(end, unit, words) for end in ends)
+    text = "" if at is None else words["from_to"].format(low=low, high=high)
     return Entry(text, curve.elements_low or -1.0)
 
 
-def _from_to(low: object, high: object, words: Words) -> str:
-    return words["from_to"].format(low=low, high=high)
+def _measured(curve: Crossover, words: Words) -> Entry:
+    return Entry(words["from_to"].format(low=curve.smallest, high=curve.largest))
 
 
 def _sizes(curve: Crossover) -> Entry:
@@ -328,11 +300,9 @@ def _link(cell: str | None) -> str | None:
 
 
 def _number(value: float | None, unit: str, words: Words, href: str | None = None) -> Entry:
-    return (
-        Entry("–", -1.0, href)
-        if value is None
-        else Entry(amount(value, unit, words, 4), value, href)
-    )
+    if value is None:
+        return Entry("–", -1.0, href)
+    return Entry(amount(value, unit, words, 4), value, href)
 
 
 def _interval(

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
 from runner import __version__
 from runner.report.figures.picture import COLOURS
 from runner.report.figures.vega_charts import Spec
@@ -21,9 +23,8 @@ from runner.rows.rows import BenchmarkRow, Row
 
 HERE = Path(__file__).parent
 TABLE_LIBRARY = ("dataTables.min.js",)
-MOST_NOTES = 20
 CHART_LIBRARY = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
-
+MOST_NOTES = 20
 
 AnswerText = tuple[str, Sequence[tuple[str, Sequence[str]]]]
 """A question, and its sentences, each with the cells that it is made from."""
@@ -50,15 +51,6 @@ def page_of(
         words: the language's.
         answers: as :data:`AnswerText`.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    engine = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
     big = any(len(listing.lines) > 1 for listing in listings)
@@ -66,7 +58,8 @@ def page_of(
     shown_notes = list(notes[:MOST_NOTES])
     if len(notes) > MOST_NOTES:
         shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
-    return engine.get_template("report.html.j2").render(
+    flags = [(name, words.get(f"flag_{name}", flag.why), flag) for name, flag in FLAGS.items()]
+    return _template().render(
         words=words,
         version=__version__,
         facts=facts_of(rows, environment, words),
@@ -75,14 +68,19 @@ def page_of(
         charts=charts,
         listings=listings,
         environment=flatten(environment),
-        flags=[
-            (name, words.get(f"flag_{name}", flag.why), flag, name in seen)
-            for name, flag in FLAGS.items()
-        ],
+        flags=flags,
+        seen=seen,
         colours=COLOURS,
         libraries=_packed(scripts) if scripts else "",
         licences=(HERE / "assets" / "LICENSES.txt").read_text(encoding="utf-8") if scripts else "",
     )
+
+
+def _template() -> Template:
+    loader = FileSystemLoader(HERE / "templates")
+    engine = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    engine.trim_blocks = engine.lstrip_blocks = True
+    return engine.get_template("report.html.j2")
 
 
 @lru_cache(maxsize=2)

@@ -1,34 +1,19 @@
-"""One finding of the verifier."""
+"""What comparisons find: the worst element of a gradient, and the verdict of several checks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from runner.rows.rows import GradientCheck
+from runner.verify.gradients.vectors import index_text
 
 
-@dataclass(frozen=True)
-class GradientCheck:
-    """One gradient under one probe, by one oracle, in the fields of :class:`runner.rows.rows.AutogradRow`."""
-
-    probe: str
-    oracle: str
-    verdict: str
-    argument: str | None = None
-    shape: str | None = None
-    memory_layout: str | None = None
-    max_abs_error: float | None = None
-    max_relative_error: float | None = None
-    ulp: float | None = None
-    worst_index: str | None = None
-    got: float | None = None
-    expected: float | None = None
-    tolerance: float | None = None
-    tolerance_source: str | None = None
-    reason: str | None = None
-    seconds: float | None = None
-
-
-def overall(checks: list[GradientCheck]) -> str | None:
-    """The verdict of several checks: the worst, or else the one that says most; None of no checks."""
+def overall(checks: Sequence[GradientCheck]) -> str | None:
+    """The verdict of several checks: the worst, or else what says most; None of no checks."""
     verdicts = {check.verdict for check in checks}
     for verdict in ("fail", "error", "pass", "kink", "inconclusive", "unsupported"):
         if verdict in verdicts:
@@ -39,3 +24,34 @@ def overall(checks: list[GradientCheck]) -> str | None:
 def relative(error: float, scale: float) -> float:
     """An error relative to a scale; the error itself where the scale is 0."""
     return error / scale if scale else error
+
+
+class Worst:
+    """The element of a gradient with the largest error, against another gradient of its shape.
+
+    Where that is not finite there is no error: other oracles say whether it should be.
+
+    Attributes:
+        index: where it is, as ``3,1``.
+        error: absolute; infinite where ``got`` is not finite.
+    """
+
+    def __init__(self, got: Tensor, expected: Tensor) -> None:
+        errors = (got - expected).abs().masked_fill(~expected.isfinite(), 0.0).to(torch.float64)
+        errors = errors.nan_to_num(float("inf"), float("inf")).flatten()
+        element = int(errors.argmax())
+        self.index, self.error = index_text(element, got), errors[element].item()
+        self.got, self.expected = got.flatten()[element].item(), expected.flatten()[element].item()
+
+    def put_into(self, check: GradientCheck, allowed: float, scale: float) -> GradientCheck:
+        """A check with these numbers, relative to a scale; its verdict is left as it is."""
+        return replace(
+            check,
+            max_abs_error=self.error,
+            max_relative_error=relative(self.error, scale),
+            worst_index=self.index,
+            got=self.got.real,
+            expected=self.expected.real,
+            tolerance=relative(allowed, scale),
+            tolerance_source="conditioning",
+        )

@@ -1,50 +1,33 @@
-"""The inputs at which gradients are verified: other draws, magnitudes, signs, zeros, ties, duplicate indices."""
+"""The inputs at which gradients are verified: other draws, magnitudes, signs, zeros, ties, ..."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import NAMED, Domain
+from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import PositiveDefinite, is_index, shown_domain
-from runner.verify.gradients.target import GradientTarget, ShapedInputs, Tensors
-from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied, gaussian
+from runner.verify.gradients.vectors import gaussian
 
 GUESSES = (NAMED["real"], NAMED["positive"], Domain(0.0, 1.0), Domain(-1.0, 1.0), Domain(1.0))
 
-Map = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class InputPoint:
-    """Inputs with a name.
-
-    Attributes:
-        name: of the probe in results.
-        shaped: the inputs.
-        special: whether gradients may be undefined there by right: zeros, ties, ends of domains.
-    """
-
-    name: str
-    shaped: ShapedInputs
-    special: bool = False
+Map = Callable[[Tensor], Tensor]
 
 
 def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
-    """The domain of each input: as declared, as its example shows, or the guess with the most finite outputs."""
-    shown = [
-        d or shown_domain(t) for d, t in zip(target.domains, target.example.inputs, strict=True)
-    ]
+    """The domain of each input: declared, shown, or the guess with the most finite outputs."""
+    pairs = zip(target.domains, target.example.inputs, strict=True)
+    shown = [d or shown_domain(t) for d, t in pairs]
     declared = [d or NAMED["real"] for d in shown]
     shaped = target.other_shapes[0] if target.other_shapes else target.example
-    free = [
-        i for i, d in enumerate(shown) if d is None and is_differentiable(shaped.inputs[i].dtype)
-    ]
+    differentiable = [is_differentiable(t.dtype) for t in shaped.inputs]
+    free = [i for i, d in enumerate(shown) if d is None and differentiable[i]]
 
     # a guess is tried for all free inputs together and, where there are few, for each alone
     groups = [free]
@@ -63,113 +46,95 @@ def choose_domains(target: GradientTarget) -> tuple[Domain, ...]:
 
 def _finite_share(shaped: ShapedInputs) -> float:
     try:
-        outputs = outputs_at(shaped.call, copied(shaped.inputs))
+        outputs = shaped.outputs()
     except Exception:  # an operation may refuse what is outside its domain
         return -1.0
-    finite = [
-        t.isfinite().double().mean().item()
-        for t in outputs
-        if t.numel() and is_differentiable(t.dtype)
-    ]
-    return min(finite, default=1.0)
+    numbers = [t for t in outputs if t.numel() and is_differentiable(t.dtype)]
+    return min((t.isfinite().double().mean().item() for t in numbers), default=1.0)
 
 
 def draw(
-    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, scale: float = 1.0
+    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map = lambda z: z
 ) -> ShapedInputs:
-    """The same shapes with fresh numbers, normal and then folded into the domains; integers stay."""
-    return redrawn(shaped, domains, seed, lambda z: z * scale)
-
-
-def redrawn(
-    shaped: ShapedInputs, domains: Sequence[Domain], seed: int, change: Map
-) -> ShapedInputs:
-    """The same shapes with changed normal numbers, folded into the domains."""
+    """The same shapes with normal numbers, changed, then folded into the domains; integers stay."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = [
-        _folded(change(gaussian(t, generator)), domain) if is_differentiable(t.dtype) else t
-        for t, domain in zip(shaped.inputs, domains, strict=True)
-    ]
-    return replace(shaped, inputs=tuple(inputs))
+
+    def drawn(like: Tensor, domain: Domain) -> Tensor:
+        if not is_differentiable(like.dtype):
+            return like
+        values = change(gaussian(like, generator))
+        return values if _unordered(values, domain) else domain.fold(values)
+
+    return replace(shaped, inputs=tuple(map(drawn, shaped.inputs, domains)))
 
 
-def _folded(values: torch.Tensor, domain: Domain) -> torch.Tensor:
-    # an interval is one of real numbers
-    if values.is_complex() and not isinstance(domain, PositiveDefinite):
-        return values
-    folded: torch.Tensor = domain.fold(values)
-    return folded
+def _unordered(values: Tensor, domain: Domain) -> bool:
+    """Whether a domain says nothing about complex numbers, being an interval of real ones."""
+    return values.is_complex() and not isinstance(domain, PositiveDefinite)
 
 
-def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> list[InputPoint]:
-    """Other numbers in these shapes, which should be small: the slope along every element is taken."""
-    points = [InputPoint("fresh", draw(shaped, domains, seed + 1))]
-    for scale in (1e-3, 30.0, 1e3):
-        points.append(InputPoint(f"scale {scale:g}", draw(shaped, domains, seed + 2, scale)))
-    positive = redrawn(shaped, domains, seed + 3, lambda z: 2 * _absolute(z))
-    negative = redrawn(shaped, domains, seed + 4, lambda z: -2 * _absolute(z))
-    points += [InputPoint("positive", positive), InputPoint("negative", negative)]
+def points_of(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[ShapedInputs]:
+    """Other numbers in these shapes, which should be small: each element has its slope taken."""
+
+    def named(name: str, stream: int, change: Map) -> ShapedInputs:
+        return replace(draw(shaped, domains, seed + stream, change), name=name)
+
+    yield named("fresh", 1, lambda z: z)
+    yield named("scale 0.001", 2, lambda z: 1e-3 * z)
+    yield named("scale 30", 2, lambda z: 30.0 * z)
+    yield named("scale 1000", 2, lambda z: 1e3 * z)
+    yield named("positive", 3, lambda z: 2 * _absolute(z))
+    yield named("negative", 4, lambda z: -2 * _absolute(z))
 
     # numbers that have to stay as they are, and are taken where the domain holds them
     for name, change in (("zeros", torch.zeros_like), ("ties", _ties), ("halves", _halves)):
-        exact = redrawn(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
-        inputs = [
-            _within(e, d, t) for e, d, t in zip(exact.inputs, domains, shaped.inputs, strict=True)
-        ]
-        points.append(InputPoint(name, replace(shaped, inputs=tuple(inputs)), special=True))
-    return [*points, *_equal(shaped, domains, seed), *_duplicates(shaped, domains, seed)]
+        exact = draw(shaped, [NAMED["real"]] * len(domains), seed + 5, change)
+        inputs = tuple(map(_within, exact.inputs, domains, shaped.inputs))
+        yield replace(shaped, name=name, inputs=inputs, special=True)
+    yield from _equal(draw(shaped, domains, seed + 6))
+    yield from _duplicates(draw(shaped, domains, seed + 7), seed)
 
 
-def _ties(z: torch.Tensor) -> torch.Tensor:
+def _ties(z: Tensor) -> Tensor:
     return torch.complex(z.real.round(), z.imag.round()) if z.is_complex() else (z * 1.2).round()
 
 
-def _halves(z: torch.Tensor) -> torch.Tensor:
+def _halves(z: Tensor) -> Tensor:
     return torch.complex(z.real, 0 * z.imag) if z.is_complex() else (z * 3).round() / 2
 
 
-def _absolute(z: torch.Tensor) -> torch.Tensor:
+def _absolute(z: Tensor) -> Tensor:
     return torch.complex(z.real.abs(), z.imag) if z.is_complex() else z.abs()
 
 
-def _within(values: torch.Tensor, domain: Domain, otherwise: torch.Tensor) -> torch.Tensor:
-    elementwise = not isinstance(domain, PositiveDefinite)
-    if (
-        domain.is_real
-        or (values.is_complex() and elementwise)
-        or not is_differentiable(values.dtype)
-    ):
+def _within(values: Tensor, domain: Domain, otherwise: Tensor) -> Tensor:
+    if domain.is_real or _unordered(values, domain) or not is_differentiable(values.dtype):
         return values
     return torch.where(domain.holds(values), values, otherwise)
 
 
-def _equal(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
+def _equal(fresh: ShapedInputs) -> Iterator[ShapedInputs]:
     """Inputs of one shape that hold the same numbers, where differences and distances are zero."""
-    fresh = draw(shaped, domains, seed + 6)
-    first: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
-    same: Tensors = []
-    for tensor in fresh.inputs:
-        same.append(first.setdefault((tensor.shape, tensor.dtype), tensor).clone())
-    floating = [t for t in fresh.inputs if is_differentiable(t.dtype)]
-    if len({(t.shape, t.dtype) for t in floating}) < len(floating):
-        yield InputPoint("equal inputs", replace(fresh, inputs=tuple(same)), special=True)
+    first: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
+    same = [first.setdefault((t.shape, t.dtype), t).clone() for t in fresh.inputs]
+    floating = [(t.shape, t.dtype) for t in fresh.inputs if is_differentiable(t.dtype)]
+    if len(set(floating)) < len(floating):
+        yield replace(fresh, name="equal inputs", inputs=tuple(same), special=True)
 
 
-def _duplicates(shaped: ShapedInputs, domains: Sequence[Domain], seed: int) -> Iterator[InputPoint]:
+def _duplicates(fresh: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
     """Integer inputs whose elements are all the same, and drawn again from their own elements."""
-    several = [is_index(t) and t.numel() > 1 for t in shaped.inputs]
+    several = [is_index(t) and t.numel() > 1 for t in fresh.inputs]
     if not any(several):
         return
-    fresh = draw(shaped, domains, seed + 7)
     generator = torch.Generator().manual_seed(seed)
 
-    def resampled(tensor: torch.Tensor) -> torch.Tensor:
-        values = tensor.flatten()
-        chosen = torch.randint(len(values), (len(values),), generator=generator)
-        return values[chosen].reshape(tensor.shape)
+    def resampled(tensor: Tensor) -> Tensor:
+        chosen = torch.randint(tensor.numel(), tensor.shape, generator=generator)
+        return tensor.flatten()[chosen]
 
     pairs = list(zip(fresh.inputs, several, strict=True))
-    alike = [torch.full_like(t, t.flatten()[0].item()) if s else t for t, s in pairs]
+    alike = [t.flatten()[0].expand(t.shape).clone() if s else t for t, s in pairs]
     mixed = [resampled(t) if s else t for t, s in pairs]
-    yield InputPoint("one index", replace(fresh, inputs=tuple(alike)))
-    yield InputPoint("duplicate indices", replace(fresh, inputs=tuple(mixed)))
+    yield replace(fresh, name="one index", inputs=tuple(alike))
+    yield replace(fresh, name="duplicate indices", inputs=tuple(mixed))

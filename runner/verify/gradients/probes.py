@@ -1,4 +1,4 @@
-"""Properties of a right gradient, whatever the function: no oracle is needed to see that one is missing."""
+"""Properties of a right gradient, whatever the function: they need no oracle."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ from dataclasses import replace
 from itertools import chain, combinations
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.errors import one_line
+from runner.rows.rows import GradientCheck
 from runner.verify.gradients.deviation import VANISHING, WIDE, Baseline, Deviation, worst_of
-from runner.verify.gradients.finding import GradientCheck
-from runner.verify.gradients.layouts import LAYOUTS
-from runner.verify.gradients.target import Tensors
-from runner.verify.gradients.trace import draws_random_numbers
-from runner.verify.gradients.vectors import copied, max_abs, random_cotangents
+from runner.verify.gradients.problem import draws_random_numbers
+from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, random_cotangents
 
-FACTORS = (
-    -1.0,
-    2.0**20,
-    2.0**-20,
-    -(2.0**-6),
-)  # powers of two, by which multiplying does not round
+FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # multiplying by powers of two does not round
 NARROW_FACTORS = (-1.0, 2.0, -0.5)  # for float16, whose range is short
 REPEATS = 8  # of the same backward call
 ALIKE = 0.1  # relative; values that differ by more do not do so by rounding
-DIGITS = (
-    torch.float32
-)  # a gradient in float64 that has no more digits than this was rounded on its way
 
 Probe = Callable[[Baseline], Iterator[Deviation]]
+Layout = Callable[[Tensor], Tensor | None]
 
 
 def linearity(base: Baseline) -> Iterator[Deviation]:
@@ -39,9 +31,9 @@ def linearity(base: Baseline) -> Iterator[Deviation]:
 
     # a function that computes in float16 has its range, whatever the dtype of its inputs
     narrow = base.dtype is torch.float16 or base.problem.eps >= torch.finfo(torch.float16).eps
-    largest = max((max_abs(g) for g in base.gradients), default=0.0)
+    size = largest(base.gradients)
     for factor in NARROW_FACTORS if narrow else FACTORS:
-        if largest * abs(factor) >= torch.finfo(base.dtype).max / 16:
+        if size * abs(factor) >= torch.finfo(base.dtype).max / 16:
             continue
         scaled = traced.gradients([c * factor for c in base.cotangents])
         if narrow:
@@ -50,14 +42,14 @@ def linearity(base: Baseline) -> Iterator[Deviation]:
             yield Deviation([g / factor for g in scaled], base.gradients)
 
     zeros = [torch.zeros_like(c) for c in base.cotangents]
-    expected = [torch.where(g.isfinite(), torch.zeros_like(g), g) for g in base.gradients]
+    expected = [g.masked_fill(g.isfinite(), 0.0) for g in base.gradients]
     yield Deviation(traced.gradients(zeros), expected)
 
     drawn = random_cotangents(base.cotangents, base.problem.generator(22))
     for parts in (drawn, [torch.ones_like(c) for c in base.cotangents]):
         rest = [c - p for c, p in zip(base.cotangents, parts, strict=True)]
-        first, second = traced.gradients(parts), traced.gradients(rest)
-        yield Deviation([a + b for a, b in zip(first, second, strict=True)], base.gradients)
+        total = list(map(torch.add, traced.gradients(parts), traced.gradients(rest)))
+        yield Deviation(total, base.gradients)
 
 
 def separate_outputs(base: Baseline) -> Iterator[Deviation]:
@@ -68,45 +60,76 @@ def separate_outputs(base: Baseline) -> Iterator[Deviation]:
     total = [torch.zeros_like(g) for g in base.gradients]
     for j in range(count):
         alone = [c if k == j else None for k, c in enumerate(base.cotangents)]
-        total = [t + g for t, g in zip(total, base.gradients_at(base.inputs, alone), strict=True)]
+        total = list(map(torch.add, total, base.gradients_at(base.inputs, alone)))
     yield Deviation(total, base.gradients)
+
+
+def transposed(tensor: Tensor) -> Tensor | None:
+    """Dimensions in the reverse order in memory; None where there are not two of any length."""
+    if sum(n > 1 for n in tensor.shape) < 2:
+        return None
+    order = list(reversed(range(tensor.dim())))
+    return tensor.permute(order).contiguous().permute(order)
+
+
+def spaced(tensor: Tensor) -> Tensor | None:
+    """Every second element of a larger storage, the first of which is not at its beginning."""
+    if not tensor.dim():
+        return None
+    gap = float("nan") if tensor.is_floating_point() else 0
+    storage = tensor.new_full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), gap)
+    return storage[..., 1::2].copy_(tensor)
+
+
+def expanded(tensor: Tensor) -> Tensor | None:
+    """One row for all, without memory of their own (stride 0); other numbers than the tensor's."""
+    return tensor[:1].expand(tensor.shape) if tensor.dim() and tensor.numel() else None
+
+
+def constant(tensor: Tensor) -> Tensor | None:
+    """One number for all, as the gradient of a sum is; other numbers than the tensor's."""
+    return tensor.flatten()[0].expand(tensor.shape) if tensor.dim() and tensor.numel() else None
+
+
+def conjugated(tensor: Tensor) -> Tensor | None:
+    """A complex tensor of which memory holds the conjugate."""
+    return tensor.conj().resolve_conj().conj() if tensor.is_complex() else None
+
+
+LAYOUTS: tuple[Layout, ...] = (transposed, spaced, expanded, constant, conjugated)
+"""Each gives a tensor of the same shape and dtype; None where this one cannot have the layout."""
 
 
 def cotangent_layouts(base: Baseline) -> Iterator[Deviation]:
     """The gradient does not depend on the memory layout of the cotangent."""
     traced = base.traced(base.inputs)
-    for name, lay in LAYOUTS.items():
-        laid = [lay(c) for c in base.cotangents]
-        if all(t is None for t in laid):
+    for layout in LAYOUTS:
+        cotangents, name = _laid_out(base.cotangents, layout), f"cotangent {layout.__name__}"
+        if cotangents is None:
             continue
-        cotangents = [c if t is None else t for t, c in zip(laid, base.cotangents, strict=True)]
-        plain = [t.contiguous().resolve_conj().clone() for t in cotangents]
         try:
             got = traced.gradients(cotangents)
         except Exception as error:
-            yield Deviation(layout=f"cotangent {name}", error=one_line(error, 160))
+            yield Deviation(layout=name, error=one_line(error, 160))
             continue
-        yield Deviation(got, traced.gradients(plain), f"cotangent {name}")
+        yield Deviation(got, traced.gradients(_plain(cotangents)), name)
 
 
 def input_layouts(base: Baseline) -> Iterator[Deviation]:
     """The gradient does not depend on the memory layout of the inputs."""
     if draws_random_numbers(base.problem.call, base.inputs):
         return
-    for name, lay in LAYOUTS.items():
-        laid = [lay(t) if is_differentiable(t.dtype) else None for t in base.inputs]
-        overlapping = base.problem.in_place and name == "expanded"
-        if name == "constant" or overlapping or all(t is None for t in laid):
+    for layout in LAYOUTS:
+        inputs, name = _laid_out(base.inputs, layout), f"inputs {layout.__name__}"
+        overlapping = base.problem.in_place and layout is expanded
+        if inputs is None or layout is constant or overlapping:
             continue
-        inputs = [t if new is None else new for new, t in zip(laid, base.inputs, strict=True)]
-        plain = [t.contiguous().resolve_conj().clone() for t in inputs]
 
-        # without the same values there is nothing to compare: it may read memory rather than numbers
+        # without the same values there is nothing to compare: it may read memory, not numbers
         try:
-            traced, reference = base.traced(inputs), base.traced(plain)
-            if not all(
-                _alike(a, b) for a, b in zip(traced.outputs, reference.outputs, strict=True)
-            ):
+            traced, reference = base.traced(inputs), base.traced(_plain(inputs))
+            pairs = zip(traced.outputs, reference.outputs, strict=True)
+            if not all(_alike(a, b) for a, b in pairs):
                 continue
             expected = reference.gradients(base.cotangents)
         except Exception:  # the forward pass may refuse a layout
@@ -114,13 +137,31 @@ def input_layouts(base: Baseline) -> Iterator[Deviation]:
         try:
             got = traced.gradients(base.cotangents)
         except Exception as error:
-            yield Deviation(layout=f"inputs {name}", error=one_line(error, 160))
+            yield Deviation(layout=name, error=one_line(error, 160))
             continue
 
-        # expanded rows are alike, and any of them may get the gradient of a tie: their sum is compared
-        if name == "expanded":
+        # expanded rows are alike, and any may get the gradient of a tie: their sum is compared
+        if layout is expanded:
             got, expected = _row_sums(got), _row_sums(expected)
-        yield Deviation(got, expected, f"inputs {name}")
+        yield Deviation(got, expected, name)
+
+
+def _laid_out(tensors: Tensors, layout: Layout) -> Tensors | None:
+    """Tensors in a memory layout, as far as they can have it; None where none can."""
+    changed = [layout(t) if is_differentiable(t.dtype) else None for t in tensors]
+    if all(t is None for t in changed):
+        return None
+    return [t if new is None else new for new, t in zip(changed, tensors, strict=True)]
+
+
+def _plain(tensors: Tensors) -> Tensors:
+    """The same numbers without a gap in memory."""
+    return [t.contiguous().resolve_conj().clone() for t in tensors]
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    apart = ALIKE * max_abs(b.detach())
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=apart, equal_nan=True)
 
 
 def _row_sums(gradients: Tensors) -> Tensors:
@@ -128,7 +169,7 @@ def _row_sums(gradients: Tensors) -> Tensors:
 
 
 def subsets(base: Baseline) -> Iterator[Deviation]:
-    """An input's gradient does not depend on the other inputs whose gradients are computed with it."""
+    """An input's gradient does not depend on the other inputs whose gradients are computed too."""
     positions = base.problem.positions
     if len(positions) < 2:
         return
@@ -144,18 +185,16 @@ def subsets(base: Baseline) -> Iterator[Deviation]:
 
 
 def repeated(base: Baseline) -> Iterator[Deviation]:
-    """The same call gives the same gradient, on a kept graph and on a new one, whatever was called in between."""
+    """The same call gives the same gradient, on a kept graph and on a new one, whatever between."""
     traced = base.traced(base.inputs)
     for _ in range(REPEATS):
         yield Deviation(traced.gradients(base.cotangents), base.gradients, exact=True)
 
     # a call with other inputs, whose state must not get into the graph of these
     generator = base.problem.generator(23)
-    others = [
-        _mixed(t, generator) if is_differentiable(t.dtype) else t + 0 * t for t in base.inputs
-    ]
+    others = [_mixed(t, generator) if is_differentiable(t.dtype) else t for t in base.inputs]
     try:
-        between = base.traced(others)
+        between = base.traced(copied(others))
     except Exception:  # outside the domain
         between = base.traced(copied(base.inputs))
     cotangents = [-2 * c for c in base.cotangents]
@@ -166,58 +205,52 @@ def repeated(base: Baseline) -> Iterator[Deviation]:
     yield Deviation(base.gradients_at(base.inputs, base.cotangents), base.gradients, exact=True)
 
 
-def _mixed(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _mixed(tensor: Tensor, generator: torch.Generator) -> Tensor:
     """The same numbers in another order, and so in the same domain."""
     order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
     return (tensor.flatten()[order] * 0.875).reshape(tensor.shape)
 
 
 def unchanged(base: Baseline) -> Iterator[Deviation]:
-    """The backward pass changes neither cotangent nor inputs nor outputs, and the forward pass no input."""
+    """The backward pass changes no cotangent, input or output, and the forward pass no input."""
     inputs, cotangents = copied(base.inputs), copied(base.cotangents)
     traced = base.traced(inputs)
-    outputs = [t.detach().clone() for t in traced.outputs]
-    originals: dict[str, Tensors] = {}
-    if not base.problem.in_place:
-        # inputs without a gradient, as running statistics, may be changed by the forward pass
-        pairs = zip(base.inputs, inputs, base.problem.requires_grad, strict=True)
-        originals["inputs"] = [original if r else t.clone() for original, t, r in pairs]
-    originals |= {"cotangent": base.cotangents, "outputs": outputs}
+    outputs = [t.detach() for t in traced.outputs]
+
+    # inputs without a gradient, as running statistics, may be changed by the forward pass
+    pairs = zip(base.inputs, inputs, base.problem.requires_grad, strict=True)
+    originals = [original if r else t.clone() for original, t, r in pairs]
+    watched = {
+        "inputs": (originals, inputs),
+        "cotangent": (base.cotangents, cotangents),
+        "outputs": (copied(outputs), outputs),
+    }
+    if base.problem.in_place:
+        del watched["inputs"]
 
     traced.gradients(cotangents)
-    now = {
-        "inputs": inputs,
-        "cotangent": cotangents,
-        "outputs": [t.detach() for t in traced.outputs],
-    }
-    for what, before in originals.items():
-        if not all(_same(a, b) for a, b in zip(now[what], before, strict=True)):
+    for what, (before, now) in watched.items():
+        if not all(map(_same, now, before)):
             yield Deviation(layout=what, error=f"the {what} changed")
             return
     yield Deviation(base.gradients, base.gradients)
 
 
-def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    scale = max_abs(b.detach())
-    return a.shape == b.shape and torch.allclose(a, b, rtol=0.0, atol=ALIKE * scale, equal_nan=True)
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if not is_differentiable(a.dtype):
-        return torch.equal(a, b)
-    a, b = (
-        torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (a, b)
-    )  # halves know less
-    return torch.equal(a.nan_to_num(), b.nan_to_num()) and torch.equal(a.isnan(), b.isnan())
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal to the bit, NaNs included."""
+    if a.is_complex():
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    return torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def accumulated(base: Baseline) -> Iterator[Deviation]:
-    """``backward()`` twice leaves twice the gradient in ``.grad``: buffers that are shared would show."""
+    """``backward()`` twice leaves twice the gradient in ``.grad``: shared buffers would show."""
     traced = base.traced(base.inputs)
-    used = [(o, c) for o, c in zip(traced.outputs, base.cotangents, strict=True) if o.requires_grad]
+    pairs = zip(traced.outputs, copied(base.cotangents), strict=True)
+    used = [(o, c) for o, c in pairs if o.requires_grad]
     if not used:
         return
-    outputs, cotangents = [o for o, _ in used], copied([c for _, c in used])
+    outputs, cotangents = zip(*used, strict=True)
     for _ in range(2):
         torch.autograd.backward(outputs, cotangents, retain_graph=True, inputs=traced.leaves)
     sums = [torch.zeros_like(t) if t.grad is None else t.grad for t in traced.leaves]
@@ -228,10 +261,11 @@ def accumulated(base: Baseline) -> Iterator[Deviation]:
 def shared_inputs(base: Baseline) -> Iterator[Deviation]:
     """One tensor passed as two inputs has the sum of the two gradients."""
     problem, positions = base.problem, base.problem.positions
-    pair = None if problem.in_place else _interchangeable(base)
-    if pair is None:
+    form = {i: (base.inputs[i].shape, base.inputs[i].dtype) for i in positions}
+    pairs = [(a, b) for a, b in combinations(positions, 2) if form[a] == form[b]]
+    if problem.in_place or not pairs:
         return
-    a, b = pair
+    a, b = pairs[0]
     inputs = list(base.inputs)
     inputs[b] = inputs[a].clone()
     separate = base.gradients_at(inputs, base.cotangents)
@@ -246,15 +280,6 @@ def shared_inputs(base: Baseline) -> Iterator[Deviation]:
     yield Deviation([together[first]], [separate[first] + separate[second]], "one tensor twice")
 
 
-def _interchangeable(base: Baseline) -> tuple[int, int] | None:
-    """The positions of the first two differentiable inputs of one shape and dtype."""
-    for a, b in combinations(base.problem.positions, 2):
-        first, second = base.inputs[a], base.inputs[b]
-        if first.shape == second.shape and first.dtype == second.dtype:
-            return a, b
-    return None
-
-
 def form_of_gradient(base: Baseline) -> Iterator[Deviation]:
     """A gradient has its input's shape, dtype and device, and as many digits as its dtype has."""
     traced = base.traced(base.inputs)
@@ -267,20 +292,18 @@ def form_of_gradient(base: Baseline) -> Iterator[Deviation]:
                 return
 
     # of a gradient that vanishes all digits are rounding
-    precise = all(_digits(t) for t in traced.outputs) and any(_digits(t) for t in base.inputs)
+    precise = all(map(_digits, traced.outputs)) and any(map(_digits, base.inputs))
     for gradient in gradients if precise else ():
         vanishes = max_abs(gradient) <= VANISHING * base.weight
         if gradient.dtype in WIDE and not vanishes and not _digits(gradient):
-            yield Deviation(
-                error=f"the gradient has only the digits of {str(DIGITS).removeprefix('torch.')}"
-            )
+            yield Deviation(error="the gradient has only the digits of float32")
             return
     yield Deviation(gradients, base.gradients)
 
 
-def _digits(tensor: torch.Tensor) -> bool:
+def _digits(tensor: Tensor) -> bool:
     """Whether a tensor in float64 holds numbers that float32 cannot."""
-    narrow = torch.complex64 if tensor.is_complex() else DIGITS
+    narrow = torch.complex64 if tensor.is_complex() else torch.float32
     return bool((tensor.detach() != tensor.detach().to(narrow).to(tensor.dtype)).any())
 
 
@@ -299,7 +322,7 @@ PROBES: dict[str, Probe] = {
 """Each probe by the name that results give it."""
 
 
-def probe_all(base: Baseline, probes: Sequence[str] = tuple(PROBES)) -> list[GradientCheck]:
+def probe_all(base: Baseline, probes: Sequence[str]) -> list[GradientCheck]:
     """Try each property of one problem: a check for each that says something there."""
     checks = []
     for name in probes:
@@ -307,9 +330,9 @@ def probe_all(base: Baseline, probes: Sequence[str] = tuple(PROBES)) -> list[Gra
             worst = worst_of(base, name, PROBES[name](base))
         except Exception as error:
             reason = f"{type(error).__name__}: {one_line(error, 200)}"
-            worst = GradientCheck(name, "invariant", "error", reason=reason)
-        if worst is None:
-            continue
-        reason_with_probe = f"{worst.reason} (at {base.problem.probe})" if worst.reason else None
-        checks.append(replace(worst, reason=reason_with_probe))
+            worst = GradientCheck(name, "invariant", verdict="error", reason=reason)
+        if worst is not None and worst.reason:
+            worst = replace(worst, reason=f"{worst.reason} (at {base.problem.probe})")
+        if worst is not None:
+            checks.append(worst)
     return checks

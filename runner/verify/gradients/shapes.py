@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 
@@ -13,21 +13,13 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
+from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import lowest
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
 from runner.verify.values import reference_input
 
-LONG, LESS_LONG, VAST = (
-    1031,
-    131,
-    70_001,
-)  # primes: multiples of no tile, and past what one block or thread takes
+LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes, past what one tile, block or thread takes
 MOST_ELEMENTS = 300_000  # of inputs and outputs together
-BASES = (
-    (3, 2, 4),
-    (5, 4, 6),
-    (9, 8, 10),
-)  # lengths of free dimensions, tried until the operation takes them
+BASES = ((3, 2, 4), (5, 4, 6), (9, 8, 10))  # lengths of free dimensions; the first that are taken
 MOST_GUESSED = 20_000  # elements of inputs whose shapes nobody declared
 MOST_AXES = 4  # free dimensions that are made long and short one by one
 FEW_ELEMENTS = 40  # of inputs along each element of which the slope can be taken
@@ -37,18 +29,15 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     """An operation as a target, in float64, at its size and at others that its signature allows."""
     op, names = bound.op, bound.names
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    example = ShapedInputs(
-        "example", bound.outputs, tuple(reference_input(t) for t in bound.draw())
-    )
-    requires_grad = (
-        is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
-        for t, name in zip(example.inputs, names, strict=True)
-    )
+    inputs = tuple(map(reference_input, bound.draw()))
     return GradientTarget(
-        example=example,
+        example=ShapedInputs("example", bound.outputs, inputs),
         arguments=names,
-        requires_grad=tuple(requires_grad),
-        domains=tuple(op.domain_of(position) for position in range(len(names))),
+        requires_grad=tuple(
+            is_differentiable(t.dtype) and name not in op.nondifferentiable_inputs
+            for t, name in zip(inputs, names, strict=True)
+        ),
+        domains=tuple(map(op.domain_of, range(len(names)))),
         other_shapes=tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
@@ -65,13 +54,10 @@ def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
         "large": dict(zip(reversed(lengths), (LESS_LONG, 3, 2, 5), strict=False)),
         "ones": dict.fromkeys(lengths, 1),
     }
-    for name, table in new_lengths.items():
+    for name, table in new_lengths.items() if lengths else ():
         shapes = [tuple(table.get(n, n) for n in t.shape) for t in example.inputs]
-        if (
-            lengths
-            and len(table) >= min(len(lengths), 4)
-            and sum(map(math.prod, shapes)) <= MOST_GUESSED
-        ):
+        elements = sum(map(math.prod, shapes))
+        if len(table) >= min(len(lengths), 4) and elements <= MOST_GUESSED:
             yield _resized(example, name, shapes, seed)
     yield _resized(example, "batched", [(2, *t.shape) for t in example.inputs], seed)
 
@@ -101,7 +87,6 @@ class _Shape:
     """Lengths for the dimensions of a signature.
 
     Attributes:
-        name: of the shape.
         lengths: of the free dimensions, in turn; none leaves them as they are.
         batch: the dimensions for which ``...`` stands; () where the signature has none.
     """
@@ -112,88 +97,53 @@ class _Shape:
 
 
 def _declared(bound: BoundOperation) -> Iterator[ShapedInputs]:
-    """Inputs of shapes that a signature allows, small ones first; none where the operation takes no small ones."""
+    """Inputs of shapes that a signature allows, small ones first; none where these are refused."""
     signature = bound.op.parsed
-    drawn = [axis for axis in chain.from_iterable(signature.inputs) if axis != ELLIPSIS]
-    free = [axis for axis in dict.fromkeys(drawn) if axis not in signature.formulas]
-    batched = any(ELLIPSIS in axes for axes in signature.inputs)
+    axes = [axis for axis in chain.from_iterable(signature.inputs) if axis != ELLIPSIS]
+    free = [axis for axis in dict.fromkeys(axes) if axis not in signature.formulas]
+    batch = (2,) if any(ELLIPSIS in axes for axes in signature.inputs) else ()
 
     # an operation may need lengths that are not the least
     for base in BASES:
-        tiny = _draw(bound, free, _Shape("tiny", base, (2,) if batched else ()))
-        if tiny is not None:
-            yield tiny
-            yield from _others(bound, free, base, batched=batched)
-            yield from _broadcast(tiny, bound)
-            return
+        tiny = _draw(bound, free, _Shape("tiny", base, batch))
+        if tiny is None:
+            continue
+        yield tiny
+        shapes = _at_other_lengths(base, batched=bool(batch), free=bool(free))
+        yield from filter(None, (_draw(bound, free, shape) for shape in shapes))
+
+        # one dimension after another is short, and then long, or less long where it cannot be
+        lengths = [base[i % len(base)] for i in range(len(free))]
+        for name, tried in (("one", (1,)), ("long", (LONG, LESS_LONG))):
+            for i, axis in enumerate(free[:MOST_AXES]):
+                changed = ([*lengths[:i], length, *lengths[i + 1 :]] for length in tried)
+                drawn = (_draw(bound, free, _Shape(f"{name} {axis}", n, batch)) for n in changed)
+                yield from islice(filter(None, drawn), 1)
+        yield from _broadcast(tiny, bound)
+        return
 
 
-def _others(
-    bound: BoundOperation, free: Sequence[str], base: Sequence[int], *, batched: bool
-) -> Iterator[ShapedInputs]:
-    """Inputs of all other shapes that the operation takes."""
-    for shape in _shapes(base, free, batched=batched):
-        shaped = _draw(bound, free, shape)
-        if shaped is not None:
-            yield shaped
-    for position, axis in enumerate(free[:MOST_AXES]):
-        yield from _long(
-            bound, free, _Shape(f"long {axis}", base, (2,) if batched else ()), position
-        )
-
-
-def _shapes(base: Sequence[int], free: Sequence[str], *, batched: bool) -> list[_Shape]:
+def _at_other_lengths(base: Sequence[int], *, batched: bool, free: bool) -> list[_Shape]:
     """Shapes at which implementations change their ways: odd, of length 1, empty, square, large."""
     odd = [n + 2 for n in (*base, base[0] + 2)]
-    if batched:
-        shapes = [
-            _Shape("odd", odd, (3,)),
-            _Shape("ones", (1,), (1,)),
-            _Shape("empty", base, (0,)),
-            _Shape("no batch", base),
-            _Shape("batch", base, (3, 2)),
-            _Shape("large batch", (LESS_LONG, 67), (3, 5)),
-            _Shape("vast batch", (2,), (VAST,))
-            if free
-            else _Shape("vast batch", (), (7, VAST // 7)),
-            _Shape("square", (4,), (4,)),
-        ]
-    else:
-        shapes = [
-            _Shape("odd", odd),
-            _Shape("ones", (1,)),
-            _Shape("empty", (0, *base[1:])),
-            _Shape("square", (4,)),
-            _Shape("large", (LESS_LONG,)),
-        ]
-    for position, axis in enumerate(free[:MOST_AXES]):
-        lengths = _changed(base, free, position, 1)
-        shapes.append(_Shape(f"one {axis}", lengths, (2,) if batched else ()))
-    return shapes
-
-
-def _long(
-    bound: BoundOperation, free: Sequence[str], shape: _Shape, position: int
-) -> Iterator[ShapedInputs]:
-    """A shape with one long dimension, or a less long one where there is none of that length."""
-    for length in (LONG, LESS_LONG):
-        shaped = _draw(
-            bound, free, replace(shape, lengths=_changed(shape.lengths, free, position, length))
-        )
-        if shaped is not None:
-            yield shaped
-            return
-
-
-def _changed(base: Sequence[int], free: Sequence[str], position: int, length: int) -> list[int]:
-    """A length for each free dimension, one of which is changed."""
-    lengths = [base[i % len(base)] for i in range(len(free))]
-    lengths[position] = length
-    return lengths
+    if not batched:
+        shapes = [_Shape("odd", odd), _Shape("ones", (1,)), _Shape("empty", (0, *base[1:]))]
+        return [*shapes, _Shape("square", (4,)), _Shape("large", (LESS_LONG,))]
+    vast = ((2,), (VAST,)) if free else ((), (7, VAST // 7))
+    return [
+        _Shape("odd", odd, (3,)),
+        _Shape("ones", (1,), (1,)),
+        _Shape("empty", base, (0,)),
+        _Shape("no batch", base),
+        _Shape("batch", base, (3, 2)),
+        _Shape("large batch", (LESS_LONG, 67), (3, 5)),
+        _Shape("vast batch", *vast),
+        _Shape("square", (4,), (4,)),
+    ]
 
 
 def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedInputs | None:
-    """The operation's inputs in a shape; None where it does not take it, or the tensors would be large."""
+    """The operation's inputs in a shape; None where it does not take it, or they would be large."""
     named: list[tuple[str, tuple[int, ...]]] = []
     if shape.lengths:
         named = [(axis, (shape.lengths[i % len(shape.lengths)],)) for i, axis in enumerate(free)]
@@ -212,11 +162,11 @@ def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedIn
     # a case draws inputs of the shapes that it declares, whatever the size
     if [tuple(t.shape) for t in drawn] != shapes[: len(parsed.inputs)]:
         return None
-    return ShapedInputs(shape.name, sized.outputs, tuple(reference_input(t) for t in drawn))
+    return ShapedInputs(shape.name, sized.outputs, tuple(map(reference_input, drawn)))
 
 
 def _broadcast(tiny: ShapedInputs, bound: BoundOperation) -> Iterator[ShapedInputs]:
-    """Inputs with ``...`` whose leading dimensions are 1, or missing, while another input's are not."""
+    """Inputs whose ``...`` is of length 1, or missing, while another input's is not."""
     signature = bound.op.parsed
     open_inputs = [i for i, axes in enumerate(signature.inputs) if ELLIPSIS in axes]
     if len(open_inputs) < 2 or bound.op.as_list:

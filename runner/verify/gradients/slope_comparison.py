@@ -1,19 +1,20 @@
-"""Gradients compared with slopes: every cotangent with every direction, and the verdict on all of them."""
+"""Gradients against slopes: every cotangent with every direction, and the verdict on all."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from runner.config.size import shape_text
-from runner.verify.gradients.finding import GradientCheck, relative
-from runner.verify.gradients.problem import GradientProblem
+from runner.rows.rows import GradientCheck
+from runner.verify.gradients.finding import relative
+from runner.verify.gradients.problem import GradientProblem, VjpBatch
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes
 from runner.verify.gradients.vectors import index_text
-from runner.verify.gradients.vjp import VjpBatch
 
 FLOOR = 1e-9  # relative: what differences of order h^6 reach where the function is smooth
 NEGLIGIBLE = 1e-13  # relative to the largest derivative among those looked at together
@@ -23,45 +24,80 @@ KINK_ERROR = 1e-6  # relative, of the one-sided slopes
 TINY = 1e-300  # keeps a tolerance from being 0
 
 
-@dataclass(frozen=True)
 class SlopeComparison:
     """One input's gradients times directions, and the interval in which each product should be.
 
     Attributes:
-        got: a row for each cotangent, a column for each direction.
-        low, high: the ends of the interval; they differ at kinks.
-        tolerance: how far ``got`` may be outside of it; :data:`HUGE` where nothing is known.
+        got: the products: a row for each cotangent, a column for each direction.
+        low, high: the ends of the interval, cotangents times slopes; they differ at kinks.
+        error: how far each product is outside of its interval.
+        tolerance: how far it may be; :data:`HUGE` where nothing is known.
         kink: where some slope that counts is one-sided.
         scale: the largest product expected.
     """
 
-    got: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    tolerance: torch.Tensor
-    kink: torch.Tensor
-    scale: float
+    def __init__(
+        self, batch: VjpBatch, at: Tensor, column: int, directions: Tensor, slopes: list[Slopes]
+    ) -> None:
+        """Of the input in a column, with a row for each direction, at some of the outputs."""
+        # a product with an element that is not finite is NaN
+        gradients = batch.gradients[column]
+        bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
+        got = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
+        got = got.masked_fill(bad, float("nan"))
 
-    @cached_property
-    def error(self) -> torch.Tensor:
-        """How far each product is outside of its interval."""
-        outside = torch.maximum(self.low - self.got, self.got - self.high).clamp(min=0.0)
-        return torch.where(self.got.isfinite(), outside, torch.full_like(self.got, float("inf")))
+        # the interval in which each slope may be, which at a kink is wide
+        kink = torch.stack([s.kink for s in slopes])
+        value = torch.stack([s.value for s in slopes])
+        left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])
+        low_slopes, high_slopes = torch.where(kink, left, value), torch.where(kink, right, value)
+        error = torch.stack([s.error for s in slopes])
+        error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
 
-    @cached_property
-    def useful(self) -> torch.Tensor:
+        # a negative cotangent turns an interval round
+        cotangents = batch.cotangents[:, at]
+        positive, negative = cotangents.clamp(min=0.0), cotangents.clamp(max=0.0)
+        low = positive @ low_slopes.T + negative @ high_slopes.T
+        high = positive @ high_slopes.T + negative @ low_slopes.T
+
+        # the gradient is uncertain by its rounding, also of terms of order 1 that cancelled
+        absolute = cotangents.abs()
+        cancelled = EPS * absolute.amax(1, keepdim=True)
+        uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + cancelled
+        rounding = uncertainty @ directions.abs().T
+
+        # the differences are uncertain by their error, and relative to the terms that they add up
+        size = absolute @ torch.maximum(low_slopes.abs(), high_slopes.abs()).T
+        largest = size.masked_fill(~(error.amax(1) < HUGE / 2), 0.0).max()
+        size = size + NEGLIGIBLE / FLOOR * largest
+        tolerance = TRUST * absolute @ error.T + FLOOR * size + rounding + TINY
+        tolerance = tolerance.nan_to_num(HUGE, HUGE).clamp(max=HUGE)
+
+        # 0 times an infinite slope is NaN by right, for any cotangent
+        known = (error < HUGE / 2).all(1)
+        tolerance = tolerance.masked_fill(~(got.isfinite() | known), HUGE)
+
+        self.got, self.low, self.high, self.tolerance = got, low, high, tolerance
+        self.kink = absolute @ kink.double().T > 0
+        outside = torch.maximum(low - got, got - high).clamp(min=0.0)
+        self.error = outside.masked_fill(~got.isfinite(), float("inf"))
+        decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
+        self.scale = decided.max().item() if decided.numel() else 0.0
+
+    @property
+    def useful(self) -> Tensor:
         """Where the tolerance is tight enough to say something."""
         size = torch.maximum(self.low.abs(), self.high.abs())
         tight = self.tolerance <= USEFUL * size.clamp(min=self.scale)
         return tight | ((self.scale == 0) & (self.tolerance < 1e-6))
 
-    @cached_property
-    def wrong(self) -> torch.Tensor:
+    @property
+    def wrong(self) -> Tensor:
         """Where the error is more than is allowed."""
         return (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
 
-    @cached_property
-    def ratio(self) -> torch.Tensor:
+    @property
+    def ratio(self) -> Tensor:
         """Error over tolerance, at most :data:`HUGE`."""
         return (self.error / self.tolerance.clamp(min=TINY)).nan_to_num(0.0, HUGE)
 
@@ -69,36 +105,20 @@ class SlopeComparison:
         """The directions in which some product is wrong, the worst first."""
         if not self.error.numel():
             return []
-        worst = self._excess().amax(0)
+        worst = self.ratio.masked_fill(~self.wrong, 0.0).amax(0)
         return [d for d in worst.argsort(descending=True).tolist() if worst[d] > 0]
 
-    def fails(self, d: int) -> bool:
-        """Whether some product along a direction is wrong."""
-        return bool((self._excess()[:, d] > 0).any())
-
-    def _excess(self) -> torch.Tensor:
-        return torch.where(self.wrong, self.ratio, torch.zeros_like(self.error))
-
-    def confirm_with(self, d: int, second: SlopeComparison) -> SlopeComparison:
-        """The same, with a direction's failures kept only where a second comparison repeats them.
-
-        Args:
-            d: the direction.
-            second: made of that direction alone, with other steps. It has to agree on the interval, too.
-        """
-        apart = torch.maximum(
-            self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
-        )
-        agrees = apart <= self.tolerance[:, d] + second.tolerance[:, 0]
+    def confirm_with(self, d: int, second: SlopeComparison) -> None:
+        """Keep a direction's failures only where another of it, with other steps, repeats them."""
+        above, below = self.low[:, d] - second.high[:, 0], second.low[:, 0] - self.high[:, d]
+        agrees = torch.maximum(above, below) <= self.tolerance[:, d] + second.tolerance[:, 0]
         repeated = (second.error[:, 0] > second.tolerance[:, 0]) & agrees
-        return self._without_failures(d, ~repeated)
+        self._forgive(d, ~repeated)
 
-    def accept_subgradient(self, d: int, nearby: torch.Tensor) -> SlopeComparison:
-        """The same, without a direction's failures that lie between gradients on both sides of a kink.
+    def accept_subgradient(self, d: int, nearby: Tensor) -> None:
+        """Forgive a direction's failures between gradients on both sides of a kink.
 
-        Args:
-            d: the direction.
-            nearby: products of gradients at points nearby with it, a row for each point.
+        ``nearby`` has their products with the direction, a row for each point nearby.
         """
         low, high = nearby.nan_to_num(HUGE).amin(0), nearby.nan_to_num(-HUGE).amax(0)
         slack = NEARBY_SLACK * torch.maximum(low.abs(), high.abs())
@@ -107,21 +127,14 @@ class SlopeComparison:
         # where the gradients nearby agree there is no kink, and to be like them proves nothing
         apart = high - low > 10 * slack
         inside = got.isfinite() & apart & (got >= low - slack) & (got <= high + slack)
+        self.kink[:, d] |= self._forgive(d, inside)
 
-        accepted = inside & (self.error[:, d] > self.tolerance[:, d])
-        kink = self.kink.clone()
-        kink[:, d] |= accepted
-        return replace(self._without_failures(d, inside), kink=kink)
+    def _forgive(self, d: int, where: Tensor) -> Tensor:
+        forgiven = where & (self.error[:, d] > self.tolerance[:, d])
+        self.tolerance[forgiven, d] = HUGE
+        return forgiven
 
-    def _without_failures(self, d: int, where: torch.Tensor) -> SlopeComparison:
-        failing = self.error[:, d] > self.tolerance[:, d]
-        tolerance = self.tolerance.clone()
-        tolerance[:, d] = torch.where(
-            failing & where, torch.full_like(self.got[:, d], HUGE), tolerance[:, d]
-        )
-        return replace(self, tolerance=tolerance)
-
-    @cached_property
+    @property
     def verdict(self) -> str:
         """The verdict on all products together."""
         useful = self.useful
@@ -132,119 +145,45 @@ class SlopeComparison:
         return "kink" if bool((self.kink & useful).any()) else "pass"
 
     def check(
-        self, problem: GradientProblem, position: int, directions: Sequence[torch.Tensor]
+        self, problem: GradientProblem, position: int, directions: Sequence[Tensor]
     ) -> GradientCheck:
-        """The worst product, and the verdict on all.
-
-        Args:
-            problem: what was compared.
-            position: of the input.
-            directions: its directions, one for each column.
-        """
+        """The worst product, and the verdict on all, of an input and its directions."""
         tensor, name = problem.inputs[position], problem.names[position]
         shape = shape_text(tuple(tensor.shape))
+        check = GradientCheck(problem.probe, "finite_differences", name, shape)
         if not self.error.numel():
-            empty = "there is no element"
-            return GradientCheck(
-                problem.probe, "finite_differences", "inconclusive", name, shape, reason=empty
-            )
+            return replace(check, verdict="inconclusive", reason="there is no element")
 
         # the worst is sought among the products that decide, if there are any
-        decisive = torch.where(
-            self.wrong | self.useful, self.ratio, torch.full_like(self.error, -1.0)
-        )
+        decisive = self.ratio.masked_fill(~(self.wrong | self.useful), -1.0)
         c, d = divmod(int(decisive.argmax()), decisive.shape[1])
-        got, low, high = (t[c, d].item() for t in (self.got, self.low, self.high))
-        expected = min(max(self.got[c, d].nan_to_num(0.0).item(), low), high)
-        touched = directions[d].nonzero().flatten().tolist()
-
-        return GradientCheck(
-            probe=problem.probe,
-            oracle="finite_differences",
+        products = (self.got, self.low, self.high, self.error, self.tolerance)
+        got, low, high, error, tolerance = (t[c, d].item() for t in products)
+        expected = min(max(0.0 if math.isnan(got) else got, low), high)
+        moved = directions[d].nonzero().flatten().tolist()
+        parts = 2 if tensor.is_complex() else 1
+        worst = replace(
+            check,
             verdict=self.verdict,
-            argument=name,
-            shape=shape,
-            max_abs_error=self.error[c, d].item(),
-            max_relative_error=relative(self.error[c, d].item(), self.scale),
-            worst_index=index_text(touched[0], tensor) if len(touched) == 1 else None,
+            max_abs_error=error,
+            max_relative_error=relative(error, self.scale),
+            worst_index=index_text(moved[0] // parts, tensor) if len(moved) == 1 else None,
             got=got,
             expected=expected,
-            tolerance=relative(self.tolerance[c, d].item(), self.scale),
+            tolerance=relative(tolerance, self.scale),
             tolerance_source="one-sided slopes" if bool(self.kink[c, d]) else "differences",
-            reason=self._reason(name, c, d, expected),
         )
+        return replace(worst, reason=self._reason(worst))
 
-    def _reason(self, name: str, c: int, d: int, expected: float) -> str | None:
-        """What is wrong with the product of a cotangent and a direction, or how many say nothing."""
-        got, total, decided = self.got[c, d], self.useful.numel(), int(self.useful.sum())
-        if self.verdict == "fail" and not got.isfinite():
-            return f"the gradient of input {name} is {got.item()}, not {expected:.6g}"
+    def _reason(self, worst: GradientCheck) -> str | None:
+        """What is wrong with the worst product, or how many say nothing."""
+        total, decided = self.useful.numel(), int(self.useful.sum())
+        what = f"the gradient of input {worst.argument} is"
+        if self.verdict == "fail" and not math.isfinite(worst.got or 0.0):
+            return f"{what} {worst.got}, not {worst.expected:.6g}"
         if self.verdict == "fail":
-            error = relative(self.error[c, d].item(), self.scale)
-            allowed = relative(self.tolerance[c, d].item(), self.scale)
-            return f"the gradient of input {name} is off by {error:.3g} of its scale; {allowed:.3g} is allowed"
+            error, allowed = worst.max_relative_error, worst.tolerance
+            return f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"
         if decided < total:
             return f"{total - decided} of {total} derivatives could not be told by differences"
         return None
-
-
-def compare(
-    batch: VjpBatch, column: int, directions: torch.Tensor, slopes: Sequence[Slopes]
-) -> SlopeComparison:
-    """Compare gradients times directions with cotangents times slopes, for one input.
-
-    Args:
-        batch: the gradients.
-        column: of the input among the differentiable ones.
-        directions: a row for each.
-        slopes: of the outputs along each direction.
-    """
-    got = _products(batch.gradients[column], directions)
-    kink = torch.stack([s.kink for s in slopes])
-    low_slopes, high_slopes, error = _intervals(slopes, kink)
-
-    # a negative cotangent turns an interval round
-    cotangents = batch.cotangents
-    positive, negative = cotangents.clamp(min=0.0), cotangents.clamp(max=0.0)
-    low = positive @ low_slopes.T + negative @ high_slopes.T
-    high = positive @ high_slopes.T + negative @ low_slopes.T
-
-    # the gradient is uncertain by its rounding, also of terms of order 1 that may have cancelled
-    absolute = cotangents.abs()
-    uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + EPS * absolute.amax(
-        1, keepdim=True
-    )
-    rounding = uncertainty @ directions.abs().T
-
-    # the differences are uncertain by their own error, and relative to the terms that they add up
-    size = absolute @ torch.maximum(low_slopes.abs(), high_slopes.abs()).T
-    largest = torch.where(error.T.amax(0) < HUGE / 2, size, 0 * size).max()
-    size = size + NEGLIGIBLE / FLOOR * largest
-    tolerance = TRUST * absolute @ error.T + FLOOR * size + rounding + TINY
-    tolerance = tolerance.nan_to_num(HUGE, HUGE).clamp(max=HUGE)
-
-    # 0 times an infinite slope is NaN by right, for any cotangent
-    known = (error < HUGE / 2).all(1)
-    tolerance = torch.where(got.isfinite() | known, tolerance, torch.full_like(tolerance, HUGE))
-
-    decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
-    scale = decided.max().item() if decided.numel() else 0.0
-    return SlopeComparison(got, low, high, tolerance, absolute @ kink.double().T > 0, scale)
-
-
-def _products(gradients: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """Gradients times directions, NaN where a direction touches an element that is not finite."""
-    bad = (~gradients.isfinite()).double() @ (directions != 0).double().T > 0
-    products = gradients.nan_to_num(0.0, 0.0, 0.0) @ directions.T
-    return torch.where(bad, torch.full_like(products, float("nan")), products)
-
-
-def _intervals(
-    slopes: Sequence[Slopes], kink: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The ends of the interval in which each slope may be, which at a kink is wide, and their error."""
-    value = torch.stack([s.value for s in slopes])
-    left, right = torch.stack([s.left for s in slopes]), torch.stack([s.right for s in slopes])
-    error = torch.stack([s.error for s in slopes])
-    error = torch.where(kink, KINK_ERROR * torch.maximum(left.abs(), right.abs()), error)
-    return torch.where(kink, left, value), torch.where(kink, right, value), error

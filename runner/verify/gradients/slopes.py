@@ -1,7 +1,7 @@
 """Finite differences in float64 that say how far they can be trusted.
 
-Central differences at a ladder of steps, each a quarter of the one before, extrapolated twice (Richardson), so that
-the error is of order h^6::
+Central differences at a ladder of steps, each a quarter of the one before, extrapolated twice
+(Richardson), so that the error is of order h^6::
 
     step    central    once       twice
     1/4     c0
@@ -11,9 +11,9 @@ the error is of order h^6::
     ...
     error   h^2        h^4        h^6
 
-For each output the step is taken at which three neighbours of the ladder agree best; their disagreement, and the noise
-of the function as its finest steps show it, is the error. Where the two one-sided slopes stay apart however small the
-step, the point is a kink for that output.
+For each output the step is taken at which three neighbours of the ladder agree best; their
+disagreement, and the noise of the function as its finest steps show it, is the error. Where the two
+one-sided slopes stay apart however small the step, the point is a kink for that output.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 LEVELS = 10
 RATIO = 4.0
@@ -30,19 +31,13 @@ EPS = torch.finfo(torch.float64).eps
 ERRATIC = 1e-2  # noise, relative to the function's own size, beyond which differences say nothing
 TRUST = 4.0  # how many times the differences' own estimate their error may be
 HUGE = 1e300  # the error of an unknown slope; finite, so that 0 times it is 0
-MIDDLE, FINE = (
-    LEVELS - 4,
-    LEVELS - 2,
-)  # two levels, 16 steps apart, between which a kink and a curve differ
 NOISY_LEVELS = 3  # the finest, at which noise is what differs most from level to level
-BEND_FLOOR = (
-    1e-7  # relative to the slopes; a smaller difference of the one-sided slopes is rounding
-)
+BEND_FLOOR = 1e-7  # relative; a smaller difference of the one-sided slopes is rounding
 ABOVE_NOISE = 8.0  # times the noise that a bend has to be
-BEND_STAYS, BEND_GROWS = (
-    0.25,
-    2.5,
-)  # from MIDDLE to FINE: 1/16 for a curve, 1 for a kink, 4 or more for a jump
+
+# two levels, 16 steps apart, between which a curve bends 1/16, a kink 1 and a jump 4 times as much
+MIDDLE, FINE = LEVELS - 4, LEVELS - 2
+BEND_STAYS, BEND_GROWS = 0.25, 2.5
 
 
 @dataclass(frozen=True)
@@ -50,133 +45,88 @@ class Slopes:
     """The derivative of each output along one direction; vectors of one length.
 
     Attributes:
-        value: the derivative.
-        error: how far it may be off; :data:`HUGE` where it is not known.
+        error: how far the value may be off; :data:`HUGE` where it is not known.
         left, right: the one-sided slopes, in order of size.
         kink: where these differ.
         base: the outputs at the point.
     """
 
-    value: torch.Tensor
-    error: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    kink: torch.Tensor
-    base: torch.Tensor
+    value: Tensor
+    error: Tensor
+    left: Tensor
+    right: Tensor
+    kink: Tensor
+    base: Tensor
 
 
 def differentiate(
-    along: Callable[[float], torch.Tensor], scale: float, *, coarsest: float = COARSEST
+    along: Callable[[float], Tensor], scale: float, *, coarsest: float = COARSEST
 ) -> Slopes:
     """Differentiate at 0 a function of one real number with a vector of real outputs.
 
-    Args:
-        along: the function; NaN where it is not defined.
-        scale: the length over which its argument is of order one.
-        coarsest: the first step, relative to ``scale``.
+    It is NaN where it is not defined, and its argument is of order one over ``scale``, which the
+    first step, ``coarsest``, is relative to.
     """
-    ladder = _Ladder.of(along, scale, coarsest)
-    value, error = _richardson(ladder)
-    right = _one_sided((ladder.ahead - ladder.base) / ladder.h)
-    left = _one_sided((ladder.base - ladder.behind) / ladder.h)
-    kink, unknown = _classify(ladder, left, right)
+    # a row for each step, a column for each output
+    steps = [coarsest * scale * RATIO**-k for k in range(LEVELS)]
+    base = along(0.0)
+    ahead = torch.stack([along(h) for h in steps])
+    behind = torch.stack([along(-h) for h in steps])
+    h = torch.tensor(steps, dtype=torch.float64).unsqueeze(1)
+    central = (ahead - behind) / (2 * h)
 
-    unknown = unknown | ~value.isfinite()
-    return Slopes(
-        value=value.nan_to_num(0.0, 0.0, 0.0),
-        error=torch.where(unknown, torch.full_like(error, HUGE), error),
-        left=torch.minimum(left, right).nan_to_num(0.0, 0.0, 0.0),
-        right=torch.maximum(left, right).nan_to_num(0.0, 0.0, 0.0),
-        kink=kink & ~unknown,
-        base=ladder.base,
-    )
+    # slopes at the finest steps differ by noise over h alone, whatever the function
+    differences = 0.5 * (h[:-1] * (central[:-1] - central[1:]).abs())
+    jitter = differences[-NOISY_LEVELS:].nan_to_num(0.0, 0.0).amax(0)
+    size = torch.maximum(ahead.abs(), behind.abs())
+    noise = torch.maximum(EPS * size, jitter)
+    noise = noise / h + EPS * scale / h * central.abs()  # x + h d is rounded, too
 
+    value, error = _richardson(central, noise)
+    right, left = _one_sided((ahead - base) / h), _one_sided((base - behind) / h)
+    low, high = torch.minimum(left, right), torch.maximum(left, right)
 
-@dataclass(frozen=True)
-class _Ladder:
-    """A function at steps to both sides: a row for each step, a column for each output.
-
-    Attributes:
-        h: the steps, as a column.
-        base: the outputs at 0.
-        ahead, behind: at h and -h.
-        size: the larger of their absolute values.
-        central: the central differences.
-        jitter: for each output, by how much it differs from a smooth function at the finest steps.
-        noise: the error of ``central`` that rounding and jitter explain.
-    """
-
-    h: torch.Tensor
-    base: torch.Tensor
-    ahead: torch.Tensor
-    behind: torch.Tensor
-    size: torch.Tensor
-    central: torch.Tensor
-    jitter: torch.Tensor
-    noise: torch.Tensor
-
-    @classmethod
-    def of(cls, along: Callable[[float], torch.Tensor], scale: float, coarsest: float) -> _Ladder:
-        """Call the function at every step."""
-        steps = torch.tensor(
-            [coarsest * scale * RATIO**-k for k in range(LEVELS)], dtype=torch.float64
-        )
-        base = along(0.0)
-        ahead = torch.stack([along(h) for h in steps.tolist()])
-        behind = torch.stack([along(-h) for h in steps.tolist()])
-        h = steps.unsqueeze(1)
-        central = (ahead - behind) / (2 * h)
-
-        # slopes at the finest steps differ by noise over h alone, whatever the function
-        differences = 0.5 * (h[:-1] * (central[:-1] - central[1:]).abs())
-        jitter = differences[-NOISY_LEVELS:].nan_to_num(0.0, 0.0).amax(0)
-        size = torch.maximum(ahead.abs(), behind.abs())
-        noise = torch.maximum(EPS * size, jitter)
-        noise = noise / h + EPS * scale / h * central.abs()  # x + h d is rounded, too
-        return cls(h, base, ahead, behind, size, central, jitter, noise)
-
-
-def _richardson(ladder: _Ladder) -> tuple[torch.Tensor, torch.Tensor]:
-    """The slope of each output, and how far it may be off."""
-    central = ladder.central
-    once = central[1:] + (central[1:] - central[:-1]) / (RATIO**2 - 1)
-    twice = once[1:] + (once[1:] - once[:-1]) / (RATIO**4 - 1)
-
-    # the best step is a compromise: coarser ones have a larger error of order h^6, finer ones more noise
-    agreement = (twice[:-1] - once[1:-1]).abs() + (twice[:-1] - twice[1:]).abs()
-    error = (agreement + 2 * ladder.noise[2:-1]).nan_to_num(HUGE, HUGE)
-    best = error.argmin(0, keepdim=True)
-    value = twice[:-1].gather(0, best)[0]
-
-    # coarse steps may agree by chance, as those over a whole wave do; finer ones that contradict them count
-    finer = torch.arange(len(error)).unsqueeze(1) > best
-    contradiction = ((twice[:-1] - value).abs() - error).nan_to_num(0.0, 0.0).clamp(min=0.0)
-    contradiction = torch.where(finer, contradiction, 0 * contradiction).amax(0)
-    return value, error.gather(0, best)[0] + contradiction
-
-
-def _classify(
-    ladder: _Ladder, left: torch.Tensor, right: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which outputs have a kink at 0, and of which nothing is known."""
-    # the difference of the one-sided slopes goes with h for a curve, stays for a kink and grows for a jump
-    bend = (ladder.ahead + ladder.behind - 2 * ladder.base).abs() / ladder.h
+    # the difference of the one-sided slopes goes with h for a curve, stays for a kink, or grows
+    bend = (ahead + behind - 2 * base).abs() / h
     floor = BEND_FLOOR * torch.maximum(left.abs(), right.abs())
-    bent = bend[FINE] > ABOVE_NOISE * ladder.noise[FINE] + floor
+    bent = bend[FINE] > ABOVE_NOISE * noise[FINE] + floor
     stays = bent & (bend[FINE] > BEND_STAYS * bend[MIDDLE])
     kink = stays & (bend[FINE] < BEND_GROWS * bend[MIDDLE]) & left.isfinite() & right.isfinite()
 
-    # it jumps, or is as good as random
-    erratic = ladder.jitter > ERRATIC * ladder.size.nan_to_num(0.0, 0.0).amax(0)
-
-    # a function that rounds is level at fine steps and is not at coarse ones
-    level = (ladder.ahead == ladder.base) & (ladder.behind == ladder.base)
-    moves = (ladder.ahead != ladder.base) & (ladder.behind != ladder.base)
+    # nothing is known where it jumps, is as good as random, or rounds: level at fine steps alone
+    erratic = jitter > ERRATIC * size.nan_to_num(0.0, 0.0).amax(0)
+    level = (ahead == base) & (behind == base)
+    moves = (ahead != base) & (behind != base)
     stairs = level[FINE:].all(0) & moves[:2].all(0)
+    unknown = erratic | stairs | (stays & ~kink) | ~base.isfinite() | ~value.isfinite()
+    return Slopes(
+        value=value.nan_to_num(0.0, 0.0, 0.0),
+        error=error.masked_fill(unknown, HUGE),
+        left=low.nan_to_num(0.0, 0.0, 0.0),
+        right=high.nan_to_num(0.0, 0.0, 0.0),
+        kink=kink & ~unknown,
+        base=base,
+    )
 
-    return kink, erratic | stairs | (stays & ~kink) | ~ladder.base.isfinite()
+
+def _richardson(central: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The slope of each output, and how far it may be off."""
+    once = central[1:] + (central[1:] - central[:-1]) / (RATIO**2 - 1)
+    twice = once[1:] + (once[1:] - once[:-1]) / (RATIO**4 - 1)
+
+    # the best step is a compromise: coarser ones have a larger error, finer ones more noise
+    agreement = (twice[:-1] - once[1:-1]).abs() + (twice[:-1] - twice[1:]).abs()
+    error = (agreement + 2 * noise[2:-1]).nan_to_num(HUGE, HUGE)
+    best = error.argmin(0, keepdim=True)
+    value = twice[:-1].gather(0, best)[0]
+
+    # coarse steps may agree by chance, as over a whole wave; finer ones that contradict them count
+    coarser = torch.arange(len(error)).unsqueeze(1) <= best
+    contradiction = ((twice[:-1] - value).abs() - error).nan_to_num(0.0, 0.0).clamp(min=0.0)
+    contradiction = contradiction.masked_fill(coarser, 0.0).amax(0)
+    return value, error.gather(0, best)[0] + contradiction
 
 
-def _one_sided(slopes: torch.Tensor) -> torch.Tensor:
+def _one_sided(slopes: Tensor) -> Tensor:
     """Slopes to one side, whose error is of order h, extrapolated once."""
     return slopes[FINE] + (slopes[FINE] - slopes[FINE - 1]) / (RATIO - 1)

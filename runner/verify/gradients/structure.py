@@ -1,18 +1,17 @@
-"""What an example shows of its inputs though nobody has declared it: matrices, lowest integers, order of indices."""
+"""What an example shows of its inputs though nobody has declared it: matrices, indices, order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.target import ShapedInputs, TensorFunction
-from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied, flat
+from runner.verify.gradients.problem import ShapedInputs, outputs_at
+from runner.verify.gradients.vectors import TensorFunction, copied, flat
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
 LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident
@@ -28,106 +27,94 @@ class PositiveDefinite(Domain):
         """Whether it is all of the real numbers."""
         return False
 
-    def fold(self, tensor: Any) -> Any:
-        """Z Z^H / n, and a tenth of its mean diagonal on top, so that its condition does not depend on the scale."""
+    def fold(self, tensor: Tensor) -> Tensor:
+        """Z Z^H / n and a tenth of its mean diagonal, so that its condition has no scale."""
         n = tensor.shape[-1]
         square = tensor @ tensor.mH / n
         size = square.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
         return square + 0.1 * size * torch.eye(n, dtype=tensor.dtype)
 
-    def holds(self, tensor: Any) -> Any:
+    def holds(self, tensor: Tensor) -> Tensor:
         """Everywhere or nowhere."""
         return torch.full(tensor.shape, fill_value=_positive_definite(tensor))
 
 
-def shown_domain(example: torch.Tensor) -> Domain | None:
-    """The domain that an example leaves no doubt about: a function of such matrices says nothing about others."""
-    if not is_differentiable(example.dtype) or example.dim() < 2 or not example.numel():
+def shown_domain(example: Tensor) -> Domain | None:
+    """The domain that an example leaves no doubt about; None where there is doubt."""
+    strided = example.layout is torch.strided and is_differentiable(example.dtype)
+    if not strided or example.dim() < 2 or not example.numel():
         return None
     rows, columns = example.shape[-2:]
-    if (
-        example.layout is not torch.strided
-        or rows != columns
-        or rows < LEAST_ROWS
-        or bool((example == 0).any())
-    ):
+    if rows != columns or rows < LEAST_ROWS or bool((example == 0).any()):
         return None
     return PositiveDefinite() if _positive_definite(example) else None
 
 
-def _positive_definite(tensor: torch.Tensor) -> bool:
+def _positive_definite(tensor: Tensor) -> bool:
     symmetric = torch.allclose(tensor, tensor.mH, rtol=1e-12, atol=0.0)
     return symmetric and not bool(torch.linalg.cholesky_ex(tensor).info.any())
 
 
-def lowest(example: torch.Tensor) -> int:
+def lowest(example: Tensor) -> int:
     """The lowest integer that an input may hold: 0, or what the example has where it has many."""
     return max(0, int(example.min())) if example.numel() >= LEAST_INTEGERS else 0
 
 
-def is_index(tensor: torch.Tensor) -> bool:
+def is_index(tensor: Tensor) -> bool:
     """Whether a tensor holds integers, which may be positions in another."""
     return not is_differentiable(tensor.dtype) and tensor.dtype is not torch.bool
 
 
-def order_decides(
-    call: TensorFunction, inputs: Sequence[torch.Tensor], example: ShapedInputs
-) -> bool:
+def order_decides(call: TensorFunction, inputs: Sequence[Tensor], example: ShapedInputs) -> bool:
     """Whether equal indices make the result depend on the order in which they come.
 
-    Where several elements are written to one place and one of them stays, the implementation decides which, and
-    there is no gradient. Seen by reversing the indices together with all inputs of their shape: nothing changes at
-    the example, whose indices differ, and something does at these inputs, whose indices do not.
+    Where several elements are written to one place and one of them stays, the implementation
+    decides which, and there is no gradient. Seen by reversing the indices together with all inputs
+    of their shape: nothing changes at the example, whose indices differ, and something does at
+    these inputs, whose indices do not.
     """
     for position, index in enumerate(inputs):
         if not is_index(index) or len(set(index.flatten().tolist())) == index.numel():
             continue
         for dim in range(index.dim()):
-            if _reversible(call, inputs, dim, position) is False and _writes(
-                example, dim, position
-            ):
+            matters = _reversible(call, inputs, dim, position) is False
+            if matters and _writes(example, dim, position):
                 return True
     return False
 
 
 def _writes(example: ShapedInputs, dim: int, position: int) -> bool:
-    """Whether the order of different indices, each with its value, makes no difference to a function."""
+    """Whether the order of different indices, each with its value, makes no difference."""
     index = example.inputs[position]
     if dim >= index.dim():
         return False
-    changed = list(example.inputs)
-    for distinct in _distinct(index, dim):
-        changed[position] = distinct
-        if _reversible(example.call, changed, dim, position):
-            return True
-    return False
+    before, after = example.inputs[:position], example.inputs[position + 1 :]
+    changed = ((*before, distinct, *after) for distinct in _distinct(index, dim))
+    return any(_reversible(example.call, inputs, dim, position) for inputs in changed)
 
 
 def _reversible(
-    call: TensorFunction, inputs: Sequence[torch.Tensor], dim: int, position: int
+    call: TensorFunction, inputs: Sequence[Tensor], dim: int, position: int
 ) -> bool | None:
-    """Whether reversing all inputs of an index's shape changes nothing; None where the call fails."""
-    shape = inputs[position].shape
-    inputs = [_unequal(t) if t.shape == shape and is_differentiable(t.dtype) else t for t in inputs]
+    """Whether reversing inputs of an index's shape changes nothing; None where the call fails."""
+    shape, count = inputs[position].shape, inputs[position].numel()
+
+    # numbers in (0, 1) that are all different: equal ones would hide which of them stays
+    unequal = ((torch.arange(count) + 1) / (count + 1)).reshape(shape)
+    replaced = [t.shape == shape and is_differentiable(t.dtype) for t in inputs]
+    pairs = zip(inputs, replaced, strict=True)
+    inputs = [unequal.to(t.dtype) if r else t for t, r in pairs]
+    flipped = [t.flip(dim) if t.shape == shape else t for t in inputs]
     try:
-        flipped = [t.flip(dim) if t.shape == shape else t.clone() for t in inputs]
-        values = flat(outputs_at(call, copied(inputs)))
-        others = flat(outputs_at(call, flipped))
+        values, others = (flat(outputs_at(call, copied(tensors))) for tensors in (inputs, flipped))
     except Exception:  # whatever it raises, nothing is known
         return None
-    return values.shape == others.shape and torch.allclose(
-        values, others, rtol=SAME, atol=0.0, equal_nan=True
-    )
+    same_shape = values.shape == others.shape
+    return same_shape and torch.allclose(values, others, rtol=SAME, atol=0.0, equal_nan=True)
 
 
-def _unequal(tensor: torch.Tensor) -> torch.Tensor:
-    """Numbers in (0, 1) that are all different: equal ones would hide which of them stays in one place."""
-    count = tensor.numel()
-    return ((torch.arange(count) + 1) / (count + 1)).reshape(tensor.shape).to(tensor.dtype)
-
-
-def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
-    """Indices in the same range that differ from each other: all, those of the last dimensions, those along one."""
+def _distinct(index: Tensor, dim: int) -> Iterator[Tensor]:
+    """Indices in the same range that differ: all, those of the last dimensions, those along one."""
     low, count = int(index.min()), int(index.max() - index.min()) + 1
     along = torch.Size(n if d == dim else 1 for d, n in enumerate(index.shape))
     for shape in (*(index.shape[first:] for first in range(index.dim())), along):
@@ -135,5 +122,5 @@ def _distinct(index: torch.Tensor, dim: int) -> Iterator[torch.Tensor]:
             order = torch.arange(shape.numel())
             order[:2] = order[:2].flip(
                 0
-            )  # so that reading by them from a reversed tensor gives another result
+            )  # reading a reversed tensor by them then changes the result
             yield (low + order).reshape(shape).expand(index.shape).to(index.dtype)

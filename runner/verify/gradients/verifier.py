@@ -1,157 +1,103 @@
 """Are the gradients right: oracles and probes at many inputs, and a verdict of each.
 
-In float64 on the CPU, whatever the dtype under test, a gradient is compared with finite differences of the forward
-pass and with forward mode, at many inputs and shapes; in the dtype on the device, with the same in float64 from the
-same rounded inputs. Properties of every right gradient (linearity, independence of memory layouts, ...) are tried in
-both.
+In float64 on the CPU, whatever the dtype under test, a gradient is compared with finite differences
+of the forward pass and with forward mode, at many inputs and shapes; in the dtype on the device,
+with the same in float64 from the same rounded inputs. Properties of every right gradient
+(linearity, independence of memory layouts, ...) are tried in both.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.bound_operation import BoundOperation, is_differentiable, storage_of
 from runner.errors import one_line
-from runner.rows.rows import BAD
+from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
-from runner.verify.gradients.finding import GradientCheck
-from runner.verify.gradients.plan import OracleStep, Plan, ProbeStep, Steps, thread_count
-from runner.verify.gradients.probes import probe_all
-from runner.verify.gradients.shapes import operation_target
+from runner.verify.gradients.finite_differences import by_differences
+from runner.verify.gradients.forward_mode import by_forward_mode
+from runner.verify.gradients.points import choose_domains, draw, points_of
+from runner.verify.gradients.probes import PROBES, probe_all
+from runner.verify.gradients.problem import (
+    GradientProblem,
+    GradientTarget,
+    ShapedInputs,
+    effective_eps,
+    outputs_at,
+    second_order,
+)
+from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
+from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
 from runner.verify.gradients.structure import order_decides
-from runner.verify.gradients.target import GradientTarget, ShapedInputs
-from runner.verify.gradients.trace import outputs_at
-from runner.verify.gradients.vectors import copied
+from runner.verify.gradients.vectors import copied, max_abs
 
-REPEATABLE = 1e-6  # relative; differences of a function whose values waver more from call to call say nothing
+ALL_PROBES = tuple(PROBES)
+QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
+LARGE = 20_000  # elements of inputs at which the quick probes alone are tried
+EMPTY = "empty"  # the shape without elements
+PROBED_POINTS = ("fresh", "scale 30")  # of the small shape, in float64
+PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
+REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
+
+Checks = list[GradientCheck]
+Oracle = Callable[[GradientProblem], Checks]
 
 
-def check_gradients(
-    bound: BoundOperation, device: torch.device, *, quick: bool = False
-) -> list[GradientCheck]:
-    """Verify an operation's gradients in its dtype on a device.
-
-    Args:
-        bound: the operation; its size should be small.
-        device: where.
-        quick: fewer inputs and probes, for a verdict next to a benchmark.
-
-    Raises:
-        RuntimeError: the operation cannot be called, or autograd cannot differentiate it, in this dtype or there.
-    """
+def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool = False) -> Checks:
+    """Verify an operation of small size in its dtype on a device, see :func:`verify`."""
     return verify(operation_target(bound), bound.dtype, device, quick=quick)
 
 
 def verify(
     target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool = False
-) -> list[GradientCheck]:
-    """Verify a target's gradients in a dtype on a device.
+) -> Checks:
+    """Verify a target's gradients in a dtype, floating or complex, on a device.
 
-    Args:
-        target: what to verify.
-        dtype: floating or complex; the checks in float64 are made in any case.
-        device: where the dtype's gradients are computed.
-        quick: fewer inputs and probes.
+    The checks in float64 are made in any case, on the CPU. ``quick`` takes fewer inputs and probes,
+    for a verdict next to a benchmark.
 
     Returns:
         a check for each probe, oracle and argument.
 
     Raises:
-        RuntimeError: the example cannot be called, or autograd cannot differentiate it, in this dtype or there.
+        RuntimeError: the example cannot be called or differentiated in this dtype, or there.
     """
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
     with thread_count(1), torch.random.fork_rng(devices=[]):
         reason = _unrepeatable(target.example)
         if reason:
-            return [GradientCheck("repeatable", "invariant", "inconclusive", reason=reason)]
+            check = GradientCheck("repeatable", "invariant", verdict="inconclusive")
+            return [replace(check, reason=reason)]
         if not any(target.requires_grad):
-            reason = "no input has a gradient"
-            return [GradientCheck("example", "invariant", "unsupported", reason=reason)]
+            check = GradientCheck("example", "invariant", verdict="unsupported")
+            return [replace(check, reason="no input has a gradient")]
 
-        plan = Plan.of(target, dtype, device, threads=threads, quick=quick)
-        checks = list(_run(plan.in_float64(), target.example))
+        plan = _Plan(target, dtype, device, quick=quick)
+        checks = list(_merged(plan.in_float64()))
         if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
             suffix = f", {str(dtype).removeprefix('torch.')}"
-            checks += _run(plan.in_dtype(), target.example, suffix)
+            checks += _merged(plan.in_dtype(threads), suffix)
         return checks
 
 
-def _run(steps: Steps, example: ShapedInputs, suffix: str = "") -> Iterator[GradientCheck]:
+def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[GradientCheck]:
     """The checks of all oracles, and then the worst of each probe, under its name and a suffix."""
-    probed: list[GradientCheck] = []
-    for step in steps:
-        if isinstance(step, ProbeStep):
-            probed += _probed(step)
-        elif step.required:
-            yield from _asked(step, example)
+    probed: dict[str | None, Checks] = {}
+    for check in checks:
+        if check.oracle == "invariant":
+            probed.setdefault(check.probe, []).append(check)
         else:
-            yield from _tried(step, example)
-    for check in _merged(probed):
-        yield replace(check, probe=f"{check.probe}{suffix}")
-
-
-def _asked(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
-    """An oracle's checks; none fails where the function leaves it open which result it returns."""
-    problem = step.problem
-    checks = _timed(lambda: step.oracle(problem))
-    failed = step.excusable and any(c.verdict == "fail" for c in checks)
-    if not failed or not order_decides(problem.call, problem.inputs, example):
-        return checks
-    reason = "indices are equal, and the order in which they come decides what is returned"
-    return [
-        replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c
-        for c in checks
-    ]
-
-
-def _tried(step: OracleStep, example: ShapedInputs) -> list[GradientCheck]:
-    """An oracle's checks at inputs that nobody declared: unsupported where the forward pass refuses them."""
-    problem = step.problem
-    try:
-        outputs = outputs_at(problem.call, copied(problem.inputs))
-    except Exception as error:
-        reason = one_line(error, 160)
-        return [GradientCheck(problem.probe, "finite_differences", "unsupported", reason=reason)]
-    if not any(is_differentiable(t.dtype) for t in outputs):
-        return []
-    try:
-        return _asked(step, example)
-    except Exception as error:
-        refused = isinstance(error, NotImplementedError) or not step.declared
-        verdict = "unsupported" if refused else "fail"
-        reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
-        return [GradientCheck(problem.probe, "finite_differences", verdict, reason=reason)]
-
-
-def _probed(step: ProbeStep) -> list[GradientCheck]:
-    try:
-        baseline = Baseline(step.problem, dtype=step.dtype)
-    except Exception:  # whether it may be refused is decided by the comparison with an oracle
-        return []
-    return _timed(lambda: probe_all(baseline, step.probes))
-
-
-def _timed(made: Callable[[], list[GradientCheck]]) -> list[GradientCheck]:
-    """Checks, each with its share of the seconds that making them took."""
-    begun = time.perf_counter()
-    checks = made()
-    seconds = (time.perf_counter() - begun) / max(1, len(checks))
-    return [replace(check, seconds=seconds) for check in checks]
-
-
-def _merged(probed: list[GradientCheck]) -> Iterator[GradientCheck]:
-    """For each probe, the worst check of any problem."""
-    by_probe: dict[str, list[GradientCheck]] = {}
-    for check in probed:
-        by_probe.setdefault(check.probe, []).append(check)
-    for checks in by_probe.values():
-        worst = max(checks, key=_badness)
-        yield replace(worst, seconds=sum(c.seconds or 0.0 for c in checks))
+            yield check
+    for name, of_probe in probed.items():
+        worst, seconds = max(of_probe, key=_badness), sum(c.seconds or 0.0 for c in of_probe)
+        yield replace(worst, probe=f"{name}{suffix}", seconds=seconds)
 
 
 def _badness(check: GradientCheck) -> tuple[bool, float]:
@@ -160,13 +106,206 @@ def _badness(check: GradientCheck) -> tuple[bool, float]:
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
-    first, second = (outputs_at(example.call, copied(example.inputs)) for _ in range(2))
+    first, second = example.outputs(), example.outputs()
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
             return "its outputs' shapes differ from call to call"
         if not is_differentiable(a.dtype) or not a.numel():
             continue
         difference = (a - b).abs().nan_to_num(0.0).max().item()
-        if difference > REPEATABLE * a.abs().nan_to_num(0.0, 0.0, 0.0).max().item():
+        if difference > REPEATABLE * max_abs(a):
             return f"its values differ by {difference:.3g} from call to call"
     return None
+
+
+class _Plan:
+    """What is tried of one target, and where.
+
+    Attributes:
+        target: with other shapes, declared or guessed.
+        example: the gradient at the declared inputs.
+        tiny: the first inputs with so few elements that the slope along each is taken.
+        points: other inputs of that shape.
+    """
+
+    def __init__(
+        self, target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool
+    ) -> None:
+        self.dtype, self.device, self.quick = dtype, device, quick
+        self.probes = QUICK_PROBES if quick else ALL_PROBES
+        example = usual = target.example
+        few = example.elements <= FEW_ELEMENTS
+        if not target.other_shapes:
+            guesses = guessed_shapes(example, target.seed)
+            target = replace(target, other_shapes=(*((example,) if few else ()), *guesses))
+        self.target = target
+
+        # domains and precision are settled by calling the function
+        self.domains = choose_domains(target)
+        if target.other_shapes:
+            usual = draw(target.other_shapes[0], self.domains, target.seed + 1)
+        self.example = GradientProblem(
+            "example",
+            example.call,
+            example.inputs,
+            target.requires_grad,
+            target.arguments,
+            target.seed,
+            each_element=few,
+            special=True,
+            eps=effective_eps(usual),
+            in_place=_in_place(example),
+        )
+        shapes = (shaped for shaped in target.other_shapes if shaped.elements <= FEW_ELEMENTS)
+        self.tiny = next(filter(ShapedInputs.runs, shapes), None)
+        self.points: list[ShapedInputs] = []
+        if self.tiny is not None:
+            self.points += points_of(self.tiny, self.domains, target.seed)
+
+    def problem(self, shaped: ShapedInputs, *, each_element: bool = False) -> GradientProblem:
+        """The gradient of the target at some inputs, under their name."""
+        return replace(
+            self.example,
+            probe=shaped.name,
+            call=shaped.call,
+            inputs=shaped.inputs,
+            each_element=each_element,
+            special=shaped.special,
+        )
+
+    def in_float64(self) -> Iterator[GradientCheck]:
+        """Without rounding to speak of: whether the formula is right."""
+        yield from self._asked(by_differences, self.example)
+        for point in self.points[:1] if self.quick else self.points:
+            problem = self.problem(point, each_element=True)
+            yield from self._tried(by_differences, problem, declared=point.declared)
+            if point.name in PROBED_POINTS and not self.quick:
+                yield from _probed(problem, torch.float64, ALL_PROBES)
+
+        if self.points and not self.quick and self.points[0].runs():
+            fresh = self.problem(self.points[0], each_element=True)
+            yield from self._asked(by_forward_mode, fresh)
+            yield from self._asked(by_second_derivatives, fresh)
+        yield from self._at_shapes()
+        if not self.quick:
+            yield from _probed(self.example, torch.float64, ALL_PROBES)
+
+    def _at_shapes(self) -> Iterator[GradientCheck]:
+        shapes = self.target.other_shapes
+        for shaped in shapes[:2] if self.quick else shapes:
+            if shaped is self.tiny and not self.quick:
+                continue  # tried at many points already
+            problem = self.problem(draw(shaped, self.domains, self.target.seed + 2))
+            if shaped is self.target.example:
+                problem = replace(problem, probe="fresh")
+            if shaped.name != EMPTY and shaped is not self.tiny:
+                yield from self._tried(by_differences, problem, declared=shaped.declared)
+            probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
+            yield from _probed(problem, torch.float64, probes)
+
+    def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
+        """Whether the kernels are right: at the declared inputs with the threads of their use."""
+        reference = partial(
+            by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
+        )
+        example = replace(self.example, each_element=False)
+        with thread_count(threads):
+            checks = _timed(lambda: reference(example))
+        yield from checks
+        if self.target.costly:
+            return
+
+        # points of the tiny shape at which the gradient is unique, and one of each other shape
+        points = [point for point in self.points if not point.special]
+        small_names = {point.name for point in points} | {self.tiny.name if self.tiny else None}
+        others = [shaped for shaped in self.target.other_shapes if shaped.name != EMPTY]
+        points += [draw(shaped, self.domains, self.target.seed + 2) for shaped in others]
+
+        # usual gradients tell those that are small from those that are the rest of a difference
+        usual = gradient_scales(self.problem(points[0])) if self.points else []
+        for point in points[:2] if self.quick else points:
+            oracle = partial(reference, usual=usual if point.name in small_names else [])
+            yield from self._tried(oracle, self.problem(point), declared=point.declared)
+
+        probed = [point for point in points if point.name in PROBED_IN_DTYPE]
+        for point in probed[:1] if self.quick else probed:
+            inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in point.inputs)
+            problem = self.problem(replace(point, inputs=inputs))
+            yield from _probed(problem, self.dtype, self.probes)
+
+    def _asked(self, oracle: Oracle, problem: GradientProblem) -> Checks:
+        """An oracle's checks; none fails where the function leaves it open what it returns."""
+        checks = _timed(lambda: oracle(problem))
+        failed = any(check.verdict == "fail" for check in checks)
+        if not failed or not order_decides(problem.call, problem.inputs, self.target.example):
+            return checks
+        reason = "indices are equal, and the order in which they come decides what is returned"
+        excused = [replace(check, verdict="inconclusive", reason=reason) for check in checks]
+        return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
+
+    def _tried(self, oracle: Oracle, problem: GradientProblem, *, declared: bool) -> Checks:
+        """The same where the forward pass may refuse, and the backward pass if not declared."""
+        check = GradientCheck(problem.probe, "finite_differences", verdict="unsupported")
+        try:
+            outputs = outputs_at(problem.call, copied(problem.inputs))
+        except Exception as error:
+            return [replace(check, reason=one_line(error, 160))]
+        if not any(is_differentiable(t.dtype) for t in outputs):
+            return []
+        try:
+            return self._asked(oracle, problem)
+        except Exception as error:
+            refused = isinstance(error, NotImplementedError) or not declared
+            reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
+            return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
+
+
+def _probed(problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]) -> Checks:
+    """The checks of probes, by name, at inputs in the dtype and on the device."""
+    try:
+        baseline = Baseline(problem, dtype=dtype)
+    except Exception:  # whether it may be refused is decided by the comparison with an oracle
+        return []
+    return _timed(lambda: probe_all(baseline, probes))
+
+
+def _timed(made: Callable[[], Checks]) -> Checks:
+    """Checks, each with its share of the seconds that making them took."""
+    begun = time.perf_counter()
+    checks = made()
+    seconds = (time.perf_counter() - begun) / max(1, len(checks))
+    return [replace(check, seconds=seconds) for check in checks]
+
+
+def by_second_derivatives(problem: GradientProblem) -> Checks:
+    """Compare second derivatives with differences of the first, where there are any."""
+    try:
+        twice = second_order(problem)
+        outputs = [t for t in twice.traced(copied(twice.inputs)).outputs if t.requires_grad]
+        if outputs:  # to every leaf of the graph, and so through nodes that only raise
+            torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
+    except Exception as error:
+        check = GradientCheck("second order", "finite_differences", verdict="unsupported")
+        return [replace(check, reason=one_line(error, 160))]
+    return by_differences(twice)
+
+
+@contextmanager
+def thread_count(count: int) -> Iterator[None]:
+    """Let torch use a number of threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_place(example: ShapedInputs) -> bool:
+    """Whether the function overwrites an input and returns it, as one that works in place does."""
+    inputs = copied(example.inputs)
+    outputs = outputs_at(example.call, inputs)
+    pairs = zip(inputs, example.inputs, strict=True)
+    changed = [t for t, before in pairs if not torch.equal(t, before)]
+    storages = {storage_of(t) for t in outputs if t.numel()}
+    return any(storage_of(t) in storages for t in changed if t.numel())

@@ -17,7 +17,8 @@ class GridSweeperConf:
     Attributes:
         max_batch_size: taken for the basic sweeper's sake; all jobs are one batch.
         params: the sweep's axes, each with its values.
-        also: grids that run after that of ``params``, each a mapping of axes to values as ``params`` is.
+        also: grids that run after that of ``params``, each a mapping of axes to values as
+            ``params`` is.
         crossover: instead of given sizes, look for the one from which the other side wins, see
             :class:`runner.sweep.crossover_search.Range`.
     """

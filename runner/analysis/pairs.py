@@ -1,0 +1,66 @@
+"""The visits of a run's pairs: their ratios, and what this machine varies between moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from runner.rows.rows import PairVisit
+from runner.stats.estimate import Estimate
+from runner.stats.intervals import quantile
+from runner.stats.sequential import PairedRatio, log_ratios, paired_ratio
+
+BEST = 0.05  # quantile of a side's times that stands for the machine at its best
+SLOWDOWNS_WITHIN = 0.95  # of all visits' slowdowns
+FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
+
+
+class Pairs:
+    """The visits of a run.
+
+    Args:
+        visits: of all its pairs.
+    """
+
+    def __init__(self, visits: Iterable[PairVisit]) -> None:
+        self._visits: dict[tuple[str, str], list[PairVisit]] = {}
+        for visit in visits:
+            sides = visit.baseline_cell, visit.other_cell
+            self._visits.setdefault(sides, []).append(visit)
+
+    def ratio(self, baseline_cell: str, other_cell: str, margin: float) -> PairedRatio | None:
+        """The baseline's time over the other side's; None where they were not measured in turn."""
+        visits = self._visits.get((baseline_cell, other_cell))
+        if not visits:
+            return None
+        by_process: dict[int, list[Sequence[float]]] = {}
+        for visit in visits:
+            by_process.setdefault(visit.process, []).append((visit.baseline_s, visit.other_s))
+        return paired_ratio([log_ratios(times, 1) for times in by_process.values()], margin)
+
+    @cached_property
+    def slowdown(self) -> float | None:
+        """How many times slower than at its best this machine was in most visits; None: too few visits to say.
+
+        Times of two moments may differ by this factor though nothing else differs.
+        """
+        slowdowns: list[float] = []
+        for visits in self._visits.values():
+            for times in (
+                sorted(visit.baseline_s for visit in visits),
+                sorted(visit.other_s for visit in visits),
+            ):
+                best = quantile(times, BEST)
+                slowdowns += [seconds / best for seconds in times if best > 0]
+        if len(slowdowns) < 2 * FEWEST_VISITS:
+            return None
+        return max(1.0, quantile(sorted(slowdowns), SLOWDOWNS_WITHIN))
+
+    def of_two_moments(self, ratio: Estimate) -> Estimate:
+        """A ratio of times that were not measured in turn, with an interval that holds what moments may change.
+
+        It has no interval where that is not known.
+        """
+        if self.slowdown is None or ratio.low is None or ratio.high is None:
+            return Estimate(ratio.value)
+        return Estimate(ratio.value, ratio.low / self.slowdown, ratio.high * self.slowdown)

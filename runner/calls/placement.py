@@ -1,0 +1,60 @@
+"""Where a call's tensors lie and what they hold, anew for each visit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+ALIGNMENT = 64  # bytes, as PyTorch's allocator on the CPU
+SLACK_BYTES = 2**20  # of a pool beyond what the tensors need: the places to choose from
+
+
+class Pools:
+    """Memory that sides of a comparison use in turn: one pool for each set of tensors, as large as the largest side's.
+
+    Args:
+        seed: of the places in them.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._draw = random.Random(seed)
+        self._needed = 0
+        self._pools: dict[int, torch.Tensor] = {}
+
+    def reserve(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Make the pools large enough for these, before the first one is used."""
+        self._needed = max(self._needed, sum(_aligned(_span(tensor)) for tensor in tensors))
+
+    def place(self, tensors: Sequence[torch.Tensor], number: int) -> list[torch.Tensor]:
+        """Copies at a random place of a pool, with the strides and the need for a gradient of the originals.
+
+        Another device than the CPU places them itself.
+        """
+        if number not in self._pools:
+            self._pools[number] = torch.empty(self._needed + SLACK_BYTES, dtype=torch.uint8)
+        pool = self._pools[number]
+        position = self._draw.randrange(SLACK_BYTES // ALIGNMENT) * ALIGNMENT
+        copies = []
+        for tensor in tensors:
+            if tensor.device.type != "cpu" or not tensor.numel():
+                copies.append(tensor.detach().clone().requires_grad_(tensor.requires_grad))
+                continue
+            memory = pool[position : position + _span(tensor)].view(tensor.dtype)
+            copy = memory.as_strided(tensor.shape, tensor.stride(), memory.storage_offset())
+            copies.append(copy.copy_(tensor.detach()).requires_grad_(tensor.requires_grad))
+            position += _aligned(_span(tensor))
+        return copies
+
+
+def _span(tensor: torch.Tensor) -> int:
+    """Bytes from a tensor's first element to its last one."""
+    if not tensor.numel():
+        return 0
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return (1 + sum((length - 1) * stride for length, stride in steps)) * tensor.element_size()
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,138 @@
+"""What a sweep compares, settled before its first cell, and the cells that are therefore measured in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from runner.cells.cell import Cell
+from runner.config.axes import AXES, COMPARED_BY_ITSELF, same_but
+from runner.config.schema import Compare, Report
+
+COPIES = 3  # of a side's inputs and outputs: what is drawn, the memory where it is used, what the call returns
+SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for one process only
+
+
+def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Report:
+    """The report with its baseline settled, where the user has given none.
+
+    It is the CPU, where there is an accelerator to compare it with; otherwise the default of the
+    first axis in which benchmarks differ, or its first value.
+
+    Args:
+        report: what the user wants.
+        cells: of the sweep.
+        accelerated: whether one of their devices is an accelerator of this machine.
+    """
+    if report.baseline is not None:
+        return report
+    benchmarks = [cell for cell in cells if cell.job == "benchmark"]
+    for axis in COMPARED_BY_ITSELF:
+        values = list(dict.fromkeys(getattr(cell, axis) for cell in benchmarks))
+        if len(values) < 2 or (axis == "device" and not (accelerated and "cpu" in values)):
+            continue
+        default = AXES[axis].usual_baseline
+        return replace(report, baseline={axis: default if default in values else values[0]})
+    return report
+
+
+def in_turn(
+    cells: Sequence[Cell],
+    report: Report,
+    can_run: Callable[[Cell], bool],
+    *,
+    memory_bytes: int | None,
+) -> list[list[int]]:
+    """The cells that are measured together, as positions; each group has its baseline first.
+
+    Cells are compared that differ along the compared axis alone. Those that fit into memory
+    together form one group; of those that do not, each forms one with the baseline, where two fit.
+
+    Args:
+        cells: to be run, in their order.
+        report: its baseline is settled.
+        can_run: whether a cell can run here at all.
+        memory_bytes: that a group may take; None: not known.
+
+    Returns:
+        every position once or, for a baseline of several groups, more than once; in the order of
+        the first of each.
+    """
+    common = same_but(report.axis)
+    sides: dict[tuple[object, ...], list[int]] = {}
+    for position, cell in enumerate(cells):
+        is_side = cell.job == "benchmark" and can_run(cell)
+        sides.setdefault(common(cell) if is_side else (position,), []).append(position)
+
+    groups: list[list[int]] = []
+    for members in sides.values():
+        baselines = [
+            member for member in members if str(getattr(cells[member], report.axis)) == report.value
+        ]
+        if len(members) == 1 or not baselines:
+            groups += [[member] for member in members]
+            continue
+        baseline = baselines[0]
+        others = [member for member in members if member != baseline]
+        groups += _fitting(cells, baseline, others, memory_bytes)
+    return groups
+
+
+def _fitting(
+    cells: Sequence[Cell], baseline: int, others: Sequence[int], memory_bytes: int | None
+) -> list[list[int]]:
+    """One group of all, or pairs, or single cells: whatever fits."""
+    limit = cells[baseline].limit.memory_bytes or memory_bytes
+
+    def fits(members: Sequence[int]) -> bool:
+        return limit is None or COPIES * sum(cells[m].tensor_bytes for m in members) <= limit
+
+    if fits([baseline, *others]):
+        return [[baseline, *others]]
+    pairs = [[baseline, other] for other in others if fits([baseline, other])]
+    single = [[other] for other in others if not fits([baseline, other])]
+    return [*(pairs or [[baseline]]), *single]
+
+
+def process_count(group: Sequence[Cell], compare: Compare) -> int:
+    """How many processes measure a group, one after another; several cells share their visits."""
+    processes = group[0].processes
+    if len(group) == 1:
+        return processes
+    usual = 2 if group[0].timing.max_time_s >= SPREAD_FROM_S else 1
+    return max(compare.processes or usual, processes)
+
+
+def with_partners(numbers: Sequence[int], cells: Sequence[Cell], report: Report) -> list[int]:
+    """The positions of cells to be run, with those that have to be measured again beside them.
+
+    A ratio is of one moment: where a side is missing, its whole comparison is measured.
+
+    Args:
+        numbers: of the cells that have no final row.
+        cells: all of the sweep.
+        report: what is compared.
+    """
+    common = same_but(report.axis)
+    incomplete = {common(cells[number]) for number in numbers if cells[number].job == "benchmark"}
+    needed = set(numbers)
+    for number, cell in enumerate(cells):
+        if cell.job == "benchmark" and common(cell) in incomplete:
+            needed.add(number)
+    return sorted(needed)
+
+
+def in_words(report: Report, cells: Sequence[Cell]) -> str:
+    """What a sweep will compare, before it is known which devices there are."""
+    with_one, without = (settled(report, cells, accelerated=has_one) for has_one in (True, False))
+    words = [baseline_in_words(with_one), baseline_in_words(without)]
+    if words[0] == words[1]:
+        return f"compared in turn: {words[0]}"
+    return f"compared in turn: {words[0]}; without an accelerator {words[1]}"
+
+
+def baseline_in_words(report: Report) -> str:
+    """The axis that is compared, and its baseline."""
+    if report.baseline is None:
+        return "nothing"
+    return f"{report.axis}, with {report.value} as the baseline"

@@ -1,0 +1,94 @@
+"""Arithmetic as text: read as a tree of a few kinds of node, and never run as Python."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+LARGEST_EXPONENT = 64  # of plain numbers: 9 ** 9 ** 9 would take longer than anyone waits
+
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+
+
+def parse(text: str) -> ast.expr:
+    """The tree of an expression in Python's syntax; ValueError where it is none."""
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(error.msg) from error
+
+
+def depth_of(tree: ast.AST) -> int:
+    """How many levels a tree has."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, list(chain.from_iterable(map(ast.iter_child_nodes, level)))
+    return depth
+
+
+def operands(node: ast.expr) -> list[ast.expr] | None:
+    """The expressions that a node of arithmetic is made of; None where it is something else."""
+    match node:
+        case ast.Constant(value=int() | float() as constant) if not isinstance(constant, bool):
+            return []
+        case ast.Name():
+            return []
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            return [operand]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            return [left, right]
+        case ast.Call(func=ast.Name(), args=arguments, keywords=[]):
+            return arguments
+    return None
+
+
+def build(
+    tree: ast.expr,
+    names: Mapping[str, Value],
+    functions: Mapping[str, Callable[..., Value]],
+    number: Callable[[Any], Value],
+    rounded: Callable[[Value], Value] = lambda value: value,
+    *,
+    power: Callable[[Any, Any], Value] = operator.pow,
+) -> Value:
+    """An expression's value in any arithmetic: tensors, SymPy's expressions, floats.
+
+    Args:
+        tree: holds nothing but what :func:`operands` knows, and the functions that there are.
+        names: the value of each symbol and constant.
+        functions: by name.
+        number: makes a number of that arithmetic from an int or a float.
+        rounded: is put round the result of each operation.
+        power: of a base and an exponent.
+    """
+
+    def value(node: ast.expr) -> Value:
+        match node:
+            case ast.Constant(value=constant):
+                return number(constant)
+            case ast.Name(id=name):
+                return names[name]
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -value(operand)  # type: ignore[operator,no-any-return]  # a number of some kind
+            case ast.UnaryOp(operand=operand):
+                return value(operand)
+            case ast.BinOp(left=left, op=op, right=right):
+                compute = power if isinstance(op, ast.Pow) else OPERATORS[type(op)]
+                return rounded(compute(value(left), value(right)))
+            case ast.Call(func=ast.Name(id=name), args=arguments):
+                return rounded(functions[name](*map(value, arguments)))
+        raise AssertionError(ast.dump(node))
+
+    return value(tree)

@@ -1,0 +1,245 @@
+"""Sides of a comparison, timed in turn: what slows the machine for a while slows all of them alike.
+
+A visit times each side once, for some milliseconds: first calls that are not timed, until the side
+is as fast as when it runs alone (its data are in the cache again, the allocator has its memory, the
+threads are awake), then some blocks. The order of the sides and their memory are drawn at random,
+each order and each set of tensors as often as the others (a Williams square: Australian Journal of
+Scientific Research A 2, 1949). One visit gives one ratio for each pair of sides.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from statistics import median
+
+from runner.calls import Thunk
+from runner.config.schema import Timing
+from runner.garbage import uncollected
+from runner.measure.engine import had_its_cores
+from runner.measure.host_clock import Block, Clock
+from runner.stats.sequential import LOOKS
+
+BLOCKS = 3  # timed in a turn, of which the median counts; more where the scheduler disturbed some
+LEAST_SETTLING = 3  # blocks that are not timed before those
+MOST_SETTLING = 24
+# a block faster than the best before it by more than this says that the side has not settled
+FALLING = 0.02
+SETTLED = 2  # blocks in a row that are no faster
+OVERTIME = 5  # times the time allowed, for the fewest visits
+FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
+DRAWING_SHARE = (
+    0.2  # of a visit may go to drawing new inputs; otherwise one of those drawn before is taken
+)
+MOST_CONTENTS = 4  # sets of values that are kept
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the sides.
+
+    Attributes:
+        clock: that times its calls.
+        calls: in a block.
+        settles_at_once: whether one call is enough before those that are timed, and one block then:
+            a long call fills the caches within itself, and a cold one finds them empty anyway.
+        call_on: its call on tensors that hold the numbered contents and lie in the numbered set of
+            memory.
+        enter: makes the process this side's (its number of threads), before each of its turns.
+        cost: of a call, given it and its seconds.
+    """
+
+    clock: Clock
+    calls: int
+    settles_at_once: bool
+    call_on: Callable[[int, int], Thunk]
+    enter: Callable[[], None] = lambda: None
+    cost: Callable[[Thunk, float], float] = lambda call, seconds: seconds
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One side's part of a visit.
+
+    Attributes:
+        position: in the visit's order, from 0.
+        allocation: the set of memory that its tensors lay in.
+        blocks: as the clock saw them.
+        seconds: that a call costs: the median of its undisturbed blocks, or its launch where that
+            is longer.
+        spent_s: seconds that the turn took, settling included.
+    """
+
+    position: int
+    allocation: int
+    blocks: tuple[Block, ...]
+    seconds: float
+    spent_s: float
+
+
+Visit = tuple[Turn, ...]
+"""A turn of each side, in the order of the sides."""
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What visiting gave, and why it ended: precision, time or samples."""
+
+    visits: list[Visit]
+    stop: str
+
+
+def visit_in_turn(
+    sides: Sequence[Side],
+    timing: Timing,
+    is_enough: Callable[[Sequence[Visit]], bool],
+    *,
+    budget_s: float,
+    seed: int,
+) -> Visits:
+    """Visit the sides until what was seen is enough, or the time is over.
+
+    Args:
+        sides: two or more, each warm.
+        timing: the samples that are wanted at most.
+        is_enough: whether the visits so far say what they are to say; asked at each of
+            :data:`LOOKS`.
+        budget_s: seconds; the fewest visits with an interval may take longer.
+        seed: of orders, sets of memory and contents.
+    """
+    draw = random.Random(seed)
+    now = sides[0].clock.now
+    contents = _Contents(draw, now)
+    visits: list[Visit] = []
+    start = now()
+    with uncollected():
+        for order, allocations in _designs(len(sides), draw):
+            visits.append(_visit(sides, order, allocations, contents))
+            if len(visits) in LOOKS and is_enough(visits):
+                return Visits(visits, "precision")
+            if len(visits) >= min(LOOKS[-1], timing.max_samples):
+                return Visits(visits, "samples")
+            allowed_s = budget_s if len(visits) >= FEWEST_VISITS else OVERTIME * budget_s
+            if now() - start >= allowed_s:
+                return Visits(visits, "time")
+    raise AssertionError("designs have no end")
+
+
+def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
+    """Orders of the sides and their sets of memory, without end; balanced over each run through all of them."""
+    rotations = [[(side + shift) % sides for side in range(sides)] for shift in range(sides)]
+    designs = list(product(williams_square(sides), rotations))
+    while True:
+        draw.shuffle(designs)
+        yield from designs
+
+
+def williams_square(sides: int) -> list[list[int]]:
+    """Orders in which each side comes first, second, ... as often, and each follows each other one as often.
+
+    >>> williams_square(2)
+    [[0, 1], [1, 0]]
+    """
+    # 0, 1, last, 2, last but one, ...: all distances between neighbours differ
+    zigzag = [0]
+    for step in range(1, sides):
+        zigzag.append((step + 1) // 2 if step % 2 else sides - step // 2)
+    square = [[(side + shift) % sides for side in zigzag] for shift in range(sides)]
+    return square if sides % 2 == 0 else square + [order[::-1] for order in square]
+
+
+def _visit(
+    sides: Sequence[Side], order: Sequence[int], allocations: Sequence[int], contents: _Contents
+) -> Visit:
+    """One turn of each side, all on the same contents."""
+    number = contents.next()
+    begun = contents.now()
+    calls = [side.call_on(number, allocations[index]) for index, side in enumerate(sides)]
+    contents.took(contents.now() - begun)
+
+    turns: dict[int, Turn] = {}
+    for position, index in enumerate(order):
+        turns[index] = _turn(sides[index], calls[index], position, allocations[index])
+    contents.visited(sum(turn.spent_s for turn in turns.values()))
+    return tuple(turns[index] for index in range(len(sides)))
+
+
+def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
+    side.enter()
+    clock, calls = side.clock, side.calls
+    start = clock.now()
+    if side.settles_at_once:
+        clock.time(call, 1)
+        blocks = _timed(call, clock, calls, 1)
+    else:
+        _settle(call, clock, calls)
+        blocks = _timed(call, clock, calls, BLOCKS)
+    undisturbed = [block for block in blocks if had_its_cores(block)]
+    seconds = median(block.wall_s for block in undisturbed or blocks) / calls
+    cost = side.cost(call, seconds)
+    return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
+
+
+def _timed(call: Thunk, clock: Clock, calls: int, count: int) -> list[Block]:
+    """So many blocks, and as many more as the scheduler disturbed of these, but twice as many at most."""
+    blocks: list[Block] = []
+    while sum(map(had_its_cores, blocks)) < count and len(blocks) < 2 * count:
+        blocks.append(clock.time(call, calls))
+    return blocks
+
+
+def _settle(call: Thunk, clock: Clock, calls: int) -> None:
+    """Call until blocks no longer become faster."""
+    least, not_faster = clock.time(call, calls).wall_s, 0
+    for taken in range(2, MOST_SETTLING + 1):
+        block_s = clock.time(call, calls).wall_s
+        not_faster = not_faster + 1 if block_s > (1 - FALLING) * least else 0
+        least = min(least, block_s)
+        if not_faster >= SETTLED and taken >= LEAST_SETTLING:
+            return
+
+
+class _Contents:
+    """Which values the sides get at each visit: others than before, so that what a function remembers is of no use.
+
+    New ones are drawn where that takes little of a visit's time; where it takes more, one of a few
+    at random.
+    """
+
+    def __init__(self, draw: random.Random, now: Callable[[], float]) -> None:
+        self._draw, self.now = draw, now
+        self._drawn = 0
+        self._last = -1
+        self._drawing_s = self._visit_s = 0.0
+        self._is_new = False
+
+    def next(self) -> int:
+        """The number of a visit's contents; 0, 1, 2, ... are new ones."""
+        affordable = self._drawing_s <= DRAWING_SHARE * self._visit_s
+        self._is_new = self._drawn < 2 or affordable
+        if self._is_new:
+            self._last, self._drawn = self._drawn, self._drawn + 1
+            return self._last
+        oldest = max(0, self._drawn - MOST_CONTENTS)
+        others = [number for number in range(oldest, self._drawn) if number != self._last]
+        self._last = self._draw.choice(others)
+        return self._last
+
+    def took(self, seconds: float) -> None:
+        """What making a visit's tensors took."""
+        if self._is_new:
+            self._drawing_s = seconds
+
+    def visited(self, seconds: float) -> None:
+        """What a visit's turns took."""
+        self._visit_s = seconds
+
+
+def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:
+    """All blocks of a side; those of a visit count as one observation, as those of one allocation do."""
+    blocks = []
+    for number, visit in enumerate(visits):
+        blocks += [replace(block, allocation=number) for block in visit[side].blocks]
+    return blocks

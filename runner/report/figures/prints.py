@@ -1,0 +1,120 @@
+"""The figures for print: PNG and SVG of the page's charts, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import vl_convert
+
+from runner.report.figures.picture import COLOURS, Heatmap, Plot
+from runner.report.figures.vega_charts import SHOWN_PANEL, Spec, chart_of, chart_of_heatmap
+from runner.report.language import Words
+
+PLOT_PIXELS = {"width": 330, "height": 250}  # of a panel
+TILE_PIXELS, NARROWEST_PIXELS = 62, 160  # across: of a heat map's tile, of its panel
+GREY = "#555555"
+CONFIG = {
+    "background": "white",
+    "font": "Liberation Sans",  # has Cyrillic, and comes with vl-convert
+    "view": {"stroke": None},
+    "title": {"anchor": "start", "fontSize": 13, "subtitleFontSize": 12, "subtitleColor": GREY},
+    "axis": {"gridColor": "#DDDDDD", "domainColor": GREY, "labelFontSize": 11},
+    "axisX": {"titleFontSize": 12, "titleFontWeight": "normal"},
+    "axisY": {"titleFontSize": 12, "titleFontWeight": "normal"},
+    "legend": {"labelFontSize": 12, "titleFontWeight": "normal"},
+    "rule": {"color": GREY},
+    "line": {"color": GREY, "strokeWidth": 1.4},
+}
+
+
+def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words: Words) -> None:
+    """Draw each as PNG and SVG.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(exist_ok=True)
+    for plot in plots:
+        shared = ["color", "shape", "x" if plot.connected else "y"]
+        page = _page(chart_of(plot, words), plot, words, size=PLOT_PIXELS, shared=shared)
+        _save(page, folder / plot.key)
+    for heatmap in heatmaps:
+        chart, shared = chart_of_heatmap(heatmap, words), ["color", "x", "y"]
+        size = {"width": max(NARROWEST_PIXELS, TILE_PIXELS * len(heatmap.columns))}
+        _save(_page(chart, heatmap, words, size=size, shared=shared), folder / heatmap.key)
+
+
+def _page(
+    chart: Spec,
+    picture: Plot | Heatmap,
+    words: Words,
+    *,
+    size: dict[str, int],
+    shared: Sequence[str],
+) -> Spec:
+    """All panels of a chart beside each other; its ``shared`` channels have one scale."""
+    # a panel is the chart that the page shows when that panel is chosen
+    parts = ("height", "encoding", "transform", "layer")
+    one_panel = json.dumps({part: chart[part] for part in parts if part in chart} | size)
+    panels = []
+    titles = picture.panel_titles
+    for position, title in enumerate(titles):
+        only = json.dumps({"filter": {"field": "panel", "equal": title}})
+        text = one_panel.replace(json.dumps(SHOWN_PANEL), only)
+        for axis in {"x", "y"}.difference(shared):  # so Vega names the scales that are not
+            text = text.replace(f"domain('{axis}')", f"domain('concat_{position}_{axis}')")
+        panels.append(json.loads(text) | {"title": title})
+
+    more = f" ({words['omitted'].format(omitted=picture.omitted)})" if picture.omitted else ""
+    heading = {"text": picture.title + more, "subtitle": _signs(picture, words), "fontSize": 15}
+    several = 2 if len(titles) == 4 or isinstance(picture, Heatmap) else 3
+    return {
+        "$schema": chart["$schema"],
+        "title": heading | {"fontWeight": "normal", "offset": 16},
+        "data": chart["data"],
+        "params": [param for param in chart["params"] if param["name"] != "panel"],
+        "concat": panels,
+        "columns": min(several, len(titles)),
+        "resolve": {"scale": dict.fromkeys(shared, "shared")},
+        "config": CONFIG,
+    }
+
+
+def _signs(picture: Plot | Heatmap, words: Words) -> str:
+    """What the signs in a picture mean that no legend explains; of those alone that it has."""
+    signs = []
+    panels = picture.panels if isinstance(picture, Plot) else ()
+    if any(point.doubtful and point.y is not None for point in picture.points):
+        signs.append(f"○ {words['doubtful']}")
+    if any(point.y is None for point in picture.points):
+        signs.append(f"× {words['missing']}")
+    if any(panel.marks for panel in panels):
+        signs.append(f"¦ {words['crossover']}")
+    if any(panel.ceiling for panel in panels):
+        signs.append(f"-- {words['memory_peak']}, {words['compute_peak']}")
+    return " · ".join(signs)
+
+
+def _save(page: Spec, path: Path) -> None:
+    """As PNG and SVG, which leaves words as words, for search and screen readers."""
+    text = json.dumps(page).replace("currentColor", "black")
+    for number, colour in enumerate(COLOURS):
+        text = text.replace(f"var(--series-{number})", colour)
+    svg = vl_convert.vegalite_to_svg(text, vl_version="6.4")  # the page's own
+    svg = re.sub(r"gradient_\d+", "gradient", svg)  # else each drawing has a number of its own
+    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+    path.with_suffix(".png").write_bytes(_compressed(vl_convert.svg_to_png(svg)))
+
+
+def _compressed(png: bytes) -> bytes:
+    """The same picture at a quarter of its size: vl-convert packs its pixels for speed."""
+    start = png.index(b"IDAT")
+    length = int.from_bytes(png[start - 4 : start], "big")
+    pixels = zlib.decompress(png[start + 4 : start + 4 + length])
+    chunk = b"IDAT" + zlib.compress(pixels, 9)
+    checked = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return png[: start - 4] + checked + png[start + 8 + length :]

@@ -1,0 +1,135 @@
+"""``job=benchmark`` for the sides of a comparison: they are timed in turn, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from runner.calls import Thunk
+from runner.calls.direction import inputs_of
+from runner.calls.placement import Pools
+from runner.measure.engine import (
+    LONGEST_REALLOCATED_S,
+    Measurement,
+    Opening,
+    Sampled,
+    is_precise,
+    measurement,
+    open_call,
+    sample_warm,
+)
+from runner.measure.visits import MOST_CONTENTS, Side, Visit, Visits, blocks_of, visit_in_turn
+from runner.stats.sequential import log_ratios, paired_ratio, verdict_of
+from runner.tasks.benchmark import Ready
+
+CONTENT_BYTES = 64 * 2**20  # of drawn inputs that a side keeps
+LAUNCHES_IN_A_VISIT = 5
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A side whose first calls have been made, by itself.
+
+    Attributes:
+        ready: its call.
+        opening: what the first calls gave.
+    """
+
+    ready: Ready
+    opening: Opening
+
+    @property
+    def can_be_visited(self) -> bool:
+        """Whether its calls are short enough for several visits."""
+        return self.opening.sampled is None
+
+
+def open_side(ready: Ready) -> Opened:
+    """Make a side's first calls, while no other one runs: what they take is its own."""
+    return Opened(
+        ready, open_call(ready.call, ready.clock, ready.cell.timing, ready.on_first_result)
+    )
+
+
+def measure_alone(opened: Opened) -> Measurement:
+    """The times of a side that has no other one to take turns with."""
+    ready, opening = opened.ready, opened.opening
+    begun = ready.clock.now()
+    sampled = opening.sampled or sample_warm(
+        opening, ready.call, ready.clock, ready.cell.timing, None
+    )
+    return measurement(sampled, opening.first_call_s, ready.clock.now() - begun)
+
+
+def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int) -> Visits:
+    """Time the sides in turn until all verdicts against the first one are clear and all times precise.
+
+    Args:
+        opened: the baseline, and those to compare with it.
+        same_within: relative difference up to which two sides count as the same.
+        processes: between which the time is shared.
+    """
+    cells = [side.ready.cell for side in opened]
+    timing = cells[0].timing
+    pools = Pools(cells[0].seed)
+    sides = [_Placed(side, pools).side() for side in opened]
+
+    def is_enough(visits: Sequence[Visit]) -> bool:
+        seconds = [[turn.seconds for turn in visit] for visit in visits]
+        for other in range(1, len(sides)):
+            ratio = paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
+            if verdict_of(ratio.low, ratio.high, same_within) == "unclear":
+                return False
+        return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
+
+    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
+    return visit_in_turn(sides, timing, is_enough, budget_s=budget_s, seed=cells[0].seed)
+
+
+def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
+    """A side's times, from its turns."""
+    opening = opened.opening
+    blocks = blocks_of(visits.visits, side)
+    spent_s = sum(visit[side].spent_s for visit in visits.visits)
+    sampled = Sampled(blocks, opening.calls, visits.stop)
+    return measurement(sampled, opening.first_call_s, spent_s, visited=True)
+
+
+class _Placed:
+    """A side's calls on tensors that hold other values, and lie elsewhere, at each visit."""
+
+    def __init__(self, opened: Opened, pools: Pools) -> None:
+        self._ready, self._opening, self._pools = opened.ready, opened.opening, pools
+        self._contents: dict[int, list[torch.Tensor]] = {0: self._ready.tensors}
+        size = sum(tensor.nbytes for tensor in self._ready.tensors)
+        self._most = max(1, min(MOST_CONTENTS, CONTENT_BYTES // max(1, size)))
+        pools.reserve(self._ready.tensors)
+
+    def side(self) -> Side:
+        """It, for the engine."""
+        ready, opening = self._ready, self._opening
+        threads = torch.get_num_threads() if ready.cell.threads is None else ready.cell.threads
+
+        def enter() -> None:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+        at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.cell.cache == "cold"
+        return Side(ready.clock, opening.calls, at_once, self._call_on, enter, self._cost)
+
+    def _call_on(self, contents: int, memory: int) -> Thunk:
+        if contents not in self._contents:
+            while len(self._contents) >= self._most:
+                del self._contents[min(self._contents)]
+            bound = self._ready.bound
+            seeded = replace(bound, seed=bound.seed + contents)
+            device = self._ready.device.torch
+            self._contents[contents] = inputs_of(seeded, self._ready.cell.direction, device)
+        return self._ready.call_with(self._pools.place(self._contents[contents], memory))
+
+    def _cost(self, call: Thunk, seconds: float) -> float:
+        """What a call costs where one follows another: its time, or its launch where that is longer."""
+        launch_s = self._ready.device.launch_and_wall(call, LAUNCHES_IN_A_VISIT).launch_s
+        return seconds if launch_s is None else max(seconds, launch_s)

@@ -1,0 +1,218 @@
+"""Does the program claim a difference where there is none, and does it find one that there is?
+
+Two operation files with functions of their own, in modules of their own, are compared by the command
+line with its shipped defaults. In the A/A test both functions do the same; in the power test one calls
+the operation once more often.
+
+    python tests/benchmarks/aa.py --pairs 1000                        A/A, on the machine as it is
+    python tests/benchmarks/aa.py --pairs 1000 --neighbour            beside processes that are busy in random phases
+    python tests/benchmarks/aa.py --pairs 100 --afterwards            the baseline asked for after the run, by job=report
+    python tests/benchmarks/aa.py --pairs 100 --calls 20 21           power: 5 % (50 51: 2 %)
+    python tests/benchmarks/aa.py --pairs 100 --blocked               torch.utils.benchmark, one side after the other
+
+A figure is printed for each size. A pair is one operation, size and number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from statistics import median, quantiles
+
+ROOT = Path(__file__).parents[2]
+SIGNATURES = {
+    "add": ("torch.add(a, b)", "... m n, ... m n -> ... m n"),
+    "sum": ("a.sum()", "... m n ->"),
+    "softmax": ("torch.softmax(a, -1)", "... m n -> ... m n"),
+    "matmul": ("torch.mm(a, b)", "m k, k n -> m n"),
+    "transpose_copy": ("a.t().contiguous()", "m n -> n m"),
+    "exp": ("torch.exp(a)", "... m n -> ... m n"),
+}
+SIZES = (32, 64, 128, 256, 512, 768, 1024, 1536)
+SIDES = ("first", "second")
+BUSY_S = 2, 10  # a neighbour is busy for so long, and then idle for so long
+Pair = dict[str, str]
+
+
+def main() -> None:
+    """Run passes over all operations until there are enough pairs, and print what came of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=96)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--ops", nargs="+", default=list(SIGNATURES))
+    parser.add_argument("--threads", nargs="+", default=["1", str(os.cpu_count())])
+    parser.add_argument("--timing", default="quick")
+    parser.add_argument("--calls", type=int, nargs=2, default=(1, 1), help="of either side")
+    parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--afterwards", action="store_true")
+    parser.add_argument("--blocked", action="store_true")
+    options = parser.parse_args()
+
+    compare = _blocked_pairs if options.blocked else _pairs
+    pairs: list[Pair] = []
+    begun = time.monotonic()
+    with _neighbours(os.cpu_count() or 1 if options.neighbour else 0):
+        while len(pairs) < options.pairs:
+            for op in options.ops:
+                pairs += compare(op, options, seed=len(pairs))
+                print(f"{len(pairs)} pairs, {time.monotonic() - begun:.0f} s", file=sys.stderr)
+                if len(pairs) >= options.pairs:
+                    break
+    _print(pairs, time.monotonic() - begun)
+
+
+def _pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
+    """The rows of ``speedup.csv`` of one sweep."""
+    with tempfile.TemporaryDirectory(prefix="opsweep-aa-") as folder:
+        work = Path(folder)
+        for side, calls in zip(SIDES, options.calls, strict=True):
+            _write_side(work, op, side, calls)
+        axes = [
+            f"op={','.join(f'{op}_{side}' for side in SIDES)}",
+            f"size={','.join(map(str, options.sizes))}",
+            f"threads={','.join(options.threads)}",
+        ]
+        baseline = f"report.baseline={{op: {op}_first}}"
+        command = ["--config-dir", "conf", "-m", *axes, f"timing={options.timing}", f"seed={seed}"]
+        command.append("hydra.sweep.dir=out")
+        if options.afterwards:
+            _run(work, command)
+            _run(work, ["job=report", "run=out", baseline])
+        else:
+            _run(work, [*command, baseline])
+        with (work / "out" / "speedup.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def _write_side(work: Path, op: str, side: str, calls: int) -> None:
+    """An operation's file, and the module of its function."""
+    expression, signature = SIGNATURES[op]
+    inputs = ["a", "b"] if "," in signature.partition("->")[0] else ["a"]
+    body = [f"    for _ in range({calls}):", f"        result = {expression}", "    return result"]
+    if calls == 1:
+        body = [f"    return {expression}"]
+    (work / f"{op}_{side}.py").write_text(
+        "\n".join(["import torch", "", "", f"def run({', '.join(inputs)}):", *body, ""])
+    )
+    (work / "conf" / "op").mkdir(parents=True, exist_ok=True)
+    (work / "conf" / "op" / f"{op}_{side}.yaml").write_text(
+        f'name: {op}_{side}\ncall: {op}_{side}.run\nsignature: "{signature}"\ntolerance: 1000\n'
+    )
+
+
+def _run(work: Path, arguments: Sequence[str]) -> None:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{work}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        cwd=work,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+
+
+def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
+    """One side after the other by ``blocked_autorange``, claimed where its intervals do not meet."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    torch.manual_seed(seed)
+    pairs = []
+    for threads, size in product(options.threads, options.sizes):
+        timed = []
+        for calls in options.calls:
+            names = {"torch": torch, "a": torch.randn(size, size), "b": torch.randn(size, size)}
+            statement = "; ".join([SIGNATURES[op][0]] * calls)
+            timer = Timer(statement, globals=names, num_threads=int(threads))
+            timed.append(timer.blocked_autorange(min_run_time=0.35))
+        first, second = timed
+        quartiles = [
+            quantiles(side.times, n=4) if len(side.times) > 1 else [side.median] * 3
+            for side in timed
+        ]
+        apart = quartiles[0][0] > quartiles[1][2] or quartiles[1][0] > quartiles[0][2]
+        differs = abs(math.log(first.median / second.median)) > math.log(1.01)
+        pairs.append(
+            {
+                "size": f"{size}x{size}",
+                "speedup": str(first.median / second.median),
+                "low": str(quartiles[0][0] / quartiles[1][2]),
+                "high": str(quartiles[0][2] / quartiles[1][0]),
+                "verdict": "faster" if apart and differs else "unclear",
+            }
+        )
+    return pairs
+
+
+@contextmanager
+def _neighbours(count: int) -> Iterator[None]:
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=_neighbour, args=(number,), daemon=True)
+        for number in range(count)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def _neighbour(number: int) -> None:
+    """Be busy in random phases: with arithmetic, or with memory."""
+    import torch
+
+    torch.set_num_threads(1)
+    numbers = torch.randn(4 * 1024 * 1024)
+    while True:
+        busy_until = time.monotonic() + random.uniform(*BUSY_S)
+        while time.monotonic() < busy_until:
+            if number % 2:
+                numbers.add_(1.0)
+            else:
+                sum(range(20_000))
+        time.sleep(random.uniform(*BUSY_S))
+
+
+def _print(pairs: Sequence[Pair], seconds: float) -> None:
+    """Claims, coverage of 1, the ratios' middle 90 % and the half width, for each size."""
+    print(f"{len(pairs)} pairs in {seconds:.0f} s, {seconds / len(pairs):.2f} s each")
+    sizes = dict.fromkeys(pair["size"] for pair in pairs)
+    for size in [*sizes, "all"]:
+        chosen = [pair for pair in pairs if size in (pair["size"], "all")]
+        with_ratio = [pair for pair in chosen if pair["speedup"]]
+        ratios = sorted(float(pair["speedup"]) for pair in with_ratio)
+        with_ends = [pair for pair in with_ratio if pair["low"]]
+        holds = [float(pair["low"]) <= 1 <= float(pair["high"]) for pair in with_ends]
+        widths = [math.log(float(pair["high"]) / float(pair["low"])) / 2 for pair in with_ends]
+        claimed = sum(pair["verdict"] in ("faster", "slower") for pair in chosen)
+        same = sum(pair["verdict"] == "same" for pair in chosen)
+        tail = int(0.05 * len(ratios))
+        print(
+            f"{size:>10}: claimed {claimed} of {len(chosen)}, same {same}; ratio in {len(with_ratio)}, "
+            f"interval in {len(with_ends)}, holds 1 in {sum(holds) / max(1, len(holds)):.1%}; "
+            f"central 90 % {ratios[tail]:.3f} to {ratios[-1 - tail]:.3f}; "
+            f"half width {median(widths or [math.nan]):.2%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

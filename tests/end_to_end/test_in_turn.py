@@ -1,0 +1,157 @@
+"""Comparisons measured in turn, from the command line: what is on the disk, and what becomes of sides that fail."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import Runner
+
+QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
+DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
+
+
+def swept(runner: Runner, out: Path, *arguments: str, code: int = 0) -> pd.DataFrame:
+    """The comparisons of a sweep."""
+    runner(*arguments, f"hydra.sweep.dir={out}", code=code)
+    return pd.read_csv(out / "speedup.csv")
+
+
+def visits_in(out: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_csv(path) for path in sorted(out.glob("*/pairs.csv"))])
+
+
+def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(runner, tmp_path):
+    out = tmp_path / "out"
+    speedups = swept(runner, out, *DTYPES)
+    visits = visits_in(out)
+    assert list(speedups["axis"]) == ["dtype", "dtype"]
+    assert list(speedups["baseline"]) == ["float32", "float32"]
+    assert set(speedups["pair_processes"]) == {1}
+
+    # each comparison's ratio is the median of its visits' ratios
+    for _, speedup in speedups.iterrows():
+        own = visits[visits["other_cell"] == speedup["other_cell"]]
+        assert len(own) == speedup["paired"] >= 10
+        assert set(own["baseline_cell"]) == {speedup["baseline_cell"]}
+        assert (own["baseline_s"] / own["other_s"]).median() == pytest.approx(
+            speedup["speedup"], rel=0.05
+        )
+        assert set(own["baseline_turn"]) == set(own["other_allocation"]) == {0, 1}
+
+    # rebuilt, and rebuilt from the run's own table alone
+    (out / "speedup.csv").unlink()
+    runner("job=report", f"run={out}")
+    pd.testing.assert_frame_equal(pd.read_csv(out / "speedup.csv"), speedups)
+    for folder in out.glob("[0-9]*_*"):
+        shutil.rmtree(folder)
+    runner("job=report", f"run={out}")
+    pd.testing.assert_frame_equal(pd.read_csv(out / "speedup.csv"), speedups)
+
+    # another baseline was not measured in turn
+    runner("job=report", f"run={out}", "report.baseline={size: 8x8}")
+    others = pd.read_csv(out / "speedup.csv")
+    assert others["paired"].isna().all()
+
+
+def test_rows_of_sides_have_all_that_other_rows_have(runner, tmp_path):
+    out = tmp_path / "out"
+    swept(runner, out, *DTYPES)
+    in_turn = pd.read_csv(out / "results.csv")
+    runner(*DTYPES, "compare.in_turn=false", f"hydra.sweep.dir={tmp_path / 'alone'}")
+    alone = pd.read_csv(tmp_path / "alone" / "results.csv")
+    assert list(in_turn["cell"]) == list(alone["cell"])
+    assert set(in_turn.columns[in_turn.notna().all()]) >= set(alone.columns[alone.notna().all()])
+    assert not list((tmp_path / "alone").glob("*/pairs.csv"))
+    assert pd.read_csv(tmp_path / "alone" / "speedup.csv")["paired"].isna().all()
+
+
+def test_visits_are_shared_by_as_many_processes_as_were_asked_for(runner, tmp_path):
+    out = tmp_path / "out"
+    speedups = swept(runner, out, *DTYPES, "size=8", "compare.processes=2")
+    visits = visits_in(out)
+    assert sorted(set(visits["process"])) == [1, 2]
+    assert list(speedups["pair_processes"]) == [2]
+    assert list(speedups["paired"]) == [len(visits)]
+    assert set(pd.read_csv(out / "results.csv")["processes"]) == {1}
+
+
+@pytest.fixture
+def three_ops(tmp_path: Path) -> list[str]:
+    """Operations of the test's own: one that works, one that raises, one that ends its process at the third call."""
+    (tmp_path / "mine" / "op").mkdir(parents=True)
+    (tmp_path / "sides.py").write_text(
+        "import os\nimport torch\n\ncalls = []\n\n"
+        "def works(a):\n    return a + 1\n\n"
+        "def raises(a):\n    raise ValueError('no such thing')\n\n"
+        "def dies(a):\n    calls.append(a)\n    if len(calls) > 30:\n        os._exit(7)\n    return a + 1\n"
+    )
+    for name in ("works", "raises", "dies"):
+        (tmp_path / "mine" / "op" / f"{name}.yaml").write_text(
+            f'name: {name}\ncall: sides.{name}\nsignature: "n -> n"\ndifferentiable: false\n'
+        )
+    return ["--config-dir", "mine", "-m", "size=8", *QUICK, "report.baseline={op: works}"]
+
+
+def test_a_side_that_raises_has_its_row_and_the_others_go_on(runner, tmp_path, three_ops):
+    (tmp_path / "mine" / "op" / "again.yaml").write_text(
+        'name: again\ncall: sides.works\nsignature: "n -> n"\ndifferentiable: false\n'
+    )
+    out = tmp_path / "out"
+    speedups = swept(runner, out, *three_ops, "op=works,raises,again", code=1)
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"works": "ok", "raises": "failed", "again": "ok"}
+    assert "no such thing" in rows.loc["raises", "reason"]
+    by_op = speedups.set_index("op")
+    assert by_op.loc["again", "paired"] >= 10
+    assert pd.isna(by_op.loc["raises", "speedup"])
+
+
+def test_sides_of_a_process_that_dies_run_alone_next(runner, tmp_path, three_ops):
+    out = tmp_path / "out"
+    speedups = swept(runner, out, *three_ops, "op=works,dies", code=1)
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"works": "ok", "dies": "crashed"}
+    assert "exit code 7" in rows.loc["dies", "reason"]
+    assert speedups["paired"].isna().all()
+    assert not list(out.glob("*/pairs.csv"))
+
+
+def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
+    out = tmp_path / "out"
+    swept(runner, out, *DTYPES)
+    before = visits_in(out)
+    (missing,) = out.glob("*dtype=float64*size=16*")
+    shutil.rmtree(missing)
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*/results.csv")}
+    again = swept(runner, out, *DTYPES, f"resume={out}")
+    after = visits_in(out)
+    changed = {path.parent.name for path, then in written.items() if path.stat().st_mtime_ns > then}
+    assert len(changed) == 1
+    assert "size=16" in changed.pop()
+    assert len(list(out.glob("*/results.csv"))) == 4
+    assert list(again["paired"].notna()) == [True, True]
+    assert set(before["other_cell"]) == set(after["other_cell"])
+
+
+def test_what_is_compared_is_settled_and_said_before_the_first_cell(runner, tmp_path):
+    said = runner("+sweep=gpu", "dry_run=true").stderr.splitlines()[-1]
+    assert said == (
+        "compared in turn: device, with cpu as the baseline; "
+        "without an accelerator dtype, with float32 as the baseline"
+    )
+    out = tmp_path / "out"
+    swept(runner, out, *DTYPES, "size=8")
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["report"]["baseline"] == {"dtype": "float32"}
+
+
+def test_threads_are_each_sides_own(runner, tmp_path):
+    out = tmp_path / "out"
+    most = min(2, os.cpu_count() or 1)
+    speedups = swept(runner, out, "-m", "op=add", "size=8", f"threads=1,{most}", *QUICK)
+    assert list(pd.read_csv(out / "results.csv")["threads"]) == [1, most]
+    assert list(speedups["axis"]) == ["threads"] * (most - 1)

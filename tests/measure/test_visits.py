@@ -1,0 +1,159 @@
+"""Sides that take turns on a scripted machine: phases cancel, carry-over does not count, all is balanced."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from runner.config.schema import Timing
+from runner.measure.host_clock import Block
+from runner.measure.visits import Side, blocks_of, visit_in_turn, williams_square
+from runner.stats.intervals import median_interval
+from runner.stats.sequential import LOOKS, log_ratios, paired_ratio
+
+TIMING = Timing(max_time_s=1.0, block_s=0.0005)
+
+
+class Machine:
+    """Time that passes as its sides call: in slow phases more of it, and after a change of sides too.
+
+    Attributes:
+        slow: how many times as long everything takes, at a moment.
+        cold_calls: calls after another side's that take longer, each less than the one before.
+    """
+
+    def __init__(self, slow=lambda now: 1.0, cold_calls=0):
+        self.seconds, self._slow, self._cold_calls = 0.0, slow, cold_calls
+        self._last, self._calls_in_a_row = None, 0
+        self.placed = []
+
+    def side(self, name, call_s, calls=5, draw_s=0.0):
+        """A side whose calls take so long where nothing disturbs it."""
+
+        def time(call, count):
+            begun = self.seconds
+            for _ in range(count):
+                self._call(name, call_s)
+            return Block(self.seconds - begun)
+
+        def call_on(contents, memory):
+            self.placed.append((name, contents, memory))
+            self.seconds += draw_s
+            return lambda: None
+
+        clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
+        return Side(clock, calls, call_s > 0.005, call_on)
+
+    def _call(self, name, call_s):
+        if name != self._last:
+            self._last, self._calls_in_a_row = name, 0
+        cold = 1 + 2 * 0.8**self._calls_in_a_row if self._calls_in_a_row < self._cold_calls else 1
+        self._calls_in_a_row += 1
+        self.seconds += call_s * cold * self._slow(self.seconds)
+
+
+def visited(sides, budget_s=2.0, timing=TIMING, enough=lambda visits: False, seed=0):
+    return visit_in_turn(sides, timing, enough, budget_s=budget_s, seed=seed)
+
+
+def seconds(visits):
+    return [[turn.seconds for turn in visit] for visit in visits.visits]
+
+
+def test_phases_of_the_machine_cancel():
+    random = Random(3)
+    factors = [random.choice([1.0, 1.8, 3.0]) for _ in range(1_000)]
+    machine = Machine(slow=lambda now: factors[int(now / 0.05)])
+    visits = visited([machine.side("a", 1e-4), machine.side("b", 1.25e-4)])
+    times = seconds(visits)
+    ratio = paired_ratio([log_ratios(times, 1)], 0.01)
+    assert ratio.value == pytest.approx(0.8, rel=0.01)
+    assert ratio.high < 0.85
+    one_side = sorted(side[0] for side in times)
+    assert one_side[-1] > 2.5 * one_side[0]  # which no interval of one side alone would survive
+
+
+def test_what_another_side_left_behind_is_not_timed():
+    machine = Machine(cold_calls=20)
+    times = seconds(visited([machine.side("a", 1e-4), machine.side("b", 1e-4, calls=2)]))
+    for first, second in times:
+        assert first == pytest.approx(1e-4, rel=0.02)
+        assert second == pytest.approx(1e-4, rel=0.02)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_each_order_and_each_set_of_memory_comes_as_often(count):
+    machine = Machine()
+    sides = [machine.side(str(number), 1e-4) for number in range(count)]
+    cycle = len(williams_square(count)) * count
+    timing = Timing(max_samples=2 * cycle)
+    visits = visited(sides, 1e9, timing).visits[:cycle]
+    each = Counter(
+        (side, turn.position, turn.allocation)
+        for visit in visits
+        for side, turn in enumerate(visit)
+    )
+    assert len(each) == count**3
+    assert len(set(each.values())) == 1
+    for visit in visits:
+        assert sorted(turn.position for turn in visit) == list(range(count))
+        assert sorted(turn.allocation for turn in visit) == list(range(count))
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+def test_each_side_follows_each_other_one_as_often(count):
+    square = williams_square(count)
+    follows = Counter(pair for order in square for pair in pairwise(order))
+    assert len(follows) == count * (count - 1)
+    assert len(set(follows.values())) == 1
+    assert all(sorted(order) == list(range(count)) for order in square)
+
+
+def test_both_sides_of_a_visit_hold_the_same_values_and_each_visit_others():
+    machine = Machine()
+    visits = visited([machine.side("a", 1e-4), machine.side("b", 1e-4)], 0.2)
+    contents = [contents for _, contents, _ in machine.placed]
+    assert contents[0::2] == contents[1::2] == list(range(len(visits.visits)))
+
+
+def test_where_drawing_takes_long_a_few_values_serve_again_but_never_twice_in_a_row():
+    machine = Machine()
+    visited([machine.side("a", 1e-4, draw_s=0.1), machine.side("b", 1e-4)], 3.0)
+    contents = [contents for side, contents, _ in machine.placed if side == "a"]
+    assert max(contents) < 4
+    assert len(contents) > 10
+    assert all(before != after for before, after in pairwise(contents))
+
+
+def test_visits_end_where_they_say_enough():
+    machine = Machine()
+    sides = [machine.side("a", 1e-4), machine.side("b", 2e-4)]
+    asked = []
+
+    def enough(visits):
+        asked.append(len(visits))
+        return len(visits) >= 40
+
+    visits = visited(sides, 1e9, enough=enough)
+    assert asked == list(LOOKS[: LOOKS.index(40) + 1])
+    assert (len(visits.visits), visits.stop) == (40, "precision")
+    assert visited(sides, 1e9).stop == "samples"
+
+
+def test_the_fewest_visits_are_worth_more_time_than_was_allowed():
+    machine = Machine()
+    visits = visited([machine.side("a", 0.1, calls=1), machine.side("b", 0.1, calls=1)], 1.0)
+    assert visits.stop == "time"
+    assert median_interval(sorted(log_ratios(seconds(visits), 1))) is not None
+    assert machine.seconds < 6
+
+
+def test_a_sides_blocks_count_by_visits():
+    machine = Machine()
+    visits = visited([machine.side("a", 1e-4), machine.side("b", 3e-4)], 0.1)
+    blocks = blocks_of(visits.visits, 1)
+    assert {block.allocation for block in blocks} == set(range(len(visits.visits)))
+    assert all(block.wall_s == pytest.approx(5 * 3e-4) for block in blocks)
+    assert math.isclose(visits.visits[0][1].seconds, 3e-4)

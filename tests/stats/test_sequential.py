@@ -1,0 +1,121 @@
+"""Intervals of pairs: right though they are looked at again and again, and verdicts that hold together."""
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
+
+from runner.stats.intervals import median_interval
+from runner.stats.sequential import (
+    ERROR,
+    LOOKS,
+    adjusted,
+    errors_at,
+    log_ratios,
+    paired_ratio,
+    verdict_of,
+)
+
+MARGIN = 0.01
+
+
+def phases(random, visits, share_kept):
+    """Log ratios about 0 whose spread changes from moment to moment, each like the one before it, with heavy tails."""
+    values, before, slow = [], 0.0, False
+    for _ in range(visits):
+        slow = slow != (random.random() < 0.1)
+        noise = random.gauss(0, 0.03 if slow else 0.01) * (10 if random.random() < 0.05 else 1)
+        before = share_kept * before + noise
+        values.append(before)
+    return values
+
+
+def at_the_stop(values, margin=MARGIN):
+    """The pair as it is left: at the first look with a clear verdict, or at the end."""
+    for look in LOOKS:
+        if look >= len(values):
+            break
+        ratio = paired_ratio([values[:look]], margin, is_last=False)
+        if verdict_of(ratio.low, ratio.high, margin) != "unclear":
+            return ratio
+    return paired_ratio([values], margin)
+
+
+@pytest.mark.parametrize("most", [40, 120, 400])
+@pytest.mark.parametrize("share_kept", [0.0, 0.15])
+def test_intervals_hold_the_truth_where_visiting_stops(most, share_kept):
+    random = Random(most)
+    ratios = [at_the_stop(phases(random, most, share_kept)) for _ in range(600)]
+    held = [ratio.low <= 1 <= ratio.high for ratio in ratios]
+    assert sum(held) / len(held) >= 0.93
+    claimed = [verdict_of(r.low, r.high, MARGIN) in ("faster", "slower") for r in ratios]
+    assert sum(claimed) / len(claimed) <= 0.01
+
+
+@pytest.mark.parametrize("visits", [40, 120, 320])
+def test_looking_costs_little_of_the_width(visits):
+    random = Random(visits)
+    series = [sorted(phases(random, visits, 0.0)) for _ in range(200)]
+
+    def median_width(error):
+        widths = [high - low for low, high in (median_interval(s, error) for s in series)]
+        return sorted(widths)[len(widths) // 2]
+
+    assert median_width(errors_at(visits)[1]) <= 1.4 * median_width(ERROR)
+
+
+def test_the_looks_share_one_error():
+    spent = 0.0
+    for look in LOOKS:
+        share, remaining = errors_at(look)
+        assert spent + remaining == pytest.approx(ERROR)
+        assert share <= remaining
+        assert errors_at(look - 1)[0] == errors_at(look - 1)[1] == pytest.approx(remaining)
+        spent += share
+    assert spent == pytest.approx(ERROR)
+
+
+def test_two_percent_are_found():
+    random = Random(0)
+    ratio = paired_ratio([[random.gauss(math.log(1.02), 0.02) for _ in range(160)]], MARGIN)
+    assert verdict_of(ratio.low, ratio.high, 0.0) == "faster"
+    assert ratio.value == pytest.approx(1.02, abs=0.005)
+
+
+def test_an_interval_reaches_over_processes_that_contradict_each_other():
+    random = Random(1)
+    first, second = (
+        [random.gauss(center, 0.005) for _ in range(40)]
+        for center in (math.log(0.7), math.log(1.2))
+    )
+    ratio = paired_ratio([first, second], MARGIN)
+    assert ratio.low < 0.71
+    assert ratio.high > 1.19
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "unclear"
+    assert paired_ratio([first], MARGIN).high < 0.71
+
+
+def test_too_few_visits_have_a_ratio_and_no_interval():
+    ratio = paired_ratio([[0.1, 0.1, 0.1]], MARGIN)
+    assert ratio.value == pytest.approx(math.exp(0.1))
+    assert ratio.low is None
+    assert verdict_of(ratio.low, ratio.high, MARGIN) == "unclear"
+
+
+def test_the_baseline_is_the_numerator():
+    assert log_ratios([(2.0, 1.0, 4.0)], 1) == [pytest.approx(math.log(2))]
+    assert log_ratios([(2.0, 1.0, 4.0)], 2) == [pytest.approx(-math.log(2))]
+
+
+def test_p_values_within_the_margin_are_no_evidence():
+    assert paired_ratio([[0.005] * 40], MARGIN).p_value == 1.0
+    assert paired_ratio([[0.02] * 40], MARGIN).p_value < 1e-9
+
+
+@given(st.lists(st.floats(1e-12, 1.0), max_size=50))
+def test_verdicts_hold_together_as_benjamini_and_hochberg_say(p_values):
+    expected = false_discovery_control(p_values) if p_values else []
+    assert adjusted(p_values) == pytest.approx(list(expected))
