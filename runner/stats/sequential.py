@@ -123,10 +123,10 @@ def _over_processes(
     own = [median_interval(process, error) for process in processes]
     middles = [median(process) for process in processes]
     known = [interval for interval in own if interval is not None]
-    agree = all(low <= middle <= high for low, high in known for middle in middles)
-    if agree:
+    lows, highs = [low for low, _ in known], [high for _, high in known]
+    if not known or (max(lows) <= min(middles) and max(middles) <= min(highs)):
         return ends
-    return min(ends[0], *(low for low, _ in known)), max(ends[1], *(high for _, high in known))
+    return min(ends[0], *lows), max(ends[1], *highs)
 
 
 def _sign_test(ordered: Sequence[float], margin: float) -> float:

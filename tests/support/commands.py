@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.conftest import LONGEST_S, ROOT
 
-HEAVY = ("torch", "pandas", "numpy", "rich", "sympy", "scipy", "matplotlib")
+HEAVY = ("torch", "pandas", "numpy", "rich", "sympy", "scipy", "vl_convert")
 """What takes long to import, and no answer to wrong input needs."""
 
 IN_ONE_PROCESS = """
