@@ -196,11 +196,5 @@ def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
         for one in found[found["speedup"].notna()].itertuples():
             base, other = by_hand.loc[one.baseline_cell], by_hand.loc[one.other_cell]
             assert one.speedup == pytest.approx(base["median_s"] / other["median_s"])
-<<<<<<< HEAD
             if math.isnan(other["ci_low_s"]) or math.isnan(base["ci_low_s"]):
                 assert math.isnan(one.low) and one.verdict == "unclear"
-=======
-            # nothing was measured in turn, so that nothing is known of what moments differ by
-            assert math.isnan(one.low)
-            assert one.verdict == "unclear"
->>>>>>> tests

@@ -13,7 +13,6 @@ import pytest
 from runner.config.renamed import RENAMED
 from runner.config.schema import Report
 from runner.report.conclude import conclude
-<<<<<<< HEAD
 from runner.rows.csv_store import (
     DamagedFile,
     read_records,
@@ -21,9 +20,6 @@ from runner.rows.csv_store import (
     write_records,
     write_rows,
 )
-=======
-from runner.rows.csv_store import DamagedFile, read_records, read_rows, write_records
->>>>>>> tests
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, AutogradRow, BenchmarkRow, PairVisit, Sample
 from tests.conftest import ROOT
 from tests.support.commands import answers
@@ -141,7 +137,6 @@ def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     (tmp_path / "environment.json").write_text(
         '{"report": {"baseline": {"threads": 1}, "same_within": 0.9}}'
     )
-<<<<<<< HEAD
     rows = read_rows(DATA / "results.csv", BenchmarkRow)
     write_rows(tmp_path / "results.csv", [row for row in rows if row.size == "256x256"])
     before, verdicts = (tmp_path / "results.csv").read_bytes(), {}
@@ -151,15 +146,6 @@ def test_what_is_asked_of_a_report_counts_more_than_what_its_run_was_made_with(
     sides = one["baseline_cell"], one["other_cell"]
     visits = [PairVisit(*sides, visit, 0, 1, 0, 1, 1.5, 1.0) for visit in range(40)]
     write_records(tmp_path / "pairs.csv", visits)
-=======
-    (tmp_path / "results.csv").write_bytes((DATA / "results.csv").read_bytes())
-    by_threads = pd.read_csv(DATA / "speedup_threads.csv")
-    with_ratio = by_threads[by_threads["speedup"].notna()].iloc[0]
-    sides = with_ratio["baseline_cell"], with_ratio["other_cell"]
-    visits = [PairVisit(*sides, visit, 0, 1, 0, 1, 1.5, 1.0) for visit in range(40)]
-    write_records(tmp_path / "pairs.csv", visits)
-    before, verdicts = (tmp_path / "results.csv").read_bytes(), {}
->>>>>>> tests
     for asked in ((), ("same_within",)):
         assert conclude(tmp_path, Report(same_within=0.01), strict=False, explicit=asked) == 0
         verdicts[asked] = set(pd.read_csv(tmp_path / "speedup.csv")["verdict"].dropna())
