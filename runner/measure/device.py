@@ -190,13 +190,10 @@ class Device:
 def find_device(
     name: str, backend_module: str | None = None, busy_work: dict[str, BusyWork] | None = None
 ) -> Device:
-    """The device that a configuration names.
+    """The device of a name: ``cpu``, ``gpu`` (whichever there is), ``cuda`` or ``cuda:1``.
 
-    Args:
-        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index,
-            ``cuda:1``.
-        backend_module: imported first, for devices that are not part of PyTorch.
-        busy_work: what keeps devices busy, as it was measured for earlier cells.
+    ``backend_module`` is imported first, for a device that is not part of PyTorch; ``busy_work``
+    keeps devices busy, as it was measured for earlier cells.
 
     Raises:
         DeviceUnavailable: this machine has no such device.

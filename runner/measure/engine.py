@@ -76,13 +76,8 @@ def measure(
 ) -> Measurement:
     """Measure the time of a call.
 
-    Args:
-        call: what to time.
-        clock: how to time it.
-        timing: when to stop.
-        on_first_result: is given the first call's result, outside the clock; all other results are
-            dropped.
-        reallocate: gives the same call on newly allocated tensors; None: it is not moved.
+    ``on_first_result`` is given the first call's result, outside the clock; others are dropped.
+    ``reallocate`` gives the same call on newly allocated tensors.
     """
     start = clock.now()
     with uncollected():

@@ -47,10 +47,7 @@ class BusyWork:
 class Queue:
     """A device's queue of work, in the terms of its module, ``torch.cuda`` or another.
 
-    Args:
-        module: the device's.
-        device: it.
-        busy_work: of devices by name, from earlier cells; this one's is added.
+    ``busy_work`` is of devices by name, from earlier cells; this one's is added.
     """
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:

@@ -64,7 +64,7 @@ class Peaks:
             seconds: that it took.
 
         Returns:
-            the fraction, and ``compute`` or ``memory``; None where there is no work to compare.
+            the fraction, and ``compute`` or ``memory``; None without work to compare.
         """
         if not moved or seconds <= 0:
             return None
@@ -116,10 +116,7 @@ def saved_peaks() -> list[Peaks]:
 
 
 def save_peaks(peaks: Peaks) -> Path:
-    """Add peaks, in place of those measured before.
-
-    Returns:
-        the file.
+    """Add peaks, in place of those measured before; returns the file.
 
     Raises:
         OSError: it cannot be written.

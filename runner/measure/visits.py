@@ -78,14 +78,10 @@ def visit_in_turn(
     budget_s: float,
     seed: int,
 ) -> Visits:
-    """Visit the sides until what was seen is enough, or the time is over.
+    """Visit two or more warm sides until what was seen is enough, or the time is over.
 
-    Args:
-        sides: two or more, each warm.
-        timing: the samples that are wanted at most.
-        is_enough: whether the visits say what they are to say; asked at each of :data:`LOOKS`.
-        budget_s: seconds; the fewest visits with an interval may take longer.
-        seed: of orders, sets of memory and contents.
+    ``is_enough`` is asked at each of :data:`LOOKS`; ``seed`` is that of orders, sets of memory and
+    contents. The fewest visits with an interval may take longer than ``budget_s`` seconds.
     """
     draw = random.Random(seed)
     now = sides[0].clock.now

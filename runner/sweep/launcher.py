@@ -1,4 +1,4 @@
-"""Runs a sweep's jobs one after another in this process, which hands each cell to the worker and waits."""
+"""Runs a sweep's jobs one after another in this process, which hands each cell to the worker."""
 
 from __future__ import annotations
 
@@ -24,6 +24,32 @@ from runner.measure.host_memory import free_memory_bytes
 from runner.rows.rows import Row
 
 
+@dataclass
+class _JobRun:
+    """A job on its way."""
+
+    job: HydraJob
+    number: int  # that it has in the whole sweep
+    overrides: list[str]
+    folder: Path = Path()  # its own, from its first process on
+    config: DictConfig | None = None  # what callbacks are given; None: there are none
+    job_return: JobReturn | None = None  # Hydra's; None until it has begun
+    rows: list[Row] = field(default_factory=list)  # what came of it
+
+    @property
+    def cell(self) -> Cell:
+        """What it measures."""
+        return self.job.cell
+
+
+@dataclass
+class _Group:
+    """Jobs that are measured in turn with each other, or one by itself."""
+
+    runs: list[_JobRun]
+    processes: int  # that measure it, one after another
+
+
 class JobLauncher:
     """Hydra's basic launcher with the composition shared between jobs, and progress shown.
 
@@ -38,9 +64,8 @@ class JobLauncher:
         self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         if config.hydra.job.chdir:
-            raise ConfigError(
-                "hydra.job.chdir=true needs hydra/launcher=basic; the grid launcher stays in its folder"
-            )
+            needs = "hydra.job.chdir=true needs hydra/launcher=basic"
+            raise ConfigError(f"{needs}; the grid launcher stays in its folder")
         self._context, self._task_function, self._config = hydra_context, task_function, config
         self._session = session_of(task_function)
         self.composer = Composer(hydra_context.config_loader, config)
@@ -48,89 +73,74 @@ class JobLauncher:
         self._report = Report.of(config)
 
     def compare_by(self, report: Report, compare: Compare) -> None:
-        """Have cells that are compared with each other measured in turn from here on.
-
-        Args:
-            report: its baseline is settled.
-            compare: how.
-        """
+        """Have cells that a report with a settled baseline compares measured in turn from now."""
         self._report, self._compare = report, compare
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
     ) -> Sequence[JobReturn]:
-        """Run the jobs; one that raises ends the sweep, since a cell's failure is a row and not an error.
+        """Run the jobs, by their numbers in the whole sweep.
 
-        Args:
-            job_overrides: of each job.
-            numbers: that each has in the whole sweep.
+        One that raises ends the sweep: a cell's failure is a row and no error.
         """
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         runs = [
-            _JobRun(list(overrides), number, self.composer.job(overrides))
+            _JobRun(self.composer.job(overrides), number, list(overrides))
             for overrides, number in zip(job_overrides, numbers, strict=True)
         ]
         groups = self._groups(runs)
-        rounds = [self._processes(group) for group in groups]
-        total = sum(map(len, groups)) + sum(
-            len(group) * (count - 1) for group, count in zip(groups, rounds, strict=True)
-        )
+        total = sum(len(group.runs) * group.processes for group in groups)
         with (
             config_restored(),
             env_override(self._config.hydra.job.env_set),
             Progress(total) as progress,
         ):
             # Round-robin, so that slow drifts of the machine hit all cells alike.
-            for process in range(1, max(rounds, default=1) + 1):
-                for group, count in zip(groups, rounds, strict=True):
-                    if process <= count:
-                        self._run_group(group, process, count, progress)
+            for process in range(1, max((group.processes for group in groups), default=1) + 1):
+                for group in groups:
+                    if process <= group.processes:
+                        self._run_group(group, process, progress)
         return [run.job_return for run in runs if run.job_return is not None]
 
-    def _groups(self, runs: Sequence[_JobRun]) -> list[list[_JobRun]]:
+    def _groups(self, runs: Sequence[_JobRun]) -> list[_Group]:
         """The jobs that are measured in turn with each other, and the others by themselves."""
-        cells = [run.cell for run in runs]
         if not self._compare.in_turn:
-            return [[run] for run in runs]
+            return [_Group([run], run.cell.processes) for run in runs]
+        cells = [run.cell for run in runs]
         can_run = self._session.cells.can_run_in_turn
-        positions = in_turn(cells, self._report, can_run, memory_bytes=free_memory_bytes())
-        return [[runs[position] for position in group] for group in positions]
+        groups = []
+        for members in in_turn(cells, self._report, can_run, memory_bytes=free_memory_bytes()):
+            first = cells[members[0]]
+            shared = process_count(first, self._compare.processes)
+            processes = first.processes if len(members) == 1 else shared
+            groups.append(_Group([runs[position] for position in members], processes))
+        return groups
 
-    def _processes(self, group: Sequence[_JobRun]) -> int:
-        """How many processes measure a group, one after another."""
-        if len(group) == 1:
-            return group[0].cell.processes
-        return process_count(group[0].cell, self._compare.processes)
-
-    def _run_group(
-        self, group: Sequence[_JobRun], process: int, processes: int, progress: Progress
-    ) -> None:
+    def _run_group(self, group: _Group, process: int, progress: Progress) -> None:
         """Run the jobs of a group in one of their processes."""
-        progress.begin(group[-1].cell, in_turn=len(group) > 1)
-        for run in group:
+        runs = group.runs
+        progress.begin(runs[-1].cell, in_turn=len(runs) > 1)
+        for run in runs:
             self._begin(run)
-        if len(group) == 1 or not self._run_in_turn(group, process, processes):
-            for run in group:
+        if len(runs) == 1 or not self._run_in_turn(group, process):
+            for run in runs:
                 self._run_alone(run, process)
-        for run in group:
+        for run in runs:
             self._end(run)
             progress.end(run.cell, run.rows)
 
-    def _run_in_turn(self, group: Sequence[_JobRun], process: int, processes: int) -> bool:
+    def _run_in_turn(self, group: _Group, process: int) -> bool:
         """Run jobs in turn; False where that was not possible, and each is to run by itself."""
-        cells = [run.cell for run in group]
-        plan = Plan(
-            self._report.same_within,
-            processes,
-            visits_only=process > max(c.processes for c in cells),
-        )
-        folders = [run.folder for run in group]
+        cells = [run.cell for run in group.runs]
+        visits_only = process > max(cell.processes for cell in cells)
+        plan = Plan(self._report.same_within, group.processes, visits_only)
+        folders = [run.folder for run in group.runs]
         rows = self._session.cells.run_in_turn(cells, folders, plan, process)
         if rows is None:
             return False
-        for run, its_rows in zip(group, rows, strict=False):
-            run.rows = its_rows
+        for run, of_run in zip(group.runs, rows, strict=False):
+            run.rows = of_run
         return True
 
     def _run_alone(self, run: _JobRun, process: int) -> None:
@@ -144,11 +154,8 @@ class JobLauncher:
         if run.job_return is not None:
             return
         run.folder = self.composer.create_job_folder(run.job, run.number)
-        run.job_return = JobReturn(
-            overrides=run.overrides,
-            working_dir=os.getcwd(),
-            task_name=str(self._config.hydra.job.name),
-        )
+        name = str(self._config.hydra.job.name)
+        run.job_return = JobReturn(run.overrides, working_dir=os.getcwd(), task_name=name)
 
         # A whole configuration takes as long to make as all the rest, so only callbacks get one.
         callbacks = self._context.callbacks
@@ -164,29 +171,3 @@ class JobLauncher:
         run.job_return.status = JobStatus.COMPLETED
         if run.config is not None and is_first:
             self._context.callbacks.on_job_end(config=run.config, job_return=run.job_return)
-
-
-@dataclass
-class _JobRun:
-    """A job on its way.
-
-    Attributes:
-        number: that it has in the whole sweep.
-        folder: its own, from its first process on.
-        config: what callbacks are given; None: there are none.
-        job_return: Hydra's; None until it has begun.
-        rows: what came of it.
-    """
-
-    overrides: list[str]
-    number: int
-    job: HydraJob
-    folder: Path = Path()
-    config: DictConfig | None = None
-    job_return: JobReturn | None = None
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def cell(self) -> Cell:
-        """What it measures."""
-        return self.job.cell

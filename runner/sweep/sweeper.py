@@ -32,13 +32,10 @@ Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
 
 class GridSweep:
-    """Hydra's basic sweep with exclusion, an order fit for comparing devices, a dry run and a report at the end.
+    """Hydra's basic sweep with exclusion, an order fit for comparing, a dry run and a report.
 
-    Args:
-        hydra_context, task_function, config: what Hydra gives every sweeper.
-        params: the axes of the main grid, each with its values as text.
-        extra_grids: grids that run after it.
-        crossover: the range of a search, instead of given sizes.
+    ``params`` and ``extra_grids`` are as in :class:`Grids`; ``crossover`` is the range of a search,
+    instead of given sizes.
     """
 
     def __init__(
@@ -56,19 +53,17 @@ class GridSweep:
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        jobs = getattr(self._launcher, "jobs", None)
-        # another may have been chosen
+        jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
         self._report = Report.of(config)
         self._compare = Compare(**config.compare)
 
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
+        """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``.also``.
 
         Raises:
-            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run
-            then.
+            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
         cluster = cluster_of(self._config)
         strategy = self._strategy(arguments, writes_folders=cluster is None)
@@ -79,9 +74,8 @@ class GridSweep:
         if self._config.dry_run:
             self._show(root, strategy, jobs, cluster)
             return []
-        with claimed(
-            root, resuming=bool(self._config.resume), begun=lambda: self._session.measuring
-        ):
+        resuming = bool(self._config.resume)
+        with claimed(root, resuming=resuming, begun=lambda: self._session.measuring):
             return self._run(root, strategy, jobs, cluster)
 
     def _strategy(self, arguments: list[str], *, writes_folders: bool) -> Strategy:
@@ -90,23 +84,19 @@ class GridSweep:
         Raises:
             ConfigError: a cell, an exclusion rule or the range of a search is wrong.
         """
-        # The launcher composes each job again when it runs it, unless it finds what was composed
-        # here.
+        # The launcher composes each job again, unless it finds what was composed here.
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
         composer.writes_folders = writes_folders
-        grids = Grids(
-            self._loader, composer, self._config, params=self._params, extra_grids=self._extra_grids
-        )
+        grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         if self._crossover is None:
             return FixedGrid(grids.jobs(arguments))
 
         search_range = Range.of(self._crossover)
         if any(argument.lstrip("+").startswith("size=") for argument in arguments):
-            raise ConfigError(
-                "size is what this sweep looks for; give its range instead, such as hydra.sweeper.crossover.low=64 "
-                "hydra.sweeper.crossover.high=1024"
-            )
+            example = "hydra.sweeper.crossover.low=64 hydra.sweeper.crossover.high=1024"
+            advice = f"give its range instead, such as {example}"
+            raise ConfigError(f"size is what this sweep looks for; {advice}")
         grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
         return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
 
@@ -152,17 +142,16 @@ class GridSweep:
         self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
     ) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
-        cells = [jobs[number].cell for number in numbers]
-        self._session.cells.prepare(
-            cells if cluster is None else cluster.check(cells), require_devices=False
-        )
+        runner, cells = self._session.cells, [jobs[number].cell for number in numbers]
+        checked = cells if cluster is None else cluster.check(cells)
+        runner.prepare(checked, require_devices=False)
         if self._crossover is None:
+            accelerated = cluster is not None or runner.has_accelerator
             every_cell = [job.cell for job in jobs]
-            accelerated = cluster is not None or self._session.cells.has_accelerator
             self._report = settled(self._report, every_cell, accelerated=accelerated)
         if self._grid_launcher is not None:
             self._grid_launcher.compare_by(self._report, self._compare)
-        self._session.cells.record_environment(
+        runner.record_environment(
             root,
             len(jobs),
             self._report,
@@ -175,7 +164,7 @@ class GridSweep:
     def _remaining(
         self, root: Path, strategy: Strategy, jobs: list[HydraJob]
     ) -> tuple[list[HydraJob], list[int]]:
-        """All jobs of a resumed sweep as far as they are known, and the numbers of those that are left to run.
+        """All jobs of a resumed sweep that are known, and the numbers of those left to run.
 
         Raises:
             ConfigError: the folder is not this sweep's.
@@ -189,9 +178,8 @@ class GridSweep:
         # Where a row is damaged, a search may not know yet that it asked for others.
         jobs = [*jobs, *strategy.next(root)]
         cells = [job.cell for job in jobs]
-        if not self._config.resume_force and not (
-            isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)
-        ):
+        may_ask = isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)
+        if not self._config.resume_force and not may_ask:
             resume.check_grid_holds(root, rows_on_disk, cells)
 
         # what was compared before is compared again, and a ratio is of one moment
@@ -219,8 +207,6 @@ class GridSweep:
 
 def _list(cells: Sequence[Cell]) -> None:
     for cell in cells:
-        print(
-            cell.label
-            + (f"    impossible: {cell.infeasible_reason}" if cell.infeasible_reason else "")
-        )
+        reason = cell.infeasible_reason
+        print(f"{cell.label}    impossible: {reason}" if reason else cell.label)
     print(f"{len(cells)} cells")

@@ -16,18 +16,14 @@ MemoryKey = tuple[str, int, float, float]
 
 @dataclass
 class WorkerState:
-    """The state that lives as long as the worker.
+    """The state that lives as long as the worker."""
 
-    Attributes:
-        compilers: the devices for which torch.compile has been started, which takes some 10 s.
-        gradient_verdicts: of operations at their own sizes, which hold for every size.
-        float32_times: seconds of calls in float32, which their other dtypes are compared with.
-        memory_peaks: the bytes a second that a device reaches with so many threads.
-        busy_work: what keeps a device busy, by its name.
-    """
-
+    # the devices for which torch.compile has been started, which takes some 10 s
     compilers: set[torch.device] = field(default_factory=set)
+    # of operations at their own sizes, which hold for every size
     gradient_verdicts: dict[VerdictKey, str | None] = field(default_factory=dict)
+    # seconds of calls in float32, which their other dtypes are compared with
     float32_times: Float32Times = field(default_factory=dict)
+    # the bytes a second that a device reaches with so many threads
     memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
-    busy_work: dict[str, BusyWork] = field(default_factory=dict)
+    busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name

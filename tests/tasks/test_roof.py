@@ -12,6 +12,7 @@ from runner.config.schema import Timing
 from runner.measure.device import Device
 from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
 from runner.tasks import roof as job
+from runner.tasks.task import Task
 from runner.tasks.worker_state import WorkerState
 from tests.conftest import Runner
 from tests.support.factories import cell, ran
@@ -94,7 +95,7 @@ def test_the_best_of_several_sizes_and_kernels_counts(monkeypatch: pytest.Monkey
     state = WorkerState()
     steps: list[str] = []
     asked = cell("matmul", job="roof", size=600, timing=ONCE)
-    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    (found,), _ = job.run(Task(asked, CPU, torch.matmul, state, steps.append))
     assert steps[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
     assert [step.rpartition(" ")[2] for step in steps[3:]] == [
         "elements",
@@ -106,7 +107,7 @@ def test_the_best_of_several_sizes_and_kernels_counts(monkeypatch: pytest.Monkey
     assert found.flop_per_s is not None and found.flop_per_s > 0
     assert found.flop_by in ("256x256", "512x512", "600x600", "addcmul of 65536 elements")
     steps.clear()
-    job.run(asked, CPU, torch.matmul, state, steps.append)
+    job.run(Task(asked, CPU, torch.matmul, state, steps.append))
     assert not any("memory" in step for step in steps)  # it has been measured for these threads
 
 
@@ -117,7 +118,7 @@ def test_a_product_that_would_take_too_long_is_left_out(monkeypatch: pytest.Monk
     asked = cell(
         "matmul", job="roof", size=4096, dtype="float16", timing=replace(ONCE, max_time_s=1e-5)
     )
-    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    (found,), _ = job.run(Task(asked, CPU, torch.matmul, state, steps.append))
     assert steps[:2] == ["multiplying 256x256", "multiplying and adding elements"]
     assert found.flop_by is not None
 
@@ -131,7 +132,7 @@ def test_a_contended_roof_is_shown_and_not_kept(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(job, "_multiply_add", lambda *arguments: job.Peak(2.0, "addcmul", False))
     for disturbed, peak in peaks.items():
         monkeypatch.setattr(job, "_memory_peak", lambda *arguments, peak=peak: peak)
-        (found,), _ = job.run(asked, CPU, torch.matmul, WorkerState(), lambda step: None)
+        (found,), _ = job.run(Task(asked, CPU, torch.matmul, WorkerState(), lambda step: None))
         assert found.flags == (("contended",) if disturbed else ())
         assert bool(saved_peaks()) is not disturbed
     assert (saved_peaks()[0].flop_per_s, saved_peaks()[0].bytes_per_s) == (3.0, 5.0)
