@@ -41,6 +41,11 @@ class _JobRun:
         """What it measures."""
         return self.job.cell
 
+    @property
+    def did_well(self) -> bool:
+        """Whether all of its processes so far did; otherwise it has no further one."""
+        return all(row.status == "ok" for row in self.rows)
+
 
 @dataclass
 class _Group:
@@ -48,6 +53,7 @@ class _Group:
 
     runs: list[_JobRun]
     processes: int  # that measure it, one after another
+    can_take_turns: bool = True  # whether its process has survived that so far
 
 
 class JobLauncher:
@@ -123,31 +129,29 @@ class JobLauncher:
         progress.begin(runs[-1].cell, in_turn=len(runs) > 1)
         for run in runs:
             self._begin(run)
-        if len(runs) == 1 or not self._run_in_turn(group, process):
-            for run in runs:
-                self._run_alone(run, process)
+        sides = [run for run in runs if run.did_well]
+        if group.can_take_turns and len(sides) > 1 and sides[0] is runs[0]:
+            group.can_take_turns = self._run_in_turn(sides, process, group.processes)
+            sides = [] if group.can_take_turns else sides
+        for run in sides:
+            if process <= run.cell.processes:
+                run.rows = self._session.cells.run_once(run.cell, run.folder, process)
         for run in runs:
             self._end(run)
             progress.end(run.cell, run.rows)
 
-    def _run_in_turn(self, group: _Group, process: int) -> bool:
+    def _run_in_turn(self, sides: Sequence[_JobRun], process: int, processes: int) -> bool:
         """Run jobs in turn; False where that was not possible, and each is to run by itself."""
-        cells = [run.cell for run in group.runs]
+        cells = [run.cell for run in sides]
         visits_only = process > max(cell.processes for cell in cells)
-        plan = Plan(self._report.same_within, group.processes, visits_only)
-        folders = [run.folder for run in group.runs]
+        plan = Plan(self._report.same_within, processes, visits_only)
+        folders = [run.folder for run in sides]
         rows = self._session.cells.run_in_turn(cells, folders, plan, process)
         if rows is None:
             return False
-        for run, of_run in zip(group.runs, rows, strict=False):
+        for run, of_run in zip(sides, rows, strict=False):
             run.rows = of_run
         return True
-
-    def _run_alone(self, run: _JobRun, process: int) -> None:
-        """Run a job in its next process, if it is to have one and did well so far."""
-        did_well = all(row.status == "ok" for row in run.rows)
-        if process <= run.cell.processes and did_well:
-            run.rows = self._session.cells.run_once(run.cell, run.folder, process)
 
     def _begin(self, run: _JobRun) -> None:
         """Make a job's folder and tell Hydra's callbacks, before its first process."""

@@ -87,7 +87,9 @@ def three_ops(tmp_path: Path) -> list[str]:
         "import os\nimport torch\n\ncalls = []\n\n"
         "def works(a):\n    return a + 1\n\n"
         "def raises(a):\n    raise ValueError('no such thing')\n\n"
-        "def dies(a):\n    calls.append(a)\n    if len(calls) > 30:\n        os._exit(7)\n    return a + 1\n"
+        "def dies(a):\n    calls.append(a)\n"
+        "    if len(calls) == 1:\n        print('process', os.getpid(), flush=True)\n"
+        "    if len(calls) > 30:\n        os._exit(7)\n    return a + 1\n"
     )
     for name in ("works", "raises", "dies"):
         (tmp_path / "mine" / "op" / f"{name}.yaml").write_text(
@@ -118,6 +120,30 @@ def test_sides_of_a_process_that_dies_run_alone_next(runner, tmp_path, three_ops
     assert "exit code 7" in rows.loc["dies", "reason"]
     assert speedups["paired"].isna().all()
     assert not list(out.glob("*/pairs.csv"))
+
+
+def test_a_side_that_failed_takes_no_part_in_the_next_process(runner, tmp_path, three_ops):
+    (tmp_path / "mine" / "op" / "again.yaml").write_text(
+        'name: again\ncall: sides.works\nsignature: "n -> n"\ndifferentiable: false\n'
+    )
+    out = tmp_path / "out"
+    swept(runner, out, *three_ops, "op=works,raises,again", "timing.processes=2", code=1)
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"works": "ok", "raises": "failed", "again": "ok"}
+    assert list(rows.loc[["works", "again"], "processes"]) == [2, 2]
+    assert not rows.loc["raises", "reason"].startswith("in process")
+    (log,) = out.glob("*op=raises*/run.log")
+    assert log.read_text().count("no such thing") == 2  # the traceback and the row, once
+    assert sorted(set(visits_in(out)["process"])) == [1, 2]
+
+
+def test_a_group_whose_process_died_takes_no_turns_again(runner, tmp_path, three_ops):
+    out = tmp_path / "out"
+    swept(runner, out, *three_ops, "op=works,dies", "compare.processes=3", code=1)
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"works": "ok", "dies": "crashed"}
+    (log,) = out.glob("*op=dies*/run.log")
+    assert log.read_text().count("process ") == 2  # in turn and alone
 
 
 def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
