@@ -37,7 +37,7 @@ class CellRun:
     def __init__(self, cell: Cell, state: WorkerState, report_step: ReportStep) -> None:
         self.cell, self._state, self._report_step = cell, state, report_step
         self.device: Device | None = None  # once it was found
-        self._failure = TaskResult([])  # the row, where something was raised
+        self.failure: list[Row] = []  # the row, where something was raised
         self._seconds = 0.0
 
     def attempt(self, step: Callable[[Task], T]) -> T | None:
@@ -65,13 +65,13 @@ class CellRun:
             self._seconds += time.perf_counter() - begun
         name = None if self.device is None else self.device.name
         row = row_for(self.cell, status, reason, device_name=name, seconds=self._seconds)
-        self._failure = TaskResult([row])
+        self.failure = [row]
         return None
 
     def outcome(self, result: TaskResult | None) -> TaskResult:
         """The rows with the seconds that the cell took; the failure where there are none."""
         if result is None:
-            return self._failure
+            return TaskResult(self.failure)
         rows = [row if row.seconds else replace(row, seconds=self._seconds) for row in result.rows]
         return TaskResult(rows, result.samples)
 

@@ -156,7 +156,8 @@ class CellRunner:
         """Run the sides of a comparison, the baseline first, in turn, as :meth:`run_once` does one.
 
         Returns:
-            the rows of each; None, and nothing is written, where the process died or took too long.
+            the rows of each, none of a side that had no memory beside the others; None, and
+            nothing is written, where the process or a device died, or a side took too long.
 
         Raises:
             OSError: a folder cannot be written.
@@ -184,10 +185,13 @@ class CellRunner:
             return []
         beside = any(concurrent) if None not in concurrent else None
         sides = zip(cells, folders, outcome.rows, outcome.samples, strict=True)
-        return [
-            self._write(cell, folder, [marked(row, beside) for row in rows], list(samples), process)
-            for cell, folder, rows, samples in sides
-        ]
+        written: list[list[Row]] = []
+        for cell, folder, rows, samples in sides:
+            of_side = [marked(row, beside) for row in rows]
+            if of_side:
+                of_side = self._write(cell, folder, of_side, list(samples), process)
+            written.append(of_side)
+        return written
 
     def can_run_in_turn(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""

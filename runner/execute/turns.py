@@ -23,6 +23,6 @@ class Plan:
 class TurnsOutcome:
     """What came of it: each side's rows and samples, where they were wanted, and the visits."""
 
-    rows: Sequence[Sequence[Row]]
+    rows: Sequence[Sequence[Row]]  # none of a side that had no memory beside the others
     samples: Sequence[Sequence[Sample]]
     pairs: Sequence[PairVisit]

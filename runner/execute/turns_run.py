@@ -13,7 +13,7 @@ from runner.execute.cell_run import CellRun, is_device_lost, log_rows
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
-from runner.rows.rows import PairVisit
+from runner.rows.rows import PairVisit, Row
 from runner.tasks.benchmark import finish, prepare
 from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
 from runner.tasks.task import Task, TaskResult
@@ -22,14 +22,15 @@ from runner.tasks.worker_state import WorkerState
 
 def run_in_turn(
     cells: Sequence[Cell], state: WorkerState, plan: Plan, report_step: Callable[[int, str], None]
-) -> tuple[bool, TurnsOutcome]:
+) -> tuple[bool, TurnsOutcome | None]:
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
     without it. ``report_step`` is called with a side's position and its step as it begins.
 
     Returns:
-        whether the process is spoiled, and what came of it.
+        whether a device was lost, and what came of it; None where one was: what the other sides
+        had there is gone too.
     """
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
     default_threads = torch.get_num_threads()
@@ -44,12 +45,20 @@ def run_in_turn(
         for side in sides:
             side.release()
 
-    # a lost device spoils the process, and what the other sides had there too
-    rows = [result.rows for result in results]
-    is_lost = any(map(is_device_lost, cells, rows))
+    for side in sides:
+        if is_device_lost(side.cell, side.failure):
+            log_rows(side.cell, side.failure)
+            return True, None
+
+    # memory that does not suffice beside the others says nothing of a side by itself
+    rows = [_without_memory(result.rows) for result in results]
     for cell, of_cell in zip(cells, rows, strict=False):
         log_rows(cell, of_cell)
-    return is_lost, TurnsOutcome(rows, [result.samples for result in results], pairs)
+    return False, TurnsOutcome(rows, [result.samples for result in results], pairs)
+
+
+def _without_memory(rows: Sequence[Row]) -> Sequence[Row]:
+    return [row for row in rows if row.status != "out_of_memory"]
 
 
 class _Side(CellRun):

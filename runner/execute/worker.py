@@ -82,7 +82,7 @@ class Worker:
         """Run the sides of a comparison, the baseline first, in turn.
 
         Returns:
-            what came of it; None where the process died, or a side passed its limit of time.
+            what came of it; None where the process or a device died, or a side took too long.
         """
         left_s = [cell.limit.time_s for cell in cells]
         side, begun = 0, time.monotonic()
@@ -101,7 +101,7 @@ class Worker:
                         left_s[side] -= now - begun
                     side = said[0]
                 elif kind == "done":
-                    outcome: TurnsOutcome = said[0]
+                    outcome: TurnsOutcome | None = said[0]
                     return outcome
                 begun = now
         return None

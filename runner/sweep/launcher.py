@@ -132,7 +132,8 @@ class JobLauncher:
         sides = [run for run in runs if run.did_well]
         if group.can_take_turns and len(sides) > 1 and sides[0] is runs[0]:
             group.can_take_turns = self._run_in_turn(sides, process, group.processes)
-            sides = [] if group.can_take_turns else sides
+            if group.can_take_turns:
+                sides = [run for run in sides if not run.rows]
         for run in sides:
             if process <= run.cell.processes:
                 run.rows = self._session.cells.run_once(run.cell, run.folder, process)
@@ -150,7 +151,7 @@ class JobLauncher:
         if rows is None:
             return False
         for run, of_run in zip(sides, rows, strict=False):
-            run.rows = of_run
+            run.rows = of_run or run.rows
         return True
 
     def _begin(self, run: _JobRun) -> None:

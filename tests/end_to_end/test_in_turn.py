@@ -137,6 +137,27 @@ def test_a_side_that_failed_takes_no_part_in_the_next_process(runner, tmp_path, 
     assert sorted(set(visits_in(out)["process"])) == [1, 2]
 
 
+def test_a_side_without_memory_beside_the_others_is_measured_by_itself(runner, tmp_path, three_ops):
+    with (tmp_path / "sides.py").open("a") as file:
+        file.write(
+            "\n\nimport gc, weakref\n\nheld = []\n\n"
+            "def holds(a):\n    held.append(weakref.ref(a))\n    return a + 1\n\n"
+            "def greedy(a):\n    gc.collect()\n"
+            "    if any(tensor() is not None for tensor in held):\n"
+            "        raise MemoryError('out of memory')\n    return a + 1\n"
+        )
+    for name in ("holds", "greedy"):
+        (tmp_path / "mine" / "op" / f"{name}.yaml").write_text(
+            f'name: {name}\ncall: sides.{name}\nsignature: "n -> n"\ndifferentiable: false\n'
+        )
+    out = tmp_path / "out"
+    *options, _ = three_ops
+    speedups = swept(runner, out, *options, "report.baseline={op: holds}", "op=holds,greedy,works")
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"holds": "ok", "greedy": "ok", "works": "ok"}
+    assert dict(speedups.set_index("op")["paired"].notna()) == {"greedy": False, "works": True}
+
+
 def test_a_group_whose_process_died_takes_no_turns_again(runner, tmp_path, three_ops):
     out = tmp_path / "out"
     swept(runner, out, *three_ops, "op=works,dies", "compare.processes=3", code=1)
