@@ -1,4 +1,4 @@
-"""``python -m runner``. A spawned worker imports nothing from here: :mod:`runner.cli.main` works."""
+"""``python -m runner``. A spawned worker imports nothing of it: :mod:`runner.cli.main` works."""
 
 import sys
 

@@ -44,6 +44,7 @@ FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
 # of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
 ASHMAN_D = 4.0
+Reallocate = Callable[[], Thunk] | None  # gives the same call on newly allocated tensors
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,11 @@ def measure(
     clock: Clock,
     timing: Timing,
     on_first_result: Callable[[Any], None] = lambda result: None,
-    reallocate: Callable[[], Thunk] | None = None,
+    reallocate: Reallocate = None,
 ) -> Measurement:
     """Measure the time of a call.
 
     ``on_first_result`` is given the first call's result, outside the clock; others are dropped.
-    ``reallocate`` gives the same call on newly allocated tensors.
     """
     start = clock.now()
     with uncollected():
@@ -129,11 +129,7 @@ def open_call(
 
 
 def sample_warm(
-    opening: Opening,
-    call: Thunk,
-    clock: Clock,
-    timing: Timing,
-    reallocate: Callable[[], Thunk] | None,
+    opening: Opening, call: Thunk, clock: Clock, timing: Timing, reallocate: Reallocate = None
 ) -> Sampled:
     """Blocks of a warm call."""
     if opening.call_s > LONGEST_REALLOCATED_S:
@@ -262,9 +258,7 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(
-    call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int
-) -> Iterator[Block]:
+def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, calls: int) -> Iterator[Block]:
     """Blocks without end on the call's own allocation, or some on each of several, it first."""
     while reallocate is None:
         yield clock.time(call, calls)

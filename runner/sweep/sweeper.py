@@ -17,7 +17,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
-from runner.cluster.cluster import Cluster, cluster_of
+from runner.cluster.cluster import cluster_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.session import session_of
@@ -56,8 +56,8 @@ class GridSweep:
         jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
-        self._report = Report.of(config)
-        self._compare = Compare(**config.compare)
+        self._report, self._compare = Report.of(config), Compare(**config.compare)
+        self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
 
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``.also``.
@@ -65,20 +65,18 @@ class GridSweep:
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
-        cluster = cluster_of(self._config)
-        strategy = self._strategy(arguments, writes_folders=cluster is None)
+        strategy = self._strategy(arguments)
         jobs = strategy.initial()
-        root = Path(self._config.hydra.sweep.dir)
-        if cluster is None:
+        if self._cluster is None:
             check_threads(job.cell for job in jobs)
         if self._config.dry_run:
-            self._show(root, strategy, jobs, cluster)
+            self._show(strategy, jobs)
             return []
         resuming = bool(self._config.resume)
-        with claimed(root, resuming=resuming, begun=lambda: self._session.measuring):
-            return self._run(root, strategy, jobs, cluster)
+        with claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring):
+            return self._run(strategy, jobs)
 
-    def _strategy(self, arguments: list[str], *, writes_folders: bool) -> Strategy:
+    def _strategy(self, arguments: list[str]) -> Strategy:
         """The sweep's cells, composed and checked.
 
         Raises:
@@ -87,7 +85,7 @@ class GridSweep:
         # The launcher composes each job again, unless it finds what was composed here.
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
-        composer.writes_folders = writes_folders
+        composer.writes_folders = self._cluster is None
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         if self._crossover is None:
             return FixedGrid(grids.jobs(arguments))
@@ -100,91 +98,85 @@ class GridSweep:
         grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
         return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
 
-    def _show(
-        self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None
-    ) -> None:
+    def _show(self, strategy: Strategy, jobs: list[HydraJob]) -> None:
         """List what would run."""
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            jobs, numbers = self._remaining(root, strategy, jobs)
+            jobs, numbers = self._remaining(strategy, jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
-        if cells and cluster is None and self._compare.in_turn:
+        if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells))
         if isinstance(strategy, CrossoverSearch):
             print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
-        if cluster is not None and numbers:
-            print(cluster.describe([job.cell for job in jobs], numbers))
+        if self._cluster is not None and numbers:
+            print(self._cluster.describe([job.cell for job in jobs], numbers))
 
-    def _run(
-        self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None
-    ) -> list[Sequence[JobReturn]]:
+    def _run(self, strategy: Strategy, jobs: list[HydraJob]) -> list[Sequence[JobReturn]]:
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            resume.remove_leftovers(root)
-            jobs, numbers = self._remaining(root, strategy, jobs)
+            resume.remove_leftovers(self._root)
+            jobs, numbers = self._remaining(strategy, jobs)
         try:
             if not numbers:
                 return []
-            self._prepare(root, jobs, numbers, cluster)
-            launched = [self._send(root, jobs, numbers, cluster)]
-            while further := strategy.next(root):
+            self._prepare(jobs, numbers)
+            launched = [self._send(jobs, numbers)]
+            while further := strategy.next(self._root):
                 numbers = list(range(len(jobs), len(jobs) + len(further)))
                 jobs += further
-                launched.append(self._send(root, jobs, numbers, cluster))
+                launched.append(self._send(jobs, numbers))
             return launched
         finally:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
-                self._session.finish(root, self._report, strict=self._config.strict)
+                self._session.finish(self._root, self._report, strict=self._config.strict)
 
-    def _prepare(
-        self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
-    ) -> None:
+    def _prepare(self, jobs: list[HydraJob], numbers: list[int]) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
         runner, cells = self._session.cells, [jobs[number].cell for number in numbers]
-        checked = cells if cluster is None else cluster.check(cells)
+        checked = cells if self._cluster is None else self._cluster.check(cells)
         runner.prepare(checked, require_devices=False)
         if self._crossover is None:
-            accelerated = cluster is not None or runner.has_accelerator
+            accelerated = self._cluster is not None or runner.has_accelerator
             every_cell = [job.cell for job in jobs]
             self._report = settled(self._report, every_cell, accelerated=accelerated)
         if self._grid_launcher is not None:
             self._grid_launcher.compare_by(self._report, self._compare)
         runner.record_environment(
-            root,
+            self._root,
             len(jobs),
             self._report,
             resuming=bool(self._config.resume),
             force=self._config.resume_force,
-            cluster=cluster.name if cluster else None,
+            cluster=self._cluster.name if self._cluster else None,
         )
-        OmegaConf.save(self._config, root / "multirun.yaml")
+        OmegaConf.save(self._config, self._root / "multirun.yaml")
 
     def _remaining(
-        self, root: Path, strategy: Strategy, jobs: list[HydraJob]
+        self, strategy: Strategy, jobs: list[HydraJob]
     ) -> tuple[list[HydraJob], list[int]]:
         """All jobs of a resumed sweep that are known, and the numbers of those left to run.
 
         Raises:
             ConfigError: the folder is not this sweep's.
         """
-        rows_on_disk = resume.read_all_rows(root)
+        rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
-        resume.check_same_sweep(root, rows_on_disk, first_cells)
+        resume.check_same_sweep(self._root, rows_on_disk, first_cells)
         if not self._config.resume_force:
-            resume.check_same_cells(root, rows_on_disk, first_cells)
+            resume.check_same_cells(self._root, rows_on_disk, first_cells)
 
         # Where a row is damaged, a search may not know yet that it asked for others.
-        jobs = [*jobs, *strategy.next(root)]
+        jobs = [*jobs, *strategy.next(self._root)]
         cells = [job.cell for job in jobs]
-        may_ask = isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)
+        may_ask = isinstance(strategy, CrossoverSearch) and resume.is_damaged(self._root)
         if not self._config.resume_force and not may_ask:
-            resume.check_grid_holds(root, rows_on_disk, cells)
+            resume.check_grid_holds(self._root, rows_on_disk, cells)
 
         # what was compared before is compared again, and a ratio is of one moment
         if self._report.baseline is None:
-            stored = read_environment(root).get("report") or {}
+            stored = read_environment(self._root).get("report") or {}
             self._report = replace(self._report, baseline=stored.get("baseline"))
         numbers = resume.unfinished(rows_on_disk, cells)
         if self._compare.in_turn:
@@ -192,12 +184,10 @@ class GridSweep:
         print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         return jobs, numbers
 
-    def _send(
-        self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
-    ) -> Sequence[JobReturn]:
+    def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
         """Run some of the jobs, here or elsewhere."""
-        if cluster is not None:
-            cluster.run(root, jobs, numbers, self._session)
+        if self._cluster is not None:
+            self._cluster.run(self._root, jobs, numbers, self._session)
             return []
         overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid

@@ -51,7 +51,7 @@ def measure_alone(opened: Opened) -> Measurement:
     ready, opening = opened.ready, opened.opening
     clock, timing = ready.clock, ready.task.cell.timing
     begun = clock.now()
-    sampled = opening.sampled or sample_warm(opening, ready.call, clock, timing, None)
+    sampled = opening.sampled or sample_warm(opening, ready.call, clock, timing)
     return measurement(sampled, opening.first_call_s, clock.now() - begun)
 
 
