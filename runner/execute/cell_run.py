@@ -38,7 +38,7 @@ class CellRun:
         self.cell, self._state, self._report_step = cell, state, report_step
         self.device: Device | None = None  # once it was found
         self.failure: list[Row] = []  # the row, where something was raised
-        self._seconds = 0.0
+        self.seconds = 0.0  # that it took in all
 
     def attempt(self, step: Callable[[Task], T]) -> T | None:
         """Do a step of the cell; None where it raised something."""
@@ -62,9 +62,9 @@ class CellRun:
             # the next step, or cell, must not find this one's limits or threads
             limit_memory(None)
             torch.set_num_threads(default_threads)
-            self._seconds += time.perf_counter() - begun
+            self.seconds += time.perf_counter() - begun
         name = None if self.device is None else self.device.name
-        row = row_for(self.cell, status, reason, device_name=name, seconds=self._seconds)
+        row = row_for(self.cell, status, reason, device_name=name, seconds=self.seconds)
         self.failure = [row]
         return None
 
@@ -72,7 +72,7 @@ class CellRun:
         """The rows with the seconds that the cell took; the failure where there are none."""
         if result is None:
             return TaskResult(self.failure)
-        rows = [row if row.seconds else replace(row, seconds=self._seconds) for row in result.rows]
+        rows = [row if row.seconds else replace(row, seconds=self.seconds) for row in result.rows]
         return TaskResult(rows, result.samples)
 
     def release(self) -> None:

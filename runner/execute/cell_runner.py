@@ -146,7 +146,7 @@ class CellRunner:
         """
         if self._preflight is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], require_devices=False)
-        self._begin(process)
+        self._begin(process, [folder])
         rows, samples = self._measure(cell, folder / LOG)
         return self._write(cell, folder, rows, samples, process)
 
@@ -162,8 +162,10 @@ class CellRunner:
         Raises:
             OSError: a folder cannot be written.
         """
-        self._begin(process)
-        locks = [self._lock(cell) for cell in {cell.device: cell for cell in cells}.values()]
+        self._begin(process, folders)
+        # each device once, in an order that all sweeps share: none waits for another that waits
+        on_device = {self._device_of(cell): cell for cell in cells}
+        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
         concurrent: list[bool | None] = []
         try:
             outcome = self._worker.run_in_turn(cells, [folder / LOG for folder in folders], plan)
@@ -201,12 +203,15 @@ class CellRunner:
         """End the worker."""
         self._worker.close()
 
-    def _begin(self, process: int) -> None:
+    def _begin(self, process: int, folders: Sequence[Path]) -> None:
         """End the worker where the next cell is to have another process than the last."""
         self._on_begin()
         if process != self._process:
             self._worker.close()
         self._process = process
+        if process == 1:  # visits of a resumed sweep are not of the row that is to be written
+            for folder in folders:
+                (folder / PAIRS_FILE).unlink(missing_ok=True)
 
     def _measure(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """A cell's rows and samples, or the row that says why it cannot run here."""
@@ -223,9 +228,13 @@ class CellRunner:
             concurrent = lock.release()
         return [marked(row, concurrent) for row in rows], samples
 
+    def _device_of(self, cell: Cell) -> str:
+        """This machine's name of a cell's device."""
+        return self._prepared.devices.get(cell.device, cell.device)
+
     def _lock(self, cell: Cell) -> DeviceLock:
         """Hold the cell's device, or wait for it where the cell wants it for itself."""
-        device = self._prepared.devices.get(cell.device, cell.device)
+        device = self._device_of(cell)
         note = f"waiting for another sweep's cell on {device} ..."
         exclusive = cell.on_contention == "wait"
         return DeviceLock(device, exclusive=exclusive, on_wait=lambda: print(note, file=sys.stderr))

@@ -99,6 +99,7 @@ def _visit(
     visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
     for position, side in enumerate(visited):
         side.measured = measured_in_turn(opened[position], visits, position)
+        side.seconds += side.measured.timing_s
     cells = [side.cell for side in visited]
     pairs = [_pairs(cells, visits, other) for other in range(1, len(cells))]
     return list(chain.from_iterable(pairs))

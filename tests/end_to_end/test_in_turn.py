@@ -8,7 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from runner.execute import cell_runner
+from runner.execute.turns import Plan
+from runner.execute.worker_process import Preflight
 from tests.conftest import Runner
+from tests.support.cells import cell
 
 QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
@@ -64,6 +68,7 @@ def test_rows_of_sides_have_all_that_other_rows_have(runner, tmp_path):
     runner(*DTYPES, "compare.in_turn=false", f"hydra.sweep.dir={tmp_path / 'alone'}")
     alone = pd.read_csv(tmp_path / "alone" / "results.csv")
     assert list(in_turn["cell"]) == list(alone["cell"])
+    assert (in_turn["seconds"] > in_turn["timing_s"]).all()
     assert set(in_turn.columns[in_turn.notna().all()]) >= set(alone.columns[alone.notna().all()])
     assert not list((tmp_path / "alone").glob("*/pairs.csv"))
     assert pd.read_csv(tmp_path / "alone" / "speedup.csv")["paired"].isna().all()
@@ -182,6 +187,36 @@ def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
     assert len(list(out.glob("*/results.csv"))) == 4
     assert list(again["paired"].notna()) == [True, True]
     assert set(before["other_cell"]) == set(after["other_cell"])
+
+
+def test_a_side_measured_again_by_itself_keeps_no_earlier_visits(runner, tmp_path):
+    out = tmp_path / "out"
+    swept(runner, out, *DTYPES, "size=8")
+    (table,) = out.glob("*dtype=float64*/results.csv")
+    table.unlink()
+    again = swept(runner, out, *DTYPES, "size=8", "compare.in_turn=false", f"resume={out}")
+    assert not list(out.glob("*/pairs.csv"))
+    assert again["paired"].isna().all()
+
+
+def test_devices_are_held_once_each_and_in_one_order(monkeypatch, tmp_path):
+    held = []
+
+    class Lock:
+        def __init__(self, device, **options):
+            held.append(device)
+
+        def release(self):
+            return False
+
+    devices = {"gpu": "cuda:0", "cuda:0": "cuda:0", "cpu": "cpu"}
+    runner = cell_runner.CellRunner(lambda: None)
+    runner._preflight = Preflight({}, devices, {}, [])
+    monkeypatch.setattr(cell_runner, "DeviceLock", Lock)
+    monkeypatch.setattr(runner._worker, "run_in_turn", lambda *request: None)
+    cells = [cell("add", size="8", device=device) for device in devices]
+    assert runner.run_in_turn(cells, [tmp_path] * 3, Plan(0.02)) is None
+    assert held == ["cpu", "cuda:0"]
 
 
 def test_what_is_compared_is_settled_and_said_before_the_first_cell(runner, tmp_path):
