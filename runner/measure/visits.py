@@ -9,6 +9,7 @@ Scientific Research A 2, 1949). One visit gives one ratio for each pair of sides
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -76,12 +77,14 @@ def visit_in_turn(
     is_enough: Callable[[Sequence[Visit]], bool],
     *,
     budget_s: float,
+    longest_s: float = math.inf,
     seed: int,
 ) -> Visits:
     """Visit two or more warm sides until what was seen is enough, or the time is over.
 
     ``is_enough`` is asked at each of :data:`LOOKS`; ``seed`` is that of orders, sets of memory and
-    contents. The fewest visits with an interval may take longer than ``budget_s`` seconds.
+    contents. The fewest visits with an interval may take longer than ``budget_s`` seconds; no visit
+    begins that would end after ``longest_s``.
     """
     draw = random.Random(seed)
     now = sides[0].clock.now
@@ -96,7 +99,8 @@ def visit_in_turn(
             if len(visits) >= min(LOOKS[-1], timing.max_samples):
                 return Visits(visits, "samples")
             allowed_s = budget_s if len(visits) >= FEWEST_VISITS else OVERTIME * budget_s
-            if now() - start >= allowed_s:
+            spent_s = now() - start
+            if spent_s >= allowed_s or spent_s + spent_s / len(visits) > longest_s:
                 return Visits(visits, "time")
     raise AssertionError("designs have no end")
 

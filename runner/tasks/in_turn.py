@@ -25,6 +25,7 @@ from runner.tasks.benchmark import Ready
 
 CONTENT_BYTES = 64 * 2**20  # of drawn inputs that a side keeps
 LAUNCHES_IN_A_VISIT = 5
+SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
 
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
-    return visit_in_turn(sides, timing, is_enough, budget_s=budget_s, seed=cells[0].seed)
+    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
+    return visit_in_turn(
+        sides, timing, is_enough, budget_s=budget_s, longest_s=longest_s, seed=cells[0].seed
+    )
 
 
 def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:

@@ -7,7 +7,7 @@ import pytest
 from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, in_words, process_count, settled, with_partners
 from runner.config.schema import Limit, Report, Timing
-from tests.support.cells import cell
+from tests.support.factories import cell
 
 ANY = Report()
 

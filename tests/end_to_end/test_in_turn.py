@@ -12,7 +12,7 @@ from runner.execute import cell_runner
 from runner.execute.turns import Plan
 from runner.execute.worker_process import Preflight
 from tests.conftest import Runner
-from tests.support.cells import cell
+from tests.support.factories import cell
 
 QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
