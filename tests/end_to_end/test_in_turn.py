@@ -11,6 +11,7 @@ import pytest
 from runner.execute import cell_runner
 from runner.execute.turns import Plan
 from runner.execute.worker_process import Preflight
+from runner.rows.rows import row_for
 from tests.conftest import Runner
 from tests.support.factories import cell
 
@@ -189,14 +190,15 @@ def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
     assert set(before["other_cell"]) == set(after["other_cell"])
 
 
-def test_a_side_measured_again_by_itself_keeps_no_earlier_visits(runner, tmp_path):
-    out = tmp_path / "out"
-    swept(runner, out, *DTYPES, "size=8")
-    (table,) = out.glob("*dtype=float64*/results.csv")
-    table.unlink()
-    again = swept(runner, out, *DTYPES, "size=8", "compare.in_turn=false", f"resume={out}")
-    assert not list(out.glob("*/pairs.csv"))
-    assert again["paired"].isna().all()
+def test_a_side_measured_again_by_itself_keeps_no_earlier_visits(monkeypatch, tmp_path):
+    side, pairs = cell("add", size="8"), tmp_path / "pairs.csv"
+    pairs.write_text("of an earlier run")
+    runner = cell_runner.CellRunner(lambda: None)
+    runner._preflight = Preflight({"torch": {"threads": 1}}, {"cpu": "cpu"}, {}, [])
+    rows = [row_for(side, "timeout", "too long")]
+    monkeypatch.setattr(runner._worker, "run", lambda *request: (rows, []))
+    assert [row.status for row in runner.run_once(side, tmp_path)] == ["timeout"]
+    assert not pairs.exists()
 
 
 def test_devices_are_held_once_each_and_in_one_order(monkeypatch, tmp_path):
