@@ -17,8 +17,7 @@ from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for
 from runner.tasks import autograd, benchmark, roof, tensors, transfer
-from runner.tasks.task import ReportStep, Task, TaskResult
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import ReportStep, Task, TaskResult, WorkerState
 
 TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "benchmark": benchmark.run,

@@ -36,7 +36,11 @@ LOG = "run.log"
 
 
 class CellRunner:
-    """Runs cells, in one process or in several after another; calls ``on_begin`` before each."""
+    """Runs cells, in one process or in several after another; calls ``on_begin`` before each.
+
+    Raises:
+        OSError: a folder cannot be written.
+    """
 
     def __init__(self, on_begin: Callable[[], None]) -> None:
         self._on_begin = on_begin
@@ -109,7 +113,6 @@ class CellRunner:
 
         Raises:
             ConfigError: it was made with something else.
-            OSError: the folder cannot be written.
         """
         environment = {**describe_process(), **self.environment, "cluster": cluster}
         environment |= {"cells": cells, "report": vars(report)}
@@ -125,11 +128,7 @@ class CellRunner:
         csv_store.write_atomically(path, text + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
-        """Run a cell in ``timing.processes`` processes in a row, and write what came of it.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Run a cell in ``timing.processes`` processes in a row, and write what came of it."""
         rows = self.run_once(cell, folder)
         for process in range(2, cell.processes + 1):
             if all(row.status == "ok" for row in rows):
@@ -140,9 +139,6 @@ class CellRunner:
         """Run a cell in one of its processes, and write what is known by then to its folder.
 
         A fresh worker is started whenever the number of the process changes.
-
-        Raises:
-            OSError: the folder cannot be written.
         """
         if self._preflight is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], require_devices=False)
@@ -158,9 +154,6 @@ class CellRunner:
         Returns:
             the rows of each, none of a side that had no memory beside the others; None, and
             nothing is written, where the process or a device died, or a side took too long.
-
-        Raises:
-            OSError: a folder cannot be written.
         """
         self._begin(process, folders)
         # each device once, in an order that all sweeps share: none waits for another that waits

@@ -10,7 +10,7 @@ from runner.cells.cell import Cell
 from runner.execute.cell_run import is_device_lost, log_rows, run_cell
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import WorkerState
 
 Message = tuple[Any, ...]
 DEVICE_LOST = "the device did not recover, so the worker was replaced"

@@ -16,8 +16,7 @@ from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit, Row
 from runner.tasks.benchmark import finish, prepare
 from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
-from runner.tasks.task import Task, TaskResult
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import Task, TaskResult, WorkerState
 
 
 def run_in_turn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,12 +151,9 @@ def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
     return (loses, min(too_large)) if 0 < len(too_large) < TRIES else None
 
 
-@dataclass(frozen=True)
-class JobPair:
-    """A search for one crossover: a baseline's overrides and another's, at the smallest size."""
-
-    base: tuple[str, ...]
-    other: tuple[str, ...]
+Overrides = tuple[str, ...]
+JobPair = tuple[Overrides, Overrides]
+"""A search for one crossover: a baseline's overrides and another's, at the smallest size."""
 
 
 class CrossoverSearch:
@@ -167,16 +165,13 @@ class CrossoverSearch:
     def __init__(
         self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]
     ) -> None:
-        """Pair a grid's jobs along the report's axis.
+        """Pair a grid's jobs along the report's axis; ConfigError where there are no two sides.
 
         The grid's jobs are at the low end of the range; those of another size are left as they are.
-
-        Raises:
-            ConfigError: there are not two sides.
         """
         self._range, self._report, self._composer = search_range, report, composer
         self._grid = [job.overrides for job in grid]
-        self._given: set[tuple[str, ...]] = set()
+        self._given: set[Overrides] = set()
         self._pairs = _pairs(grid, report)
         if not self._pairs:
             one = f"one of them with {report.axis}={report.value}"
@@ -203,10 +198,13 @@ class CrossoverSearch:
         self._given.update(new)
         return [self._composer.job(overrides) for overrides in new]
 
-    def _requested(self, rows: Iterable[Row]) -> Iterable[tuple[str, ...]]:
+    def _requested(self, rows: Iterable[Row]) -> Iterable[Overrides]:
         """The overrides of every job asked for so far, in the order in which they were."""
         row_of = {row.cell: row for row in rows if isinstance(row, BenchmarkRow)}
-        sizes_of = {pair: self._sizes(pair, row_of) for pair in self._pairs}
+        sizes_of: dict[JobPair, list[int]] = {}
+        for pair in self._pairs:
+            outcome_of = partial(self._outcome, pair, row_of)
+            sizes_of[pair] = requested_sizes(outcome_of, self._range)
         requested = dict.fromkeys(self._grid)
         for turn in range(1, max(map(len, sizes_of.values()))):
             for pair, sizes in sizes_of.items():
@@ -214,11 +212,8 @@ class CrossoverSearch:
                     requested.update(dict.fromkeys(self._at_size(pair, sizes[turn])))
         return requested
 
-    def _sizes(self, pair: JobPair, row_of: Mapping[str, BenchmarkRow]) -> list[int]:
-        return requested_sizes(lambda size: self._outcome(pair, size, row_of), self._range)
-
     def _outcome(
-        self, pair: JobPair, size: int, row_of: Mapping[str, BenchmarkRow]
+        self, pair: JobPair, row_of: Mapping[str, BenchmarkRow], size: int
     ) -> Outcome | None:
         """What came of a size; None where a side has not been measured there."""
         cells = [self._composer.job(overrides).cell for overrides in self._at_size(pair, size)]
@@ -236,20 +231,20 @@ class CrossoverSearch:
             return "disturbed"
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 
-    def _at_size(self, pair: JobPair, number: int) -> list[tuple[str, ...]]:
+    def _at_size(self, pair: JobPair, number: int) -> list[Overrides]:
         """Both sides' overrides at a size."""
         size = self._range.size_of(number)
-        return [
-            tuple(size if text.startswith("size=") else text for text in overrides)
-            for overrides in (pair.base, pair.other)
-        ]
+        sides = []
+        for overrides in pair:
+            sides.append(tuple(size if text.startswith("size=") else text for text in overrides))
+        return sides
 
 
 def _pairs(grid: Sequence[HydraJob], report: Report) -> list[JobPair]:
     """Each baseline's job with each that differs from it along the compared axis alone."""
     shared = same_but(report.axis, "size")
-    others: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
-    bases: dict[tuple[Any, ...], tuple[str, ...]] = {}
+    others: dict[tuple[Any, ...], list[Overrides]] = {}
+    bases: dict[tuple[Any, ...], Overrides] = {}
     for job in grid:
         if job.cell.requested_size != grid[0].cell.requested_size:
             continue
@@ -260,5 +255,5 @@ def _pairs(grid: Sequence[HydraJob], report: Report) -> list[JobPair]:
             others.setdefault(key, []).append(job.overrides)
     pairs: list[JobPair] = []
     for key, base in bases.items():
-        pairs += [JobPair(base, other) for other in others.get(key, ())]
+        pairs += [(base, other) for other in others.get(key, ())]
     return pairs

@@ -102,11 +102,7 @@ class Grids:
         return list(unique.values())
 
     def _compose(self, overrides: Sequence[Override]) -> list[HydraJob]:
-        """Every combination.
-
-        Raises:
-            ConfigError: a pattern of names matches none.
-        """
+        """Every combination; a pattern of names that matches none is an error."""
         for override in overrides:
             names = override.value()
             if isinstance(names, Glob) and not list(override.sweep_string_iterator()):

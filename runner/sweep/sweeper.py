@@ -77,11 +77,7 @@ class GridSweep:
             return self._run(strategy, jobs)
 
     def _strategy(self, arguments: list[str]) -> Strategy:
-        """The sweep's cells, composed and checked.
-
-        Raises:
-            ConfigError: a cell, an exclusion rule or the range of a search is wrong.
-        """
+        """The sweep's cells, composed and checked."""
         # The launcher composes each job again, unless it finds what was composed here.
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
@@ -156,11 +152,7 @@ class GridSweep:
     def _remaining(
         self, strategy: Strategy, jobs: list[HydraJob]
     ) -> tuple[list[HydraJob], list[int]]:
-        """All jobs of a resumed sweep that are known, and the numbers of those left to run.
-
-        Raises:
-            ConfigError: the folder is not this sweep's.
-        """
+        """All jobs of a resumed sweep that are known, and the numbers of those left to run."""
         rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
         resume.check_same_sweep(self._root, rows_on_disk, first_cells)

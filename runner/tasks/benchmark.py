@@ -20,8 +20,7 @@ from runner.cells.cell import Cell
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
-from runner.measure.device import throttled
-from runner.measure.device_readings import DeviceReadings
+from runner.measure.device import DeviceReadings, throttled
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
@@ -29,8 +28,7 @@ from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
 from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.output import OutputSummary, counted_flop
-from runner.tasks.task import Task, TaskResult
-from runner.tasks.worker_state import VerdictKey
+from runner.tasks.task import Task, TaskResult, VerdictKey
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import ValueCheck, check_values, small, to_check
@@ -77,11 +75,7 @@ class Ready:
 
 
 def run(task: Task) -> TaskResult:
-    """Measure one cell.
-
-    Raises:
-        MemoryError: the inputs and outputs do not fit.
-    """
+    """Measure one cell."""
     cell, ready = task.cell, prepare(task)
     task.report_step("timing")
     reallocate = None

@@ -276,7 +276,7 @@ def test_an_interrupt_keeps_what_was_finished(
 def test_timing_through_the_worker_is_the_engine_in_process(runner: Runner, tmp_path: Path) -> None:
     from runner.cells.cell import cell_of
     from runner.execute.cell_run import run_cell
-    from runner.tasks.worker_state import WorkerState
+    from runner.tasks.task import WorkerState
 
     runner("op=add", "size=64", "timing=minimal", "hydra.run.dir=out")
     from omegaconf import OmegaConf

@@ -12,8 +12,7 @@ from runner.config.schema import Timing
 from runner.measure.device import Device
 from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
 from runner.tasks import roof as job
-from runner.tasks.task import Task
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import Task, WorkerState
 from tests.conftest import Runner
 from tests.support.factories import cell, ran
 
