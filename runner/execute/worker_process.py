@@ -35,7 +35,8 @@ def serve(connection: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
-    _die_first()
+    with suppress(OSError):  # where memory runs out, Linux is to end this process, not its parent
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
     # the end of the pipe is the parent's end
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -76,12 +77,6 @@ def _redirect(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-
-
-def _die_first() -> None:
-    """Where memory runs out, have Linux end this process and not its parent."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with_parent() -> None:

@@ -191,7 +191,7 @@ def measurement(
         q3_s=quantile(times, 0.75),
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
-        samples=tuple(map(partial(_sample_of, calls), blocks, is_used)),
+        samples=tuple(map(partial(_sample, calls), blocks, is_used)),
         calls_per_sample=calls,
         timing_s=timing_s,
         interrupted=sum(not had_its_cores(block) for block in blocks),
@@ -201,10 +201,8 @@ def measurement(
     )
 
 
-def _sample_of(calls: int, block: Block, used: bool) -> Sample:
-    return Sample(
-        calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, used
-    )
+def _sample(calls: int, block: Block, used: bool) -> Sample:
+    return Sample(calls, used=used, **vars(block))
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:

@@ -36,7 +36,7 @@ from runner.verify.values import ValueCheck, check_values, small, to_check
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
 # interruption sources of a device's clock, whose waits are gaps
 GAPS = {"scheduler": "gaps", "none": "none"}
-# columns that the engine's measurement, the device's readings and the output's summary have too
+# columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "first_call_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "timing_s", "stop")
 OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
@@ -101,7 +101,9 @@ def prepare(task: Task, *, check: bool = True) -> Ready:
     task.report_step("drawing inputs")
     tensors = inputs_of(bound, cell.direction, device.torch)
     forward = bound.call_with(tensors)
-    flop = _flop(cell, eager, tensors)
+    flop = cell.operation.work(cell.operation.flop, eager.dimensions)
+    if not cell.operation.flop:
+        flop = counted_flop(eager, tensors)
     output = OutputSummary(bound, tensors, device)
 
     # a backward pass returns gradients alone, so that the output is looked at before it
@@ -173,8 +175,7 @@ def _check(task: Task, eager: BoundOperation, bound: BoundOperation) -> Checked:
     values = check_values(to_be_checked, device)
     is_quick = time.perf_counter() - begun < LONG_CHECK_S
 
-    # the gradient's check calls the operation some twenty times, unless an earlier cell has
-    # its verdict
+    # the gradient's check calls the operation some twenty times, unless its verdict is known
     gradient = None
     differentiated = eager if cell.direction == "forward" else in_own_dtype(bound)
     verdicts = task.state.gradient_verdicts
@@ -240,8 +241,7 @@ def _flags(
 def _work(ready: Ready, median_s: float) -> dict[str, Any]:
     """What a forward call does, by column; no formula here counts a backward pass."""
     cell, output, flop = ready.task.cell, ready.output, ready.flop
-    assert cell.dimensions is not None
-    moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
+    moved = cell.operation.work(cell.operation.bytes, ready.bound.dimensions)
     # without a formula, what a call moves at least
     if moved is None:
         moved = output.input_bytes + output.output_bytes
@@ -257,13 +257,6 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
         "fraction_of_peak": fraction,
         "bound": bound,
     }
-
-
-def _flop(cell: Cell, eager: BoundOperation, tensors: list[torch.Tensor]) -> int | None:
-    assert cell.dimensions is not None
-    if cell.operation.flop:
-        return cell.operation.work(cell.operation.flop, cell.dimensions)
-    return counted_flop(eager, tensors)
 
 
 def _gradient_verdict(
