@@ -101,15 +101,10 @@ class CellRunner:
         force: bool = False,
         cluster: str | None = None,
     ) -> None:
-        """Write down what the run is made with, before its first cell.
+        """Write down what a run of so many cells is made with, before its first one.
 
-        Args:
-            root: the folder of the run or sweep.
-            cells: how many it is to hold in the end.
-            report: what its report will compare.
-            resuming: whether it holds what was measured before.
-            force: whether that may have been with something else.
-            cluster: what runs the cells, where it is not this machine.
+        Where it is ``resuming``, it holds what was measured before, by ``force`` with something
+        else; ``cluster`` is what runs the cells, where it is not this machine.
 
         Raises:
             ConfigError: it was made with something else.

@@ -22,7 +22,7 @@ except ImportError:  # Windows has no shared locks on files: nothing is known th
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path(tempfile.gettempdir()) / "opsweep-devices"
-# a device's processes, in their own order
+# what lists the devices of a process in its own order
 VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "xpu": ("ZE_AFFINITY_MASK",)}
 RETRY_S = 0.2  # between two looks at a lock that another holds; nothing is measured here meanwhile
 

@@ -19,7 +19,7 @@ from runner import __version__
 if TYPE_CHECKING:
     from runner.measure.device import Device
 
-# of the environment, by their first letters
+# of the environment, by how their names begin
 VARIABLES = ("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_")
 
 

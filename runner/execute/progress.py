@@ -14,8 +14,7 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-# a log that nobody watches needs no more lines than this, but for the last cell and for trouble
-LINE_EVERY_S = 1.0
+LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and for trouble
 
 
 class Progress:

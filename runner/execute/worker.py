@@ -124,9 +124,6 @@ class Worker:
 
         The cell's time begins with ``begun``: a process that was replaced imports torch first. An
         answer says whether the next request needs a process of its own.
-
-        Raises:
-            WorkerDied: the process ended.
         """
         try:
             self._send(request)

@@ -42,8 +42,7 @@ LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or com
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
-# of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
-ASHMAN_D = 4.0
+ASHMAN_D = 4.0  # of two modes; a normal, uniform or exponential distribution stays below 3.5
 Reallocate = Callable[[], Thunk] | None  # gives the same call on newly allocated tensors
 
 

@@ -56,15 +56,10 @@ class Peaks:
 
         The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson,
         "Roofline", 2009). Above 1 the data came from a cache, which is faster than the memory that
-        was measured.
-
-        Args:
-            flop: of the call; None: not known, and taken for none.
-            moved: its bytes; None: not known.
-            seconds: that it took.
+        was measured. FLOP that are not known are taken for none.
 
         Returns:
-            the fraction, and ``compute`` or ``memory``; None without work to compare.
+            the fraction, and ``compute`` or ``memory``; None where no bytes are ``moved``.
         """
         if not moved or seconds <= 0:
             return None

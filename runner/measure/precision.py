@@ -16,8 +16,7 @@ import torch
 
 # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
 REDUCED_DIFFERENCE = 2.0**-14
-# unit roundoffs: 11 and 8 significant bits, rounded to nearest
-ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}
+ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # of 11 and 8 bits, rounded to nearest
 
 
 class Switch(NamedTuple):

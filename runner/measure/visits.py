@@ -140,7 +140,7 @@ def _visit(
     turns: dict[int, Turn] = {}
     for position, index in enumerate(order):
         turns[index] = _turn(sides[index], calls[index], position, allocations[index])
-    contents.visited(sum(turn.spent_s for turn in turns.values()))
+    contents.visit_s = sum(turn.spent_s for turn in turns.values())
     return tuple(turns[index] for index in range(len(sides)))
 
 
@@ -190,11 +190,12 @@ class _Contents:
     def __init__(self, draw: random.Random, now: Callable[[], float]) -> None:
         self._draw, self.now = draw, now
         self._drawn, self._last, self._is_new = 0, -1, False
-        self._drawing_s = self._visit_s = 0.0
+        self._drawing_s = 0.0
+        self.visit_s = 0.0  # what a visit's turns took
 
     def next(self) -> int:
         """The number of a visit's contents; 0, 1, 2, ... are new ones."""
-        affordable = self._drawing_s <= DRAWING_SHARE * self._visit_s
+        affordable = self._drawing_s <= DRAWING_SHARE * self.visit_s
         self._is_new = self._drawn < 2 or affordable
         if self._is_new:
             self._last, self._drawn = self._drawn, self._drawn + 1
@@ -208,10 +209,6 @@ class _Contents:
         """What making a visit's tensors took."""
         if self._is_new:
             self._drawing_s = seconds
-
-    def visited(self, seconds: float) -> None:
-        """What a visit's turns took."""
-        self._visit_s = seconds
 
 
 def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:

@@ -31,8 +31,12 @@ class OutputSummary:
         Raises:
             ValueError: its shapes are not those of the signature.
         """
-        outputs = outputs_of(result)
-        _check_shapes(self._bound, outputs)
+        outputs, bound = outputs_of(result), self._bound
+        expected = [bound.dimensions.shape(axes) for axes in bound.op.parsed.outputs]
+        shapes = [tuple(t.shape) for t in outputs]
+        if shapes != expected:
+            whose = f"op {bound.op.name}: its signature {bound.op.signature!r}"
+            raise ValueError(f"{whose} promises outputs {expected}, the call gave {shapes}")
         self.outputs = len(outputs)
         self.output_bytes = sum(t.nbytes for t in outputs)
         self._summarize(self._tensors, outputs)
@@ -46,14 +50,6 @@ class OutputSummary:
         self.finite_fraction = finite_fraction(returned)
         storages = {storage_of(t) for t in read if t.numel()}
         self.view = any(storage_of(t) in storages for t in returned if t.numel())
-
-
-def _check_shapes(bound: BoundOperation, outputs: list[torch.Tensor]) -> None:
-    expected = [bound.dimensions.shape(axes) for axes in bound.op.parsed.outputs]
-    shapes = [tuple(t.shape) for t in outputs]
-    if shapes != expected:
-        whose = f"op {bound.op.name}: its signature {bound.op.signature!r}"
-        raise ValueError(f"{whose} promises outputs {expected}, the call gave {shapes}")
 
 
 def counted_flop(bound: BoundOperation, tensors: list[torch.Tensor]) -> int | None:

@@ -18,11 +18,9 @@ from runner.rows.rows import PeaksRow
 from runner.tasks.task import Task, TaskResult
 
 SMALLEST = 256  # the edge of the smallest product: below it, a call's overhead would be measured
-# of a tensor that a cache holds, and long enough for its kernel to count and not the call
-ELEMENTS = 2**16
+ELEMENTS = 2**16  # which a cache holds, and enough for the kernel to count and not the call
 PATIENCE = 4  # times timing.max_time_s: a product that would take longer than this is left out
-# times the last-level cache: what a tensor has to hold so that next to nothing of it is found there
-CACHES = 4
+CACHES = 4  # last-level ones that a tensor would fill: next to nothing of it is found there
 ACCELERATOR_BYTES = 256 * 1024**2  # of a tensor there: several times any cache of today
 MEMORY_SHARE = 1 / 8  # of the free memory that one of three tensors may take
 

@@ -21,7 +21,7 @@ from runner.tasks.task import Function, Task, TaskResult
 
 SMALLEST_BYTES = 1_024
 STEP = 4  # from one size to the next: 11 sizes from 1 KB to 1 GB
-# whether to the device, and the host's memory
+# whether to the device, and which memory of the host's
 WAYS = [(True, "pageable"), (False, "pageable"), (True, "pinned"), (False, "pinned")]
 SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the timed copies; the rest is for making buffers
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
