@@ -1,4 +1,4 @@
-"""``python -m runner``. The work is elsewhere: a spawned worker imports nothing from here."""
+"""``python -m runner``. A spawned worker imports nothing of it: :mod:`runner.cli.main` works."""
 
 import sys
 

@@ -40,7 +40,7 @@ class Pairs:
 
     @cached_property
     def slowdown(self) -> float | None:
-        """How many times slower than at its best this machine was in most visits; None: too few visits to say.
+        """How many times slower than at its best this machine was in most visits; None: too few.
 
         Times of two moments may differ by this factor though nothing else differs.
         """
@@ -57,7 +57,7 @@ class Pairs:
         return max(1.0, quantile(sorted(slowdowns), SLOWDOWNS_WITHIN))
 
     def of_two_moments(self, ratio: Estimate) -> Estimate:
-        """A ratio of times that were not measured in turn, with an interval that holds what moments may change.
+        """A ratio of times not taken in turn, with an interval that holds what moments may change.
 
         It has no interval where that is not known.
         """

@@ -239,7 +239,7 @@ def _against_fastest(speedup: Speedup) -> float:
 
 
 def _least_gain(speedup: Speedup) -> float:
-    """What is surely gained: the near end of the interval, since the luckiest of many lead by value."""
+    """What is surely gained: the interval's near end, since the luckiest of many lead by value."""
     return speedup.fastest_low or speedup.low or _against_fastest(speedup)
 
 

@@ -12,7 +12,7 @@ SLACK_BYTES = 2**20  # of a pool beyond what the tensors need: the places to cho
 
 
 class Pools:
-    """Memory that sides of a comparison use in turn: one pool for each set of tensors, as large as the largest side's.
+    """Memory that sides use in turn: a pool for each set of tensors, for the largest side's.
 
     Args:
         seed: of the places in them.
@@ -28,7 +28,7 @@ class Pools:
         self._needed = max(self._needed, sum(_aligned(_span(tensor)) for tensor in tensors))
 
     def place(self, tensors: Sequence[torch.Tensor], number: int) -> list[torch.Tensor]:
-        """Copies at a random place of a pool, with the strides and the need for a gradient of the originals.
+        """Copies at a random place of a pool, with their strides and need for a gradient.
 
         Another device than the CPU places them itself.
         """

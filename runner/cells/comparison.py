@@ -1,4 +1,4 @@
-"""What a sweep compares, settled before its first cell, and the cells that are therefore measured in turn."""
+"""What a sweep compares, settled before its first cell, and which cells are measured in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from runner.cells.cell import Cell
 from runner.config.axes import AXES, COMPARED_BY_ITSELF, same_but
 from runner.config.schema import Compare, Report
 
-COPIES = 3  # of a side's inputs and outputs: what is drawn, the memory where it is used, what the call returns
+# of a side's inputs and outputs: what is drawn, the memory where it is used, what is returned
+COPIES = 3
 SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for one process only
 
 

@@ -26,7 +26,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, process_count
 from runner.cluster.chunk import Chunk
 from runner.errors import ConfigError
-from runner.execute.cell_runner import LOG, CellRun
+from runner.execute.cell_runner import LOG, CellGroup, CellRun
 from runner.execute.environment import describe_process, node_identity
 from runner.execute.session import Session
 from runner.measure.host_memory import free_memory_bytes
@@ -115,27 +115,29 @@ def _results(
     runs = [CellRun(cell, base / str(position)) for position, cell in enumerate(cells)]
     for run in runs:
         run.folder.mkdir()
-    groups = [[position] for position in range(len(cells))]
+    positions_of = [[position] for position in range(len(cells))]
     if chunk.compare.in_turn:
         can_run = session.cells.can_run_in_turn
-        groups = in_turn(cells, chunk.report, can_run, memory_bytes=free_memory_bytes())
+        positions_of = in_turn(cells, chunk.report, can_run, memory_bytes=free_memory_bytes())
 
     # a baseline may be in several groups, and has ended with the last one of them
-    groups_left = Counter(chain.from_iterable(groups))
-    rounds = [process_count([cells[each] for each in group], chunk.compare) for group in groups]
+    groups_left = Counter(chain.from_iterable(positions_of))
+    groups = []
+    for positions in positions_of:
+        count = process_count([cells[position] for position in positions], chunk.compare)
+        groups.append(CellGroup([runs[position] for position in positions], count))
     any_begun = False
-    for process in range(1, max(rounds) + 1):
-        for group, count in zip(groups, rounds, strict=True):
-            if process > count:
+    for process in range(1, max(group.processes for group in groups) + 1):
+        for group, positions in zip(groups, positions_of, strict=True):
+            if process > group.processes:
                 continue
-            needed_s = sum(cells[position].limit.time_s for position in group)
+            needed_s = sum(run.cell.limit.time_s for run in group.runs)
             if any_begun and end - MARGIN_S - time.monotonic() < needed_s:
                 return
             any_begun = True
-            members = [runs[position] for position in group]
-            session.cells.run_group(members, process, count, chunk.report.same_within)
-            groups_left.subtract(group if process == count else ())
-            for position in group:
+            session.cells.run_group(group, process, chunk.report.same_within)
+            groups_left.subtract(positions if process == group.processes else ())
+            for position in positions:
                 if not groups_left[position]:
                     yield _result(runs[position])
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,7 @@ from runner.execute.turns import Plan
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
 from runner.measure.processes import combined
-from runner.rows.csv_store import (
-    read_records,
-    read_rows,
-    write_atomically,
-    write_records,
-    write_rows,
-)
+from runner.rows import csv_store
 from runner.rows.environment_file import check_same_environment, read_environment
 from runner.rows.rows import (
     FILE_OF_JOB,
@@ -40,29 +33,36 @@ from runner.rows.rows import (
 )
 
 LOG = "run.log"
-ENDING = ("crashed", "timeout")  # statuses of cells that take their process, and others, with them
 
 
 @dataclass
 class CellRun:
-    """A cell on its way through its processes.
-
-    Attributes:
-        folder: its own.
-        rows: what came of it so far.
-    """
+    """A cell on its way through its processes."""
 
     cell: Cell
-    folder: Path = Path()
-    rows: list[Row] = field(default_factory=list)
+    folder: Path = Path()  # its own
+    rows: list[Row] = field(default_factory=list)  # what came of it so far
+
+    @property
+    def did_well(self) -> bool:
+        """Whether all of its processes so far did; otherwise it has no further one."""
+        return all(row.status == "ok" for row in self.rows)
+
+
+@dataclass
+class CellGroup:
+    """Cells that are measured in turn with each other, the baseline first, or one by itself."""
+
+    runs: list[CellRun]
+    processes: int  # that measure it, one after another
+    can_take_turns: bool = True  # whether its process has survived that so far
 
 
 class CellRunner:
-    """Runs cells, in one process or in several after another.
+    """Runs cells, in one process or in several after another; calls ``on_begin`` before each.
 
-    Args:
-        on_begin: is called as a cell begins: from then on an error is no longer the
-            configuration's.
+    Raises:
+        OSError: a folder cannot be written.
     """
 
     def __init__(self, on_begin: Callable[[], None]) -> None:
@@ -72,24 +72,24 @@ class CellRunner:
         self._process = 1  # the number of the running one, of those that a cell is to have
 
     @property
+    def _prepared(self) -> Preflight:
+        assert self._preflight is not None
+        return self._preflight
+
+    @property
     def environment(self) -> dict[str, Any]:
         """The machine and torch, as the worker saw them in :meth:`prepare`."""
-        assert self._preflight is not None
-        return self._preflight.environment
+        return self._prepared.environment
 
     @property
     def has_accelerator(self) -> bool:
         """Whether one of the devices that were asked for is here and is not the CPU."""
-        assert self._preflight is not None
-        return any(device != "cpu" for device in self._preflight.devices.values())
+        return any(device != "cpu" for device in self._prepared.devices.values())
 
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """Check all that needs torch or the machine, before anything is measured.
 
-        Args:
-            cells: those to be run.
-            require_devices: whether a device that is not here is an error; inside a sweep its cells
-                become rows.
+        With ``require_devices`` one that is not here is an error; in a sweep its cells become rows.
 
         Raises:
             ConfigError: a callable or a device cannot be had.
@@ -101,15 +101,13 @@ class CellRunner:
         try:
             self._preflight = self._worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
-            raise ConfigError(
-                f"the worker did not start: {death}; try `python -c 'import torch'`"
-            ) from death
+            advice = "try `python -c 'import torch'`"
+            raise ConfigError(f"the worker did not start: {death}; {advice}") from death
         if self._preflight.problems:
             raise ConfigError("; ".join(self._preflight.problems))
 
         # A sweep without any of its devices would have no times at all. With "gpu" among them it
-        # was meant to run
-        # wherever it is started.
+        # was meant to run wherever it is started.
         missing = self._preflight.unavailable.values()
         nothing_runs = len(missing) == len(devices) and "gpu" not in devices
         if missing and (require_devices or nothing_runs):
@@ -126,27 +124,16 @@ class CellRunner:
         force: bool = False,
         cluster: str | None = None,
     ) -> None:
-        """Write down what the run is made with, before its first cell.
+        """Write down what a run of so many cells is made with, before its first one.
 
-        Args:
-            root: the folder of the run or sweep.
-            cells: how many it is to hold in the end.
-            report: what its report will compare.
-            resuming: whether it holds what was measured before.
-            force: whether that may have been with something else.
-            cluster: what runs the cells, where it is not this machine.
+        Where it is ``resuming``, it holds what was measured before, by ``force`` with something
+        else; ``cluster`` is what runs the cells, where it is not this machine.
 
         Raises:
             ConfigError: it was made with something else.
-            OSError: the folder cannot be written.
         """
-        environment = {
-            **describe_process(),
-            **self.environment,
-            "cluster": cluster,
-            "cells": cells,
-            "report": vars(report),
-        }
+        environment = {**describe_process(), **self.environment, "cluster": cluster}
+        environment |= {"cells": cells, "report": vars(report)}
         # A resumed run keeps what it was first made with, and lists what it was continued with.
         path = root / "environment.json"
         if resuming and path.is_file():
@@ -155,14 +142,11 @@ class CellRunner:
             first = read_environment(root)
             resumed = [*first.get("resumed", []), environment]
             environment = {**first, "cells": max(first.get("cells", 0), cells), "resumed": resumed}
-        write_atomically(path, json.dumps(environment, indent=2, default=str) + "\n")
+        text = json.dumps(environment, indent=2, default=str)
+        csv_store.write_atomically(path, text + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
-        """Run a cell in ``timing.processes`` consecutive processes and write its rows to its folder.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Run a cell in ``timing.processes`` processes in a row, and write what came of it."""
         rows = self.run_once(cell, folder)
         for process in range(2, cell.processes + 1):
             if all(row.status == "ok" for row in rows):
@@ -170,46 +154,29 @@ class CellRunner:
         return rows
 
     def run_once(self, cell: Cell, folder: Path, process: int = 1) -> list[Row]:
-        """Run a cell in one of its processes and write what is known of it by then to its folder.
+        """Run a cell in one of its processes, and write what is known by then to its folder.
 
-        Args:
-            cell: what to run.
-            folder: its own.
-            process: the number of the process; a fresh worker is started whenever it changes.
-
-        Raises:
-            OSError: the folder cannot be written.
+        A fresh worker is started whenever the number of the process changes.
         """
         if self._preflight is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], require_devices=False)
-        self._on_begin()
-        self._use_process(process)
+        self._begin(process, [folder])
         rows, samples = self._measure(cell, folder / LOG)
         return self._write(cell, folder, rows, samples, process)
 
     def run_in_turn(
         self, cells: Sequence[Cell], folders: Sequence[Path], plan: Plan, process: int = 1
     ) -> list[list[Row]] | None:
-        """Run the sides of a comparison in turn and write what each gave to its folder.
-
-        Args:
-            cells: the baseline's and those to compare with it.
-            folders: of each.
-            plan: how.
-            process: the number of the process, as in :meth:`run_once`.
+        """Run the sides of a comparison, the baseline first, in turn, as :meth:`run_once` does one.
 
         Returns:
-            the rows of each; None where the process died or took too long: nothing was written
-            then.
-
-        Raises:
-            OSError: a folder cannot be written.
+            the rows of each, none of a side that had no memory beside the others; None, and
+            nothing is written, where the process or a device died, or a side took too long.
         """
-        self._on_begin()
-        self._use_process(process)
-        # always in the same order, so that two sweeps never wait for each other
-        cell_on = {cell.device: cell for cell in cells}
-        locks = [self._lock(cell_on[device]) for device in sorted(cell_on)]
+        self._begin(process, folders)
+        # each device once, in an order that all sweeps share: none waits for another that waits
+        on_device = {self._device_of(cell): cell for cell in cells}
+        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
         concurrent: list[bool | None] = []
         try:
             outcome = self._worker.run_in_turn(cells, [folder / LOG for folder in folders], plan)
@@ -219,95 +186,74 @@ class CellRunner:
             return None
 
         # the visits come first: a row without them would look as if it had been measured alone
-        folder_of = {cell.identity: folder for cell, folder in zip(cells, folders, strict=True)}
-        for cell in cells[1:]:
-            path = folder_of[cell.identity] / PAIRS_FILE
+        for cell, folder in zip(cells, folders, strict=True):
+            path = folder / PAIRS_FILE
             visits = [visit for visit in outcome.pairs if visit.other_cell == cell.identity]
             latest = [replace(visit, process=process) for visit in visits]
-            earlier = read_records(path, PairVisit) if process > 1 and path.is_file() else []
-            if latest:
-                write_records(path, earlier + latest)
+            if process > 1 and path.is_file():
+                latest = csv_store.read_records(path, PairVisit) + latest
+            if visits:
+                csv_store.write_records(path, latest)
         if plan.visits_only:
             return []
         beside = any(concurrent) if None not in concurrent else None
         sides = zip(cells, folders, outcome.rows, outcome.samples, strict=True)
-        return [
-            self._write(cell, folder, [marked(row, beside) for row in rows], list(samples), process)
-            for cell, folder, rows, samples in sides
-        ]
+        written: list[list[Row]] = []
+        for cell, folder, rows, samples in sides:
+            of_side = [marked(row, beside) for row in rows]
+            if of_side:
+                of_side = self._write(cell, folder, of_side, list(samples), process)
+            written.append(of_side)
+        return written
 
-    def run_group(
-        self, runs: Sequence[CellRun], process: int, processes: int, same_within: float
-    ) -> None:
+    def run_group(self, group: CellGroup, process: int, same_within: float) -> None:
         """Run a group in one of its processes: in turn, or each cell by itself where that fails.
 
-        Args:
-            runs: the cells; of several the first is the baseline.
-            process: the number of the process.
-            processes: that share the visits.
-            same_within: relative difference up to which two sides count as the same.
+        ``same_within`` is the relative difference up to which two sides count as the same.
         """
-        visits_only = process > max(run.cell.processes for run in runs)
-        statuses = {row.status for row in chain.from_iterable(run.rows for run in runs)}
-        if len(runs) > 1 and not statuses.intersection(ENDING):
-            plan = Plan(same_within, processes, visits_only)
-            cells, folders = [run.cell for run in runs], [run.folder for run in runs]
+        sides = [run for run in group.runs if run.did_well]
+        if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
+            cells, folders = [run.cell for run in sides], [run.folder for run in sides]
+            visits_only = process > max(cell.processes for cell in cells)
+            plan = Plan(same_within, group.processes, visits_only)
             rows = self.run_in_turn(cells, folders, plan, process)
-            for run, its_rows in zip(runs, rows or [], strict=False):
-                run.rows = its_rows
-            if rows is not None:
-                return
+            group.can_take_turns = rows is not None
+            alone = []
+            for run, of_run in zip(sides, rows or [], strict=False):
+                run.rows = of_run or run.rows
+                alone += [] if run.rows else [run]
+            sides = sides if rows is None else alone
 
-        # by itself, in its next process, if it is to have one and did well so far
-        for run in runs:
-            did_well = all(row.status == "ok" for row in run.rows)
-            if process <= run.cell.processes and did_well:
+        # by itself, in its next process, if it is to have one
+        for run in sides:
+            if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
     def can_run_in_turn(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""
-        assert self._preflight is not None
-        return not cell.infeasible_reason and cell.device not in self._preflight.unavailable
-
-    def _write(
-        self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int
-    ) -> list[Row]:
-        """Write a cell's rows and samples to its folder, with those of its earlier processes."""
-        # A row names its threads even where the cell leaves them to torch, which the worker knows.
-        threads = self.environment["torch"]["threads"]
-        rows = [
-            replace(row, threads=row.threads or cell.threads or threads, node=node_identity())
-            for row in rows
-        ]
-
-        table = folder / FILE_OF_JOB[cell.job]
-        if process > 1:
-            rows, samples = _with_earlier(table, rows, samples, process)
-        if samples:
-            write_records(folder / SAMPLES_FILE, samples)
-        write_rows(table, rows)
-        return rows
+        return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
     def close(self) -> None:
         """End the worker."""
         self._worker.close()
 
-    def _use_process(self, process: int) -> None:
+    def _begin(self, process: int, folders: Sequence[Path]) -> None:
         """End the worker where the next cell is to have another process than the last."""
+        self._on_begin()
         if process != self._process:
             self._worker.close()
         self._process = process
+        if process == 1:  # visits of a resumed sweep are not of the row that is to be written
+            for folder in folders:
+                (folder / PAIRS_FILE).unlink(missing_ok=True)
 
     def _measure(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """A cell's rows and samples, or the row that says why it cannot run here."""
-        assert self._preflight is not None
+        unavailable = self._prepared.unavailable
         if cell.infeasible_reason:
             return [row_for(cell, "unsupported", cell.infeasible_reason)], []
-        if cell.device in self._preflight.unavailable:
-            return [row_for(cell, "unavailable", self._preflight.unavailable[cell.device])], []
-        return self._run_on_device(cell, log)
-
-    def _run_on_device(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
+        if cell.device in unavailable:
+            return [row_for(cell, "unavailable", unavailable[cell.device])], []
         lock = self._lock(cell)
         concurrent = None
         try:
@@ -316,24 +262,43 @@ class CellRunner:
             concurrent = lock.release()
         return [marked(row, concurrent) for row in rows], samples
 
+    def _device_of(self, cell: Cell) -> str:
+        """This machine's name of a cell's device."""
+        return self._prepared.devices.get(cell.device, cell.device)
+
     def _lock(self, cell: Cell) -> DeviceLock:
         """Hold the cell's device, or wait for it where the cell wants it for itself."""
-        assert self._preflight is not None
-        device = self._preflight.devices.get(cell.device, cell.device)
+        device = self._device_of(cell)
         note = f"waiting for another sweep's cell on {device} ..."
         exclusive = cell.on_contention == "wait"
         return DeviceLock(device, exclusive=exclusive, on_wait=lambda: print(note, file=sys.stderr))
+
+    def _write(
+        self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int
+    ) -> list[Row]:
+        """Write a cell's rows and samples to its folder, with those of its earlier processes."""
+        # A row names its threads even where the cell leaves them to torch, which the worker knows.
+        threads = cell.threads or self.environment["torch"]["threads"]
+        node = node_identity()
+        rows = [replace(row, threads=row.threads or threads, node=node) for row in rows]
+        table = folder / FILE_OF_JOB[cell.job]
+        if process > 1:
+            rows, samples = _with_earlier(table, rows, samples, process)
+        if samples:
+            csv_store.write_records(folder / SAMPLES_FILE, samples)
+        csv_store.write_rows(table, rows)
+        return rows
 
 
 def _with_earlier(
     table: Path, rows: list[Row], samples: list[Sample], process: int
 ) -> tuple[list[Row], list[Sample]]:
     """What a cell's latest process gave, with what its earlier ones left in its folder."""
-    latest_samples = [replace(sample, process=process) for sample in samples]
-    all_samples = read_records(table.with_name(SAMPLES_FILE), Sample) + latest_samples
+    all_samples = csv_store.read_records(table.with_name(SAMPLES_FILE), Sample)
+    all_samples += [replace(sample, process=process) for sample in samples]
     latest = rows[0]
-    if latest.status != "ok" or not isinstance(latest, BenchmarkRow):
-        return [
-            replace(row, reason=f"in process {process}: {row.reason}") for row in rows
-        ], all_samples
-    return [combined(read_rows(table, BenchmarkRow)[0], latest, all_samples)], all_samples
+    if latest.status == "ok" and isinstance(latest, BenchmarkRow):
+        (earlier,) = csv_store.read_rows(table, BenchmarkRow)
+        return [combined(earlier, latest, all_samples)], all_samples
+    reasoned = [replace(row, reason=f"in process {process}: {row.reason}") for row in rows]
+    return reasoned, all_samples

@@ -1,4 +1,4 @@
-"""Whether another of this machine's sweeps used the same device while a cell ran: one lock file a device.
+"""Whether another of this machine's sweeps used a cell's device meanwhile: a lock file a device.
 
 Every cell holds its device's lock, shared, and touches the file when it begins. A cell that could
 not have had the lock exclusively at its beginning, or finds the file touched by another at its end,
@@ -22,25 +22,19 @@ except ImportError:  # Windows has no shared locks on files: nothing is known th
     fcntl = None  # type: ignore[assignment]
 
 FOLDER = Path(tempfile.gettempdir()) / "opsweep-devices"
-VISIBLE = {
-    "cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
-    "xpu": ("ZE_AFFINITY_MASK",),
-}  # in their own order
+# what lists the devices of a process in its own order
+VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "xpu": ("ZE_AFFINITY_MASK",)}
 RETRY_S = 0.2  # between two looks at a lock that another holds; nothing is measured here meanwhile
 
 
 class DeviceLock:
-    """One cell's hold of its device.
+    """One cell's hold of its device, as the worker knows it: ``cpu`` or ``cuda:0``.
 
-    Args:
-        device: as the worker knows it, ``cpu`` or ``cuda:0``.
-        exclusive: wait until no other cell runs there, and keep others that want the same waiting.
-        on_wait: is called once where there is something to wait for.
+    An ``exclusive`` one waits until no other cell runs there, and keeps others that want the same
+    waiting; ``on_wait`` is called once where there is something to wait for.
     """
 
-    def __init__(
-        self, device: str, *, exclusive: bool, on_wait: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, device: str, *, exclusive: bool, on_wait: Callable[[], None]) -> None:
         self._file: int | None = None
         self._turn: int | None = None
         self._touched_ns = 0
@@ -48,23 +42,21 @@ class DeviceLock:
         if fcntl is None:
             return
         name = re.sub(r"[^A-Za-z0-9]+", "-", _machine_name(device))
-        with contextlib.suppress(
-            OSError
-        ):  # a folder that cannot be written: nothing is known, and nothing is lost
+        # a folder that cannot be written: nothing is known, and nothing is lost
+        with contextlib.suppress(OSError):
             self._file = _opened(f"{name}.lock")
             if exclusive:
                 self._turn = _opened(f"{name}.turn")
                 _wait_for([self._turn, self._file], on_wait)
             else:
                 self._concurrent = not _try_exclusive(self._file)
-            fcntl.flock(
-                self._file, fcntl.LOCK_SH
-            )  # others have it exclusively for a moment only, to see if they can
+            # others have it exclusively for a moment only, to see if they can
+            fcntl.flock(self._file, fcntl.LOCK_SH)
             os.utime(self._file)
             self._touched_ns = os.fstat(self._file).st_mtime_ns
 
     def release(self) -> bool | None:
-        """Let go; returns whether another cell ran concurrently, or None where that is not known."""
+        """Let go; whether another cell ran concurrently, or None where that is not known."""
         if self._file is None:
             return None
         concurrent = self._concurrent or os.fstat(self._file).st_mtime_ns != self._touched_ns
@@ -76,7 +68,7 @@ class DeviceLock:
 
 
 def _machine_name(device: str) -> str:
-    """A device's name outside this process: ``cuda:0`` is another one for each process that is given one of several."""
+    """A device's name outside this process, which may have been given one of several as its 0."""
     kind, _, index_text = device.partition(":")
     index = int(index_text or 0)
     for variable in VISIBLE.get(kind, ()):
@@ -99,7 +91,7 @@ def _opened(name: str) -> int:
 
 
 def _try_exclusive(file: int) -> bool:
-    """Take the lock exclusively, unless somebody else holds it; returns whether it was taken."""
+    """Take the lock exclusively, unless somebody else holds it; whether it was taken."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

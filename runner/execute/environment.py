@@ -1,4 +1,4 @@
-"""What a run was made with: the machine, torch, the switches, the code and the command. For ``environment.json``."""
+"""What a run was made with, for ``environment.json``: the machine, torch, the code, the command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -19,25 +19,20 @@ from runner import __version__
 if TYPE_CHECKING:
     from runner.measure.device import Device
 
-# of the environment, by how they begin
+# of the environment, by how their names begin
 VARIABLES = ("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_")
 
 
 def describe_machine(devices: list[Device]) -> dict[str, Any]:
-    """The part that only a process with torch can tell.
-
-    Args:
-        devices: those that were asked for and are here.
-    """
+    """The part that only a process with torch can tell, of the devices that are used."""
     import torch
 
     from runner.measure.precision import precision_modes
 
     return {
         "torch": {
-            "version": str(
-                torch.__version__
-            ),  # its own type would have the parent process import torch
+            # its own type would have the parent process import torch
+            "version": str(torch.__version__),
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
             "threads": torch.get_num_threads(),
@@ -50,7 +45,7 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def node_identity() -> str:
-    """This machine's name, and a short hash of what times depend on and a job's share of it does not change."""
+    """This machine's name, and a short hash of what of it times depend on, not a job's share."""
     memory = (_values_in("/proc/meminfo", "MemTotal") or ["0"])[0]
     hardware = (
         platform.machine(),
@@ -64,7 +59,8 @@ def node_identity() -> str:
 
 
 def describe_process() -> dict[str, Any]:
-    """The part that needs no torch: host, Python, versions, the git state of the folder, the command."""
+    """The part that needs no torch: host, Python, versions, the state of the code, the command."""
+    packages = ("hydra-core", "omegaconf", "numpy", "pandas")
     return {
         "opsweep": __version__,
         "command": [sys.executable, *sys.argv],
@@ -73,29 +69,23 @@ def describe_process() -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": _describe_host(),
         "python": platform.python_version(),
-        "packages": {
-            package: _version_of(package)
-            for package in ("hydra-core", "omegaconf", "numpy", "pandas")
-        },
+        "packages": {package: _version_of(package) for package in packages},
         "git": _git_state(),
-        "variables": {
-            key: value for key, value in sorted(os.environ.items()) if key.startswith(VARIABLES)
-        },
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     }
 
 
 def _describe_host() -> dict[str, Any]:
     cpu = "/sys/devices/system/cpu/cpu0/cpufreq"
+    has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "name": platform.node(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "cpu_governor": _first_line(f"{cpu}/scaling_governor"),
-        "cpu_frequency_khz": _first_line(f"{cpu}/scaling_cur_freq"),
+        "cpu_governor": _text_of(f"{cpu}/scaling_governor"),
+        "cpu_frequency_khz": _text_of(f"{cpu}/scaling_cur_freq"),
     }
 
 
@@ -109,22 +99,14 @@ def _version_of(package: str) -> str | None:
 def _git_state() -> dict[str, Any] | None:
     """Commit and cleanliness of this package's checkout; None where it is not one."""
     package = Path(__file__).parents[1]
-    if not (
-        package.parent / ".git"
-    ).exists():  # installed: the folder's repository, if any, is somebody else's
+    # installed: the folder's repository, if any, is somebody else's
+    if not (package.parent / ".git").exists():
         return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(package), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-
+    git = partial(subprocess.run, capture_output=True, text=True, timeout=10, check=True)
     try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
-        }
+        commit = git(["git", "-C", str(package), "rev-parse", "HEAD"]).stdout.strip()
+        status = ["git", "-C", str(package), "status", "--porcelain", "--untracked-files=no"]
+        return {"commit": commit, "changed": bool(git(status).stdout.strip())}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -136,15 +118,11 @@ def _nvidia_models() -> list[str]:
 
 def _values_in(path: str, key: str) -> list[str]:
     """The values of a key in one of the kernel's tables of ``key: value``."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return []
-    entries = (line.partition(":") for line in lines)
+    entries = (line.partition(":") for line in (_text_of(path) or "").splitlines())
     return [value.strip() for name, _, value in entries if name.strip() == key]
 
 
-def _first_line(path: str) -> str | None:
+def _text_of(path: str) -> str | None:
     try:
         return Path(path).read_text().strip()
     except OSError:

@@ -1,10 +1,9 @@
-"""Signs of life during a sweep: a bar with the time left on a terminal, a plain line for each cell otherwise."""
+"""Signs of life during a sweep: a bar with the time left on a terminal, or a line for each cell."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
@@ -15,8 +14,7 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-# a log that nobody watches needs no more lines than this, but for the last cell and for trouble
-LINE_EVERY_S = 1.0
+LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and for trouble
 
 
 class Progress:
@@ -34,12 +32,7 @@ class Progress:
             self._task = self._bar.add_task("", total=self._total)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -59,31 +52,21 @@ class Progress:
         now = time.monotonic()
         if trouble or self._done == self._total or now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            print(
-                f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            line = f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}"
+            print(line, file=sys.stderr, flush=True)
 
 
 def _bar() -> RichProgress:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as RichProgress
 
-    return RichProgress(
-        MofNCompleteColumn(),
-        BarColumn(bar_width=16),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
+    return progress.Progress(
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(bar_width=16),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.description}", markup=False),
         console=Console(stderr=True),
         refresh_per_second=2,
         auto_refresh=False,  # a thread that draws would take time from what is measured

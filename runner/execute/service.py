@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runner.cells.cell import Cell
-from runner.execute.cell_run import run_and_log
+from runner.execute.cell_run import is_device_lost, log_rows, run_cell
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import WorkerState
+
+Message = tuple[Any, ...]
+DEVICE_LOST = "the device did not recover, so the worker was replaced"
 
 
 class Service:
     """Runs cells, and keeps what they find out about the machine.
 
-    Args:
-        send: a message to the parent.
-        log_to: sends what is printed from here on to another log.
+    It may send messages to the parent, and what is printed to another log. An answer is ``done``,
+    whether the worker has to be replaced, and what came of the request.
     """
 
-    def __init__(
-        self, send: Callable[[tuple[Any, ...]], None], log_to: Callable[[str], None]
-    ) -> None:
+    def __init__(self, send: Callable[[Message], None], log_to: Callable[[str], None]) -> None:
         self._send, self._log_to = send, log_to
         self._state = WorkerState()
 
-    def run(self, cell: Cell, log: str) -> tuple[Any, ...]:
+    def run(self, cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""
-        outcome = run_and_log(cell, self._state, lambda step: self._send(("step", step)))
-        return "done", *outcome
+        rows, samples = run_cell(cell, self._state, lambda step: self._send(("step", step)))
+        is_lost = is_device_lost(cell, rows)
+        if is_lost:
+            rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
+        log_rows(cell, rows)
+        return "done", is_lost, rows, samples
 
-    def run_in_turn(
-        self, cells: Sequence[Cell], logs: Sequence[str], plan: Plan
-    ) -> tuple[Any, ...]:
+    def run_in_turn(self, cells: Sequence[Cell], logs: Sequence[str], plan: Plan) -> Message:
         """Run the sides of a comparison; the answer to the parent."""
         current = 0
 
@@ -44,4 +47,4 @@ class Service:
             current = side
             self._send(("side", side, step))
 
-        return "done", run_in_turn(cells, self._state, plan, begin_step)
+        return "done", *run_in_turn(cells, self._state, plan, begin_step)

@@ -19,16 +19,11 @@ if TYPE_CHECKING:  # imported where it is used: a typing error on the command li
 
 
 class Session:
-    """What lasts from the command line's last check to the exit code.
-
-    Attributes:
-        exit_code: what the process should end with.
-        measuring: whether a cell has begun, here or on a cluster: before that an error is the
-            configuration's.
-    """
+    """What lasts from the command line's last check to the exit code."""
 
     def __init__(self) -> None:
-        self.exit_code = 0
+        self.exit_code = 0  # what the process should end with
+        # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
 
     @cached_property
@@ -45,10 +40,7 @@ class Session:
     def finish(self, root: Path, report: Report, *, strict: bool) -> None:
         """Put a run together from what its cells left, show it, and settle the exit code.
 
-        Args:
-            root: the folder of the run or sweep.
-            report: what to compare with what.
-            strict: whether findings such as ``timeout`` count as failures.
+        With ``strict`` findings such as ``timeout`` count as failures.
 
         Raises:
             OSError: the folder cannot be written.

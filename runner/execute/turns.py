@@ -12,30 +12,17 @@ ALL_SIDES = -1  # whose step it is while they take turns
 
 @dataclass(frozen=True)
 class Plan:
-    """How sides are to be measured in turn.
+    """How sides are to be measured in turn."""
 
-    Attributes:
-        same_within: relative difference up to which two sides count as the same.
-        processes: between which the visits are shared.
-        visits_only: whether the rows are known already, and only visits are wanted.
-    """
-
-    same_within: float
-    processes: int = 1
-    visits_only: bool = False
+    same_within: float  # relative difference up to which two sides count as the same
+    processes: int = 1  # between which the visits are shared
+    visits_only: bool = False  # whether the rows are known already, and only visits are wanted
 
 
 @dataclass(frozen=True)
 class TurnsOutcome:
-    """What came of it.
+    """What came of it: each side's rows and samples, where they were wanted, and the visits."""
 
-    Attributes:
-        rows, samples: of each side; none where only visits were wanted.
-        pairs: the visits.
-        spoiled: whether the worker has to be replaced.
-    """
-
-    rows: Sequence[Sequence[Row]]
+    rows: Sequence[Sequence[Row]]  # none of a side that had no memory beside the others
     samples: Sequence[Sequence[Sample]]
     pairs: Sequence[PairVisit]
-    spoiled: bool

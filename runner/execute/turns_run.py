@@ -9,32 +9,27 @@ from itertools import chain
 import torch
 
 from runner.cells.cell import Cell
-from runner.execute.cell_run import CellRun, is_device_lost, log_rows, release
+from runner.execute.cell_run import CellRun, is_device_lost, log_rows
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
-from runner.measure.device import Device
+from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
-from runner.rows.rows import PairVisit, Row, Sample
+from runner.rows.rows import PairVisit, Row
 from runner.tasks.benchmark import finish, prepare
 from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
-from runner.tasks.task import Function, TaskResult
-from runner.tasks.worker_state import WorkerState
-
-SideStep = Callable[[int, str], None]
+from runner.tasks.task import Task, TaskResult, WorkerState
 
 
 def run_in_turn(
-    cells: Sequence[Cell], state: WorkerState, plan: Plan, report_step: SideStep
-) -> TurnsOutcome:
-    """Run the sides of a comparison in turn in this process.
+    cells: Sequence[Cell], state: WorkerState, plan: Plan, report_step: Callable[[int, str], None]
+) -> tuple[bool, TurnsOutcome | None]:
+    """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
-    without it.
+    without it. ``report_step`` is called with a side's position and its step as it begins.
 
-    Args:
-        cells: the baseline's and those to compare with it.
-        state: what earlier cells of this process have found out.
-        plan: what is asked for.
-        report_step: is called with a side's position and its step as it begins.
+    Returns:
+        whether a device was lost, and what came of it; None where one was: what the other sides
+        had there is gone too.
     """
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
     default_threads = torch.get_num_threads()
@@ -47,60 +42,53 @@ def run_in_turn(
     finally:
         torch.set_num_threads(default_threads)
         for side in sides:
-            release(side.run.device)
+            side.release()
 
-    # a lost device spoils the process, and what the other sides had there too
-    rows: list[Sequence[Row]] = [result.rows for result in results]
-    samples: list[Sequence[Sample]] = [result.samples for result in results]
-    lost = any(is_device_lost(*pair) for pair in zip(cells, rows, strict=False))
-    for cell, its_rows in zip(cells, rows, strict=False):
-        log_rows(cell, its_rows)
-    return TurnsOutcome(rows, samples, pairs, lost)
+    for side in sides:
+        if is_device_lost(side.cell, side.failure):
+            log_rows(side.cell, side.failure)
+            return True, None
+
+    # memory that does not suffice beside the others says nothing of a side by itself
+    rows = [_without_memory(result.rows) for result in results]
+    for cell, of_cell in zip(cells, rows, strict=False):
+        log_rows(cell, of_cell)
+    return False, TurnsOutcome(rows, [result.samples for result in results], pairs)
 
 
-class _Side:
+def _without_memory(rows: Sequence[Row]) -> Sequence[Row]:
+    return [row for row in rows if row.status != "out_of_memory"]
+
+
+class _Side(CellRun):
     """A side's way from its cell to its row."""
 
-    def __init__(self, cell: Cell, state: WorkerState, report_step: Callable[[str], None]) -> None:
-        self.run = CellRun(cell, state)
-        self._state, self._report_step = state, report_step
-        self.opened: Opened | None = None
-        self._visits: Visits | None = None
-        self._position = 0
+    opened: Opened | None = None
+    measured: Measurement | None = None  # by its turns; None: it had none
 
     def open(self, *, check: bool) -> None:
         """Do all that comes before the first visit."""
 
-        def step(device: Device, function: Function | None) -> Opened:
-            cell, report_step = self.run.cell, self._report_step
-            ready = prepare(cell, device, function, self._state, report_step, check=check)
-            report_step("timing")
+        def step(task: Task) -> Opened:
+            ready = prepare(task, check=check)
+            task.report_step("timing")
             return open_side(ready)
 
-        self.opened = self.run.attempt(step)
-
-    def was_visited(self, visits: Visits, position: int) -> None:
-        """Take the times from the turns at this position."""
-        self._visits, self._position = visits, position
+        self.opened = self.attempt(step)
 
     def finish(self) -> TaskResult:
         """Its row, from its turns, or from its own blocks where it had none."""
-        result = self.run.attempt(self._finish) if self.opened is not None else None
-        if result is not None:
-            return self.run.timed(result)
-        assert self.run.failure is not None
-        return self.run.failure
-
-    def _finish(self, device: Device, function: Function | None) -> TaskResult:
-        assert self.opened is not None
-        if self._visits is None:
-            measured = measure_alone(self.opened)
-        else:
-            measured = measured_in_turn(self.opened, self._visits, self._position)
-        return finish(self.opened.ready, measured, self._state, self._report_step)
+        opened = self.opened
+        if opened is None:
+            return self.outcome(None)
+        return self.outcome(
+            self.attempt(lambda _: finish(opened.ready, self.measured or measure_alone(opened)))
+        )
 
 
-def _visit(sides: Sequence[_Side], plan: Plan, report_step: SideStep) -> list[PairVisit]:
+def _visit(
+    sides: Sequence[_Side], plan: Plan, report_step: Callable[[int, str], None]
+) -> list[PairVisit]:
     """Visit the sides that can be, if the baseline, which is the first, is among them."""
     visited = [side for side in sides if side.opened is not None and side.opened.can_be_visited]
     opened = [side.opened for side in visited if side.opened is not None]
@@ -109,8 +97,9 @@ def _visit(sides: Sequence[_Side], plan: Plan, report_step: SideStep) -> list[Pa
     report_step(ALL_SIDES, "timing in turn")
     visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
     for position, side in enumerate(visited):
-        side.was_visited(visits, position)
-    cells = [side.run.cell for side in visited]
+        side.measured = measured_in_turn(opened[position], visits, position)
+        side.seconds += side.measured.timing_s
+    cells = [side.cell for side in visited]
     pairs = [_pairs(cells, visits, other) for other in range(1, len(cells))]
     return list(chain.from_iterable(pairs))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -42,106 +42,69 @@ class Worker:
         self._connection: Connection | None = None
 
     def prepare(
-        self,
-        definitions: Sequence[Operation | Case],
-        devices: list[str],
-        backend_module: str | None,
+        self, definitions: list[Operation | Case], devices: list[str], backend_module: str | None
     ) -> Preflight:
         """Look at the machine and import what the operations and cases call, before any cell runs.
 
         Raises:
             WorkerDied: importing torch or the operations ended the process.
         """
-        self._send(("prepare", list(definitions), devices, backend_module))
-        answer = self._receive(START_LIMIT_S)
-        if answer is None:
-            self.close()
-            raise WorkerDied(
-                f"importing torch and the operations took more than {START_LIMIT_S:g} s"
-            )
-        preflight: Preflight = answer[1]
+        self._send(("prepare", definitions, devices, backend_module))
+        preflight: Preflight = self._await("importing torch and the operations")[1]
         return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """Run a cell to its rows; whatever happens to the process becomes a row too.
+        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too."""
+        step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
 
-        Args:
-            cell: what to run.
-            log: takes what the operation prints.
-        """
-        step = "starting"
-        start = time.monotonic()
+        def time_left_s() -> float:
+            return start + limit_s - time.monotonic()
+
         try:
-            self._send(("run", cell, str(log)))
-            self._await_start()
-            # The cell's own time begins when the process has torch, which a replaced one has to
-            # import again.
-            start = time.monotonic()
-            while True:
-                answer = self._receive(start + cell.limit.time_s - time.monotonic())
-                if answer is None:
-                    self.close()
-                    reason = f"stopped after limit.time_s={cell.limit.time_s:g} s, while {step}"
-                    return [row_for(cell, "timeout", reason, seconds=time.monotonic() - start)], []
-                if answer[0] == "step":
-                    step = answer[1]
-                    continue
-                rows, samples, spoiled = answer[1:]
-                if spoiled:  # the next cell gets a process of its own
-                    self.close()
-                return [
-                    replace(row, seconds=row.seconds or time.monotonic() - start) for row in rows
-                ], samples
-        except KeyboardInterrupt:
-            self.close()
-            raise
+            for kind, *said in self._talk(("run", cell, str(log)), time_left_s):
+                if kind == "begun":
+                    start = time.monotonic()
+                elif kind == "step":
+                    (step,) = said
+                else:
+                    rows, samples = said
+                    taken_s = time.monotonic() - start
+                    return [replace(row, seconds=row.seconds or taken_s) for row in rows], samples
+            status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
-            return [
-                row_for(cell, "crashed", f"{death}, while {step}", seconds=time.monotonic() - start)
-            ], []
+            status, what = "crashed", str(death)
+        seconds = time.monotonic() - start
+        return [row_for(cell, status, f"{what}, while {step}", seconds=seconds)], []
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
     ) -> TurnsOutcome | None:
-        """Run the sides of a comparison in turn.
-
-        Args:
-            cells: the baseline's and those to compare with it.
-            logs: take what each one's operation prints.
-            plan: how.
+        """Run the sides of a comparison, the baseline first, in turn.
 
         Returns:
-            what came of it; None where the process died, or a side's share of the time passed its
-            limit.
+            what came of it; None where the process or a device died, or a side took too long.
         """
-        used_s = [0.0 for _ in cells]
-        try:
-            self._send(("run in turn", list(cells), list(map(str, logs)), plan))
-            self._await_start()
-            side, begun = 0, time.monotonic()
-            while True:
-                # while they take turns, no side is charged for the others
-                waited_for = range(len(cells)) if side == ALL_SIDES else [side]
-                left_s = sum(cells[each].limit.time_s - used_s[each] for each in waited_for)
-                answer = self._receive(begun + left_s - time.monotonic())
-                if answer is None:
-                    self.close()
-                    return None
-                if answer[0] == "side":
-                    now = time.monotonic()
+        left_s = [cell.limit.time_s for cell in cells]
+        side, begun = 0, time.monotonic()
+
+        def time_left_s() -> float:
+            # while they take turns, no side is charged for the others
+            waited_for = sum(left_s) if side == ALL_SIDES else left_s[side]
+            return begun + waited_for - time.monotonic()
+
+        with suppress(WorkerDied):
+            request = ("run in turn", list(cells), list(map(str, logs)), plan)
+            for kind, *said in self._talk(request, time_left_s):
+                now = time.monotonic()
+                if kind == "side":
                     if side != ALL_SIDES:
-                        used_s[side] += now - begun
-                    side, begun = answer[1], now
-                    continue
-                outcome: TurnsOutcome = answer[1]
-                if outcome.spoiled:
-                    self.close()
-                return outcome
-        except KeyboardInterrupt:
-            self.close()
-            raise
-        except WorkerDied:
-            return None
+                        left_s[side] -= now - begun
+                    side = said[0]
+                elif kind == "done":
+                    outcome: TurnsOutcome | None = said[0]
+                    return outcome
+                begun = now
+        return None
 
     def close(self) -> None:
         """End the process at once, wherever it is."""
@@ -154,6 +117,30 @@ class Worker:
             process.join()
             process.close()
 
+    def _talk(
+        self, request: tuple[Any, ...], time_left_s: Callable[[], float]
+    ) -> Iterator[tuple[Any, ...]]:
+        """What the worker says to a request, to the answer, or until no time is left for it.
+
+        The cell's time begins with ``begun``: a process that was replaced imports torch first. An
+        answer says whether the next request needs a process of its own.
+        """
+        try:
+            self._send(request)
+            yield self._await("starting the worker")
+            while (message := self._receive(time_left_s())) is not None:
+                if message[0] == "done":
+                    kind, is_spoiled, *answer = message
+                    if is_spoiled:
+                        self.close()
+                    yield kind, *answer
+                    return
+                yield message
+            self.close()
+        except KeyboardInterrupt:
+            self.close()
+            raise
+
     def _send(self, message: tuple[Any, ...]) -> None:
         connection = self._connection or self._start()
         try:
@@ -164,17 +151,19 @@ class Worker:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
-        self._process = context.Process(
-            target=serve, args=(child,), name="opsweep-worker", daemon=True
-        )
+        name = "opsweep-worker"
+        self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
         self._process.start()
         child.close()
         return self._connection
 
-    def _await_start(self) -> None:
-        if self._receive(START_LIMIT_S) is None:
+    def _await(self, what: str) -> tuple[Any, ...]:
+        """The next message of a process that may have to import torch first."""
+        message = self._receive(START_LIMIT_S)
+        if message is None:
             self.close()
-            raise WorkerDied(f"starting the worker took more than {START_LIMIT_S:g} s")
+            raise WorkerDied(f"{what} took more than {START_LIMIT_S:g} s")
+        return message
 
     def _receive(self, limit_s: float) -> tuple[Any, ...] | None:
         """The next message, a tuple that begins with its kind; None when ``limit_s`` is over."""

@@ -20,32 +20,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a worker says of a sweep before its first cell.
+    """What a worker says of a sweep before its first cell."""
 
-    Attributes:
-        environment: the machine and torch, for ``environment.json``.
-        devices: the device of this machine for each one asked for that is here: ``cuda:0`` for
-            ``gpu``.
-        unavailable: why, for each device asked for that is not here.
-        problems: what is wrong with the operations, a line each.
-    """
-
-    environment: dict[str, Any]
-    devices: dict[str, str]
-    unavailable: dict[str, str]
-    problems: list[str]
+    environment: dict[str, Any]  # the machine and torch, for ``environment.json``
+    devices: dict[str, str]  # this machine's, by those asked for that are here: gpu: cuda:0
+    unavailable: dict[str, str]  # why, by those asked for that are not here
+    problems: list[str]  # what is wrong with the operations, a line each
 
 
 def serve(connection: Connection) -> None:
     """The child's main loop: serve requests until the parent process is gone."""
-    # all of this comes before torch is imported, which takes seconds in which the parent may die
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # they reach the whole group; the parent decides what they mean
+    # all of this comes before torch is imported, which takes seconds in which the parent may die;
+    # signals reach the whole group, and the parent decides what they mean
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
-    _die_first()
+    with suppress(OSError):  # where memory runs out, Linux is to end this process, not its parent
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
     # the end of the pipe is the parent's end
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -86,12 +77,6 @@ def _redirect(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-
-
-def _die_first() -> None:
-    """Where memory runs out, have Linux end this process and not its parent."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with_parent() -> None:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from runner.calls import Thunk
 from runner.measure.host_clock import Block, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
-# where the system does not tell (macOS, Windows, some containers): most have less
-UNKNOWN_BYTES = 64 * 1024**2
-Number = TypeVar("Number", int, float)
+UNKNOWN_BYTES = 64 * 1024**2  # on macOS, Windows and in some containers; most have less
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
     """Bytes of the last-level caches of this process's cores, each shared one counted once.
 
-    Args:
-        sysfs: Linux's folder of CPUs, with ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
+    ``sysfs`` holds ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
     """
     all_cores = range(os.cpu_count() or 1)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else all_cores
@@ -76,9 +73,6 @@ class ColdClock:
         )
 
 
-def _sum(values: list[Number | None]) -> Number | None:
+def _sum(values: list[Any]) -> Any:
     """The sum, or None where a clock does not tell."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
-    return sum(known[1:], known[0])
+    return None if None in values else sum(values)

@@ -30,17 +30,13 @@ except ImportError:  # Windows counts page faults elsewhere: nothing is said of 
 DENORMAL_SHARE = 0.01  # of the elements looked at
 SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
 DOMINATED = 0.5  # of the time
-# below this no allocator gives memory back to the system, so none is fresh
-SMALLEST_FRESH_BYTES = 128 * 1024
+SMALLEST_FRESH_BYTES = 128 * 1024  # below, no allocator gives memory back, so that none is fresh
 # a page's first touch takes 0.1 to 3 us: fewer pages than this allows cannot be most of a call
 SLOWEST_FAULT_S = 5e-6
-# the least and the most of the probe for what a page's first touch takes
-PROBE_BYTES = (32 * 1024**2, 128 * 1024**2)
+PROBE_BYTES = (32 * 1024**2, 128 * 1024**2)  # least and most, to see what a first touch takes
 PROBES = 4  # in turns
-# times what the width explains; vector units make narrower numbers faster, never slower
-FALLBACK_FACTOR = 2.0
-# below this most of a call is what it costs to be called, which differs between dtypes too
-SHORTEST_FALLBACK_S = 5e-5
+FALLBACK_FACTOR = 2.0  # times what the width explains: vector units are no slower with narrow ones
+SHORTEST_FALLBACK_S = 5e-5  # below, most of a call is its overhead, which differs by dtype too
 # for float32's time beside a cell's, which is taken once for an operation and size
 FLOAT32_BUDGET_S = 0.02
 FLOAT32_TRIALS = 10

@@ -187,16 +187,46 @@ class Device:
         return {"device": str(self.torch), "name": self.name, "index": self.torch.index, **told}
 
 
+class DeviceReadings:
+    """Clock, power, memory and launch times; None where the device does not tell.
+
+    The device is asked shortly before and after, since asking takes time itself.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._held_bytes = device.held_bytes()
+        self.clock_before_hz: float | None = None
+        self.power_before_w: float | None = None
+        self.clock_after_hz: float | None = None
+        self.power_after_w: float | None = None
+        # the most that the first call needed, what other cells hold not counted
+        self.peak_memory_bytes: int | None = None
+        self.launch = LaunchTimes()
+
+    def timing_begins(self) -> None:
+        """Before the first timed call."""
+        self.clock_before_hz, self.power_before_w = self._device.clock_and_power()
+        self._device.reset_peak_memory()
+
+    def first_call_ended(self) -> None:
+        """After the first one."""
+        peak = self._device.peak_memory_bytes()
+        self.peak_memory_bytes = None if peak is None else peak - self._held_bytes
+
+    def timing_ended(self, call: Thunk) -> None:
+        """After the last one."""
+        self.launch = self._device.launch_and_wall(call)
+        self.clock_after_hz, self.power_after_w = self._device.clock_and_power()
+
+
 def find_device(
     name: str, backend_module: str | None = None, busy_work: dict[str, BusyWork] | None = None
 ) -> Device:
-    """The device that a configuration names.
+    """The device of a name: ``cpu``, ``gpu`` (whichever there is), ``cuda`` or ``cuda:1``.
 
-    Args:
-        name: ``cpu``, ``gpu`` (whatever accelerator there is), or a type with or without an index,
-            ``cuda:1``.
-        backend_module: imported first, for devices that are not part of PyTorch.
-        busy_work: what keeps devices busy, as it was measured for earlier cells.
+    ``backend_module`` is imported first, for a device that is not part of PyTorch; ``busy_work``
+    keeps devices busy, as it was measured for earlier cells.
 
     Raises:
         DeviceUnavailable: this machine has no such device.

@@ -42,8 +42,8 @@ LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or com
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
-# of two modes; a normal, a uniform and an exponential distribution cut in two stay below 3.5
-ASHMAN_D = 4.0
+ASHMAN_D = 4.0  # of two modes; a normal, uniform or exponential distribution stays below 3.5
+Reallocate = Callable[[], Thunk] | None  # gives the same call on newly allocated tensors
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,11 @@ def measure(
     clock: Clock,
     timing: Timing,
     on_first_result: Callable[[Any], None] = lambda result: None,
-    reallocate: Callable[[], Thunk] | None = None,
+    reallocate: Reallocate = None,
 ) -> Measurement:
     """Measure the time of a call.
 
-    Args:
-        call: what to time.
-        clock: how to time it.
-        timing: when to stop.
-        on_first_result: is given the first call's result, outside the clock; all other results are
-            dropped.
-        reallocate: gives the same call on newly allocated tensors; None: it is not moved.
+    ``on_first_result`` is given the first call's result, outside the clock; others are dropped.
     """
     start = clock.now()
     with uncollected():
@@ -134,11 +128,7 @@ def open_call(
 
 
 def sample_warm(
-    opening: Opening,
-    call: Thunk,
-    clock: Clock,
-    timing: Timing,
-    reallocate: Callable[[], Thunk] | None,
+    opening: Opening, call: Thunk, clock: Clock, timing: Timing, reallocate: Reallocate = None
 ) -> Sampled:
     """Blocks of a warm call."""
     if opening.call_s > LONGEST_REALLOCATED_S:
@@ -200,7 +190,7 @@ def measurement(
         q3_s=quantile(times, 0.75),
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
-        samples=tuple(map(partial(_sample_of, calls), blocks, is_used)),
+        samples=tuple(map(partial(_sample, calls), blocks, is_used)),
         calls_per_sample=calls,
         timing_s=timing_s,
         interrupted=sum(not had_its_cores(block) for block in blocks),
@@ -210,10 +200,8 @@ def measurement(
     )
 
 
-def _sample_of(calls: int, block: Block, used: bool) -> Sample:
-    return Sample(
-        calls, block.wall_s, block.cpu_s, block.preemptions, block.waiting_s, block.allocation, used
-    )
+def _sample(calls: int, block: Block, used: bool) -> Sample:
+    return Sample(calls, used=used, **vars(block))
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
@@ -267,9 +255,7 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(
-    call: Thunk, reallocate: Callable[[], Thunk] | None, clock: Clock, calls: int
-) -> Iterator[Block]:
+def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, calls: int) -> Iterator[Block]:
     """Blocks without end on the call's own allocation, or some on each of several, it first."""
     while reallocate is None:
         yield clock.time(call, calls)

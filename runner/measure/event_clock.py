@@ -22,14 +22,12 @@ from runner.calls import Thunk
 from runner.measure.host_clock import Block
 from runner.stats.intervals import median_interval
 
-# calls queued behind other work: devices take some thousand launches before they make the host wait
-MOST_AHEAD = 100
+MOST_AHEAD = 100  # calls behind other work: devices take some thousand before the host waits
 TRIES = 6  # of a block that the device got ahead of, each with twice the work before it
 FEWER = 10  # times as few calls ahead, where so many cannot be
 MARGIN = 1.5  # more work than the launches are expected to take
 LAUNCHES_IN_WORK = 10  # a product that keeps the device busy takes as long as these, or longer
-# of the products' time: the host may be interrupted while it launches them
-WORK_TRIALS, WORK_IN_A_ROW = 5, 4
+WORK_TRIALS, WORK_IN_A_ROW = 5, 4  # of products: their launch may be interrupted
 WORK_SIDE, LONGEST_SIDE = 256, 8_192  # of its square matrices
 MOST_WORK = 2_000  # products in a row, so that a clock that errs cannot fill the queue for minutes
 LAUNCHES = 50  # of which the launch's time is the median
@@ -47,10 +45,7 @@ class BusyWork:
 class Queue:
     """A device's queue of work, in the terms of its module, ``torch.cuda`` or another.
 
-    Args:
-        module: the device's.
-        device: it.
-        busy_work: of devices by name, from earlier cells; this one's is added.
+    ``busy_work`` is of devices by name, from earlier cells; this one's is added.
     """
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
@@ -152,7 +147,7 @@ class EventClock:
             launches_s, idle = self._time_by_events(call, launches)
             seconds, waited, remaining = seconds + launches_s, waited or idle, remaining - launches
         # the call itself waits for the device, so that this is its time
-        if waited and self._one_at_a_time:
+        if waited and self._ahead == 1:
             return Block(seconds)
         return Block(seconds, waiting_s=seconds if waited else 0.0)
 
@@ -171,7 +166,7 @@ class EventClock:
             if not idle:
                 self._ahead = min(MOST_AHEAD, max(self._ahead, FEWER * calls))
                 break
-            if self._one_at_a_time:
+            if self._ahead == 1:
                 break
         else:  # it waits for the device, or launches more than the queue holds, or the host is busy
             self._ahead = max(1, min(calls, self._ahead) // FEWER)
@@ -194,10 +189,6 @@ class EventClock:
         queue.synchronize()
         self._launch_s = min(self._launch_s or each_s, each_s)
         return idle
-
-    @property
-    def _one_at_a_time(self) -> bool:
-        return self._ahead == 1
 
 
 def _seconds_between(start: Any, end: Any) -> float:

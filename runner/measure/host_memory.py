@@ -6,8 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# beside a cell's tensors, for the stacks, arenas and libraries that it brings in
-HEADROOM_BYTES = 512 * 1024**2
+HEADROOM_BYTES = 512 * 1024**2  # beside tensors, for a cell's stacks, arenas and libraries
 
 
 def free_memory_bytes() -> int | None:

@@ -56,15 +56,10 @@ class Peaks:
 
         The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson,
         "Roofline", 2009). Above 1 the data came from a cache, which is faster than the memory that
-        was measured.
-
-        Args:
-            flop: of the call; None: not known, and taken for none.
-            moved: its bytes; None: not known.
-            seconds: that it took.
+        was measured. FLOP that are not known are taken for none.
 
         Returns:
-            the fraction, and ``compute`` or ``memory``; None where there is no work to compare.
+            the fraction, and ``compute`` or ``memory``; None where no bytes are ``moved``.
         """
         if not moved or seconds <= 0:
             return None
@@ -116,10 +111,7 @@ def saved_peaks() -> list[Peaks]:
 
 
 def save_peaks(peaks: Peaks) -> Path:
-    """Add peaks, in place of those measured before.
-
-    Returns:
-        the file.
+    """Add peaks, in place of those measured before; returns the file.
 
     Raises:
         OSError: it cannot be written.

@@ -16,8 +16,7 @@ import torch
 
 # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
 REDUCED_DIFFERENCE = 2.0**-14
-# unit roundoffs: 11 and 8 significant bits, rounded to nearest
-ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}
+ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # of 11 and 8 bits, rounded to nearest
 
 
 class Switch(NamedTuple):
@@ -36,9 +35,7 @@ def allowed_products(device: torch.device) -> str | None:
 def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
     """Whether a result depends on the switches by more than the order of a summation explains.
 
-    Args:
-        run: calls the operation; it is called three times, and not at all where no switch is on.
-        device: where it runs.
+    ``run`` is called three times, and not at all where no switch is on.
     """
     if allowed_products(device) is None:
         return False

@@ -20,15 +20,9 @@ from runner.stats.intervals import mean_interval, quantile
 def combined(
     earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Sample]
 ) -> BenchmarkRow:
-    """The row of a cell after one more process.
+    """The row of a cell after one more process, from the samples of all.
 
-    Args:
-        earlier: the row of the processes before, which the result otherwise is.
-        latest: that of the last process alone.
-        samples: of all of them.
-
-    Returns:
-        a row whose median is that of the processes' medians, with Student's interval of these.
+    Its median is that of the processes' medians, with Student's interval of these.
     """
     # what was settled when a process started makes its samples alike: processes count, not samples
     used = [sample for sample in samples if sample.used]

@@ -9,6 +9,7 @@ Scientific Research A 2, 1949). One visit gives one ratio for each pair of sides
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,16 +79,14 @@ def visit_in_turn(
     is_enough: Callable[[Sequence[Visit]], bool],
     *,
     budget_s: float,
+    longest_s: float = math.inf,
     seed: int,
 ) -> Visits:
-    """Visit the sides until what was seen is enough, or the time is over.
+    """Visit two or more warm sides until what was seen is enough, or the time is over.
 
-    Args:
-        sides: two or more, each warm.
-        timing: the samples that are wanted at most.
-        is_enough: whether the visits say what they are to say; asked at each of :data:`LOOKS`.
-        budget_s: seconds; the fewest visits with an interval may take longer.
-        seed: of orders, sets of memory and contents.
+    ``is_enough`` is asked at each of :data:`LOOKS`; ``seed`` is that of orders, sets of memory and
+    contents. The fewest visits with an interval may take longer than ``budget_s`` seconds; no visit
+    begins that would end after ``longest_s``.
     """
     draw = random.Random(seed)
     now = sides[0].clock.now
@@ -102,7 +101,8 @@ def visit_in_turn(
             if len(visits) >= min(LOOKS[-1], timing.max_samples):
                 return Visits(visits, "samples")
             allowed_s = budget_s if len(visits) >= FEWEST_VISITS else OVERTIME * budget_s
-            if now() - start >= allowed_s:
+            spent_s = now() - start
+            if spent_s >= allowed_s or spent_s + spent_s / len(visits) > longest_s:
                 return Visits(visits, "time")
     raise AssertionError("designs have no end")
 
@@ -142,7 +142,7 @@ def _visit(
     turns: dict[int, Turn] = {}
     for position, index in enumerate(order):
         turns[index] = _turn(sides[index], calls[index], position, allocations[index])
-    contents.visited(sum(turn.spent_s for turn in turns.values()))
+    contents.visit_s = sum(turn.spent_s for turn in turns.values())
     return tuple(turns[index] for index in range(len(sides)))
 
 
@@ -191,11 +191,12 @@ class _Contents:
     def __init__(self, draw: random.Random, now: Callable[[], float]) -> None:
         self._draw, self.now = draw, now
         self._drawn, self._last, self._is_new = 0, -1, False
-        self._drawing_s = self._visit_s = 0.0
+        self._drawing_s = 0.0
+        self.visit_s = 0.0  # what a visit's turns took
 
     def next(self) -> int:
         """The number of a visit's contents; 0, 1, 2, ... are new ones."""
-        affordable = self._drawing_s <= DRAWING_SHARE * self._visit_s
+        affordable = self._drawing_s <= DRAWING_SHARE * self.visit_s
         self._is_new = self._drawn < 2 or affordable
         if self._is_new:
             self._last, self._drawn = self._drawn, self._drawn + 1
@@ -209,10 +210,6 @@ class _Contents:
         """What making a visit's tensors took."""
         if self._is_new:
             self._drawing_s = seconds
-
-    def visited(self, seconds: float) -> None:
-        """What a visit's turns took."""
-        self._visit_s = seconds
 
 
 def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:

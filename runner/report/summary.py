@@ -171,7 +171,7 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
 
 
 def how_it_was_compared(speedups: Sequence[Speedup], words: Words = ENGLISH) -> list[str]:
-    """What the verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
+    """What verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
     notes = []
     with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
     one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)

@@ -169,7 +169,7 @@ def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
 
 
 def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
-    """Every visit to pairs of cells below a run's folder, and a line for each file that could not be read."""
+    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file."""
     folders = [path.parent for path in files_of_jobs(root, "benchmark")] or [root]
     visits: list[PairVisit] = []
     damaged = []

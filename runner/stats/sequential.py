@@ -94,7 +94,7 @@ def log_ratios(seconds: Sequence[Sequence[float]], other: int) -> list[float]:
 
 
 def verdict_of(low: float | None, high: float | None, margin: float) -> str:
-    """Faster, slower, same or unclear: what a ratio's interval says of the side that it is divided by."""
+    """Faster, slower, same or unclear: what a ratio's interval says of the side it divides by."""
     if low is None or high is None:
         return "unclear"
     if low > 1 + margin:
@@ -139,7 +139,7 @@ def _sign_test(ordered: Sequence[float], margin: float) -> float:
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
-    """P values of comparisons that are claimed together: claimed up to 0.05, at most 5 % of the claims are chance.
+    """P values of claims made together: claimed up to 0.05, at most 5 % of them are chance.
 
     Benjamini and Hochberg, Journal of the Royal Statistical Society B 57, 1995.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,29 +23,19 @@ from runner.rows.rows import STATUSES, BenchmarkRow, Row
 from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
-# sizes that turn out too large, each of which may take until limit.time_s, or at which something
-# disturbs
-TRIES = 3
+TRIES = 3  # sizes that are too large, each of which may take until limit.time_s, or disturbed
 TOO_LARGE = {"timeout", "out_of_memory", "single_call"}
 NUMBER = "{n}"
 
 
 @dataclass(frozen=True)
 class Range:
-    """What is searched.
+    """What is searched."""
 
-    Attributes:
-        low, high: the ends, as the number that stands in ``size``.
-        rtol: how near to each other, relatively, the sizes on both sides of the crossover are to be
-            in the end.
-        size: the size with ``{n}`` where the number goes: ``{n}`` is n x n, ``8x{n}x{n}`` a batch
-            of 8.
-    """
-
-    low: int
+    low: int  # the ends, as the number that stands in ``size``
     high: int
-    rtol: float = 0.05
-    size: str = NUMBER
+    rtol: float = 0.05  # relative difference of the sizes on both sides of the crossover at last
+    size: str = NUMBER  # with {n} for the number: {n} is n x n, 8x{n}x{n} a batch of 8
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Range:
@@ -60,28 +51,23 @@ class Range:
         try:
             search_range = cls(**settings)
         except TypeError as error:
-            raise ConfigError(
-                f"{where}={dict(settings)}: give low, high, rtol and size, such as {EXAMPLE}"
-            ) from error
+            advice = f"give low, high, rtol and size, such as {EXAMPLE}"
+            raise ConfigError(f"{where}={dict(settings)}: {advice}") from error
         search_range._check(where)
         return search_range
 
     def _check(self, where: str) -> None:
-        numbers = all(
-            isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)
-        )
-        if not numbers or not 1 <= self.low < self.high <= LONGEST:
+        low, high, rtol, size = self.low, self.high, self.rtol, self.size
+        are_numbers = type(low) is type(high) is int  # and no bool
+        if not are_numbers or not 1 <= low < high <= LONGEST:
             raise ConfigError(
-                f"{where}: low={self.low} and high={self.high} are no sizes from small to large"
+                f"{where}: low={low} and high={high} are no sizes from small to large"
             )
-        if not isinstance(self.rtol, int | float) or not 0 < self.rtol < 1:
-            raise ConfigError(
-                f"{where}.rtol={self.rtol} is out of range; give a share such as 0.05"
-            )
-        if not isinstance(self.size, str) or NUMBER not in self.size:
-            raise ConfigError(
-                f"{where}.size={self.size} has no place for the number; write {NUMBER} there"
-            )
+        if not isinstance(rtol, int | float) or not 0 < rtol < 1:
+            raise ConfigError(f"{where}.rtol={rtol} is out of range; give a share such as 0.05")
+        if not isinstance(size, str) or NUMBER not in size:
+            problem = f"{where}.size={size} has no place for the number"
+            raise ConfigError(f"{problem}; write {NUMBER} there")
 
     def size_of(self, number: int) -> str:
         """The override that asks for a size."""
@@ -89,10 +75,9 @@ class Range:
 
     @property
     def max_sizes(self) -> int:
-        """The most sizes that a search asks for, not counting those that turn out too large or are disturbed."""
-        return 3 + math.ceil(
-            math.log2(max(2.0, math.log(self.high / self.low) / math.log1p(self.rtol)))
-        )
+        """The most sizes that a search asks for, but those that are too large or disturbed."""
+        steps = math.log(self.high / self.low) / math.log1p(self.rtol)
+        return 3 + math.ceil(math.log2(max(2.0, steps)))
 
 
 EXAMPLE = "{low: 16, high: 4096, rtol: 0.05}"
@@ -120,7 +105,7 @@ def requested_sizes(outcome_of: Callable[[int], Outcome | None], search_range: R
 
 
 def _next_size(outcomes: Mapping[int, Outcome], search_range: Range) -> int | None:
-    """The size between the last that does not win and the next above it; None where that is settled."""
+    """The size between the last that loses and the next above it; None where that is settled."""
     values = list(outcomes.values())
     if "no_ratio" in values or values.count("disturbed") > TRIES:
         return None
@@ -141,7 +126,7 @@ def _next_size(outcomes: Mapping[int, Outcome], search_range: Range) -> int | No
 
 
 def _end_without_outcome(outcomes: Mapping[int, Outcome], search_range: Range) -> int | None:
-    """An end of the range that was not measured yet, or its neighbour where the machine was busy with other work."""
+    """An end of the range that was not measured yet, or its neighbour where that was disturbed."""
     for end, step in ((search_range.low, 1), (search_range.high, -1)):
         size = end
         while outcomes.get(size) == "disturbed":
@@ -152,28 +137,25 @@ def _end_without_outcome(outcomes: Mapping[int, Outcome], search_range: Range) -
 
 
 def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
-    """The largest size that loses and the next above it that wins; None where there are no two such."""
-    loses = max((size for size, outcome in outcomes.items() if outcome == "loses"), default=None)
-    if loses is None:
+    """The largest size that loses and the next above it that wins; None where there are no two."""
+    sizes_of: dict[Outcome, list[int]] = {}
+    for size, outcome in outcomes.items():
+        sizes_of.setdefault(outcome, []).append(size)
+    if "loses" not in sizes_of:
         return None  # it wins from the smallest on
-    wins = min(
-        (size for size, outcome in outcomes.items() if outcome == "wins" and size > loses),
-        default=None,
-    )
-    if wins is not None:
-        return loses, wins
+    loses = max(sizes_of["loses"])
+    wins = [size for size in sizes_of.get("wins", []) if size > loses]
+    if wins:
+        return loses, min(wins)
 
     # What wins may be too large to run: then it is looked for below, for a few sizes.
-    too_large = [size for size, outcome in outcomes.items() if outcome == "too_large"]
+    too_large = sizes_of.get("too_large", [])
     return (loses, min(too_large)) if 0 < len(too_large) < TRIES else None
 
 
-@dataclass(frozen=True)
-class JobPair:
-    """A search for one crossover: a baseline's overrides and another's, at the smallest size."""
-
-    base: tuple[str, ...]
-    other: tuple[str, ...]
+Overrides = tuple[str, ...]
+JobPair = tuple[Overrides, Overrides]
+"""A search for one crossover: a baseline's overrides and another's, at the smallest size."""
 
 
 class CrossoverSearch:
@@ -185,26 +167,20 @@ class CrossoverSearch:
     def __init__(
         self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]
     ) -> None:
-        """Pair a grid's jobs.
+        """Pair a grid's jobs along the report's axis; ConfigError where there are no two sides.
 
-        Args:
-            search_range: what is searched.
-            report: the axis along which the two sides of a search differ, and its baseline.
-            composer: composes the jobs.
-            grid: the jobs at the low end of the range; those of another size are left as they are.
-
-        Raises:
-            ConfigError: there are not two sides.
+        The grid's jobs are at the low end of the range; those of another size are left as they are.
         """
         self._range, self._report, self._composer = search_range, report, composer
         self._grid = [job.overrides for job in grid]
         self._in_turn = Pairs([])
-        self._given: set[tuple[str, ...]] = set()
+        self._given: set[Overrides] = set()
         self._pairs = _pairs(grid, report)
         if not self._pairs:
+            one = f"one of them with {report.axis}={report.value}"
             raise ConfigError(
-                f"no two cells differ in {report.axis} alone, one of them with {report.axis}={report.value}; give the "
-                "axis two values, or compare along another one, such as threads=1,2 'report.baseline={threads: 1}'"
+                f"no two cells differ in {report.axis} alone, {one}; give the axis two values, or "
+                "compare along another one, such as threads=1,2 'report.baseline={threads: 1}'"
             )
 
     def initial(self) -> list[HydraJob]:
@@ -226,10 +202,13 @@ class CrossoverSearch:
         self._given.update(new)
         return [self._composer.job(overrides) for overrides in new]
 
-    def _requested(self, rows: Iterable[Row]) -> Iterable[tuple[str, ...]]:
+    def _requested(self, rows: Iterable[Row]) -> Iterable[Overrides]:
         """The overrides of every job asked for so far, in the order in which they were."""
         row_of = {row.cell: row for row in rows if isinstance(row, BenchmarkRow)}
-        sizes_of = {pair: self._sizes(pair, row_of) for pair in self._pairs}
+        sizes_of: dict[JobPair, list[int]] = {}
+        for pair in self._pairs:
+            outcome_of = partial(self._outcome, pair, row_of)
+            sizes_of[pair] = requested_sizes(outcome_of, self._range)
         requested = dict.fromkeys(self._grid)
         for turn in range(1, max(map(len, sizes_of.values()))):
             for pair, sizes in sizes_of.items():
@@ -237,11 +216,8 @@ class CrossoverSearch:
                     requested.update(dict.fromkeys(self._at_size(pair, sizes[turn])))
         return requested
 
-    def _sizes(self, pair: JobPair, row_of: Mapping[str, BenchmarkRow]) -> list[int]:
-        return requested_sizes(lambda size: self._outcome(pair, size, row_of), self._range)
-
     def _outcome(
-        self, pair: JobPair, size: int, row_of: Mapping[str, BenchmarkRow]
+        self, pair: JobPair, row_of: Mapping[str, BenchmarkRow], size: int
     ) -> Outcome | None:
         """What came of a size; None where a side has not been measured there."""
         cells = [self._composer.job(overrides).cell for overrides in self._at_size(pair, size)]
@@ -253,27 +229,26 @@ class CrossoverSearch:
             return "wins" if comparison.speedup > 1 else "loses"
 
         flags = merged(*(row.flags for row in sides))
-        problems = {row.status for row in sides}.union(flags).intersection(
-            (*FORBIDDING, *STATUSES)
-        ) - {"ok"}
+        telling = {*FORBIDDING, *STATUSES} - {"ok"}
+        problems = {*flags, *(row.status for row in sides)} & telling
         if problems == {"contended"}:
             return "disturbed"
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 
-    def _at_size(self, pair: JobPair, number: int) -> list[tuple[str, ...]]:
+    def _at_size(self, pair: JobPair, number: int) -> list[Overrides]:
         """Both sides' overrides at a size."""
         size = self._range.size_of(number)
-        return [
-            tuple(size if text.startswith("size=") else text for text in overrides)
-            for overrides in (pair.base, pair.other)
-        ]
+        sides = []
+        for overrides in pair:
+            sides.append(tuple(size if text.startswith("size=") else text for text in overrides))
+        return sides
 
 
 def _pairs(grid: Sequence[HydraJob], report: Report) -> list[JobPair]:
-    """Each baseline's job with each that differs from it along the compared axis alone, at the first job's size."""
+    """Each baseline's job with each that differs from it along the compared axis alone."""
     shared = same_but(report.axis, "size")
-    others: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
-    bases: dict[tuple[Any, ...], tuple[str, ...]] = {}
+    others: dict[tuple[Any, ...], list[Overrides]] = {}
+    bases: dict[tuple[Any, ...], Overrides] = {}
     for job in grid:
         if job.cell.requested_size != grid[0].cell.requested_size:
             continue
@@ -284,5 +259,5 @@ def _pairs(grid: Sequence[HydraJob], report: Report) -> list[JobPair]:
             others.setdefault(key, []).append(job.overrides)
     pairs: list[JobPair] = []
     for key, base in bases.items():
-        pairs += [JobPair(base, other) for other in others.get(key, ())]
+        pairs += [(base, other) for other in others.get(key, ())]
     return pairs

@@ -1,4 +1,4 @@
-"""The grids of a sweep: every combination of the axes, without those that are excluded or come twice."""
+"""The grids of a sweep: every combination of the axes, but those excluded or repeated."""
 
 from __future__ import annotations
 
@@ -36,14 +36,10 @@ class FixedGrid:
 
 
 class Grids:
-    """The grid of ``hydra.sweeper.params`` and the command line, and those of ``hydra.sweeper.also``.
+    """The grid of ``hydra.sweeper.params`` and the command line, and those of ``.also``.
 
-    Args:
-        loader: Hydra's.
-        composer: composes the jobs.
-        config: the sweep's configuration.
-        params: the axes of the main grid, each with its values as text.
-        extra_grids: those that run after it, each a mapping of that kind.
+    ``params`` are the axes of the main grid, each with its values as text; so are those of each of
+    the ``extra_grids``, which run after it.
     """
 
     def __init__(
@@ -51,7 +47,6 @@ class Grids:
         loader: ConfigLoader,
         composer: Composer,
         config: DictConfig,
-        *,
         params: Mapping[str, Any],
         extra_grids: Sequence[Mapping[str, Any]],
     ) -> None:
@@ -60,10 +55,7 @@ class Grids:
         self._params, self._extra_grids = params, extra_grids
 
     def jobs(self, arguments: list[str]) -> list[HydraJob]:
-        """Compose every combination and check all of them together.
-
-        Args:
-            arguments: the overrides of the command line.
+        """Compose every combination with the command line's overrides, and check all together.
 
         Raises:
             ConfigError: a cell or a rule of exclusion is wrong, or nothing is left to run.
@@ -73,15 +65,13 @@ class Grids:
         main_grid = self._compose([*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
 
-        # Options that do not apply are an error where they were asked for; further grids of other
-        # jobs do without.
+        # Options that do not apply are an error where they were asked for, not in further grids.
         for job in main_grid:
             if job.cell.inapplicable_options:
                 raise ConfigError(job.cell.inapplicable_options)
         if any(job.cell.job == "report" for job in jobs):
-            raise ConfigError(
-                "job=report reads one run and cannot be swept; use job=report run=outputs/..."
-            )
+            advice = "use job=report run=outputs/..."
+            raise ConfigError(f"job=report reads one run and cannot be swept; {advice}")
 
         unique = self._without_excluded(jobs, narrowed=_keys(typed) & _keys(own))
         cells = [job.cell for job in unique]
@@ -104,31 +94,21 @@ class Grids:
             if not dropped:
                 unique.setdefault(job.cell.identity, job)
         if not unique:
-            raise ConfigError(
-                f"none of the grid's {len(jobs)} cells is left; look at its axes and at exclude"
-            )
-
+            none = f"none of the grid's {len(jobs)} cells is left"
+            raise ConfigError(f"{none}; look at its axes and at exclude")
         repeated = len(jobs) - sum(drops) - len(unique)
         if repeated:
             print(f"{repeated} cells are the same as others and run once", file=sys.stderr)
         return list(unique.values())
 
     def _compose(self, overrides: Sequence[Override]) -> list[HydraJob]:
-        """Every combination.
-
-        The device varies fastest: what will be compared is measured side by side, and no device
-        comes last.
-
-        Raises:
-            ConfigError: a pattern of names matches none.
-        """
+        """Every combination; a pattern of names that matches none is an error."""
         for override in overrides:
             names = override.value()
             if isinstance(names, Glob) and not list(override.sweep_string_iterator()):
-                raise ConfigError(
-                    f"no {override.key_or_group} matches {','.join(names.include)}; "
-                    "python -m runner --help lists what there is"
-                )
+                none = f"no {override.key_or_group} matches {','.join(names.include)}"
+                raise ConfigError(f"{none}; python -m runner --help lists what there is")
+        # the device varies fastest: what will be compared is measured side by side
         ordered = sorted(overrides, key=lambda override: override.key_or_group == "device")
         return [self._composer.job(job) for job in combinations(ordered)]
 

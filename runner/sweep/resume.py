@@ -33,26 +33,22 @@ def is_damaged(root: Path) -> bool:
 
 
 def unfinished(rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
-    """The positions of the cells to run: those without final rows from as many processes as the cell asks for."""
+    """The positions of the cells without final rows from as many processes as they ask for."""
     rows_of: dict[str, list[Row]] = {}
     for row in rows_on_disk:
         rows_of.setdefault(row.cell, []).append(row)
 
-    def is_final(row: Row, cell: Cell) -> bool:
-        if (
-            row.status == "ok"
-            and isinstance(row, BenchmarkRow)
-            and (row.processes or 1) < cell.processes
-        ):
-            return False
-        return row.status in NON_FAILURES
+    def is_finished(cell: Cell) -> bool:
+        rows = rows_of.get(cell.identity)
+        return rows is not None and all(_is_final(row, cell) for row in rows)
 
-    return [
-        number
-        for number, cell in enumerate(cells)
-        if cell.identity not in rows_of
-        or not all(is_final(row, cell) for row in rows_of[cell.identity])
-    ]
+    return [number for number, cell in enumerate(cells) if not is_finished(cell)]
+
+
+def _is_final(row: Row, cell: Cell) -> bool:
+    if isinstance(row, BenchmarkRow) and row.status == "ok":
+        return (row.processes or 1) >= cell.processes
+    return row.status in NON_FAILURES
 
 
 def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
@@ -63,14 +59,13 @@ def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     """
     names = {_name(cell) for cell in cells}
     if rows_on_disk and not any(_name(row) in names for row in rows_on_disk):
-        raise ConfigError(
-            f"resume={root}: none of this command's {len(cells)} cells exist in that folder "
-            f"(which has {len(rows_on_disk)}); {_advice(root)}"
-        )
+        none = f"none of this command's {len(cells)} cells exist in that folder"
+        has = f"(which has {len(rows_on_disk)})"
+        raise ConfigError(f"resume={root}: {none} {has}; {_advice(root)}")
 
 
 def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse a folder with cells that the grid lacks; it may have fewer, as where the grid has grown.
+    """Refuse a folder with cells that the grid lacks; it may have fewer, as of a grid that grew.
 
     Raises:
         ConfigError: the message says how many cells are another sweep's, and names one.
@@ -80,14 +75,13 @@ def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     if not others:
         return
     row = next(iter(others.values()))
-    names_threads = any(
-        cell.threads for cell in cells
-    )  # a row has them even where the cell left them open
+    # a row has threads even where the cell left them open
+    names_threads = any(cell.threads for cell in cells)
     name = label(row.job, row, lambda axis: axis != "threads" or names_threads)
+    count = f"{len(others)} of the {len({row.cell for row in rows_on_disk})} cells there"
     raise ConfigError(
-        f"resume={root}: {len(others)} of the {len({row.cell for row in rows_on_disk})} cells there are none of "
-        f"this command's {len(cells)}, such as {name}; {_advice(root)}, or say resume_force=true to have "
-        "them all in one report"
+        f"resume={root}: {count} are none of this command's {len(cells)}, such as {name}; "
+        f"{_advice(root)}, or say resume_force=true to have them all in one report"
     )
 
 
@@ -96,17 +90,16 @@ def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
     Raises:
         ConfigError: a finished cell was of another op file or timing than the one that now has its
-        name.
+            name.
     """
     cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in rows_on_disk:
         cell = cell_named.get(_name(row))
         if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
-            raise ConfigError(
-                f"resume={root}: {cell.label} was measured with a different definition "
-                f"({_difference(root, row, cell)}); restore it, or say resume_force=true to measure it again"
-            )
+            how = f"was measured with a different definition ({_difference(root, row, cell)})"
+            advice = "restore it, or say resume_force=true to measure it again"
+            raise ConfigError(f"resume={root}: {cell.label} {how}; {advice}")
 
 
 def remove_leftovers(root: Path) -> None:
@@ -121,11 +114,10 @@ def _advice(root: Path) -> str:
 
 
 def _name(item: Row | Cell) -> tuple[Any, ...]:
-    """The job and the value on each axis but the threads, which a cell may leave open; blank is a default."""
-    values = {name: getattr(item, name) for name in AXES if name != "threads"}
-    return item.job, *(
-        AXES[name].default if value is None else value for name, value in values.items()
-    )
+    """The job and the value on each axis but the threads, which a cell may leave open."""
+    names = [name for name in AXES if name != "threads"]
+    values = {name: getattr(item, name) for name in names}
+    return item.job, *(AXES[n].default if values[n] is None else values[n] for n in names)
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:
@@ -143,7 +135,7 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
 
 
 def _config_file(root: Path, row: Row) -> Path | None:
-    """Where the configuration of a row's job is, if it was written; None where no folder has the row."""
+    """Where the configuration of a row's job is, if written; None where no folder has the row."""
     for folder in root.iterdir():
         table = folder / FILE_OF_JOB[row.job]
         if table.is_file() and row.cell in table.read_text(encoding="utf-8"):
@@ -152,7 +144,7 @@ def _config_file(root: Path, row: Row) -> Path | None:
 
 
 def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
-    """The operation or case of a configuration as it was written down, perhaps by an older release."""
+    """The operation or case as it was written down, perhaps by an older release."""
     fields = with_todays_names(config[kind], kind)
     if kind == "op":
         return Operation.from_mapping(fields, "op file")

@@ -21,17 +21,14 @@ def refuse_results(folder: Path) -> None:
     """
     from runner.rows.rows import FILE_OF_JOB
 
-    if any(
-        (folder / name).exists()
-        for name in (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")
-    ):
-        raise ConfigError(
-            f"{folder} already holds the results of a run; choose another folder, or remove it first"
-        )
+    names = (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")
+    if any((folder / name).exists() for name in names):
+        advice = "choose another folder, or remove it first"
+        raise ConfigError(f"{folder} already holds the results of a run; {advice}")
 
 
 def folder_name(overrides: str) -> str:
-    """A job's overrides as part of a folder's name: no characters that a file system refuses, and not too long."""
+    """A job's overrides as part of a folder's name: what a file system takes, and not too long."""
     safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
     if len(safe) <= LONGEST_FOLDER_NAME:
         return safe
@@ -41,12 +38,9 @@ def folder_name(overrides: str) -> str:
 
 @contextmanager
 def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterator[None]:
-    """Have the sweep's folder to ourselves, and give it back where nothing has run in it.
+    """Have a sweep's folder to ourselves, and give it back where nothing has ``begun`` in it.
 
-    Args:
-        root: the sweep's folder.
-        resuming: whether it holds what was measured before.
-        begun: whether a cell has begun; called at the end.
+    Where it is ``resuming``, it holds what was measured before.
 
     Raises:
         ConfigError: it holds another run's results, or another process is at work in it.
@@ -61,9 +55,8 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
     try:
         lock.acquire()
     except Timeout as error:
-        raise ConfigError(
-            f"{root} is in use by another sweep; wait for its end, or choose another folder"
-        ) from error
+        advice = "wait for its end, or choose another folder"
+        raise ConfigError(f"{root} is in use by another sweep; {advice}") from error
     try:
         if not resuming:
             refuse_results(root)  # another may have come and gone since

@@ -17,7 +17,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
-from runner.cluster.cluster import Cluster, cluster_of
+from runner.cluster.cluster import cluster_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.session import session_of
@@ -32,13 +32,10 @@ Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
 
 class GridSweep:
-    """Hydra's basic sweep with exclusion, an order fit for comparing devices, a dry run and a report at the end.
+    """Hydra's basic sweep with exclusion, an order fit for comparing, a dry run and a report.
 
-    Args:
-        hydra_context, task_function, config: what Hydra gives every sweeper.
-        params: the axes of the main grid, each with its values as text.
-        extra_grids: grids that run after it.
-        crossover: the range of a search, instead of given sizes.
+    ``params`` and ``extra_grids`` are as in :class:`Grids`; ``crossover`` is the range of a search,
+    instead of given sizes.
     """
 
     def __init__(
@@ -56,150 +53,125 @@ class GridSweep:
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        jobs = getattr(self._launcher, "jobs", None)
-        # another may have been chosen
+        jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
-        self._report = Report.of(config)
-        self._compare = Compare(**config.compare)
+        self._report, self._compare = Report.of(config), Compare(**config.compare)
+        self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
 
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``hydra.sweeper.also``.
+        """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``.also``.
 
         Raises:
-            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run
-            then.
+            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
-        cluster = cluster_of(self._config)
-        strategy = self._strategy(arguments, writes_folders=cluster is None)
+        strategy = self._strategy(arguments)
         jobs = strategy.initial()
-        root = Path(self._config.hydra.sweep.dir)
-        if cluster is None:
+        if self._cluster is None:
             check_threads(job.cell for job in jobs)
         if self._config.dry_run:
-            self._show(root, strategy, jobs, cluster)
+            self._show(strategy, jobs)
             return []
-        with claimed(
-            root, resuming=bool(self._config.resume), begun=lambda: self._session.measuring
-        ):
-            return self._run(root, strategy, jobs, cluster)
+        resuming = bool(self._config.resume)
+        with claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring):
+            return self._run(strategy, jobs)
 
-    def _strategy(self, arguments: list[str], *, writes_folders: bool) -> Strategy:
-        """The sweep's cells, composed and checked.
-
-        Raises:
-            ConfigError: a cell, an exclusion rule or the range of a search is wrong.
-        """
-        # The launcher composes each job again when it runs it, unless it finds what was composed
-        # here.
+    def _strategy(self, arguments: list[str]) -> Strategy:
+        """The sweep's cells, composed and checked."""
+        # The launcher composes each job again, unless it finds what was composed here.
         launcher = self._grid_launcher
         composer = launcher.composer if launcher else Composer(self._loader, self._config)
-        composer.writes_folders = writes_folders
-        grids = Grids(
-            self._loader, composer, self._config, params=self._params, extra_grids=self._extra_grids
-        )
+        composer.writes_folders = self._cluster is None
+        grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         if self._crossover is None:
             return FixedGrid(grids.jobs(arguments))
 
         search_range = Range.of(self._crossover)
         if any(argument.lstrip("+").startswith("size=") for argument in arguments):
-            raise ConfigError(
-                "size is what this sweep looks for; give its range instead, such as hydra.sweeper.crossover.low=64 "
-                "hydra.sweeper.crossover.high=1024"
-            )
+            example = "hydra.sweeper.crossover.low=64 hydra.sweeper.crossover.high=1024"
+            advice = f"give its range instead, such as {example}"
+            raise ConfigError(f"size is what this sweep looks for; {advice}")
         grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
         return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
 
-    def _show(
-        self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None
-    ) -> None:
+    def _show(self, strategy: Strategy, jobs: list[HydraJob]) -> None:
         """List what would run."""
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            jobs, numbers = self._remaining(root, strategy, jobs)
+            jobs, numbers = self._remaining(strategy, jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
-        if cells and cluster is None and self._compare.in_turn:
+        if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
             print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
-        if cluster is not None and numbers:
-            print(cluster.describe([job.cell for job in jobs], numbers))
+        if self._cluster is not None and numbers:
+            print(self._cluster.describe([job.cell for job in jobs], numbers))
 
-    def _run(
-        self, root: Path, strategy: Strategy, jobs: list[HydraJob], cluster: Cluster | None
-    ) -> list[Sequence[JobReturn]]:
+    def _run(self, strategy: Strategy, jobs: list[HydraJob]) -> list[Sequence[JobReturn]]:
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            resume.remove_leftovers(root)
-            jobs, numbers = self._remaining(root, strategy, jobs)
+            resume.remove_leftovers(self._root)
+            jobs, numbers = self._remaining(strategy, jobs)
         try:
             if not numbers:
                 return []
-            self._prepare(root, jobs, numbers, cluster)
-            launched = [self._send(root, jobs, numbers, cluster)]
-            while further := strategy.next(root):
+            self._prepare(jobs, numbers)
+            launched = [self._send(jobs, numbers)]
+            while further := strategy.next(self._root):
                 numbers = list(range(len(jobs), len(jobs) + len(further)))
                 jobs += further
-                launched.append(self._send(root, jobs, numbers, cluster))
+                launched.append(self._send(jobs, numbers))
             return launched
         finally:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
-                self._session.finish(root, self._report, strict=self._config.strict)
+                self._session.finish(self._root, self._report, strict=self._config.strict)
 
-    def _prepare(
-        self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
-    ) -> None:
+    def _prepare(self, jobs: list[HydraJob], numbers: list[int]) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
-        cells = [jobs[number].cell for number in numbers]
-        self._session.cells.prepare(
-            cells if cluster is None else cluster.check(cells), require_devices=False
-        )
+        runner, cells = self._session.cells, [jobs[number].cell for number in numbers]
+        checked = cells if self._cluster is None else self._cluster.check(cells)
+        runner.prepare(checked, require_devices=False)
         if self._crossover is None:
+            accelerated = self._cluster is not None or runner.has_accelerator
             every_cell = [job.cell for job in jobs]
-            accelerated = cluster is not None or self._session.cells.has_accelerator
             self._report = settled(self._report, every_cell, accelerated=accelerated)
-        compares = cluster or self._grid_launcher
+        compares = self._cluster or self._grid_launcher
         if compares is not None:
             compares.compare_by(self._report, self._compare)
             if self._compare.in_turn and self._report.baseline is not None:
                 print(f"comparing in turn: {baseline_in_words(self._report)}", file=sys.stderr)
-        self._session.cells.record_environment(
-            root,
+        runner.record_environment(
+            self._root,
             len(jobs),
             self._report,
             resuming=bool(self._config.resume),
             force=self._config.resume_force,
-            cluster=cluster.name if cluster else None,
+            cluster=self._cluster.name if self._cluster else None,
         )
-        OmegaConf.save(self._config, root / "multirun.yaml")
+        OmegaConf.save(self._config, self._root / "multirun.yaml")
 
     def _remaining(
-        self, root: Path, strategy: Strategy, jobs: list[HydraJob]
+        self, strategy: Strategy, jobs: list[HydraJob]
     ) -> tuple[list[HydraJob], list[int]]:
-        """All jobs of a resumed sweep as far as they are known, and the numbers of those that are left to run.
-
-        Raises:
-            ConfigError: the folder is not this sweep's.
-        """
-        rows_on_disk = resume.read_all_rows(root)
+        """All jobs of a resumed sweep that are known, and the numbers of those left to run."""
+        rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
-        resume.check_same_sweep(root, rows_on_disk, first_cells)
+        resume.check_same_sweep(self._root, rows_on_disk, first_cells)
         if not self._config.resume_force:
-            resume.check_same_cells(root, rows_on_disk, first_cells)
+            resume.check_same_cells(self._root, rows_on_disk, first_cells)
 
         # Where a row is damaged, a search may not know yet that it asked for others.
-        jobs = [*jobs, *strategy.next(root)]
+        jobs = [*jobs, *strategy.next(self._root)]
         cells = [job.cell for job in jobs]
-        if not self._config.resume_force and not (
-            isinstance(strategy, CrossoverSearch) and resume.is_damaged(root)
-        ):
-            resume.check_grid_holds(root, rows_on_disk, cells)
+        may_ask = isinstance(strategy, CrossoverSearch) and resume.is_damaged(self._root)
+        if not self._config.resume_force and not may_ask:
+            resume.check_grid_holds(self._root, rows_on_disk, cells)
 
         # what was compared before is compared again, and a ratio is of one moment
         if self._report.baseline is None:
-            stored = read_environment(root).get("report") or {}
+            stored = read_environment(self._root).get("report") or {}
             self._report = replace(self._report, baseline=stored.get("baseline"))
         numbers = resume.unfinished(rows_on_disk, cells)
         if self._compare.in_turn:
@@ -207,12 +179,10 @@ class GridSweep:
         print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         return jobs, numbers
 
-    def _send(
-        self, root: Path, jobs: list[HydraJob], numbers: list[int], cluster: Cluster | None
-    ) -> Sequence[JobReturn]:
+    def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
         """Run some of the jobs, here or elsewhere."""
-        if cluster is not None:
-            cluster.run(root, jobs, numbers, self._session)
+        if self._cluster is not None:
+            self._cluster.run(self._root, jobs, numbers, self._session)
             return []
         overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
@@ -222,8 +192,6 @@ class GridSweep:
 
 def _list(cells: Sequence[Cell]) -> None:
     for cell in cells:
-        print(
-            cell.label
-            + (f"    impossible: {cell.infeasible_reason}" if cell.infeasible_reason else "")
-        )
+        reason = cell.infeasible_reason
+        print(f"{cell.label}    impossible: {reason}" if reason else cell.label)
     print(f"{len(cells)} cells")

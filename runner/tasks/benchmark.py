@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
@@ -20,139 +20,72 @@ from runner.cells.cell import Cell
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
-from runner.measure.device import Device, throttled
-from runner.measure.device_readings import DeviceReadings
+from runner.measure.device import DeviceReadings, throttled
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
-from runner.rows.rows import BAD, BenchmarkRow, identified
+from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.output import OutputSummary, counted_flop
-from runner.tasks.task import Function, ReportStep, TaskResult
-from runner.tasks.worker_state import VerdictKey, WorkerState
+from runner.tasks.task import Task, TaskResult, VerdictKey
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import ValueCheck, check_values, small, to_check
 
 LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
-GAPS = {
-    "scheduler": "gaps",
-    "none": "none",
-}  # interruption sources of a device's clock, whose waits are gaps
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A cell's operation.
-
-    Attributes:
-        eager: as it is called without torch.compile.
-        bound: as it is timed.
-        compile_s: seconds that compiling took; None: it is not compiled.
-    """
-
-    eager: BoundOperation
-    bound: BoundOperation
-    compile_s: float | None
+# interruption sources of a device's clock, whose waits are gaps
+GAPS = {"scheduler": "gaps", "none": "none"}
+# columns that the measurement, the device's readings and the output's summary have too
+OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "first_call_s", "cpu_s")
+OF_SAMPLING = ("calls_per_sample", "timing_s", "stop")
+OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
+OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
 @dataclass(frozen=True)
 class Checked:
-    """How right it is.
+    """How right an operation is."""
 
-    Attributes:
-        values: how far they are from a reference.
-        extent: full or smaller: the size at which they were checked.
-        gradient: its verdict; None: not checked.
-    """
-
-    values: ValueCheck
-    extent: str
-    gradient: str | None
+    values: ValueCheck  # how far they are from a reference
+    extent: str  # full or smaller: the size at which they were checked
+    gradient: str | None  # its verdict; None: not checked
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A cell's call, checked and not timed yet.
+    """A cell's call, checked and not timed yet."""
 
-    Attributes:
-        bound: the operation as it is timed.
-        tensors: its inputs on the device.
-        output: what there is to know of its result, once there was one.
-        flop: of one forward call; None: not known.
-        call: what is timed, with its clock.
-        on_first_result: is given the first call's result.
-        readings: the device's.
-    """
-
-    cell: Cell
-    device: Device
-    prepared: Prepared
+    task: Task
+    bound: BoundOperation  # the operation as it is timed
+    compile_s: float | None  # seconds that compiling took; None: it is not compiled
     checked: Checked | None
-    tensors: list[torch.Tensor]
-    output: OutputSummary
-    flop: int | None
+    tensors: list[torch.Tensor]  # its inputs on the device
+    output: OutputSummary  # what there is to know of its result, once there was one
+    flop: int | None  # of one forward call; None: not known
     call: Thunk
     clock: Clock
     on_first_result: Callable[[Any], None]
     readings: DeviceReadings
 
-    @property
-    def bound(self) -> BoundOperation:
-        """The operation as it is timed."""
-        return self.prepared.bound
-
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
-        call = make_call(self.cell.direction, self.bound, tensors)
-        return self.device.captured(call) if self.cell.graph else call
+        call = make_call(self.task.cell.direction, self.bound, tensors)
+        return self.task.device.captured(call) if self.task.cell.graph else call
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a forward call does, by column; no formula here counts a backward pass."""
-
-    flop: int | None = None
-    bytes: int | None = None
-    inputs: int | None = None
-    input_bytes: int | None = None
-    outputs: int | None = None
-    output_bytes: int | None = None
-    fraction_of_peak: float | None = None
-    bound: str | None = None
-
-
-def run(
-    cell: Cell,
-    device: Device,
-    function: Function | None,
-    state: WorkerState,
-    report_step: ReportStep,
-) -> TaskResult:
-    """Measure one cell.
-
-    Raises:
-        MemoryError: the inputs and outputs do not fit.
-    """
-    ready = prepare(cell, device, function, state, report_step)
-    report_step("timing")
+def run(task: Task) -> TaskResult:
+    """Measure one cell."""
+    cell, ready = task.cell, prepare(task)
+    task.report_step("timing")
     reallocate = None
-    if device.is_cpu:
+    if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
     measured = measure(ready.call, ready.clock, cell.timing, ready.on_first_result, reallocate)
-    return finish(ready, measured, state, report_step)
+    return finish(ready, measured)
 
 
-def prepare(
-    cell: Cell,
-    device: Device,
-    function: Function | None,
-    state: WorkerState,
-    report_step: ReportStep,
-    *,
-    check: bool = True,
-) -> Ready:
+def prepare(task: Task, *, check: bool = True) -> Ready:
     """Do all that comes before the first timed call.
 
     Without ``check`` values and gradient are not looked at, and there can be no row.
@@ -160,28 +93,29 @@ def prepare(
     Raises:
         MemoryError: the inputs and outputs do not fit.
     """
-    assert function is not None
+    cell, device = task.cell, task.device
     readings = DeviceReadings(device)
-    prepared = _prepare(cell, device, function, state, report_step)
-    checked = _check(cell, device, prepared, state, report_step) if check else None
+    eager, bound, compile_s = _bound(task)
+    checked = _check(task, eager, bound) if check else None
 
-    report_step("drawing inputs")
-    bound = prepared.bound
+    task.report_step("drawing inputs")
     tensors = inputs_of(bound, cell.direction, device.torch)
     forward = bound.call_with(tensors)
-    flop = _flop(cell, prepared.eager, tensors)
+    flop = cell.operation.work(cell.operation.flop, eager.dimensions)
+    if not cell.operation.flop:
+        flop = counted_flop(eager, tensors)
     output = OutputSummary(bound, tensors, device)
 
     # a backward pass returns gradients alone, so that the output is looked at before it
     on_result = output.summarize
     if cell.direction != "forward":
-        report_step("running the forward pass")
+        task.report_step("running the forward pass")
         output.summarize(forward())
     call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
     if cell.graph:
-        report_step("capturing the graph")
+        task.report_step("capturing the graph")
         call = device.captured(call)
 
     def look_at_first(result: Any) -> None:
@@ -194,133 +128,96 @@ def prepare(
         clock = ColdClock(clock, device.flush_cache)
     readings.timing_begins()
     return Ready(
-        cell, device, prepared, checked, tensors, output, flop, call, clock, look_at_first, readings
+        task, bound, compile_s, checked, tensors, output, flop, call, clock, look_at_first, readings
     )
 
 
-def finish(
-    ready: Ready, measured: Measurement, state: WorkerState, report_step: ReportStep
-) -> TaskResult:
+def finish(ready: Ready, measured: Measurement) -> TaskResult:
     """Look for what would mislead about the times, and make the row."""
-    assert ready.checked is not None
-    cell, device, checked = ready.cell, ready.device, ready.checked
+    task, checked = ready.task, ready.checked
+    assert checked is not None
     ready.readings.timing_ended(ready.call)
-    report_step("looking for what would mislead")
-    make = partial(make_call, cell.direction)
-    bytes_out = ready.output.output_bytes
+    task.report_step("looking for what would mislead")
+    make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
     timed = TimedCall(
-        ready.call, ready.bound, ready.tensors, make, ready.clock, measured, cell, bytes_out
+        ready.call, ready.bound, ready.tensors, make, ready.clock, measured, task.cell, bytes_out
     )
-    flags = flags_after(timed, device, state.float32_times)
-    if "reduced_precision" in flags:
-        allowed = checked.values.allowed * coarser(device.torch)
+    detected = flags_after(timed, task.device, task.state.float32_times)
+    if "reduced_precision" in detected:
+        allowed = checked.values.allowed * coarser(task.device.torch)
         checked = replace(checked, values=replace(checked.values, allowed=allowed))
-    row = _row(ready, checked, measured, flags)
+    row = _row(ready, checked, measured, detected)
     return TaskResult([row], list(measured.samples))
 
 
-def _prepare(
-    cell: Cell, device: Device, function: Function, state: WorkerState, report_step: ReportStep
-) -> Prepared:
-    assert cell.dimensions is not None
-    dtype = getattr(torch, cell.dtype)
-    eager = BoundOperation(
-        cell.operation, function, cell.dimensions, dtype, cell.seed, cell.fill, cell.layout
-    )
-    report_step("checking the memory it needs")
+def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
+    """The operation as it is called without torch.compile, as it is timed, and its compile_s."""
+    cell, device = task.cell, task.device
+    eager = task.bound(fill=cell.fill, layout=cell.layout)
+    task.report_step("checking the memory it needs")
     _check_memory(cell)
     if not cell.compile:
-        return Prepared(eager, eager, None)
-    report_step("compiling")
+        return eager, eager, None
+    task.report_step("compiling")
 
     def run_once(bound: BoundOperation) -> Any:
         return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
-    return Prepared(eager, *compiled(eager, device.torch, run_once, state.compilers))
+    return eager, *compiled(eager, device.torch, run_once, task.state.compilers)
 
 
-def _check(
-    cell: Cell, device: Device, prepared: Prepared, state: WorkerState, report_step: ReportStep
-) -> Checked:
-    report_step("checking values")
+def _check(task: Task, eager: BoundOperation, bound: BoundOperation) -> Checked:
+    cell, device = task.cell, task.device.torch
+    task.report_step("checking values")
     begun = time.perf_counter()
     # what is compiled is compiled for this size: at another it would be another kernel
-    to_be_checked = (
-        prepared.bound if cell.compile else to_check(prepared.bound, cell.requested_size)
-    )
-    values = check_values(to_be_checked, device.torch)
-    values_s = time.perf_counter() - begun
+    to_be_checked = bound if cell.compile else to_check(bound, cell.requested_size)
+    values = check_values(to_be_checked, device)
+    is_quick = time.perf_counter() - begun < LONG_CHECK_S
 
-    # the gradient's check calls the operation some twenty times, unless an earlier cell has
-    # its verdict
+    # the gradient's check calls the operation some twenty times, unless its verdict is known
     gradient = None
-    differentiated = prepared.eager if cell.direction == "forward" else in_own_dtype(prepared.bound)
-    verdicts = state.gradient_verdicts
-    if cell.compile or values_s < LONG_CHECK_S or _verdict_key(differentiated, device) in verdicts:
-        report_step("checking the gradient")
+    differentiated = eager if cell.direction == "forward" else in_own_dtype(bound)
+    verdicts = task.state.gradient_verdicts
+    if cell.compile or is_quick or _verdict_key(differentiated, device) in verdicts:
+        task.report_step("checking the gradient")
         gradient = _gradient_verdict(differentiated, device, verdicts)
-    is_full = to_be_checked.dimensions == prepared.bound.dimensions
+    is_full = to_be_checked.dimensions == bound.dimensions
     return Checked(values, "full" if is_full else "smaller", gradient)
 
 
 def _row(
     ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
 ) -> BenchmarkRow:
-    cell, device, readings = ready.cell, ready.device, ready.readings
-    launch = readings.launch
-    median_s, (low_s, high_s) = measured.median_s, measured.interval or (None, None)
-    work = _work(ready, median_s) if cell.direction == "forward" else Work()
-
+    task, readings, output = ready.task, ready.readings, ready.output
+    low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
-
-    # in the order of the columns
     return replace(
-        identified(BenchmarkRow, cell),
-        device_name=device.name,
-        threads=torch.get_num_threads(),
-        median_s=median_s,
+        task.blank(BenchmarkRow),
+        **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
         ci_high_s=high_s,
-        min_s=measured.min_s,
-        q1_s=measured.q1_s,
-        q3_s=measured.q3_s,
-        first_call_s=measured.first_call_s,
-        compile_s=ready.prepared.compile_s,
-        cpu_s=measured.cpu_s,
-        launch_s=launch.launch_s,
-        launch_low_s=launch.launch_low_s,
-        launch_high_s=launch.launch_high_s,
-        wall_s=launch.wall_s,
+        compile_s=ready.compile_s,
+        **vars(readings.launch),
         samples=sum(sample.used for sample in measured.samples),
         processes=1,
         preempted_samples=measured.interrupted,
-        interruption_source=source if device.is_cpu else GAPS[source],
-        calls_per_sample=measured.calls_per_sample,
-        timing_s=measured.timing_s,
-        stop=measured.stop,
-        flop=work.flop,
-        bytes=work.bytes,
-        inputs=work.inputs,
-        input_bytes=work.input_bytes,
-        outputs=work.outputs,
-        output_bytes=work.output_bytes,
-        flop_per_s=work.flop / median_s if work.flop and median_s else None,
-        bytes_per_s=work.bytes / median_s if work.bytes and median_s else None,
-        fraction_of_peak=work.fraction_of_peak,
-        bound=work.bound,
+        interruption_source=source if task.device.is_cpu else GAPS[source],
+        **(_work(ready, measured.median_s) if task.cell.direction == "forward" else {}),
         peak_memory_bytes=readings.peak_memory_bytes,
-        finite_fraction=ready.output.finite_fraction,
+        finite_fraction=output.finite_fraction,
         max_relative_error=checked.values.relative_error,
         allowed_relative_error=checked.values.allowed,
         checked=checked.extent,
         checked_size=checked.values.size,
         gradient=checked.gradient,
-        clock_before_hz=readings.clock_before_hz,
-        clock_after_hz=readings.clock_after_hz,
-        power_before_w=readings.power_before_w,
-        power_after_w=readings.power_after_w,
+        **_columns(readings, OF_DEVICE),
         flags=_flags(ready, checked, measured, detected),
     )
+
+
+def _columns(record: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
 
 
 def _flags(
@@ -341,46 +238,38 @@ def _flags(
     return tuple(flags)
 
 
-def _work(ready: Ready, median_s: float) -> Work:
-    cell, output, flop = ready.cell, ready.output, ready.flop
-    assert cell.dimensions is not None
-    moved = cell.operation.work(cell.operation.bytes, cell.dimensions)
+def _work(ready: Ready, median_s: float) -> dict[str, Any]:
+    """What a forward call does, by column; no formula here counts a backward pass."""
+    cell, output, flop = ready.task.cell, ready.output, ready.flop
+    moved = cell.operation.work(cell.operation.bytes, ready.bound.dimensions)
     # without a formula, what a call moves at least
     if moved is None:
         moved = output.input_bytes + output.output_bytes
-    peaks = find_peaks(cell, ready.device)
-    fraction = peaks.fraction(flop, moved, median_s) if peaks is not None else None
-    return Work(
-        flop,
-        moved,
-        output.inputs,
-        output.input_bytes,
-        output.outputs,
-        output.output_bytes,
-        *(fraction or (None, None)),
-    )
-
-
-def _flop(cell: Cell, eager: BoundOperation, tensors: list[torch.Tensor]) -> int | None:
-    assert cell.dimensions is not None
-    if cell.operation.flop:
-        return cell.operation.work(cell.operation.flop, cell.dimensions)
-    return counted_flop(eager, tensors)
+    peaks = find_peaks(cell, ready.task.device)
+    of_peak = peaks.fraction(flop, moved, median_s) if peaks is not None else None
+    fraction, bound = of_peak or (None, None)
+    return {
+        **_columns(output, OF_OUTPUT),
+        "flop": flop,
+        "bytes": moved,
+        "flop_per_s": flop / median_s if flop and median_s else None,
+        "bytes_per_s": moved / median_s if moved and median_s else None,
+        "fraction_of_peak": fraction,
+        "bound": bound,
+    }
 
 
 def _gradient_verdict(
-    bound: BoundOperation, device: Device, verdicts: dict[VerdictKey, str | None]
+    bound: BoundOperation, device: torch.device, verdicts: dict[VerdictKey, str | None]
 ) -> str | None:
-    """The gradient's verdict at the operation's own size: the same for every size, so it is looked at once."""
+    """The gradient's verdict at the operation's own size: it holds for every size."""
     if not bound.op.differentiable or not is_differentiable(bound.dtype):
         return None
     key = _verdict_key(bound, device)
     if key not in verdicts:
         plain = replace(bound, seed=0, fill="normal", layout="contiguous")
         try:
-            checks = check_gradients(
-                small(plain, parse_size(bound.op.size)), device.torch, quick=True
-            )
+            checks = check_gradients(small(plain, parse_size(bound.op.size)), device, quick=True)
         except NotImplementedError:
             verdicts[key] = "unsupported"
         except Exception:  # a gradient that cannot be had is no reason not to time the call
@@ -391,8 +280,8 @@ def _gradient_verdict(
     return verdicts[key]
 
 
-def _verdict_key(bound: BoundOperation, device: Device) -> VerdictKey:
-    return repr(bound.op), bound.dtype, device.torch, bound.reference is not None
+def _verdict_key(bound: BoundOperation, device: torch.device) -> VerdictKey:
+    return repr(bound.op), bound.dtype, device, bound.reference is not None
 
 
 def _check_memory(cell: Cell) -> None:

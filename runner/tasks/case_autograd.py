@@ -1,81 +1,62 @@
-"""``job=autograd`` of a case: its gradient three ways, and by finite differences; a row an argument and oracle."""
+"""``job=autograd`` of a case: its gradient three ways, and by finite differences."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import torch
 
 from runner.calls.bound_case import BoundCase, bind_case
-from runner.cells.cell import Cell
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
-from runner.measure.device import Device
-from runner.rows.rows import BAD, AutogradRow, identified
-from runner.tasks.task import Function, ReportStep, TaskResult
-from runner.tasks.worker_state import WorkerState
+from runner.rows.rows import BAD, AutogradRow
+from runner.tasks.task import Task, TaskResult
 from runner.verify.exact import ExactGradient
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.rounding import BOUND_TEXT, FACTOR, rounding_bound, unit_roundoff
 
 ATTEMPTS = 8  # at inputs near the declared ones where the function and its derivatives exist
-USEFUL_TOLERANCE = (
-    1e-3  # relative; what is compared more loosely than this, and than 64 roundoffs, says nothing
-)
+# relative; what is compared more loosely than this, and than 64 roundoffs, says nothing
+USEFUL_TOLERANCE = 1e-3
 MOST_SHOWN = 256  # elements in a row's text
 PLUMBING = f"{FACTOR} unit roundoffs; one engine is asked twice, so that agreement is no evidence"
 ROUNDING = f"{BOUND_TEXT}, d by 16 draws of a rounding error at each step"
 Gradients = dict[str, torch.Tensor]
 
 
-def run(
-    cell: Cell,
-    device: Device,
-    function: Function | None,
-    state: WorkerState,
-    report_step: ReportStep,
-) -> TaskResult:
-    """Check the gradients of one case.
+def run(task: Task) -> TaskResult:
+    """Check the gradients of one case, a row an argument and oracle.
 
     Raises:
         RuntimeError: autograd cannot differentiate the function in this dtype or on this device.
     """
-    case = cell.case
+    case, device = task.cell.case, task.device.torch
     assert isinstance(case, GradientCase)
-    report_step("checking gradients")
+    task.report_step("checking gradients")
     begun = time.perf_counter()
-    bound = bind_case(case, function, getattr(torch, cell.dtype), cell.seed)
-    blank = replace(
-        identified(AutogradRow, cell),
-        device_name=device.name,
-        threads=torch.get_num_threads(),
-        probe="example",
-    )
+    bound = bind_case(case, task.function, task.dtype, task.cell.seed)
+    blank = replace(task.blank(AutogradRow), probe="example")
 
     # the declared inputs may be special, so that a formula is tried at others too
-    rows = [
-        *_rows_at(case, bound, device.torch, blank),
-        *_without_formula(bound, device.torch, blank),
-    ]
+    rows = [*_rows_at(case, bound, device, blank), *_without_formula(bound, device, blank)]
     if isinstance(case, ExpressionCase):
-        report_step("checking gradients at other inputs")
-        rows += _rows_at(
-            case, fresh_inputs(case, bound), device.torch, replace(blank, probe="fresh")
-        )
+        task.report_step("checking gradients at other inputs")
+        fresh = fresh_inputs(case, bound)
+        rows += _rows_at(case, fresh, device, replace(blank, probe="fresh"))
 
     each_s = (time.perf_counter() - begun) / len(rows)
     return TaskResult(
-        [replace(row, seconds=row.seconds if row.seconds is not None else each_s) for row in rows]
+        [row if row.seconds is not None else replace(row, seconds=each_s) for row in rows]
     )
 
 
 def _rows_at(
     case: GradientCase, bound: BoundCase, device: torch.device, blank: AutogradRow
 ) -> Iterator[AutogradRow]:
-    """The rows of one set of inputs: against SymPy's derivative where there is one, and one way against the other."""
+    """The rows of one set of inputs: against SymPy's derivative, and one way against the other."""
     value, by_backward = _by_backward(bound, device)
     by_grad = _by_grad(bound, device)
     exact = ExactGradient(case, bound) if isinstance(case, ExpressionCase) else None
@@ -84,9 +65,8 @@ def _rows_at(
     for name in by_backward:
         if exact is not None:
             row = replace(blank, argument=name, derivation=exact.derivation(name))
-            yield _analytic(
-                row, by_backward[name], exact.gradient(name), exact.allowed[name], f" by {name}"
-            )
+            gradient, allowed = exact.gradient(name), exact.allowed[name]
+            yield _analytic(row, by_backward[name], gradient, allowed, f" by {name}")
         yield _plumbing(replace(blank, argument=name), by_backward[name], by_grad[name])
 
 
@@ -94,25 +74,27 @@ def _by_backward(bound: BoundCase, device: torch.device) -> tuple[torch.Tensor, 
     leaves = _leaves(bound, device)
     (value,) = bound.outputs(leaves)
     value.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-    gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
-    return value.detach().cpu(), _named(bound, gradients)
+    return value.detach().cpu(), _named(bound, leaves, [t.grad for t in leaves])
 
 
 def _by_grad(bound: BoundCase, device: torch.device) -> Gradients:
     leaves = _leaves(bound, device)  # a graph of its own: backward() has freed the other
     gradients = torch.autograd.grad(bound.outputs(leaves), leaves, allow_unused=True)
-    return _named(
-        bound,
-        [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)],
-    )
+    return _named(bound, leaves, gradients)
 
 
 def _leaves(bound: BoundCase, device: torch.device) -> list[torch.Tensor]:
     return [tensor.to(device).requires_grad_() for tensor in bound.draw()]
 
 
-def _named(bound: BoundCase, gradients: list[torch.Tensor]) -> Gradients:
-    return {name: g.cpu() for name, g in zip(bound.names, gradients, strict=True)}
+def _named(
+    bound: BoundCase, leaves: list[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+) -> Gradients:
+    """Each input's gradient, which is 0 where the function does not depend on it."""
+    dense = [
+        torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)
+    ]
+    return {name: gradient.cpu() for name, gradient in zip(bound.names, dense, strict=True)}
 
 
 def _analytic(
@@ -132,16 +114,14 @@ def _analytic(
     verdict, reason = "pass", None
     if not bool(exact.isfinite().all()):
         kind = "not a real number" if exact.isnan().any() else "beyond what float64 holds"
-        verdict, reason = (
-            "inconclusive",
-            f"the {'derivative' if of else 'function'}{of} is {kind} at some of these inputs",
-        )
+        what = f"the {'derivative' if of else 'function'}{of}"
+        verdict, reason = "inconclusive", f"{what} is {kind} at some of these inputs"
     elif not error <= bound:
         what = f"the gradient{of}" if of else "the function's value"
         verdict, reason = "fail", f"{what} at {index} is {got!r}, not {expected!r}"
     elif is_loose:
-        verdict = "inconclusive"
-        reason = f"rounding may move it by {bound / scale:.2g} of its scale here, so that the comparison says nothing"
+        by = f"rounding may move it by {bound / scale:.2g} of its scale here"
+        verdict, reason = "inconclusive", f"{by}, so that the comparison says nothing"
     return replace(
         blank,
         oracle="analytic",
@@ -169,8 +149,7 @@ def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
     errors = (wide - other).abs().masked_fill(same, 0.0).flatten()
     worst = int(errors.argmax()) if errors.numel() else 0
 
-    # one engine adds up in two orders at most, so that a few roundoffs are all that may be
-    # between them
+    # one engine adds up in two orders at most: a few roundoffs are all that may be between them
     scale = other.abs().nan_to_num(0.0, 0.0, 0.0).max().item() or 1.0
     error = errors[worst].item() / scale
     tolerance = rounding_bound(unit_roundoff(by_grad.dtype), 1.0)
@@ -196,13 +175,10 @@ def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
 def _without_formula(
     bound: BoundCase, device: torch.device, blank: AutogradRow
 ) -> Iterator[AutogradRow]:
-    """The oracles that every operation has too: finite differences, and float64 for what is not float64."""
+    """The oracles that every operation has too: finite differences, and float64."""
+    is_reference = bound.dtype is torch.float64 and device.type == "cpu"
     for check in check_gradients(bound, device):
-        if (
-            check.oracle == "float64_reference"
-            and bound.dtype is torch.float64
-            and device.type == "cpu"
-        ):
+        if check.oracle == "float64_reference" and is_reference:
             continue  # it would be compared with itself
         yield replace(blank, **asdict(check), status="failed" if check.verdict in BAD else "ok")
 

@@ -26,19 +26,15 @@ from runner.tasks.benchmark import Ready
 
 CONTENT_BYTES = 64 * 2**20  # of drawn inputs that a side keeps
 LAUNCHES_IN_A_VISIT = 5
+SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A side whose first calls have been made, by itself.
+    """A side whose first calls have been made, by itself."""
 
-    Attributes:
-        ready: its call.
-        opening: what the first calls gave.
-    """
-
-    ready: Ready
-    opening: Opening
+    ready: Ready  # its call
+    opening: Opening  # what the first calls gave
 
     @property
     def can_be_visited(self) -> bool:
@@ -48,30 +44,26 @@ class Opened:
 
 def open_side(ready: Ready) -> Opened:
     """Make a side's first calls, while no other one runs: what they take is its own."""
-    return Opened(
-        ready, open_call(ready.call, ready.clock, ready.cell.timing, ready.on_first_result)
-    )
+    timing = ready.task.cell.timing
+    return Opened(ready, open_call(ready.call, ready.clock, timing, ready.on_first_result))
 
 
 def measure_alone(opened: Opened) -> Measurement:
     """The times of a side that has no other one to take turns with."""
     ready, opening = opened.ready, opened.opening
-    begun = ready.clock.now()
-    sampled = opening.sampled or sample_warm(
-        opening, ready.call, ready.clock, ready.cell.timing, None
-    )
-    return measurement(sampled, opening.first_call_s, ready.clock.now() - begun)
+    clock, timing = ready.clock, ready.task.cell.timing
+    begun = clock.now()
+    sampled = opening.sampled or sample_warm(opening, ready.call, clock, timing)
+    return measurement(sampled, opening.first_call_s, clock.now() - begun)
 
 
 def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int) -> Visits:
-    """Time the sides in turn until all verdicts against the first one are clear and all times precise.
+    """Time the sides, the baseline first, until all verdicts are clear and all times precise.
 
-    Args:
-        opened: the baseline, and those to compare with it.
-        same_within: relative difference up to which two sides count as the same.
-        processes: between which the time is shared.
+    Up to a relative difference of ``same_within`` two sides count as the same; the time is shared
+    between so many ``processes``.
     """
-    cells = [side.ready.cell for side in opened]
+    cells = [side.ready.task.cell for side in opened]
     timing = cells[0].timing
     pools = Pools(cells[0].seed)
     sides = [_Placed(side, pools).side() for side in opened]
@@ -85,7 +77,10 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
 
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
-    return visit_in_turn(sides, timing, is_enough, budget_s=budget_s, seed=cells[0].seed)
+    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
+    return visit_in_turn(
+        sides, timing, is_enough, budget_s=budget_s, longest_s=longest_s, seed=cells[0].seed
+    )
 
 
 def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
@@ -110,26 +105,28 @@ class _Placed:
     def side(self) -> Side:
         """It, for the engine."""
         ready, opening = self._ready, self._opening
-        threads = torch.get_num_threads() if ready.cell.threads is None else ready.cell.threads
+        own = ready.task.cell.threads
+        threads = torch.get_num_threads() if own is None else own
 
         def enter() -> None:
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
 
-        at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.cell.cache == "cold"
+        at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
         return Side(ready.clock, opening.calls, at_once, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:
         if contents not in self._contents:
             while len(self._contents) >= self._most:
                 del self._contents[min(self._contents)]
-            bound = self._ready.bound
+            bound, task = self._ready.bound, self._ready.task
             seeded = replace(bound, seed=bound.seed + contents)
-            device = self._ready.device.torch
-            self._contents[contents] = inputs_of(seeded, self._ready.cell.direction, device)
+            drawn = inputs_of(seeded, task.cell.direction, task.device.torch)
+            self._contents[contents] = drawn
         return self._ready.call_with(self._pools.place(self._contents[contents], memory))
 
     def _cost(self, call: Thunk, seconds: float) -> float:
-        """What a call costs where one follows another: its time, or its launch where that is longer."""
-        launch_s = self._ready.device.launch_and_wall(call, LAUNCHES_IN_A_VISIT).launch_s
+        """What a call costs in a row of them: its time, or its launch where that is longer."""
+        device = self._ready.task.device
+        launch_s = device.launch_and_wall(call, LAUNCHES_IN_A_VISIT).launch_s
         return seconds if launch_s is None else max(seconds, launch_s)

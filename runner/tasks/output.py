@@ -14,24 +14,16 @@ from runner.verify.values import finite_fraction
 
 
 class OutputSummary:
-    """What there is to know of an operation's output, without keeping it: at full size memory is short.
-
-    Attributes:
-        inputs, outputs: how many tensors there are.
-        input_bytes, output_bytes: of these.
-        finite_fraction: of the elements of the output, or of the gradients; None: of none.
-        view: whether it, or a gradient, shares storage with an input or cotangent.
-        denormal: whether a noticeable share of any of these is denormal.
-    """
+    """What is kept of it: at full size memory is short."""
 
     def __init__(self, bound: BoundOperation, tensors: list[torch.Tensor], device: Device) -> None:
         self._bound, self._tensors, self._device = bound, tensors, device
-        self.inputs = len(tensors)
-        self.input_bytes = sum(t.nbytes for t in tensors)
+        self.inputs, self.input_bytes = len(tensors), sum(t.nbytes for t in tensors)
         self.outputs = self.output_bytes = 0
-        self.denormal = False
+        # of the elements of the output, or of the gradients; None: of none
         self.finite_fraction: float | None = None
-        self.view = False
+        self.view = False  # whether it, or a gradient, shares storage with an input or cotangent
+        self.denormal = False  # whether a noticeable share of any of these is denormal
 
     def summarize(self, result: Any) -> None:
         """Look at what a call returned.
@@ -39,8 +31,12 @@ class OutputSummary:
         Raises:
             ValueError: its shapes are not those of the signature.
         """
-        outputs = outputs_of(result)
-        _check_shapes(self._bound, outputs)
+        outputs, bound = outputs_of(result), self._bound
+        expected = [bound.dimensions.shape(axes) for axes in bound.op.parsed.outputs]
+        shapes = [tuple(t.shape) for t in outputs]
+        if shapes != expected:
+            whose = f"op {bound.op.name}: its signature {bound.op.signature!r}"
+            raise ValueError(f"{whose} promises outputs {expected}, the call gave {shapes}")
         self.outputs = len(outputs)
         self.output_bytes = sum(t.nbytes for t in outputs)
         self._summarize(self._tensors, outputs)
@@ -54,16 +50,6 @@ class OutputSummary:
         self.finite_fraction = finite_fraction(returned)
         storages = {storage_of(t) for t in read if t.numel()}
         self.view = any(storage_of(t) in storages for t in returned if t.numel())
-
-
-def _check_shapes(bound: BoundOperation, outputs: list[torch.Tensor]) -> None:
-    expected = [bound.dimensions.shape(axes) for axes in bound.op.parsed.outputs]
-    shapes = [tuple(t.shape) for t in outputs]
-    if shapes != expected:
-        promise = (
-            f"op {bound.op.name}: its signature {bound.op.signature!r} promises outputs {expected}"
-        )
-        raise ValueError(f"{promise}, the call gave {shapes}")
 
 
 def counted_flop(bound: BoundOperation, tensors: list[torch.Tensor]) -> int | None:

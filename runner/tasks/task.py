@@ -1,17 +1,41 @@
-"""What a task is: what a job does with one cell, in the worker."""
+"""A task: one cell, and what is needed to do its job in the worker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+import torch
+
+from runner.calls.bound_operation import BoundOperation
 from runner.cells.cell import Cell
+from runner.config.signature import Dimensions
+from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
-from runner.rows.rows import Row, Sample
-from runner.tasks.worker_state import WorkerState
+from runner.measure.event_clock import BusyWork
+from runner.measure.peaks import Peak
+from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
 ReportStep = Callable[[str], None]
+VerdictKey = tuple[str, torch.dtype, torch.device, bool]
+MemoryKey = tuple[str, int, float, float]
+
+
+@dataclass
+class WorkerState:
+    """The state that lives as long as the worker."""
+
+    # the devices for which torch.compile has been started, which takes some 10 s
+    compilers: set[torch.device] = field(default_factory=set)
+    # of operations at their own sizes, which hold for every size
+    gradient_verdicts: dict[VerdictKey, str | None] = field(default_factory=dict)
+    # seconds of calls in float32, which their other dtypes are compared with
+    float32_times: Float32Times = field(default_factory=dict)
+    # the bytes a second that a device reaches with so many threads
+    memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
+    busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
 
 
 class TaskResult(NamedTuple):
@@ -21,26 +45,30 @@ class TaskResult(NamedTuple):
     samples: Sequence[Sample] = ()
 
 
-class Task(Protocol):
-    """A module of this package that does one job."""
+@dataclass(frozen=True)
+class Task:
+    """What a job gets; whatever it raises becomes the cell's status and reason."""
 
-    def run(
-        self,
-        cell: Cell,
-        device: Device,
-        function: Function | None,
-        state: WorkerState,
-        report_step: ReportStep,
-    ) -> TaskResult:
-        """Do it.
+    cell: Cell  # its dimensions are known
+    device: Device
+    function: Function | None  # what the operation or case calls; None: its code is in its file
+    state: WorkerState  # what earlier cells of this worker have found out
+    report_step: ReportStep  # is called as each step begins, for a cell that ends in it
 
-        Args:
-            cell: what it is done with; its dimensions are known.
-            device: where.
-            function: what the operation or case calls; None: its code is in its file.
-            state: what earlier cells of this worker have found out.
-            report_step: is called as each step begins, for the reason of a cell that ends in it.
+    @property
+    def dtype(self) -> torch.dtype:
+        """PyTorch's, by the cell's name of it."""
+        dtype: torch.dtype = getattr(torch, self.cell.dtype)
+        return dtype
 
-        Raises:
-            Exception: whatever the operation raises; it becomes the cell's status and reason.
-        """
+    def bound(self, dimensions: Dimensions | None = None, **drawn: Any) -> BoundOperation:
+        """The cell's operation, at its own dimensions or at others."""
+        cell, sizes = self.cell, dimensions or self.cell.dimensions
+        assert self.function is not None and sizes is not None
+        return BoundOperation(cell.operation, self.function, sizes, self.dtype, cell.seed, **drawn)
+
+    def blank(self, row_type: type[AnyRow]) -> AnyRow:
+        """A row of the cell, with what it ran on."""
+        threads = torch.get_num_threads()
+        row = identified(row_type, self.cell)
+        return replace(row, device_name=self.device.name, threads=threads)

@@ -1,4 +1,4 @@
-"""``job=tensors``: run a line of tensor code and compare its result with what is expected, a row for each check."""
+"""``job=tensors``: run a line of tensor code and compare its result with what is expected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from runner.calls.bound_operation import storage_of
-from runner.cells.cell import Cell
 from runner.config.cases import TensorCase
 from runner.config.cases.nested import shape_of
 from runner.config.cases.snippet import CallError
@@ -19,10 +18,8 @@ from runner.config.cases.snippet import run as run_snippet
 from runner.config.cases.tensor_code import NOTHING
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
-from runner.measure.device import Device
-from runner.rows.rows import TensorRow, identified
-from runner.tasks.task import Function, ReportStep, TaskResult
-from runner.tasks.worker_state import WorkerState
+from runner.rows.rows import TensorRow
+from runner.tasks.task import Task, TaskResult
 
 CALL = "call"  # the check that the code can be run at all
 MOST_SHOWN = 256  # elements in a row's text; of more the shape is shown
@@ -30,54 +27,37 @@ MOST_SHOWN = 256  # elements in a row's text; of more the shape is shown
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was expected, and what there was.
-
-    Attributes:
-        problem: what is wrong; blank where nothing is.
-    """
+    """One thing that was expected, and what there was."""
 
     check: str
     expected: str
     got: str
-    problem: str = ""
+    problem: str = ""  # what is wrong; blank where nothing is
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case's code left.
+    """What a case's code left."""
 
-    Attributes:
-        inputs: the tensors by name, as they are afterwards.
-        before: copies of them as they were at first.
-        result: what is checked.
-    """
-
-    inputs: dict[str, torch.Tensor]
-    before: dict[str, torch.Tensor]
-    result: torch.Tensor
+    inputs: dict[str, torch.Tensor]  # by name, as they are afterwards
+    before: dict[str, torch.Tensor]  # copies of them as they were at first
+    result: torch.Tensor  # what is checked
 
 
-def run(
-    cell: Cell,
-    device: Device,
-    function: Function | None,
-    state: WorkerState,
-    report_step: ReportStep,
-) -> TaskResult:
-    """Check one case.
+def run(task: Task) -> TaskResult:
+    """Check one case, a row for each check.
 
     Raises:
         RuntimeError: PyTorch does not have one of its operations for the dtype on this device.
     """
-    case = cell.case
+    case = task.cell.case
     assert isinstance(case, TensorCase)
-    report_step("running tensor code")
+    task.report_step("running tensor code")
     begun = time.perf_counter()
 
-    # an operation that PyTorch does not have is the cell's status; any other error is a check
-    # that failed
+    # an operation that PyTorch does not have is the cell's status; other errors are failed checks
     try:
-        checks = list(_checks(case, device.torch, cell.seed))
+        checks = list(_checks(case, task.device.torch, task.cell.seed))
     except CallError as error:
         if is_unsupported(error.__cause__):
             raise error.__cause__ from error  # type: ignore[misc]  # is_unsupported(None) is False
@@ -85,13 +65,7 @@ def run(
 
     # the code ran once for all checks, so that each has its share of the time
     seconds = (time.perf_counter() - begun) / len(checks)
-    blank = replace(
-        identified(TensorRow, cell),
-        device_name=device.name,
-        threads=torch.get_num_threads(),
-        seconds=seconds,
-        expression=case.result,
-    )
+    blank = replace(task.blank(TensorRow), seconds=seconds, expression=case.result)
     return TaskResult([_row(blank, check, case.hint) for check in checks])
 
 
@@ -115,12 +89,9 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
     *first, last = case.trees()
     names: dict[str, Any] = {}
     before: dict[str, torch.Tensor] = {}
-    with (
-        torch.random.fork_rng(
-            [device] if device.type != "cpu" else [], device_type=_accelerator(device)
-        ),
-        device,
-    ):
+    # the CPU's generator is forked in any case, beside those of devices of a type
+    devices, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
+    with torch.random.fork_rng(devices, device_type=kind), device:
         torch.manual_seed(seed)
         for name, tree in zip(case.inputs, first, strict=False):
             names[name] = _tensor(run_snippet(tree, names), case.inputs[name])
@@ -139,12 +110,9 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield _values(expect["values"], result)
     if "shape" in expect or "values" in expect:
         shape = tuple(expect.get("shape", shape_of(expect.get("values"))))
-        differs = (
-            ""
-            if tuple(result.shape) == shape
-            else f"it is {_shape(result)}, not {shape_text(shape)}"
-        )
-        yield Check("shape", shape_text(shape), _shape(result), differs)
+        expected, got = shape_text(shape), _shape(result)
+        differs = f"it is {got}, not {expected}" if tuple(result.shape) != shape else ""
+        yield Check("shape", expected, got, differs)
     if "dtype" in expect:
         dtype = str(result.dtype).removeprefix("torch.")
         differs = f"it is {dtype}" if dtype != expect["dtype"] else ""
@@ -155,11 +123,9 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         low, high = expect["range"]
         yield _in_range(low, high, result)
     if "finite" in expect:
-        infinite = int((~result.isfinite()).sum().item())
-        problem = f"{infinite} of {result.numel()} elements are infinite or NaN" if infinite else ""
-        yield Check(
-            "finite", f"{result.numel()} finite", f"{result.numel() - infinite} finite", problem
-        )
+        count, infinite = result.numel(), int((~result.isfinite()).sum().item())
+        problem = f"{infinite} of {count} elements are infinite or NaN" if infinite else ""
+        yield Check("finite", f"{count} finite", f"{count - infinite} finite", problem)
     if "reproducible" in expect:
         yield _reproducible(case, device, seed, result)
 
@@ -171,7 +137,7 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
 
 
 def _values(expected: Any, result: torch.Tensor) -> Check:
-    """Element by element, exactly; a decimal fraction stands for the nearest number of the result's dtype."""
+    """Element by element, exactly; a decimal stands for the nearest number of the dtype."""
     shape = shape_of(expected)
     shown = json.dumps(expected), text_of(result)
     if tuple(result.shape) != shape:
@@ -185,9 +151,8 @@ def _values(expected: Any, result: torch.Tensor) -> Check:
     index = [int(i) for i in torch.unravel_index(torch.tensor(first), got.shape)]
     count = f"{int(differ.sum())} of {got.numel()} elements differ"
     first_got, first_want = got.flatten()[first].item(), want.flatten()[first].item()
-    return Check(
-        "values", *shown, f"{count}, the first at {index}: {first_got!r}, not {first_want!r}"
-    )
+    first_text = f"the first at {index}: {first_got!r}, not {first_want!r}"
+    return Check("values", *shown, f"{count}, {first_text}")
 
 
 def _in_dtype_of(result: torch.Tensor, expected: Any) -> torch.Tensor:
@@ -202,11 +167,10 @@ def _in_dtype_of(result: torch.Tensor, expected: Any) -> torch.Tensor:
 
 def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
     outside = int(((result < low) | (result >= high) | result.isnan()).sum().item())
-    problem = (
-        f"{outside} of {result.numel()} elements are not in [{low:g}, {high:g})" if outside else ""
-    )
+    expected = f"[{low:g}, {high:g})"
+    problem = f"{outside} of {result.numel()} elements are not in {expected}" if outside else ""
     least, most = (result.min().item(), result.max().item()) if result.numel() else (0.0, 0.0)
-    return Check("range", f"[{low:g}, {high:g})", f"{least!r} to {most!r}", problem)
+    return Check("range", expected, f"{least!r} to {most!r}", problem)
 
 
 def _reproducible(case: TensorCase, device: torch.device, seed: int, result: torch.Tensor) -> Check:
@@ -234,16 +198,12 @@ def _aliases(expected: str, outcome: Outcome) -> Check:
 
 def _unchanged(name: str, outcome: Outcome) -> Check:
     now, before = outcome.inputs[name].detach(), outcome.before[name]
-    what = ""
+    problem = ""
     if now.shape != before.shape:
-        what = f"its shape was {_shape(before)} and is {_shape(now)}"
-    elif not torch.equal(now.nan_to_num(), before.nan_to_num()) or not torch.equal(
-        now.isnan(), before.isnan()
-    ):
-        what = "its elements are others than before"
-    return Check(
-        "unchanged", text_of(before), text_of(now), f"{name} was changed: {what}" if what else ""
-    )
+        problem = f"{name} was changed: its shape was {_shape(before)} and is {_shape(now)}"
+    elif not torch.allclose(now, before, rtol=0, atol=0, equal_nan=True):
+        problem = f"{name} was changed: its elements are others than before"
+    return Check("unchanged", text_of(before), text_of(now), problem)
 
 
 def text_of(tensor: torch.Tensor) -> str:
@@ -261,7 +221,3 @@ def _tensor(value: Any, text: str) -> torch.Tensor:
 
 def _shape(tensor: torch.Tensor) -> str:
     return shape_text(tuple(tensor.shape))
-
-
-def _accelerator(device: torch.device) -> str:
-    return device.type if device.type != "cpu" else "cuda"

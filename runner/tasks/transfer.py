@@ -1,4 +1,4 @@
-"""``job=transfer``: bytes moved between the host and a device, a row for each way and kind of host memory."""
+"""``job=transfer``: bytes moved between host and device, a row for each way and kind of memory."""
 
 from __future__ import annotations
 
@@ -15,22 +15,15 @@ from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import HostClock
 from runner.measure.host_memory import free_memory_bytes
-from runner.rows.rows import TransferRow, identified
+from runner.rows.rows import TransferRow
 from runner.stats.line_fit import FEWEST_POINTS, fit_line
-from runner.tasks.task import Function, ReportStep, TaskResult
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import Function, Task, TaskResult
 
 SMALLEST_BYTES = 1_024
 STEP = 4  # from one size to the next: 11 sizes from 1 KB to 1 GB
-WAYS = [
-    (True, "pageable"),
-    (False, "pageable"),
-    (True, "pinned"),
-    (False, "pinned"),
-]  # to the device, the memory
-SHARE_OF_LIMIT = (
-    0.5  # of limit.time_s, for the copies that are timed; the rest is for making buffers
-)
+# whether to the device, and which memory of the host's
+WAYS = [(True, "pageable"), (False, "pageable"), (True, "pinned"), (False, "pinned")]
+SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the timed copies; the rest is for making buffers
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
 
 
@@ -43,39 +36,21 @@ class TransferSample(NamedTuple):
     high_s: float | None
 
 
-def run(
-    cell: Cell,
-    device: Device,
-    function: Function | None,
-    state: WorkerState,
-    report_step: ReportStep,
-) -> TaskResult:
-    """Time copies of growing size each way and fit ``time = latency + bytes / bandwidth`` to their medians.
+def run(task: Task) -> TaskResult:
+    """Time copies of growing size each way, and fit ``time = latency + bytes / bandwidth``.
 
-    Args:
-        cell: its one dimension is the largest size in bytes.
-        device: an accelerator.
-        function: copies one tensor into another, ``to.copy_(source)``.
-        state: is not used.
-        report_step: is called with each step as it begins.
+    The cell's one dimension is the largest size in bytes; its device is an accelerator; its
+    function copies one tensor into another, ``to.copy_(source)``.
     """
-    assert function is not None
-    sizes = _sizes(cell)
+    sizes = _sizes(task.cell)
     rows: list[TransferRow] = []
     for to_device, memory in WAYS:
-        report_step(f"copying {'to the device' if to_device else 'to the host'}, {memory} memory")
-        row = replace(
-            identified(TransferRow, cell),
-            device_name=device.name,
-            threads=torch.get_num_threads(),
-            to_device=to_device,
-            memory=memory,
-        )
+        to = "to the device" if to_device else "to the host"
+        task.report_step(f"copying {to}, {memory} memory")
+        row = replace(task.blank(TransferRow), to_device=to_device, memory=memory)
         # a device without pinned memory has the other two ways all the same
         try:
-            samples = _transfer_samples(
-                cell, device, function, sizes, to_device=to_device, pinned=memory == "pinned"
-            )
+            samples = _samples(task, sizes, to_device=to_device, pinned=memory == "pinned")
             rows.append(_fitted(row, samples))
         except NotImplementedError as error:
             rows.append(replace(row, status="unsupported", reason=one_line(error)))
@@ -95,18 +70,15 @@ def _sizes(cell: Cell) -> list[int]:
     return sizes
 
 
-def _transfer_samples(
-    cell: Cell,
-    device: Device,
-    function: Function,
-    sizes: list[int],
-    *,
-    to_device: bool,
-    pinned: bool,
+def _samples(
+    task: Task, sizes: list[int], *, to_device: bool, pinned: bool
 ) -> list[TransferSample]:
     """The time of a copy by its size, up to the first that does not fit or takes too long."""
+    cell, device, function = task.cell, task.device, task.function
+    assert function is not None
     seconds = SHARE_OF_LIMIT * cell.limit.time_s / len(WAYS) / len(sizes)
     timing = replace(cell.timing, max_time_s=min(seconds, cell.timing.max_time_s))
+    clock = HostClock(single_threaded=False)
     samples: list[TransferSample] = []
     for size in sizes:
         try:
@@ -115,12 +87,9 @@ def _transfer_samples(
             break
         to, source = (on_device, on_host) if to_device else (on_host, on_device)
         device.synchronize()
-        measured = measure(
-            partial(_copy, function, to, source, device), HostClock(single_threaded=False), timing
-        )
-        samples.append(
-            TransferSample(size, measured.median_s, *(measured.interval or (None, None)))
-        )
+        measured = measure(partial(_copy, function, to, source, device), clock, timing)
+        interval = measured.interval or (None, None)
+        samples.append(TransferSample(size, measured.median_s, *interval))
         if measured.median_s > timing.max_time_s:
             break
     return samples
@@ -148,12 +117,9 @@ def _fitted(row: TransferRow, samples: list[TransferSample]) -> TransferRow:
 
     # two points make a line without a remainder, which would say nothing of its interval
     if line is None:
-        reason = (
-            f"{len(sizes)} sizes fit into the memory and the time, and a line takes {FEWEST_POINTS}"
-        )
-        return replace(
-            row, status="unsupported", reason=f"{reason}; raise limit.time_s or limit.memory_bytes"
-        )
+        few = f"{len(sizes)} sizes fit into the memory and the time, and a line takes"
+        reason = f"{few} {FEWEST_POINTS}; raise limit.time_s or limit.memory_bytes"
+        return replace(row, status="unsupported", reason=reason)
 
     # the bandwidth is the slope's inverse, and so are its interval's ends, the other way round
     low, high = line.slope_interval

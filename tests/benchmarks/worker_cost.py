@@ -20,7 +20,7 @@ from runner.cli.arguments import CONF
 from runner.cli.main import offer_plugins
 from runner.execute.cell_run import run_cell
 from runner.execute.worker import Worker
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import WorkerState
 
 
 def cell(*overrides: str) -> Cell:

@@ -8,7 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from runner.execute import cell_runner
+from runner.execute.turns import Plan
+from runner.execute.worker_process import Preflight
+from runner.rows.rows import row_for
 from tests.conftest import Runner
+from tests.support.factories import cell
 
 QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
@@ -64,6 +69,7 @@ def test_rows_of_sides_have_all_that_other_rows_have(runner, tmp_path):
     runner(*DTYPES, "compare.in_turn=false", f"hydra.sweep.dir={tmp_path / 'alone'}")
     alone = pd.read_csv(tmp_path / "alone" / "results.csv")
     assert list(in_turn["cell"]) == list(alone["cell"])
+    assert (in_turn["seconds"] > in_turn["timing_s"]).all()
     assert set(in_turn.columns[in_turn.notna().all()]) >= set(alone.columns[alone.notna().all()])
     assert not list((tmp_path / "alone").glob("*/pairs.csv"))
     assert pd.read_csv(tmp_path / "alone" / "speedup.csv")["paired"].isna().all()
@@ -87,7 +93,9 @@ def three_ops(tmp_path: Path) -> list[str]:
         "import os\nimport torch\n\ncalls = []\n\n"
         "def works(a):\n    return a + 1\n\n"
         "def raises(a):\n    raise ValueError('no such thing')\n\n"
-        "def dies(a):\n    calls.append(a)\n    if len(calls) > 30:\n        os._exit(7)\n    return a + 1\n"
+        "def dies(a):\n    calls.append(a)\n"
+        "    if len(calls) == 1:\n        print('process', os.getpid(), flush=True)\n"
+        "    if len(calls) > 30:\n        os._exit(7)\n    return a + 1\n"
     )
     for name in ("works", "raises", "dies"):
         (tmp_path / "mine" / "op" / f"{name}.yaml").write_text(
@@ -120,6 +128,51 @@ def test_sides_of_a_process_that_dies_run_alone_next(runner, tmp_path, three_ops
     assert not list(out.glob("*/pairs.csv"))
 
 
+def test_a_side_that_failed_takes_no_part_in_the_next_process(runner, tmp_path, three_ops):
+    (tmp_path / "mine" / "op" / "again.yaml").write_text(
+        'name: again\ncall: sides.works\nsignature: "n -> n"\ndifferentiable: false\n'
+    )
+    out = tmp_path / "out"
+    swept(runner, out, *three_ops, "op=works,raises,again", "timing.processes=2", code=1)
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"works": "ok", "raises": "failed", "again": "ok"}
+    assert list(rows.loc[["works", "again"], "processes"]) == [2, 2]
+    assert not rows.loc["raises", "reason"].startswith("in process")
+    (log,) = out.glob("*op=raises*/run.log")
+    assert log.read_text().count("no such thing") == 2  # the traceback and the row, once
+    assert sorted(set(visits_in(out)["process"])) == [1, 2]
+
+
+def test_a_side_without_memory_beside_the_others_is_measured_by_itself(runner, tmp_path, three_ops):
+    with (tmp_path / "sides.py").open("a") as file:
+        file.write(
+            "\n\nimport gc, weakref\n\nheld = []\n\n"
+            "def holds(a):\n    held.append(weakref.ref(a))\n    return a + 1\n\n"
+            "def greedy(a):\n    gc.collect()\n"
+            "    if any(tensor() is not None for tensor in held):\n"
+            "        raise MemoryError('out of memory')\n    return a + 1\n"
+        )
+    for name in ("holds", "greedy"):
+        (tmp_path / "mine" / "op" / f"{name}.yaml").write_text(
+            f'name: {name}\ncall: sides.{name}\nsignature: "n -> n"\ndifferentiable: false\n'
+        )
+    out = tmp_path / "out"
+    *options, _ = three_ops
+    speedups = swept(runner, out, *options, "report.baseline={op: holds}", "op=holds,greedy,works")
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"holds": "ok", "greedy": "ok", "works": "ok"}
+    assert dict(speedups.set_index("op")["paired"].notna()) == {"greedy": False, "works": True}
+
+
+def test_a_group_whose_process_died_takes_no_turns_again(runner, tmp_path, three_ops):
+    out = tmp_path / "out"
+    swept(runner, out, *three_ops, "op=works,dies", "compare.processes=3", code=1)
+    rows = pd.read_csv(out / "results.csv").set_index("op")
+    assert dict(rows["status"]) == {"works": "ok", "dies": "crashed"}
+    (log,) = out.glob("*op=dies*/run.log")
+    assert log.read_text().count("process ") == 2  # in turn and alone
+
+
 def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
     out = tmp_path / "out"
     swept(runner, out, *DTYPES)
@@ -135,6 +188,37 @@ def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
     assert len(list(out.glob("*/results.csv"))) == 4
     assert list(again["paired"].notna()) == [True, True]
     assert set(before["other_cell"]) == set(after["other_cell"])
+
+
+def test_a_side_measured_again_by_itself_keeps_no_earlier_visits(monkeypatch, tmp_path):
+    side, pairs = cell("add", size="8"), tmp_path / "pairs.csv"
+    pairs.write_text("of an earlier run")
+    runner = cell_runner.CellRunner(lambda: None)
+    runner._preflight = Preflight({"torch": {"threads": 1}}, {"cpu": "cpu"}, {}, [])
+    rows = [row_for(side, "timeout", "too long")]
+    monkeypatch.setattr(runner._worker, "run", lambda *request: (rows, []))
+    assert [row.status for row in runner.run_once(side, tmp_path)] == ["timeout"]
+    assert not pairs.exists()
+
+
+def test_devices_are_held_once_each_and_in_one_order(monkeypatch, tmp_path):
+    held = []
+
+    class Lock:
+        def __init__(self, device, **options):
+            held.append(device)
+
+        def release(self):
+            return False
+
+    devices = {"gpu": "cuda:0", "cuda:0": "cuda:0", "cpu": "cpu"}
+    runner = cell_runner.CellRunner(lambda: None)
+    runner._preflight = Preflight({}, devices, {}, [])
+    monkeypatch.setattr(cell_runner, "DeviceLock", Lock)
+    monkeypatch.setattr(runner._worker, "run_in_turn", lambda *request: None)
+    cells = [cell("add", size="8", device=device) for device in devices]
+    assert runner.run_in_turn(cells, [tmp_path] * 3, Plan(0.02)) is None
+    assert held == ["cpu", "cuda:0"]
 
 
 def test_what_is_compared_is_settled_and_said_before_the_first_cell(runner, tmp_path):

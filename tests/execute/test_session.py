@@ -16,7 +16,7 @@ from runner.execute.preflight import preflight
 from runner.execute.session import Session, session_of
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import BenchmarkRow
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import WorkerState
 from tests.support.factories import cell
 
 

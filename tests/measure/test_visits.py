@@ -150,6 +150,14 @@ def test_the_fewest_visits_are_worth_more_time_than_was_allowed():
     assert machine.seconds < 6
 
 
+def test_no_visit_passes_the_longest_time():
+    machine = Machine()
+    sides = [machine.side("a", 0.1, calls=1), machine.side("b", 0.1, calls=1)]
+    visits = visit_in_turn(sides, TIMING, lambda _: False, budget_s=1.0, longest_s=1.7, seed=0)
+    assert (len(visits.visits), visits.stop) == (4, "time")  # of two calls a side, 0.4 s each
+    assert machine.seconds < 1.7
+
+
 def test_a_sides_blocks_count_by_visits():
     machine = Machine()
     visits = visited([machine.side("a", 1e-4), machine.side("b", 3e-4)], 0.1)

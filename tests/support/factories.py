@@ -14,7 +14,7 @@ from runner.config.schema import Config, Timing
 from runner.config.size import parse_size
 from runner.execute.cell_run import run_cell
 from runner.rows.rows import BenchmarkRow, Row
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import WorkerState
 from tests.conftest import ROOT
 
 STATE = WorkerState()

@@ -9,7 +9,7 @@ from runner.config.schema import Timing
 from runner.measure.device import Device
 from runner.measure.peaks import saved_peaks
 from runner.tasks import roof as job
-from runner.tasks.worker_state import WorkerState
+from runner.tasks.task import Task, WorkerState
 from tests.support.factories import cell
 
 ONCE = Timing(precision=1.0, min_samples=1, max_samples=1, warmup_s=0.0)
@@ -27,7 +27,7 @@ def test_the_best_of_several_sizes_and_kernels_counts() -> None:
     state = WorkerState()
     steps: list[str] = []
     asked = cell("matmul", job="roof", size=600, timing=ONCE)
-    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    (found,), _ = job.run(Task(asked, CPU, torch.matmul, state, steps.append))
     assert steps[:3] == ["multiplying 256x256", "multiplying 512x512", "multiplying 600x600"]
     assert [step.rpartition(" ")[2] for step in steps[3:]] == [
         "elements",
@@ -39,7 +39,7 @@ def test_the_best_of_several_sizes_and_kernels_counts() -> None:
     assert found.flop_per_s is not None and found.flop_per_s > 0
     assert found.flop_by in ("256x256", "512x512", "600x600", "addcmul of 65536 elements")
     steps.clear()
-    job.run(asked, CPU, torch.matmul, state, steps.append)
+    job.run(Task(asked, CPU, torch.matmul, state, steps.append))
     assert not any("memory" in step for step in steps)  # it has been measured for these threads
 
 
@@ -50,7 +50,7 @@ def test_a_product_that_would_take_too_long_is_left_out() -> None:
     asked = cell(
         "matmul", job="roof", size=4096, dtype="float16", timing=replace(ONCE, max_time_s=1e-5)
     )
-    (found,), _ = job.run(asked, CPU, torch.matmul, state, steps.append)
+    (found,), _ = job.run(Task(asked, CPU, torch.matmul, state, steps.append))
     assert steps[:2] == ["multiplying 256x256", "multiplying and adding elements"]
     assert found.flop_by is not None
 
@@ -69,7 +69,7 @@ def test_a_contended_roof_is_shown_and_not_kept(
 
     monkeypatch.setattr(job, "measure", told)
     asked = cell("matmul", job="roof", size=256, timing=ONCE)
-    (found,), _ = job.run(asked, CPU, torch.matmul, WorkerState(), lambda step: None)
+    (found,), _ = job.run(Task(asked, CPU, torch.matmul, WorkerState(), lambda step: None))
     assert found.flags == (("contended",) if disturbed else ())
     kept = [(peaks.flop_per_s, peaks.bytes_per_s) for peaks in saved_peaks()]
     assert kept == [] if disturbed else [(found.flop_per_s, found.bytes_per_s)]

@@ -29,9 +29,8 @@ class GridLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take what Hydra gives every launcher."""
-        from runner.sweep.launcher import (
-            JobLauncher,
-        )  # Hydra imports each plugin at every start, and this takes time
+        # Hydra imports each plugin at every start, and this takes time
+        from runner.sweep.launcher import JobLauncher
 
         self.jobs = JobLauncher(hydra_context, task_function, config)
 
@@ -39,6 +38,5 @@ class GridLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run jobs that follow each other."""
-        return self.jobs.launch(
-            job_overrides, range(initial_job_idx, initial_job_idx + len(job_overrides))
-        )
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        return self.jobs.launch(job_overrides, numbers)

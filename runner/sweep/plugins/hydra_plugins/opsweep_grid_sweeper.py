@@ -12,21 +12,14 @@ from omegaconf import DictConfig
 
 @dataclass
 class GridSweeperConf:
-    """The basic sweeper's settings, and further grids.
-
-    Attributes:
-        max_batch_size: taken for the basic sweeper's sake; all jobs are one batch.
-        params: the sweep's axes, each with its values.
-        also: grids that run after that of ``params``, each a mapping of axes to values as
-            ``params`` is.
-        crossover: instead of given sizes, look for the one from which the other side wins, see
-            :class:`runner.sweep.crossover_search.Range`.
-    """
+    """The basic sweeper's settings, and further grids."""
 
     _target_: str = f"{__name__}.GridSweeper"
-    max_batch_size: int | None = None
-    params: dict[str, str] | None = None
-    also: list[Any] = field(default_factory=list)
+    max_batch_size: int | None = None  # taken for the basic sweeper's sake; all are one batch
+    params: dict[str, str] | None = None  # the sweep's axes, each with its values
+    also: list[Any] = field(default_factory=list)  # grids that run after it, each such a mapping
+    # instead of given sizes, look for the one from which the other side wins, see
+    # :class:`runner.sweep.crossover_search.Range`
     crossover: Any = None
 
 
@@ -51,9 +44,8 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take what Hydra gives every sweeper."""
-        from runner.sweep.sweeper import (
-            GridSweep,
-        )  # Hydra imports each plugin at every start, and this takes time
+        # Hydra imports each plugin at every start, and this takes time
+        from runner.sweep.sweeper import GridSweep
 
         self._sweep = GridSweep(hydra_context, task_function, config, **self._settings)
 
