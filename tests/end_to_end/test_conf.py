@@ -179,7 +179,10 @@ def test_the_main_sweep_has_the_lessons_cells(tmp_path: Path) -> None:
 
 
 def test_each_file_begins_with_the_command_that_uses_it() -> None:
-    """Which ``test_docs.py`` runs, but for those of operations and cases, which are all alike."""
+    """Which ``test_docs.py`` runs, but for those of operations and cases, which are all alike.
+
+    Every operation is run here by its name, and every case in ``test_lesson.py``.
+    """
     for path in sorted(CONF.rglob("*.yaml")):
         lines = [
             line for line in path.read_text().splitlines() if not line.startswith("# @package")
@@ -192,17 +195,3 @@ def test_each_file_begins_with_the_command_that_uses_it() -> None:
             assert yaml.safe_load(path.read_text())["name"] == path.stem
         else:
             assert path.stem in " ".join(words) or path.name == "config.yaml"
-
-
-def test_every_operation_and_case_is_chosen_by_its_name(tmp_path: Path) -> None:
-    cases = sorted(path.stem for path in (CONF / "case").glob("*.yaml"))
-    ops, of_cases = answers(
-        tmp_path,
-        [
-            ["-m", f"op={','.join(OPS)}", "dry_run=true"],
-            ["-m", f"case={','.join(cases)}", "dry_run=true"],
-        ],
-    )
-    assert [line.split()[0] for line in ops.stdout.splitlines()] == [*OPS, f"{len(OPS)}"]
-    listed = [line.split()[1] for line in of_cases.stdout.splitlines()]
-    assert listed == [*cases, "cells"]

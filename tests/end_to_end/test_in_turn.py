@@ -1,7 +1,6 @@
 """Comparisons measured in turn, from the command line: what is on the disk, and what becomes of sides that fail."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,8 +11,11 @@ from runner.execute import cell_runner
 from runner.execute.turns import Plan
 from runner.execute.worker_process import Preflight
 from runner.rows.rows import row_for
-from tests.conftest import Runner
+from tests.conftest import Runner, make_runner
+from tests.support.commands import answers
 from tests.support.factories import cell
+
+pytestmark = pytest.mark.xdist_group("in turn")
 
 QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
@@ -29,9 +31,25 @@ def visits_in(out: Path) -> pd.DataFrame:
     return pd.concat([pd.read_csv(path) for path in sorted(out.glob("*/pairs.csv"))])
 
 
-def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(runner, tmp_path):
-    out = tmp_path / "out"
-    speedups = swept(runner, out, *DTYPES)
+@pytest.fixture(scope="module")
+def by_dtype(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of two sizes and dtypes, which nobody may change."""
+    folder = tmp_path_factory.mktemp("in turn")
+    make_runner(folder)(*DTYPES, "hydra.sweep.dir=out")
+    return folder / "out"
+
+
+@pytest.fixture
+def by_dtype_copy(by_dtype: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test that changes it."""
+    return Path(shutil.copytree(by_dtype, tmp_path / "out"))
+
+
+def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(
+    by_dtype_copy: Path, tmp_path: Path
+) -> None:
+    out = by_dtype_copy
+    speedups = pd.read_csv(out / "speedup.csv")
     visits = visits_in(out)
     assert list(speedups["axis"]) == ["dtype", "dtype"]
     assert list(speedups["baseline"]) == ["float32", "float32"]
@@ -48,24 +66,35 @@ def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(runne
         assert set(own["baseline_turn"]) == set(own["other_allocation"]) == {0, 1}
 
     # rebuilt, and rebuilt from the run's own table alone
-    (out / "speedup.csv").unlink()
-    runner("job=report", f"run={out}")
-    pd.testing.assert_frame_equal(pd.read_csv(out / "speedup.csv"), speedups)
-    for folder in out.glob("[0-9]*_*"):
+    alone = tmp_path / "alone"
+    shutil.copytree(out, alone)
+    for folder in alone.glob("[0-9]*_*"):
         shutil.rmtree(folder)
-    runner("job=report", f"run={out}")
-    pd.testing.assert_frame_equal(pd.read_csv(out / "speedup.csv"), speedups)
+    shutil.copytree(alone, tmp_path / "by_size")
+    for rebuilt in (out, alone):
+        (rebuilt / "speedup.csv").unlink()
+    said = answers(
+        tmp_path,
+        [
+            ["job=report", "run=out"],
+            ["job=report", "run=alone"],
+            ["job=report", "run=by_size", "report.baseline={size: 8x8}"],
+        ],
+        heavy=True,
+    )
+    assert [answer.code for answer in said] == [0, 0, 0], said
+    for rebuilt in (out, alone):
+        pd.testing.assert_frame_equal(pd.read_csv(rebuilt / "speedup.csv"), speedups)
 
     # another baseline was not measured in turn
-    runner("job=report", f"run={out}", "report.baseline={size: 8x8}")
-    others = pd.read_csv(out / "speedup.csv")
+    others = pd.read_csv(tmp_path / "by_size" / "speedup.csv")
     assert others["paired"].isna().all()
 
 
-def test_rows_of_sides_have_all_that_other_rows_have(runner, tmp_path):
-    out = tmp_path / "out"
-    swept(runner, out, *DTYPES)
-    in_turn = pd.read_csv(out / "results.csv")
+def test_rows_of_sides_have_all_that_other_rows_have(
+    runner: Runner, by_dtype: Path, tmp_path: Path
+) -> None:
+    in_turn = pd.read_csv(by_dtype / "results.csv")
     runner(*DTYPES, "compare.in_turn=false", f"hydra.sweep.dir={tmp_path / 'alone'}")
     alone = pd.read_csv(tmp_path / "alone" / "results.csv")
     assert list(in_turn["cell"]) == list(alone["cell"])
@@ -173,9 +202,10 @@ def test_a_group_whose_process_died_takes_no_turns_again(runner, tmp_path, three
     assert log.read_text().count("process ") == 2  # in turn and alone
 
 
-def test_a_missing_side_is_measured_again_with_its_partner(runner, tmp_path):
-    out = tmp_path / "out"
-    swept(runner, out, *DTYPES)
+def test_a_missing_side_is_measured_again_with_its_partner(
+    runner: Runner, by_dtype_copy: Path
+) -> None:
+    out = by_dtype_copy
     before = visits_in(out)
     (missing,) = out.glob("*dtype=float64*size=16*")
     shutil.rmtree(missing)
@@ -221,21 +251,19 @@ def test_devices_are_held_once_each_and_in_one_order(monkeypatch, tmp_path):
     assert held == ["cpu", "cuda:0"]
 
 
-def test_what_is_compared_is_settled_and_said_before_the_first_cell(runner, tmp_path):
-    said = runner("+sweep=gpu", "dry_run=true").stderr.splitlines()[-1]
-    assert said == (
+def test_what_is_compared_is_settled_and_said_before_the_first_cell(
+    by_dtype: Path, smoke: Path, tmp_path: Path
+) -> None:
+    commands = ["+sweep=gpu dry_run=true", "-m op=add size=8 threads=1,2 dry_run=true"]
+    devices, threads = (answer.stderr.splitlines()[-1] for answer in answers(tmp_path, commands))
+    assert devices == (
         "compared in turn: device, with cpu as the baseline; "
         "without an accelerator dtype, with float32 as the baseline"
     )
-    out = tmp_path / "out"
-    swept(runner, out, *DTYPES, "size=8")
-    environment = json.loads((out / "environment.json").read_text())
+    assert threads == "compared in turn: threads, with 1 as the baseline"
+    environment = json.loads((by_dtype / "environment.json").read_text())
     assert environment["report"]["baseline"] == {"dtype": "float32"}
 
-
-def test_threads_are_each_sides_own(runner, tmp_path):
-    out = tmp_path / "out"
-    most = min(2, os.cpu_count() or 1)
-    speedups = swept(runner, out, "-m", "op=add", "size=8", f"threads=1,{most}", *QUICK)
-    assert list(pd.read_csv(out / "results.csv")["threads"]) == [1, most]
-    assert list(speedups["axis"]) == ["threads"] * (most - 1)
+    # threads are each side's own
+    assert set(pd.read_csv(smoke / "results.csv")["threads"]) == {1, 2}
+    assert set(pd.read_csv(smoke / "speedup.csv")["axis"]) == {"threads"}

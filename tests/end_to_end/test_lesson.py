@@ -21,7 +21,7 @@ hydra:
       - {case: glob(lesson_2_*)}
       - {case: lesson_2_3_chain_rule, dtype: "float32,bfloat16"}
       - {case: glob(mistake_*)}
-      - {case: "right,wrong"}
+      - {case: "right,wrong,logaddexp"}
 """
 WRONG_BACKWARD = """
 import torch
@@ -132,6 +132,12 @@ def test_the_lessons_tensors_are_exact_in_the_csv(lesson: Path) -> None:
     views = rows[(rows["check"] == "aliases") & rows["case"].str.startswith("lesson_1_4")]
     assert list(views["got"]) == ["x"] * 5
     assert rows[rows["check"] == "unchanged"]["case"].nunique() == 14
+
+
+def test_every_case_runs_by_its_name(lesson: Path) -> None:
+    rows = [pd.read_csv(lesson / name) for name in ("tensors.csv", "autograd.csv")]
+    files = {path.stem for path in (ROOT / "conf" / "case").glob("*.yaml")}
+    assert set(pd.concat(rows)["case"]) == files | {"right", "wrong"}
 
 
 def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
