@@ -14,7 +14,6 @@ from scipy import stats
 
 from runner.analysis.analysis import analyse
 from runner.analysis.comparison import COLUMNS, compare, elements_of
-from runner.analysis.pairs import Pairs
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.axes import COMPARED
 from runner.config.schema import Report
@@ -191,7 +190,7 @@ def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
     by_hand = pd.read_csv(DATA / "results.csv").set_index("cell")
     for axis, baseline in (("threads", 1), ("dtype", "float32")):
         report = Report(baseline={axis: baseline})
-        write_table(path, COLUMNS, analyse(rows, [], report, Pairs([])).speedups)
+        write_table(path, COLUMNS, analyse(rows, [], report).speedups)
         found, golden = pd.read_csv(path), pd.read_csv(DATA / f"speedup_{axis}.csv")
         assert tuple(found.columns) == COLUMNS
         pd.testing.assert_frame_equal(found[golden.columns], golden, rtol=1e-12)
