@@ -1,4 +1,7 @@
-"""Comparisons measured in turn, from the command line: what is on the disk, and what becomes of sides that fail."""
+"""Comparisons measured in turn, from the command line.
+
+What is on the disk, and what becomes of sides that fail.
+"""
 
 import json
 import shutil
@@ -110,13 +113,17 @@ def test_visits_are_shared_by_as_many_processes_as_were_asked_for(runner, tmp_pa
 
 @pytest.fixture
 def three_ops(tmp_path: Path) -> list[str]:
-    """Operations of the test's own: one that works, one that raises, one that ends its process at the third call."""
+    """Operations of the test's own.
+
+    One that works, one that raises, one that ends its process at the third call.
+    """
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "sides.py").write_text(
         "import os\nimport torch\n\ncalls = []\n\n"
         "def works(a):\n    return a + 1\n\n"
         "def raises(a):\n    raise ValueError('no such thing')\n\n"
-        "def dies(a):\n    calls.append(a)\n    if len(calls) > 30:\n        os._exit(7)\n    return a + 1\n"
+        "def dies(a):\n    calls.append(a)\n    if len(calls) > 30:\n        os._exit(7)\n    "
+        "return a + 1\n"
     )
     for name in ("works", "raises", "dies"):
         (tmp_path / "mine" / "op" / f"{name}.yaml").write_text(
