@@ -13,8 +13,6 @@ import pytest
 from tests.conftest import Runner, make_runner
 from tests.support.commands import answers
 
-pytestmark = pytest.mark.xdist_group("in turn")
-
 QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
 
