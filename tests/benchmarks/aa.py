@@ -1,14 +1,15 @@
 """Does the program claim a difference where there is none, and does it find one that there is?
 
-Two operation files with functions of their own, in modules of their own, are compared by the command
-line with its shipped defaults. In the A/A test both functions do the same; in the power test one calls
-the operation once more often.
+Two operation files with functions of their own, in modules of their own, are compared by the
+command line with its shipped defaults. In the A/A test both functions do the same; in the power
+test one calls the operation once more often.
 
     python tests/benchmarks/aa.py --pairs 1000                        A/A, on the machine as it is
-    python tests/benchmarks/aa.py --pairs 1000 --neighbour            beside processes that are busy in random phases
-    python tests/benchmarks/aa.py --pairs 100 --afterwards            the baseline asked for after the run, by job=report
-    python tests/benchmarks/aa.py --pairs 100 --calls 20 21           power: 5 % (50 51: 2 %)
-    python tests/benchmarks/aa.py --pairs 100 --blocked               torch.utils.benchmark, one side after the other
+    python tests/benchmarks/aa.py --pairs 1000 --neighbour            beside processes that are busy
+    in random phases python tests/benchmarks/aa.py --pairs 100 --afterwards            the baseline
+    asked for after the run, by job=report python tests/benchmarks/aa.py --pairs 100 --calls 20 21
+    power: 5 % (50 51: 2 %) python tests/benchmarks/aa.py --pairs 100 --blocked
+    torch.utils.benchmark, one side after the other
 
 A figure is printed for each size. A pair is one operation, size and number of threads.
 """
@@ -129,7 +130,10 @@ def _run(work: Path, arguments: Sequence[str]) -> None:
 
 
 def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
-    """One side after the other by ``blocked_autorange``, claimed where its intervals do not meet."""
+    """One side after the other by ``blocked_autorange``.
+
+    Claimed where its intervals do not meet.
+    """
     import torch
     from torch.utils.benchmark import Timer
 
@@ -207,7 +211,8 @@ def _print(pairs: Sequence[Pair], seconds: float) -> None:
         same = sum(pair["verdict"] == "same" for pair in chosen)
         tail = int(0.05 * len(ratios))
         print(
-            f"{size:>10}: claimed {claimed} of {len(chosen)}, same {same}; ratio in {len(with_ratio)}, "
+            f"{size:>10}: claimed {claimed} of {len(chosen)}, same {same}; ratio in "
+            f"{len(with_ratio)}, "
             f"interval in {len(with_ends)}, holds 1 in {sum(holds) / max(1, len(holds)):.1%}; "
             f"central 90 % {ratios[tail]:.3f} to {ratios[-1 - tail]:.3f}; "
             f"half width {median(widths or [math.nan]):.2%}"

@@ -1,4 +1,7 @@
-"""Copies of tensors at random places of shared memory: the same numbers, strides and gradients, elsewhere each time."""
+"""Copies of tensors at random places of shared memory.
+
+The same numbers, strides and gradients, elsewhere each time.
+"""
 
 import torch
 

@@ -7,7 +7,6 @@ import pytest
 
 from tests.support.commands import answers
 
-pytestmark = pytest.mark.xdist_group("grid")
 SECOND = """\
 # @package _global_
 hydra:

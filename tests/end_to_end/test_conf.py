@@ -21,7 +21,6 @@ from tests.conftest import ROOT, make_runner
 from tests.support.commands import answers
 from tests.support.factories import op_file, ran
 
-pytestmark = pytest.mark.xdist_group("conf")
 CONF = ROOT / "conf"
 OPS = sorted(path.stem for path in (CONF / "op").glob("*.yaml"))
 SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))

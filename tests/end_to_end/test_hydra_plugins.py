@@ -15,8 +15,6 @@ import yaml
 
 from tests.conftest import PATIENT, ROOT, Runner
 
-pytestmark = pytest.mark.xdist_group("plugins")
-
 
 def files(root: Path) -> dict[str, object]:
     """Each job's ``.hydra`` files, parsed, with the sweep's own folder taken out."""

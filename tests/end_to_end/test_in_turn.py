@@ -1,4 +1,7 @@
-"""Comparisons measured in turn, from the command line: what is on the disk, and what becomes of sides that fail."""
+"""Comparisons measured in turn, from the command line.
+
+What is on the disk, and what becomes of sides that fail.
+"""
 
 import json
 import shutil
@@ -14,8 +17,6 @@ from runner.rows.rows import row_for
 from tests.conftest import Runner, make_runner
 from tests.support.commands import answers
 from tests.support.factories import cell
-
-pytestmark = pytest.mark.xdist_group("in turn")
 
 QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
@@ -116,7 +117,10 @@ def test_visits_are_shared_by_as_many_processes_as_were_asked_for(runner, tmp_pa
 
 @pytest.fixture
 def three_ops(tmp_path: Path) -> list[str]:
-    """Operations of the test's own: one that works, one that raises, one that ends its process at the third call."""
+    """Operations of the test's own.
+
+    One that works, one that raises, one that ends its process at the third call.
+    """
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "sides.py").write_text(
         "import os\nimport torch\n\ncalls = []\n\n"

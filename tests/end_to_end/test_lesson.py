@@ -11,7 +11,6 @@ from runner.rows.csv_store import read_rows
 from runner.rows.rows import TensorRow
 from tests.conftest import ROOT, make_runner
 
-pytestmark = pytest.mark.xdist_group("lesson")
 SWEEP = """\
 # @package _global_
 hydra:

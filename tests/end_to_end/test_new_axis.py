@@ -13,8 +13,6 @@ import pytest
 from tests.conftest import ROOT, make_runner
 from tests.support.commands import answers
 
-pytestmark = pytest.mark.xdist_group("new axis")
-
 AFTER = "    graph: bool = _axis(False, benchmark_only=True)\n"
 TOY = '    toy: str = _axis("plain", ("plain", "fancy"), benchmark_only=True)\n'
 

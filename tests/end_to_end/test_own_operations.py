@@ -9,7 +9,6 @@ from runner.config.schema import Report
 from runner.report.conclude import conclude
 from tests.conftest import make_runner
 
-pytestmark = pytest.mark.xdist_group("own operations")
 OPS = {
     "swish": "call: my_package.ops.swish\nsignature: ... n -> ... n\n"
     "kwargs: {beta: 2.0}\nflop: 5 * batch * n\n",

@@ -13,7 +13,6 @@ import pytest
 
 from tests.conftest import PATIENT, ROOT
 
-pytestmark = pytest.mark.xdist_group("packaging")
 COMMAND = ["op=add", "size=4", "timing=minimal", "hydra.run.dir=out", PATIENT]
 
 

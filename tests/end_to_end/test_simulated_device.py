@@ -19,7 +19,6 @@ import pytest
 
 from tests.conftest import LONGEST_S, ROOT, Runner
 
-pytestmark = pytest.mark.xdist_group("simulated device")
 PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6  # of the simulated device
 SLOW = 4e7
 """Bytes a second of another, whose kernels are long beside what a busy machine does to a clock."""

@@ -1,4 +1,7 @@
-"""Sides that take turns on a scripted machine: phases cancel, carry-over does not count, all is balanced."""
+"""Sides that take turns on a scripted machine.
+
+Phases cancel, carry-over does not count, all is balanced.
+"""
 
 import math
 from collections import Counter
@@ -17,7 +20,9 @@ TIMING = Timing(max_time_s=1.0, block_s=0.0005)
 
 
 class Machine:
-    """Time that passes as its sides call: in slow phases more of it, and after a change of sides too.
+    """Time that passes as its sides call.
+
+    In slow phases more of it, and after a change of sides too.
 
     Attributes:
         slow: how many times as long everything takes, at a moment.

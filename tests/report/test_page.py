@@ -26,13 +26,10 @@ from tests.conftest import ROOT
 from tests.support.report_rows import rows
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.xdist_group("page"),  # one browser for all of them
-    pytest.mark.skipif(
-        not (BROWSER and DRIVER),
-        reason="no chromium and chromedriver here: apt-get install chromium chromium-driver",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="no chromium and chromedriver here: apt-get install chromium chromium-driver",
+)
 PATIENCE_S = 120  # of waiting for what comes at once, on a machine that has nothing else to do
 PHONE, DESK = (390, 844), (1280, 900)
 CONTRAST = """

@@ -1,4 +1,7 @@
-"""Intervals of pairs: right though they are looked at again and again, and verdicts that hold together."""
+"""Intervals of pairs.
+
+Right though they are looked at again and again, and verdicts that hold together.
+"""
 
 import math
 from random import Random
@@ -23,7 +26,10 @@ MARGIN = 0.01
 
 
 def phases(random, visits, share_kept):
-    """Log ratios about 0 whose spread changes from moment to moment, each like the one before it, with heavy tails."""
+    """Log ratios about 0 whose spread changes from moment to moment.
+
+    Each like the one before it, with heavy tails.
+    """
     values, before, slow = [], 0.0, False
     for _ in range(visits):
         slow = slow != (random.random() < 0.1)
