@@ -81,9 +81,12 @@ class _Side(CellRun):
         opened = self.opened
         if opened is None:
             return self.outcome(None)
-        return self.outcome(
-            self.attempt(lambda _: finish(opened.ready, self.measured or measure_alone(opened)))
-        )
+
+        def step(task: Task) -> TaskResult:
+            task.report_step("timing")  # the log and the time are this side's again
+            return finish(opened.ready, self.measured or measure_alone(opened))
+
+        return self.outcome(self.attempt(step))
 
 
 def _visit(
