@@ -23,7 +23,6 @@ from runner.measure.engine import had_its_cores
 from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS
 
-BLOCKS = 3  # timed in a turn, of which the median counts; more where the scheduler disturbed some
 LEAST_SETTLING, MOST_SETTLING = 3, 24  # blocks that are not timed before those
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
 SETTLED = 2  # blocks in a row that are no faster
@@ -39,9 +38,10 @@ class Side:
 
     clock: Clock
     calls: int  # in a block
-    # whether one call is enough before those that are timed, and one block then: a long call fills
-    # the caches within itself, and a cold one finds them empty anyway
+    # whether one call is enough before those that are timed, as a long one fills the caches within
+    # itself, and a cold one finds them empty anyway
     settles_at_once: bool
+    blocks: int  # timed in a turn, of which the median counts; more where some were disturbed
     # its call on tensors that hold the numbered contents and lie in the numbered set of memory
     call_on: Callable[[int, int], Thunk]
     # makes the process this side's (its number of threads), before each of its turns
@@ -152,10 +152,9 @@ def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     start = clock.now()
     if side.settles_at_once:
         clock.time(call, 1)
-        blocks = _timed(call, clock, calls, 1)
     else:
         _settle(call, clock, calls)
-        blocks = _timed(call, clock, calls, BLOCKS)
+    blocks = _timed(call, clock, calls, side.blocks)
     undisturbed = [block for block in blocks if had_its_cores(block)]
     seconds = median(block.wall_s for block in undisturbed or blocks) / calls
     cost = side.cost(call, seconds)

@@ -26,6 +26,7 @@ from runner.tasks.benchmark import Ready
 
 CONTENT_BYTES = 64 * 2**20  # of drawn inputs that a side keeps
 LAUNCHES_IN_A_VISIT = 5
+BLOCKS = 3  # of a short call, in a visit
 SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
@@ -113,7 +114,8 @@ class _Placed:
                 torch.set_num_threads(threads)
 
         at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
-        return Side(ready.clock, opening.calls, at_once, self._call_on, enter, self._cost)
+        blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
+        return Side(ready.clock, opening.calls, at_once, blocks, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:
         if contents not in self._contents:

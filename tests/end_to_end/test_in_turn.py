@@ -59,7 +59,7 @@ def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(
     # each comparison's ratio is the median of its visits' ratios
     for _, speedup in speedups.iterrows():
         own = visits[visits["other_cell"] == speedup["other_cell"]]
-        assert len(own) == speedup["paired"] >= 10
+        assert len(own) == speedup["paired"] >= 2
         assert set(own["baseline_cell"]) == {speedup["baseline_cell"]}
         assert (own["baseline_s"] / own["other_s"]).median() == pytest.approx(
             speedup["speedup"], rel=0.05
@@ -147,7 +147,7 @@ def test_a_side_that_raises_has_its_row_and_the_others_go_on(runner, tmp_path, t
     assert dict(rows["status"]) == {"works": "ok", "raises": "failed", "again": "ok"}
     assert "no such thing" in rows.loc["raises", "reason"]
     by_op = speedups.set_index("op")
-    assert by_op.loc["again", "paired"] >= 10
+    assert by_op.loc["again", "paired"] >= 2
     assert pd.isna(by_op.loc["raises", "speedup"])
 
 

@@ -46,7 +46,7 @@ def test_a_device_that_is_not_here_is_no_problem_of_what_is_called() -> None:
     right = Operation("add", "torch.add", "..., ... -> ...")
     found = preflight([right], ["cpu", "hpu"], None)
     assert (found.problems, found.devices) == ([], {"cpu": "cpu"})
-    assert "PyTorch" in found.unavailable["hpu"]
+    assert found.unavailable["hpu"].startswith("hpu: ")
 
 
 def test_timing_through_the_worker_is_the_engine_in_process(smoke: Path) -> None:
@@ -56,7 +56,7 @@ def test_timing_through_the_worker_is_the_engine_in_process(smoke: Path) -> None
     (there,) = read_rows(folder / "results.csv", BenchmarkRow)
     assert row.cell == there.cell
     assert row.max_relative_error == there.max_relative_error
-    assert len(samples) == there.samples
+    assert len(samples) <= there.samples <= 2 * len(samples)
 
 
 def test_a_device_that_is_not_here_is_an_error_unless_something_else_runs() -> None:
@@ -68,11 +68,11 @@ def test_a_device_that_is_not_here_is_an_error_unless_something_else_runs() -> N
     )
     try:
         with pytest.raises(ConfigError, match=message):
-            session.prepare([absent], require_devices=True)
+            session.cells.prepare([absent], require_devices=True)
         with pytest.raises(ConfigError, match=message):  # a sweep of nothing else
-            session.prepare([absent], require_devices=False)
-        session.prepare([absent, here], require_devices=False)
-        session.prepare([cell(device="gpu")], require_devices=False)
+            session.cells.prepare([absent], require_devices=False)
+        session.cells.prepare([absent, here], require_devices=False)
+        session.cells.prepare([cell(device="gpu")], require_devices=False)
     finally:
         session.close()
     assert not session.measuring

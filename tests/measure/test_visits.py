@@ -49,7 +49,8 @@ class Machine:
             return lambda: None
 
         clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
-        return Side(clock, calls, call_s > 0.005, call_on)
+        is_long = call_s > 0.005
+        return Side(clock, calls, is_long, 1 if is_long else 3, call_on)
 
     def _call(self, name, call_s):
         if name != self._last:
