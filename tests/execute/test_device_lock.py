@@ -35,7 +35,7 @@ def test_a_device_is_locked_by_the_name_that_the_machine_knows_it_by(
     locks = []
     for device, visible in (one, other):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        locks.append(DeviceLock(device, exclusive=False))
+        locks.append(DeviceLock(device, exclusive=False, on_wait=lambda: None))
     assert [lock.release() for lock in reversed(locks)] == [same, same]
 
 
