@@ -29,7 +29,6 @@ SETTLED = 2  # blocks in a row that are no faster
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
-MOST_CONTENTS = 4  # sets of values that are kept
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Side:
     # itself, and a cold one finds them empty anyway
     settles_at_once: bool
     blocks: int  # timed in a turn, of which the median counts; more where some were disturbed
+    contents_kept: int  # sets of values that it keeps in memory
     # its call on tensors that hold the numbered contents and lie in the numbered set of memory
     call_on: Callable[[int, int], Thunk]
     # makes the process this side's (its number of threads), before each of its turns
@@ -90,7 +90,7 @@ def visit_in_turn(
     """
     draw = random.Random(seed)
     now = sides[0].clock.now
-    contents = _Contents(draw, now)
+    contents = _Contents(draw, now, min(side.contents_kept for side in sides))
     visits: list[Visit] = []
     start = now()
     with uncollected():
@@ -184,11 +184,11 @@ class _Contents:
     """Which values the sides get at each visit: others than before, so that none is remembered.
 
     New ones are drawn where that takes little of a visit's time; where it takes more, one of a few
-    at random.
+    at random. Those that fill the memory stay.
     """
 
-    def __init__(self, draw: random.Random, now: Callable[[], float]) -> None:
-        self._draw, self.now = draw, now
+    def __init__(self, draw: random.Random, now: Callable[[], float], kept: int) -> None:
+        self._draw, self.now, self._kept = draw, now, kept
         self._drawn, self._last, self._is_new = 0, -1, False
         self._drawing_s = 0.0
         self.visit_s = 0.0  # what a visit's turns took
@@ -196,13 +196,13 @@ class _Contents:
     def next(self) -> int:
         """The number of a visit's contents; 0, 1, 2, ... are new ones."""
         affordable = self._drawing_s <= DRAWING_SHARE * self.visit_s
-        self._is_new = self._drawn < 2 or affordable
+        self._is_new = self._drawn < min(2, self._kept) or (affordable and self._kept > 1)
         if self._is_new:
             self._last, self._drawn = self._drawn, self._drawn + 1
             return self._last
-        oldest = max(0, self._drawn - MOST_CONTENTS)
-        others = [number for number in range(oldest, self._drawn) if number != self._last]
-        self._last = self._draw.choice(others)
+        kept = range(max(0, self._drawn - self._kept), self._drawn)
+        others = [number for number in kept if number != self._last]
+        self._last = self._draw.choice(others or [self._last])
         return self._last
 
     def took(self, seconds: float) -> None:

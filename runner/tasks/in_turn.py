@@ -20,11 +20,13 @@ from runner.measure.engine import (
     open_call,
     sample_warm,
 )
-from runner.measure.visits import MOST_CONTENTS, Side, Visit, Visits, blocks_of, visit_in_turn
+from runner.measure.visits import Side, Visit, Visits, blocks_of, visit_in_turn
 from runner.stats.sequential import log_ratios, paired_ratio, verdict_of
 from runner.tasks.benchmark import Ready
 
-CONTENT_BYTES = 64 * 2**20  # of drawn inputs that a side keeps
+CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
+MOST_CONTENTS = 4  # that it keeps
+SURE = 0.001  # p value of a claim that stays one among the many of its run
 LAUNCHES_IN_A_VISIT = 5
 BLOCKS = 3  # of a short call, in a visit
 SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
@@ -73,7 +75,8 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
         seconds = [[turn.seconds for turn in visit] for visit in visits]
         for other in range(1, len(sides)):
             ratio = paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
-            if verdict_of(ratio.low, ratio.high, same_within) == "unclear":
+            verdict = verdict_of(ratio.low, ratio.high, same_within)
+            if verdict == "unclear" or (verdict != "same" and ratio.p_value > SURE):
                 return False
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
 
@@ -115,7 +118,8 @@ class _Placed:
 
         at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
         blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
-        return Side(ready.clock, opening.calls, at_once, blocks, self._call_on, enter, self._cost)
+        in_a_turn = (opening.calls, at_once, blocks, self._most)
+        return Side(ready.clock, *in_a_turn, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:
         if contents not in self._contents:

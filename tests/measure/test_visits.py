@@ -34,7 +34,7 @@ class Machine:
         self._last, self._calls_in_a_row = None, 0
         self.placed = []
 
-    def side(self, name, call_s, calls=5, draw_s=0.0):
+    def side(self, name, call_s, calls=5, draw_s=0.0, kept=4):
         """A side whose calls take so long where nothing disturbs it."""
 
         def time(call, count):
@@ -50,7 +50,7 @@ class Machine:
 
         clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
         is_long = call_s > 0.005
-        return Side(clock, calls, is_long, 1 if is_long else 3, call_on)
+        return Side(clock, calls, is_long, 1 if is_long else 3, kept, call_on)
 
     def _call(self, name, call_s):
         if name != self._last:
@@ -131,6 +131,12 @@ def test_where_drawing_takes_long_a_few_values_serve_again_but_never_twice_in_a_
     assert max(contents) < 4
     assert len(contents) > 10
     assert all(before != after for before, after in pairwise(contents))
+
+
+def test_values_that_fill_the_memory_stay():
+    machine = Machine()
+    visited([machine.side("a", 1e-4, kept=1), machine.side("b", 1e-4)], 0.1)
+    assert {contents for _, contents, _ in machine.placed} == {0}
 
 
 def test_visits_end_where_they_say_enough():
