@@ -23,10 +23,10 @@ from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
 from runner.cluster.executor import ChunkRun
 from runner.cluster.node import CellResult, ChunkStarted, NodeRefused, run_chunk, versions
-from runner.config.schema import ClusterConfig, Config
+from runner.config.schema import ClusterConfig, Compare, Config, Report
 from runner.errors import ConfigError
 from runner.execute.progress import Progress
-from runner.rows.csv_store import collect
+from runner.rows.csv_store import collect, collect_pairs
 from runner.rows.rows import BenchmarkRow, identified
 from tests.conftest import ROOT
 from tests.support import factories
@@ -280,6 +280,22 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
         NodeRefused, match=r"has torch .* and not 1\.0; install the same on every node"
     ):
         list(run_chunk(chunk, {**versions(), "torch": "1.0"}))
+
+
+def test_a_node_measures_what_is_compared_in_turn(tmp_path: Path) -> None:
+    sides = (cell(), cell(dtype="float64"))
+    in_turn = Compare(in_turn=True)
+    chunk = Chunk((0, 1), sides, report=Report(baseline={"dtype": "float32"}), compare=in_turn)
+    run = ChunkRun(chunk, "1")
+    for message in run_chunk(chunk, versions()):
+        run.take(message)
+    ChunkWriter(tmp_path, lambda number: ("op=add",), samples=True).write(run)
+    visits, damaged = collect_pairs(tmp_path)
+    assert not damaged
+    assert {(visit.baseline_cell, visit.other_cell) for visit in visits} == {
+        (sides[0].identity, sides[1].identity)
+    }
+    assert len(collect(tmp_path, "benchmark")[0]) == 2
 
 
 def test_a_dry_run_says_how_many_jobs_and_how_long(tmp_path: Path) -> None:
