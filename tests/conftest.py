@@ -15,9 +15,9 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 Runner = Callable[..., subprocess.CompletedProcess[str]]
-LONGEST_S = 900
+LONGEST_S = 3_600
 """Of a command: so long that only one that never ends takes it, however busy the machine."""
-PATIENT = f"limit.time_s={LONGEST_S}"
+PATIENT = "limit.time_s=900"
 """Of cells that have to end by themselves, or that somebody ends."""
 ASKING = ("--help", "--cfg", "--info", "job=report", "dry_run=true")  # commands that run no cell
 
