@@ -23,13 +23,11 @@ from typing import Any
 
 from runner import __version__
 from runner.cells.cell import Cell
-from runner.cells.comparison import in_turn, process_count
 from runner.cluster.chunk import Chunk
 from runner.errors import ConfigError
-from runner.execute.cell_runner import LOG, CellGroup, CellRun
+from runner.execute.cell_runner import LOG, CellRun, in_rounds
 from runner.execute.environment import describe_process, node_identity
 from runner.execute.session import Session
-from runner.measure.host_memory import free_memory_bytes
 from runner.rows.rows import PAIRS_FILE, SAMPLES_FILE, Row
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
@@ -115,31 +113,23 @@ def _results(
     runs = [CellRun(cell, base / str(position)) for position, cell in enumerate(cells)]
     for run in runs:
         run.folder.mkdir()
-    positions_of = [[position] for position in range(len(cells))]
-    if chunk.compare.in_turn:
-        can_run = session.cells.can_run_in_turn
-        positions_of = in_turn(cells, chunk.report, can_run, memory_bytes=free_memory_bytes())
+    groups = session.cells.groups(runs, chunk.report, chunk.compare)
 
     # a baseline may be in several groups, and has ended with the last one of them
-    groups_left = Counter(chain.from_iterable(positions_of))
-    groups = []
-    for positions in positions_of:
-        count = process_count([cells[position] for position in positions], chunk.compare)
-        groups.append(CellGroup([runs[position] for position in positions], count))
+    groups_left = Counter(run.folder for run in chain.from_iterable(group.runs for group in groups))
     any_begun = False
-    for process in range(1, max(group.processes for group in groups) + 1):
-        for group, positions in zip(groups, positions_of, strict=True):
-            if process > group.processes:
-                continue
-            needed_s = sum(run.cell.limit.time_s for run in group.runs)
-            if any_begun and end - MARGIN_S - time.monotonic() < needed_s:
-                return
-            any_begun = True
-            session.cells.run_group(group, process, chunk.report.same_within)
-            groups_left.subtract(positions if process == group.processes else ())
-            for position in positions:
-                if not groups_left[position]:
-                    yield _result(runs[position])
+    for process, group in in_rounds(groups):
+        needed_s = sum(run.cell.limit.time_s for run in group.runs)
+        if any_begun and end - MARGIN_S - time.monotonic() < needed_s:
+            return
+        any_begun = True
+        session.cells.run_group(group, process, chunk.report.same_within)
+        if process < group.processes:
+            continue
+        for run in group.runs:
+            groups_left[run.folder] -= 1
+            if not groups_left[run.folder]:
+                yield _result(run)
 
 
 def _result(run: CellRun) -> CellResult:

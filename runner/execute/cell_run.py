@@ -30,7 +30,7 @@ T = TypeVar("T")
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
-class CellRun:
+class LocalRun:
     """One cell's part of the process: its device, threads and memory."""
 
     def __init__(self, cell: Cell, state: WorkerState, report_step: ReportStep) -> None:
@@ -85,7 +85,7 @@ def run_cell(
     cell: Cell, state: WorkerState, report_step: ReportStep = lambda step: None
 ) -> TaskResult:
     """Run a cell in this process; what an operation raises becomes its status and reason."""
-    run = CellRun(cell, state, report_step)
+    run = LocalRun(cell, state, report_step)
     result = run.attempt(TASKS[cell.job])
     run.release()
     return run.outcome(result)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from runner.cells.cell import Cell
-from runner.config.schema import Report
+from runner.cells.comparison import in_turn, process_count
+from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, node_identity
 from runner.execute.turns import Plan
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
+from runner.measure.host_memory import free_memory_bytes
 from runner.measure.processes import combined
 from runner.rows import csv_store
 from runner.rows.environment_file import check_same_environment, read_environment
@@ -49,13 +51,27 @@ class CellRun:
         return all(row.status == "ok" for row in self.rows)
 
 
+Run = TypeVar("Run", bound=CellRun)
+
+
 @dataclass
-class CellGroup:
+class CellGroup(Generic[Run]):
     """Cells that are measured in turn with each other, the baseline first, or one by itself."""
 
-    runs: list[CellRun]
+    runs: list[Run]
     processes: int  # that measure it, one after another
     can_take_turns: bool = True  # whether its process has survived that so far
+
+
+def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup[Run]]]:
+    """Each group in its first process, then each in its second one, and so on.
+
+    So slow drifts of the machine hit all cells alike.
+    """
+    for process in range(1, max((group.processes for group in groups), default=0) + 1):
+        for group in groups:
+            if process <= group.processes:
+                yield process, group
 
 
 class CellRunner:
@@ -147,11 +163,10 @@ class CellRunner:
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
         """Run a cell in ``timing.processes`` processes in a row, and write what came of it."""
-        rows = self.run_once(cell, folder)
-        for process in range(2, cell.processes + 1):
-            if all(row.status == "ok" for row in rows):
-                rows = self.run_once(cell, folder, process)
-        return rows
+        run = CellRun(cell, folder)
+        for process, group in in_rounds([CellGroup([run], cell.processes)]):
+            self.run_group(group, process)
+        return run.rows
 
     def run_once(self, cell: Cell, folder: Path, process: int = 1) -> list[Row]:
         """Run a cell in one of its processes, and write what is known by then to its folder.
@@ -206,7 +221,22 @@ class CellRunner:
             written.append(of_side)
         return written
 
-    def run_group(self, group: CellGroup, process: int, same_within: float) -> None:
+    def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
+        """The cells that are measured in turn with each other, and the others by themselves."""
+        cells = [run.cell for run in runs]
+        positions = [[position] for position in range(len(runs))]
+        if compare.in_turn:
+            memory_bytes = free_memory_bytes()
+            positions = in_turn(cells, report, self._can_run, memory_bytes=memory_bytes)
+        groups = []
+        for members in positions:
+            count = process_count([cells[member] for member in members], compare)
+            groups.append(CellGroup([runs[member] for member in members], count))
+        return groups
+
+    def run_group(
+        self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
+    ) -> None:
         """Run a group in one of its processes: in turn, or each cell by itself where that fails.
 
         ``same_within`` is the relative difference up to which two sides count as the same.
@@ -218,18 +248,17 @@ class CellRunner:
             plan = Plan(same_within, group.processes, visits_only)
             rows = self.run_in_turn(cells, folders, plan, process)
             group.can_take_turns = rows is not None
-            alone = []
             for run, of_run in zip(sides, rows or [], strict=False):
                 run.rows = of_run or run.rows
-                alone += [] if run.rows else [run]
-            sides = sides if rows is None else alone
+            if rows is not None:
+                sides = [run for run in sides if not run.rows]
 
         # by itself, in its next process, if it is to have one
         for run in sides:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
-    def can_run_in_turn(self, cell: Cell) -> bool:
+    def _can_run(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 

@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 
 from runner.cells.cell import Cell
-from runner.execute.cell_run import CellRun, is_device_lost, log_rows
+from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
@@ -60,7 +60,7 @@ def _without_memory(rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in rows if row.status != "out_of_memory"]
 
 
-class _Side(CellRun):
+class _Side(LocalRun):
     """A side's way from its cell to its row."""
 
     opened: Opened | None = None

@@ -23,7 +23,7 @@ from runner.measure.engine import had_its_cores
 from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS
 
-LEAST_SETTLING, MOST_SETTLING = 3, 24  # blocks that are not timed before those
+MOST_SETTLING = 24  # blocks before those that are timed
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
 SETTLED = 2  # blocks in a row that are no faster
 OVERTIME = 5  # times the time allowed, for the fewest visits
@@ -172,11 +172,11 @@ def _timed(call: Thunk, clock: Clock, calls: int, count: int) -> list[Block]:
 def _settle(call: Thunk, clock: Clock, calls: int) -> None:
     """Call until blocks no longer become faster."""
     least, not_faster = clock.time(call, calls).wall_s, 0
-    for taken in range(2, MOST_SETTLING + 1):
+    for _ in range(MOST_SETTLING - 1):
         block_s = clock.time(call, calls).wall_s
         not_faster = not_faster + 1 if block_s > (1 - FALLING) * least else 0
         least = min(least, block_s)
-        if not_faster >= SETTLED and taken >= LEAST_SETTLING:
+        if not_faster >= SETTLED:
             return
 
 

@@ -89,8 +89,8 @@ def conclude(
     for job, rows_of_job in run.rows_of_job.items():
         if rows_of_job and files_of_jobs(root, job):
             write_rows(root / FILE_OF_JOB[job], rows_of_job)
-    if run.pairs and files_of_jobs(root, "benchmark"):
-        write_records(root / PAIRS_FILE, run.pairs)
+            if job == "benchmark" and run.pairs:
+                write_records(root / PAIRS_FILE, run.pairs)
     show(root, rows, run.damaged, report, run.environment, pairs=Pairs(run.pairs))
     return 1 if run.damaged else exit_code(rows, strict=strict)
 
