@@ -19,20 +19,21 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import multiprocessing
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from statistics import median, quantiles
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.neighbours import in_phases, neighbours  # noqa: E402
+
 SIGNATURES = {
     "add": ("torch.add(a, b)", "... m n, ... m n -> ... m n"),
     "sum": ("a.sum()", "... m n ->"),
@@ -43,7 +44,6 @@ SIGNATURES = {
 }
 SIZES = (32, 64, 128, 256, 512, 768, 1024, 1536)
 SIDES = ("first", "second")
-BUSY_S = 2, 10  # a neighbour is busy for so long, and then idle for so long
 Pair = dict[str, str]
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     compare = _blocked_pairs if options.blocked else _pairs
     pairs: list[Pair] = []
     begun = time.monotonic()
-    with _neighbours(os.cpu_count() or 1 if options.neighbour else 0):
+    with neighbours(os.cpu_count() or 1 if options.neighbour else 0, in_phases):
         while len(pairs) < options.pairs:
             for op in options.ops:
                 pairs += compare(op, options, seed=len(pairs))
@@ -163,37 +163,6 @@ def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair
             }
         )
     return pairs
-
-
-@contextmanager
-def _neighbours(count: int) -> Iterator[None]:
-    processes = [
-        multiprocessing.get_context("spawn").Process(target=_neighbour, args=(number,), daemon=True)
-        for number in range(count)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-
-
-def _neighbour(number: int) -> None:
-    """Be busy in random phases: with arithmetic, or with memory."""
-    import torch
-
-    torch.set_num_threads(1)
-    numbers = torch.randn(4 * 1024 * 1024)
-    while True:
-        busy_until = time.monotonic() + random.uniform(*BUSY_S)
-        while time.monotonic() < busy_until:
-            if number % 2:
-                numbers.add_(1.0)
-            else:
-                sum(range(20_000))
-        time.sleep(random.uniform(*BUSY_S))
 
 
 def _print(pairs: Sequence[Pair], seconds: float) -> None:

@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.neighbours import counting, neighbours  # noqa: E402
+
 METHODS = ("opsweep", "blocked_autorange", "adaptive_autorange")
 OPERATIONS = ("matmul", "add", "mul", "transpose_copy", "sum")
 SIZES = (64, 256, 1024)
@@ -54,7 +56,7 @@ def main() -> None:
         print(json.dumps(run(options.sizes)))
         return
     for condition in (name for name in options.conditions if name != "same"):
-        with _competitors(COMPETITORS if condition == "loaded" else 0):
+        with neighbours(COMPETITORS if condition == "loaded" else 0, counting):
             results = [
                 {**result, "method": method, "repetition": repetition}
                 for repetition in range(options.repetitions)
@@ -226,28 +228,6 @@ def _print_agreement(statistic: str, results: list[Result]) -> None:
         f"median {median(ratios.values()):.3f}, farthest {ratios[far]:.3f} ({far}); "
         f"within 3 %: {within} of {len(ratios)} cases"
     )
-
-
-@contextmanager
-def _competitors(count: int) -> Iterator[None]:
-    processes = [
-        multiprocessing.get_context("spawn").Process(target=_count, daemon=True)
-        for _ in range(count)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-
-
-def _count() -> None:
-    parent = os.getppid()
-    while os.getppid() == parent:  # not beyond its death, even if that comes as a signal
-        sum(range(100_000))
 
 
 if __name__ == "__main__":

@@ -21,19 +21,10 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PEAK, BANDWIDTH, LAUNCH = 5e10, 1e9, 100e-6
-SLOW = 4e7  # bytes a second of a second device, whose kernels are long beside a launch
-COPY = {"pageable": (8e-3, 1e8), "pinned": (4e-3, 2e8)}  # latency and bandwidth
-MODEL = {
-    "SIM_MODEL": "small,small",
-    "SIM_PEAK_FLOP_S": f"{PEAK}",
-    "SIM_BANDWIDTH_BYTES_S": f"{BANDWIDTH},{SLOW}",
-    "SIM_LAUNCH_S": f"{LAUNCH}",
-    "SIM_COPY_LATENCY_S": f"{COPY['pageable'][0]}",
-    "SIM_COPY_BYTES_S": f"{COPY['pageable'][1]}",
-    "SIM_PINNED_LATENCY_S": f"{COPY['pinned'][0]}",
-    "SIM_PINNED_BYTES_S": f"{COPY['pinned'][1]}",
-}
+sys.path.insert(0, str(ROOT))
+
+from tests.support.known_device import BANDWIDTH, COPY, LAUNCH, MODEL, PEAK, SLOW  # noqa: E402
+
 TIMING = [
     "timing=quick",
     "timing.block_s=0.00005",
