@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
@@ -215,7 +215,7 @@ class _Comparer:
         paired = None
         if base is not None and self._pairs is not None:
             paired = self._pairs.ratio(base.cell, other.cell, self._report.same_within)
-        reason = self._reason(base, other, value, PAIRED_MAY_HAVE if paired else ())
+        reason = self._reason(base, other, value)
         ratios: dict[str, Any] = {}
         if reason is None and base is not None and before is not None and after is not None:
             ratios = self._ratios((base, before), (other, after), paired)
@@ -288,20 +288,14 @@ class _Comparer:
             columns |= _columns(other_transfer.over(gain), *names)
         return columns
 
-    def _reason(
-        self,
-        base: BenchmarkRow | None,
-        other: BenchmarkRow,
-        value: str,
-        allowed_flags: Container[str],
-    ) -> str | None:
+    def _reason(self, base: BenchmarkRow | None, other: BenchmarkRow, value: str) -> str | None:
         """Why no ratio may be claimed."""
         axis = self._report.axis
         base_side, other_side = f"{axis}={self._report.value}", f"{axis}={value}"
         if base is None:
             return f"{base_side} was not measured"
         for row, side in ((base, base_side), (other, other_side)):
-            why = objection(row, allowed_flags)
+            why = objection(row)
             if why:
                 return f"{side}: {why}"
         if base.node == other.node or self._report.compare_across_nodes:
@@ -317,16 +311,15 @@ def _columns(estimate: Estimate, value: str, low: str, high: str) -> dict[str, A
     return {value: estimate.value, low: estimate.low, high: estimate.high}
 
 
-PAIRED_MAY_HAVE = ("contended",)  # what else runs slows both sides of a visit
 FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
 
 
-def objection(row: BenchmarkRow, allowed_flags: Container[str] = ()) -> str | None:
-    """Why a row may not be compared, but for these flags; None where it may."""
+def objection(row: BenchmarkRow) -> str | None:
+    """Why a row may not be compared; None where it may."""
     if row.status != "ok":
         return row.status
     if row.flags:
         for flag, why in FORBIDDING.items():
-            if flag in row.flags and flag not in allowed_flags:
+            if flag in row.flags:
                 return why
     return None if row.median_s else "was not timed"

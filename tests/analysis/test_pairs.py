@@ -1,0 +1,59 @@
+"""Ratios of visits: what they replace, what forbids them, and what is said of sides not in turn."""
+
+import pytest
+
+from runner.analysis.comparison import compare
+from runner.analysis.pairs import Pairs
+from runner.config.schema import Report
+from runner.rows.rows import PairVisit
+from tests.support.factories import row
+
+REPORT = Report(baseline={"device": "cpu"})
+
+
+def visits(ratio: float, count: int = 40, slow: float = 1.0) -> Pairs:
+    """The CPU and an accelerator in turn; every fourth visit in a slow moment."""
+    made = []
+    for number in range(count):
+        moment = slow if number % 4 == 0 else 1.0
+        made.append(PairVisit("cpu", "gpu", number, 0, 1, 0, 1, ratio * moment, moment))
+    return Pairs(made)
+
+
+def test_a_ratio_is_of_the_visits_and_not_of_the_rows() -> None:
+    (found,) = compare([row("cpu", 1.0), row("gpu", 1.0)], REPORT, pairs=visits(2.0))
+    assert (found.speedup, found.paired, found.verdict) == (pytest.approx(2.0), 40, "faster")
+
+
+@pytest.mark.parametrize("flag", ["contended", "wrong_values", "throttled"])
+def test_a_side_that_may_not_be_compared_has_no_ratio_in_turn_either(flag: str) -> None:
+    """Unlike sides lose unlike shares of a busy machine, so that being in turn does not help."""
+    rows = [row("cpu", 1.0, flags=(flag,)), row("gpu", 1.0)]
+    (found,) = compare(rows, REPORT, pairs=visits(2.0))
+    assert found.speedup is None
+    assert found.paired is None
+    assert found.reason is not None and found.reason.startswith("device=cpu: ")
+
+
+def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -> None:
+    near, far = row("xpu", 0.7), row("mps", 0.1)
+    compared = compare([row("cpu", 1.0), near, far], REPORT, pairs=visits(2.0, slow=2.0))
+    assert [(found.paired, found.verdict) for found in compared] == [
+        (None, "unclear"),
+        (None, "faster"),
+    ]
+    unknown = compare([row("cpu", 1.0), far], REPORT, pairs=Pairs([]))
+    assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
+
+
+def test_verdicts_of_a_run_hold_together() -> None:
+    """Ten visits on one side are a claim alone, and may be chance among many."""
+    alone = compare([row("cpu", 1.0), row("gpu", 1.0)], REPORT, pairs=visits(2.0, count=10))
+    assert alone[0].verdict == "faster"
+    others = [row(f"gpu:{number}", 1.0) for number in range(9)]
+    same = []
+    for other in others:
+        same += [PairVisit("cpu", other.cell, n, 0, 1, 0, 1, 1.0, 1.0) for n in range(40)]
+    claim = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0) for n in range(10)]
+    rows = [row("cpu", 1.0), row("gpu", 1.0), *others]
+    assert compare(rows, REPORT, pairs=Pairs([*claim, *same]))[0].verdict == "unclear"
