@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pandas as pd
 import pytest
 from filelock import FileLock
+
+from runner.execute import device_lock
 
 ROOT = Path(__file__).parents[1]
 Runner = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,6 +28,16 @@ hypothesis.settings.register_profile(
     "on any machine", deadline=None, suppress_health_check=[too_slow]
 )
 hypothesis.settings.load_profile("on any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _not_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What several tests share leaves the user's peaks alone, and waits for no sweep of theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(device_lock, "FOLDER", tmp_path_factory.mktemp("devices"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -109,3 +109,8 @@ def test_a_roof_is_a_row_for_each_device_and_dtype(out: Path) -> None:
     assert (here["status"] == "ok").all(), here["reason"].to_list()
     assert (here[["flop_per_s", "bytes_per_s"]] > 0).all(axis=None)
     assert here["bytes_per_s"].nunique() == 1
+
+
+def test_peaks_of_tests_are_not_kept_among_the_users(out: Path) -> None:
+    kept = pd.read_csv(out / "roofs.csv")["saved_to"].dropna()
+    assert not any(Path(path).is_relative_to(Path.home()) for path in kept)
