@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
-UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"
-OPERANDS = "unsupported operand type"
+UNSUPPORTED = (
+    "not implemented for|not supported|unsupported|doesn't support|incompatible with \\.grad"
+)
+MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 
 
 class ConfigError(Exception):
@@ -21,7 +23,8 @@ def is_unsupported(error: BaseException | None) -> bool:
     if isinstance(error, NotImplementedError):
         return True
     text = str(error).lower()
-    is_kind = isinstance(error, RuntimeError | TypeError) and OPERANDS not in text
+    mistaken = any(words in text for words in MISTAKES)
+    is_kind = isinstance(error, RuntimeError | TypeError) and not mistaken
     return is_kind and re.search(UNSUPPORTED, text) is not None
 
 
