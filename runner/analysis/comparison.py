@@ -322,4 +322,7 @@ def objection(row: BenchmarkRow) -> str | None:
         for flag, why in FORBIDDING.items():
             if flag in row.flags:
                 return why
+        for flag in row.flags:
+            if flag not in FLAGS:
+                return f"it is flagged {flag}, which this release does not know"
     return None if row.median_s else "was not timed"

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from runner.cells.cell import Cell, CellReader
 from runner.cells.hydra_files import HydraFiles
 from runner.config.hydra_internals import apply_overrides, override_dirname, show_config
+from runner.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Composer:
         """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for it."""
         choice = self._choice(self._split(job.overrides)[0])
         folder = self._set_job(choice.full, job, number)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, parents=True)
         hydra = choice.full.hydra
         if hydra.output_subdir is not None:
             texts = (choice.hydra_yaml, job.config_yaml)

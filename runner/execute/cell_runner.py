@@ -18,6 +18,7 @@ from runner.execute.environment import describe_process, node_identity
 from runner.execute.turns import Plan
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
+from runner.files import write_atomically
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.processes import combined
 from runner.rows import csv_store
@@ -156,10 +157,11 @@ class CellRunner:
             if not force:
                 check_same_environment(root, environment)
             first = read_environment(root)
-            resumed = [*first.get("resumed", []), environment]
-            environment = {**first, "cells": max(first.get("cells", 0), cells), "resumed": resumed}
+            resumed = [*(first.get("resumed") or []), environment]
+            cells = max(first.get("cells") or 0, cells)
+            environment = {**first, "cells": cells, "resumed": resumed}
         text = json.dumps(environment, indent=2, default=str)
-        csv_store.write_atomically(path, text + "\n")
+        write_atomically(path, text + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
         """Run a cell in ``timing.processes`` processes in a row, and write what came of it."""

@@ -2,8 +2,8 @@
 
 The process imports torch once and serves one cell after another, see
 :mod:`runner.execute.worker_process`. What a cell does to its process (a crash, a hang, memory that
-runs out) ends the worker, never the sweep. While a cell runs the parent only waits, so that it
-takes no time from what is measured.
+runs out) ends the worker with all that it has started, never the sweep. While a cell runs the
+parent only waits, so that it takes no time from what is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -22,12 +22,17 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
+from runner.errors import one_line
+from runner.execute.channel import Inbox, Log
+from runner.execute.process_tree import adopt_orphans, children_of, end_descendants, end_orphans
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
-from runner.rows.rows import Row, Sample, row_for
+from runner.rows.packed import unpacked
+from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
+NOWHERE = Log(None)
 
 
 class WorkerDied(Exception):
@@ -39,7 +44,10 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
-        self._connection: Connection | None = None
+        self._requests: Connection | None = None
+        self._inbox: Inbox | None = None
+        self._number = 0  # of the last request, which each of its answers names
+        self._known_children: set[int] = set()  # of this process, beside those of the worker
 
     def prepare(
         self, definitions: list[Operation | Case], devices: list[str], backend_module: str | None
@@ -49,9 +57,10 @@ class Worker:
         Raises:
             WorkerDied: importing torch or the operations ended the process.
         """
-        self._send(("prepare", definitions, devices, backend_module))
-        preflight: Preflight = self._await("importing torch and the operations")[1]
-        return preflight
+        self._send("prepare", definitions, devices, backend_module)
+        with self._refusing_garbage():
+            _, *said = self._await("importing torch and the operations", NOWHERE)
+            return Preflight.of(*said)
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """Run a cell to its rows, its prints to a log; whatever ends the process is a row too."""
@@ -61,15 +70,17 @@ class Worker:
             return start + limit_s - time.monotonic()
 
         try:
-            for kind, *said in self._talk(("run", cell, str(log)), time_left_s):
-                if kind == "begun":
-                    start = time.monotonic()
-                elif kind == "step":
-                    (step,) = said
-                else:
-                    rows, samples = said
-                    taken_s = time.monotonic() - start
-                    return [replace(row, seconds=row.seconds or taken_s) for row in rows], samples
+            with self._refusing_garbage():
+                for kind, *said in self._talk(("run", cell), [Log(log)], time_left_s):
+                    if kind == "begun":
+                        start = time.monotonic()
+                    elif kind == "step":
+                        (step,) = map(one_line, said)
+                    else:
+                        rows, samples = said
+                        taken_s = time.monotonic() - start
+                        made = [replace(r, seconds=r.seconds or taken_s) for r in _rows(cell, rows)]
+                        return made, unpacked(Sample, samples)
             status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
             status, what = "crashed", str(death)
@@ -92,89 +103,129 @@ class Worker:
             waited_for = sum(left_s) if side == ALL_SIDES else left_s[side]
             return begun + waited_for - time.monotonic()
 
-        with suppress(WorkerDied):
-            request = ("run in turn", list(cells), list(map(str, logs)), plan)
-            for kind, *said in self._talk(request, time_left_s):
+        with suppress(WorkerDied), self._refusing_garbage():
+            request = ("run in turn", list(cells), plan)
+            for kind, *said in self._talk(request, list(map(Log, logs)), time_left_s):
                 now = time.monotonic()
                 if kind == "side":
                     if side != ALL_SIDES:
                         left_s[side] -= now - begun
                     side = said[0]
                 elif kind == "done":
-                    outcome: TurnsOutcome | None = said[0]
-                    return outcome
+                    return _outcome(cells, said)
                 begun = now
         return None
 
     def close(self) -> None:
-        """End the process at once, wherever it is."""
+        """End the process at once, wherever it is, with all that was started there."""
         process, self._process = self._process, None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._inbox is not None and self._requests is not None:
+            self._inbox.close()
+            self._requests.close()
+        self._inbox = self._requests = None
         if process is not None:
+            end_descendants(process.pid)
             process.kill()
             process.join()
             process.close()
+            end_orphans(self._known_children)
 
     def _talk(
-        self, request: tuple[Any, ...], time_left_s: Callable[[], float]
+        self, request: tuple[Any, ...], logs: Sequence[Log], time_left_s: Callable[[], float]
     ) -> Iterator[tuple[Any, ...]]:
         """What the worker says to a request, to the answer, or until no time is left for it.
 
         The cell's time begins with ``begun``: a process that was replaced imports torch first. An
-        answer says whether the next request needs a process of its own.
+        answer says whether the next request needs a process of its own. What is printed goes to the
+        log of the side that it is of.
         """
+        log = logs[0]
         try:
-            self._send(request)
-            yield self._await("starting the worker")
-            while (message := self._receive(time_left_s())) is not None:
-                if message[0] == "done":
-                    kind, is_spoiled, *answer = message
+            self._send(*request)
+            yield self._await("starting the worker", log)
+            while (message := self._receive(time_left_s(), log)) is not None:
+                kind, *said = message
+                if kind in ("side", "done"):
+                    self._drain(log)
+                if kind == "side" and said[0] not in range(ALL_SIDES, len(logs)):
+                    raise ValueError("it is of no side")
+                if kind == "side" and said[0] != ALL_SIDES:
+                    log = logs[said[0]]
+                if kind == "done":
+                    is_spoiled, *answer = said
                     if is_spoiled:
                         self.close()
                     yield kind, *answer
                     return
                 yield message
+            self._drain(log)
             self.close()
         except KeyboardInterrupt:
             self.close()
             raise
+        finally:
+            for each in logs:
+                each.close()
 
-    def _send(self, message: tuple[Any, ...]) -> None:
-        connection = self._connection or self._start()
+    def _send(self, kind: str, *request: Any) -> None:
+        if self._requests is None:
+            self._start()
+        assert self._requests is not None
+        self._number += 1
         try:
-            connection.send(message)
+            self._requests.send((self._number, kind, *request))
         except OSError as error:
             raise self._death() from error
 
-    def _start(self) -> Connection:
+    def _start(self) -> None:
+        adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
-        self._connection, child = context.Pipe()
+        self._requests, child = context.Pipe()
+        output, printed = context.Pipe(duplex=False)
         name = "opsweep-worker"
-        self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
+        self._process = context.Process(target=serve, args=(child, printed), name=name, daemon=True)
         self._process.start()
         child.close()
-        return self._connection
+        printed.close()
+        self._known_children = {*children_of("self")} - {self._process.pid or 0}
+        self._inbox = Inbox(self._requests, output, self._process.sentinel)
 
-    def _await(self, what: str) -> tuple[Any, ...]:
+    def _await(self, what: str, log: Log) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""
-        message = self._receive(START_LIMIT_S)
+        message = self._receive(START_LIMIT_S, log)
         if message is None:
             self.close()
             raise WorkerDied(f"{what} took more than {START_LIMIT_S:g} s")
         return message
 
-    def _receive(self, limit_s: float) -> tuple[Any, ...] | None:
+    def _receive(self, limit_s: float, log: Log) -> tuple[Any, ...] | None:
         """The next message, a tuple that begins with its kind; None when ``limit_s`` is over."""
-        assert self._connection is not None
+        assert self._inbox is not None
         try:
-            if not self._connection.poll(max(0.0, limit_s)):
+            message = self._inbox.receive(limit_s, log)
+            if message is None:
                 return None
-            message: tuple[Any, ...] = self._connection.recv()
+            number, kind, *said = message
         except (EOFError, OSError) as error:
+            self._drain(log)
             raise self._death() from error
-        return message
+        if number != self._number:
+            raise ValueError("it is the answer to another request")
+        return (kind, *said)
+
+    def _drain(self, log: Log) -> None:
+        if self._inbox is not None:
+            self._inbox.drain(log)
+
+    @contextmanager
+    def _refusing_garbage(self) -> Iterator[None]:
+        """Have what is no answer end the process that gave it."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            self.close()
+            problem = f"the process gave what is no answer ({one_line(error, 100)})"
+            raise WorkerDied(problem) from error
 
     def _death(self) -> WorkerDied:
         """How the process ended, and the end of what is left of it."""
@@ -188,3 +239,25 @@ class Worker:
                 guess = " (possibly out of memory)" if name == "SIGKILL" else ""
                 return WorkerDied(f"the process was ended by {name}{guess}")
         return WorkerDied(f"the process ended with exit code {code}")
+
+
+def _rows(cell: Cell, lists: Any) -> list[Row]:
+    """The rows of a cell, and of no other; ValueError where they are none."""
+    rows = unpacked(ROW_OF_JOB[cell.job], lists)
+    if not rows or any((row.cell, row.job) != (cell.identity, cell.job) for row in rows):
+        raise ValueError("it is of another cell")
+    return rows
+
+
+def _outcome(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
+    """What came of the sides; None where the worker says that nothing did."""
+    if said[0] is None:
+        return None
+    rows_of, samples_of, pairs = said
+    visits = unpacked(PairVisit, pairs)
+    of_baseline = {visit.baseline_cell for visit in visits} <= {cells[0].identity}
+    if not of_baseline or not len(rows_of) == len(samples_of) in (0, len(cells)):
+        raise ValueError("it is of other cells")
+    # none of a side that had no memory, and of no side where only visits were wanted
+    rows = [_rows(cell, rows) if rows else [] for cell, rows in zip(cells, rows_of, strict=False)]
+    return TurnsOutcome(rows, [unpacked(Sample, samples) for samples in samples_of], visits)

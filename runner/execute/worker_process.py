@@ -12,10 +12,16 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+from runner.execute.channel import say
+from runner.execute.process_tree import adopt_orphans
 
 
 @dataclass(frozen=True)
@@ -27,56 +33,98 @@ class Preflight:
     unavailable: dict[str, str]  # why, by those asked for that are not here
     problems: list[str]  # what is wrong with the operations, a line each
 
+    @classmethod
+    def of(cls, *said: Any) -> Preflight:
+        """What the worker said; ValueError where it is something else."""
+        environment, devices, unavailable, problems = said
+        texts = [*devices.items(), *unavailable.items(), problems]
+        if not all(isinstance(text, str) for text in chain.from_iterable(texts)):
+            raise ValueError("no texts")
+        int(environment["torch"]["threads"])
+        return cls(environment, devices, unavailable, problems)
 
-def serve(connection: Connection) -> None:
-    """The child's main loop: serve requests until the parent process is gone."""
+
+def serve(connection: Connection, printed: Connection) -> None:
+    """The child's main loop: serve requests until the parent process is gone.
+
+    What is printed during a cell goes into a pipe of its own, which the parent reads.
+    """
     # all of this comes before torch is imported, which takes seconds in which the parent may die;
     # signals reach the whole group, and the parent decides what they mean
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _leave_to_parent)
     _die_with_parent()
+    adopt_orphans()  # so that nothing that a cell starts gets out of sight
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(_part_from, connection))
     with suppress(OSError):  # where memory runs out, Linux is to end this process, not its parent
         Path("/proc/self/oom_score_adj").write_text("1000")
 
     # the end of the pipe is the parent's end
-    silence = os.open(os.devnull, os.O_WRONLY)
+    silence, output = os.open(os.devnull, os.O_WRONLY), _descriptor(printed)
     service = None
     while True:
         try:
-            message = connection.recv()
+            number, kind, *request = connection.recv()
         except (EOFError, OSError):
             return
-        if message[0] == "prepare":
+
+        def send(*message: Any, number: int = number) -> None:
+            _flush()  # so that the parent has all that was printed before
+            say(connection, (number, *message))
+
+        if kind == "prepare":
             from runner.execute.preflight import preflight
 
-            connection.send(("prepared", preflight(*message[1:])))
+            send("prepared", *astuple(preflight(*request)))
             continue
 
         # whatever the cell prints, importing torch included, is for its log
-        kind, *request = message
-        _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
+        _redirect(output)
         from runner.execute.service import Service  # before the cell's time begins
 
-        service = service or Service(connection.send, lambda log: _redirect(_open_log(log)))
-        connection.send(("begun",))
-        answer = service.run(*request) if kind == "run" else service.run_in_turn(*request)
-        _redirect(os.dup(silence))
-        connection.send(answer)
+        service = service or Service()
+        send("begun")
+        answer = service.run(send, *request) if kind == "run" else service.in_turn(send, *request)
+        send("done", *answer)
+        _redirect(silence)
 
 
-def _open_log(log: str) -> int:
-    """The log's file; a folder that cannot be written is reported by the parent, with the row."""
-    with suppress(OSError):
-        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    return os.open(os.devnull, os.O_WRONLY)
+def _leave_to_parent(number: int, frame: FrameType | None) -> None:
+    """Do nothing; unlike a signal that is ignored, that is not handed on to a program's start."""
+
+
+def _part_from(connection: Connection) -> None:
+    """Leave the parent's pipe to the worker, in a child that a cell has forked."""
+    connection.close()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _descriptor(connection: Connection) -> int:
+    """A pipe's end as a file."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        return msvcrt.open_osfhandle(connection.fileno(), os.O_APPEND)
+    return connection.fileno()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # it is whatever the cell has made of it
+            stream.flush()
 
 
 def _redirect(descriptor: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Have what is printed from now on go there, whatever a cell has done to the streams."""
+    _flush()
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(getattr(sys, name), "closed", True):
+            stream = open(number, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115  (kept)
+            setattr(sys, name, stream)
 
 
 def _die_with_parent() -> None:

@@ -20,9 +20,10 @@ import torch
 from filelock import FileLock
 
 from runner.cells.cell import Cell
+from runner.files import write_atomically
 from runner.measure.device import Device
 from runner.measure.precision import allowed_products
-from runner.rows.csv_store import csv_text, write_atomically
+from runner.rows.csv_store import csv_text
 
 KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
 

@@ -17,14 +17,20 @@ from runner.config.cases import Case, read_case
 from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError
-from runner.rows.csv_store import collect
+from runner.files import LEFTOVER
+from runner.rows.csv_store import collect, write_rows
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, BenchmarkRow, Row
 
 
 def read_all_rows(root: Path) -> list[Row]:
-    """Every row that can be read below ``root``, of all jobs."""
-    return list(chain.from_iterable(collect(root, job)[0] for job in FILE_OF_JOB))
+    """Every row that can be read below ``root``, of all jobs.
+
+    Where files are damaged, the run's own tables do not stand in for them: they are made again.
+    """
+    own_table = not is_damaged(root)
+    found = (collect(root, job, own_table=own_table)[0] for job in FILE_OF_JOB)
+    return list(chain.from_iterable(found))
 
 
 def is_damaged(root: Path) -> bool:
@@ -92,24 +98,43 @@ def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
         ConfigError: a finished cell was of another op file or timing than the one that now has its
             name.
     """
+    for row, cell in _redefined(rows_on_disk, cells):
+        how = f"was measured with a different definition ({_difference(root, row, cell)})"
+        advice = "restore it, or say resume_force=true to measure it again"
+        raise ConfigError(f"resume={root}: {cell.label} {how}; {advice}")
+
+
+def forget_redefined(root: Path, cells: Sequence[Cell]) -> None:
+    """Take out of the run's own tables what is to be measured again by another definition."""
+    for job, file in FILE_OF_JOB.items():
+        rows = collect(root, job, own_table=True)[0] if (root / file).is_file() else []
+        old = {row.cell for row, _ in _redefined(rows, cells)}
+        kept = [row for row in rows if row.cell not in old]
+        if old and kept:
+            write_rows(root / file, kept)
+        elif old:
+            (root / file).unlink()
+
+
+def _redefined(rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> Iterator[tuple[Row, Cell]]:
+    """The rows that are of another definition than the cell that now has their name."""
     cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in rows_on_disk:
         cell = cell_named.get(_name(row))
         if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
-            how = f"was measured with a different definition ({_difference(root, row, cell)})"
-            advice = "restore it, or say resume_force=true to measure it again"
-            raise ConfigError(f"resume={root}: {cell.label} {how}; {advice}")
+            yield row, cell
 
 
 def remove_leftovers(root: Path) -> None:
     """Remove the temporary files of a process that was killed while it wrote."""
-    for path in root.rglob(".*.csv.*"):
-        path.unlink(missing_ok=True)
+    for path in root.rglob(".*.opsweep"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _advice(root: Path) -> str:
-    command = read_environment(root).get("command", [])
+    command = read_environment(root).get("command") or []
     return f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
 
 

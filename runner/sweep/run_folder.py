@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,11 @@ from pathlib import Path
 from runner.errors import ConfigError
 
 LONGEST_FOLDER_NAME = 120  # characters, of the 255 that a file system allows
+WRITTEN = (
+    *("multirun.yaml", "environment.json", "report.md", "report.html"),
+    *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv"),
+)
+"""What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 
 
 def refuse_results(folder: Path) -> None:
@@ -21,8 +27,7 @@ def refuse_results(folder: Path) -> None:
     """
     from runner.rows.rows import FILE_OF_JOB
 
-    names = (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")
-    if any((folder / name).exists() for name in names):
+    if any(os.path.lexists(folder / name) for name in (*FILE_OF_JOB.values(), *WRITTEN)):
         advice = "choose another folder, or remove it first"
         raise ConfigError(f"{folder} already holds the results of a run; {advice}")
 

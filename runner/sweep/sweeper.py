@@ -18,9 +18,10 @@ from runner.cells.comparison import baseline_in_words, in_words, settled, with_p
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.cluster import cluster_of
-from runner.config.schema import Compare, Report
+from runner.config.schema import Compare, Report, settings_of
 from runner.errors import ConfigError
 from runner.execute.session import session_of
+from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
@@ -113,6 +114,8 @@ class GridSweep:
         if self._config.resume:
             resume.remove_leftovers(self._root)
             jobs, numbers = self._remaining(strategy, jobs)
+            if self._config.resume_force:
+                resume.forget_redefined(self._root, [job.cell for job in jobs])
         try:
             if not numbers:
                 return []
@@ -150,7 +153,7 @@ class GridSweep:
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
         )
-        OmegaConf.save(self._config, self._root / "multirun.yaml")
+        write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
 
     def _remaining(
         self, strategy: Strategy, jobs: list[HydraJob]
@@ -171,7 +174,7 @@ class GridSweep:
 
         # what was compared before is compared again, and a ratio is of one moment
         if self._report.baseline is None:
-            stored = read_environment(self._root).get("report") or {}
+            stored, _ = settings_of(read_environment(self._root).get("report") or {})
             self._report = replace(self._report, baseline=stored.get("baseline"))
         numbers = resume.unfinished(rows_on_disk, cells)
         if self._compare.in_turn:
