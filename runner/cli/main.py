@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import CONF, PACKAGE, with_implied
+from runner.cli.arguments import CONF, PACKAGE, Arguments, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
-from runner.config.hydra_internals import list_groups_without_copying
+from runner.config.hydra_internals import (
+    check_config_files,
+    list_groups_without_copying,
+)
 from runner.config.schema import Report
-from runner.errors import ConfigError
+from runner.errors import ConfigError, one_line, printable
 from runner.execute.session import Session
 from runner.sweep.run_folder import folder_name, refuse_results
 
@@ -43,7 +47,11 @@ def main() -> None:
     """Run what the command line says and exit."""
     streams.install()
     offer_plugins()
-    if not {os.getcwd(), ""} & set(sys.path):  # the console script, unlike python -m, has neither
+    if Arguments.parse(sys.argv[1:]).runs_nothing:
+        # plugins first: those in this folder are code too
+        Plugins.instance()
+        sys.path.append(os.getcwd())
+    elif not {os.getcwd(), ""} & set(sys.path):
         sys.path.insert(0, os.getcwd())
     sys.exit(streams.exit_code(run(sys.argv[1:])))
 
@@ -66,6 +74,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         sys.argv[1:] = with_implied(arguments)
         list_groups_without_copying()
+        check_config_files()
+        make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
         with_config = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
         with_config(CellTask(session))()
         return session.exit_code
@@ -76,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
         if traceback_wanted:
             raise past_hydra.error from None
         return _show(past_hydra.error, measuring=session.measuring)
-    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+    except Exception as error:  # also one that we did not think of ends in a line
         if traceback_wanted:
             raise
         return _show(error, measuring=session.measuring)
@@ -169,7 +179,7 @@ class _PastHydra(BaseException):
 
 def _show(error: Exception, *, measuring: bool) -> int:
     """Print what is wrong, in one line, and say what the exit code is."""
-    print(_message(error, measuring=measuring), file=sys.stderr)
+    print(printable(_message(error, measuring=measuring)), file=sys.stderr)
     return 1 if measuring else 2
 
 
@@ -177,7 +187,11 @@ def _message(error: Exception, *, measuring: bool) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # some are both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
-    return str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return str(error) if measuring else explained(error)
+    return f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where it is from"
 
 
 def _advice(*, measuring: bool) -> str:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 
 import yaml
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 from omegaconf._utils import get_omega_conf_dumper
+
+from runner.errors import ConfigError, one_line
+
+_LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
+DATA = ("op", "case", "timing")
+BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
+MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
 
 
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
@@ -47,10 +61,92 @@ def yaml_of(value: object) -> str:
     return str(yaml.dump(value, Dumper=dumper, width=float("inf"), allow_unicode=True))
 
 
-def combinations(overrides: list[Override]) -> list[list[str]]:
-    """Every combination of the overrides' values; HydraException where they have no end."""
+def combinations(overrides: list[Override], most: int) -> list[list[str]]:
+    """Every combination of the overrides' values; HydraException where they have no end.
+
+    Raises:
+        ConfigError: there are more than ``most``.
+    """
+    count = math.prod(_values_in(override, most) for override in overrides)
+    if count > most:
+        problem = f"the grid has more than sweep.max_cells={most:,} cells"
+        raise ConfigError(f"{problem}; narrow an axis, or raise that limit")
     jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
     return jobs
+
+
+def _values_in(override: Override, most: int) -> int:
+    """How many values a sweep's override has, counted no further than ``most``."""
+    if not override.is_sweep_override():
+        return 1
+    swept = override.value()
+    if isinstance(swept, RangeSweep):
+        span = (swept.stop or 0) - (swept.start or 0)
+        return math.ceil(min(most + 1, max(0.0, span / swept.step))) if swept.step else most + 1
+    return sum(1 for _ in islice(override.sweep_string_iterator(), most + 1))
+
+
+def check_config_files() -> None:
+    """Have Hydra refuse a file that is too large to read, or that reaches beyond its group.
+
+    Files of the groups in ``DATA`` are data: they set nothing outside the group, and take nothing
+    from the environment. A sweep's file is code: it may name what Hydra is to make.
+    """
+
+    def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        path = Path(source.path if source else "", f"{config_path.removesuffix('.yaml')}.yaml")
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            check_size(text)
+            result = _LOAD_CONFIG(self, config_path)
+        except RecursionError as error:
+            raise ConfigError(f"{path} is nested too deeply; correct the file") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not text in UTF-8; correct the file") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: {one_line(error)}; correct the file") from error
+        except OSError as error:
+            if "Invalid loaded object type" not in str(error):
+                raise
+            raise ConfigError(f"{path} holds no keys with values; correct the file") from error
+        if config_path.partition("/")[0] in DATA and (beyond := BEYOND.search(text)):
+            reaches = "reaches beyond the file's own group"
+            raise ConfigError(f"{path}: {beyond[0].strip()} {reaches}; leave it out")
+        return result
+
+    ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+
+
+def check_size(text: str) -> None:
+    """Refuse YAML that is too large, also once each alias stands for what it names; ValueError."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"it has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+    if "&" not in text or "*" not in text:
+        return
+    size_of: dict[str, int] = {}
+    begun: list[tuple[str | None, int]] = []  # the anchor of what is not at its end, and its size
+    size = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            begun.append((event.anchor, size))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = begun.pop()
+            size_of |= {anchor: size - before} if anchor else {}
+        elif isinstance(event, yaml.AliasEvent):
+            size += size_of.get(event.anchor, MOST_NODES)  # what holds itself has no end
+        size += 1
+        if size > MOST_NODES:
+            raise ValueError(f"it holds more than {MOST_NODES:,} values, or itself")
+
+
+def make_callbacks(*, wanted: bool) -> None:
+    """Have Hydra make the callbacks that files name, which are somebody's code, or none."""
+
+    def make_none(self: Callbacks, config: DictConfig | None = None) -> None:
+        self.callbacks = []
+
+    Callbacks.__init__ = _MAKE_CALLBACKS if wanted else make_none  # type: ignore[method-assign]
 
 
 def list_groups_without_copying() -> None:

@@ -112,7 +112,7 @@ class Operation:
 
     def work(self, formula: str, dimensions: Dimensions) -> int | None:
         """A count of FLOP or bytes from its formula; None where there is none."""
-        return int(evaluate(formula, dimensions.variables)) if formula else None
+        return int(_not_negative(formula, dimensions.variables)) if formula else None
 
     def check_formulas(self, dimensions: Dimensions) -> None:
         """Evaluate each formula once; ConfigError where that cannot be done at this size."""
@@ -124,7 +124,7 @@ class Operation:
 
     def roundoffs(self, lengths: Mapping[str, int]) -> float:
         """The tolerance at these lengths of the dimensions."""
-        return evaluate(self.tolerance, lengths)
+        return _not_negative(self.tolerance, lengths)
 
     def constants(self, dimensions: Dimensions) -> tuple[list[Any], dict[str, Any]]:
         """``args`` and ``kwargs`` with each ``"{formula}"`` replaced by its value."""
@@ -191,6 +191,13 @@ class Operation:
                 )
         for position in range(len(names)):
             self.domain_of(position)
+
+
+def _not_negative(formula: str, lengths: Mapping[str, int]) -> float:
+    value = evaluate(formula, lengths)
+    if value < 0:
+        raise ConfigError(f"formula {formula!r} is {value:g} for {dict(lengths)}, below 0")
+    return value
 
 
 def _is_formula(text: str) -> bool:

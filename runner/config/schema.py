@@ -158,6 +158,13 @@ class ClusterConfig:
 
 
 @dataclass
+class Sweep:
+    """What a sweep may take; a file of ``conf/sweep`` is chosen by ``+sweep=``."""
+
+    max_cells: int = 1_000_000
+
+
+@dataclass
 class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     """What ``conf/config.yaml`` holds and explains: a key for each axis, and the rest."""
 
@@ -168,6 +175,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     report: Report = field(default_factory=Report)
     compare: Compare = field(default_factory=Compare)
     exclude: list[Any] = field(default_factory=list)
+    sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False
     strict: bool = False
     run: str | None = None

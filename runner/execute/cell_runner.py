@@ -300,9 +300,12 @@ class CellRunner:
     def _lock(self, cell: Cell) -> DeviceLock:
         """Hold the cell's device, or wait for it where the cell wants it for itself."""
         device = self._device_of(cell)
-        note = f"waiting for another sweep's cell on {device} ..."
-        exclusive = cell.on_contention == "wait"
-        return DeviceLock(device, exclusive=exclusive, on_wait=lambda: print(note, file=sys.stderr))
+
+        def on_wait(longest_s: float) -> None:
+            note = f"waiting for another sweep's cell on {device}, for {longest_s:g} s at most ..."
+            print(note, file=sys.stderr, flush=True)
+
+        return DeviceLock(device, exclusive=cell.on_contention == "wait", on_wait=on_wait)
 
     def _write(
         self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int

@@ -105,7 +105,7 @@ class Inbox:
                 self._line += _read(self._messages)
             elif self._death in ready:
                 raise EOFError
-            elif left_s <= 0:
+            elif not ready or left_s <= 0:
                 return None
             else:
                 self._print(log)

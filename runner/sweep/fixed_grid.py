@@ -82,6 +82,9 @@ class Grids:
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
         jobs = []
         for params in self._extra_grids:
+            if not isinstance(params, Mapping | DictConfig):
+                problem = f"hydra.sweeper.also: {params} is no grid"
+                raise ConfigError(f"{problem}; write mappings such as {{op: add, size: 64}}")
             grid = self._parser.parse_overrides(_as_overrides(params))
             jobs += self._compose([*grid, *_meant_for(grid, own, typed)])
         return jobs
@@ -110,7 +113,8 @@ class Grids:
                 raise ConfigError(f"{none}; python -m runner --help lists what there is")
         # the device varies fastest: what will be compared is measured side by side
         ordered = sorted(overrides, key=lambda override: override.key_or_group == "device")
-        return [self._composer.job(job) for job in combinations(ordered)]
+        most = self._config.sweep.max_cells
+        return [self._composer.job(job) for job in combinations(ordered, most)]
 
 
 def _as_overrides(params: Mapping[str, Any]) -> list[str]:

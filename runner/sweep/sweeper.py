@@ -102,6 +102,10 @@ class GridSweep:
             jobs, numbers = self._remaining(strategy, jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
+        calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
+        foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
+        if foreign:
+            print(f"a run imports and calls {', '.join(foreign)}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
