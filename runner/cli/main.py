@@ -27,6 +27,7 @@ from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
     check_config_files,
     list_groups_without_copying,
+    make_callbacks,
 )
 from runner.config.schema import Report
 from runner.errors import ConfigError, one_line, printable
