@@ -7,11 +7,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take a tenth of it
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
+MOST_LOGGED = 2**20  # bytes of a log
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
 NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
 
@@ -43,26 +45,34 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
         raise
 
 
-def create_file(path: Path | str) -> int:
+def create_file(path: Path) -> int:
     """Make a file that was not there, to be written; FileExistsError where anything was."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.open(path, flags | NOT_FOLLOWING, 0o666)
 
 
-def open_log(path: Path) -> int | None:
-    """Open a log to be added to, made where it is not there; None where that cannot be had.
+def open_log(path: str) -> int:
+    """Open a log to be added to, made where it is not there; OSError where that cannot be had.
 
     A file with a second name may be somebody's own, and so is left alone as a link is.
     """
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOT_FOLLOWING, 0o666)
-    except OSError:
-        return None  # a folder that cannot be written is reported with the row
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOT_FOLLOWING, 0o666)
     status = os.fstat(file)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
-        return file
-    os.close(file)
-    return None
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(file)
+        raise FileExistsError(errno.EEXIST, "it is not the run's own", path)
+    return file
+
+
+def trim_log(path: Path) -> None:
+    """Leave out the middle of a log that is too long."""
+    with suppress(OSError):
+        if path.lstat().st_size > MOST_LOGGED and not path.is_symlink():
+            with path.open("rb") as file:
+                first = file.read(MOST_LOGGED // 2)
+                left_out = file.seek(-MOST_LOGGED // 4, os.SEEK_END) - len(first)
+                middle = f"\n[{left_out:,} bytes were left out here]\n".encode()
+                write_atomically(path, first + middle + file.read(), durable=False)
 
 
 def make_folder(path: Path, *, parents: bool = False) -> None:

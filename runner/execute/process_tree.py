@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
-SIGSTOP = getattr(signal, "SIGSTOP", None)
 ROUNDS = 20  # of looking for what was started meanwhile
 
 
@@ -24,42 +22,38 @@ def adopt_orphans() -> None:
 
 
 def children_of(process: int | str) -> list[int]:
-    """The children of a process, or of this one ("self"); those that have ended are none."""
+    """The children of a process, or of this one ("self"), that have not ended."""
     found: list[int] = []
+    with suppress(AttributeError):  # macOS has no such call
+        try:  # whether this process has any at all costs but one call of the system
+            if process == "self":
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return found
     for table in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):  # a thread that has ended
             found += map(int, table.read_text().split())
     return [child for child in found if not _has_ended(child)]
 
 
-def end_descendants(process: int | None) -> None:
-    """End all that a process has started, and what those have: each is stopped before it is."""
+def end_descendants(process: int, but: Collection[int] = ()) -> None:
+    """End all that a process has started, and what those have, but these children of it."""
     found: dict[int, None] = {}
     for _ in range(ROUNDS):
-        new = [pid for pid in _descendants(process or 0) if pid not in found]
-        for pid in new:
-            _signal(pid, SIGSTOP)
-        found |= dict.fromkeys(new)
+        parents, level = [process], dict(found)
+        for parent in parents:  # which grows meanwhile
+            level |= dict.fromkeys(child for child in children_of(parent) if child not in but)
+            parents += [child for child in level if child not in parents]
+        new = level.keys() - found.keys()
+        for child in new:  # so that it starts no more
+            _signal(child, "SIGSTOP")
+        found |= level
         if not new:
             break
-    for pid in found:
-        _signal(pid, SIGKILL)
-
-
-def end_orphans(known: Collection[int]) -> None:
-    """End what this process has adopted: all of its children that are not known."""
-    for pid in children_of("self"):
-        if pid not in known:
-            end_descendants(pid)
-            _signal(pid, SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-def _descendants(process: int) -> Iterator[int]:
-    for child in children_of(process):
-        yield child
-        yield from _descendants(child)
+    for child in found:
+        _signal(child, "SIGKILL")
+        with suppress(OSError):  # it is another's to wait for
+            os.waitpid(child, 0 if process == os.getpid() else os.WNOHANG)
 
 
 def _has_ended(process: int) -> bool:
@@ -68,7 +62,6 @@ def _has_ended(process: int) -> bool:
     return True
 
 
-def _signal(process: int, number: int | None) -> None:
-    with suppress(OSError):  # it has ended
-        if number is not None:
-            os.kill(process, number)
+def _signal(process: int, name: str) -> None:
+    with suppress(OSError, AttributeError):  # it has ended; Windows has no such signal
+        os.kill(process, getattr(signal, name))

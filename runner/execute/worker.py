@@ -9,6 +9,7 @@ parent only waits, so that it takes no time from what is measured.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,16 +24,16 @@ from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import one_line
-from runner.execute.channel import Inbox, Log
-from runner.execute.process_tree import adopt_orphans, children_of, end_descendants, end_orphans
+from runner.execute.channel import Inbox
+from runner.execute.process_tree import adopt_orphans, children_of, end_descendants
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
-from runner.rows.packed import unpacked
+from runner.files import trim_log
+from runner.rows.columns import unpacked
 from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
-NOWHERE = Log(None)
 
 
 class WorkerDied(Exception):
@@ -44,7 +45,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
-        self._requests: Connection | None = None
+        self._connection: Connection | None = None
         self._inbox: Inbox | None = None
         self._number = 0  # of the last request, which each of its answers names
         self._known_children: set[int] = set()  # of this process, beside those of the worker
@@ -59,7 +60,7 @@ class Worker:
         """
         self._send("prepare", definitions, devices, backend_module)
         with self._refusing_garbage():
-            _, *said = self._await("importing torch and the operations", NOWHERE)
+            _, *said = self._await("importing torch and the operations")
             return Preflight.of(*said)
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
@@ -71,7 +72,7 @@ class Worker:
 
         try:
             with self._refusing_garbage():
-                for kind, *said in self._talk(("run", cell), [Log(log)], time_left_s):
+                for kind, *said in self._talk(("run", cell, str(log)), [log], time_left_s):
                     if kind == "begun":
                         start = time.monotonic()
                     elif kind == "step":
@@ -104,8 +105,8 @@ class Worker:
             return begun + waited_for - time.monotonic()
 
         with suppress(WorkerDied), self._refusing_garbage():
-            request = ("run in turn", list(cells), plan)
-            for kind, *said in self._talk(request, list(map(Log, logs)), time_left_s):
+            request = ("run in turn", list(cells), list(map(str, logs)), plan)
+            for kind, *said in self._talk(request, logs, time_left_s):
                 now = time.monotonic()
                 if kind == "side":
                     if side != ALL_SIDES:
@@ -119,38 +120,32 @@ class Worker:
     def close(self) -> None:
         """End the process at once, wherever it is, with all that was started there."""
         process, self._process = self._process, None
-        if self._inbox is not None and self._requests is not None:
-            self._inbox.close()
-            self._requests.close()
-        self._inbox = self._requests = None
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._inbox = None
         if process is not None:
-            end_descendants(process.pid)
+            if process.is_alive():
+                end_descendants(process.pid or 0)
             process.kill()
             process.join()
             process.close()
-            end_orphans(self._known_children)
+            end_descendants(os.getpid(), but=self._known_children)  # those of one that had died
 
     def _talk(
-        self, request: tuple[Any, ...], logs: Sequence[Log], time_left_s: Callable[[], float]
+        self, request: tuple[Any, ...], logs: Sequence[Path], time_left_s: Callable[[], float]
     ) -> Iterator[tuple[Any, ...]]:
         """What the worker says to a request, to the answer, or until no time is left for it.
 
         The cell's time begins with ``begun``: a process that was replaced imports torch first. An
-        answer says whether the next request needs a process of its own. What is printed goes to the
-        log of the side that it is of.
+        answer says whether the next request needs a process of its own.
         """
-        log = logs[0]
         try:
             self._send(*request)
-            yield self._await("starting the worker", log)
-            while (message := self._receive(time_left_s(), log)) is not None:
+            yield self._await("starting the worker")
+            while (message := self._receive(time_left_s())) is not None:
                 kind, *said = message
-                if kind in ("side", "done"):
-                    self._drain(log)
                 if kind == "side" and said[0] not in range(ALL_SIDES, len(logs)):
                     raise ValueError("it is of no side")
-                if kind == "side" and said[0] != ALL_SIDES:
-                    log = logs[said[0]]
                 if kind == "done":
                     is_spoiled, *answer = said
                     if is_spoiled:
@@ -158,64 +153,55 @@ class Worker:
                     yield kind, *answer
                     return
                 yield message
-            self._drain(log)
             self.close()
         except KeyboardInterrupt:
             self.close()
             raise
         finally:
-            for each in logs:
-                each.close()
+            for log in logs:
+                trim_log(log)
 
     def _send(self, kind: str, *request: Any) -> None:
-        if self._requests is None:
-            self._start()
-        assert self._requests is not None
+        connection = self._connection or self._start()
         self._number += 1
         try:
-            self._requests.send((self._number, kind, *request))
+            connection.send((self._number, kind, *request))
         except OSError as error:
             raise self._death() from error
 
-    def _start(self) -> None:
+    def _start(self) -> Connection:
         adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
-        self._requests, child = context.Pipe()
-        output, printed = context.Pipe(duplex=False)
+        self._connection, child = context.Pipe()
         name = "opsweep-worker"
-        self._process = context.Process(target=serve, args=(child, printed), name=name, daemon=True)
+        self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
         self._process.start()
         child.close()
-        printed.close()
-        self._known_children = {*children_of("self")} - {self._process.pid or 0}
-        self._inbox = Inbox(self._requests, output, self._process.sentinel)
+        self._known_children = set(children_of("self")) - {self._process.pid or 0}
+        self._inbox = Inbox(self._connection, self._process.sentinel)
+        return self._connection
 
-    def _await(self, what: str, log: Log) -> tuple[Any, ...]:
+    def _await(self, what: str) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""
-        message = self._receive(START_LIMIT_S, log)
+        message = self._receive(START_LIMIT_S)
         if message is None:
             self.close()
             raise WorkerDied(f"{what} took more than {START_LIMIT_S:g} s")
         return message
 
-    def _receive(self, limit_s: float, log: Log) -> tuple[Any, ...] | None:
+    def _receive(self, limit_s: float) -> tuple[Any, ...] | None:
         """The next message, a tuple that begins with its kind; None when ``limit_s`` is over."""
         assert self._inbox is not None
         try:
-            message = self._inbox.receive(limit_s, log)
-            if message is None:
-                return None
-            number, kind, *said = message
+            message = self._inbox.receive(limit_s)
         except (EOFError, OSError) as error:
-            self._drain(log)
             raise self._death() from error
+        if message is None:
+            return None
+        number, kind, *said = message
         if number != self._number:
             raise ValueError("it is the answer to another request")
         return (kind, *said)
-
-    def _drain(self, log: Log) -> None:
-        if self._inbox is not None:
-            self._inbox.drain(log)
 
     @contextmanager
     def _refusing_garbage(self) -> Iterator[None]:

@@ -22,6 +22,10 @@ from typing import Any
 
 from runner.execute.channel import say
 from runner.execute.process_tree import adopt_orphans
+from runner.files import open_log
+
+LARGEST_FILE = 2**33  # bytes
+Message = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,8 @@ class Preflight:
         return cls(environment, devices, unavailable, problems)
 
 
-def serve(connection: Connection, printed: Connection) -> None:
-    """The child's main loop: serve requests until the parent process is gone.
-
-    What is printed during a cell goes into a pipe of its own, which the parent reads.
-    """
+def serve(connection: Connection) -> None:
+    """The child's main loop: serve requests until the parent process is gone."""
     # all of this comes before torch is imported, which takes seconds in which the parent may die;
     # signals reach the whole group, and the parent decides what they mean
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -57,37 +58,44 @@ def serve(connection: Connection, printed: Connection) -> None:
     adopt_orphans()  # so that nothing that a cell starts gets out of sight
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=partial(_part_from, connection))
+    with suppress(ImportError, ValueError, OSError):  # a flood of output is not to fill the disk
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, hard))
     with suppress(OSError):  # where memory runs out, Linux is to end this process, not its parent
         Path("/proc/self/oom_score_adj").write_text("1000")
 
     # the end of the pipe is the parent's end
-    silence, output = os.open(os.devnull, os.O_WRONLY), _descriptor(printed)
+    silence = os.open(os.devnull, os.O_WRONLY)
     service = None
     while True:
         try:
             number, kind, *request = connection.recv()
         except (EOFError, OSError):
             return
-
-        def send(*message: Any, number: int = number) -> None:
-            _flush()  # so that the parent has all that was printed before
-            say(connection, (number, *message))
-
+        send = partial(_send, connection, number)
         if kind == "prepare":
             from runner.execute.preflight import preflight
 
-            send("prepared", *astuple(preflight(*request)))
+            send(("prepared", *astuple(preflight(*request))))
             continue
 
         # whatever the cell prints, importing torch included, is for its log
-        _redirect(output)
+        _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
         from runner.execute.service import Service  # before the cell's time begins
 
-        service = service or Service()
-        send("begun")
-        answer = service.run(send, *request) if kind == "run" else service.in_turn(send, *request)
-        send("done", *answer)
-        _redirect(silence)
+        service = service or Service(lambda log: _redirect(_open_log(log)))
+        send(("begun",))
+        run = service.run if kind == "run" else service.run_in_turn
+        answer = run(send, *request)
+        _redirect(os.dup(silence))
+        send(answer)
+
+
+def _send(connection: Connection, number: int, message: Message) -> None:
+    """Send a message to the parent, as one about its request of that number."""
+    say(connection, (number, *message))
 
 
 def _leave_to_parent(number: int, frame: FrameType | None) -> None:
@@ -101,30 +109,23 @@ def _part_from(connection: Connection) -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _descriptor(connection: Connection) -> int:
-    """A pipe's end as a file."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        return msvcrt.open_osfhandle(connection.fileno(), os.O_APPEND)
-    return connection.fileno()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # it is whatever the cell has made of it
-            stream.flush()
+def _open_log(log: str) -> int:
+    """The log's file; a folder that cannot be written is reported by the parent, with the row."""
+    with suppress(OSError):
+        return open_log(log)
+    return os.open(os.devnull, os.O_WRONLY)
 
 
 def _redirect(descriptor: int) -> None:
     """Have what is printed from now on go there, whatever a cell has done to the streams."""
-    _flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
     for name, number in (("stdout", 1), ("stderr", 2)):
+        with suppress(Exception):
+            getattr(sys, name).flush()
+        os.dup2(descriptor, number)
         if getattr(getattr(sys, name), "closed", True):
             stream = open(number, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115  (kept)
             setattr(sys, name, stream)
+    os.close(descriptor)
 
 
 def _die_with_parent() -> None:

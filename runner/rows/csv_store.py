@@ -20,7 +20,7 @@ from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.errors import one_line
 from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
-from runner.rows.believable import out_of_range, problem_of
+from runner.rows.columns import out_of_range, problem_of
 from runner.rows.other_schemas import newer_row_type, schema_of
 from runner.rows.rows import (
     FILE_OF_JOB,
