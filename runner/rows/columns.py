@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from runner.config.axes import NAMED
 from runner.errors import one_line
-from runner.rows.rows import Row
 
 COUNT = (0, 1e100)  # a number that is said nothing of below: never less than nothing
 POSITIVE = (1e-30, 1e30)  # times and rates, of which ratios and logarithms are taken
@@ -60,7 +59,12 @@ def _columns(record: Any) -> tuple[Column, ...]:
 
 def packed(records: Iterable[Any]) -> list[tuple[Any, ...]]:
     """The values of each record, in the order of its columns."""
-    return [attrgetter(*(c.name for c in _columns(type(r))))(r) for r in records]
+    return [_values_of(record.__class__)(record) for record in records]
+
+
+@cache
+def _values_of(record: Any) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(column.name for column in _columns(record)))
 
 
 def unpacked(record: Any, lists: Any) -> list[Any]:
@@ -77,7 +81,8 @@ def unpacked(record: Any, lists: Any) -> list[Any]:
 
 def out_of_range(record: Any) -> str:
     """The first number of a row, or of a visit, that cannot be; blank where all can."""
-    for name, low, high in _limits(type(record)):
+    kind: Any = type(record)
+    for name, low, high in _limits(kind):
         value = getattr(record, name)
         if value is not None and not low <= value <= high:
             return f"{name} is {one_line(value, 40)}"
@@ -89,16 +94,16 @@ def _limits(record: Any) -> list[tuple[str, float, float]]:
     return [(column.name, *column.range) for column in _columns(record) if column.range]
 
 
-def problem_of(row: Row, job: str) -> str:
+def problem_of(row: Any, job: str) -> str:
     """What of a row of a job's file cannot be; blank where all can."""
-    points = getattr(row, "points", None)
+    points, kind = getattr(row, "points", None), row.__class__
     if row.job != job:
         return f"job is {one_line(row.job, 40)}, not {job}"
     if not re.fullmatch(r"[\w-]{1,64}", row.cell or ""):
         return f"cell is {one_line(row.cell, 40)}"
     if points is not None and not _are_points(points):
         return f"points is {one_line(points, 40)}"
-    for name in _names(type(row)):
+    for name in _names(kind):
         text = getattr(row, name)
         if (not text and name in (*NAMED, "status")) or len(text or "") > LONGEST_NAME:
             return f"{name} has {len(text or ''):,} characters"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, make_dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from runner.config.axes import NAMED
 from runner.rows.rows import AnyRow
@@ -65,11 +66,11 @@ def newer_row_type(
     usable = all(name.isidentifier() and not hasattr(row_type, name) for name in further)
     if not (readable and usable and (schema, checksum) == ("schema", "checksum")):
         raise ValueError(f"the header is not that of schema {version}, nor of an older one")
-    return int(number), _with_columns(row_type, further)
+    ours: Any = row_type
+    return int(number), _with_columns(ours, further)
 
 
 @cache
-def _with_columns(row_type: type[AnyRow], names: tuple[str, ...]) -> type[AnyRow]:
+def _with_columns(row_type: Any, names: tuple[str, ...]) -> Any:
     further = [(name, "str | None", None) for name in names]
-    made: type[AnyRow] = make_dataclass(row_type.__name__, further, bases=(row_type,), frozen=True)
-    return made
+    return make_dataclass(row_type.__name__, further, bases=(row_type,), frozen=True)
