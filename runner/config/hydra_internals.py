@@ -17,6 +17,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 from omegaconf._utils import get_omega_conf_dumper
@@ -87,10 +88,9 @@ def _values_in(override: Override, most: int) -> int:
 
 
 def check_config_files() -> None:
-    """Have Hydra refuse a file that is too large to read, or that reaches beyond its group.
+    """Have Hydra refuse a file that is too large to read, or one of ``DATA`` that is not data.
 
-    Files of the groups in ``DATA`` are data: they set nothing outside the group, and take nothing
-    from the environment. A sweep's file is code: it may name what Hydra is to make.
+    It sets nothing outside its group, and takes nothing from the environment; a sweep's may do so.
     """
 
     def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
@@ -100,16 +100,10 @@ def check_config_files() -> None:
             text = path.read_text(encoding="utf-8") if path.is_file() else ""
             check_size(text)
             result = _LOAD_CONFIG(self, config_path)
-        except RecursionError as error:
-            raise ConfigError(f"{path} is nested too deeply; correct the file") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not text in UTF-8; correct the file") from error
-        except ValueError as error:
-            raise ConfigError(f"{path}: {one_line(error)}; correct the file") from error
-        except OSError as error:
-            if "Invalid loaded object type" not in str(error):
-                raise
-            raise ConfigError(f"{path} holds no keys with values; correct the file") from error
+        except HydraException:
+            raise
+        except (OSError, ValueError, RecursionError) as error:  # no mapping, no text, no end
+            raise ConfigError(f"{path} cannot be read: {one_line(error)}; correct it") from error
         if config_path.partition("/")[0] in DATA and (beyond := BEYOND.search(text)):
             reaches = "reaches beyond the file's own group"
             raise ConfigError(f"{path}: {beyond[0].strip()} {reaches}; leave it out")

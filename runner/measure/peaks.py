@@ -119,7 +119,7 @@ def _peaks(line: Mapping[str, str]) -> Peaks:
     """What a line of the file holds; ValueError where no machine can be so."""
     parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
     peaks = Peaks(*(parse.get(f.name, str)(line[f.name]) for f in fields(Peaks)))
-    if not all(1.0 <= peak <= HIGHEST_PER_S for peak in (peaks.flop_per_s, peaks.bytes_per_s)):
+    if not all(1e-9 <= peak <= HIGHEST_PER_S for peak in (peaks.flop_per_s, peaks.bytes_per_s)):
         raise ValueError(line)
     return peaks
 

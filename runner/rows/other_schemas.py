@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import fields, make_dataclass
 from functools import cache
@@ -40,34 +41,22 @@ def schema_of(header: Sequence[str], now: Sequence[str], file: str, version: int
 
 
 def newer_row_type(
-    header: Sequence[str], first: Sequence[str], row_type: type[AnyRow], version: int
+    header: Sequence[str], first: Sequence[str], row_type: Any, version: int
 ) -> tuple[int, type[AnyRow]]:
-    """The schema of a newer release's file, and a row with the columns that we do not know.
+    """The schema of a newer release's file, by its header and first line, and a row of it.
 
-    They are kept as the text that they hold. What we have and a newer schema lacks is blank.
-
-    Args:
-        header: the file's first line.
-        first: its second line, whose last but one value is the schema.
-        row_type: this release's row.
-        version: its schema.
-
-    Raises:
-        ValueError: it is no such file.
+    The columns that we do not know are kept as text; what it lacks of ours is blank. ValueError
+    where it is no such file.
     """
-    *columns, schema, checksum = header if len(header) > 1 else ["", ""]
-    number = first[-2] if len(first) > 1 and first[-2].isdecimal() else "0"
-    is_newer = len(number) < 9 and int(number) > version
-    own = [f.name for f in fields(row_type)]
-    needed = {"cell", "job", *NAMED} if is_newer else set(own)
+    columns, own = header[:-2], [f.name for f in fields(row_type)]
+    schema = int(first[-2]) if len(first) > 1 and re.fullmatch("[0-9]{1,9}", first[-2]) else 0
+    needed = {"cell", "job", *NAMED} if schema > version else set(own)
     further = tuple(name for name in columns if name not in own)
-    readable = needed <= set(columns) and len(set(columns)) == len(columns)
-    readable = readable and (is_newer or int(number[:9]) == version)
     usable = all(name.isidentifier() and not hasattr(row_type, name) for name in further)
-    if not (readable and usable and (schema, checksum) == ("schema", "checksum")):
+    unique = len(set(columns)) == len(columns) and list(header[-2:]) == ["schema", "checksum"]
+    if schema < version or not (needed <= set(columns) and usable and unique):
         raise ValueError(f"the header is not that of schema {version}, nor of an older one")
-    ours: Any = row_type
-    return int(number), _with_columns(ours, further)
+    return schema, _with_columns(row_type, further)
 
 
 @cache

@@ -133,29 +133,7 @@ class BenchmarkRow(Row):
 
 @dataclass(frozen=True)
 class CaseRow(Row):
-    """A row of a job that a case can be of.
-
-    Attributes:
-        case: the file of ``conf/case`` that it is of; blank for an operation.
-        probe: what was tried: an input (example, zeros, ...) or a property (linearity, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
-            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
-            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other.
-        argument: the input that the gradient is of; blank: the function's own value.
-        shape: of that input.
-        memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: of the elements; relative to the largest expected one.
-        ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction.
-        got, expected: there.
-        tolerance: the largest relative error that passes.
-        tolerance_source: the differences' own estimate, the conditioning, or exact.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where it did not run.
-        checked_size: of a case: the size at which it was checked.
-        got_values, expected_values: a case's whole gradients, as JSON.
-        derivation: how the expected gradient was derived.
-    """
+    """A row of a job that a case can be of: the file of ``conf/case``; blank for an operation."""
 
     case: str | None = None
 
