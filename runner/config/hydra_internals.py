@@ -62,7 +62,7 @@ def yaml_of(value: object) -> str:
     return str(yaml.dump(value, Dumper=dumper, width=float("inf"), allow_unicode=True))
 
 
-def combinations(overrides: list[Override], most: int) -> list[list[str]]:
+def combinations(overrides: list[Override], most: int = 10**6) -> list[list[str]]:
     """Every combination of the overrides' values; HydraException where they have no end.
 
     Raises:

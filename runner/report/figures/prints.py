@@ -10,7 +10,7 @@ from pathlib import Path
 
 import vl_convert
 
-from runner.files import write_atomically
+from runner.files import make_folder, write_atomically
 from runner.report.figures.picture import COLOURS, Heatmap, Plot
 from runner.report.figures.vega_charts import SHOWN_PANEL, Spec, chart_of, chart_of_heatmap
 from runner.report.language import Words
@@ -33,11 +33,12 @@ CONFIG = {
 
 
 def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words: Words) -> None:
-    """Draw each as PNG and SVG, into a folder that is there.
+    """Draw each as PNG and SVG.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    make_folder(folder)
     for plot in plots:
         shared = ["color", "shape", "x" if plot.connected else "y"]
         page = _page(chart_of(plot, words), plot, words, size=PLOT_PIXELS, shared=shared)
