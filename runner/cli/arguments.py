@@ -117,7 +117,7 @@ def _resume(words: Sequence[str], folder: str) -> list[str]:
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
     """The words with a folder for both keys, quoted: it may hold what means something to Hydra."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
-    quoted = "'" + folder.replace("'", "\\'") + "'"
+    quoted = "'" + folder.replace("'", "\\'").replace("${", "\\${") + "'"
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 

@@ -26,6 +26,8 @@ from runner.report.conclude import conclude, load_run
 from runner.rows.csv_store import DamagedFile, collect, read_rows, write_rows, write_table
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import BenchmarkRow
+from tests.conftest import SMOKE
+from tests.support.commands import answers
 from tests.support.factories import row
 
 SIZES = [f"{2**n}x{2**n}" for n in range(3, 9)]
@@ -309,3 +311,23 @@ def test_a_thousand_damaged_copies_of_a_run(tmp_path: Path) -> None:
         assert report(root) in (0, 1, 2), seed
         assert outside(tmp_path) == before, seed
         shutil.rmtree(root)
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_copies_of_a_sweep_taken_up_again(smoke: Path, tmp_path: Path) -> None:
+    """By the command line, which lists what it would run; some are reported too."""
+    before = outside(tmp_path)
+    for begin in range(0, 1_000, 100):
+        commands = []
+        for seed in range(begin, begin + 100):
+            root = Path(shutil.copytree(smoke, tmp_path / f"run{seed}", symlinks=True))
+            damage(root, Random(seed))
+            commands.append([*SMOKE, f"resume={root.name}", "dry_run=true"])
+            commands += [["job=report", f"run={root.name}"]] * (seed % 20 == 0)
+        for answer in answers(tmp_path, commands, heavy=True):
+            assert answer.code in (0, 1, 2)
+            assert "Traceback" not in answer.stderr
+            assert answer.code != 2 or len(answer.stderr.splitlines()) <= 3, answer.stderr
+        for seed in range(begin, begin + 100):
+            shutil.rmtree(tmp_path / f"run{seed}")
+        assert outside(tmp_path) == before
