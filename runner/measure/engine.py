@@ -37,6 +37,7 @@ LONG_CALL = 5  # a first call of this many times the time allowed is the only on
 CHECK_EVERY = 2
 MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
+MOST_UNTIMED = 3  # calls before each block, which find the caches as the clock left them
 WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
 LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or computes
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
@@ -104,6 +105,11 @@ class Opening:
     # all that there is, where there is no time for more; None: the call is warm now
     sampled: Sampled | None = None
 
+    @property
+    def untimed(self) -> int:
+        """Calls before each block, which are not timed; a long call hardly notices."""
+        return 0 if self.call_s > LONGEST_REALLOCATED_S else min(self.calls, MOST_UNTIMED)
+
 
 def open_call(
     call: Thunk, clock: Clock, timing: Timing, on_first_result: Callable[[Any], None]
@@ -133,7 +139,7 @@ def sample_warm(
     """Blocks of a warm call."""
     if opening.call_s > LONGEST_REALLOCATED_S:
         reallocate = None
-    source = _blocks(call, reallocate, clock, opening.calls)
+    source = _blocks(call, reallocate, clock, opening)
     start = clock.now()
     blocks: list[Block] = []
     check_at = timing.min_samples
@@ -255,10 +261,11 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, calls: int) -> Iterator[Block]:
+def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening) -> Iterator[Block]:
     """Blocks without end on the call's own allocation, or some on each of several, it first."""
+    calls, untimed = opening.calls, opening.untimed
     while reallocate is None:
-        yield clock.time(call, calls)
+        yield clock.time(call, calls, untimed)
     held = [call]  # memory that is freed would be the next allocation again
     for number in range(MOST_ALLOCATIONS):
         if number:
@@ -266,7 +273,7 @@ def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, calls: int) -> It
             for _ in range(WARM_BLOCKS):
                 clock.time(held[number], calls)
         for _ in range(BLOCKS_PER_ALLOCATION):
-            yield replace(clock.time(held[number], calls), allocation=number)
+            yield replace(clock.time(held[number], calls, untimed), allocation=number)
 
 
 def is_precise(blocks: list[Block], timing: Timing) -> bool:

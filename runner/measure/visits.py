@@ -26,6 +26,8 @@ from runner.stats.sequential import LOOKS
 MOST_SETTLING = 24  # blocks before those that are timed
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
 SETTLED = 2  # blocks in a row that are no faster
+SETTLING_CALLS = 15  # at least, before those that are timed, unless they take too long:
+SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
@@ -37,6 +39,7 @@ class Side:
 
     clock: Clock
     calls: int  # in a block
+    untimed: int  # before each block that is timed
     # whether one call is enough before those that are timed, as a long one fills the caches within
     # itself, and a cold one finds them empty anyway
     settles_at_once: bool
@@ -67,9 +70,13 @@ Visit = tuple[Turn, ...]
 
 @dataclass(frozen=True)
 class Visits:
-    """What visiting gave, and why it ended: precision, time or samples."""
+    """What visiting gave, the calls in a block of each side, and why it ended.
+
+    It ends for precision, time or samples.
+    """
 
     visits: list[Visit]
+    calls: tuple[int, ...]
     stop: str
 
 
@@ -89,6 +96,8 @@ def visit_in_turn(
     begins that would end after ``longest_s``.
     """
     draw = random.Random(seed)
+    sides = _with_like_blocks(sides)
+    calls = tuple(side.calls for side in sides)
     now = sides[0].clock.now
     contents = _Contents(draw, now, min(side.contents_kept for side in sides))
     visits: list[Visit] = []
@@ -97,14 +106,23 @@ def visit_in_turn(
         for order, allocations in _designs(len(sides), draw):
             visits.append(_visit(sides, order, allocations, contents))
             if len(visits) in LOOKS and is_enough(visits):
-                return Visits(visits, "precision")
+                return Visits(visits, calls, "precision")
             if len(visits) >= min(LOOKS[-1], timing.max_samples):
-                return Visits(visits, "samples")
+                return Visits(visits, calls, "samples")
             allowed_s = budget_s if len(visits) >= FEWEST_VISITS else OVERTIME * budget_s
             spent_s = now() - start
             if spent_s >= allowed_s or spent_s + spent_s / len(visits) > longest_s:
-                return Visits(visits, "time")
+                return Visits(visits, calls, "time")
     raise AssertionError("designs have no end")
+
+
+def _with_like_blocks(sides: Sequence[Side]) -> list[Side]:
+    """Sides whose calls take about as long have blocks of as many: what a block costs is alike."""
+
+    def like(side: Side) -> int:
+        return max(other.calls for other in sides if other.calls <= 2 * side.calls)
+
+    return [replace(side, calls=like(side)) for side in sides]
 
 
 def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
@@ -148,35 +166,37 @@ def _visit(
 
 def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     side.enter()
-    clock, calls = side.clock, side.calls
+    clock = side.clock
     start = clock.now()
     if side.settles_at_once:
         clock.time(call, 1)
     else:
-        _settle(call, clock, calls)
-    blocks = _timed(call, clock, calls, side.blocks)
+        _settle(call, side)
+    blocks = _timed(call, side)
     undisturbed = [block for block in blocks if had_its_cores(block)]
-    seconds = median(block.wall_s for block in undisturbed or blocks) / calls
+    seconds = median(block.wall_s for block in undisturbed or blocks) / side.calls
     cost = side.cost(call, seconds)
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
 
 
-def _timed(call: Thunk, clock: Clock, calls: int, count: int) -> list[Block]:
+def _timed(call: Thunk, side: Side) -> list[Block]:
     """So many undisturbed blocks and those disturbed meanwhile, but twice as many at most."""
     blocks: list[Block] = []
-    while sum(map(had_its_cores, blocks)) < count and len(blocks) < 2 * count:
-        blocks.append(clock.time(call, calls))
+    while sum(map(had_its_cores, blocks)) < side.blocks and len(blocks) < 2 * side.blocks:
+        blocks.append(side.clock.time(call, side.calls, side.untimed))
     return blocks
 
 
-def _settle(call: Thunk, clock: Clock, calls: int) -> None:
+def _settle(call: Thunk, side: Side) -> None:
     """Call until blocks no longer become faster."""
-    least, not_faster = clock.time(call, calls).wall_s, 0
-    for _ in range(MOST_SETTLING - 1):
-        block_s = clock.time(call, calls).wall_s
+    least, not_faster, calls, spent_s = math.inf, 0, 0, 0.0
+    for _ in range(MOST_SETTLING):
+        block_s = side.clock.time(call, side.calls).wall_s
+        calls, spent_s = calls + side.calls, spent_s + block_s
         not_faster = not_faster + 1 if block_s > (1 - FALLING) * least else 0
         least = min(least, block_s)
-        if not_faster >= SETTLED:
+        has_called = calls >= SETTLING_CALLS or spent_s >= SETTLING_S
+        if has_called and not_faster >= SETTLED:
             return
 
 

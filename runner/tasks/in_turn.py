@@ -92,7 +92,7 @@ def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
     opening = opened.opening
     blocks = blocks_of(visits.visits, side)
     spent_s = sum(visit[side].spent_s for visit in visits.visits)
-    sampled = Sampled(blocks, opening.calls, visits.stop)
+    sampled = Sampled(blocks, visits.calls[side], visits.stop)
     return measurement(sampled, opening.first_call_s, spent_s, visited=True)
 
 
@@ -118,7 +118,7 @@ class _Placed:
 
         at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
         blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
-        in_a_turn = (opening.calls, at_once, blocks, self._most)
+        in_a_turn = (opening.calls, opening.untimed, at_once, blocks, self._most)
         return Side(ready.clock, *in_a_turn, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:

@@ -37,7 +37,7 @@ class Machine:
     def side(self, name, call_s, calls=5, draw_s=0.0, kept=4):
         """A side whose calls take so long where nothing disturbs it."""
 
-        def time(call, count):
+        def time(call, count, untimed=0):
             begun = self.seconds
             for _ in range(count):
                 self._call(name, call_s)
@@ -50,7 +50,7 @@ class Machine:
 
         clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
         is_long = call_s > 0.005
-        return Side(clock, calls, is_long, 1 if is_long else 3, kept, call_on)
+        return Side(clock, calls, 0, is_long, 1 if is_long else 3, kept, call_on)
 
     def _call(self, name, call_s):
         if name != self._last:
