@@ -48,6 +48,8 @@ class Timing:
         block_s: seconds that a sample, a block of calls, is to take: long against the clock's
             resolution, short against a scheduler's slice.
         warmup_s: the most seconds that warming up may take.
+        patience_s: the most seconds that a cell waits for a calm moment of the machine, all its
+            waits together; they count in no limit.
         processes: fresh processes that measure the cell, whose spread the interval then covers.
     """
 
@@ -57,6 +59,7 @@ class Timing:
     max_samples: int = 10_000
     block_s: float = 0.0005
     warmup_s: float = 0.2
+    patience_s: float = 4.0
     processes: int = 1
 
 

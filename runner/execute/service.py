@@ -10,6 +10,7 @@ from runner.cells.cell import Cell
 from runner.execute.cell_run import is_device_lost, log_rows, run_cell
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
+from runner.tasks.calm import keep_best
 from runner.tasks.task import WorkerState
 
 Message = tuple[Any, ...]
@@ -34,6 +35,7 @@ class Service:
         if is_lost:
             rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
         log_rows(cell, rows)
+        keep_best(self._state)
         return "done", is_lost, rows, samples
 
     def run_in_turn(self, cells: Sequence[Cell], logs: Sequence[str], plan: Plan) -> Message:
@@ -47,4 +49,6 @@ class Service:
             current = side
             self._send(("side", side, step))
 
-        return "done", *run_in_turn(cells, self._state, plan, begin_step)
+        outcome = run_in_turn(cells, self._state, plan, begin_step)
+        keep_best(self._state)
+        return "done", *outcome

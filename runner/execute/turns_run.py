@@ -114,12 +114,14 @@ def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]
             baseline_cell=cells[0].identity,
             other_cell=cells[other].identity,
             visit=number,
-            baseline_turn=visit[0].position,
-            other_turn=visit[other].position,
-            baseline_allocation=visit[0].allocation,
-            other_allocation=visit[other].allocation,
-            baseline_s=visit[0].seconds,
-            other_s=visit[other].seconds,
+            baseline_turn=visit.turns[0].position,
+            other_turn=visit.turns[other].position,
+            baseline_allocation=visit.turns[0].allocation,
+            other_allocation=visit.turns[other].allocation,
+            baseline_s=visit.turns[0].seconds,
+            other_s=visit.turns[other].seconds,
+            machine_slowdown=visit.machine_slowdown,
+            calm=visit.calm,
         )
         for number, visit in enumerate(visits.visits)
     ]

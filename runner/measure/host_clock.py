@@ -27,6 +27,8 @@ class Block:
     preemptions: int | None = None  # involuntary context switches of the process
     waiting_s: float | None = None  # that the process's threads were ready and had no core
     allocation: int | None = None  # its number, where the calls are timed on several
+    machine_slowdown: float | None = None  # around it, over the machine's best
+    calm: bool = True  # whether that was little, as far as it is known
 
 
 class Clock(Protocol):

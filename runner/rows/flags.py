@@ -30,6 +30,7 @@ FLAGS = {
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
     "mutates_input": Flag("it changes its input"),
     "contended": Flag("the machine was busy with something else"),
+    "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
     "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),

@@ -60,6 +60,9 @@ class BenchmarkRow(Row):
         samples: blocks that the median is taken over.
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
         calls_per_sample: calls in a block.
+        machine_slowdown: how many times slower than at its best the machine was around the samples:
+            their median; blank where nothing told.
+        as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
@@ -104,6 +107,8 @@ class BenchmarkRow(Row):
     preempted_samples: int | None = None
     interruption_source: str | None = None
     calls_per_sample: int | None = None
+    machine_slowdown: float | None = None
+    as_it_came_s: float | None = None
     timing_s: float | None = None
     stop: str | None = None
     flop: int | None = None
@@ -312,6 +317,9 @@ class Sample:
             one.
         process: number of the process, of those that measure the cell one after another.
         used: whether the median is taken over it.
+        machine_slowdown: how many times slower than at its best the machine was around it; blank
+            where nothing told.
+        calm: whether that was little.
     """
 
     calls: int
@@ -322,6 +330,8 @@ class Sample:
     allocation: int | None
     used: bool
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
 
 
 @dataclass(frozen=True)
@@ -335,6 +345,9 @@ class PairVisit:
         baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
         baseline_s, other_s: seconds that a call cost.
         process: the number of the process.
+        machine_slowdown: how many times slower than at its best the machine was around the visit;
+            blank where nothing told.
+        calm: whether that was little, and both sides had blocks that nothing interrupted.
     """
 
     baseline_cell: str
@@ -347,6 +360,8 @@ class PairVisit:
     baseline_s: float
     other_s: float
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)

@@ -27,6 +27,7 @@ from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
 from runner.rows.rows import BAD, BenchmarkRow
+from runner.tasks.calm import gate_for
 from runner.tasks.output import OutputSummary, counted_flop
 from runner.tasks.task import Task, TaskResult, VerdictKey
 from runner.verify.gradients.finding import overall
@@ -38,7 +39,7 @@ LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchec
 GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "first_call_s", "cpu_s")
-OF_SAMPLING = ("calls_per_sample", "timing_s", "stop")
+OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
 OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
@@ -81,7 +82,14 @@ def run(task: Task) -> TaskResult:
     reallocate = None
     if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
-    measured = measure(ready.call, ready.clock, cell.timing, ready.on_first_result, reallocate)
+    measured = measure(
+        ready.call,
+        ready.clock,
+        cell.timing,
+        ready.on_first_result,
+        reallocate,
+        gate=gate_for([task]),
+    )
     return finish(ready, measured)
 
 

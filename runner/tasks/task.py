@@ -14,7 +14,9 @@ from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
 from runner.measure.event_clock import BusyWork
+from runner.measure.gate import WAITING
 from runner.measure.peaks import Peak
+from runner.measure.sentinel import Sentinel
 from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
@@ -36,6 +38,8 @@ class WorkerState:
     # the bytes a second that a device reaches with so many threads
     memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
+    # by the device's name and the number of threads
+    sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
 
 
 class TaskResult(NamedTuple):
@@ -54,6 +58,10 @@ class Task:
     function: Function | None  # what the operation or case calls; None: its code is in its file
     state: WorkerState  # what earlier cells of this worker have found out
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
+
+    def report_wait(self, slowdown: float) -> None:
+        """Say that the cell waits for a calm moment."""
+        self.report_step(f"{WAITING} the machine is {slowdown:.1f} times slower than at its best")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -65,7 +65,7 @@ def visited(sides, budget_s=2.0, timing=TIMING, enough=lambda visits: False, see
 
 
 def seconds(visits):
-    return [[turn.seconds for turn in visit] for visit in visits.visits]
+    return [[turn.seconds for turn in visit.turns] for visit in visits.visits]
 
 
 def test_phases_of_the_machine_cancel():
