@@ -99,13 +99,13 @@ def test_each_order_and_each_set_of_memory_comes_as_often(count):
     each = Counter(
         (side, turn.position, turn.allocation)
         for visit in visits
-        for side, turn in enumerate(visit)
+        for side, turn in enumerate(visit.turns)
     )
     assert len(each) == count**3
     assert len(set(each.values())) == 1
     for visit in visits:
-        assert sorted(turn.position for turn in visit) == list(range(count))
-        assert sorted(turn.allocation for turn in visit) == list(range(count))
+        assert sorted(turn.position for turn in visit.turns) == list(range(count))
+        assert sorted(turn.allocation for turn in visit.turns) == list(range(count))
 
 
 @pytest.mark.parametrize("count", range(2, 8))
@@ -176,4 +176,4 @@ def test_a_sides_blocks_count_by_visits():
     blocks = blocks_of(visits.visits, 1)
     assert {block.allocation for block in blocks} == set(range(len(visits.visits)))
     assert all(block.wall_s == pytest.approx(5 * 3e-4) for block in blocks)
-    assert math.isclose(visits.visits[0][1].seconds, 3e-4)
+    assert math.isclose(visits.visits[0].turns[1].seconds, 3e-4)
