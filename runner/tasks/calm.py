@@ -1,0 +1,52 @@
+"""The gate that a cell's moments pass: it waits for calm ones, and tells them from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from runner.measure.gate import Gate
+from runner.measure.machine_best import known_best, remember
+from runner.measure.sentinel import Sentinel
+from runner.tasks.task import Task, WorkerState
+
+SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
+SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
+
+
+def gate_for(tasks: Sequence[Task]) -> Gate:
+    """The gate for cells that are measured in turn, or for one alone."""
+    if any(task.cell.timing.max_time_s < SHORTEST_S for task in tasks):
+        return Gate(())
+    sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
+    for task in tasks:
+        threads = task.cell.threads or torch.get_num_threads()
+        enter = partial(_set_threads, threads)
+        enter()
+        key = (task.device.name, threads if task.device.is_cpu else 0)
+        sentinels[key] = (_sentinel(task, key), enter)
+    patience_s = sum(task.cell.timing.patience_s for task in tasks)
+    return Gate(list(sentinels.values()), patience_s, tasks[0].report_wait)
+
+
+def keep_best(state: WorkerState) -> None:
+    """Keep what the sentinels have seen for later runs, now and then."""
+    for (device_name, threads), sentinel in state.sentinels.items():
+        if sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
+            sentinel.kept_seconds = sentinel.seconds
+            remember(device_name, threads, sentinel.began_s, sentinel.seconds, sentinel.own_best)
+
+
+def _set_threads(threads: int) -> None:
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def _sentinel(task: Task, key: tuple[str, int]) -> Sentinel:
+    sentinels = task.state.sentinels
+    if key not in sentinels:
+        clock = task.device.clock(key[1])
+        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known_best(*key))
+    return sentinels[key]
