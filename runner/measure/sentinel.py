@@ -42,7 +42,7 @@ class Sentinel:
     def __init__(
         self, device: torch.device, clock: Clock, threads: int, best: Sequence[float] | None
     ) -> None:
-        self._clock, self._known = clock, best
+        self._clock, self.known = clock, best
         self.calm_within = CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
         self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
         self._seconds: deque[list[tuple[float, ...]]] = deque(maxlen=SECONDS_KEPT)
@@ -77,7 +77,7 @@ class Sentinel:
     @property
     def best(self) -> tuple[float, ...]:
         """Seconds of each kernel at this machine's best, as far as it has been seen."""
-        return _least(self._known, self.own_best)
+        return _least(self.known, self.own_best)
 
     @property
     def own_best(self) -> tuple[float, ...]:

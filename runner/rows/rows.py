@@ -62,6 +62,7 @@ class BenchmarkRow(Row):
         calls_per_sample: calls in a block.
         machine_slowdown: how many times slower than at its best the machine was around the samples:
             their median; blank where nothing told.
+        slowdown_against: the best of earlier runs, or of this run where there were none.
         as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
@@ -108,6 +109,7 @@ class BenchmarkRow(Row):
     interruption_source: str | None = None
     calls_per_sample: int | None = None
     machine_slowdown: float | None = None
+    slowdown_against: str | None = None
     as_it_came_s: float | None = None
     timing_s: float | None = None
     stop: str | None = None

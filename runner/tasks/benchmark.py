@@ -27,7 +27,7 @@ from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
 from runner.rows.rows import BAD, BenchmarkRow
-from runner.tasks.calm import gate_for
+from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.output import OutputSummary, counted_flop
 from runner.tasks.task import Task, TaskResult, VerdictKey
 from runner.verify.gradients.finding import overall
@@ -205,6 +205,7 @@ def _row(
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
         ci_high_s=high_s,
+        slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         **vars(readings.launch),
         samples=sum(sample.used for sample in measured.samples),

@@ -22,13 +22,19 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
         return Gate(())
     sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
     for task in tasks:
-        threads = task.cell.threads or torch.get_num_threads()
-        enter = partial(_set_threads, threads)
+        enter = partial(_set_threads, task.cell.threads or torch.get_num_threads())
         enter()
-        key = (task.device.name, threads if task.device.is_cpu else 0)
-        sentinels[key] = (_sentinel(task, key), enter)
+        sentinels[_key(task)] = (_sentinel(task), enter)
     patience_s = sum(task.cell.timing.patience_s for task in tasks)
     return Gate(list(sentinels.values()), patience_s, tasks[0].report_wait)
+
+
+def slowdown_against(task: Task) -> str | None:
+    """Whose best a cell's slowdown is against; None where nothing tells of one."""
+    sentinel = task.state.sentinels.get(_key(task))
+    if sentinel is None:
+        return None
+    return "this run" if sentinel.known is None else "earlier runs"
 
 
 def keep_best(state: WorkerState) -> None:
@@ -44,8 +50,13 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _sentinel(task: Task, key: tuple[str, int]) -> Sentinel:
-    sentinels = task.state.sentinels
+def _key(task: Task) -> tuple[str, int]:
+    threads = task.cell.threads or torch.get_num_threads()
+    return task.device.name, threads if task.device.is_cpu else 0
+
+
+def _sentinel(task: Task) -> Sentinel:
+    sentinels, key = task.state.sentinels, _key(task)
     if key not in sentinels:
         clock = task.device.clock(key[1])
         sentinels[key] = Sentinel(task.device.torch, clock, key[1], known_best(*key))
