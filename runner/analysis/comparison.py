@@ -311,7 +311,7 @@ class _Comparer:
             if why:
                 return f"{side}: {why}"
         if paired is not None and paired.low is None and paired.visits >= FEWEST_CALM:
-            return "the machine was slow nearly all the time, and its few calm moments disagree"
+            return "something kept the machine busy nearly all the time"
         if base.node == other.node or self._report.compare_across_nodes:
             return None
         nodes = [row.node or "a machine that is not named" for row in (base, other)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from statistics import median
 
 from runner.rows.rows import PairVisit
 from runner.stats.estimate import Estimate
@@ -40,8 +41,9 @@ class Pairs:
     def ratio(self, baseline_cell: str, other_cell: str, margin: float) -> PairedRatio | None:
         """The baseline's time over the other side's; None where they were not measured in turn.
 
-        It is that of calm moments. Where these were few, it is that of all, but without an interval
-        unless that of the other moments holds what the calm ones gave.
+        It is that of calm moments. Where these were few, it is that of all, and unless the calm
+        ones agree, its interval holds what slowness changes: a slow machine may slow one side alone
+        by as much as it is slow.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -50,10 +52,15 @@ class Pairs:
         if len(calm) >= FEWEST_CALM:
             return _ratio(calm, margin)
         ratio = _ratio(visits, margin)
-        if not calm or ratio.low is None or ratio.high is None:
+        if ratio.low is None or ratio.high is None:
+            return ratio
+        if calm and ratio.low <= _ratio(calm, margin).value <= ratio.high:
+            return ratio
+        slowdowns = [v.machine_slowdown for v in visits if v.machine_slowdown is not None]
+        if not slowdowns:
             return replace(ratio, low=None, high=None)
-        in_calm = _ratio(calm, margin).value
-        return ratio if ratio.low <= in_calm <= ratio.high else replace(ratio, low=None, high=None)
+        slowdown = median(slowdowns)
+        return replace(ratio, low=ratio.low / slowdown, high=ratio.high * slowdown)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
         """The median ratio of all visits, of slow moments too, and their number."""

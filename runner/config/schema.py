@@ -59,7 +59,7 @@ class Timing:
     max_samples: int = 10_000
     block_s: float = 0.0005
     warmup_s: float = 0.2
-    patience_s: float = 4.0
+    patience_s: float = 6.0
     processes: int = 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -25,8 +26,19 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
         enter = partial(_set_threads, task.cell.threads or torch.get_num_threads())
         enter()
         sentinels[_key(task)] = (_sentinel(task), enter)
-    patience_s = sum(task.cell.timing.patience_s for task in tasks)
-    return Gate(list(sentinels.values()), patience_s, tasks[0].report_wait)
+    gate = Gate(list(sentinels.values()), _patience_s(tasks), tasks[0].report_wait)
+    tasks[0].state.gates.append(gate)
+    return gate
+
+
+def _patience_s(tasks: Sequence[Task]) -> float:
+    """What these cells may wait: after their first wait, all waits at most as long as the rest."""
+    state = tasks[0].state
+    while state.gates:
+        state.waited_s += state.gates.pop().waited_s
+    own_s = sum(task.cell.timing.patience_s for task in tasks)
+    other_s = time.monotonic() - state.began_s - state.waited_s
+    return max(0.0, min(own_s, own_s + other_s - state.waited_s))
 
 
 def slowdown_against(task: Task) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
 from runner.measure.event_clock import BusyWork
-from runner.measure.gate import WAITING
+from runner.measure.gate import WAITING, Gate
 from runner.measure.peaks import Peak
 from runner.measure.sentinel import Sentinel
 from runner.rows.rows import AnyRow, Row, Sample, identified
@@ -40,6 +41,9 @@ class WorkerState:
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
     # by the device's name and the number of threads
     sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
+    began_s: float = field(default_factory=time.monotonic)
+    gates: list[Gate] = field(default_factory=list)  # the latest
+    waited_s: float = 0.0  # for calm moments, before the latest gate
 
 
 class TaskResult(NamedTuple):

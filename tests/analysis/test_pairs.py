@@ -20,11 +20,11 @@ def visits(ratio: float, count: int = 40, slow: float = 1.0) -> Pairs:
     return Pairs(made)
 
 
-def told_apart(calm: list[float], slow: list[float]) -> Pairs:
+def told_apart(calm: list[float], slow: list[float], slowdown: float | None = None) -> Pairs:
     """The CPU and an accelerator in turn, with the ratios of calm and of slow moments."""
     told = [(ratio, True) for ratio in calm] + [(ratio, False) for ratio in slow]
     return Pairs(
-        PairVisit("cpu", "gpu", number, 0, 1, 0, 1, ratio, 1.0, calm=is_calm)
+        PairVisit("cpu", "gpu", number, 0, 1, 0, 1, ratio, 1.0, 1, slowdown, is_calm)
         for number, (ratio, is_calm) in enumerate(told)
     )
 
@@ -59,9 +59,14 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
     (agree,) = compare(rows, REPORT, pairs=told_apart([2.0] * 5, slow))
     assert (agree.speedup, agree.paired, agree.verdict) == (pytest.approx(2.0), 35, "faster")
     for calm in ([3.0] * 5, []):
-        (disagree,) = compare(rows, REPORT, pairs=told_apart(calm, slow))
-        assert disagree.speedup is None
-        assert disagree.reason is not None and "slow nearly all the time" in disagree.reason
+        (disagree,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.5))
+        assert (disagree.speedup, disagree.verdict) == (pytest.approx(2.0), "faster")
+        assert disagree.low is not None and disagree.low == pytest.approx(2.0 / 1.5, rel=0.05)
+        (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=2.5))
+        assert far.verdict == "unclear"
+    (unknown,) = compare(rows, REPORT, pairs=told_apart([], slow))
+    assert unknown.speedup is None
+    assert unknown.reason is not None and "busy nearly all the time" in unknown.reason
 
 
 def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -> None:
