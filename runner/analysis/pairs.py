@@ -41,22 +41,26 @@ class Pairs:
     def ratio(self, baseline_cell: str, other_cell: str, margin: float) -> PairedRatio | None:
         """The baseline's time over the other side's; None where they were not measured in turn.
 
-        It is that of calm moments. Where these were few, it is that of all, and unless the calm
+        It is that of undisturbed visits in calm moments. Where these were few, it is that of all
+        undisturbed ones, and unless the calm
         ones agree, its interval holds what slowness changes: a slow machine may slow one side alone
         by as much as it is slow.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
             return None
-        calm = [visit for visit in visits if visit.calm]
+        undisturbed = [visit for visit in visits if visit.undisturbed]
+        calm = [visit for visit in undisturbed if visit.calm]
         if len(calm) >= FEWEST_CALM:
             return _ratio(calm, margin)
-        ratio = _ratio(visits, margin)
+        if len(undisturbed) < min(FEWEST_CALM, len(visits)):
+            return replace(_ratio(visits, margin), low=None, high=None)
+        ratio = _ratio(undisturbed, margin)
         if ratio.low is None or ratio.high is None:
             return ratio
         if calm and ratio.low <= _ratio(calm, margin).value <= ratio.high:
             return ratio
-        slowdowns = [v.machine_slowdown for v in visits if v.machine_slowdown is not None]
+        slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
         if not slowdowns:
             return replace(ratio, low=None, high=None)
         slowdown = median(slowdowns)
@@ -75,7 +79,7 @@ class Pairs:
         """
         slowdowns: list[float] = []
         for visits in self._visits.values():
-            calm = [visit for visit in visits if visit.calm] or visits
+            calm = [visit for visit in visits if visit.calm and visit.undisturbed] or visits
             for times in (
                 sorted(visit.baseline_s for visit in calm),
                 sorted(visit.other_s for visit in calm),

@@ -122,6 +122,7 @@ def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]
             other_s=visit.turns[other].seconds,
             machine_slowdown=visit.machine_slowdown,
             calm=visit.calm,
+            undisturbed=visit.undisturbed,
         )
         for number, visit in enumerate(visits.visits)
     ]

@@ -72,7 +72,8 @@ class Visit:
 
     turns: tuple[Turn, ...]
     machine_slowdown: float | None = None  # over its best, around the visit
-    calm: bool = True  # whether that was little, and each side had undisturbed blocks
+    calm: bool = True  # whether that was little
+    undisturbed: bool = True  # whether each side had undisturbed blocks
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,9 @@ class _Seen:
         for turns, moment in self._latest:
             around = self._gate.around(moment)
             undisturbed = all(any(map(had_its_cores, turn.blocks)) for turn in turns)
-            around["calm"] = around["calm"] and undisturbed
-            visit = Visit(turns, **around)
+            visit = Visit(turns, undisturbed=undisturbed, **around)
             self._told.append(visit)
-            if visit.calm:
+            if visit.calm and undisturbed:
                 self.calm.append(visit)
         self._latest = []
 

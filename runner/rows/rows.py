@@ -349,7 +349,8 @@ class PairVisit:
         process: the number of the process.
         machine_slowdown: how many times slower than at its best the machine was around the visit;
             blank where nothing told.
-        calm: whether that was little, and both sides had blocks that nothing interrupted.
+        calm: whether that was little.
+        undisturbed: whether both sides had blocks that nothing interrupted.
     """
 
     baseline_cell: str
@@ -364,6 +365,7 @@ class PairVisit:
     process: int = 1
     machine_slowdown: float | None = None
     calm: bool = True
+    undisturbed: bool = True
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)

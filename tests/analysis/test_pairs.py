@@ -64,7 +64,8 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
         assert disagree.low is not None and disagree.low == pytest.approx(2.0 / 1.5, rel=0.05)
         (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=2.5))
         assert far.verdict == "unclear"
-    (unknown,) = compare(rows, REPORT, pairs=told_apart([], slow))
+    busy = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0, undisturbed=n < 9) for n in range(40)]
+    (unknown,) = compare(rows, REPORT, pairs=Pairs(busy))
     assert unknown.speedup is None
     assert unknown.reason is not None and "busy nearly all the time" in unknown.reason
 
