@@ -28,6 +28,7 @@ AT_LEAST = {
     "timing.processes": 1,
     "limit.memory_bytes": 1,
     "compare.processes": 1,
+    "stop_after": 1,
     "report.same_within": 0,
     "report.calls_per_transfer": 1,
 }
@@ -162,6 +163,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     run: str | None = None
     resume: str | None = None
     resume_force: bool = False
+    retry: Any = field(default_factory=list)
+    stop_after: int | None = None
     on_contention: str = "flag"
     backend_module: str | None = None
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

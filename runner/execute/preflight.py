@@ -8,6 +8,7 @@ from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import ConfigError
 from runner.execute.environment import describe_machine
+from runner.execute.user_code import describe_code, packages_of
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
 
@@ -36,4 +37,7 @@ def preflight(
             break
 
     names = {name: str(device.torch) for name, device in devices.items()}
-    return Preflight(describe_machine(list(devices.values())), names, unavailable, problems)
+    packages = [packages_of(definition, backend_module) for definition in definitions]
+    environment = describe_machine(list(devices.values()))
+    environment["code"] = describe_code(set().union(*packages))
+    return Preflight(environment, names, unavailable, problems)

@@ -83,8 +83,10 @@ class Worker:
             status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
             status, what = "crashed", str(death)
-        seconds = time.monotonic() - start
-        return [row_for(cell, status, f"{what}, while {step}", seconds=seconds)], []
+        seconds, reason = time.monotonic() - start, f"{what}, while {step}"
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            print(f"{cell.label}: {status}: {reason}", file=file)
+        return [row_for(cell, status, reason, seconds=seconds)], []
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
@@ -116,6 +118,11 @@ class Worker:
                     return outcome
                 begun = now
         return None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the next request finds a process."""
+        return self._connection is not None
 
     def close(self) -> None:
         """End the process at once, wherever it is."""

@@ -14,7 +14,7 @@ from runner.rows.flags import merged
 BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
-"""The statuses that are no error of the program, and would be the same if it ran again."""
+"""The statuses that are no error of the program, and would be the same if nothing changed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Row(CellKey, _Cell):
         status: one of :data:`STATUSES`.
         reason: why the status is not ``ok``, in a line.
         seconds: what the cell took in all, from its start to its row.
+        limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
+        environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
     """
 
     device_name: str | None = None
@@ -45,6 +47,9 @@ class Row(CellKey, _Cell):
     status: str = "ok"
     reason: str | None = None
     seconds: float | None = None
+    limit_time_s: float | None = None
+    limit_memory_bytes: int | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -426,4 +431,5 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name
+    known |= {"limit_time_s": cell.limit.time_s, "limit_memory_bytes": cell.limit.memory_bytes}
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)
