@@ -24,6 +24,7 @@ class BoundOperation:
         fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
         layout: how they lie in memory, likewise.
         reference: the callable whose values are taken for right; None: ``function`` itself.
+        is_compiled: whether a call at a new shape takes seconds, for the compiler.
     """
 
     op: Operation
@@ -34,6 +35,7 @@ class BoundOperation:
     fill: str = "normal"
     layout: str = "contiguous"
     reference: Callable[..., Any] | None = None
+    is_compiled: bool = False
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
@@ -91,13 +93,8 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        args, kwargs = self.op.constants(self.dimensions)
-        if self.op.as_list:
-            return partial(self.function, *args, tensors, **kwargs)
-        if self.op.inputs:
-            named = dict(zip(self.op.inputs, tensors, strict=True))
-            return partial(self.function, *args, **named, **kwargs)
-        return partial(self.function, *args, *tensors, **kwargs)
+        args, kwargs = self.op.arguments(tensors, *self.op.constants(self.dimensions))
+        return partial(self.function, *args, **kwargs)
 
     def outputs(self, tensors: list[Tensor]) -> list[Tensor]:
         """Call it and return the tensors of its result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,6 +50,8 @@ class Operation:
         domain: the numbers that the inputs may hold, for all or by input (see
             :meth:`runner.config.domain.Domain.parse`).
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
+        reference: dotted name of the callable whose values and gradients are right, which is called
+            as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
         description: one line for people.
     """
 
@@ -69,6 +72,7 @@ class Operation:
     differentiable: bool = True
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
     nondifferentiable_inputs: tuple[str, ...] = ()
+    reference: str = ""
     description: str = ""
 
     @classmethod
@@ -140,6 +144,40 @@ class Operation:
     def load(self) -> Callable[..., Any]:
         """Import the callable; ConfigError where that cannot be done, or it cannot be called."""
         return load_callable(self.call, f"op {self.name}: call")
+
+    def load_reference(self) -> Callable[..., Any] | None:
+        """Import ``reference``, None where there is none; ConfigError as :meth:`load`.
+
+        One that does not take the arguments of ``call`` is an error too, where it says what it
+        takes: a check that fails later would only leave the values unchecked.
+        """
+        if not self.reference:
+            return None
+        where = f"op {self.name}: reference"
+        function = load_callable(self.reference, where)
+        args, kwargs = self.arguments([None] * len(self.parsed.inputs), self.args, self.kwargs)
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # functions written in C may not say
+            return function
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
+            raise ConfigError(
+                f"{where}: {takes}; it gets the same inputs, args and kwargs"
+            ) from None
+        return function
+
+    def arguments(
+        self, tensors: list[Any], constants: Sequence[Any], by_name: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the callable is called with: the tensors between the constants, as declared."""
+        if self.as_list:
+            return (*constants, tensors), dict(by_name)
+        if self.inputs:
+            return tuple(constants), dict(**dict(zip(self.inputs, tensors, strict=True)), **by_name)
+        return (*constants, *tensors), dict(by_name)
 
     def _check(self) -> None:
         """Check what the fields mean together."""

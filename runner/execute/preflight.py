@@ -24,6 +24,8 @@ def preflight(
     for definition in definitions:
         try:
             definition.load()
+            if isinstance(definition, Operation):
+                definition.load_reference()
         except ConfigError as error:
             problems.append(str(error))
     for name in device_names:

@@ -35,7 +35,7 @@ class Row(CellKey, _Cell):
             nodes do not compare.
         variant: a short hash of the op file and the timing, which tells like rows apart.
         status: one of :data:`STATUSES`.
-        reason: why the status is not ``ok``, in a line.
+        reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
     """
 
@@ -73,12 +73,13 @@ class BenchmarkRow(Row):
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size).
+        checked: what the error was taken of: full (the whole output) or smaller (size); blank:
+            nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
         finite_fraction: of the output's elements.
-        max_relative_error: against float64, relative to the reference's largest element.
+        max_relative_error: against the reference in float64, relative to its largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
         gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.

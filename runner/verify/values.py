@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls import Thunk
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
+from runner.errors import one_line
 from runner.verify.rounding import unit_roundoff
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
@@ -25,20 +29,30 @@ class ValueCheck:
 
     Attributes:
         size: at which they were compared.
-        relative_error: relative to the largest element of the reference; None: there is no output.
+        relative_error: relative to the largest element of the reference; None: nothing was
+            compared.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
+        reason: why nothing was compared, or what is wrong.
     """
 
-    size: str
-    relative_error: float | None
-    allowed: float
+    size: str | None = None
+    relative_error: float | None = None
+    allowed: float | None = None
     mutated: bool = False
+    reason: str = ""
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was."""
+        return self.relative_error is not None
 
     @property
     def wrong(self) -> bool:
         """Whether the error is more than rounding explains; a NaN is."""
-        return self.relative_error is not None and not self.relative_error <= self.allowed
+        if self.relative_error is None or self.allowed is None:
+            return False
+        return not self.relative_error <= self.allowed
 
 
 def small(bound: BoundOperation, requested: Size) -> BoundOperation:
@@ -60,20 +74,39 @@ def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
     return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, requested)
 
 
-def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
-    """Compare an operation's output with its own in float64 on the CPU, from the same numbers.
+def check_values(
+    bound: BoundOperation,
+    device: torch.device,
+    captured: Callable[[Thunk], Thunk] | None = None,
+) -> ValueCheck:
+    """Compare an operation's output with its reference's in float64 on the CPU.
 
-    Integers must be equal; for what others are allowed see :func:`allowed_error`.
+    Both are of the same numbers. Integers must be equal; for what others are allowed see
+    :func:`allowed_error`. Where nothing can be compared, the check says why. ``captured`` makes a
+    graph of a call that is timed as one.
     """
     # the call gets copies on the device, so that the reference is computed from what was drawn
     inputs = bound.draw()
     device_inputs = [t.to(device, copy=True) for t in inputs]
-    outputs = [t.cpu() for t in bound.outputs(device_inputs)]
-    expected = bound.expected([reference_input(t).clone() for t in inputs])
+    call = bound.call_with(device_inputs)
+    outputs = [t.cpu() for t in outputs_of((captured(call) if captured else call)())]
     unchanged = all(torch.equal(t.cpu(), i) for t, i in zip(device_inputs, inputs, strict=True))
+    try:
+        expected = _expected(bound, inputs)
+    except Exception as error:  # of a check, which is none of the operation
+        traceback.print_exc()
+        widest = reference_input(torch.empty(0, dtype=bound.dtype)).dtype
+        where = f"in {str(widest).removeprefix('torch.')} on the CPU"
+        why = f"{_who(bound)} cannot be computed {where} ({one_line(error, 120)})"
+        advice = "" if bound.op.reference else "; write reference: a callable that can be"
+        return ValueCheck(mutated=not unchanged, reason=why + advice)
 
     # integer outputs of a floating operation are not compared: indices of ties may differ
     exact = not is_differentiable(bound.dtype)
+    if [t.shape for t in outputs] != [t.shape for t in expected]:
+        shapes = [[tuple(t.shape) for t in tensors] for tensors in (outputs, expected)]
+        why = f"the call gives {shapes[0]}, {_who(bound)} {shapes[1]}"
+        return ValueCheck(mutated=not unchanged, reason=why)
     pairs = zip(outputs, expected, strict=True)
     errors = [relative_error(t, e) for t, e in pairs if exact or is_differentiable(t.dtype)]
 
@@ -84,6 +117,21 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
         allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, bound.dtype),
         mutated=not unchanged,
     )
+
+
+def _expected(bound: BoundOperation, inputs: list[Tensor]) -> list[Tensor]:
+    """What the reference gives in the widest dtype, or in the inputs' where it has no other."""
+    try:
+        return bound.expected([reference_input(t).clone() for t in inputs])
+    except Exception:
+        # the call in its own dtype would be compared with itself
+        if bound.reference is None:
+            raise
+    return bound.expected([t.clone() for t in inputs])
+
+
+def _who(bound: BoundOperation) -> str:
+    return bound.op.reference or "the call itself"
 
 
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:

@@ -41,7 +41,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
         other_shapes=tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
-        costly=bound.reference is not None,
+        costly=bound.is_compiled,
     )
 
 
