@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -120,6 +121,18 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def outputs_of(result: object) -> list[Tensor]:
-    """The tensors in what an operation returned: itself, or the members of a tuple or list."""
-    items = result if isinstance(result, tuple | list) else [result]
-    return [item for item in items if isinstance(item, Tensor)]
+    """The tensors in what an operation returned, however they are nested; a number is one too."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, int | float | complex):
+        wide = torch.float64 if isinstance(result, float) else None  # nothing of it is rounded
+        return [torch.tensor(result, dtype=wide)]
+    return [tensor for tensor in _leaves(result) if isinstance(tensor, Tensor)]
+
+
+def _leaves(result: object) -> Iterator[object]:
+    items = result.values() if isinstance(result, Mapping) else result
+    if isinstance(items, tuple | list | ValuesView):
+        yield from chain.from_iterable(map(_leaves, items))
+    else:
+        yield items

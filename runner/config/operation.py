@@ -14,11 +14,12 @@ from runner.config.domain import Domain
 from runner.config.dtypes import KINDS
 from runner.config.fields import check_fields, read_fields, texts_by_name
 from runner.config.formula import check_names, evaluate
-from runner.config.signature import ELLIPSIS, Dimensions, Signature
+from runner.config.signature import ANY, ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
-from runner.errors import ConfigError, naming
+from runner.errors import ConfigError, naming, unknown
 
 EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
+COMPARISONS = ("values", "up_to_sign")
 REQUIRED = ("name", "call", "signature")
 
 
@@ -52,6 +53,9 @@ class Operation:
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
         reference: dotted name of the callable whose values and gradients are right, which is called
             as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
+        compare: how its values are compared with these: values, or up_to_sign, where a vector of a
+            factor may come with either sign.
+        random: whether it draws random numbers, so that moments of several results are compared.
         description: one line for people.
     """
 
@@ -73,6 +77,8 @@ class Operation:
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
     nondifferentiable_inputs: tuple[str, ...] = ()
     reference: str = ""
+    compare: str = "values"
+    random: bool = False
     description: str = ""
 
     @classmethod
@@ -183,7 +189,7 @@ class Operation:
         """Check what the fields mean together."""
         signature = self.parsed
         tensors = signature.inputs + signature.outputs
-        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS}
+        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS, ANY}
         known = axes | {BATCH} if ELLIPSIS in signature.of_inputs else axes
         formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
         for value in _texts([self.args, self.kwargs]):
@@ -200,6 +206,8 @@ class Operation:
         if no_kinds:
             raise ConfigError(f"dtypes: {', '.join(no_kinds)} is no kind of dtype; {allowed}")
 
+        if self.compare not in COMPARISONS:
+            raise unknown(f"compare: {self.compare!r} is no comparison", self.compare, COMPARISONS)
         self._check_inputs(len(signature.inputs), axes)
         signature.bind(parse_size(self.size))
 

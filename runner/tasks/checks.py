@@ -23,7 +23,7 @@ from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict, VerdictKey
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import ValueCheck, check_values, small, to_check
+from runner.verify.values import FREE_SIGN, ValueCheck, check_values, small, to_check
 
 GRADIENT_SHARE = 0.3  # of limit.time_s, for a quick verification
 
@@ -37,7 +37,7 @@ class Checked:
     """How right an operation is; by default nothing is known."""
 
     values: ValueCheck = field(default_factory=ValueCheck)
-    extent: str | None = None  # full or smaller: the size at which they were compared
+    extent: str | None = None  # what was compared: full or smaller (size), or moments
     gradient: Verdict = field(default_factory=Verdict)
 
     def put_into(self, row: BenchmarkRow) -> BenchmarkRow:
@@ -55,6 +55,7 @@ class Checked:
             allowed_relative_error=values.allowed,
             checked=self.extent,
             checked_size=values.size,
+            undecided_elements=values.undecided,
             gradient=gradient.verdict,
             reason="; ".join(filter(None, (values.reason, gradient.reason))) or None,
             flags=merged(compress(found, found.values()), row.flags),
@@ -73,9 +74,13 @@ def check(task: Task, bound: BoundOperation) -> Checked:
         values = check_values(checked, device, captured)
         if values.compared:
             extent = "full" if checked.dimensions == bound.dimensions else "smaller"
+        if values.moments_differ is not None:
+            extent = "moments"
     except Exception as error:
         traceback.print_exc()
         values = ValueCheck(reason=f"the values' check ended with {_named(error)}")
+    if values.reason == FREE_SIGN:  # so that the gradient is not accused of it either
+        bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
     return Checked(values, extent, _gradient(task, bound))
 
 

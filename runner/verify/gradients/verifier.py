@@ -28,6 +28,7 @@ from runner.verify.gradients.problem import (
     GradientProblem,
     GradientTarget,
     ShapedInputs,
+    draws_random_numbers,
     effective_eps,
     outputs_at,
     second_order,
@@ -95,7 +96,9 @@ def verify(
 
         plan = _Plan(target, dtype, device, quick=quick)
         checks = list(_merged(plan.in_float64()))
-        if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
+        is_other = dtype not in (torch.float64, torch.complex128) or device.type != "cpu"
+        # random numbers are others in another dtype, or on another device
+        if is_other and not draws_random_numbers(target.example.call, target.example.inputs):
             suffix = f", {str(dtype).removeprefix('torch.')}"
             checks += _merged(plan.in_dtype(threads), suffix)
         return checks
