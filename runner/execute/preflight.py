@@ -25,6 +25,8 @@ def preflight(
     for definition in definitions:
         try:
             definition.load()
+            if isinstance(definition, Operation):
+                definition.load_reference()
         except ConfigError as error:
             problems.append(str(error))
     for name in device_names:

@@ -35,7 +35,7 @@ def run_in_turn(
     default_threads = torch.get_num_threads()
     try:
         for side in sides:
-            side.open(check=not plan.visits_only)
+            side.open()
         pairs = _visit(sides, plan, report_step)
         torch.set_num_threads(default_threads)
         results = [] if plan.visits_only else [side.finish() for side in sides]
@@ -66,11 +66,11 @@ class _Side(LocalRun):
     opened: Opened | None = None
     measured: Measurement | None = None  # by its turns; None: it had none
 
-    def open(self, *, check: bool) -> None:
+    def open(self) -> None:
         """Do all that comes before the first visit."""
 
         def step(task: Task) -> Opened:
-            ready = prepare(task, check=check)
+            ready = prepare(task)
             task.report_step("timing")
             return open_side(ready)
 

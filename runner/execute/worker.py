@@ -62,9 +62,14 @@ class Worker:
         return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too."""
+        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too.
+
+        Where a check ends it, the row that was made before is kept, and says so.
+        """
         step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
         patience_s = cell.timing.patience_s  # waiting counts in no limit
+        kept: list[Row] = []
+        kept_samples: list[Sample] = []
 
         def time_left_s() -> float:
             return start + limit_s + patience_s - time.monotonic()
@@ -76,16 +81,22 @@ class Worker:
                 elif kind == "step":
                     (step,) = said
                     _show_wait(step)
+                elif kind == "kept":
+                    kept, kept_samples = said
                 else:
                     rows, samples = said
                     taken_s = time.monotonic() - start
-                    return [replace(row, seconds=row.seconds or taken_s) for row in rows], samples
+                    rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
+                    return rows, kept_samples or samples
             status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
             status, what = "crashed", str(death)
         seconds, reason = time.monotonic() - start, f"{what}, while {step}"
         with suppress(OSError), log.open("a", encoding="utf-8") as file:
             print(f"{cell.label}: {status}: {reason}", file=file)
+        if kept:
+            reason = f"{reason}: what that would have found is blank"
+            return [replace(row, reason=reason, seconds=seconds) for row in kept], kept_samples
         return [row_for(cell, status, reason, seconds=seconds)], []
 
     def run_in_turn(

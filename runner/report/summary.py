@@ -30,10 +30,19 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
+from runner.rows.rows import (
+    AutogradRow,
+    BenchmarkRow,
+    PeaksRow,
+    Row,
+    TensorRow,
+    TransferRow,
+    grouped,
+)
 from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 ENGLISH = words_of("en")  # what the terminal speaks
 
@@ -145,6 +154,7 @@ def _notes(
         notes.append(words["left_out"].format(count=excluded))
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
+    notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_it_was_compared(analysis.speedups, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
@@ -155,7 +165,7 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
-    for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
+    for flag in (*FLAGS_OF_CHECKS, "mutates_input", "contended"):
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
@@ -165,8 +175,28 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
             error, allowed = first.max_relative_error, first.allowed_relative_error
             numbers = {"error": f"{error:.2g}", "allowed": f"{allowed:.2g}"}
             note += f": {words['note_by'].format(**numbers)}"
+        if flag in FLAGS_OF_CHECKS and first.reason:
+            note += f"; {first.reason}"
         notes.append(note)
     return notes
+
+
+def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """Gradients of which no check could say anything, by the reason, each once."""
+    whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
+    groups = grouped(whole, lambda row: row.reason or "")
+    return [
+        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: {reason}"
+        for reason, group in groups.items()
+    ]
+
+
+def _of_gradient(row: Row) -> bool:
+    """Whether a row's reason is of its gradient as a whole, and of nothing else."""
+    if isinstance(row, BenchmarkRow):
+        return not set(FLAGS_OF_CHECKS) & set(row.flags)
+    of_all = isinstance(row, AutogradRow) and row.argument is None
+    return of_all and row.probe in ("example", "repeatable")
 
 
 def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:

@@ -35,7 +35,7 @@ class Row(CellKey, _Cell):
             nodes do not compare.
         variant: a short hash of the op file and the timing, which tells like rows apart.
         status: one of :data:`STATUSES`.
-        reason: why the status is not ``ok``, in a line.
+        reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
         limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
         environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
@@ -82,14 +82,17 @@ class BenchmarkRow(Row):
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size).
+        checked: what the error was taken of: full (the whole output) or smaller (size), or moments
+            of a random operation's results; blank: nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
         finite_fraction: of the output's elements.
-        max_relative_error: against float64, relative to the reference's largest element.
+        max_relative_error: against the reference in float64, relative to its largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
+        undecided_elements: booleans and integers that differ from the reference's, and of which
+            rounding of the inputs decides; blank: there are none that could.
         gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
         concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
@@ -134,6 +137,7 @@ class BenchmarkRow(Row):
     allowed_relative_error: float | None = None
     checked: str | None = None
     checked_size: str | None = None
+    undecided_elements: int | None = None
     gradient: str | None = None
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
@@ -149,24 +153,6 @@ class CaseRow(Row):
 
     Attributes:
         case: the file of ``conf/case`` that it is of; blank for an operation.
-        probe: what was tried: an input (example, zeros, ...) or a property (linearity, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
-            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
-            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other.
-        argument: the input that the gradient is of; blank: the function's own value.
-        shape: of that input.
-        memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: of the elements; relative to the largest expected one.
-        ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction.
-        got, expected: there.
-        tolerance: the largest relative error that passes.
-        tolerance_source: the differences' own estimate, the conditioning, or exact.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where it did not run.
-        checked_size: of a case: the size at which it was checked.
-        got_values, expected_values: a case's whole gradients, as JSON.
-        derivation: how the expected gradient was derived.
     """
 
     case: str | None = None

@@ -22,8 +22,15 @@ from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
 ReportStep = Callable[[str], None]
-VerdictKey = tuple[str, torch.dtype, torch.device, bool]
+VerdictKey = tuple[str, torch.dtype, torch.device, bool, str]
 MemoryKey = tuple[str, int, float, float]
+
+
+class Verdict(NamedTuple):
+    """What is known of an operation's gradient, and why, where there is more to say."""
+
+    verdict: str | None = None
+    reason: str = ""
 
 
 @dataclass
@@ -33,7 +40,7 @@ class WorkerState:
     # the devices for which torch.compile has been started, which takes some 10 s
     compilers: set[torch.device] = field(default_factory=set)
     # of operations at their own sizes, which hold for every size
-    gradient_verdicts: dict[VerdictKey, str | None] = field(default_factory=dict)
+    gradient_verdicts: dict[VerdictKey, Verdict] = field(default_factory=dict)
     # seconds of calls in float32, which their other dtypes are compared with
     float32_times: Float32Times = field(default_factory=dict)
     # the bytes a second that a device reaches with so many threads
@@ -53,6 +60,13 @@ class TaskResult(NamedTuple):
     samples: Sequence[Sample] = ()
 
 
+Keep = Callable[[TaskResult], None]
+
+
+def forget(result: TaskResult) -> None:
+    """Keep nothing: a process that ends in a check is replaced, and its cell runs again."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a job gets; whatever it raises becomes the cell's status and reason."""
@@ -62,6 +76,7 @@ class Task:
     function: Function | None  # what the operation or case calls; None: its code is in its file
     state: WorkerState  # what earlier cells of this worker have found out
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
+    keep: Keep = forget  # is given what is known before a step that may end the process
 
     def report_wait(self, slowdown: float) -> None:
         """Say that the cell waits for a calm moment."""
@@ -77,6 +92,7 @@ class Task:
         """The cell's operation, at its own dimensions or at others."""
         cell, sizes = self.cell, dimensions or self.cell.dimensions
         assert self.function is not None and sizes is not None
+        drawn["reference"] = cell.operation.load_reference()
         return BoundOperation(cell.operation, self.function, sizes, self.dtype, cell.seed, **drawn)
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
