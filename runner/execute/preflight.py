@@ -10,6 +10,7 @@ from runner.errors import ConfigError
 from runner.execute.environment import describe_machine
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
+from runner.measure.switches import of_this_worker
 
 
 def preflight(
@@ -21,14 +22,17 @@ def preflight(
     devices: dict[str, Device] = {}
 
     # every problem is reported at once, so that nobody has to come back for the next one
+    switches = of_this_worker()  # before anything of the user's is imported
     for definition in definitions:
         try:
-            definition.load()
+            with switches.importing(definition.package):
+                definition.load()
         except ConfigError as error:
             problems.append(str(error))
     for name in device_names:
         try:
-            devices[name] = find_device(name, backend_module)
+            with switches.importing(backend_module or ""):
+                devices[name] = find_device(name, backend_module)
         except DeviceUnavailable as error:
             unavailable[name] = str(error)
         except ConfigError as error:  # of the backend's module, and so of every device
@@ -36,4 +40,5 @@ def preflight(
             break
 
     names = {name: str(device.torch) for name, device in devices.items()}
-    return Preflight(describe_machine(list(devices.values())), names, unavailable, problems)
+    machine = describe_machine(list(devices.values()))
+    return Preflight(machine, names, unavailable, problems, switches.is_spoiled)

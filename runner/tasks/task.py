@@ -15,6 +15,7 @@ from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
 from runner.measure.event_clock import BusyWork
 from runner.measure.peaks import Peak
+from runner.measure.switches import Switches
 from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
@@ -36,6 +37,7 @@ class WorkerState:
     # the bytes a second that a device reaches with so many threads
     memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
+    switches: Switches = field(default_factory=Switches)  # as they were before any user's module
 
 
 class TaskResult(NamedTuple):
@@ -69,6 +71,6 @@ class Task:
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
         """A row of the cell, with what it ran on."""
-        threads = torch.get_num_threads()
+        threads = self.state.switches.threads_of(self.cell)
         row = identified(row_type, self.cell)
         return replace(row, device_name=self.device.name, threads=threads)
