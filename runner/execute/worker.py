@@ -59,6 +59,8 @@ class Worker:
         """
         self._send(("prepare", definitions, devices, backend_module))
         preflight: Preflight = self._await("importing torch and the operations")[1]
+        if preflight.is_spoiled:
+            self.close()
         return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:

@@ -96,6 +96,8 @@ class BenchmarkRow(Row):
         gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
         concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
+        changed_switches: of the machine or the process, which the operation's module changed when
+            it was imported or called; they were put back.
     """
 
     median_s: float | None = None
@@ -145,6 +147,7 @@ class BenchmarkRow(Row):
     power_after_w: float | None = None
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
+    changed_switches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -409,6 +412,14 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
         return row
     flags = merged(row.flags, ("contended",)) if concurrent_sweep else row.flags
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
+
+
+def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:
+    """A row that says which of the machine's switches its operation changed."""
+    if not names or not isinstance(row, BenchmarkRow):
+        return row
+    flags = merged(row.flags, ("changed_switches",))
+    return replace(row, changed_switches=names, flags=flags)
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:

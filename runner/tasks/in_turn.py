@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -112,13 +113,7 @@ class _Placed:
     def side(self) -> Side:
         """It, for the engine."""
         ready, opening = self._ready, self._opening
-        own = ready.task.cell.threads
-        threads = torch.get_num_threads() if own is None else own
-
-        def enter() -> None:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
-
+        enter = partial(ready.task.state.switches.enter, ready.task.cell)
         at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
         blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
         in_a_turn = (opening.calls, opening.untimed, at_once, blocks, self._most)

@@ -18,6 +18,7 @@ from runner.measure.event_clock import BusyWork
 from runner.measure.gate import WAITING, Gate
 from runner.measure.peaks import Peak
 from runner.measure.sentinel import Sentinel
+from runner.measure.switches import Switches
 from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
@@ -51,6 +52,7 @@ class WorkerState:
     began_s: float = field(default_factory=time.monotonic)
     gates: list[Gate] = field(default_factory=list)  # the latest
     waited_s: float = 0.0  # for calm moments, before the latest gate
+    switches: Switches = field(default_factory=Switches)  # as they were before any user's module
 
 
 class TaskResult(NamedTuple):
@@ -97,6 +99,6 @@ class Task:
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
         """A row of the cell, with what it ran on."""
-        threads = torch.get_num_threads()
+        threads = self.state.switches.threads_of(self.cell)
         row = identified(row_type, self.cell)
         return replace(row, device_name=self.device.name, threads=threads)
