@@ -303,13 +303,13 @@ class CellRunner:
             self._refuse_edited()
 
     def _refuse_edited(self) -> None:
-        if changed := edited(self.environment["code"]):
+        if changed := edited(self.environment.get("code", {})):
             since = f"{', '.join(changed)} has changed since this run began"
             raise ConfigError(f"{since}; restore it and resume, or run all again")
 
     def warn_of_edits(self) -> None:
         """Say that the code is not any more what the rows were measured with."""
-        if self._preflight and (changed := edited(self.environment["code"])):
+        if self._preflight and (changed := edited(self.environment.get("code", {}))):
             note = "has changed since this run began; every row is of the code before"
             print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
