@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -81,6 +82,12 @@ def run(arguments: Sequence[str]) -> int:
         return _show(past_hydra.error, measuring=session.measuring)
     except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
         if traceback_wanted:
+            raise
+        return _show(error, measuring=session.measuring)
+    except SystemExit as end:  # Hydra's own errors, which are all of the command line
+        raise SystemExit(2 if end.code == 1 else end.code) from None
+    except Exception as error:
+        if traceback_wanted or not _is_others(error):
             raise
         return _show(error, measuring=session.measuring)
     finally:
@@ -195,6 +202,13 @@ class _PastHydra(BaseException):
         self.error = error
 
 
+def _is_others(error: Exception) -> bool:
+    """Whether Hydra or a plugin raised it, which was asked for what it cannot do."""
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [path for path in frames if path.is_relative_to(PACKAGE) and "plugins" not in path.parts]
+    return len(ours) <= 1 or not {"hydra", "omegaconf"}.isdisjoint(frames[-1].parts)
+
+
 def _show(error: Exception, *, measuring: bool) -> int:
     """Print what is wrong, in one line, and say what the exit code is."""
     print(_message(error, measuring=measuring), file=sys.stderr)
@@ -205,7 +219,8 @@ def _message(error: Exception, *, measuring: bool) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # some are both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
-    return str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    said = str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    return said or f"Hydra gives up with {error!r}; HYDRA_FULL_ERROR=1 shows where"
 
 
 def _advice(*, measuring: bool) -> str:

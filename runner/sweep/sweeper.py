@@ -65,6 +65,8 @@ class GridSweep:
         # The launcher composes each job again, unless it finds what was composed here.
         launcher = self._grid_launcher
         self._composer = launcher.composer if launcher else Composer(self._loader, config)
+        if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
+            raise ConfigError(f"hydra.sweeper.also={extra_grids} is no list; write [{{op: add}}]")
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
         self._report, self._compare = Report.of(config), Compare(**config.compare)
         self._left_out = 0  # cells that exclude leaves out
@@ -130,7 +132,7 @@ class GridSweep:
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
         if self._left_out:
-            print(f"left out by exclude: {self._left_out}")
+            print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
