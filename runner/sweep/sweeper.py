@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,9 @@ class GridSweep:
             raise ConfigError(f"hydra.sweeper.also={extra_grids} is no list; write [{{op: add}}]")
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
         self._report, self._compare = Report.of(config), Compare(**config.compare)
+        job = config.hydra.job
+        copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
+        self._env_set = {**copied, **job.env_set}
         self._left_out = 0  # cells that exclude leaves out
         self._is_incomplete = False  # whether a job of a stock launcher did not return
         self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
@@ -89,7 +94,7 @@ class GridSweep:
             return []
         resuming = bool(self._config.resume)
         with (
-            env_override(self._config.hydra.job.env_set),
+            env_override(self._env_set),
             claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring),
         ):
             return self._run(strategy, jobs)
@@ -190,7 +195,7 @@ class GridSweep:
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
             excluded=self._left_out,
-            env_set=dict(self._config.hydra.job.env_set) or None,
+            env_set=self._env_set or None,
         )
         OmegaConf.save(self._config, self._root / "multirun.yaml")
 
@@ -261,10 +266,24 @@ class GridSweep:
             rows_on_disk, cells, lambda row, cell: row.cell not in again and is_final(row, cell)
         )
 
+    def _tell(self, jobs: Sequence[HydraJob], number: int, rows: list[Row]) -> None:
+        """Tell Hydra's callbacks of a job that has run elsewhere."""
+        if self._grid_launcher:
+            self._grid_launcher.listeners.begin(jobs[number], number, self._root)
+            self._grid_launcher.listeners.end(jobs[number], number, rows)
+
     def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
         """Run some of the jobs, here or elsewhere."""
         if self._cluster is not None:
-            self._cluster.run(self._root, jobs, numbers, self._session)
+            self._cluster.run(
+                self._root,
+                jobs,
+                numbers,
+                self._session,
+                env_set=self._env_set,
+                stop_after=self._config.stop_after,
+                on_end=partial(self._tell, jobs),
+            )
             return []
         overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid

@@ -37,8 +37,8 @@ WRONG = {
     "-m hydra.sweeper.also=[3]": r"hydra.sweeper.also: 3 is no grid; write a mapping",
     "-m hydra.sweeper.also=3": r"hydra.sweeper.also=3 is no list",
     "-m hydra.sweeper.also=[{op: []}]": r"hydra.sweeper.also: op is empty; leave it out",
-    "-m op=add,mul hydra.sweep.subdir=a/b": r"gives add 1024x1024 float32 cpu .*a/b, which does not "
-    r"lie in .*; give one name",
+    "-m op=add,mul hydra.sweep.subdir=a/b": r"gives add 1024x1024 float32 cpu .*a/b, which does "
+    r"not lie in .*; give one name",
     "+sweep=gpu,cpu": r"sweep=gpu,cpu: one sweep at a time; run the command once for each",
     "sizes=4": r"sizes is unknown; did you mean size\?",
     "size={m: 4}": r"op matmul, .*: size with dimensions m: missing: k; the dimensions are batch, "

@@ -92,7 +92,7 @@ def test_rows_of_other_code_are_noticed_and_measured_again_only_by_force(own: Pa
     command, helper, op = "op=scaled size=4,5", own / "own_helper.py", own / "mine/op/scaled.yaml"
     swept(own, f"{command} hydra.sweep.dir=out")
     environment = json.loads((own / "out" / "environment.json").read_text())
-    assert set(environment["code"]["own_code"]["files"]) == {"own_code.py", "own_helper.py"}
+    assert set(environment["code"]["own_code"]["content"]) == {"own_code.py", "own_helper.py"}
     first = rows_in(own / "out")
     assert set(first["environment"]) == {environment["id"]}
 
