@@ -22,14 +22,14 @@ from runner.cells.grid import check_threads
 from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError, one_line
+from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.session import session_of
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.fixed_grid import FixedGrid, Grids
-from runner.sweep.launcher import CellFailed, JobLauncher
+from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir
 
 SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml

@@ -29,6 +29,7 @@ WRONG = {
     "-m op=add hydra.run.dir=x": r"hydra.run.dir=x is for a single cell; give hydra.sweep.dir=",
     "resume=last": r"resume=last: no sweep's folder",
     "op=add retry=[timeout]": r"retry= goes with resume=",
+    "-m op=add size=4 dry_run=true,false": r"dry_run is of the whole sweep; give one value",
     "-m op=[add,mul]": r"op=\[add,mul\]: write op=add,mul",
     "-m size=64,128,": r"size=64,128, cannot be read: there is a comma with nothing beside it",
     "exclude={op: matmul}": r"exclude=\{op: matmul\} is no list; write exclude=\[\{op: matmul\}\]",

@@ -32,6 +32,15 @@ def told(x):
     raise ValueError(os.environ.get("OWN_WORD", "nothing"))
 """
 
+LISTENER = """
+from hydra.experimental.callback import Callback
+
+class Listener(Callback):
+    def on_job_end(self, config, job_return, **kwargs):
+        size = job_return.hydra_cfg.hydra.overrides.task
+        print("heard", job_return.status.name, job_return.cfg.op.name, job_return.cfg.size)
+"""
+
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
@@ -149,11 +158,14 @@ def test_a_raised_limit_and_what_is_asked_for_by_name_run_again(own: Path) -> No
 def test_a_sweep_ends_after_so_many_failures_and_sets_variables_for_every_worker(
     own: Path,
 ) -> None:
-    more = "+hydra.job.env_set.OWN_WORD=hello hydra.sweep.dir=out stop_after=2"
+    (own / "own_listener.py").write_text(LISTENER)
+    more = "+hydra.job.env_set.OWN_WORD=hello hydra.sweep.dir=out stop_after=2 "
+    more += "+hydra.callbacks.own._target_=own_listener.Listener"
     (said,) = swept(own, f"op=told size=3,4,5,6 {more}", code=1)
     assert "stopped: 2 failed, and stop_after=2; resume= goes on" in said.stderr
     assert set(rows_in(own / "out")["reason"]) == {"ValueError: hello"}
     assert len(rows_in(own / "out")) == 2
+    assert said.stdout.count("heard FAILED told 3") == said.stdout.count("heard FAILED") / 2 == 1
     (stock,) = swept(own, "op=told size=3 hydra/sweeper=basic hydra.sweep.dir=stock", code=1)
     assert "told 3x3 float32 cpu: failed, ValueError: nothing" in stock.stderr
     (dry,) = swept(own, "op=told size=3 hydra/sweeper=basic hydra.sweep.dir=dry dry_run=true")
