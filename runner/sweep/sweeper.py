@@ -239,32 +239,19 @@ class GridSweep:
             advice = "restore it, or say resume_force=true to measure its cells again"
             raise ConfigError(f"resume={self._root}: {names} has changed since; {advice}")
 
-        def is_final(row: Row, cell: Cell) -> bool:
-            return row.cell not in changed and resume.is_final(row, cell, retry)
-
-        numbers = resume.unfinished(rows_on_disk, cells, is_final)
-        cell_of = {cell.identity: cell for cell in cells}
-        open_rows = [
-            row
-            for row in rows_on_disk
-            if row.cell in cell_of and resume.depends_on_environment(row, cell_of[row.cell])
-        ]
-        if not open_rows or self._config.dry_run or self._cluster is not None:
-            return numbers
-
-        # whether it differs can only the worker tell
-        runner = self._session.cells
-        runner.prepare([cell_of[row.cell] for row in open_rows], require_devices=False)
-
-        def may_run(row: Row) -> bool:
-            if row.status == "unavailable":
-                return cell_of[row.cell].device not in runner.unavailable
-            return bool(row.environment != runner.environment["id"])
-
-        again = {row.cell for row in open_rows if may_run(row)}
-        return resume.unfinished(
-            rows_on_disk, cells, lambda row, cell: row.cell not in again and is_final(row, cell)
-        )
+        # what has to be known of this machine only the worker can tell
+        again, cell_of = set(changed), {cell.identity: cell for cell in cells}
+        rows = [row for row in rows_on_disk if row.cell in cell_of]
+        asked = [row for row in rows if resume.depends_on_machine(row, cell_of[row.cell])]
+        if asked and not self._config.dry_run and self._cluster is None:
+            runner = self._session.cells
+            runner.prepare([cell_of[row.cell] for row in asked], require_devices=False)
+            for row in asked:
+                is_here = cell_of[row.cell].device not in runner.unavailable
+                is_other = row.environment != runner.environment["id"]
+                if is_here if row.status == "unavailable" else is_other:
+                    again.add(row.cell)
+        return resume.unfinished(rows_on_disk, cells, again, retry)
 
     def _tell(self, jobs: Sequence[HydraJob], number: int, rows: list[Row]) -> None:
         """Tell Hydra's callbacks of a job that has run elsewhere."""
