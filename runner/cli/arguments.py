@@ -113,6 +113,8 @@ def with_implied(words: Sequence[str]) -> list[str]:
     if "resume" in arguments.values:
         completed = _resume(completed, arguments.folder("resume", "multirun.yaml"))
     else:
+        if "retry" in arguments.values:
+            raise ConfigError("retry= goes with resume=, whose cells it runs again")
         _refuse_unused_folder(arguments)
     if arguments.is_sweep and not arguments.names_mode:
         completed.append("hydra.mode=MULTIRUN")
@@ -135,8 +137,11 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
             advice = f"write {word.lstrip('-')}" if equals else "values are given as key=value"
             raise ConfigError(f"{word} is no option; {advice} (--hydra-help lists the options)")
         options.append(word)
-        takes_next = values_of[flag] != "none" and not equals and bool(rest)
-        if takes_next and not (values_of[flag] == "optional" and "=" in rest[0]):
+        if values_of[flag] == "none" or equals:
+            continue
+        if values_of[flag] == "needed" and not rest:
+            raise ConfigError(f"{word} needs a value after it")
+        if rest and not (values_of[flag] == "optional" and "=" in rest[0]):
             options.append(rest.popleft())
     return options, overrides
 

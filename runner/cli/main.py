@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,7 +28,7 @@ from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import list_groups_without_copying, run_within, without_hydra
 from runner.config.schema import Report
-from runner.errors import ConfigError
+from runner.errors import CellFailed, ConfigError
 from runner.execute.session import Session
 from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:  # a typing error needs none of it
     from runner.rows.rows import Row
 
 INTERRUPTED = 130
+HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+TOLD = (ConfigError, CellFailed, OSError, *HYDRAS)  # which say what is wrong
 
 register()
 OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
@@ -75,14 +78,13 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
-    except _PastHydra as past_hydra:
-        if traceback_wanted:
-            raise past_hydra.error from None
-        return _show(past_hydra.error, measuring=session.measuring)
-    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
-        if traceback_wanted:
-            raise
-        return _show(error, measuring=session.measuring)
+    except SystemExit as end:  # Hydra's own errors, which are all of the command line
+        raise SystemExit(2 if end.code == 1 else end.code) from None
+    except (_PastHydra, Exception) as raised:
+        error = raised.error if isinstance(raised, _PastHydra) else raised
+        if traceback_wanted or not _is_for_the_user(error):
+            raise error from error.__cause__
+        return _show(error, measuring=session.measuring or isinstance(error, CellFailed))
     finally:
         session.close()
         if not traceback_wanted:
@@ -195,6 +197,15 @@ class _PastHydra(BaseException):
         self.error = error
 
 
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether it says what was wrong, or Hydra or a plugin was asked for what it cannot do."""
+    if isinstance(error, TOLD):
+        return True
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [path for path in frames if path.is_relative_to(PACKAGE) and "plugins" not in path.parts]
+    return len(ours) <= 1 or not {"hydra", "omegaconf"}.isdisjoint(frames[-1].parts)
+
+
 def _show(error: Exception, *, measuring: bool) -> int:
     """Print what is wrong, in one line, and say what the exit code is."""
     print(_message(error, measuring=measuring), file=sys.stderr)
@@ -205,7 +216,8 @@ def _message(error: Exception, *, measuring: bool) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # some are both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
-    return str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    said = str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    return said or f"Hydra gives up with {error!r}; HYDRA_FULL_ERROR=1 shows where"
 
 
 def _advice(*, measuring: bool) -> str:

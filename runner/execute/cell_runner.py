@@ -117,19 +117,20 @@ class CellRunner:
         Raises:
             ConfigError: a callable or a device cannot be had.
         """
-        # it takes seconds
-        print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
+        if not self._worker.is_running:  # it takes seconds
+            print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
         definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            self._preflight = self._worker.prepare(definitions, devices, cells[0].backend_module)
+            said = self._worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
             advice = "try `python -c 'import torch'`"
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
-        if self._preflight.problems:
-            raise ConfigError("; ".join(self._preflight.problems))
-        self.environment.update(describe_process())
-        self.environment["id"] = identity_of(self.environment)
+        if said.problems:
+            raise ConfigError("; ".join(said.problems))
+        environment = {**describe_process(), **said.environment}
+        environment["id"] = identity_of(environment)
+        self._preflight = replace(said, environment=environment)
 
         # A sweep without any of its devices would have no times at all. With "gpu" among them it
         # was meant to run wherever it is started.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
@@ -21,12 +22,18 @@ LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and fo
 class Progress:
     """Shows how far a sweep is, on standard error, which results never use.
 
-    It ends the sweep by a ConfigError after so many failures, where it is to ``stop_after`` them.
+    It tells ``on_end`` of each cell, and ends the sweep by a ConfigError after so many failures,
+    where it is to ``stop_after`` them.
     """
 
-    def __init__(self, total: int, stop_after: int | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        stop_after: int | None = None,
+        on_end: Callable[[Cell, list[Row]], None] = lambda cell, rows: None,
+    ) -> None:
         self._total, self._done, self._last_line = total, 0, 0.0
-        self._stop_after, self._failed = stop_after, set[str]()
+        self._stop_after, self._failed, self._on_end = stop_after, set[str](), on_end
         self._bar: RichProgress | None = None
         self._task: TaskID
 
@@ -50,6 +57,7 @@ class Progress:
     def end(self, cell: Cell, rows: list[Row]) -> None:
         """A cell has its rows."""
         self._done += 1
+        self._on_end(cell, rows)
         if self._bar is None:
             self._print_line(cell, rows)
         else:

@@ -82,11 +82,11 @@ def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
     """
     known = read_environment(root)
     before = known.get("nodes", {}).get(node)
+    if before and before.get("id") != environment.get("id"):
+        known.setdefault("resumed", []).append(before)  # there may be rows of it
     if not before and known.get("node") == node and not known["cluster"]:
         before = known
     changed = _changed(before, environment, SAME) if before else []
-    if before and before.get("id") != environment.get("id"):
-        known.setdefault("resumed", []).append(before)  # there may be rows of it
     known.setdefault("nodes", {})[node] = environment
     write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
     return changed

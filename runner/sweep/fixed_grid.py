@@ -20,6 +20,11 @@ from runner.config.hydra_internals import combinations
 from runner.config.schema import Report
 from runner.errors import ConfigError, one_line
 
+OF_THE_SWEEP = {
+    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
+}
+"""The keys that cannot differ between cells."""
+
 
 class FixedGrid:
     """A sweep whose cells are all known from the start."""
@@ -66,6 +71,11 @@ class Grids:
         own = self._parser.parse_overrides(_as_overrides("params", self._params))
         typed = self._parser.parse_overrides(arguments)
         names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
+        for override in typed:
+            if override.is_sweep_override() and override.key_or_group in OF_THE_SWEEP:
+                key, _, values = override.input_line.partition("=")
+                advice = f"write {key}=[{values}]" if key == "retry" else "give one value"
+                raise ConfigError(f"{override.input_line}: {key} is of the whole sweep; {advice}")
         is_empty = not own and not names_cells and bool(self._extra_grids)
         main_grid = [] if is_empty else self._compose([*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]

@@ -16,15 +16,12 @@ from runner.cells.cell import Cell
 from runner.cells.compose import Composer, HydraJob
 from runner.config.hydra_internals import config_restored, without_hydra
 from runner.config.schema import Compare, Report
+from runner.errors import CellFailed
 from runner.execute.cell_runner import CellGroup, CellRun, in_rounds
 from runner.execute.progress import Progress
 from runner.execute.session import session_of
 from runner.rows.rows import NON_FAILURES, Row
 from runner.sweep.run_folder import free_folder, refuse_chdir
-
-
-class CellFailed(Exception):
-    """What Hydra's callbacks and other sweepers than ours are told of a cell that failed."""
 
 
 def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from itertools import chain
@@ -50,21 +50,27 @@ def words_to_retry(retry: Any) -> set[str]:
 
 
 def unfinished(
-    rows_on_disk: Sequence[Row], cells: Sequence[Cell], is_final: Callable[[Row, Cell], bool]
+    rows_on_disk: Sequence[Row], cells: Sequence[Cell], again: Collection[str], retry: set[str]
 ) -> list[int]:
-    """The positions of the cells without rows, or of whose rows one is not final."""
+    """The positions of the cells without final rows, and of those that are to run ``again``.
+
+    Args:
+        rows_on_disk: of the sweep so far.
+        cells: all of the sweep.
+        again: identities.
+        retry: statuses and flags that are not final.
+    """
     rows_of = grouped(rows_on_disk, attrgetter("cell"))
 
     def is_finished(cell: Cell) -> bool:
-        rows = rows_of.get(cell.identity)
-        return rows is not None and all(is_final(row, cell) for row in rows)
+        rows = rows_of.get(cell.identity) if cell.identity not in again else None
+        return rows is not None and all(_is_final(row, cell, retry) for row in rows)
 
     return [number for number, cell in enumerate(cells) if not is_finished(cell)]
 
 
-def is_final(row: Row, cell: Cell, retry: Collection[str]) -> bool:
-    """Whether a cell would end the same way, as far as that can be told without its environment."""
-    if row.status in retry or not set(retry).isdisjoint(getattr(row, "flags", ())):
+def _is_final(row: Row, cell: Cell, retry: set[str]) -> bool:
+    if not retry.isdisjoint({row.status, *getattr(row, "flags", ())}):
         return False
     if isinstance(row, BenchmarkRow) and row.status == "ok":
         return (row.processes or 1) >= cell.processes
@@ -76,8 +82,8 @@ def is_final(row: Row, cell: Cell, retry: Collection[str]) -> bool:
     return row.status in NON_FAILURES
 
 
-def depends_on_environment(row: Row, cell: Cell) -> bool:
-    """Whether a cell might run elsewhere that did not run where its row is of."""
+def depends_on_machine(row: Row, cell: Cell) -> bool:
+    """Whether a cell that did not run might do so with other devices, compilers or versions."""
     return row.status in ("unavailable", "unsupported") and not cell.infeasible_reason
 
 
@@ -100,14 +106,13 @@ def measured_with_other_code(
 
 def what_was_left(rows: Sequence[Row]) -> str:
     """What a resumed sweep has left as it was, and what would run it again; blank: nothing."""
-    words = Counter(row.status for row in rows if row.status != "ok")
-    words += Counter(chain(*(getattr(row, "flags", ()) for row in rows)))
-    counted = [f"{words[word]} {word}" for word in words if word in LEFT]
-    if not counted:
+    told = chain(*((row.status, *getattr(row, "flags", ())) for row in rows))
+    counts = Counter(word for word in told if word in LEFT)
+    if not counts:
         return ""
+    counted = ", ".join(f"{count} {word}" for word, count in counts.items())
     because = "nothing that decides them has changed"
-    again = ",".join(word for word in words if word in LEFT)
-    return f"left as they are: {', '.join(counted)}, as {because}; retry=[{again}] runs them again"
+    return f"left as they are: {counted}, as {because}; retry=[{','.join(counts)}] runs them again"
 
 
 def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,14 @@ from runner.cells.grid import check_threads
 from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError, one_line
+from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.session import session_of
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.fixed_grid import FixedGrid, Grids
-from runner.sweep.launcher import CellFailed, JobLauncher
+from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir
 
 SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
@@ -65,8 +67,13 @@ class GridSweep:
         # The launcher composes each job again, unless it finds what was composed here.
         launcher = self._grid_launcher
         self._composer = launcher.composer if launcher else Composer(self._loader, config)
+        if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
+            raise ConfigError(f"hydra.sweeper.also={extra_grids} is no list; write [{{op: add}}]")
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
         self._report, self._compare = Report.of(config), Compare(**config.compare)
+        job = config.hydra.job
+        copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
+        self._env_set = {**copied, **job.env_set}
         self._left_out = 0  # cells that exclude leaves out
         self._is_incomplete = False  # whether a job of a stock launcher did not return
         self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
@@ -87,7 +94,7 @@ class GridSweep:
             return []
         resuming = bool(self._config.resume)
         with (
-            env_override(self._config.hydra.job.env_set),
+            env_override(self._env_set),
             claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring),
         ):
             return self._run(strategy, jobs)
@@ -130,7 +137,7 @@ class GridSweep:
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
         if self._left_out:
-            print(f"left out by exclude: {self._left_out}")
+            print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
@@ -188,7 +195,7 @@ class GridSweep:
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
             excluded=self._left_out,
-            env_set=dict(self._config.hydra.job.env_set) or None,
+            env_set=self._env_set or None,
         )
         OmegaConf.save(self._config, self._root / "multirun.yaml")
 
@@ -232,37 +239,38 @@ class GridSweep:
             advice = "restore it, or say resume_force=true to measure its cells again"
             raise ConfigError(f"resume={self._root}: {names} has changed since; {advice}")
 
-        def is_final(row: Row, cell: Cell) -> bool:
-            return row.cell not in changed and resume.is_final(row, cell, retry)
+        # what has to be known of this machine only the worker can tell
+        again, cell_of = set(changed), {cell.identity: cell for cell in cells}
+        rows = [row for row in rows_on_disk if row.cell in cell_of]
+        asked = [row for row in rows if resume.depends_on_machine(row, cell_of[row.cell])]
+        if asked and not self._config.dry_run and self._cluster is None:
+            runner = self._session.cells
+            runner.prepare([cell_of[row.cell] for row in asked], require_devices=False)
+            for row in asked:
+                is_here = cell_of[row.cell].device not in runner.unavailable
+                is_other = row.environment != runner.environment["id"]
+                if is_here if row.status == "unavailable" else is_other:
+                    again.add(row.cell)
+        return resume.unfinished(rows_on_disk, cells, again, retry)
 
-        numbers = resume.unfinished(rows_on_disk, cells, is_final)
-        cell_of = {cell.identity: cell for cell in cells}
-        open_rows = [
-            row
-            for row in rows_on_disk
-            if row.cell in cell_of and resume.depends_on_environment(row, cell_of[row.cell])
-        ]
-        if not open_rows or self._config.dry_run or self._cluster is not None:
-            return numbers
-
-        # whether it differs can only the worker tell
-        runner = self._session.cells
-        runner.prepare([cell_of[row.cell] for row in open_rows], require_devices=False)
-
-        def may_run(row: Row) -> bool:
-            if row.status == "unavailable":
-                return cell_of[row.cell].device not in runner.unavailable
-            return bool(row.environment != runner.environment["id"])
-
-        again = {row.cell for row in open_rows if may_run(row)}
-        return resume.unfinished(
-            rows_on_disk, cells, lambda row, cell: row.cell not in again and is_final(row, cell)
-        )
+    def _tell(self, jobs: Sequence[HydraJob], number: int, rows: list[Row]) -> None:
+        """Tell Hydra's callbacks of a job that has run elsewhere."""
+        if self._grid_launcher:
+            self._grid_launcher.listeners.begin(jobs[number], number, self._root)
+            self._grid_launcher.listeners.end(jobs[number], number, rows)
 
     def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
         """Run some of the jobs, here or elsewhere."""
         if self._cluster is not None:
-            self._cluster.run(self._root, jobs, numbers, self._session)
+            self._cluster.run(
+                self._root,
+                jobs,
+                numbers,
+                self._session,
+                env_set=self._env_set,
+                stop_after=self._config.stop_after,
+                on_end=partial(self._tell, jobs),
+            )
             return []
         overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
