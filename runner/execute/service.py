@@ -16,8 +16,10 @@ from runner.execute.cell_run import is_device_lost, log_rows, run_cell
 from runner.execute.process_tree import children_of
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
+from runner.measure.switches import of_this_worker
 from runner.rows.columns import packed
-from runner.tasks.task import WorkerState
+from runner.tasks.calm import keep_best
+from runner.tasks.task import TaskResult, WorkerState
 
 Message = tuple[Any, ...]
 DEVICE_LOST = "the device did not recover, so the worker was replaced"
@@ -32,18 +34,26 @@ class Service:
 
     def __init__(self, log_to: Callable[[str], None]) -> None:
         self._log_to = log_to
-        self._state = WorkerState()
+        self._state = WorkerState(switches=of_this_worker())
         self._before = Traces()
 
     def run(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""
-        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)))
+        kept: list[TaskResult] = []
+
+        def keep(known: TaskResult) -> None:
+            kept.append(known)
+            send(("kept", packed(known.rows), packed(known.samples)))
+
+        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep)
         is_lost = is_device_lost(cell, rows)
+        is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
             rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
         log_rows(cell, rows)
-        is_spoiled = self._before.are_other([cell]) or is_lost
-        return "done", is_spoiled, packed(rows), packed(samples)
+        is_spoiled |= self._before.are_other([cell])
+        keep_best(self._state)
+        return "done", is_spoiled, packed(rows), [] if kept else packed(samples)  # sent once
 
     def run_in_turn(
         self,
@@ -63,6 +73,7 @@ class Service:
             send(("side", side, step))
 
         is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step)
+        keep_best(self._state)
         is_spoiled = self._before.are_other(cells) or is_lost
         if outcome is None:
             return "done", is_spoiled, None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +29,8 @@ from runner.execute.channel import Inbox
 from runner.execute.process_tree import adopt_orphans, children_of, end_descendants
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
-from runner.files import trim_log
+from runner.files import open_log, trim_log
+from runner.measure.gate import WAITING
 from runner.rows.columns import unpacked
 from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
 
@@ -38,6 +40,12 @@ DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
 
 class WorkerDied(Exception):
     """The worker's process ended; the message says how."""
+
+
+def _show_wait(step: str) -> None:
+    """A sweep that stands still says why."""
+    if step.startswith(WAITING):
+        print(step, file=sys.stderr, flush=True)
 
 
 class Worker:
@@ -61,14 +69,23 @@ class Worker:
         self._send("prepare", definitions, devices, backend_module)
         with self._refusing_garbage():
             _, *said = self._await("importing torch and the operations")
-            return Preflight.of(*said)
+            preflight = Preflight.of(*said)
+        if preflight.is_spoiled:
+            self.close()
+        return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too."""
+        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too.
+
+        Where a check ends it, the row that was made before is kept, and says so.
+        """
         step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
+        patience_s = cell.timing.patience_s  # waiting counts in no limit
+        kept: list[Row] = []
+        kept_samples: list[Sample] = []
 
         def time_left_s() -> float:
-            return start + limit_s - time.monotonic()
+            return start + limit_s + patience_s - time.monotonic()
 
         try:
             with self._refusing_garbage():
@@ -77,16 +94,24 @@ class Worker:
                         start = time.monotonic()
                     elif kind == "step":
                         (step,) = map(one_line, said)
+                        _show_wait(step)
+                    elif kind == "kept":
+                        kept, kept_samples = _rows(cell, said[0]), unpacked(Sample, said[1])
                     else:
-                        rows, samples = said
+                        rows, samples = _rows(cell, said[0]), unpacked(Sample, said[1])
                         taken_s = time.monotonic() - start
-                        made = [replace(r, seconds=r.seconds or taken_s) for r in _rows(cell, rows)]
-                        return made, unpacked(Sample, samples)
+                        rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
+                        return rows, kept_samples or samples
             status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
             status, what = "crashed", str(death)
-        seconds = time.monotonic() - start
-        return [row_for(cell, status, f"{what}, while {step}", seconds=seconds)], []
+        seconds, reason = time.monotonic() - start, f"{what}, while {step}"
+        with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
+            print(f"{cell.label}: {status}: {reason}", file=file)
+        if kept:
+            reason = f"{reason}: what that would have found is blank"
+            return [replace(row, reason=reason, seconds=seconds) for row in kept], kept_samples
+        return [row_for(cell, status, reason, seconds=seconds)], []
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
@@ -96,7 +121,7 @@ class Worker:
         Returns:
             what came of it; None where the process or a device died, or a side took too long.
         """
-        left_s = [cell.limit.time_s for cell in cells]
+        left_s = [cell.limit.time_s + cell.timing.patience_s for cell in cells]
         side, begun = 0, time.monotonic()
 
         def time_left_s() -> float:
@@ -111,11 +136,17 @@ class Worker:
                 if kind == "side":
                     if side != ALL_SIDES:
                         left_s[side] -= now - begun
-                    side = said[0]
+                    side, step = said
+                    _show_wait(step)
                 elif kind == "done":
                     return _outcome(cells, said)
                 begun = now
         return None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the next request finds a process."""
+        return self._connection is not None
 
     def close(self) -> None:
         """End the process at once, wherever it is, with all that was started there."""

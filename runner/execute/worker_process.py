@@ -36,16 +36,17 @@ class Preflight:
     devices: dict[str, str]  # this machine's, by those asked for that are here: gpu: cuda:0
     unavailable: dict[str, str]  # why, by those asked for that are not here
     problems: list[str]  # what is wrong with the operations, a line each
+    is_spoiled: bool = False  # whether an import left the process so that cells need another one
 
     @classmethod
     def of(cls, *said: Any) -> Preflight:
         """What the worker said; ValueError where it is something else."""
-        environment, devices, unavailable, problems = said
+        environment, devices, unavailable, problems, is_spoiled = said
         texts = [*devices.items(), *unavailable.items(), problems]
         if not all(isinstance(text, str) for text in chain.from_iterable(texts)):
             raise ValueError("no texts")
         int(environment["torch"]["threads"])
-        return cls(environment, devices, unavailable, problems)
+        return cls(environment, devices, unavailable, problems, bool(is_spoiled))
 
 
 def serve(connection: Connection) -> None:

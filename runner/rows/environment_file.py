@@ -13,23 +13,23 @@ from runner.files import write_atomically
 
 SAME = (
     *("torch.version", "torch.threads", "torch.cuda", "torch.hip", "precision"),
-    *("host.name", "host.machine", "host.cores", "python"),
+    *("host.name", "host.machine", "host.cores", "python", "env_set"),
 )
 """What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
-EVERYWHERE = ("torch.version", "python")
+EVERYWHERE = ("torch.version", "python", "env_set")
 """The same for rows of a cluster's machines."""
 
 
 MOST = 10**9  # cells, cores
 DEEPEST = 12  # levels of mappings and lists
 KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git"), dict),
+    **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
     **dict.fromkeys(("report", "nodes", "nodes.*", "resumed[]", "devices[]"), dict),
     **dict.fromkeys(("resumed", "devices", "command"), list),
-    **dict.fromkeys(("cells", "host.cores", "torch.threads"), int),
+    **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
     "host.load_1min": (int, float),
     **dict.fromkeys(("host.name", "host.system", "torch.version", "python", "node"), str),
-    **dict.fromkeys(("started", "folder", "cluster", "command[]"), str),
+    **dict.fromkeys(("started", "folder", "cluster", "command[]", "id"), str),
     **dict.fromkeys(("devices[].device", "devices[].name"), str),
 }
 """What the parts that are used have to be, where they are not null; the others are as they are."""
@@ -79,6 +79,18 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
+def all_environments(root: Path) -> dict[str, dict[str, Any]]:
+    """All that a run's rows were measured with, by the ``environment`` of the rows.
+
+    Raises:
+        ConfigError: ``environment.json`` is damaged.
+    """
+    first = read_environment(root)
+    nodes = (first.get("nodes") or {}).values()
+    every = [first, *(first.get("resumed") or []), *nodes]
+    return {environment["id"]: environment for environment in every if environment.get("id")}
+
+
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     """Refuse to put rows of different machines or versions into one table.
 
@@ -113,6 +125,8 @@ def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
     known = read_environment(root)
     known["nodes"] = known.get("nodes") or {}
     before = known["nodes"].get(node)
+    if before and before.get("id") != environment.get("id"):
+        known["resumed"] = [*(known.get("resumed") or []), before]  # there may be rows of it
     if not before and known.get("node") == node and not known.get("cluster"):
         before = known
     changed = _changed(before, environment, SAME) if before else []

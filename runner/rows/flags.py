@@ -27,15 +27,18 @@ FLAGS = {
     "nonfinite": Flag("its output is not finite"),
     "denormal": Flag("its numbers are denormal, which take far longer"),
     "wrong_values": Flag("its values are wrong", fails=True),
+    "unchecked": Flag("its values were compared with nothing"),
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
     "mutates_input": Flag("it changes its input"),
     "contended": Flag("the machine was busy with something else"),
+    "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
     "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),
     "placement": Flag("its time depends on where in memory its tensors lie", False),
     "first_touch": Flag("most of the time goes to fresh memory for the output", False),
     "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", False),
+    "changed_switches": Flag("its module changes switches of the machine", False),
     "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", False),
 }
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.cells.cell import SCHEMA_VERSION
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.files import bounded_lines
@@ -233,7 +234,7 @@ def test_a_newer_schema_is_read_kept_and_said_once(
         (tmp_path / f"{number}_x").mkdir()
         path = tmp_path / f"{number}_x" / "results.csv"
         with monkeypatch.context() as patch:
-            patch.setattr("runner.rows.csv_store.SCHEMA_VERSION", 4)
+            patch.setattr("runner.rows.csv_store.SCHEMA_VERSION", SCHEMA_VERSION + 1)
             write_rows(path, [of_newer])
     assert report(tmp_path) == 1
     said = capsys.readouterr()
