@@ -17,7 +17,6 @@ from functools import partial
 from itertools import chain
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from runner.execute.channel import say
@@ -54,7 +53,7 @@ def serve(connection: Connection) -> None:
     # all of this comes before torch is imported, which takes seconds in which the parent may die;
     # signals reach the whole group, and the parent decides what they mean
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave_to_parent)
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     adopt_orphans()  # so that nothing that a cell starts gets out of sight
     if hasattr(os, "register_at_fork"):
@@ -97,10 +96,6 @@ def serve(connection: Connection) -> None:
 def _send(connection: Connection, number: int, message: Message) -> None:
     """Send a message to the parent, as one about its request of that number."""
     say(connection, (number, *message))
-
-
-def _leave_to_parent(number: int, frame: FrameType | None) -> None:
-    """Do nothing; unlike a signal that is ignored, that is not handed on to a program's start."""
 
 
 def _part_from(connection: Connection) -> None:

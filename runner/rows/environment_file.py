@@ -24,13 +24,15 @@ MOST = 10**9  # cells, cores
 DEEPEST = 12  # levels of mappings and lists
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
-    **dict.fromkeys(("report", "nodes", "nodes.*", "resumed[]", "devices[]"), dict),
+    **dict.fromkeys(
+        ("report", "nodes", "nodes.*", "resumed[]", "devices[]", "code.*", "code.*.content"), dict
+    ),
     **dict.fromkeys(("resumed", "devices", "command"), list),
     **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
     "host.load_1min": (int, float),
     **dict.fromkeys(("host.name", "host.system", "torch.version", "python", "node"), str),
     **dict.fromkeys(("started", "folder", "cluster", "command[]", "id"), str),
-    **dict.fromkeys(("devices[].device", "devices[].name"), str),
+    **dict.fromkeys(("devices[].device", "devices[].name", "code.*.folder"), str),
 }
 """What the parts that are used have to be, where they are not null; the others are as they are."""
 
@@ -62,7 +64,7 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
     """A part of the file without what is not of its type; None in place of what is not itself."""
     # what a node is, and what a run was taken up with, is described as the run itself
     name = re.sub(r"^(nodes\.[^.]*|resumed\[\])\.", "", where)
-    kind = KINDS.get(re.sub(r"^nodes\.[^.]*$", "nodes.*", name), object)
+    kind = KINDS.get(re.sub(r"^(nodes(?=\.[^.]*$)|code)\.[^.]*", r"\1.*", name), object)
     is_count = kind is not object and isinstance(value, int | float)
     odd_number = is_count and (isinstance(value, bool) or not 0 <= value < MOST)
     if levels == 0 or odd_number or not (value is None or isinstance(value, kind)):
