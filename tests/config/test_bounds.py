@@ -70,7 +70,6 @@ WRONG = {
     "+sweep=gpu hydra.sweeper.also=[5]": "hydra.sweeper.also: 5 is no grid",
     "hydra=5": "hydra=...: give one of its keys",
     "~limit": "~limit: this key is needed",
-    "~report.baseline": "~report.baseline: this key is needed",
     f"size={'9' * 10_000}": "",
     "limit.time_s=1e13": "limit.time_s=1e+13 is too large",
     "limit.memory_bytes=10000000000000000000000000": "is too large",
