@@ -136,7 +136,7 @@ class Worker:
                 if kind == "side":
                     if side != ALL_SIDES:
                         left_s[side] -= now - begun
-                    side, step = said
+                    side, step = said[0], one_line(said[1])
                     _show_wait(step)
                 elif kind == "done":
                     return _outcome(cells, said)
