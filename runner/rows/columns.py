@@ -53,7 +53,8 @@ def _columns(record: Any) -> tuple[Column, ...]:
         kind, _, blank = str(field.type).partition(" | ")
         named = [limit for names, limit in RANGES.items() if re.fullmatch(names, field.name)]
         limit = (named or [COUNT])[0] if kind in ("int", "float") else None
-        columns.append(Column(field.name, kind, blank == "None", limit))
+        optional = blank == "None" or field.default is None
+        columns.append(Column(field.name, kind, optional, limit))
     return tuple(columns)
 
 
