@@ -190,8 +190,9 @@ def _of_gradient(row: Row) -> bool:
     """Whether a row's reason is of its gradient as a whole, and of nothing else."""
     if isinstance(row, BenchmarkRow):
         return not set(FLAGS_OF_CHECKS) & set(row.flags)
-    of_all = isinstance(row, AutogradRow) and row.argument is None
-    return of_all and row.probe in ("example", "repeatable")
+    if not isinstance(row, AutogradRow) or row.argument is not None:
+        return False
+    return row.probe in ("example", "repeatable")
 
 
 def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:

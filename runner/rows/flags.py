@@ -33,6 +33,7 @@ FLAGS = {
     "contended": Flag("the machine was busy with something else"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
+    "uneven": Flag("a call takes far longer in the mean than in the median"),
     "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),
     "placement": Flag("its time depends on where in memory its tensors lie", False),
     "first_touch": Flag("most of the time goes to fresh memory for the output", False),

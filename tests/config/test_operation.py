@@ -64,14 +64,14 @@ def test_a_single_dtype_needs_no_list():
             "flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
             "differentiable, "
-            "domain, nondifferentiable_inputs, reference, description",
+            "domain, nondifferentiable_inputs, reference, compare, random, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
             "differentiable, "
-            "domain, nondifferentiable_inputs, reference, description",
+            "domain, nondifferentiable_inputs, reference, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
