@@ -147,6 +147,11 @@ class Operation:
         text = self.domain.get(name, self.domain.get(EVERY_INPUT))
         return Domain.parse(text) if text is not None else None
 
+    @property
+    def package(self) -> str:
+        """What is imported to have the callable."""
+        return self.call.partition(".")[0]
+
     def load(self) -> Callable[..., Any]:
         """Import the callable; ConfigError where that cannot be done, or it cannot be called."""
         return load_callable(self.call, f"op {self.name}: call")

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from runner.cells.cell import Cell
 from runner.errors import is_unsupported, one_line
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
-from runner.rows.rows import Row, row_for
+from runner.rows.rows import Row, row_for, with_changed_switches
 from runner.tasks import autograd, benchmark, roof, tensors, transfer
 from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
 
@@ -40,17 +41,20 @@ class LocalRun:
         self.device: Device | None = None  # once it was found
         self.failure: list[Row] = []  # the row, where something was raised
         self.seconds = 0.0  # that it took in all
+        self.changed: dict[str, None] = {}  # the switches that the user's code has changed
 
     def attempt(self, step: Callable[[Task], T]) -> T | None:
         """Do a step of the cell; None where it raised something."""
         begun = time.perf_counter()
-        default_threads = torch.get_num_threads()
+        switches = self._state.switches
         try:
             if self.device is None:
                 names = self.cell.device, self.cell.backend_module
-                self.device = find_device(*names, self._state.busy_work)
-            function = self.cell.definition.load()
-            torch.set_num_threads(self.cell.threads or default_threads)
+                with switches.importing(names[1] or ""):
+                    self.device = find_device(*names, self._state.busy_work)
+            with switches.importing(self.cell.definition.package):
+                function = self.cell.definition.load()
+            switches.enter(self.cell)
             if self.device.is_cpu:
                 limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
             known = self.cell, self.device, function, self._state, self._report_step, self._keep
@@ -61,9 +65,9 @@ class LocalRun:
             traceback.print_exc()
             status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
         finally:
-            # the next step, or cell, must not find this one's limits or threads
+            # the next step, or cell, must not find this one's limits or switches
             limit_memory(None)
-            torch.set_num_threads(default_threads)
+            self.changed |= dict.fromkeys(switches.leave())
             self.seconds += time.perf_counter() - begun
         name = None if self.device is None else self.device.name
         row = row_for(self.cell, status, reason, device_name=name, seconds=self.seconds)
@@ -74,8 +78,11 @@ class LocalRun:
         """The rows with the seconds that the cell took; the failure where there are none."""
         if result is None:
             return TaskResult(self.failure)
+        packages = (self.cell.backend_module or "", self.cell.definition.package)
+        imported = chain.from_iterable(map(self._state.switches.changed_by_import, packages))
+        changed = tuple(dict.fromkeys([*imported, *self.changed]))
         rows = [row if row.seconds else replace(row, seconds=self.seconds) for row in result.rows]
-        return TaskResult(rows, result.samples)
+        return TaskResult([with_changed_switches(row, changed) for row in rows], result.samples)
 
     def release(self) -> None:
         """Give back what the device keeps for later calls."""

@@ -26,6 +26,7 @@ class Preflight:
     devices: dict[str, str]  # this machine's, by those asked for that are here: gpu: cuda:0
     unavailable: dict[str, str]  # why, by those asked for that are not here
     problems: list[str]  # what is wrong with the operations, a line each
+    is_spoiled: bool = False  # whether an import left the process so that cells need another one
 
 
 def serve(connection: Connection) -> None:

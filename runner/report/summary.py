@@ -74,7 +74,7 @@ def show(
     analysis = analyse(rows, damaged, report, pairs)
     pictures = pictures_of(analysis, words)
     tables = _tables(analysis)
-    notes = _notes(root, analysis, environment.get("cells"), words)
+    notes = _notes(root, analysis, environment, words)
 
     # the figures are drawn beside all else, by a library that leaves Python free meanwhile
     with ThreadPoolExecutor(1) as pool:
@@ -84,7 +84,7 @@ def show(
         write_atomically(root / "report.md", text)
 
         # the terminal speaks English, whatever the language of the files
-        _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
+        _print(analysis, tables, _notes(root, analysis, environment, ENGLISH))
         write_page(
             root,
             analysis=analysis,
@@ -140,13 +140,18 @@ def _tables(analysis: Analysis) -> list[Table]:
     return [table for table in tables if table]
 
 
-def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> list[str]:
+def _notes(
+    root: Path, analysis: Analysis, environment: Mapping[str, Any], words: Words
+) -> list[str]:
     """What a reader has to know first: what is not there, did not run, or should not be trusted."""
     notes = []
+    cells, excluded = environment.get("cells"), environment.get("excluded")
     missing = (cells or 0) - len({row.cell for row in analysis.rows})
     if missing > 0:
         numbers = {"missing": missing, "cells": cells}
         notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
+    if excluded:
+        notes.append(words["left_out"].format(count=excluded))
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_is_not_known(analysis.rows, words)

@@ -31,6 +31,7 @@ FLAGS = {
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
     "mutates_input": Flag("it changes its input"),
     "contended": Flag("the machine was busy with something else"),
+    "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
     "uneven": Flag("a call takes far longer in the mean than in the median"),
@@ -38,6 +39,7 @@ FLAGS = {
     "placement": Flag("its time depends on where in memory its tensors lie", False),
     "first_touch": Flag("most of the time goes to fresh memory for the output", False),
     "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", False),
+    "changed_switches": Flag("its module changes switches of the machine", False),
     "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", False),
 }
 

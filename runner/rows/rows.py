@@ -14,7 +14,7 @@ from runner.rows.flags import merged
 BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
-"""The statuses that are no error of the program, and would be the same if it ran again."""
+"""The statuses that are no error of the program, and would be the same if nothing changed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Row(CellKey, _Cell):
         status: one of :data:`STATUSES`.
         reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
+        limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
+        environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
     """
 
     device_name: str | None = None
@@ -45,6 +47,9 @@ class Row(CellKey, _Cell):
     status: str = "ok"
     reason: str | None = None
     seconds: float | None = None
+    limit_time_s: float | None = None
+    limit_memory_bytes: int | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class BenchmarkRow(Row):
         samples: blocks that the median is taken over.
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
         calls_per_sample: calls in a block.
+        machine_slowdown: how many times slower than at its best the machine was around the samples:
+            their median; blank where nothing told.
+        slowdown_against: the best of earlier runs, or of this run where there were none.
+        as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
@@ -91,6 +100,8 @@ class BenchmarkRow(Row):
         gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
         concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
+        changed_switches: of the machine or the process, which the operation's module changed when
+            it was imported or called; they were put back.
     """
 
     median_s: float | None = None
@@ -116,6 +127,9 @@ class BenchmarkRow(Row):
     preempted_samples: int | None = None
     interruption_source: str | None = None
     calls_per_sample: int | None = None
+    machine_slowdown: float | None = None
+    slowdown_against: str | None = None
+    as_it_came_s: float | None = None
     timing_s: float | None = None
     stop: str | None = None
     flop: int | None = None
@@ -143,6 +157,7 @@ class BenchmarkRow(Row):
     power_after_w: float | None = None
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
+    changed_switches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -308,6 +323,9 @@ class Sample:
             one.
         process: number of the process, of those that measure the cell one after another.
         used: whether the median is taken over it.
+        machine_slowdown: how many times slower than at its best the machine was around it; blank
+            where nothing told.
+        calm: whether that was little.
     """
 
     calls: int
@@ -318,6 +336,8 @@ class Sample:
     allocation: int | None
     used: bool
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
 
 
 @dataclass(frozen=True)
@@ -331,6 +351,10 @@ class PairVisit:
         baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
         baseline_s, other_s: seconds that a call cost.
         process: the number of the process.
+        machine_slowdown: how many times slower than at its best the machine was around the visit;
+            blank where nothing told.
+        calm: whether that was little.
+        undisturbed: whether both sides had blocks that nothing interrupted.
     """
 
     baseline_cell: str
@@ -343,6 +367,9 @@ class PairVisit:
     baseline_s: float
     other_s: float
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
+    undisturbed: bool = True
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -398,10 +425,19 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
 
 
+def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:
+    """A row that says which of the machine's switches its operation changed."""
+    if not names or not isinstance(row, BenchmarkRow):
+        return row
+    flags = merged(row.flags, ("changed_switches",))
+    return replace(row, changed_switches=names, flags=flags)
+
+
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
     blank = not_of(cell.job, of_case=cell.case is not None)
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name
+    known |= {"limit_time_s": cell.limit.time_s, "limit_memory_bytes": cell.limit.memory_bytes}
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)

@@ -24,6 +24,7 @@ from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
 from runner.rows.rows import BenchmarkRow
+from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
 from runner.tasks.task import Task, TaskResult
@@ -32,7 +33,7 @@ from runner.tasks.task import Task, TaskResult
 GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
-OF_SAMPLING = ("calls_per_sample", "timing_s", "stop")
+OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
 OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
@@ -68,7 +69,14 @@ def run(task: Task) -> TaskResult:
     reallocate = None
     if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
-    measured = measure(ready.call, ready.clock, cell.timing, ready.on_first_result, reallocate)
+    measured = measure(
+        ready.call,
+        ready.clock,
+        cell.timing,
+        ready.on_first_result,
+        reallocate,
+        gate=gate_for([task]),
+    )
     return finish(ready, measured)
 
 
@@ -174,6 +182,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         first_call_s=measured.first_call_s if ready.is_first else None,
         first_in_process=ready.is_first_of_all,
         saved_bytes=ready.saved_bytes,
+        slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         **vars(readings.launch),
         samples=sum(sample.used for sample in measured.samples),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -14,7 +15,10 @@ from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
 from runner.measure.event_clock import BusyWork
+from runner.measure.gate import WAITING, Gate
 from runner.measure.peaks import Peak
+from runner.measure.sentinel import Sentinel
+from runner.measure.switches import Switches
 from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
@@ -45,6 +49,12 @@ class WorkerState:
     # what has been called here, by callable, size, dtype, device and whether it is compiled
     called: set[tuple[object, ...]] = field(default_factory=set)
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
+    # by the device's name and the number of threads
+    sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
+    began_s: float = field(default_factory=time.monotonic)
+    gates: list[Gate] = field(default_factory=list)  # the latest
+    waited_s: float = 0.0  # for calm moments, before the latest gate
+    switches: Switches = field(default_factory=Switches)  # as they were before any user's module
 
 
 class TaskResult(NamedTuple):
@@ -72,6 +82,10 @@ class Task:
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
     keep: Keep = forget  # is given what is known before a step that may end the process
 
+    def report_wait(self, slowdown: float) -> None:
+        """Say that the cell waits for a calm moment."""
+        self.report_step(f"{WAITING} the machine is {slowdown:.1f} times slower than at its best")
+
     @property
     def dtype(self) -> torch.dtype:
         """PyTorch's, by the cell's name of it."""
@@ -87,6 +101,6 @@ class Task:
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
         """A row of the cell, with what it ran on."""
-        threads = torch.get_num_threads()
+        threads = self.state.switches.threads_of(self.cell)
         row = identified(row_type, self.cell)
         return replace(row, device_name=self.device.name, threads=threads)
