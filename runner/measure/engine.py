@@ -33,7 +33,7 @@ MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choo
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
-LOADING_S = 0.5  # a first call of less may have loaded a library, and the next one not
+LOADING_S = 0.2  # a first call of less may have loaded a library, and the next one not
 MOST_TRIALS = 12  # where all were interrupted
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 # the interval is looked at when the samples have grown by this factor: each look is one more chance
