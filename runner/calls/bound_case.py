@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.arithmetic import build
 from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
@@ -124,7 +123,7 @@ def _called(
     function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
 ) -> list[Tensor]:
     result = function(*named.values(), **case.kwargs)
-    tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    tensors = outputs_of(result)
     if not tensors:
         raise TypeError(f"{case.function} returned a {type(result).__name__} without a tensor")
     return tensors

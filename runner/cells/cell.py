@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey, label
+from runner.config.axes import AXES, CellKey, label, not_of
 from runner.config.cases import Case, read_case
 from runner.config.dtypes import ITEM_BYTES, KIND_OF, KINDS
 from runner.config.keys import check_keys
@@ -27,7 +27,7 @@ DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
 Definition = TypeVar("Definition", Operation, Case)
 # of the rows and of what a cell's identity covers; a change makes old rows another schema's
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 BUILT_IN = {
     "transfer": Operation(
@@ -77,13 +77,13 @@ class Cell(CellKey):
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that determines what is measured; limits do not."""
+        """A hash of all that determines what is measured; limits and descriptions do not."""
         content = {
             "schema": SCHEMA_VERSION,
             "job": self.job,
             **{name: getattr(self, name) for name in AXES},
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
-            "definition": asdict(self.definition),
+            "definition": self._declared,
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
@@ -92,7 +92,12 @@ class Cell(CellKey):
     @cached_property
     def variant(self) -> str:
         """A short hash of the file and the timing, in which rows of the same names may differ."""
-        return f"v{_digest([asdict(self.definition), asdict(self.timing)])[:6]}"
+        return f"v{_digest([self._declared, asdict(self.timing)])[:6]}"
+
+    @property
+    def _declared(self) -> dict[str, Any]:
+        """What the file declares, but for words for people."""
+        return {**asdict(self.definition), "description": "", "hint": ""}
 
     @property
     def tensor_bytes(self) -> int:
@@ -201,7 +206,7 @@ def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
 def _inapplicable_options(values: dict[str, Any]) -> str:
     """Reset the axes that only a benchmark has in other jobs; returns what was asked for."""
     job = values["job"]
-    axes = () if job == "benchmark" else BENCHMARK_ONLY
+    axes = not_of(job, of_case=bool(values["case"]))
     asked = {name: values[name] for name in axes if values[name] != AXES[name].default}
     values.update({name: AXES[name].default for name in asked})
     if not asked:

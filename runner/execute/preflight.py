@@ -8,8 +8,10 @@ from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import ConfigError
 from runner.execute.environment import describe_machine
+from runner.execute.user_code import describe_code, packages_of
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
+from runner.measure.switches import of_this_worker
 
 
 def preflight(
@@ -21,14 +23,19 @@ def preflight(
     devices: dict[str, Device] = {}
 
     # every problem is reported at once, so that nobody has to come back for the next one
+    switches = of_this_worker()  # before anything of the user's is imported
     for definition in definitions:
         try:
-            definition.load()
+            with switches.importing(definition.package):
+                definition.load()
+                if isinstance(definition, Operation):
+                    definition.load_reference()
         except ConfigError as error:
             problems.append(str(error))
     for name in device_names:
         try:
-            devices[name] = find_device(name, backend_module)
+            with switches.importing(backend_module or ""):
+                devices[name] = find_device(name, backend_module)
         except DeviceUnavailable as error:
             unavailable[name] = str(error)
         except ConfigError as error:  # of the backend's module, and so of every device
@@ -36,4 +43,7 @@ def preflight(
             break
 
     names = {name: str(device.torch) for name, device in devices.items()}
-    return Preflight(describe_machine(list(devices.values())), names, unavailable, problems)
+    packages = [packages_of(definition, backend_module) for definition in definitions]
+    machine = describe_machine(list(devices.values()))
+    machine["code"] = describe_code(set().union(*packages))
+    return Preflight(machine, names, unavailable, problems, switches.is_spoiled)

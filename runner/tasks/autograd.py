@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch._library.custom_ops import CustomOpDef
@@ -12,12 +13,14 @@ from torch._ops import OpOverload, OpOverloadPacket
 from torch.library import opcheck
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.compiled import by_its_reference, compiled
+from runner.calls.direction import inputs_of, make_call
 from runner.errors import one_line
 from runner.rows.rows import BAD, AutogradRow, GradientCheck
 from runner.tasks import case_autograd
 from runner.tasks.task import Task, TaskResult
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import small
+from runner.verify.values import FREE_SIGN, check_values, small
 
 
 def run(task: Task) -> TaskResult:
@@ -33,8 +36,20 @@ def run(task: Task) -> TaskResult:
     # at a small size, since differences call the operation hundreds of times
     task.report_step("checking gradients")
     begun = time.perf_counter()
-    bound, device = small(task.bound(), cell.requested_size), task.device.torch
-    checks = [*check_gradients(bound, device), *by_opcheck(bound, device)]
+    device = task.device.torch
+    bound = plain = small(task.bound(), cell.requested_size)
+    if check_values(bound, device).reason == FREE_SIGN:
+        bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
+    if cell.compile:
+        task.report_step("compiling")
+
+        def run_both(given: BoundOperation) -> Any:
+            return make_call("both", given, inputs_of(given, "both", device))()
+
+        bound, _ = compiled(bound, device, run_both, task.state.compilers)
+        task.report_step("checking gradients")
+    checks = check_gradients(by_its_reference(bound, device), device)
+    checks += by_opcheck(plain, device)
 
     blank = task.blank(AutogradRow)
     rows = [
@@ -54,7 +69,10 @@ def by_opcheck(bound: BoundOperation, device: torch.device) -> list[GradientChec
         fixed = name in bound.op.nondifferentiable_inputs or not bound.op.differentiable
         tensor.requires_grad_(is_differentiable(tensor.dtype) and not fixed)
     call = partial(bound.call_with(inputs))
-    found = opcheck(bound.function, call.args, call.keywords, raise_exception=False)
+    try:
+        found = opcheck(bound.function, call.args, call.keywords, raise_exception=False)
+    except Exception as error:  # whatever the operator raises is a finding, too
+        found = {"opcheck": error}
     checks = []
     for name, error in found.items():
         blank = GradientCheck(name, "opcheck", verdict="pass")

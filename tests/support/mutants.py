@@ -1142,13 +1142,6 @@ THIRD_BATCH = [  # of what was told of other verifiers, and of this one
         size="1x1",
     ),
     Pair(
-        "cancels_in_float32",
-        "cancellation",
-        lambda x: ((1e-4 * x).exp() - 1) / (1e-4 * x),
-        lambda x: made(lambda t: (t.exp() - 1) / t, lambda g, t: 0.9 * g * (0.5 + t / 3))(1e-4 * x),
-        dtype=torch.float32,
-    ),
-    Pair(
         "sparse",
         "sparse",
         _taken(True),

@@ -28,7 +28,7 @@ def facts_of(
     ]
     if measured:
         facts += [("fact_sure", _sure(measured, words)), ("fact_right", _right(measured, words))]
-    facts.append(("fact_not", _not(rows, words)))
+    facts.append(("fact_not", _not(rows, environment.get("excluded"), words)))
     return [(words[key], text) for key, text in facts if text]
 
 
@@ -59,14 +59,16 @@ def _what(rows: Sequence[Row], words: Words) -> str:
 
 
 def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
-    host, torch = environment.get("host", {}), environment.get("torch", {})
+    host, torch = environment.get("host") or {}, environment.get("torch") or {}
     names = list(dict.fromkeys(row.device_name for row in rows if row.device_name))
     parts = [", ".join(names)]
     if host:
         parts += [words["cores"].format(cores=host.get("cores"), load=host.get("load_1min") or 0)]
         parts += [f"{host.get('system')}"]
     if torch:
-        threads = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
+        threads = sorted({row.threads for row in rows if row.threads}) or [
+            torch.get("threads") or 0
+        ]
         numbers = ", ".join(map(str, threads))
         parts += [words["torch"].format(version=torch.get("version"), threads=numbers)]
     if environment.get("started"):
@@ -101,11 +103,13 @@ def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
     return text + (f" {words['gradients'].format(counted=counted)}" if counted else "")
 
 
-def _not(rows: Sequence[Row], words: Words) -> str:
+def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:
     counts = Counter(row.status for row in rows if row.status != "ok")
-    return _counted(counts, "status", words) or words["not_nothing"]
+    left_out = words["left_out"].format(count=excluded) if excluded else ""
+    parts = filter(None, (_counted(counts, "status", words), left_out))
+    return ", ".join(parts) or words["not_nothing"]
 
 
 def _counted(counts: Counter[str], kind: str, words: Words) -> str:
-    named = [f"{words[f'{kind}_{key}']}: {count}" for key, count in counts.most_common()]
+    named = [f"{words.get(f'{kind}_{key}', key)}: {n}" for key, n in counts.most_common()]
     return ", ".join(named)
