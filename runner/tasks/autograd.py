@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -69,6 +70,7 @@ def by_opcheck(bound: BoundOperation, device: torch.device) -> list[GradientChec
         fixed = name in bound.op.nondifferentiable_inputs or not bound.op.differentiable
         tensor.requires_grad_(is_differentiable(tensor.dtype) and not fixed)
     call = partial(bound.call_with(inputs))
+    found: Mapping[str, object]
     try:
         found = opcheck(bound.function, call.args, call.keywords, raise_exception=False)
     except Exception as error:  # whatever the operator raises is a finding, too
