@@ -76,8 +76,8 @@ def by_opcheck(bound: BoundOperation, device: torch.device) -> list[GradientChec
     except Exception as error:  # whatever the operator raises is a finding, too
         found = {"opcheck": error}
     checks = []
-    for name, error in found.items():
+    for name, said in found.items():
         blank = GradientCheck(name, "opcheck", verdict="pass")
-        wrong = replace(blank, verdict="fail", reason=one_line(error, 300))
-        checks.append(blank if error == "SUCCESS" else wrong)
+        wrong = replace(blank, verdict="fail", reason=one_line(said, 300))
+        checks.append(blank if said == "SUCCESS" else wrong)
     return checks
