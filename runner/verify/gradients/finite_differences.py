@@ -182,7 +182,8 @@ def _directions(problem: GradientProblem, position: int, generator: torch.Genera
 
     alike = torch.ones_like(vector) * (spread or 1.0)
     chosen = list(range(size))
-    if size > (MOST_SPECIAL if problem.special else MANY):
+    each = problem.special and not problem.every_output  # of second derivatives it takes long
+    if size > (MOST_SPECIAL if each else MANY):
         chosen = sorted({0, size - 1, *torch.randint(size, (6,), generator=generator).tolist()})
     alone = torch.arange(size) == torch.tensor(chosen).unsqueeze(1)
     return list(map(allowed, [dense, alike, *torch.where(alone, weights, 0.0)]))
