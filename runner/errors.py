@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
-UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"
+UNSUPPORTED = (
+    "not implemented for|not supported|unsupported|doesn't support|deterministic implementation"
+)
 OPERANDS = "unsupported operand type"
 
 

@@ -101,13 +101,14 @@ class CellTask:
         from runner.cells.cell import cell_of
 
         folder = Path(HydraConfig.get().runtime.output_dir)
+        overrides = HydraConfig.get().overrides.task
         if config.dry_run:  # under a stock sweeper, which does not know of it
-            print(cell_of(config).label)
+            print(cell_of(config, overrides).label)
             return []
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return self.session.cells.run(cell_of(config), folder)
+            return self.session.cells.run(cell_of(config, overrides), folder)
         try:
-            cell = cell_of(config)
+            cell = cell_of(config, overrides)
             if cell.inapplicable_options:
                 raise ConfigError(cell.inapplicable_options)
             if cell.job == "report":

@@ -11,6 +11,7 @@ from runner.execute.environment import describe_machine
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.switches import of_this_worker
+from runner.rows.rows import BenchmarkRow, columns_of
 
 
 def preflight(
@@ -27,6 +28,9 @@ def preflight(
         try:
             with switches.importing(definition.package):
                 definition.load()
+            taken = set(getattr(definition, "columns", ())) & set(columns_of(BenchmarkRow))
+            for name in sorted(taken):
+                problems.append(f"op {definition.name}: columns.{name}: is a column already")
         except ConfigError as error:
             problems.append(str(error))
     for name in device_names:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import cache
 from itertools import chain
@@ -23,9 +23,11 @@ from runner.rows.rows import (
     PAIRS_FILE,
     ROW_OF_JOB,
     AnyRow,
+    BenchmarkRow,
     PairVisit,
     Row,
     Sample,
+    columns_of,
     grouped,
 )
 
@@ -42,11 +44,14 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         OSError: the file cannot be written; what was there is as it was.
     """
-    columns = [f.name for f in fields(rows[0])]
+    columns = columns_of(type(rows[0]))
     values_of = attrgetter(*columns)
-    lines = [[*columns, "schema", "checksum"]]
-    for position, row in enumerate(rows, start=1):
-        values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
+    owns: list[Mapping[str, Any]] = [getattr(row, "own", {}) for row in rows]
+    own_columns = list(dict.fromkeys(chain.from_iterable(owns)))
+    lines = [[*columns, *own_columns, "schema", "checksum"]]
+    for position, (row, own) in enumerate(zip(rows, owns, strict=True), start=1):
+        values = [_text(value) for value in (*values_of(row), *map(own.get, own_columns))]
+        values.append(str(SCHEMA_VERSION))
         lines.append([*values, _ended(_begun(values, position), len(rows))])
     write_atomically(path, csv_text(lines))
 
@@ -103,14 +108,16 @@ def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> lis
     """Rows one by one, so that only they are kept; checksums hold their number, and come last."""
     header = next(lines, [])
     file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
-    schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
+    own_columns = header[len(columns_of(row_type)) : -2] if row_type is BenchmarkRow else []
+    known = [name for name in header if name not in own_columns]
+    schema = schema_of(known, columns_of(row_type), file, SCHEMA_VERSION)
     if schema is None:
         whose = f"that of schema {SCHEMA_VERSION}, nor of an older one"
         raise DamagedFile(f"{path}: the header is not {whose}")
     older = schema != SCHEMA_VERSION
     renamed = RENAMED.get(file, {}) if older else {}
-    columns = [renamed.get(name, name) for name in header[:-2]]
-    parse = _parsers(row_type, columns)
+    columns = [renamed.get(name, name) for name in known[:-2]]
+    parse = [*_parsers(row_type, columns), *([_number_or_text] * len(own_columns))]
     rows: list[AnyRow] = []
     sums = []
     for position, line in enumerate(lines, start=1):
@@ -119,7 +126,9 @@ def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> lis
         except ValueError as error:
             raise _altered(path, position) from error
         sums.append((_begun(line[:-1], position), line[-1], line[-2]))
-        row = dict(zip(columns, values, strict=True))
+        row = dict(zip(columns, values, strict=False))
+        if own_columns:
+            row["own"] = dict(zip(own_columns, values[len(columns) :], strict=True))
         rows.append(row_type(**(_with_todays_values(file, row) if older else row)))
     if not rows:
         raise DamagedFile(f"{path}: no row is left")
@@ -259,6 +268,13 @@ def _parsers(
 def _values(parse: Sequence[Parser], line: Sequence[str]) -> list[Any]:
     pairs = zip(parse, line, strict=True)
     return [read(text) if text or read is _words else None for read, text in pairs]
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 @cache

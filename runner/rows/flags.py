@@ -23,12 +23,12 @@ class Flag:
 
 
 FLAGS = {
+    "mutates_input": Flag("it changes its input"),
     "view": Flag("a view moves no data"),
     "nonfinite": Flag("its output is not finite"),
     "denormal": Flag("its numbers are denormal, which take far longer"),
     "wrong_values": Flag("its values are wrong", fails=True),
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
-    "mutates_input": Flag("it changes its input"),
     "contended": Flag("the machine was busy with something else"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),

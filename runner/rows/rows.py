@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from runner.cells.cell import Cell
@@ -86,6 +86,7 @@ class BenchmarkRow(Row):
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
         changed_switches: of the machine or the process, which the operation's module changed when
             it was imported or called; they were put back.
+        own: the columns that the op file declares, which come last.
     """
 
     median_s: float | None = None
@@ -132,6 +133,7 @@ class BenchmarkRow(Row):
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
     changed_switches: tuple[str, ...] = ()
+    own: Mapping[str, float | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -402,6 +404,11 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
         return row
     flags = merged(row.flags, ("contended",)) if concurrent_sweep else row.flags
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
+
+
+def columns_of(row_type: type[Row]) -> list[str]:
+    """The columns that every row of a kind has."""
+    return [column.name for column in fields(row_type) if column.name != "own"]
 
 
 def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:

@@ -17,6 +17,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
+from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
@@ -27,6 +28,7 @@ from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.fixed_grid import FixedGrid, Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed
+from runner.units import time_text
 
 Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
@@ -101,6 +103,9 @@ class GridSweep:
             jobs, numbers = self._remaining(strategy, jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
+        if cells and self._cluster is None:
+            seconds = START_S + sum(map(expected_s, cells))
+            print(f"it takes some {time_text(seconds)} here", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
@@ -193,5 +198,5 @@ class GridSweep:
 def _list(cells: Sequence[Cell]) -> None:
     for cell in cells:
         reason = cell.infeasible_reason
-        print(f"{cell.label}    impossible: {reason}" if reason else cell.label)
+        print(f"{cell.label}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())
     print(f"{len(cells)} cells")

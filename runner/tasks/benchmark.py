@@ -15,7 +15,13 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import compiled, in_own_dtype
-from runner.calls.direction import in_direction, inputs_of, make_call, reallocate_for
+from runner.calls.direction import (
+    in_direction,
+    inputs_of,
+    make_call,
+    reallocate_for,
+    restoring,
+)
 from runner.cells.cell import Cell
 from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
@@ -71,7 +77,8 @@ class Ready:
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
         call = make_call(self.task.cell.direction, self.bound, tensors)
-        return self.task.device.captured(call) if self.task.cell.graph else call
+        captured = self.task.device.captured(call) if self.task.cell.graph else call
+        return restoring(captured, self.bound, tensors)
 
 
 def run(task: Task) -> TaskResult:
@@ -123,9 +130,11 @@ def prepare(task: Task, *, check: bool = True) -> Ready:
         readings.first_call_ended()
         on_result(result)
 
+    call = restoring(call, bound, tensors)
     clock = device.clock(torch.get_num_threads())
-    if cell.cache == "cold":
-        clock = ColdClock(clock, device.flush_cache)
+    if cell.cache == "cold" or cell.operation.restore:
+        flush = device.flush_cache if cell.cache == "cold" else lambda: None
+        clock = ColdClock(clock, flush)
     readings.timing_begins()
     return Ready(
         task, bound, compile_s, checked, tensors, output, flop, call, clock, look_at_first, readings
@@ -146,8 +155,22 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     if "reduced_precision" in detected:
         allowed = checked.values.allowed * coarser(task.device.torch)
         checked = replace(checked, values=replace(checked.values, allowed=allowed))
-    row = _row(ready, checked, measured, detected)
+    row = _with_own_columns(ready, _row(ready, checked, measured, detected))
     return TaskResult([row], list(measured.samples))
+
+
+def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
+    """The row with what the op file's own functions say of it and of a call's result."""
+    op = ready.bound.op
+    own: dict[str, float | str | None] = dict.fromkeys(op.columns)
+    for name in op.columns:
+        ready.task.report_step(f"asking for the column {name}")
+        try:
+            value = op.column(name)(row, ready.call())
+            own[name] = value.item() if isinstance(value, torch.Tensor) else value
+        except Exception:  # the times are right, whatever is made of them
+            traceback.print_exc()
+    return replace(row, own=own)
 
 
 def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
@@ -156,14 +179,15 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     eager = task.bound(fill=cell.fill, layout=cell.layout)
     task.report_step("checking the memory it needs")
     _check_memory(cell)
-    if not cell.compile:
+    if not cell.is_compiled:
         return eager, eager, None
     task.report_step("compiling")
 
     def run_once(bound: BoundOperation) -> Any:
         return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
-    return eager, *compiled(eager, device.torch, run_once, task.state.compilers)
+    how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
+    return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **how)
 
 
 def _check(task: Task, eager: BoundOperation, bound: BoundOperation) -> Checked:
@@ -171,15 +195,18 @@ def _check(task: Task, eager: BoundOperation, bound: BoundOperation) -> Checked:
     task.report_step("checking values")
     begun = time.perf_counter()
     # what is compiled is compiled for this size: at another it would be another kernel
-    to_be_checked = bound if cell.compile else to_check(bound, cell.requested_size)
+    to_be_checked = bound if cell.is_compiled else to_check(bound, cell.requested_size)
     values = check_values(to_be_checked, device)
     is_quick = time.perf_counter() - begun < LONG_CHECK_S
 
     # the gradient's check calls the operation some twenty times, unless its verdict is known
+    # what autocast rounds, or a mode forbids, has no gradient of its own here
+    is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"
     gradient = None
     differentiated = eager if cell.direction == "forward" else in_own_dtype(bound)
     verdicts = task.state.gradient_verdicts
-    if cell.compile or is_quick or _verdict_key(differentiated, device) in verdicts:
+    is_known = _verdict_key(differentiated, device) in verdicts
+    if is_plain and (cell.is_compiled or is_quick or is_known):
         task.report_step("checking the gradient")
         gradient = _gradient_verdict(differentiated, device, verdicts)
     is_full = to_be_checked.dimensions == bound.dimensions
@@ -225,11 +252,11 @@ def _flags(
 ) -> tuple[str, ...]:
     output, readings = ready.output, ready.readings
     of_values = {
-        "view": output.view,
+        "mutates_input": checked.values.mutated,
+        "view": output.view and not checked.values.mutated and not ready.bound.op.restore,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
         "wrong_values": checked.values.wrong,
-        "mutates_input": checked.values.mutated,
         "wrong_gradient": checked.gradient in BAD,
     }
     flags = [*compress(of_values, of_values.values()), *measured.flags, *detected]
@@ -263,7 +290,7 @@ def _gradient_verdict(
     bound: BoundOperation, device: torch.device, verdicts: dict[VerdictKey, str | None]
 ) -> str | None:
     """The gradient's verdict at the operation's own size: it holds for every size."""
-    if not bound.op.differentiable or not is_differentiable(bound.dtype):
+    if not bound.op.has_gradient or not is_differentiable(bound.dtype):
         return None
     key = _verdict_key(bound, device)
     if key not in verdicts:

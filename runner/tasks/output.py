@@ -22,7 +22,7 @@ class OutputSummary:
         self.outputs = self.output_bytes = 0
         # of the elements of the output, or of the gradients; None: of none
         self.finite_fraction: float | None = None
-        self.view = False  # whether it, or a gradient, shares storage with an input or cotangent
+        self.view = False  # whether all of it, or of the gradients, lies in inputs or cotangents
         self.denormal = False  # whether a noticeable share of any of these is denormal
 
     def summarize(self, result: Any) -> None:
@@ -49,7 +49,8 @@ class OutputSummary:
         self.denormal = denormal(read + returned, self._device)
         self.finite_fraction = finite_fraction(returned)
         storages = {storage_of(t) for t in read if t.numel()}
-        self.view = any(storage_of(t) in storages for t in returned if t.numel())
+        written = [storage_of(t) in storages for t in returned if t.numel()]
+        self.view = bool(written) and all(written)
 
 
 def counted_flop(bound: BoundOperation, tensors: list[torch.Tensor]) -> int | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.layouts import copy_of
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
@@ -27,7 +29,7 @@ class ValueCheck:
         size: at which they were compared.
         relative_error: relative to the largest element of the reference; None: there is no output.
         allowed: the largest that the dtype and the operation explain.
-        mutated: whether the call changed its inputs.
+        mutated: whether the call changed its inputs, but for those that are put back.
     """
 
     size: str
@@ -67,21 +69,27 @@ def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
     """
     # the call gets copies on the device, so that the reference is computed from what was drawn
     inputs = bound.draw()
-    device_inputs = [t.to(device, copy=True) for t in inputs]
+    device_inputs = [copy_of(t, device) for t in inputs]
     outputs = [t.cpu() for t in bound.outputs(device_inputs)]
-    expected = bound.expected([reference_input(t).clone() for t in inputs])
-    unchanged = all(torch.equal(t.cpu(), i) for t, i in zip(device_inputs, inputs, strict=True))
+    expected = bound.expected([t.clone() for t in reference_inputs(bound, inputs)])
+    drawn = zip(bound.names, device_inputs, inputs, strict=True)
+    unchanged = all(torch.equal(t.cpu(), i) for n, t, i in drawn if n not in bound.op.restore)
 
     # integer outputs of a floating operation are not compared: indices of ties may differ
     exact = not is_differentiable(bound.dtype)
     pairs = zip(outputs, expected, strict=True)
     errors = [relative_error(t, e) for t, e in pairs if exact or is_differentiable(t.dtype)]
 
+    # autocast rounds to its own dtype, whatever the inputs' is
+    kind, rounded = device.type, bound.dtype
+    if torch.is_autocast_enabled(kind):
+        rounded = torch.get_autocast_dtype(kind)
+
     # a NaN is the worst error, which max() alone would not see
     return ValueCheck(
         size=bound.op.size_text(bound.dimensions),
         relative_error=max(errors, key=lambda error: (math.isnan(error), error), default=None),
-        allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, bound.dtype),
+        allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, rounded),
         mutated=not unchanged,
     )
 
@@ -101,6 +109,15 @@ def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> 
     at_length_1 = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
     accumulated = at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32)
     return min(roundoffs * roundoff, accumulated)
+
+
+def reference_inputs(bound: BoundOperation, drawn: Sequence[Tensor]) -> list[Tensor]:
+    """The same numbers in the widest dtypes; integers that are declared to be others stay so."""
+    wide = []
+    for name, tensor in zip(bound.names, drawn, strict=True):
+        stays = name in bound.op.input_dtypes and not is_differentiable(tensor.dtype)
+        wide.append(tensor if stays else reference_input(tensor))
+    return wide
 
 
 def reference_input(tensor: Tensor) -> Tensor:

@@ -52,11 +52,11 @@ ONE_LINE = {
     "-m threads=1,1024": rf"threads=1024 is too large for {CORES} cores; give {4 * CORES} or less",
     "-m case=glob(lesson_9*)": r"no case matches lesson_9\*; python -m runner --help lists what "
     r"there is",
-    "job=autograd compile=true cache=cold": rf"cache=cold, compile=true {ASIDE} \(gradients are "
+    "job=autograd compile=true cache=cold": rf"cache=cold, compile=default {ASIDE} \(gradients are "
     rf"verified without\); .*",
     "-m job=autograd direction=forward,backward": rf"direction=backward {ASIDE} \(gradients are "
     rf"verified without\); .*",
-    "+sweep=autograd compile=true": rf"compile=true {ASIDE} \(gradients are verified without\); "
+    "+sweep=autograd compile=true": rf"compile=default {ASIDE} \(gradients are verified without\); "
     rf"leave it out",
     "case=lesson_1_1_ones layout=transposed": rf"layout=transposed {ASIDE} \(tensors are checked "
     rf"without\); .*",
@@ -147,6 +147,6 @@ def test_a_group_may_be_chosen_to_be_none(tmp_path: Path) -> None:
         "-m case=null cluster=null size=4 dry_run=true",
     ]
     assert [answer.stdout for answer in answers(tmp_path, commands)] == [
-        "matmul 512x512 float32 cpu\n1 cells\n",
-        "matmul 4x4 float32 cpu\n1 cells\n",
+        "matmul 512x512 float32 cpu    512x512, 512x512\n1 cells\n",
+        "matmul 4x4 float32 cpu    4x4, 4x4\n1 cells\n",
     ]

@@ -15,7 +15,7 @@ from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
 from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import lowest
-from runner.verify.values import reference_input
+from runner.verify.values import reference_inputs
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes, past what one tile, block or thread takes
 MOST_ELEMENTS = 300_000  # of inputs and outputs together
@@ -29,7 +29,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     """An operation as a target, in float64, at its size and at others that its signature allows."""
     op, names = bound.op, bound.names
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    inputs = tuple(map(reference_input, bound.draw()))
+    inputs = tuple(reference_inputs(bound, bound.draw()))
     return GradientTarget(
         example=ShapedInputs("example", bound.outputs, inputs),
         arguments=names,
@@ -162,7 +162,7 @@ def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedIn
     # a case draws inputs of the shapes that it declares, whatever the size
     if [tuple(t.shape) for t in drawn] != shapes[: len(parsed.inputs)]:
         return None
-    return ShapedInputs(shape.name, sized.outputs, tuple(map(reference_input, drawn)))
+    return ShapedInputs(shape.name, sized.outputs, tuple(reference_inputs(bound, drawn)))
 
 
 def _broadcast(tiny: ShapedInputs, bound: BoundOperation) -> Iterator[ShapedInputs]:
