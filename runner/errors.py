@@ -18,6 +18,10 @@ class ConfigError(Exception):
     """The configuration is wrong: the message says what came, what is allowed and what to do."""
 
 
+class CellFailed(Exception):
+    """A cell failed or crashed, as its row says: for Hydra's callbacks and stock sweepers."""
+
+
 def is_unsupported(error: BaseException | None) -> bool:
     """Whether PyTorch says that it does not have an operation for a dtype or a device."""
     if isinstance(error, NotImplementedError):

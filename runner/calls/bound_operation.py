@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class BoundOperation:
         reference: the callable whose values are taken for right; None: ``function`` itself.
         module: what ``function`` was made of, if of a module, whose parameters are inputs too.
         device: of a call without inputs.
+        is_compiled: whether a call at a new shape takes seconds, for the compiler.
     """
 
     op: Operation
@@ -44,6 +46,7 @@ class BoundOperation:
     reference: Callable[..., Any] | None = None
     module: ModuleFunction | None = None
     device: torch.device = CPU
+    is_compiled: bool = False
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
@@ -130,18 +133,15 @@ class BoundOperation:
         if isinstance(function, ModuleFunction):  # which a compiled one is not any more
             function, parameters = function.holding(inputs, parameters), []
         prepare = self.op.loaded("prepare")
-        if prepare is not None:
-            with torch.no_grad():
-                prepared = prepare(*inputs)
-            if isinstance(prepared, Mapping):
-                return partial(function, *before, *after, **named, **prepared)
-            inputs = list(prepared) if isinstance(prepared, tuple | list) else [prepared]
-        if self.op.as_list:
-            inputs = [inputs]  # type: ignore[list-item]  # one argument
-        elif self.op.inputs and prepare is None:
-            named |= dict(zip(self.op.inputs, inputs, strict=True))
-            inputs = []
-        return partial(function, *before, *inputs, *after, *parameters, **named)
+        if prepare is None:
+            args, kwargs = self.op.arguments(inputs, before, after, named)
+            return partial(function, *args, *parameters, **kwargs)
+        with torch.no_grad():
+            prepared = prepare(*inputs)
+        if isinstance(prepared, Mapping):
+            return partial(function, *before, *after, *parameters, **named, **prepared)
+        passed = prepared if isinstance(prepared, tuple | list) else [prepared]
+        return partial(function, *before, *passed, *after, *parameters, **named)
 
     def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""
@@ -194,6 +194,18 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def outputs_of(result: object) -> list[Tensor]:
-    """The tensors in what an operation returned: itself, or the members of a tuple or list."""
-    items = result if isinstance(result, tuple | list) else [result]
-    return [item for item in items if isinstance(item, Tensor)]
+    """The tensors in what an operation returned, however they are nested; a number is one too."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, int | float | complex):
+        wide = torch.float64 if isinstance(result, float) else None  # nothing of it is rounded
+        return [torch.tensor(result, dtype=wide)]
+    return [tensor for tensor in _leaves(result) if isinstance(tensor, Tensor)]
+
+
+def _leaves(result: object) -> Iterator[object]:
+    items = result.values() if isinstance(result, Mapping) else result
+    if isinstance(items, tuple | list | ValuesView):
+        yield from chain.from_iterable(map(_leaves, items))
+    else:
+        yield items

@@ -58,7 +58,8 @@ def compiled(
             compilers.add(device)
         with _from_scratch():
             function = _through_compiler(bound.function, mode, dynamic=dynamic)
-            result = replace(bound, function=function, reference=bound.function)
+            right = bound.reference or bound.function
+            result = replace(bound, function=function, reference=right, is_compiled=True)
             start = time.perf_counter()
             run(result)
             return result, time.perf_counter() - start
@@ -68,16 +69,16 @@ def compiled(
         raise NotCompiled(_reason(bound, error)) from error
 
 
-def in_own_dtype(bound: BoundOperation) -> BoundOperation:
-    """An operation that goes through the compiler in its own dtype alone; references do not."""
-    through, original = bound.function, bound.reference
-    if original is None:
+def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperation:
+    """An operation that is itself in its own dtype on its device; elsewhere it is its reference."""
+    function, reference = bound.function, bound.reference
+    if reference is None:
         return bound
 
     def call(*args: object, **kwargs: object) -> object:
         tensors = chain.from_iterable(map(outputs_of, (*args, *kwargs.values())))
-        is_own = any(tensor.dtype is bound.dtype for tensor in tensors)
-        return (through if is_own else original)(*args, **kwargs)
+        is_own = any(t.dtype is bound.dtype and t.device.type == device.type for t in tensors)
+        return (function if is_own else reference)(*args, **kwargs)
 
     return replace(bound, function=call)
 

@@ -28,7 +28,7 @@ DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
 Definition = TypeVar("Definition", Operation, Case)
 # of the rows and of what a cell's identity covers; a change makes old rows another schema's
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 BUILT_IN = {
     "transfer": Operation(
@@ -78,13 +78,13 @@ class Cell(CellKey):
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that determines what is measured; limits do not."""
+        """A hash of all that determines what is measured; limits and descriptions do not."""
         content = {
             "schema": SCHEMA_VERSION,
             "job": self.job,
             **{name: getattr(self, name) for name in AXES},
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
-            "definition": asdict(self.definition),
+            "definition": self._declared,
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
@@ -93,7 +93,12 @@ class Cell(CellKey):
     @cached_property
     def variant(self) -> str:
         """A short hash of the file and the timing, in which rows of the same names may differ."""
-        return f"v{_digest([asdict(self.definition), asdict(self.timing)])[:6]}"
+        return f"v{_digest([self._declared, asdict(self.timing)])[:6]}"
+
+    @property
+    def _declared(self) -> dict[str, Any]:
+        """What the file declares, but for words for people."""
+        return {**asdict(self.definition), "description": "", "hint": ""}
 
     @property
     def tensor_bytes(self) -> int:

@@ -7,8 +7,9 @@ the same groups (``op``, ``timing``, ``sweep``) differ in values alone, which ar
 from __future__ import annotations
 
 import copy
+import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -82,21 +83,32 @@ class Composer:
         self._jobs[key] = HydraJob(key, cell, self._files.config_text(task))
         return self._jobs[key]
 
-    def full_config(self, job: HydraJob, number: int) -> DictConfig:
+    def full_config(self, job: HydraJob, number: int, folder: Path) -> DictConfig:
         """The whole configuration of a job with this number in the sweep, for callbacks."""
         groups, values = self._split(job.overrides)
         choice = self._choice(groups)
         self._set_job(choice.full, job, number)
+        self._set_folder(choice.full, folder)
         full = copy.deepcopy(choice.full)
         apply_overrides(values, full)
         return full
 
-    def create_job_folder(self, job: HydraJob, number: int) -> Path:
-        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for it."""
+    def folder(self, job: HydraJob, number: int) -> Path:
+        """The folder that the configuration names for a job."""
+        return self._set_job(self._choice(self._split(job.overrides)[0]).full, job, number)
+
+    def create_job_folder(
+        self, job: HydraJob, number: int, free: Callable[[Path], Path] = lambda folder: folder
+    ) -> Path:
+        """Make a job's folder with its ``.hydra`` files, and have ``HydraConfig`` answer for it.
+
+        It is the one that is ``free`` instead of the one that the configuration names.
+        """
         choice = self._choice(self._split(job.overrides)[0])
-        folder = self._set_job(choice.full, job, number)
+        folder = free(self._set_job(choice.full, job, number))
         folder.mkdir(parents=True, exist_ok=True)
         hydra = choice.full.hydra
+        self._set_folder(choice.full, folder)
         if hydra.output_subdir is not None:
             texts = (choice.hydra_yaml, job.config_yaml)
             self._files.write(folder / hydra.output_subdir, hydra, *texts, _task_overrides(job))
@@ -113,9 +125,12 @@ class Composer:
             hydra.overrides.task = overrides
             # The folder's name follows from what was just set, in part through HydraConfig.
             show_config(full)
-            folder = Path(hydra.sweep.dir, hydra.sweep.subdir).absolute()
-            hydra.runtime.output_dir = str(folder)
-        return folder
+            return Path(os.path.abspath(Path(hydra.sweep.dir, hydra.sweep.subdir)))
+
+    @staticmethod
+    def _set_folder(full: DictConfig, folder: Path) -> None:
+        with read_write(full.hydra), open_dict(full.hydra):
+            full.hydra.runtime.output_dir = str(folder)
 
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
         """Overrides that choose groups, and those that set values."""

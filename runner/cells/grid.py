@@ -26,7 +26,7 @@ def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str])
         narrowed: axes with values from the command line, of which a rule need match nothing.
     """
     dropped = [False for _ in cells]
-    for rule in map(_plain, rules):
+    for rule in map(plain, rules):
         if not isinstance(rule, Mapping) or not rule:
             advice = "write a mapping such as {op: matmul, dtype: float16}"
             raise ConfigError(f"exclude: {rule!r} is no rule; {advice}")
@@ -91,5 +91,6 @@ def _value(cell: Cell, axis: str) -> str:
     return str(getattr(cell, axis))
 
 
-def _plain(rule: object) -> object:
-    return OmegaConf.to_container(rule) if OmegaConf.is_config(rule) else rule
+def plain(rule: object) -> object:
+    """Python's own lists and mappings of those of a configuration."""
+    return OmegaConf.to_container(rule, resolve=True) if OmegaConf.is_config(rule) else rule

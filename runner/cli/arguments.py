@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.cli.hydra_errors import several_values, unknown_choice
+from runner.config.hydra_internals import command_line_options
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
@@ -23,7 +25,7 @@ class Arguments:
     """The command line, read once.
 
     Attributes:
-        words: in an order that argparse takes: flags first.
+        words: in an order that argparse takes: options with their values first, of them ``-m``.
         values: of each key that is given one, without pluses and quotes untouched.
     """
 
@@ -32,10 +34,17 @@ class Arguments:
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
-        """Read the words; the last value of a key counts, as for Hydra."""
-        ordered = sorted(words, key=lambda word: word not in MULTIRUN)
-        pairs = (word.partition("=") for word in ordered if not word.startswith("-"))
-        return cls(tuple(ordered), {key.lstrip("+"): value for key, _, value in pairs})
+        """Read the words; the last value of a key counts, as for Hydra.
+
+        Raises:
+            ConfigError: an option is none of Hydra's.
+        """
+        options, overrides = _divided(words)
+        multirun = [word for word in options if word in MULTIRUN]
+        others = [word for word in options if word not in MULTIRUN]
+        pairs = (word.partition("=") for word in overrides)
+        values = {key.lstrip("+"): value for key, _, value in pairs}
+        return cls((*multirun, *others, *overrides), values)
 
     @property
     def asks_information(self) -> bool:
@@ -44,9 +53,21 @@ class Arguments:
         return not flags.isdisjoint(INFORMATION | SHORT_INFORMATION)
 
     @property
+    def is_multirun(self) -> bool:
+        """Whether ``-m`` is among the words."""
+        return bool(self.words) and self.words[0] in MULTIRUN
+
+    @property
     def names_mode(self) -> bool:
         """Whether the words themselves tell Hydra that this is a sweep, or that it is none."""
-        return (bool(self.words) and self.words[0] in MULTIRUN) or "hydra.mode" in self.values
+        return self.is_multirun or "hydra.mode" in self.values
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether Hydra will run a sweep."""
+        if self.names_mode:
+            return self.is_multirun or self.values.get("hydra.mode") == "MULTIRUN"
+        return self.needs_sweep and not self.is_report
 
     @property
     def is_report(self) -> bool:
@@ -60,9 +81,18 @@ class Arguments:
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
         return dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
 
-    def folder(self, key: str) -> str:
-        """The folder that a key names; blank where it names none."""
-        return self.values.get(key, "").strip("'\"")
+    def folder(self, key: str, file: str) -> str:
+        """The folder that a key names; blank where it names none.
+
+        ``last`` is the newest below ``outputs/`` that has such a file.
+        """
+        named = self.values.get(key, "").strip("'\"")
+        if named != "last" or Path(named).exists():
+            return named
+        outputs = Path("outputs")
+        found = [*outputs.glob(f"*/{file}"), *outputs.glob(f"*/*/{file}")]
+        newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+        return str(newest.parent) if newest else named
 
 
 def with_implied(words: Sequence[str]) -> list[str]:
@@ -72,16 +102,48 @@ def with_implied(words: Sequence[str]) -> list[str]:
     if "," in sweep:
         raise ConfigError(f"sweep={sweep}: one sweep at a time; run the command once for each")
     if arguments.asks_information:
+        if arguments.is_multirun:
+            advice = "leave -m out and give one value of each; dry_run=true lists a sweep's cells"
+            raise ConfigError(f"what Hydra shows is of one cell; {advice}")
         return list(arguments.words)
-    completed = [_chosen(word) for word in arguments.words]
-    _refuse_hidden(completed)
+    completed = [_chosen(word, is_sweep=arguments.is_multirun) for word in arguments.words]
+    _refuse_hidden(arguments)
     if arguments.is_report:
-        completed = _report(completed, arguments.folder("run"))
+        return _report(completed, arguments.folder("run", "environment.json"))
     if "resume" in arguments.values:
-        completed = _resume(completed, arguments.folder("resume"))
-    if arguments.needs_sweep and not arguments.is_report and not arguments.names_mode:
+        completed = _resume(completed, arguments.folder("resume", "multirun.yaml"))
+    else:
+        if "retry" in arguments.values:
+            raise ConfigError("retry= goes with resume=, whose cells it runs again")
+        _refuse_unused_folder(arguments)
+    if arguments.is_sweep and not arguments.names_mode:
         completed.append("hydra.mode=MULTIRUN")
     return completed
+
+
+def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options, each followed by its value, and overrides, among which Hydra takes no options."""
+    values_of = command_line_options()
+    options: list[str] = []
+    overrides: list[str] = []
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        flag, equals, _ = word.partition("=")
+        if flag not in values_of:
+            advice = f"write {word.lstrip('-')}" if equals else "values are given as key=value"
+            raise ConfigError(f"{word} is no option; {advice} (--hydra-help lists the options)")
+        options.append(word)
+        if values_of[flag] == "none" or equals:
+            continue
+        if values_of[flag] == "needed" and not rest:
+            raise ConfigError(f"{word} needs a value after it")
+        if rest and not (values_of[flag] == "optional" and "=" in rest[0]):
+            options.append(rest.popleft())
+    return options, overrides
 
 
 def _report(words: Sequence[str], folder: str) -> list[str]:
@@ -110,7 +172,7 @@ def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[s
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 
-def _chosen(word: str) -> str:
+def _chosen(word: str, *, is_sweep: bool) -> str:
     """A choice of a group as Hydra takes it; ConfigError where it can be no file's name."""
     key, equals, value = word.partition("=")
     group = key.lstrip("+")
@@ -120,20 +182,41 @@ def _chosen(word: str) -> str:
     if value == "null" and key in ("case", "cluster"):
         return f"~{key}"
     if value.startswith("["):
-        raise ConfigError(several_values(f"{group}={value[1:-1]}"))
+        several = f"{group}={value[1:-1]}"
+        raise ConfigError(f"{word}: write {several}" if is_sweep else several_values(several))
     options = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
     raise ConfigError(unknown_choice(group, value, options))
 
 
-def _refuse_hidden(words: Sequence[str]) -> None:
-    """Refuse files of ``--config-dir`` that have the name of one of ours: Hydra ignores them."""
-    for position, word in enumerate(words):
-        flag, _, value = word.partition("=")
-        if flag not in ("--config-dir", "-cd"):
-            continue
-        folder = Path(value or next(iter(words[position + 1 :]), ""))
-        for path in folder.glob("*/*.yaml"):
-            built_in = CONF / path.relative_to(folder)
-            if built_in.is_file() and path.resolve() != built_in.resolve():
+def _refuse_hidden(arguments: Arguments) -> None:
+    """Refuse files of one's own that have the name of one of ours: Hydra ignores them."""
+    for folder in _own_folders(arguments):
+        for built_in in CONF.rglob("*.yaml"):
+            path = folder / built_in.relative_to(CONF)
+            if path.is_file() and path.resolve() != built_in.resolve():
                 advice = "give it another name"
+                if path.name == "config.yaml":
+                    advice = "set its values on the command line or in sweep/<name>.yaml"
                 raise ConfigError(f"{path} has a name that is built in, which would win; {advice}")
+
+
+def _own_folders(arguments: Arguments) -> Iterator[Path]:
+    """The folders of ``--config-dir`` and ``hydra.searchpath``."""
+    for position, word in enumerate(arguments.words):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            yield Path(value or next(iter(arguments.words[position + 1 :]), ""))
+    for text in arguments.values.get("hydra.searchpath", "").strip("[]'\"").split(","):
+        place = text.strip(" '\"").removeprefix("file://")
+        if place and "://" not in place:
+            yield Path(place)
+
+
+def _refuse_unused_folder(arguments: Arguments) -> None:
+    """Refuse the folder of a sweep where a single cell runs, and the other way round."""
+    used, unused = ("sweep", "run") if arguments.is_sweep else ("run", "sweep")
+    given = [key for key in arguments.values if key.startswith(f"hydra.{unused}.")]
+    if given and f"hydra.{used}.dir" not in arguments.values and "dry_run" not in arguments.values:
+        these = {"run": "a single cell", "sweep": "a sweep, which needs -m"}
+        said = f"{given[0]}={arguments.values[given[0]]} is for {these[unused]}"
+        raise ConfigError(f"{said}; give hydra.{used}.dir= here")

@@ -18,6 +18,19 @@ SHOWN = 3  # options, of a group that has many
 MANY = 12
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 TYPES_IN = re.compile(r"converted to (Integer|Float)|valid (bool)")
+WRONG_PLACE = (
+    (r"Error merging override (\S+?)=(.*)\n.*ListConfig", "{0}={1} is no list; write {0}=[{1}]"),
+    (
+        r"Error merging override (\S+?)=(.*)\n.*is not a subclass of",
+        "{0}={1}: {0} has keys of its own, which --help lists; write {0}.<key>={1}",
+    ),
+    (
+        r"Sweeping over Hydra's.*'\+*hydra.sweeper.params.(\S+?)=(.*)'",
+        "hydra.sweeper.params.{0}={1}: write {0}={1}, which counts more than a sweep's file",
+    ),
+    (r"Sweeping over Hydra's.*'(\S+?)=(.*)'", "{0}={1}: {0} is the same for all cells; give one"),
+)
+"""Errors of Hydra's about a value that belongs elsewhere, and what to say of the key and it."""
 # lines for programmers
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")
 
@@ -37,6 +50,9 @@ def explained(error: Exception) -> str:
         for explain in (_several_values, _unknown, _chosen_already, _wrong_type, _not_a_mapping):
             if message := explain(text):
                 return message
+        for pattern, message in WRONG_PLACE:
+            if match := re.match(pattern, text):
+                return message.format(*match.groups())
     kept = (line for line in text.splitlines() if not DETAILS.match(line))
     return one_line(" ".join(kept), limit=600)
 
@@ -74,6 +90,8 @@ def _unreadable(override: str) -> str:
     key, has_value, _ = override.partition("=")
     if not has_value:
         return f"{override} cannot be read: write key=value, such as op=add ({HELP_LISTS} the keys)"
+    if re.search(r"[=,]\s*,|,\s*$", override):
+        return f"{override} cannot be read: there is a comma with nothing beside it; drop it"
     if key.lstrip("+") == "size":
         return f"{override} cannot be read as a size; {ALLOWED}"
     advice = f"put quotes within quotes around a value with other signs: \"{key}='...'\""

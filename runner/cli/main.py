@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import env_override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,17 +26,19 @@ from runner.cli import standard_streams as streams
 from runner.cli.arguments import CONF, PACKAGE, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
-from runner.config.hydra_internals import list_groups_without_copying
+from runner.config.hydra_internals import list_groups_without_copying, run_within, without_hydra
 from runner.config.schema import Report
-from runner.errors import ConfigError
+from runner.errors import CellFailed, ConfigError
 from runner.execute.session import Session
-from runner.sweep.run_folder import folder_name, refuse_results
+from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
     from runner.rows.rows import Row
 
 INTERRUPTED = 130
+HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+TOLD = (ConfigError, CellFailed, OSError, *HYDRAS)  # which say what is wrong
 
 register()
 OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
@@ -66,20 +71,20 @@ def run(arguments: Sequence[str]) -> int:
     try:
         sys.argv[1:] = with_implied(arguments)
         list_groups_without_copying()
-        with_config = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
-        with_config(CellTask(session))()
+        task = CellTask(session)
+        run_within(task.prepared)
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
         return session.exit_code
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
-    except _PastHydra as past_hydra:
-        if traceback_wanted:
-            raise past_hydra.error from None
-        return _show(past_hydra.error, measuring=session.measuring)
-    except (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
-        if traceback_wanted:
-            raise
-        return _show(error, measuring=session.measuring)
+    except SystemExit as end:  # Hydra's own errors, which are all of the command line
+        raise SystemExit(2 if end.code == 1 else end.code) from None
+    except (_PastHydra, Exception) as raised:
+        error = raised.error if isinstance(raised, _PastHydra) else raised
+        if traceback_wanted or not _is_for_the_user(error):
+            raise error from error.__cause__
+        return _show(error, measuring=session.measuring or isinstance(error, CellFailed))
     finally:
         session.close()
         if not traceback_wanted:
@@ -95,28 +100,61 @@ class CellTask:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self._taken: dict[Path, str] = {}  # by a stock launcher's jobs
 
     def __call__(self, config: DictConfig) -> list[Row]:
         """Run what a composed configuration says; returns the cell's rows."""
         from runner.cells.cell import cell_of
 
+        cell = cell_of(config, HydraConfig.get().overrides.task)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        overrides = HydraConfig.get().overrides.task
-        if config.dry_run:  # under a stock sweeper, which does not know of it
-            print(cell_of(config, overrides).label)
-            return []
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return self.session.cells.run(cell_of(config, overrides), folder)
+            return self._run_job(cell, config, folder)
         try:
-            cell = cell_of(config, overrides)
-            if cell.inapplicable_options:
-                raise ConfigError(cell.inapplicable_options)
             if cell.job == "report":
                 self._report(config, folder)
                 return []
-            return self._run_single(cell, config, folder)
+            self.session.cells.record_environment(folder, 1, Report.of(config))
+            limit = f"for {cell.limit.time_s:g} s at most"
+            print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
+            try:
+                return self.session.cells.run(cell, folder)
+            finally:
+                self.session.finish(folder, Report.of(config), strict=config.strict)
         except (ConfigError, OSError) as error:
             raise _PastHydra(error) from error
+
+    @contextmanager
+    def prepared(self, config: DictConfig) -> Iterator[None]:
+        """Check a cell that is no sweep's, and have its folder, before Hydra writes anything there.
+
+        Raises:
+            ConfigError: the cell or the folder is wrong; nothing has been written.
+        """
+        from runner.cells.cell import cell_of
+        from runner.cells.grid import check_threads, excluded
+
+        cell = cell_of(without_hydra(config))
+        if cell.inapplicable_options:
+            raise ConfigError(cell.inapplicable_options)
+        if cell.job == "report":
+            yield
+            return
+        if config.run:
+            advice = "to take a sweep up again, use resume="
+            raise ConfigError(f"run={config.run} goes with job=report; {advice}")
+        excluded([cell], config.exclude, set())
+        if cell.infeasible_reason:
+            raise ConfigError(cell.infeasible_reason)
+        check_threads([cell])
+        refuse_chdir(config.hydra)
+        folder = Path(config.hydra.run.dir)
+        with (
+            env_override(config.hydra.job.env_set),
+            claimed(folder, resuming=False, begun=lambda: self.session.measuring),
+        ):
+            self.session.cells.prepare([cell], require_devices=True)
+            yield
 
     def __reduce__(self) -> tuple[Callable[[], CellTask], tuple[()]]:
         """Give a stock launcher's other processes sessions: a worker belongs to its parent."""
@@ -132,27 +170,19 @@ class CellTask:
             folder, Report.of(config), strict=config.strict, measured=False, explicit=typed
         )
 
-    def _run_single(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
-        """Check a cell that is no sweep's, run it and show what came of it."""
-        from runner.cells.grid import check_threads, excluded
+    def _run_job(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
+        """Run a cell for a stock launcher or sweeper, which know of no dry run and no failure."""
+        from runner.sweep.launcher import raise_failure
 
-        if config.run:
-            advice = "to take a sweep up again, use resume="
-            raise ConfigError(f"run={config.run} goes with job=report; {advice}")
-        excluded([cell], config.exclude, set())
-        if cell.infeasible_reason:
-            raise ConfigError(cell.infeasible_reason)
-        check_threads([cell])
-        refuse_results(folder)
-
-        self.session.cells.prepare([cell], require_devices=True)
-        self.session.cells.record_environment(folder, 1, Report.of(config))
-        limit = f"for {cell.limit.time_s:g} s at most"
-        print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
-        try:
-            return self.session.cells.run(cell, folder)
-        finally:
-            self.session.finish(folder, Report.of(config), strict=config.strict)
+        if config.dry_run:
+            print(cell.label)
+            return []
+        refuse_chdir(HydraConfig.get())
+        own = free_folder(folder, cell.identity, self._taken, resuming=bool(config.resume))
+        own.mkdir(exist_ok=True)
+        rows = self.session.cells.run(cell, own)
+        raise_failure(cell, rows)
+        return rows
 
 
 @lru_cache(maxsize=1)
@@ -168,6 +198,15 @@ class _PastHydra(BaseException):
         self.error = error
 
 
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether it says what was wrong, or Hydra or a plugin was asked for what it cannot do."""
+    if isinstance(error, TOLD):
+        return True
+    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [path for path in frames if path.is_relative_to(PACKAGE) and "plugins" not in path.parts]
+    return len(ours) <= 1 or not {"hydra", "omegaconf"}.isdisjoint(frames[-1].parts)
+
+
 def _show(error: Exception, *, measuring: bool) -> int:
     """Print what is wrong, in one line, and say what the exit code is."""
     print(_message(error, measuring=measuring), file=sys.stderr)
@@ -178,7 +217,8 @@ def _message(error: Exception, *, measuring: bool) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # some are both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
-    return str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    said = str(error) if measuring or isinstance(error, ConfigError) else explained(error)
+    return said or f"Hydra gives up with {error!r}; HYDRA_FULL_ERROR=1 shows where"
 
 
 def _advice(*, measuring: bool) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 from runner.cells.cell import Cell
 from runner.config.axes import same_but
@@ -30,6 +31,8 @@ class Chunk:
     avoid: str | None = None
     report: Report = field(default_factory=Report)
     compare: Compare = field(default_factory=lambda: Compare(in_turn=False))
+    code: Mapping[str, Any] = field(default_factory=dict)  # of the sender, as environment.json has
+    env_set: dict[str, str] = field(default_factory=dict)  # environment variables
 
     @property
     def needs_accelerator(self) -> bool:

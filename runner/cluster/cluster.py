@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from runner.config.schema import ClusterConfig, Compare, Report
 from runner.errors import ConfigError, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
+from runner.rows.rows import Row
 from runner.units import time_text
 
 if TYPE_CHECKING:
@@ -59,9 +60,19 @@ class Cluster:
         return [replace(cell, device="cpu") for cell in one_of_each.values()]
 
     def run(
-        self, root: Path, jobs: Sequence[HydraJob], numbers: Sequence[int], session: Session
+        self,
+        root: Path,
+        jobs: Sequence[HydraJob],
+        numbers: Sequence[int],
+        session: Session,
+        *,
+        env_set: dict[str, str],
+        stop_after: int | None,
+        on_end: Callable[[int, list[Row]], None],
     ) -> None:
         """Run those jobs of a grid that have these numbers; their rows are in ``root`` afterwards.
+
+        Nodes have the variables ``env_set``; ``on_end`` is told of each job that ends.
 
         Raises:
             ConfigError: the cluster cannot be had.
@@ -72,10 +83,17 @@ class Cluster:
 
         config, axis = self._config, self._axis
         planned = plan([job.cell for job in jobs], numbers, config, axis)
-        chunks = [replace(part, report=self._report, compare=self._compare) for part in planned]
+        of_all: dict[str, Any] = {"report": self._report, "compare": self._compare}
+        of_all |= {"code": session.cells.environment["code"], "env_set": env_set}
+        chunks = [replace(part, **of_all) for part in planned]
+        number_of = {jobs[number].cell.identity: number for number in numbers}
         print(self._described(chunks), file=sys.stderr, flush=True)
         writer = ChunkWriter(root, lambda number: jobs[number].overrides, samples=config.samples)
-        with Progress(len(numbers)) as progress:
+        with Progress(
+            len(numbers),
+            stop_after,
+            lambda cell, rows: on_end(number_of[cell.identity], rows),
+        ) as progress:
             executor = self._executor(root)
             session.begin_measuring()
             driver = Driver(executor, writer, retries=config.retries, axis=axis, progress=progress)

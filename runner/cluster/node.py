@@ -21,13 +21,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import env_override
+
 from runner import __version__
 from runner.cells.cell import Cell
 from runner.cluster.chunk import Chunk
 from runner.errors import ConfigError
 from runner.execute.cell_runner import LOG, CellRun, in_rounds
-from runner.execute.environment import describe_process, node_identity
+from runner.execute.environment import node_identity
 from runner.execute.session import Session
+from runner.execute.user_code import differing
 from runner.rows.rows import PAIRS_FILE, SAMPLES_FILE, Row
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
@@ -81,12 +84,16 @@ def run_chunk(
     cells = [replace(cell, on_contention="wait") for cell in chunk.cells]
     session = Session()
     try:
-        with _main_hidden():
+        with _main_hidden(), env_override(chunk.env_set):
             try:
                 session.cells.prepare(cells, require_devices=False)
             except ConfigError as error:
                 raise NodeRefused(f"{node_identity()}: {error}") from error
-            yield ChunkStarted(node_identity(), {**describe_process(), **session.cells.environment})
+            environment = session.cells.environment
+            if others := differing(chunk.code, environment["code"]):
+                found = f"{node_identity()} has another {', '.join(others)} than the sender"
+                raise NodeRefused(f"{found}; copy the same to every node")
+            yield ChunkStarted(node_identity(), environment)
             with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
                 yield from _results(session, chunk, cells, Path(folder), end)
     finally:

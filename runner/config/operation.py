@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +15,14 @@ from runner.config.domain import Domain
 from runner.config.dtypes import KIND_OF, KINDS
 from runner.config.fields import check_fields, read_fields, text, texts_by_name
 from runner.config.formula import check_names, evaluate
-from runner.config.signature import ELLIPSIS, Dimensions, Signature
+from runner.config.signature import ANY, ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
 from runner.config.structure import STRUCTURES
 from runner.errors import ConfigError, naming, unknown
 
 EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
 OF_CALL = ("{dtype}", "{device}")  # constants that are the call's own
+COMPARISONS = ("values", "up_to_sign")
 REQUIRED = ("name", "call", "signature")
 
 
@@ -70,6 +72,11 @@ class Operation:
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
         columns: columns of one's own in ``results.csv``, by name: the dotted name of a function of
             the row and of what a call returns, which gives a number or text.
+        reference: dotted name of the callable whose values and gradients are right, which is called
+            as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
+        compare: how its values are compared with these: values, or up_to_sign, where a vector of a
+            factor may come with either sign.
+        random: whether it draws random numbers, so that moments of several results are compared.
         description: one line for people.
     """
 
@@ -98,6 +105,9 @@ class Operation:
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
     nondifferentiable_inputs: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
+    compare: str = "values"
+    random: bool = False
     description: str = ""
 
     @classmethod
@@ -207,11 +217,51 @@ class Operation:
         dotted = getattr(self, key)
         return load_callable(dotted, f"op {self.name}: {key}") if dotted else None
 
+    def load_reference(self) -> Callable[..., Any] | None:
+        """Import ``reference``, None where there is none; ConfigError as :meth:`load`.
+
+        One that does not take the arguments of ``call`` is an error too, where it says what it
+        takes: a check that fails later would only leave the values unchecked.
+        """
+        if not self.reference:
+            return None
+        where = f"op {self.name}: reference"
+        function = load_callable(self.reference, where)
+        nothing: list[Any] = [None] * len(self.parsed.inputs)
+        args, kwargs = self.arguments(nothing, self.args, self.args_after, self.kwargs)
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # functions written in C may not say
+            return function
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
+            raise ConfigError(
+                f"{where}: {takes}; it gets the same inputs, args and kwargs"
+            ) from None
+        return function
+
+    def arguments(
+        self,
+        tensors: list[Any],
+        before: Sequence[Any],
+        after: Sequence[Any],
+        by_name: Mapping[str, Any],
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the callable is called with: the tensors between the constants, as declared."""
+        if self.as_list:
+            return (*before, tensors, *after), dict(by_name)
+        if self.inputs:
+            named = dict(zip(self.inputs, tensors, strict=True))
+            return (*before, *after), dict(**named, **by_name)
+        return (*before, *tensors, *after), dict(by_name)
+
     def _check(self) -> None:
         """Check what the fields mean together."""
         signature = self.parsed
         tensors = signature.inputs + signature.outputs
-        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS}
+        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS, ANY}
         known = axes | {BATCH} if ELLIPSIS in signature.of_inputs else axes
         formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
         for value in _texts([self.args, self.args_after, self.kwargs]):
@@ -228,6 +278,8 @@ class Operation:
         if no_kinds:
             raise ConfigError(f"dtypes: {', '.join(no_kinds)} is no kind of dtype; {allowed}")
 
+        if self.compare not in COMPARISONS:
+            raise unknown(f"compare: {self.compare!r} is no comparison", self.compare, COMPARISONS)
         self._check_inputs(len(signature.inputs), axes)
         signature.bind(parse_size(self.size))
 

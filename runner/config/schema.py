@@ -29,6 +29,7 @@ AT_LEAST = {
     "timing.processes": 1,
     "limit.memory_bytes": 1,
     "compare.processes": 1,
+    "stop_after": 1,
     "report.same_within": 0,
     "report.calls_per_transfer": 1,
 }
@@ -49,6 +50,8 @@ class Timing:
         block_s: seconds that a sample, a block of calls, is to take: long against the clock's
             resolution, short against a scheduler's slice.
         warmup_s: the most seconds that warming up may take.
+        patience_s: the most seconds that a cell waits for a calm moment of the machine, all its
+            waits together; they count in no limit.
         processes: fresh processes that measure the cell, whose spread the interval then covers.
     """
 
@@ -58,6 +61,7 @@ class Timing:
     max_samples: int = 10_000
     block_s: float = 0.0005
     warmup_s: float = 0.2
+    patience_s: float = 6.0
     processes: int = 1
 
 
@@ -164,6 +168,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     run: str | None = None
     resume: str | None = None
     resume_force: bool = False
+    retry: Any = field(default_factory=list)
+    stop_after: int | None = None
     on_contention: str = "flag"
     backend_module: str | None = None
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

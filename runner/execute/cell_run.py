@@ -18,7 +18,7 @@ from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for, with_changed_switches
 from runner.tasks import autograd, benchmark, roof, tensors, transfer
-from runner.tasks.task import ReportStep, Task, TaskResult, WorkerState
+from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
 
 TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "benchmark": benchmark.run,
@@ -34,8 +34,10 @@ NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 class LocalRun:
     """One cell's part of the process: its device, threads and memory."""
 
-    def __init__(self, cell: Cell, state: WorkerState, report_step: ReportStep) -> None:
-        self.cell, self._state, self._report_step = cell, state, report_step
+    def __init__(
+        self, cell: Cell, state: WorkerState, report_step: ReportStep, keep: Keep = forget
+    ) -> None:
+        self.cell, self._state, self._report_step, self._keep = cell, state, report_step, keep
         self.device: Device | None = None  # once it was found
         self.failure: list[Row] = []  # the row, where something was raised
         self.seconds = 0.0  # that it took in all
@@ -55,7 +57,8 @@ class LocalRun:
             switches.enter(self.cell, self.device.torch)
             if self.device.is_cpu:
                 limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
-            return step(Task(self.cell, self.device, function, self._state, self._report_step))
+            known = self.cell, self.device, function, self._state, self._report_step, self._keep
+            return step(Task(*known))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
         except Exception as error:
@@ -89,10 +92,16 @@ class LocalRun:
 
 
 def run_cell(
-    cell: Cell, state: WorkerState, report_step: ReportStep = lambda step: None
+    cell: Cell,
+    state: WorkerState,
+    report_step: ReportStep = lambda step: None,
+    keep: Keep = forget,
 ) -> TaskResult:
-    """Run a cell in this process; what an operation raises becomes its status and reason."""
-    run = LocalRun(cell, state, report_step)
+    """Run a cell in this process; what an operation raises becomes its status and reason.
+
+    ``report_step`` and ``keep`` are the task's, see :class:`runner.tasks.task.Task`.
+    """
+    run = LocalRun(cell, state, report_step, keep)
     result = run.attempt(TASKS[cell.job])
     run.release()
     return run.outcome(result)

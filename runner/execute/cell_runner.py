@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,8 +15,9 @@ from runner.cells.comparison import in_turn, process_count
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.device_lock import DeviceLock
-from runner.execute.environment import describe_process, node_identity
+from runner.execute.environment import describe_process, identity_of, node_identity
 from runner.execute.turns import Plan
+from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
 from runner.measure.host_memory import free_memory_bytes
@@ -94,8 +96,13 @@ class CellRunner:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """The machine and torch, as the worker saw them in :meth:`prepare`."""
+        """What cells are run with, as it was in :meth:`prepare`; ``id`` is a hash of it."""
         return self._prepared.environment
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """The devices that were asked for and are not here, with the reason."""
+        return self._prepared.unavailable
 
     @property
     def has_accelerator(self) -> bool:
@@ -110,17 +117,20 @@ class CellRunner:
         Raises:
             ConfigError: a callable or a device cannot be had.
         """
-        # it takes seconds
-        print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
+        if not self._worker.is_running:  # it takes seconds
+            print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
         definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            self._preflight = self._worker.prepare(definitions, devices, cells[0].backend_module)
+            said = self._worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
             advice = "try `python -c 'import torch'`"
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
-        if self._preflight.problems:
-            raise ConfigError("; ".join(self._preflight.problems))
+        if said.problems:
+            raise ConfigError("; ".join(said.problems))
+        environment = {**describe_process(), **said.environment}
+        environment["id"] = identity_of(environment)
+        self._preflight = replace(said, environment=environment)
 
         # A sweep without any of its devices would have no times at all. With "gpu" among them it
         # was meant to run wherever it is started.
@@ -138,17 +148,17 @@ class CellRunner:
         *,
         resuming: bool = False,
         force: bool = False,
-        cluster: str | None = None,
+        **settings: Any,
     ) -> None:
         """Write down what a run of so many cells is made with, before its first one.
 
         Where it is ``resuming``, it holds what was measured before, by ``force`` with something
-        else; ``cluster`` is what runs the cells, where it is not this machine.
+        else; further ``settings`` are written down too: the cluster, the cells left out.
 
         Raises:
             ConfigError: it was made with something else.
         """
-        environment = {**describe_process(), **self.environment, "cluster": cluster}
+        environment = {"cluster": None, **self.environment, **settings}
         environment |= {"cells": cells, "report": vars(report)}
         # A resumed run keeps what it was first made with, and lists what it was continued with.
         path = root / "environment.json"
@@ -157,7 +167,8 @@ class CellRunner:
                 check_same_environment(root, environment)
             first = read_environment(root)
             resumed = [*first.get("resumed", []), environment]
-            environment = {**first, "cells": max(first.get("cells", 0), cells), "resumed": resumed}
+            cells, excluded = max(first.get("cells", 0), cells), environment.get("excluded")
+            environment = {**first, "cells": cells, "excluded": excluded, "resumed": resumed}
         text = json.dumps(environment, indent=2, default=str)
         csv_store.write_atomically(path, text + "\n")
 
@@ -175,8 +186,10 @@ class CellRunner:
         """
         if self._preflight is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], require_devices=False)
-        self._begin(process, [folder])
+        self._begin(process)
         rows, samples = self._measure(cell, folder / LOG)
+        if process == 1:
+            (folder / PAIRS_FILE).unlink(missing_ok=True)
         return self._write(cell, folder, rows, samples, process)
 
     def run_in_turn(
@@ -188,13 +201,15 @@ class CellRunner:
             the rows of each, none of a side that had no memory beside the others; None, and
             nothing is written, where the process or a device died, or a side took too long.
         """
-        self._begin(process, folders)
+        self._begin(process)
         # each device once, in an order that all sweeps share: none waits for another that waits
         on_device = {self._device_of(cell): cell for cell in cells}
         locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
         concurrent: list[bool | None] = []
         try:
-            outcome = self._worker.run_in_turn(cells, [folder / LOG for folder in folders], plan)
+            with self._same_code():
+                logs = [folder / LOG for folder in folders]
+                outcome = self._worker.run_in_turn(cells, logs, plan)
         finally:
             concurrent = [lock.release() for lock in locks]
         if outcome is None:
@@ -209,6 +224,8 @@ class CellRunner:
                 latest = csv_store.read_records(path, PairVisit) + latest
             if visits:
                 csv_store.write_records(path, latest)
+            elif process == 1:  # visits of a resumed sweep are not of the row that is to be written
+                path.unlink(missing_ok=True)
         if plan.visits_only:
             return []
         beside = any(concurrent) if None not in concurrent else None
@@ -266,15 +283,36 @@ class CellRunner:
         """End the worker."""
         self._worker.close()
 
-    def _begin(self, process: int, folders: Sequence[Path]) -> None:
+    def _begin(self, process: int) -> None:
         """End the worker where the next cell is to have another process than the last."""
         self._on_begin()
         if process != self._process:
             self._worker.close()
         self._process = process
-        if process == 1:  # visits of a resumed sweep are not of the row that is to be written
-            for folder in folders:
-                (folder / PAIRS_FILE).unlink(missing_ok=True)
+
+    @contextmanager
+    def _same_code(self) -> Iterator[None]:
+        """Refuse a cell's rows where its worker may have begun with other code than the run did.
+
+        A worker that runs keeps the code that it has imported, whatever becomes of the files.
+        """
+        begins = not self._worker.is_running
+        if begins:
+            self._refuse_edited()
+        yield
+        if begins:  # it has imported it by now
+            self._refuse_edited()
+
+    def _refuse_edited(self) -> None:
+        if changed := edited(self.environment.get("code", {})):
+            since = f"{', '.join(changed)} has changed since this run began"
+            raise ConfigError(f"{since}; restore it and resume, or run all again")
+
+    def warn_of_edits(self) -> None:
+        """Say that the code is not any more what the rows were measured with."""
+        if self._preflight and (changed := edited(self.environment.get("code", {}))):
+            note = "has changed since this run began; every row is of the code before"
+            print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
     def _measure(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """A cell's rows and samples, or the row that says why it cannot run here."""
@@ -286,7 +324,8 @@ class CellRunner:
         lock = self._lock(cell)
         concurrent = None
         try:
-            rows, samples = self._worker.run(cell, log)
+            with self._same_code():
+                rows, samples = self._worker.run(cell, log)
         finally:
             concurrent = lock.release()
         return [marked(row, concurrent) for row in rows], samples
@@ -309,7 +348,8 @@ class CellRunner:
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = cell.threads or self.environment["torch"]["threads"]
         node = node_identity()
-        rows = [replace(row, threads=row.threads or threads, node=node) for row in rows]
+        made = {"node": node, "environment": self.environment["id"]}
+        rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
         if process > 1:
             rows, samples = _with_earlier(table, rows, samples, process)

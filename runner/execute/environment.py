@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
 # of the environment, by how their names begin
 VARIABLES = ("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_")
+COMPILERS = ("CXX", "CC", "g++", "clang++", "gcc", "nvcc")
+DECISIVE = (
+    *("torch", "precision", "devices", "python", "packages", "compilers", "variables"),
+    *("node", "code"),
+)
 
 
 def describe_machine(devices: list[Device]) -> dict[str, Any]:
@@ -60,7 +67,8 @@ def node_identity() -> str:
 
 def describe_process() -> dict[str, Any]:
     """The part that needs no torch: host, Python, versions, the state of the code, the command."""
-    packages = ("hydra-core", "omegaconf", "numpy", "pandas")
+    packages = ("hydra-core", "omegaconf", "numpy", "pandas", "triton")
+    checkout = Path(__file__).parents[2]
     return {
         "opsweep": __version__,
         "command": [sys.executable, *sys.argv],
@@ -70,9 +78,18 @@ def describe_process() -> dict[str, Any]:
         "host": _describe_host(),
         "python": platform.python_version(),
         "packages": {package: _version_of(package) for package in packages},
-        "git": _git_state(),
+        # installed: the folder's repository, if any, is somebody else's
+        "git": git_state(checkout) if (checkout / ".git").exists() else None,
+        "compilers": {name: shutil.which(os.environ.get(name, name)) for name in COMPILERS},
         "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     }
+
+
+def identity_of(environment: dict[str, Any]) -> str:
+    """A short hash of what of a described environment could make a cell end otherwise."""
+    kept = {key: environment.get(key) for key in DECISIVE}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return f"e{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _describe_host() -> dict[str, Any]:
@@ -96,16 +113,12 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-def _git_state() -> dict[str, Any] | None:
-    """Commit and cleanliness of this package's checkout; None where it is not one."""
-    package = Path(__file__).parents[1]
-    # installed: the folder's repository, if any, is somebody else's
-    if not (package.parent / ".git").exists():
-        return None
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and cleanliness of the checkout that a folder is in; None where it is in none."""
     git = partial(subprocess.run, capture_output=True, text=True, timeout=10, check=True)
     try:
-        commit = git(["git", "-C", str(package), "rev-parse", "HEAD"]).stdout.strip()
-        status = ["git", "-C", str(package), "status", "--porcelain", "--untracked-files=no"]
+        commit = git(["git", "-C", str(folder), "rev-parse", "HEAD"]).stdout.strip()
+        status = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
         return {"commit": commit, "changed": bool(git(status).stdout.strip())}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -8,6 +8,7 @@ from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import ConfigError
 from runner.execute.environment import describe_machine
+from runner.execute.user_code import describe_code, packages_of
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.switches import of_this_worker
@@ -28,6 +29,8 @@ def preflight(
         try:
             with switches.importing(definition.package):
                 definition.load()
+                if isinstance(definition, Operation):
+                    definition.load_reference()
             taken = set(getattr(definition, "columns", ())) & set(columns_of(BenchmarkRow))
             for name in sorted(taken):
                 problems.append(f"op {definition.name}: columns.{name}: is a column already")
@@ -44,5 +47,7 @@ def preflight(
             break
 
     names = {name: str(device.torch) for name, device in devices.items()}
+    packages = [packages_of(definition, backend_module) for definition in definitions]
     machine = describe_machine(list(devices.values()))
+    machine["code"] = describe_code(set().union(*packages))
     return Preflight(machine, names, unavailable, problems, switches.is_spoiled)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
-from runner.rows.rows import BenchmarkRow, Row
+from runner.errors import ConfigError
+from runner.rows.rows import NON_FAILURES, BenchmarkRow, Row
 from runner.units import time_text
 
 if TYPE_CHECKING:  # rich is imported for a terminal alone
@@ -18,10 +20,20 @@ LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and fo
 
 
 class Progress:
-    """Shows how far a sweep is, on standard error, which results never use."""
+    """Shows how far a sweep is, on standard error, which results never use.
 
-    def __init__(self, total: int) -> None:
+    It tells ``on_end`` of each cell, and ends the sweep by a ConfigError after so many failures,
+    where it is to ``stop_after`` them.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        stop_after: int | None = None,
+        on_end: Callable[[Cell, list[Row]], None] = lambda cell, rows: None,
+    ) -> None:
         self._total, self._done, self._last_line = total, 0, 0.0
+        self._stop_after, self._failed, self._on_end = stop_after, set[str](), on_end
         self._bar: RichProgress | None = None
         self._task: TaskID
 
@@ -45,9 +57,18 @@ class Progress:
     def end(self, cell: Cell, rows: list[Row]) -> None:
         """A cell has its rows."""
         self._done += 1
-        if self._bar is not None:
+        self._on_end(cell, rows)
+        if self._bar is None:
+            self._print_line(cell, rows)
+        else:
             self._bar.update(self._task, completed=self._done)
-            return
+        if any(row.status not in NON_FAILURES for row in rows):
+            self._failed.add(cell.identity)
+            if len(self._failed) == self._stop_after:
+                how_many = f"{self._stop_after} failed, and stop_after={self._stop_after}"
+                raise ConfigError(f"stopped: {how_many}; resume= goes on")
+
+    def _print_line(self, cell: Cell, rows: list[Row]) -> None:
         trouble = any(row.status not in ("ok", "unavailable") for row in rows)
         now = time.monotonic()
         if trouble or self._done == self._total or now - self._last_line >= LINE_EVERY_S:

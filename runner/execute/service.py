@@ -11,7 +11,8 @@ from runner.execute.cell_run import is_device_lost, log_rows, run_cell
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
 from runner.measure.switches import of_this_worker
-from runner.tasks.task import WorkerState
+from runner.tasks.calm import keep_best
+from runner.tasks.task import TaskResult, WorkerState
 
 Message = tuple[Any, ...]
 DEVICE_LOST = "the device did not recover, so the worker was replaced"
@@ -30,13 +31,20 @@ class Service:
 
     def run(self, cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""
-        rows, samples = run_cell(cell, self._state, lambda step: self._send(("step", step)))
+        kept: list[TaskResult] = []
+
+        def keep(known: TaskResult) -> None:
+            kept.append(known)
+            self._send(("kept", *known))
+
+        rows, samples = run_cell(cell, self._state, lambda step: self._send(("step", step)), keep)
         is_lost = is_device_lost(cell, rows)
         is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
             rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
         log_rows(cell, rows)
-        return "done", is_spoiled, rows, samples
+        keep_best(self._state)
+        return "done", is_spoiled, rows, [] if kept else samples  # which are sent once
 
     def run_in_turn(self, cells: Sequence[Cell], logs: Sequence[str], plan: Plan) -> Message:
         """Run the sides of a comparison; the answer to the parent."""
@@ -49,4 +57,6 @@ class Service:
             current = side
             self._send(("side", side, step))
 
-        return "done", *run_in_turn(cells, self._state, plan, begin_step)
+        outcome = run_in_turn(cells, self._state, plan, begin_step)
+        keep_best(self._state)
+        return "done", *outcome

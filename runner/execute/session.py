@@ -47,6 +47,7 @@ class Session:
         """
         from runner.report.conclude import conclude
 
+        self.cells.warn_of_edits()
         self.exit_code = conclude(root, report, strict=strict)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def run_in_turn(
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
     try:
         for side in sides:
-            side.open(check=not plan.visits_only)
+            side.open()
         # what a side does to the process would be in the others' times too
         if state.switches.is_spoiled:
             return True, None
@@ -66,11 +66,11 @@ class _Side(LocalRun):
     opened: Opened | None = None
     measured: Measurement | None = None  # by its turns; None: it had none
 
-    def open(self, *, check: bool) -> None:
+    def open(self) -> None:
         """Do all that comes before the first visit."""
 
         def step(task: Task) -> Opened:
-            ready = prepare(task, check=check)
+            ready = prepare(task)
             task.report_step("timing")
             return open_side(ready)
 
@@ -114,12 +114,15 @@ def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]
             baseline_cell=cells[0].identity,
             other_cell=cells[other].identity,
             visit=number,
-            baseline_turn=visit[0].position,
-            other_turn=visit[other].position,
-            baseline_allocation=visit[0].allocation,
-            other_allocation=visit[other].allocation,
-            baseline_s=visit[0].seconds,
-            other_s=visit[other].seconds,
+            baseline_turn=visit.turns[0].position,
+            other_turn=visit.turns[other].position,
+            baseline_allocation=visit.turns[0].allocation,
+            other_allocation=visit.turns[other].allocation,
+            baseline_s=visit.turns[0].seconds,
+            other_s=visit.turns[other].seconds,
+            machine_slowdown=visit.machine_slowdown,
+            calm=visit.calm,
+            undisturbed=visit.undisturbed,
         )
         for number, visit in enumerate(visits.visits)
     ]

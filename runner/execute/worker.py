@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
+from runner.measure.gate import WAITING
 from runner.rows.rows import Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
@@ -32,6 +34,12 @@ DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
 
 class WorkerDied(Exception):
     """The worker's process ended; the message says how."""
+
+
+def _show_wait(step: str) -> None:
+    """A sweep that stands still says why."""
+    if step.startswith(WAITING):
+        print(step, file=sys.stderr, flush=True)
 
 
 class Worker:
@@ -56,11 +64,17 @@ class Worker:
         return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too."""
+        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too.
+
+        Where a check ends it, the row that was made before is kept, and says so.
+        """
         step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
+        patience_s = cell.timing.patience_s  # waiting counts in no limit
+        kept: list[Row] = []
+        kept_samples: list[Sample] = []
 
         def time_left_s() -> float:
-            return start + limit_s - time.monotonic()
+            return start + limit_s + patience_s - time.monotonic()
 
         try:
             for kind, *said in self._talk(("run", cell, str(log)), time_left_s):
@@ -68,15 +82,24 @@ class Worker:
                     start = time.monotonic()
                 elif kind == "step":
                     (step,) = said
+                    _show_wait(step)
+                elif kind == "kept":
+                    kept, kept_samples = said
                 else:
                     rows, samples = said
                     taken_s = time.monotonic() - start
-                    return [replace(row, seconds=row.seconds or taken_s) for row in rows], samples
+                    rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
+                    return rows, kept_samples or samples
             status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
             status, what = "crashed", str(death)
-        seconds = time.monotonic() - start
-        return [row_for(cell, status, f"{what}, while {step}", seconds=seconds)], []
+        seconds, reason = time.monotonic() - start, f"{what}, while {step}"
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            print(f"{cell.label}: {status}: {reason}", file=file)
+        if kept:
+            reason = f"{reason}: what that would have found is blank"
+            return [replace(row, reason=reason, seconds=seconds) for row in kept], kept_samples
+        return [row_for(cell, status, reason, seconds=seconds)], []
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
@@ -86,7 +109,7 @@ class Worker:
         Returns:
             what came of it; None where the process or a device died, or a side took too long.
         """
-        left_s = [cell.limit.time_s for cell in cells]
+        left_s = [cell.limit.time_s + cell.timing.patience_s for cell in cells]
         side, begun = 0, time.monotonic()
 
         def time_left_s() -> float:
@@ -101,12 +124,18 @@ class Worker:
                 if kind == "side":
                     if side != ALL_SIDES:
                         left_s[side] -= now - begun
-                    side = said[0]
+                    side, step = said
+                    _show_wait(step)
                 elif kind == "done":
                     outcome: TurnsOutcome | None = said[0]
                     return outcome
                 begun = now
         return None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the next request finds a process."""
+        return self._connection is not None
 
     def close(self) -> None:
         """End the process at once, wherever it is."""

@@ -30,10 +30,19 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
+from runner.rows.rows import (
+    AutogradRow,
+    BenchmarkRow,
+    PeaksRow,
+    Row,
+    TensorRow,
+    TransferRow,
+    grouped,
+)
 from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 ENGLISH = words_of("en")  # what the terminal speaks
 
@@ -65,7 +74,7 @@ def show(
     analysis = analyse(rows, damaged, report, pairs)
     pictures = pictures_of(analysis, words)
     tables = _tables(analysis)
-    notes = _notes(root, analysis, environment.get("cells"), words)
+    notes = _notes(root, analysis, environment, words)
 
     # the figures are drawn beside all else, by a library that leaves Python free meanwhile
     with ThreadPoolExecutor(1) as pool:
@@ -75,7 +84,7 @@ def show(
         write_atomically(root / "report.md", text)
 
         # the terminal speaks English, whatever the language of the files
-        _print(analysis, tables, _notes(root, analysis, environment.get("cells"), ENGLISH))
+        _print(analysis, tables, _notes(root, analysis, environment, ENGLISH))
         write_page(
             root,
             analysis=analysis,
@@ -131,15 +140,21 @@ def _tables(analysis: Analysis) -> list[Table]:
     return [table for table in tables if table]
 
 
-def _notes(root: Path, analysis: Analysis, cells: int | None, words: Words) -> list[str]:
+def _notes(
+    root: Path, analysis: Analysis, environment: Mapping[str, Any], words: Words
+) -> list[str]:
     """What a reader has to know first: what is not there, did not run, or should not be trusted."""
     notes = []
+    cells, excluded = environment.get("cells"), environment.get("excluded")
     missing = (cells or 0) - len({row.cell for row in analysis.rows})
     if missing > 0:
         numbers = {"missing": missing, "cells": cells}
         notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
+    if excluded:
+        notes.append(words["left_out"].format(count=excluded))
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
+    notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_it_was_compared(analysis.speedups, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
@@ -150,7 +165,7 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
-    for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
+    for flag in (*FLAGS_OF_CHECKS, "mutates_input", "contended"):
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
@@ -160,8 +175,29 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
             error, allowed = first.max_relative_error, first.allowed_relative_error
             numbers = {"error": f"{error:.2g}", "allowed": f"{allowed:.2g}"}
             note += f": {words['note_by'].format(**numbers)}"
+        if flag in FLAGS_OF_CHECKS and first.reason:
+            note += f"; {first.reason}"
         notes.append(note)
     return notes
+
+
+def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """Gradients of which no check could say anything, by the reason, each once."""
+    whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
+    groups = grouped(whole, lambda row: row.reason or "")
+    return [
+        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: {reason}"
+        for reason, group in groups.items()
+    ]
+
+
+def _of_gradient(row: Row) -> bool:
+    """Whether a row's reason is of its gradient as a whole, and of nothing else."""
+    if isinstance(row, BenchmarkRow):
+        return not set(FLAGS_OF_CHECKS) & set(row.flags)
+    if not isinstance(row, AutogradRow) or row.argument is not None:
+        return False
+    return row.probe in ("example", "repeatable")
 
 
 def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:

@@ -12,10 +12,10 @@ from runner.rows.csv_store import write_atomically
 
 SAME = (
     *("torch.version", "torch.threads", "torch.cuda", "torch.hip", "precision"),
-    *("host.name", "host.machine", "host.cores", "python"),
+    *("host.name", "host.machine", "host.cores", "python", "env_set"),
 )
 """What of ``environment.json`` has to be the same for rows of one machine to stand in one table."""
-EVERYWHERE = ("torch.version", "python")
+EVERYWHERE = ("torch.version", "python", "env_set")
 """The same for rows of a cluster's machines."""
 
 
@@ -36,6 +36,17 @@ def read_environment(root: Path) -> dict[str, Any]:
         remedy = "remove it to go on without knowing what the rows were made with"
         raise ConfigError(f"{path} is damaged; {remedy}")
     return environment
+
+
+def all_environments(root: Path) -> dict[str, dict[str, Any]]:
+    """All that a run's rows were measured with, by the ``environment`` of the rows.
+
+    Raises:
+        ConfigError: ``environment.json`` is damaged.
+    """
+    first = read_environment(root)
+    every = [first, *first.get("resumed", []), *first.get("nodes", {}).values()]
+    return {environment["id"]: environment for environment in every if "id" in environment}
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:
@@ -71,6 +82,8 @@ def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
     """
     known = read_environment(root)
     before = known.get("nodes", {}).get(node)
+    if before and before.get("id") != environment.get("id"):
+        known.setdefault("resumed", []).append(before)  # there may be rows of it
     if not before and known.get("node") == node and not known["cluster"]:
         before = known
     changed = _changed(before, environment, SAME) if before else []

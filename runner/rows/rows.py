@@ -14,7 +14,7 @@ from runner.rows.flags import merged
 BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
-"""The statuses that are no error of the program, and would be the same if it ran again."""
+"""The statuses that are no error of the program, and would be the same if nothing changed."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class Row(CellKey, _Cell):
             nodes do not compare.
         variant: a short hash of the op file and the timing, which tells like rows apart.
         status: one of :data:`STATUSES`.
-        reason: why the status is not ``ok``, in a line.
+        reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
+        limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
+        environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
     """
 
     device_name: str | None = None
@@ -45,6 +47,9 @@ class Row(CellKey, _Cell):
     status: str = "ok"
     reason: str | None = None
     seconds: float | None = None
+    limit_time_s: float | None = None
+    limit_memory_bytes: int | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class BenchmarkRow(Row):
         samples: blocks that the median is taken over.
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
         calls_per_sample: calls in a block.
+        machine_slowdown: how many times slower than at its best the machine was around the samples:
+            their median; blank where nothing told.
+        slowdown_against: the best of earlier runs, or of this run where there were none.
+        as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
@@ -73,14 +82,17 @@ class BenchmarkRow(Row):
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size).
+        checked: what the error was taken of: full (the whole output) or smaller (size), or moments
+            of a random operation's results; blank: nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
         finite_fraction: of the output's elements.
-        max_relative_error: against float64, relative to the reference's largest element.
+        max_relative_error: against the reference in float64, relative to its largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
+        undecided_elements: booleans and integers that differ from the reference's, and of which
+            rounding of the inputs decides; blank: there are none that could.
         gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
         concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
@@ -107,6 +119,9 @@ class BenchmarkRow(Row):
     preempted_samples: int | None = None
     interruption_source: str | None = None
     calls_per_sample: int | None = None
+    machine_slowdown: float | None = None
+    slowdown_against: str | None = None
+    as_it_came_s: float | None = None
     timing_s: float | None = None
     stop: str | None = None
     flop: int | None = None
@@ -125,6 +140,7 @@ class BenchmarkRow(Row):
     allowed_relative_error: float | None = None
     checked: str | None = None
     checked_size: str | None = None
+    undecided_elements: int | None = None
     gradient: str | None = None
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
@@ -142,24 +158,6 @@ class CaseRow(Row):
 
     Attributes:
         case: the file of ``conf/case`` that it is of; blank for an operation.
-        probe: what was tried: an input (example, zeros, ...) or a property (linearity, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
-            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
-            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other.
-        argument: the input that the gradient is of; blank: the function's own value.
-        shape: of that input.
-        memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: of the elements; relative to the largest expected one.
-        ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction.
-        got, expected: there.
-        tolerance: the largest relative error that passes.
-        tolerance_source: the differences' own estimate, the conditioning, or exact.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where it did not run.
-        checked_size: of a case: the size at which it was checked.
-        got_values, expected_values: a case's whole gradients, as JSON.
-        derivation: how the expected gradient was derived.
     """
 
     case: str | None = None
@@ -317,6 +315,9 @@ class Sample:
             one.
         process: number of the process, of those that measure the cell one after another.
         used: whether the median is taken over it.
+        machine_slowdown: how many times slower than at its best the machine was around it; blank
+            where nothing told.
+        calm: whether that was little.
     """
 
     calls: int
@@ -327,6 +328,8 @@ class Sample:
     allocation: int | None
     used: bool
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,10 @@ class PairVisit:
         baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
         baseline_s, other_s: seconds that a call cost.
         process: the number of the process.
+        machine_slowdown: how many times slower than at its best the machine was around the visit;
+            blank where nothing told.
+        calm: whether that was little.
+        undisturbed: whether both sides had blocks that nothing interrupted.
     """
 
     baseline_cell: str
@@ -352,6 +359,9 @@ class PairVisit:
     baseline_s: float
     other_s: float
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
+    undisturbed: bool = True
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -425,4 +435,5 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name
+    known |= {"limit_time_s": cell.limit.time_s, "limit_memory_bytes": cell.limit.memory_bytes}
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,16 @@ from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig
 
 from runner.cells.compose import Composer, HydraJob
-from runner.cells.grid import check_baseline, check_possible, excluded
+from runner.cells.grid import check_baseline, check_possible, excluded, plain
 from runner.config.axes import BENCHMARK_ONLY
 from runner.config.hydra_internals import combinations
 from runner.config.schema import Report
-from runner.errors import ConfigError
+from runner.errors import ConfigError, one_line
+
+OF_THE_SWEEP = {
+    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
+}
+"""The keys that cannot differ between cells."""
 
 
 class FixedGrid:
@@ -38,21 +44,23 @@ class FixedGrid:
 class Grids:
     """The grid of ``hydra.sweeper.params`` and the command line, and those of ``.also``.
 
-    ``params`` are the axes of the main grid, each with its values as text; so are those of each of
-    the ``extra_grids``, which run after it.
+    ``params`` are the axes of the main grid, each with its values as text or a list; so are those
+    of each of the ``extra_grids``, which run after it. ``left_out`` counts the cells excluded.
     """
+
+    left_out = 0
 
     def __init__(
         self,
         loader: ConfigLoader,
         composer: Composer,
         config: DictConfig,
-        params: Mapping[str, Any],
-        extra_grids: Sequence[Mapping[str, Any]],
+        params: Any,
+        extra_grids: Sequence[Any],
     ) -> None:
         self._parser = OverridesParser.create(config_loader=loader)
         self._composer, self._config = composer, config
-        self._params, self._extra_grids = params, extra_grids
+        self._params, self._extra_grids = plain(params), list(map(plain, extra_grids))
 
     def jobs(self, arguments: list[str]) -> list[HydraJob]:
         """Compose every combination with the command line's overrides, and check all together.
@@ -60,9 +68,16 @@ class Grids:
         Raises:
             ConfigError: a cell or a rule of exclusion is wrong, or nothing is left to run.
         """
-        own = self._parser.parse_overrides(_as_overrides(self._params))
+        own = self._parser.parse_overrides(_as_overrides("params", self._params))
         typed = self._parser.parse_overrides(arguments)
-        main_grid = self._compose([*own, *typed])
+        names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
+        for override in typed:
+            if override.is_sweep_override() and override.key_or_group in OF_THE_SWEEP:
+                key, _, values = override.input_line.partition("=")
+                advice = f"write {key}=[{values}]" if key == "retry" else "give one value"
+                raise ConfigError(f"{override.input_line}: {key} is of the whole sweep; {advice}")
+        is_empty = not own and not names_cells and bool(self._extra_grids)
+        main_grid = [] if is_empty else self._compose([*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
 
         # Options that do not apply are an error where they were asked for, not in further grids.
@@ -82,8 +97,13 @@ class Grids:
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
         jobs = []
         for params in self._extra_grids:
-            grid = self._parser.parse_overrides(_as_overrides(params))
-            jobs += self._compose([*grid, *_meant_for(grid, own, typed)])
+            words = _as_overrides("also", params)
+            grid = self._parser.parse_overrides(words)
+            meant = _meant_for(grid, own, typed)
+            jobs += self._compose([*grid, *meant])
+            for override in (override for override in typed if override not in meant):
+                name = one_line(" ".join(words), limit=50)
+                print(f"{override.input_line} does not reach the grid {name}", file=sys.stderr)
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:
@@ -96,6 +116,7 @@ class Grids:
         if not unique:
             none = f"none of the grid's {len(jobs)} cells is left"
             raise ConfigError(f"{none}; look at its axes and at exclude")
+        self.left_out = sum(drops)
         repeated = len(jobs) - sum(drops) - len(unique)
         if repeated:
             print(f"{repeated} cells are the same as others and run once", file=sys.stderr)
@@ -113,8 +134,32 @@ class Grids:
         return [self._composer.job(job) for job in combinations(ordered)]
 
 
-def _as_overrides(params: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in params.items()]
+def _as_overrides(where: str, params: Any) -> list[str]:
+    """A grid as overrides; a list is an axis's values, which on the command line have commas."""
+    if not isinstance(params, Mapping):
+        example = "write a mapping such as {op: add, size: [64, 128]}"
+        raise ConfigError(f"hydra.sweeper.{where}: {params!r} is no grid; {example}")
+    for key, value in params.items():
+        if str(key).startswith("hydra") or value in ([], ""):
+            problem = "is empty" if value in ([], "") else "cannot differ between cells"
+            raise ConfigError(f"hydra.sweeper.{where}: {key} {problem}; leave it out")
+    return [f"{key}={_values(value)}" for key, value in params.items()]
+
+
+def _values(value: object) -> str:
+    """What stands behind an axis: text as it is, since it may say ``64,128`` or ``range(1,9)``."""
+    return ",".join(map(_literal, value)) if isinstance(value, list) else _literal(value, "")
+
+
+def _literal(value: object, quote: str = "'") -> str:
+    """A value as Hydra's overrides have it; text within quotes where it might mean something."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    if isinstance(value, str) and not re.fullmatch(r"[\w.+-]+", value):
+        return quote + (value.replace(quote, "\\" + quote) if quote else value) + quote
+    return str("null" if value is None else value)
 
 
 def _keys(overrides: Sequence[Override]) -> set[str]:
@@ -125,8 +170,8 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
     """What of the command line a further grid takes.
 
     It takes no axis that the main grid has and it has not, since it leaves that axis out on
-    purpose, nor an axis that the command line adds to the main grid; and of the axes that only a
-    benchmark has none, if it is of other jobs.
+    purpose; and if it is of other jobs than benchmarks, no axis that only these have, and none that
+    the command line adds to the main grid.
     """
     value_of = {override.key_or_group: override.value() for override in grid}
     benchmarks = "case" not in value_of and value_of.get("job", "benchmark") == "benchmark"
@@ -136,6 +181,7 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
         key = override.key_or_group
         if key in BENCHMARK_ONLY and not benchmarks:
             return False
-        return key in own_axes or not (key in main_axes or override.is_sweep_override())
+        is_added = override.is_sweep_override() and not benchmarks
+        return key in own_axes or not (key in main_axes or is_added)
 
     return [override for override in typed if applies(override)]

@@ -5,18 +5,59 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from runner.cells.cell import Cell
 from runner.cells.compose import Composer, HydraJob
-from runner.config.hydra_internals import config_restored
+from runner.config.hydra_internals import config_restored, without_hydra
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError
+from runner.errors import CellFailed
 from runner.execute.cell_runner import CellGroup, CellRun, in_rounds
 from runner.execute.progress import Progress
 from runner.execute.session import session_of
+from runner.rows.rows import NON_FAILURES, Row
+from runner.sweep.run_folder import free_folder, refuse_chdir
+
+
+def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:
+    """CellFailed where the cell failed or crashed; its row says so too."""
+    for row in rows:
+        if row.status not in NON_FAILURES:
+            raise CellFailed(f"{cell.label}: {row.status}, {row.reason}")
+
+
+class JobListeners:
+    """Hydra's callbacks, which are told when a sweep's jobs begin and end."""
+
+    def __init__(self, context: HydraContext, task: TaskFunction, composer: Composer) -> None:
+        self._callbacks, self._task, self._composer = context.callbacks, task, composer
+        self._configs: dict[int, DictConfig] = {}  # of the jobs that run, by their numbers
+
+    def begin(self, job: HydraJob, number: int, folder: Path) -> None:
+        """A job begins; where nobody listens, no whole configuration is made, which takes long."""
+        if self._callbacks.callbacks:
+            self._configs[number] = self._composer.full_config(job, number, folder)
+            self._callbacks.on_job_start(config=self._configs[number], task_function=self._task)
+
+    def end(self, job: HydraJob, number: int, rows: list[Row]) -> JobReturn:
+        """A job has ended with these rows; returns what Hydra makes of that."""
+        returned = JobReturn(job.overrides, working_dir=os.getcwd(), status=JobStatus.COMPLETED)
+        returned.return_value = rows
+        try:
+            raise_failure(job.cell, rows)
+        except CellFailed as failure:
+            returned.return_value, returned.status = failure, JobStatus.FAILED
+        if config := self._configs.pop(number, None):
+            returned.task_name = str(config.hydra.job.name)
+            returned.cfg = without_hydra(config)
+            returned.hydra_cfg = OmegaConf.masked_copy(config, ["hydra"])
+            self._callbacks.on_job_end(config=config, job_return=returned)
+        return returned
 
 
 @dataclass
@@ -25,9 +66,8 @@ class _JobRun(CellRun):
 
     job: HydraJob = field(kw_only=True)
     number: int = field(kw_only=True)  # that it has in the whole sweep
-    overrides: list[str] = field(kw_only=True)
-    config: DictConfig | None = None  # what callbacks are given; None: there are none
-    job_return: JobReturn | None = None  # Hydra's; None until it has begun
+    has_begun: bool = False
+    job_return: JobReturn | None = None  # Hydra's; None until it has ended
 
 
 class JobLauncher:
@@ -37,20 +77,20 @@ class JobLauncher:
     once.
 
     Raises:
-        ConfigError: ``hydra.job.chdir`` is set, which this launcher does not support.
+        ConfigError: ``hydra.job.chdir`` is set.
     """
 
     def __init__(
         self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        if config.hydra.job.chdir:
-            needs = "hydra.job.chdir=true needs hydra/launcher=basic"
-            raise ConfigError(f"{needs}; the grid launcher stays in its folder")
-        self._context, self._task_function, self._config = hydra_context, task_function, config
+        refuse_chdir(config.hydra)
+        self._config = config
         self._session = session_of(task_function)
         self.composer = Composer(hydra_context.config_loader, config)
+        self.listeners = JobListeners(hydra_context, task_function, self.composer)
         self._compare = Compare(in_turn=False)
         self._report = Report.of(config)
+        self._taken: dict[Path, str] = {}  # folders, by the cells that have them
 
     def compare_by(self, report: Report, compare: Compare) -> None:
         """Have cells that a report with a settled baseline compares measured in turn from now."""
@@ -66,16 +106,19 @@ class JobLauncher:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         jobs = [self.composer.job(overrides) for overrides in job_overrides]
+        if self._config.dry_run:  # under another sweeper, which does not know of it
+            print(*(job.cell.label for job in jobs), sep="\n")
+            return []
         runs = [
-            _JobRun(job.cell, job=job, number=number, overrides=list(overrides))
-            for job, overrides, number in zip(jobs, job_overrides, numbers, strict=True)
+            _JobRun(job.cell, job=job, number=number)
+            for job, number in zip(jobs, numbers, strict=True)
         ]
         groups = self._session.cells.groups(runs, self._report, self._compare)
         total = sum(len(group.runs) * group.processes for group in groups)
         with (
             config_restored(),
             env_override(self._config.hydra.job.env_set),
-            Progress(total) as progress,
+            Progress(total, self._config.stop_after) as progress,
         ):
             for process, group in in_rounds(groups):
                 self._run_group(group, process, progress)
@@ -88,28 +131,18 @@ class JobLauncher:
             self._begin(run)
         self._session.cells.run_group(group, process, self._report.same_within)
         for run in group.runs:
-            self._end(run)
+            is_last = process == group.processes or not run.did_well
+            if is_last and run.job_return is None:
+                run.job_return = self.listeners.end(run.job, run.number, run.rows)
+        for run in group.runs:
             progress.end(run.cell, run.rows)
 
     def _begin(self, run: _JobRun) -> None:
         """Make a job's folder and tell Hydra's callbacks, before its first process."""
-        if run.job_return is not None:
+        if run.has_begun:
             return
-        run.folder = self.composer.create_job_folder(run.job, run.number)
-        name = str(self._config.hydra.job.name)
-        run.job_return = JobReturn(run.overrides, working_dir=os.getcwd(), task_name=name)
-
-        # A whole configuration takes as long to make as all the rest, so only callbacks get one.
-        callbacks = self._context.callbacks
-        if callbacks.callbacks:
-            run.config = self.composer.full_config(run.job, run.number)
-            callbacks.on_job_start(config=run.config, task_function=self._task_function)
-
-    def _end(self, run: _JobRun) -> None:
-        """Settle what a job returned; tell Hydra's callbacks after its first process."""
-        assert run.job_return is not None
-        run.job_return.return_value = run.rows
-        is_first = run.job_return.status != JobStatus.COMPLETED
-        run.job_return.status = JobStatus.COMPLETED
-        if run.config is not None and is_first:
-            self._context.callbacks.on_job_end(config=run.config, job_return=run.job_return)
+        run.has_begun = True
+        is_resumed = bool(self._config.resume)
+        free = partial(free_folder, cell=run.cell.identity, taken=self._taken, resuming=is_resumed)
+        run.folder = self.composer.create_job_folder(run.job, run.number, free)
+        self.listeners.begin(run.job, run.number, run.folder)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell
 from runner.config.axes import AXES, label
 from runner.config.cases import Case, read_case
 from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
-from runner.errors import ConfigError
+from runner.errors import ConfigError, unknown
+from runner.execute.user_code import edited, packages_of
 from runner.rows.csv_store import collect
-from runner.rows.environment_file import read_environment
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, BenchmarkRow, Row
+from runner.rows.environment_file import all_environments, read_environment
+from runner.rows.flags import FLAGS
+from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, STATUSES, BenchmarkRow, Row, grouped
+
+LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended")
 
 
 def read_all_rows(root: Path) -> list[Row]:
@@ -32,23 +40,79 @@ def is_damaged(root: Path) -> bool:
     return any(collect(root, job)[1] for job in FILE_OF_JOB)
 
 
-def unfinished(rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
-    """The positions of the cells without final rows from as many processes as they ask for."""
-    rows_of: dict[str, list[Row]] = {}
-    for row in rows_on_disk:
-        rows_of.setdefault(row.cell, []).append(row)
+def words_to_retry(retry: Any) -> set[str]:
+    """The statuses and flags of ``retry``; ConfigError where one is none."""
+    words = {retry} if isinstance(retry, str) else set(map(str, retry or ()))
+    allowed = [*STATUSES[1:], *FLAGS]
+    for word in words - set(allowed):
+        raise unknown(f"retry={word} is no status and no flag", word, allowed)
+    return words
+
+
+def unfinished(
+    rows_on_disk: Sequence[Row], cells: Sequence[Cell], again: Collection[str], retry: set[str]
+) -> list[int]:
+    """The positions of the cells without final rows, and of those that are to run ``again``.
+
+    Args:
+        rows_on_disk: of the sweep so far.
+        cells: all of the sweep.
+        again: identities.
+        retry: statuses and flags that are not final.
+    """
+    rows_of = grouped(rows_on_disk, attrgetter("cell"))
 
     def is_finished(cell: Cell) -> bool:
-        rows = rows_of.get(cell.identity)
-        return rows is not None and all(_is_final(row, cell) for row in rows)
+        rows = rows_of.get(cell.identity) if cell.identity not in again else None
+        return rows is not None and all(_is_final(row, cell, retry) for row in rows)
 
     return [number for number, cell in enumerate(cells) if not is_finished(cell)]
 
 
-def _is_final(row: Row, cell: Cell) -> bool:
+def _is_final(row: Row, cell: Cell, retry: set[str]) -> bool:
+    if not retry.isdisjoint({row.status, *getattr(row, "flags", ())}):
+        return False
     if isinstance(row, BenchmarkRow) and row.status == "ok":
         return (row.processes or 1) >= cell.processes
+    before, now = row.limit_memory_bytes, cell.limit.memory_bytes
+    if row.status == "out_of_memory" and before is not None:
+        return now is not None and now <= before
+    if row.status == "timeout" and row.limit_time_s is not None:
+        return cell.limit.time_s <= row.limit_time_s
     return row.status in NON_FAILURES
+
+
+def depends_on_machine(row: Row, cell: Cell) -> bool:
+    """Whether a cell that did not run might do so with other devices, compilers or versions."""
+    return row.status in ("unavailable", "unsupported") and not cell.infeasible_reason
+
+
+def measured_with_other_code(
+    root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]
+) -> dict[str, str]:
+    """The cells that were measured with other code than there is now: what has changed of it."""
+    environments = all_environments(root)
+    cell_of = {cell.identity: cell for cell in cells}
+    changes = cache(lambda made_with, packages: edited(environments[made_with]["code"], packages))
+    changed = {}
+    for row in rows_on_disk:
+        cell = cell_of.get(row.cell)
+        if cell and row.environment in environments:
+            packages = frozenset(packages_of(cell.definition, cell.backend_module))
+            if names := changes(row.environment, packages):
+                changed[row.cell] = ", ".join(names)
+    return changed
+
+
+def what_was_left(rows: Sequence[Row]) -> str:
+    """What a resumed sweep has left as it was, and what would run it again; blank: nothing."""
+    told = chain(*((row.status, *getattr(row, "flags", ())) for row in rows))
+    counts = Counter(word for word in told if word in LEFT)
+    if not counts:
+        return ""
+    counted = ", ".join(f"{count} {word}" for word, count in counts.items())
+    because = "nothing that decides them has changed"
+    return f"left as they are: {counted}, as {because}; retry=[{','.join(counts)}] runs them again"
 
 
 def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
@@ -125,13 +189,17 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
     config_file = _config_file(root, row)
     if config_file is None or not config_file.is_file():
         return "which was not written down"
-    before = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    # by today's values of the environment's variables, as the file keeps their names alone
+    raw: Any = OmegaConf.load(config_file)
+    before: Any = OmegaConf.to_container(raw, resolve=True)
     kind = "case" if cell.case else "op"
     changes = chain(
         _changes(kind, asdict(_definition(before, kind)), asdict(cell.definition)),
         _changes("timing", before["timing"], asdict(cell.timing)),
     )
-    return "; ".join(changes) or "the program has changed"
+    variables = sorted(set(re.findall(r"\$\{oc\.env:(\w+)", OmegaConf.to_yaml(raw[kind]))))
+    otherwise = f"another value of {' or '.join(variables)}" if variables else ""
+    return "; ".join(changes) or otherwise or "the program has changed"
 
 
 def _config_file(root: Path, row: Row) -> Path | None:

@@ -6,39 +6,84 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
+
+from hydra.conf import HydraConf
+from omegaconf import DictConfig
 
 from runner.errors import ConfigError
 
-LONGEST_FOLDER_NAME = 120  # characters, of the 255 that a file system allows
+LONGEST_FOLDER_NAME = 120  # bytes, of the 255 that a file system allows
 
 
 def refuse_results(folder: Path) -> None:
-    """Never write over another run.
+    """Never write over another run, nor into it.
 
     Raises:
-        ConfigError: the folder holds results.
+        ConfigError: the folder, one of a cell in it, or the sweep that it lies in holds results.
     """
     from runner.rows.rows import FILE_OF_JOB
 
-    names = (*FILE_OF_JOB.values(), "multirun.yaml", "environment.json")
-    if any((folder / name).exists() for name in names):
-        advice = "choose another folder, or remove it first"
+    advice = "choose another folder, or remove it first"
+    tables = list(FILE_OF_JOB.values())
+    names = (*tables, *(f"*/{table}" for table in tables), "multirun.yaml", "environment.json")
+    if any(any(folder.glob(name)) for name in names):
         raise ConfigError(f"{folder} already holds the results of a run; {advice}")
+    if (folder.absolute().parent / "multirun.yaml").exists():
+        raise ConfigError(f"{folder} lies in the folder of a sweep; {advice.partition(',')[0]}")
+
+
+def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
+    """Refuse a setting of Hydra's that the worker, which serves all cells, cannot follow."""
+    if hydra.job.chdir:
+        where = "operations run in the folder that the command is started in"
+        raise ConfigError(f"hydra.job.chdir=true: {where}; leave it out")
+
+
+def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bool) -> Path:
+    """The folder of a cell, or one with a number behind its name where another's row is in it.
+
+    Args:
+        folder: that the configuration names.
+        cell: its identity.
+        taken: the identities of the cells that have been given folders, to which this one is added.
+        resuming: whether a row of the cell itself may be written over.
+    """
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    for free in chain([folder], numbered):
+        is_taken = taken.get(free, cell) != cell
+        if not is_taken and not _holds_another(free, cell if resuming else None):
+            taken[free] = cell
+            return free
+    raise AssertionError("numbers have no end")
+
+
+def _holds_another(folder: Path, cell: str | None) -> bool:
+    """Whether there is a row in a folder that is not this cell's, be it damaged."""
+    from runner.rows.rows import FILE_OF_JOB
+
+    for table in map(folder.joinpath, FILE_OF_JOB.values()):
+        if table.is_file():
+            rows = table.read_text(encoding="utf-8", errors="replace").partition("\n")[2]
+            if rows and (cell is None or cell not in rows):
+                return True
+    return False
 
 
 def folder_name(overrides: str) -> str:
     """A job's overrides as part of a folder's name: what a file system takes, and not too long."""
     safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
-    if len(safe) <= LONGEST_FOLDER_NAME:
+    if len(safe.encode()) <= LONGEST_FOLDER_NAME:
         return safe
     digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    return f"{safe[: LONGEST_FOLDER_NAME - 9]}-{digest}"
+    kept = safe.encode()[: LONGEST_FOLDER_NAME - 9].decode(errors="ignore")
+    return f"{kept}-{digest}"
 
 
 @contextmanager
 def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterator[None]:
-    """Have a sweep's folder to ourselves, and give it back where nothing has ``begun`` in it.
+    """Have a run's folder to ourselves, and give it back where nothing has ``begun`` in it.
 
     Where it is ``resuming``, it holds what was measured before.
 
@@ -46,26 +91,44 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
         ConfigError: it holds another run's results, or another process is at work in it.
         OSError: it cannot be made or written.
     """
-    from filelock import FileLock, Timeout
-
     if not resuming:
         refuse_results(root)
+    new = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(root):
+            if not resuming:
+                refuse_results(root)  # another may have come and gone since
+            try:
+                yield
+            finally:
+                # a run that was refused leaves no trace, so that the next may have the folder
+                if not (resuming or begun()):
+                    for name in ("multirun.yaml", "environment.json", ".lock"):
+                        with suppress(OSError):  # Windows removes no file that is open
+                            (root / name).unlink()
+    finally:
+        for folder in new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the lock of a folder; ConfigError where another process does."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(root / ".lock", timeout=0)
     try:
         lock.acquire()
-    except Timeout as error:
-        advice = "wait for its end, or choose another folder"
-        raise ConfigError(f"{root} is in use by another sweep; {advice}") from error
+        # where it is gone, whoever held it has just given the folder back, and a third may have it
+        is_held = (root / ".lock").exists()
+    except Timeout:
+        is_held = False
     try:
-        if not resuming:
-            refuse_results(root)  # another may have come and gone since
+        if not is_held:
+            advice = "wait for its end, or choose another folder"
+            raise ConfigError(f"{root} is in use by another run; {advice}")
         yield
     finally:
         lock.release()
-        # A sweep that was refused leaves no trace, so that the next may have the same folder.
-        if not resuming and not begun():
-            for name in ("multirun.yaml", "environment.json", ".lock"):
-                (root / name).unlink(missing_ok=True)
-            with suppress(OSError):  # it was there before, with other things in it
-                root.rmdir()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,17 +21,20 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
+from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError
+from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.session import session_of
 from runner.rows.environment_file import read_environment
+from runner.rows.rows import Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.fixed_grid import FixedGrid, Grids
 from runner.sweep.launcher import JobLauncher
-from runner.sweep.run_folder import claimed
+from runner.sweep.run_folder import claimed, refuse_chdir
 from runner.units import time_text
 
+SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
 Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
 
@@ -46,10 +51,14 @@ class GridSweep:
         task_function: TaskFunction,
         config: DictConfig,
         *,
-        params: Mapping[str, Any],
-        extra_grids: Sequence[Mapping[str, Any]],
+        params: Any,
+        extra_grids: Sequence[Any],
         crossover: Mapping[str, Any] | None,
     ) -> None:
+        refuse_chdir(config.hydra)
+        for file, group, choice in unheeded_choices(hydra_context.config_loader, config):
+            advice = f"say {group}={choice} on the command line"
+            raise ConfigError(f"{file}.yaml: {group}: {choice} would be ignored; {advice}")
         self._loader, self._config = hydra_context.config_loader, config
         self._session = session_of(task_function)
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -57,8 +66,18 @@ class GridSweep:
         )
         jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
+        # The launcher composes each job again, unless it finds what was composed here.
+        launcher = self._grid_launcher
+        self._composer = launcher.composer if launcher else Composer(self._loader, config)
+        if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
+            raise ConfigError(f"hydra.sweeper.also={extra_grids} is no list; write [{{op: add}}]")
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
         self._report, self._compare = Report.of(config), Compare(**config.compare)
+        job = config.hydra.job
+        copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
+        self._env_set = {**copied, **job.env_set}
+        self._left_out = 0  # cells that exclude leaves out
+        self._is_incomplete = False  # whether a job of a stock launcher did not return
         self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
 
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
@@ -71,22 +90,38 @@ class GridSweep:
         jobs = strategy.initial()
         if self._cluster is None:
             check_threads(job.cell for job in jobs)
+            self._check_folders(jobs)
         if self._config.dry_run:
             self._show(strategy, jobs)
             return []
         resuming = bool(self._config.resume)
-        with claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring):
+        with (
+            env_override(self._env_set),
+            claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring),
+        ):
             return self._run(strategy, jobs)
+
+    def _check_folders(self, jobs: Sequence[HydraJob]) -> None:
+        """Refuse folders that do not lie in the sweep's own, which alone is searched for rows."""
+        raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
+        if raw["subdir"] == SUBDIR:
+            return
+        root = self._root.absolute()
+        with config_restored():
+            for number, job in enumerate(jobs):
+                if (folder := self._composer.folder(job, number)).parent != root:
+                    what = f"hydra.sweep.subdir={raw['subdir']} gives {job.cell.label} {folder}"
+                    raise ConfigError(f"{what}, which does not lie in {root}; give one name")
 
     def _strategy(self, arguments: list[str]) -> Strategy:
         """The sweep's cells, composed and checked."""
-        # The launcher composes each job again, unless it finds what was composed here.
-        launcher = self._grid_launcher
-        composer = launcher.composer if launcher else Composer(self._loader, self._config)
+        composer = self._composer
         composer.writes_folders = self._cluster is None
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         if self._crossover is None:
-            return FixedGrid(grids.jobs(arguments))
+            jobs = grids.jobs(arguments)
+            self._left_out = grids.left_out
+            return FixedGrid(jobs)
 
         search_range = Range.of(self._crossover)
         if any(argument.lstrip("+").startswith("size=") for argument in arguments):
@@ -106,6 +141,8 @@ class GridSweep:
         if cells and self._cluster is None:
             seconds = START_S + sum(map(expected_s, cells))
             print(f"it takes some {time_text(seconds)} here", file=sys.stderr)
+        if self._left_out:
+            print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):
@@ -115,9 +152,13 @@ class GridSweep:
 
     def _run(self, strategy: Strategy, jobs: list[HydraJob]) -> list[Sequence[JobReturn]]:
         numbers = list(range(len(jobs)))
+        left = ""
         if self._config.resume:
             resume.remove_leftovers(self._root)
             jobs, numbers = self._remaining(strategy, jobs)
+            going = {jobs[number].cell.identity for number in numbers}
+            rows = resume.read_all_rows(self._root)
+            left = resume.what_was_left([row for row in rows if row.cell not in going])
         try:
             if not numbers:
                 return []
@@ -132,6 +173,10 @@ class GridSweep:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
                 self._session.finish(self._root, self._report, strict=self._config.strict)
+                if self._is_incomplete:
+                    self._session.exit_code = 1
+                if left:
+                    print(left, file=sys.stderr)
 
     def _prepare(self, jobs: list[HydraJob], numbers: list[int]) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
@@ -154,6 +199,8 @@ class GridSweep:
             resuming=bool(self._config.resume),
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
+            excluded=self._left_out,
+            env_set=self._env_set or None,
         )
         OmegaConf.save(self._config, self._root / "multirun.yaml")
 
@@ -178,21 +225,69 @@ class GridSweep:
         if self._report.baseline is None:
             stored = read_environment(self._root).get("report") or {}
             self._report = replace(self._report, baseline=stored.get("baseline"))
-        numbers = resume.unfinished(rows_on_disk, cells)
+        numbers = self._unfinished(rows_on_disk, cells)
         if self._compare.in_turn:
             numbers = with_partners(numbers, cells, self._report)
         print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
         return jobs, numbers
 
+    def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
+        """The positions of cells without rows, or with such as could now be others.
+
+        Raises:
+            ConfigError: some were measured with other code than there is now.
+        """
+        retry = resume.words_to_retry(self._config.retry)
+        changed = resume.measured_with_other_code(self._root, rows_on_disk, cells)
+        if changed and not self._config.resume_force:
+            names = ", ".join(dict.fromkeys(changed.values()))
+            advice = "restore it, or say resume_force=true to measure its cells again"
+            raise ConfigError(f"resume={self._root}: {names} has changed since; {advice}")
+
+        # what has to be known of this machine only the worker can tell
+        again, cell_of = set(changed), {cell.identity: cell for cell in cells}
+        rows = [row for row in rows_on_disk if row.cell in cell_of]
+        asked = [row for row in rows if resume.depends_on_machine(row, cell_of[row.cell])]
+        if asked and not self._config.dry_run and self._cluster is None:
+            runner = self._session.cells
+            runner.prepare([cell_of[row.cell] for row in asked], require_devices=False)
+            for row in asked:
+                is_here = cell_of[row.cell].device not in runner.unavailable
+                is_other = row.environment != runner.environment["id"]
+                if is_here if row.status == "unavailable" else is_other:
+                    again.add(row.cell)
+        return resume.unfinished(rows_on_disk, cells, again, retry)
+
+    def _tell(self, jobs: Sequence[HydraJob], number: int, rows: list[Row]) -> None:
+        """Tell Hydra's callbacks of a job that has run elsewhere."""
+        if self._grid_launcher:
+            self._grid_launcher.listeners.begin(jobs[number], number, self._root)
+            self._grid_launcher.listeners.end(jobs[number], number, rows)
+
     def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
         """Run some of the jobs, here or elsewhere."""
         if self._cluster is not None:
-            self._cluster.run(self._root, jobs, numbers, self._session)
+            self._cluster.run(
+                self._root,
+                jobs,
+                numbers,
+                self._session,
+                env_set=self._env_set,
+                stop_after=self._config.stop_after,
+                on_end=partial(self._tell, jobs),
+            )
             return []
         overrides = [list(jobs[number].overrides) for number in numbers]
         if self._grid_launcher:  # ours keeps the numbers that jobs have in the whole grid
             return self._grid_launcher.launch(overrides, numbers)
-        return self._launcher.launch(overrides, initial_job_idx=numbers[0])
+        self._session.begin_measuring()  # perhaps in other processes
+        returned = self._launcher.launch(overrides, initial_job_idx=numbers[0])
+        for job in returned:
+            if job.status != JobStatus.COMPLETED and not isinstance(job._return_value, CellFailed):
+                what = f"{' '.join(job.overrides or ())}: {one_line(job._return_value)}"
+                print(f"did not run: {what}", file=sys.stderr)
+                self._is_incomplete = True
+        return returned
 
 
 def _list(cells: Sequence[Cell]) -> None:

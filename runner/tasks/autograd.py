@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 
+from runner.calls.compiled import by_its_reference
 from runner.rows.rows import BAD, AutogradRow
 from runner.tasks import case_autograd
 from runner.tasks.task import Task, TaskResult
@@ -25,7 +26,9 @@ def run(task: Task) -> TaskResult:
     # at a small size, since differences call the operation hundreds of times
     task.report_step("checking gradients")
     begun = time.perf_counter()
-    checks = check_gradients(small(task.bound(), cell.requested_size), task.device.torch)
+    device = task.device.torch
+    bound = by_its_reference(task.bound(), device)
+    checks = check_gradients(small(bound, cell.requested_size), device)
 
     blank = task.blank(AutogradRow)
     rows = [

@@ -1,8 +1,7 @@
-"""``job=benchmark``: draw the inputs, check the values and the gradient, then time."""
+"""``job=benchmark``: draw the inputs, time the call, then check its values and its gradient."""
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, is_differentiable
-from runner.calls.compiled import compiled, in_own_dtype
+from runner.calls.bound_operation import BoundOperation
+from runner.calls.compiled import compiled
 from runner.calls.direction import (
     in_direction,
     inputs_of,
@@ -23,7 +22,6 @@ from runner.calls.direction import (
     restoring,
 )
 from runner.cells.cell import Cell
-from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings, throttled
@@ -32,40 +30,28 @@ from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
-from runner.rows.rows import BAD, BenchmarkRow
+from runner.rows.rows import BenchmarkRow
+from runner.tasks.calm import gate_for, slowdown_against
+from runner.tasks.checks import Checked, check
 from runner.tasks.output import OutputSummary, counted_flop
-from runner.tasks.task import Task, TaskResult, VerdictKey
-from runner.verify.gradients.finding import overall
-from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import ValueCheck, check_values, small, to_check
+from runner.tasks.task import Task, TaskResult
 
-LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
 # interruption sources of a device's clock, whose waits are gaps
 GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "first_call_s", "cpu_s")
-OF_SAMPLING = ("calls_per_sample", "timing_s", "stop")
+OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
 OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
 @dataclass(frozen=True)
-class Checked:
-    """How right an operation is."""
-
-    values: ValueCheck  # how far they are from a reference
-    extent: str  # full or smaller: the size at which they were checked
-    gradient: str | None  # its verdict; None: not checked
-
-
-@dataclass(frozen=True)
 class Ready:
-    """A cell's call, checked and not timed yet."""
+    """A cell's call, not timed yet."""
 
     task: Task
     bound: BoundOperation  # the operation as it is timed
     compile_s: float | None  # seconds that compiling took; None: it is not compiled
-    checked: Checked | None
     tensors: list[torch.Tensor]  # its inputs on the device
     output: OutputSummary  # what there is to know of its result, once there was one
     flop: int | None  # of one forward call; None: not known
@@ -88,14 +74,19 @@ def run(task: Task) -> TaskResult:
     reallocate = None
     if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
-    measured = measure(ready.call, ready.clock, cell.timing, ready.on_first_result, reallocate)
+    measured = measure(
+        ready.call,
+        ready.clock,
+        cell.timing,
+        ready.on_first_result,
+        reallocate,
+        gate=gate_for([task]),
+    )
     return finish(ready, measured)
 
 
-def prepare(task: Task, *, check: bool = True) -> Ready:
+def prepare(task: Task) -> Ready:
     """Do all that comes before the first timed call.
-
-    Without ``check`` values and gradient are not looked at, and there can be no row.
 
     Raises:
         MemoryError: the inputs and outputs do not fit.
@@ -103,7 +94,6 @@ def prepare(task: Task, *, check: bool = True) -> Ready:
     cell, device = task.cell, task.device
     readings = DeviceReadings(device)
     eager, bound, compile_s = _bound(task)
-    checked = _check(task, eager, bound) if check else None
 
     task.report_step("drawing inputs")
     tensors = inputs_of(bound, cell.direction, device.torch)
@@ -137,14 +127,13 @@ def prepare(task: Task, *, check: bool = True) -> Ready:
         clock = ColdClock(clock, flush)
     readings.timing_begins()
     return Ready(
-        task, bound, compile_s, checked, tensors, output, flop, call, clock, look_at_first, readings
+        task, bound, compile_s, tensors, output, flop, call, clock, look_at_first, readings
     )
 
 
 def finish(ready: Ready, measured: Measurement) -> TaskResult:
-    """Look for what would mislead about the times, and make the row."""
-    task, checked = ready.task, ready.checked
-    assert checked is not None
+    """Look for what would mislead about the times, check what was timed, and make the row."""
+    task = ready.task
     ready.readings.timing_ended(ready.call)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
@@ -152,11 +141,16 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         ready.call, ready.bound, ready.tensors, make, ready.clock, measured, task.cell, bytes_out
     )
     detected = flags_after(timed, task.device, task.state.float32_times)
-    if "reduced_precision" in detected:
-        allowed = checked.values.allowed * coarser(task.device.torch)
-        checked = replace(checked, values=replace(checked.values, allowed=allowed))
-    row = _with_own_columns(ready, _row(ready, checked, measured, detected))
-    return TaskResult([row], list(measured.samples))
+
+    # what ends the process in a check must not take the times with it
+    row, samples = _row(ready, measured, detected), list(measured.samples)
+    task.keep(TaskResult([Checked().put_into(row)], samples))
+    checked = check(task, ready.bound)
+    values = checked.values
+    if "reduced_precision" in detected and values.allowed is not None:
+        values = replace(values, allowed=values.allowed * coarser(task.device.torch))
+        checked = replace(checked, values=values)
+    return TaskResult([_with_own_columns(ready, checked.put_into(row))], samples)
 
 
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
@@ -190,32 +184,8 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **how)
 
 
-def _check(task: Task, eager: BoundOperation, bound: BoundOperation) -> Checked:
-    cell, device = task.cell, task.device.torch
-    task.report_step("checking values")
-    begun = time.perf_counter()
-    # what is compiled is compiled for this size: at another it would be another kernel
-    to_be_checked = bound if cell.is_compiled else to_check(bound, cell.requested_size)
-    values = check_values(to_be_checked, device)
-    is_quick = time.perf_counter() - begun < LONG_CHECK_S
-
-    # the gradient's check calls the operation some twenty times, unless its verdict is known
-    # what autocast rounds, or a mode forbids, has no gradient of its own here
-    is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"
-    gradient = None
-    differentiated = eager if cell.direction == "forward" else in_own_dtype(bound)
-    verdicts = task.state.gradient_verdicts
-    is_known = _verdict_key(differentiated, device) in verdicts
-    if is_plain and (cell.is_compiled or is_quick or is_known):
-        task.report_step("checking the gradient")
-        gradient = _gradient_verdict(differentiated, device, verdicts)
-    is_full = to_be_checked.dimensions == bound.dimensions
-    return Checked(values, "full" if is_full else "smaller", gradient)
-
-
-def _row(
-    ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
-) -> BenchmarkRow:
+def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkRow:
+    """The row without what checks find."""
     task, readings, output = ready.task, ready.readings, ready.output
     low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
@@ -224,6 +194,7 @@ def _row(
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
         ci_high_s=high_s,
+        slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         **vars(readings.launch),
         samples=sum(sample.used for sample in measured.samples),
@@ -233,13 +204,8 @@ def _row(
         **(_work(ready, measured.median_s) if task.cell.direction == "forward" else {}),
         peak_memory_bytes=readings.peak_memory_bytes,
         finite_fraction=output.finite_fraction,
-        max_relative_error=checked.values.relative_error,
-        allowed_relative_error=checked.values.allowed,
-        checked=checked.extent,
-        checked_size=checked.values.size,
-        gradient=checked.gradient,
         **_columns(readings, OF_DEVICE),
-        flags=_flags(ready, checked, measured, detected),
+        flags=_flags(ready, measured, detected),
     )
 
 
@@ -247,19 +213,14 @@ def _columns(record: object, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def _flags(
-    ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
-) -> tuple[str, ...]:
+def _flags(ready: Ready, measured: Measurement, detected: list[str]) -> tuple[str, ...]:
     output, readings = ready.output, ready.readings
-    of_values = {
-        "mutates_input": checked.values.mutated,
-        "view": output.view and not checked.values.mutated and not ready.bound.op.restore,
+    of_output = {
+        "view": output.view and not ready.bound.op.restore,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
-        "wrong_values": checked.values.wrong,
-        "wrong_gradient": checked.gradient in BAD,
     }
-    flags = [*compress(of_values, of_values.values()), *measured.flags, *detected]
+    flags = [*compress(of_output, of_output.values()), *measured.flags, *detected]
     if throttled(readings.clock_before_hz, readings.clock_after_hz):
         flags.append("throttled")
     return tuple(flags)
@@ -284,31 +245,6 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
         "fraction_of_peak": fraction,
         "bound": bound,
     }
-
-
-def _gradient_verdict(
-    bound: BoundOperation, device: torch.device, verdicts: dict[VerdictKey, str | None]
-) -> str | None:
-    """The gradient's verdict at the operation's own size: it holds for every size."""
-    if not bound.op.has_gradient or not is_differentiable(bound.dtype):
-        return None
-    key = _verdict_key(bound, device)
-    if key not in verdicts:
-        plain = replace(bound, seed=0, fill="normal", layout="contiguous")
-        try:
-            checks = check_gradients(small(plain, parse_size(bound.op.size)), device, quick=True)
-        except NotImplementedError:
-            verdicts[key] = "unsupported"
-        except Exception:  # a gradient that cannot be had is no reason not to time the call
-            traceback.print_exc()
-            verdicts[key] = "error"
-        else:
-            verdicts[key] = overall(checks)
-    return verdicts[key]
-
-
-def _verdict_key(bound: BoundOperation, device: torch.device) -> VerdictKey:
-    return repr(bound.op), bound.dtype, device, bound.reference is not None
 
 
 def _check_memory(cell: Cell) -> None:

@@ -21,7 +21,13 @@ def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
         ["hydra.mode=RUN"],
         ["-c", "job"],
     ):
-        assert with_implied(["+sweep=gpu", *asking]) == ["+sweep=gpu", *asking]
+        assert sorted(with_implied(["+sweep=gpu", *asking])) == sorted(["+sweep=gpu", *asking])
+    between = ["op=add", "--config-dir", str(tmp_path), "size=4", "-m", "--info", "all", "seed=1"]
+    with pytest.raises(ConfigError, match="leave -m out"):
+        with_implied(between)
+    between.remove("-m")
+    options = ["--config-dir", str(tmp_path), "--info", "all"]
+    assert with_implied(between) == [*options, "op=add", "size=4", "seed=1"]
     assert with_implied(["op=add"]) == ["op=add"]
     assert with_implied(["op=add", "-m", "seed=1,2"]) == ["-m", "op=add", "seed=1,2"]
     with pytest.raises(ConfigError, match="no sweep's folder; give resume="):

@@ -62,8 +62,7 @@ ONE_LINE = {
     rf"without\); .*",
     "+sweep=transfer graph=true": rf"graph=true {ASIDE} \(job=transfer runs without\); leave it "
     rf"out",
-    "exclude=3": "Error merging override exclude=3 Invalid value assigned: int is not a "
-    "ListConfig, list or tuple.",
+    "exclude=3": r"exclude=3 is no list; write exclude=\[3\]",
     "--config-dir mine op=listed": r"op/listed.yaml: holds a list where keys with values belong; "
     r"correct the file",
     "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean "

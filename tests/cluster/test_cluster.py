@@ -33,6 +33,7 @@ from tests.support import factories
 from tests.support.commands import answers
 from tests.support.factories import op_file
 
+OWN_CODE = "tests.support.plain_functions.function_target"
 MINIMAL = yaml.safe_load((ROOT / "conf" / "timing" / "minimal.yaml").read_text())
 
 
@@ -280,6 +281,10 @@ def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> Non
         NodeRefused, match=r"has torch .* and not 1\.0; install the same on every node"
     ):
         list(run_chunk(chunk, {**versions(), "torch": "1.0"}))
+    own = {"tests": {"content": {"tests/support/plain_functions.py": "another"}}}
+    other = cell({"name": "own", "call": OWN_CODE, "signature": "n -> n"})
+    with pytest.raises(NodeRefused, match=r"has another tests/support/plain_functions.py than"):
+        list(run_chunk(Chunk((0,), (other,), code=own), versions()))
 
 
 def test_a_node_measures_what_is_compared_in_turn(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class CountingClock:
         self.seconds += 1e-9
         return self.seconds
 
-    def time(self, call: Thunk, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
         before = self.count()
         for _ in range(calls):
             call()
@@ -242,7 +242,7 @@ class DtypeClock(CountingClock):
         super().__init__(lambda: 0, 0.0, 0.0)
         self.by_dtype = seconds
 
-    def time(self, call: Thunk, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
         call()
         self.call_s = self.by_dtype[steps[-1]]
         return super().time(call, calls)

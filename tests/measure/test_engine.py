@@ -32,7 +32,7 @@ class FakeClock:
         assert self.asked < 100_000, "the engine does not end"
         return self.seconds
 
-    def time(self, call, calls):
+    def time(self, call, calls, untimed=0):
         assert len(self.timed) < 100_000, "the engine does not end"
         call()
         block = self.script(len(self.timed), calls)
@@ -361,7 +361,7 @@ def by_allocation(seconds_of):
     clock = FakeClock(script)
     plain_time = clock.time
 
-    def time_of_the_call(call, calls):
+    def time_of_the_call(call, calls, untimed=0):
         def noted():
             clock.seconds_a_call = call() or CALL_S
 

@@ -9,3 +9,4 @@ def test_a_folder_name_is_safe_and_short() -> None:
     long = [folder_name("op=" + "x" * 300 + end) for end in "ab"]
     assert len(set(long)) == 2
     assert max(map(len, long)) <= 120
+    assert len(folder_name("op=" + "жы" * 60).encode()) <= 120

@@ -59,3 +59,36 @@ def test_what_is_right_in_one_layout_alone_is_caught_in_the_other() -> None:
 
     assert not check_values(bound(careless, reference=torch.clone), CPU).wrong
     assert check_values(bound(careless, reference=torch.clone, layout="transposed"), CPU).wrong
+
+
+def narrow_only(x: torch.Tensor) -> torch.Tensor:
+    """A kernel that knows half precision alone."""
+    if x.dtype is not torch.bfloat16:
+        raise RuntimeError(f"expected bfloat16, got {x.dtype}")
+    return x.exp()
+
+
+def test_what_cannot_run_in_float64_is_unchecked_unless_a_reference_says_what_is_right() -> None:
+    alone = check_values(bound(narrow_only, torch.bfloat16), CPU)
+    assert (alone.compared, alone.wrong, alone.size, alone.allowed) == (False, False, None, None)
+    assert "expected bfloat16, got torch.float64" in alone.reason
+    assert "write reference:" in alone.reason
+
+    right, wrong = (
+        check_values(bound(narrow_only, torch.bfloat16, reference=reference), CPU)
+        for reference in (torch.exp, torch.expm1)
+    )
+    assert right.compared and not right.wrong
+    assert wrong.wrong
+
+
+def test_a_reference_that_has_no_float64_either_is_asked_in_the_inputs_own_dtype() -> None:
+    assert not check_values(bound(narrow_only, torch.bfloat16, reference=narrow_only), CPU).wrong
+    off = bound(lambda x: x.exp() * 1.1, torch.bfloat16, reference=narrow_only)
+    assert check_values(off, CPU).wrong
+
+
+def test_a_reference_of_other_shapes_says_so_and_accuses_nobody() -> None:
+    found = check_values(bound(torch.exp, reference=lambda x: (x.exp(), x)), CPU)
+    assert not found.compared and not found.wrong
+    assert "the call gives [(8, 16)], the call itself [(8, 16), (8, 16)]" in found.reason

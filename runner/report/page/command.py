@@ -13,8 +13,8 @@ from runner.config.renamed import RENAMED
 from runner.rows.rows import Row
 
 OF_THE_RUN = {
-    *("job", "run", "resume", "resume_force", "exclude", "strict", "dry_run"),
-    *("report", "hydra", "cluster", *AXES),
+    *("job", "run", "resume", "resume_force", "retry", "exclude", "strict", "dry_run"),
+    *("stop_after", "report", "hydra", "cluster", *AXES),
 } - {"op"}
 
 

@@ -29,7 +29,7 @@ def facts_of(
     ]
     if measured:
         facts += [("fact_sure", _sure(measured, words)), ("fact_right", _right(measured, words))]
-    facts.append(("fact_not", _not(rows, words)))
+    facts.append(("fact_not", _not(rows, environment.get("excluded"), words)))
     return [(words[key], text) for key, text in facts if text]
 
 
@@ -103,9 +103,11 @@ def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
     return text + (f" {words['gradients'].format(counted=counted)}" if counted else "")
 
 
-def _not(rows: Sequence[Row], words: Words) -> str:
+def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:
     counts = Counter(row.status for row in rows if row.status != "ok")
-    return _counted(counts, "status", words) or words["not_nothing"]
+    left_out = words["left_out"].format(count=excluded) if excluded else ""
+    parts = filter(None, (_counted(counts, "status", words), left_out))
+    return ", ".join(parts) or words["not_nothing"]
 
 
 def _counted(counts: Counter[str], kind: str, words: Words) -> str:

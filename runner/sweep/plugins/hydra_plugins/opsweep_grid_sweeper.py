@@ -16,8 +16,8 @@ class GridSweeperConf:
 
     _target_: str = f"{__name__}.GridSweeper"
     max_batch_size: int | None = None  # taken for the basic sweeper's sake; all are one batch
-    params: dict[str, str] | None = None  # the sweep's axes, each with its values
-    also: list[Any] = field(default_factory=list)  # grids that run after it, each such a mapping
+    params: Any = field(default_factory=dict)  # the sweep's axes, each with its values
+    also: Any = field(default_factory=list)  # grids that run after it, each such a mapping
     # instead of given sizes, look for the one from which the other side wins, see
     # :class:`runner.sweep.crossover_search.Range`
     crossover: Any = None
@@ -38,7 +38,7 @@ class GridSweeper(Sweeper):
         also: Sequence[Any] = (),
         crossover: Any = None,
     ) -> None:
-        self._settings = {"params": params or {}, "extra_grids": also, "crossover": crossover}
+        self._settings = {"params": params or {}, "extra_grids": also or [], "crossover": crossover}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

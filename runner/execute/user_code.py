@@ -1,0 +1,102 @@
+"""The user's own code that operations and cases call: what it was, and whether it still is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from runner.config.cases import Case
+from runner.config.operation import Operation
+from runner.execute.environment import git_state
+
+NAMING_CODE = ("call", "function", "reference", "implementations", "prepare", "inputs_from")
+"""The fields of op and case files that hold dotted names, each as text, a list or a mapping."""
+KNOWN_OTHERWISE = {"torch", "runner", *sys.stdlib_module_names}  # by their own versions
+INSTALLED = tuple(map(Path, sysconfig.get_paths().values()))
+
+
+def packages_of(definition: Operation | Case, backend_module: str | None) -> set[str]:
+    """The first parts of the dotted names that a definition gives, but for torch and Python."""
+    values = [getattr(definition, field, None) for field in NAMING_CODE]
+    names = (text for text in _texts([*values, backend_module]) if re.fullmatch(r"[\w.]+", text))
+    return {name.partition(".")[0] for name in names} - KNOWN_OTHERWISE
+
+
+def describe_code(packages: set[str]) -> dict[str, Any]:
+    """What this process has imported of each package.
+
+    Returns:
+        by package, its root ``folder``, the ``git`` state of that, and by name a mark of the
+        ``content``: a hash of each file below the folder that is imported, or an installed version.
+    """
+    described = {}
+    for package in sorted(packages & sys.modules.keys()):
+        module = sys.modules[package]
+        files = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        file = Path(next(filter(None, files), "")).absolute()
+        folder = (file.parent if file.name.startswith("__init__.") else file).parent
+        own = set() if _is_installed(file) else set(_imported(folder))
+        names = sorted(path.relative_to(folder).as_posix() for path in own) or [package]
+        content = {name: _mark(folder, name) for name in names}
+        git = git_state(folder) if own else None
+        described[package] = {"folder": str(folder), "git": git, "content": content}
+    return described
+
+
+def edited(code: Mapping[str, Any], packages: set[str] | None = None) -> list[str]:
+    """The files and installed packages that are not as described, of some packages or of all."""
+    changed = []
+    for package in code if packages is None else code.keys() & packages:
+        described = Path(code[package]["folder"])
+        folder = described if described.is_dir() else Path.cwd()  # it may have moved with the run
+        content = code[package]["content"].items()
+        changed += [name for name, mark in content if _mark(folder, name) != mark]
+    return list(dict.fromkeys(changed))
+
+
+def differing(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """The files and installed packages that are not the same on two machines."""
+    names = []
+    for package in here.keys() & there.keys():
+        other = there[package]["content"]
+        names += [n for n, mark in here[package]["content"].items() if other.get(n, mark) != mark]
+    return names
+
+
+def _imported(folder: Path) -> Iterator[Path]:
+    """The files of all imported modules below a folder, but for ours and those installed."""
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "").absolute()
+        is_theirs = name.partition(".")[0] in KNOWN_OTHERWISE or name.startswith("__")
+        if not is_theirs and path.is_relative_to(folder) and not _is_installed(path):
+            yield from [path] if path.is_file() else []
+
+
+def _is_installed(file: Path) -> bool:
+    return any(file.is_relative_to(place) for place in INSTALLED if place.name)
+
+
+def _mark(folder: Path, name: str) -> str:
+    """A short hash of a file, or the version of an installed package; blank: there is neither."""
+    try:
+        return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12]
+    except OSError:  # no file
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string in a field."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Iterable):
+        yield from chain(*map(_texts, value.values() if isinstance(value, Mapping) else value))

@@ -1,0 +1,55 @@
+"""What is known of the user's code: each file that an import loads, or an installed version."""
+
+import copy
+import importlib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from runner.execute.user_code import describe_code, differing, edited, packages_of
+from tests.support import factories
+
+
+def test_an_edit_of_any_imported_file_of_the_folder_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "own_package/__init__.py": "from own_package import inner\n",
+        "own_package/inner.py": "import json, own_beside\n",
+        "own_beside.py": "",
+        "own_unused.py": "",
+    }
+    (tmp_path / "own_package").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("own_package")
+    code = describe_code({"own_package", "pytest", "not_imported"})
+    assert set(code) == {"own_package", "pytest"}
+    assert set(code["own_package"]["content"]) == set(files) - {"own_unused.py"}
+    assert code["pytest"]["content"] == {"pytest": version("pytest")}
+    assert edited(code) == []
+
+    (tmp_path / "own_unused.py").write_text("# other")
+    assert edited(code) == []
+    (tmp_path / "own_beside.py").write_text("# other")
+    assert edited(code) == ["own_beside.py"]
+    assert edited(code, {"pytest"}) == []
+    (tmp_path / "own_package" / "inner.py").unlink()
+    assert sorted(edited(code)) == ["own_beside.py", "own_package/inner.py"]
+
+    there = copy.deepcopy(code)
+    there["own_package"]["content"]["own_package/__init__.py"] = "another"
+    there["pytest"]["content"]["pytest"] = "1"
+    assert sorted(differing(code, there)) == ["own_package/__init__.py", "pytest"]
+    assert differing(code, {"own_package": code["own_package"]}) == []
+
+
+def test_only_what_is_not_known_by_a_version_is_looked_at() -> None:
+    def packages(call: str, backend_module: str | None = None) -> set[str]:
+        op = {"name": "own", "call": call, "signature": "n -> n"}
+        return packages_of(factories.cell(op, size="4").operation, backend_module)
+
+    assert packages("torch.nn.functional.relu") == packages("operator.neg") == set()
+    assert packages("own.deep.call", "their.backend") == {"own", "their"}

@@ -1,0 +1,45 @@
+"""Which rows are final, and which cells run again since what decided them has changed."""
+
+import pytest
+
+from runner.errors import ConfigError
+from runner.rows.rows import BenchmarkRow, row_for
+from runner.sweep.resume import unfinished, what_was_left, words_to_retry
+from tests.support import factories
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "now", "runs"),
+    [
+        ("timeout", {"time_s": 1.0}, {"time_s": 1.0}, False),
+        ("timeout", {"time_s": 1.0}, {"time_s": 0.5}, False),
+        ("timeout", {"time_s": 1.0}, {"time_s": 1.5}, True),
+        ("timeout", {"time_s": 1.0}, {"time_s": 1.0, "memory_bytes": 9}, False),
+        ("out_of_memory", {"memory_bytes": 10}, {"memory_bytes": 10}, False),
+        ("out_of_memory", {"memory_bytes": 10}, {"memory_bytes": 11}, True),
+        ("out_of_memory", {"memory_bytes": 10}, {}, True),
+        ("out_of_memory", {}, {"memory_bytes": 10}, False),
+        ("unsupported", {}, {}, False),
+        ("failed", {}, {}, True),
+        ("crashed", {}, {}, True),
+    ],
+)
+def test_a_cell_runs_again_where_its_limit_was_raised(
+    status: str, before: dict[str, float], now: dict[str, float], runs: bool
+) -> None:
+    row = row_for(factories.cell(size=8, limit=before), status, "why")
+    assert unfinished([row], [factories.cell(size=8, limit=now)], (), set()) == [0] * runs
+    assert unfinished([row], [factories.cell(size=8, limit=before)], (), {status}) == [0]
+
+
+def test_a_flag_may_be_asked_for_and_what_is_left_is_said() -> None:
+    cells = [factories.cell(size=size) for size in (4, 8, 16)]
+    rows = [factories.row(cell=cell.identity, flags=("placement",)) for cell in cells[:2]]
+    rows.append(factories.row(cell=cells[2].identity, flags=("contended", "multimodal")))
+    assert all(isinstance(row, BenchmarkRow) for row in rows)
+    assert unfinished(rows, cells, (), words_to_retry("contended")) == [2]
+    assert unfinished(rows, cells, {cells[1].identity}, set()) == [1]
+    assert what_was_left(rows).startswith("left as they are: 1 contended, as nothing")
+    assert what_was_left(rows[:2]) == ""
+    with pytest.raises(ConfigError, match=r"retry=contendet is no .* \(did you mean 'contended'"):
+        words_to_retry(["timeout", "contendet"])
