@@ -340,4 +340,7 @@ def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:
         for flag, why in FORBIDDING.items():
             if flag in row.flags and flag not in but:
                 return why
+        for flag in row.flags:
+            if flag not in FLAGS:
+                return f"it is flagged {flag}, which this release does not know"
     return None if row.median_s else "was not timed"

@@ -133,14 +133,15 @@ class BoundOperation:
         if isinstance(function, ModuleFunction):  # which a compiled one is not any more
             function, parameters = function.holding(inputs, parameters), []
         prepare = self.op.loaded("prepare")
-        if prepare is None:
-            args, kwargs = self.op.arguments(inputs, before, after, named)
-            return partial(function, *args, *parameters, **kwargs)
-        with torch.no_grad():
-            prepared = prepare(*inputs)
-        if isinstance(prepared, Mapping):
-            return partial(function, *before, *after, *parameters, **named, **prepared)
-        passed = prepared if isinstance(prepared, tuple | list) else [prepared]
+        passed: Any = [inputs] if self.op.as_list else inputs
+        if prepare is not None:
+            with torch.no_grad():
+                passed = prepare(*inputs)
+            passed = passed if isinstance(passed, tuple | list | Mapping) else [passed]
+        elif self.op.inputs and not self.op.as_list:
+            passed = dict(zip(self.op.inputs, inputs, strict=True))
+        if isinstance(passed, Mapping):
+            return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
 
     def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:

@@ -41,6 +41,7 @@ class Axis:
         choices: the values that it may have; blank: any, or checked elsewhere.
         compared: whether rows can be compared along it.
         benchmark_only: whether rows of other jobs than benchmark leave it blank.
+        in_autograd: whether those of an operation's gradients have it all the same.
         setting: its type in the configuration, where that is not the type in the rows.
         usual: the baseline where the user names none; None: the default, or the first value.
         rank: among the axes that are compared where the user names none; None: not among them.
@@ -53,6 +54,7 @@ class Axis:
     choices: tuple[str, ...]
     compared: bool = True
     benchmark_only: bool = False
+    in_autograd: bool = False
     setting: object = None
     usual: object = None
     rank: int | None = None
@@ -90,9 +92,9 @@ class CellKey:
     layout: str = _axis("contiguous", tuple(LAYOUTS), benchmark_only=True, rank=5)
     fill: str = _axis("normal", ("normal", "uniform", "integers", "zeros"), benchmark_only=True)
     compile: str = _axis(
-        "off", COMPILING, benchmark_only=True, rank=4, aliases={"true": "default", **OFF}
+        "off", COMPILING, benchmark_only=True, in_autograd=True, rank=4, aliases=ON_OFF
     )
-    dynamic: bool = _axis(False, benchmark_only=True, rank=8)
+    dynamic: bool = _axis(False, benchmark_only=True, in_autograd=True, rank=8)
     grad_mode: str = _axis(
         "enabled", ("enabled", "no_grad", "inference"), benchmark_only=True, rank=9
     )
@@ -115,6 +117,7 @@ COMPARED_BY_ITSELF = tuple(
 )
 """The axes of which the first that has several values is compared, where the user names none."""
 BENCHMARK_ONLY = tuple(name for name, axis in AXES.items() if axis.benchmark_only)
+OF_GRADIENTS = tuple(name for name, axis in AXES.items() if axis.in_autograd)
 FURTHER = tuple(name for name in AXES if name not in NAMED)
 """The axes that a label names only where it has to."""
 
@@ -122,6 +125,14 @@ FURTHER = tuple(name for name in AXES if name not in NAMED)
 def named_value(axis: str, value: object) -> object:
     """A value as its axis calls it."""
     return AXES[axis].aliases.get(str(value).lower(), value) if axis in AXES else value
+
+
+def not_of(job: str, *, of_case: bool = False) -> tuple[str, ...]:
+    """The axes that a job has not, of an operation or of a case."""
+    if job == "benchmark":
+        return ()
+    has = OF_GRADIENTS if job == "autograd" and not of_case else ()
+    return tuple(name for name in BENCHMARK_ONLY if name not in has)
 
 
 def same_but(axis: str, *others: str) -> Callable[[object], tuple[Any, ...]]:

@@ -151,7 +151,7 @@ class Operation:
 
     def work(self, formula: str, dimensions: Dimensions) -> int | None:
         """A count of FLOP or bytes from its formula; None where there is none."""
-        return int(evaluate(formula, dimensions.variables)) if formula else None
+        return int(_not_negative(formula, dimensions.variables)) if formula else None
 
     def check_formulas(self, dimensions: Dimensions) -> None:
         """Evaluate each formula once; ConfigError where that cannot be done at this size."""
@@ -168,7 +168,7 @@ class Operation:
 
     def roundoffs(self, lengths: Mapping[str, int]) -> float:
         """The tolerance at these lengths of the dimensions."""
-        return evaluate(self.tolerance, lengths)
+        return _not_negative(self.tolerance, lengths)
 
     def constants(self, dimensions: Dimensions) -> tuple[list[Any], list[Any], dict[str, Any]]:
         """``args``, ``args_after`` and ``kwargs`` with each ``"{formula}"`` as its value."""
@@ -227,35 +227,21 @@ class Operation:
             return None
         where = f"op {self.name}: reference"
         function = load_callable(self.reference, where)
-        nothing: list[Any] = [None] * len(self.parsed.inputs)
-        args, kwargs = self.arguments(nothing, self.args, self.args_after, self.kwargs)
+        tensors: list[Any] = [None] * len(self.parsed.inputs)
+        named = dict.fromkeys(self.inputs if not self.as_list else ())
+        given = [tensors] if self.as_list else tensors[len(named) :]
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # functions written in C may not say
             return function
         try:
-            signature.bind(*args, **kwargs)
+            signature.bind(*self.args, *given, *self.args_after, **named, **self.kwargs)
         except TypeError as error:
             takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
             raise ConfigError(
                 f"{where}: {takes}; it gets the same inputs, args and kwargs"
             ) from None
         return function
-
-    def arguments(
-        self,
-        tensors: list[Any],
-        before: Sequence[Any],
-        after: Sequence[Any],
-        by_name: Mapping[str, Any],
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What the callable is called with: the tensors between the constants, as declared."""
-        if self.as_list:
-            return (*before, tensors, *after), dict(by_name)
-        if self.inputs:
-            named = dict(zip(self.inputs, tensors, strict=True))
-            return (*before, *after), dict(**named, **by_name)
-        return (*before, *tensors, *after), dict(by_name)
 
     def _check(self) -> None:
         """Check what the fields mean together."""
@@ -321,6 +307,13 @@ BY_INPUT: Mapping[str, Iterable[str]] = {
     "structure": STRUCTURES,
 }
 """The fields that name inputs, and what each may say of one, where that is a word of a list."""
+
+
+def _not_negative(formula: str, lengths: Mapping[str, int]) -> float:
+    value = evaluate(formula, lengths)
+    if value < 0:
+        raise ConfigError(f"formula {formula!r} is {value:g} for {dict(lengths)}, below 0")
+    return value
 
 
 def _is_formula(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from runner.cells.cell import Cell
-from runner.errors import is_unsupported, one_line
+from runner.errors import LONGEST_TEXT, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for, with_changed_switches
@@ -61,8 +62,8 @@ class LocalRun:
             return step(Task(*known))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
-        except Exception as error:
-            traceback.print_exc()
+        except BaseException as error:  # whatever a function raises, and says of it
+            _print_trace(error)
             status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
         finally:
             # the next step, or cell, must not find this one's limits or switches
@@ -109,8 +110,9 @@ def run_cell(
 
 def log_rows(cell: Cell, rows: Sequence[Row]) -> None:
     """Print what came of a cell, into its log."""
-    for row in rows:
-        print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
+    with suppress(Exception):  # the streams are whatever the cell has made of them
+        for row in rows:
+            print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
 
 
 def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
@@ -123,9 +125,20 @@ def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
         return True
 
 
-def _status_of(error: Exception) -> str:
+def _print_trace(error: BaseException) -> None:
+    """Where an error came from, for the cell's log; a text of a gigabyte is not."""
+    with suppress(BaseException):
+        if len(str(error)) <= LONGEST_TEXT:
+            traceback.print_exception(error)
+            return
+    with suppress(BaseException):
+        traceback.print_tb(error.__traceback__)
+        print(f"{type(error).__name__}: {text_of(error)}", file=sys.stderr)
+
+
+def _status_of(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out_of_memory"
-    if any(words in str(error) for words in NO_MEMORY):
+    if any(words in text_of(error) for words in NO_MEMORY):
         return "out_of_memory"
     return "unsupported" if is_unsupported(error) else "failed"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
+from runner.errors import printable
+from runner.files import write_atomically
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
 from runner.report.publish import draw_figures, pictures_of, write_page
@@ -29,8 +33,11 @@ from runner.report.tables import (
     tensors_table,
     transfer_table,
 )
-from runner.rows.csv_store import write_atomically, write_table
+from runner.rows.csv_store import write_table
+from runner.rows.flags import FLAGS
 from runner.rows.rows import (
+    ROW_OF_JOB,
+    STATUSES,
     AutogradRow,
     BenchmarkRow,
     PeaksRow,
@@ -97,7 +104,7 @@ def show(
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
-        print("some files are damaged; their rows are missing above", file=sys.stderr)
+        print("some files are damaged; what they held is missing above", file=sys.stderr)
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
@@ -116,7 +123,7 @@ def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) ->
     if any(speedup.speedup is not None for speedup in analysis.speedups):
         print_answers(analysis.answers)
     for note in notes:
-        print(note)
+        print(printable(note))
     sys.stdout.flush()
 
 
@@ -157,6 +164,7 @@ def _notes(
     notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_it_was_compared(analysis.speedups, words)
+    notes += what_is_newer(analysis.rows, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
     return notes
 
@@ -171,8 +179,8 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
             continue
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
         first = with_flag[0]
-        if flag == "wrong_values" and first.max_relative_error is not None:
-            error, allowed = first.max_relative_error, first.allowed_relative_error
+        error, allowed = first.max_relative_error, first.allowed_relative_error
+        if flag == "wrong_values" and error is not None and allowed is not None:
             numbers = {"error": f"{error:.2g}", "allowed": f"{allowed:.2g}"}
             note += f": {words['note_by'].format(**numbers)}"
         if flag in FLAGS_OF_CHECKS and first.reason:
@@ -206,6 +214,16 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
 
 
+def what_is_newer(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """What a newer release calls by names that we do not know, in one sentence."""
+    known = {f.name for f in chain.from_iterable(map(fields, ROW_OF_JOB.values()))}
+    names = [f.name for f in chain.from_iterable(map(fields, dict.fromkeys(map(type, rows))))]
+    names += [row.status for row in rows if row.status not in STATUSES]
+    names += chain.from_iterable(getattr(row, "flags", ()) for row in rows)
+    unknown = [name for name in dict.fromkeys(names) if name not in {*known, *FLAGS}]
+    return [words["note_newer"].format(names=", ".join(unknown))] if unknown else []
+
+
 def how_it_was_compared(speedups: Sequence[Speedup], words: Words = ENGLISH) -> list[str]:
     """What verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
     notes = []
@@ -237,7 +255,7 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
-        f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}"
+        f"{len(group)} {words.get(f'status_{status}', status)}{_named(group)}: {reason}"
         for (status, reason), group in commonest
     ]
 

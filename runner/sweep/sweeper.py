@@ -22,9 +22,10 @@ from runner.cells.grid import check_threads
 from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
-from runner.config.schema import Compare, Report
+from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.session import session_of
+from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
 from runner.sweep import resume
@@ -106,7 +107,7 @@ class GridSweep:
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if raw["subdir"] == SUBDIR:
             return
-        root = self._root.absolute()
+        root = Path(os.path.abspath(self._root))
         with config_restored():
             for number, job in enumerate(jobs):
                 if (folder := self._composer.folder(job, number)).parent != root:
@@ -141,6 +142,10 @@ class GridSweep:
         if cells and self._cluster is None:
             seconds = START_S + sum(map(expected_s, cells))
             print(f"it takes some {time_text(seconds)} here", file=sys.stderr)
+        calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
+        foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
+        if foreign:
+            print(f"a run imports and calls {', '.join(foreign)}", file=sys.stderr)
         if self._left_out:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
@@ -200,9 +205,9 @@ class GridSweep:
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
             excluded=self._left_out,
-            env_set=self._env_set or None,
+            env_set=dict(self._config.hydra.job.env_set) or None,
         )
-        OmegaConf.save(self._config, self._root / "multirun.yaml")
+        write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
 
     def _remaining(
         self, strategy: Strategy, jobs: list[HydraJob]
@@ -223,7 +228,7 @@ class GridSweep:
 
         # what was compared before is compared again, and a ratio is of one moment
         if self._report.baseline is None:
-            stored = read_environment(self._root).get("report") or {}
+            stored, _ = settings_of(read_environment(self._root).get("report") or {})
             self._report = replace(self._report, baseline=stored.get("baseline"))
         numbers = self._unfinished(rows_on_disk, cells)
         if self._compare.in_turn:

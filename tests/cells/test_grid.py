@@ -114,7 +114,7 @@ def test_further_grids_take_the_command_lines_values_of_their_axes(listed: Liste
         "mul 4x4 float32 cpu cache=cold compile=default",
         "mul 8x8 float32 cpu compile=default",
         "mul 8x8 float32 cpu cache=cold compile=default",
-        "autograd add 1024x1024 float32 cpu",
+        "autograd add 1024x1024 float32 cpu compile=default",
     ]
     assert len(how) == 8 + 4 + 1
     assert listed[f"{TWO} op=add size=16 dtype=float32 threads=1,2"] == [

@@ -42,10 +42,6 @@ VALUES = {
     "bool | None": st.none() | st.booleans(),
     "int | None": st.none() | st.integers(),
     "float | None": st.none() | st.floats(allow_nan=False),
-    "Mapping[str, float | str | None]": st.just({})
-    | st.fixed_dictionaries(
-        {"a_per_s": st.floats(allow_nan=False), "kind": st.none() | st.just("b")}
-    ),
 }
 
 
