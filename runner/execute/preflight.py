@@ -32,10 +32,8 @@ def preflight(
                 definition.load()
                 if isinstance(definition, Operation):
                     definition.load_reference()
-            taken = set(getattr(definition, "columns", ())) & {
-                column.name for column in fields(BenchmarkRow)
-            }
-            for name in sorted(taken):
+            taken = {column.name for column in fields(BenchmarkRow)}
+            for name in sorted(taken.intersection(getattr(definition, "columns", ()))):
                 problems.append(f"op {definition.name}: columns.{name}: is a column already")
         except ConfigError as error:
             problems.append(str(error))

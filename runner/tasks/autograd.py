@@ -39,7 +39,8 @@ def run(task: Task) -> TaskResult:
         def run_both(given: BoundOperation) -> Any:
             return make_call("both", given, inputs_of(given, "both", device))()
 
-        bound, _ = compiled(bound, device, run_both, task.state.compilers)
+        how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
+        bound, _ = compiled(bound, device, run_both, task.state.compilers, **how)
         task.report_step("checking gradients")
     checks = check_gradients(by_its_reference(bound, device), device)
 
