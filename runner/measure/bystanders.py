@@ -13,17 +13,12 @@ from pathlib import Path
 
 LOOK_S = 0.1  # the threads of a parallel region spin for some milliseconds after it
 BUSY_SHARE = 0.2  # of a look, on one core
-BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 
 
 class Bystanders:
     """What else runs in this process, and below it."""
 
     def __init__(self) -> None:
-        with suppress(OSError, AttributeError):  # children of a child that ends become ours
-            import ctypes
-
-            ctypes.CDLL(None).prctl(BECOME_SUBREAPER, 1)
         self._threads = _thread_count()
 
     def end_busy(self) -> list[str]:
