@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from runner.files import write_atomically
 from runner.measure.peaks import peaks_file
-from runner.rows.csv_store import csv_text, write_atomically
+from runner.rows.csv_store import csv_text
 
 HALF_LIFE_S = 7 * 24 * 3600.0
 LOW = 0.25  # quantile of the runs' bests that counts: the luckiest of them is not it
