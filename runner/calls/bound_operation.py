@@ -94,8 +94,13 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        args, kwargs = self.op.arguments(tensors, *self.op.constants(self.dimensions))
-        return partial(self.function, *args, **kwargs)
+        args, kwargs = self.op.constants(self.dimensions)
+        if self.op.as_list:
+            return partial(self.function, *args, tensors, **kwargs)
+        if self.op.inputs:
+            named = dict(zip(self.op.inputs, tensors, strict=True))
+            return partial(self.function, *args, **named, **kwargs)
+        return partial(self.function, *args, *tensors, **kwargs)
 
     def outputs(self, tensors: list[Tensor]) -> list[Tensor]:
         """Call it and return the tensors of its result."""

@@ -166,29 +166,21 @@ class Operation:
             return None
         where = f"op {self.name}: reference"
         function = load_callable(self.reference, where)
-        args, kwargs = self.arguments([None] * len(self.parsed.inputs), self.args, self.kwargs)
+        tensors: list[Any] = [None] * len(self.parsed.inputs)
+        named = dict.fromkeys(self.inputs if not self.as_list else ())
+        given = [tensors] if self.as_list else tensors[len(named) :]
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # functions written in C may not say
             return function
         try:
-            signature.bind(*args, **kwargs)
+            signature.bind(*self.args, *given, **named, **self.kwargs)
         except TypeError as error:
             takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
             raise ConfigError(
                 f"{where}: {takes}; it gets the same inputs, args and kwargs"
             ) from None
         return function
-
-    def arguments(
-        self, tensors: list[Any], constants: Sequence[Any], by_name: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What the callable is called with: the tensors between the constants, as declared."""
-        if self.as_list:
-            return (*constants, tensors), dict(by_name)
-        if self.inputs:
-            return tuple(constants), dict(**dict(zip(self.inputs, tensors, strict=True)), **by_name)
-        return (*constants, *tensors), dict(by_name)
 
     def _check(self) -> None:
         """Check what the fields mean together."""

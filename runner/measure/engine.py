@@ -33,6 +33,7 @@ MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choo
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
+LOADING_S = 0.2  # a first call of less may have loaded a library, and the next one not
 MOST_TRIALS = 12  # where all were interrupted
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 # the interval is looked at when the samples have grown by this factor: each look is one more chance
@@ -46,6 +47,7 @@ LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or com
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
+UNEVEN = 1.5  # times the median: where the mean is more, some calls do the work of many
 ASHMAN_D = 4.0  # of two modes; a normal, uniform or exponential distribution stays below 3.5
 Reallocate = Callable[[], Thunk] | None  # gives the same call on newly allocated tensors
 
@@ -60,6 +62,10 @@ class Measurement:
     min_s: float
     q1_s: float
     q3_s: float
+    mean_s: float
+    p90_s: float
+    p99_s: float
+    max_s: float
     cpu_s: float | None  # of the calling thread; None where the clock does not say
     first_call_s: float
     samples: tuple[Sample, ...]  # the undisturbed blocks and those set aside
@@ -130,7 +136,7 @@ def open_call(
     on_first_result(results.pop())
 
     # waiting for a second call would cost too much
-    if first.wall_s >= LONG_CALL * timing.max_time_s:
+    if first.wall_s >= max(LONG_CALL * timing.max_time_s, LOADING_S):
         return Opening(first.wall_s, first.wall_s, 1, Sampled([first], 1, "first_call"))
 
     # a warm call is worth more than warming up
@@ -229,6 +235,7 @@ def measurement(
         "single_call": len(blocks) == calls == 1,
         "placement": is_reallocated and _spread(observed) > PLACEMENT_MATTERS,
         "multimodal": _has_modes(times),
+        "uneven": not (contended or is_slow) and fmean(times) > UNEVEN * median(times),
     }
     return Measurement(
         median_s=median(observed),
@@ -236,6 +243,10 @@ def measurement(
         min_s=times[0],
         q1_s=quantile(times, 0.25),
         q3_s=quantile(times, 0.75),
+        mean_s=fmean(times),
+        p90_s=quantile(times, 0.9),
+        p99_s=quantile(times, 0.99),
+        max_s=times[-1],
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
         samples=tuple(map(partial(_sample, calls), blocks, is_used)),

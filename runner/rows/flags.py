@@ -34,6 +34,7 @@ FLAGS = {
     "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),
     "throttled": Flag("the device's clock fell"),
+    "uneven": Flag("a call takes far longer in the mean than in the median"),
     "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),
     "placement": Flag("its time depends on where in memory its tensors lie", False),
     "first_touch": Flag("most of the time goes to fresh memory for the output", False),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from runner.cells.cell import Cell
-from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey
+from runner.config.axes import AXES, CellKey, not_of
 from runner.errors import one_line
 from runner.rows.flags import merged
 
@@ -57,11 +57,13 @@ class BenchmarkRow(Row):
     """A row of ``results.csv``: a time, how sure it is, its work, and whether its values are right.
 
     Attributes:
-        min_s, q1_s, q3_s: the least and the quartiles of the samples' seconds a call.
+        min_s, q1_s, q3_s, mean_s, p90_s, p99_s, max_s: the least, the quartiles, the mean, the
+            percentiles and the most of the samples' seconds a call.
         median_s: seconds a call: the median over the samples.
         ci_low_s, ci_high_s: the median's 95 % interval; blank of too few samples.
-        first_call_s: seconds of the first call on these inputs, before any warming up, but after
-            the values' check, which loads and chooses what the operation needs.
+        first_call_s: seconds of the first call of this callable at this shape and dtype in its
+            process, before any check; blank where an earlier cell made it.
+        first_in_process: whether nothing at all had been called before it there.
         samples: blocks that the median is taken over.
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
         calls_per_sample: calls in a block.
@@ -85,7 +87,9 @@ class BenchmarkRow(Row):
         checked: what the error was taken of: full (the whole output) or smaller (size), or moments
             of a random operation's results; blank: nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
-        flop, bytes: of one call; bytes are those of inputs and outputs.
+        flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that
+            positions point into those of the rows that are read.
+        saved_bytes: of the tensors that a forward pass keeps for its backward pass.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
         finite_fraction: of the output's elements.
         max_relative_error: against the reference in float64, relative to its largest element.
@@ -106,7 +110,12 @@ class BenchmarkRow(Row):
     min_s: float | None = None
     q1_s: float | None = None
     q3_s: float | None = None
+    mean_s: float | None = None
+    p90_s: float | None = None
+    p99_s: float | None = None
+    max_s: float | None = None
     first_call_s: float | None = None
+    first_in_process: bool | None = None
     compile_s: float | None = None
     cpu_s: float | None = None
     launch_s: float | None = None
@@ -125,6 +134,7 @@ class BenchmarkRow(Row):
     stop: str | None = None
     flop: int | None = None
     bytes: int | None = None
+    saved_bytes: int | None = None
     inputs: int | None = None
     input_bytes: int | None = None
     outputs: int | None = None
@@ -406,7 +416,8 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     """A row that says whether another sweep's cell ran on its device meanwhile."""
     if not isinstance(row, BenchmarkRow):
         return row
-    flags = merged(row.flags, ("contended",)) if concurrent_sweep else row.flags
+    misleads = concurrent_sweep and row.median_s is not None
+    flags = merged(row.flags, ("contended",)) if misleads else row.flags
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
 
 
@@ -420,7 +431,7 @@ def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
-    blank = () if cell.job == "benchmark" else BENCHMARK_ONLY
+    blank = not_of(cell.job, of_case=cell.case is not None)
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name

@@ -105,7 +105,7 @@ class GridSweep:
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if raw["subdir"] == SUBDIR:
             return
-        root = self._root.absolute()
+        root = Path(os.path.abspath(self._root))
         with config_restored():
             for number, job in enumerate(jobs):
                 if (folder := self._composer.folder(job, number)).parent != root:
@@ -200,7 +200,7 @@ class GridSweep:
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
             excluded=self._left_out,
-            env_set=self._env_set or None,
+            env_set=dict(self._config.hydra.job.env_set) or None,
         )
         write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
 

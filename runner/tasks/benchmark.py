@@ -26,13 +26,13 @@ from runner.measure.precision import coarser
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
-from runner.tasks.output import OutputSummary, counted_flop
+from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
 from runner.tasks.task import Task, TaskResult
 
 # interruption sources of a device's clock, whose waits are gaps
 GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
-OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "first_call_s", "cpu_s")
+OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
 OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
@@ -52,6 +52,9 @@ class Ready:
     clock: Clock
     on_first_result: Callable[[Any], None]
     readings: DeviceReadings
+    saved_bytes: int | None  # for its backward pass; None: there is none
+    is_first: bool  # whether it is the first of its callable at this shape and dtype in the process
+    is_first_of_all: bool
 
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
@@ -84,7 +87,10 @@ def prepare(task: Task) -> Ready:
         MemoryError: the inputs and outputs do not fit.
     """
     cell, device = task.cell, task.device
-    readings = DeviceReadings(device)
+    readings, called = DeviceReadings(device), task.state.called
+    kind = (cell.operation.call, cell.size, cell.dtype, cell.device, cell.compile)
+    first = kind not in called, not called
+    called.add(kind)
     eager, bound, compile_s = _bound(task)
 
     task.report_step("drawing inputs")
@@ -96,10 +102,15 @@ def prepare(task: Task) -> Ready:
     output = OutputSummary(bound, tensors, device)
 
     # a backward pass returns gradients alone, so that the output is looked at before it
-    on_result = output.summarize
+    on_result, saved_bytes = output.summarize, None
     if cell.direction != "forward":
         task.report_step("running the forward pass")
-        output.summarize(forward())
+        if cell.compile:  # which would be compiled once more beside what counts
+            output.summarize(forward())
+        else:
+            with counted_savings() as saved:
+                output.summarize(forward())
+            saved_bytes = sum(saved.values())
     call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
@@ -116,9 +127,8 @@ def prepare(task: Task) -> Ready:
     if cell.cache == "cold":
         clock = ColdClock(clock, device.flush_cache)
     readings.timing_begins()
-    return Ready(
-        task, bound, compile_s, tensors, output, flop, call, clock, look_at_first, readings
-    )
+    made = task, bound, compile_s, tensors, output, flop, call, clock, look_at_first, readings
+    return Ready(*made, saved_bytes, *first)
 
 
 def finish(ready: Ready, measured: Measurement) -> TaskResult:
@@ -169,6 +179,9 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
         ci_high_s=high_s,
+        first_call_s=measured.first_call_s if ready.is_first else None,
+        first_in_process=ready.is_first_of_all,
+        saved_bytes=ready.saved_bytes,
         slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         **vars(readings.launch),
@@ -207,7 +220,7 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
     moved = cell.operation.work(cell.operation.bytes, ready.bound.dimensions)
     # without a formula, what a call moves at least
     if moved is None:
-        moved = output.input_bytes + output.output_bytes
+        moved = bytes_read(ready.bound, ready.tensors) + output.output_bytes
     peaks = find_peaks(cell, ready.task.device)
     of_peak = peaks.fraction(flop, moved, median_s) if peaks is not None else None
     fraction, bound = of_peak or (None, None)

@@ -87,28 +87,29 @@ def check(task: Task, bound: BoundOperation) -> Checked:
 def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     """The gradient's verdict at the operation's own size: it holds for every size.
 
-    Of a compiled one at the size that was timed, where that is small. A graph has no gradient that
-    autograd could follow.
+    Of a compiled one at the size that was timed, where that is small. What a graph replays has no
+    gradient that autograd could follow.
     """
     cell, device, verdicts = task.cell, task.device.torch, task.state.gradient_verdicts
-    is_graph = cell.graph and cell.direction == "forward"
-    if is_graph or not bound.op.differentiable or not is_differentiable(bound.dtype):
+    if cell.graph or not bound.op.differentiable or not is_differentiable(bound.dtype):
         return Verdict()
     plain = replace(bound, seed=0, fill="normal", layout="contiguous")
+    if bound.is_compiled:  # for these strides
+        plain = replace(plain, layout=bound.layout)
     at_own_size = bound.is_compiled and to_check(plain, cell.requested_size) is plain
     key = _key(plain, device, at_own_size)
     if key not in verdicts:
         task.report_step("checking the gradient")
         budget_s = GRADIENT_SHARE * cell.limit.time_s
-        own = by_its_reference(plain, device)
-        checked = own if at_own_size else small(own, parse_size(bound.op.size))
-        verdicts[key] = _verdict(checked, device, budget_s)
+        checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
+        verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)
     return verdicts[key]
 
 
 def _key(bound: BoundOperation, device: torch.device, at_own_size: bool) -> VerdictKey:
     size = bound.op.size_text(bound.dimensions) if at_own_size else ""
-    return repr(bound.op), bound.dtype, device, bound.is_compiled, size
+    how = f"{bound.is_compiled} {bound.layout} {size}"
+    return repr(bound.op), bound.dtype, device, how
 
 
 def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:

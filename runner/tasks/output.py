@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from runner.calls.bound_operation import BoundOperation, outputs_of, storage_of
+from runner.calls.bound_operation import (
+    BoundOperation,
+    is_differentiable,
+    outputs_of,
+    storage_of,
+)
 from runner.measure.detectors import denormal
 from runner.measure.device import Device
 from runner.verify.values import finite_fraction
 
-_ROWS, _COLUMNS = ("crow_indices", "col_indices"), ("ccol_indices", "row_indices")
-SPARSE_PARTS = {
-    torch.sparse_csr: (*_ROWS, "values"),
-    torch.sparse_bsr: (*_ROWS, "values"),
-    torch.sparse_csc: (*_COLUMNS, "values"),
-    torch.sparse_bsc: (*_COLUMNS, "values"),
-}
+COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 class OutputSummary:
@@ -82,16 +84,64 @@ class OutputSummary:
 
 
 def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The strided tensors that a tensor is made of: itself, or a sparse one's indices and numbers.
-
-    None of a layout whose parts nobody knows, of which nothing is said then.
-    """
-    if tensor.layout is torch.strided and not tensor.is_nested:
-        return [tensor]
+    """The strided tensors that a tensor is made of: itself, or the numbers of a sparse one."""
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
-    names = SPARSE_PARTS.get(tensor.layout, ())
-    return [getattr(tensor, name)() for name in names]
+    if tensor.layout in COMPRESSED:
+        return [tensor.values()]
+    return [tensor] if tensor.layout is torch.strided and not tensor.is_nested else []
+
+
+def bytes_read(bound: BoundOperation, tensors: list[torch.Tensor]) -> int:
+    """The bytes of the inputs, but of a table that positions point into those that are read."""
+    op, lengths = bound.op, bound.dimensions
+    total = sum(part.nbytes for part in chain(*map(parts_of, tensors)))
+    produced = set(chain.from_iterable(op.parsed.outputs))
+    for index, axis in op.index_inputs.items():
+        of_index = op.parsed.inputs[op.inputs.index(index)]
+        for position, axes in enumerate(op.parsed.inputs):
+            if axis not in axes or axis in produced:
+                continue
+            table, others = tensors[position], [a for a in axes if a not in (axis, *of_index)]
+            read = math.prod(lengths.shape((*of_index, *others))) * table.element_size()
+            if read < table.nbytes and _is_lookup(bound, tensors, index, position):
+                total += read - table.nbytes
+    return total
+
+
+def _is_lookup(
+    bound: BoundOperation, tensors: list[torch.Tensor], index: str, position: int
+) -> bool:
+    """Whether what no position points at is not read: NaN there changes nothing."""
+    table, op = tensors[position].detach().clone(), bound.op
+    if not is_differentiable(table.dtype):
+        return True
+    axes = op.parsed.inputs[position]
+    dim = axes.index(op.index_inputs[index]) - len(axes)
+    unread = torch.ones(table.shape[dim], dtype=torch.bool, device=table.device)
+    try:
+        unread[tensors[op.inputs.index(index)].flatten()] = False
+        table.index_fill_(dim, unread.nonzero().flatten(), math.nan)
+        with torch.no_grad():
+            results = bound.outputs([table if i == position else t for i, t in enumerate(tensors)])
+        return not any(bool(t.isnan().any()) for t in results)
+    except (RuntimeError, TypeError) as error:  # of a look, which is none of the operation's
+        print(f"what is read is not known: {error}")
+        return False
+
+
+@contextmanager
+def counted_savings() -> Iterator[dict[int, int]]:
+    """The bytes of each storage that calls keep for a backward pass, meanwhile."""
+    saved: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        for part in parts_of(tensor):
+            saved[storage_of(part)] = part.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved
 
 
 def counted_flop(bound: BoundOperation, tensors: list[torch.Tensor]) -> int | None:

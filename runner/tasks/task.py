@@ -23,7 +23,7 @@ from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
 ReportStep = Callable[[str], None]
-VerdictKey = tuple[str, torch.dtype, torch.device, bool, str]
+VerdictKey = tuple[str, torch.dtype, torch.device, str]
 MemoryKey = tuple[str, int, float, float]
 
 
@@ -46,6 +46,8 @@ class WorkerState:
     float32_times: Float32Times = field(default_factory=dict)
     # the bytes a second that a device reaches with so many threads
     memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
+    # what has been called here, by callable, size, dtype, device and whether it is compiled
+    called: set[tuple[object, ...]] = field(default_factory=set)
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
     # by the device's name and the number of threads
     sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)

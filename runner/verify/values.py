@@ -84,7 +84,7 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
     try:
         dimensions = bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
         reduced = replace(bound, dimensions=dimensions)
-        reduced.outputs(reduced.draw())
+        reduced.expected(reduced.draw())
     except Exception:  # whatever the callable raises at a size that nobody requested
         return bound
     return reduced
@@ -144,7 +144,7 @@ def check_values(
         return replace(unknown, reason="the call gives nothing that could be compared")
     if [t.shape for t in outputs] != [t.shape for t in expected]:
         shapes = [[tuple(t.shape) for t in tensors] for tensors in (outputs, expected)]
-        why = f"the call gives {shapes[0]}, {_who(bound)} in float64 {shapes[1]}"
+        why = f"the call gives {shapes[0]}, what it is compared with {shapes[1]}"
         return replace(unknown, reason=why)
 
     found = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
@@ -164,10 +164,8 @@ class Reference:
     """What the right callable gives from the same numbers, in the widest dtype that it has.
 
     Attributes:
-        bound: the operation.
         inputs: as it gets them.
-        outputs: of its call.
-        after: its inputs after that call.
+        outputs, after: of its call, and what that leaves in copies of the inputs.
     """
 
     def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
@@ -275,12 +273,9 @@ def _constants_of(dtype: torch.dtype) -> Iterator[None]:
 def _not_computed(bound: BoundOperation, error: Exception) -> str:
     widest = reference_input(torch.empty(0, dtype=bound.dtype)).dtype
     where = f"in {str(widest).removeprefix('torch.')} on the CPU"
+    who = bound.op.reference or "the call itself"
     advice = "" if bound.op.reference else "; write reference: a callable that can be"
-    return f"{_who(bound)} cannot be computed {where} ({one_line(error, 120)}){advice}"
-
-
-def _who(bound: BoundOperation) -> str:
-    return bound.op.reference or "the call itself"
+    return f"{who} cannot be computed {where} ({one_line(error, 120)}){advice}"
 
 
 def _dense(tensor: Tensor) -> Tensor:

@@ -260,7 +260,7 @@ def test_a_sweep_has_its_folder_alone_and_leaves_no_worker_when_it_is_killed(
     fresh, resumed = answers(dying, [f"{command} hydra.sweep.dir=out", f"{command} resume=out"])
     assert (fresh.code, resumed.code) == (2, 2)
     assert "already holds the results" in fresh.stderr
-    assert "out is in use by another sweep; wait for its end" in resumed.stderr
+    assert "out is in use by another run; wait for its end" in resumed.stderr
     workers = workers_of(process.pid)
     assert workers
     process.kill()
