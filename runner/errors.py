@@ -10,6 +10,7 @@ from difflib import get_close_matches
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = "not implemented for|not supported|unsupported|doesn't support"
 OPERANDS = "unsupported operand type"
+LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
 
 
 class ConfigError(Exception):
@@ -24,17 +25,38 @@ def is_unsupported(error: BaseException | None) -> bool:
     """Whether PyTorch says that it does not have an operation for a dtype or a device."""
     if isinstance(error, NotImplementedError):
         return True
-    text = str(error).lower()
+    text = text_of(error).lower()
     is_kind = isinstance(error, RuntimeError | TypeError) and OPERANDS not in text
     return is_kind and re.search(UNSUPPORTED, text) is not None
 
 
+def text_of(error: object) -> str:
+    """What an error, or anything else, says of itself; of a long text its beginning."""
+    try:
+        return str(error)[:LONGEST_TEXT]
+    except BaseException as problem:  # its text is a function of its own
+        return f"(its text cannot be had: {type(problem).__name__})"
+
+
 def one_line(text: object, limit: int = 300) -> str:
     """A message as a single line of at most ``limit`` characters, for a CSV or a log."""
-    encodable = str(text).encode("utf-8", "replace").decode()
-    printable = (letter if letter.isprintable() else " " for letter in encodable)
-    line = " ".join("".join(printable).split())
+    encodable = text_of(text).encode("utf-8", "replace").decode()
+    shown = (letter if letter.isprintable() else " " for letter in encodable)
+    line = " ".join("".join(shown).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def printable(text: str, limit: int = LONGEST_TEXT) -> str:
+    r"""A text without what a terminal or a browser would act upon: such signs as their escapes.
+
+    >>> printable("a\x1b[2J\u202eb")
+    'a\\x1b[2J\\u202eb'
+    """
+    shown = text if len(text) <= limit else text[: limit - 3] + "..."
+    if shown.isprintable():
+        return shown
+    signs = (s if s.isprintable() else s.encode("unicode_escape").decode() for s in shown)
+    return "".join(signs)
 
 
 def suggestion(word: str, allowed: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
+from runner.config.axes import AXES, OF_GRADIENTS
 from runner.config.schema import Report
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
@@ -69,10 +70,17 @@ def analyse(
     )
 
 
-_gradient_of = attrgetter("op", "variant", "dtype", "device")
+_identity = attrgetter("op", "variant", "dtype", "device")
 
 
-def _gated(row: BenchmarkRow, wrong: Container[tuple[str | None, ...]]) -> BenchmarkRow:
+def _gradient_of(row: Row) -> tuple[object, ...]:
+    """Whose gradient it is; an older run's rows say nothing of how it was called."""
+    how = {name: getattr(row, name) for name in OF_GRADIENTS}
+    defaults = (AXES[name].default if value is None else value for name, value in how.items())
+    return *_identity(row), *defaults
+
+
+def _gated(row: BenchmarkRow, wrong: Container[tuple[object, ...]]) -> BenchmarkRow:
     """With the flag of a wrong gradient where the run's own verification says so."""
     if _gradient_of(row) not in wrong:
         return row

@@ -85,11 +85,13 @@ class _Curve:
         floor_s: the other side's time at the smallest size.
         flat_until: the elements up to which that time hardly grows; 0 where it grows at once.
         wins_at: the smallest size above all those that lose that wins, with its elements.
+        ever_wins: whether any size does: then no kernel is missing.
     """
 
     floor_s: float
     flat_until: int
     wins_at: tuple[int, str] | None
+    ever_wins: bool
 
 
 _curve_of = values_of(*CURVE)
@@ -111,17 +113,21 @@ def _curve(speedups: Sequence[Speedup]) -> _Curve:
         for elements, _, verdict, size in points
         if verdict == "faster" and elements > above
     ]
-    return _Curve(floor, flat if flat >= GROWN * smallest else 0, min(winning, default=None))
+    flat = flat if flat >= GROWN * smallest else 0
+    ever_wins = any(verdict == "faster" for _, _, verdict, _ in points)
+    return _Curve(floor, flat, min(winning, default=None), ever_wins)
 
 
 def _cause(speedup: Speedup, row: BenchmarkRow, curve: _Curve | None) -> tuple[str, dict[str, Any]]:
     time, ratio = speedup.other_s or 0.0, speedup.speedup or 0.0
     own_bytes, base_bytes = ITEM_BYTES.get(row.dtype, 0), ITEM_BYTES.get(speedup.baseline, 0)
 
-    # a dtype without kernels of its own says more than any time
-    if "cpu_fallback" in row.flags:
+    # a dtype without kernels of its own says more than any time, but for one that wins elsewhere
+    is_missing = curve is None or not curve.ever_wins
+    if "cpu_fallback" in row.flags and is_missing:
         return "fallback", {}
-    if speedup.axis == "dtype" and own_bytes <= base_bytes and (ratio or 1.0) < MUCH_SLOWER:
+    no_wider = speedup.axis == "dtype" and own_bytes <= base_bytes
+    if is_missing and no_wider and (ratio or 1.0) < MUCH_SLOWER:
         return "no_kernel", {}
 
     # what was measured of the call itself: its launch, how near it is to a peak, its numbers' width

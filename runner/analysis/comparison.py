@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
-from runner.analysis.pairs import Pairs
+from runner.analysis.pairs import FEWEST_CALM, Pairs
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
@@ -37,6 +37,8 @@ class Speedup(CellKey):
         low, high: its interval; where the sides were not measured in turn, it holds what the
             machine varies between moments, and is blank where that is not known.
         paired: visits that the ratio is from; blank where the sides were not measured in turn.
+        in_all: visits, those of slow moments too, of which the ratio is where calm ones were few.
+        as_it_came: the ratio of all these.
         pair_processes: that shared these visits. With one the interval says nothing of what differs
             between processes.
         adjusted_p: of the hypothesis that the sides are the same, adjusted for the run's other
@@ -71,6 +73,8 @@ class Speedup(CellKey):
     low: float | None = None
     high: float | None = None
     paired: int | None = None
+    in_all: int | None = None
+    as_it_came: float | None = None
     pair_processes: int | None = None
     adjusted_p: float | None = None
     verdict: str | None = None
@@ -215,7 +219,7 @@ class _Comparer:
         paired = None
         if base is not None and self._pairs is not None:
             paired = self._pairs.ratio(base.cell, other.cell, self._report.same_within)
-        reason = self._reason(base, other, value)
+        reason = self._reason(base, other, value, paired)
         ratios: dict[str, Any] = {}
         if reason is None and base is not None and before is not None and after is not None:
             ratios = self._ratios((base, before), (other, after), paired)
@@ -237,7 +241,7 @@ class _Comparer:
 
     def _ratios(self, base: _Side, other: _Side, paired: PairedRatio | None) -> dict[str, Any]:
         """The columns of a comparison that is claimed."""
-        (base_row, before), (_, after) = base, other
+        (base_row, before), (other_row, after) = base, other
         if paired is not None:
             ratio = Estimate(paired.value, paired.low, paired.high)
         else:
@@ -247,6 +251,8 @@ class _Comparer:
         if paired is not None:
             columns |= {"paired": paired.visits, "pair_processes": paired.processes}
             columns["adjusted_p"] = paired.p_value
+            came = self._pairs and self._pairs.as_it_came(base_row.cell, other_row.cell)
+            columns["as_it_came"], columns["in_all"] = came or (None, None)
         fastest = self._fastest.get(_dtypes_of_a_kind(base_row))
         if fastest is not None:
             row, time = fastest
@@ -288,16 +294,24 @@ class _Comparer:
             columns |= _columns(other_transfer.over(gain), *names)
         return columns
 
-    def _reason(self, base: BenchmarkRow | None, other: BenchmarkRow, value: str) -> str | None:
+    def _reason(
+        self,
+        base: BenchmarkRow | None,
+        other: BenchmarkRow,
+        value: str,
+        paired: PairedRatio | None,
+    ) -> str | None:
         """Why no ratio may be claimed."""
         axis = self._report.axis
         base_side, other_side = f"{axis}={self._report.value}", f"{axis}={value}"
         if base is None:
             return f"{base_side} was not measured"
         for row, side in ((base, base_side), (other, other_side)):
-            why = objection(row)
+            why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
                 return f"{side}: {why}"
+        if paired is not None and paired.low is None and paired.visits >= FEWEST_CALM:
+            return "something kept the machine busy nearly all the time"
         if base.node == other.node or self._report.compare_across_nodes:
             return None
         nodes = [row.node or "a machine that is not named" for row in (base, other)]
@@ -314,12 +328,19 @@ def _columns(estimate: Estimate, value: str, low: str, high: str) -> dict[str, A
 FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
 
 
-def objection(row: BenchmarkRow) -> str | None:
-    """Why a row may not be compared; None where it may."""
+OF_MOMENTS = ("contended", "slow_machine")
+"""Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""
+
+
+def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:
+    """Why a row may not be compared, ``but`` for some flags; None where it may."""
     if row.status != "ok":
         return row.status
     if row.flags:
         for flag, why in FORBIDDING.items():
-            if flag in row.flags:
+            if flag in row.flags and flag not in but:
                 return why
+        for flag in row.flags:
+            if flag not in FLAGS:
+                return f"it is flagged {flag}, which this release does not know"
     return None if row.median_s else "was not timed"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
+from statistics import median
 
 from runner.rows.rows import PairVisit
 from runner.stats.estimate import Estimate
@@ -12,7 +14,15 @@ from runner.stats.sequential import PairedRatio, log_ratios, paired_ratio
 
 BEST = 0.05  # quantile of a side's times that stands for the machine at its best
 SLOWDOWNS_WITHIN = 0.95  # of all visits' slowdowns
+FEWEST_CALM = 10  # visits of a pair: fewer tell too little
 FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
+
+
+def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
+    by_process: dict[int, list[Sequence[float]]] = {}
+    for visit in visits:
+        by_process.setdefault(visit.process, []).append((visit.baseline_s, visit.other_s))
+    return paired_ratio([log_ratios(times, 1) for times in by_process.values()], margin)
 
 
 class Pairs:
@@ -29,14 +39,37 @@ class Pairs:
             self._visits.setdefault(sides, []).append(visit)
 
     def ratio(self, baseline_cell: str, other_cell: str, margin: float) -> PairedRatio | None:
-        """The baseline's time over the other side's; None where they were not measured in turn."""
+        """The baseline's time over the other side's; None where they were not measured in turn.
+
+        It is that of undisturbed visits in calm moments. Where these were few, it is that of all
+        undisturbed ones, and unless the calm
+        ones agree, its interval holds what slowness changes: a slow machine may slow one side alone
+        by as much as it is slow.
+        """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
             return None
-        by_process: dict[int, list[Sequence[float]]] = {}
-        for visit in visits:
-            by_process.setdefault(visit.process, []).append((visit.baseline_s, visit.other_s))
-        return paired_ratio([log_ratios(times, 1) for times in by_process.values()], margin)
+        undisturbed = [visit for visit in visits if visit.undisturbed]
+        calm = [visit for visit in undisturbed if visit.calm]
+        if len(calm) >= FEWEST_CALM:
+            return _ratio(calm, margin)
+        if len(undisturbed) < min(FEWEST_CALM, len(visits)):
+            return replace(_ratio(visits, margin), low=None, high=None)
+        ratio = _ratio(undisturbed, margin)
+        if ratio.low is None or ratio.high is None:
+            return ratio
+        if calm and ratio.low <= _ratio(calm, margin).value <= ratio.high:
+            return ratio
+        slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
+        if not slowdowns:
+            return replace(ratio, low=None, high=None)
+        slowdown = median(slowdowns)
+        return replace(ratio, low=ratio.low / slowdown, high=ratio.high * slowdown)
+
+    def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
+        """The median ratio of all visits, of slow moments too, and their number."""
+        visits = self._visits.get((baseline_cell, other_cell))
+        return (_ratio(visits, 0.0).value, len(visits)) if visits else None
 
     @cached_property
     def slowdown(self) -> float | None:
@@ -46,9 +79,10 @@ class Pairs:
         """
         slowdowns: list[float] = []
         for visits in self._visits.values():
+            calm = [visit for visit in visits if visit.calm and visit.undisturbed] or visits
             for times in (
-                sorted(visit.baseline_s for visit in visits),
-                sorted(visit.other_s for visit in visits),
+                sorted(visit.baseline_s for visit in calm),
+                sorted(visit.other_s for visit in calm),
             ):
                 best = quantile(times, BEST)
                 slowdowns += [seconds / best for seconds in times if best > 0]

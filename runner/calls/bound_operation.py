@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class BoundOperation:
         fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
         layout: how they lie in memory, likewise.
         reference: the callable whose values are taken for right; None: ``function`` itself.
+        is_compiled: whether a call at a new shape takes seconds, for the compiler.
     """
 
     op: Operation
@@ -34,6 +36,7 @@ class BoundOperation:
     fill: str = "normal"
     layout: str = "contiguous"
     reference: Callable[..., Any] | None = None
+    is_compiled: bool = False
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
@@ -123,6 +126,18 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def outputs_of(result: object) -> list[Tensor]:
-    """The tensors in what an operation returned: itself, or the members of a tuple or list."""
-    items = result if isinstance(result, tuple | list) else [result]
-    return [item for item in items if isinstance(item, Tensor)]
+    """The tensors in what an operation returned, however they are nested; a number is one too."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, int | float | complex):
+        wide = torch.float64 if isinstance(result, float) else None  # nothing of it is rounded
+        return [torch.tensor(result, dtype=wide)]
+    return [tensor for tensor in _leaves(result) if isinstance(tensor, Tensor)]
+
+
+def _leaves(result: object) -> Iterator[object]:
+    items = result.values() if isinstance(result, Mapping) else result
+    if isinstance(items, tuple | list | ValuesView):
+        yield from chain.from_iterable(map(_leaves, items))
+    else:
+        yield items

@@ -54,7 +54,8 @@ def compiled(
             compilers.add(device)
         with _from_scratch():
             function = _through_compiler(bound.function)
-            result = replace(bound, function=function, reference=bound.function)
+            right = bound.reference or bound.function
+            result = replace(bound, function=function, reference=right, is_compiled=True)
             start = time.perf_counter()
             run(result)
             return result, time.perf_counter() - start
@@ -64,16 +65,22 @@ def compiled(
         raise NotCompiled(_reason(bound, error)) from error
 
 
-def in_own_dtype(bound: BoundOperation) -> BoundOperation:
-    """An operation that goes through the compiler in its own dtype alone; references do not."""
-    through, original = bound.function, bound.reference
-    if original is None:
+def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperation:
+    """An operation that is itself in its own dtype on its device; elsewhere it is its reference.
+
+    One that is compiled is itself only at the size for which it was compiled.
+    """
+    function, reference = bound.function, bound.reference
+    if reference is None:
         return bound
+    shapes = [bound.dimensions.shape(axes) for axes in bound.op.parsed.inputs]
 
     def call(*args: object, **kwargs: object) -> object:
-        tensors = chain.from_iterable(map(outputs_of, (*args, *kwargs.values())))
-        is_own = any(tensor.dtype is bound.dtype for tensor in tensors)
-        return (through if is_own else original)(*args, **kwargs)
+        tensors = list(chain.from_iterable(map(outputs_of, (*args, *kwargs.values()))))
+        is_own = any(t.dtype is bound.dtype and t.device.type == device.type for t in tensors)
+        if bound.is_compiled:
+            is_own = is_own and [tuple(t.shape) for t in tensors if t.ndim] == shapes
+        return (function if is_own else reference)(*args, **kwargs)
 
     return replace(bound, function=call)
 
@@ -89,6 +96,8 @@ def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
 def _start_compiler(device: torch.device) -> None:
     """Import what compiling needs and have the headers compiled that all operations share."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # read when Inductor is imported
+    # a backward pass that is timed or checked keeps its graph, so that its buffers stay its own
+    torch._functorch.config.donated_buffer = False
     _through_compiler(lambda x: x + 1)(torch.ones(1, device=device))
 
 
@@ -116,9 +125,7 @@ def _from_scratch() -> Iterator[None]:
         os.environ[CACHE_VARIABLE] = folder
         utils.clear_caches()
         try:
-            # a backward pass that is timed keeps its graph, so that its buffers stay its own
-            with torch._functorch.config.patch(donated_buffer=False):
-                yield
+            yield
         finally:
             utils.clear_caches()
             del os.environ[CACHE_VARIABLE]

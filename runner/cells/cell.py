@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey, label
+from runner.config.axes import AXES, CellKey, label, not_of
 from runner.config.cases import Case, read_case
 from runner.config.dtypes import ITEM_BYTES, KIND_OF, KINDS
 from runner.config.keys import check_keys
@@ -206,7 +206,7 @@ def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
 def _inapplicable_options(values: dict[str, Any]) -> str:
     """Reset the axes that only a benchmark has in other jobs; returns what was asked for."""
     job = values["job"]
-    axes = () if job == "benchmark" else BENCHMARK_ONLY
+    axes = not_of(job, of_case=bool(values["case"]))
     asked = {name: values[name] for name in axes if values[name] != AXES[name].default}
     values.update({name: AXES[name].default for name in asked})
     if not asked:

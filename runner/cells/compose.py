@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from runner.cells.cell import Cell, CellReader
 from runner.cells.hydra_files import HydraFiles
 from runner.config.hydra_internals import apply_overrides, override_dirname, show_config
+from runner.files import make_folder
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Composer:
         """
         choice = self._choice(self._split(job.overrides)[0])
         folder = free(self._set_job(choice.full, job, number))
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, parents=True)
         hydra = choice.full.hydra
         self._set_folder(choice.full, folder)
         if hydra.output_subdir is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.hydra_internals import yaml_of
+from runner.files import make_folder, write_atomically
 
 NUMBER_MARK = 987_654_321_123  # stands in a template where a job's number goes
 PLAIN = re.compile(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*")
@@ -67,10 +68,10 @@ class HydraFiles:
         text = text.replace("mark-folder", self._scalar(hydra.runtime.output_dir))
         text = text.replace(str(NUMBER_MARK), str(hydra.job.num))
 
-        folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(config_text, encoding="utf-8")
-        (folder / "hydra.yaml").write_text(text, encoding="utf-8")
-        (folder / "overrides.yaml").write_text("".join(lines) or "[]\n", encoding="utf-8")
+        make_folder(folder)
+        write_atomically(folder / "config.yaml", config_text, durable=False)
+        write_atomically(folder / "hydra.yaml", text, durable=False)
+        write_atomically(folder / "overrides.yaml", "".join(lines) or "[]\n", durable=False)
 
 
 def _scalar(value: str) -> str:

@@ -75,11 +75,20 @@ class Arguments:
         return self.values.get("job") == "report" and not self.names_mode
 
     @property
+    def is_dry_run(self) -> bool:
+        """Whether only what would run is to be listed."""
+        return self.values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
+
+    @property
+    def runs_nothing(self) -> bool:
+        """Whether nobody's code is to be run."""
+        return self.asks_information or self.is_report or self.is_dry_run
+
+    @property
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
-        dry_run = self.values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        return dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
+        return self.is_dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
 
     def folder(self, key: str, file: str) -> str:
         """The folder that a key names; blank where it names none.
@@ -101,6 +110,8 @@ def with_implied(words: Sequence[str]) -> list[str]:
     sweep = arguments.values.get("sweep", "")
     if "," in sweep:
         raise ConfigError(f"sweep={sweep}: one sweep at a time; run the command once for each")
+    if "hydra" in arguments.values:
+        raise ConfigError("hydra=...: give one of its keys, such as hydra.sweep.dir=...")
     if arguments.asks_information:
         if arguments.is_multirun:
             advice = "leave -m out and give one value of each; dry_run=true lists a sweep's cells"
@@ -168,7 +179,7 @@ def _resume(words: Sequence[str], folder: str) -> list[str]:
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
     """The words with a folder for both keys, quoted: it may hold what means something to Hydra."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
-    quoted = "'" + folder.replace("'", "\\'") + "'"
+    quoted = "'" + folder.replace("'", "\\'").replace("${", "\\${") + "'"
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 

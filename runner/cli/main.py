@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import env_override
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -23,12 +23,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import CONF, PACKAGE, with_implied
+from runner.cli.arguments import CONF, PACKAGE, Arguments, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
-from runner.config.hydra_internals import list_groups_without_copying, run_within, without_hydra
+from runner.config.hydra_internals import (
+    check_config_files,
+    list_groups_without_copying,
+    make_callbacks,
+    run_within,
+    without_hydra,
+)
 from runner.config.schema import Report
-from runner.errors import CellFailed, ConfigError
+from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
 from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
 
@@ -38,7 +44,6 @@ if TYPE_CHECKING:  # a typing error needs none of it
 
 INTERRUPTED = 130
 HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
-TOLD = (ConfigError, CellFailed, OSError, *HYDRAS)  # which say what is wrong
 
 register()
 OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
@@ -48,7 +53,11 @@ def main() -> None:
     """Run what the command line says and exit."""
     streams.install()
     offer_plugins()
-    if not {os.getcwd(), ""} & set(sys.path):  # the console script, unlike python -m, has neither
+    if Arguments.parse(sys.argv[1:]).runs_nothing:
+        # plugins first: those in this folder are code too
+        Plugins.instance()
+        sys.path.append(os.getcwd())
+    elif not {os.getcwd(), ""} & set(sys.path):
         sys.path.insert(0, os.getcwd())
     sys.exit(streams.exit_code(run(sys.argv[1:])))
 
@@ -71,6 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         sys.argv[1:] = with_implied(arguments)
         list_groups_without_copying()
+        check_config_files()
+        make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
         task = CellTask(session)
         run_within(task.prepared)
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
@@ -80,9 +91,9 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except SystemExit as end:  # Hydra's own errors, which are all of the command line
         raise SystemExit(2 if end.code == 1 else end.code) from None
-    except (_PastHydra, Exception) as raised:
+    except (_PastHydra, Exception) as raised:  # also one that we did not think of ends in a line
         error = raised.error if isinstance(raised, _PastHydra) else raised
-        if traceback_wanted or not _is_for_the_user(error):
+        if traceback_wanted:
             raise error from error.__cause__
         return _show(error, measuring=session.measuring or isinstance(error, CellFailed))
     finally:
@@ -197,18 +208,9 @@ class _PastHydra(BaseException):
         self.error = error
 
 
-def _is_for_the_user(error: Exception) -> bool:
-    """Whether it says what was wrong, or Hydra or a plugin was asked for what it cannot do."""
-    if isinstance(error, TOLD):
-        return True
-    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    ours = [path for path in frames if path.is_relative_to(PACKAGE) and "plugins" not in path.parts]
-    return len(ours) <= 1 or not {"hydra", "omegaconf"}.isdisjoint(frames[-1].parts)
-
-
 def _show(error: Exception, *, measuring: bool) -> int:
     """Print what is wrong, in one line, and say what the exit code is."""
-    print(_message(error, measuring=measuring), file=sys.stderr)
+    print(printable(_message(error, measuring=measuring)), file=sys.stderr)
     return 1 if measuring else 2
 
 
@@ -216,8 +218,11 @@ def _message(error: Exception, *, measuring: bool) -> str:
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # some are both
         where = error.filename or "the output folder"
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
-    said = str(error) if measuring or isinstance(error, ConfigError) else explained(error)
-    return said or f"Hydra gives up with {error!r}; HYDRA_FULL_ERROR=1 shows where"
+    if isinstance(error, ConfigError | CellFailed):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return str(error) if measuring else explained(error)
+    return f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where it is from"
 
 
 def _advice(*, measuring: bool) -> str:

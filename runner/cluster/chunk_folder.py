@@ -12,7 +12,8 @@ from pathlib import Path
 
 from runner.cells.cell import Cell
 from runner.cluster.executor import ChunkRun
-from runner.rows.csv_store import write_atomically, write_rows
+from runner.files import write_atomically
+from runner.rows.csv_store import write_rows
 from runner.rows.environment_file import add_node
 from runner.rows.rows import FILE_OF_JOB, PAIRS_FILE, PairVisit, Row, row_for
 

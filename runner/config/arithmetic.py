@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 LARGEST_EXPONENT = 64  # of plain numbers: 9 ** 9 ** 9 would take longer than anyone waits
+MOST_BITS = 4_096  # of a power of whole numbers, as of 9 ** 64 ** 64 ...
+LONGEST = 500  # characters: more is no formula for people
+DEEPEST = 250  # operations within each other, as a sum of so many characters has
 
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -22,12 +25,27 @@ OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-def parse(text: str) -> ast.expr:
-    """The tree of an expression in Python's syntax; ValueError where it is none."""
+def parse(text: str, longest: int = LONGEST, deepest: int = DEEPEST) -> ast.expr:
+    """The tree of an expression in Python's syntax; ValueError where it is none, or too large."""
+    if len(text) > longest:
+        raise ValueError(f"it has {len(text):,} characters; at most {longest:,} are read")
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise ValueError(error.msg) from error
+    except (MemoryError, RecursionError):  # of Python's own parser
+        tree = None
+    if tree is None or depth_of(tree) > deepest:
+        raise ValueError("it is nested too deeply")
+    return tree
+
+
+def power(base: Any, exponent: Any) -> Any:
+    """A power; ValueError where plain numbers would make one that nobody can wait for."""
+    whole = isinstance(base, int) and isinstance(exponent, int)
+    if whole and abs(exponent) * max(MOST_BITS // LARGEST_EXPONENT, base.bit_length()) > MOST_BITS:
+        raise ValueError(f"a power is too large: an exponent is beyond {LARGEST_EXPONENT}")
+    return operator.pow(base, exponent)
 
 
 def depth_of(tree: ast.AST) -> int:
@@ -61,7 +79,7 @@ def build(
     number: Callable[[Any], Value],
     rounded: Callable[[Value], Value] = lambda value: value,
     *,
-    power: Callable[[Any, Any], Value] = operator.pow,
+    power: Callable[[Any, Any], Value] = power,
 ) -> Value:
     """An expression's value in any arithmetic: tensors, SymPy's expressions, floats.
 

@@ -27,6 +27,7 @@ class Axis:
         choices: the values that it may have; blank: any, or checked elsewhere.
         compared: whether rows can be compared along it.
         benchmark_only: whether rows of other jobs than benchmark leave it blank.
+        in_autograd: whether those of an operation's gradients have it all the same.
         setting: its type in the configuration, where that is not the type in the rows.
         usual: the baseline where the user names none; None: the default, or the first value.
         rank: among the axes that are compared where the user names none; None: not among them.
@@ -37,6 +38,7 @@ class Axis:
     choices: tuple[str, ...]
     compared: bool = True
     benchmark_only: bool = False
+    in_autograd: bool = False
     setting: object = None
     usual: object = None
     rank: int | None = None
@@ -70,7 +72,7 @@ class CellKey:
     cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True, rank=6)
     layout: str = _axis("contiguous", ("contiguous", "transposed"), benchmark_only=True, rank=5)
     fill: str = _axis("normal", ("normal", "uniform", "integers", "zeros"), benchmark_only=True)
-    compile: bool = _axis(False, benchmark_only=True, rank=4)
+    compile: bool = _axis(False, benchmark_only=True, in_autograd=True, rank=4)
     graph: bool = _axis(False, benchmark_only=True)
     seed: int = _axis(0, compared=False)
 
@@ -85,8 +87,17 @@ COMPARED_BY_ITSELF = tuple(
 )
 """The axes of which the first that has several values is compared, where the user names none."""
 BENCHMARK_ONLY = tuple(name for name, axis in AXES.items() if axis.benchmark_only)
+OF_GRADIENTS = tuple(name for name, axis in AXES.items() if axis.in_autograd)
 FURTHER = tuple(name for name in AXES if name not in NAMED)
 """The axes that a label names only where it has to."""
+
+
+def not_of(job: str, *, of_case: bool = False) -> tuple[str, ...]:
+    """The axes that a job has not, of an operation or of a case."""
+    if job == "benchmark":
+        return ()
+    has = OF_GRADIENTS if job == "autograd" and not of_case else ()
+    return tuple(name for name in BENCHMARK_ONLY if name not in has)
 
 
 def same_but(axis: str, *others: str) -> Callable[[object], tuple[Any, ...]]:

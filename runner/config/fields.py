@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
 from runner.config.renamed import refusal
-from runner.errors import ConfigError, suggestion
+from runner.errors import ConfigError, one_line, suggestion
 
 Declared = TypeVar("Declared")
 Reader = Callable[[str, object], object]
@@ -42,6 +42,9 @@ def read_fields(declared: type[Declared], values: Mapping[str, object]) -> Decla
 def text(key: str, value: object) -> str:
     """Text; a number is taken as it would be written."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
+        if key == "name" and not str(value).isprintable():
+            shown = one_line(repr(value), 60)
+            raise ConfigError(f"name: {shown} has signs that no terminal shows; leave them out")
         return str(value)
     raise ConfigError(f"{key}: {value!r} is not text")
 

@@ -6,9 +6,10 @@ import ast
 import math
 from collections.abc import Callable, Collection, Mapping
 
-from runner.config.arithmetic import LARGEST_EXPONENT, build, operands, parse
-from runner.errors import ConfigError
+from runner.config.arithmetic import LARGEST_EXPONENT, build, operands, parse, power
+from runner.errors import ConfigError, one_line
 
+LARGEST = 1e100  # of a count, by far
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     "ceil": math.ceil,
     "floor": math.floor,
@@ -44,8 +45,8 @@ def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
     check_names(f"formula {formula!r}", formula, dimensions)
     try:
         value = build(_parse(formula), dimensions, _FUNCTIONS, lambda number: number, power=_power)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"it is {value}")
+        if not abs(value) <= LARGEST:
+            raise ValueError("it is beyond all measure")
     except (ArithmeticError, ValueError, TypeError) as error:
         raise ConfigError(
             f"formula {formula!r} cannot be evaluated for {dict(dimensions)}: {error}"
@@ -56,15 +57,16 @@ def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
 def _power(base: float, exponent: float) -> float:
     if abs(exponent) > LARGEST_EXPONENT or (base < 0 and exponent != int(exponent)):
         raise ValueError(f"{base} ** {exponent} is too large or not real")
-    power: float = base**exponent
-    return power
+    value: float = power(base, exponent)
+    return value
 
 
 def _parse(formula: str) -> ast.expr:
     try:
         tree = parse(formula)
     except ValueError as error:
-        raise ConfigError(f"formula {formula!r} is not arithmetic: {error}") from error
+        shown = one_line(formula, 60)
+        raise ConfigError(f"formula {shown!r} is not arithmetic: {error}") from error
     _check(tree, formula)
     return tree
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal import hydra as hydra_module
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.utils import JobReturn, run_job
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
+
+from runner.errors import ConfigError, one_line
+
+_LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
+DATA = ("op", "case", "timing")
+BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
+MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
 
 
 def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
@@ -57,10 +72,85 @@ def yaml_of(value: object) -> str:
     return str(yaml.dump(value, Dumper=dumper, width=float("inf"), allow_unicode=True))
 
 
-def combinations(overrides: list[Override]) -> list[list[str]]:
-    """Every combination of the overrides' values; HydraException where they have no end."""
+def combinations(overrides: list[Override], most: int = 10**6) -> list[list[str]]:
+    """Every combination of the overrides' values; HydraException where they have no end.
+
+    Raises:
+        ConfigError: there are more than ``most``.
+    """
+    count = math.prod(_values_in(override, most) for override in overrides)
+    if count > most:
+        problem = f"the grid has more than sweep.max_cells={most:,} cells"
+        raise ConfigError(f"{problem}; narrow an axis, or raise that limit")
     jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
     return jobs
+
+
+def _values_in(override: Override, most: int) -> int:
+    """How many values a sweep's override has, counted no further than ``most``."""
+    if not override.is_sweep_override():
+        return 1
+    swept = override.value()
+    if isinstance(swept, RangeSweep):
+        span = (swept.stop or 0) - (swept.start or 0)
+        return math.ceil(min(most + 1, max(0.0, span / swept.step))) if swept.step else most + 1
+    return sum(1 for _ in islice(override.sweep_string_iterator(), most + 1))
+
+
+def check_config_files() -> None:
+    """Have Hydra refuse a file that is too large to read, or one of ``DATA`` that is not data.
+
+    It sets nothing outside its group, and takes nothing from the environment; a sweep's may do so.
+    """
+
+    def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        path = Path(source.path if source else "", f"{config_path.removesuffix('.yaml')}.yaml")
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            check_size(text)
+            result = _LOAD_CONFIG(self, config_path)
+        except HydraException:
+            raise
+        except (OSError, ValueError, RecursionError) as error:  # no mapping, no text, no end
+            raise ConfigError(f"{path} cannot be read: {one_line(error)}; correct it") from error
+        if config_path.partition("/")[0] in DATA and (beyond := BEYOND.search(text)):
+            reaches = "reaches beyond the file's own group"
+            raise ConfigError(f"{path}: {beyond[0].strip()} {reaches}; leave it out")
+        return result
+
+    ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+
+
+def check_size(text: str) -> None:
+    """Refuse YAML that is too large, also once each alias stands for what it names; ValueError."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"it has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+    if "&" not in text or "*" not in text:
+        return
+    size_of: dict[str, int] = {}
+    begun: list[tuple[str | None, int]] = []  # the anchor of what is not at its end, and its size
+    size = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            begun.append((event.anchor, size))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = begun.pop()
+            size_of |= {anchor: size - before} if anchor else {}
+        elif isinstance(event, yaml.AliasEvent):
+            size += size_of.get(event.anchor, MOST_NODES)  # what holds itself has no end
+        size += 1
+        if size > MOST_NODES:
+            raise ValueError(f"it holds more than {MOST_NODES:,} values, or itself")
+
+
+def make_callbacks(*, wanted: bool) -> None:
+    """Have Hydra make the callbacks that files name, which are somebody's code, or none."""
+
+    def make_none(self: Callbacks, config: DictConfig | None = None) -> None:
+        self.callbacks = []
+
+    Callbacks.__init__ = _MAKE_CALLBACKS if wanted else make_none  # type: ignore[method-assign]
 
 
 def unheeded_choices(loader: ConfigLoader, config: DictConfig) -> Iterator[tuple[str, str, str]]:

@@ -37,6 +37,8 @@ def check_keys(values: Mapping[str, object], schema: object, prefix: str = "") -
     before their keys on the command line.
     """
     known = vars(schema)
+    for key in known.keys() - values.keys():
+        raise ConfigError(f"~{prefix}{key}: this key is needed; leave it as it is")
     for key, value in values.items():
         if key not in known:
             raise ConfigError(unknown_key(f"{prefix}{key}"))

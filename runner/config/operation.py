@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +14,12 @@ from runner.config.domain import Domain
 from runner.config.dtypes import KINDS
 from runner.config.fields import check_fields, read_fields, texts_by_name
 from runner.config.formula import check_names, evaluate
-from runner.config.signature import ELLIPSIS, Dimensions, Signature
+from runner.config.signature import ANY, ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
-from runner.errors import ConfigError, naming
+from runner.errors import ConfigError, naming, unknown
 
 EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
+COMPARISONS = ("values", "up_to_sign")
 REQUIRED = ("name", "call", "signature")
 
 
@@ -49,6 +51,11 @@ class Operation:
         domain: the numbers that the inputs may hold, for all or by input (see
             :meth:`runner.config.domain.Domain.parse`).
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
+        reference: dotted name of the callable whose values and gradients are right, which is called
+            as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
+        compare: how its values are compared with these: values, or up_to_sign, where a vector of a
+            factor may come with either sign.
+        random: whether it draws random numbers, so that moments of several results are compared.
         description: one line for people.
     """
 
@@ -69,6 +76,9 @@ class Operation:
     differentiable: bool = True
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
     nondifferentiable_inputs: tuple[str, ...] = ()
+    reference: str = ""
+    compare: str = "values"
+    random: bool = False
     description: str = ""
 
     @classmethod
@@ -112,7 +122,7 @@ class Operation:
 
     def work(self, formula: str, dimensions: Dimensions) -> int | None:
         """A count of FLOP or bytes from its formula; None where there is none."""
-        return int(evaluate(formula, dimensions.variables)) if formula else None
+        return int(_not_negative(formula, dimensions.variables)) if formula else None
 
     def check_formulas(self, dimensions: Dimensions) -> None:
         """Evaluate each formula once; ConfigError where that cannot be done at this size."""
@@ -124,7 +134,7 @@ class Operation:
 
     def roundoffs(self, lengths: Mapping[str, int]) -> float:
         """The tolerance at these lengths of the dimensions."""
-        return evaluate(self.tolerance, lengths)
+        return _not_negative(self.tolerance, lengths)
 
     def constants(self, dimensions: Dimensions) -> tuple[list[Any], dict[str, Any]]:
         """``args`` and ``kwargs`` with each ``"{formula}"`` replaced by its value."""
@@ -137,15 +147,46 @@ class Operation:
         text = self.domain.get(name, self.domain.get(EVERY_INPUT))
         return Domain.parse(text) if text is not None else None
 
+    @property
+    def package(self) -> str:
+        """What is imported to have the callable."""
+        return self.call.partition(".")[0]
+
     def load(self) -> Callable[..., Any]:
         """Import the callable; ConfigError where that cannot be done, or it cannot be called."""
         return load_callable(self.call, f"op {self.name}: call")
+
+    def load_reference(self) -> Callable[..., Any] | None:
+        """Import ``reference``, None where there is none; ConfigError as :meth:`load`.
+
+        One that does not take the arguments of ``call`` is an error too, where it says what it
+        takes: a check that fails later would only leave the values unchecked.
+        """
+        if not self.reference:
+            return None
+        where = f"op {self.name}: reference"
+        function = load_callable(self.reference, where)
+        tensors: list[Any] = [None] * len(self.parsed.inputs)
+        named = dict.fromkeys(self.inputs if not self.as_list else ())
+        given = [tensors] if self.as_list else tensors[len(named) :]
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # functions written in C may not say
+            return function
+        try:
+            signature.bind(*self.args, *given, **named, **self.kwargs)
+        except TypeError as error:
+            takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
+            raise ConfigError(
+                f"{where}: {takes}; it gets the same inputs, args and kwargs"
+            ) from None
+        return function
 
     def _check(self) -> None:
         """Check what the fields mean together."""
         signature = self.parsed
         tensors = signature.inputs + signature.outputs
-        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS}
+        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS, ANY}
         known = axes | {BATCH} if ELLIPSIS in signature.of_inputs else axes
         formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
         for value in _texts([self.args, self.kwargs]):
@@ -162,6 +203,8 @@ class Operation:
         if no_kinds:
             raise ConfigError(f"dtypes: {', '.join(no_kinds)} is no kind of dtype; {allowed}")
 
+        if self.compare not in COMPARISONS:
+            raise unknown(f"compare: {self.compare!r} is no comparison", self.compare, COMPARISONS)
         self._check_inputs(len(signature.inputs), axes)
         signature.bind(parse_size(self.size))
 
@@ -191,6 +234,13 @@ class Operation:
                 )
         for position in range(len(names)):
             self.domain_of(position)
+
+
+def _not_negative(formula: str, lengths: Mapping[str, int]) -> float:
+    value = evaluate(formula, lengths)
+    if value < 0:
+        raise ConfigError(f"formula {formula!r} is {value:g} for {dict(lengths)}, below 0")
+    return value
 
 
 def _is_formula(text: str) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.axes import AXES, COMPARED, AxisSettings
 from runner.config.dtypes import ALIASES, KIND_OF
-from runner.errors import ConfigError, suggestion
+from runner.config.renamed import with_todays_names
+from runner.errors import ConfigError, one_line, suggestion
 
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
 ON_CONTENTION = ("flag", "wait")
@@ -32,7 +34,19 @@ AT_LEAST = {
     "report.same_within": 0,
     "report.calls_per_transfer": 1,
 }
-AT_MOST = {"threads": MOST_THREADS, "seed": LARGEST_SEED}
+AT_MOST = {
+    "threads": MOST_THREADS,
+    "seed": LARGEST_SEED,
+    "timing.processes": 1_000,
+    "timing.warmup_s": 10**8,  # three years
+    "timing.max_time_s": 10**8,
+    "timing.block_s": 10**8,
+    "limit.time_s": 10**8,
+    "limit.memory_bytes": 2**60,
+    "compare.processes": 1_000,
+    "report.same_within": 100,
+    "report.calls_per_transfer": 10**12,
+}
 POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.time_s")
 
 
@@ -49,6 +63,8 @@ class Timing:
         block_s: seconds that a sample, a block of calls, is to take: long against the clock's
             resolution, short against a scheduler's slice.
         warmup_s: the most seconds that warming up may take.
+        patience_s: the most seconds that a cell waits for a calm moment of the machine, all its
+            waits together; they count in no limit.
         processes: fresh processes that measure the cell, whose spread the interval then covers.
     """
 
@@ -58,6 +74,7 @@ class Timing:
     max_samples: int = 10_000
     block_s: float = 0.0005
     warmup_s: float = 0.2
+    patience_s: float = 6.0
     processes: int = 1
 
 
@@ -145,6 +162,13 @@ class ClusterConfig:
 
 
 @dataclass
+class Sweep:
+    """What a sweep may take; a file of ``conf/sweep`` is chosen by ``+sweep=``."""
+
+    max_cells: int = 1_000_000
+
+
+@dataclass
 class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     """What ``conf/config.yaml`` holds and explains: a key for each axis, and the rest."""
 
@@ -155,6 +179,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     report: Report = field(default_factory=Report)
     compare: Compare = field(default_factory=Compare)
     exclude: list[Any] = field(default_factory=list)
+    sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False
     strict: bool = False
     run: str | None = None
@@ -171,15 +196,44 @@ def check_values(values: dict[str, Any]) -> None:
     """Check each value of a composed configuration by itself, with job and dtype settled."""
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], KIND_OF)
-    if values["report"]["language"] is not None:
-        _one_of("report.language", values["report"]["language"], LANGUAGES)
+    check_report(values["report"])
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
     for axis in AXES.values():
         if axis.choices:
             _one_of(axis.name, values[axis.name], axis.choices)
     _check_device(values["device"], values["backend_module"])
     _check_numbers(values)
-    _check_baseline(values["report"]["baseline"])
+
+
+def check_report(values: Mapping[str, Any]) -> None:
+    """Check each value of a report's settings by itself, also of one that was written down."""
+    if values["language"] is not None:
+        _one_of("report.language", values["language"], LANGUAGES)
+    _check_baseline(values["baseline"])
+    _check_ranges({f"report.{key}": value for key, value in values.items()})
+
+
+def settings_of(stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What a run was made with that can be a setting of a report, by today's names, and the rest.
+
+    Returns:
+        the settings, and a line for each that is none.
+    """
+    todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
+    settings: dict[str, Any] = {}
+    problems = []
+    known = {f.name for f in fields(Report)}  # a newer release may have others
+    for key, value in todays.items():
+        name = key.removeprefix("report.")
+        if name not in known:
+            continue
+        try:
+            typed = OmegaConf.merge(OmegaConf.structured(Report), {name: value})
+            check_report(OmegaConf.to_container(typed))  # type: ignore[arg-type]  # keys are text
+            settings[name] = value
+        except (ConfigError, OmegaConfBaseException, ValueError, TypeError):
+            problems.append(f"{one_line(key, 60)} is {one_line(value, 60)}; it is not used")
+    return settings, problems
 
 
 def _check_device(device: str, backend_module: str | None) -> None:
@@ -196,22 +250,27 @@ def _check_device(device: str, backend_module: str | None) -> None:
 
 def _check_numbers(values: Mapping[str, Any]) -> None:
     numbers = dict(values)
-    for part in ("timing", "limit", "compare", "report"):
+    for part in ("timing", "limit", "compare"):
         numbers |= {f"{part}.{key}": value for key, value in values[part].items()}
-
-    # where the least or the most is allowed itself
-    at_least = {**AT_LEAST, "timing.max_samples": numbers["timing.min_samples"]}
-    for key, least in at_least.items():
-        if numbers[key] is not None and not numbers[key] >= least:
-            raise ConfigError(f"{key}={numbers[key]} is too small; give {least} or more")
-    for key, most in AT_MOST.items():
-        if numbers[key] is not None and numbers[key] > most:
-            raise ConfigError(f"{key}={numbers[key]} is too large; give {most} or less")
 
     # where 0 or infinity would never end, or end at once
     for key in POSITIVE:
         if not 0 < numbers[key] < float("inf"):
             raise ConfigError(f"{key}={numbers[key]:g} is out of range; give a positive number")
+    most, least = numbers["timing.max_samples"], numbers["timing.min_samples"]
+    if most < least:
+        raise ConfigError(f"timing.max_samples={most} is too small; give {least} or more")
+    _check_ranges(numbers)
+
+
+def _check_ranges(numbers: Mapping[str, Any]) -> None:
+    """Refuse what is below the least or above the most, which are allowed themselves."""
+    for key, least in AT_LEAST.items():
+        if numbers.get(key) is not None and not numbers[key] >= least:
+            raise ConfigError(f"{key}={numbers[key]} is too small; give {least} or more")
+    for key, most in AT_MOST.items():
+        if numbers.get(key) is not None and numbers[key] > most:
+            raise ConfigError(f"{key}={numbers[key]} is too large; give {most} or less")
 
 
 def _check_baseline(baseline: object) -> None:

@@ -1,14 +1,15 @@
 """Signatures with named dimensions: ``"... m k, ... k n -> ... m n"``.
 
 Inputs are drawn and outputs checked from them. ``...`` stands for any number of dimensions, the
-same in every tensor.
+same in every tensor, ``?`` for a length of an output that the numbers decide, and ``-> none`` for a
+call that returns nothing.
 """
 
 from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -18,6 +19,8 @@ from runner.config.size import BATCH, Size, shape_text
 from runner.errors import ConfigError
 
 ELLIPSIS = "..."
+ANY = "?"  # a length of an output that the numbers decide
+NOTHING = "none"  # in place of outputs
 Axes = tuple[str, ...]  # the dimensions of one tensor, by name
 Lengths = dict[str, tuple[int, ...]]  # one of each dimension, and any number of BATCH
 
@@ -29,12 +32,21 @@ class Dimensions:
     batch: tuple[int, ...]
     lengths: Mapping[str, int]
 
-    def shape(self, axes: Axes) -> tuple[int, ...]:
-        """The shape of a tensor with these axes."""
+    def shape(self, axes: Axes, free: int = 1) -> tuple[int, ...]:
+        """The shape of a tensor with these axes, with ``free`` for what the numbers decide."""
         lengths: list[int] = []
         for axis in axes:
-            lengths += self.batch if axis == ELLIPSIS else (self.lengths[axis],)
+            if axis == ELLIPSIS:
+                lengths += self.batch
+            else:
+                lengths.append(free if axis == ANY else self.lengths[axis])
         return tuple(lengths)
+
+    def admits(self, axes: Axes, shape: Sequence[int]) -> bool:
+        """Whether a tensor with these axes may have this shape."""
+        expected = self.shape(axes, free=-1)
+        pairs = zip(shape, expected, strict=False)
+        return len(shape) == len(expected) and all(m in (n, -1) for n, m in pairs)
 
     @property
     def variables(self) -> dict[str, int]:
@@ -58,7 +70,8 @@ class Signature:
         if not arrow or not left.strip():
             example = '"... m k, ... k n -> ... m n"'
             raise ConfigError(f"{where}: write inputs -> outputs, such as {example}")
-        signature = cls(_tensors(left, where), _tensors(right, where), dict(formulas))
+        outputs = () if right.strip() == NOTHING else _tensors(right, where, allowed=(ANY,))
+        signature = cls(_tensors(left, where), outputs, dict(formulas))
         signature._check(where)
         return signature
 
@@ -104,7 +117,7 @@ class Signature:
         return set(chain.from_iterable(self.inputs))
 
     def _check(self, where: str) -> None:
-        drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs))
+        drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs)) - {ANY}
         if not self.inputs[0]:
             problem = "the first input needs a dimension"
             raise ConfigError(f"{where}: {problem}, since size is its shape")
@@ -216,17 +229,18 @@ def _with_several(requested: Mapping[str, tuple[int, ...]]) -> set[str]:
 
 
 def _check_name(name: str, where: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == BATCH:
+    reserved = keyword.iskeyword(name) or name in (BATCH, NOTHING)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or reserved:
         raise ConfigError(
             f"{where}: {name!r} is no dimension; use lower-case names (not {BATCH!r}) or '...'"
         )
 
 
-def _tensors(side: str, where: str) -> tuple[Axes, ...]:
+def _tensors(side: str, where: str, allowed: Sequence[str] = ()) -> tuple[Axes, ...]:
     tensors = tuple(tuple(part.split()) for part in side.split(","))
     for axes in tensors:
         for axis in axes:
-            if axis != ELLIPSIS:
+            if axis not in (ELLIPSIS, *allowed):
                 _check_name(axis, where)
         if axes.count(ELLIPSIS) > 1:
             raise ConfigError(f"{where}: '...' may stand once in a tensor")

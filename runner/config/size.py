@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ BATCH = "batch"
 """The name of the dimensions under ``...`` in a size's mapping and in a formula."""
 
 LONGEST = 10**12  # elements along a dimension: more than any memory holds
+MOST_ELEMENTS = 10**30  # of a shape that is plotted
 ALLOWED = (
     "allowed: 256 (256x256), 64x1024x1024, "
     "or named dimensions such as {m: 64, k: 128}, all of 1 or more"
 )
-LENGTH = r"\d{1,13}"
+LENGTH = r"[0-9]{1,13}"
 SHAPE = rf"{LENGTH}(?:x{LENGTH})*"
 
 Named = tuple[tuple[str, tuple[int, ...]], ...]
@@ -91,8 +93,10 @@ def first_input_shape(size: str) -> tuple[int, ...] | None:
     """
     if size == shape_text(()):
         return ()
-    lengths = size.partition(" ")[0].split("x")
-    return tuple(map(int, lengths)) if all(map(str.isdecimal, lengths)) else None
+    if not re.fullmatch(SHAPE, text := size.partition(" ")[0]):
+        return None
+    shape = tuple(map(int, text.split("x")))
+    return shape if 0 < math.prod(shape) <= MOST_ELEMENTS else None
 
 
 def _at_most(named: Named, inner: int, outer: int) -> Named:

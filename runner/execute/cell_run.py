@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 import torch
 
 from runner.cells.cell import Cell
-from runner.errors import is_unsupported, one_line
+from runner.errors import LONGEST_TEXT, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
-from runner.rows.rows import Row, row_for
+from runner.rows.rows import Row, row_for, with_changed_switches
 from runner.tasks import autograd, benchmark, roof, tensors, transfer
-from runner.tasks.task import ReportStep, Task, TaskResult, WorkerState
+from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
 
 TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "benchmark": benchmark.run,
@@ -33,34 +35,40 @@ NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 class LocalRun:
     """One cell's part of the process: its device, threads and memory."""
 
-    def __init__(self, cell: Cell, state: WorkerState, report_step: ReportStep) -> None:
-        self.cell, self._state, self._report_step = cell, state, report_step
+    def __init__(
+        self, cell: Cell, state: WorkerState, report_step: ReportStep, keep: Keep = forget
+    ) -> None:
+        self.cell, self._state, self._report_step, self._keep = cell, state, report_step, keep
         self.device: Device | None = None  # once it was found
         self.failure: list[Row] = []  # the row, where something was raised
         self.seconds = 0.0  # that it took in all
+        self.changed: dict[str, None] = {}  # the switches that the user's code has changed
 
     def attempt(self, step: Callable[[Task], T]) -> T | None:
         """Do a step of the cell; None where it raised something."""
         begun = time.perf_counter()
-        default_threads = torch.get_num_threads()
+        switches = self._state.switches
         try:
             if self.device is None:
                 names = self.cell.device, self.cell.backend_module
-                self.device = find_device(*names, self._state.busy_work)
-            function = self.cell.definition.load()
-            torch.set_num_threads(self.cell.threads or default_threads)
+                with switches.importing(names[1] or ""):
+                    self.device = find_device(*names, self._state.busy_work)
+            with switches.importing(self.cell.definition.package):
+                function = self.cell.definition.load()
+            switches.enter(self.cell)
             if self.device.is_cpu:
                 limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
-            return step(Task(self.cell, self.device, function, self._state, self._report_step))
+            known = self.cell, self.device, function, self._state, self._report_step, self._keep
+            return step(Task(*known))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
-        except Exception as error:
-            traceback.print_exc()
+        except BaseException as error:  # whatever a function raises, and says of it
+            _print_trace(error)
             status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
         finally:
-            # the next step, or cell, must not find this one's limits or threads
+            # the next step, or cell, must not find this one's limits or switches
             limit_memory(None)
-            torch.set_num_threads(default_threads)
+            self.changed |= dict.fromkeys(switches.leave())
             self.seconds += time.perf_counter() - begun
         name = None if self.device is None else self.device.name
         row = row_for(self.cell, status, reason, device_name=name, seconds=self.seconds)
@@ -71,8 +79,11 @@ class LocalRun:
         """The rows with the seconds that the cell took; the failure where there are none."""
         if result is None:
             return TaskResult(self.failure)
+        packages = (self.cell.backend_module or "", self.cell.definition.package)
+        imported = chain.from_iterable(map(self._state.switches.changed_by_import, packages))
+        changed = tuple(dict.fromkeys([*imported, *self.changed]))
         rows = [row if row.seconds else replace(row, seconds=self.seconds) for row in result.rows]
-        return TaskResult(rows, result.samples)
+        return TaskResult([with_changed_switches(row, changed) for row in rows], result.samples)
 
     def release(self) -> None:
         """Give back what the device keeps for later calls."""
@@ -82,10 +93,16 @@ class LocalRun:
 
 
 def run_cell(
-    cell: Cell, state: WorkerState, report_step: ReportStep = lambda step: None
+    cell: Cell,
+    state: WorkerState,
+    report_step: ReportStep = lambda step: None,
+    keep: Keep = forget,
 ) -> TaskResult:
-    """Run a cell in this process; what an operation raises becomes its status and reason."""
-    run = LocalRun(cell, state, report_step)
+    """Run a cell in this process; what an operation raises becomes its status and reason.
+
+    ``report_step`` and ``keep`` are the task's, see :class:`runner.tasks.task.Task`.
+    """
+    run = LocalRun(cell, state, report_step, keep)
     result = run.attempt(TASKS[cell.job])
     run.release()
     return run.outcome(result)
@@ -93,8 +110,9 @@ def run_cell(
 
 def log_rows(cell: Cell, rows: Sequence[Row]) -> None:
     """Print what came of a cell, into its log."""
-    for row in rows:
-        print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
+    with suppress(Exception):  # the streams are whatever the cell has made of them
+        for row in rows:
+            print(f"{cell.label}: {row.status}{f': {row.reason}' if row.reason else ''}")
 
 
 def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
@@ -107,9 +125,20 @@ def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
         return True
 
 
-def _status_of(error: Exception) -> str:
+def _print_trace(error: BaseException) -> None:
+    """Where an error came from, for the cell's log; a text of a gigabyte is not."""
+    with suppress(BaseException):
+        if len(str(error)) <= LONGEST_TEXT:
+            traceback.print_exception(error)
+            return
+    with suppress(BaseException):
+        traceback.print_tb(error.__traceback__)
+        print(f"{type(error).__name__}: {text_of(error)}", file=sys.stderr)
+
+
+def _status_of(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out_of_memory"
-    if any(words in str(error) for words in NO_MEMORY):
+    if any(words in text_of(error) for words in NO_MEMORY):
         return "out_of_memory"
     return "unsupported" if is_unsupported(error) else "failed"

@@ -20,6 +20,7 @@ from runner.execute.turns import Plan
 from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
+from runner.files import write_atomically
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.processes import combined
 from runner.rows import csv_store
@@ -166,11 +167,11 @@ class CellRunner:
             if not force:
                 check_same_environment(root, environment)
             first = read_environment(root)
-            resumed = [*first.get("resumed", []), environment]
-            cells, excluded = max(first.get("cells", 0), cells), environment.get("excluded")
+            resumed = [*(first.get("resumed") or []), environment]
+            cells, excluded = max(first.get("cells") or 0, cells), environment.get("excluded")
             environment = {**first, "cells": cells, "excluded": excluded, "resumed": resumed}
         text = json.dumps(environment, indent=2, default=str)
-        csv_store.write_atomically(path, text + "\n")
+        write_atomically(path, text + "\n")
 
     def run(self, cell: Cell, folder: Path) -> list[Row]:
         """Run a cell in ``timing.processes`` processes in a row, and write what came of it."""
@@ -304,13 +305,13 @@ class CellRunner:
             self._refuse_edited()
 
     def _refuse_edited(self) -> None:
-        if changed := edited(self.environment["code"]):
+        if changed := edited(self.environment.get("code", {})):
             since = f"{', '.join(changed)} has changed since this run began"
             raise ConfigError(f"{since}; restore it and resume, or run all again")
 
     def warn_of_edits(self) -> None:
         """Say that the code is not any more what the rows were measured with."""
-        if self._preflight and (changed := edited(self.environment["code"])):
+        if self._preflight and (changed := edited(self.environment.get("code", {}))):
             note = "has changed since this run began; every row is of the code before"
             print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
@@ -337,9 +338,12 @@ class CellRunner:
     def _lock(self, cell: Cell) -> DeviceLock:
         """Hold the cell's device, or wait for it where the cell wants it for itself."""
         device = self._device_of(cell)
-        note = f"waiting for another sweep's cell on {device} ..."
-        exclusive = cell.on_contention == "wait"
-        return DeviceLock(device, exclusive=exclusive, on_wait=lambda: print(note, file=sys.stderr))
+
+        def on_wait(longest_s: float) -> None:
+            note = f"waiting for another sweep's cell on {device}, for {longest_s:g} s at most ..."
+            print(note, file=sys.stderr, flush=True)
+
+        return DeviceLock(device, exclusive=cell.on_contention == "wait", on_wait=on_wait)
 
     def _write(
         self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int

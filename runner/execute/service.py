@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
+
+import torch
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import is_device_lost, log_rows, run_cell
+from runner.execute.process_tree import children_of
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
-from runner.tasks.task import WorkerState
+from runner.measure.switches import of_this_worker
+from runner.rows.columns import packed
+from runner.tasks.calm import keep_best
+from runner.tasks.task import TaskResult, WorkerState
 
 Message = tuple[Any, ...]
 DEVICE_LOST = "the device did not recover, so the worker was replaced"
@@ -20,23 +29,39 @@ class Service:
     """Runs cells, and keeps what they find out about the machine.
 
     It may send messages to the parent, and what is printed to another log. An answer is ``done``,
-    whether the worker has to be replaced, and what came of the request.
+    whether the worker has to be replaced, and what came of the request, as lists.
     """
 
-    def __init__(self, send: Callable[[Message], None], log_to: Callable[[str], None]) -> None:
-        self._send, self._log_to = send, log_to
-        self._state = WorkerState()
+    def __init__(self, log_to: Callable[[str], None]) -> None:
+        self._log_to = log_to
+        self._state = WorkerState(switches=of_this_worker())
+        self._before = Traces()
 
-    def run(self, cell: Cell, log: str) -> Message:
+    def run(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""
-        rows, samples = run_cell(cell, self._state, lambda step: self._send(("step", step)))
+        kept: list[TaskResult] = []
+
+        def keep(known: TaskResult) -> None:
+            kept.append(known)
+            send(("kept", packed(known.rows), packed(known.samples)))
+
+        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep)
         is_lost = is_device_lost(cell, rows)
+        is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
             rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
         log_rows(cell, rows)
-        return "done", is_lost, rows, samples
+        is_spoiled |= self._before.are_other([cell])
+        keep_best(self._state)
+        return "done", is_spoiled, packed(rows), [] if kept else packed(samples)  # sent once
 
-    def run_in_turn(self, cells: Sequence[Cell], logs: Sequence[str], plan: Plan) -> Message:
+    def run_in_turn(
+        self,
+        send: Callable[[Message], None],
+        cells: Sequence[Cell],
+        logs: Sequence[str],
+        plan: Plan,
+    ) -> Message:
         """Run the sides of a comparison; the answer to the parent."""
         current = 0
 
@@ -45,6 +70,37 @@ class Service:
             if side not in (current, ALL_SIDES):
                 self._log_to(logs[side])
             current = side
-            self._send(("side", side, step))
+            send(("side", side, step))
 
-        return "done", *run_in_turn(cells, self._state, plan, begin_step)
+        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step)
+        keep_best(self._state)
+        is_spoiled = self._before.are_other(cells) or is_lost
+        if outcome is None:
+            return "done", is_spoiled, None
+        rows, samples = (list(map(packed, of)) for of in (outcome.rows, outcome.samples))
+        return "done", is_spoiled, rows, samples, packed(outcome.pairs)
+
+
+class Traces:
+    """What cells may leave in the process that nobody can take back: it is replaced then."""
+
+    def __init__(self) -> None:
+        self._functions = list(chain.from_iterable(map(_functions, (torch, torch.Tensor, time))))
+        self._limit, self._children = sys.getrecursionlimit(), set(children_of("self"))
+
+    def are_other(self, cells: Sequence[Cell]) -> bool:
+        """Whether there are other functions, another limit or other children than before."""
+        children = set(children_of("self"))
+        if any(cell.compile for cell in cells):
+            self._children |= children  # of the compiler, which keeps them
+        replaced = any(getattr(home, name, None) is not f for home, name, f in self._functions)
+        other_limit = sys.getrecursionlimit() != self._limit
+        return replaced or other_limit or not children <= self._children
+
+
+def _functions(home: Any) -> Iterator[tuple[Any, str, Any]]:
+    """What everything calls: where it is, its name, and what that is."""
+    for name in dir(home):
+        value = getattr(home, name, None)
+        if callable(value) and getattr(home, name, None) is value:  # not made at each look
+            yield home, name, value

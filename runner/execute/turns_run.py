@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 
-import torch
-
 from runner.cells.cell import Cell
 from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
@@ -28,22 +26,22 @@ def run_in_turn(
     without it. ``report_step`` is called with a side's position and its step as it begins.
 
     Returns:
-        whether a device was lost, and what came of it; None where one was: what the other sides
-        had there is gone too.
+        whether the process has to be replaced, as one that lost a device, and what came of it; None
+        where it has: what the other sides had there is gone too, or they were disturbed.
     """
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
-    default_threads = torch.get_num_threads()
     try:
         for side in sides:
-            side.open(check=not plan.visits_only)
-        pairs = _visit(sides, plan, report_step)
-        torch.set_num_threads(default_threads)
+            side.open()
+        # what a side does to the process would be in the others' times too
+        pairs = [] if state.switches.is_spoiled else _visit(sides, plan, report_step)
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:
-        torch.set_num_threads(default_threads)
         for side in sides:
             side.release()
 
+    if state.switches.is_spoiled:
+        return True, None
     for side in sides:
         if is_device_lost(side.cell, side.failure):
             log_rows(side.cell, side.failure)
@@ -66,11 +64,11 @@ class _Side(LocalRun):
     opened: Opened | None = None
     measured: Measurement | None = None  # by its turns; None: it had none
 
-    def open(self, *, check: bool) -> None:
+    def open(self) -> None:
         """Do all that comes before the first visit."""
 
         def step(task: Task) -> Opened:
-            ready = prepare(task, check=check)
+            ready = prepare(task)
             task.report_step("timing")
             return open_side(ready)
 
@@ -114,12 +112,15 @@ def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]
             baseline_cell=cells[0].identity,
             other_cell=cells[other].identity,
             visit=number,
-            baseline_turn=visit[0].position,
-            other_turn=visit[other].position,
-            baseline_allocation=visit[0].allocation,
-            other_allocation=visit[other].allocation,
-            baseline_s=visit[0].seconds,
-            other_s=visit[other].seconds,
+            baseline_turn=visit.turns[0].position,
+            other_turn=visit.turns[other].position,
+            baseline_allocation=visit.turns[0].allocation,
+            other_allocation=visit.turns[other].allocation,
+            baseline_s=visit.turns[0].seconds,
+            other_s=visit.turns[other].seconds,
+            machine_slowdown=visit.machine_slowdown,
+            calm=visit.calm,
+            undisturbed=visit.undisturbed,
         )
         for number, visit in enumerate(visits.visits)
     ]

@@ -7,6 +7,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -54,9 +55,10 @@ def edited(code: Mapping[str, Any], packages: set[str] | None = None) -> list[st
     """The files and installed packages that are not as described, of some packages or of all."""
     changed = []
     for package in code if packages is None else code.keys() & packages:
-        described = Path(code[package]["folder"])
-        folder = described if described.is_dir() else Path.cwd()  # it may have moved with the run
-        content = code[package]["content"].items()
+        described = code[package] or {}
+        folder = Path(described.get("folder") or ".")
+        folder = folder if folder.is_dir() else Path.cwd()  # it may have moved with the run
+        content = (described.get("content") or {}).items()
         changed += [name for name, mark in content if _mark(folder, name) != mark]
     return list(dict.fromkeys(changed))
 
@@ -85,13 +87,12 @@ def _is_installed(file: Path) -> bool:
 
 def _mark(folder: Path, name: str) -> str:
     """A short hash of a file, or the version of an installed package; blank: there is neither."""
-    try:
-        return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12]
-    except OSError:  # no file
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return ""
+    with suppress(OSError):
+        if (folder / name).is_file():  # and no device, which has no end
+            return hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12]
+    with suppress(PackageNotFoundError, ValueError):
+        return version(name)
+    return ""
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -2,17 +2,19 @@
 
 The process imports torch once and serves one cell after another, see
 :mod:`runner.execute.worker_process`. What a cell does to its process (a crash, a hang, memory that
-runs out) ends the worker, never the sweep. While a cell runs the parent only waits, so that it
-takes no time from what is measured.
+runs out) ends the worker with all that it has started, never the sweep. While a cell runs the
+parent only waits, so that it takes no time from what is measured.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -22,9 +24,15 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
+from runner.errors import one_line
+from runner.execute.channel import Inbox
+from runner.execute.process_tree import adopt_orphans, children_of, end_descendants
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
-from runner.rows.rows import Row, Sample, row_for
+from runner.files import open_log, trim_log
+from runner.measure.gate import WAITING
+from runner.rows.columns import unpacked
+from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
@@ -34,12 +42,21 @@ class WorkerDied(Exception):
     """The worker's process ended; the message says how."""
 
 
+def _show_wait(step: str) -> None:
+    """A sweep that stands still says why."""
+    if step.startswith(WAITING):
+        print(step, file=sys.stderr, flush=True)
+
+
 class Worker:
     """One process at a time, replaced when it has died."""
 
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._inbox: Inbox | None = None
+        self._number = 0  # of the last request, which each of its answers names
+        self._known_children: set[int] = set()  # of this process, beside those of the worker
 
     def prepare(
         self, definitions: list[Operation | Case], devices: list[str], backend_module: str | None
@@ -49,33 +66,51 @@ class Worker:
         Raises:
             WorkerDied: importing torch or the operations ended the process.
         """
-        self._send(("prepare", definitions, devices, backend_module))
-        preflight: Preflight = self._await("importing torch and the operations")[1]
+        self._send("prepare", definitions, devices, backend_module)
+        with self._refusing_garbage():
+            _, *said = self._await("importing torch and the operations")
+            preflight = Preflight.of(*said)
+        if preflight.is_spoiled:
+            self.close()
         return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too."""
+        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too.
+
+        Where a check ends it, the row that was made before is kept, and says so.
+        """
         step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
+        patience_s = cell.timing.patience_s  # waiting counts in no limit
+        kept: list[Row] = []
+        kept_samples: list[Sample] = []
 
         def time_left_s() -> float:
-            return start + limit_s - time.monotonic()
+            return start + limit_s + patience_s - time.monotonic()
 
         try:
-            for kind, *said in self._talk(("run", cell, str(log)), time_left_s):
-                if kind == "begun":
-                    start = time.monotonic()
-                elif kind == "step":
-                    (step,) = said
-                else:
-                    rows, samples = said
-                    taken_s = time.monotonic() - start
-                    return [replace(row, seconds=row.seconds or taken_s) for row in rows], samples
+            with self._refusing_garbage():
+                for kind, *said in self._talk(("run", cell, str(log)), [log], time_left_s):
+                    if kind == "begun":
+                        start = time.monotonic()
+                    elif kind == "step":
+                        (step,) = map(one_line, said)
+                        _show_wait(step)
+                    elif kind == "kept":
+                        kept, kept_samples = _rows(cell, said[0]), unpacked(Sample, said[1])
+                    else:
+                        rows, samples = _rows(cell, said[0]), unpacked(Sample, said[1])
+                        taken_s = time.monotonic() - start
+                        rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
+                        return rows, kept_samples or samples
             status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
         except WorkerDied as death:
             status, what = "crashed", str(death)
         seconds, reason = time.monotonic() - start, f"{what}, while {step}"
-        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+        with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
             print(f"{cell.label}: {status}: {reason}", file=file)
+        if kept:
+            reason = f"{reason}: what that would have found is blank"
+            return [replace(row, reason=reason, seconds=seconds) for row in kept], kept_samples
         return [row_for(cell, status, reason, seconds=seconds)], []
 
     def run_in_turn(
@@ -86,7 +121,7 @@ class Worker:
         Returns:
             what came of it; None where the process or a device died, or a side took too long.
         """
-        left_s = [cell.limit.time_s for cell in cells]
+        left_s = [cell.limit.time_s + cell.timing.patience_s for cell in cells]
         side, begun = 0, time.monotonic()
 
         def time_left_s() -> float:
@@ -94,17 +129,17 @@ class Worker:
             waited_for = sum(left_s) if side == ALL_SIDES else left_s[side]
             return begun + waited_for - time.monotonic()
 
-        with suppress(WorkerDied):
+        with suppress(WorkerDied), self._refusing_garbage():
             request = ("run in turn", list(cells), list(map(str, logs)), plan)
-            for kind, *said in self._talk(request, time_left_s):
+            for kind, *said in self._talk(request, logs, time_left_s):
                 now = time.monotonic()
                 if kind == "side":
                     if side != ALL_SIDES:
                         left_s[side] -= now - begun
-                    side = said[0]
+                    side, step = said[0], one_line(said[1])
+                    _show_wait(step)
                 elif kind == "done":
-                    outcome: TurnsOutcome | None = said[0]
-                    return outcome
+                    return _outcome(cells, said)
                 begun = now
         return None
 
@@ -114,18 +149,21 @@ class Worker:
         return self._connection is not None
 
     def close(self) -> None:
-        """End the process at once, wherever it is."""
+        """End the process at once, wherever it is, with all that was started there."""
         process, self._process = self._process, None
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+        self._connection = self._inbox = None
         if process is not None:
+            if process.is_alive():
+                end_descendants(process.pid or 0)
             process.kill()
             process.join()
             process.close()
+            end_descendants(os.getpid(), but=self._known_children)  # those of one that had died
 
     def _talk(
-        self, request: tuple[Any, ...], time_left_s: Callable[[], float]
+        self, request: tuple[Any, ...], logs: Sequence[Path], time_left_s: Callable[[], float]
     ) -> Iterator[tuple[Any, ...]]:
         """What the worker says to a request, to the answer, or until no time is left for it.
 
@@ -133,11 +171,14 @@ class Worker:
         answer says whether the next request needs a process of its own.
         """
         try:
-            self._send(request)
+            self._send(*request)
             yield self._await("starting the worker")
             while (message := self._receive(time_left_s())) is not None:
-                if message[0] == "done":
-                    kind, is_spoiled, *answer = message
+                kind, *said = message
+                if kind == "side" and said[0] not in range(ALL_SIDES, len(logs)):
+                    raise ValueError("it is of no side")
+                if kind == "done":
+                    is_spoiled, *answer = said
                     if is_spoiled:
                         self.close()
                     yield kind, *answer
@@ -147,21 +188,28 @@ class Worker:
         except KeyboardInterrupt:
             self.close()
             raise
+        finally:
+            for log in logs:
+                trim_log(log)
 
-    def _send(self, message: tuple[Any, ...]) -> None:
+    def _send(self, kind: str, *request: Any) -> None:
         connection = self._connection or self._start()
+        self._number += 1
         try:
-            connection.send(message)
+            connection.send((self._number, kind, *request))
         except OSError as error:
             raise self._death() from error
 
     def _start(self) -> Connection:
+        adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
         name = "opsweep-worker"
         self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
         self._process.start()
         child.close()
+        self._known_children = set(children_of("self")) - {self._process.pid or 0}
+        self._inbox = Inbox(self._connection, self._process.sentinel)
         return self._connection
 
     def _await(self, what: str) -> tuple[Any, ...]:
@@ -174,14 +222,27 @@ class Worker:
 
     def _receive(self, limit_s: float) -> tuple[Any, ...] | None:
         """The next message, a tuple that begins with its kind; None when ``limit_s`` is over."""
-        assert self._connection is not None
+        assert self._inbox is not None
         try:
-            if not self._connection.poll(max(0.0, limit_s)):
-                return None
-            message: tuple[Any, ...] = self._connection.recv()
+            message = self._inbox.receive(limit_s)
         except (EOFError, OSError) as error:
             raise self._death() from error
-        return message
+        if message is None:
+            return None
+        number, kind, *said = message
+        if number != self._number:
+            raise ValueError("it is the answer to another request")
+        return (kind, *said)
+
+    @contextmanager
+    def _refusing_garbage(self) -> Iterator[None]:
+        """Have what is no answer end the process that gave it."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            self.close()
+            problem = f"the process gave what is no answer ({one_line(error, 100)})"
+            raise WorkerDied(problem) from error
 
     def _death(self) -> WorkerDied:
         """How the process ended, and the end of what is left of it."""
@@ -195,3 +256,25 @@ class Worker:
                 guess = " (possibly out of memory)" if name == "SIGKILL" else ""
                 return WorkerDied(f"the process was ended by {name}{guess}")
         return WorkerDied(f"the process ended with exit code {code}")
+
+
+def _rows(cell: Cell, lists: Any) -> list[Row]:
+    """The rows of a cell, and of no other; ValueError where they are none."""
+    rows = unpacked(ROW_OF_JOB[cell.job], lists)
+    if not rows or any((row.cell, row.job) != (cell.identity, cell.job) for row in rows):
+        raise ValueError("it is of another cell")
+    return rows
+
+
+def _outcome(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
+    """What came of the sides; None where the worker says that nothing did."""
+    if said[0] is None:
+        return None
+    rows_of, samples_of, pairs = said
+    visits = unpacked(PairVisit, pairs)
+    of_baseline = {visit.baseline_cell for visit in visits} <= {cells[0].identity}
+    if not of_baseline or not len(rows_of) == len(samples_of) in (0, len(cells)):
+        raise ValueError("it is of other cells")
+    # none of a side that had no memory, and of no side where only visits were wanted
+    rows = [_rows(cell, rows) if rows else [] for cell, rows in zip(cells, rows_of, strict=False)]
+    return TurnsOutcome(rows, [unpacked(Sample, samples) for samples in samples_of], visits)

@@ -12,10 +12,19 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+
+from runner.execute.channel import say
+from runner.execute.process_tree import adopt_orphans
+from runner.files import open_log
+
+LARGEST_FILE = 2**33  # bytes
+Message = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,17 @@ class Preflight:
     devices: dict[str, str]  # this machine's, by those asked for that are here: gpu: cuda:0
     unavailable: dict[str, str]  # why, by those asked for that are not here
     problems: list[str]  # what is wrong with the operations, a line each
+    is_spoiled: bool = False  # whether an import left the process so that cells need another one
+
+    @classmethod
+    def of(cls, *said: Any) -> Preflight:
+        """What the worker said; ValueError where it is something else."""
+        environment, devices, unavailable, problems, is_spoiled = said
+        texts = [*devices.items(), *unavailable.items(), problems]
+        if not all(isinstance(text, str) for text in chain.from_iterable(texts)):
+            raise ValueError("no texts")
+        int(environment["torch"]["threads"])
+        return cls(environment, devices, unavailable, problems, bool(is_spoiled))
 
 
 def serve(connection: Connection) -> None:
@@ -35,6 +55,14 @@ def serve(connection: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
+    adopt_orphans()  # so that nothing that a cell starts gets out of sight
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(_part_from, connection))
+    with suppress(ImportError, ValueError, OSError):  # a flood of output is not to fill the disk
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, hard))
     with suppress(OSError):  # where memory runs out, Linux is to end this process, not its parent
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -43,39 +71,56 @@ def serve(connection: Connection) -> None:
     service = None
     while True:
         try:
-            message = connection.recv()
+            number, kind, *request = connection.recv()
         except (EOFError, OSError):
             return
-        if message[0] == "prepare":
+        send = partial(_send, connection, number)
+        if kind == "prepare":
             from runner.execute.preflight import preflight
 
-            connection.send(("prepared", preflight(*message[1:])))
+            send(("prepared", *astuple(preflight(*request))))
             continue
 
         # whatever the cell prints, importing torch included, is for its log
-        kind, *request = message
         _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
         from runner.execute.service import Service  # before the cell's time begins
 
-        service = service or Service(connection.send, lambda log: _redirect(_open_log(log)))
-        connection.send(("begun",))
-        answer = service.run(*request) if kind == "run" else service.run_in_turn(*request)
+        service = service or Service(lambda log: _redirect(_open_log(log)))
+        send(("begun",))
+        run = service.run if kind == "run" else service.run_in_turn
+        answer = run(send, *request)
         _redirect(os.dup(silence))
-        connection.send(answer)
+        send(answer)
+
+
+def _send(connection: Connection, number: int, message: Message) -> None:
+    """Send a message to the parent, as one about its request of that number."""
+    say(connection, (number, *message))
+
+
+def _part_from(connection: Connection) -> None:
+    """Leave the parent's pipe to the worker, in a child that a cell has forked."""
+    connection.close()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _open_log(log: str) -> int:
     """The log's file; a folder that cannot be written is reported by the parent, with the row."""
     with suppress(OSError):
-        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        return open_log(log)
     return os.open(os.devnull, os.O_WRONLY)
 
 
 def _redirect(descriptor: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    """Have what is printed from now on go there, whatever a cell has done to the streams."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        with suppress(Exception):
+            getattr(sys, name).flush()
+        os.dup2(descriptor, number)
+        if getattr(getattr(sys, name), "closed", True):
+            stream = open(number, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115  (kept)
+            setattr(sys, name, stream)
     os.close(descriptor)
 
 

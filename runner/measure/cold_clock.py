@@ -59,8 +59,8 @@ class ColdClock:
         """Seconds since some moment, flushing included: budgets are of the time that passes."""
         return self._clock.now()
 
-    def time(self, call: Thunk, calls: int) -> Block:
-        """Flush and time, one call after the other."""
+    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
+        """Flush and time, one call after the other; an untimed one would be of no use."""
         blocks = []
         for _ in range(calls):
             self._flush()

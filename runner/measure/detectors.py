@@ -14,7 +14,12 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.bound_operation import (
+    BoundOperation,
+    is_differentiable,
+    outputs_of,
+    storage_of,
+)
 from runner.cells.cell import Cell
 from runner.config.axes import BENCHMARK_ONLY
 from runner.measure.device import Device
@@ -209,7 +214,11 @@ def _float32_s(timed: TimedCall, float32_times: Float32Times) -> float | None:
     if key not in float32_times:
         bound = replace(timed.bound, dtype=torch.float32)
         try:
-            float32_times[key] = _shortest(timed.make_call(bound, _in_float32(timed)), timed)
+            inputs = _in_float32(timed)
+            call = timed.make_call(bound, inputs)
+            held = {storage_of(tensor) for tensor in inputs}
+            works = any(storage_of(t) not in held for t in outputs_of(call()))  # or it is a view
+            float32_times[key] = _shortest(call, timed) if works else None
         except (RuntimeError, TypeError, NotImplementedError):
             float32_times[key] = None
     return float32_times[key]

@@ -22,6 +22,7 @@ from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, LaunchTimes, Queue
 from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
+from runner.measure.host_memory import memory_reading, reset_high_water_mark
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes milliseconds to raise it
 CALLS_BEFORE_CAPTURE = 3
@@ -144,18 +145,20 @@ class Device:
     def reset_peak_memory(self) -> None:
         """Forget the peak of the cell before."""
         self._asked("reset_peak_memory_stats")
+        if self.is_cpu:
+            reset_high_water_mark()
 
     def peak_memory_bytes(self) -> int | None:
         """The most that a cell allocated since the reset; None where the device does not count."""
-        return self._memory_but_own("max_memory_allocated")
+        return self._memory_but_own("max_memory_allocated", "VmHWM")
 
     def held_bytes(self) -> int:
         """What is allocated now, such as another cell's; 0 where the device does not count."""
-        return self._memory_but_own("memory_allocated") or 0
+        return self._memory_but_own("memory_allocated", "VmRSS") or 0
 
-    def _memory_but_own(self, reading: str) -> int | None:
-        """A number of bytes without those that timing itself takes."""
-        allocated = self._asked(reading)
+    def _memory_but_own(self, reading: str, of_process: str) -> int | None:
+        """A number of bytes without those that timing itself takes; on the CPU the process's."""
+        allocated = memory_reading(of_process) if self.is_cpu else self._asked(reading)
         own = 0 if self.is_cpu else self._queue.own_bytes
         own += self._flushed.nbytes if self._flushed is not None else 0
         return None if allocated is None else int(allocated) - own
@@ -212,7 +215,7 @@ class DeviceReadings:
     def first_call_ended(self) -> None:
         """After the first one."""
         peak = self._device.peak_memory_bytes()
-        self.peak_memory_bytes = None if peak is None else peak - self._held_bytes
+        self.peak_memory_bytes = None if peak is None else max(0, peak - self._held_bytes) or None
 
     def timing_ended(self, call: Thunk) -> None:
         """After the last one."""

@@ -10,7 +10,7 @@ allocations of them. The clock is an argument, so that tests are exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
@@ -20,6 +20,7 @@ from typing import Any
 from runner.calls import Thunk
 from runner.config.schema import Timing
 from runner.garbage import uncollected
+from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
 from runner.rows.rows import Sample
 from runner.stats.intervals import median_interval, quantile
@@ -27,21 +28,26 @@ from runner.stats.intervals import median_interval, quantile
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 LOST_AT_MOST = 0.02  # of a block's time, to waiting for a core or to another than its thread
+FEWEST_CALM = 10  # blocks, or half of all: a median of fewer says little
 MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choose, not clean
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
+LOADING_S = 0.2  # a first call of less may have loaded a library, and the next one not
+MOST_TRIALS = 12  # where all were interrupted
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 # the interval is looked at when the samples have grown by this factor: each look is one more chance
 # to stop on samples that agree by luck, which takes coverage from it (Chow and Robbins, 1965)
 CHECK_EVERY = 2
 MOST_ALLOCATIONS = 16  # of its tensors, on which a call is timed
 BLOCKS_PER_ALLOCATION = 8
+MOST_UNTIMED = 3  # calls before each block, which find the caches as the clock left them
 WARM_BLOCKS = 2  # on a new allocation, which pay for its caches and page tables
 LONGEST_REALLOCATED_S = 0.005  # a longer call averages over much memory, or computes
 PLACEMENT_MATTERS = 1.10  # the slowest tenth of the allocations over the fastest tenth
 FEWEST_IN_A_MODE = 0.1  # of the samples
 MODES_APART = 1.10  # the modes' medians, one over the other
+UNEVEN = 1.5  # times the median: where the mean is more, some calls do the work of many
 ASHMAN_D = 4.0  # of two modes; a normal, uniform or exponential distribution stays below 3.5
 Reallocate = Callable[[], Thunk] | None  # gives the same call on newly allocated tensors
 
@@ -56,10 +62,16 @@ class Measurement:
     min_s: float
     q1_s: float
     q3_s: float
+    mean_s: float
+    p90_s: float
+    p99_s: float
+    max_s: float
     cpu_s: float | None  # of the calling thread; None where the clock does not say
     first_call_s: float
     samples: tuple[Sample, ...]  # the undisturbed blocks and those set aside
     calls_per_sample: int
+    machine_slowdown: float | None  # over its best, around the samples that count
+    as_it_came_s: float | None  # with the samples of slow moments too; None: all count
     timing_s: float
     interrupted: int  # how many of the samples the scheduler did not leave alone
     interruption_source: str  # how that was told: scheduler, switches, or none
@@ -73,15 +85,20 @@ def measure(
     timing: Timing,
     on_first_result: Callable[[Any], None] = lambda result: None,
     reallocate: Reallocate = None,
+    *,
+    gate: Gate | None = None,
 ) -> Measurement:
     """Measure the time of a call.
 
     ``on_first_result`` is given the first call's result, outside the clock; others are dropped.
+    ``gate`` waits for calm moments, and tells them from the others.
     """
     start = clock.now()
     with uncollected():
         opening = open_call(call, clock, timing, on_first_result)
-        sampled = opening.sampled or sample_warm(opening, call, clock, timing, reallocate)
+        sampled = opening.sampled
+        if sampled is None:
+            sampled = sample_warm(opening, call, clock, timing, reallocate, gate=gate)
     return measurement(sampled, opening.first_call_s, clock.now() - start)
 
 
@@ -104,6 +121,11 @@ class Opening:
     # all that there is, where there is no time for more; None: the call is warm now
     sampled: Sampled | None = None
 
+    @property
+    def untimed(self) -> int:
+        """Calls before each block, which are not timed; a long call hardly notices."""
+        return 0 if self.call_s > LONGEST_REALLOCATED_S else min(self.calls, MOST_UNTIMED)
+
 
 def open_call(
     call: Thunk, clock: Clock, timing: Timing, on_first_result: Callable[[Any], None]
@@ -114,7 +136,7 @@ def open_call(
     on_first_result(results.pop())
 
     # waiting for a second call would cost too much
-    if first.wall_s >= LONG_CALL * timing.max_time_s:
+    if first.wall_s >= max(LONG_CALL * timing.max_time_s, LOADING_S):
         return Opening(first.wall_s, first.wall_s, 1, Sampled([first], 1, "first_call"))
 
     # a warm call is worth more than warming up
@@ -128,30 +150,52 @@ def open_call(
 
 
 def sample_warm(
-    opening: Opening, call: Thunk, clock: Clock, timing: Timing, reallocate: Reallocate = None
+    opening: Opening,
+    call: Thunk,
+    clock: Clock,
+    timing: Timing,
+    reallocate: Reallocate = None,
+    *,
+    gate: Gate | None = None,
 ) -> Sampled:
     """Blocks of a warm call."""
+    gate = gate or Gate(())
     if opening.call_s > LONGEST_REALLOCATED_S:
         reallocate = None
-    source = _blocks(call, reallocate, clock, opening.calls)
+    source = _blocks(call, reallocate, clock, opening)
     start = clock.now()
     blocks: list[Block] = []
+    moments: list[int] = []
     check_at = timing.min_samples
-    for block in source:
+
+    def sampled(stop: str) -> Sampled:
+        gate.look()
+        return Sampled(_told_apart(blocks, moments, gate), opening.calls, stop)
+
+    while True:
+        moments.append(gate.pass_by())
+        block = next(source, None)
+        if block is None:
+            return sampled("allocations")
         blocks.append(block)
         # several allocations are compared when each has its blocks, and one ever more seldom
         is_due = len(blocks) % BLOCKS_PER_ALLOCATION == 0
         if block.allocation is None:
             is_due = len(blocks) >= check_at
         if is_due:
-            if is_precise(blocks, timing):
-                return Sampled(blocks, opening.calls, "precision")
+            if is_precise(_told_apart(blocks, moments, gate), timing):
+                return sampled("precision")
             check_at = max(check_at + 1, check_at * CHECK_EVERY)
         if len(blocks) >= timing.max_samples:
-            return Sampled(blocks, opening.calls, "samples")
-        if clock.now() - start >= timing.max_time_s:
-            return Sampled(blocks, opening.calls, "time")
-    return Sampled(blocks, opening.calls, "allocations")
+            return sampled("samples")
+        if clock.now() - start - gate.waited_s >= timing.max_time_s:
+            return sampled("time")
+
+
+def _told_apart(blocks: Sequence[Block], moments: Sequence[int], gate: Gate) -> list[Block]:
+    """Blocks with how slow the machine was around each."""
+    told = zip(blocks, moments, strict=False)
+    return [replace(block, **gate.around(moment)) for block, moment in told]
 
 
 def measurement(
@@ -163,24 +207,35 @@ def measurement(
     """
     # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
-    is_used = _undisturbed(blocks)
-    contended = not any(is_used)
+    undisturbed = _undisturbed(blocks)
+    contended = not any(undisturbed)
     if contended:
-        is_used = [True] * len(blocks)
+        undisturbed = [True] * len(blocks)
+    is_used = _calm(blocks, undisturbed)
+    is_slow = not any(is_used)
+    if is_slow:
+        is_used = undisturbed
 
     # quartiles are of all times, the median of what may be taken for independent
     used = list(compress(blocks, is_used))
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+    slowdowns = [b.machine_slowdown for b in used if b.machine_slowdown is not None]
+    as_it_came_s = None
+    if is_used != undisturbed:
+        all_times = ((b.allocation, b.wall_s / calls) for b in compress(blocks, undisturbed))
+        as_it_came_s = median(observations(all_times))
 
     # what the times themselves say against them
     is_reallocated = blocks[0].allocation is not None and not visited
     flags = {
         "contended": contended,
+        "slow_machine": is_slow,
         "single_call": len(blocks) == calls == 1,
         "placement": is_reallocated and _spread(observed) > PLACEMENT_MATTERS,
         "multimodal": _has_modes(times),
+        "uneven": not (contended or is_slow) and fmean(times) > UNEVEN * median(times),
     }
     return Measurement(
         median_s=median(observed),
@@ -188,10 +243,16 @@ def measurement(
         min_s=times[0],
         q1_s=quantile(times, 0.25),
         q3_s=quantile(times, 0.75),
+        mean_s=fmean(times),
+        p90_s=quantile(times, 0.9),
+        p99_s=quantile(times, 0.99),
+        max_s=times[-1],
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
         samples=tuple(map(partial(_sample, calls), blocks, is_used)),
         calls_per_sample=calls,
+        machine_slowdown=median(slowdowns) if slowdowns else None,
+        as_it_came_s=as_it_came_s,
         timing_s=timing_s,
         interrupted=sum(not had_its_cores(block) for block in blocks),
         interruption_source=_interruption_source(blocks[0]),
@@ -230,12 +291,14 @@ def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
 
 
 def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> float:
-    """The shortest of a few, since any may be interrupted."""
-    shortest = clock.time(call, calls).wall_s
-    for _ in range(TRIALS - 1):
-        if shortest < enough_s / 2:  # too short, whether or not it was interrupted
+    """The shortest of a few, since any may be interrupted; of more where each of these was."""
+    shortest, undisturbed = math.inf, 0
+    for trial in range(1, MOST_TRIALS + 1):
+        block = clock.time(call, calls)
+        shortest, undisturbed = min(shortest, block.wall_s), undisturbed + had_its_cores(block)
+        too_short = shortest < enough_s / 2  # whether or not it was interrupted
+        if too_short or (trial >= TRIALS and undisturbed):
             break
-        shortest = min(shortest, clock.time(call, calls).wall_s)
     return shortest
 
 
@@ -255,10 +318,11 @@ def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
         before = now
 
 
-def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, calls: int) -> Iterator[Block]:
+def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening) -> Iterator[Block]:
     """Blocks without end on the call's own allocation, or some on each of several, it first."""
+    calls, untimed = opening.calls, opening.untimed
     while reallocate is None:
-        yield clock.time(call, calls)
+        yield clock.time(call, calls, untimed)
     held = [call]  # memory that is freed would be the next allocation again
     for number in range(MOST_ALLOCATIONS):
         if number:
@@ -266,12 +330,13 @@ def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, calls: int) -> It
             for _ in range(WARM_BLOCKS):
                 clock.time(held[number], calls)
         for _ in range(BLOCKS_PER_ALLOCATION):
-            yield replace(clock.time(held[number], calls), allocation=number)
+            yield replace(clock.time(held[number], calls, untimed), allocation=number)
 
 
 def is_precise(blocks: list[Block], timing: Timing) -> bool:
     """Whether the interval is narrow enough, and the later half of the times like the earlier."""
-    used = list(compress(blocks, _undisturbed(blocks)))
+    undisturbed = _undisturbed(blocks)
+    used = list(compress(blocks, _calm(blocks, undisturbed)))
     observed = observations((block.allocation, block.wall_s) for block in used)
     interval = median_interval(sorted(observed)) if len(used) >= timing.min_samples else None
     if interval is None:
@@ -333,6 +398,13 @@ def _undisturbed(blocks: list[Block]) -> list[bool]:
     """Which blocks the scheduler left alone; none where these are too few to speak for all."""
     clean = [had_its_cores(block) for block in blocks]
     return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
+
+
+def _calm(blocks: Sequence[Block], undisturbed: Sequence[bool]) -> list[bool]:
+    """Which undisturbed blocks are of calm moments; none where these are too few."""
+    calm = [clean and block.calm for block, clean in zip(blocks, undisturbed, strict=True)]
+    fewest = min(FEWEST_CALM, math.ceil(sum(undisturbed) / 2))
+    return calm if sum(calm) >= fewest else [False] * len(calm)
 
 
 def had_its_cores(block: Block) -> bool:

@@ -136,7 +136,7 @@ class EventClock:
         """Seconds since some moment."""
         return time.perf_counter()
 
-    def time(self, call: Thunk, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
         """The device's time for these calls; of the first one the host's, as it is paid there."""
         if self._start is None or not self._used:
             self._used = True

@@ -22,6 +22,21 @@ def free_memory_bytes() -> int | None:
     return None
 
 
+def memory_reading(name: str) -> int | None:
+    """A reading of this process in bytes: VmRSS, or VmHWM, the most since the last reset."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def reset_high_water_mark() -> None:
+    """Forget the most that this process has had, where the platform can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def limit_memory(more_bytes: int | None) -> None:
     """Have allocations fail beyond what the process has now and so many bytes; None: no limit.
 

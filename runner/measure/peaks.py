@@ -10,7 +10,10 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import stat
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -20,10 +23,12 @@ import torch
 from filelock import FileLock
 
 from runner.cells.cell import Cell
+from runner.files import bounded_lines, write_atomically
 from runner.measure.device import Device
 from runner.measure.precision import allowed_products
-from runner.rows.csv_store import csv_text, write_atomically
+from runner.rows.csv_store import csv_text
 
+HIGHEST_PER_S = 1e21  # of a single device, by far
 KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
 
 
@@ -96,18 +101,27 @@ def find_peaks(cell: Cell, device: Device) -> Peaks | None:
 
 
 def saved_peaks() -> list[Peaks]:
-    """All that are saved; a file that is not there, or is damaged, holds none."""
-    parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
-    names = [f.name for f in fields(Peaks)]
-    saved = []
-    try:
-        with peaks_file().open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                values = [parse.get(name, str)(line[name]) for name in names]
-                saved.append(Peaks(*values))
-    except (OSError, ValueError, TypeError, KeyError, csv.Error):
-        return []
+    """All that are saved and can be; a file that is not there, or is another's, holds none."""
+    path, saved = peaks_file(), []
+    with suppress(OSError, ValueError, TypeError, csv.Error):
+        status = path.stat()
+        is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+        if not is_own or status.st_mode & stat.S_IWOTH or not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(bounded_lines(file)):
+                with suppress(ValueError, TypeError, KeyError):
+                    saved.append(_peaks(line))
     return saved
+
+
+def _peaks(line: Mapping[str, str]) -> Peaks:
+    """What a line of the file holds; ValueError where no machine can be so."""
+    parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
+    peaks = Peaks(*(parse.get(f.name, str)(line[f.name]) for f in fields(Peaks)))
+    if not all(1e-9 <= peak <= HIGHEST_PER_S for peak in (peaks.flop_per_s, peaks.bytes_per_s)):
+        raise ValueError(line)
+    return peaks
 
 
 def save_peaks(peaks: Peaks) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 
 from runner.measure.engine import observations
 from runner.rows.flags import merged
@@ -49,6 +49,10 @@ def combined(
         min_s=times[0],
         q1_s=quantile(times, 0.25),
         q3_s=quantile(times, 0.75),
+        mean_s=fmean(times),
+        p90_s=quantile(times, 0.9),
+        p99_s=quantile(times, 0.99),
+        max_s=times[-1],
         samples=len(used),
         processes=len(medians),
         preempted_samples=(earlier.preempted_samples or 0) + (latest.preempted_samples or 0),

@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from statistics import median
 
@@ -20,12 +21,15 @@ from runner.calls import Thunk
 from runner.config.schema import Timing
 from runner.garbage import uncollected
 from runner.measure.engine import had_its_cores
+from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS
 
 MOST_SETTLING = 24  # blocks before those that are timed
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
 SETTLED = 2  # blocks in a row that are no faster
+SETTLING_CALLS = 15  # at least, before those that are timed, unless they take too long:
+SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
@@ -37,6 +41,7 @@ class Side:
 
     clock: Clock
     calls: int  # in a block
+    untimed: int  # before each block that is timed
     # whether one call is enough before those that are timed, as a long one fills the caches within
     # itself, and a cold one finds them empty anyway
     settles_at_once: bool
@@ -61,15 +66,25 @@ class Turn:
     spent_s: float  # that the turn took, settling included
 
 
-Visit = tuple[Turn, ...]
-"""A turn of each side, in the order of the sides."""
+@dataclass(frozen=True)
+class Visit:
+    """A turn of each side, in the order of the sides."""
+
+    turns: tuple[Turn, ...]
+    machine_slowdown: float | None = None  # over its best, around the visit
+    calm: bool = True  # whether that was little
+    undisturbed: bool = True  # whether each side had undisturbed blocks
 
 
 @dataclass(frozen=True)
 class Visits:
-    """What visiting gave, and why it ended: precision, time or samples."""
+    """What visiting gave, the calls in a block of each side, and why it ended.
+
+    It ends for precision, time or samples.
+    """
 
     visits: list[Visit]
+    calls: tuple[int, ...]
     stop: str
 
 
@@ -81,30 +96,87 @@ def visit_in_turn(
     budget_s: float,
     longest_s: float = math.inf,
     seed: int,
+    gate: Gate | None = None,
 ) -> Visits:
     """Visit two or more warm sides until what was seen is enough, or the time is over.
 
-    ``is_enough`` is asked at each of :data:`LOOKS`; ``seed`` is that of orders, sets of memory and
-    contents. The fewest visits with an interval may take longer than ``budget_s`` seconds; no visit
-    begins that would end after ``longest_s``.
+    ``is_enough`` is asked of the calm visits, when they are as many as one of :data:`LOOKS`;
+    ``seed`` is that of orders, sets of memory and contents. The fewest visits with an interval may
+    take longer than ``budget_s`` seconds; no visit begins that would end after ``longest_s``.
+    ``gate`` waits for calm moments, which is in neither time, and tells them from the others.
     """
+    gate = gate or Gate(())
     draw = random.Random(seed)
+    sides = _with_like_blocks(sides)
+    calls = tuple(side.calls for side in sides)
     now = sides[0].clock.now
     contents = _Contents(draw, now, min(side.contents_kept for side in sides))
-    visits: list[Visit] = []
-    start = now()
+    seen = _Seen(gate)
+    looks = iter((*LOOKS, math.inf))
+    next_look, start = next(looks), now()
     with uncollected():
         for order, allocations in _designs(len(sides), draw):
-            visits.append(_visit(sides, order, allocations, contents))
-            if len(visits) in LOOKS and is_enough(visits):
-                return Visits(visits, "precision")
-            if len(visits) >= min(LOOKS[-1], timing.max_samples):
-                return Visits(visits, "samples")
-            allowed_s = budget_s if len(visits) >= FEWEST_VISITS else OVERTIME * budget_s
-            spent_s = now() - start
-            if spent_s >= allowed_s or spent_s + spent_s / len(visits) > longest_s:
-                return Visits(visits, "time")
+            moment = gate.pass_by()
+            seen.add(_turns(sides, order, allocations, contents), moment)
+            if len(seen.calm) >= next_look:
+                if is_enough(seen.calm[: int(next_look)]):
+                    return Visits(seen.all(), calls, "precision")
+                next_look = next(looks)
+            if next_look > LOOKS[-1] or seen.count >= timing.max_samples:
+                return Visits(seen.all(), calls, "samples")
+            allowed_s = budget_s if seen.count >= FEWEST_VISITS else OVERTIME * budget_s
+            spent_s = now() - start - gate.waited_s
+            if spent_s >= allowed_s or spent_s + spent_s / seen.count > longest_s:
+                return Visits(seen.all(), calls, "time")
     raise AssertionError("designs have no end")
+
+
+class _Seen:
+    """The visits so far; what their moments were like is known when the gate has looked again."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._told: list[Visit] = []
+        self._latest: list[tuple[tuple[Turn, ...], int]] = []
+        self.calm: list[Visit] = []
+
+    @property
+    def count(self) -> int:
+        """How many, whatever their moments."""
+        return len(self._told) + len(self._latest)
+
+    def add(self, turns: tuple[Turn, ...], moment: int) -> None:
+        """One more."""
+        if self._latest and self._latest[0][1] != moment:
+            self._tell()
+        self._latest.append((turns, moment))
+        if not self._gate.sentinels:
+            self._tell()
+
+    def all(self) -> list[Visit]:
+        """Each, with how slow the machine was around it."""
+        self._gate.look()
+        self._tell()
+        return self._told
+
+    def _tell(self) -> None:
+        for turns, moment in self._latest:
+            around = self._gate.around(moment)
+            undisturbed = all(any(map(had_its_cores, turn.blocks)) for turn in turns)
+            visit = Visit(turns, undisturbed=undisturbed, **around)
+            self._told.append(visit)
+            if visit.calm and undisturbed:
+                self.calm.append(visit)
+        self._latest = []
+
+
+def _with_like_blocks(sides: Sequence[Side]) -> list[Side]:
+    """Sides whose calls take about as long have blocks of as many: what a block costs is alike."""
+
+    def like(side: Side) -> int:
+        return max(other.calls for other in sides if other.calls <= 2 * side.calls)
+
+    return [replace(side, calls=like(side)) for side in sides]
 
 
 def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
@@ -130,9 +202,9 @@ def williams_square(sides: int) -> list[list[int]]:
     return square if sides % 2 == 0 else square + [order[::-1] for order in square]
 
 
-def _visit(
+def _turns(
     sides: Sequence[Side], order: Sequence[int], allocations: Sequence[int], contents: _Contents
-) -> Visit:
+) -> tuple[Turn, ...]:
     """One turn of each side, all on the same contents."""
     number = contents.next()
     begun = contents.now()
@@ -148,35 +220,37 @@ def _visit(
 
 def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     side.enter()
-    clock, calls = side.clock, side.calls
+    clock = side.clock
     start = clock.now()
     if side.settles_at_once:
         clock.time(call, 1)
     else:
-        _settle(call, clock, calls)
-    blocks = _timed(call, clock, calls, side.blocks)
+        _settle(call, side)
+    blocks = _timed(call, side)
     undisturbed = [block for block in blocks if had_its_cores(block)]
-    seconds = median(block.wall_s for block in undisturbed or blocks) / calls
+    seconds = median(block.wall_s for block in undisturbed or blocks) / side.calls
     cost = side.cost(call, seconds)
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
 
 
-def _timed(call: Thunk, clock: Clock, calls: int, count: int) -> list[Block]:
+def _timed(call: Thunk, side: Side) -> list[Block]:
     """So many undisturbed blocks and those disturbed meanwhile, but twice as many at most."""
     blocks: list[Block] = []
-    while sum(map(had_its_cores, blocks)) < count and len(blocks) < 2 * count:
-        blocks.append(clock.time(call, calls))
+    while sum(map(had_its_cores, blocks)) < side.blocks and len(blocks) < 2 * side.blocks:
+        blocks.append(side.clock.time(call, side.calls, side.untimed))
     return blocks
 
 
-def _settle(call: Thunk, clock: Clock, calls: int) -> None:
+def _settle(call: Thunk, side: Side) -> None:
     """Call until blocks no longer become faster."""
-    least, not_faster = clock.time(call, calls).wall_s, 0
-    for _ in range(MOST_SETTLING - 1):
-        block_s = clock.time(call, calls).wall_s
+    least, not_faster, calls, spent_s = math.inf, 0, 0, 0.0
+    for _ in range(MOST_SETTLING):
+        block_s = side.clock.time(call, side.calls).wall_s
+        calls, spent_s = calls + side.calls, spent_s + block_s
         not_faster = not_faster + 1 if block_s > (1 - FALLING) * least else 0
         least = min(least, block_s)
-        if not_faster >= SETTLED:
+        has_called = calls >= SETTLING_CALLS or spent_s >= SETTLING_S
+        if has_called and not_faster >= SETTLED:
             return
 
 
@@ -213,7 +287,13 @@ class _Contents:
 
 def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:
     """All blocks of a side; those of a visit are one observation, as those of an allocation are."""
-    blocks = []
+    blocks: list[Block] = []
     for number, visit in enumerate(visits):
-        blocks += [replace(block, allocation=number) for block in visit[side].blocks]
+        around = partial(
+            replace,
+            allocation=number,
+            machine_slowdown=visit.machine_slowdown,
+            calm=visit.calm,
+        )
+        blocks += map(around, visit.turns[side].blocks)
     return blocks

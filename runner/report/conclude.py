@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from operator import attrgetter
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.pairs import Pairs
-from runner.config.renamed import with_todays_names
-from runner.config.schema import Report
+from runner.config.schema import Report, settings_of
 from runner.errors import ConfigError
 from runner.garbage import uncollected
 from runner.report.summary import show
@@ -21,6 +19,7 @@ from runner.rows.csv_store import (
     collect,
     collect_pairs,
     files_of_jobs,
+    loses_nothing,
     write_records,
     write_rows,
 )
@@ -85,10 +84,11 @@ def conclude(
         report.check_baseline(map(str, values), "row", "the rows'")
     report = effective_report(report, run.environment.get("report") or {}, explicit)
 
-    # a table is replaced only where the cells' own files can make it again
+    # a table is replaced only where the cells' own files can make it again, and all of it
     for job, rows_of_job in run.rows_of_job.items():
-        if rows_of_job and files_of_jobs(root, job):
-            write_rows(root / FILE_OF_JOB[job], rows_of_job)
+        table = root / FILE_OF_JOB[job]
+        if rows_of_job and files_of_jobs(root, job) and loses_nothing(table, rows_of_job):
+            write_rows(table, rows_of_job)
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
     show(root, rows, run.damaged, report, run.environment, pairs=Pairs(run.pairs))
@@ -99,14 +99,20 @@ def load_run(root: Path) -> Run:
     """Read all that a run's cells left; what is damaged is passed over, and named."""
     rows_of_job, damaged = {}, []
     for job in FILE_OF_JOB:
-        rows_of_job[job], damaged_files = collect(root, job)
+        rows_of_job[job], damaged_files = collect(root, job, own_table=True)
         damaged += damaged_files
 
     pairs, damaged_files = collect_pairs(root)
     damaged += damaged_files
-    environment: Mapping[str, Any] = {}
-    with suppress(ConfigError, OSError):  # a damaged file has no say in whether there is a report
-        environment = read_environment(root)
+    environment: dict[str, Any] = {}
+    problems: list[str] = []
+    try:  # a damaged file has no say in whether there is a report
+        environment = read_environment(root, problems)
+    except (ConfigError, OSError) as error:
+        problems.append(str(error))
+    stored, wrong = settings_of(environment.get("report") or {})
+    environment["report"] = stored
+    damaged += [f"environment.json: {problem}" for problem in (*problems, *wrong)]
     return Run(rows_of_job, damaged, environment, pairs)
 
 
@@ -120,8 +126,7 @@ def effective_report(
         stored: what the run was made with, by today's names or those of an older release.
         explicit: the keys that the user gave, among them defaults.
     """
-    todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
-    made_with = {name.removeprefix("report."): value for name, value in todays.items()}
+    made_with, _ = settings_of(stored)
     for field in fields(Report):
         name = field.name
         if name in made_with and name not in explicit and getattr(report, name) == field.default:
@@ -134,6 +139,6 @@ def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
     for row in rows:
         if row.status not in NON_FAILURES or (strict and row.status != "ok"):
             return 1
-        if any(FLAGS[flag].fails for flag in getattr(row, "flags", ())):
+        if any(flag in FLAGS and FLAGS[flag].fails for flag in getattr(row, "flags", ())):
             return 1
     return 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from runner.analysis.analysis import Analysis
+from runner.errors import printable
 from runner.report.language import Words, sentence_text
 from runner.report.tables import Table
+
+LONGEST_SHOWN = 2_000  # characters of a note or an entry
 
 
 def markdown_of(
@@ -28,29 +32,34 @@ def markdown_of(
     count = words["md_rows"].format(rows=len(analysis.rows))
     lines = [f"# {words['title']}", "", count, words["page_link"], ""]
     if notes:
-        lines += [f"## {words['notes']}", "", *(f"- {note}" for note in notes), ""]
+        lines += [f"## {words['notes']}", "", *(f"- {_plain(note)}" for note in notes), ""]
     for answer in analysis.answers:
-        sentences = [f"- {sentence_text(sentence, words)}" for sentence in answer.sentences]
-        lines += [f"## {sentence_text(answer.question, words)}", "", *sentences, ""]
+        sentences = [f"- {_plain(sentence_text(s, words))}" for s in answer.sentences]
+        lines += [f"## {_plain(sentence_text(answer.question, words))}", "", *sentences, ""]
     if figures:
         lines += [f"## {words['figures']}", ""]
-        lines += [f"![{title}](figures/{key}.png)\n" for key, title in figures.items()]
+        lines += [f"![{_plain(title)}](figures/{key}.png)\n" for key, title in figures.items()]
     for table in tables:
         lines += _table(table, words)
     return "\n".join(lines)
 
 
 def _table(table: Table, words: Words) -> list[str]:
-    header = [_translated(head, words) for head in table.header]
+    header = [_plain(_translated(head, words)) for head in table.header]
     lines = [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
     lines += ["|" + " --- |" * len(header)]
     english = words["language"] == "en"  # in which the entries are as the terminal shows them
     for line in table.lines:
         entries = line if english else [_translated(entry, words) for entry in line]
-        lines += ["| " + " | ".join(entry.replace("|", "\\|") for entry in entries) + " |"]
+        lines += ["| " + " | ".join(map(_plain, entries)) + " |"]
     if table.more:
         lines += ["", words["more_lines"].format(more=table.more)]
     return [*lines, ""]
+
+
+def _plain(text: str) -> str:
+    """Foreign text as Markdown that shows it: no tags, links, code, or lines of its own."""
+    return re.sub(r"([\\`<\[|])", r"\\\1", printable(text, LONGEST_SHOWN))
 
 
 def _translated(text: str, words: Words) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.analysis.analysis import Analysis
 from runner.analysis.questions import Answer
+from runner.files import make_folder, write_atomically
 from runner.report.figures.names import Names
 from runner.report.figures.picture import Heatmap, Mark, Plot
 from runner.report.figures.plots import (
@@ -32,10 +33,10 @@ from runner.report.page.listing import (
     row_listing,
 )
 from runner.report.page.page import AnswerText, page_of
-from runner.rows.csv_store import write_atomically
 from runner.rows.rows import grouped
 
 FOLDER = "figures"
+DRAWN = ("times", "speedups", "roofline", "transfers", "heatmap")  # the names of all pictures
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,25 @@ def _marks(analysis: Analysis, names: Names) -> Marks:
 
 
 def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
-    """Write ``figures/``; without pictures the library that draws is not even imported.
+    """Write ``figures/``, and remove what an earlier report drew there and this one does not.
+
+    Without pictures the library that draws is not even imported.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or is a link to another.
     """
-    for stale in (root / FOLDER).glob("*.*"):
-        if stale.stem not in pictures.titles and stale.suffix in (".png", ".svg"):
-            stale.unlink()
+    folder = root / FOLDER
+    if pictures.titles or folder.exists():
+        make_folder(folder)
+    for name in set(DRAWN).difference(pictures.titles):
+        for suffix in (".png", ".svg"):
+            (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     if not pictures.titles:
         return
     from runner.report.figures.prints import draw
 
     print("drawing figures ...", file=sys.stderr, flush=True)
-    draw(pictures.plots, pictures.heatmaps, root / FOLDER, words)
+    draw(pictures.plots, pictures.heatmaps, folder, words)
 
 
 def write_page(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
+from runner.errors import printable
+from runner.files import write_atomically
 from runner.report.language import Words, words_of
 from runner.report.markdown import markdown_of
 from runner.report.publish import draw_figures, pictures_of, write_page
@@ -29,11 +33,23 @@ from runner.report.tables import (
     tensors_table,
     transfer_table,
 )
-from runner.rows.csv_store import write_atomically, write_table
-from runner.rows.rows import BenchmarkRow, PeaksRow, Row, TensorRow, TransferRow, grouped
+from runner.rows.csv_store import write_table
+from runner.rows.flags import FLAGS
+from runner.rows.rows import (
+    ROW_OF_JOB,
+    STATUSES,
+    AutogradRow,
+    BenchmarkRow,
+    PeaksRow,
+    Row,
+    TensorRow,
+    TransferRow,
+    grouped,
+)
 from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 ENGLISH = words_of("en")  # what the terminal speaks
 
@@ -88,7 +104,7 @@ def show(
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
-        print("some files are damaged; their rows are missing above", file=sys.stderr)
+        print("some files are damaged; what they held is missing above", file=sys.stderr)
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
@@ -107,7 +123,7 @@ def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) ->
     if any(speedup.speedup is not None for speedup in analysis.speedups):
         print_answers(analysis.answers)
     for note in notes:
-        print(note)
+        print(printable(note))
     sys.stdout.flush()
 
 
@@ -145,8 +161,10 @@ def _notes(
         notes.append(words["left_out"].format(count=excluded))
     notes += what_is_missing(analysis.rows, words)
     notes += what_is_wrong(analysis.benchmarks, words)
+    notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_it_was_compared(analysis.speedups, words)
+    notes += what_is_newer(analysis.rows, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
     return notes
 
@@ -155,24 +173,55 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
-    for flag in ("wrong_values", "wrong_gradient", "mutates_input", "contended"):
+    for flag in (*FLAGS_OF_CHECKS, "mutates_input", "contended"):
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
         first = with_flag[0]
-        if flag == "wrong_values" and first.max_relative_error is not None:
-            error, allowed = first.max_relative_error, first.allowed_relative_error
+        error, allowed = first.max_relative_error, first.allowed_relative_error
+        if flag == "wrong_values" and error is not None and allowed is not None:
             numbers = {"error": f"{error:.2g}", "allowed": f"{allowed:.2g}"}
             note += f": {words['note_by'].format(**numbers)}"
+        if flag in FLAGS_OF_CHECKS and first.reason:
+            note += f"; {first.reason}"
         notes.append(note)
     return notes
+
+
+def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """Gradients of which no check could say anything, by the reason, each once."""
+    whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
+    groups = grouped(whole, lambda row: row.reason or "")
+    return [
+        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: {reason}"
+        for reason, group in groups.items()
+    ]
+
+
+def _of_gradient(row: Row) -> bool:
+    """Whether a row's reason is of its gradient as a whole, and of nothing else."""
+    if isinstance(row, BenchmarkRow):
+        return not set(FLAGS_OF_CHECKS) & set(row.flags)
+    if not isinstance(row, AutogradRow) or row.argument is not None:
+        return False
+    return row.probe in ("example", "repeatable")
 
 
 def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
+
+
+def what_is_newer(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """What a newer release calls by names that we do not know, in one sentence."""
+    known = {f.name for f in chain.from_iterable(map(fields, ROW_OF_JOB.values()))}
+    names = [f.name for f in chain.from_iterable(map(fields, dict.fromkeys(map(type, rows))))]
+    names += [row.status for row in rows if row.status not in STATUSES]
+    names += chain.from_iterable(getattr(row, "flags", ()) for row in rows)
+    unknown = [name for name in dict.fromkeys(names) if name not in {*known, *FLAGS}]
+    return [words["note_newer"].format(names=", ".join(unknown))] if unknown else []
 
 
 def how_it_was_compared(speedups: Sequence[Speedup], words: Words = ENGLISH) -> list[str]:
@@ -206,7 +255,7 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [
-        f"{len(group)} {words[f'status_{status}']}{_named(group)}: {reason}"
+        f"{len(group)} {words.get(f'status_{status}', status)}{_named(group)}: {reason}"
         for (status, reason), group in commonest
     ]
 

@@ -18,6 +18,7 @@ from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
 from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
+from runner.errors import printable
 from runner.report.language.sentences import say
 from runner.rows.flags import merged
 from runner.rows.rows import (
@@ -226,7 +227,8 @@ def _billions(row: PeaksRow, value: float | None) -> str:
 def print_table(table: Table) -> None:
     """Print within the width of the terminal, in colour there, plain when piped."""
     # a line that wraps is better than a number that is cut off
-    widths = [max(map(len, column)) + 1 for column in zip(table.header, *table.lines, strict=True)]
+    shown = [tuple(map(printable, line)) for line in table.lines[:MOST_LINES]]
+    widths = [max(map(len, column)) + 1 for column in zip(table.header, *shown, strict=True)]
     console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
     if sum(widths[:-1]) + NARROWEST_LAST > console.width:
         console = Console(width=sum(widths), soft_wrap=True)
@@ -239,7 +241,7 @@ def print_table(table: Table) -> None:
         drawn.add_column(name, justify=side, no_wrap=position != last, overflow="fold")
 
     # statuses, flags and surely faster or slower ratios have their colours
-    for number, line in enumerate(table.lines[:MOST_LINES]):
+    for number, line in enumerate(shown):
         parts = [Text(part, "yellow" if part in STATUSES else "") for part in line]
         parts[last].stylize("yellow")
         if table.tones:
@@ -255,7 +257,7 @@ def print_table(table: Table) -> None:
 def print_answers(answers: Sequence[Answer]) -> None:
     """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
     for answer in answers:
-        question, short = say(answer.question), say(answer.sentences[0])
+        question, short = map(printable, (say(answer.question), say(answer.sentences[0])))
         if sys.stdout.isatty():
             Console().print(Text.assemble((question, "bold"), " ", short))
         else:

@@ -6,10 +6,11 @@ import csv
 import hashlib
 import io
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, fields
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +18,10 @@ from typing import Any, TypeVar
 
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
-from runner.rows.older_schemas import schema_of
+from runner.errors import one_line
+from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
+from runner.rows.columns import out_of_range, problem_of
+from runner.rows.other_schemas import newer_row_type, schema_of
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
@@ -30,6 +34,10 @@ from runner.rows.rows import (
 )
 
 Record = TypeVar("Record", Sample, PairVisit)
+MOST_NAMED = 3  # damaged lines of a file
+IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
+FORMULA = re.compile(r"'?[=+@\t\r-]")  # how a text begins that a spreadsheet would calculate
+csv.field_size_limit(LONGEST_LINE)
 
 
 class DamagedFile(Exception):
@@ -42,9 +50,13 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         OSError: the file cannot be written; what was there is as it was.
     """
-    columns = [f.name for f in fields(rows[0])]
-    values_of = attrgetter(*columns)
+    # rows of a newer release have columns that others do not have
+    types = dict.fromkeys(map(type, rows))
+    columns = list(dict.fromkeys(f.name for f in chain.from_iterable(map(fields, types))))
     lines = [[*columns, "schema", "checksum"]]
+    values_of: Callable[[Row], Sequence[Any]] = attrgetter(*columns)
+    if len(types) > 1:
+        values_of = partial(_values_where_there, columns)
     for position, row in enumerate(rows, start=1):
         values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
         lines.append([*values, _ended(_begun(values, position), len(rows))])
@@ -57,7 +69,8 @@ def write_table(path: Path, columns: Sequence[str], items: Iterable[object]) -> 
     Raises:
         OSError: the file cannot be written; what was there is as it was.
     """
-    write_atomically(path, csv_text([columns, *map(attrgetter(*columns), items)]))
+    lines = (map(_text, values) for values in map(attrgetter(*columns), items))
+    write_atomically(path, csv_text([columns, *lines]))
 
 
 def write_records(path: Path, records: Sequence[Sample] | Sequence[PairVisit]) -> None:
@@ -78,7 +91,7 @@ def read_records(path: Path, record: type[Record]) -> list[Record]:
         KeyError, ValueError, TypeError: it is not what was written.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
+        lines = csv.reader(bounded_lines(file))
         renamed = RENAMED.get(path.name, {})
         header = [renamed.get(name, name) for name in next(lines, [])]
         parse = _parsers(record, header)
@@ -86,49 +99,69 @@ def read_records(path: Path, record: type[Record]) -> list[Record]:
 
 
 def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
-    """Read what :func:`write_rows` wrote, now or in an older release with fewer columns.
+    """Read what :func:`write_rows` wrote, now or in another release with other columns.
 
     Raises:
         DamagedFile: the header is no schema's, or a row is not what was written.
         OSError: the file cannot be read.
     """
+    rows = []
+    for row in _read_lines(path, row_type):
+        if isinstance(row, str):
+            raise DamagedFile(f"{path}: {row}")
+        rows.append(row)
+    return rows
+
+
+def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
+    """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return _read(path, csv.reader(file), row_type)
-    except (csv.Error, UnicodeDecodeError) as error:
+            return _read(csv.reader(bounded_lines(file)), row_type)
+    except (csv.Error, ValueError) as error:  # of another encoding, or beyond what is read
         raise DamagedFile(f"{path}: {error}") from error
 
 
-def _read(path: Path, lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow]:
+def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | str]:
     """Rows one by one, so that only they are kept; checksums hold their number, and come last."""
-    header = next(lines, [])
+    header, first = next(lines, []), next(lines, [])
     file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
     schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
     if schema is None:
-        whose = f"that of schema {SCHEMA_VERSION}, nor of an older one"
-        raise DamagedFile(f"{path}: the header is not {whose}")
-    older = schema != SCHEMA_VERSION
+        schema, row_type = newer_row_type(header, first, row_type, SCHEMA_VERSION)
+    older = schema < SCHEMA_VERSION
     renamed = RENAMED.get(file, {}) if older else {}
     columns = [renamed.get(name, name) for name in header[:-2]]
     parse = _parsers(row_type, columns)
-    rows: list[AnyRow] = []
+    rows: list[AnyRow | str] = []
     sums = []
-    for position, line in enumerate(lines, start=1):
+    for position, line in enumerate(chain([first] if first else [], lines), start=1):
+        sums.append((_begun(line[:-1], position), line[-1:], line[-2:-1]))
         try:
-            values = _values(parse, line[:-2])
-        except ValueError as error:
-            raise _altered(path, position) from error
-        sums.append((_begun(line[:-1], position), line[-1], line[-2]))
-        row = dict(zip(columns, values, strict=True))
-        rows.append(row_type(**(_with_todays_values(file, row) if older else row)))
+            row = dict(zip(columns, _values(parse, line[:-2]), strict=True))
+            rows.append(row_type(**(_with_todays_values(file, row) if older else row)))
+        except (ValueError, TypeError):  # a word for a number, or too few of them
+            rows.append(_wrong_column(columns, parse, line))
     if not rows:
-        raise DamagedFile(f"{path}: no row is left")
+        raise ValueError("no row is left")
     for position, (begun, written, of_schema) in enumerate(sums, start=1):
-        if _ended(begun, len(rows)) != written:
-            raise _altered(path, position)
-        if of_schema != str(schema):
-            raise DamagedFile(f"{path}: line {position + 1} is of schema {of_schema}, not {schema}")
+        if [_ended(begun, len(rows))] != written:
+            rows[position - 1] = f"line {position + 1} was altered, or lines after it are missing"
+        elif of_schema != [str(schema)]:
+            rows[position - 1] = f"line {position + 1} is of schema {of_schema[0]}, not {schema}"
+        elif isinstance(rows[position - 1], str):
+            rows[position - 1] = f"line {position + 1}: {rows[position - 1]}"
     return rows
+
+
+def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
+    """Which column of a line holds what it cannot hold."""
+    for column, read, text in zip(columns, parse, line, strict=False):
+        try:
+            _values([read], [text])
+        except ValueError:
+            return f"{column} is {one_line(text, 40)}"
+    return f"it has not {len(columns)} columns"
 
 
 def _with_todays_values(file: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -138,82 +171,128 @@ def _with_todays_values(file: str, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _altered(path: Path, position: int) -> DamagedFile:
-    line = f"line {position + 1} was altered, or lines after it are missing"
-    return DamagedFile(f"{path}: {line}")
-
-
-def collect(root: Path, job: str) -> tuple[list[Row], list[str]]:
+def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row], list[str]]:
     """Every row of a job below a run's folder, and what could not be read.
 
-    Where a cell stands in several folders, as after a sweep was taken up again in another order,
-    the last to be written counts.
+    A cell whose folder is gone has its row in the run's own table. Where a cell stands in several
+    folders, as after a sweep was taken up again in another order, one that ended well counts, and
+    of several such the last to be written.
+
+    Args:
+        root: the run's folder.
+        job: whose rows.
+        own_table: whether the run's own table counts beside the cells' folders.
 
     Returns:
         the rows in the order of the jobs' numbers, and a line for each damaged file.
     """
-    of_cell: dict[str, tuple[int, list[Row]]] = {}
+    of_cell: dict[str, tuple[tuple[bool, bool, bool, int], list[Row]]] = {}
     damaged: list[str] = []
-    whole = root / FILE_OF_JOB[job]
-    for path in files_of_jobs(root, job) or ([whole] if whole.is_file() else []):
+    table = root / FILE_OF_JOB[job]
+    in_folders = files_of_jobs(root, job)
+    paths = [*in_folders, table] if own_table or not in_folders else in_folders
+    for path in paths:
+        if path is table and not _has_more(table, of_cell):
+            continue
         try:
-            rows = read_rows(path, ROW_OF_JOB[job])
+            rows, problems = _believed(path, job)
             written_ns = path.stat().st_mtime_ns
         except (DamagedFile, OSError) as error:
             damaged.append(str(error))
             continue
-        for cell, its_rows in grouped(rows, attrgetter("cell")).items():
-            if cell not in of_cell or of_cell[cell][0] < written_ns:
-                of_cell[cell] = (written_ns, its_rows)
+        if problems:
+            more = len(problems) - MOST_NAMED
+            named = [*problems[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+            damaged.append(f"{path}: {'; '.join(named)}")
+        by_cell = grouped(rows, attrgetter("cell"))
+        for cell, its_rows in by_cell.items():
+            ended_well = all(row.status == "ok" for row in its_rows)
+            rank = (not problems, path is not table, ended_well, written_ns)
+            if cell not in of_cell or of_cell[cell][0] < rank:
+                of_cell[cell] = (rank, its_rows)
+        if path is table:  # whose order was that of all folders, when they were there
+            of_cell = {cell: of_cell[cell] for cell in (*by_cell, *of_cell)}
     return list(chain.from_iterable(its_rows for _, its_rows in of_cell.values())), damaged
 
 
+def _believed(path: Path, job: str) -> tuple[list[Row], list[str]]:
+    """The rows of a file that can be as they stand there, and what is wrong with the others."""
+    believed, problems = [], []
+    for number, row in enumerate(_read_lines(path, ROW_OF_JOB[job]), start=2):
+        problem = row if isinstance(row, str) else problem_of(row, job)
+        if isinstance(row, str):
+            problems.append(row)
+        elif problem:
+            problems.append(f"line {number}: {problem}")
+        else:
+            believed.append(row)
+    return believed, problems
+
+
+def _has_more(table: Path, of_cell: Mapping[str, tuple[tuple[bool, bool, bool, int], Any]]) -> bool:
+    """Whether a table may hold what no folder holds whole."""
+    whole = {cell for cell, (rank, _) in of_cell.items() if rank[0]}
+    return table.is_file() and not (whole and _cells_named(table) <= whole)
+
+
+def loses_nothing(table: Path, rows: Sequence[Row]) -> bool:
+    """Whether a table may be replaced by these rows: they are of every cell that it names."""
+    if not table.is_file():
+        return True
+    named = _cells_named(table)
+    return bool(named) and named <= {row.cell for row in rows}
+
+
+def _cells_named(table: Path) -> set[str]:
+    """The cells that a table's lines begin with, also where they are damaged."""
+    if table.stat().st_size > LARGEST_BYTES:
+        return set()
+    return {name.decode() for name in IDENTITY.findall(table.read_bytes())} - {"cell"}
+
+
 def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
-    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file."""
-    folders = [path.parent for path in files_of_jobs(root, "benchmark")] or [root]
+    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file.
+
+    Those of cells whose folders are gone are in the run's own table.
+    """
+    in_folders = files_of_jobs(root, "benchmark")
     visits: list[PairVisit] = []
     damaged = []
-    for path in (folder / PAIRS_FILE for folder in folders):
+    for path in [table.with_name(PAIRS_FILE) for table in in_folders] + [root / PAIRS_FILE]:
         if not path.is_file():
             continue
         try:
-            visits += read_records(path, PairVisit)
+            read = read_records(path, PairVisit)
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             damaged.append(f"{path}: is not what was written: {error!r}")
+            continue
+        if path.parent == root and in_folders:
+            known = {visit.other_cell for visit in visits}
+            read = [visit for visit in read if visit.other_cell not in known]
+            if read:  # of cells that were measured again without taking turns they say nothing
+                known |= set(chain.from_iterable(map(_cells_named, in_folders)))
+                read = [visit for visit in read if visit.other_cell not in known]
+        problems = list(filter(None, map(out_of_range, read)))
+        if problems:
+            damaged.append(f"{path}: {len(problems)} visits cannot be: {problems[0]}")
+        visits += [visit for visit in read if not out_of_range(visit)] if problems else read
     return visits, damaged
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:
-    """What a sweep's cells left, in the order of their numbers; nothing for a run of one cell."""
+    """What a sweep's cells left, in the order of their numbers; nothing for a run of one cell.
+
+    A folder with an ``environment.json`` is a run of its own.
+    """
     with os.scandir(root) as entries:
         names = sorted((entry.name for entry in entries if entry.is_dir()), key=_job_number)
     # thousands, for which Path takes its time
     paths = (os.path.join(root, name, FILE_OF_JOB[job]) for name in names)
-    return [Path(path) for path in paths if os.path.isfile(path)]
+    return [Path(path) for path in paths if os.path.isfile(path) and not _is_run(path)]
 
 
-def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace a file's content in one step.
-
-    Args:
-        path: the file.
-        text: its new content.
-        durable: wait until the content is on the disk.
-
-    Raises:
-        OSError: it cannot be written; what was there is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _is_run(table: str) -> bool:
+    return os.path.lexists(os.path.join(os.path.dirname(table), "environment.json"))
 
 
 def csv_text(table: Iterable[Iterable[object]]) -> str:
@@ -236,14 +315,40 @@ def _ended(begun: hashlib._Hash, total: int) -> str:
 
 def _text(value: object) -> str:
     """A value as a CSV has it: blank for None, every digit of a float, a tuple's items spaced."""
+    if isinstance(value, str):
+        return _inert(value) if FORMULA.match(value) else value
     if value is None:
         return ""
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
+def _inert(text: str) -> str:
+    """A text that spreadsheets do not calculate; a number is one, and stays as it is."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def _plain(text: str) -> str:
+    """A text as it was before :func:`_inert`; those that recur are kept only once."""
+    return sys.intern(text[1:] if text[:1] == "'" and FORMULA.match(text, 1) else text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(f"{text} is neither True nor False")
+    return text == "True"
+
+
+def _values_where_there(columns: Sequence[str], row: Row) -> list[object]:
+    return [getattr(row, column, None) for column in columns]
+
+
 def _job_number(name: str) -> tuple[int, str]:
     number = name.partition("_")[0]
-    return (int(number) if number.isdigit() else 0, name)
+    return (int(number) if re.fullmatch("[0-9]{1,18}", number) else 0, name)
 
 
 Parser = Callable[[str], Any]
@@ -267,10 +372,10 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 _PARSE: dict[str, Parser] = {
-    "str": sys.intern,
+    "str": _plain,
     "int": int,
     "float": float,
-    "bool": "True".__eq__,
+    "bool": _truth,
     "tuple[str, ...]": _words,
 }
-"""How a column's text is read where it is not blank; texts that recur are kept only once."""
+"""How a column's text is read where it is not blank."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.errors import ConfigError
-from runner.rows.csv_store import write_atomically
+from runner.errors import ConfigError, one_line
+from runner.files import write_atomically
 
 SAME = (
     *("torch.version", "torch.threads", "torch.cuda", "torch.hip", "precision"),
@@ -19,8 +20,27 @@ EVERYWHERE = ("torch.version", "python", "env_set")
 """The same for rows of a cluster's machines."""
 
 
-def read_environment(root: Path) -> dict[str, Any]:
+MOST = 10**9  # cells, cores
+DEEPEST = 12  # levels of mappings and lists
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
+    **dict.fromkeys(
+        ("report", "nodes", "nodes.*", "resumed[]", "devices[]", "code.*", "code.*.content"), dict
+    ),
+    **dict.fromkeys(("resumed", "devices", "command"), list),
+    **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
+    "host.load_1min": (int, float),
+    **dict.fromkeys(("host.name", "host.system", "torch.version", "python", "node"), str),
+    **dict.fromkeys(("started", "folder", "cluster", "command[]", "id"), str),
+    **dict.fromkeys(("devices[].device", "devices[].name", "code.*.folder"), str),
+}
+"""What the parts that are used have to be, where they are not null; the others are as they are."""
+
+
+def read_environment(root: Path, problems: list[str] | None = None) -> dict[str, Any]:
     """A run's ``environment.json``; nothing where it was not written yet.
+
+    What is not of its type is left out, with a line for each in ``problems``.
 
     Raises:
         ConfigError: it is damaged.
@@ -30,12 +50,35 @@ def read_environment(root: Path) -> dict[str, Any]:
         return {}
     try:
         environment = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         environment = None
     if not isinstance(environment, dict):
         remedy = "remove it to go on without knowing what the rows were made with"
         raise ConfigError(f"{path} is damaged; {remedy}")
-    return environment
+    found: list[str] = [] if problems is None else problems
+    kept: dict[str, Any] = _typed(environment, "", found, DEEPEST)
+    return kept
+
+
+def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
+    """A part of the file without what is not of its type; None in place of what is not itself."""
+    # what a node is, and what a run was taken up with, is described as the run itself
+    name = re.sub(r"^(nodes\.[^.]*|resumed\[\])\.", "", where)
+    kind = KINDS.get(re.sub(r"^(nodes(?=\.[^.]*$)|code)\.[^.]*", r"\1.*", name), object)
+    is_count = kind is not object and isinstance(value, int | float)
+    odd_number = is_count and (isinstance(value, bool) or not 0 <= value < MOST)
+    if levels == 0 or odd_number or not (value is None or isinstance(value, kind)):
+        problems.append(f"{one_line(where, 60)} is {one_line(value, 40)}; it is not used")
+        return None
+    if isinstance(value, dict):
+        items = {one_line(key, 200): item for key, item in value.items()}
+        prefix = f"{where}." if where else ""
+        places = {key: prefix + key.replace(".", " ") for key in items}
+        return {key: _typed(v, places[key], problems, levels - 1) for key, v in items.items()}
+    if isinstance(value, list):
+        typed = (_typed(item, f"{where}[]", problems, levels - 1) for item in value)
+        return [item for item in typed if item is not None]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def all_environments(root: Path) -> dict[str, dict[str, Any]]:
@@ -45,8 +88,9 @@ def all_environments(root: Path) -> dict[str, dict[str, Any]]:
         ConfigError: ``environment.json`` is damaged.
     """
     first = read_environment(root)
-    every = [first, *first.get("resumed", []), *first.get("nodes", {}).values()]
-    return {environment["id"]: environment for environment in every if "id" in environment}
+    nodes = (first.get("nodes") or {}).values()
+    every = [first, *(first.get("resumed") or []), *nodes]
+    return {environment["id"]: environment for environment in every if environment.get("id")}
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:
@@ -61,7 +105,7 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
     if before.get("cluster") or now.get("cluster"):
         # rows say which machine they are of; only versions are common
         changed = _changed(before, now, EVERYWHERE)
-        here = before.get("nodes", {}).get(now["node"])
+        here = (before.get("nodes") or {}).get(now["node"])
         if here and not now.get("cluster"):
             changed += _changed(here, now, SAME)
     else:
@@ -81,13 +125,14 @@ def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
         OSError: the folder cannot be written.
     """
     known = read_environment(root)
-    before = known.get("nodes", {}).get(node)
+    known["nodes"] = known.get("nodes") or {}
+    before = known["nodes"].get(node)
     if before and before.get("id") != environment.get("id"):
-        known.setdefault("resumed", []).append(before)  # there may be rows of it
-    if not before and known.get("node") == node and not known["cluster"]:
+        known["resumed"] = [*(known.get("resumed") or []), before]  # there may be rows of it
+    if not before and known.get("node") == node and not known.get("cluster"):
         before = known
     changed = _changed(before, environment, SAME) if before else []
-    known.setdefault("nodes", {})[node] = environment
+    known["nodes"][node] = environment
     write_atomically(root / "environment.json", json.dumps(known, indent=2, default=str) + "\n")
     return changed
 
@@ -110,7 +155,8 @@ def _release(version: object) -> str:
 
 
 def _device_names(tree: dict[str, Any]) -> dict[str, str]:
-    return {device["device"]: device["name"] for device in tree.get("devices", [])}
+    devices = tree.get("devices") or []
+    return {device.get("device"): device.get("name") for device in devices}
 
 
 def _at(tree: object, key: str) -> object:

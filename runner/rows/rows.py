@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from runner.cells.cell import Cell
-from runner.config.axes import AXES, BENCHMARK_ONLY, CellKey
+from runner.config.axes import AXES, CellKey, not_of
 from runner.errors import one_line
 from runner.rows.flags import merged
 
@@ -35,7 +35,7 @@ class Row(CellKey, _Cell):
             nodes do not compare.
         variant: a short hash of the op file and the timing, which tells like rows apart.
         status: one of :data:`STATUSES`.
-        reason: why the status is not ``ok``, in a line.
+        reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
         limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
         environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
@@ -57,14 +57,20 @@ class BenchmarkRow(Row):
     """A row of ``results.csv``: a time, how sure it is, its work, and whether its values are right.
 
     Attributes:
-        min_s, q1_s, q3_s: the least and the quartiles of the samples' seconds a call.
+        min_s, q1_s, q3_s, mean_s, p90_s, p99_s, max_s: the least, the quartiles, the mean, the
+            percentiles and the most of the samples' seconds a call.
         median_s: seconds a call: the median over the samples.
         ci_low_s, ci_high_s: the median's 95 % interval; blank of too few samples.
-        first_call_s: seconds of the first call on these inputs, before any warming up, but after
-            the values' check, which loads and chooses what the operation needs.
+        first_call_s: seconds of the first call of this callable at this shape and dtype in its
+            process, before any check; blank where an earlier cell made it.
+        first_in_process: whether nothing at all had been called before it there.
         samples: blocks that the median is taken over.
         preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
         calls_per_sample: calls in a block.
+        machine_slowdown: how many times slower than at its best the machine was around the samples:
+            their median; blank where nothing told.
+        slowdown_against: the best of earlier runs, or of this run where there were none.
+        as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
@@ -78,17 +84,24 @@ class BenchmarkRow(Row):
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size).
+        checked: what the error was taken of: full (the whole output) or smaller (size), or moments
+            of a random operation's results; blank: nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
-        flop, bytes: of one call; bytes are those of inputs and outputs.
+        flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that
+            positions point into those of the rows that are read.
+        saved_bytes: of the tensors that a forward pass keeps for its backward pass.
         inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
         finite_fraction: of the output's elements.
-        max_relative_error: against float64, relative to the reference's largest element.
+        max_relative_error: against the reference in float64, relative to its largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
         checked_size: the size at which the error was taken.
+        undecided_elements: booleans and integers that differ from the reference's, and of which
+            rounding of the inputs decides; blank: there are none that could.
         gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
         concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
+        changed_switches: of the machine or the process, which the operation's module changed when
+            it was imported or called; they were put back.
     """
 
     median_s: float | None = None
@@ -97,7 +110,12 @@ class BenchmarkRow(Row):
     min_s: float | None = None
     q1_s: float | None = None
     q3_s: float | None = None
+    mean_s: float | None = None
+    p90_s: float | None = None
+    p99_s: float | None = None
+    max_s: float | None = None
     first_call_s: float | None = None
+    first_in_process: bool | None = None
     compile_s: float | None = None
     cpu_s: float | None = None
     launch_s: float | None = None
@@ -109,10 +127,14 @@ class BenchmarkRow(Row):
     preempted_samples: int | None = None
     interruption_source: str | None = None
     calls_per_sample: int | None = None
+    machine_slowdown: float | None = None
+    slowdown_against: str | None = None
+    as_it_came_s: float | None = None
     timing_s: float | None = None
     stop: str | None = None
     flop: int | None = None
     bytes: int | None = None
+    saved_bytes: int | None = None
     inputs: int | None = None
     input_bytes: int | None = None
     outputs: int | None = None
@@ -127,6 +149,7 @@ class BenchmarkRow(Row):
     allowed_relative_error: float | None = None
     checked: str | None = None
     checked_size: str | None = None
+    undecided_elements: int | None = None
     gradient: str | None = None
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
@@ -134,33 +157,12 @@ class BenchmarkRow(Row):
     power_after_w: float | None = None
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
+    changed_switches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CaseRow(Row):
-    """A row of a job that a case can be of.
-
-    Attributes:
-        case: the file of ``conf/case`` that it is of; blank for an operation.
-        probe: what was tried: an input (example, zeros, ...) or a property (linearity, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
-            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
-            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other.
-        argument: the input that the gradient is of; blank: the function's own value.
-        shape: of that input.
-        memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: of the elements; relative to the largest expected one.
-        ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction.
-        got, expected: there.
-        tolerance: the largest relative error that passes.
-        tolerance_source: the differences' own estimate, the conditioning, or exact.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where it did not run.
-        checked_size: of a case: the size at which it was checked.
-        got_values, expected_values: a case's whole gradients, as JSON.
-        derivation: how the expected gradient was derived.
-    """
+    """A row of a job that a case can be of: the file of ``conf/case``; blank for an operation."""
 
     case: str | None = None
 
@@ -317,6 +319,9 @@ class Sample:
             one.
         process: number of the process, of those that measure the cell one after another.
         used: whether the median is taken over it.
+        machine_slowdown: how many times slower than at its best the machine was around it; blank
+            where nothing told.
+        calm: whether that was little.
     """
 
     calls: int
@@ -327,6 +332,8 @@ class Sample:
     allocation: int | None
     used: bool
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
 
 
 @dataclass(frozen=True)
@@ -340,6 +347,10 @@ class PairVisit:
         baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
         baseline_s, other_s: seconds that a call cost.
         process: the number of the process.
+        machine_slowdown: how many times slower than at its best the machine was around the visit;
+            blank where nothing told.
+        calm: whether that was little.
+        undisturbed: whether both sides had blocks that nothing interrupted.
     """
 
     baseline_cell: str
@@ -352,6 +363,9 @@ class PairVisit:
     baseline_s: float
     other_s: float
     process: int = 1
+    machine_slowdown: float | None = None
+    calm: bool = True
+    undisturbed: bool = True
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -402,13 +416,22 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     """A row that says whether another sweep's cell ran on its device meanwhile."""
     if not isinstance(row, BenchmarkRow):
         return row
-    flags = merged(row.flags, ("contended",)) if concurrent_sweep else row.flags
+    misleads = concurrent_sweep and row.median_s is not None
+    flags = merged(row.flags, ("contended",)) if misleads else row.flags
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
+
+
+def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:
+    """A row that says which of the machine's switches its operation changed."""
+    if not names or not isinstance(row, BenchmarkRow):
+        return row
+    flags = merged(row.flags, ("changed_switches",))
+    return replace(row, changed_switches=names, flags=flags)
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     """A row with nothing but the cell's identity."""
-    blank = () if cell.job == "benchmark" else BENCHMARK_ONLY
+    blank = not_of(cell.job, of_case=cell.case is not None)
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
 from runner.analysis.comparison import FORBIDDING, compare
 from runner.analysis.pairs import Pairs
 from runner.cells.compose import Composer, HydraJob
@@ -45,6 +47,8 @@ class Range:
             ConfigError: the message names the setting.
         """
         where = "hydra.sweeper.crossover"
+        if not isinstance(settings, Mapping | DictConfig):
+            raise ConfigError(f"{where}={settings}: give low, high, rtol, size, such as {EXAMPLE}")
         for name in settings:
             if old := refusal(f"{where}.{name}", "key"):
                 raise ConfigError(old)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, excluded, plain
-from runner.config.axes import BENCHMARK_ONLY
+from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
 from runner.config.schema import Report
 from runner.errors import ConfigError, one_line
@@ -131,7 +131,8 @@ class Grids:
                 raise ConfigError(f"{none}; python -m runner --help lists what there is")
         # the device varies fastest: what will be compared is measured side by side
         ordered = sorted(overrides, key=lambda override: override.key_or_group == "device")
-        return [self._composer.job(job) for job in combinations(ordered)]
+        most = self._config.sweep.max_cells
+        return [self._composer.job(job) for job in combinations(ordered, most)]
 
 
 def _as_overrides(where: str, params: Any) -> list[str]:
@@ -170,18 +171,19 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
     """What of the command line a further grid takes.
 
     It takes no axis that the main grid has and it has not, since it leaves that axis out on
-    purpose; and if it is of other jobs than benchmarks, no axis that only these have, and none that
-    the command line adds to the main grid.
+    purpose, none that its job has not, and if it is of other jobs than benchmarks, none that the
+    command line adds to the main grid.
     """
     value_of = {override.key_or_group: override.value() for override in grid}
-    benchmarks = "case" not in value_of and value_of.get("job", "benchmark") == "benchmark"
+    of_case = "case" in value_of
+    job = str(value_of.get("job", "" if of_case else "benchmark"))
     own_axes, main_axes = value_of.keys(), _keys(main)
 
     def applies(override: Override) -> bool:
         key = override.key_or_group
-        if key in BENCHMARK_ONLY and not benchmarks:
+        if key in not_of(job, of_case=of_case):
             return False
-        is_added = override.is_sweep_override() and not benchmarks
+        is_added = override.is_sweep_override() and job != "benchmark"
         return key in own_axes or not (key in main_axes or is_added)
 
     return [override for override in typed if applies(override)]

@@ -22,6 +22,7 @@ from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError, unknown
 from runner.execute.user_code import edited, packages_of
+from runner.files import LEFTOVER
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
@@ -31,8 +32,13 @@ LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended")
 
 
 def read_all_rows(root: Path) -> list[Row]:
-    """Every row that can be read below ``root``, of all jobs."""
-    return list(chain.from_iterable(collect(root, job)[0] for job in FILE_OF_JOB))
+    """Every row that can be read below ``root``, of all jobs.
+
+    Where files are damaged, the run's own tables do not stand in for them: they are made again.
+    """
+    own_table = not is_damaged(root)
+    found = (collect(root, job, own_table=own_table)[0] for job in FILE_OF_JOB)
+    return list(chain.from_iterable(found))
 
 
 def is_damaged(root: Path) -> bool:
@@ -93,7 +99,9 @@ def measured_with_other_code(
     """The cells that were measured with other code than there is now: what has changed of it."""
     environments = all_environments(root)
     cell_of = {cell.identity: cell for cell in cells}
-    changes = cache(lambda made_with, packages: edited(environments[made_with]["code"], packages))
+    changes = cache(
+        lambda made_with, packages: edited(environments[made_with].get("code") or {}, packages)
+    )
     changed = {}
     for row in rows_on_disk:
         cell = cell_of.get(row.cell)
@@ -168,12 +176,13 @@ def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
 def remove_leftovers(root: Path) -> None:
     """Remove the temporary files of a process that was killed while it wrote."""
-    for path in root.rglob(".*.csv.*"):
-        path.unlink(missing_ok=True)
+    for path in root.rglob(".*.opsweep"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _advice(root: Path) -> str:
-    command = read_environment(root).get("command", [])
+    command = read_environment(root).get("command") or []
     return f"add resume= to the sweep's own command: python -m runner {shlex.join(command[2:])}"
 
 

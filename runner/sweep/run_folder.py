@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,11 @@ from omegaconf import DictConfig
 from runner.errors import ConfigError
 
 LONGEST_FOLDER_NAME = 120  # bytes, of the 255 that a file system allows
+WRITTEN = (
+    *("multirun.yaml", "environment.json", "report.md", "report.html"),
+    *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv"),
+)
+"""What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 
 
 def refuse_results(folder: Path) -> None:
@@ -27,8 +33,8 @@ def refuse_results(folder: Path) -> None:
 
     advice = "choose another folder, or remove it first"
     tables = list(FILE_OF_JOB.values())
-    names = (*tables, *(f"*/{table}" for table in tables), "multirun.yaml", "environment.json")
-    if any(any(folder.glob(name)) for name in names):
+    below = any(any(folder.glob(f"*/{table}")) for table in tables)
+    if below or any(os.path.lexists(folder / name) for name in (*tables, *WRITTEN)):
         raise ConfigError(f"{folder} already holds the results of a run; {advice}")
     if (folder.absolute().parent / "multirun.yaml").exists():
         raise ConfigError(f"{folder} lies in the folder of a sweep; {advice.partition(',')[0]}")

@@ -21,9 +21,10 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
-from runner.config.schema import Compare, Report
+from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.session import session_of
+from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
 from runner.sweep import resume
@@ -136,6 +137,10 @@ class GridSweep:
             jobs, numbers = self._remaining(strategy, jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
+        calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
+        foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
+        if foreign:
+            print(f"a run imports and calls {', '.join(foreign)}", file=sys.stderr)
         if self._left_out:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
@@ -197,7 +202,7 @@ class GridSweep:
             excluded=self._left_out,
             env_set=dict(self._config.hydra.job.env_set) or None,
         )
-        OmegaConf.save(self._config, self._root / "multirun.yaml")
+        write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
 
     def _remaining(
         self, strategy: Strategy, jobs: list[HydraJob]
@@ -218,7 +223,7 @@ class GridSweep:
 
         # what was compared before is compared again, and a ratio is of one moment
         if self._report.baseline is None:
-            stored = read_environment(self._root).get("report") or {}
+            stored, _ = settings_of(read_environment(self._root).get("report") or {})
             self._report = replace(self._report, baseline=stored.get("baseline"))
         numbers = self._unfinished(rows_on_disk, cells)
         if self._compare.in_turn:

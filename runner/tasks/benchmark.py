@@ -1,9 +1,7 @@
-"""``job=benchmark``: draw the inputs, check the values and the gradient, then time."""
+"""``job=benchmark``: draw the inputs, time the call, then check its values and its gradient."""
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,11 +11,10 @@ from typing import Any
 import torch
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, is_differentiable
-from runner.calls.compiled import compiled, in_own_dtype
+from runner.calls.bound_operation import BoundOperation
+from runner.calls.compiled import compiled
 from runner.calls.direction import in_direction, inputs_of, make_call, reallocate_for
 from runner.cells.cell import Cell
-from runner.config.size import parse_size
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings, throttled
@@ -26,40 +23,28 @@ from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import find_peaks
 from runner.measure.precision import coarser
-from runner.rows.rows import BAD, BenchmarkRow
-from runner.tasks.output import OutputSummary, counted_flop
-from runner.tasks.task import Task, TaskResult, VerdictKey
-from runner.verify.gradients.finding import overall
-from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import ValueCheck, check_values, small, to_check
+from runner.rows.rows import BenchmarkRow
+from runner.tasks.calm import gate_for, slowdown_against
+from runner.tasks.checks import Checked, check
+from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
+from runner.tasks.task import Task, TaskResult
 
-LONG_CHECK_S = 2.0  # a value check of more than this leaves the gradient unchecked
 # interruption sources of a device's clock, whose waits are gaps
 GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
-OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "first_call_s", "cpu_s")
-OF_SAMPLING = ("calls_per_sample", "timing_s", "stop")
+OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
+OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
 OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
 @dataclass(frozen=True)
-class Checked:
-    """How right an operation is."""
-
-    values: ValueCheck  # how far they are from a reference
-    extent: str  # full or smaller: the size at which they were checked
-    gradient: str | None  # its verdict; None: not checked
-
-
-@dataclass(frozen=True)
 class Ready:
-    """A cell's call, checked and not timed yet."""
+    """A cell's call, not timed yet."""
 
     task: Task
     bound: BoundOperation  # the operation as it is timed
     compile_s: float | None  # seconds that compiling took; None: it is not compiled
-    checked: Checked | None
     tensors: list[torch.Tensor]  # its inputs on the device
     output: OutputSummary  # what there is to know of its result, once there was one
     flop: int | None  # of one forward call; None: not known
@@ -67,6 +52,9 @@ class Ready:
     clock: Clock
     on_first_result: Callable[[Any], None]
     readings: DeviceReadings
+    saved_bytes: int | None  # for its backward pass; None: there is none
+    is_first: bool  # whether it is the first of its callable at this shape and dtype in the process
+    is_first_of_all: bool
 
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
@@ -81,22 +69,29 @@ def run(task: Task) -> TaskResult:
     reallocate = None
     if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
-    measured = measure(ready.call, ready.clock, cell.timing, ready.on_first_result, reallocate)
+    measured = measure(
+        ready.call,
+        ready.clock,
+        cell.timing,
+        ready.on_first_result,
+        reallocate,
+        gate=gate_for([task]),
+    )
     return finish(ready, measured)
 
 
-def prepare(task: Task, *, check: bool = True) -> Ready:
+def prepare(task: Task) -> Ready:
     """Do all that comes before the first timed call.
-
-    Without ``check`` values and gradient are not looked at, and there can be no row.
 
     Raises:
         MemoryError: the inputs and outputs do not fit.
     """
     cell, device = task.cell, task.device
-    readings = DeviceReadings(device)
+    readings, called = DeviceReadings(device), task.state.called
+    kind = (cell.operation.call, cell.size, cell.dtype, cell.device, cell.compile)
+    first = kind not in called, not called
+    called.add(kind)
     eager, bound, compile_s = _bound(task)
-    checked = _check(task, eager, bound) if check else None
 
     task.report_step("drawing inputs")
     tensors = inputs_of(bound, cell.direction, device.torch)
@@ -107,10 +102,15 @@ def prepare(task: Task, *, check: bool = True) -> Ready:
     output = OutputSummary(bound, tensors, device)
 
     # a backward pass returns gradients alone, so that the output is looked at before it
-    on_result = output.summarize
+    on_result, saved_bytes = output.summarize, None
     if cell.direction != "forward":
         task.report_step("running the forward pass")
-        output.summarize(forward())
+        if cell.compile:  # which would be compiled once more beside what counts
+            output.summarize(forward())
+        else:
+            with counted_savings() as saved:
+                output.summarize(forward())
+            saved_bytes = sum(saved.values())
     call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
@@ -127,15 +127,13 @@ def prepare(task: Task, *, check: bool = True) -> Ready:
     if cell.cache == "cold":
         clock = ColdClock(clock, device.flush_cache)
     readings.timing_begins()
-    return Ready(
-        task, bound, compile_s, checked, tensors, output, flop, call, clock, look_at_first, readings
-    )
+    made = task, bound, compile_s, tensors, output, flop, call, clock, look_at_first, readings
+    return Ready(*made, saved_bytes, *first)
 
 
 def finish(ready: Ready, measured: Measurement) -> TaskResult:
-    """Look for what would mislead about the times, and make the row."""
-    task, checked = ready.task, ready.checked
-    assert checked is not None
+    """Look for what would mislead about the times, check what was timed, and make the row."""
+    task = ready.task
     ready.readings.timing_ended(ready.call)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
@@ -143,11 +141,16 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         ready.call, ready.bound, ready.tensors, make, ready.clock, measured, task.cell, bytes_out
     )
     detected = flags_after(timed, task.device, task.state.float32_times)
-    if "reduced_precision" in detected:
-        allowed = checked.values.allowed * coarser(task.device.torch)
-        checked = replace(checked, values=replace(checked.values, allowed=allowed))
-    row = _row(ready, checked, measured, detected)
-    return TaskResult([row], list(measured.samples))
+
+    # what ends the process in a check must not take the times with it
+    row, samples = _row(ready, measured, detected), list(measured.samples)
+    task.keep(TaskResult([Checked().put_into(row)], samples))
+    checked = check(task, ready.bound)
+    values = checked.values
+    if "reduced_precision" in detected and values.allowed is not None:
+        values = replace(values, allowed=values.allowed * coarser(task.device.torch))
+        checked = replace(checked, values=values)
+    return TaskResult([checked.put_into(row)], samples)
 
 
 def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
@@ -166,29 +169,8 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     return eager, *compiled(eager, device.torch, run_once, task.state.compilers)
 
 
-def _check(task: Task, eager: BoundOperation, bound: BoundOperation) -> Checked:
-    cell, device = task.cell, task.device.torch
-    task.report_step("checking values")
-    begun = time.perf_counter()
-    # what is compiled is compiled for this size: at another it would be another kernel
-    to_be_checked = bound if cell.compile else to_check(bound, cell.requested_size)
-    values = check_values(to_be_checked, device)
-    is_quick = time.perf_counter() - begun < LONG_CHECK_S
-
-    # the gradient's check calls the operation some twenty times, unless its verdict is known
-    gradient = None
-    differentiated = eager if cell.direction == "forward" else in_own_dtype(bound)
-    verdicts = task.state.gradient_verdicts
-    if cell.compile or is_quick or _verdict_key(differentiated, device) in verdicts:
-        task.report_step("checking the gradient")
-        gradient = _gradient_verdict(differentiated, device, verdicts)
-    is_full = to_be_checked.dimensions == bound.dimensions
-    return Checked(values, "full" if is_full else "smaller", gradient)
-
-
-def _row(
-    ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
-) -> BenchmarkRow:
+def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkRow:
+    """The row without what checks find."""
     task, readings, output = ready.task, ready.readings, ready.output
     low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
@@ -197,6 +179,10 @@ def _row(
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
         ci_high_s=high_s,
+        first_call_s=measured.first_call_s if ready.is_first else None,
+        first_in_process=ready.is_first_of_all,
+        saved_bytes=ready.saved_bytes,
+        slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
         **vars(readings.launch),
         samples=sum(sample.used for sample in measured.samples),
@@ -206,13 +192,8 @@ def _row(
         **(_work(ready, measured.median_s) if task.cell.direction == "forward" else {}),
         peak_memory_bytes=readings.peak_memory_bytes,
         finite_fraction=output.finite_fraction,
-        max_relative_error=checked.values.relative_error,
-        allowed_relative_error=checked.values.allowed,
-        checked=checked.extent,
-        checked_size=checked.values.size,
-        gradient=checked.gradient,
         **_columns(readings, OF_DEVICE),
-        flags=_flags(ready, checked, measured, detected),
+        flags=_flags(ready, measured, detected),
     )
 
 
@@ -220,19 +201,14 @@ def _columns(record: object, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def _flags(
-    ready: Ready, checked: Checked, measured: Measurement, detected: list[str]
-) -> tuple[str, ...]:
+def _flags(ready: Ready, measured: Measurement, detected: list[str]) -> tuple[str, ...]:
     output, readings = ready.output, ready.readings
-    of_values = {
+    of_output = {
         "view": output.view,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
-        "wrong_values": checked.values.wrong,
-        "mutates_input": checked.values.mutated,
-        "wrong_gradient": checked.gradient in BAD,
     }
-    flags = [*compress(of_values, of_values.values()), *measured.flags, *detected]
+    flags = [*compress(of_output, of_output.values()), *measured.flags, *detected]
     if throttled(readings.clock_before_hz, readings.clock_after_hz):
         flags.append("throttled")
     return tuple(flags)
@@ -244,7 +220,7 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
     moved = cell.operation.work(cell.operation.bytes, ready.bound.dimensions)
     # without a formula, what a call moves at least
     if moved is None:
-        moved = output.input_bytes + output.output_bytes
+        moved = bytes_read(ready.bound, ready.tensors) + output.output_bytes
     peaks = find_peaks(cell, ready.task.device)
     of_peak = peaks.fraction(flop, moved, median_s) if peaks is not None else None
     fraction, bound = of_peak or (None, None)
@@ -257,31 +233,6 @@ def _work(ready: Ready, median_s: float) -> dict[str, Any]:
         "fraction_of_peak": fraction,
         "bound": bound,
     }
-
-
-def _gradient_verdict(
-    bound: BoundOperation, device: torch.device, verdicts: dict[VerdictKey, str | None]
-) -> str | None:
-    """The gradient's verdict at the operation's own size: it holds for every size."""
-    if not bound.op.differentiable or not is_differentiable(bound.dtype):
-        return None
-    key = _verdict_key(bound, device)
-    if key not in verdicts:
-        plain = replace(bound, seed=0, fill="normal", layout="contiguous")
-        try:
-            checks = check_gradients(small(plain, parse_size(bound.op.size)), device, quick=True)
-        except NotImplementedError:
-            verdicts[key] = "unsupported"
-        except Exception:  # a gradient that cannot be had is no reason not to time the call
-            traceback.print_exc()
-            verdicts[key] = "error"
-        else:
-            verdicts[key] = overall(checks)
-    return verdicts[key]
-
-
-def _verdict_key(bound: BoundOperation, device: torch.device) -> VerdictKey:
-    return repr(bound.op), bound.dtype, device, bound.reference is not None
 
 
 def _check_memory(cell: Cell) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -23,6 +24,7 @@ from runner.measure.engine import (
 from runner.measure.visits import Side, Visit, Visits, blocks_of, visit_in_turn
 from runner.stats.sequential import log_ratios, paired_ratio, verdict_of
 from runner.tasks.benchmark import Ready
+from runner.tasks.calm import gate_for
 
 CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
 MOST_CONTENTS = 4  # that it keeps
@@ -56,7 +58,9 @@ def measure_alone(opened: Opened) -> Measurement:
     ready, opening = opened.ready, opened.opening
     clock, timing = ready.clock, ready.task.cell.timing
     begun = clock.now()
-    sampled = opening.sampled or sample_warm(opening, ready.call, clock, timing)
+    sampled = opening.sampled
+    if sampled is None:
+        sampled = sample_warm(opening, ready.call, clock, timing, gate=gate_for([ready.task]))
     return measurement(sampled, opening.first_call_s, clock.now() - begun)
 
 
@@ -72,7 +76,7 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     sides = [_Placed(side, pools).side() for side in opened]
 
     def is_enough(visits: Sequence[Visit]) -> bool:
-        seconds = [[turn.seconds for turn in visit] for visit in visits]
+        seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
         for other in range(1, len(sides)):
             ratio = paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
             verdict = verdict_of(ratio.low, ratio.high, same_within)
@@ -82,17 +86,17 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
 
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
-    return visit_in_turn(
-        sides, timing, is_enough, budget_s=budget_s, longest_s=longest_s, seed=cells[0].seed
-    )
+    gate = gate_for([side.ready.task for side in opened])
+    limits = {"budget_s": budget_s, "longest_s": longest_s}
+    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
 
 
 def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
     """A side's times, from its turns."""
     opening = opened.opening
     blocks = blocks_of(visits.visits, side)
-    spent_s = sum(visit[side].spent_s for visit in visits.visits)
-    sampled = Sampled(blocks, opening.calls, visits.stop)
+    spent_s = sum(visit.turns[side].spent_s for visit in visits.visits)
+    sampled = Sampled(blocks, visits.calls[side], visits.stop)
     return measurement(sampled, opening.first_call_s, spent_s, visited=True)
 
 
@@ -109,16 +113,10 @@ class _Placed:
     def side(self) -> Side:
         """It, for the engine."""
         ready, opening = self._ready, self._opening
-        own = ready.task.cell.threads
-        threads = torch.get_num_threads() if own is None else own
-
-        def enter() -> None:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
-
+        enter = partial(ready.task.state.switches.enter, ready.task.cell)
         at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
         blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
-        in_a_turn = (opening.calls, at_once, blocks, self._most)
+        in_a_turn = (opening.calls, opening.untimed, at_once, blocks, self._most)
         return Side(ready.clock, *in_a_turn, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:

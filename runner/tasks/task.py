@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -14,13 +15,23 @@ from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
 from runner.measure.event_clock import BusyWork
+from runner.measure.gate import WAITING, Gate
 from runner.measure.peaks import Peak
+from runner.measure.sentinel import Sentinel
+from runner.measure.switches import Switches
 from runner.rows.rows import AnyRow, Row, Sample, identified
 
 Function = Callable[..., Any]
 ReportStep = Callable[[str], None]
-VerdictKey = tuple[str, torch.dtype, torch.device, bool]
+VerdictKey = tuple[str, torch.dtype, torch.device, str]
 MemoryKey = tuple[str, int, float, float]
+
+
+class Verdict(NamedTuple):
+    """What is known of an operation's gradient, and why, where there is more to say."""
+
+    verdict: str | None = None
+    reason: str = ""
 
 
 @dataclass
@@ -30,12 +41,20 @@ class WorkerState:
     # the devices for which torch.compile has been started, which takes some 10 s
     compilers: set[torch.device] = field(default_factory=set)
     # of operations at their own sizes, which hold for every size
-    gradient_verdicts: dict[VerdictKey, str | None] = field(default_factory=dict)
+    gradient_verdicts: dict[VerdictKey, Verdict] = field(default_factory=dict)
     # seconds of calls in float32, which their other dtypes are compared with
     float32_times: Float32Times = field(default_factory=dict)
     # the bytes a second that a device reaches with so many threads
     memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
+    # what has been called here, by callable, size, dtype, device and whether it is compiled
+    called: set[tuple[object, ...]] = field(default_factory=set)
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
+    # by the device's name and the number of threads
+    sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
+    began_s: float = field(default_factory=time.monotonic)
+    gates: list[Gate] = field(default_factory=list)  # the latest
+    waited_s: float = 0.0  # for calm moments, before the latest gate
+    switches: Switches = field(default_factory=Switches)  # as they were before any user's module
 
 
 class TaskResult(NamedTuple):
@@ -43,6 +62,13 @@ class TaskResult(NamedTuple):
 
     rows: Sequence[Row]
     samples: Sequence[Sample] = ()
+
+
+Keep = Callable[[TaskResult], None]
+
+
+def forget(result: TaskResult) -> None:
+    """Keep nothing: a process that ends in a check is replaced, and its cell runs again."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,11 @@ class Task:
     function: Function | None  # what the operation or case calls; None: its code is in its file
     state: WorkerState  # what earlier cells of this worker have found out
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
+    keep: Keep = forget  # is given what is known before a step that may end the process
+
+    def report_wait(self, slowdown: float) -> None:
+        """Say that the cell waits for a calm moment."""
+        self.report_step(f"{WAITING} the machine is {slowdown:.1f} times slower than at its best")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,10 +96,11 @@ class Task:
         """The cell's operation, at its own dimensions or at others."""
         cell, sizes = self.cell, dimensions or self.cell.dimensions
         assert self.function is not None and sizes is not None
+        drawn["reference"] = cell.operation.load_reference()
         return BoundOperation(cell.operation, self.function, sizes, self.dtype, cell.seed, **drawn)
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
         """A row of the cell, with what it ran on."""
-        threads = torch.get_num_threads()
+        threads = self.state.switches.threads_of(self.cell)
         row = identified(row_type, self.cell)
         return replace(row, device_name=self.device.name, threads=threads)

@@ -91,7 +91,9 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
     before: dict[str, torch.Tensor] = {}
     # the CPU's generator is forked in any case, beside those of devices of a type
     devices, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
-    with torch.random.fork_rng(devices, device_type=kind), device:
+    # without it sparse tensors reach any memory
+    checked = torch.sparse.check_sparse_tensor_invariants()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices, device_type=kind), device, checked:
         torch.manual_seed(seed)
         for name, tree in zip(case.inputs, first, strict=False):
             names[name] = _tensor(run_snippet(tree, names), case.inputs[name])

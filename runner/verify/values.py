@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import math
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls import Thunk
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
-from runner.verify.rounding import unit_roundoff
+from runner.errors import one_line
+from runner.verify.gradients.vectors import perturbed
+from runner.verify.likeness import (
+    aligned,
+    changed_by,
+    has_free_sign,
+    moments_differ,
+    point_alike,
+)
+from runner.verify.rounding import FACTOR, unit_roundoff
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
 FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors: up to these the whole output is checked
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
+DRAWS = 8  # of moved inputs, or of random numbers
+
+# what an op file may say of values that differ from float64's and are meant
+RANDOM = "its values differ from call to call; where that is meant, write random: true"
+FREE_SIGN = (
+    "its vectors differ by their signs alone; where that is meant, write compare: up_to_sign"
+)
+DEPENDS_ON_DTYPE = (
+    "where its constants depend on the dtype, write reference: a callable that has this dtype's"
+)
 
 
 @dataclass(frozen=True)
@@ -25,20 +49,34 @@ class ValueCheck:
 
     Attributes:
         size: at which they were compared.
-        relative_error: relative to the largest element of the reference; None: there is no output.
+        relative_error: relative to the largest element of the reference, of the output that is
+            nearest to what is allowed, or beyond it; None: no values were compared.
         allowed: the largest that the dtype and the operation explain.
         mutated: whether the call changed its inputs.
+        undecided: booleans and integers that differ, and of which rounding decides.
+        moments_differ: of a random operation, whether its moments do; None: it is none.
+        reason: why nothing was compared, or what may be meant.
     """
 
-    size: str
-    relative_error: float | None
-    allowed: float
+    size: str | None = None
+    relative_error: float | None = None
+    allowed: float | None = None
     mutated: bool = False
+    undecided: int | None = None
+    moments_differ: bool | None = None
+    reason: str = ""
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was."""
+        return self.relative_error is not None or self.moments_differ is not None
 
     @property
     def wrong(self) -> bool:
         """Whether the error is more than rounding explains; a NaN is."""
-        return self.relative_error is not None and not self.relative_error <= self.allowed
+        if self.relative_error is None or self.allowed is None:
+            return bool(self.moments_differ)
+        return not self.relative_error <= self.allowed
 
 
 def small(bound: BoundOperation, requested: Size) -> BoundOperation:
@@ -46,7 +84,7 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
     try:
         dimensions = bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
         reduced = replace(bound, dimensions=dimensions)
-        reduced.outputs(reduced.draw())
+        reduced.expected(reduced.draw())
     except Exception:  # whatever the callable raises at a size that nobody requested
         return bound
     return reduced
@@ -60,30 +98,189 @@ def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
     return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, requested)
 
 
-def check_values(bound: BoundOperation, device: torch.device) -> ValueCheck:
-    """Compare an operation's output with its own in float64 on the CPU, from the same numbers.
+def check_values(
+    bound: BoundOperation,
+    device: torch.device,
+    captured: Callable[[Thunk], Thunk] | None = None,
+) -> ValueCheck:
+    """Compare an operation's output with its reference's in float64 on the CPU.
 
-    Integers must be equal; for what others are allowed see :func:`allowed_error`.
+    Both are of the same numbers. Booleans and integers must be equal, but for positions of
+    equal elements, and where rounding of the inputs decides; for what others are allowed see
+    :func:`allowed_error`. Where nothing can be compared, the check says why. ``captured`` makes a
+    graph of a call that is timed as one.
     """
     # the call gets copies on the device, so that the reference is computed from what was drawn
     inputs = bound.draw()
-    device_inputs = [t.to(device, copy=True) for t in inputs]
-    outputs = [t.cpu() for t in bound.outputs(device_inputs)]
-    expected = bound.expected([reference_input(t).clone() for t in inputs])
-    unchanged = all(torch.equal(t.cpu(), i) for t, i in zip(device_inputs, inputs, strict=True))
 
-    # integer outputs of a floating operation are not compared: indices of ties may differ
-    exact = not is_differentiable(bound.dtype)
-    pairs = zip(outputs, expected, strict=True)
-    errors = [relative_error(t, e) for t, e in pairs if exact or is_differentiable(t.dtype)]
+    def call() -> tuple[list[Tensor], list[Tensor]]:
+        copies = [t.to(device, copy=True) for t in inputs]
+        thunk = bound.call_with(copies)
+        outputs = [_dense(t) for t in outputs_of((captured(thunk) if captured else thunk)())]
+        return outputs, [t.cpu() for t in copies]
 
-    # a NaN is the worst error, which max() alone would not see
-    return ValueCheck(
-        size=bound.op.size_text(bound.dimensions),
-        relative_error=max(errors, key=lambda error: (math.isnan(error), error), default=None),
-        allowed=0.0 if exact else allowed_error(bound.op, bound.dimensions, bound.dtype),
-        mutated=not unchanged,
-    )
+    outputs, after = call()
+    changed = [not torch.equal(a, b) for a, b in zip(after, inputs, strict=True)]
+    known = ValueCheck(mutated=any(changed))
+    try:
+        reference = Reference(bound, inputs)
+    except Exception as error:  # of a check, which is none of the operation
+        traceback.print_exc()
+        return replace(known, reason=_not_computed(bound, error))
+
+    known = replace(known, size=bound.op.size_text(bound.dimensions))
+    if bound.op.random:
+        drawn = [call()[0] for _ in range(DRAWS)]
+        differ = moments_differ(drawn, [reference.at(reference.inputs)[0] for _ in drawn])
+        return replace(known, moments_differ=differ)
+
+    # what a call leaves in its inputs counts too, where the reference leaves something there
+    expected = list(reference.outputs)
+    for position, now in enumerate(reference.after):
+        if changed[position] and not torch.equal(now, reference.inputs[position]):
+            outputs, expected = [*outputs, after[position]], [*expected, now]
+    unknown = replace(known, size=None)
+    if not expected:
+        return replace(unknown, reason="the call gives nothing that could be compared")
+    if [t.shape for t in outputs] != [t.shape for t in expected]:
+        shapes = [[tuple(t.shape) for t in tensors] for tensors in (outputs, expected)]
+        why = f"the call gives {shapes[0]}, what it is compared with {shapes[1]}"
+        return replace(unknown, reason=why)
+
+    found = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
+    worst = max(found, key=_badness)
+    discrete = any(not is_differentiable(t.dtype) for t in outputs)
+    undecided = sum(output.undecided for output in found) if discrete else None
+    checked = replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
+    if not checked.wrong:
+        return checked
+    reason = _declarable(reference, outputs, expected, call()[0])
+    if reason:
+        return replace(unknown, reason=reason)
+    return replace(checked, reason="" if bound.op.reference else DEPENDS_ON_DTYPE)
+
+
+class Reference:
+    """What the right callable gives from the same numbers, in the widest dtype that it has.
+
+    Attributes:
+        inputs: as it gets them.
+        outputs, after: of its call, and what that leaves in copies of the inputs.
+    """
+
+    def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
+        self.bound, self.inputs = bound, [reference_input(t) for t in inputs]
+        try:
+            self.outputs, self.after = self.at(self.inputs)
+        except Exception:
+            # the call in its own dtype would be compared with itself
+            if bound.reference is None:
+                raise
+            self.inputs = inputs
+            self.outputs, self.after = self.at(inputs)
+
+    def at(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The outputs at other inputs, and what a call leaves in copies of these."""
+        copies = [t.clone() for t in inputs]
+        return [_dense(t) for t in self.bound.expected(copies)], copies
+
+    def moved(self) -> Iterator[list[Tensor]]:
+        """The outputs at inputs that have moved by some roundoffs of the dtype, up or down."""
+        generator = self.bound.generator(950)
+        roundoffs = FACTOR * unit_roundoff(self.bound.dtype)
+        for _ in range(DRAWS):
+            yield self.at(perturbed(self.inputs, roundoffs, generator))[0]
+
+    def allowed(self, got: Tensor) -> float:
+        """The largest error of an output."""
+        floating = filter(is_differentiable, (self.bound.dtype, got.dtype))
+        dtype = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
+        return allowed_error(self.bound.op, self.bound.dimensions, dtype) if dtype else 0.0
+
+
+class _Compared(NamedTuple):
+    """An output's error, the largest that is allowed, and how many elements rounding decides."""
+
+    error: float
+    allowed: float = 0.0
+    undecided: int = 0
+
+
+def _compared(
+    reference: Reference, outputs: list[Tensor], expected: list[Tensor], index: int
+) -> _Compared:
+    got, wide, op = outputs[index], expected[index], reference.bound.op
+    if is_differentiable(got.dtype) or is_differentiable(wide.dtype):
+        signed = op.compare == "up_to_sign"
+        error = error_up_to_sign(got, wide) if signed else relative_error(got, wide)
+        return _Compared(error, reference.allowed(got))
+    differs = got != wide.to(got.dtype)
+    if not bool(differs.any()) or not is_differentiable(reference.bound.dtype):
+        return _Compared(float(bool(differs.any())))
+
+    # of a floating operation: ties may be broken either way, and rounding may decide
+    differs &= ~point_alike(reference.inputs, got, wide)
+    undecided = torch.zeros_like(differs)
+    if index < len(reference.outputs) and bool(differs.any()):
+        undecided = differs & changed_by(reference.moved(), reference.outputs, index)
+    return _Compared(float(bool((differs & ~undecided).any())), 0.0, int(undecided.sum()))
+
+
+def _badness(output: _Compared) -> tuple[bool, float]:
+    """How far beyond what is allowed; a NaN is the worst, which max() alone would not see."""
+    ratio = output.error / output.allowed if output.allowed else math.inf * bool(output.error)
+    return math.isnan(output.error), output.error if math.isnan(ratio) else ratio
+
+
+def _declarable(
+    reference: Reference, outputs: list[Tensor], expected: list[Tensor], again: list[Tensor]
+) -> str:
+    """What the op file may say of values that differ and are not wrong; blank where they are."""
+    pairs = list(zip(outputs, expected, strict=True))
+    with _constants_of(reference.bound.dtype):
+        others = reference.at(reference.inputs)[0]
+    if (
+        not reference.bound.op.reference
+        and len(others) == len(outputs)
+        and all(
+            o.shape == t.shape and relative_error(t, o) <= reference.allowed(t)
+            for t, o in zip(outputs, others, strict=True)
+        )
+    ):
+        return DEPENDS_ON_DTYPE
+    for (first, _), second in zip(pairs, again, strict=False):
+        if first.shape != second.shape or relative_error(second, first) > reference.allowed(first):
+            return RANDOM
+    factors = sum(is_differentiable(t.dtype) for t in outputs)
+    if factors > 1 and any(has_free_sign(*pair) for pair in pairs):
+        errors = [(error_up_to_sign(*pair), reference.allowed(pair[0])) for pair in pairs]
+        if all(error <= allowed for error, allowed in errors):
+            return FREE_SIGN
+    return ""
+
+
+@contextmanager
+def _constants_of(dtype: torch.dtype) -> Iterator[None]:
+    """Let a function that asks for its dtype's eps, largest or smallest number get another's."""
+    finfo = torch.finfo
+    torch.finfo = lambda asked=None: finfo(dtype)  # type: ignore[assignment,misc]  # for a while
+    try:
+        yield
+    finally:
+        torch.finfo = finfo  # type: ignore[misc]
+
+
+def _not_computed(bound: BoundOperation, error: Exception) -> str:
+    widest = reference_input(torch.empty(0, dtype=bound.dtype)).dtype
+    where = f"in {str(widest).removeprefix('torch.')} on the CPU"
+    who = bound.op.reference or "the call itself"
+    advice = "" if bound.op.reference else "; write reference: a callable that can be"
+    return f"{who} cannot be computed {where} ({one_line(error, 120)}){advice}"
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """A tensor on the CPU, as one that all can be compared with."""
+    return (tensor if tensor.layout is torch.strided else tensor.to_dense()).cpu()
 
 
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:
@@ -116,7 +313,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest element expected; 0 where both are alike."""
     if got.numel() == 0:
         return 0.0
-    if not is_differentiable(got.dtype):
+    if not is_differentiable(got.dtype) and not is_differentiable(expected.dtype):
         return float(not torch.equal(got, expected.to(got.dtype)))
     wide = got.to(expected.dtype)
     same = (wide == expected) | (wide.isnan() & expected.isnan())
@@ -125,6 +322,12 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     difference = (wide - expected).abs().masked_fill(same, 0.0).max().item()
     scale = expected.abs().nan_to_num(0.0, 0.0, 0.0).max().item()
     return difference / scale if scale else float("inf")
+
+
+def error_up_to_sign(got: Tensor, expected: Tensor) -> float:
+    """The relative error where the vectors of a matrix, columns or rows, may have either sign."""
+    errors = (relative_error(candidate, expected) for candidate in aligned(got, expected))
+    return min(errors, key=lambda error: (math.isnan(error), error))
 
 
 def finite_fraction(outputs: list[Tensor]) -> float | None:

@@ -20,19 +20,54 @@ def visits(ratio: float, count: int = 40, slow: float = 1.0) -> Pairs:
     return Pairs(made)
 
 
+def told_apart(calm: list[float], slow: list[float], slowdown: float | None = None) -> Pairs:
+    """The CPU and an accelerator in turn, with the ratios of calm and of slow moments."""
+    told = [(ratio, True) for ratio in calm] + [(ratio, False) for ratio in slow]
+    return Pairs(
+        PairVisit("cpu", "gpu", number, 0, 1, 0, 1, ratio, 1.0, 1, slowdown, is_calm)
+        for number, (ratio, is_calm) in enumerate(told)
+    )
+
+
 def test_a_ratio_is_of_the_visits_and_not_of_the_rows() -> None:
     (found,) = compare([row("cpu", 1.0), row("gpu", 1.0)], REPORT, pairs=visits(2.0))
     assert (found.speedup, found.paired, found.verdict) == (pytest.approx(2.0), 40, "faster")
 
 
-@pytest.mark.parametrize("flag", ["contended", "wrong_values", "throttled"])
+@pytest.mark.parametrize("flag", ["view", "wrong_values", "throttled"])
 def test_a_side_that_may_not_be_compared_has_no_ratio_in_turn_either(flag: str) -> None:
-    """Unlike sides lose unlike shares of a busy machine, so that being in turn does not help."""
     rows = [row("cpu", 1.0, flags=(flag,)), row("gpu", 1.0)]
     (found,) = compare(rows, REPORT, pairs=visits(2.0))
     assert found.speedup is None
     assert found.paired is None
     assert found.reason is not None and found.reason.startswith("device=cpu: ")
+
+
+@pytest.mark.parametrize("flag", ["contended", "slow_machine"])
+def test_what_disturbed_a_row_has_been_set_aside_from_the_visits(flag: str) -> None:
+    rows = [row("cpu", 1.0, flags=(flag,)), row("gpu", 1.0)]
+    (found,) = compare(rows, REPORT, pairs=told_apart([2.0] * 20, [3.0] * 20))
+    assert (found.speedup, found.paired, found.verdict) == (pytest.approx(2.0), 20, "faster")
+    assert (found.as_it_came, found.in_all) == (pytest.approx(6**0.5), 40)
+    (alone,) = compare(rows, REPORT, pairs=Pairs([]))
+    assert alone.speedup is None
+
+
+def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
+    rows = [row("cpu", 1.0), row("gpu", 1.0)]
+    slow = [1.9, 2.0, 2.1] * 10
+    (agree,) = compare(rows, REPORT, pairs=told_apart([2.0] * 5, slow))
+    assert (agree.speedup, agree.paired, agree.verdict) == (pytest.approx(2.0), 35, "faster")
+    for calm in ([3.0] * 5, []):
+        (disagree,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.5))
+        assert (disagree.speedup, disagree.verdict) == (pytest.approx(2.0), "faster")
+        assert disagree.low is not None and disagree.low == pytest.approx(2.0 / 1.5, rel=0.05)
+        (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=2.5))
+        assert far.verdict == "unclear"
+    busy = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0, undisturbed=n < 9) for n in range(40)]
+    (unknown,) = compare(rows, REPORT, pairs=Pairs(busy))
+    assert unknown.speedup is None
+    assert unknown.reason is not None and "busy nearly all the time" in unknown.reason
 
 
 def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -> None:

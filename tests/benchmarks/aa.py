@@ -4,12 +4,11 @@ Two operation files with functions of their own, in modules of their own, are co
 command line with its shipped defaults. In the A/A test both functions do the same; in the power
 test one calls the operation once more often.
 
-    python tests/benchmarks/aa.py --pairs 1000                        A/A, on the machine as it is
-    python tests/benchmarks/aa.py --pairs 1000 --neighbour            beside processes that are busy
-    in random phases python tests/benchmarks/aa.py --pairs 100 --afterwards            the baseline
-    asked for after the run, by job=report python tests/benchmarks/aa.py --pairs 100 --calls 20 21
-    power: 5 % (50 51: 2 %) python tests/benchmarks/aa.py --pairs 100 --blocked
-    torch.utils.benchmark, one side after the other
+    python tests/benchmarks/aa.py --pairs 1000               A/A, on the machine as it is
+    python tests/benchmarks/aa.py --pairs 1000 --neighbour   beside processes busy in random phases
+    python tests/benchmarks/aa.py --pairs 100 --afterwards   baseline asked for by job=report
+    python tests/benchmarks/aa.py --pairs 100 --calls 20 21  power: 5 % (50 51: 2 %)
+    python tests/benchmarks/aa.py --pairs 100 --blocked      torch.utils.benchmark, side after side
 
 A figure is printed for each size. A pair is one operation, size and number of threads.
 """
@@ -61,6 +60,7 @@ def main() -> None:
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--afterwards", action="store_true")
     parser.add_argument("--blocked", action="store_true")
+    parser.add_argument("--save", help="a CSV file for the rows of speedup.csv")
     options = parser.parse_args()
 
     compare = _blocked_pairs if options.blocked else _pairs
@@ -70,7 +70,12 @@ def main() -> None:
         while len(pairs) < options.pairs:
             for op in options.ops:
                 pairs += compare(op, options, seed=len(pairs))
-                print(f"{len(pairs)} pairs, {time.monotonic() - begun:.0f} s", file=sys.stderr)
+                claimed = sum(pair["verdict"] in ("faster", "slower") for pair in pairs)
+                seconds = time.monotonic() - begun
+                progress = f"{len(pairs)} pairs, {seconds:.0f} s, {claimed} claimed"
+                print(progress, file=sys.stderr, flush=True)
+                if options.save:
+                    _save(Path(options.save), pairs)
                 if len(pairs) >= options.pairs:
                     break
     _print(pairs, time.monotonic() - begun)
@@ -163,6 +168,13 @@ def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair
             }
         )
     return pairs
+
+
+def _save(path: Path, pairs: Sequence[Pair]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, pairs[0])
+        writer.writeheader()
+        writer.writerows(pairs)
 
 
 def _print(pairs: Sequence[Pair], seconds: float) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from runner.calls.compiled import NotCompiled, compiled, in_own_dtype
+from runner.calls.compiled import NotCompiled, by_its_reference, compiled
 from runner.config.schema import Limit
 from runner.verify.values import check_values
 from tests.conftest import Runner
@@ -57,7 +57,7 @@ def test_compiled_values_are_compared_with_those_of_the_callable_as_it_was() -> 
 
 
 def test_a_reference_in_another_dtype_does_not_go_through_the_compiler() -> None:
-    mixed = in_own_dtype(replace(bound(lambda x: x * 2), reference=lambda x: x * 3))
+    mixed = by_its_reference(replace(bound(lambda x: x * 2), reference=lambda x: x * 3), CPU)
     assert mixed.outputs([torch.ones(2)])[0].tolist() == [2, 2]
     assert mixed.outputs([torch.ones(2, dtype=torch.float64)])[0].tolist() == [3, 3]
 

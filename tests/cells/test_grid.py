@@ -113,7 +113,7 @@ def test_further_grids_take_the_command_lines_values_of_their_axes(listed: Liste
         "mul 4x4 float32 cpu cache=cold compile=True",
         "mul 8x8 float32 cpu compile=True",
         "mul 8x8 float32 cpu cache=cold compile=True",
-        "autograd add 1024x1024 float32 cpu",
+        "autograd add 1024x1024 float32 cpu compile=True",
     ]
     assert len(how) == 8 + 4 + 1
     assert listed[f"{TWO} op=add size=16 dtype=float32 threads=1,2"] == [

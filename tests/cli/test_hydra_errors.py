@@ -52,12 +52,13 @@ ONE_LINE = {
     "-m threads=1,1024": rf"threads=1024 is too large for {CORES} cores; give {4 * CORES} or less",
     "-m case=glob(lesson_9*)": r"no case matches lesson_9\*; python -m runner --help lists what "
     r"there is",
-    "job=autograd compile=true cache=cold": rf"cache=cold, compile=true {ASIDE} \(gradients are "
-    rf"verified without\); .*",
+    "job=autograd compile=true graph=true cache=cold": rf"cache=cold, graph=true {ASIDE} "
+    rf"\(gradients are verified without\); .*",
     "-m job=autograd direction=forward,backward": rf"direction=backward {ASIDE} \(gradients are "
     rf"verified without\); .*",
-    "+sweep=autograd compile=true": rf"compile=true {ASIDE} \(gradients are verified without\); "
+    "+sweep=autograd graph=true": rf"graph=true {ASIDE} \(gradients are verified without\); "
     rf"leave it out",
+    "case=lesson_2_1_polynomial compile=true": rf"compile=true {ASIDE} \(gradients are .*",
     "case=lesson_1_1_ones layout=transposed": rf"layout=transposed {ASIDE} \(tensors are checked "
     rf"without\); .*",
     "+sweep=transfer graph=true": rf"graph=true {ASIDE} \(job=transfer runs without\); leave it "

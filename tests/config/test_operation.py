@@ -36,6 +36,7 @@ def test_from_mapping_reads_each_field():
         "kwargs": {"dim": -1},
         "tolerance": 8.5,
         "differentiable": False,
+        "reference": "torch.mm",
         "description": "a matrix product",
     }
     read = operation(**given)
@@ -63,14 +64,14 @@ def test_a_single_dtype_needs_no_list():
             "flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
             "differentiable, "
-            "domain, nondifferentiable_inputs, description",
+            "domain, nondifferentiable_inputs, reference, compare, random, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
             "differentiable, "
-            "domain, nondifferentiable_inputs, description",
+            "domain, nondifferentiable_inputs, reference, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
@@ -317,3 +318,35 @@ def test_size_text_tells_cells_apart_whose_first_input_is_the_same():
     assert (
         later.size_text(later.bind(parse_size({"m": 4, "k": 3, "batch": "2x5"}))) == "4x3 batch=2x5"
     )
+
+
+def test_a_reference_takes_what_the_call_takes():
+    assert operation().load_reference() is None
+    assert operation(reference="torch.linalg.multi_dot").load_reference() is torch.linalg.multi_dot
+    exact = "tests.support.plain_functions.exact_scale"
+    takes = {"signature": "n -> n", "kwargs": {"beta": 2.0}, "reference": exact}
+    assert operation(**takes).load_reference() is not None
+    assert operation(**takes, inputs="x").load_reference() is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"signature": "n, n -> n"},
+        {"signature": "n -> n", "kwargs": {"gamma": 1}},
+        {"signature": "n -> n", "inputs": ["z"]},
+        {"signature": "n -> n", "args": [1]},
+    ],
+)
+def test_a_reference_that_does_not_is_refused_in_one_line(wrong):
+    exact = "tests.support.plain_functions.exact_scale"
+    with pytest.raises(ConfigError) as refusal:
+        operation(**{"kwargs": {"beta": 1.0}, "reference": exact, **wrong}).load_reference()
+    message = str(refusal.value)
+    assert message.startswith("op matmul: reference: tests.support.plain_functions.exact_scale(")
+    assert "cannot be called as torch.matmul is" in message and "\n" not in message
+
+
+def test_a_reference_that_cannot_be_imported_is_named():
+    with pytest.raises(ConfigError, match=r"op matmul: reference 'torch.matmull'.*'matmul'"):
+        operation(reference="torch.matmull").load_reference()

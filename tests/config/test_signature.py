@@ -338,3 +338,19 @@ def test_a_formula_may_give_the_first_inputs_last_dimension():
 def test_names_that_cannot_work_are_refused(text, formulas, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         Signature.parse(text, formulas)
+
+
+def test_an_output_may_have_a_length_that_the_numbers_decide_or_be_none():
+    signature = Signature.parse("m n -> ? n, ?", {})
+    dimensions = signature.bind(parse_size("4x6"))
+    assert dimensions.shape(signature.outputs[0]) == (1, 6)
+    assert dimensions.admits(signature.outputs[0], (17, 6))
+    assert not dimensions.admits(signature.outputs[0], (17, 5))
+    assert not dimensions.admits(signature.outputs[1], ())
+    assert Signature.parse("n -> none", {}).outputs == ()
+
+
+@pytest.mark.parametrize("text", ["? -> n", "n -> none n", "none -> n"])
+def test_these_stand_nowhere_else(text):
+    with pytest.raises(ConfigError, match="is no dimension"):
+        Signature.parse(text, {})

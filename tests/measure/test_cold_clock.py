@@ -21,7 +21,7 @@ class FakeClock:
     def now(self) -> float:
         return 7.0
 
-    def time(self, call: Any, calls: int) -> Block:
+    def time(self, call: Any, calls: int, untimed: int = 0) -> Block:
         self.log.append(f"time {calls}")
         call()
         return self.blocks.pop(0)

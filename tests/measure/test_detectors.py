@@ -17,6 +17,7 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation
 from runner.config.schema import Limit
+from runner.execute.cell_run import run_cell
 from runner.measure import detectors
 from runner.measure.detectors import (
     Float32Times,
@@ -30,6 +31,8 @@ from runner.measure.device import Device
 from runner.measure.engine import measure
 from runner.measure.host_clock import Block
 from runner.measure.precision import allowed_products, full_precision, uses_reduced_precision
+from runner.rows.rows import BenchmarkRow
+from runner.tasks.task import WorkerState
 from tests.support.factories import QUICK, STATE, cell, flags, ran
 
 CPU = Device(torch.device("cpu"))
@@ -84,7 +87,7 @@ class CountingClock:
         self.seconds += 1e-9
         return self.seconds
 
-    def time(self, call: Thunk, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
         before = self.count()
         for _ in range(calls):
             call()
@@ -159,7 +162,9 @@ def test_the_share_of_denormals_is_found_in_a_part_of_a_large_tensor(dtype: torc
 def test_products_of_fewer_digits_are_flagged_and_allowed_their_rounding() -> None:
     square = own("rounded_square", signature="n n -> n n", tolerance="8 * sqrt(n)")
     with products("medium"):
-        found = ran(square, size=256)
+        # a worker begins with the switches that it finds
+        (found,) = run_cell(cell(square, size=256), WorkerState()).rows
+        assert isinstance(found, BenchmarkRow)
         assert "reduced_precision" in found.flags
         assert "wrong_values" not in found.flags
         assert found.allowed_relative_error is not None and found.allowed_relative_error > 1e-3
@@ -237,7 +242,7 @@ class DtypeClock(CountingClock):
         super().__init__(lambda: 0, 0.0, 0.0)
         self.by_dtype = seconds
 
-    def time(self, call: Thunk, calls: int) -> Block:
+    def time(self, call: Thunk, calls: int, untimed: int = 0) -> Block:
         call()
         self.call_s = self.by_dtype[steps[-1]]
         return super().time(call, calls)

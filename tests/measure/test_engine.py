@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from runner.config.schema import Timing
-from runner.measure.engine import measure
+from runner.measure.engine import Sampled, measure, measurement
 from runner.measure.host_clock import Block, HostClock
 
 CALL_S = 1e-4  # of a call, where a test does not say otherwise; a block of 0.0005 s is 5 of them
@@ -32,7 +32,7 @@ class FakeClock:
         assert self.asked < 100_000, "the engine does not end"
         return self.seconds
 
-    def time(self, call, calls):
+    def time(self, call, calls, untimed=0):
         assert len(self.timed) < 100_000, "the engine does not end"
         call()
         block = self.script(len(self.timed), calls)
@@ -361,7 +361,7 @@ def by_allocation(seconds_of):
     clock = FakeClock(script)
     plain_time = clock.time
 
-    def time_of_the_call(call, calls):
+    def time_of_the_call(call, calls, untimed=0):
         def noted():
             clock.seconds_a_call = call() or CALL_S
 
@@ -461,3 +461,13 @@ def test_intervals_hold_the_true_time_though_sampling_stops_where_they_are_narro
         ).interval
         held += low <= CALL_S <= high
     assert held / 1_000 >= 0.925
+
+
+@pytest.mark.parametrize(("work_s", "flag"), [(64.0, True), (4.0, False)])
+def test_work_that_comes_once_in_many_blocks_is_flagged(work_s, flag):
+    blocks = [Block(work_s if number % 20 == 0 else 1.0) for number in range(100)]
+    measured = measurement(Sampled(blocks, 1, "time"), 1.0, 100.0)
+    assert measured.median_s == 1.0
+    assert measured.mean_s == pytest.approx(0.95 + 0.05 * work_s)
+    assert measured.max_s == work_s >= measured.p99_s >= measured.p90_s == 1.0
+    assert ("uneven" in measured.flags) == flag

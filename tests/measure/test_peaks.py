@@ -79,3 +79,17 @@ def test_a_row_says_how_near_its_roof_it_comes() -> None:
         ran("add", size=8, threads=1),
     ):
         assert (blank.status, blank.fraction_of_peak, blank.bound) == ("ok", None, None)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e300", "many"])
+def test_a_peak_that_no_machine_has_is_not_believed_and_the_others_are(value: str) -> None:
+    save_peaks(PEAKS)
+    with peaks_file().open("a") as file:
+        file.write(f"other,cpu X,float32,2,2.9,full,{value},10.0\n")
+    assert saved_peaks() == [PEAKS]
+
+
+def test_a_file_that_anybody_can_write_is_not_believed() -> None:
+    save_peaks(PEAKS)
+    peaks_file().chmod(0o666)
+    assert saved_peaks() == []

@@ -37,7 +37,7 @@ class Machine:
     def side(self, name, call_s, calls=5, draw_s=0.0, kept=4):
         """A side whose calls take so long where nothing disturbs it."""
 
-        def time(call, count):
+        def time(call, count, untimed=0):
             begun = self.seconds
             for _ in range(count):
                 self._call(name, call_s)
@@ -50,7 +50,7 @@ class Machine:
 
         clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
         is_long = call_s > 0.005
-        return Side(clock, calls, is_long, 1 if is_long else 3, kept, call_on)
+        return Side(clock, calls, 0, is_long, 1 if is_long else 3, kept, call_on)
 
     def _call(self, name, call_s):
         if name != self._last:
@@ -65,7 +65,7 @@ def visited(sides, budget_s=2.0, timing=TIMING, enough=lambda visits: False, see
 
 
 def seconds(visits):
-    return [[turn.seconds for turn in visit] for visit in visits.visits]
+    return [[turn.seconds for turn in visit.turns] for visit in visits.visits]
 
 
 def test_phases_of_the_machine_cancel():
@@ -99,13 +99,13 @@ def test_each_order_and_each_set_of_memory_comes_as_often(count):
     each = Counter(
         (side, turn.position, turn.allocation)
         for visit in visits
-        for side, turn in enumerate(visit)
+        for side, turn in enumerate(visit.turns)
     )
     assert len(each) == count**3
     assert len(set(each.values())) == 1
     for visit in visits:
-        assert sorted(turn.position for turn in visit) == list(range(count))
-        assert sorted(turn.allocation for turn in visit) == list(range(count))
+        assert sorted(turn.position for turn in visit.turns) == list(range(count))
+        assert sorted(turn.allocation for turn in visit.turns) == list(range(count))
 
 
 @pytest.mark.parametrize("count", range(2, 8))
@@ -176,4 +176,4 @@ def test_a_sides_blocks_count_by_visits():
     blocks = blocks_of(visits.visits, 1)
     assert {block.allocation for block in blocks} == set(range(len(visits.visits)))
     assert all(block.wall_s == pytest.approx(5 * 3e-4) for block in blocks)
-    assert math.isclose(visits.visits[0][1].seconds, 3e-4)
+    assert math.isclose(visits.visits[0].turns[1].seconds, 3e-4)

@@ -138,8 +138,11 @@ def test_pandas_reads_samples_without_options(tmp_path):
         "allocation",
         "used",
         "process",
+        "machine_slowdown",
+        "calm",
     ]
-    assert [dtype.kind for dtype in table.dtypes] == ["i", "f", "f", "i", "f", "f", "b", "i"]
+    kinds = [dtype.kind for dtype in table.dtypes]
+    assert kinds == ["i", "f", "f", "i", "f", "f", "b", "i", "f", "b"]
     assert table["wall_s"].tolist() == [1 / 3, 1e-9]
     assert table["cpu_s"].isna().tolist() == [False, True]
     assert table["used"].tolist() == [True, False]

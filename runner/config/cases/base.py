@@ -35,6 +35,11 @@ class Case:
         """The shape as results show it."""
         raise NotImplementedError
 
+    @property
+    def package(self) -> str:
+        """What is imported to have the function; torch, where it is none of the user's."""
+        return str(getattr(self, "function", "torch")).partition(".")[0]
+
     def load(self) -> Callable[..., Any] | None:
         """Import what it calls; ConfigError where there is no such function."""
         raise NotImplementedError

@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from runner.config.arithmetic import LARGEST_EXPONENT, OPERATORS, depth_of
+from runner.config.arithmetic import OPERATORS, power
 from runner.config.arithmetic import parse as parse_python
 from runner.errors import ConfigError, one_line, suggestion
 
@@ -23,17 +23,11 @@ ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype")
 # of torch, that hold functions on tensors and no others
 NAMESPACES = ("linalg", "special", "fft", "nn.functional")
 ELSEWHERE = ("autograd.grad",)
+LONGEST = 100_000  # characters of a snippet
 DEEPEST = 450  # levels, since a snippet is walked recursively
 
 
-def _power(base: object, exponent: object) -> object:
-    plain = isinstance(base, int) and isinstance(exponent, int)
-    if plain and abs(exponent) > LARGEST_EXPONENT:  # type: ignore[arg-type]  # an int by now
-        raise ValueError(f"the exponent is beyond {LARGEST_EXPONENT}")
-    return operator.pow(base, exponent)
-
-
-_OPERATORS = {**OPERATORS, ast.Pow: _power, ast.MatMult: operator.matmul}
+_OPERATORS = {**OPERATORS, ast.Pow: power, ast.MatMult: operator.matmul}
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], object]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -51,14 +45,10 @@ class CallError(Exception):
 def parse(text: str, names: Collection[str]) -> ast.expr:
     """The tree of a snippet that holds nothing but what is allowed, ``torch`` and these names."""
     try:
-        tree = parse_python(text)
-        if depth_of(tree) > DEEPEST:
-            raise RecursionError
+        tree = parse_python(text, LONGEST, DEEPEST)
         _check(tree, text, names)
     except ValueError as error:
-        raise ConfigError(f"{text!r}: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{text[:20]!r}... is nested too deeply") from error
+        raise ConfigError(f"{one_line(text, 60)!r}: {error}") from error
     return tree
 
 
@@ -213,6 +203,8 @@ def _check(  # noqa: PLR0912  (a kind of node a branch)
         case ast.Call(func=ast.Attribute(value=of, attr=name) as function):
             if any(keyword.arg is None for keyword in node.keywords):
                 raise ConfigError(f"{text!r}: ** is not allowed; write each argument")
+            if any(keyword.arg == "check_invariants" for keyword in node.keywords):
+                raise ConfigError(f"{text!r}: check_invariants is not allowed; they are checked")
             if name.startswith("_"):
                 raise ConfigError(
                     f"{text!r}: {name} is not allowed; names with a leading underscore are private"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -9,9 +11,25 @@ from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
+from runner.errors import printable
 from runner.rows.rows import BenchmarkRow
 
+LONGEST_NAME = 100  # characters of a series' or a panel's name
 FURTHER_COLUMNS = (*FURTHER, "node", "variant")  # what a series' name does not say
+
+
+def anchor(cell: str) -> str:
+    """The id of a cell's row on the page, which no other part of the page has."""
+    return cell if re.fullmatch("[a-z][a-z0-9]*[0-9][a-z0-9]*", cell) else f"row-{cell}"
+
+
+def shown_name(text: str) -> str:
+    """A name as pictures have it: without signs that act on what shows it, and of some length."""
+    shown = printable(text)
+    if len(shown) <= LONGEST_NAME:
+        return shown
+    digest = hashlib.sha256(shown.encode()).hexdigest()[:6]  # so that no two become one
+    return f"{shown[: LONGEST_NAME - 9]}...{digest}"
 
 
 class Names:
@@ -24,7 +42,7 @@ class Names:
     """
 
     def __init__(self, rows: Sequence[BenchmarkRow], report: Report) -> None:
-        self.baseline = f"{report.axis}={report.value}"
+        self.baseline = shown_name(f"{report.axis}={report.value}")
         self._axis = report.axis
         self.distinguishing = _distinguishing_columns(rows)
         self._in_panels = [key for key in self.distinguishing if key != self._axis]
@@ -47,7 +65,7 @@ class Names:
         if key not in self._panel_names:
             pairs = zip(self._in_panels, self._panel_of(item), strict=True)
             words = [f"{name}={value}" for name, value in pairs if value is not None]
-            self._panel_names[key] = " ".join([item.op, *words])
+            self._panel_names[key] = shown_name(" ".join([item.op, *words]))
         return self._panel_names[key]
 
     def series(self, item: BenchmarkRow | Speedup | Crossover) -> str:
@@ -64,7 +82,7 @@ class Names:
             words = words[1:]  # which the panel and the x axis say
         elif self._axis not in ("dtype", "device"):
             words[0] = f"{self._axis}={compared}"
-        return " ".join(words)
+        return shown_name(" ".join(words))
 
 
 def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from runner.analysis.comparison import FORBIDDING, Speedup, cost_of, elements_of
 from runner.config.size import first_input_shape
-from runner.report.figures.names import Names
+from runner.report.figures.names import Names, shown_name
 from runner.report.figures.picture import (
     Heatmap,
     Mark,
@@ -70,8 +70,8 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     by_panel = grouped(timed, lambda row: _device_name(*device_of(row)))
     placed: list[tuple[str, str, BenchmarkRow]] = []
     for name, of_device in by_panel.items():
-        placed += [(name, row.op, row) for row in of_device if _has_shape(row)]
-    styles = _numbered(row.op for row in chain.from_iterable(by_panel.values()))
+        placed += [(name, shown_name(row.op), row) for row in of_device if _has_shape(row)]
+    styles = _numbered(shown_name(row.op) for row in chain.from_iterable(by_panel.values()))
     ceilings = {name: _ceiling(of_device) for name, of_device in by_panel.items()}
     panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
     measured = any(panel.ceiling for panel in panels)
@@ -82,7 +82,8 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
 
 
 def _device_name(device: str, dtype: str, threads: int | None, node: str | None = None) -> str:
-    return " ".join(filter(None, [device, dtype, f"threads={threads}" if threads else "", node]))
+    words = [device, dtype, f"threads={threads}" if threads else "", node]
+    return shown_name(" ".join(filter(None, words)))
 
 
 def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
@@ -96,7 +97,7 @@ def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
         for size, seconds, low, high in json.loads(row.points or "[]"):
             label = amount(size, "B", words)
             point = PlotPoint(seconds, low, high, x=size, label=label, cell=row.cell)
-            placed.append((row.device_name or row.device, series, point))
+            placed.append((shown_name(row.device_name or row.device), shown_name(series), point))
     styles = _numbered(series for _, series, _ in placed)
     panels, omitted = _Panels(lambda point: point, attrgetter("x"), styles).of(placed)
     title, axes = words["plot_transfers"], (words["copied"], words["time"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import vl_convert
 
+from runner.files import make_folder, write_atomically
 from runner.report.figures.picture import COLOURS, Heatmap, Plot
 from runner.report.figures.vega_charts import SHOWN_PANEL, Spec, chart_of, chart_of_heatmap
 from runner.report.language import Words
@@ -37,7 +38,7 @@ def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words
     Raises:
         OSError: the folder cannot be written.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for plot in plots:
         shared = ["color", "shape", "x" if plot.connected else "y"]
         page = _page(chart_of(plot, words), plot, words, size=PLOT_PIXELS, shared=shared)
@@ -106,8 +107,9 @@ def _save(page: Spec, path: Path) -> None:
         text = text.replace(f"var(--series-{number})", colour)
     svg = vl_convert.vegalite_to_svg(text, vl_version="6.4")  # the page's own
     svg = re.sub(r"gradient_\d+", "gradient", svg)  # else each drawing has a number of its own
-    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
-    path.with_suffix(".png").write_bytes(_compressed(vl_convert.svg_to_png(svg)))
+    write_atomically(path.with_suffix(".svg"), svg, durable=False)
+    png = _compressed(vl_convert.svg_to_png(svg))
+    write_atomically(path.with_suffix(".png"), png, durable=False)
 
 
 def _compressed(png: bytes) -> bytes:

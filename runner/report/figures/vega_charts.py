@@ -13,6 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from runner.errors import printable
+from runner.report.figures.names import anchor
 from runner.report.figures.picture import COLOURS, Heatmap, Plot, PlotPoint
 from runner.report.language import PREFIXES, Words, amount
 
@@ -123,8 +125,8 @@ def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
         "doubtful": point.doubtful,
         "number": "×" if point.y is None else amount(point.y, unit, words, 4),
         "interval": interval,
-        "note": point.note,
-        "href": f"#{point.cell}" if point.cell else None,
+        "note": printable(point.note, 300),
+        "href": f"#{anchor(point.cell)}" if point.cell else None,
     }
 
 

@@ -59,14 +59,16 @@ def _what(rows: Sequence[Row], words: Words) -> str:
 
 
 def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
-    host, torch = environment.get("host", {}), environment.get("torch", {})
+    host, torch = environment.get("host") or {}, environment.get("torch") or {}
     names = list(dict.fromkeys(row.device_name for row in rows if row.device_name))
     parts = [", ".join(names)]
     if host:
         parts += [words["cores"].format(cores=host.get("cores"), load=host.get("load_1min") or 0)]
         parts += [f"{host.get('system')}"]
     if torch:
-        threads = sorted({row.threads for row in rows if row.threads}) or [torch.get("threads")]
+        threads = sorted({row.threads for row in rows if row.threads}) or [
+            torch.get("threads") or 0
+        ]
         numbers = ", ".join(map(str, threads))
         parts += [words["torch"].format(version=torch.get("version"), threads=numbers)]
     if environment.get("started"):
@@ -109,5 +111,5 @@ def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:
 
 
 def _counted(counts: Counter[str], kind: str, words: Words) -> str:
-    named = [f"{words[f'{kind}_{key}']}: {count}" for key, count in counts.most_common()]
+    named = [f"{words.get(f'{kind}_{key}', key)}: {n}" for key, n in counts.most_common()]
     return ", ".join(named)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.config.axes import NAMED
 from runner.config.schema import Report
+from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
 from runner.rows.flags import FLAGS
@@ -118,8 +120,11 @@ def row_listing(
         return None
 
     def gradient(row: BenchmarkRow) -> Entry:
-        return Entry(words[f"gradient_{row.gradient}"] if row.gradient else "")
+        return Entry(words.get(f"gradient_{row.gradient}", row.gradient or ""))
 
+    known = {f.name for f in fields(BenchmarkRow)}
+    types = dict.fromkeys(map(type, rows))  # of a newer release, with columns of its own
+    further = dict.fromkeys(f.name for f in chain.from_iterable(map(fields, types)))
     columns: list[Column[BenchmarkRow]] = [
         *_named([*NAMED, *distinguishing], words),
         Column(words["time"], "number", lambda row: _number(row.median_s, "s", words)),
@@ -129,6 +134,7 @@ def row_listing(
         Column(words["error"], "number", lambda row: _checked(row, words)),
         Column(words["gradient"], "name", gradient),
         Column(words["flags"], "name", lambda row: Entry(" ".join(row.flags))),
+        *_named([name for name in further if name not in known], words),
         Column(words["status"], "text", lambda row: Entry(_status(row, words), row.status)),
         Column(words["command"], "command", lambda row: Entry(reproducer.command(row), code=True)),
     ]
@@ -160,10 +166,12 @@ def crossover_listing(
 def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Listing:
     """The rows of any other job, with each column that holds anything."""
     of_every_job = {f.name for f in fields(Row)}
-    of_this_job = [f.name for f in fields(rows[0]) if f.name not in (*of_every_job, *RAW)]
+    all_fields = chain.from_iterable(map(fields, dict.fromkeys(map(type, rows))))
+    names = dict.fromkeys(f.name for f in all_fields)
+    of_this_job = [name for name in names if name not in (*of_every_job, *RAW)]
     columns: list[Column[Row]] = []
     for key in (*NAMED, *of_this_job):
-        values = [getattr(row, key) for row in rows]
+        values = [getattr(row, key, None) for row in rows]
         if any(value is not None for value in values):
             number = any(isinstance(value, int | float) for value in values)
             entry = partial(_plain, key, words)
@@ -195,7 +203,8 @@ def _listing(
     header = tuple((column.head, column.kind) for column in columns)
     shown = items[:MOST_LINES]
     entries = [tuple(column.entry(item) for column in columns) for item in shown]
-    lines = tuple(zip(ids or [None] * len(shown), entries, strict=False))
+    anchors = [cell and anchor(cell) for cell in ids or [None] * len(shown)]
+    lines = tuple(zip(anchors, entries, strict=False))
     return Listing(key, title, header, lines, file, len(items))
 
 
@@ -256,12 +265,13 @@ def _sizes(curve: Crossover) -> Entry:
 
 
 def _status(row: Row, words: Words) -> str:
-    return words[f"status_{row.status}"] + (f": {row.reason}" if row.reason else "")
+    status = words.get(f"status_{row.status}", row.status)
+    return status + (f": {row.reason}" if row.reason else "")
 
 
 def _plain(key: str, words: Words, row: Row) -> Entry:
     """A value of any column; the unit of a number is in the column's name."""
-    value = getattr(row, key)
+    value = getattr(row, key, None)
     if value is None:
         return Entry("")
     if isinstance(value, bool):
@@ -296,7 +306,7 @@ def _head(key: str, words: Words) -> str:
 
 
 def _link(cell: str | None) -> str | None:
-    return f"#{cell}" if cell else None
+    return f"#{anchor(cell)}" if cell else None
 
 
 def _number(value: float | None, unit: str, words: Words, href: str | None = None) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -13,6 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from runner import __version__
+from runner.errors import printable
+from runner.report.figures.names import anchor
 from runner.report.figures.picture import COLOURS
 from runner.report.figures.vega_charts import Spec
 from runner.report.language import Words
@@ -25,6 +28,7 @@ HERE = Path(__file__).parent
 TABLE_LIBRARY = ("dataTables.min.js",)
 CHART_LIBRARY = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 MOST_NOTES = 20
+LONGEST_SHOWN = 10_000  # characters of what a row or a file says
 
 AnswerText = tuple[str, Sequence[tuple[str, Sequence[str]]]]
 """A question, and its sentences, each with the cells that it is made from."""
@@ -59,7 +63,11 @@ def page_of(
     if len(notes) > MOST_NOTES:
         shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
     flags = [(name, words.get(f"flag_{name}", flag.why), flag) for name, flag in FLAGS.items()]
-    return _template().render(
+    script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
+    texts = [script, _joined(scripts)] if scripts else []
+    return _template("report.html.j2").render(
+        script=script,
+        script_hashes=" ".join(map(_policy_hash, texts)) or "'none'",
         words=words,
         version=__version__,
         facts=facts_of(rows, environment, words),
@@ -76,16 +84,35 @@ def page_of(
     )
 
 
-def _template() -> Template:
+def _template(name: str) -> Template:
     loader = FileSystemLoader(HERE / "templates")
-    engine = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    engine = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_without_signs
+    )
     engine.trim_blocks = engine.lstrip_blocks = True
-    return engine.get_template("report.html.j2")
+    engine.filters["anchor"] = anchor
+    return engine.get_template(name)
+
+
+def _without_signs(value: object) -> object:
+    """Foreign text without signs that turn its direction or hide it; our own, with lines, as is."""
+    is_foreign = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value), LONGEST_SHOWN) if is_foreign else value
+
+
+def _policy_hash(script: str) -> str:
+    """What lets a browser run a script by a page's policy (CSP, level 2)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+@lru_cache(maxsize=2)
+def _joined(names: tuple[str, ...]) -> str:
+    texts = [(HERE / "assets" / name).read_text(encoding="utf-8") for name in names]
+    return ";\n".join(re.sub(r"\n//# sourceMappingURL=\S*", "", text) for text in texts)
 
 
 @lru_cache(maxsize=2)
 def _packed(names: tuple[str, ...]) -> str:
     """Libraries as one text for the page, compressed to a third; browsers unpack it themselves."""
-    texts = [(HERE / "assets" / name).read_text(encoding="utf-8") for name in names]
-    joined = ";\n".join(re.sub(r"\n//# sourceMappingURL=\S*", "", text) for text in texts)
-    return base64.b64encode(gzip.compress(joined.encode(), compresslevel=6, mtime=0)).decode()
+    packed = gzip.compress(_joined(names).encode(), compresslevel=6, mtime=0)
+    return base64.b64encode(packed).decode()

@@ -144,7 +144,8 @@ class Traced:
         gradients = torch.autograd.grad(
             outputs, self.leaves, weights, retain_graph=True, materialize_grads=True
         )
-        return [g.detach() for g in gradients]
+        # a sparse gradient is compared like any other
+        return [g.detach() if g.layout is torch.strided else g.to_dense() for g in gradients]
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
@@ -28,6 +31,8 @@ FEW_ELEMENTS = 40  # of inputs along each element of which the slope can be take
 def operation_target(bound: BoundOperation) -> GradientTarget:
     """An operation as a target, in float64, at its size and at others that its signature allows."""
     op, names = bound.op, bound.names
+    if op.compare == "up_to_sign":  # the squares of a factor are unique
+        bound = replace(bound, function=partial(_squares, bound.function))
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
     inputs = tuple(map(reference_input, bound.draw()))
     return GradientTarget(
@@ -41,8 +46,12 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
         other_shapes=tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
-        costly=bound.reference is not None,
+        costly=bound.is_compiled,
     )
+
+
+def _squares(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
+    return [(t * t.conj()).real for t in outputs_of(function(*args, **kwargs))]
 
 
 def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:

@@ -28,6 +28,7 @@ from runner.verify.gradients.problem import (
     GradientProblem,
     GradientTarget,
     ShapedInputs,
+    draws_random_numbers,
     effective_eps,
     outputs_at,
     second_order,
@@ -35,7 +36,7 @@ from runner.verify.gradients.problem import (
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
 from runner.verify.gradients.structure import order_decides
-from runner.verify.gradients.vectors import copied, max_abs
+from runner.verify.gradients.vectors import Tensors, copied, max_abs
 
 ALL_PROBES = tuple(PROBES)
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
@@ -43,6 +44,10 @@ LARGE = 20_000  # elements of inputs at which the quick probes alone are tried
 EMPTY = "empty"  # the shape without elements
 PROBED_POINTS = ("fresh", "scale 30")  # of the small shape, in float64
 PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
+NO_GRAPH = (
+    "the result does not depend on its inputs through autograd; "
+    "where that is meant, write differentiable: false in the op file"
+)
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
 Checks = list[GradientCheck]
@@ -71,7 +76,13 @@ def verify(
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
     with thread_count(1), torch.random.fork_rng(devices=[]):
-        reason = _unrepeatable(target.example)
+        try:
+            reason = _unrepeatable(target.example)
+        except Exception as error:
+            # it may know its own dtype alone, which raises here where it does not either
+            _in_own_dtype(target, dtype, device)
+            why = f"it cannot be computed in float64 on the CPU ({one_line(error, 120)})"
+            reason = f"{why}; write reference: a callable that can be"
         if reason:
             check = GradientCheck("repeatable", "invariant", verdict="inconclusive")
             return [replace(check, reason=reason)]
@@ -79,12 +90,26 @@ def verify(
             check = GradientCheck("example", "invariant", verdict="unsupported")
             return [replace(check, reason="no input has a gradient")]
 
+        if not any(t.requires_grad for t in _in_own_dtype(target, dtype, device)):
+            check = GradientCheck("example", "invariant", verdict="unsupported")
+            return [replace(check, reason=NO_GRAPH)]
+
         plan = _Plan(target, dtype, device, quick=quick)
         checks = list(_merged(plan.in_float64()))
-        if dtype not in (torch.float64, torch.complex128) or device.type != "cpu":
+        is_other = dtype not in (torch.float64, torch.complex128) or device.type != "cpu"
+        # random numbers are others in another dtype, or on another device
+        if is_other and not draws_random_numbers(target.example.call, target.example.inputs):
             suffix = f", {str(dtype).removeprefix('torch.')}"
             checks += _merged(plan.in_dtype(threads), suffix)
         return checks
+
+
+def _in_own_dtype(target: GradientTarget, dtype: torch.dtype, device: torch.device) -> Tensors:
+    """The example's outputs as they are for a user, with their graph."""
+    own = (narrowed(t, dtype).to(device, copy=True) for t in target.example.inputs)
+    pairs = zip(own, target.requires_grad, strict=True)
+    with torch.enable_grad():  # clones, since a leaf may not be overwritten
+        return target.example.call([t.requires_grad_().clone() if r else t for t, r in pairs])
 
 
 def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[GradientCheck]:
@@ -212,7 +237,15 @@ class _Plan:
         with thread_count(threads):
             checks = _timed(lambda: reference(example))
         yield from checks
-        if self.target.costly:
+        if self.target.costly:  # other numbers are no other kernel
+            fresh = draw(self.target.example, self.domains, self.target.seed + 2)
+            pairs = zip(self.target.example.inputs, fresh.inputs, strict=True)
+            laid_alike = tuple(torch.empty_like(like).copy_(t) for like, t in pairs)
+            problem = self.problem(replace(fresh, name="fresh", inputs=laid_alike))
+            yield from self._tried(reference, problem, declared=True)
+            inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in laid_alike)
+            problem = replace(problem, inputs=inputs)
+            yield from _probed(problem, self.dtype, QUICK_PROBES)
             return
 
         # points of the tiny shape at which the gradient is unique, and one of each other shape

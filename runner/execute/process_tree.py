@@ -1,0 +1,67 @@
+"""The processes that a cell has started, none of which outlives it; Linux alone tells them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+ROUNDS = 20  # of looking for what was started meanwhile
+
+
+def adopt_orphans() -> None:
+    """Have what this process' children start become its children where those end before it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_child_subreaper = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+
+
+def children_of(process: int | str) -> list[int]:
+    """The children of a process, or of this one ("self"), that have not ended."""
+    found: list[int] = []
+    with suppress(AttributeError):  # macOS has no such call
+        try:  # whether this process has any at all costs but one call of the system
+            if process == "self":
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return found
+    for table in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended
+            found += map(int, table.read_text().split())
+    return [child for child in found if not _has_ended(child)]
+
+
+def end_descendants(process: int, but: Collection[int] = ()) -> None:
+    """End all that a process has started, and what those have, but these children of it."""
+    found: dict[int, None] = {}
+    for _ in range(ROUNDS):
+        parents, level = [process], dict(found)
+        for parent in parents:  # which grows meanwhile
+            level |= dict.fromkeys(child for child in children_of(parent) if child not in but)
+            parents += [child for child in level if child not in parents]
+        new = level.keys() - found.keys()
+        for child in new:  # so that it starts no more
+            _signal(child, "SIGSTOP")
+        found |= level
+        if not new:
+            break
+    for child in found:
+        _signal(child, "SIGKILL")
+        with suppress(OSError):  # it is another's to wait for
+            os.waitpid(child, 0 if process == os.getpid() else os.WNOHANG)
+
+
+def _has_ended(process: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+def _signal(process: int, name: str) -> None:
+    with suppress(OSError, AttributeError):  # it has ended; Windows has no such signal
+        os.kill(process, getattr(signal, name))

@@ -1,0 +1,96 @@
+"""A run's own files: written whole or not at all, never through a link, and read within bounds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take a tenth of it
+LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
+MOST_LOGGED = 2**20  # bytes of a log
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
+NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Replace a file's content in one step.
+
+    It is written beside the file, under a name that nobody can guess; a link is replaced itself.
+
+    Args:
+        path: the file.
+        content: its new content; text is written as UTF-8.
+        durable: wait until the content is on the disk.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.opsweep")
+    try:
+        with open(create_file(temporary), "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def create_file(path: Path) -> int:
+    """Make a file that was not there, to be written; FileExistsError where anything was."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags | NOT_FOLLOWING, 0o666)
+
+
+def open_log(path: str) -> int:
+    """Open a log to be added to, made where it is not there; OSError where that cannot be had.
+
+    A file with a second name may be somebody's own, and so is left alone as a link is.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NOT_FOLLOWING, 0o666)
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(file)
+        raise FileExistsError(errno.EEXIST, "it is not the run's own", path)
+    return file
+
+
+def trim_log(path: Path) -> None:
+    """Leave out the middle of a log that is too long."""
+    with suppress(OSError):
+        if path.lstat().st_size > MOST_LOGGED and not path.is_symlink():
+            with path.open("rb") as file:
+                first = file.read(MOST_LOGGED // 2)
+                left_out = file.seek(-MOST_LOGGED // 4, os.SEEK_END) - len(first)
+                middle = f"\n[{left_out:,} bytes were left out here]\n".encode()
+                write_atomically(path, first + middle + file.read(), durable=False)
+
+
+def make_folder(path: Path, *, parents: bool = False) -> None:
+    """Make a folder of a run where it is not there yet.
+
+    Raises:
+        OSError: it cannot be made, or is a link: what it leads to is not the run's.
+    """
+    path.mkdir(parents=parents, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, through which nothing is written", str(path))
+
+
+def bounded_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; ValueError before a line, or the file, takes more memory than it may."""
+    if os.fstat(file.fileno()).st_size > LARGEST_BYTES:
+        raise ValueError(f"it is larger than {LARGEST_BYTES:,} bytes")
+    for line in iter(lambda: file.readline(LONGEST_LINE), ""):
+        if len(line) == LONGEST_LINE:
+            raise ValueError(f"a line is longer than {LONGEST_LINE:,} characters")
+        yield line

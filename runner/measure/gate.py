@@ -1,0 +1,102 @@
+"""What the moments of a measurement pass: a gate that waits for calm ones, and tells them."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Protocol
+
+WAITING = "waiting for a calm moment:"  # begins what a sweep that stands still says
+POLL_S = 0.02
+SILENT_S = 1.0  # of waiting, before it is said
+
+
+class Readable(Protocol):
+    """A sentinel (:class:`runner.measure.sentinel.Sentinel`), or another that tells of a device."""
+
+    calm_within: float
+    """slowdown up to which the machine counts as calm"""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a reading costs little by now."""
+
+    def read(self) -> tuple[float, ...]:
+        """What its kernels take now, in seconds."""
+
+    def slowdown(self, reading: Sequence[float]) -> float:
+        """How many times longer than at the machine's best that is."""
+
+
+Reading = list[tuple[float, ...]]  # of each sentinel: seconds of each of its kernels
+
+
+@dataclass
+class Gate:
+    """Waits for calm moments, and says of each moment afterwards whether it was one.
+
+    Attributes:
+        sentinels: of those whose moments these are, each with what makes the process its own (its
+            number of threads) before it is read.
+        patience_s: seconds that may be waited.
+        on_wait: is called once with the slowdown, when that has taken a second.
+    """
+
+    sentinels: Sequence[tuple[Readable, Callable[[], None]]]
+    patience_s: float = 0.0
+    on_wait: Callable[[float], None] = lambda slowdown: None
+    waited_s: float = 0.0
+    _readings: list[Reading] = field(default_factory=list)
+
+    def pass_by(self) -> int:
+        """Wait where the machine is slow and patience is left; the number of the moment."""
+        if not self.sentinels:
+            return 0
+        if not self._readings or any(sentinel.is_due for sentinel, _ in self.sentinels):
+            self.look()
+            if not self._is_calm_now() and self.waited_s < self.patience_s:
+                self._wait()
+        return len(self._readings) - 1
+
+    def look(self) -> None:
+        """Read all sentinels."""
+        reading = []
+        for sentinel, enter in self.sentinels:
+            enter()
+            reading.append(sentinel.read())
+        self._readings.append(reading)
+
+    def around(self, moment: int) -> dict[str, Any]:
+        """How slow the machine was between the moment's reading and the next, and if it was calm.
+
+        By the names of :class:`runner.measure.host_clock.Block`.
+        """
+        readings = self._readings[moment : moment + 2]
+        slowdowns = chain.from_iterable(map(self._slowdowns, readings))
+        is_calm = all(map(self._is_calm, readings))
+        return {"machine_slowdown": max(slowdowns, default=None), "calm": is_calm}
+
+    def _is_calm_now(self) -> bool:
+        return self._is_calm(self._readings[-1])
+
+    def _is_calm(self, reading: Reading) -> bool:
+        limits = [sentinel.calm_within for sentinel, _ in self.sentinels]
+        return all(map(operator.le, self._slowdowns(reading), limits))
+
+    def _slowdowns(self, reading: Reading) -> list[float]:
+        pairs = zip(self.sentinels, reading, strict=True)
+        return [sentinel.slowdown(seconds) for (sentinel, _), seconds in pairs]
+
+    def _wait(self) -> None:
+        """Until it is calm, or patience is over."""
+        waited_before_s, begun = self.waited_s, time.monotonic()
+        while not self._is_calm_now() and self.waited_s < self.patience_s:
+            time.sleep(POLL_S)
+            self.look()
+            was_silent = self.waited_s < SILENT_S
+            self.waited_s = waited_before_s + time.monotonic() - begun
+            if was_silent and self.waited_s >= SILENT_S:
+                self.on_wait(max(self._slowdowns(self._readings[-1])))

@@ -1,0 +1,112 @@
+"""What else of a process changes a time: how each is read, and put back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
+# of the environment: what torch and its compilers set when they are first used
+OF_TORCH = (b"TORCHINDUCTOR_", b"TRITON_", b"CUDA_MODULE_LOADING", b"KINETO_", b"TORCH_COMPILE_")
+REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use
+LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+State = tuple[Callable[[], Any], Callable[[Any], object]]
+
+
+def of_process() -> Mapping[str, State]:
+    """How the state of this process is read and put back, by the names that rows give it."""
+    state: dict[str, State] = {
+        "environment": (_environment, _put_environment),
+        "folder": (os.getcwd, os.chdir),
+        "signal_handlers": (_handlers, _put_handlers),
+        "tracing": (lambda: (sys.gettrace(), sys.getprofile()), _put_tracing),
+        "garbage_collection": (lambda: (gc.isenabled(), gc.get_threshold()), _put_collector),
+    }
+    if hasattr(os, "sched_setaffinity"):
+        state["cpu_affinity"] = (partial(os.sched_getaffinity, 0), _put_affinity)
+    if hasattr(os, "setpriority"):
+        whose = (os.PRIO_PROCESS, 0)
+        state["nice"] = (partial(os.getpriority, *whose), partial(os.setpriority, *whose))
+    if resource is not None:
+        state["limits"] = (_limits, _put_limits)
+    if hasattr(signal, "setitimer"):
+        state["timers"] = (_timers, _end_timers)
+    return state
+
+
+def _environment() -> dict[bytes, bytes]:
+    # os.environ decodes each variable, which takes longer than all else here
+    content = getattr(os.environ, "_data", None) or dict(os.environ)
+    return {name: value for name, value in content.items() if not _is_of_torch(name)}
+
+
+def _is_of_torch(name: bytes | str) -> bool:
+    return (name if isinstance(name, bytes) else name.encode()).startswith(OF_TORCH)
+
+
+def _put_environment(before: Mapping[bytes, bytes]) -> None:
+    decoded = {os.fsdecode(name): os.fsdecode(value) for name, value in before.items()}
+    for name in [name for name in os.environ if not _is_of_torch(name)]:
+        if name not in decoded:
+            del os.environ[name]
+    os.environ.update(decoded)
+
+
+def _handlers() -> list[object]:
+    # signal's own function looks each number up in an enumeration, which takes far longer
+    get = import_module("_signal").getsignal
+    return [get(number) for number in range(1, min(signal.NSIG, REAL_TIME_SIGNAL))]
+
+
+def _put_handlers(before: list[object]) -> None:
+    for number, (now, then) in enumerate(zip(_handlers(), before, strict=True), start=1):
+        if now != then and then is not None:  # None: of a library, which Python cannot put back
+            signal.signal(number, then)  # type: ignore[arg-type]  # what it gave
+
+
+def _put_tracing(before: tuple[Any, Any]) -> None:
+    sys.settrace(before[0])
+    sys.setprofile(before[1])
+
+
+def _put_collector(before: tuple[bool, tuple[int, int, int]]) -> None:
+    is_on, threshold = before
+    gc.set_threshold(*threshold)
+    (gc.enable if is_on else gc.disable)()
+
+
+def _put_affinity(before: set[int]) -> None:
+    # threads that were started meanwhile have what the one that started them had
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(OSError):
+            os.sched_setaffinity(thread, before)
+
+
+def _limits() -> dict[int, tuple[int, int]]:
+    return {kind: resource.getrlimit(kind) for kind in LIMITS}
+
+
+def _put_limits(before: Mapping[int, tuple[int, int]]) -> None:
+    for kind, limits in before.items():
+        resource.setrlimit(kind, limits)
+
+
+def _timers() -> list[bool]:
+    which = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    return [signal.getitimer(timer)[0] > 0 for timer in which]
+
+
+def _end_timers(before: list[bool]) -> None:
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0)

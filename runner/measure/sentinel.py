@@ -1,0 +1,115 @@
+"""Fixed small kernels that tell how slow the machine is at a moment.
+
+A machine that others share has phases of seconds in which everything takes longer, and nothing in
+it says so. The kernels are bound by arithmetic, by memory and by what a call costs: phases slow
+them as they slow an operation that is bound alike.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+
+from runner.calls import Thunk
+from runner.measure.host_clock import Clock
+from runner.stats.intervals import quantile
+
+BLOCK_S = 0.0001
+UNTIMED = 2  # calls before each reading: what ran before has left its own state
+TRIES = 2  # of which the shorter counts
+SHARE = 0.1  # of the time may go to readings
+CALM = 1.15  # slower than at the machine's best by less than this: calm
+CALM_OF_SEVERAL_THREADS = 1.25  # they wait for the slowest of them
+BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
+SECONDS_KEPT = 600
+
+
+class Sentinel:
+    """The kernels on one device, with one number of threads, and what they took so far.
+
+    Args:
+        device: where they run.
+        clock: that of what is measured there.
+        threads: of the intra-op ones, while they run.
+        best: seconds of each kernel when this machine is at its best; None: not known yet.
+    """
+
+    def __init__(
+        self, device: torch.device, clock: Clock, threads: int, best: Sequence[float] | None
+    ) -> None:
+        self._clock, self.known = clock, best
+        self.calm_within = CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
+        self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
+        self._seconds: deque[list[tuple[float, ...]]] = deque(maxlen=SECONDS_KEPT)
+        self._second = -1
+        self._reading_s = 0.0  # that one reading takes
+        self.began_s = time.time()
+        self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
+        self._last_s = -math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last reading, so that they take little of it."""
+        return self._clock.now() - self._last_s >= self._reading_s / SHARE
+
+    def read(self) -> tuple[float, ...]:
+        """Seconds that a call of each kernel takes now."""
+        begun = self._clock.now()
+        reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
+        self._last_s = self._clock.now()
+        self._reading_s = self._last_s - begun
+        if int(self._last_s) != self._second:
+            self._second = int(self._last_s)
+            self._seconds.append([])
+            self.seconds += 1
+        self._seconds[-1].append(reading)
+        return reading
+
+    def slowdown(self, reading: Sequence[float]) -> float:
+        """How many times longer than at its best the slowest kernel took."""
+        return max(map(_over, reading, self.best))
+
+    @property
+    def best(self) -> tuple[float, ...]:
+        """Seconds of each kernel at this machine's best, as far as it has been seen."""
+        return _least(self.known, self.own_best)
+
+    @property
+    def own_best(self) -> tuple[float, ...]:
+        """A low quantile of whole seconds of this process."""
+        of_seconds = [tuple(map(median, zip(*second, strict=True))) for second in self._seconds]
+        return tuple(quantile(sorted(times), BEST) for times in zip(*of_seconds, strict=True))
+
+    def _read(self, kernel: Thunk, calls: int) -> float:
+        for _ in range(UNTIMED):
+            kernel()
+        return min(self._clock.time(kernel, calls).wall_s for _ in range(TRIES)) / calls
+
+
+def _over(seconds: float, best: float) -> float:
+    return seconds / best if best > 0 else 1.0
+
+
+def _least(known: Sequence[float] | None, own: tuple[float, ...]) -> tuple[float, ...]:
+    return own if known is None else tuple(map(min, known, own))
+
+
+def _kernels(device: torch.device) -> list[Thunk]:
+    """Products of 128x128, a sum of 4 MB, and additions of 64x64."""
+    sides = torch.randn(128, 128, device=device), torch.randn(64, 64, device=device)
+    many = torch.randn(1024 * 1024, device=device)
+    product, small = sides
+    return [lambda: torch.mm(product, product), many.sum, lambda: torch.add(small, small)]
+
+
+def _calls(clock: Clock, kernel: Thunk) -> int:
+    for _ in range(10):
+        kernel()
+    call_s = min(clock.time(kernel, 5).wall_s for _ in range(5)) / 5
+    most = getattr(clock, "most_calls", 1000)
+    return max(1, min(most, round(BLOCK_S / call_s))) if call_s > 0 else 1

@@ -1,0 +1,130 @@
+"""What a record's columns can hold, by their names: all else is damage, however it came about.
+
+A record crosses the worker's pipe as the list of its values, and is made again of nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from functools import cache
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from runner.config.axes import NAMED
+from runner.errors import one_line
+
+COUNT = (0, 1e100)  # a number that is said nothing of below: never less than nothing
+POSITIVE = (1e-30, 1e30)  # times and rates, of which ratios and logarithms are taken
+RANGES = {
+    r"(baseline|other|median|ci_low|ci_high|min|q1|q3|first_call|wall)_s": POSITIVE,
+    r"launch(_low|_high)?_s|.*_per_s": POSITIVE,
+    r"latency(_low|_high)?_s": (-1e30, 1e30),
+    # of values that may be anything themselves, NaN among them
+    r"got|expected|ulp|.*_error|tolerance|max_relative_residual": None,
+}
+LONGEST_NAME = 10_000  # characters
+LONG = r"reason|expression|derivation|points|got.*|expected.*"  # whole tensors, or foreign words
+TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "tuple[str, ...]": (list,),
+}
+"""What a column's value is in JSON, by its type here."""
+
+
+class Column(NamedTuple):
+    """A column: its name and type, whether it may be blank, and the range of its numbers."""
+
+    name: str
+    kind: str
+    optional: bool
+    range: tuple[float, float] | None
+
+
+@cache
+def _columns(record: Any) -> tuple[Column, ...]:
+    columns = []
+    for field in fields(record):
+        kind, _, blank = str(field.type).partition(" | ")
+        named = [limit for names, limit in RANGES.items() if re.fullmatch(names, field.name)]
+        limit = (named or [COUNT])[0] if kind in ("int", "float") else None
+        optional = blank == "None" or field.default is None
+        columns.append(Column(field.name, kind, optional, limit))
+    return tuple(columns)
+
+
+def packed(records: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """The values of each record, in the order of its columns."""
+    return [_values_of(record.__class__)(record) for record in records]
+
+
+@cache
+def _values_of(record: Any) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(column.name for column in _columns(record)))
+
+
+def unpacked(record: Any, lists: Any) -> list[Any]:
+    """Records of what :func:`packed` made; ValueError where that is anything else."""
+    made = []
+    for values in lists:
+        for value, column in zip(values, _columns(record), strict=True):
+            if type(value) not in TYPES[column.kind] and not (value is None and column.optional):
+                raise ValueError(f"{column.name} is a {type(value).__name__}")
+        plain = (tuple(map(str, value)) if type(value) is list else value for value in values)
+        made.append(record(*plain))
+    return made
+
+
+def out_of_range(record: Any) -> str:
+    """The first number of a row, or of a visit, that cannot be; blank where all can."""
+    kind: Any = type(record)
+    for name, low, high in _limits(kind):
+        value = getattr(record, name)
+        if value is not None and not low <= value <= high:
+            return f"{name} is {one_line(value, 40)}"
+    return ""
+
+
+@cache
+def _limits(record: Any) -> list[tuple[str, float, float]]:
+    return [(column.name, *column.range) for column in _columns(record) if column.range]
+
+
+def problem_of(row: Any, job: str) -> str:
+    """What of a row of a job's file cannot be; blank where all can."""
+    points, kind = getattr(row, "points", None), row.__class__
+    if row.job != job:
+        return f"job is {one_line(row.job, 40)}, not {job}"
+    if not re.fullmatch(r"[\w-]{1,64}", row.cell or ""):
+        return f"cell is {one_line(row.cell, 40)}"
+    if points is not None and not _are_points(points):
+        return f"points is {one_line(points, 40)}"
+    for name in _names(kind):
+        text = getattr(row, name)
+        if (not text and name in (*NAMED, "status")) or len(text or "") > LONGEST_NAME:
+            return f"{name} has {len(text or ''):,} characters"
+    return out_of_range(row)
+
+
+@cache
+def _names(record: Any) -> list[str]:
+    """The columns of words."""
+    words = [
+        column.name for column in _columns(record) if column.kind in ("str", "tuple[str, ...]")
+    ]
+    return [name for name in words if not re.fullmatch(LONG, name)]
+
+
+def _are_points(text: str) -> bool:
+    """Whether these are a transfer's sizes with their times, as JSON."""
+    low, high = POSITIVE
+    try:
+        points = [tuple(map(float, point)) for point in json.loads(text)]
+        return all(len(p) == 4 and low <= min(p) <= max(p) <= high for p in points)
+    except (ValueError, TypeError, RecursionError):
+        return False

@@ -1,0 +1,65 @@
+"""The columns of other releases' rows, so that their runs can still be read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import fields, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from runner.config.axes import NAMED
+from runner.rows.rows import AnyRow
+
+
+@cache
+def _columns() -> dict[str, dict[str, str]]:
+    """By schema and file, as they were; ``config/renamed.py`` says what they are called now."""
+    text = Path(__file__).with_name("older_schemas.json").read_text(encoding="utf-8")
+    columns: dict[str, dict[str, str]] = json.loads(text)
+    return columns
+
+
+def schema_of(header: Sequence[str], now: Sequence[str], file: str, version: int) -> int | None:
+    """Which schema a file's header is of; None where it is none's.
+
+    Args:
+        header: the file's first line.
+        now: this release's columns.
+        file: the name that a run gives such a file.
+        version: this release's schema.
+    """
+    *columns, schema, checksum = header if len(header) > 1 else ["", ""]
+    if (schema, checksum) != ("schema", "checksum"):
+        return None
+    if columns == list(now):
+        return version
+    older = (old for old, files in _columns().items() if files.get(file, "").split() == columns)
+    return next(map(int, older), None)
+
+
+def newer_row_type(
+    header: Sequence[str], first: Sequence[str], row_type: Any, version: int
+) -> tuple[int, type[AnyRow]]:
+    """The schema of a newer release's file, by its header and first line, and a row of it.
+
+    The columns that we do not know are kept as text; what it lacks of ours is blank. ValueError
+    where it is no such file.
+    """
+    columns, own = header[:-2], [f.name for f in fields(row_type)]
+    schema = int(first[-2]) if len(first) > 1 and re.fullmatch("[0-9]{1,9}", first[-2]) else 0
+    needed = {"cell", "job", *NAMED} if schema > version else set(own)
+    further = tuple(name for name in columns if name not in own)
+    usable = all(name.isidentifier() and not hasattr(row_type, name) for name in further)
+    unique = len(set(columns)) == len(columns) and list(header[-2:]) == ["schema", "checksum"]
+    if schema < version or not (needed <= set(columns) and usable and unique):
+        raise ValueError(f"the header is not that of schema {version}, nor of an older one")
+    return schema, _with_columns(row_type, further)
+
+
+@cache
+def _with_columns(row_type: Any, names: tuple[str, ...]) -> Any:
+    further = [(name, "str | None", None) for name in names]
+    return make_dataclass(row_type.__name__, further, bases=(row_type,), frozen=True)

@@ -1,0 +1,75 @@
+"""The gate that a cell's moments pass: it waits for calm ones, and tells them from the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from runner.measure.gate import Gate
+from runner.measure.machine_best import known_best, remember
+from runner.measure.sentinel import Sentinel
+from runner.tasks.task import Task, WorkerState
+
+SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
+SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
+
+
+def gate_for(tasks: Sequence[Task]) -> Gate:
+    """The gate for cells that are measured in turn, or for one alone."""
+    if any(task.cell.timing.max_time_s < SHORTEST_S for task in tasks):
+        return Gate(())
+    sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
+    for task in tasks:
+        enter = partial(_set_threads, task.cell.threads or torch.get_num_threads())
+        enter()
+        sentinels[_key(task)] = (_sentinel(task), enter)
+    gate = Gate(list(sentinels.values()), _patience_s(tasks), tasks[0].report_wait)
+    tasks[0].state.gates.append(gate)
+    return gate
+
+
+def _patience_s(tasks: Sequence[Task]) -> float:
+    """What these cells may wait: after their first wait, all waits at most as long as the rest."""
+    state = tasks[0].state
+    while state.gates:
+        state.waited_s += state.gates.pop().waited_s
+    own_s = sum(task.cell.timing.patience_s for task in tasks)
+    other_s = time.monotonic() - state.began_s - state.waited_s
+    return max(0.0, min(own_s, own_s + other_s - state.waited_s))
+
+
+def slowdown_against(task: Task) -> str | None:
+    """Whose best a cell's slowdown is against; None where nothing tells of one."""
+    sentinel = task.state.sentinels.get(_key(task))
+    if sentinel is None:
+        return None
+    return "this run" if sentinel.known is None else "earlier runs"
+
+
+def keep_best(state: WorkerState) -> None:
+    """Keep what the sentinels have seen for later runs, now and then."""
+    for (device_name, threads), sentinel in state.sentinels.items():
+        if sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
+            sentinel.kept_seconds = sentinel.seconds
+            remember(device_name, threads, sentinel.began_s, sentinel.seconds, sentinel.own_best)
+
+
+def _set_threads(threads: int) -> None:
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def _key(task: Task) -> tuple[str, int]:
+    threads = task.cell.threads or torch.get_num_threads()
+    return task.device.name, threads if task.device.is_cpu else 0
+
+
+def _sentinel(task: Task) -> Sentinel:
+    sentinels, key = task.state.sentinels, _key(task)
+    if key not in sentinels:
+        clock = task.device.clock(key[1])
+        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known_best(*key))
+    return sentinels[key]

@@ -1,0 +1,158 @@
+"""How right a call is, once its times are known: its values and its gradient.
+
+A check never costs the measurement: what ends it, or takes too long, leaves its own columns blank.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Any
+
+import torch
+
+from runner.calls.bound_operation import BoundOperation, is_differentiable
+from runner.calls.compiled import by_its_reference
+from runner.calls.direction import inputs_of
+from runner.config.size import parse_size
+from runner.errors import is_unsupported, one_line
+from runner.rows.flags import merged
+from runner.rows.rows import BAD, BenchmarkRow
+from runner.tasks.task import Task, Verdict, VerdictKey
+from runner.verify.gradients.finding import overall
+from runner.verify.gradients.verifier import check_gradients
+from runner.verify.values import FREE_SIGN, ValueCheck, check_values, small, to_check
+
+GRADIENT_SHARE = 0.3  # of limit.time_s, for a quick verification
+
+
+class BudgetSpent(BaseException):
+    """No time is left for a check; no handler of an operation's errors may take it for one."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How right an operation is; by default nothing is known."""
+
+    values: ValueCheck = field(default_factory=ValueCheck)
+    extent: str | None = None  # what was compared: full or smaller (size), or moments
+    gradient: Verdict = field(default_factory=Verdict)
+
+    def put_into(self, row: BenchmarkRow) -> BenchmarkRow:
+        """A row with what was found, and its flags before those that it has."""
+        values, gradient = self.values, self.gradient
+        found = {
+            "wrong_values": values.wrong,
+            "unchecked": not values.compared,
+            "mutates_input": values.mutated,
+            "wrong_gradient": gradient.verdict in BAD,
+        }
+        return replace(
+            row,
+            max_relative_error=values.relative_error,
+            allowed_relative_error=values.allowed,
+            checked=self.extent,
+            checked_size=values.size,
+            undecided_elements=values.undecided,
+            gradient=gradient.verdict,
+            reason="; ".join(filter(None, (values.reason, gradient.reason))) or None,
+            flags=merged(compress(found, found.values()), row.flags),
+        )
+
+
+def check(task: Task, bound: BoundOperation) -> Checked:
+    """Check what was timed: the callable as it is called, compiled where the cell compiles it."""
+    cell, device = task.cell, task.device.torch
+    task.report_step("checking values")
+    extent = None
+    try:
+        # what is compiled is compiled for this size: at another it would be another kernel
+        checked = bound if cell.compile else to_check(bound, cell.requested_size)
+        captured = task.device.captured if cell.graph else None
+        values = check_values(checked, device, captured)
+        if values.compared:
+            extent = "full" if checked.dimensions == bound.dimensions else "smaller"
+        if values.moments_differ is not None:
+            extent = "moments"
+    except Exception as error:
+        traceback.print_exc()
+        values = ValueCheck(reason=f"the values' check ended with {_named(error)}")
+    if values.reason == FREE_SIGN:  # so that the gradient is not accused of it either
+        bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
+    return Checked(values, extent, _gradient(task, bound))
+
+
+def _gradient(task: Task, bound: BoundOperation) -> Verdict:
+    """The gradient's verdict at the operation's own size: it holds for every size.
+
+    Of a compiled one at the size that was timed, where that is small. What a graph replays has no
+    gradient that autograd could follow.
+    """
+    cell, device, verdicts = task.cell, task.device.torch, task.state.gradient_verdicts
+    if cell.graph or not bound.op.differentiable or not is_differentiable(bound.dtype):
+        return Verdict()
+    plain = replace(bound, seed=0, fill="normal", layout="contiguous")
+    if bound.is_compiled:  # for these strides
+        plain = replace(plain, layout=bound.layout)
+    at_own_size = bound.is_compiled and to_check(plain, cell.requested_size) is plain
+    key = _key(plain, device, at_own_size)
+    if key not in verdicts:
+        task.report_step("checking the gradient")
+        budget_s = GRADIENT_SHARE * cell.limit.time_s
+        checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
+        verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)
+    return verdicts[key]
+
+
+def _key(bound: BoundOperation, device: torch.device, at_own_size: bool) -> VerdictKey:
+    size = bound.op.size_text(bound.dimensions) if at_own_size else ""
+    how = f"{bound.is_compiled} {bound.layout} {size}"
+    return repr(bound.op), bound.dtype, device, how
+
+
+def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:
+    """A quick verification's verdict, and what it found."""
+    try:
+        checks = check_gradients(_until(bound, budget_s), device, quick=True)
+    except BudgetSpent:
+        return Verdict(None, f"the gradient's check was left after {budget_s:.3g} s")
+    except Exception as error:
+        traceback.print_exc()
+        return _excused(bound, device, error)
+    verdict = overall(checks)
+    reasons = [check.reason for check in checks if check.verdict == verdict and check.reason]
+    says_more = verdict in BAD or len(checks) == 1  # a single check says why there are no others
+    return Verdict(verdict, reasons[0] if reasons and says_more else "")
+
+
+def _excused(bound: BoundOperation, device: torch.device, of_check: Exception) -> Verdict:
+    """The verdict after a check has raised: the operation's own, or none where the check failed."""
+    try:
+        tensors = [t.clone() for t in inputs_of(bound, "both", device)]
+        outputs = [t for t in bound.outputs(tensors) if t.requires_grad]
+    except Exception as error:  # it has times, and so it runs without a gradient
+        return Verdict("unsupported", f"with a gradient the call raised {_named(error)}")
+    try:
+        torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
+    except Exception as error:
+        verdict = "unsupported" if is_unsupported(error) else "error"
+        return Verdict(verdict, f"the backward pass raised {_named(error)}")
+    return Verdict(None, f"the gradient's check ended with {_named(of_check)}")
+
+
+def _until(bound: BoundOperation, budget_s: float) -> BoundOperation:
+    """An operation that can be called until the budget is spent."""
+    function, end = bound.function, time.perf_counter() + budget_s
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if time.perf_counter() > end:
+            raise BudgetSpent
+        return function(*args, **kwargs)
+
+    return replace(bound, function=call)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, 160)}"

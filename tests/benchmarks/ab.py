@@ -1,0 +1,116 @@
+"""Do ratios of unlike sides stay from process to process, on a calm machine and a busy one?
+
+Fifteen pairs of unlike sides are compared by the command line in fresh processes.
+
+    python tests/benchmarks/ab.py                  five times, on the machine as it is
+    python tests/benchmarks/ab.py --neighbour      as often again beside processes that are busy in
+                                                   random phases
+
+For each pair: its ratios, the largest over the smallest, its verdicts, and how many of its
+intervals hold the ratio of all runs pooled (their median).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import chain
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.neighbours import in_phases, neighbours  # noqa: E402
+
+COMPARISONS = (
+    ("op=matmul,gelu size=256,512 threads=1 dtype=float32,bfloat16", "{dtype: float32}"),
+    ("op=add,matmul size=512 threads=1 dtype=float32,float64", "{dtype: float32}"),
+    ("op=matmul,softmax size=512 dtype=float32 threads=1,2", "{threads: 1}"),
+    ("op=matmul,sum size=512 threads=1 layout=contiguous,transposed", "{layout: contiguous}"),
+    ("op=matmul,add size=64,256,512 threads=1", "{op: matmul}"),
+    (
+        "op=scaled_dot_product_attention size=8x12x512x64 threads=2 dtype=float32,bfloat16",
+        "{dtype: float32}",
+    ),
+    ("op=gelu size=512 threads=1 compile=false,true", "{compile: false}"),
+)
+KEY = ("op", "size", "dtype", "threads", "layout", "compile", "axis", "baseline", "other")
+Ratio = dict[str, str]
+
+
+def main() -> None:
+    """Run all comparisons again and again, and print how far their ratios differ."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--timing", default="default")
+    parser.add_argument("--neighbour", action="store_true")
+    options = parser.parse_args()
+
+    of_pair: dict[tuple[str, ...], list[Ratio]] = {}
+    for busy in (0, os.cpu_count() or 1)[: 1 + options.neighbour]:
+        with neighbours(busy, in_phases):
+            for run in range(options.runs):
+                begun = time.monotonic()
+                for ratio in _run(run, options.timing):
+                    of_pair.setdefault(tuple(ratio[name] for name in KEY), []).append(ratio)
+                seconds = time.monotonic() - begun
+                print(f"run {run + 1}, {busy} busy: {seconds:.0f} s", file=sys.stderr, flush=True)
+    _print(of_pair)
+
+
+def _run(seed: int, timing: str) -> list[Ratio]:
+    """The rows of ``speedup.csv`` of all comparisons, each in a process of its own."""
+    ratios: list[Ratio] = []
+    with tempfile.TemporaryDirectory(prefix="opsweep-ab-") as folder:
+        for number, (axes, baseline) in enumerate(COMPARISONS):
+            command = ["-m", *axes.split(), f"timing={timing}", f"seed={seed}"]
+            command += [f"report.baseline={baseline}", f"hydra.sweep.dir={number}"]
+            done = subprocess.run(
+                [sys.executable, "-m", "runner", *command],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+            with (Path(folder) / str(number) / "speedup.csv").open(newline="") as file:
+                ratios += csv.DictReader(file)
+    return ratios
+
+
+def _print(of_pair: dict[tuple[str, ...], list[Ratio]]) -> None:
+    spreads, held, contradicted = [], [], 0
+    for key, found in of_pair.items():
+        ratios = [float(ratio["speedup"]) for ratio in found if ratio["speedup"]]
+        if not ratios:
+            print(*key, found[0]["reason"])
+            continue
+        pooled, spread = median(ratios), max(ratios) / min(ratios)
+        with_ends = [ratio for ratio in found if ratio["low"]]
+        holds = [float(ratio["low"]) <= pooled <= float(ratio["high"]) for ratio in with_ends]
+        verdicts = {ratio["verdict"] for ratio in found}
+        spreads.append(spread)
+        held.append(holds)
+        contradicted += {"faster", "slower"} <= verdicts
+        texts = " ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"{' '.join(key)}: {texts}; max/min {spread:.3f}; {' '.join(sorted(verdicts))}")
+    intervals = list(chain.from_iterable(held))
+    print(
+        f"{len(spreads)} of {len(of_pair)} pairs: max/min median {median(spreads):.3f}, worst "
+        f"{max(spreads):.3f}; faster in one and slower in another: {contradicted}; intervals that "
+        f"hold the pooled ratio: {sum(intervals)} of {len(intervals)}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What is read before the first word: files that have no end, and files that say too much."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import answers
+
+BOMB = "((((9**64)**64)**64)**64)**64"
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+WHOLE = "name: zz\ncall: torch.add\nsignature: n, n -> n\n"
+
+
+def op(**fields: object) -> str:
+    return json.dumps({"name": "zz", "call": "torch.add", "signature": "n, n -> n", **fields})
+
+
+FILES = {
+    op(flop=BOMB): "a power is too large",
+    op(tolerance=BOMB): "a power is too large",
+    op(kwargs={"alpha": "{" + BOMB + "}"}): "a power is too large",
+    op(signature="n, n -> k", derived_dims={"k": BOMB}): "a power is too large",
+    op(flop="*".join(["1e99"] * 5)): "beyond all measure",
+    op(flop="+".join(["n"] * 3_000)): "5,999 characters; at most 500 are read",
+    op(flop="-" * 400 + "n"): "nested too deeply",
+    op(flop="-5*n"): "below 0",
+    op(tolerance="-8"): "below 0",
+    op(name="a\x1b[2J\nb"): r"has signs that no terminal shows",
+    LAUGHS + WHOLE: "more than 100,000 values, or itself",
+    WHOLE + "kwargs: &k {a: *k}\n": "more than 100,000 values, or itself",
+    WHOLE + "kwargs: {a: " + "[" * 2_000 + "]" * 2_000 + "}\n": "cannot be read",
+    WHOLE + "description: " + "x" * 2**20: "at most 1,048,576 are read",
+    "5\n": "cannot be read",
+    "# @package _global_\nop: {name: z, call: torch.add, signature: 'n, n -> n'}\n"
+    "hydra: {callbacks: {x: {_target_: evil.Evil}}}\n": "@package reaches beyond",
+    "#@package hydra\n" + WHOLE: "@package reaches beyond",
+    WHOLE + "description: x${oc.env:HOME}y\n": r"${ reaches beyond",
+    "defaults:\n  - override /hydra/launcher: basic\n" + WHOLE: "reaches beyond",
+}
+
+
+def test_op_files_without_end_or_beyond_their_group_get_one_line(tmp_path: Path) -> None:
+    """And nothing of what they name is imported, or made."""
+    (tmp_path / "evil.py").write_text("open('RAN', 'w')\n")
+    commands = []
+    for number, text in enumerate(FILES):
+        folder = tmp_path / f"pack{number}" / "op"
+        folder.mkdir(parents=True)
+        (folder / "zz.yaml").write_text(text)
+        commands.append(["--config-dir", f"pack{number}", "op=zz", "dry_run=true"])
+    (tmp_path / "pack0" / "op" / "latin.yaml").write_bytes(b"name: \xe9\n")
+    commands.append(["--config-dir", "pack0", "op=latin", "dry_run=true"])
+    said = answers(tmp_path, commands)
+    for answer, expected in zip(said, [*FILES.values(), "cannot be read"], strict=True):
+        assert answer.code == 2, (expected, answer)
+        assert len(answer.stderr.splitlines()) == 1, answer.stderr
+        assert expected in answer.stderr
+        assert len(answer.stderr) < 1_000
+    assert not (tmp_path / "RAN").exists()
+
+
+WRONG = {
+    "-m size=range(1,1e9)": "more than sweep.max_cells=1,000,000 cells; narrow an axis",
+    "-m size=8,16 op=add,mul sweep.max_cells=3": "more than sweep.max_cells=3 cells",
+    "+sweep=crossover hydra.sweeper.crossover=5": "hydra.sweeper.crossover=5: give low, high",
+    "+sweep=gpu hydra.sweeper.also=[5]": "hydra.sweeper.also: 5 is no grid",
+    "hydra=5": "hydra=...: give one of its keys",
+    "~limit": "~limit: this key is needed",
+    f"size={'9' * 10_000}": "",
+    "limit.time_s=1e13": "limit.time_s=1e+13 is too large",
+    "limit.memory_bytes=10000000000000000000000000": "is too large",
+    "timing.warmup_s=inf": "timing.warmup_s=inf is too large",
+    "timing.processes=1000000000": "timing.processes=1000000000 is too large",
+    "report.same_within=inf": "report.same_within=inf is too large",
+    "-sc x": "",
+    "--resolve": "",
+}
+
+
+@pytest.mark.parametrize("how", ["dry_run=true", ""])
+def test_settings_without_bounds_get_one_line(how: str, tmp_path: Path) -> None:
+    commands = [f"{command} {how}" for command in WRONG]
+    for answer, (command, expected) in zip(answers(tmp_path, commands), WRONG.items(), strict=True):
+        assert answer.code == 2, (command[:60], answer)
+        assert len(answer.stderr.splitlines()) == 1, (command[:60], answer.stderr)
+        assert expected in answer.stderr
+
+
+def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(tmp_path: Path, smoke: Path) -> None:
+    """Neither what stands in for a library, nor a plugin, nor a callback of a sweep's file."""
+    import subprocess
+    import sys
+
+    from tests.conftest import ROOT
+
+    trap = "import pathlib\npathlib.Path('RAN').touch()\nclass Evil: pass\n"
+    for name in ("yaml", "json", "rich", "evil", "omegaconf", "jinja2"):
+        (tmp_path / f"{name}.py").write_text(trap)
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "evil_plugin.py").write_text(trap)
+    (tmp_path / "mine" / "sweep").mkdir(parents=True)
+    (tmp_path / "mine" / "sweep" / "own.yaml").write_text(
+        "# @package _global_\nhydra:\n  callbacks: {x: {_target_: evil.Evil}}\n"
+        "  sweeper: {params: {op: add, size: 8}}\n"
+    )
+    for words in (
+        ["--help"],
+        ["op=add", "size=8", "dry_run=true"],
+        ["--config-dir", "mine", "+sweep=own", "dry_run=true"],
+        ["job=report", "run=nowhere"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *words],
+            cwd=tmp_path,
+            env={"PATH": "", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == (2 if "run=nowhere" in words else 0), done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "RAN").exists(), words
+
+
+def test_a_dry_run_says_what_code_a_run_would_call(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "op").mkdir(parents=True)
+    (tmp_path / "mine" / "op" / "own.yaml").write_text(
+        "name: own\ncall: nowhere_ops.f\nsignature: n -> n\nsize: 8\n"
+    )
+    (own, plain) = answers(
+        tmp_path, ["--config-dir mine op=own dry_run=true", "op=add size=8 dry_run=true"]
+    )
+    assert (own.code, plain.code) == (0, 0)
+    assert "a run imports and calls nowhere_ops.f\n" in own.stderr
+    assert "imports" not in plain.stderr

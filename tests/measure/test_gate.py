@@ -1,0 +1,162 @@
+"""Calm moments: what tells of them, how long is waited for them, what is kept for later runs."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from runner.measure import machine_best
+from runner.measure.engine import Opening, measurement, sample_warm
+from runner.measure.gate import Gate
+from runner.measure.host_clock import Block, HostClock
+from runner.measure.sentinel import Sentinel
+from runner.measure.visits import Side, visit_in_turn
+from tests.support.factories import QUICK
+
+BEST = (1e-4, 1e-4, 1e-6)
+
+
+class Told:
+    """A sentinel that is told how slow the machine is."""
+
+    calm_within = 1.15
+
+    def __init__(self, slowdowns, is_due=True):
+        self._slowdowns, self.is_due, self.readings = iter(slowdowns), is_due, 0
+
+    def read(self):
+        self.readings += 1
+        return (next(self._slowdowns),)
+
+    def slowdown(self, reading):
+        return reading[0]
+
+
+def gate(slowdowns, **patience):
+    sentinel = Told(slowdowns)
+    return Gate([(sentinel, lambda: None)], **patience), sentinel
+
+
+def test_a_moment_is_as_slow_as_the_slower_of_the_readings_around_it():
+    passed, _ = gate([1.0, 1.5, 1.1, 1.0])
+    moments = [passed.pass_by() for _ in range(3)]
+    passed.look()
+    around = [passed.around(moment) for moment in moments]
+    assert [told["machine_slowdown"] for told in around] == [1.5, 1.5, 1.1]
+    assert [told["calm"] for told in around] == [False, False, True]
+
+
+def test_a_cell_waits_for_a_calm_moment_as_long_as_it_has_patience():
+    said = []
+    passed, sentinel = gate([2.0] * 5 + [1.0], patience_s=30.0, on_wait=said.append)
+    assert passed.around(passed.pass_by())["calm"]
+    assert sentinel.readings == 6
+    assert 0 < passed.waited_s < 10
+    assert not said  # it took no second
+
+    impatient, sentinel = gate([2.0] * 1000, patience_s=0.1)
+    begun = time.monotonic()
+    impatient.pass_by()
+    assert 0.1 <= impatient.waited_s <= time.monotonic() - begun
+    readings = sentinel.readings
+    impatient.pass_by()  # nothing is left
+    assert sentinel.readings == readings + 1
+
+
+def test_nothing_is_known_of_a_moment_without_sentinels():
+    assert Gate(()).around(Gate(()).pass_by()) == {"machine_slowdown": None, "calm": True}
+
+
+class SlowThenCalm(HostClock):
+    """Blocks that take three times as long until a moment."""
+
+    def __init__(self, slow_blocks):
+        super().__init__(single_threaded=True)
+        self.left = slow_blocks
+
+    def time(self, call, calls, untimed=0):
+        self.left -= 1
+        return Block(calls * (3e-4 if self.left >= 0 else 1e-4))
+
+
+def test_blocks_of_slow_moments_are_set_aside_where_there_are_enough_calm_ones():
+    clock = SlowThenCalm(20)
+    passed, _ = gate([2.0] * 21 + [1.0] * 1000)
+    timing = replace(QUICK, min_samples=60, precision=0.5)
+    opening = Opening(1e-4, 1e-4, 1)
+    sampled = sample_warm(opening, lambda: None, clock, timing, gate=passed)
+    assert [block.calm for block in sampled.blocks[:23]] == [False] * 21 + [True] * 2
+    measured = measurement(sampled, 1e-4, 0.1)
+    assert measured.median_s == pytest.approx(1e-4)
+    assert "slow_machine" not in measured.flags
+    assert [sample.used for sample in measured.samples[19:22]] == [False, False, True]
+
+
+def test_without_enough_calm_moments_all_blocks_count_and_the_row_says_so():
+    passed, _ = gate([2.0] * 1000)
+    timing = replace(QUICK, max_samples=30)
+    sampled = sample_warm(
+        Opening(1e-4, 1e-4, 1), lambda: None, SlowThenCalm(1000), timing, gate=passed
+    )
+    measured = measurement(sampled, 1e-4, 0.1)
+    assert measured.flags == ("slow_machine",)
+    assert (measured.median_s, measured.machine_slowdown) == (pytest.approx(3e-4), 2.0)
+    assert all(sample.used for sample in measured.samples)
+
+
+def test_visits_of_slow_moments_count_for_no_look():
+    asked = []
+
+    def enough(visits):
+        asked.append([visit.calm for visit in visits])
+        return len(visits) >= 20
+
+    clock = SlowThenCalm(0)
+    side = Side(clock, 1, 0, True, 1, 1, lambda contents, memory: lambda: None)
+    passed, _ = gate([1.0, 1.0, 2.0, 2.0] * 1000)
+    visits = visit_in_turn([side, side], QUICK, enough, budget_s=100.0, seed=0, gate=passed)
+    assert list(map(len, asked)) == [10, 20]
+    assert all(map(all, asked))
+    assert visits.stop == "precision"
+    assert len(visits.visits) > 60
+
+
+def test_a_sentinel_is_slow_against_its_known_best_and_due_when_a_reading_is_a_tenth():
+    clock = HostClock(single_threaded=True)
+    sentinel = Sentinel(torch.device("cpu"), clock, 1, BEST)
+    assert sentinel.is_due
+    begun = time.perf_counter()
+    reading = sentinel.read()
+    took_s = time.perf_counter() - begun
+    assert not sentinel.is_due or time.perf_counter() - begun > 5 * took_s
+    assert len(reading) == 3
+    assert min(reading) > 0
+    assert sentinel.slowdown([2 * best for best in sentinel.best]) == pytest.approx(2.0)
+    assert all(map(float.__le__, sentinel.best, BEST))
+
+
+def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert machine_best.known_best("cpu x", 1) is None
+    now = time.time()
+    machine_best.remember("cpu x", 1, now - 60, 100, BEST)
+    machine_best.remember("cpu x", 2, now - 60, 100, (5e-5, 5e-5, 1e-6))
+    machine_best.remember("cpu x", 1, now - 60, 200, BEST)  # the same run, later
+    assert machine_best.known_best("cpu x", 1) == BEST
+    assert len(machine_best.best_file().read_text().splitlines()) == 3
+
+    # an old run that was luckier counts less than what has been seen since
+    lucky = (5e-5, 5e-5, 5e-7)
+    machine_best.remember("cpu x", 1, now - 5 * machine_best.HALF_LIFE_S, 200, lucky)
+    assert machine_best.known_best("cpu x", 1) == BEST
+    machine_best.remember("cpu x", 1, now - 1, 600, lucky)
+    assert machine_best.known_best("cpu x", 1) == lucky
+
+
+@pytest.mark.parametrize("text", ["", "host\nx\n", "\0", "host,device_name\n" + "x" * 1000])
+def test_a_damaged_file_holds_no_best(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machine_best.best_file().parent.mkdir()
+    machine_best.best_file().write_text(text)
+    assert machine_best.known_best("cpu x", 1) is None

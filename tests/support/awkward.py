@@ -1,0 +1,62 @@
+"""Callables that a check finds hard: what cells of tests call by name."""
+
+import os
+import time
+from typing import Any
+
+import torch
+
+
+def half_only(x: torch.Tensor) -> torch.Tensor:
+    """A kernel that knows bfloat16 alone."""
+    if x.dtype is not torch.bfloat16:
+        raise RuntimeError(f"expected bfloat16, got {x.dtype}")
+    return x.exp()
+
+
+@torch.no_grad()
+def without_gradient(x: torch.Tensor) -> torch.Tensor:
+    """As in inference."""
+    return x * 2
+
+
+def slow_to_check(x: torch.Tensor) -> torch.Tensor:
+    """Quick as it is timed, slow where gradients are checked."""
+    if x.dtype is torch.float64 and x.numel() < 64:
+        time.sleep(0.05)
+    return x.sin()
+
+
+def ends_the_check(x: torch.Tensor) -> torch.Tensor:
+    """Ends the process in float64."""
+    if x.dtype is torch.float64:
+        os._exit(3)
+    return x.sin()
+
+
+def own_constants(x: torch.Tensor) -> torch.Tensor:
+    """Another function in each dtype, for small numbers, and the right gradient of each."""
+    return torch.nn.functional.rms_norm(x, x.shape[-1:])
+
+
+class _WrongSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        """As :func:`own_constants`."""
+        ctx.save_for_backward(x)
+        return own_constants(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        """Right in float64 alone."""
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            (right,) = torch.autograd.grad(own_constants(leaf), leaf, g)
+        return right if x.dtype is torch.float64 else right * 0.9
+
+
+def own_constants_wrong(x: torch.Tensor) -> torch.Tensor:
+    """The same with a wrong backward pass."""
+    result: torch.Tensor = _WrongSlope.apply(x)
+    return result

@@ -1,0 +1,120 @@
+"""A cell is timed first; what its checks find, cannot do, or take too long for is in its row."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.config.schema import Limit
+from runner.execute.worker import Worker
+from runner.rows.rows import BenchmarkRow
+from tests.support.factories import cell, flags, ran
+
+
+def own(call: str, signature: str = "m n -> m n", **fields: Any) -> dict[str, Any]:
+    """An operation of :mod:`tests.support.awkward`."""
+    return {"name": call, "call": f"tests.support.awkward.{call}", "signature": signature, **fields}
+
+
+SPARSE = {
+    "name": "embedding",
+    "call": "torch.nn.functional.embedding",
+    "signature": "n, v d -> n d",
+    "inputs": ["input", "weight"],
+    "index_inputs": {"input": "v"},
+    "kwargs": {"sparse": True},
+    "derived_dims": {"v": "50", "d": "8"},
+}
+
+
+def test_what_cannot_run_in_float64_is_timed_and_checked_where_a_reference_is_named() -> None:
+    alone = ran(own("half_only"), size=16, dtype="bfloat16")
+    assert alone.median_s and alone.status == "ok"
+    assert (alone.checked, alone.max_relative_error) == (None, None)
+    assert alone.gradient not in ("pass", "fail", "error")
+    assert "unchecked" in alone.flags and "wrong_gradient" not in alone.flags
+    assert alone.reason is not None and "write reference:" in alone.reason
+
+    with_one = ran(own("half_only", reference="torch.exp"), size=16, dtype="bfloat16")
+    assert (with_one.checked, with_one.gradient, with_one.reason) == ("full", "pass", None)
+    wrong = ran(own("half_only", reference="torch.expm1"), size=16, dtype="bfloat16")
+    assert "wrong_values" in wrong.flags
+
+
+def test_no_dependence_through_autograd_is_said_in_these_words() -> None:
+    found = ran(own("without_gradient"), size=16)
+    assert found.gradient == "unsupported" and "wrong_gradient" not in found.flags
+    assert found.reason is not None
+    assert found.reason.startswith("the result does not depend on its inputs through autograd")
+
+
+def test_a_gradient_check_has_a_budget_and_its_verdict_is_remembered() -> None:
+    op = own("slow_to_check")
+    first = ran(op, size=64, limit=Limit(time_s=1))
+    assert first.status == "ok" and first.median_s and first.gradient is None
+    assert first.reason == "the gradient's check was left after 0.3 s"
+    again = ran(op, size=32, limit=Limit(time_s=1))
+    assert again.gradient is None and (again.seconds or 9) < (first.seconds or 0)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_sparse_gradient_is_a_gradient(direction: str) -> None:
+    found = ran(SPARSE, size=16, direction=direction)
+    assert (found.status, found.gradient) == ("ok", "pass"), found.reason
+
+
+def test_out_arguments_have_no_gradient_and_are_not_accused_of_it() -> None:
+    op = {"name": "out", "call": "torch.exp", "signature": "n, n -> n", "inputs": ["input", "out"]}
+    found = ran(op, size=16)
+    assert found.gradient == "unsupported"
+    assert found.flags[0] == "mutates_input" and "wrong_gradient" not in found.flags
+
+
+def test_a_gradient_of_another_function_is_not_wrong_unless_it_is() -> None:
+    assert "wrong_gradient" not in flags(own("own_constants"), size=16)
+    assert "wrong_gradient" in flags(own("own_constants_wrong"), size=16)
+
+
+def test_bytes_of_a_table_are_those_that_are_read() -> None:
+    found = ran(SPARSE, size=16)
+    assert found.bytes == 16 * 8 + 2 * 16 * 8 * 4  # positions, and the rows in and out
+    loss = {**SPARSE, "name": "loss", "call": "torch.nn.functional.cross_entropy", "kwargs": {}}
+    loss |= {"signature": "n c, n ->", "inputs": ["input", "target"], "derived_dims": {}}
+    whole = ran(loss | {"index_inputs": {"target": "c"}}, size="4x100")
+    assert whole.bytes == 4 * 100 * 4 + 4 * 8 + 4  # all of it, for the sum of exponentials
+
+
+def test_the_first_call_is_the_first_of_its_shape_in_the_process() -> None:
+    op = {"name": "once", "call": "torch.expm1", "signature": "n -> n"}
+    first, second, other = (ran(op, size=size) for size in (77, 77, 78))
+    assert first.first_call_s and other.first_call_s
+    assert second.first_call_s is None
+
+
+def test_what_a_forward_pass_keeps_is_counted() -> None:
+    saved = [ran("exp", size=64, direction=way).saved_bytes for way in ("forward", "backward")]
+    assert saved == [None, 64 * 64 * 4]  # its result
+
+
+def test_a_cast_is_not_compared_with_one_that_does_nothing() -> None:
+    op = {"name": "cast", "call": "torch.Tensor.float", "signature": "m n -> m n"}
+    assert "cpu_fallback" not in flags(op | {"differentiable": False}, size=2048, dtype="bfloat16")
+
+
+def test_a_check_that_ends_the_process_leaves_the_times(tmp_path: Path) -> None:
+    worker = Worker()
+    try:
+        (row,), samples = worker.run(cell(own("ends_the_check"), size=8), tmp_path / "log")
+    finally:
+        worker.close()
+    assert isinstance(row, BenchmarkRow)
+    assert row.status == "ok" and row.median_s and samples
+    assert row.checked is None and "unchecked" in row.flags
+    assert row.reason is not None and "exit code 3, while checking values" in row.reason
+
+
+def test_a_view_is_one_only_where_all_outputs_are() -> None:
+    op = {"name": "sorted", "call": "torch.broadcast_tensors", "signature": "n, n -> n, n"}
+    assert "view" in flags(op, size=8)
+    unlike = {"name": "unlike", "call": "torch.sort", "signature": "n -> n, n"}
+    assert "view" not in flags(unlike, size=8)
