@@ -70,7 +70,8 @@ def with_own_columns(row: AnyRow) -> AnyRow:
     if not names:
         return row
     values = {field.name: getattr(row, field.name) for field in fields(row)}
-    kind: type[AnyRow] = _with_columns(type(row), names)
+    of_today: Any = type(row)
+    kind: type[AnyRow] = _with_columns(of_today, names)
     return kind(**values, **{name: own[name] for name in names})
 
 
