@@ -102,6 +102,7 @@ class BenchmarkRow(Row):
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
         changed_switches: of the machine or the process, which the operation's module changed when
             it was imported or called; they were put back.
+        own: the columns that the op file declares, as JSON; in a file they come last too.
     """
 
     median_s: float | None = None
@@ -158,6 +159,7 @@ class BenchmarkRow(Row):
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
     changed_switches: tuple[str, ...] = ()
+    own: str | None = None
 
 
 @dataclass(frozen=True)

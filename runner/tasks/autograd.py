@@ -41,13 +41,14 @@ def run(task: Task) -> TaskResult:
     bound = plain = small(task.bound(), cell.requested_size)
     if check_values(bound, device).reason == FREE_SIGN:
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
-    if cell.compile:
+    if cell.is_compiled:
         task.report_step("compiling")
 
         def run_both(given: BoundOperation) -> Any:
             return make_call("both", given, inputs_of(given, "both", device))()
 
-        bound, _ = compiled(bound, device, run_both, task.state.compilers)
+        how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
+        bound, _ = compiled(bound, device, run_both, task.state.compilers, **how)
         task.report_step("checking gradients")
     checks = check_gradients(by_its_reference(bound, device), device)
     checks += by_opcheck(plain, device)

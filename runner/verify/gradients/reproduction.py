@@ -42,7 +42,7 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
 
 def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
     """What is imported for a call, and the call."""
-    args, kwargs = bound.op.constants(bound.dimensions)
+    args, after, kwargs = bound.op.constants(bound.dimensions)
     dotted, passed = bound.op.call, [f"{n}={n}" for n in names] if bound.op.inputs else names
     if isinstance(bound, BoundCase):
         case = bound.function.args[-1]  # type: ignore[attr-defined]  # of a partial, see bind_case()
@@ -54,5 +54,6 @@ def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
     parts = dotted.split(".")
     heads = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
     module = next((head for head in heads if head in sys.modules), parts[0])
-    constants = [*map(repr, args), *passed, *(f"{k}={v!r}" for k, v in kwargs.items())]
+    by_name = (f"{k}={v!r}" for k, v in kwargs.items())
+    constants = [*map(repr, args), *passed, *map(repr, after), *by_name]
     return f"import {module}", f"{dotted}({', '.join(constants)})"

@@ -19,7 +19,7 @@ from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
 from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import lowest
-from runner.verify.values import reference_input
+from runner.verify.values import reference_inputs
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes, past what one tile, block or thread takes
 MOST_ELEMENTS = 300_000  # of inputs and outputs together
@@ -35,7 +35,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     if op.compare == "up_to_sign":  # the squares of a factor are unique
         bound = replace(bound, function=partial(_squares, bound.function))
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    inputs = tuple(map(reference_input, bound.draw()))
+    inputs = tuple(reference_inputs(bound, bound.draw()))
     return GradientTarget(
         example=ShapedInputs("example", bound.outputs, inputs),
         arguments=names,
@@ -168,7 +168,11 @@ def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedIn
         drawn = sized.draw()
     except (ConfigError, RuntimeError, ValueError):
         return None
-    return ShapedInputs(shape.name, sized.outputs, tuple(map(reference_input, drawn)))
+
+    # a case draws inputs of the shapes that it declares, whatever the size
+    if [tuple(t.shape) for t in drawn] != shapes[: len(parsed.inputs)]:
+        return None
+    return ShapedInputs(shape.name, sized.outputs, tuple(reference_inputs(bound, drawn)))
 
 
 def _broadcast(tiny: ShapedInputs, bound: BoundOperation) -> Iterator[ShapedInputs]:
