@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -11,9 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.calls.layouts import laid
+from runner.calls.module import ModuleFunction
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
+from runner.config.size import BATCH
+from runner.config.structure import STRUCTURES
 
+OF_TORCH = (torch.dtype, torch.layout, torch.memory_format)  # what constants may name
+CPU = torch.device("cpu")
 INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products of these stay exact
 
 
@@ -25,6 +31,8 @@ class BoundOperation:
         fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
         layout: how they lie in memory, likewise.
         reference: the callable whose values are taken for right; None: ``function`` itself.
+        module: what ``function`` was made of, if of a module, whose parameters are inputs too.
+        device: of a call without inputs.
         is_compiled: whether a call at a new shape takes seconds, for the compiler.
     """
 
@@ -36,6 +44,8 @@ class BoundOperation:
     fill: str = "normal"
     layout: str = "contiguous"
     reference: Callable[..., Any] | None = None
+    module: ModuleFunction | None = None
+    device: torch.device = CPU
     is_compiled: bool = False
 
     def draw(self) -> list[Tensor]:
@@ -44,29 +54,50 @@ class BoundOperation:
         Floating and complex numbers are drawn in float32 as ``fill`` says and rounded to ``dtype``:
         standard normal, uniform from [0, 1), small integers, or zeros, and folded into the input's
         domain where it declares one. Integers and booleans know two fills, their own and zeros.
-        An ``index`` input holds int64 positions, whatever the fill. With ``layout=transposed`` the
-        last two dimensions of an input that has two lie the other way round in memory.
+        An ``index`` input holds int64 positions, whatever the fill. What the operation declares of
+        an input comes before the cell's dtype and layout. A module's parameters are the last.
         """
-        tensors = []
-        for position, axes in enumerate(self.op.parsed.inputs):
-            tensor = self._drawn(position, self.dimensions.shape(axes))
-            if self.layout == "transposed" and tensor.ndim >= 2:
-                tensor = tensor.mT.contiguous().mT
-            tensors.append(tensor)
-        return tensors
+        make = self.op.loaded("inputs_from")
+        shapes = [self.dimensions.shape(axes) for axes in self.op.parsed.inputs]
+        if make is not None:
+            tensors = self._made(make, shapes)
+        else:
+            tensors = [self._drawn(position, shape) for position, shape in enumerate(shapes)]
+        layouts = [self.op.input_layouts.get(name, self.layout) for name in self.op.names]
+        tensors = [laid(*pair) for pair in zip(tensors, layouts, strict=True)]
+        return tensors + (self.module.parameters(self.dtype) if self.module else [])
+
+    def _made(self, make: Callable[..., Any], shapes: list[tuple[int, ...]]) -> list[Tensor]:
+        """What the user's own function makes; ValueError where it is not what was promised."""
+        lengths = {**self.dimensions.lengths, BATCH: self.dimensions.batch}
+        made = outputs_of(make(lengths, self.dtype, CPU, self.generator(0)))
+        got = [tuple(tensor.shape) for tensor in made]
+        if got != shapes:
+            whose = f"op {self.op.name}: inputs_from {self.op.inputs_from}"
+            raise ValueError(f"{whose} made {got}; the signature's inputs are {shapes}")
+        return made
 
     def _drawn(self, position: int, shape: tuple[int, ...]) -> Tensor:
-        generator = self.generator(position)
-        indexed = self.op.index_inputs.get(self.names[position])
-        if indexed is not None:
-            return torch.randint(self.dimensions.lengths[indexed], shape, generator=generator)
-        tensor = self._filled(shape, generator)
-        domain = self.op.domain_of(position) if tensor.is_floating_point() else None
-        return domain.fold(tensor) if domain else tensor
+        generator, name = self.generator(position), self.op.names[position]
+        declared = self.op.input_dtypes.get(name)
+        dtype = self.dtype if declared is None else getattr(torch, declared)
+        if name in self.op.index_inputs:
+            length = self.dimensions.lengths[self.op.index_inputs[name]]
+            tensor = torch.randint(length, shape, generator=generator)
+        else:
+            tensor = self._filled(shape, generator, dtype)
+            is_real = not dtype.is_complex and dtype is not torch.bool
+            domain = self.op.domain_of(position) if is_real else None
+            tensor = domain.fold(tensor) if domain else tensor
+        structure = self.op.structure.get(name)
+        if structure is not None:
+            tensor = STRUCTURES[structure](tensor)
+        return tensor if declared is None else tensor.to(dtype)
 
-    def _filled(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def _filled(
+        self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
+    ) -> Tensor:
         # these know no other fill than their own
-        dtype = self.dtype
         if self.fill == "zeros":
             return torch.zeros(shape, dtype=dtype)
         if dtype is torch.bool:
@@ -86,7 +117,7 @@ class BoundOperation:
     @property
     def names(self) -> tuple[str, ...]:
         """What :meth:`draw` draws, by name or position."""
-        return self.op.inputs or tuple(map(str, range(len(self.op.parsed.inputs))))
+        return self.op.names + (self.module.names if self.module else ())
 
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""
@@ -94,13 +125,30 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        args, kwargs = self.op.constants(self.dimensions)
-        if self.op.as_list:
-            return partial(self.function, *args, tensors, **kwargs)
-        if self.op.inputs:
-            named = dict(zip(self.op.inputs, tensors, strict=True))
-            return partial(self.function, *args, **named, **kwargs)
-        return partial(self.function, *args, *tensors, **kwargs)
+        before, after, named = _of_call(self.op.constants(self.dimensions), self._of_call(tensors))
+        if self.module is not None and self.module.is_made:
+            before, named = [], {}
+        function, count = self.function, len(self.op.names)
+        inputs, parameters = tensors[:count], tensors[count:]
+        if isinstance(function, ModuleFunction):  # which a compiled one is not any more
+            function, parameters = function.holding(inputs, parameters), []
+        prepare = self.op.loaded("prepare")
+        passed: Any = [inputs] if self.op.as_list else inputs
+        if prepare is not None:
+            with torch.no_grad():
+                passed = prepare(*inputs)
+            passed = passed if isinstance(passed, tuple | list | Mapping) else [passed]
+        elif self.op.inputs and not self.op.as_list:
+            passed = dict(zip(self.op.inputs, inputs, strict=True))
+        if isinstance(passed, Mapping):
+            return partial(function, *before, *after, *parameters, **passed, **named)
+        return partial(function, *before, *passed, *after, *parameters, **named)
+
+    def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
+        """What a constant may name of a call on these tensors, whatever was drawn."""
+        floating = [tensor for tensor in tensors if is_differentiable(tensor.dtype)]
+        like = (floating or [*tensors] or [torch.empty(0, dtype=self.dtype, device=self.device)])[0]
+        return {"{dtype}": like.dtype, "{device}": like.device}
 
     def outputs(self, tensors: list[Tensor]) -> list[Tensor]:
         """Call it and return the tensors of its result."""
@@ -108,7 +156,28 @@ class BoundOperation:
 
     def expected(self, tensors: list[Tensor]) -> list[Tensor]:
         """The tensors of the reference's result."""
-        return replace(self, function=self.reference or self.function).outputs(tensors)
+        function = self.reference or self.function
+        with (
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+        ):
+            return replace(self, function=function, device=CPU).outputs(tensors)
+
+
+def _of_call(value: Any, known: Mapping[str, object]) -> Any:
+    """Nested constants with what they name of torch, or of the call, put in."""
+    match value:
+        case str() if value in known:
+            return known[value]
+        case str() if value.startswith("torch."):
+            named = getattr(torch, value.removeprefix("torch."), None)
+            return named if isinstance(named, OF_TORCH) else value
+        case list() | tuple():
+            return [_of_call(item, known) for item in value]
+        case dict():
+            return {key: _of_call(item, known) for key, item in value.items()}
+    return value
 
 
 def is_differentiable(dtype: torch.dtype) -> bool:

@@ -1,4 +1,4 @@
-"""``compile=true``: an operation through torch.compile, and what that takes."""
+"""``compile=default`` and its like: an operation through torch.compile, and what that takes."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def compiled(
     device: torch.device,
     run: Callable[[BoundOperation], Any],
     compilers: set[torch.device],
+    *,
+    mode: str = "default",
+    dynamic: bool = False,
 ) -> tuple[BoundOperation, float]:
     """An operation whose callable is compiled for its size, and the seconds that this took.
 
@@ -36,7 +39,8 @@ def compiled(
     compiled, Inductor gets an empty folder, and it compiles in this process, so that no helper of
     its own is there when the call is timed. Not in it is starting the compiler, some 10 s once a
     worker, which a function of one addition pays for. The whole callable has to become one graph of
-    fixed shapes: parts that would run as without torch.compile, and not say so, are an error.
+    fixed shapes, or with ``dynamic`` of any: parts that would run as without torch.compile, and not
+    say so, are an error.
 
     The result's values are to be compared with the operation's. ``run`` calls it as it will be
     timed: inputs with a gradient are another graph. ``compilers`` are the devices for which this
@@ -53,7 +57,7 @@ def compiled(
             _start_compiler(device)
             compilers.add(device)
         with _from_scratch():
-            function = _through_compiler(bound.function)
+            function = _through_compiler(bound.function, mode, dynamic=dynamic)
             right = bound.reference or bound.function
             result = replace(bound, function=function, reference=right, is_compiled=True)
             start = time.perf_counter()
@@ -85,12 +89,14 @@ def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperat
     return replace(bound, function=call)
 
 
-def _through_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
+def _through_compiler(
+    function: Callable[..., Any], mode: str = "default", *, dynamic: bool = False
+) -> Callable[..., Any]:
     # a builtin such as torch.matmul is compiled only inside a function
     def plain(*args: object, **kwargs: object) -> object:
         return function(*args, **kwargs)
 
-    return torch.compile(plain, fullgraph=True, dynamic=False)
+    return torch.compile(plain, fullgraph=True, mode=mode, dynamic=dynamic)
 
 
 def _start_compiler(device: torch.device) -> None:

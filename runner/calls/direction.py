@@ -11,6 +11,7 @@ from torch import Tensor
 
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.layouts import copy_of
 
 MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are held
 
@@ -36,12 +37,34 @@ def in_direction(
 
 def make_call(direction: str, bound: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:
     """The call to time on these inputs."""
-    return in_direction(bound.call_with(tensors), tensors, direction)[0]
+    return restoring(in_direction(bound.call_with(tensors), tensors, direction)[0], bound, tensors)
+
+
+class Restoring(partial[Any]):
+    """A call that changes its inputs, and what puts them back before the next one."""
+
+    restore: Callable[[], None]
+
+
+def restoring(call: Thunk, bound: BoundOperation, tensors: list[Tensor]) -> Thunk:
+    """The same call, with what puts back the inputs that the operation is declared to change."""
+    changed = [tensors[bound.names.index(name)] for name in bound.op.restore]
+    if not changed:
+        return call
+    kept = [copy_of(tensor) for tensor in changed]
+
+    def restore() -> None:
+        for tensor, before in zip(changed, kept, strict=True):
+            tensor.copy_(before)
+
+    whole = Restoring(call)
+    whole.restore = restore
+    return whole
 
 
 def inputs_of(bound: BoundOperation, direction: str, device: torch.device) -> list[torch.Tensor]:
     """The inputs on a device, with a gradient where the direction asks for one."""
-    tensors = [t.to(device) for t in bound.draw()]
+    tensors = [copy_of(t, device) for t in bound.draw()]
     if direction == "forward":
         return tensors
     return [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
@@ -57,7 +80,7 @@ def reallocate_for(
     results: list[Any] = []
 
     def reallocate() -> Thunk:
-        copies = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
+        copies = [copy_of(tensor) for tensor in tensors]
         call = make_call(direction, bound, copies)
 
         # takes up what the call before this one gave back, so that the output moves too

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from runner.calls.layouts import copy_of, stored
+
 ALIGNMENT = 64  # bytes, as PyTorch's allocator on the CPU
 SLACK_BYTES = 2**20  # of a pool beyond what the tensors need: the places to choose from
 
@@ -33,17 +35,20 @@ class Pools:
         Another device than the CPU places them itself.
         """
         if number not in self._pools:
-            self._pools[number] = torch.empty(self._needed + SLACK_BYTES, dtype=torch.uint8)
+            with torch.inference_mode(mode=False):  # a side without it writes here too
+                self._pools[number] = torch.empty(self._needed + SLACK_BYTES, dtype=torch.uint8)
         pool = self._pools[number]
         position = self._draw.randrange(SLACK_BYTES // ALIGNMENT) * ALIGNMENT
         copies = []
         for tensor in tensors:
             if tensor.device.type != "cpu" or not tensor.numel():
-                copies.append(tensor.detach().clone().requires_grad_(tensor.requires_grad))
+                copies.append(copy_of(tensor))
                 continue
             memory = pool[position : position + _span(tensor)].view(tensor.dtype)
-            copy = memory.as_strided(tensor.shape, tensor.stride(), memory.storage_offset())
-            copies.append(copy.copy_(tensor.detach()).requires_grad_(tensor.requires_grad))
+            part = stored(tensor.detach())
+            copy = memory.as_strided(part.shape, part.stride(), memory.storage_offset())
+            copy = copy.copy_(part).expand(tensor.shape)
+            copies.append(copy.requires_grad_(tensor.requires_grad))
             position += _aligned(_span(tensor))
         return copies
 

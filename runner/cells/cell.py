@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.axes import AXES, CellKey, label, not_of
+from runner.config.axes import AXES, LAYOUTS, CellKey, label, named_value, not_of
 from runner.config.cases import Case, read_case
 from runner.config.dtypes import ITEM_BYTES, KIND_OF, KINDS
 from runner.config.keys import check_keys
 from runner.config.operation import Operation
+from runner.config.parameters import parameters_in
 from runner.config.schema import Config, Limit, Timing, check_values
-from runner.config.signature import Dimensions
-from runner.config.size import Size, parse_size
+from runner.config.signature import ELLIPSIS, Dimensions
+from runner.config.size import BATCH, Size, parse_size, shape_text
 from runner.errors import ConfigError
 
 SCHEMA = Config()
@@ -109,6 +110,25 @@ class Cell(CellKey):
         return sum(map(math.prod, shapes)) * ITEM_BYTES[self.dtype]
 
     @property
+    def inputs(self) -> str:
+        """The inputs' shapes, and the lengths of what a size by name leaves out; blank: unknown."""
+        signature, dimensions = self.operation.parsed, self.dimensions
+        if dimensions is None:
+            return ""
+        shapes = ", ".join(shape_text(dimensions.shape(axes)) for axes in signature.inputs)
+        named = {name for name, _ in self.requested_size.named}
+        open_axes = signature.of_inputs - named - signature.formulas.keys() - {ELLIPSIS}
+        left_out = [f"{axis}={dimensions.lengths[axis]}" for axis in sorted(open_axes)]
+        if ELLIPSIS in signature.of_inputs and BATCH not in named:
+            left_out.insert(0, f"{BATCH}=1")
+        return f"{shapes}; left out: {', '.join(left_out)}" if named and left_out else shapes
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it goes through torch.compile."""
+        return self.compile != "off"
+
+    @property
     def processes(self) -> int:
         """How many fresh processes run it, one after another."""
         return self.timing.processes if self.job == "benchmark" else 1
@@ -130,10 +150,11 @@ class CellReader:
         self._definitions: dict[str, Operation | Case] = {}
         self._values: dict[str, Any] = {}
 
-    def read(self, config: DictConfig) -> Cell:
+    def read(self, config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
         """Freeze a composed configuration; ConfigError where a value is wrong by itself.
 
-        Values that are right but do not go together give a cell that says so.
+        ``overrides`` are what it was composed by. Values that are right but do not go together give
+        a cell that says so.
         """
         values: Any = OmegaConf.to_container(config, resolve=True)
         check_keys(values, SCHEMA)
@@ -151,7 +172,9 @@ class CellReader:
             "timing": Timing(**values["timing"]),
             "limit": Limit(**values["limit"]),
         }
-        kept = {key: values[key] for key in (*AXES, "job", "backend_module", "on_contention")}
+        of_axes = [name for name, axis in AXES.items() if axis.has_key]
+        kept = {key: values[key] for key in (*of_axes, "job", "backend_module", "on_contention")}
+        made["parameters"] = parameters_in(overrides)
         return Cell(
             **kept | {key: self._shared(value) for key, value in made.items()},
             operation=operation,
@@ -174,13 +197,17 @@ class CellReader:
         return shared
 
 
-def cell_of(config: DictConfig) -> Cell:
+def cell_of(config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
     """The cell of one configuration, see :meth:`CellReader.read`."""
-    return CellReader().read(config)
+    return CellReader().read(config, overrides)
 
 
 def _settle(values: dict[str, Any], case: Case | None) -> None:
-    """Give the job and the dtype their defaults, which depend on what is measured."""
+    """Give the job and the dtype their defaults, which depend on what is measured.
+
+    Values of the axes get the names that these have for them.
+    """
+    values |= {name: named_value(name, values[name]) for name in AXES if name in values}
     if values["job"] is None:  # blank is an error, which check_values names
         values["job"] = case.job if case else "benchmark"
     if values["dtype"] is None:
@@ -200,6 +227,10 @@ def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
     except ConfigError as error:
         return {**sized, "infeasible_reason": str(error)}
     operation.check_formulas(dimensions)
+    counts = [len(dimensions.shape(axes)) for axes in operation.parsed.inputs]
+    layout = values["layout"]
+    if layout != "contiguous" and not any(count in LAYOUTS[layout] for count in counts):
+        problem = problem or f"op {operation.name} has no input with dimensions for layout={layout}"
     return {**sized, "size": size, "dimensions": dimensions, "infeasible_reason": problem}
 
 
@@ -241,6 +272,10 @@ def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
         return f"{measures}: its FLOP are the machine's peak; leave op out"
     if job == "tensors":
         return "job=tensors checks a case, not an operation; give one with case="
+    if values["dynamic"] and values["compile"] == "off":
+        return "dynamic=true is a way to compile; give compile=default too"
+    if direction != "forward" and values["grad_mode"] != "enabled":
+        return f"direction={direction} needs grad_mode=enabled, not {values['grad_mode']}"
     if job == "transfer" and values["device"] == "cpu":
         moves = "job=transfer moves data between the host and an accelerator"
         return f"{moves}, and device=cpu is the host"
@@ -249,6 +284,6 @@ def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
         return f"op {name} takes no {kind} dtype ({dtype}); it takes: {takes}"
     asker = "job=autograd" if job == "autograd" else f"direction={direction}"
     wants_gradient = job == "autograd" or direction != "forward"
-    if wants_gradient and (not operation.differentiable or kind not in ("floating", "complex")):
+    if wants_gradient and (not operation.has_gradient or kind not in ("floating", "complex")):
         return f"op {name} in {dtype} has no gradient, which {asker} needs"
     return ""

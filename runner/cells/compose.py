@@ -78,7 +78,7 @@ class Composer:
         groups, values = self._split(key)
         task: DictConfig = pickle.loads(self._choice(groups).task)
         apply_overrides(values, task)
-        cell = self._cells.read(task)
+        cell = self._cells.read(task, key)
         if not self.writes_folders:
             return HydraJob(key, cell, "")
         self._jobs[key] = HydraJob(key, cell, self._files.config_text(task))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from omegaconf import OmegaConf
 
 from runner.cells.cell import Cell
-from runner.config.axes import AXES
+from runner.config.axes import AXES, named_value
 from runner.config.schema import MOST_THREADS, Report
 from runner.config.size import parse_size
 from runner.errors import ConfigError, unknown
@@ -82,7 +82,7 @@ def _matches(cell: Cell, axis: str, wanted: object) -> bool:
             return cell.operation.size_text(cell.operation.bind(parse_size(wanted))) == cell.size
         except ConfigError:
             return False
-    return _value(cell, axis) == str(wanted)
+    return _value(cell, axis) == str(named_value(axis, wanted))
 
 
 def _value(cell: Cell, axis: str) -> str:

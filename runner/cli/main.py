@@ -117,7 +117,8 @@ class CellTask:
         """Run what a composed configuration says; returns the cell's rows."""
         from runner.cells.cell import cell_of
 
-        cell, folder = cell_of(config), Path(HydraConfig.get().runtime.output_dir)
+        cell = cell_of(config, HydraConfig.get().overrides.task)
+        folder = Path(HydraConfig.get().runtime.output_dir)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._run_job(cell, config, folder)
         try:

@@ -13,6 +13,20 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, get_type_hints
 
+MOST_DIMENSIONS = 64
+LAYOUTS = {
+    "contiguous": range(MOST_DIMENSIONS),
+    "transposed": range(2, MOST_DIMENSIONS),
+    "channels_last": range(4, 6),
+    "strided": range(1, MOST_DIMENSIONS),
+    "expanded": range(1, MOST_DIMENSIONS),
+}
+"""How inputs may lie in memory, and how many dimensions one may have that lies so."""
+
+COMPILING = ("off", "default", "reduce-overhead", "max-autotune")
+OFF = {"false": "off"}  # which YAML makes of it
+ON_OFF = {"true": "default", **OFF}
+
 NAMED = ("op", "size", "dtype", "device")
 """The axes that every label names, whatever their values."""
 
@@ -31,6 +45,8 @@ class Axis:
         setting: its type in the configuration, where that is not the type in the rows.
         usual: the baseline where the user names none; None: the default, or the first value.
         rank: among the axes that are compared where the user names none; None: not among them.
+        aliases: other words for its values, in lower case.
+        has_key: whether it is a key of the configuration; otherwise it follows from others.
     """
 
     name: str
@@ -42,6 +58,8 @@ class Axis:
     setting: object = None
     usual: object = None
     rank: int | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    has_key: bool = True
 
     @property
     def usual_baseline(self) -> object:
@@ -60,7 +78,8 @@ class CellKey:
     """What tells one cell from another: its value on each axis, in the order of the columns.
 
     ``op`` is the operation's name, or the case's; ``size`` is the shape of the first input, and
-    what differs from the defaults. ``conf/config.yaml`` says what the others are.
+    what differs from the defaults; ``parameters`` are what the command says of the operation's own,
+    ``dim=0`` for ``op.kwargs.dim=0``. ``conf/config.yaml`` says what the others are.
     """
 
     op: str = _axis(setting=dict[str, Any])
@@ -70,10 +89,21 @@ class CellKey:
     threads: int | None = _axis(rank=3)
     direction: str = _axis("forward", ("forward", "backward", "both"), benchmark_only=True, rank=7)
     cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True, rank=6)
-    layout: str = _axis("contiguous", ("contiguous", "transposed"), benchmark_only=True, rank=5)
+    layout: str = _axis("contiguous", tuple(LAYOUTS), benchmark_only=True, rank=5)
     fill: str = _axis("normal", ("normal", "uniform", "integers", "zeros"), benchmark_only=True)
-    compile: bool = _axis(False, benchmark_only=True, in_autograd=True, rank=4)
+    compile: str = _axis(
+        "off", COMPILING, benchmark_only=True, in_autograd=True, rank=4, aliases=ON_OFF
+    )
+    dynamic: bool = _axis(False, benchmark_only=True, in_autograd=True, rank=8)
+    grad_mode: str = _axis(
+        "enabled", ("enabled", "no_grad", "inference"), benchmark_only=True, rank=9
+    )
+    autocast: str = _axis(
+        "off", ("off", "bfloat16", "float16"), benchmark_only=True, rank=10, aliases=OFF
+    )
+    deterministic: bool = _axis(False, benchmark_only=True, rank=11)
     graph: bool = _axis(False, benchmark_only=True)
+    parameters: str | None = _axis(rank=12, has_key=False)
     seed: int = _axis(0, compared=False)
 
 
@@ -92,6 +122,11 @@ FURTHER = tuple(name for name in AXES if name not in NAMED)
 """The axes that a label names only where it has to."""
 
 
+def named_value(axis: str, value: object) -> object:
+    """A value as its axis calls it."""
+    return AXES[axis].aliases.get(str(value).lower(), value) if axis in AXES else value
+
+
 def not_of(job: str, *, of_case: bool = False) -> tuple[str, ...]:
     """The axes that a job has not, of an operation or of a case."""
     if job == "benchmark":
@@ -106,7 +141,7 @@ def same_but(axis: str, *others: str) -> Callable[[object], tuple[Any, ...]]:
     Operations that are compared differ in their files too, and so in their variant. ``others``
     are further axes along which they may differ.
     """
-    variant = () if axis == "op" else ("variant",)
+    variant = () if axis in ("op", "parameters") else ("variant",)
     return values_of(*(name for name in AXES if name not in (axis, *others)), *variant)
 
 
@@ -129,7 +164,7 @@ def label(job: str, key: CellKey, said: Callable[[str], bool] = lambda axis: Tru
     for name in FURTHER:
         axis, value = AXES[name], getattr(key, name)
         if axis.compared and value not in (None, axis.default) and said(name):
-            words.append(f"{name}={value}")
+            words.append(f"{name}={value}" if axis.has_key else str(value))
     return " ".join(words)
 
 
@@ -139,6 +174,8 @@ def _settings() -> list[tuple[str, Any, Any]]:
     settings: list[tuple[str, Any, Any]] = []
     for name, axis in AXES.items():
         kind = axis.setting or hints[name]
+        if not axis.has_key:
+            continue
         if kind == dict[str, Any]:
             settings.append((name, kind, field(default_factory=dict)))
         elif axis.default is None:

@@ -54,15 +54,31 @@ class Domain:
         return self.low == -math.inf and self.high == math.inf
 
     def fold(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Map real numbers into the interior, by the absolute value or a sigmoid."""
+        """Map real numbers into the interior, by the absolute value or a sigmoid.
+
+        Integers are mapped to those in the domain; ConfigError where there is none.
+        """
         if self.is_real:
             return tensor
+        if not tensor.is_floating_point():
+            return self._fold_integers(tensor)
         if self.high == math.inf:
             return self.low + tensor.abs()
         if self.low == -math.inf:
             return self.high - tensor.abs()
         width = self.high - self.low
         return self.low + width * (MARGIN + (1 - 2 * MARGIN) * tensor.sigmoid())
+
+    def _fold_integers(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.low == -math.inf:
+            return -Domain(-self.high, math.inf, self.with_high).fold(-tensor)
+        least = math.ceil(self.low) + (self.low % 1 == 0 and not self.with_low)
+        if self.high == math.inf:
+            return least + tensor.abs()
+        most = math.floor(self.high) - (self.high % 1 == 0 and not self.with_high)
+        if least > most:
+            raise ConfigError(f"no integer is in the domain from {self.low:g} to {self.high:g}")
+        return least + tensor.abs() % (most - least + 1)
 
     def holds(self, tensor: torch.Tensor) -> torch.Tensor:
         """Where a tensor's elements are in the domain."""

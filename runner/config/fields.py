@@ -91,6 +91,7 @@ _READER_OF: dict[object, Reader] = {
 @lru_cache
 def _readers(declared: type) -> dict[str, Reader]:
     hints = get_type_hints(declared)
-    of_type = {field.name: _READER_OF[hints[field.name]] for field in fields(declared)}
-    own = {field.name: field.metadata.get("reader") for field in fields(declared)}
-    return of_type | {name: reader for name, reader in own.items() if reader is not None}
+    return {
+        field.name: field.metadata.get("reader") or _READER_OF[hints[field.name]]
+        for field in fields(declared)
+    }

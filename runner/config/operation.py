@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
+from runner.config.axes import LAYOUTS
 from runner.config.callables import load_callable
 from runner.config.domain import Domain
-from runner.config.dtypes import KINDS
-from runner.config.fields import check_fields, read_fields, texts_by_name
+from runner.config.dtypes import KIND_OF, KINDS
+from runner.config.fields import check_fields, read_fields, text, texts_by_name
 from runner.config.formula import check_names, evaluate
 from runner.config.signature import ANY, ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
+from runner.config.structure import STRUCTURES
 from runner.errors import ConfigError, naming, unknown
 
 EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
+OF_CALL = ("{dtype}", "{device}")  # constants that are the call's own
 COMPARISONS = ("values", "up_to_sign")
 REQUIRED = ("name", "call", "signature")
 
 
 def _domains(key: str, value: object) -> dict[str, str]:
     return texts_by_name(key, value if isinstance(value, Mapping) else {EVERY_INPUT: value})
+
+
+def _size(key: str, value: object) -> object:
+    return value if isinstance(value, Mapping | list | tuple) else text(key, value)
 
 
 @dataclass(frozen=True)
@@ -38,19 +45,33 @@ class Operation:
         flop: formula of the FLOP; blank: ``torch.utils.flop_counter`` counts them.
         bytes: formula of the bytes moved; blank: the bytes of the inputs and outputs.
         derived_dims: formulas of dimensions that follow from others.
-        size: the size when the user gives none.
+        size: the size when the user gives none, as text or as a mapping of dimensions.
         dtypes: the kinds of dtype that it takes (see :data:`runner.config.dtypes.KINDS`).
         inputs: parameter names, to pass the tensors by keyword; blank: by position.
         index_inputs: inputs (named in ``inputs``) that hold int64 positions along a dimension.
+        input_dtypes: inputs, by name or position as in all of these, of another dtype than the
+            cell's.
+        input_layouts: how inputs lie in memory, whatever the cell's ``layout``.
+        structure: what inputs are beside numbers: a key of
+            :data:`runner.config.structure.STRUCTURES`.
+        inputs_from: dotted name of what makes the inputs, called with the dimensions (by name), the
+            dtype, the device and a generator; blank: they are drawn.
+        prepare: dotted name of what makes of the inputs what the call gets: one thing, a list, or a
+            mapping by name. It runs outside the clock.
+        restore: inputs that a call changes, which are put back before each one outside the clock.
         as_list: the tensors are passed as one list.
-        args: constants passed before the tensors.
-        kwargs: constants passed by name; ``"{k}"`` stands for a formula's value.
+        args: constants passed before the tensors; those of a class of modules make its instance.
+        args_after: constants passed after them.
+        kwargs: constants passed by name; ``"{k}"`` stands for a formula's value, ``"{dtype}"`` and
+            ``"{device}"`` for the call's own, ``"torch.int8"`` and the like for themselves.
         tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the
             largest element.
         differentiable: whether autograd can go through it.
         domain: the numbers that the inputs may hold, for all or by input (see
             :meth:`runner.config.domain.Domain.parse`).
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
+        columns: columns of one's own in ``results.csv``, by name: the dotted name of a function of
+            the row and of what a call returns, which gives a number or text.
         reference: dotted name of the callable whose values and gradients are right, which is called
             as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
         compare: how its values are compared with these: values, or up_to_sign, where a vector of a
@@ -65,17 +86,25 @@ class Operation:
     flop: str = ""
     bytes: str = ""
     derived_dims: Mapping[str, str] = field(default_factory=dict)
-    size: str = "256"
+    size: Any = field(default="256", metadata={"reader": _size})
     dtypes: tuple[str, ...] = ("floating",)
     inputs: tuple[str, ...] = ()
     index_inputs: Mapping[str, str] = field(default_factory=dict)
+    input_dtypes: Mapping[str, str] = field(default_factory=dict)
+    input_layouts: Mapping[str, str] = field(default_factory=dict)
+    structure: Mapping[str, str] = field(default_factory=dict)
+    inputs_from: str = ""
+    prepare: str = ""
+    restore: tuple[str, ...] = ()
     as_list: bool = False
     args: tuple[Any, ...] = ()
+    args_after: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     tolerance: str = "8"
     differentiable: bool = True
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
     nondifferentiable_inputs: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     compare: str = "values"
     random: bool = False
@@ -108,7 +137,7 @@ class Operation:
 
     def size_text(self, dimensions: Dimensions) -> str:
         """The first input's shape, and each dimension that this shape alone would not give."""
-        first = self.parsed.inputs[0]
+        first = self.parsed.sized
         shape = dimensions.shape(first)
         try:
             plain: Mapping[str, int] = self.bind(Size(shape=shape)).lengths
@@ -131,21 +160,37 @@ class Operation:
             self.work(self.bytes, dimensions)
             self.roundoffs(dimensions.variables)
             self.constants(dimensions)
+            for name, layout in self.input_layouts.items():
+                shape = dimensions.shape(self.parsed.inputs[self.names.index(name)])
+                if len(shape) not in LAYOUTS[layout]:
+                    problem = f"input_layouts: {name}: {layout}: its shape is {shape_text(shape)}"
+                    raise ConfigError(f"{problem}, of {len(shape)} dimensions")
 
     def roundoffs(self, lengths: Mapping[str, int]) -> float:
         """The tolerance at these lengths of the dimensions."""
         return _not_negative(self.tolerance, lengths)
 
-    def constants(self, dimensions: Dimensions) -> tuple[list[Any], dict[str, Any]]:
-        """``args`` and ``kwargs`` with each ``"{formula}"`` replaced by its value."""
-        args = [_filled(value, dimensions) for value in self.args]
-        return args, {name: _filled(value, dimensions) for name, value in self.kwargs.items()}
+    def constants(self, dimensions: Dimensions) -> tuple[list[Any], list[Any], dict[str, Any]]:
+        """``args``, ``args_after`` and ``kwargs`` with each ``"{formula}"`` as its value."""
+        filled: Any = _filled([[*self.args], [*self.args_after], dict(self.kwargs)], dimensions)
+        return tuple(filled)  # type: ignore[return-value]  # as they were put in
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs' names, or their positions."""
+        return self.inputs or tuple(map(str, range(len(self.parsed.inputs))))
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether a gradient with respect to what is drawn can be had."""
+        gets_inputs = bool(self.parsed.inputs) and not (self.prepare or self.restore)
+        return self.differentiable and gets_inputs
 
     def domain_of(self, position: int) -> Domain | None:
         """The declared domain of an input; None where none is declared."""
-        name = self.inputs[position] if self.inputs else str(position)  # a case has no domains
-        text = self.domain.get(name, self.domain.get(EVERY_INPUT))
-        return Domain.parse(text) if text is not None else None
+        name = self.names[position] if position < len(self.names) else ""  # of a case, or a module
+        declared = self.domain.get(name, self.domain.get(EVERY_INPUT))
+        return Domain.parse(declared) if declared is not None else None
 
     @property
     def package(self) -> str:
@@ -153,8 +198,24 @@ class Operation:
         return self.call.partition(".")[0]
 
     def load(self) -> Callable[..., Any]:
-        """Import the callable; ConfigError where that cannot be done, or it cannot be called."""
+        """Import the callable; ConfigError where that cannot be done, or it cannot be called.
+
+        What else the file names is imported too.
+        """
+        self.loaded("inputs_from")
+        self.loaded("prepare")
+        for name in self.columns:
+            self.column(name)
         return load_callable(self.call, f"op {self.name}: call")
+
+    def column(self, name: str) -> Callable[..., Any]:
+        """The function of a column of one's own."""
+        return load_callable(self.columns[name], f"op {self.name}: columns.{name}")
+
+    def loaded(self, key: str) -> Callable[..., Any] | None:
+        """The callable that a field names; None where it is blank."""
+        dotted = getattr(self, key)
+        return load_callable(dotted, f"op {self.name}: {key}") if dotted else None
 
     def load_reference(self) -> Callable[..., Any] | None:
         """Import ``reference``, None where there is none; ConfigError as :meth:`load`.
@@ -174,7 +235,7 @@ class Operation:
         except (TypeError, ValueError):  # functions written in C may not say
             return function
         try:
-            signature.bind(*self.args, *given, **named, **self.kwargs)
+            signature.bind(*self.args, *given, *self.args_after, **named, **self.kwargs)
         except TypeError as error:
             takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
             raise ConfigError(
@@ -189,8 +250,8 @@ class Operation:
         axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS, ANY}
         known = axes | {BATCH} if ELLIPSIS in signature.of_inputs else axes
         formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
-        for value in _texts([self.args, self.kwargs]):
-            if _is_formula(value):
+        for value in _texts([self.args, self.args_after, self.kwargs]):
+            if _is_formula(value) and value not in OF_CALL:
                 formulas[f"constant {value}"] = value[1:-1]
         for where, formula in formulas.items():
             if formula:
@@ -221,19 +282,31 @@ class Operation:
                     f"index_inputs: {name}: {axis}: must be one of inputs ({inputs}) "
                     f"and a dimension ({', '.join(sorted(axes))})"
                 )
-        names = self.inputs or tuple(map(str, range(count)))
-        unknown = {
-            "domain": set(self.domain) - {*names, EVERY_INPUT},
-            "nondifferentiable_inputs": set(self.nondifferentiable_inputs) - set(names),
-        }
-        for key, inputs in unknown.items():
+        names = self.names
+        for key in BY_INPUT:
+            inputs = set(getattr(self, key)) - {*names, *([EVERY_INPUT] if key == "domain" else [])}
             if inputs:
                 raise ConfigError(
                     f"{key}: no input {', '.join(sorted(inputs))}; "
-                    f"the inputs are {', '.join(names)}"
+                    f"the inputs are {', '.join(names) or 'none'}"
                 )
+        for key, allowed in BY_INPUT.items():
+            for name, value in getattr(self, key).items() if allowed else ():
+                if value not in allowed:
+                    raise unknown(f"{key}: {name}: {value} is unknown", value, allowed)
         for position in range(len(names)):
             self.domain_of(position)
+
+
+BY_INPUT: Mapping[str, Iterable[str]] = {
+    "domain": (),
+    "nondifferentiable_inputs": (),
+    "restore": (),
+    "input_dtypes": KIND_OF,
+    "input_layouts": LAYOUTS,
+    "structure": STRUCTURES,
+}
+"""The fields that name inputs, and what each may say of one, where that is a word of a list."""
 
 
 def _not_negative(formula: str, lengths: Mapping[str, int]) -> float:
@@ -249,7 +322,7 @@ def _is_formula(text: str) -> bool:
 
 def _filled(value: object, dimensions: Dimensions) -> object:
     match value:
-        case str() if _is_formula(value):
+        case str() if _is_formula(value) and value not in OF_CALL:
             number = evaluate(value[1:-1], dimensions.variables)
             return int(number) if number == int(number) else number
         case dict():

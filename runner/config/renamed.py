@@ -33,6 +33,7 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
         "roof": "bound",
         "beside": "concurrent_sweep",
     },
+    "results.csv compile": {"True": "default", "False": "off"},
     "results.csv stop": {"places": "allocations"},
     "autograd.csv": {"layout": "memory_layout"},
     "autograd.csv oracle": {"itself": "invariant", "backward_plumbing": "autograd_grad"},

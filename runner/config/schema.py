@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.axes import AXES, COMPARED, AxisSettings
+from runner.config.axes import AXES, COMPARED, AxisSettings, named_value
 from runner.config.dtypes import ALIASES, KIND_OF
+from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError, one_line, suggestion
 
@@ -104,12 +105,16 @@ class Report:
     @property
     def axis(self) -> str:
         """The axis along which rows are compared."""
-        return str(next(iter(self.baseline or DEFAULT_BASELINE)))
+        key = str(next(iter(self.baseline or DEFAULT_BASELINE)))
+        return "parameters" if key.startswith(OF_OP) else key
 
     @property
     def value(self) -> str:
         """The baseline's value on that axis."""
-        return str((self.baseline or DEFAULT_BASELINE)[self.axis])
+        ((key, value),) = (self.baseline or DEFAULT_BASELINE).items()
+        if key.startswith(OF_OP):
+            return parameters_in([f"{key}={value}"]) or ""
+        return str(named_value(key, value))
 
     def check_baseline(self, those: Iterable[str], one: str, whose: str) -> None:
         """Refuse a baseline that the user gave and nothing has.
@@ -274,11 +279,12 @@ def _check_ranges(numbers: Mapping[str, Any]) -> None:
 
 
 def _check_baseline(baseline: object) -> None:
-    one_axis = isinstance(baseline, dict) and len(baseline) == 1 and set(baseline) <= set(COMPARED)
+    keys = list(baseline) if isinstance(baseline, dict) else []
+    one_axis = len(keys) == 1 and (keys[0] in COMPARED or str(keys[0]).startswith(OF_OP))
     if baseline is not None and not one_axis:
         raise ConfigError(
             f"report.baseline={baseline} is not one axis and its value, "
-            f"such as {{dtype: float32}}; the axes are {', '.join(COMPARED)}"
+            f"such as {{dtype: float32}}; the axes are {', '.join(COMPARED)}, and op.kwargs.NAME"
         )
 
 

@@ -67,11 +67,12 @@ class Signature:
         """Read a signature; ConfigError where it is none, or says nothing of a dimension."""
         where = f"signature {text!r}"
         left, arrow, right = text.partition("->")
-        if not arrow or not left.strip():
+        if not arrow or not (left.strip() or right.strip() not in ("", NOTHING)):
             example = '"... m k, ... k n -> ... m n"'
             raise ConfigError(f"{where}: write inputs -> outputs, such as {example}")
+        inputs = _tensors(left, where) if left.strip() else ()
         outputs = () if right.strip() == NOTHING else _tensors(right, where, allowed=(ANY,))
-        signature = cls(_tensors(left, where), outputs, dict(formulas))
+        signature = cls(inputs, outputs, dict(formulas))
         signature._check(where)
         return signature
 
@@ -93,7 +94,7 @@ class Signature:
         # of every operation
         free = self.of_inputs - {ELLIPSIS} - lengths.keys() - self.formulas.keys()
         if free:
-            last = self.inputs[0][-1]
+            last = self.sized[-1]
             length = (batch or (1,))[-1] if last == ELLIPSIS else lengths.get(last)
             if length is None:
                 raise ConfigError(f"derived_dims: {last} needs {_listed(free)}; give them in size")
@@ -107,18 +108,23 @@ class Signature:
         return Dimensions(batch, lengths)
 
     @property
+    def sized(self) -> Axes:
+        """The tensor whose shape is the size: the first input, or output where there is none."""
+        return (self.inputs or self.outputs)[0]
+
+    @property
     def takes(self) -> str:
         """The first input's axes, for people: ``... x m x k``."""
-        return " x ".join(self.inputs[0])
+        return " x ".join(self.sized)
 
     @property
     def of_inputs(self) -> set[str]:
-        """Every axis of an input, ``...`` among them."""
-        return set(chain.from_iterable(self.inputs))
+        """Every axis of an input, ``...`` among them; without inputs those that are sized."""
+        return set(chain.from_iterable(self.inputs or self.outputs[:1]))
 
     def _check(self, where: str) -> None:
         drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs)) - {ANY}
-        if not self.inputs[0]:
+        if not self.sized:
             problem = "the first input needs a dimension"
             raise ConfigError(f"{where}: {problem}, since size is its shape")
         if ELLIPSIS in produced - drawn:
@@ -141,7 +147,7 @@ class Signature:
 
     def _matched(self, size: Size) -> Lengths:
         """What a shape says, or a number, which is n x n, or n for an operation on vectors."""
-        first = self.inputs[0]
+        first = self.sized
         any_more = ELLIPSIS in first
         named = len(first) - any_more
         shape = size.shape
@@ -169,7 +175,7 @@ class Signature:
         """What a mapping of dimensions says."""
         requested = dict(size.named)
         allowed = _as_written(self.of_inputs)
-        needed = set(self.inputs[0]) - {ELLIPSIS} - self.formulas.keys()
+        needed = set(self.sized) - {ELLIPSIS} - self.formulas.keys()
         faults = {
             "unknown": requested.keys() - allowed,
             "missing": needed - requested.keys(),
@@ -184,9 +190,9 @@ class Signature:
     def _further(self, size: Size) -> Lengths:
         """What a size says of the other inputs' dimensions, which the first's shape leaves open."""
         requested = dict(size.further)
-        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - set(self.inputs[0])
+        allowed = _as_written(chain.from_iterable(self.inputs[1:])) - set(self.sized)
         allowed |= self.formulas.keys()
-        if ELLIPSIS in self.inputs[0]:
+        if ELLIPSIS in self.sized:
             allowed.discard(BATCH)
         wrong = (requested.keys() - allowed) | _with_several(requested)
         if wrong:

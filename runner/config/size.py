@@ -67,6 +67,11 @@ def parse_size(value: object) -> Size:
             case str() if parts := re.fullmatch(rf"({SHAPE})((?: [a-z]\w*={SHAPE})+)", value):
                 further = (word.split("=") for word in parts[2].split())
                 return Size(shape=_lengths(parts[1]), further=_by_name(further))
+            case str() if re.fullmatch(r"\{\s*\w+\s*:[^{}]*\}", value):
+                pairs = (
+                    [part.strip() for part in pair.split(":")] for pair in value[1:-1].split(",")
+                )
+                return Size(named=_by_name(pairs))
             case Mapping() if value:
                 return Size(named=_by_name(value.items()))
             case list() | tuple():

@@ -55,7 +55,7 @@ class LocalRun:
                     self.device = find_device(*names, self._state.busy_work)
             with switches.importing(self.cell.definition.package):
                 function = self.cell.definition.load()
-            switches.enter(self.cell)
+            switches.enter(self.cell, self.device.torch)
             if self.device.is_cpu:
                 limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
             known = self.cell, self.device, function, self._state, self._report_step, self._keep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from runner.config.cases import Case
 from runner.config.operation import Operation
@@ -12,6 +13,7 @@ from runner.execute.user_code import describe_code, packages_of
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.switches import of_this_worker
+from runner.rows.rows import BenchmarkRow
 
 
 def preflight(
@@ -30,6 +32,9 @@ def preflight(
                 definition.load()
                 if isinstance(definition, Operation):
                     definition.load_reference()
+            taken = {column.name for column in fields(BenchmarkRow)}
+            for name in sorted(taken.intersection(getattr(definition, "columns", ()))):
+                problems.append(f"op {definition.name}: columns.{name}: is a column already")
         except ConfigError as error:
             problems.append(str(error))
     for name in device_names:

@@ -34,13 +34,15 @@ def run_in_turn(
         for side in sides:
             side.open()
         # what a side does to the process would be in the others' times too
-        pairs = [] if state.switches.is_spoiled else _visit(sides, plan, report_step)
+        if state.switches.is_spoiled:
+            return True, None
+        pairs = _visit(sides, plan, report_step)
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:
         for side in sides:
             side.release()
 
-    if state.switches.is_spoiled:
+    if state.switches.is_spoiled:  # by a later call
         return True, None
     for side in sides:
         if is_device_lost(side.cell, side.failure):

@@ -8,88 +8,58 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-LOOK_S = 0.01
-LOOKS = 6  # the threads of a parallel region spin for some milliseconds after it
-BUSY_SHARE = 0.2  # of a look on a core, or ready for one at its end, in half of the looks
-OWN_THREADS = Path("/proc/self/task")
+LOOK_S = 0.1  # the threads of a parallel region spin for some milliseconds after it
+BUSY_SHARE = 0.2  # of a look, on one core
 
 
 class Bystanders:
     """What else runs in this process, and below it."""
 
     def __init__(self) -> None:
-        with suppress(OSError, AttributeError):  # a child's orphans become this process's children
-            import ctypes
-
-            ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
-        self._known = _threads(OWN_THREADS)
+        self._threads = _thread_count()
 
     def end_busy(self) -> list[str]:
         """Which of both stay busy; children are ended, and threads end with the process."""
-        new, children = _threads(OWN_THREADS) - self._known, _descendants()
-        looks: Counter[Path] = Counter()
-        used_s = _used_s(new, children)
-        for look in range(LOOKS if new or children else 0):
-            time.sleep(LOOK_S)
-            children = _descendants()
-            now_s = _used_s(new, children)
-            for task, seconds in now_s.items():
-                looks[task] += seconds - used_s.get(task, seconds) > BUSY_SHARE * LOOK_S
-            used_s = now_s
-            if look and not any(looks.values()):
-                break
-        busy = {task for task, count in looks.items() if count >= LOOKS / 2}
-        self._known |= new
-        if busy - new:
-            _end(children)
-        names = {"busy_threads": busy & new, "busy_children": busy - new}
-        return [name for name, tasks in names.items() if tasks]
-
-
-def _threads(folder: Path) -> set[Path]:
-    with suppress(OSError):
-        return {folder / name for name in os.listdir(folder)}
-    return set()
-
-
-def _used_s(threads: set[Path], children: set[int]) -> dict[Path, float]:
-    """The seconds that each thread of this process, and all of the children's, have computed."""
-    used_s = {}
-    for task in threads.union(*(_threads(Path(f"/proc/{child}/task")) for child in children)):
-        with suppress(OSError, ValueError, IndexError):
-            used_s[task] = int((task / "schedstat").read_text().split()[0]) / 1e9
-    return used_s
-
-
-def _descendants() -> set[int]:
-    """The children, their children and so on; none where nothing tells, or there are none."""
-    if not _has_children():
-        return set()
-    found: set[int] = set()
-    tasks = _threads(OWN_THREADS)
-    while tasks:
-        named = set()
-        for task in tasks:
+        children_s = _below_s()
+        if not children_s and _thread_count() <= self._threads:
+            return []
+        own_s = time.process_time()
+        time.sleep(LOOK_S)
+        threads_are_busy = time.process_time() - own_s > BUSY_SHARE * LOOK_S
+        now_s = _below_s()
+        used_s = [seconds - children_s.get(child, 0.0) for child, seconds in now_s.items()]
+        children_are_busy = sum(used_s) > BUSY_SHARE * LOOK_S
+        for child in now_s if children_are_busy else ():
             with suppress(OSError):
-                named |= set(map(int, (task / "children").read_text().split()))
-        tasks = set().union(*(_threads(Path(f"/proc/{child}/task")) for child in named - found))
-        found |= named
-    return found
+                os.kill(child, signal.SIGKILL)
+        self._threads = _thread_count()
+        return ["busy_threads"] * threads_are_busy + ["busy_children"] * children_are_busy
 
 
-def _has_children() -> bool:
+def _thread_count() -> int:
+    with suppress(OSError):
+        return len(os.listdir("/proc/self/task"))
+    return 0
+
+
+def _below_s() -> dict[int, float]:
+    """The processes below this one, with the seconds that each has computed."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except (ChildProcessError, AttributeError):
-        return False
-    return True
+    except (ChildProcessError, AttributeError):  # there are none, which costs next to nothing
+        return {}
+    parents, used_s = {os.getpid(): 0}, {}
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended
+            fields = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
+            parents.setdefault(int(process), int(fields[1]))
+            used_s[int(process)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def is_below(process: int) -> bool:
+        parent = parents.get(process, 0)
+        return parent == os.getpid() or (parent != 0 and is_below(parent))
 
-def _end(children: set[int]) -> None:
-    for child in children:
-        with suppress(OSError):
-            os.kill(child, signal.SIGKILL)
+    return {process: seconds for process, seconds in used_s.items() if is_below(process)}

@@ -45,9 +45,9 @@ def _cache(index: Path) -> tuple[int, str, int] | None:
 class ColdClock:
     """Times each call of a block alone, after ``flush``, which is not in the times.
 
-    Everything is cold then: the inputs, the output's memory and the code. Each call's time holds
-    one reading of the clock, some 0.1 us on a CPU, which is left in: how long it takes when cold
-    itself cannot be told.
+    A call that has a ``restore`` has its inputs put back before. With a cold cache everything is
+    cold: the inputs, the output's memory and the code. Each call's time holds one reading of the
+    clock, some 0.1 us on a CPU, which is left in: how long it takes when cold cannot be told.
     """
 
     most_calls = 1  # in a block: flushing takes longer than most calls
@@ -63,6 +63,7 @@ class ColdClock:
         """Flush and time, one call after the other; an untimed one would be of no use."""
         blocks = []
         for _ in range(calls):
+            getattr(call, "restore", lambda: None)()
             self._flush()
             blocks.append(self._clock.time(call, 1))
         return Block(

@@ -201,7 +201,7 @@ def _may_fall_back(timed: TimedCall) -> bool:
     if dtype in (torch.float32, torch.float64, torch.bool) or dtype.is_complex:
         return False
     # compiling once more takes seconds
-    if measured.median_s > cell.limit.time_s / 2 or cell.compile:
+    if measured.median_s > cell.limit.time_s / 2 or cell.is_compiled:
         return False
     return measured.min_s >= SHORTEST_FALLBACK_S
 
@@ -225,11 +225,10 @@ def _float32_s(timed: TimedCall, float32_times: Float32Times) -> float | None:
 
 
 def _in_float32(timed: TimedCall) -> list[torch.Tensor]:
-    op = timed.bound.op
-    names = op.inputs or ("",) * len(timed.tensors)
     inputs = []
-    for tensor, name in zip(timed.tensors, names, strict=True):
-        single = tensor.detach() if name in op.index_inputs else tensor.detach().to(torch.float32)
+    for tensor, name in zip(timed.tensors, timed.bound.names, strict=True):
+        is_own = tensor.dtype is timed.bound.dtype and name not in timed.bound.op.index_inputs
+        single = tensor.detach().to(torch.float32) if is_own else tensor.detach()
         inputs.append(single.requires_grad_() if tensor.requires_grad else single)
     return inputs
 

@@ -18,7 +18,7 @@ except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
 # of the environment: what torch and its compilers set when they are first used
-OF_TORCH = (b"TORCHINDUCTOR_", b"TRITON_", b"CUDA_MODULE_LOADING", b"KINETO_", b"TORCH_COMPILE_")
+OF_TORCH = ("TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING", "KINETO_", "TORCH_COMPILE_")
 REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use
 LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
 State = tuple[Callable[[], Any], Callable[[Any], object]]
@@ -30,37 +30,29 @@ def of_process() -> Mapping[str, State]:
         "environment": (_environment, _put_environment),
         "folder": (os.getcwd, os.chdir),
         "signal_handlers": (_handlers, _put_handlers),
+        "switch_interval": (sys.getswitchinterval, sys.setswitchinterval),
         "tracing": (lambda: (sys.gettrace(), sys.getprofile()), _put_tracing),
         "garbage_collection": (lambda: (gc.isenabled(), gc.get_threshold()), _put_collector),
     }
     if hasattr(os, "sched_setaffinity"):
         state["cpu_affinity"] = (partial(os.sched_getaffinity, 0), _put_affinity)
+        state["scheduler"] = (partial(os.sched_getscheduler, 0), _put_scheduler)
     if hasattr(os, "setpriority"):
         whose = (os.PRIO_PROCESS, 0)
         state["nice"] = (partial(os.getpriority, *whose), partial(os.setpriority, *whose))
     if resource is not None:
         state["limits"] = (_limits, _put_limits)
-    if hasattr(signal, "setitimer"):
-        state["timers"] = (_timers, _end_timers)
     return state
 
 
-def _environment() -> dict[bytes, bytes]:
-    # os.environ decodes each variable, which takes longer than all else here
-    content = getattr(os.environ, "_data", None) or dict(os.environ)
-    return {name: value for name, value in content.items() if not _is_of_torch(name)}
+def _environment() -> dict[str, str]:
+    return {k: value for k, value in os.environ.items() if not k.startswith(OF_TORCH)}
 
 
-def _is_of_torch(name: bytes | str) -> bool:
-    return (name if isinstance(name, bytes) else name.encode()).startswith(OF_TORCH)
-
-
-def _put_environment(before: Mapping[bytes, bytes]) -> None:
-    decoded = {os.fsdecode(name): os.fsdecode(value) for name, value in before.items()}
-    for name in [name for name in os.environ if not _is_of_torch(name)]:
-        if name not in decoded:
-            del os.environ[name]
-    os.environ.update(decoded)
+def _put_environment(before: Mapping[str, str]) -> None:
+    for name in _environment().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def _handlers() -> list[object]:
@@ -93,6 +85,10 @@ def _put_affinity(before: set[int]) -> None:
             os.sched_setaffinity(thread, before)
 
 
+def _put_scheduler(before: int) -> None:
+    os.sched_setscheduler(0, before, os.sched_param(0))
+
+
 def _limits() -> dict[int, tuple[int, int]]:
     return {kind: resource.getrlimit(kind) for kind in LIMITS}
 
@@ -100,13 +96,3 @@ def _limits() -> dict[int, tuple[int, int]]:
 def _put_limits(before: Mapping[int, tuple[int, int]]) -> None:
     for kind, limits in before.items():
         resource.setrlimit(kind, limits)
-
-
-def _timers() -> list[bool]:
-    which = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-    return [signal.getitimer(timer)[0] > 0 for timer in which]
-
-
-def _end_timers(before: list[bool]) -> None:
-    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-        signal.setitimer(timer, 0)

@@ -21,13 +21,21 @@ from runner.measure.precision import flushes_denormals
 from runner.measure.process_state import of_process
 
 UNREADABLE = "unreadable"  # of a switch that raises, as where the old and the new way of TF32 mix
-ATTRIBUTES = (
+OF_TORCH = {
+    "threads": "num_threads",
+    "interop_threads": "num_interop_threads",
+    "default_dtype": "default_dtype",
+    "deterministic_algorithms": "deterministic_debug_mode",
+    "float32_matmul_precision": "float32_matmul_precision",
+}
+"""The names that rows give them, and what stands after ``torch.get_`` and ``torch.set_``."""
+OF_BACKENDS = (
     *("mkldnn.enabled", "mkldnn.deterministic", "cudnn.enabled", "cudnn.benchmark"),
-    *("cudnn.deterministic", "quantized.engine"),
-    "cuda.matmul.allow_fp16_reduced_precision_reduction",
-    "cuda.matmul.allow_bf16_reduced_precision_reduction",
-    *("mkldnn.matmul.fp32_precision", "mkldnn.conv.fp32_precision", "mkldnn.rnn.fp32_precision"),
-    *("cuda.matmul.fp32_precision", "cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"),
+    *("cudnn.deterministic", "quantized.engine", "fp32_precision"),
+    *("cuda.matmul.allow_fp16_reduced_precision_reduction", "cuda.matmul.fp32_precision"),
+    *("cuda.matmul.allow_bf16_reduced_precision_reduction", "mkldnn.matmul.fp32_precision"),
+    *("mkldnn.conv.fp32_precision", "mkldnn.rnn.fp32_precision"),
+    *("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"),
 )
 """Of ``torch.backends``; those that this release does not have are left out."""
 
@@ -45,16 +53,17 @@ class Switch(NamedTuple):
         except (RuntimeError, OSError):
             return UNREADABLE
 
+    def set(self, value: object) -> None:
+        """Set it, unless it cannot be set any more, which reading it tells."""
+        with suppress(Exception):  # whatever a switch says of that
+            self.put(value)
+
 
 class Switches:
     """What a cell finds, and what was changed meanwhile.
 
-    Args:
-        of_worker: whether this process is the sweep's own, so that all of its state is looked
-            after, and not torch's alone.
-
-    Attributes:
-        is_spoiled: whether the process is not as new, so that the next cell needs another one.
+    ``of_worker`` says that the process is the sweep's own, so that all of its state is looked
+    after, and not torch's alone; ``is_spoiled`` that the next cell needs another one.
     """
 
     def __init__(self, *, of_worker: bool = False) -> None:
@@ -74,13 +83,22 @@ class Switches:
         """The threads that a cell has: its own number, or the sweep's."""
         return cell.threads or int(str(self._own["threads"]))
 
-    def enter(self, cell: Cell) -> None:
+    def enter(self, cell: Cell, device: torch.device) -> None:
         """Set what a cell asks for, and otherwise torch's switches as they were found."""
         self._entered.close()
         self._expected = {**self._own, "threads": self.threads_of(cell)}
+        if cell.deterministic:
+            self._expected["deterministic_algorithms"] = 2  # an error where there is none
         for name, switch in self._of_torch.items():
             if switch.read() != self._expected[name]:
-                switch.put(self._expected[name])
+                switch.set(self._expected[name])
+        if cell.grad_mode != "enabled":
+            mode = torch.no_grad if cell.grad_mode == "no_grad" else torch.inference_mode
+            self._entered.enter_context(mode())
+        if cell.autocast != "off":
+            dtype = getattr(torch, cell.autocast)
+            within = torch.autocast(device.type, dtype, cache_enabled=False)  # each call casts
+            self._entered.enter_context(within)
 
     def leave(self) -> list[str]:
         """Make all as it was found; the names of what a call has changed since :meth:`enter`."""
@@ -107,12 +125,10 @@ class Switches:
     def _put_back(self) -> list[str]:
         """Make all as it was found; the names of what was not as expected."""
         expected, self._expected = self._expected, dict(self._own)
-        found = self._read()
-        now = found
+        found = now = self._read()
         for _ in range(2):  # one may set another, as all products' precision that of each library
             for name in [name for name, value in now.items() if value != self._own[name]]:
-                with suppress(Exception):  # whatever a switch says that cannot be put back
-                    self._all[name].put(self._own[name])
+                self._all[name].set(self._own[name])
                 now = self._read()
         busy = self._bystanders.end_busy() if self._bystanders else []
         self.is_spoiled = self.is_spoiled or bool(busy) or now != self._own
@@ -130,39 +146,31 @@ def of_this_worker() -> Switches:
 
 def _of_torch() -> dict[str, Switch]:
     """torch's, by the names that rows give them."""
-    set_device = torch.set_default_device
-    named = {
-        "threads": Switch(torch.get_num_threads, torch.set_num_threads),
-        "interop_threads": Switch(torch.get_num_interop_threads, torch.set_num_interop_threads),
-        "default_dtype": Switch(torch.get_default_dtype, torch.set_default_dtype),
-        # None is what nobody has set; the CPU, set by name, would slow down every call
-        "default_device": Switch(torch.get_default_device, lambda _: set_device(None)),
-        "grad_mode": Switch(torch.is_grad_enabled, torch._C._set_grad_enabled),
-        "autocast": Switch(
-            partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu")
-        ),
-        "anomaly_detection": Switch(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-        "deterministic_algorithms": Switch(
-            torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
-        ),
-        "flush_denormal": Switch(flushes_denormals, torch.set_flush_denormal),
-        "float32_matmul_precision": Switch(
-            torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
-        ),
+
+    def set_device(before: object) -> None:
+        torch.set_default_device(None)  # even the CPU, set by name, slows down every call
+
+    switches = {
+        name: Switch(getattr(torch, f"get_{of_torch}"), getattr(torch, f"set_{of_torch}"))
+        for name, of_torch in OF_TORCH.items()
     }
-    return {**named, **_of_backends()}
-
-
-def _of_backends() -> dict[str, Switch]:
-    switches = {}
-    for path in ATTRIBUTES:
+    autocast = torch.is_autocast_enabled, torch.set_autocast_enabled
+    switches |= {
+        "default_device": Switch(torch._C._len_torch_function_stack, set_device),
+        "inference_mode": Switch(torch.is_inference_mode_enabled, None),  # cannot be put back
+        "grad_mode": Switch(torch.is_grad_enabled, torch._C._set_grad_enabled),
+        "autocast": Switch(*(partial(function, "cpu") for function in autocast)),
+        "anomaly_detection": Switch(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        "flush_denormal": Switch(flushes_denormals, torch.set_flush_denormal),
+    }
+    for path in OF_BACKENDS:
         *parts, name = path.split(".")
         with suppress(AttributeError):
             holder = reduce(getattr, parts, torch.backends)
             getattr(holder, name)
             switches[path] = Switch(partial(getattr, holder, name), partial(setattr, holder, name))
+    cuda = torch.backends.cuda  # which decides for the CPU too
     for kind in ("flash", "mem_efficient", "math", "cudnn"):
-        with suppress(AttributeError):
-            names = f"{kind}_sdp_enabled", f"enable_{kind}_sdp"
-            switches[f"{kind}_sdp"] = Switch(*(getattr(torch.backends.cuda, n) for n in names))
+        names = f"{kind}_sdp_enabled", f"enable_{kind}_sdp"
+        switches[f"{kind}_sdp"] = Switch(*(getattr(cuda, name) for name in names))
     return switches

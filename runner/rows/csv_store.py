@@ -21,7 +21,7 @@ from runner.config.renamed import RENAMED
 from runner.errors import one_line
 from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
 from runner.rows.columns import out_of_range, problem_of
-from runner.rows.other_schemas import newer_row_type, schema_of
+from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
@@ -50,7 +50,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         OSError: the file cannot be written; what was there is as it was.
     """
-    # rows of a newer release have columns that others do not have
+    rows = [with_own_columns(row) for row in rows]
+    # those, and rows of a newer release, have columns that others do not have
     types = dict.fromkeys(map(type, rows))
     columns = list(dict.fromkeys(f.name for f in chain.from_iterable(map(fields, types))))
     lines = [[*columns, "schema", "checksum"]]

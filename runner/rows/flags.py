@@ -23,13 +23,13 @@ class Flag:
 
 
 FLAGS = {
+    "mutates_input": Flag("it changes its input"),
     "view": Flag("a view moves no data"),
     "nonfinite": Flag("its output is not finite"),
     "denormal": Flag("its numbers are denormal, which take far longer"),
     "wrong_values": Flag("its values are wrong", fails=True),
     "unchecked": Flag("its values were compared with nothing"),
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
-    "mutates_input": Flag("it changes its input"),
     "contended": Flag("the machine was busy with something else"),
     "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),

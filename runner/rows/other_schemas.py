@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, make_dataclass
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,21 @@ def newer_row_type(
     if schema < version or not (needed <= set(columns) and usable and unique):
         raise ValueError(f"the header is not that of schema {version}, nor of an older one")
     return schema, _with_columns(row_type, further)
+
+
+def with_own_columns(row: AnyRow) -> AnyRow:
+    """A row with the columns that its op file declares."""
+    own: Any = {}
+    with suppress(ValueError):  # it may have been altered
+        own = json.loads(getattr(row, "own", None) or "{}")
+    words = own if isinstance(own, dict) else {}
+    names = tuple(name for name in words if name.isidentifier() and not hasattr(row, name))
+    if not names:
+        return row
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    of_today: Any = type(row)
+    kind: type[AnyRow] = _with_columns(of_today, names)
+    return kind(**values, **{name: own[name] for name in names})
 
 
 @cache

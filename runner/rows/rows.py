@@ -102,6 +102,7 @@ class BenchmarkRow(Row):
         flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
         changed_switches: of the machine or the process, which the operation's module changed when
             it was imported or called; they were put back.
+        own: the columns that the op file declares, as JSON; in a file they come last too.
     """
 
     median_s: float | None = None
@@ -158,6 +159,7 @@ class BenchmarkRow(Row):
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()
     changed_switches: tuple[str, ...] = ()
+    own: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class GradientCheck:
         oracle: what it was compared with: analytic, float64_reference, finite_differences (in
             float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
             ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other.
+            a property needs no other; opcheck (``torch.library``'s) of a registered operator.
         argument: the input that the gradient is of, by position or name; blank: the function's own
             value.
         shape: of that input.
@@ -196,6 +198,7 @@ class GradientCheck:
             run, see the row's status.
         reason: why it is no pass, in a line.
         seconds: what the check took.
+        script: a file of plain torch that shows the smallest failure of a cell, in one of its rows.
     """
 
     probe: str | None = None
@@ -215,6 +218,7 @@ class GradientCheck:
     verdict: str | None = None
     reason: str | None = None
     seconds: float | None = None
+    script: str | None = None
 
 
 @dataclass(frozen=True)
@@ -376,6 +380,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "transfer": TransferRow,
     "roof": PeaksRow,
 }
+SCRIPT_FILE = "wrong_gradient.py"
 SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
 FILE_OF_JOB = {
     "benchmark": "results.csv",

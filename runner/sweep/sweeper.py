@@ -19,6 +19,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
+from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
@@ -32,6 +33,7 @@ from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.fixed_grid import FixedGrid, Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir
+from runner.units import time_text
 
 SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
 Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
@@ -137,6 +139,9 @@ class GridSweep:
             jobs, numbers = self._remaining(strategy, jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
+        if cells and self._cluster is None:
+            seconds = START_S + sum(map(expected_s, cells))
+            print(f"it takes some {time_text(seconds)} here", file=sys.stderr)
         calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
         foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
         if foreign:
@@ -293,5 +298,5 @@ class GridSweep:
 def _list(cells: Sequence[Cell]) -> None:
     for cell in cells:
         reason = cell.infeasible_reason
-        print(f"{cell.label}    impossible: {reason}" if reason else cell.label)
+        print(f"{cell.label}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())
     print(f"{len(cells)} cells")

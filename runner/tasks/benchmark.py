@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +15,13 @@ import torch
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation
 from runner.calls.compiled import compiled
-from runner.calls.direction import in_direction, inputs_of, make_call, reallocate_for
+from runner.calls.direction import (
+    in_direction,
+    inputs_of,
+    make_call,
+    reallocate_for,
+    restoring,
+)
 from runner.cells.cell import Cell
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
@@ -59,7 +67,8 @@ class Ready:
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
         call = make_call(self.task.cell.direction, self.bound, tensors)
-        return self.task.device.captured(call) if self.task.cell.graph else call
+        captured = self.task.device.captured(call) if self.task.cell.graph else call
+        return restoring(captured, self.bound, tensors)
 
 
 def run(task: Task) -> TaskResult:
@@ -105,7 +114,7 @@ def prepare(task: Task) -> Ready:
     on_result, saved_bytes = output.summarize, None
     if cell.direction != "forward":
         task.report_step("running the forward pass")
-        if cell.compile:  # which would be compiled once more beside what counts
+        if cell.is_compiled:  # which would be compiled once more beside what counts
             output.summarize(forward())
         else:
             with counted_savings() as saved:
@@ -123,9 +132,11 @@ def prepare(task: Task) -> Ready:
         readings.first_call_ended()
         on_result(result)
 
+    call = restoring(call, bound, tensors)
     clock = device.clock(torch.get_num_threads())
-    if cell.cache == "cold":
-        clock = ColdClock(clock, device.flush_cache)
+    if cell.cache == "cold" or cell.operation.restore:
+        flush = device.flush_cache if cell.cache == "cold" else lambda: None
+        clock = ColdClock(clock, flush)
     readings.timing_begins()
     made = task, bound, compile_s, tensors, output, flop, call, clock, look_at_first, readings
     return Ready(*made, saved_bytes, *first)
@@ -150,7 +161,21 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     if "reduced_precision" in detected and values.allowed is not None:
         values = replace(values, allowed=values.allowed * coarser(task.device.torch))
         checked = replace(checked, values=values)
-    return TaskResult([checked.put_into(row)], samples)
+    return TaskResult([_with_own_columns(ready, checked.put_into(row))], samples)
+
+
+def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
+    """The row with what the op file's own functions say of it and of a call's result."""
+    op, own = ready.bound.op, {}
+    for name in op.columns:
+        ready.task.report_step(f"asking for the column {name}")
+        try:
+            value = op.column(name)(row, ready.call())
+            own[name] = value.item() if isinstance(value, torch.Tensor) else value
+        except Exception:  # the times are right, whatever is made of them
+            own[name] = None
+            traceback.print_exc()
+    return replace(row, own=json.dumps(own, default=str)) if own else row
 
 
 def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
@@ -159,14 +184,15 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     eager = task.bound(fill=cell.fill, layout=cell.layout)
     task.report_step("checking the memory it needs")
     _check_memory(cell)
-    if not cell.compile:
+    if not cell.is_compiled:
         return eager, eager, None
     task.report_step("compiling")
 
     def run_once(bound: BoundOperation) -> Any:
         return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
-    return eager, *compiled(eager, device.torch, run_once, task.state.compilers)
+    how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
+    return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **how)
 
 
 def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkRow:
@@ -204,7 +230,7 @@ def _columns(record: object, names: Sequence[str]) -> dict[str, Any]:
 def _flags(ready: Ready, measured: Measurement, detected: list[str]) -> tuple[str, ...]:
     output, readings = ready.output, ready.readings
     of_output = {
-        "view": output.view,
+        "view": output.view and not ready.bound.op.restore,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
     }

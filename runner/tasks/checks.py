@@ -49,6 +49,8 @@ class Checked:
             "mutates_input": values.mutated,
             "wrong_gradient": gradient.verdict in BAD,
         }
+        # what changes its inputs does work, where its result lies in them too
+        flags = [flag for flag in row.flags if flag != "view" or not values.mutated]
         return replace(
             row,
             max_relative_error=values.relative_error,
@@ -58,7 +60,7 @@ class Checked:
             undecided_elements=values.undecided,
             gradient=gradient.verdict,
             reason="; ".join(filter(None, (values.reason, gradient.reason))) or None,
-            flags=merged(compress(found, found.values()), row.flags),
+            flags=merged(compress(found, found.values()), flags),
         )
 
 
@@ -69,7 +71,7 @@ def check(task: Task, bound: BoundOperation) -> Checked:
     extent = None
     try:
         # what is compiled is compiled for this size: at another it would be another kernel
-        checked = bound if cell.compile else to_check(bound, cell.requested_size)
+        checked = bound if cell.is_compiled else to_check(bound, cell.requested_size)
         captured = task.device.captured if cell.graph else None
         values = check_values(checked, device, captured)
         if values.compared:
@@ -91,7 +93,9 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     gradient that autograd could follow.
     """
     cell, device, verdicts = task.cell, task.device.torch, task.state.gradient_verdicts
-    if cell.graph or not bound.op.differentiable or not is_differentiable(bound.dtype):
+    is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"  # others have none
+    has_gradient = bound.op.has_gradient and is_differentiable(bound.dtype)
+    if cell.graph or not is_plain or not has_gradient:
         return Verdict()
     plain = replace(bound, seed=0, fill="normal", layout="contiguous")
     if bound.is_compiled:  # for these strides

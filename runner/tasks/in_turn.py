@@ -113,7 +113,8 @@ class _Placed:
     def side(self) -> Side:
         """It, for the engine."""
         ready, opening = self._ready, self._opening
-        enter = partial(ready.task.state.switches.enter, ready.task.cell)
+        task = ready.task
+        enter = partial(task.state.switches.enter, task.cell, task.device.torch)
         at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
         blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
         in_a_turn = (opening.calls, opening.untimed, at_once, blocks, self._most)

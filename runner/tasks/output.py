@@ -33,7 +33,7 @@ class OutputSummary:
         self.outputs = self.output_bytes = 0
         # of the elements of the output, or of the gradients; None: of none
         self.finite_fraction: float | None = None
-        self.view = False  # whether it, or a gradient, shares storage with an input or cotangent
+        self.view = False  # whether all of it, or of the gradients, lies in inputs or cotangents
         self.denormal = False  # whether a noticeable share of any of these is denormal
 
     def summarize(self, result: Any) -> None:

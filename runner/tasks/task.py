@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from runner.calls.bound_operation import BoundOperation
+from runner.calls.module import ModuleFunction, made_callable
 from runner.cells.cell import Cell
 from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
@@ -96,8 +97,11 @@ class Task:
         """The cell's operation, at its own dimensions or at others."""
         cell, sizes = self.cell, dimensions or self.cell.dimensions
         assert self.function is not None and sizes is not None
-        drawn["reference"] = cell.operation.load_reference()
-        return BoundOperation(cell.operation, self.function, sizes, self.dtype, cell.seed, **drawn)
+        args, _, kwargs = cell.operation.constants(sizes)
+        function = made_callable(self.function, args, kwargs, cell.seed)
+        drawn |= {"module": function} if isinstance(function, ModuleFunction) else {}
+        drawn |= {"device": self.device.torch, "reference": cell.operation.load_reference()}
+        return BoundOperation(cell.operation, function, sizes, self.dtype, cell.seed, **drawn)
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
         """A row of the cell, with what it ran on."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import and_
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.layouts import copy_of
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
@@ -52,7 +54,7 @@ class ValueCheck:
         relative_error: relative to the largest element of the reference, of the output that is
             nearest to what is allowed, or beyond it; None: no values were compared.
         allowed: the largest that the dtype and the operation explain.
-        mutated: whether the call changed its inputs.
+        mutated: whether the call changed its inputs, but for those that are put back.
         undecided: booleans and integers that differ, and of which rounding decides.
         moments_differ: of a random operation, whether its moments do; None: it is none.
         reason: why nothing was compared, or what may be meant.
@@ -114,14 +116,15 @@ def check_values(
     inputs = bound.draw()
 
     def call() -> tuple[list[Tensor], list[Tensor]]:
-        copies = [t.to(device, copy=True) for t in inputs]
+        copies = [copy_of(t, device) for t in inputs]
         thunk = bound.call_with(copies)
         outputs = [_dense(t) for t in outputs_of((captured(thunk) if captured else thunk)())]
         return outputs, [t.cpu() for t in copies]
 
     outputs, after = call()
     changed = [not torch.equal(a, b) for a, b in zip(after, inputs, strict=True)]
-    known = ValueCheck(mutated=any(changed))
+    lasting = [name not in bound.op.restore for name in bound.names]
+    known = ValueCheck(mutated=any(map(and_, changed, lasting)))
     try:
         reference = Reference(bound, inputs)
     except Exception as error:  # of a check, which is none of the operation
@@ -169,7 +172,7 @@ class Reference:
     """
 
     def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
-        self.bound, self.inputs = bound, [reference_input(t) for t in inputs]
+        self.bound, self.inputs = bound, reference_inputs(bound, inputs)
         try:
             self.outputs, self.after = self.at(self.inputs)
         except Exception:
@@ -193,7 +196,10 @@ class Reference:
 
     def allowed(self, got: Tensor) -> float:
         """The largest error of an output."""
-        floating = filter(is_differentiable, (self.bound.dtype, got.dtype))
+        kind, dtypes = self.bound.device.type, [self.bound.dtype, got.dtype]
+        if torch.is_autocast_enabled(kind):  # which rounds to a dtype of its own
+            dtypes.append(torch.get_autocast_dtype(kind))
+        floating = filter(is_differentiable, dtypes)
         dtype = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
         return allowed_error(self.bound.op, self.bound.dimensions, dtype) if dtype else 0.0
 
@@ -298,6 +304,15 @@ def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> 
     at_length_1 = max(FEWEST_ROUNDOFFS, op.roundoffs(dict.fromkeys(dimensions.variables, 1)))
     accumulated = at_length_1 * roundoff + roundoffs * unit_roundoff(torch.float32)
     return min(roundoffs * roundoff, accumulated)
+
+
+def reference_inputs(bound: BoundOperation, drawn: Sequence[Tensor]) -> list[Tensor]:
+    """The same numbers in the widest dtypes; integers that are declared to be others stay so."""
+    wide = []
+    for name, tensor in zip(bound.names, drawn, strict=True):
+        stays = name in bound.op.input_dtypes and not is_differentiable(tensor.dtype)
+        wide.append(tensor if stays else reference_input(tensor))
+    return wide
 
 
 def reference_input(tensor: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ COMPARISONS = (
         "op=scaled_dot_product_attention size=8x12x512x64 threads=2 dtype=float32,bfloat16",
         "{dtype: float32}",
     ),
-    ("op=gelu size=512 threads=1 compile=false,true", "{compile: false}"),
+    ("op=gelu size=512 threads=1 compile=off,default", "{compile: off}"),
 )
 KEY = ("op", "size", "dtype", "threads", "layout", "compile", "axis", "baseline", "other")
 Ratio = dict[str, str]

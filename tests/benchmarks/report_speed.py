@@ -101,7 +101,7 @@ def _row(number: int, choice: tuple[int, int, str, str], random: Random) -> Benc
         cache="warm",
         layout="contiguous",
         fill="normal",
-        compile=False,
+        compile="off",
         graph=False,
         median_s=median,
         ci_low_s=median * 0.98,

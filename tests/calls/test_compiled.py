@@ -30,7 +30,7 @@ def test_an_operation_that_cannot_be_compiled_says_why(monkeypatch: pytest.Monke
         return refused
 
     monkeypatch.setattr(torch, "compile", refusing)
-    found = ran("exp", size=8, compile=True)
+    found = ran("exp", size=8, compile="default")
     assert found.status == "unsupported"
     assert found.reason is not None
     assert "needs a C++ compiler on the CPU; install g++ or clang++" in found.reason
@@ -66,7 +66,7 @@ def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
     if not shutil.which(os.environ.get("CXX", "g++")) and not shutil.which("clang++"):
         pytest.skip("torch.compile needs a C++ compiler")
     plain, through = (
-        ran("exp", size=64, compile=kind, limit=Limit(time_s=200)) for kind in (False, True)
+        ran("exp", size=64, compile=kind, limit=Limit(time_s=200)) for kind in ("off", "default")
     )
     assert (plain.status, through.status) == ("ok", "ok"), through.reason
     assert plain.compile_s is None
@@ -82,7 +82,7 @@ def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
 @pytest.mark.parametrize("op", ["matmul", "softmax", "layer_norm", "cat", "gather", "conv2d"])
 def test_operations_compile_in_every_direction(op: str, direction: str) -> None:
-    found = ran(op, compile=True, direction=direction, limit=Limit(time_s=200))
+    found = ran(op, compile="default", direction=direction, limit=Limit(time_s=200))
     assert found.status == "ok", found.reason
     assert found.compile_s is not None and found.compile_s > 0
     assert "wrong" not in " ".join(found.flags)

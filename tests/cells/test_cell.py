@@ -95,6 +95,10 @@ def test_how_a_cell_is_called_is_part_of_what_it_is() -> None:
         {"cache": "cold"},
         {"layout": "transposed"},
         {"fill": "zeros"},
-        {"compile": True},
+        {"compile": "default"},
+        {"dynamic": True, "compile": "default"},
+        {"grad_mode": "inference"},
+        {"autocast": "bfloat16"},
+        {"deterministic": True},
     ]
     assert len({cell(**kind).identity for kind in kinds}) == len(kinds)

@@ -28,7 +28,7 @@ def cells(**axes: list[object]) -> list[Cell]:
         ({"dtype": ["float16", "bfloat16"]}, False, {"dtype": "float16"}),
         ({"threads": [2, 1], "layout": ["transposed", "contiguous"]}, False, {"threads": 2}),
         ({"layout": ["transposed", "contiguous"]}, False, {"layout": "contiguous"}),
-        ({"compile": [True, False], "cache": ["warm", "cold"]}, False, {"compile": False}),
+        ({"compile": [True, False], "cache": ["warm", "cold"]}, False, {"compile": "off"}),
         ({"direction": ["backward", "forward"]}, False, {"direction": "forward"}),
         ({"device": ["gpu"]}, True, None),
         ({"seed": [0, 1]}, False, None),

@@ -62,20 +62,26 @@ def test_a_single_dtype_needs_no_list():
             {"flopp": "1"},
             "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, "
             "flop, bytes, "
-            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
-            "differentiable, "
-            "domain, nondifferentiable_inputs, reference, compare, random, description",
+            "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
+            "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
+            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
+            "compare, random, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
-            "derived_dims, size, dtypes, inputs, index_inputs, as_list, args, kwargs, tolerance, "
-            "differentiable, "
-            "domain, nondifferentiable_inputs, reference, compare, random, description",
+            "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
+            "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
+            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
+            "compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
-        ({"size": [64, 64]}, "size: [64, 64] is not text"),
+        ({"size": True}, "size: True is not text"),
+        (
+            {"size": {"m": 4, "q": 5}},
+            "size with dimensions m, q: unknown: q; missing: k; the dimensions are batch, k, m, n",
+        ),
         ({"derived_dims": ["p"]}, "derived_dims: ['p'] is not a mapping"),
         ({"derived_dims": {"p": [1]}}, "derived_dims.p: [1] is not text"),
         ({"dtypes": {"floating": 1}}, "dtypes: {'floating': 1} is not a list"),
@@ -213,7 +219,7 @@ def test_constants_are_filled_in_at_every_depth():
             "none": None,
         },
     )
-    args, kwargs = op.constants(op.bind(parse_size({"m": 4, "k": 5, "n": 7})))
+    args, _, kwargs = op.constants(op.bind(parse_size({"m": 4, "k": 5, "n": 7})))
     assert args == [4, "mk->k", [20, {"a": 7}]]
     assert kwargs == {
         "shape": [7, [5, 1]],
@@ -226,7 +232,7 @@ def test_constants_are_filled_in_at_every_depth():
 
 
 def test_constants_that_are_whole_numbers_are_integers():
-    args, _ = operation(args=["{m / 2}"]).constants(operation().bind(parse_size("4x4")))
+    args, _, _ = operation(args=["{m / 2}"]).constants(operation().bind(parse_size("4x4")))
     assert args == [2]
     assert type(args[0]) is int
 

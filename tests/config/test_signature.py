@@ -204,9 +204,9 @@ def test_batch_is_1_where_there_is_none():
             "signature 'm k': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\"",
         ),
         (
-            " -> n",
+            " -> ",
             {},
-            "signature ' -> n': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\"",
+            "signature ' -> ': write inputs -> outputs, such as \"... m k, ... k n -> ... m n\"",
         ),
         (
             "M -> n",

@@ -423,7 +423,7 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
         ],
     )
     assert "1 of 4 cells are done" in listed.stderr
-    assert listed.stdout.splitlines() == [
+    assert [line.partition("    ")[0] for line in listed.stdout.splitlines()] == [
         "dies 5x5 float32 cpu",
         "dies 4x4 float32 cpu",
         "dies 5x5 float32 cpu",

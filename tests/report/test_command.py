@@ -18,7 +18,7 @@ ADD = BenchmarkRow(
     cache="warm",
     layout="contiguous",
     fill="normal",
-    compile=False,
+    compile="off",
 )
 
 
@@ -49,19 +49,25 @@ COMMANDS: list[tuple[Row, list[str], str]] = [
             **{**KNOWN, "size": "8x8 n=3"},
             job="benchmark",
             op="matmul",
-            compile=True,
+            compile="default",
             direction="both",
         ),
         ["-m", "size={m: 8, k: 8, n: 3}", "exclude=[{op: add}]", "strict=true"],
         "python -m runner op=matmul 'size=\"8x8 n=3\"' dtype=float32 device=cpu threads=2 "
         "direction=both "
-        "compile=true",
+        "compile=default",
     ),
     (
         BenchmarkRow(**KNOWN, job="benchmark", op="softmax"),
         ["-m", "op=softmax", "op.kwargs.dim=0,1"],
         "python -m runner -m op.kwargs.dim=0,1 op=softmax size=64x64 dtype=float32 device=cpu "
         "threads=2",
+    ),
+    (
+        BenchmarkRow(**KNOWN, job="benchmark", op="softmax", parameters="dim=0 dtype=torch.int8"),
+        ["-m", "op=softmax", "op.kwargs.dim=0,1", "+op.kwargs.dtype=torch.int8,torch.half"],
+        "python -m runner op=softmax size=64x64 dtype=float32 device=cpu threads=2 "
+        "op.kwargs.dim=0 +op.kwargs.dtype=torch.int8",
     ),
     (
         TensorRow(**KNOWN, job="tensors", op="lesson_1_1_random", case="lesson_1_1_random"),

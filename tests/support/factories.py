@@ -96,6 +96,7 @@ def bound(
         fields: of an operation's file, and ``fill``, ``layout`` and ``reference`` of the call.
     """
     of_call = {key: fields.pop(key) for key in ("fill", "layout", "reference") if key in fields}
-    given = {"name": "tested", "call": "torch.add", "signature": "... n -> ... n", **fields}
+    given = {"name": "tested", "call": "torch.add", "signature": "... n -> ... n", "size": size}
+    given |= fields
     op = Operation.from_mapping(given, "test")
     return BoundOperation(op, call, op.bind(parse_size(size)), dtype, seed, **of_call)

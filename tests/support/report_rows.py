@@ -28,7 +28,7 @@ def _row(op: str, size: str, dtype: str, device: str) -> BenchmarkRow:
     seconds = launch + OPS[op] * elements / rate * (1.0 if dtype == "float32" else 0.6)
     names = {"cell": f"c{op}{size}{dtype}{device}", "op": op, "size": size, "dtype": dtype}
     warm = {"cache": "warm", "layout": "contiguous", "fill": "normal"}
-    known = {**names, **warm, "compile": False, "graph": False}
+    known = {**names, **warm, "compile": "off", "graph": False}
     if (op, dtype, device, size) == ("matmul", "float16", "cpu", "64x256x256"):
         late = "stopped after limit.time_s=30 s"
         return row(device, None, **known, status="timeout", reason=late)

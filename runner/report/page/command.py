@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.config.axes import AXES, NAMED
+from runner.config.parameters import OF_OP, overrides_of
 from runner.config.renamed import RENAMED
 from runner.rows.rows import Row
 
@@ -29,7 +30,6 @@ class Reproducer:
         words = [str(word) for word in environment.get("command") or ()]
         overrides = words[2:]  # after interpreter and program
         self._overrides = [_with_todays_key(word) for word in overrides if not _is_of_the_run(word)]
-        self._is_sweep = any(_has_several(word) for word in self._overrides)
         self._distinguishing = distinguishing
 
     def command(self, row: Row) -> str:
@@ -37,7 +37,8 @@ class Reproducer:
 
         A row's size may name dimensions, as in ``64x128 n=32``, which Hydra takes in quotes.
         """
-        values = {key: getattr(row, key) for key in AXES}
+        values = {key: getattr(row, key) for key, axis in AXES.items() if axis.has_key}
+        values |= overrides_of(row.parameters)
         values |= {"case": getattr(row, "case", None), "job": row.job}
         left_out = _left_out(row)
         kept = {key: value for key, value in values.items() if key not in left_out}
@@ -45,19 +46,25 @@ class Reproducer:
 
         # the row's own values replace those that its run was given
         words = [word for word in self._overrides if _key(word) not in {*own, *left_out}]
+        is_sweep = any(_has_several(word) for word in words)
         has_sweep_file = any(_key(word) == "sweep" for word in words)
-        words += [f"{key}={_value(value)}" for key, value in own.items()]
+        words += [f"{self._added(key)}{key}={_value(value)}" for key, value in own.items()]
         if has_sweep_file:
             words.append("hydra.sweeper.also=[]")  # its further grids would run too
-        elif self._is_sweep:
+        elif is_sweep:
             words.insert(0, "-m")
         return shlex.join(["python", "-m", "runner", *words])
+
+    def _added(self, key: str) -> str:
+        """The plus with which a key was given that the configuration did not have."""
+        given = next((word for word in self._overrides if _key(word) == key), key)
+        return given[: len(given) - len(given.lstrip("+"))] if key.startswith(OF_OP) else ""
 
     def _is_said(self, key: str, value: object) -> bool:
         """Whether a value is not what the configuration says by default."""
         if value is None or key == "job":
             return value not in (None, "benchmark")
-        always = key == "case" or key in NAMED or AXES[key].default is None
+        always = key == "case" or key.startswith(OF_OP) or key in NAMED or AXES[key].default is None
         return always or key in self._distinguishing or value != AXES[key].default
 
 

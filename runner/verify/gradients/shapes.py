@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.calls.bound_case import BoundCase
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
 from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import lowest
-from runner.verify.values import reference_input
+from runner.verify.values import reference_inputs
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes, past what one tile, block or thread takes
 MOST_ELEMENTS = 300_000  # of inputs and outputs together
@@ -34,7 +35,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     if op.compare == "up_to_sign":  # the squares of a factor are unique
         bound = replace(bound, function=partial(_squares, bound.function))
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
-    inputs = tuple(map(reference_input, bound.draw()))
+    inputs = tuple(reference_inputs(bound, bound.draw()))
     return GradientTarget(
         example=ShapedInputs("example", bound.outputs, inputs),
         arguments=names,
@@ -43,7 +44,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
             for t, name in zip(inputs, names, strict=True)
         ),
         domains=tuple(map(op.domain_of, range(len(names)))),
-        other_shapes=tuple(_declared(wide)),
+        other_shapes=() if isinstance(bound, BoundCase) else tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.is_compiled,
@@ -171,7 +172,7 @@ def _draw(bound: BoundOperation, free: Sequence[str], shape: _Shape) -> ShapedIn
     # a case draws inputs of the shapes that it declares, whatever the size
     if [tuple(t.shape) for t in drawn] != shapes[: len(parsed.inputs)]:
         return None
-    return ShapedInputs(shape.name, sized.outputs, tuple(map(reference_input, drawn)))
+    return ShapedInputs(shape.name, sized.outputs, tuple(reference_inputs(bound, drawn)))
 
 
 def _broadcast(tiny: ShapedInputs, bound: BoundOperation) -> Iterator[ShapedInputs]:
