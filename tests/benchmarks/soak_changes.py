@@ -59,7 +59,7 @@ class Disturbed:
         if draw.random() < 0.3:
             self._edit()
         begun = [self.start(self._cells, self._memory_bytes) for _ in range(draw.choice([1, 2]))]
-        time.sleep(draw.uniform(2, 12))
+        time.sleep(draw.uniform(3, 15))
         if draw.random() < 0.2:  # in the middle of it
             self._edit()
             time.sleep(draw.uniform(0, 3))
