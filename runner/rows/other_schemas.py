@@ -70,8 +70,9 @@ def with_own_columns(row: AnyRow) -> AnyRow:
     if not names:
         return row
     values = {field.name: getattr(row, field.name) for field in fields(row)}
-    kind: type[AnyRow] = _with_columns(type(row), names)
-    return kind(**values, **{name: own[name] for name in names})
+    known: Any = type(row)
+    made: AnyRow = _with_columns(known, names)(**values, **{name: own[name] for name in names})
+    return made
 
 
 @cache
