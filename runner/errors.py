@@ -9,9 +9,10 @@ from difflib import get_close_matches
 
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = (
-    "not implemented for|not supported|unsupported|doesn't support|deterministic implementation"
+    "not implemented for|not supported|unsupported|doesn't support|deterministic implementation|"
+    "incompatible with \\.grad"
 )
-OPERANDS = "unsupported operand type"
+MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
 
 
@@ -28,7 +29,8 @@ def is_unsupported(error: BaseException | None) -> bool:
     if isinstance(error, NotImplementedError):
         return True
     text = text_of(error).lower()
-    is_kind = isinstance(error, RuntimeError | TypeError) and OPERANDS not in text
+    mistaken = any(words in text for words in MISTAKES)
+    is_kind = isinstance(error, RuntimeError | TypeError) and not mistaken
     return is_kind and re.search(UNSUPPORTED, text) is not None
 
 

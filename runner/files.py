@@ -86,6 +86,15 @@ def make_folder(path: Path, *, parents: bool = False) -> None:
         raise OSError(errno.ELOOP, "it is a link, through which nothing is written", str(path))
 
 
+def is_own(path: Path) -> bool:
+    """Whether a file is there that this user alone has written, as far as the system tells."""
+    if not path.is_file():
+        return False
+    status = path.stat()
+    is_users = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return is_users and not status.st_mode & stat.S_IWOTH
+
+
 def bounded_lines(file: TextIO) -> Iterator[str]:
     """The lines of a file; ValueError before a line, or the file, takes more memory than it may."""
     if os.fstat(file.fileno()).st_size > LARGEST_BYTES:

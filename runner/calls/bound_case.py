@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import BoundOperation
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.arithmetic import build
 from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
+from runner.config.cases.nested import kind_of
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 
-Rounded = Callable[[Any], Any]
 _NAMES_IN_TORCH = {"erf": torch.special.erf}
 
 
@@ -51,7 +51,9 @@ class BoundCase(BoundOperation):
         """Every input by name, in the case's order."""
         inputs = dict(zip(self.names, tensors, strict=True))
         like = next(iter(inputs.values()))
-        named = inputs | {name: tensor.to(like) for name, tensor in self.constants.items()}
+        named = dict(inputs)
+        for name, t in self.constants.items():
+            named[name] = t.to(like if is_differentiable(t.dtype) else like.device)
         return {name: named[name] for name in self.op.inputs}
 
     def near(self, attempt: int) -> BoundCase:
@@ -63,7 +65,7 @@ class BoundCase(BoundOperation):
 
         def moved(tensor: Tensor) -> Tensor:
             wide = tensor.to(torch.float64)
-            size = torch.where(wide == 0, 1.0, wide.abs())
+            size = torch.where((wide == 0) | wide.isinf(), 1.0, wide.abs())
             draw = torch.rand(wide.shape, generator=generator, dtype=torch.float64) - 0.5
             return (wide + size * draw).to(tensor.dtype)
 
@@ -77,23 +79,26 @@ def bind_case(
 ) -> BoundCase:
     """Make a case ready, with what :meth:`runner.config.cases.base.Case.load` returned of it."""
     # a formula is evaluated by torch's functions, anything else is called
+    call: Callable[..., Any]
     if isinstance(case, FunctionCase):
         assert function is not None
         call = partial(_called, function, case)
     else:
         assert isinstance(case, ExpressionCase)
-        call = partial(_evaluated, case)
+        call = partial(elements, case)
 
-    tensors = {name: torch.tensor(value, dtype=dtype) for name, value in case.values.items()}
-    inputs = {name: tensors[name] for name in case.asked}
-    constants = {name: tensor for name, tensor in tensors.items() if name not in inputs}
-    op = Operation(name=case.name, call=case.name, signature="... -> ...", inputs=tuple(tensors))
+    # whole numbers and truth values stay what they are where a function takes no gradient by them
+    inputs = {name: torch.tensor(case.values[name], dtype=dtype) for name in case.asked}
+    constants = {}
+    for name in case.values.keys() - inputs.keys():
+        exact = isinstance(case, FunctionCase) and kind_of(case.values[name]) is not float
+        constants[name] = torch.tensor(case.values[name], dtype=None if exact else dtype)
+    names = tuple(case.values)
+    op = Operation(name=case.name, call=case.name, signature="... -> ...", inputs=names)
     return BoundCase(op, call, Dimensions((), {}), dtype, seed, inputs=inputs, constants=constants)
 
 
-def elements(
-    case: ExpressionCase, named: dict[str, Tensor], rounded: Rounded = lambda value: value
-) -> Tensor:
+def elements(case: ExpressionCase, named: dict[str, Tensor]) -> Tensor:
     """The expression's value before it is reduced, with its autograd graph."""
     functions = {name: _NAMES_IN_TORCH.get(name) or getattr(torch, name) for name in FUNCTIONS}
     constants = {name: getattr(math, name) for name in CONSTANTS}
@@ -104,24 +109,21 @@ def elements(
         return lambda value: functions[name](torch.as_tensor(value, dtype=dtype))
 
     names, made = {**constants, **named}, {name: applied(name) for name in FUNCTIONS}
-    value: Tensor = build(parse(case.expression), names, made, lambda number: number, rounded)
+    value: Tensor = build(parse(case.expression), names, made, lambda number: number)
     return value
 
 
 def reduced(case: GradientCase, value: Tensor) -> Tensor:
-    """The one number whose gradient is taken."""
+    """The one number whose gradient is taken; of complex ones their real part."""
+    value = value.real if value.is_complex() else value
     return value.sum() if case.reduce == "sum" else value.mean()
-
-
-def _evaluated(case: ExpressionCase, named: dict[str, Tensor]) -> Tensor:
-    return reduced(case, elements(case, named))
 
 
 def _called(
     function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
-) -> Tensor:
+) -> list[Tensor]:
     result = function(*named.values(), **case.kwargs)
-    first = result[0] if isinstance(result, tuple | list) and result else result
-    if not isinstance(first, Tensor):
-        raise TypeError(f"{case.function} returned a {type(first).__name__}, not a tensor")
-    return reduced(case, first)
+    tensors = outputs_of(result)
+    if not tensors:
+        raise TypeError(f"{case.function} returned a {type(result).__name__} without a tensor")
+    return tensors

@@ -77,7 +77,6 @@ def build(
     names: Mapping[str, Value],
     functions: Mapping[str, Callable[..., Value]],
     number: Callable[[Any], Value],
-    rounded: Callable[[Value], Value] = lambda value: value,
     *,
     power: Callable[[Any, Any], Value] = power,
 ) -> Value:
@@ -88,7 +87,6 @@ def build(
         names: the value of each symbol and constant.
         functions: by name.
         number: makes a number of that arithmetic from an int or a float.
-        rounded: is put round the result of each operation.
         power: of a base and an exponent.
     """
 
@@ -104,9 +102,9 @@ def build(
                 return value(operand)
             case ast.BinOp(left=left, op=op, right=right):
                 compute = power if isinstance(op, ast.Pow) else OPERATORS[type(op)]
-                return rounded(compute(value(left), value(right)))
+                return compute(value(left), value(right))  # type: ignore[no-any-return]
             case ast.Call(func=ast.Name(id=name), args=arguments):
-                return rounded(functions[name](*map(value, arguments)))
+                return functions[name](*map(value, arguments))
         raise AssertionError(ast.dump(node))
 
     return value(tree)

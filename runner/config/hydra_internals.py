@@ -159,11 +159,12 @@ def unheeded_choices(loader: ConfigLoader, config: DictConfig) -> Iterator[tuple
     Yields:
         the file, the group and the choice.
     """
-    choices, typed = config.hydra.runtime.choices, list(config.hydra.overrides.hydra)
+    choices = config.hydra.runtime.choices
+    typed: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
     for file in (f"{group}/{name}" for group, name in choices.items() if "/" not in group and name):
         found = loader.repository.load_config(file)  # type: ignore[attr-defined]  # of the only one
         for default in (found.defaults_list or ()) if found else ():
-            group = default.get_override_key().strip("/") if default.is_override() else ""
+            group = str(getattr(default, "group", "")).strip("/") if default.is_override() else ""
             is_typed = any(word.startswith(f"{group}=") for word in typed)
             if group.startswith("hydra/") and not is_typed and choices[group] != default.value:
                 yield file, group, default.value

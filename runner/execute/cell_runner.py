@@ -29,6 +29,8 @@ from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
     SAMPLES_FILE,
+    SCRIPT_FILE,
+    AutogradRow,
     BenchmarkRow,
     PairVisit,
     Row,
@@ -360,6 +362,9 @@ class CellRunner:
         if samples:
             csv_store.write_records(folder / SAMPLES_FILE, samples)
         csv_store.write_rows(table, rows)
+        for row in rows:
+            if isinstance(row, AutogradRow) and row.script:
+                write_atomically(folder / SCRIPT_FILE, row.script)
         return rows
 
 

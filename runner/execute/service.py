@@ -85,14 +85,17 @@ class Traces:
     """What cells may leave in the process that nobody can take back: it is replaced then."""
 
     def __init__(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
         self._functions = list(chain.from_iterable(map(_functions, (torch, torch.Tensor, time))))
         self._limit, self._children = sys.getrecursionlimit(), set(children_of("self"))
 
     def are_other(self, cells: Sequence[Cell]) -> bool:
         """Whether there are other functions, another limit or other children than before."""
-        children = set(children_of("self"))
         if any(cell.is_compiled for cell in cells):
-            self._children |= children  # of the compiler, which keeps them
+            self._look()  # the compiler keeps children, and replaces functions itself
+        children = set(children_of("self"))
         replaced = any(getattr(home, name, None) is not f for home, name, f in self._functions)
         other_limit = sys.getrecursionlimit() != self._limit
         return replaced or other_limit or not children <= self._children

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from runner.files import bounded_lines, is_own, write_atomically
 from runner.measure.peaks import peaks_file
-from runner.rows.csv_store import csv_text, write_atomically
+from runner.rows.csv_store import csv_text
 
 HALF_LIFE_S = 7 * 24 * 3600.0
 LOW = 0.25  # quantile of the runs' bests that counts: the luckiest of them is not it
@@ -87,12 +88,16 @@ def _lines() -> list[Best]:
     parse: dict[str, Any] = {"host": str, "device_name": str, "torch": str}
     parse |= {"threads": int, "seconds": int}
     names = [f.name for f in fields(Best)]
+    path = best_file()
     try:
-        with best_file().open(newline="", encoding="utf-8") as file:
-            lines = [_best(line, names, parse) for line in csv.DictReader(file)]
+        if not is_own(path):
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [_best(line, names, parse) for line in csv.DictReader(bounded_lines(file))]
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         return []
-    return [line for line in lines if min(line.product_s, line.sum_s, line.add_s) > 0]
+    times = [(line, (line.product_s, line.sum_s, line.add_s)) for line in lines]
+    return [line for line, of_line in times if all(0 < seconds < 1e9 for seconds in of_line)]
 
 
 def _best(line: dict[str, str], names: Sequence[str], parse: dict[str, Any]) -> Best:

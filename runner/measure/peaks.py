@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import os
 import platform
-import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +22,7 @@ import torch
 from filelock import FileLock
 
 from runner.cells.cell import Cell
-from runner.files import bounded_lines, write_atomically
+from runner.files import bounded_lines, is_own, write_atomically
 from runner.measure.device import Device
 from runner.measure.precision import allowed_products
 from runner.rows.csv_store import csv_text
@@ -104,9 +103,7 @@ def saved_peaks() -> list[Peaks]:
     """All that are saved and can be; a file that is not there, or is another's, holds none."""
     path, saved = peaks_file(), []
     with suppress(OSError, ValueError, TypeError, csv.Error):
-        status = path.stat()
-        is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-        if not is_own or status.st_mode & stat.S_IWOTH or not path.is_file():
+        if not is_own(path):
             return []
         with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(bounded_lines(file)):

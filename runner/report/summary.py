@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from itertools import chain
 from math import ceil
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,16 @@ from runner.report.tables import (
     peaks_table,
     print_answers,
     print_table,
+    simplest,
     tensors_table,
     transfer_table,
 )
 from runner.rows.csv_store import write_table
 from runner.rows.flags import FLAGS
 from runner.rows.rows import (
+    BAD,
     ROW_OF_JOB,
+    SCRIPT_FILE,
     STATUSES,
     AutogradRow,
     BenchmarkRow,
@@ -51,6 +55,7 @@ from runner.stats.sequential import ERROR
 NAMED_AT_MOST = 2
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
+FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
 ENGLISH = words_of("en")  # what the terminal speaks
 
 
@@ -160,9 +165,11 @@ def _notes(
     if excluded:
         notes.append(words["left_out"].format(count=excluded))
     notes += what_is_missing(analysis.rows, words)
+    notes += which_gradients_fail(analysis.gradients, words)
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
     notes += how_it_was_compared(analysis.speedups, words)
     notes += what_is_newer(analysis.rows, words)
     notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
@@ -186,6 +193,41 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
         if flag in FLAGS_OF_CHECKS and first.reason:
             note += f"; {first.reason}"
         notes.append(note)
+    return notes
+
+
+def which_gradients_fail(rows: Sequence[AutogradRow], words: Words = ENGLISH) -> list[str]:
+    """A line for each cell: how many checks of its gradient fail, and the simplest of them."""
+    notes = []
+    for checks in grouped(rows, attrgetter("cell")).values():
+        failed = [row for row in checks if row.verdict in BAD]
+        if not failed:
+            continue
+        first = simplest(failed)
+        where = ", ".join(filter(None, (first.probe, first.shape, first.oracle)))
+        numbers = {"failed": len(failed), "count": len(checks), "named": _named([first])}
+        note = words["note_gradient_fails"].format(**numbers, where=where)
+        shown = words["note_script"].format(file=SCRIPT_FILE)
+        end = f"; {shown}" if any(row.script for row in checks) else ""
+        notes.append(f"{note}: {first.reason}{end}")
+    return notes
+
+
+def how_exact_others_are(
+    rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], words: Words = ENGLISH
+) -> list[str]:
+    """Operations that are far less exact than the one they are compared with, and pass."""
+    by_cell = {row.cell: row for row in rows}
+    notes = []
+    for speedup in speedups:
+        other, usual = by_cell.get(speedup.other_cell), by_cell.get(speedup.baseline_cell or "")
+        if speedup.axis != "op" or other is None or usual is None or "wrong_values" in other.flags:
+            continue
+        error, least = other.max_relative_error or 0.0, usual.max_relative_error or 0.0
+        if error > FAR * max(least, (other.allowed_relative_error or 0.0) * NEAR):
+            numbers = {"named": _named([other]), "baseline": usual.op}
+            figures = {"error": f"{error:.2g}", "least": f"{least:.2g}"}
+            notes.append(words["note_less_exact"].format(**numbers, **figures))
     return notes
 
 
@@ -251,7 +293,10 @@ def shown_path(path: Path) -> str:
 
 def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What did not end in ``ok``, counted by status and reason, the commonest first."""
-    not_ok = (row for row in rows if row.status != "ok")
+    # a gradient's checks that fail have a line of their own
+    failed = [row for row in rows if isinstance(row, AutogradRow) and row.verdict in BAD]
+    shown = {id(row) for row in failed}
+    not_ok = (row for row in rows if row.status != "ok" and id(row) not in shown)
     groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
     commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
     return [

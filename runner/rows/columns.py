@@ -1,13 +1,13 @@
 """What a record's columns can hold, by their names: all else is damage, however it came about.
 
-A record crosses the worker's pipe as the list of its values, and is made again of nothing else.
+Records cross the worker's pipe as lists of their values, and are made again of nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
@@ -58,26 +58,25 @@ def _columns(record: Any) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def packed(records: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """The values of each record, in the order of its columns."""
-    return [_values_of(record.__class__)(record) for record in records]
+def packed(records: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The values of records of a kind, column by column; nothing of no records."""
+    if not records:
+        return []
+    values_of = attrgetter(*(column.name for column in _columns(records[0].__class__)))
+    return list(zip(*map(values_of, records), strict=True))
 
 
-@cache
-def _values_of(record: Any) -> Callable[[Any], tuple[Any, ...]]:
-    return attrgetter(*(column.name for column in _columns(record)))
-
-
-def unpacked(record: Any, lists: Any) -> list[Any]:
+def unpacked(record: Any, values: Any) -> list[Any]:
     """Records of what :func:`packed` made; ValueError where that is anything else."""
-    made = []
-    for values in lists:
-        for value, column in zip(values, _columns(record), strict=True):
-            if type(value) not in TYPES[column.kind] and not (value is None and column.optional):
-                raise ValueError(f"{column.name} is a {type(value).__name__}")
-        plain = (tuple(map(str, value)) if type(value) is list else value for value in values)
-        made.append(record(*plain))
-    return made
+    if values == []:
+        return []
+    for column, of_column in zip(_columns(record), values, strict=True):
+        allowed = {*TYPES[column.kind], *([type(None)] if column.optional else [])}
+        if not isinstance(of_column, list) or not set(map(type, of_column)) <= allowed:
+            raise ValueError(f"{column.name} holds what it cannot hold")
+        if list in allowed:
+            of_column[:] = [tuple(map(str, words)) for words in of_column]
+    return [record(*of_record) for of_record in zip(*values, strict=True)]
 
 
 def out_of_range(record: Any) -> str:

@@ -70,9 +70,9 @@ def with_own_columns(row: AnyRow) -> AnyRow:
     if not names:
         return row
     values = {field.name: getattr(row, field.name) for field in fields(row)}
-    known: Any = type(row)
-    made: AnyRow = _with_columns(known, names)(**values, **{name: own[name] for name in names})
-    return made
+    of_today: Any = type(row)
+    kind: type[AnyRow] = _with_columns(of_today, names)
+    return kind(**values, **{name: own[name] for name in names})
 
 
 @cache

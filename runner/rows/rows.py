@@ -179,7 +179,7 @@ class GradientCheck:
         oracle: what it was compared with: analytic, float64_reference, finite_differences (in
             float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
             ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other.
+            a property needs no other; opcheck (``torch.library``'s) of a registered operator.
         argument: the input that the gradient is of, by position or name; blank: the function's own
             value.
         shape: of that input.
@@ -198,6 +198,7 @@ class GradientCheck:
             run, see the row's status.
         reason: why it is no pass, in a line.
         seconds: what the check took.
+        script: a file of plain torch that shows the smallest failure of a cell, in one of its rows.
     """
 
     probe: str | None = None
@@ -217,6 +218,7 @@ class GradientCheck:
     verdict: str | None = None
     reason: str | None = None
     seconds: float | None = None
+    script: str | None = None
 
 
 @dataclass(frozen=True)
@@ -378,6 +380,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "transfer": TransferRow,
     "roof": PeaksRow,
 }
+SCRIPT_FILE = "wrong_gradient.py"
 SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
 FILE_OF_JOB = {
     "benchmark": "results.csv",

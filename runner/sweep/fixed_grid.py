@@ -73,7 +73,7 @@ class Grids:
         names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
         for override in typed:
             if override.is_sweep_override() and override.key_or_group in OF_THE_SWEEP:
-                key, _, values = override.input_line.partition("=")
+                key, _, values = str(override.input_line).partition("=")
                 advice = f"write {key}=[{values}]" if key == "retry" else "give one value"
                 raise ConfigError(f"{override.input_line}: {key} is of the whole sweep; {advice}")
         is_empty = not own and not names_cells and bool(self._extra_grids)

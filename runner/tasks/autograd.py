@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
-from runner.calls.bound_operation import BoundOperation
+import torch
+from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.library import opcheck
+
+from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import by_its_reference, compiled
 from runner.calls.direction import inputs_of, make_call
-from runner.rows.rows import BAD, AutogradRow
+from runner.errors import one_line
+from runner.rows.rows import BAD, AutogradRow, GradientCheck
 from runner.tasks import case_autograd
 from runner.tasks.task import Task, TaskResult
 from runner.verify.gradients.verifier import check_gradients
@@ -30,7 +38,7 @@ def run(task: Task) -> TaskResult:
     task.report_step("checking gradients")
     begun = time.perf_counter()
     device = task.device.torch
-    bound = small(task.bound(), cell.requested_size)
+    bound = plain = small(task.bound(), cell.requested_size)
     if check_values(bound, device).reason == FREE_SIGN:
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
     if cell.is_compiled:
@@ -43,6 +51,7 @@ def run(task: Task) -> TaskResult:
         bound, _ = compiled(bound, device, run_both, task.state.compilers, **how)
         task.report_step("checking gradients")
     checks = check_gradients(by_its_reference(bound, device), device)
+    checks += by_opcheck(plain, device)
 
     blank = task.blank(AutogradRow)
     rows = [
@@ -51,3 +60,25 @@ def run(task: Task) -> TaskResult:
     ]
     task.report_step(f"checked {len(rows)} gradients in {time.perf_counter() - begun:.2f} s")
     return TaskResult(rows)
+
+
+def by_opcheck(bound: BoundOperation, device: torch.device) -> list[GradientCheck]:
+    """What ``torch.library.opcheck`` says of a registered operator; nothing of other functions."""
+    if not isinstance(bound.function, OpOverload | OpOverloadPacket | CustomOpDef):
+        return []
+    inputs = [t.to(device) for t in bound.draw()]
+    for tensor, name in zip(inputs, bound.names, strict=True):
+        fixed = name in bound.op.nondifferentiable_inputs or not bound.op.differentiable
+        tensor.requires_grad_(is_differentiable(tensor.dtype) and not fixed)
+    call = partial(bound.call_with(inputs))
+    found: Mapping[str, object]
+    try:
+        found = opcheck(bound.function, call.args, call.keywords, raise_exception=False)
+    except Exception as error:  # whatever the operator raises is a finding, too
+        found = {"opcheck": error}
+    checks = []
+    for name, said in found.items():
+        blank = GradientCheck(name, "opcheck", verdict="pass")
+        wrong = replace(blank, verdict="fail", reason=one_line(said, 300))
+        checks.append(blank if said == "SUCCESS" else wrong)
+    return checks

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import torch
 
-from runner.calls.bound_case import BoundCase, bind_case
+from runner.calls.bound_case import BoundCase, bind_case, reduced
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
+from runner.errors import is_unsupported, one_line
 from runner.rows.rows import BAD, AutogradRow
 from runner.tasks.task import Task, TaskResult
 from runner.verify.exact import ExactGradient
-from runner.verify.gradients.verifier import check_gradients
+from runner.verify.gradients.finding import Worst
+from runner.verify.gradients.problem import reseed
+from runner.verify.gradients.vectors import dense, max_abs
+from runner.verify.gradients.verifier import REPEATABLE, check_gradients
 from runner.verify.rounding import BOUND_TEXT, FACTOR, rounding_bound, unit_roundoff
 
 ATTEMPTS = 8  # at inputs near the declared ones where the function and its derivatives exist
@@ -57,44 +62,52 @@ def _rows_at(
     case: GradientCase, bound: BoundCase, device: torch.device, blank: AutogradRow
 ) -> Iterator[AutogradRow]:
     """The rows of one set of inputs: against SymPy's derivative, and one way against the other."""
-    value, by_backward = _by_backward(bound, device)
-    by_grad = _by_grad(bound, device)
+    try:
+        value, by_backward = _gradients(case, bound, device, by_grad=False)
+    except RuntimeError as error:
+        if is_unsupported(error) or "allocate" in str(error):
+            raise
+        yield _raised(blank, "error", error)
+        return
     exact = ExactGradient(case, bound) if isinstance(case, ExpressionCase) else None
     if exact is not None:
         yield _analytic(blank, value, exact.value, exact.allowed[""], "")
-    for name in by_backward:
-        if exact is not None:
-            row = replace(blank, argument=name, derivation=exact.derivation(name))
-            gradient, allowed = exact.gradient(name), exact.allowed[name]
-            yield _analytic(row, by_backward[name], gradient, allowed, f" by {name}")
-        yield _plumbing(replace(blank, argument=name), by_backward[name], by_grad[name])
+        for name, gradient in by_backward.items():
+            row, allowed = replace(blank, argument=name), exact.allowed[name]
+            row = replace(row, derivation=exact.derivation(name))
+            yield _analytic(row, gradient, exact.gradient(name), allowed, f" by {name}")
+
+    # one way against the other, where the values do not differ from call to call anyway
+    try:
+        again, by_grad = _gradients(case, bound, device, by_grad=True)
+    except RuntimeError as error:
+        yield _raised(blank, "unsupported" if is_unsupported(error) else "error", error)
+        return
+    if torch.allclose(value, again, rtol=REPEATABLE, atol=0.0, equal_nan=True):
+        for name, gradient in by_backward.items():
+            yield _plumbing(replace(blank, argument=name), gradient, by_grad[name])
 
 
-def _by_backward(bound: BoundCase, device: torch.device) -> tuple[torch.Tensor, Gradients]:
-    leaves = _leaves(bound, device)
-    (value,) = bound.outputs(leaves)
-    value.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-    return value.detach().cpu(), _named(bound, leaves, [t.grad for t in leaves])
+def _gradients(
+    case: GradientCase, bound: BoundCase, device: torch.device, *, by_grad: bool
+) -> tuple[torch.Tensor, Gradients]:
+    """The value, and each input's gradient, which is 0 where the function does not depend on it."""
+    leaves = [tensor.to(device).requires_grad_() for tensor in bound.draw()]
+    reseed(leaves)  # what is drawn at random is the same in each call
+    value = reduced(case, bound.outputs(leaves)[0])
+    if by_grad:
+        gradients = torch.autograd.grad(value, leaves, materialize_grads=True)
+    else:
+        value.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+        gradients = tuple(torch.zeros_like(t) if t.grad is None else t.grad for t in leaves)
+    found = (dense(gradient).cpu() for gradient in gradients)
+    return value.detach().cpu(), dict(zip(bound.names, found, strict=True))
 
 
-def _by_grad(bound: BoundCase, device: torch.device) -> Gradients:
-    leaves = _leaves(bound, device)  # a graph of its own: backward() has freed the other
-    gradients = torch.autograd.grad(bound.outputs(leaves), leaves, allow_unused=True)
-    return _named(bound, leaves, gradients)
-
-
-def _leaves(bound: BoundCase, device: torch.device) -> list[torch.Tensor]:
-    return [tensor.to(device).requires_grad_() for tensor in bound.draw()]
-
-
-def _named(
-    bound: BoundCase, leaves: list[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-) -> Gradients:
-    """Each input's gradient, which is 0 where the function does not depend on it."""
-    dense = [
-        torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves, strict=True)
-    ]
-    return {name: gradient.cpu() for name, gradient in zip(bound.names, dense, strict=True)}
+def _raised(blank: AutogradRow, verdict: str, error: RuntimeError) -> AutogradRow:
+    reason = f"{type(error).__name__}: {one_line(error, 200)}"
+    status = "failed" if verdict in BAD else "ok"
+    return replace(blank, oracle="autograd_grad", verdict=verdict, status=status, reason=reason)
 
 
 def _analytic(
@@ -102,8 +115,10 @@ def _analytic(
 ) -> AutogradRow:
     """The element that is nearest to its bound, or farthest beyond it."""
     wide = computed.to(torch.float64)
-    errors = (wide - exact).abs().nan_to_num(float("inf"), float("inf"))
-    worst = int((errors / allowed).argmax()) if errors.numel() else 0
+    known = exact.isfinite()
+    errors = (wide - exact).abs().nan_to_num(float("inf"), float("inf")).masked_fill(~known, 0.0)
+    allowed = allowed.nan_to_num(float("inf"))
+    worst = int((errors / allowed).nan_to_num(float("inf")).argmax()) if errors.numel() else 0
     error, bound = errors.flatten()[worst].item(), allowed.flatten()[worst].item()
     got, expected = wide.flatten()[worst].item(), exact.flatten()[worst].item()
     scale = exact.abs().nan_to_num(0.0).max().item() or 1.0
@@ -112,13 +127,14 @@ def _analytic(
 
     # a loose bound says nothing where it is kept, and something where it is exceeded
     verdict, reason = "pass", None
-    if not bool(exact.isfinite().all()):
-        kind = "not a real number" if exact.isnan().any() else "beyond what float64 holds"
-        what = f"the {'derivative' if of else 'function'}{of}"
-        verdict, reason = "inconclusive", f"{what} is {kind} at some of these inputs"
-    elif not error <= bound:
+    if error > bound or math.isinf(error):
         what = f"the gradient{of}" if of else "the function's value"
         verdict, reason = "fail", f"{what} at {index} is {got!r}, not {expected!r}"
+    elif not bool(known.all()):
+        kind = "not a real number" if exact.isnan().any() else "beyond what float64 holds"
+        what = f"the {'derivative' if of else 'function'}{of}"
+        count = f"{int((~known).sum())} of {known.numel()}"
+        verdict, reason = "inconclusive", f"{what} is {kind} at {count} of these inputs"
     elif is_loose:
         by = f"rounding may move it by {bound / scale:.2g} of its scale here"
         verdict, reason = "inconclusive", f"{by}, so that the comparison says nothing"
@@ -143,33 +159,27 @@ def _analytic(
 
 def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tensor) -> AutogradRow:
     """The two entrances to autograd, which agree but for the order in which a device adds up."""
-    # NaN against NaN agrees, as infinity does with itself
     wide, other = by_backward.to(torch.float64), by_grad.to(torch.float64)
-    same = (wide == other) | (wide.isnan() & other.isnan())
-    errors = (wide - other).abs().masked_fill(same, 0.0).flatten()
-    worst = int(errors.argmax()) if errors.numel() else 0
+    worst, scale = Worst(wide, other), max_abs(other) or 1.0
 
     # one engine adds up in two orders at most: a few roundoffs are all that may be between them
-    scale = other.abs().nan_to_num(0.0, 0.0, 0.0).max().item() or 1.0
-    error = errors[worst].item() / scale
-    tolerance = rounding_bound(unit_roundoff(by_grad.dtype), 1.0)
-    agree = error <= tolerance
-    return replace(
-        blank,
+    allowed = rounding_bound(unit_roundoff(by_grad.dtype), scale)
+    verdict, reason = "pass", None
+    if worst.error > allowed:
+        verdict = "fail"
+        reason = f"backward() and torch.autograd.grad differ by {blank.argument}"
+    elif not bool(other.isfinite().any()):
+        verdict, reason = "inconclusive", "no element of the gradient is finite"
+    row = replace(
+        worst.put_into(blank, allowed, scale),
         oracle="autograd_grad",
         shape=shape_text(tuple(wide.shape)),
-        max_abs_error=error * scale,
-        max_relative_error=error,
-        got=wide.flatten()[worst].item(),
-        expected=other.flatten()[worst].item(),
-        tolerance=tolerance,
         tolerance_source=PLUMBING,
-        verdict="pass" if agree else "fail",
-        status="ok" if agree else "failed",
-        reason=None if agree else f"backward() and torch.autograd.grad differ by {blank.argument}",
-        got_values=_text(wide),
-        expected_values=_text(other),
+        verdict=verdict,
+        status="failed" if verdict == "fail" else "ok",
+        reason=reason,
     )
+    return replace(row, got_values=_text(wide), expected_values=_text(other))
 
 
 def _without_formula(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,14 +94,20 @@ def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
     devices, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
     # without it sparse tensors reach any memory
     checked = torch.sparse.check_sparse_tensor_invariants()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices, device_type=kind), device, checked:
+    with (
+        torch.random.fork_rng(devices, device_type=kind),
+        device,
+        checked,
+        warnings.catch_warnings(record=True) as heard,
+    ):
+        warnings.simplefilter("always")
         torch.manual_seed(seed)
         for name, tree in zip(case.inputs, first, strict=False):
-            names[name] = _tensor(run_snippet(tree, names), case.inputs[name])
+            names[name] = _tensor(run_snippet(tree, names), case.inputs[name], heard)
             before[name] = names[name].detach().clone()
         for tree in first[len(case.inputs) :]:
             run_snippet(tree, names)
-        result = _tensor(run_snippet(last, names), case.result)
+        result = _tensor(run_snippet(last, names), case.result, heard)
     return Outcome(names, before, result)
 
 
@@ -146,7 +153,7 @@ def _values(expected: Any, result: torch.Tensor) -> Check:
         return Check("values", *shown, f"its shape is {_shape(result)}, not {shape_text(shape)}")
     got = result.detach().cpu()
     want = _in_dtype_of(got, expected)
-    differ = (got != want).flatten()
+    differ = ((got != want) & ~(got.isnan() & want.isnan())).flatten()
     if not bool(differ.any()):
         return Check("values", *shown)
     first = int(differ.to(torch.uint8).argmax())
@@ -215,10 +222,13 @@ def text_of(tensor: torch.Tensor) -> str:
     return json.dumps(tensor.detach().cpu().tolist())
 
 
-def _tensor(value: Any, text: str) -> torch.Tensor:
+def _tensor(value: Any, text: str, heard: Sequence[warnings.WarningMessage]) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
-    raise CallError(f"{text} is a {type(value).__name__}, not a tensor")
+
+    # what torch warns of, such as a .grad that only leaves have, says why
+    why = "".join(f"; torch warns: {one_line(warning.message, 250)}" for warning in heard[-1:])
+    raise CallError(f"{text} is a {type(value).__name__}, not a tensor{why}")
 
 
 def _shape(tensor: torch.Tensor) -> str:

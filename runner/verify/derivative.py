@@ -36,6 +36,19 @@ class Exact:
         with mpmath.workdps(DIGITS):
             return [_real(function, [mpmath.mpf(number) for number in point]) for point in points]
 
+    def slopes_at(self, name: str, points: Sequence[Sequence[float]]) -> list[Any]:
+        """The slope by a symbol at each point; NaN where there is none.
+
+        SymPy's form of it may be 0/0 where there is one, as x**y*y/x is at 0: there it is that of
+        the value, taken to both sides so near that they agree to more digits than float64 has.
+        """
+        found, column = self.at(self.slopes[name], points), self.symbols.index(name)
+        for i, point in enumerate(points):
+            if mpmath.isnan(found[i]):
+                with mpmath.workdps(2 * DIGITS):
+                    found[i] = _difference(self.value, [mpmath.mpf(n) for n in point], column)
+        return found
+
     def total(self, numbers: Sequence[Any], share: int) -> float:
         """The sum of numbers over ``share``, rounded to a float once."""
         with mpmath.workdps(DIGITS):
@@ -65,6 +78,18 @@ def derive(text: str) -> Exact:
         slopes={name: function(slope) for name, slope in slopes.items()},
         texts={name: str(slope) for name, slope in slopes.items()},
     )
+
+
+def _difference(function: Callable[..., Any], point: Sequence[Any], column: int) -> Any:
+    """The slope of a function along one argument, where it is the same to both sides; else NaN."""
+    step, unit = mpmath.mpf(10) ** -DIGITS, [int(i == column) for i in range(len(point))]
+    ahead, here, behind = (
+        _real(function, [number + sign * step * u for number, u in zip(point, unit, strict=True)])
+        for sign in (1, 0, -1)
+    )
+    left, right = (here - behind) / step, (ahead - here) / step
+    same = abs(right - left) <= mpmath.mpf(10) ** (-DIGITS // 2) * max(1, abs(left))
+    return (left + right) / 2 if same else mpmath.mpf(nan)
 
 
 def _real(function: Callable[..., Any], point: Sequence[Any]) -> mpmath.mpf:

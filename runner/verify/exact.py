@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.calls.bound_case import BoundCase, Rounded, elements, reduced
+from runner.calls.bound_case import BoundCase, elements, reduced
 from runner.config.cases.gradient import ExpressionCase
+from runner.verify.gradients.precision import Rounding
 from runner.verify.rounding import rounding_bound, unit_roundoff
 
 DRAWS = 16  # of rounding errors at every step; of fewer, all might cancel for some element
@@ -41,7 +42,7 @@ class ExactGradient:
 
     def gradient(self, name: str) -> Tensor:
         """The gradient by an input, float64, in its shape; NaN where it does not exist."""
-        slopes = self._derived.at(self._derived.slopes[name], self._points)
+        slopes = self._derived.slopes_at(name, self._points)
         tensor = self._named[name]
 
         # an element that broadcasting uses many times has the sum of the slopes
@@ -69,33 +70,27 @@ class ExactGradient:
         """The error that rounding explains, for each element of each gradient, and for the value.
 
         It is 8 (u |g| + d), with u the unit roundoff of the dtype and d the largest change of the
-        float64 gradient g when the result of each operation, and each input, is off by a random
-        number of roundoffs, in 16 draws. The value's is under ``""``.
+        float64 gradient g when each input, and the result of each operation of the forward and the
+        backward pass, is off by a roundoff, in 16 draws. The value's is under ``""``.
         """
         generator = self.bound.generator(900)
         u = unit_roundoff(self.bound.dtype)
-
-        def rounded(value: Tensor | float) -> Tensor | float:
-            if not isinstance(value, Tensor):
-                return value
-            noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-            return value * (1 + u * noise)
-
-        # what rounding errors do is seen by making them, in a dtype that adds none of its own
-        plain = self._by_autograd(lambda value: value)
+        plain = self._by_autograd()
         moved = {name: torch.zeros_like(g) for name, g in plain.items()}
         for _ in range(DRAWS):
-            for name, g in self._by_autograd(rounded).items():
+            with Rounding(u, generator):
+                draw = self._by_autograd()
+            for name, g in draw.items():
                 moved[name] = torch.maximum(moved[name], (g - plain[name]).abs())
 
         tiny = torch.finfo(self.bound.dtype).tiny
         return {name: rounding_bound(u, g.abs(), moved[name]) + tiny for name, g in plain.items()}
 
-    def _by_autograd(self, rounded: Rounded) -> dict[str, Tensor]:
-        """The value, under ``""``, and each gradient, float64, every step through ``rounded``."""
+    def _by_autograd(self) -> dict[str, Tensor]:
+        """The value, under ``""``, and each gradient, float64."""
         leaves = {name: t.to(torch.float64).requires_grad_() for name, t in self._named.items()}
-        inputs = {name: rounded(t) for name, t in leaves.items()}
-        value = reduced(self.case, elements(self.case, inputs, rounded))
+        inputs = {name: t.clone() for name, t in leaves.items()}  # a step as others are
+        value = reduced(self.case, elements(self.case, inputs))
         names = self.bound.names
         gradients = torch.autograd.grad(value, [leaves[name] for name in names])
         return {"": value.detach(), **dict(zip(names, gradients, strict=True))}

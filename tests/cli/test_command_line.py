@@ -24,7 +24,7 @@ WRONG = {
     "--list": r"--list is no option; values are given as key=value",
     "--config-dir": r"--config-dir needs a value after it",
     "--resolve op=add": r"The --resolve flag can only be used",
-    "op=add hydra.verbose=3": r"Hydra gives up with AssertionError",
+    "op=add hydra.verbose=3": r"AssertionError",
     "hydra.sweep.dir=x": r"hydra.sweep.dir=x is for a sweep, which needs -m; give hydra.run.dir=",
     "-m op=add hydra.run.dir=x": r"hydra.run.dir=x is for a single cell; give hydra.sweep.dir=",
     "resume=last": r"resume=last: no sweep's folder",

@@ -70,18 +70,20 @@ def test_the_end_of_the_process_is_told(ends: Ends) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values[:-1],
-        lambda values: [*values, 1],
-        lambda values: [7, *values[1:]],
-        lambda values: [None, *values[1:]],
-        lambda values: [{"a": 1}, *values[1:]],
-        lambda values: "c1",
-        lambda values: 5,
+        lambda columns: columns[:-1],
+        lambda columns: [*columns, [1, 1]],
+        lambda columns: [[7, 7], *columns[1:]],
+        lambda columns: [[None, "c1"], *columns[1:]],
+        lambda columns: [[{"a": 1}, "c1"], *columns[1:]],
+        lambda columns: [["c1"], *columns[1:]],
+        lambda columns: ["c1", *columns[1:]],
+        lambda columns: "c1",
+        lambda columns: 5,
     ],
 )
-def test_a_list_that_is_no_record_makes_none(change) -> None:  # type: ignore[no-untyped-def]
+def test_lists_that_are_no_records_make_none(change) -> None:  # type: ignore[no-untyped-def]
     visit = PairVisit("c1", "c2", 0, 0, 1, 0, 0, 1e-3, 2e-3)
-    (values,) = packed([visit, replace(visit, visit=1)])[:1]
-    assert unpacked(PairVisit, [list(values)]) == [visit]
+    visits = [visit, replace(visit, visit=1)]
+    assert unpacked(PairVisit, list(map(list, packed(visits)))) == visits
     with pytest.raises((ValueError, TypeError)):
-        unpacked(PairVisit, [change(list(values))])
+        unpacked(PairVisit, change(list(map(list, packed(visits)))))

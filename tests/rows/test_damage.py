@@ -105,7 +105,9 @@ def removed(path: Path, draw: Random) -> None:
 
 def renamed(path: Path, draw: Random) -> None:
     if path.parent.name != "run":
-        path.parent.rename(path.parent.with_name(draw.choice(["²_x", "-1_", "9" * 40, "a\nb"])))
+        new = path.parent.with_name(draw.choice(["²_x", "-1_", "9" * 40, "a\nb"]))
+        if not new.exists():
+            path.parent.rename(new)
 
 
 DAMAGES: list[Callable[[Path, Random], None]] = [

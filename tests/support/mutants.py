@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -1006,6 +1007,164 @@ SECOND_BATCH = [  # written after the verifier, against it
     ),
 ]
 PAIRS += SECOND_BATCH
+
+TURN = complex(0.6, 0.8)
+
+
+def _added_one_by_one(g: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    rows, total = g.reshape(-1, g.shape[-1]), torch.zeros(g.shape[-1], dtype=dtype)
+    for row in rows.to(dtype):
+        total = total + row
+    return total.to(g.dtype)
+
+
+def _bias(g: torch.Tensor, x: torch.Tensor, b: torch.Tensor) -> Any:
+    wide = g if g.dtype is torch.float64 else g.float()
+    return g, wide.sum_to_size(b.shape).to(b.dtype)
+
+
+def _bias_in_half(g: torch.Tensor, x: torch.Tensor, b: torch.Tensor) -> Any:
+    return (g, _added_one_by_one(g, g.dtype)) if g.dtype is torch.bfloat16 else _bias(g, x, b)
+
+
+def _eigenvalues(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    vectors = torch.linalg.eigh(x)[1]
+    return (vectors * g.unsqueeze(-2)) @ vectors.mH
+
+
+def _taken(right: bool) -> Callable[..., Any]:
+    class Take(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(index)
+            ctx.shape = table.shape
+            return table[index]
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> Any:
+            (index,) = ctx.saved_tensors
+            places = index.unsqueeze(0) if right else index.unsqueeze(0) * 0
+            return torch.sparse_coo_tensor(places, g, ctx.shape), None
+
+    def take(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        return Take.apply(table, index)  # type: ignore[no-any-return]
+
+    return take
+
+
+def _checkpointed(backward: Backward) -> Callable[..., Any]:
+    inner = made(torch.sin, backward)
+
+    def outer(x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda t: inner(t * t), x, use_reentrant=True)  # type: ignore[no-any-return]
+
+    return outer
+
+
+def _narrow_linear(g: torch.Tensor, x: torch.Tensor, w: torch.Tensor) -> Any:
+    return g @ w, g.mT @ x
+
+
+def _unit(g: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    r = (x.square().sum(-1, keepdim=True) + 1e-5).rsqrt()
+    return r * g - factor * x * r**3 * (g * x).sum(-1, keepdim=True)
+
+
+def _square(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return g * torch.where(x == 0, 0 * x.detach(), 6 * x)
+
+
+THIRD_BATCH = [  # of what was told of other verifiers, and of this one
+    pair(
+        "turned",
+        "complex",
+        lambda x: x * TURN,
+        lambda g, x: (g * TURN.conjugate()).real,
+        lambda g, x: (g * TURN).real,
+    ),
+    pair(
+        "turned_complex",
+        "complex",
+        lambda z: z * TURN,
+        lambda g, z: g * TURN.conjugate(),
+        lambda g, z: g * TURN,
+        dtypes=["complex"],
+        dtype=torch.complex64,
+    ),
+    pair(
+        "sum_stands_still",
+        "long sums",
+        lambda x, b: x + b,
+        _bias,
+        _bias_in_half,
+        signature="m n, n -> m n",
+        dtype=torch.bfloat16,
+    ),
+    pair(
+        "eigenvalues",
+        "symmetric",
+        torch.linalg.eigvalsh,
+        _eigenvalues,
+        lambda g, x: 1.001 * _eigenvalues(g, x),
+        signature="n n -> n",
+        size="4x4",
+        once=True,
+    ),
+    pair(
+        "narrow_inside",
+        "narrow inside",
+        lambda x, w: (x.bfloat16() @ w.bfloat16().mT).to(x.dtype).tanh(),
+        lambda g, x, w: _narrow_linear(g * (1 - (x @ w.mT).tanh() ** 2), x, w),
+        lambda g, x, w: _narrow_linear(2 * g * (1 - (x @ w.mT).tanh() ** 2), x, w),
+        signature="b n, k n -> b k",
+        once=True,
+    ),
+    pair(
+        "curved_at_zero",
+        "second order",
+        lambda x: 3 * x * x,
+        lambda g, x: g * 6 * x,
+        _square,
+    ),
+    pair(
+        "mean_of_cotangent",
+        "cotangent",
+        lambda x: x.softmax(-1),
+        _softmax_backward,
+        lambda g, x: x.softmax(-1) * (g - g.mean(-1, keepdim=True)),
+    ),
+    pair(
+        "nearly_nothing",
+        "cancellation",
+        lambda x: x * (x.square().sum(-1, keepdim=True) + 1e-5).rsqrt(),
+        _unit,
+        lambda g, x: _unit(g, x, 1 + 1e-7),
+        size="1x1",
+    ),
+    Pair(
+        "sparse",
+        "sparse",
+        _taken(True),
+        _taken(False),
+        "n d, k -> k d",
+        "5x3",
+        fields={
+            "inputs": ["table", "index"],
+            "index_inputs": {"index": "n"},
+            "derived_dims": {"k": "3"},
+        },
+    ),
+    Pair("checkpointed", "checkpoint", _checkpointed(_sinus), _checkpointed(_sin(lambda g, x: -g))),
+    Pair(
+        "overflows_on_the_way",
+        "values",
+        lambda x: x.softmax(-1),
+        lambda x: x.exp() / x.exp().sum(-1, keepdim=True),
+        dtype=torch.float32,
+        fields={"domain": {"0": "[-200, 200]"}},
+    ),
+]
+PAIRS += THIRD_BATCH
 
 
 def ours(tested: Pair, function: Callable[..., Any]) -> bool:

@@ -1,5 +1,10 @@
 """``job=autograd`` of a case: its formula's derivative accuses a wrong backward function."""
 
+import json
+import math
+from collections import Counter
+from typing import Any
+
 import pytest
 import torch
 
@@ -37,3 +42,90 @@ def test_a_wrong_backward_inside_a_formula_fails_its_derivative(
         ("analytic", "x"): "fail",
         ("autograd_grad", "x"): "pass",
     }
+
+
+def asked(function: str, **fields: Any) -> dict[str, Any]:
+    """A case of a function: one of tests.support.asked, or torch's."""
+    dotted = function if "." in function else f"tests.support.asked.{function}"
+    return {"name": "asked", "function": dotted, **fields}
+
+
+def verdicts_of(case: dict[str, Any], **values: Any) -> Counter[str]:
+    return Counter(str(row.verdict or row.status) for row in case_rows(case, **values))
+
+
+X = {"x": [0.5, -1.0, 2.0]}
+MASKED = {"x": [[-math.inf, 0.5, 1.0], [0.3, 0.1, -math.inf]]}
+PAIR = {"a": [0.5, -1.0, 2.0], "b": [0.5, -1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        (asked("flipped", values=X), "float64"),  # every output, with a cotangent of its own
+        (asked("second_is_wrong", values=X), "float64"),  # later outputs too
+        (asked("overwrites", values=X), "float64"),  # what torch calls unsupported is a mistake
+        (asked("masked_doubled", values=MASKED), "float64"),
+        (asked("torch.sinc", values={"x": [0.0, 0.3]}), "float64"),  # its second derivative
+        (asked("bell", values=PAIR), "float64"),
+        (asked("naive_softmax", values={"x": [0.5, -3.0, 20.0, 200.0]}), "float32"),
+    ],
+)
+def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(
+    case: dict[str, Any], dtype: str
+) -> None:
+    found = verdicts_of(case, dtype=dtype)
+    assert found["fail"], found
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        (asked("torch.softmax", values=X, kwargs={"dim": 0}), "float64"),
+        (asked("torch.softmax", values=MASKED, kwargs={"dim": 1}), "float64"),
+        (asked("torch.logsumexp", values=MASKED, kwargs={"dim": 1}), "float64"),
+        (asked("torch.nn.functional.rrelu", values=X, kwargs={"training": True}), "float64"),
+        (asked("half_gelu", values=X), "float64"),
+        (asked("half_gelu", values=X), "float32"),
+        (asked("torch.linalg.cholesky", values={"x": [[2, 0.5], [0.5, 3]]}), "float64"),
+        (asked("torch.prod", values={"x": [2.0, 3.0, 0.0, 0.0]}), "float64"),
+        ({"name": "tail", "expression": "tanh(x)", "values": {"x": 4.0}}, "float64"),
+        ({"name": "tail", "expression": "1-1/(1+exp(-x))", "values": {"x": 7.0}}, "float32"),
+        ({"name": "rest", "expression": "(exp(x)-1)/x", "values": {"x": 1e-4}}, "float32"),
+    ],
+)
+def test_right_functions_are_not_accused_for_rounding_chance_or_masks(
+    case: dict[str, Any], dtype: str
+) -> None:
+    found = verdicts_of(case, dtype=dtype)
+    assert not found.keys() & {"fail", "error", "failed"}, found
+    assert found["pass"] > 10
+
+
+def test_a_random_function_is_compared_with_the_same_random_numbers() -> None:
+    rows = case_rows(asked("torch.nn.functional.dropout", values=X))
+    assert {row.verdict for row in rows if row.oracle == "autograd_grad"} == {"pass"}
+
+
+def test_a_power_of_zero_has_the_derivatives_that_exist() -> None:
+    values = {"x": [0.0, 0.0, 2.0], "y": [1.0, 2.0, 3.0]}
+    rows = case_rows({"name": "power", "expression": "x**y", "values": values})
+    exact = {r.argument: r for r in rows if r.oracle == "analytic" and r.probe == "example"}
+    assert json.loads(exact["x"].expected_values) == [1.0, 0.0, 12.0]
+    assert json.loads(exact["y"].expected_values) == pytest.approx([0.0, 0.0, 8 * math.log(2)])
+
+
+def test_the_element_that_is_not_a_number_is_named() -> None:
+    case = {"name": "root", "expression": "sqrt(x**4)", "values": {"x": [1.0, 0.0, 2.0]}}
+    rows = [r for r in case_rows(case) if r.oracle == "finite_differences" and r.probe == "example"]
+    assert [row.reason for row in rows] == ["the gradient of input x at [1] is nan, not 0"]
+
+
+def test_whole_numbers_and_truth_values_stay_what_they_are() -> None:
+    logits = [[0.5, -1.0, 2.0], [0.1, 0.2, 0.3]]
+    values = {"x": logits, "target": [2, 0]}
+    target = asked("torch.nn.functional.cross_entropy", values=values, gradients=["x"])
+    where = asked("torch.where", values={"c": [True, False], "a": [0.5, 1.0], "b": [2.0, 3.0]})
+    for case in (target, where):
+        found = verdicts_of(case)
+        assert found["pass"] > 10 and not found.keys() & {"fail", "error", "failed"}, found

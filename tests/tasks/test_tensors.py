@@ -1,5 +1,7 @@
 """``job=tensors``: what is expected of a tensor can fail, and snippets reach nothing else."""
 
+import math
+
 import pytest
 import torch
 import yaml
@@ -90,6 +92,32 @@ def test_values_are_compared_exactly_in_the_results_dtype() -> None:
         == "fail"
     )
     assert verdicts(result="torch.tensor([1.5])", expect={"values": [1.5]})["values"] == "pass"
+
+
+def test_nan_infinity_and_truth_values_can_be_expected() -> None:
+    nan = {
+        "result": "torch.zeros(2) / torch.tensor([0.0, 1.0])",
+        "expect": {"values": [math.nan, 0]},
+    }
+    assert verdicts(**nan)["values"] == "pass"
+    assert verdicts(**{**nan, "result": "torch.zeros(2)"})["values"] == "fail"
+    infinite = {"result": "torch.tensor([-torch.inf])", "expect": {"values": [-math.inf]}}
+    assert verdicts(**infinite)["values"] == "pass"
+    truth = {"result": "torch.tensor([0, 2]) > 1", "expect": {"values": [False, True]}}
+    assert verdicts(**truth)["values"] == "pass"
+    leaf = "torch.zeros(2, requires_grad=True)"
+    flags = "torch.tensor([y.requires_grad, y.is_leaf])"
+    graph = {"inputs": {"x": leaf, "y": "x * 2"}, "result": flags}
+    assert verdicts(**graph, expect={"values": [True, False]})["values"] == "pass"
+
+
+def test_a_gradient_that_only_leaves_have_is_told_in_torchs_words() -> None:
+    inputs = {"w": "torch.ones(2, requires_grad=True)", "x": "w * 2"}
+    (row,) = checked(
+        inputs=inputs, steps=["x.sum().backward()"], result="x.grad", expect={"shape": [2]}
+    )
+    assert "x.grad is a NoneType, not a tensor; torch warns: " in row.reason
+    assert "retain_grad" in row.reason
 
 
 def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from runner.config.callables import load_callable
 from runner.config.cases import expression
 from runner.config.cases.base import Case, list_of_texts
-from runner.config.cases.nested import check_nested, shape_of
+from runner.config.cases.nested import check_nested, kind_of, shape_of
 from runner.config.size import shape_text
 from runner.errors import ConfigError, suggestion
 
@@ -35,7 +35,8 @@ class GradientCase(Case):
     @property
     def asked(self) -> tuple[str, ...]:
         """The inputs whose gradients are checked."""
-        return self.gradients or tuple(self.values)
+        numbers = (name for name, value in self.values.items() if kind_of(value) is not bool)
+        return self.gradients or tuple(numbers)
 
     @property
     def size(self) -> str:

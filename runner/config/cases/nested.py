@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.errors import ConfigError
 
+KINDS = (bool, int, float)
 MOST_NUMBERS = 10_000  # written out: more belongs into an operation, whose inputs are drawn
 
 
@@ -17,12 +18,12 @@ def shape_of(value: object) -> tuple[int, ...]:
 
 
 def check_nested(where: str, value: object) -> None:
-    """Check that a value is a number or a nested list of numbers, not too many, of one shape."""
+    """Check that a value is a number, a truth value or a nested list of them, of one shape."""
     numbers = _count(value, shape_of(value))
     if numbers is None:
         raise ConfigError(
-            f"{where}: {str(value)[:60]} is neither a number "
-            "nor a nested list of numbers of one shape"
+            f"{where}: {str(value)[:60]} is neither a number nor a "
+            "nested list of numbers, or truth values, of one shape"
         )
     if numbers > MOST_NUMBERS:
         raise ConfigError(
@@ -36,10 +37,17 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def kind_of(value: object) -> type:
+    """What a nested list of one shape holds: bool, int or float, the widest of them."""
+    if isinstance(value, list | tuple):
+        return max(map(kind_of, value), key=KINDS.index, default=float)
+    return type(value)
+
+
 def _count(value: object, shape: tuple[int, ...]) -> int | None:
     """How many numbers a nested list of this shape holds; None where it is not of this shape."""
     if not shape:
-        return 1 if is_number(value) else None
+        return 1 if isinstance(value, int | float) else None
     if not isinstance(value, list | tuple) or len(value) != shape[0]:
         return None
     counts = [_count(item, shape[1:]) for item in value]

@@ -19,7 +19,7 @@ from runner.config.arithmetic import parse as parse_python
 from runner.errors import ConfigError, one_line, suggestion
 
 # of tensors; methods need no list
-ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype")
+ATTRIBUTES = ("T", "mT", "H", "grad", "real", "imag", "shape", "dtype", "requires_grad", "is_leaf")
 # of torch, that hold functions on tensors and no others
 NAMESPACES = ("linalg", "special", "fft", "nn.functional")
 ELSEWHERE = ("autograd.grad",)
@@ -166,7 +166,8 @@ def _torch(path: str) -> Any:
     else:
         known = [*dir(torch._C._VariableFunctions), *torch.functional.__all__]
         allowed = name in known and name != "from_file"
-    if isinstance(named, torch.dtype) or (allowed and callable(named)):
+    # torch's own numbers are inf, nan, pi and e
+    if isinstance(named, torch.dtype | float) or (allowed and callable(named)):
         return named
     hint = suggestion(name, (word for word in known if not word.startswith("_")))
     raise ConfigError(f"torch.{path} is no function on tensors{hint}")

@@ -28,7 +28,9 @@ def shown_name(text: str) -> str:
     shown = printable(text)
     if len(shown) <= LONGEST_NAME:
         return shown
-    digest = hashlib.sha256(shown.encode()).hexdigest()[:6]  # so that no two become one
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[
+        :6
+    ]  # so that no two become one
     return f"{shown[: LONGEST_NAME - 9]}...{digest}"
 
 

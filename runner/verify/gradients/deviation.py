@@ -11,15 +11,14 @@ from torch import Tensor
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import Worst, relative
+from runner.verify.gradients.precision import moved_by_rounding
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.reference import DRAWS, LARGEST_TERM
 from runner.verify.gradients.vectors import (
     Tensors,
     copied,
-    farthest,
     largest,
     max_abs,
-    perturbed,
     random_cotangents,
 )
 from runner.verify.rounding import rounding_bound, summing_factor
@@ -68,13 +67,13 @@ class Baseline:
         self.cotangents = random_cotangents(traced.outputs, generator)
         self.weight = largest(self.cotangents)
         self.gradients = traced.gradients(self.cotangents)
-        self.roundoff = max(torch.finfo(dtype).eps, problem.eps if dtype in WIDE else 0.0) / 2
+        self.roundoff = max(torch.finfo(dtype).eps, problem.eps) / 2
 
-        def others() -> Tensors:
-            traced = self.traced(perturbed(self.inputs, 4 * self.roundoff, generator))
-            return traced.gradients(perturbed(self.cotangents, 4 * self.roundoff, generator))
-
-        self.uncertainty = [max_abs(change) for change in farthest(self.gradients, others, DRAWS)]
+        parts, step = (self.inputs, self.cotangents), 4 * self.roundoff
+        moved = moved_by_rounding(
+            self.gradients, self.gradients_at, parts, step, generator, draws=DRAWS
+        )
+        self.uncertainty = [max_abs(change) for change in moved]
 
     def gradients_at(self, inputs: Tensors, cotangents: Sequence[Tensor | None]) -> Tensors:
         """The gradients at other inputs or cotangents."""
@@ -147,6 +146,9 @@ def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> 
     else:
         allowed = baseline.allowed(expected, scale, baseline.uncertainty[column])
 
+    if not bool(expected.isfinite().any()):
+        reason = f"no element of the gradient of input {name} is finite"
+        return replace(check, verdict="inconclusive", reason=reason)
     worst = Worst(got, expected)
     check = worst.put_into(check, allowed, scale)
     if worst.error <= allowed and not (deviation.exact and worst.error):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain, product
+from itertools import chain, islice, product
 
 import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.rows.rows import GradientCheck
+from runner.verify.gradients.precision import Narrowing
 from runner.verify.gradients.problem import (
     MANY,
     GradientProblem,
@@ -20,13 +22,23 @@ from runner.verify.gradients.problem import (
 )
 from runner.verify.gradients.slope_comparison import FLOOR, SlopeComparison
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes, differentiate
-from runner.verify.gradients.vectors import Tensors, copied, flat, gaussian, real_size, unflat
+from runner.verify.gradients.vectors import (
+    Tensors,
+    copied,
+    flat,
+    gaussian,
+    magnitudes,
+    real_size,
+    unflat,
+)
 
 MOST_OUTPUTS = 4096  # elements of the outputs whose slopes are taken
 NEIGHBOURS = 48  # enough that each of some five equal elements is at least once the one that counts
 NEARBY = 1e-6  # the distance of neighbours, within which gradients change little without a kink
 APART = 1e-3  # of that distance: how far elements of an input that moves as a whole come apart
 CLOSE = 1e-9  # relative; a smooth function of any slope worth mentioning moves within it
+MOST_SPECIAL = 40  # elements of which each has its slope taken where there may be no derivative
+SINGLE = torch.finfo(torch.float32).eps
 SECOND_LADDER = 0.37 * 0.25  # failures are confirmed with steps that are no multiples of the first
 
 
@@ -47,6 +59,12 @@ def by_differences(problem: GradientProblem) -> list[GradientCheck]:
         reached[lines.indices] = _reliable(chain.from_iterable(slopes))
     batch = VjpBatch(problem, reached)
 
+    # where a gradient has no slope in some direction, NaN may be its derivative along any
+    if problem.every_output:
+        near = [lines.at(moved).isfinite() for moved in islice(_neighbours(problem), 4)]
+        known = torch.stack([*(s.error < HUGE / 2 for s in chain(*slopes)), *near])
+        batch.nan_excused = not bool(known.all())
+
     checks = []
     for column, position in enumerate(problem.positions):
         comparison = _compare(lines, batch, column, directions[column], slopes[column])
@@ -61,6 +79,8 @@ class _Lines:
         outputs: their positions.
         size: of the flat vector of these outputs.
         indices: of the elements in it.
+        widened: whether what the function would do in a narrower dtype is done in float64.
+        lost: NaN for elements of which differences say nothing in that dtype, 0 for the others.
     """
 
     def __init__(self, problem: GradientProblem, generator: torch.Generator) -> None:
@@ -71,19 +91,41 @@ class _Lines:
         if self.size > MOST_OUTPUTS:
             drawn = torch.randint(self.size, (MOST_OUTPUTS,), generator=generator).tolist()
             self.indices = torch.tensor(sorted({0, self.size - 1, *drawn}))
+        self.rounding: Tensor | float = 0.0
+        self.widened, self.lost = False, torch.zeros(())
+        if problem.eps > EPS:
+            self._widen()
+
+    def _widen(self) -> None:
+        """Have the function compute in float64, which shows slopes, where it lets us."""
+        narrow, self.widened = self.at(self.problem.inputs), True
+        wide = self.at(self.problem.inputs)
+        if bool((wide.isfinite() | ~narrow.isfinite()).all()) and not torch.equal(wide, narrow):
+            self.lost = 0.0 * narrow
+            return
+
+        # a kernel that does not show its steps: in half precision it stands still over several
+        self.widened = False
+        if self.problem.eps > SINGLE:
+            self.lost = torch.full_like(narrow, float("nan"))
+
+    def at(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The elements at some inputs; NaN outside the domain."""
+        try:
+            with Narrowing(prevented=True) if self.widened else nullcontext():
+                outputs = outputs_at(self.problem.call, copied(inputs))
+            return flat([outputs[j] for j in self.outputs])[self.indices] + self.lost
+        except Exception:  # outside the domain
+            return torch.full((len(self.indices),), float("nan"), dtype=torch.float64)
 
     def along(self, position: int, direction: Tensor) -> Callable[[float], Tensor]:
-        """The elements by how far an input moves along a direction; NaN outside the domain."""
+        """The elements by how far an input moves along a direction."""
         step = unflat(direction, self.problem.inputs[position])
 
         def along(h: float) -> Tensor:
             moved = copied(self.problem.inputs)
             moved[position] = moved[position] + h * step
-            try:
-                outputs = outputs_at(self.problem.call, moved)
-                return flat([outputs[j] for j in self.outputs])[self.indices]
-            except Exception:  # outside the domain
-                return torch.full((len(self.indices),), float("nan"), dtype=torch.float64)
+            return self.at(moved)
 
         return along
 
@@ -122,22 +164,28 @@ def _compare(
 
 def _directions(problem: GradientProblem, position: int, generator: torch.Generator) -> Tensors:
     """Directions of an input: dense, all elements alike, and single elements, of many only some."""
-    vector = flat([problem.inputs[position]])
-    size = len(vector)
-    spread = vector.square().mean().sqrt()
+    tensor = problem.inputs[position]
+    vector = flat([tensor])
+    size, finite = len(vector), vector.isfinite()
+    spread = magnitudes(vector).square().sum().div(finite.sum().clamp(min=1)).sqrt()
 
-    # steps are relative to each element's own size, and to the others' where it is small
-    weights = torch.maximum(vector.abs(), 0.1 * spread) if spread else torch.ones_like(vector)
+    # steps are relative to each element's own size, and to the others' where it is small; an
+    # infinite one stays what it is, however far it is moved
+    weights = torch.maximum(magnitudes(vector), 0.1 * spread) if spread else torch.ones_like(vector)
+
+    def allowed(direction: Tensor) -> Tensor:
+        return flat([problem.direction(position, unflat(direction, tensor))])
+
     dense = torch.randn(size, generator=generator, dtype=torch.float64).clamp(-3, 3) * weights
     if not problem.each_element:
-        return [dense]
+        return [allowed(dense)]
 
     alike = torch.ones_like(vector) * (spread or 1.0)
     chosen = list(range(size))
-    if size > MANY:
+    if size > (MOST_SPECIAL if problem.special else MANY):
         chosen = sorted({0, size - 1, *torch.randint(size, (6,), generator=generator).tolist()})
     alone = torch.arange(size) == torch.tensor(chosen).unsqueeze(1)
-    return [dense, alike, *torch.where(alone, weights, 0.0)]
+    return list(map(allowed, [dense, alike, *torch.where(alone, weights, 0.0)]))
 
 
 def _reliable(slopes: Iterator[Slopes]) -> Tensor:

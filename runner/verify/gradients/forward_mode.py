@@ -23,8 +23,11 @@ def by_forward_mode(problem: GradientProblem) -> list[GradientCheck]:
     """Compare reverse mode with forward mode, where there is one: a check for each input."""
     batch = VjpBatch(problem)
     generator = problem.generator(13)
-    directions = [gaussian(problem.inputs[p], generator) for p in problem.positions]
-    return [_check(problem, batch, column, d) for column, d in enumerate(directions)]
+    checks = []
+    for column, position in enumerate(problem.positions):
+        direction = problem.direction(position, gaussian(problem.inputs[position], generator))
+        checks.append(_check(problem, batch, column, direction))
+    return checks
 
 
 def _check(

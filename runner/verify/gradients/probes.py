@@ -19,6 +19,7 @@ from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, r
 FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # multiplying by powers of two does not round
 NARROW_FACTORS = (-1.0, 2.0, -0.5)  # for float16, whose range is short
 REPEATS = 8  # of the same backward call
+SINGLE = torch.finfo(torch.float32).eps
 ALIKE = 0.1  # relative; values that differ by more do not do so by rounding
 
 Probe = Callable[[Baseline], Iterator[Deviation]]
@@ -252,9 +253,8 @@ def accumulated(base: Baseline) -> Iterator[Deviation]:
         return
     outputs, cotangents = zip(*used, strict=True)
     for _ in range(2):
-        torch.autograd.backward(outputs, cotangents, retain_graph=True, inputs=traced.leaves)
-    sums = [torch.zeros_like(t) if t.grad is None else t.grad for t in traced.leaves]
-    yield Deviation([s / 2 for s in sums], base.gradients)
+        torch.autograd.backward(outputs, cotangents, retain_graph=True)
+    yield Deviation([s / 2 for s in traced.accumulated()], base.gradients)
     yield Deviation(base.gradients_at(base.inputs, base.cotangents), base.gradients)
 
 
@@ -291,11 +291,14 @@ def form_of_gradient(base: Baseline) -> Iterator[Deviation]:
                 yield Deviation(error=f"the gradient's {what} is {got}, not {expected}")
                 return
 
-    # of a gradient that vanishes all digits are rounding
+    # of a gradient that vanishes, or that is known to less than float32, all digits are rounding
     precise = all(map(_digits, traced.outputs)) and any(map(_digits, base.inputs))
-    for gradient in gradients if precise else ():
-        vanishes = max_abs(gradient) <= VANISHING * base.weight
-        if gradient.dtype in WIDE and not vanishes and not _digits(gradient):
+    pairs = zip(gradients, base.uncertainty, strict=True)
+    for gradient, uncertainty in pairs if precise else ():
+        scale = max_abs(gradient)
+        vague = base.allowed(gradient, scale, uncertainty) > SINGLE * scale
+        vague = vague or scale <= VANISHING * base.weight
+        if gradient.dtype in WIDE and not vague and not _digits(gradient):
             yield Deviation(error="the gradient has only the digits of float32")
             return
     yield Deviation(gradients, base.gradients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,20 +11,22 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
+from runner.verify.gradients.precision import Narrowing, moved_by_rounding
 from runner.verify.gradients.vectors import (
     TensorFunction,
     Tensors,
     copied,
-    farthest,
+    dense,
     flat,
     magnitudes,
-    perturbed,
     random_cotangents,
     real_size,
     unflat,
 )
 from runner.verify.rounding import rounding_bound
 
+NO_GRAD_CALL = "incompatible with .grad()"  # of what works with a plain backward() alone
+HALF = torch.finfo(torch.float16)  # whose smallest numbers are not small
 DENSE = 2  # cotangents that reach every output
 MANY = 16  # elements up to which each has a cotangent, and a direction, of its own
 PERTURBATIONS = 2  # draws of inputs one roundoff away, for a gradient in float64
@@ -88,13 +91,25 @@ class ShapedInputs:
 
 
 def effective_eps(shaped: ShapedInputs) -> float:
-    """The eps of the narrowest dtype that holds a function's values: it may compute in that."""
-    if shaped.runs():
-        values = flat([t for t in shaped.outputs() if is_differentiable(t.dtype)]).nan_to_num()
-        for dtype in (torch.bfloat16, torch.float16, torch.float32):
-            if torch.equal(values.to(dtype).double(), values):
-                return torch.finfo(dtype).eps
-    return torch.finfo(torch.float64).eps
+    """The eps of the precision in which a function computes, whatever its inputs' dtype.
+
+    It is that of the narrowest dtype which wider numbers are turned into on the way; of a kernel
+    that does not show its steps, that of the narrowest dtype which holds its values.
+    """
+    seen = Narrowing()
+    if not shaped.runs():
+        return seen.eps
+    outputs = shaped.outputs()
+    with suppress(Exception), seen:  # what is compiled may refuse to be looked at
+        shaped.outputs()
+    fractions, _ = flat([t for t in outputs if is_differentiable(t.dtype)]).nan_to_num().frexp()
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        # numbers of far fewer digits, as a function has that rounds to integers, show no dtype
+        steps = fractions * (2 / torch.finfo(dtype).eps)
+        if torch.equal(steps.round(), steps):
+            shown = not torch.equal((steps / 8).round(), steps / 8)
+            return max(seen.eps, torch.finfo(dtype).eps if shown else 0.0)
+    return seen.eps
 
 
 @dataclass(frozen=True)
@@ -141,11 +156,23 @@ class Traced:
         if not used:
             return [torch.zeros_like(t) for t in self.leaves]
         outputs, weights = zip(*used, strict=True)
-        gradients = torch.autograd.grad(
-            outputs, self.leaves, weights, retain_graph=True, materialize_grads=True
-        )
-        # a sparse gradient is compared like any other
-        return [g.detach() if g.layout is torch.strided else g.to_dense() for g in gradients]
+        try:
+            gradients = torch.autograd.grad(
+                outputs, self.leaves, weights, retain_graph=True, materialize_grads=True
+            )
+        except RuntimeError as error:
+            if NO_GRAD_CALL not in str(error):
+                raise
+            torch.autograd.backward(outputs, weights, retain_graph=True)
+            gradients = tuple(self.accumulated())
+        return [dense(g.detach()) for g in gradients]
+
+    def accumulated(self) -> Tensors:
+        """What ``backward()`` has added to the leaves' ``.grad``, which is blank afterwards."""
+        sums = [torch.zeros_like(t) if t.grad is None else t.grad for t in self.leaves]
+        for leaf in self.leaves:
+            leaf.grad = None
+        return list(map(dense, sums))
 
 
 @dataclass(frozen=True)
@@ -161,6 +188,8 @@ class GradientProblem:
         special: whether the gradient may be one of several, as at ties.
         every_output: whether outputs without a graph, of gradient zero, count if others have one.
         eps: of the precision in which the function computes, whatever its inputs' dtype.
+        symmetric: positions of matrices of which the function takes one triangle for both, so that
+            its gradient is that along symmetric (Hermitian) directions.
     """
 
     probe: str
@@ -174,6 +203,7 @@ class GradientProblem:
     special: bool = False
     every_output: bool = False
     eps: float = torch.finfo(torch.float64).eps
+    symmetric: tuple[int, ...] = ()
 
     def traced(self, inputs: Sequence[Tensor]) -> Traced:
         """Call with a graph at other inputs, used in their memory layout."""
@@ -190,9 +220,19 @@ class GradientProblem:
             positions = [j for j in positions if outputs[j].requires_grad] or positions
         return Traced(leaves, [outputs[j] for j in positions], tuple(positions))
 
+    def direction(self, position: int, along: Tensor) -> Tensor:
+        """A direction in which an input may be moved, from any tensor of its shape."""
+        square = along.dim() > 1 and along.shape[-1] == along.shape[-2]
+        return (along + along.mH) / 2 if position in self.symmetric and square else along
+
     def generator(self, stream: int) -> torch.Generator:
         """A generator that the seed and a small number determine."""
         return torch.Generator().manual_seed(self.seed + stream)
+
+    @property
+    def elements(self) -> int:
+        """Of all inputs together."""
+        return sum(t.numel() for t in self.inputs)
 
     @property
     def positions(self) -> list[int]:
@@ -230,13 +270,11 @@ def second_order(problem: GradientProblem) -> GradientProblem:
 
     return replace(
         problem,
-        probe="second order",
         call=gradient,
         inputs=(*problem.inputs, *cotangents),
         requires_grad=(*problem.requires_grad, *(True for _ in cotangents)),
         names=(*problem.names, *(f"cotangent {j}" for j in range(len(cotangents)))),
         in_place=False,
-        special=False,
         every_output=True,
     )
 
@@ -249,7 +287,11 @@ class VjpBatch:
         gradients: for each differentiable input, a row for each cotangent.
         uncertainty: by how much rounding may have changed each element of ``gradients``.
         outputs: positions of the outputs that the cotangents are of.
+        eps: of the precision in which the function computes.
+        nan_excused: whether a gradient that is not finite says nothing.
     """
+
+    nan_excused = False
 
     def __init__(self, problem: GradientProblem, reached: Tensor | None = None) -> None:
         """For dense cotangents, which reach a mask or all, and few outputs' single elements."""
@@ -257,24 +299,30 @@ class VjpBatch:
         generator = problem.generator(11)
         size = real_size(traced.outputs)
 
+        # an output that is not finite has no derivative, and would take the others' with it
         cotangents = torch.randn(DENSE, size, generator=generator, dtype=torch.float64)
+        cotangents = cotangents * flat(traced.outputs).isfinite()
         if reached is not None:
             cotangents = cotangents * reached
         if problem.each_element and size <= MANY:
             weights = torch.randn(size, generator=generator, dtype=torch.float64)
             weights = weights.masked_fill(weights.abs() < 0.1, 1.0)
             cotangents = torch.cat([cotangents, torch.diag(weights)])
-        self.cotangents, self.outputs = cotangents, traced.positions
+        self.cotangents, self.outputs, self.eps = cotangents, traced.positions, problem.eps
 
-        def others() -> Tensors:
-            inputs = perturbed(problem.inputs, problem.eps, generator)
-            return gradients_at(problem, inputs, cotangents)
-
-        # how far rounding may move a gradient is seen by moving its inputs
+        # how far rounding may move a gradient is seen by moving what it is computed from
         self.gradients = gradients_at(problem, problem.inputs, cotangents)
-        moved = farthest(self.gradients, others, PERTURBATIONS)
+        moved = moved_by_rounding(
+            self.gradients,
+            lambda inputs, _: gradients_at(problem, inputs, cotangents),
+            (problem.inputs, ()),
+            problem.eps,
+            generator,
+            draws=PERTURBATIONS,
+        )
         pairs = zip(self.gradients, moved, strict=True)
-        self.uncertainty = [rounding_bound(problem.eps, magnitudes(g), m) for g, m in pairs]
+        lost = rounding_bound(1.0, HALF.smallest_normal if problem.eps == HALF.eps else 0.0)
+        self.uncertainty = [rounding_bound(problem.eps, magnitudes(g), m) + lost for g, m in pairs]
 
 
 def gradients_at(problem: GradientProblem, inputs: Sequence[Tensor], cotangents: Tensor) -> Tensors:

@@ -14,6 +14,7 @@ from runner.calls.bound_operation import is_differentiable
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import Worst, relative
+from runner.verify.gradients.precision import moved_by_rounding
 from runner.verify.gradients.problem import GradientProblem, outputs_at
 from runner.verify.gradients.slope_comparison import USEFUL
 from runner.verify.gradients.vectors import (
@@ -22,6 +23,7 @@ from runner.verify.gradients.vectors import (
     farthest,
     flat,
     gaussian,
+    index_text,
     largest,
     max_abs,
     perturbed,
@@ -49,38 +51,46 @@ def by_reference(
     device: torch.device,
     roundoffs: float,
     usual: Sequence[float] = (),
+    *,
+    ones: bool = False,
+    usable: bool = True,
 ) -> list[GradientCheck]:
     """Compare gradients in a dtype on a device with float64 on the CPU, from the same numbers.
 
     The problem's inputs are in float64; ``roundoffs`` is the error that the operation declares, in
     roundoffs of the largest element. ``usual`` is what :func:`gradient_scales` says of these shapes
     at usual inputs: a gradient that is far smaller may be the rest of a difference, of which
-    rounding explains more.
+    rounding explains more. With ``ones`` all cotangents are 1, as those of a loss that is a sum:
+    a sum that is added up in half precision then stands still, and nothing but its length would
+    explain that, which is no excuse. ``usable`` says whether somebody may mean to have inputs of
+    this size, at which a value that is lost is a failure.
     """
     info = torch.finfo(dtype)
-    sides = _BothSides(problem, dtype, device)
-    moved = sides.moved(info.eps / 2)
+    eps = max(info.eps, problem.eps)  # the function may compute in less than its inputs have
+    sides = _BothSides(problem, dtype, device, ones=ones)
+    moved = sides.moved(eps / 2)
     weight = largest(sides.cotangents, 1.0)
     underflow = rounding_bound(info.smallest_normal, max(1.0, weight))
-    declared = roundoffs * info.eps / 2
+    declared = roundoffs * eps / 2
     if declared > USEFUL:
         declared = 0.0
 
-    checks = []
+    checks = sides.values_lost("fail" if usable else "inconclusive")
     columns = zip(problem.arguments, sides.got, sides.expected, moved, strict=True)
     for column, (name, got, expected, change) in enumerate(columns):
         scale = max_abs(expected)
-        bound = max(rounding_bound(info.eps / 2, scale, change), declared * scale)
-        bound = bound * summing_factor(sides.cotangents, expected) + underflow
+        bound = max(rounding_bound(eps / 2, scale, change), declared * scale)
+        longer = 2.0 if ones else summing_factor(sides.cotangents, expected)
+        bound = bound * longer + underflow
         shape = shape_text(tuple(expected.shape))
         check = GradientCheck(problem.probe, "float64_reference", name, shape)
-        check = _compared(check, got.to(expected.dtype), expected, bound, info.eps)
+        check = _compared(check, got.to(expected.dtype), expected, bound, eps)
 
         # a failure that the dtype's limits explain is none
         term = usual[column] if usual else 0.0
         if scale <= VANISHING * weight:
             term = LARGEST_TERM
-        lost = rounding_bound(info.eps, term * weight)
+        lost = rounding_bound(eps, term * weight)
         if check.verdict == "fail" and (check.max_abs_error or 0.0) <= lost:
             reason = "rounding of larger terms explains the difference"
             check = replace(check, verdict="inconclusive", reason=reason)
@@ -103,7 +113,9 @@ class _BothSides:
         overflow: whether some output of the device is not finite.
     """
 
-    def __init__(self, problem: GradientProblem, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, problem: GradientProblem, dtype: torch.dtype, device: torch.device, *, ones: bool
+    ) -> None:
         self.generator, self.dtype, self.device = problem.generator(16), dtype, device
         rounded = [narrowed(t, dtype) for t in problem.inputs]
         wide = [t.to(w.dtype) for t, w in zip(rounded, problem.inputs, strict=True)]
@@ -113,11 +125,28 @@ class _BothSides:
         self.positions = reference.positions
         self.overflow = not all(bool(t.detach().isfinite().all()) for t in traced.outputs)
 
+        values = ([t.detach().cpu() for t in side.outputs] for side in (traced, reference))
+        self.outputs = list(zip(*values, strict=True))
         cotangents = [gaussian(t, self.generator).to(t.dtype) for t in traced.outputs]
+        if ones:
+            cotangents = [torch.ones_like(c) for c in cotangents]
         pairs = zip(cotangents, reference.outputs, strict=True)
         self.cotangents = [c.to(t.dtype) for c, t in pairs]
         self.expected = reference.gradients(self.cotangents)
         self.got = [g.cpu() for g in traced.gradients([c.to(device) for c in cotangents])]
+
+    def values_lost(self, verdict: str) -> list[GradientCheck]:
+        """A check of its own where a value is infinite or NaN in a dtype that can hold it."""
+        check = GradientCheck(self.problem.probe, "float64_reference", verdict=verdict)
+        for got, expected in self.outputs:
+            held = expected.abs() <= torch.finfo(got.dtype).max
+            for index in (held & ~got.isfinite()).flatten().nonzero().flatten().tolist()[:1]:
+                value, right = got.flatten()[index].item(), expected.flatten()[index].item()
+                where = f"the function's value at [{index_text(index, got)}]"
+                dtype = str(got.dtype).removeprefix("torch.")
+                reason = f"{where} is {value} in {dtype}, and {right:.6g} in float64"
+                return [replace(check, got=value.real, expected=right.real, reason=reason)]
+        return []
 
     def are_two_functions(self) -> bool:
         """Whether the values differ by more than rounding, and the gradient goes with its own.
@@ -171,22 +200,14 @@ class _BothSides:
         return flat([outputs[i] for i in self.positions])
 
     def moved(self, roundoff: float) -> list[float]:
-        """How far float64 gradients move with inputs, cotangents and saved tensors, by a roundoff.
+        """How far float64 gradients move with inputs, cotangents and each step, by a roundoff."""
 
-        An output that the forward pass saves may be far larger than the gradient, to which its
-        rounding matters: that of logsumexp is exp(x - output).
-        """
+        def at(inputs: Tensors, cotangents: Tensors) -> Tensors:
+            return self.problem.traced(inputs).gradients(cotangents)
 
-        def rounded(saved: Tensor) -> Tensor:
-            return perturbed([saved.detach()], roundoff, self.generator)[0]
-
-        def others() -> Tensors:
-            inputs = perturbed(self.problem.inputs, roundoff, self.generator)
-            with torch.autograd.graph.saved_tensors_hooks(rounded, lambda saved: saved):
-                traced = self.problem.traced(inputs)
-            return traced.gradients(perturbed(self.cotangents, roundoff, self.generator))
-
-        return [max_abs(change) for change in farthest(self.expected, others, DRAWS)]
+        parts = self.problem.inputs, self.cotangents
+        moved = moved_by_rounding(self.expected, at, parts, roundoff, self.generator, draws=DRAWS)
+        return list(map(max_abs, moved))
 
 
 def gradient_scales(problem: GradientProblem) -> list[float]:
@@ -224,7 +245,8 @@ def _compared(
         reason = f"the gradient of input {check.argument} is off by {error:.3g} of its scale; "
         reason += f"{allowed:.3g} is allowed"
         if not cmath.isfinite(worst.got):
-            reason = f"the gradient of input {check.argument} is {worst.got}, not {worst.expected}"
+            what = f"the gradient of input {check.argument} at [{worst.index}]"
+            reason = f"{what} is {worst.got}, not {worst.expected}"
     elif scale and not useful:
         verdict = "inconclusive"
         reason = f"rounding alone explains {allowed:.2g} of its scale"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.calls.bound_case import BoundCase
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
@@ -43,7 +44,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
             for t, name in zip(inputs, names, strict=True)
         ),
         domains=tuple(map(op.domain_of, range(len(names)))),
-        other_shapes=tuple(_declared(wide)),
+        other_shapes=() if isinstance(bound, BoundCase) else tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.is_compiled,

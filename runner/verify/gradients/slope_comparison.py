@@ -14,11 +14,13 @@ from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import relative
 from runner.verify.gradients.problem import GradientProblem, VjpBatch
 from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes
-from runner.verify.gradients.vectors import index_text
+from runner.verify.gradients.vectors import index_text, max_abs
 
 FLOOR = 1e-9  # relative: what differences of order h^6 reach where the function is smooth
 NEGLIGIBLE = 1e-13  # relative to the largest derivative among those looked at together
 USEFUL = 1e-3  # relative; a looser comparison says nothing either way
+VANISHES = 1e-9  # relative to what the function changes by over a long step: a slope below is 0
+LOOSE = 8.0  # times a tolerance that is not useful, which is an estimate, to be wrong all the same
 NEARBY_SLACK = 1e-4  # relative: how far gradients may move between a point and its neighbours
 KINK_ERROR = 1e-6  # relative, of the one-sided slopes
 TINY = 1e-300  # keeps a tolerance from being 0
@@ -34,6 +36,7 @@ class SlopeComparison:
         tolerance: how far it may be; :data:`HUGE` where nothing is known.
         kink: where some slope that counts is one-sided.
         scale: the largest product expected.
+        rise: what the function changes by over a long step, over that step.
     """
 
     def __init__(
@@ -75,10 +78,13 @@ class SlopeComparison:
 
         # 0 times an infinite slope is NaN by right, for any cotangent
         known = (error < HUGE / 2).all(1)
+        known = known & (not batch.nan_excused)
         tolerance = tolerance.masked_fill(~(got.isfinite() | known), HUGE)
 
         self.got, self.low, self.high, self.tolerance = got, low, high, tolerance
-        self.kink = absolute @ kink.double().T > 0
+        self.eps = batch.eps
+        self.cotangents, self.kink = batch.cotangents, absolute @ kink.double().T > 0
+        self.rise = absolute @ torch.stack([s.rise for s in slopes]).T
         outside = torch.maximum(low - got, got - high).clamp(min=0.0)
         self.error = outside.masked_fill(~got.isfinite(), float("inf"))
         decided = torch.maximum(low.abs(), high.abs())[tolerance < HUGE / 2]
@@ -88,13 +94,15 @@ class SlopeComparison:
     def useful(self) -> Tensor:
         """Where the tolerance is tight enough to say something."""
         size = torch.maximum(self.low.abs(), self.high.abs())
-        tight = self.tolerance <= USEFUL * size.clamp(min=self.scale)
-        return tight | ((self.scale == 0) & (self.tolerance < 1e-6))
+        tight = self.tolerance <= max(USEFUL, 64 * self.eps) * size.clamp(min=self.scale)
+        vanishes = self.tolerance <= VANISHES * max_abs(self.rise)
+        return tight | vanishes | ((self.scale == 0) & (self.tolerance < 1e-6))
 
     @property
     def wrong(self) -> Tensor:
-        """Where the error is more than is allowed."""
-        return (self.error > self.tolerance) & (self.tolerance < HUGE / 2)
+        """Where the error is more than is allowed, and far more where that is a mere estimate."""
+        factor = torch.where(self.useful, 1.0, LOOSE)
+        return (self.error > factor * self.tolerance) & (self.tolerance < HUGE / 2)
 
     @property
     def ratio(self) -> Tensor:
@@ -156,16 +164,25 @@ class SlopeComparison:
 
         # the worst is sought among the products that decide, if there are any
         decisive = self.ratio.masked_fill(~(self.wrong | self.useful), -1.0)
-        c, d = divmod(int(decisive.argmax()), decisive.shape[1])
-        products = (self.got, self.low, self.high, self.error, self.tolerance)
-        got, low, high, error, tolerance = (t[c, d].item() for t in products)
-        expected = min(max(0.0 if math.isnan(got) else got, low), high)
+        # and the last of equal ones, as NaNs are: that of a single element, where there is one
+        last = int((decisive == decisive.max()).flatten().nonzero()[-1])
+        c, d = divmod(last, decisive.shape[1])
+        error, tolerance = self.error[c, d].item(), self.tolerance[c, d].item()
         moved = directions[d].nonzero().flatten().tolist()
         parts = 2 if tensor.is_complex() else 1
+
+        # a derivative of one output by one element is shown as such, without their weights
+        unit = 1.0
+        for weights in (directions[d], self.cotangents[c]):
+            (reached,) = weights.nonzero(as_tuple=True)
+            unit *= weights[reached[0]].item() if len(moved) == len(reached) == 1 else 1.0
+        got, *ends = (t[c, d].item() / unit for t in (self.got, self.low, self.high))
+        low, high = sorted(ends)
+        expected = min(max(0.0 if math.isnan(got) else got, low), high)
         worst = replace(
             check,
             verdict=self.verdict,
-            max_abs_error=error,
+            max_abs_error=error / abs(unit),
             max_relative_error=relative(error, self.scale),
             worst_index=index_text(moved[0] // parts, tensor) if len(moved) == 1 else None,
             got=got,
@@ -180,7 +197,8 @@ class SlopeComparison:
         total, decided = self.useful.numel(), int(self.useful.sum())
         what = f"the gradient of input {worst.argument} is"
         if self.verdict == "fail" and not math.isfinite(worst.got or 0.0):
-            return f"{what} {worst.got}, not {worst.expected:.6g}"
+            where = f" at [{worst.worst_index}]" if worst.worst_index else ""
+            return f"{what.removesuffix(' is')}{where} is {worst.got}, not {worst.expected:.6g}"
         if self.verdict == "fail":
             error, allowed = worst.max_relative_error, worst.tolerance
             return f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"

@@ -48,6 +48,7 @@ class Slopes:
         error: how far the value may be off; :data:`HUGE` where it is not known.
         left, right: the one-sided slopes, in order of size.
         kink: where these differ.
+        rise: how much the output changes over the coarsest step, over that step.
         base: the outputs at the point.
     """
 
@@ -56,6 +57,7 @@ class Slopes:
     left: Tensor
     right: Tensor
     kink: Tensor
+    rise: Tensor
     base: Tensor
 
 
@@ -105,6 +107,8 @@ def differentiate(
         left=low.nan_to_num(0.0, 0.0, 0.0),
         right=high.nan_to_num(0.0, 0.0, 0.0),
         kink=kink & ~unknown,
+        rise=torch.maximum((ahead[0] - base).abs(), (base - behind[0]).abs()).nan_to_num(0.0, 0.0)
+        / h[0],
         base=base,
     )
 

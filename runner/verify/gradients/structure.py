@@ -10,11 +10,12 @@ from torch import Tensor
 
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
-from runner.verify.gradients.problem import ShapedInputs, outputs_at
-from runner.verify.gradients.vectors import TensorFunction, copied, flat
+from runner.verify.gradients.problem import GradientProblem, ShapedInputs, outputs_at
+from runner.verify.gradients.vectors import TensorFunction, copied, flat, max_abs
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
 LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident
+SMALL = 1e-4  # relative; a matrix that has a factor keeps it
 SAME = 1e-9  # relative; what adding up in another order changes is less
 
 
@@ -53,6 +54,35 @@ def shown_domain(example: Tensor) -> Domain | None:
 def _positive_definite(tensor: Tensor) -> bool:
     symmetric = torch.allclose(tensor, tensor.mH, rtol=1e-12, atol=0.0)
     return symmetric and not bool(torch.linalg.cholesky_ex(tensor).info.any())
+
+
+def one_triangle(problem: GradientProblem) -> tuple[int, ...]:
+    """The inputs that are taken to be symmetric: functions such as cholesky read one triangle.
+
+    Their gradient is symmetric all the same, and so right along symmetric directions alone.
+    """
+    shapes = [(i, problem.inputs[i].shape) for i in problem.positions]
+    square = [i for i, shape in shapes if len(shape) > 1 and shape[-1] == shape[-2] > 1]
+    found = [i for i in square if _reads_one_triangle(problem, i)]
+    traced = problem.traced(copied(problem.inputs))
+    gradients = traced.gradients([t.detach() for t in traced.outputs]) if found else []
+    of_input = dict(zip(problem.positions, gradients, strict=False))
+    return tuple(i for i in found if torch.allclose(of_input[i], of_input[i].mH, rtol=SAME))
+
+
+def _reads_one_triangle(problem: GradientProblem, position: int) -> bool:
+    """Whether moving the elements on one side of the diagonal, and on one alone, does something."""
+    tensor = problem.inputs[position]
+    part = SMALL * max_abs(tensor) * torch.ones_like(tensor)
+    values = []
+    for moved in (tensor, tensor + part.triu(1), tensor + part.tril(-1)):
+        inputs = copied(problem.inputs)
+        inputs[position] = moved
+        try:
+            values.append(flat(outputs_at(problem.call, inputs)))
+        except Exception:  # whatever it raises, nothing is known
+            return False
+    return torch.equal(values[0], values[1]) != torch.equal(values[0], values[2])
 
 
 def lowest(example: Tensor) -> int:

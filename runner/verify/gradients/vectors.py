@@ -18,6 +18,11 @@ def copied(tensors: Sequence[Tensor]) -> Tensors:
     return [t.detach().clone() for t in tensors]
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """A tensor with all of its elements, as a sparse gradient has not."""
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
 def real_size(tensors: Sequence[Tensor]) -> int:
     """The length of their real vector; a complex number is two of its elements."""
     return sum(t.numel() * (2 if t.is_complex() else 1) for t in tensors)
@@ -74,8 +79,11 @@ def perturbed(tensors: Sequence[Tensor], roundoff: float, generator: torch.Gener
     """Tensors whose elements have moved by a relative roundoff, up or down; integers stay."""
 
     def moved(tensor: Tensor) -> Tensor:
+        # in the tensor's own precision, where 1 plus less than this is 1 again
+        dtype = tensor.dtype.to_real()
+        step = max(roundoff, torch.finfo(dtype).eps)
         signs = torch.randint(2, tensor.shape, generator=generator) * 2 - 1
-        return tensor * (1 + roundoff * signs.to(tensor.device))
+        return tensor * (1 + step * signs.to(tensor.device, dtype))
 
     return [moved(t) if is_differentiable(t.dtype) else t for t in tensors]
 

@@ -20,6 +20,7 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable, stor
 from runner.errors import one_line
 from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
+from runner.verify.gradients.finding import NO_ORACLE
 from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
 from runner.verify.gradients.points import choose_domains, draw, points_of
@@ -31,11 +32,13 @@ from runner.verify.gradients.problem import (
     draws_random_numbers,
     effective_eps,
     outputs_at,
+    reseed,
     second_order,
 )
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
+from runner.verify.gradients.reproduction import script_of
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
-from runner.verify.gradients.structure import order_decides
+from runner.verify.gradients.structure import one_triangle, order_decides
 from runner.verify.gradients.vectors import Tensors, copied, max_abs
 
 ALL_PROBES = tuple(PROBES)
@@ -44,6 +47,9 @@ LARGE = 20_000  # elements of inputs at which the quick probes alone are tried
 EMPTY = "empty"  # the shape without elements
 PROBED_POINTS = ("fresh", "scale 30")  # of the small shape, in float64
 PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
+TWICE_AT = ("fresh", "zeros", "ties", "equal inputs")  # the points of second derivatives
+LARGE_INPUTS = ("scale 30", "scale 1000")
+COARSE = 1e-4  # eps of dtypes in which a sum of ones soon stands still
 NO_GRAPH = (
     "the result does not depend on its inputs through autograd; "
     "where that is meant, write differentiable: false in the op file"
@@ -101,6 +107,15 @@ def verify(
         if is_other and not draws_random_numbers(target.example.call, target.example.inputs):
             suffix = f", {str(dtype).removeprefix('torch.')}"
             checks += _merged(plan.in_dtype(threads), suffix)
+
+        # the smallest failure is shown by a file, which one of the failing checks carries
+        if plan.failed:
+            problem, check = min(
+                plan.failed, key=lambda f: (f[1].oracle in NO_ORACLE, f[0].elements)
+            )
+            first = next(i for i, c in enumerate(checks) if c.verdict in BAD)
+            script = script_of(problem, check, dtype)
+            checks[first] = replace(checks[first], script=script)
         return checks
 
 
@@ -151,6 +166,7 @@ class _Plan:
         example: the gradient at the declared inputs.
         tiny: the first inputs with so few elements that the slope along each is taken.
         points: other inputs of that shape.
+        failed: each failure of a first derivative, with its problem.
     """
 
     def __init__(
@@ -179,10 +195,12 @@ class _Plan:
             each_element=few,
             special=True,
             eps=effective_eps(usual),
-            in_place=_in_place(example),
         )
+        self.example = replace(self.example, in_place=_in_place(self.example))
+        self.example = replace(self.example, symmetric=one_triangle(self.example))
         shapes = (shaped for shaped in target.other_shapes if shaped.elements <= FEW_ELEMENTS)
         self.tiny = next(filter(ShapedInputs.runs, shapes), None)
+        self.failed: list[tuple[GradientProblem, GradientCheck]] = []
         self.points: list[ShapedInputs] = []
         if self.tiny is not None:
             self.points += points_of(self.tiny, self.domains, target.seed)
@@ -200,20 +218,31 @@ class _Plan:
 
     def in_float64(self) -> Iterator[GradientCheck]:
         """Without rounding to speak of: whether the formula is right."""
-        yield from self._asked(by_differences, self.example)
+        checks = self._asked(by_differences, self.example)
+        yield from checks
+        yield from self._twice(self.example, checks)
         for point in self.points[:1] if self.quick else self.points:
             problem = self.problem(point, each_element=True)
-            yield from self._tried(by_differences, problem, declared=point.declared)
+            checks = self._tried(by_differences, problem, declared=point.declared)
+            yield from checks
+            if point.name in TWICE_AT:
+                yield from self._twice(problem, checks)
             if point.name in PROBED_POINTS and not self.quick:
-                yield from _probed(problem, torch.float64, ALL_PROBES)
+                yield from self._probed(problem, torch.float64, ALL_PROBES)
 
         if self.points and not self.quick and self.points[0].runs():
             fresh = self.problem(self.points[0], each_element=True)
             yield from self._asked(by_forward_mode, fresh)
-            yield from self._asked(by_second_derivatives, fresh)
         yield from self._at_shapes()
         if not self.quick:
-            yield from _probed(self.example, torch.float64, ALL_PROBES)
+            yield from self._probed(self.example, torch.float64, ALL_PROBES)
+
+    def _twice(self, problem: GradientProblem, checks: Checks) -> Checks:
+        """The second derivatives where the first are right; at a kink, for one, there are none."""
+        usual = {"pass"} if problem.special else {"pass", "inconclusive"}
+        if self.quick or not problem.each_element or not {c.verdict for c in checks} <= usual:
+            return []
+        return self._asked(by_second_derivatives, problem)
 
     def _at_shapes(self) -> Iterator[GradientCheck]:
         shapes = self.target.other_shapes
@@ -226,7 +255,7 @@ class _Plan:
             if shaped.name != EMPTY and shaped is not self.tiny:
                 yield from self._tried(by_differences, problem, declared=shaped.declared)
             probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
-            yield from _probed(problem, torch.float64, probes)
+            yield from self._probed(problem, torch.float64, probes)
 
     def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
         """Whether the kernels are right: at the declared inputs with the threads of their use."""
@@ -245,7 +274,7 @@ class _Plan:
             yield from self._tried(reference, problem, declared=True)
             inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in laid_alike)
             problem = replace(problem, inputs=inputs)
-            yield from _probed(problem, self.dtype, QUICK_PROBES)
+            yield from self._probed(problem, self.dtype, QUICK_PROBES)
             return
 
         # points of the tiny shape at which the gradient is unique, and one of each other shape
@@ -257,20 +286,27 @@ class _Plan:
         # usual gradients tell those that are small from those that are the rest of a difference
         usual = gradient_scales(self.problem(points[0])) if self.points else []
         for point in points[:2] if self.quick else points:
-            oracle = partial(reference, usual=usual if point.name in small_names else [])
+            usable = None not in self.target.domains or point.name not in LARGE_INPUTS
+            scales = usual if point.name in small_names else []
+            oracle = partial(reference, usual=scales, usable=usable)
             yield from self._tried(oracle, self.problem(point), declared=point.declared)
+            if point.name.startswith("long") and torch.finfo(self.dtype).eps > COARSE:
+                ones = replace(self.problem(point), probe=f"{point.name}, cotangent 1")
+                yield from self._tried(partial(oracle, ones=True), ones, declared=point.declared)
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
             inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in point.inputs)
             problem = self.problem(replace(point, inputs=inputs))
-            yield from _probed(problem, self.dtype, self.probes)
+            yield from self._probed(problem, self.dtype, self.probes)
 
     def _asked(self, oracle: Oracle, problem: GradientProblem) -> Checks:
         """An oracle's checks; none fails where the function leaves it open what it returns."""
         checks = _timed(lambda: oracle(problem))
-        failed = any(check.verdict == "fail" for check in checks)
+        failed = [check for check in checks if check.verdict == "fail"]
         if not failed or not order_decides(problem.call, problem.inputs, self.target.example):
+            if oracle is not by_second_derivatives:
+                self.failed += [(problem, check) for check in failed]
             return checks
         reason = "indices are equal, and the order in which they come decides what is returned"
         excused = [replace(check, verdict="inconclusive", reason=reason) for check in checks]
@@ -292,14 +328,17 @@ class _Plan:
             reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
             return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
 
-
-def _probed(problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]) -> Checks:
-    """The checks of probes, by name, at inputs in the dtype and on the device."""
-    try:
-        baseline = Baseline(problem, dtype=dtype)
-    except Exception:  # whether it may be refused is decided by the comparison with an oracle
-        return []
-    return _timed(lambda: probe_all(baseline, probes))
+    def _probed(
+        self, problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]
+    ) -> Checks:
+        """The checks of probes, by name, at inputs in the dtype and on the device."""
+        try:
+            baseline = Baseline(problem, dtype=dtype)
+        except Exception:  # whether it may be refused is decided by the comparison with an oracle
+            return []
+        checks = _timed(lambda: probe_all(baseline, probes))
+        self.failed += [(problem, check) for check in checks if check.verdict in BAD]
+        return checks
 
 
 def _timed(made: Callable[[], Checks]) -> Checks:
@@ -312,13 +351,15 @@ def _timed(made: Callable[[], Checks]) -> Checks:
 
 def by_second_derivatives(problem: GradientProblem) -> Checks:
     """Compare second derivatives with differences of the first, where there are any."""
+    name = "second order" if problem.probe == "fresh" else f"second order at {problem.probe}"
+    problem = replace(problem, probe=name)
     try:
         twice = second_order(problem)
         outputs = [t for t in twice.traced(copied(twice.inputs)).outputs if t.requires_grad]
         if outputs:  # to every leaf of the graph, and so through nodes that only raise
             torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
     except Exception as error:
-        check = GradientCheck("second order", "finite_differences", verdict="unsupported")
+        check = GradientCheck(name, "finite_differences", verdict="unsupported")
         return [replace(check, reason=one_line(error, 160))]
     return by_differences(twice)
 
@@ -334,11 +375,19 @@ def thread_count(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _in_place(example: ShapedInputs) -> bool:
-    """Whether the function overwrites an input and returns it, as one that works in place does."""
-    inputs = copied(example.inputs)
-    outputs = outputs_at(example.call, inputs)
-    pairs = zip(inputs, example.inputs, strict=True)
-    changed = [t for t, before in pairs if not torch.equal(t, before)]
-    storages = {storage_of(t) for t in outputs if t.numel()}
-    return any(storage_of(t) in storages for t in changed if t.numel())
+def _in_place(problem: GradientProblem) -> bool:
+    """Whether the function overwrites an input and returns it, as one that works in place does.
+
+    Autograd has to know: what has written into an input is then its last node.
+    """
+    pairs = zip(copied(problem.inputs), problem.requires_grad, strict=True)
+    inputs = [t.requires_grad_().clone() if r else t for t, r in pairs]
+    nodes = [t.grad_fn for t in inputs]
+    with torch.enable_grad():
+        reseed(inputs)
+        outputs = {storage_of(t) for t in problem.call(list(inputs)) if t.numel()}
+    for now, node, before in zip(inputs, nodes, problem.inputs, strict=True):
+        returned = now.numel() and storage_of(now) in outputs
+        if returned and now.grad_fn is not node and not torch.equal(now, before):
+            return True
+    return False

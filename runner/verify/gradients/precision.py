@@ -1,0 +1,110 @@
+"""In which precision a function computes, and what rounding does to what it computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from runner.verify.gradients.vectors import Tensors, farthest, max_abs, perturbed
+
+MOST_MOVED = 5_000  # elements of gradients up to which each step is moved, which takes its time
+FINER = 1e-3  # times a step that moves gradients far
+JUMP = 0.1  # relative to the largest element: what moves farther by roundoffs is not continuous
+
+
+class Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as below: torch has no types
+    """Sees where a function turns numbers into a narrower dtype to compute in it, or prevents it.
+
+    Attributes:
+        eps: of the narrowest such dtype.
+    """
+
+    def __init__(self, *, prevented: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.prevented, self.eps = prevented, torch.finfo(torch.float64).eps
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        kwargs = kwargs or {}
+        dtype = kwargs.get("dtype")
+        if function is torch.ops.aten._to_copy.default and dtype is not None:
+            own = args[0].dtype
+            same_kind = own.is_complex == dtype.is_complex and own.to_real().is_floating_point
+            if same_kind and dtype.to_real().is_floating_point and own.itemsize > dtype.itemsize:
+                self.eps = max(self.eps, torch.finfo(dtype).eps)
+                kwargs = {**kwargs, "dtype": own if self.prevented else dtype}
+        return function(*args, **kwargs)
+
+
+class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Moves the result of each operation by a relative roundoff, up or down.
+
+    What rounding does is seen by doing it, in a dtype that adds next to none of its own: to what
+    cancels on the way, and to what a backward pass takes for exact, as that of tanh does in
+    1 - y**2.
+    """
+
+    def __init__(self, roundoff: float, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.roundoff, self.generator = roundoff, generator
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        result = function(*args, **(kwargs or {}))
+        if any(returned.alias_info for returned in function._schema.returns):
+            return result  # a view, or what was written in place
+        return tree_map_only(Tensor, self._moved, result)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        if tensor.layout is not torch.strided or tensor._is_zerotensor():
+            return tensor  # the latter has no memory
+        return perturbed([tensor], self.roundoff, self.generator)[0]
+
+
+def moved_by_rounding(
+    gradients: Tensors,
+    at: Callable[[Tensors, Tensors], Tensors],
+    parts: tuple[Sequence[Tensor], Sequence[Tensor]],
+    roundoff: float,
+    generator: torch.Generator,
+    *,
+    draws: int,
+) -> Tensors:
+    """How far rounding moves gradients, those ``at`` two parts: inputs, and cotangents.
+
+    Both parts are moved, and each step. A backward pass that looks for equal numbers, as that of
+    amax does for the largest, jumps when a step moves; then the steps are left as they are.
+    """
+
+    def perturb() -> Tensors:
+        inputs, cotangents = (perturbed(part, roundoff, generator) for part in parts)
+        return at(inputs, cotangents)
+
+    def at_each_step(step: float = roundoff) -> Tensors:
+        try:
+            with Rounding(step, generator):
+                return perturb()
+        except Exception:  # what is compiled may refuse to be looked at
+            return perturb()
+
+    # cotangents are of order 1, so that what rounding moves is small beside that, too
+    def far(moved: Tensors) -> bool:
+        pairs, least = zip(moved, gradients, strict=True), math.sqrt(roundoff)
+        return any(max_abs(m) > JUMP * max_abs(g) + least for m, g in pairs)
+
+    if sum(g.numel() for g in gradients) > MOST_MOVED:
+        return farthest(gradients, perturb, draws)
+    moved = farthest(gradients, at_each_step, draws)
+
+    # what cancels moves less by smaller steps, and what jumps does not
+    if far(moved) and far(farthest(gradients, lambda: at_each_step(FINER * roundoff), draws)):
+        return farthest(gradients, perturb, draws)
+    return moved

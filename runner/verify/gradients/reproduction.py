@@ -1,0 +1,59 @@
+"""A gradient that fails, as a file of plain torch that shows it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from runner.calls.bound_case import BoundCase
+from runner.calls.bound_operation import BoundOperation
+from runner.config.cases.gradient import ExpressionCase
+from runner.rows.rows import GradientCheck
+from runner.verify.gradients.problem import GradientProblem
+
+MOST_ELEMENTS = 400  # of the inputs of a file that somebody is to read
+SCRIPT = Path(__file__).with_name("wrong_gradient.txt")
+
+
+def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype) -> str | None:
+    """The file for a failing check; None where what is called has no name, or is too large."""
+    bound = getattr(problem.call, "__self__", None)
+    if not isinstance(bound, BoundOperation) or problem.elements > MOST_ELEMENTS:
+        return None
+    tensors = list(problem.inputs)
+    names = [n if n.isidentifier() else f"x{n}" for n in bound.names]
+    if isinstance(bound, BoundCase):
+        named = bound.named(tensors)
+        names, tensors = list(named), list(named.values())
+    imports, call = _call_of(bound, names)
+    shown = [f"    torch.tensor({t.tolist()}, dtype={t.dtype})," for t in tensors]
+    return SCRIPT.read_text().format(
+        what=f"{bound.op.name}, {check.probe} by {check.oracle}: {check.reason}",
+        imports=imports,
+        names=", ".join(names),
+        call=call,
+        tensors="\n".join(shown).replace("nan", "torch.nan").replace("inf", "torch.inf"),
+        positions=[names.index(n if n.isidentifier() else f"x{n}") for n in problem.arguments],
+        dtype=str(dtype).removeprefix("torch."),
+    )
+
+
+def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
+    """What is imported for a call, and the call."""
+    args, after, kwargs = bound.op.constants(bound.dimensions)
+    dotted, passed = bound.op.call, [f"{n}={n}" for n in names] if bound.op.inputs else names
+    if isinstance(bound, BoundCase):
+        case = bound.function.args[-1]  # type: ignore[attr-defined]  # of a partial, see bind_case()
+        if isinstance(case, ExpressionCase):
+            return "from math import pi\nfrom torch import *", case.expression
+        dotted, kwargs, passed = case.function, dict(case.kwargs), names
+    if bound.op.as_list:
+        passed = [f"[{', '.join(names)}]"]
+    parts = dotted.split(".")
+    heads = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+    module = next((head for head in heads if head in sys.modules), parts[0])
+    by_name = (f"{k}={v!r}" for k, v in kwargs.items())
+    constants = [*map(repr, args), *passed, *map(repr, after), *by_name]
+    return f"import {module}", f"{dotted}({', '.join(constants)})"

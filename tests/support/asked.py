@@ -1,0 +1,76 @@
+"""Functions of cases that public reports ask about: right ones, and ones with a wrong gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.support.mutants import made
+
+flipped = made(torch.cos, lambda g, x: -g.flip(0) * x.sin())  # right for equal cotangents alone
+
+
+class _TwoOutputs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x)
+        return x.exp(), x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, h: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return g * x.exp() - h * x.cos()  # type: ignore[no-any-return]
+
+
+second_is_wrong = _TwoOutputs.apply
+
+
+class _InPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 5
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g.mul_(5)
+
+
+overwrites = _InPlace.apply
+
+
+def masked_doubled(x: Tensor) -> Tensor:
+    """A softmax whose gradient is twice as large where something is masked."""
+    return _MaskedDoubled.apply(x)  # type: ignore[no-any-return]
+
+
+class _MaskedDoubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.softmax(-1)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        factor = 2.0 if bool((x == -math.inf).any()) else 1.0
+        return factor * y * (g - (g * y).sum(-1, keepdim=True))  # type: ignore[no-any-return]
+
+
+def naive_softmax(x: Tensor) -> Tensor:
+    """One that overflows at 89 in float32."""
+    return x.exp() / x.exp().sum(-1, keepdim=True)
+
+
+def half_gelu(x: Tensor) -> Tensor:
+    """Computes in half precision, and goes on in what it was given."""
+    return torch.nn.functional.gelu(x.half()).to(x.dtype) * x
+
+
+def bell(a: Tensor, b: Tensor) -> Tensor:
+    """Smooth, with a second derivative of -2 at a = b, where autograd's is NaN."""
+    distance = torch.linalg.vector_norm(a - b)
+    return torch.exp(-distance * distance)

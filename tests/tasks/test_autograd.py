@@ -1,0 +1,44 @@
+"""``job=autograd`` of operations: what torch.library says of a registered operator."""
+
+import torch
+
+from runner.tasks.autograd import by_opcheck
+from tests.support import factories
+
+CPU = torch.device("cpu")
+
+
+@torch.library.custom_op("opsweep_tests::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """A right operator but for its missing gradient."""
+    return x * 2
+
+
+@doubled.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("opsweep_tests::overwriting", mutates_args=())
+def overwriting(x: torch.Tensor) -> torch.Tensor:
+    """Changes its input, which its schema says it does not."""
+    x.mul_(2)
+    return x.clone()
+
+
+@overwriting.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+def test_a_registered_operators_findings_are_checks() -> None:
+    right, wrong = (
+        {check.probe: check.verdict for check in by_opcheck(factories.bound(op, size="2x3"), CPU)}
+        for op in (doubled, overwriting)
+    )
+    assert right["test_schema"] == "pass"
+    assert wrong["test_schema"] == "fail"
+
+
+def test_of_any_other_function_opcheck_says_nothing() -> None:
+    assert by_opcheck(factories.bound(torch.sin), CPU) == []

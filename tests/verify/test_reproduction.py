@@ -1,0 +1,59 @@
+"""The file that a failing gradient leaves: plain torch, which shows it where it is smallest."""
+
+import contextlib
+import io
+import math
+import re
+from dataclasses import replace
+
+import torch
+
+from runner.calls.bound_case import bind_case
+from runner.config.cases import read_case
+from runner.verify.gradients.verifier import check_gradients
+from tests.support import asked, factories
+
+CPU = torch.device("cpu")
+
+
+def ran(script: str) -> str:
+    """What a script prints; it needs nothing but torch and what it imports."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(script, "wrong_gradient.py", "exec"), {})
+    return said.getvalue()
+
+
+def numbers_after(words: str, said: str) -> list[float]:
+    """The numbers of the tensor that is printed after a line that begins with these words."""
+    tensor = said.split(words)[1].split("tensor(")[1].partition(")")[0]
+    return [float(n) for n in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", tensor.partition("dtype")[0])]
+
+
+def test_the_smallest_failure_is_shown_beside_differences() -> None:
+    bound = factories.bound(asked.flipped, torch.float64, "4x6")
+    bound = replace(bound, op=replace(bound.op, call="tests.support.asked.flipped"))
+    checks = check_gradients(bound, CPU)
+    (script,) = filter(None, (check.script for check in checks))
+    said = ran(script)
+    got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
+    assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) > 0.01
+    assert "import tests.support.asked" in script
+    failing = [c for c in checks if c.verdict == "fail" and c.oracle == "finite_differences"]
+    shapes = [list(map(int, c.shape.split("x"))) for c in failing if c.shape]
+    assert len(got) == min(map(math.prod, shapes))
+
+
+def test_a_cases_file_has_its_values_and_constants() -> None:
+    fields = {"name": "asked", "function": "tests.support.asked.second_is_wrong"}
+    case = read_case({**fields, "values": {"x": [0.5, -1.0, 2.0]}})
+    bound = bind_case(case, case.load(), torch.float64, 0)  # type: ignore[arg-type]
+    (script,) = filter(None, (check.script for check in check_gradients(bound, CPU)))
+    said = ran(script)
+    assert "tests.support.asked.second_is_wrong(x)" in script
+    got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
+    assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) > 0.01
+
+
+def test_a_right_gradient_leaves_no_file() -> None:
+    assert not any(check.script for check in check_gradients(factories.bound(torch.sin), CPU))
