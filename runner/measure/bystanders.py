@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 
 LOOK_S = 0.1  # the threads of a parallel region spin for some milliseconds after it
@@ -36,7 +37,8 @@ class Bystanders:
             with suppress(OSError):
                 os.kill(child, signal.SIGKILL)
         self._threads = _thread_count()
-        return ["busy_threads"] * threads_are_busy + ["busy_children"] * children_are_busy
+        busy = {"busy_threads": threads_are_busy, "busy_children": children_are_busy}
+        return list(compress(busy, busy.values()))
 
 
 def _thread_count() -> int:

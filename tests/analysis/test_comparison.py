@@ -138,8 +138,13 @@ AXES = {
     "cache": ("cold", None),
     "layout": ("transposed", None),
     "fill": ("zeros", None),
-    "compile": (False, None),
+    "compile": ("default", None),
+    "dynamic": (True, None),
+    "grad_mode": ("inference", None),
+    "autocast": ("bfloat16", None),
+    "deterministic": (True, None),
     "graph": (False, None),
+    "parameters": ("dim=0", None),
 }
 
 
