@@ -205,16 +205,8 @@ def measurement(
 
     Allocations that were ``visited`` differ by the moment as much as by the memory.
     """
-    # setting aside nearly all blocks would choose among them, so that then none is set aside
     blocks, calls = sampled.blocks, sampled.calls
-    undisturbed = _undisturbed(blocks)
-    contended = not any(undisturbed)
-    if contended:
-        undisturbed = [True] * len(blocks)
-    is_used = _calm(blocks, undisturbed)
-    is_slow = not any(is_used)
-    if is_slow:
-        is_used = undisturbed
+    (contended, undisturbed), (is_slow, is_used) = _set_aside(blocks)
 
     # quartiles are of all times, the median of what may be taken for independent
     used = list(compress(blocks, is_used))
@@ -259,6 +251,21 @@ def measurement(
         stop=sampled.stop,
         flags=tuple(compress(flags, flags.values())),
     )
+
+
+def _set_aside(blocks: list[Block]) -> tuple[tuple[bool, list[bool]], tuple[bool, list[bool]]]:
+    """Which blocks nothing disturbed, and which of these are of calm moments.
+
+    Setting aside nearly all would choose among them, so that then none is set aside, which the
+    first of each pair says.
+    """
+    undisturbed = _undisturbed(blocks)
+    contended = not any(undisturbed)
+    if contended:
+        undisturbed = [True] * len(blocks)
+    calm = _calm(blocks, undisturbed)
+    is_slow = not any(calm)
+    return (contended, undisturbed), (is_slow, undisturbed if is_slow else calm)
 
 
 def _sample(calls: int, block: Block, used: bool) -> Sample:

@@ -150,17 +150,24 @@ def check_values(
         why = f"the call gives {shapes[0]}, what it is compared with {shapes[1]}"
         return replace(unknown, reason=why)
 
-    found = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
-    worst = max(found, key=_badness)
-    discrete = any(not is_differentiable(t.dtype) for t in outputs)
-    undecided = sum(output.undecided for output in found) if discrete else None
-    checked = replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
+    checked = _with_worst(known, reference, outputs, expected)
     if not checked.wrong:
         return checked
     reason = _declarable(reference, outputs, expected, call()[0])
     if reason:
         return replace(unknown, reason=reason)
     return replace(checked, reason="" if bound.op.reference else DEPENDS_ON_DTYPE)
+
+
+def _with_worst(
+    known: ValueCheck, reference: Reference, outputs: list[Tensor], expected: list[Tensor]
+) -> ValueCheck:
+    """What is known, with the output that is farthest from what is allowed."""
+    found = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
+    worst = max(found, key=_badness)
+    discrete = any(not is_differentiable(t.dtype) for t in outputs)
+    undecided = sum(output.undecided for output in found) if discrete else None
+    return replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
 
 
 class Reference:
