@@ -205,7 +205,7 @@ def measurement(
 
     Allocations that were ``visited`` differ by the moment as much as by the memory.
     """
-    # setting aside nearly all blocks would choose among them, so that then none is set aside
+    # setting aside nearly all would choose among them, so that then none is
     blocks, calls = sampled.blocks, sampled.calls
     undisturbed = _undisturbed(blocks)
     contended = not any(undisturbed)
@@ -213,14 +213,13 @@ def measurement(
         undisturbed = [True] * len(blocks)
     is_used = _calm(blocks, undisturbed)
     is_slow = not any(is_used)
-    if is_slow:
-        is_used = undisturbed
+    is_used = undisturbed if is_slow else is_used
 
     # quartiles are of all times, the median of what may be taken for independent
     used = list(compress(blocks, is_used))
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
-    cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+    cpu = [b.cpu_s / calls for b in used if b.cpu_s is not None]
     slowdowns = [b.machine_slowdown for b in used if b.machine_slowdown is not None]
     as_it_came_s = None
     if is_used != undisturbed:
