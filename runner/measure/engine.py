@@ -212,7 +212,7 @@ def measurement(
     used = list(compress(blocks, is_used))
     times = sorted(block.wall_s / calls for block in used)
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
-    cpu = [block.cpu_s / calls for block in used if block.cpu_s is not None]
+    cpu = [b.cpu_s / calls for b in used if b.cpu_s is not None]
     slowdowns = [b.machine_slowdown for b in used if b.machine_slowdown is not None]
     as_it_came_s = None
     if is_used != undisturbed:
