@@ -7,8 +7,8 @@ from pathlib import Path
 from runner.config.renamed import RENAMED
 from tests.support.commands import answers
 
-OPS = r"add, addmm, bmm, \.\.\.: python -m runner --help lists them"
-SWEEPS = "autograd, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
+OPS = r"add, addmm, avg_pool1d, \.\.\.: python -m runner --help lists them"
+SWEEPS = "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
 
 ASIDE = "goes only with job=benchmark"
 CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
@@ -58,7 +58,7 @@ ONE_LINE = {
     rf"verified without\); .*",
     "+sweep=autograd graph=true": rf"graph=true {ASIDE} \(gradients are verified without\); "
     rf"leave it out",
-    "case=lesson_2_1_polynomial compile=true": rf"compile=true {ASIDE} \(gradients are .*",
+    "case=lesson_2_1_polynomial compile=true": rf"compile=default {ASIDE} \(gradients are .*",
     "case=lesson_1_1_ones layout=transposed": rf"layout=transposed {ASIDE} \(tensors are checked "
     rf"without\); .*",
     "+sweep=transfer graph=true": rf"graph=true {ASIDE} \(job=transfer runs without\); leave it "

@@ -71,7 +71,7 @@ WRONG = {
     "hydra=5": "hydra=...: give one of its keys",
     "~limit": "~limit: this key is needed",
     f"size={'9' * 10_000}": "",
-    "limit.time_s=1e13": "limit.time_s=1e+13 is too large",
+    "limit.time_s=1e13": "limit.time_s=10000000000000.0 is too large",
     "limit.memory_bytes=10000000000000000000000000": "is too large",
     "timing.warmup_s=inf": "timing.warmup_s=inf is too large",
     "timing.processes=1000000000": "timing.processes=1000000000 is too large",
