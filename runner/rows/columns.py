@@ -19,7 +19,9 @@ from runner.errors import one_line
 COUNT = (0, 1e100)  # a number that is said nothing of below: never less than nothing
 POSITIVE = (1e-30, 1e30)  # times and rates, of which ratios and logarithms are taken
 RANGES = {
-    r"(baseline|other|median|ci_low|ci_high|min|q1|q3|first_call|wall)_s": POSITIVE,
+    r"(baseline|other)_s": POSITIVE,
+    # a call that launches nothing, such as a view, takes no time on a device
+    r"(median|ci_low|ci_high|min|q1|q3|first_call|wall)_s": (0, 1e30),
     r"launch(_low|_high)?_s|.*_per_s": POSITIVE,
     r"latency(_low|_high)?_s": (-1e30, 1e30),
     # of values that may be anything themselves, NaN among them

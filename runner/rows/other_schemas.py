@@ -63,7 +63,7 @@ def newer_row_type(
 def with_own_columns(row: AnyRow) -> AnyRow:
     """A row with the columns that its op file declares."""
     own: Any = {}
-    with suppress(ValueError):  # it may have been altered
+    with suppress(ValueError, TypeError):  # it may have been altered
         own = json.loads(getattr(row, "own", None) or "{}")
     words = own if isinstance(own, dict) else {}
     names = tuple(name for name in words if name.isidentifier() and not hasattr(row, name))

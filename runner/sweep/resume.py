@@ -34,10 +34,9 @@ LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended")
 def read_all_rows(root: Path) -> list[Row]:
     """Every row that can be read below ``root``, of all jobs.
 
-    Where files are damaged, the run's own tables do not stand in for them: they are made again.
+    The run's own tables do not stand in for folders that are damaged or gone: these run again.
     """
-    own_table = not is_damaged(root)
-    found = (collect(root, job, own_table=own_table)[0] for job in FILE_OF_JOB)
+    found = (collect(root, job)[0] for job in FILE_OF_JOB)
     return list(chain.from_iterable(found))
 
 

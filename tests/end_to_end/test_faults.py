@@ -128,9 +128,9 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
         "large": "out_of_memory",
     }
     reasons = rows["reason"]
-    assert reasons["segfault"] == "the process was ended by SIGSEGV, while checking values"
-    assert reasons["exit"] == "the process ended with exit code 7, while checking values"
-    assert reasons["hang"] == "stopped after limit.time_s=6 s, while checking values"
+    assert reasons["segfault"] == "the process was ended by SIGSEGV, while drawing inputs"
+    assert reasons["exit"] == "the process ended with exit code 7, while drawing inputs"
+    assert reasons["hang"] == "stopped after limit.time_s=6 s, while drawing inputs"
     assert reasons["raise"] == "ValueError: not today, maybe tomorrow"
     assert (
         "its signature '... -> ...' promises outputs [(8, 8)], the call gave [(7, 8)]"
@@ -177,6 +177,7 @@ def start_sweep(dying: Path) -> Iterator[StartSweep]:
             "size=8",
             "timing=minimal",
             "hydra.sweep.dir=out",
+            "compare.in_turn=false",  # each cell has its row before the next one
             PATIENT,
         ]
         process = started(dying, *command, *arguments)
@@ -425,9 +426,9 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     )
     assert "1 of 4 cells are done" in listed.stderr
     assert [line.partition("    ")[0] for line in listed.stdout.splitlines()] == [
-        "dies 5x5 float32 cpu",
-        "dies 4x4 float32 cpu",
-        "dies 5x5 float32 cpu",
+        "dies 5x5 float32 cpu how=well",
+        "dies 4x4 float32 cpu how=exit",
+        "dies 5x5 float32 cpu how=exit",
         "3 cells",
     ]
     assert elsewhere.code == foreign.code == quick.code == 2
@@ -444,7 +445,7 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     (changed,) = answers(dying, [two])
     assert changed.code == 2
     assert re.search(
-        r"dies 4x4 float32 cpu was measured with a different definition "
+        r"dies 4x4 float32 cpu how=well was measured with a different definition "
         r"\(op.flop: '' -> '3 \* batch'.*\); restore it",
         changed.stderr,
     )

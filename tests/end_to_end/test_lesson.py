@@ -73,7 +73,7 @@ MISTAKES = {
     "not int; torch.reshape takes (input, shape) -> Tensor; the tensor itself is missing",
     "mistake_last_column": "values: 24 of 25 elements differ, the first at [0, 0]: 100, not 4; "
     "one index selects along the first dimension, so E[-1] is the last matrix; the last column is "
-    "E[..., -1]",
+    "E\\[..., -1]",
     "mistake_in_place": "unchanged: B was changed: its shape was 4x3 and is 3x4; a trailing "
     "underscore means in place",
     "mistake_freed_graph": "call: torch.autograd.grad(answer, x): Trying to backward through the "
