@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -82,7 +83,8 @@ def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperat
     def call(*args: object, **kwargs: object) -> object:
         tensors = list(chain.from_iterable(map(outputs_of, (*args, *kwargs.values()))))
         is_own = any(t.dtype is bound.dtype and t.device.type == device.type for t in tensors)
-        if bound.is_compiled:
+        if bound.is_compiled:  # and nothing looks at each step, within which nothing is compiled
+            is_own = is_own and not torch._C._len_torch_dispatch_stack()
             is_own = is_own and [tuple(t.shape) for t in tensors if t.ndim] == shapes
         return (function if is_own else reference)(*args, **kwargs)
 
@@ -103,7 +105,7 @@ def _start_compiler(device: torch.device) -> None:
     """Import what compiling needs and have the headers compiled that all operations share."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # read when Inductor is imported
     # a backward pass that is timed or checked keeps its graph, so that its buffers stay its own
-    torch._functorch.config.donated_buffer = False
+    import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
     _through_compiler(lambda x: x + 1)(torch.ones(1, device=device))
 
 

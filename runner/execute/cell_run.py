@@ -46,7 +46,7 @@ class LocalRun:
 
     def attempt(self, step: Callable[[Task], T]) -> T | None:
         """Do a step of the cell; None where it raised something."""
-        begun = time.perf_counter()
+        begun = time.monotonic()
         switches = self._state.switches
         try:
             if self.device is None:
@@ -69,7 +69,7 @@ class LocalRun:
             # the next step, or cell, must not find this one's limits or switches
             limit_memory(None)
             self.changed |= dict.fromkeys(switches.leave())
-            self.seconds += time.perf_counter() - begun
+            self.seconds += time.monotonic() - begun
         name = None if self.device is None else self.device.name
         row = row_for(self.cell, status, reason, device_name=name, seconds=self.seconds)
         self.failure = [row]

@@ -18,7 +18,14 @@ except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
 # of the environment: what torch and its compilers set when they are first used
-OF_TORCH = ("TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING", "KINETO_", "TORCH_COMPILE_")
+OF_TORCH = (
+    "TORCHINDUCTOR_",
+    "_TORCHINDUCTOR_",
+    "TRITON_",
+    "CUDA_MODULE_LOADING",
+    "KINETO_",
+    "TORCH_COMPILE_",
+)
 REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use
 LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
 State = tuple[Callable[[], Any], Callable[[Any], object]]

@@ -73,7 +73,7 @@ MISTAKES = {
     "not int; torch.reshape takes (input, shape) -> Tensor; the tensor itself is missing",
     "mistake_last_column": "values: 24 of 25 elements differ, the first at [0, 0]: 100, not 4; "
     "one index selects along the first dimension, so E[-1] is the last matrix; the last column is "
-    "E\\[..., -1]",
+    "E[..., -1]",
     "mistake_in_place": "unchanged: B was changed: its shape was 4x3 and is 3x4; a trailing "
     "underscore means in place",
     "mistake_freed_graph": "call: torch.autograd.grad(answer, x): Trying to backward through the "
@@ -142,7 +142,7 @@ def test_every_case_runs_by_its_name(lesson: Path) -> None:
 def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
     report = (lesson / "report.md").read_text()
     assert (
-        "| lesson_1_3_last_column | cpu | E[..., -1] | values shape dtype aliases unchanged | 5 "
+        "| lesson_1_3_last_column | cpu | E\\[..., -1] | values shape dtype aliases unchanged | 5 "
         "pass |" in report
     )
 

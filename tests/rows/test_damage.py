@@ -202,7 +202,7 @@ def test_of_a_file_with_a_damaged_line_the_rest_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        *(("median_s", odd) for odd in (-1.0, 0.0, float("nan"), float("inf"), 5e-324, 1e308)),
+        *(("median_s", odd) for odd in (-1.0, float("nan"), float("inf"), 5e-324, 1e308)),
         *(("flop", 10**400), ("threads", -3), ("op", ""), ("size", None), ("job", "libraries")),
         *(("op", "y" * 100_000), ("cell", ""), ("cell", "a b"), ("bytes_per_s", 0.0)),
     ],
