@@ -153,7 +153,8 @@ def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runn
     once = rows.loc["sleep"]
     assert (once["samples"], once["stop"]) == (1, "first_call")
     assert "single_call" in once["flags"]
-    assert once["median_s"] == once["first_call_s"]
+    assert once["median_s"] >= 0.3
+    assert pd.isna(once["first_call_s"])  # the function was called at this shape before
     assert pd.isna(once["ci_low_s"])
     log = next((dying / "out").glob("9_*/run.log")).read_text()
     assert "about to hang" in log
@@ -470,7 +471,7 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     (fewer,) = answers(dying, [two])
     assert re.search(
         r"resume=out: 2 of the 6 cells there are none of this command's 4, such as "
-        r"dies 6x6 float32 cpu; add resume=",
+        r"dies 6x6 float32 cpu how=well; add resume=",
         fewer.stderr,
     )
     cut.unlink()  # so that there is something to run
