@@ -778,6 +778,11 @@ class Backend:
 
     Event, CUDAGraph = Event, CUDAGraph
 
+    @staticmethod
+    def get_amp_supported_dtype() -> list[torch.dtype]:
+        """What torch.autocast asks, which checkpoint() enters on whatever accelerator there is."""
+        return [torch.bfloat16, torch.float16]
+
     def is_available(self) -> bool:
         """Whether there is a device."""
         return os.environ.get("SIM_ABSENT") != "1" and any(
