@@ -45,8 +45,11 @@ class Sentinel:
         self._clock, self.known = clock, best
         self.calm_within = CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
         self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
-        self._seconds: deque[list[tuple[float, ...]]] = deque(maxlen=SECONDS_KEPT)
+        # of the seconds that are over, and the readings of the one that is not
+        self._of_seconds: deque[tuple[float, ...]] = deque(maxlen=SECONDS_KEPT - 1)
+        self._in_second: list[tuple[float, ...]] = []
         self._second = -1
+        self.own_best: tuple[float, ...] = ()  # a low quantile of whole seconds of this process
         self._reading_s = 0.0  # that one reading takes
         self.began_s = time.time()
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
@@ -64,10 +67,13 @@ class Sentinel:
         self._last_s = self._clock.now()
         self._reading_s = self._last_s - begun
         if int(self._last_s) != self._second:
-            self._second = int(self._last_s)
-            self._seconds.append([])
+            if self._in_second:
+                self._of_seconds.append(_medians(self._in_second))
+            self._second, self._in_second = int(self._last_s), []
             self.seconds += 1
-        self._seconds[-1].append(reading)
+        self._in_second.append(reading)
+        of_seconds = zip(*self._of_seconds, _medians(self._in_second), strict=True)
+        self.own_best = tuple(quantile(sorted(times), BEST) for times in of_seconds)
         return reading
 
     def slowdown(self, reading: Sequence[float]) -> float:
@@ -79,16 +85,14 @@ class Sentinel:
         """Seconds of each kernel at this machine's best, as far as it has been seen."""
         return _least(self.known, self.own_best)
 
-    @property
-    def own_best(self) -> tuple[float, ...]:
-        """A low quantile of whole seconds of this process."""
-        of_seconds = [tuple(map(median, zip(*second, strict=True))) for second in self._seconds]
-        return tuple(quantile(sorted(times), BEST) for times in zip(*of_seconds, strict=True))
-
     def _read(self, kernel: Thunk, calls: int) -> float:
         for _ in range(UNTIMED):
             kernel()
         return min(self._clock.time(kernel, calls).wall_s for _ in range(TRIES)) / calls
+
+
+def _medians(readings: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(map(median, zip(*readings, strict=True)))
 
 
 def _over(seconds: float, best: float) -> float:
