@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -88,7 +88,7 @@ class Traces:
         self._look()
 
     def _look(self) -> None:
-        self._functions = list(chain.from_iterable(map(_functions, (torch, torch.Tensor, time))))
+        self._functions = list(map(_functions, (torch, torch.Tensor, time)))
         self._limit, self._children = sys.getrecursionlimit(), set(children_of("self"))
 
     def are_other(self, cells: Sequence[Cell]) -> bool:
@@ -96,16 +96,15 @@ class Traces:
         if any(cell.is_compiled for cell in cells):
             self._look()  # the compiler keeps children, and replaces functions itself
         children = set(children_of("self"))
-        replaced = any(getattr(home, name, None) is not f for home, name, f in self._functions)
+        same = (all(map(is_, map(vars(home).get, n), was)) for home, n, was in self._functions)
+        replaced = not all(same)
         other_limit = sys.getrecursionlimit() != self._limit
         return replaced or other_limit or not children <= self._children
 
 
-def _functions(home: Any) -> Iterator[tuple[Any, str, Any]]:
-    """What everything calls: where it is, its name, and what that is."""
-    for name in dir(home):
-        value = getattr(home, name, None)
-        if name == "manual_seed":  # which torch itself replaces once its compiler is imported
-            continue
-        if callable(value) and getattr(home, name, None) is value:  # not made at each look
-            yield home, name, value
+def _functions(home: Any) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
+    """What everything calls: where it is, its names, and what stands under each there itself."""
+    # torch itself replaces manual_seed once its compiler is imported
+    names = (n for n in dir(home) if n != "manual_seed" and callable(getattr(home, n, None)))
+    kept = tuple(names)
+    return home, kept, tuple(map(vars(home).get, kept))
