@@ -96,9 +96,7 @@ def measure(
     start = clock.now()
     with uncollected():
         opening = open_call(call, clock, timing, on_first_result)
-        sampled = opening.sampled
-        if sampled is None:
-            sampled = sample_warm(opening, call, clock, timing, reallocate, gate=gate)
+        sampled = sample_warm(opening, call, clock, timing, reallocate, gate=gate)
     return measurement(sampled, opening.first_call_s, clock.now() - start)
 
 
@@ -158,7 +156,9 @@ def sample_warm(
     *,
     gate: Gate | None = None,
 ) -> Sampled:
-    """Blocks of a warm call."""
+    """Blocks of a warm call; those of its opening where there is no time for more."""
+    if opening.sampled is not None:
+        return opening.sampled
     gate = gate or Gate(())
     if opening.call_s > LONGEST_REALLOCATED_S:
         reallocate = None

@@ -23,7 +23,7 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
         return Gate(())
     sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
     for task in tasks:
-        enter = partial(_set_threads, task.cell.threads or torch.get_num_threads())
+        enter = partial(set_threads, task.threads)
         enter()
         sentinels[_key(task)] = (_sentinel(task), enter)
     gate = Gate(list(sentinels.values()), _patience_s(tasks), tasks[0].report_wait)
@@ -57,14 +57,14 @@ def keep_best(state: WorkerState) -> None:
             remember(device_name, threads, sentinel.began_s, sentinel.seconds, sentinel.own_best)
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Have so many intra-op threads, where there are others."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
 def _key(task: Task) -> tuple[str, int]:
-    threads = task.cell.threads or torch.get_num_threads()
-    return task.device.name, threads if task.device.is_cpu else 0
+    return task.device.name, task.threads if task.device.is_cpu else 0
 
 
 def _sentinel(task: Task) -> Sentinel:

@@ -58,9 +58,7 @@ def measure_alone(opened: Opened) -> Measurement:
     ready, opening = opened.ready, opened.opening
     clock, timing = ready.clock, ready.task.cell.timing
     begun = clock.now()
-    sampled = opening.sampled
-    if sampled is None:
-        sampled = sample_warm(opening, ready.call, clock, timing, gate=gate_for([ready.task]))
+    sampled = sample_warm(opening, ready.call, clock, timing, gate=gate_for([ready.task]))
     return measurement(sampled, opening.first_call_s, clock.now() - begun)
 
 

@@ -83,6 +83,11 @@ class Task:
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
     keep: Keep = forget  # is given what is known before a step that may end the process
 
+    @property
+    def threads(self) -> int:
+        """The intra-op threads that the cell has."""
+        return self.state.switches.threads_of(self.cell)
+
     def report_wait(self, slowdown: float) -> None:
         """Say that the cell waits for a calm moment."""
         self.report_step(f"{WAITING} the machine is {slowdown:.1f} times slower than at its best")
