@@ -180,7 +180,7 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
-    for flag in (*FLAGS_OF_CHECKS, "mutates_input", "contended"):
+    for flag in (*FLAGS_OF_CHECKS, "mutates_input", "contended", "slow_machine"):
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
