@@ -13,9 +13,9 @@ import torch
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import is_device_lost, log_rows, run_cell
-from runner.execute.process_tree import children_of
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
+from runner.measure.process_tree import children_of
 from runner.measure.switches import of_this_worker
 from runner.rows.columns import packed
 from runner.tasks.calm import keep_best

@@ -26,11 +26,11 @@ from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import one_line
 from runner.execute.channel import Inbox
-from runner.execute.process_tree import adopt_orphans, children_of, end_descendants
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
 from runner.files import open_log, trim_log
 from runner.measure.gate import WAITING
+from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
 from runner.rows.columns import unpacked
 from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
 

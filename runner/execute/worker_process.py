@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.execute.channel import say
-from runner.execute.process_tree import adopt_orphans
 from runner.files import open_log
+from runner.measure.process_tree import adopt_orphans
 
 LARGEST_FILE = 2**33  # bytes
 Message = tuple[Any, ...]

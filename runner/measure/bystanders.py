@@ -10,7 +10,8 @@ import signal
 import time
 from contextlib import suppress
 from itertools import compress
-from pathlib import Path
+
+from runner.measure.process_tree import cpu_s, descendants_of
 
 LOOK_S = 0.1  # the threads of a parallel region spin for some milliseconds after it
 BUSY_SHARE = 0.2  # of a look, on one core
@@ -49,19 +50,4 @@ def _thread_count() -> int:
 
 def _below_s() -> dict[int, float]:
     """The processes below this one, with the seconds that each has computed."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except (ChildProcessError, AttributeError):  # there are none, which costs next to nothing
-        return {}
-    parents, used_s = {os.getpid(): 0}, {}
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):  # it has ended
-            fields = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
-            parents.setdefault(int(process), int(fields[1]))
-            used_s[int(process)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def is_below(process: int) -> bool:
-        parent = parents.get(process, 0)
-        return parent == os.getpid() or (parent != 0 and is_below(parent))
-
-    return {process: seconds for process, seconds in used_s.items() if is_below(process)}
+    return {process: cpu_s(process) for process in descendants_of(["self"])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,18 +36,33 @@ def children_of(process: int | str) -> list[int]:
     return [child for child in found if not _has_ended(child)]
 
 
+def descendants_of(processes: Iterable[int | str], but: Collection[int] = ()) -> list[int]:
+    """What processes, or this one ("self"), have started, and what those have, ``but`` for some."""
+    level: dict[int, None] = {}
+    parents = list(processes)
+    for parent in parents:  # which grows meanwhile
+        found = [child for child in children_of(parent) if child not in but and child not in level]
+        level |= dict.fromkeys(found)
+        parents += found
+    return list(level)
+
+
+def cpu_s(process: int) -> float:
+    """The seconds that a process has computed; 0 of one that has ended."""
+    with suppress(OSError):
+        of_all = _status(process)
+        return (int(of_all[11]) + int(of_all[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def end_descendants(process: int, but: Collection[int] = ()) -> None:
     """End all that a process has started, and what those have, but these children of it."""
     found: dict[int, None] = {}
     for _ in range(ROUNDS):
-        parents, level = [process], dict(found)
-        for parent in parents:  # which grows meanwhile
-            level |= dict.fromkeys(child for child in children_of(parent) if child not in but)
-            parents += [child for child in level if child not in parents]
-        new = level.keys() - found.keys()
+        new = [child for child in descendants_of([process, *found], but) if child not in found]
         for child in new:  # so that it starts no more
             _signal(child, "SIGSTOP")
-        found |= level
+        found |= dict.fromkeys(new)
         if not new:
             break
     for child in found:
@@ -58,8 +73,13 @@ def end_descendants(process: int, but: Collection[int] = ()) -> None:
 
 def _has_ended(process: int) -> bool:
     with suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return _status(process)[0] == "Z"
     return True
+
+
+def _status(process: int) -> list[str]:
+    """What the kernel says of a process after its name (proc_pid_stat(5))."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
 def _signal(process: int, name: str) -> None:
