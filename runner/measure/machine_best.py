@@ -7,21 +7,16 @@ that a machine which has become slower is believed after some weeks.
 
 from __future__ import annotations
 
-import csv
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from runner.files import bounded_lines, is_own, write_atomically
-from runner.measure.peaks import peaks_file
-from runner.rows.csv_store import csv_text
+from runner.measure.cache_table import CacheTable
 
 HALF_LIFE_S = 7 * 24 * 3600.0
 LOW = 0.25  # quantile of the runs' bests that counts: the luckiest of them is not it
@@ -49,15 +44,10 @@ class Best:
         return self.host, self.device_name, self.threads, self.torch
 
 
-def best_file() -> Path:
-    """Where they are kept."""
-    return peaks_file().with_name("calm.csv")
-
-
 def known_best(device_name: str, threads: int) -> tuple[float, ...] | None:
     """Seconds of each kernel when this machine is at its best; None: no run has told."""
     of = (platform.node(), device_name, threads, str(torch.__version__))
-    lines = [line for line in _lines() if line.of == of]
+    lines = [line for line in KEPT.read() if line.of == of]
     if not lines:
         return None
     now = time.time()
@@ -71,37 +61,20 @@ def remember(
     """Keep what this process saw since it began, in place of what it said before."""
     of = (platform.node(), device_name, threads, str(torch.__version__))
     line = Best(*of, began_s, seconds, *best)
-    path = best_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock"), timeout=1):
-            others = [saved for saved in _lines() if (saved.of, saved.at_s) != (of, began_s)]
-            kept = sorted([*others, line], key=lambda line: line.at_s)[-MOST_LINES:]
-            header = [f.name for f in fields(Best)]
-            write_atomically(path, csv_text([header, *map(astuple, kept)]), durable=False)
-    except (OSError, Timeout):  # the next run has to learn it again
-        return
+
+    def with_this(saved: list[Best]) -> list[Best]:
+        others = [other for other in saved if (other.of, other.at_s) != (of, began_s)]
+        return sorted([*others, line], key=lambda line: line.at_s)[-MOST_LINES:]
+
+    with suppress(OSError):  # the next run has to learn it again
+        KEPT.change(with_this, patience_s=1, durable=False)
 
 
-def _lines() -> list[Best]:
-    """All that are kept; a file that is not there, or is damaged, holds none."""
-    parse: dict[str, Any] = {"host": str, "device_name": str, "torch": str}
-    parse |= {"threads": int, "seconds": int}
-    names = [f.name for f in fields(Best)]
-    path = best_file()
-    try:
-        if not is_own(path):
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = [_best(line, names, parse) for line in csv.DictReader(bounded_lines(file))]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error):
-        return []
-    times = [(line, (line.product_s, line.sum_s, line.add_s)) for line in lines]
-    return [line for line, of_line in times if all(0 < seconds < 1e9 for seconds in of_line)]
+def _can_be(line: Best) -> bool:
+    return all(0 < seconds < 1e9 for seconds in (line.product_s, line.sum_s, line.add_s))
 
 
-def _best(line: dict[str, str], names: Sequence[str], parse: dict[str, Any]) -> Best:
-    return Best(*(parse.get(name, float)(line[name]) for name in names))
+KEPT = CacheTable("calm.csv", Best, _can_be)
 
 
 def _low(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -7,25 +7,18 @@ replaces the line.
 
 from __future__ import annotations
 
-import csv
-import os
 import platform
-import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from runner.cells.cell import Cell
-from runner.files import bounded_lines, is_own, write_atomically
+from runner.measure.cache_table import CacheTable
 from runner.measure.device import Device
 from runner.measure.precision import allowed_products
-from runner.rows.csv_store import csv_text
 
 HIGHEST_PER_S = 1e21  # of a single device, by far
 KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
@@ -84,41 +77,11 @@ def identity_of(cell: Cell, device: Device) -> dict[str, Any]:
     }
 
 
-def peaks_file() -> Path:
-    """Where they are saved: below ``XDG_CACHE_HOME``, or where the system has its caches."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base and sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-    return Path(base or Path.home() / ".cache") / "opsweep" / "roofs.csv"
-
-
 def find_peaks(cell: Cell, device: Device) -> Peaks | None:
     """The peaks that hold for a cell, where they were measured."""
     identity = identity_of(cell, device)
     wanted = tuple(identity[key] for key in KEY)
-    return next((peaks for peaks in saved_peaks() if _key(peaks) == wanted), None)
-
-
-def saved_peaks() -> list[Peaks]:
-    """All that are saved and can be; a file that is not there, or is another's, holds none."""
-    path, saved = peaks_file(), []
-    with suppress(OSError, ValueError, TypeError, csv.Error):
-        if not is_own(path):
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(bounded_lines(file)):
-                with suppress(ValueError, TypeError, KeyError):
-                    saved.append(_peaks(line))
-    return saved
-
-
-def _peaks(line: Mapping[str, str]) -> Peaks:
-    """What a line of the file holds; ValueError where no machine can be so."""
-    parse: dict[str, Any] = {"threads": int, "flop_per_s": float, "bytes_per_s": float}
-    peaks = Peaks(*(parse.get(f.name, str)(line[f.name]) for f in fields(Peaks)))
-    if not all(1e-9 <= peak <= HIGHEST_PER_S for peak in (peaks.flop_per_s, peaks.bytes_per_s)):
-        raise ValueError(line)
-    return peaks
+    return next((peaks for peaks in SAVED.read() if _key(peaks) == wanted), None)
 
 
 def save_peaks(peaks: Peaks) -> Path:
@@ -127,13 +90,17 @@ def save_peaks(peaks: Peaks) -> Path:
     Raises:
         OSError: it cannot be written.
     """
-    path = peaks_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock"), timeout=10):
-        others = [saved for saved in saved_peaks() if _key(saved) != _key(peaks)]
-        lines = map(astuple, sorted([*others, peaks], key=astuple))
-        write_atomically(path, csv_text([[f.name for f in fields(Peaks)], *lines]))
-    return path
+
+    def with_these(saved: list[Peaks]) -> list[Peaks]:
+        others = [other for other in saved if _key(other) != _key(peaks)]
+        return sorted([*others, peaks], key=astuple)
+
+    return SAVED.change(with_these, patience_s=10)
 
 
+def _can_be(peaks: Peaks) -> bool:
+    return all(1e-9 <= peak <= HIGHEST_PER_S for peak in (peaks.flop_per_s, peaks.bytes_per_s))
+
+
+SAVED = CacheTable("roofs.csv", Peaks, _can_be)
 _key = attrgetter(*KEY)

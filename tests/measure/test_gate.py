@@ -144,7 +144,7 @@ def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, mo
     machine_best.remember("cpu x", 2, now - 60, 100, (5e-5, 5e-5, 1e-6))
     machine_best.remember("cpu x", 1, now - 60, 200, BEST)  # the same run, later
     assert machine_best.known_best("cpu x", 1) == BEST
-    assert len(machine_best.best_file().read_text().splitlines()) == 3
+    assert len(machine_best.KEPT.path.read_text().splitlines()) == 3
 
     # an old run that was luckier counts less than what has been seen since
     lucky = (5e-5, 5e-5, 5e-7)
@@ -157,6 +157,6 @@ def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, mo
 @pytest.mark.parametrize("text", ["", "host\nx\n", "\0", "host,device_name\n" + "x" * 1000])
 def test_a_damaged_file_holds_no_best(tmp_path, monkeypatch, text):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    machine_best.best_file().parent.mkdir()
-    machine_best.best_file().write_text(text)
+    machine_best.KEPT.path.parent.mkdir()
+    machine_best.KEPT.path.write_text(text)
     assert machine_best.known_best("cpu x", 1) is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runner.measure.device import Device
-from runner.measure.peaks import Peaks, find_peaks, identity_of, peaks_file, save_peaks, saved_peaks
+from runner.measure.peaks import SAVED, Peaks, find_peaks, identity_of, save_peaks
 from tests.support.factories import cell, ran
 
 CPU = Device(torch.device("cpu"))
@@ -23,11 +23,11 @@ def test_the_fraction_is_of_the_roof_under_which_the_work_takes_longer() -> None
 
 
 def test_a_kept_roof_is_found_again_and_measuring_again_replaces_it() -> None:
-    assert saved_peaks() == []
+    assert SAVED.read() == []
     save_peaks(PEAKS)
     save_peaks(replace(PEAKS, dtype="float16"))
     save_peaks(replace(PEAKS, flop_per_s=0.1 + 0.2))
-    assert sorted(saved_peaks(), key=lambda roof: roof.dtype) == [
+    assert sorted(SAVED.read(), key=lambda roof: roof.dtype) == [
         replace(PEAKS, dtype="float16"),
         replace(PEAKS, flop_per_s=0.1 + 0.2),
     ]
@@ -35,11 +35,11 @@ def test_a_kept_roof_is_found_again_and_measuring_again_replaces_it() -> None:
 
 @pytest.mark.parametrize("text", ["", "nonsense\n1,2\n", "host,device_name\nx,y\n"])
 def test_a_damaged_file_holds_no_roofs_and_is_replaced(text: str) -> None:
-    peaks_file().parent.mkdir(parents=True)
-    peaks_file().write_text(text)
-    assert saved_peaks() == []
+    SAVED.path.parent.mkdir(parents=True)
+    SAVED.path.write_text(text)
+    assert SAVED.read() == []
     save_peaks(PEAKS)
-    assert saved_peaks() == [PEAKS]
+    assert SAVED.read() == [PEAKS]
 
 
 def test_a_roof_holds_for_its_machine_device_dtype_threads_version_and_precision_alone() -> None:
@@ -84,12 +84,12 @@ def test_a_row_says_how_near_its_roof_it_comes() -> None:
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e300", "many"])
 def test_a_peak_that_no_machine_has_is_not_believed_and_the_others_are(value: str) -> None:
     save_peaks(PEAKS)
-    with peaks_file().open("a") as file:
+    with SAVED.path.open("a") as file:
         file.write(f"other,cpu X,float32,2,2.9,full,{value},10.0\n")
-    assert saved_peaks() == [PEAKS]
+    assert SAVED.read() == [PEAKS]
 
 
 def test_a_file_that_anybody_can_write_is_not_believed() -> None:
     save_peaks(PEAKS)
-    peaks_file().chmod(0o666)
-    assert saved_peaks() == []
+    SAVED.path.chmod(0o666)
+    assert SAVED.read() == []

@@ -7,7 +7,7 @@ import torch
 
 from runner.config.schema import Timing
 from runner.measure.device import Device
-from runner.measure.peaks import saved_peaks
+from runner.measure.peaks import SAVED
 from runner.tasks import roof as job
 from runner.tasks.task import Task, WorkerState
 from tests.support.factories import cell
@@ -71,7 +71,7 @@ def test_a_contended_roof_is_shown_and_not_kept(
     asked = cell("matmul", job="roof", size=256, timing=ONCE)
     (found,), _ = job.run(Task(asked, CPU, torch.matmul, WorkerState(), lambda step: None))
     assert found.flags == (("contended",) if disturbed else ())
-    kept = [(peaks.flop_per_s, peaks.bytes_per_s) for peaks in saved_peaks()]
+    kept = [(peaks.flop_per_s, peaks.bytes_per_s) for peaks in SAVED.read()]
     assert kept == [] if disturbed else [(found.flop_per_s, found.bytes_per_s)]
 
 
