@@ -22,7 +22,7 @@ import pytest
 from runner.rows.csv_store import read_rows
 from runner.rows.rows import BenchmarkRow
 from tests.conftest import LONGEST_S, PATIENT, ROOT, Runner
-from tests.support.commands import answers
+from tests.support.commands import answers, sweep_of_ways
 
 StartSweep = Callable[..., subprocess.Popen[str]]
 
@@ -80,25 +80,15 @@ def dying(tmp_path: Path) -> Path:
     return tmp_path
 
 
-WAYS = """\
-# @package _global_
-# python -m runner --config-dir mine +sweep=ways
-defaults:
-  - override /timing: minimal
-limit: {time_s: 900}
-hydra:
-  sweeper:
-    params:
-      op: dies
-      op.kwargs.how: segfault,exit,memory,raise,wrong,shape,infinite,type,mutate
-      size: 8
-    also:
-      - {op: dies, op.kwargs.how: hang, size: 8, limit.time_s: 6}
-      - {op: dies, op.kwargs.how: well, size: 8}
-      - {op: dies, op.kwargs.how: more memory, size: 8, limit.memory_bytes: 1000000000}
-      - {op: dies, op.kwargs.how: sleep, size: 8, timing.max_time_s: 0.05, timing.max_samples: 99}
-      - {op: add, size: 1024, limit.memory_bytes: 1000000}
-"""
+WAYS = sweep_of_ways(
+    "dies",
+    "segfault,exit,memory,raise,wrong,shape,infinite,type,mutate",
+    "{op: dies, op.kwargs.how: hang, size: 8, limit.time_s: 6}",
+    "{op: dies, op.kwargs.how: well, size: 8}",
+    "{op: dies, op.kwargs.how: more memory, size: 8, limit.memory_bytes: 1000000000}",
+    "{op: dies, op.kwargs.how: sleep, size: 8, timing.max_time_s: 0.05, timing.max_samples: 99}",
+    "{op: add, size: 1024, limit.memory_bytes: 1000000}",
+)
 
 
 def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runner: Runner) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Runner
+from tests.support.commands import sweep_of_ways
 
 OPS = """
 import gc, multiprocessing.connection, os, subprocess, sys
@@ -60,23 +61,13 @@ def misbehaves(x, how):
     return x + 1
 """
 
-SWEEP = """\
-# @package _global_
-# python -m runner --config-dir mine +sweep=ways
-defaults:
-  - override /timing: minimal
-limit: {time_s: 900}
-hydra:
-  sweeper:
-    params:
-      op: misbehaves
-      size: 8
-      op.kwargs.how: %s
-    also:
-      - {op: misbehaves, op.kwargs.how: hangs, size: 8, limit.time_s: 15}
-      - {op: add, size: 8}
-"""
 WAYS = "forks,garbage,interrupts,base,textless,long,closes,floods,leaves,replaces,shallow"
+SWEEP = sweep_of_ways(
+    "misbehaves",
+    WAYS,
+    "{op: misbehaves, op.kwargs.how: hangs, size: 8, limit.time_s: 15}",
+    "{op: add, size: 8}",
+)
 
 
 def sleeping() -> list[str]:
@@ -101,7 +92,7 @@ def test_each_function_has_its_own_row_and_leaves_nothing(tmp_path: Path, runner
         'name: misbehaves\ncall: odd_ops.misbehaves\nsignature: "... -> ..."\n'
         "kwargs: {how: well}\ndifferentiable: false\n"
     )
-    (tmp_path / "mine" / "sweep" / "ways.yaml").write_text(SWEEP % WAYS)
+    (tmp_path / "mine" / "sweep" / "ways.yaml").write_text(SWEEP)
     done = runner("--config-dir", "mine", "+sweep=ways", "hydra.sweep.dir=out", code=1, limit="")
     assert "Traceback" not in done.stderr
     ways = [*WAYS.split(","), "hangs", "add"]

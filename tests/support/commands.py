@@ -81,3 +81,22 @@ def answers(
     said, imported = json.loads(done.stdout)
     assert not (set(imported) & {"torch"} if heavy else imported)
     return [Answer(*answer) for answer in said]
+
+
+def sweep_of_ways(op: str, ways: str, *others: str) -> str:
+    """A sweep's file: an operation in each of the ways that its ``how`` names, and other cells."""
+    also = "".join(f"      - {other}\n" for other in others)
+    return f"""\
+# @package _global_
+# python -m runner --config-dir mine +sweep=ways
+defaults:
+  - override /timing: minimal
+limit: {{time_s: 900}}
+hydra:
+  sweeper:
+    params:
+      op: {op}
+      op.kwargs.how: {ways}
+      size: 8
+    also:
+{also}"""

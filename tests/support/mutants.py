@@ -217,7 +217,11 @@ def _second_order(right: bool) -> Callable[..., Any]:
     return Second.apply  # type: ignore[no-any-return]
 
 
-def _index_add(right: bool) -> Callable[..., Any]:
+def _taken_by(
+    gradient: Callable[[torch.Tensor, torch.Tensor, torch.Size], torch.Tensor],
+) -> Callable[..., Any]:
+    """``source[index]``, whose gradient is made of the cotangent, the index and the shape."""
+
     class Take(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -227,17 +231,23 @@ def _index_add(right: bool) -> Callable[..., Any]:
 
         @staticmethod
         def backward(ctx: Any, g: torch.Tensor) -> Any:
-            (index,) = ctx.saved_tensors
-            found = g.new_zeros(ctx.shape)
-            if right:
-                return found.index_add(0, index, g), None
-            found[index] = g
-            return found, None
+            return gradient(g, *ctx.saved_tensors, ctx.shape), None
 
     def take(source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         return Take.apply(source, index)  # type: ignore[no-any-return]
 
     return take
+
+
+def _index_add(right: bool) -> Callable[..., Any]:
+    def gradient(g: torch.Tensor, index: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        found = g.new_zeros(shape)
+        if right:
+            return found.index_add(0, index, g)
+        found[index] = g
+        return found
+
+    return _taken_by(gradient)
 
 
 def _noise(size: float) -> Backward:
@@ -1033,23 +1043,11 @@ def _eigenvalues(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _taken(right: bool) -> Callable[..., Any]:
-    class Take(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-            ctx.save_for_backward(index)
-            ctx.shape = table.shape
-            return table[index]
+    def gradient(g: torch.Tensor, index: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        places = index.unsqueeze(0) if right else index.unsqueeze(0) * 0
+        return torch.sparse_coo_tensor(places, g, shape)
 
-        @staticmethod
-        def backward(ctx: Any, g: torch.Tensor) -> Any:
-            (index,) = ctx.saved_tensors
-            places = index.unsqueeze(0) if right else index.unsqueeze(0) * 0
-            return torch.sparse_coo_tensor(places, g, ctx.shape), None
-
-    def take(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        return Take.apply(table, index)  # type: ignore[no-any-return]
-
-    return take
+    return _taken_by(gradient)
 
 
 def _checkpointed(backward: Backward) -> Callable[..., Any]:
@@ -1149,7 +1147,7 @@ THIRD_BATCH = [  # of what was told of other verifiers, and of this one
         "n d, k -> k d",
         "5x3",
         fields={
-            "inputs": ["table", "index"],
+            "inputs": ["source", "index"],
             "index_inputs": {"index": "n"},
             "derived_dims": {"k": "3"},
         },
