@@ -20,7 +20,7 @@ from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.errors import one_line
-from runner.verify.gradients.vectors import perturbed
+from runner.verify.gradients.vectors import dense, perturbed
 from runner.verify.likeness import (
     aligned,
     changed_by,
@@ -118,7 +118,7 @@ def check_values(
     def call() -> tuple[list[Tensor], list[Tensor]]:
         copies = [copy_of(t, device) for t in inputs]
         thunk = bound.call_with(copies)
-        outputs = [_dense(t) for t in outputs_of((captured(thunk) if captured else thunk)())]
+        outputs = [dense(t).cpu() for t in outputs_of((captured(thunk) if captured else thunk)())]
         return outputs, [t.cpu() for t in copies]
 
     outputs, after = call()
@@ -192,7 +192,7 @@ class Reference:
     def at(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The outputs at other inputs, and what a call leaves in copies of these."""
         copies = [t.clone() for t in inputs]
-        return [_dense(t) for t in self.bound.expected(copies)], copies
+        return [dense(t).cpu() for t in self.bound.expected(copies)], copies
 
     def moved(self) -> Iterator[list[Tensor]]:
         """The outputs at inputs that have moved by some roundoffs of the dtype, up or down."""
@@ -289,11 +289,6 @@ def _not_computed(bound: BoundOperation, error: Exception) -> str:
     who = bound.op.reference or "the call itself"
     advice = "" if bound.op.reference else "; write reference: a callable that can be"
     return f"{who} cannot be computed {where} ({one_line(error, 120)}){advice}"
-
-
-def _dense(tensor: Tensor) -> Tensor:
-    """A tensor on the CPU, as one that all can be compared with."""
-    return (tensor if tensor.layout is torch.strided else tensor.to_dense()).cpu()
 
 
 def allowed_error(op: Operation, dimensions: Dimensions, dtype: torch.dtype) -> float:

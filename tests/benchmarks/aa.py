@@ -19,7 +19,6 @@ import argparse
 import csv
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.neighbours import in_phases, neighbours  # noqa: E402
+from tests.support.program import run_program  # noqa: E402
 
 SIGNATURES = {
     "add": ("torch.add(a, b)", "... m n, ... m n -> ... m n"),
@@ -96,10 +96,10 @@ def _pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
         command = ["--config-dir", "conf", "-m", *axes, f"timing={options.timing}", f"seed={seed}"]
         command.append("hydra.sweep.dir=out")
         if options.afterwards:
-            _run(work, command)
-            _run(work, ["job=report", "run=out", baseline])
+            run_program(work, command)
+            run_program(work, ["job=report", "run=out", baseline])
         else:
-            _run(work, [*command, baseline])
+            run_program(work, [*command, baseline])
         with (work / "out" / "speedup.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
@@ -118,20 +118,6 @@ def _write_side(work: Path, op: str, side: str, calls: int) -> None:
     (work / "conf" / "op" / f"{op}_{side}.yaml").write_text(
         f'name: {op}_{side}\ncall: {op}_{side}.run\nsignature: "{signature}"\ntolerance: 1000\n'
     )
-
-
-def _run(work: Path, arguments: Sequence[str]) -> None:
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{work}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=work,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
 
 
 def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:

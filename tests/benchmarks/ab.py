@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.neighbours import in_phases, neighbours  # noqa: E402
+from tests.support.program import run_program  # noqa: E402
 
 COMPARISONS = (
     ("op=matmul,gelu size=256,512 threads=1 dtype=float32,bfloat16", "{dtype: float32}"),
@@ -73,16 +73,7 @@ def _run(seed: int, timing: str) -> list[Ratio]:
         for number, (axes, baseline) in enumerate(COMPARISONS):
             command = ["-m", *axes.split(), f"timing={timing}", f"seed={seed}"]
             command += [f"report.baseline={baseline}", f"hydra.sweep.dir={number}"]
-            done = subprocess.run(
-                [sys.executable, "-m", "runner", *command],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+            run_program(Path(folder), command)
             with (Path(folder) / str(number) / "speedup.csv").open(newline="") as file:
                 ratios += csv.DictReader(file)
     return ratios

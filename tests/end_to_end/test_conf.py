@@ -121,8 +121,8 @@ def test_sweep_autograd_finds_every_gradient_right(rows: Rows) -> None:
     assert (told["finite_differences"] >= 8).all()
 
 
-OTHER = {"autograd", "mistakes", "roof", "transfer", "crossover"}
-"""Sweeps of other jobs, or of sizes that they choose."""
+OTHER = {"autograd", "compiled", "mistakes", "roof", "transfer", "crossover"}
+"""Sweeps of other jobs, of every operation, or of sizes that they choose."""
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,15 @@ def test_a_sweep_runs_at_small_sizes(sweep: str, rows: Rows) -> None:
     measured = rows(f"+sweep={sweep}", *words)
     assert set(measured["op"]) == LESSON
     assert set(measured.loc[measured["device"] == "cpu", "status"]) == {"ok"}
+
+
+@pytest.mark.slow
+def test_the_sweep_of_what_is_compiled_times_and_verifies_it(rows: Rows) -> None:
+    words = ["op=softmax,addmm", "size=16x16", "device=cpu", "hydra.sweeper.also=[]"]
+    measured = rows("+sweep=compiled", *words)
+    assert set(measured["status"]) == {"ok"}
+    assert set(measured["compile"]) == {"default"}
+    assert set(measured["gradient"]) == {"pass"}
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF / "timing").glob("*.yaml")))
