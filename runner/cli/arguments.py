@@ -10,11 +10,13 @@ from pathlib import Path
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
+from runner.config.schema import READING
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
 CONF = next(filter(Path.is_dir, FOLDERS))
+OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 MULTIRUN = ("-m", "--multirun")
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
 INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
@@ -67,12 +69,12 @@ class Arguments:
         """Whether Hydra will run a sweep."""
         if self.names_mode:
             return self.is_multirun or self.values.get("hydra.mode") == "MULTIRUN"
-        return self.needs_sweep and not self.is_report
+        return self.needs_sweep and not self.only_reads
 
     @property
-    def is_report(self) -> bool:
-        """Whether a run's report is to be rebuilt."""
-        return self.values.get("job") == "report" and not self.names_mode
+    def only_reads(self) -> bool:
+        """Whether runs are to be read: a report rebuilt, or two runs compared."""
+        return self.values.get("job") in READING and not self.names_mode
 
     @property
     def is_dry_run(self) -> bool:
@@ -82,7 +84,7 @@ class Arguments:
     @property
     def runs_nothing(self) -> bool:
         """Whether nobody's code is to be run."""
-        return self.asks_information or self.is_report or self.is_dry_run
+        return self.asks_information or self.only_reads or self.is_dry_run
 
     @property
     def needs_sweep(self) -> bool:
@@ -95,7 +97,18 @@ class Arguments:
 
         ``last`` is the newest below ``outputs/`` that has such a file.
         """
-        named = self.values.get(key, "").strip("'\"")
+        return self._found(self.values.get(key, "").strip("'\""), file)
+
+    def folders(self, key: str, file: str) -> list[str]:
+        """The folders that a key names: one, or ``[a,b]``."""
+        named = self.values.get(key, "")
+        if named.startswith("["):
+            several = named.strip("[]").split(",")
+            return [self._found(one.strip(" '\""), file) for one in several if one.strip()]
+        return [self.folder(key, file)] if named else []
+
+    @staticmethod
+    def _found(named: str, file: str) -> str:
         if named != "last" or Path(named).exists():
             return named
         outputs = Path("outputs")
@@ -119,8 +132,11 @@ def with_implied(words: Sequence[str]) -> list[str]:
         return list(arguments.words)
     completed = [_chosen(word, is_sweep=arguments.is_multirun) for word in arguments.words]
     _refuse_hidden(arguments)
-    if arguments.is_report:
-        return _report(completed, arguments.folder("run", "environment.json"))
+    if arguments.only_reads:
+        is_report = arguments.values["job"] == "report"
+        return _report(completed, arguments) if is_report else _compare(completed, arguments)
+    if "against" in arguments.values:
+        raise ConfigError("against= goes with job=compare, which compares run= with it")
     if "resume" in arguments.values:
         completed = _resume(completed, arguments.folder("resume", "multirun.yaml"))
     else:
@@ -157,13 +173,32 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, overrides
 
 
-def _report(words: Sequence[str], folder: str) -> list[str]:
+LEAVING_NOTHING = ("hydra.output_subdir=null", "hydra/job_logging=none")
+
+
+def _report(words: Sequence[str], arguments: Arguments) -> list[str]:
     """The words for ``job=report``, which goes into its run's folder and leaves nothing there."""
-    if not folder or not (Path(folder) / "environment.json").is_file():
-        advice = "no run's or sweep's folder; give run=outputs/<date>/<time>"
-        raise ConfigError(f"run={folder}: {advice}")
-    leaving_nothing = ("hydra.output_subdir=null", "hydra/job_logging=none")
-    return [*_into(folder, words, "run", "hydra.run.dir"), *leaving_nothing]
+    folder = arguments.folder("run", OF_A_RUN)
+    _check_is_run("run", folder)
+    return [*_into(folder, words, "run", "hydra.run.dir"), *LEAVING_NOTHING]
+
+
+def _compare(words: Sequence[str], arguments: Arguments) -> list[str]:
+    """The words for ``job=compare``, which leaves its tables in a folder of its own."""
+    others = list(words)
+    for key in ("run", "against"):
+        folders = arguments.folders(key, OF_A_RUN)
+        for folder in folders or [""]:
+            _check_is_run(key, folder)
+        others = [word for word in others if word.partition("=")[0].lstrip("+") != key]
+        others.append(f"{key}=[{','.join(map(_quoted, folders))}]")
+    return [*others, *LEAVING_NOTHING]
+
+
+def _check_is_run(key: str, folder: str) -> None:
+    if not folder or not (Path(folder) / OF_A_RUN).is_file():
+        advice = f"no run's or sweep's folder; give {key}=outputs/<date>/<time>"
+        raise ConfigError(f"{key}={folder}: {advice}")
 
 
 def _resume(words: Sequence[str], folder: str) -> list[str]:
@@ -179,8 +214,12 @@ def _resume(words: Sequence[str], folder: str) -> list[str]:
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
     """The words with a folder for both keys, quoted: it may hold what means something to Hydra."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
-    quoted = "'" + folder.replace("'", "\\'").replace("${", "\\${") + "'"
+    quoted = _quoted(folder)
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
+
+
+def _quoted(folder: str) -> str:
+    return "'" + folder.replace("'", "\\'").replace("${", "\\${") + "'"
 
 
 def _chosen(word: str, *, is_sweep: bool) -> str:

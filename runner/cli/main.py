@@ -33,7 +33,7 @@ from runner.config.hydra_internals import (
     run_within,
     without_hydra,
 )
-from runner.config.schema import Report
+from runner.config.schema import READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
 from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
@@ -122,8 +122,8 @@ class CellTask:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._run_job(cell, config, folder)
         try:
-            if cell.job == "report":
-                self._report(config, folder)
+            if cell.job in READING:
+                self.session.exit_code = _read(cell.job, config, folder)
                 return []
             self.session.cells.record_environment(folder, 1, Report.of(config))
             limit = f"for {cell.limit.time_s:g} s at most"
@@ -148,7 +148,7 @@ class CellTask:
         cell = cell_of(without_hydra(config))
         if cell.inapplicable_options:
             raise ConfigError(cell.inapplicable_options)
-        if cell.job == "report":
+        if cell.job in READING:
             yield
             return
         if config.run:
@@ -171,16 +171,6 @@ class CellTask:
         """Give a stock launcher's other processes sessions: a worker belongs to its parent."""
         return _task_of_this_process, ()
 
-    def _report(self, config: DictConfig, folder: Path) -> None:
-        """Rebuild a report; what was typed counts more than what the run was made with."""
-        from runner.report.conclude import conclude
-
-        keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
-        typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-        self.session.exit_code = conclude(
-            folder, Report.of(config), strict=config.strict, measured=False, explicit=typed
-        )
-
     def _run_job(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
         """Run a cell for a stock launcher or sweeper, which know of no dry run and no failure."""
         from runner.sweep.launcher import raise_failure
@@ -194,6 +184,21 @@ class CellTask:
         rows = self.session.cells.run(cell, own)
         raise_failure(cell, rows)
         return rows
+
+
+def _read(job: str, config: DictConfig, folder: Path) -> int:
+    """Rebuild a report, or compare runs; returns the exit code."""
+    if job == "compare":
+        from runner.report.compare import compare_runs
+
+        settings = Report.of(config), Compare.of(config)
+        return compare_runs(folder, list(config.run), list(config.against), *settings)
+    from runner.report.conclude import conclude
+
+    # what was typed counts more than what the run was made with
+    keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
+    typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
+    return conclude(folder, Report.of(config), strict=config.strict, measured=False, explicit=typed)
 
 
 @lru_cache(maxsize=1)

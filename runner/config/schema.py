@@ -16,7 +16,9 @@ from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError, one_line, suggestion
 
-JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
+READING = ("report", "compare")
+"""The jobs that measure nothing: they read the folders of runs."""
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", *READING)
 ON_CONTENTION = ("flag", "wait")
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
@@ -31,6 +33,8 @@ AT_LEAST = {
     "timing.processes": 1,
     "limit.memory_bytes": 1,
     "compare.processes": 1,
+    "compare.slower_than": 0,
+    "compare.unclear_exit": 0,
     "stop_after": 1,
     "report.same_within": 0,
     "report.calls_per_transfer": 1,
@@ -45,6 +49,8 @@ AT_MOST = {
     "limit.time_s": 10**8,
     "limit.memory_bytes": 2**60,
     "compare.processes": 1_000,
+    "compare.slower_than": 100,
+    "compare.unclear_exit": 255,
     "report.same_within": 100,
     "report.calls_per_transfer": 10**12,
 }
@@ -137,10 +143,19 @@ class Compare:
         in_turn: together, one after the other again and again; otherwise each by itself.
         processes: between which the visits to the sides are shared; None: two, or one where
             ``timing.max_time_s`` is below 1 s.
+        slower_than: the relative difference that ``job=compare`` calls a failure.
+        unclear_exit: its exit code where too few cells could have shown such a difference.
     """
 
     in_turn: bool = True
     processes: int | None = None
+    slower_than: float = 0.05
+    unclear_exit: int = 4
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Compare:
+        """The ``compare`` part of a whole configuration."""
+        return cls(**OmegaConf.to_container(config.compare, resolve=True))  # type: ignore[arg-type]  # keys are text
 
 
 @dataclass
@@ -187,7 +202,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False
     strict: bool = False
-    run: str | None = None
+    run: Any = None
+    against: Any = None
     resume: str | None = None
     resume_force: bool = False
     retry: Any = field(default_factory=list)

@@ -21,6 +21,7 @@ from runner.measure.device import Device
 from runner.measure.precision import allowed_products
 
 HIGHEST_PER_S = 1e21  # of a single device, by far
+IMPOSSIBLE = 1.2  # of a peak of FLOP, which was the best of many products in some calm moment
 KEY = ("host", "device_name", "dtype", "threads", "torch", "products")
 
 
@@ -63,6 +64,14 @@ class Peaks:
         compute_s, memory_s = (flop or 0) / self.flop_per_s, moved / self.bytes_per_s
         bound = "compute" if compute_s > memory_s else "memory"
         return max(compute_s, memory_s) / seconds, bound
+
+
+def above_peak(fraction: float | None, bound: str | None) -> bool:
+    """Whether a call computes faster than this machine's best matrix product, which cannot be.
+
+    A rate of bytes may be above its peak: the data came from a cache.
+    """
+    return bound == "compute" and fraction is not None and fraction > IMPOSSIBLE
 
 
 def identity_of(cell: Cell, device: Device) -> dict[str, Any]:

@@ -30,9 +30,7 @@ def markdown_of(
         words: the language's.
     """
     count = words["md_rows"].format(rows=len(analysis.rows))
-    lines = [f"# {words['title']}", "", count, words["page_link"], ""]
-    if notes:
-        lines += [f"## {words['notes']}", "", *(f"- {_plain(note)}" for note in notes), ""]
+    lines = [f"# {words['title']}", "", count, words["page_link"], "", *note_lines(notes, words)]
     for answer in analysis.answers:
         sentences = [f"- {_plain(sentence_text(s, words))}" for s in answer.sentences]
         lines += [f"## {_plain(sentence_text(answer.question, words))}", "", *sentences, ""]
@@ -40,11 +38,17 @@ def markdown_of(
         lines += [f"## {words['figures']}", ""]
         lines += [f"![{_plain(title)}](figures/{key}.png)\n" for key, title in figures.items()]
     for table in tables:
-        lines += _table(table, words)
+        lines += table_lines(table, words)
     return "\n".join(lines)
 
 
-def _table(table: Table, words: Words) -> list[str]:
+def note_lines(notes: Sequence[str], words: Words) -> list[str]:
+    """A section of sentences; nothing where there are none."""
+    return [f"## {words['notes']}", "", *(f"- {_plain(n)}" for n in notes), ""] if notes else []
+
+
+def table_lines(table: Table, words: Words) -> list[str]:
+    """A section of a table."""
     header = [_plain(_translated(head, words)) for head in table.header]
     lines = [f"## {_translated(table.title, words)}", "", "| " + " | ".join(header) + " |"]
     lines += ["|" + " --- |" * len(header)]

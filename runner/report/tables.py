@@ -14,6 +14,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
@@ -36,6 +37,8 @@ from runner.units import digits
 MOST_LINES = 200  # on the screen
 MOST_IN_FILE = 2_000  # in report.md; who wants more of them reads the CSV
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
+IMPORTANCE = {"wrong": 0, "slower": 1, "faster": 2, "unclear": 4, "same": 5}
+"""The order of a comparison's lines; what cannot be compared comes between."""
 TONES = {"faster": "green", "slower": "red"}
 PIPED_WIDTH = 160  # where nobody's terminal limits the line
 
@@ -123,6 +126,27 @@ def crossover_table(crossings: Sequence[Crossover]) -> Table:
     ]
     header = (*map(_head, named), axis, *compared[1:], "wins from", "measured")
     return Table("Crossovers", header, lines, len(named) + len(compared))
+
+
+def changes_table(changes: Sequence[Change]) -> Table:
+    """A line for each cell of two runs: both times, the speed-up, and what else changed."""
+    ordered = sorted(changes, key=lambda change: IMPORTANCE.get(_said_first(change), 3))
+    varying = [key for key in FURTHER if len({getattr(change, key) for change in changes}) > 1]
+    names_of = values_of(*NAMED, *varying)
+    lines = []
+    for change in ordered[:MOST_IN_FILE]:
+        times = (change.before_s, change.after_s)
+        shown = ["-" if cost is None else digits(cost * 1_000) for cost in times]
+        verdict = (_ratio(change), change.verdict or "-")
+        said = "; ".join(filter(None, (change.reason, change.changed)))
+        lines.append((*map(str, names_of(change)), *shown, *verdict, said))
+    header = (*map(_head, (*NAMED, *varying)), "before ms", "after ms", "speed-up", "verdict")
+    more = len(changes) - len(lines)
+    return Table("Changes", (*header, "changed"), lines, len(NAMED) + len(varying), more)
+
+
+def _said_first(change: Change) -> str | None:
+    return "wrong" if change.became_wrong else change.verdict
 
 
 def _head(key: str) -> str:
@@ -294,7 +318,7 @@ def _wins_from(crossing: Crossover) -> str:
     return f"n = {size}" if unit == "side" else f"{size} elements"
 
 
-def _ratio(speedup: Speedup) -> str:
+def _ratio(speedup: Speedup | Change) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
     if speedup.speedup is None:
         return ""

@@ -30,6 +30,7 @@ FLAGS = {
     "wrong_values": Flag("its values are wrong", fails=True),
     "unchecked": Flag("its values were compared with nothing"),
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
+    "above_peak": Flag("it computes faster than this machine can", False),
     "contended": Flag("the machine was busy with something else"),
     "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),

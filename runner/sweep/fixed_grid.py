@@ -17,7 +17,7 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, excluded, plain
 from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
-from runner.config.schema import Report
+from runner.config.schema import READING, Report
 from runner.errors import ConfigError, one_line
 
 OF_THE_SWEEP = {
@@ -84,9 +84,10 @@ class Grids:
         for job in main_grid:
             if job.cell.inapplicable_options:
                 raise ConfigError(job.cell.inapplicable_options)
-        if any(job.cell.job == "report" for job in jobs):
-            advice = "use job=report run=outputs/..."
-            raise ConfigError(f"job=report reads one run and cannot be swept; {advice}")
+        for job in jobs:
+            if job.cell.job in READING:
+                advice = "leave -m, sweep files and lists of values out"
+                raise ConfigError(f"job={job.cell.job} reads runs and cannot be swept; {advice}")
 
         unique = self._without_excluded(jobs, narrowed=_keys(typed) & _keys(own))
         cells = [job.cell for job in unique]

@@ -73,7 +73,7 @@ class GridSweep:
         if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
             raise ConfigError(f"hydra.sweeper.also={extra_grids} is no list; write [{{op: add}}]")
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
-        self._report, self._compare = Report.of(config), Compare(**config.compare)
+        self._report, self._compare = Report.of(config), Compare.of(config)
         job = config.hydra.job
         copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
         self._env_set = {**copied, **job.env_set}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
@@ -29,8 +29,9 @@ from runner.measure.device import DeviceReadings, throttled
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
-from runner.measure.peaks import find_peaks
+from runner.measure.peaks import above_peak, find_peaks
 from runner.measure.precision import coarser
+from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
@@ -200,6 +201,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
     task, readings, output = ready.task, ready.readings, ready.output
     low_s, high_s = measured.interval or (None, None)
     source = measured.interruption_source
+    work = _work(ready, measured.median_s) if task.cell.direction == "forward" else {}
     return replace(
         task.blank(BenchmarkRow),
         **_columns(measured, OF_TIMES + OF_SAMPLING),
@@ -215,11 +217,11 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         processes=1,
         preempted_samples=measured.interrupted,
         interruption_source=source if task.device.is_cpu else GAPS[source],
-        **(_work(ready, measured.median_s) if task.cell.direction == "forward" else {}),
+        **work,
         peak_memory_bytes=readings.peak_memory_bytes,
         finite_fraction=output.finite_fraction,
         **_columns(readings, OF_DEVICE),
-        flags=_flags(ready, measured, detected),
+        flags=_flags(ready, measured, work, detected),
     )
 
 
@@ -227,17 +229,18 @@ def _columns(record: object, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def _flags(ready: Ready, measured: Measurement, detected: list[str]) -> tuple[str, ...]:
+def _flags(
+    ready: Ready, measured: Measurement, work: Mapping[str, Any], detected: list[str]
+) -> tuple[str, ...]:
     output, readings = ready.output, ready.readings
-    of_output = {
+    flags = {
         "view": output.view and not ready.bound.op.restore,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
+        "above_peak": above_peak(work.get("fraction_of_peak"), work.get("bound")),
+        "throttled": throttled(readings.clock_before_hz, readings.clock_after_hz),
     }
-    flags = [*compress(of_output, of_output.values()), *measured.flags, *detected]
-    if throttled(readings.clock_before_hz, readings.clock_after_hz):
-        flags.append("throttled")
-    return tuple(flags)
+    return merged(compress(flags, flags.values()), measured.flags, detected)
 
 
 def _work(ready: Ready, median_s: float) -> dict[str, Any]:

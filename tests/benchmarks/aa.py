@@ -10,7 +10,8 @@ test one calls the operation once more often.
     python tests/benchmarks/aa.py --pairs 100 --calls 20 21  power: 5 % (50 51: 2 %)
     python tests/benchmarks/aa.py --pairs 100 --blocked      torch.utils.benchmark, side after side
 
-A figure is printed for each size. A pair is one operation, size and number of threads.
+A figure is printed for each size, and in how many curves over size a crossover was found. A pair is
+one operation, size and number of threads. With --keep the visits stay, for interval_coverage.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import csv
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -61,15 +63,19 @@ def main() -> None:
     parser.add_argument("--afterwards", action="store_true")
     parser.add_argument("--blocked", action="store_true")
     parser.add_argument("--save", help="a CSV file for the rows of speedup.csv")
+    parser.add_argument("--keep", type=Path, help="a folder for each sweep's pairs.csv")
     options = parser.parse_args()
 
     compare = _blocked_pairs if options.blocked else _pairs
     pairs: list[Pair] = []
+    curves: list[Pair] = []
     begun = time.monotonic()
     with neighbours(os.cpu_count() or 1 if options.neighbour else 0, in_phases):
         while len(pairs) < options.pairs:
             for op in options.ops:
-                pairs += compare(op, options, seed=len(pairs))
+                found, of_sizes = compare(op, options, seed=len(pairs))
+                pairs += found
+                curves += of_sizes
                 claimed = sum(pair["verdict"] in ("faster", "slower") for pair in pairs)
                 seconds = time.monotonic() - begun
                 progress = f"{len(pairs)} pairs, {seconds:.0f} s, {claimed} claimed"
@@ -79,10 +85,12 @@ def main() -> None:
                 if len(pairs) >= options.pairs:
                     break
     _print(pairs, time.monotonic() - begun)
+    crossing = sum(curve["state"] == "found" for curve in curves)
+    print(f"crossovers found in {crossing} of {len(curves)} curves over size")
 
 
-def _pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
-    """The rows of ``speedup.csv`` of one sweep."""
+def _pairs(op: str, options: argparse.Namespace, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The rows of ``speedup.csv`` and of ``crossover.csv`` of one sweep."""
     with tempfile.TemporaryDirectory(prefix="opsweep-aa-") as folder:
         work = Path(folder)
         for side, calls in zip(SIDES, options.calls, strict=True):
@@ -100,8 +108,15 @@ def _pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
             run_program(work, ["job=report", "run=out", baseline])
         else:
             run_program(work, [*command, baseline])
-        with (work / "out" / "speedup.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        if options.keep:
+            options.keep.mkdir(parents=True, exist_ok=True)
+            shutil.copy(work / "out" / "pairs.csv", options.keep / f"{op}_{seed}.csv")
+        return _table(work / "out" / "speedup.csv"), _table(work / "out" / "crossover.csv")
+
+
+def _table(path: Path) -> list[Pair]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _write_side(work: Path, op: str, side: str, calls: int) -> None:
@@ -120,8 +135,10 @@ def _write_side(work: Path, op: str, side: str, calls: int) -> None:
     )
 
 
-def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair]:
-    """One side after the other by ``blocked_autorange``.
+def _blocked_pairs(
+    op: str, options: argparse.Namespace, seed: int
+) -> tuple[list[Pair], list[Pair]]:
+    """One side after the other by ``blocked_autorange``; no curves.
 
     Claimed where its intervals do not meet.
     """
@@ -153,7 +170,7 @@ def _blocked_pairs(op: str, options: argparse.Namespace, seed: int) -> list[Pair
                 "verdict": "faster" if apart and differs else "unclear",
             }
         )
-    return pairs
+    return pairs, []
 
 
 def _save(path: Path, pairs: Sequence[Pair]) -> None:

@@ -8,9 +8,10 @@ from functools import partial
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
+from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
-from runner.config.axes import NAMED
+from runner.config.axes import FURTHER, NAMED
 from runner.config.schema import Report
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
@@ -90,9 +91,6 @@ def comparison_listing(
     def interval(pair: Speedup) -> Entry:
         return Entry(_interval(pair.speedup, pair.low, pair.high, "", words), pair.low or -1.0)
 
-    def verdict(pair: Speedup) -> Entry:
-        return Entry(words[f"verdict_{pair.verdict}"] if pair.verdict else "–")
-
     axis = report.axis
     columns: list[Column[Speedup]] = [
         *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
@@ -101,12 +99,39 @@ def comparison_listing(
         Column(words["other_time"], "number", other),
         Column(words["speedup"], "number", lambda pair: _ratio(pair, words)),
         Column(words["interval"], "number", interval),
-        Column(words["verdict"], "name", verdict),
+        Column(words["verdict"], "name", lambda pair: _verdict(pair, words)),
         Column(
             words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
         ),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
+
+
+def change_listing(changes: Sequence[Change], words: Words) -> Listing:
+    """Each cell of two runs: both times, their ratio, and what else is not as it was."""
+
+    def interval(change: Change) -> Entry:
+        return Entry(_interval(change.speedup, change.low, change.high, "", words), change.low)
+
+    def smallest(change: Change) -> Entry:
+        least = change.smallest_difference
+        return Entry("" if least is None else f"{100 * least:.2g} %", least or -1.0)
+
+    def said(change: Change) -> Entry:
+        return Entry("; ".join(filter(None, (change.reason, change.changed))))
+
+    varying = [key for key in FURTHER if len({getattr(change, key) for change in changes}) > 1]
+    columns: list[Column[Change]] = [
+        *_named([*NAMED, *varying], words),
+        Column(words["before"], "number", lambda change: _number(change.before_s, "s", words)),
+        Column(words["after"], "number", lambda change: _number(change.after_s, "s", words)),
+        Column(words["speedup"], "number", lambda change: _ratio(change, words)),
+        Column(words["interval"], "number", interval),
+        Column(words["smallest_difference"], "number", smallest),
+        Column(words["verdict"], "name", lambda change: _verdict(change, words)),
+        Column(words["changed"], "text", said),
+    ]
+    return _listing("changes", words["table_changes"], columns, changes, file="compare.csv")
 
 
 def row_listing(
@@ -220,9 +245,13 @@ def _reason(reason: str, words: Words) -> str:
     return reason.replace("was not timed", words["not_timed"])
 
 
-def _ratio(speedup: Speedup, words: Words) -> Entry:
-    text = ratio_text(speedup.speedup, words) if speedup.speedup else "–"
-    return Entry(text, speedup.speedup or -1.0, _link(speedup.other_cell))
+def _verdict(item: Speedup | Change, words: Words) -> Entry:
+    return Entry(words[f"verdict_{item.verdict}"] if item.verdict else "–")
+
+
+def _ratio(item: Speedup | Change, words: Words) -> Entry:
+    text = ratio_text(item.speedup, words) if item.speedup else "–"
+    return Entry(text, item.speedup or -1.0, _link(getattr(item, "other_cell", None)))
 
 
 def _time_interval(row: BenchmarkRow, words: Words) -> Entry:

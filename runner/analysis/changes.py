@@ -1,0 +1,305 @@
+"""A cell in two runs: ``compare.csv``. Did it become slower, and did what was checked change?
+
+The two runs are of two moments, so that a cell's interval also holds what times vary between runs
+though nothing else differs. That is read from the runs themselves: from the spread of a cell's
+times over several runs of one side, or with one run a side from the spread of all cells' changes
+about their median, most cells being as they were. Normal distributions on logarithms; pure
+functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import NormalDist, fmean, median
+from typing import NamedTuple
+
+from runner.analysis.comparison import cost_of, objection
+from runner.config.axes import AXES, CellKey, label, values_of
+from runner.rows.flags import FLAGS
+from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
+from runner.stats.estimate import Estimate
+from runner.stats.sequential import ERROR, adjusted, verdict_of
+
+FEWEST_CELLS = 20  # whose spread says what runs vary between each other
+GATE_ERROR = 0.01  # of all cells together
+NORMAL = NormalDist()
+REACH = NORMAL.inv_cdf(1 - ERROR / 2)  # standard deviations, of a 95 % interval to each side
+MAD = 1 / NORMAL.inv_cdf(0.75)  # median absolute deviations in a standard deviation
+WORSE = ("timeout", "out_of_memory")  # statuses that a cell which was ok has become worse by
+NOTABLE = {
+    "max_relative_error": (1e-12, 4.0),
+    "peak_memory_bytes": (2**20, 1.1),
+    "saved_bytes": (1, 1.0),
+}
+"""Columns whose change is named, from which value on, and from which factor on."""
+
+key_of = values_of(*AXES, "variant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(CellKey):
+    """A row of ``compare.csv``: a cell before and after. Intervals are of 95 %.
+
+    Attributes:
+        node: the machine that the later rows name.
+        before_cell, after_cell: the cells' identities; blank where a side has none.
+        before_runs, after_runs: how many runs of each side have a time that can be trusted.
+        before_s, after_s: what a call costs, the geometric mean over these runs.
+        speedup: before_s / after_s: below 1 it became slower.
+        low, high: its interval; blank where it is not known what runs vary between each other.
+        smallest_difference: the least relative difference that these runs could have shown here.
+        adjusted_p: of the hypothesis that the cell is as it was, adjusted for the other cells.
+        verdict: faster, slower, same or unclear; blank where nothing can be compared.
+        reason: why nothing can be.
+        changed: what else is not as it was, ``status ok to crashed; gradient pass to fail``.
+        became_wrong: whether a check or the cell itself fails that did not before.
+        is_slower: whether it is surely slower than the gate allows.
+    """
+
+    size: str
+    variant: str | None
+    node: str | None
+    before_cell: str | None
+    after_cell: str | None
+    before_runs: int = 0
+    after_runs: int = 0
+    before_s: float | None = None
+    after_s: float | None = None
+    speedup: float | None = None
+    low: float | None = None
+    high: float | None = None
+    smallest_difference: float | None = None
+    adjusted_p: float | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    changed: str | None = None
+    became_wrong: bool = False
+    is_slower: bool = False
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words."""
+        return label("benchmark", self)
+
+    def is_only(self, side: str) -> bool:
+        """Whether only this side, ``before`` or ``after``, has the cell."""
+        other = {"before": self.after_cell, "after": self.before_cell}[side]
+        return other is None
+
+
+COLUMNS = tuple(f.name for f in fields(Change))
+Runs = Sequence[Sequence[BenchmarkRow]]
+
+
+def changes(before: Runs, after: Runs, *, margin: float, slower_than: float) -> list[Change]:
+    """Each cell of either side, in the order of the later runs; those that are gone come last.
+
+    Args:
+        before: the rows of each run of the earlier side.
+        after: the same of the later side.
+        margin: the smallest relative difference that counts.
+        slower_than: the relative difference from which on a cell is named by the gate.
+    """
+    earlier, later = _by_cell(before), _by_cell(after)
+    sides = {
+        key: (_Side.of(earlier.get(key, [])), _Side.of(later.get(key, [])))
+        for key in dict.fromkeys([*later, *earlier])
+    }
+    spread = _spread(list(sides.values()))
+    found = [_change(*pair, spread, margin) for pair in sides.values()]
+    return _gated(_claimed_together(found, margin), slower_than)
+
+
+class _Side(NamedTuple):
+    """A cell's rows on one side, and the estimates and logarithms of its trusted times."""
+
+    rows: Sequence[BenchmarkRow]
+    costs: Sequence[Estimate]
+    logs: Sequence[float]
+
+    @classmethod
+    def of(cls, rows: Sequence[BenchmarkRow]) -> _Side:
+        trusted = [row for row in rows if not objection(row)]
+        costs = [cost for row in trusted if (cost := cost_of(row)) is not None]
+        return cls(rows, costs, [math.log(cost.value) for cost in costs])
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.logs)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the mean of the logarithms, by the times' own intervals."""
+        known = [cost for cost in self.costs if cost.low and cost.high]
+        halves = [math.log(cost.high / cost.low) / (2 * REACH) for cost in known]  # type: ignore[operator]
+        return math.sqrt(fmean(half**2 for half in halves) / len(self.logs)) if halves else 0.0
+
+
+def _by_cell(runs: Runs) -> dict[object, list[BenchmarkRow]]:
+    return grouped((row for rows in runs for row in rows), key_of)
+
+
+def _spread(sides: Sequence[tuple[_Side, _Side]]) -> float | None:
+    """The standard deviation of a log time between runs; None: there are too few cells to tell."""
+    repeated = [side for pair in sides for side in pair if len(side.logs) > 1]
+    deviations: list[float] = []
+    for side in repeated:
+        scale = math.sqrt(len(side.logs) / (len(side.logs) - 1))
+        deviations += [abs(value - side.mean) * scale for value in side.logs]
+    if len(repeated) >= FEWEST_CELLS:
+        return MAD * median(deviations)
+
+    # a difference of two runs varies by twice the variance of one
+    both = [after.mean - before.mean for before, after in sides if before.logs and after.logs]
+    if len(both) < FEWEST_CELLS:
+        return None
+    middle = median(both)
+    return MAD * median(abs(difference - middle) for difference in both) / math.sqrt(2)
+
+
+def _change(before: _Side, after: _Side, spread: float | None, margin: float) -> Change:
+    """A cell's change, without what the other cells say of it."""
+    one = (after.rows or before.rows)[-1]
+    first, last = next(iter(before.rows), None), next(iter(after.rows), None)
+    differences = what_changed(first, last) if first and last else []
+    change = Change(
+        **{name: getattr(one, name) for name in AXES},
+        variant=one.variant,
+        node=one.node,
+        before_cell=first.cell if first else None,
+        after_cell=last.cell if last else None,
+        before_runs=len(before.logs),
+        after_runs=len(after.logs),
+        before_s=math.exp(before.mean) if before.logs else None,
+        after_s=math.exp(after.mean) if after.logs else None,
+        reason=_reason(before, after),
+        changed="; ".join(differences) or None,
+        became_wrong=bool(first and last and not _is_wrong(first) and _is_wrong(last)),
+    )
+    if change.reason is not None:
+        return change
+
+    speedup = before.mean - after.mean
+    change = replace(change, speedup=math.exp(speedup), verdict="unclear")
+    if spread is None:
+        return change
+    between = spread * math.sqrt(1 / len(before.logs) + 1 / len(after.logs))
+    deviation = max(between, math.hypot(before.deviation, after.deviation))
+    low, high = math.exp(speedup - REACH * deviation), math.exp(speedup + REACH * deviation)
+    return replace(
+        change,
+        low=low,
+        high=high,
+        smallest_difference=math.expm1(math.log1p(margin) + REACH * deviation),
+        adjusted_p=2 * _tail(abs(speedup) - math.log1p(margin), deviation),
+        verdict=verdict_of(low, high, margin),
+    )
+
+
+def _tail(distance: float, deviation: float) -> float:
+    """How likely chance alone lies so far from the truth, to one side."""
+    return NORMAL.cdf(-distance / deviation) if deviation else float(distance <= 0)
+
+
+def _reason(before: _Side, after: _Side) -> str | None:
+    """Why a cell's times cannot be compared."""
+    for side, name in ((before, "before"), (after, "after")):
+        if not side.rows:
+            return f"it was not measured {name}"
+        if not side.logs:
+            return f"{name}: {objection(side.rows[-1]) or 'was not timed'}"
+    return None
+
+
+def _claimed_together(found: list[Change], margin: float) -> list[Change]:
+    """With p values adjusted for each other, and no claim that may be chance among so many."""
+    positions = [n for n, change in enumerate(found) if change.adjusted_p is not None]
+    together = adjusted([min(1.0, found[position].adjusted_p or 0.0) for position in positions])
+    for position, p_value in zip(positions, together, strict=True):
+        change = found[position]
+        is_chance = change.verdict in ("faster", "slower") and p_value > ERROR
+        verdict = "unclear" if is_chance else change.verdict
+        found[position] = replace(change, adjusted_p=p_value, verdict=verdict)
+    return found
+
+
+def _gated(found: list[Change], slower_than: float) -> list[Change]:
+    """With those marked that are surely slower than allowed, all of them together at 1 %.
+
+    Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
+    p_values = {}
+    for position, change in enumerate(found):
+        if change.speedup and change.low and change.high:
+            deviation = math.log(change.high / change.low) / (2 * REACH)
+            beyond = -math.log(change.speedup) - math.log1p(slower_than)
+            p_values[position] = _tail(beyond, deviation)
+    ranked = sorted(p_values, key=lambda position: p_values[position])
+    for rank, position in enumerate(ranked):
+        if p_values[position] > GATE_ERROR / (len(ranked) - rank):
+            break
+        found[position] = replace(found[position], is_slower=True)
+    return found
+
+
+def _is_wrong(row: BenchmarkRow) -> bool:
+    """Whether the cell failed, or a check of it, or whether it takes more than it may."""
+    failing = any(flag in FLAGS and FLAGS[flag].fails for flag in row.flags)
+    return failing or row.status in WORSE or row.status not in NON_FAILURES
+
+
+def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
+    """What of two rows of a cell differs beside its time."""
+    said = []
+    for name in ("status", "gradient", "checked"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            said.append(f"{name} {old or 'blank'} to {new or 'blank'}")
+
+    # numbers that are never twice the same have to differ by more than they do for no reason
+    for name, (least, factor) in NOTABLE.items():
+        old, new = getattr(before, name), getattr(after, name)
+        if old is None or new is None or max(old, new) < least:
+            continue
+        if max(old, new) > factor * min(old, new):
+            said.append(f"{name} {old:.4g} to {new:.4g}")
+    said += [f"flagged {flag}" for flag in after.flags if flag not in before.flags]
+    said += [f"no longer flagged {flag}" for flag in before.flags if flag not in after.flags]
+    return said
+
+
+class Summary(NamedTuple):
+    """What a comparison of two runs comes to.
+
+    Attributes:
+        both: cells that both sides have.
+        verdicts: how many of those whose times could be compared have each.
+        geometric_mean: of their speed-ups; None where none was compared.
+        could_show: for each relative difference the share of ``both`` that could have shown it.
+    """
+
+    both: int
+    verdicts: Mapping[str, int]
+    geometric_mean: float | None
+    could_show: Mapping[float, float]
+
+
+def summary_of(found: Sequence[Change], differences: Sequence[float]) -> Summary:
+    """What the cells say together.
+
+    Args:
+        found: the changes of all cells.
+        differences: relative ones, of which it is asked how many cells could have shown them.
+    """
+    both = [change for change in found if change.before_cell and change.after_cell]
+    logs = [math.log(change.speedup) for change in both if change.speedup]
+    smallest = [change.smallest_difference or math.inf for change in both]
+    shares = {
+        difference: sum(least <= difference for least in smallest) / len(both) if both else 0.0
+        for difference in differences
+    }
+    verdicts = Counter(change.verdict for change in both if change.verdict)
+    return Summary(len(both), verdicts, math.exp(fmean(logs)) if logs else None, shares)

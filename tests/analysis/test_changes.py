@@ -1,0 +1,126 @@
+"""``compare.csv``: what two runs can tell, from rows whose truth is known."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from runner.analysis.changes import changes, summary_of, what_changed
+from runner.rows.rows import BenchmarkRow
+from tests.support.factories import row
+
+SETTINGS = {"margin": 0.01, "slower_than": 0.05}
+
+
+def a_run(
+    random: Random, spread: float, cells: int = 60, slower: dict[int, float] | None = None
+) -> list[BenchmarkRow]:
+    """Cells whose times vary between runs, each measured to 1 %; some take longer."""
+    rows = []
+    for number in range(cells):
+        seconds = 1e-6 * 1.5 ** (number % 20) * (slower or {}).get(number, 1.0)
+        seconds *= 2.718281828 ** random.gauss(0, spread)
+        name = {"cell": f"c{number:015x}", "size": f"{8 + number}x8"}
+        rows.append(row("cpu", seconds, **name, ci_low_s=0.99 * seconds, ci_high_s=1.01 * seconds))
+    return rows
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("spread", [0.003, 0.02, 0.2])
+def test_two_runs_of_the_same_raise_no_alarm(runs: int, spread: float) -> None:
+    alarms = claims = held = total = 0
+    for seed in range(20):
+        random = Random(seed)
+        before, after = ([a_run(random, spread) for _ in range(runs)] for _ in range(2))
+        found = changes(before, after, **SETTINGS)
+        alarms += sum(change.is_slower for change in found)
+        claims += sum(change.verdict in ("faster", "slower") for change in found)
+        held += sum((change.low or 9) <= 1 <= (change.high or 0) for change in found)
+        total += len(found)
+    assert total == 1_200
+    assert (alarms, claims <= 6) == (0, True)
+    assert held / total >= 0.93
+
+
+def test_what_takes_a_third_longer_is_found_by_the_gate() -> None:
+    named = 0
+    for seed in range(20):
+        random = Random(seed)
+        before, after = a_run(random, 0.02), a_run(random, 0.02, slower={5: 4 / 3})
+        found = [
+            change.size for change in changes([before], [after], **SETTINGS) if change.is_slower
+        ]
+        assert set(found) <= {"13x8"}
+        named += len(found)
+    assert named >= 19
+
+
+def test_that_all_became_slower_is_seen_too() -> None:
+    random = Random(0)
+    before = a_run(random, 0.005)
+    after = a_run(random, 0.005, slower=dict.fromkeys(range(60), 1.2))
+    found = changes([before], [after], **SETTINGS)
+    assert all(change.is_slower for change in found)
+    summary = summary_of(found, [0.05])
+    assert summary.geometric_mean == pytest.approx(1 / 1.2, rel=0.01)
+    assert summary.could_show[0.05] == 1
+
+
+def test_of_few_cells_nothing_is_said_but_their_ratios() -> None:
+    before, after = a_run(Random(1), 0.0, 5), a_run(Random(2), 0.0, 5, {2: 2.0})
+    found = changes([before], [after], **SETTINGS)
+    assert [change.verdict for change in found] == ["unclear"] * 5
+    assert found[2].speedup == pytest.approx(0.5)
+    assert not any(change.low or change.smallest_difference or change.is_slower for change in found)
+    assert summary_of(found, [0.05]).could_show == {0.05: 0.0}
+
+
+def test_several_runs_a_side_show_less_than_one() -> None:
+    random = Random(3)
+    once = changes([a_run(random, 0.05)], [a_run(random, 0.05)], **SETTINGS)
+    often = changes(
+        [a_run(random, 0.05) for _ in range(8)], [a_run(random, 0.05) for _ in range(8)], **SETTINGS
+    )
+    (least, *_), (far_less, *_) = (
+        [change.smallest_difference or 9 for change in found] for found in (once, often)
+    )
+    assert far_less < 0.5 * least
+
+
+def test_what_only_one_side_has_or_nobody_can_trust_is_not_compared() -> None:
+    before, after = a_run(Random(4), 0.01, 30), a_run(Random(5), 0.01, 31)[1:]
+    after[0] = replace(after[0], flags=("contended",))
+    found = {change.size: change for change in changes([before], [after], **SETTINGS)}
+    assert found["8x8"].reason == "it was not measured after"
+    assert found["38x8"].reason == "it was not measured before"
+    assert found["9x8"].reason == "after: the machine was busy with something else"
+    assert found["9x8"].changed == "flagged contended"
+    assert all(found[size].verdict is None for size in ("8x8", "38x8", "9x8"))
+
+
+@pytest.mark.parametrize(
+    ("after", "is_wrong", "said"),
+    [
+        ({"status": "crashed", "median_s": None}, True, "status ok to crashed"),
+        ({"status": "timeout", "median_s": None}, True, "status ok to timeout"),
+        ({"status": "unsupported", "median_s": None}, False, "status ok to unsupported"),
+        ({"flags": ("wrong_values",)}, True, "flagged wrong_values"),
+        ({"gradient": "fail", "flags": ("wrong_gradient",)}, True, "gradient pass to fail"),
+        ({"max_relative_error": 1e-3}, False, "max_relative_error 1e-07 to 0.001"),
+        ({"saved_bytes": 2048}, False, "saved_bytes 1024 to 2048"),
+        ({"peak_memory_bytes": 2**27}, False, "peak_memory_bytes 6.711e+07 to 1.342e+08"),
+    ],
+)
+def test_what_else_changed_is_said(after: dict, is_wrong: bool, said: str) -> None:
+    known = {"gradient": "pass", "max_relative_error": 1e-7, "saved_bytes": 1024}
+    before = row("cpu", 1e-3, **known, peak_memory_bytes=2**26)
+    (found,) = changes([[before]], [[replace(before, **after)]], **SETTINGS)
+    assert (found.changed or "").startswith(said)
+    assert found.became_wrong is is_wrong
+    assert not what_changed(before, replace(before, max_relative_error=2e-7))
+
+
+def test_what_failed_before_did_not_become_wrong() -> None:
+    failed = row("cpu", None, status="crashed")
+    (found,) = changes([[failed]], [[failed]], **SETTINGS)
+    assert not found.became_wrong and found.changed is None
