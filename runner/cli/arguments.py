@@ -90,7 +90,8 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        return self.is_dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
+        names = ("sweep", "resume", "zip", "cells")
+        return self.is_dry_run or on_cluster or any(name in self.values for name in names)
 
     def folder(self, key: str, file: str) -> str:
         """The folder that a key names; blank where it names none.

@@ -198,6 +198,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     limit: Limit = field(default_factory=Limit)
     report: Report = field(default_factory=Report)
     compare: Compare = field(default_factory=Compare)
+    zip: list[Any] = field(default_factory=list)
+    cells: str | None = None
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False

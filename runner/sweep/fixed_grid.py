@@ -18,7 +18,9 @@ from runner.cells.grid import check_baseline, check_possible, excluded, plain
 from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
 from runner.config.schema import READING, Report
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError, naming, one_line
+from runner.sweep.listed_cells import KEYS as LISTING
+from runner.sweep.listed_cells import Listed, listed_cells
 
 OF_THE_SWEEP = {
     *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
@@ -70,14 +72,16 @@ class Grids:
         """
         own = self._parser.parse_overrides(_as_overrides("params", self._params))
         typed = self._parser.parse_overrides(arguments)
+        typed = [override for override in typed if override.key_or_group not in LISTING]
         names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
         for override in typed:
             if override.is_sweep_override() and override.key_or_group in OF_THE_SWEEP:
                 key, _, values = str(override.input_line).partition("=")
                 advice = f"write {key}=[{values}]" if key == "retry" else "give one value"
                 raise ConfigError(f"{override.input_line}: {key} is of the whole sweep; {advice}")
+        listed = listed_cells(self._config)
         is_empty = not own and not names_cells and bool(self._extra_grids)
-        main_grid = [] if is_empty else self._compose([*own, *typed])
+        main_grid = [] if is_empty and not listed else self._main_grid(listed, [*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
 
         # Options that do not apply are an error where they were asked for, not in further grids.
@@ -94,6 +98,20 @@ class Grids:
         check_possible(cells)
         check_baseline(cells, Report.of(self._config))
         return unique
+
+    def _main_grid(self, listed: Sequence[Listed], overrides: Sequence[Override]) -> list[HydraJob]:
+        """The product of the axes; where cells are listed, each of these with that product."""
+        if not listed:
+            return self._compose(overrides)
+        taken, jobs = _keys(overrides), []
+        for where, cell in listed:
+            with naming(where):
+                if twice := taken & cell.keys():
+                    said = "is given for all cells too, by the command line or the sweep's file"
+                    raise ConfigError(f"{', '.join(sorted(twice))} {said}; leave one out")
+                words = [f"{key}={_literal(value)}" for key, value in cell.items()]
+                jobs += self._compose([*self._parser.parse_overrides(words), *overrides])
+        return jobs
 
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
         jobs = []

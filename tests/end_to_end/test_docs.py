@@ -39,6 +39,7 @@ def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> Non
     example, *_ = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "swish.yaml").write_text(example)
+    (tmp_path / "shapes.csv").write_text("op,size\nadd,8\n")
     asked: dict[tuple[str, ...], str] = {}  # each once, with dry_run=true or without
     for command in COMMANDS:
         words = shlex.split(command)[3:]

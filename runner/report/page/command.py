@@ -14,7 +14,7 @@ from runner.rows.rows import Row
 
 OF_THE_RUN = {
     *("job", "run", "resume", "resume_force", "retry", "exclude", "strict", "dry_run"),
-    *("stop_after", "report", "hydra", "cluster", *AXES),
+    *("stop_after", "report", "hydra", "cluster", "zip", "cells", *AXES),
 } - {"op"}
 
 

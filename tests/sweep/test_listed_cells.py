@@ -1,0 +1,106 @@
+"""Cells one by one: pairs in place of a product, from the command line or a file."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import Runner
+from tests.support.commands import answers
+
+
+def listed(base: Path, *words: str) -> list[str]:
+    """The cells that a dry run lists."""
+    (answer,) = answers(base, [[*words, "dry_run=true"]])
+    assert answer.code == 0, answer
+    return [line.partition("    ")[0] for line in answer.stdout.splitlines()[:-1]]
+
+
+def test_pairs_are_cells_and_other_axes_multiply_them(tmp_path: Path) -> None:
+    pairs = "zip=[{op: matmul, size: 64}, {op: add, size: 128x32}]"
+    assert listed(tmp_path, pairs) == ["matmul 64x64 float32 cpu", "add 128x32 float32 cpu"]
+    assert listed(tmp_path, pairs, "dtype=float32,bfloat16") == [
+        "matmul 64x64 float32 cpu",
+        "matmul 64x64 bfloat16 cpu",
+        "add 128x32 float32 cpu",
+        "add 128x32 bfloat16 cpu",
+    ]
+
+
+def test_a_sweeps_file_may_list_cells(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "sweep").mkdir(parents=True)
+    (tmp_path / "mine" / "sweep" / "pairs.yaml").write_text(
+        "# @package _global_\nzip:\n- {op: add, size: {m: 8, n: 4}}\n- {op: exp, size: 16}\n"
+        "hydra: {sweeper: {params: {threads: '1,2'}}}\n"
+    )
+    cells = listed(tmp_path, "--config-dir", "mine", "+sweep=pairs")
+    assert [cell.split()[:2] for cell in cells] == [["add", "8x4"]] * 2 + [["exp", "16x16"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "shapes.csv",
+            '\ufeffop, size ,op.kwargs.dim,dtype\nsoftmax,8x16,0,\n\nadd,"64x64 ",,bfloat16\n',
+        ),
+        (
+            "shapes.jsonl",
+            '{"op": "softmax", "size": "8x16", "op.kwargs.dim": 0}\n\n'
+            '{"op": "add", "size": 64, "dtype": "bfloat16", "op.kwargs.dim": null}\n',
+        ),
+    ],
+)
+def test_cells_come_from_a_file_with_a_line_each(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert listed(tmp_path, f"cells={name}") == [
+        "softmax 8x16 float32 cpu dim=0",
+        "add 64x64 bfloat16 cpu",
+    ]
+
+
+def test_listed_cells_run_and_are_taken_up_again(runner: Runner, tmp_path: Path) -> None:
+    (tmp_path / "shapes.csv").write_text("op,size\nadd,8\nmatmul,16\n")
+    command = ["cells=shapes.csv", "timing=minimal"]
+    runner(*command, "hydra.sweep.dir=out")
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert list(rows["op"] + rows["size"]) == ["add8x8", "matmul16x16"]
+    (tmp_path / "shapes.csv").write_text("op,size\nadd,8\nmatmul,16\nexp,8\n")
+    runner(*command, "resume=out")
+    assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 3
+
+
+def test_wrong_lists_are_one_line(tmp_path: Path) -> None:
+    files = {
+        "unknown.csv": "op,colour\nadd,red\n",
+        "size.csv": "op,size\nadd,8\nadd,large\n",
+        "short.csv": "op,size\nadd\n",
+        "twice.csv": "op,op\nadd,mul\n",
+        "empty.csv": "op,size\n",
+        "text.jsonl": "[1, 2]\n",
+        "broken.jsonl": "{\n",
+        "many.csv": "op,size\n" + "add,8\n" * 5,
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bytes.csv").write_bytes(b"op\n\xff\xfe\n")
+    commands = {
+        "cells=unknown.csv": "cells=unknown.csv, line 2: colour is no key of a cell; allowed: op,",
+        "cells=size.csv": "cells=size.csv, line 3: ",
+        "cells=short.csv": "line 2 has 1 entries, not 2",
+        "cells=twice.csv": "a column is there twice",
+        "cells=empty.csv": "lists no cell",
+        "cells=text.jsonl": "line 1 is no object",
+        "cells=broken.jsonl": "cells=broken.jsonl is no list of cells",
+        "cells=bytes.csv": "cells=bytes.csv is no list of cells",
+        "cells=nowhere.csv": "cells=nowhere.csv cannot be read: No such file",
+        "cells=many.csv sweep.max_cells=4": "lists more than sweep.max_cells=4",
+        "cells=size.csv zip=[{op:add}]": "both list cells",
+        "cells=size.csv size=8,16": "size is given for all cells too",
+        "zip=[add]": "zip: add is no cell",
+        "zip=[{op:add,hydra.run.dir:x}]": "hydra.run.dir is no key of a cell",
+    }
+    for answer, said in zip(answers(tmp_path, list(commands)), commands.values(), strict=True):
+        assert answer.code == 2, answer
+        assert said in answer.stderr
+        assert len(answer.stderr.splitlines()) == 1
