@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
+from runner.analysis.findings import Finding, findings
 from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, answers
 from runner.analysis.transfer_model import Models, models_of
@@ -28,6 +29,7 @@ class Analysis:
         models: what moving data costs, by direction.
         speedups: ``speedup.csv``.
         crossovers: ``crossover.csv``.
+        findings: the few numbers that are read first.
         answers: to the four questions.
         damaged: a line for each file that could not be read.
     """
@@ -39,6 +41,7 @@ class Analysis:
     models: Models
     speedups: Sequence[Speedup]
     crossovers: Sequence[Crossover]
+    findings: Sequence[Finding]
     answers: Sequence[Answer]
     damaged: Sequence[str]
 
@@ -64,9 +67,17 @@ def analyse(
     models = models_of(rows)
     speedups = compare(benchmarks, report, models, pairs)
     crossings = crossovers(speedups)
-    answered = answers(benchmarks, speedups, crossings, models, report)
     return Analysis(
-        report, rows, benchmarks, gradients, models, speedups, crossings, answered, damaged
+        report,
+        rows,
+        benchmarks,
+        gradients,
+        models,
+        speedups,
+        crossings,
+        findings([*benchmarks, *gradients], speedups, crossings),
+        answers(benchmarks, speedups, crossings, models, report),
+        damaged,
     )
 
 

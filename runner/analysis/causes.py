@@ -8,8 +8,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from runner.analysis.comparison import Speedup
-from runner.analysis.crossover import CURVE
-from runner.config.axes import values_of
+from runner.analysis.crossover import curve_of
 from runner.config.dtypes import ITEM_BYTES
 from runner.rows.rows import BenchmarkRow, grouped
 
@@ -52,7 +51,7 @@ def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> lis
     for speedup in speedups:
         if speedup.verdict == "slower":
             row = rows[speedup.other_cell]
-            key, evidence = _cause(speedup, row, curves.get(_curve_of(speedup)))
+            key, evidence = _cause(speedup, row, curves.get(curve_of(speedup)))
             ratio = speedup.speedup
         elif speedup.verdict == "faster" and (speedup.each_high or 1) < 1:
             key, ratio = "transfers", speedup.each_speedup
@@ -94,12 +93,9 @@ class _Curve:
     ever_wins: bool
 
 
-_curve_of = values_of(*CURVE)
-
-
 def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
     timed = (speedup for speedup in speedups if speedup.elements and speedup.other_s is not None)
-    return {key: _curve(curve) for key, curve in grouped(timed, _curve_of).items()}
+    return {key: _curve(curve) for key, curve in grouped(timed, curve_of).items()}
 
 
 def _curve(speedups: Sequence[Speedup]) -> _Curve:

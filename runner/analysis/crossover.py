@@ -78,6 +78,7 @@ class Location(NamedTuple):
 
 
 CURVE = (*(name for name in AXES if name != "size"), "variant", "node", "axis", "baseline", "other")
+curve_of = values_of(*CURVE)
 """What the sizes of one curve have in common."""
 COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
@@ -103,7 +104,7 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
     """
     sized = (s for s in speedups if s.axis != "size" and s.elements is not None)
     crossings = []
-    for curve in grouped(sized, values_of(*CURVE)).values():
+    for curve in grouped(sized, curve_of).values():
         curve.sort(key=attrgetter("elements"))
         for transfers, prefix in PREFIXES.items():
             ratio_of = attrgetter(f"{prefix}speedup")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from runner.analysis.analysis import Analysis
 from runner.errors import printable
-from runner.report.language import Words, sentence_text
+from runner.report.language import Words, finding_text, sentence_text
 from runner.report.tables import Table
 
 LONGEST_SHOWN = 2_000  # characters of a note or an entry
@@ -31,6 +31,13 @@ def markdown_of(
     """
     count = words["md_rows"].format(rows=len(analysis.rows))
     lines = [f"# {words['title']}", "", count, words["page_link"], "", *note_lines(notes, words)]
+    if analysis.findings:
+        lines += [f"## {words['findings']}", ""]
+        for finding in analysis.findings:
+            _, number, interval, text, _ = finding_text(finding, words)
+            shown = f" ({interval})" if interval else ""
+            lines.append(f"- **{number}**{shown} {_plain(text)}")
+        lines.append("")
     for answer in analysis.answers:
         sentences = [f"- {_plain(sentence_text(s, words))}" for s in answer.sentences]
         lines += [f"## {_plain(sentence_text(answer.question, words))}", "", *sentences, ""]

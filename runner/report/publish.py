@@ -23,7 +23,7 @@ from runner.report.figures.plots import (
     transfer_plot,
 )
 from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
-from runner.report.language import Words, sentence_text
+from runner.report.language import Words, finding_text, sentence_text
 from runner.report.page.command import Reproducer
 from runner.report.page.listing import (
     Listing,
@@ -120,6 +120,7 @@ def write_page(
         rows=analysis.rows,
         environment=environment,
         notes=notes,
+        findings=[finding_text(finding, words) for finding in analysis.findings],
         answers=[_answer_text(answer, words) for answer in analysis.answers],
         charts=charts,
         listings=_listings(analysis, pictures.names.distinguishing, environment, words),

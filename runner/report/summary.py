@@ -19,7 +19,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
-from runner.report.language import Words, words_of
+from runner.report.language import Words, finding_text, words_of
 from runner.report.markdown import markdown_of
 from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
@@ -129,6 +129,9 @@ def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) ->
         print_answers(analysis.answers)
     for note in notes:
         print(printable(note))
+    for finding in analysis.findings:
+        _, number, interval, text, _ = finding_text(finding, ENGLISH)
+        print(printable(" ".join(filter(None, (number, interval and f"({interval})", text)))))
     sys.stdout.flush()
 
 

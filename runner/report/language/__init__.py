@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
+from runner.analysis.findings import Finding
 from runner.analysis.sentence import Sentence
 from runner.report.language.sentences import quantity, say
 from runner.report.language.words import Words, templates_of, words_of
 from runner.stats.estimate import Estimate
 from runner.units import digits
 
-__all__ = ["Words", "amount", "ratio_text", "sentence_text", "words_of"]
+__all__ = ["Words", "amount", "finding_text", "ratio_text", "sentence_text", "words_of"]
+FindingText = tuple[str, str, str, str, Sequence[str]]
+"""A finding's tone, number, interval, sentence and the cells that it is made from."""
+
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 
@@ -55,6 +60,19 @@ def sentence_text(sentence: Sentence, words: Words) -> str:
 def ratio_text(value: float, words: Words) -> str:
     """``12.3×``."""
     return f"{digits(value, 3)}×".replace(".", words["decimal"])
+
+
+def finding_text(finding: Finding, words: Words) -> FindingText:
+    """A finding in a language."""
+    number, interval = str(finding.number), ""
+    if isinstance(finding.number, Estimate):
+        number = ratio_text(finding.number.value, words)
+        low, high = finding.number.low, finding.number.high
+        if low is not None and high is not None:
+            ends = [ratio_text(end, words).removesuffix("×") for end in (low, high)]
+            interval = words["from_to"].format(low=ends[0], high=ends[1])
+    sentence = finding.sentence
+    return finding.tone, number, interval, sentence_text(sentence, words), sentence.cells
 
 
 def _quantity(value: object, unit: str, words: Words) -> str:

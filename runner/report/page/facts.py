@@ -50,13 +50,20 @@ def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str,
 
 
 def _what(rows: Sequence[Row], words: Words) -> str:
+    timed = [row for row in rows if row.job == "benchmark"]
+    named = timed or rows  # a gradient is checked at many sizes, which nobody asked for
+
     def first_values(key: str) -> str:
-        values = list(map(str, dict.fromkeys(map(attrgetter(key), rows))))
+        values = list(map(str, dict.fromkeys(map(attrgetter(key), named))))
         more = f" + {len(values) - NAMED_AT_MOST}" if len(values) > NAMED_AT_MOST else ""
         return ", ".join(values[:NAMED_AT_MOST]) + more
 
-    counts = {"rows": len(rows), "ok": sum(row.status == "ok" for row in rows)}
-    return words["what"].format(**counts, **{key: first_values(key) for key in NAMED})
+    counts = {"rows": len(named), "ok": sum(row.status == "ok" for row in named)}
+    template = words["what_timed" if timed else "what"]
+    text = template.format(**counts, **{key: first_values(key) for key in NAMED})
+    others = Counter(row.job for row in rows if timed and row.job != "benchmark")
+    checks = [f"{words.get(f'job_{job}', job)}: {count}" for job, count in others.items()]
+    return f"{text} {words['what_checks'].format(counted=', '.join(checks))}" if checks else text
 
 
 def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
@@ -91,7 +98,8 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     doubtful = sum(any(flag in FORBIDDING for flag in row.flags) for row in timed)
     quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))]
     half, most = (digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles)
-    return words["sure"].format(half=half, most=most, timed=len(timed), doubtful=doubtful)
+    counts = {"known": len(widths), "timed": len(timed), "doubtful": doubtful}
+    return words["sure"].format(half=half, most=most, **counts)
 
 
 def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:

@@ -18,7 +18,7 @@ from runner.errors import printable
 from runner.report.figures.names import anchor
 from runner.report.figures.picture import COLOURS
 from runner.report.figures.vega_charts import Spec
-from runner.report.language import Words
+from runner.report.language import FindingText, Words
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
 from runner.rows.flags import FLAGS, merged
@@ -42,6 +42,7 @@ def page_of(
     listings: Sequence[Listing],
     charts: Mapping[str, Spec],
     words: Words,
+    findings: Sequence[FindingText] = (),
     answers: Sequence[AnswerText] = (),
 ) -> str:
     """The page's text.
@@ -53,7 +54,8 @@ def page_of(
         listings: the tables.
         charts: the Vega-Lite specification of each figure, by the name of its file.
         words: the language's.
-        answers: as :data:`AnswerText`.
+        findings: the numbers that are read first.
+        answers: the questions with their sentences.
     """
     # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
@@ -72,6 +74,7 @@ def page_of(
         version=__version__,
         facts=facts_of(rows, environment, words),
         notes=shown_notes,
+        findings=findings,
         answers=answers,
         charts=charts,
         listings=listings,
