@@ -19,28 +19,18 @@ from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
 
 @dataclass(frozen=True)
 class Analysis:
-    """A run, read.
+    """A run, read."""
 
-    Attributes:
-        report: what was compared with what.
-        rows: all of the run's, of every job.
-        benchmarks, gradients: those of these jobs.
-        models: what moving data costs, by direction.
-        speedups: ``speedup.csv``.
-        crossovers: ``crossover.csv``.
-        answers: to the four questions.
-        damaged: a line for each file that could not be read.
-    """
-
-    report: Report
-    rows: Sequence[Row]
+    report: Report  # what was compared with what
+    rows: Sequence[Row]  # all of the run's, of every job
+    # benchmarks, gradients: those of these jobs
     benchmarks: Sequence[BenchmarkRow]
     gradients: Sequence[AutogradRow]
-    models: Models
-    speedups: Sequence[Speedup]
-    crossovers: Sequence[Crossover]
-    answers: Sequence[Answer]
-    damaged: Sequence[str]
+    models: Models  # what moving data costs, by direction
+    speedups: Sequence[Speedup]  # ``speedup.csv``
+    crossovers: Sequence[Crossover]  # ``crossover.csv``
+    answers: Sequence[Answer]  # to the four questions
+    damaged: Sequence[str]  # a line for each file that could not be read
 
 
 def analyse(

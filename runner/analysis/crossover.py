@@ -19,23 +19,7 @@ PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
 
 @dataclass(frozen=True, kw_only=True)
 class Crossover(CellKey):
-    """A row of ``crossover.csv``: an operation's speed-up along the sizes. Intervals are of 95 %.
-
-    Attributes:
-        transfers: none, once (shared by ``calls_per_transfer`` calls) or each_call.
-        state: found; always or never (at the sizes measured); unresolved, where the intervals do
-            not tell, or where it does not win and larger sizes have no ratio; no_ratio, where no
-            size has one.
-        elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the
-            interval. An unresolved one has the ends that are known: it wins from ``elements_high``
-            on at the latest, and from ``elements_low`` on at the earliest.
-        side, side_low, side_high: the same as the n of n x n, where all sizes are that.
-        size_below, size_above: the largest size at which it does not win, and the next measured.
-        smallest, largest: the sizes between which there are ratios.
-        sizes: how many sizes have a ratio with an interval.
-        gaps: how many sizes have none; ``speedup.csv`` says why.
-        cells: the other side's cells, from the smallest size to the largest, separated by spaces.
-    """
+    """A row of ``crossover.csv``: a curve along the sizes, with intervals of 95 %."""
 
     size: str = ""  # a curve has many, so that this is no column
     variant: str | None
@@ -43,22 +27,30 @@ class Crossover(CellKey):
     axis: str
     baseline: str
     other: str
-    transfers: str
+    transfers: str  # none, once (shared by ``calls_per_transfer`` calls) or each_call
     calls_per_transfer: int | None
+    # found; always or never (at the sizes measured); unresolved, where the intervals do not tell,
+    # or where it does not win and larger sizes have no ratio; no_ratio, where no size has one
     state: str
+    # elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the
+    # interval. An unresolved one has the ends that are known: it wins from ``elements_high`` on at
+    # the latest, and from ``elements_low`` on at the earliest
     elements: float | None
     elements_low: float | None
     elements_high: float | None
+    # side, side_low, side_high: the same as the n of n x n, where all sizes are that
     side: float | None
     side_low: float | None
     side_high: float | None
+    # size_below, size_above: the largest size at which it does not win, and the next measured
     size_below: str | None
     size_above: str | None
+    # smallest, largest: the sizes between which there are ratios
     smallest: str | None
     largest: str | None
-    sizes: int
-    gaps: int
-    cells: str
+    sizes: int  # how many sizes have a ratio with an interval
+    gaps: int  # how many sizes have none; ``speedup.csv`` says why
+    cells: str  # the other side's cells, from the smallest size to the largest, separated by spaces
 
     @property
     def location(self) -> Location:
@@ -83,14 +75,10 @@ COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
 
 class CurvePoint(NamedTuple):
-    """A size of a curve, on logarithms.
+    """A size of a curve, on logarithms."""
 
-    Attributes:
-        x: of the elements.
-        y, low, high: of the ratio and of its interval's ends.
-    """
-
-    x: float
+    x: float  # of the elements
+    # y, low, high: of the ratio and of its interval's ends
     y: float
     low: float
     high: float

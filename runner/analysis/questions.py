@@ -24,16 +24,11 @@ WINNING = ("found", "always")  # states of a curve that wins somewhere
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and what the run says to it.
+    """A question and what the run says to it."""
 
-    Attributes:
-        key: gain, lose, size or transfers.
-        sentences: the first is the shortest answer.
-    """
-
-    key: str
+    key: str  # gain, lose, size or transfers
     question: Sentence
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[Sentence, ...]  # the first is the shortest answer
 
 
 def answers(

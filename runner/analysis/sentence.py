@@ -8,14 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Sentence:
-    """What the data say, for any language.
+    """What the data say, for any language."""
 
-    Attributes:
-        key: of its template, which is ``say_`` and the key in ``report/language/*.yaml``.
-        values: what the template's fields stand for: text, numbers, numbers with intervals.
-        cells: the rows that it is made from.
-    """
-
-    key: str
+    key: str  # of its template, which is ``say_`` and the key in ``report/language/*.yaml``
+    # what the template's fields stand for: text, numbers, numbers with intervals
     values: Mapping[str, object] = field(default_factory=dict)
-    cells: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()  # the rows that it is made from

@@ -14,15 +14,10 @@ MEMORY = "pageable"  # the host memory that a tensor has unless somebody pins it
 
 @dataclass(frozen=True)
 class TransferModel:
-    """One direction's line through the measured times: latency + bytes / bandwidth.
+    """One direction's line through the measured times: latency + bytes / bandwidth."""
 
-    Attributes:
-        latency_s: seconds that a transfer of nothing takes.
-        bandwidth_bytes_per_s: bytes a second of a long one.
-    """
-
-    latency_s: Estimate
-    bandwidth_bytes_per_s: Estimate
+    latency_s: Estimate  # seconds that a transfer of nothing takes
+    bandwidth_bytes_per_s: Estimate  # bytes a second of a long one
 
     def seconds(self, tensors: int, count: int) -> Estimate:
         """Seconds for so many tensors of so many bytes in all."""
@@ -34,18 +29,12 @@ class TransferModel:
 
 
 class Link(NamedTuple):
-    """Which way data move.
-
-    Attributes:
-        device: as rows name it, ``cuda:0 NVIDIA A100``, or as asked where they do not.
-        to_device: whether from the host to the device, or back.
-        memory: the host's: pageable or pinned.
-    """
+    """Which way data move."""
 
     node: str | None
-    device: str
-    to_device: bool
-    memory: str = MEMORY
+    device: str  # as rows name it, ``cuda:0 NVIDIA A100``, or as asked where they do not
+    to_device: bool  # whether from the host to the device, or back
+    memory: str = MEMORY  # the host's: pageable or pinned
 
 
 NOTHING = Estimate(0.0, 0.0, 0.0)

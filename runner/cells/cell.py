@@ -46,29 +46,20 @@ BUILT_IN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(CellKey):
-    """One frozen combination: its value on each axis, and what else the configuration says.
-
-    Attributes:
-        operation: what ``op`` names.
-        requested_size: the size as it was asked for; ``size`` is the one that results show.
-        dimensions: the length of each dimension; None where the operation cannot take the size.
-        infeasible_reason: why it cannot run at this size, dtype or direction; blank where it can.
-        on_contention: what to do beside another sweep, flag or wait.
-        case: what is checked instead of the operation; None: the operation.
-        inapplicable_options: what was asked for and says nothing to this job; blank: nothing. The
-            cell has the defaults.
-    """
+    """One frozen combination: its value on each axis, and what else the configuration says."""
 
     job: str
-    operation: Operation
-    requested_size: Size
+    operation: Operation  # what ``op`` names
+    requested_size: Size  # the size as it was asked for; ``size`` is the one that results show
+    # the length of each dimension; None where the operation cannot take the size
     dimensions: Dimensions | None
-    infeasible_reason: str
+    infeasible_reason: str  # why it cannot run at this size, dtype or direction; blank where it can
     timing: Timing
     limit: Limit
     backend_module: str | None
-    on_contention: str
-    case: Case | None = None
+    on_contention: str  # what to do beside another sweep, flag or wait
+    case: Case | None = None  # what is checked instead of the operation; None: the operation
+    # what was asked for and says nothing to this job; blank: nothing. The cell has the defaults
     inapplicable_options: str = ""
 
     @property

@@ -27,17 +27,12 @@ from runner.files import make_folder
 
 @dataclass(frozen=True)
 class Choice:
-    """What Hydra composed for one choice of groups.
+    """What Hydra composed for one choice of groups."""
 
-    Attributes:
-        full: with the ``hydra`` node, whose few fields that differ between jobs are set in place.
-        task: the same without it, pickled: unpickling takes a sixth of the time of a deep copy.
-        hydra_yaml: the template of ``.hydra/hydra.yaml``.
-    """
-
+    # with the ``hydra`` node, whose few fields that differ between jobs are set in place
     full: DictConfig
-    task: bytes
-    hydra_yaml: str
+    task: bytes  # the same without it, pickled: unpickling takes a sixth of the time of a deep copy
+    hydra_yaml: str  # the template of ``.hydra/hydra.yaml``
 
 
 @dataclass(frozen=True, slots=True)  # a sweep may have 100,000

@@ -22,15 +22,11 @@ INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shel
 
 @dataclass(frozen=True)
 class Arguments:
-    """The command line, read once.
+    """The command line, read once."""
 
-    Attributes:
-        words: in an order that argparse takes: options with their values first, of them ``-m``.
-        values: of each key that is given one, without pluses and quotes untouched.
-    """
-
+    # in an order that argparse takes: options with their values first, of them ``-m``
     words: tuple[str, ...]
-    values: Mapping[str, str]
+    values: Mapping[str, str]  # of each key that is given one, without pluses and quotes untouched
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:

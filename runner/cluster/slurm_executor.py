@@ -43,21 +43,15 @@ class _Ended:
 
 @dataclass
 class SlurmJob:
-    """A job in Slurm's queue, which carries a chunk.
-
-    Attributes:
-        messages: the file that the job writes its messages to.
-        read_bytes: how much of it has been read.
-        gone_since: when it was first seen to have left the queue, by the monotonic clock.
-        over: whether it has ended or been lost.
-    """
+    """A job in Slurm's queue, which carries a chunk."""
 
     run: ChunkRun
     submitted: submitit.Job[None]
-    messages: Path
-    read_bytes: int = 0
+    messages: Path  # the file that the job writes its messages to
+    read_bytes: int = 0  # how much of it has been read
+    # when it was first seen to have left the queue, by the monotonic clock
     gone_since: float | None = None
-    over: bool = False
+    over: bool = False  # whether it has ended or been lost
 
 
 class SlurmExecutor:

@@ -53,29 +53,21 @@ POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.ti
 
 @dataclass
 class Timing:
-    """When sampling stops, and how it goes about it.
+    """When sampling stops, and how it goes about it."""
 
-    Attributes:
-        precision: the half-width of the median's 95 % interval, relative to the median, at which
-            sampling stops.
-        max_time_s: seconds after which sampling stops, however wide the interval is.
-        min_samples: the fewest samples, unless the time is up.
-        max_samples: the most samples.
-        block_s: seconds that a sample, a block of calls, is to take: long against the clock's
-            resolution, short against a scheduler's slice.
-        warmup_s: the most seconds that warming up may take.
-        patience_s: the most seconds that a cell waits for a calm moment of the machine, all its
-            waits together; they count in no limit.
-        processes: fresh processes that measure the cell, whose spread the interval then covers.
-    """
-
+    # the half-width of the median's 95 % interval, relative to the median, at which sampling stops
     precision: float = 0.01
-    max_time_s: float = 1.0
-    min_samples: int = 30
-    max_samples: int = 10_000
+    max_time_s: float = 1.0  # seconds after which sampling stops, however wide the interval is
+    min_samples: int = 30  # the fewest samples, unless the time is up
+    max_samples: int = 10_000  # the most samples
+    # seconds that a sample, a block of calls, is to take: long against the clock's resolution,
+    # short against a scheduler's slice
     block_s: float = 0.0005
-    warmup_s: float = 0.2
+    warmup_s: float = 0.2  # the most seconds that warming up may take
+    # the most seconds that a cell waits for a calm moment of the machine, all its waits together;
+    # they count in no limit
     patience_s: float = 6.0
+    # fresh processes that measure the cell, whose spread the interval then covers
     processes: int = 1
 
 
@@ -131,39 +123,27 @@ class Report:
 
 @dataclass
 class Compare:
-    """How cells that are compared with each other are measured.
+    """How cells that are compared with each other are measured."""
 
-    Attributes:
-        in_turn: together, one after the other again and again; otherwise each by itself.
-        processes: between which the visits to the sides are shared; None: two, or one where
-            ``timing.max_time_s`` is below 1 s.
-    """
-
-    in_turn: bool = True
+    in_turn: bool = True  # together, one after the other again and again; otherwise each by itself
+    # between which the visits to the sides are shared; None: two, or one where
+    # ``timing.max_time_s`` is below 1 s
     processes: int | None = None
 
 
 @dataclass
 class ClusterConfig:
-    """Where a sweep's cells run, and in what portions they are sent.
+    """Where a sweep's cells run, and in what portions they are sent."""
 
-    Attributes:
-        name: ray or slurm; blank: this machine.
-        cells_per_chunk: cells in a chunk; blank: as many as are expected to take ``chunk_time_s``.
-        chunk_time_s: seconds that a chunk is to take.
-        retries: how many times the cells of a lost job are sent again.
-        colocate_comparisons: whether cells that are compared with each other go to the same node.
-        samples: whether the raw blocks are kept.
-        launcher: what the launcher plugin of the same name takes.
-    """
-
-    name: str | None = None
+    name: str | None = None  # ray or slurm; blank: this machine
+    # cells in a chunk; blank: as many as are expected to take ``chunk_time_s``
     cells_per_chunk: int | None = None
-    chunk_time_s: float = 300.0
-    retries: int = 1
+    chunk_time_s: float = 300.0  # seconds that a chunk is to take
+    retries: int = 1  # how many times the cells of a lost job are sent again
+    # whether cells that are compared with each other go to the same node
     colocate_comparisons: bool = True
-    samples: bool = True
-    launcher: Any = None
+    samples: bool = True  # whether the raw blocks are kept
+    launcher: Any = None  # what the launcher plugin of the same name takes
 
 
 @dataclass

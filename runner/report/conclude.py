@@ -30,19 +30,12 @@ from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, PairVisit, R
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds.
+    """What a run's folder holds."""
 
-    Attributes:
-        rows_of_job: the rows of each job; none of one that did not run.
-        damaged: a line for each file that could not be read.
-        environment: ``environment.json``; nothing where it is not there or damaged.
-        pairs: the visits of what was measured in turn.
-    """
-
-    rows_of_job: Mapping[str, list[Row]]
-    damaged: list[str]
-    environment: Mapping[str, Any]
-    pairs: list[PairVisit]
+    rows_of_job: Mapping[str, list[Row]]  # the rows of each job; none of one that did not run
+    damaged: list[str]  # a line for each file that could not be read
+    environment: Mapping[str, Any]  # ``environment.json``; nothing where it is not there or damaged
+    pairs: list[PairVisit]  # the visits of what was measured in turn
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while

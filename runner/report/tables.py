@@ -42,19 +42,14 @@ PIPED_WIDTH = 160  # where nobody's terminal limits the line
 
 @dataclass(frozen=True)
 class Table:
-    """Text in columns.
-
-    Attributes:
-        words: how many of the first columns are words, aligned to the left; the last is too.
-        more: how many lines there would be beyond these; the CSV has them.
-        tones: what each line's speed-up says, faster, slower or nothing; blank without a speed-up.
-    """
+    """Text in columns."""
 
     title: str
     header: tuple[str, ...]
     lines: Sequence[tuple[str, ...]]
-    words: int
-    more: int = 0
+    words: int  # how many of the first columns are words, aligned to the left; the last is too
+    more: int = 0  # how many lines there would be beyond these; the CSV has them
+    # what each line's speed-up says, faster, slower or nothing; blank without a speed-up
     tones: tuple[str | None, ...] = ()
 
 

@@ -14,16 +14,13 @@ FEWEST_POINTS = 5  # three to spare beside the line's two numbers, from which th
 
 @dataclass(frozen=True)
 class Line:
-    """``y = at_zero + slope * x``, with 95 % intervals.
-
-    Attributes:
-        max_relative_residual: the largest distance of a point from the line, relative to the point.
-    """
+    """``y = at_zero + slope * x``, with 95 % intervals."""
 
     at_zero: float
     at_zero_interval: tuple[float, float]
     slope: float
     slope_interval: tuple[float, float]
+    # the largest distance of a point from the line, relative to the point
     max_relative_residual: float
 
 

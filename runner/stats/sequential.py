@@ -24,23 +24,15 @@ SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
 
 @dataclass(frozen=True)
 class PairedRatio:
-    """A ratio of two times from visits to both sides.
+    """A ratio of two times from visits to both sides."""
 
-    Attributes:
-        value: the median of the visits' ratios.
-        low, high: its 95 % interval, whatever the number of looks; None with too few visits for
-            one.
-        p_value: of the hypothesis that the ratio lies within the margin; 1 where it is in it.
-        visits: how many.
-        processes: that shared them.
-    """
-
-    value: float
+    value: float  # the median of the visits' ratios
+    # low, high: its 95 % interval, whatever the number of looks; None with too few visits for one
     low: float | None
     high: float | None
-    p_value: float
-    visits: int
-    processes: int
+    p_value: float  # of the hypothesis that the ratio lies within the margin; 1 where it is in it
+    visits: int  # how many
+    processes: int  # that shared them
 
 
 def paired_ratio(

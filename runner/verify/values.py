@@ -47,26 +47,18 @@ DEPENDS_ON_DTYPE = (
 
 @dataclass(frozen=True)
 class ValueCheck:
-    """How far the values are from a float64 reference.
+    """How far the values are from a float64 reference."""
 
-    Attributes:
-        size: at which they were compared.
-        relative_error: relative to the largest element of the reference, of the output that is
-            nearest to what is allowed, or beyond it; None: no values were compared.
-        allowed: the largest that the dtype and the operation explain.
-        mutated: whether the call changed its inputs, but for those that are put back.
-        undecided: booleans and integers that differ, and of which rounding decides.
-        moments_differ: of a random operation, whether its moments do; None: it is none.
-        reason: why nothing was compared, or what may be meant.
-    """
-
-    size: str | None = None
+    size: str | None = None  # at which they were compared
+    # relative to the largest element of the reference, of the output that is nearest to what is
+    # allowed, or beyond it; None: no values were compared
     relative_error: float | None = None
-    allowed: float | None = None
-    mutated: bool = False
-    undecided: int | None = None
+    allowed: float | None = None  # the largest that the dtype and the operation explain
+    mutated: bool = False  # whether the call changed its inputs, but for those that are put back
+    undecided: int | None = None  # booleans and integers that differ, and of which rounding decides
+    # of a random operation, whether its moments do; None: it is none
     moments_differ: bool | None = None
-    reason: str = ""
+    reason: str = ""  # why nothing was compared, or what may be meant
 
     @property
     def compared(self) -> bool:

@@ -12,18 +12,12 @@ from runner.errors import ConfigError
 
 @dataclass(frozen=True)
 class Case:
-    """What every case has.
-
-    Attributes:
-        name: as results name it; the file's name.
-        description: one line for people.
-        hint: what a failing check says besides, where the reason is known.
-    """
+    """What every case has."""
 
     job: ClassVar[str]
-    name: str
-    description: str = ""
-    hint: str = ""
+    name: str  # as results name it; the file's name
+    description: str = ""  # one line for people
+    hint: str = ""  # what a failing check says besides, where the reason is known
 
     @property
     def dtype(self) -> str:

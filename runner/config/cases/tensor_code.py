@@ -29,19 +29,15 @@ def _snippets(key: str, value: object) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class TensorCase(Case):
-    """A line of tensor code, and what its result has to be.
-
-    Attributes:
-        inputs: tensors by name, each a snippet that may use those before it; none may be changed.
-        steps: snippets that run before the result for what they do.
-        result: the snippet that is checked.
-        expect: what of it is checked, see :data:`EXPECTATIONS`.
-    """
+    """A line of tensor code, and what its result has to be."""
 
     job: ClassVar[str] = "tensors"
+    # tensors by name, each a snippet that may use those before it; none may be changed
     inputs: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _snippets})
+    # snippets that run before the result for what they do
     steps: tuple[str, ...] = field(default=(), metadata={"reader": list_of_texts})
-    result: str = ""
+    result: str = ""  # the snippet that is checked
+    # what of it is checked, see :data:`EXPECTATIONS`
     expect: Mapping[str, Any] = field(default_factory=dict)
 
     @property

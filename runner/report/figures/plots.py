@@ -182,21 +182,13 @@ def _size_order(item: Sized) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Panels(Generic[Item]):
-    """Groups rows into panels and series, and makes points of those that have room.
+    """Groups rows into panels and series, and makes points of those that have room."""
 
-    Attributes:
-        point_of: makes a point of a row.
-        order: sorts the rows of a series.
-        styles: of the series, by name.
-        marks: by panel and series.
-        ceilings: by panel.
-    """
-
-    point_of: Callable[[Item], PlotPoint]
-    order: Callable[[Item], Any]
-    styles: Mapping[str, int]
-    marks: Marks = field(default_factory=dict)
-    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)
+    point_of: Callable[[Item], PlotPoint]  # makes a point of a row
+    order: Callable[[Item], Any]  # sorts the rows of a series
+    styles: Mapping[str, int]  # of the series, by name
+    marks: Marks = field(default_factory=dict)  # by panel and series
+    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)  # by panel
 
     def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
         """The panels, and how many panels, series and points have no room.

@@ -31,19 +31,13 @@ VANISHING = 1e-10  # as in the oracle of float64
 
 @dataclass(frozen=True)
 class Deviation:
-    """A gradient, and what a property asks it to be.
-
-    Attributes:
-        layout: of the tensors whose memory layout was changed.
-        error: why there is no gradient to compare, where the call raised.
-        exact: whether they are to be the same to the bit.
-    """
+    """A gradient, and what a property asks it to be."""
 
     got: Sequence[Tensor] = ()
     expected: Sequence[Tensor] = ()
-    layout: str | None = None
-    error: str | None = None
-    exact: bool = False
+    layout: str | None = None  # of the tensors whose memory layout was changed
+    error: str | None = None  # why there is no gradient to compare, where the call raised
+    exact: bool = False  # whether they are to be the same to the bit
 
 
 class Baseline:
