@@ -19,17 +19,10 @@ NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # W
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace a file's content in one step.
+    """Replace a file's content in one step; OSError, and what was there is as it was, where not.
 
-    It is written beside the file, under a name that nobody can guess; a link is replaced itself.
-
-    Args:
-        path: the file.
-        content: its new content; text is written as UTF-8.
-        durable: wait until the content is on the disk.
-
-    Raises:
-        OSError: it cannot be written; what was there is as it was.
+    It is written beside the file, under a name that nobody can guess, text as UTF-8; a link is
+    replaced itself. A ``durable`` one is waited for until it is on the disk.
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.opsweep")
@@ -78,8 +71,7 @@ def trim_log(path: Path) -> None:
 def make_folder(path: Path, *, parents: bool = False) -> None:
     """Make a folder of a run where it is not there yet.
 
-    Raises:
-        OSError: it cannot be made, or is a link: what it leads to is not the run's.
+    OSError where it is a link, too: what it leads to is not the run's.
     """
     path.mkdir(parents=parents, exist_ok=True)
     if path.is_symlink():

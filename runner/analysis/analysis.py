@@ -38,11 +38,8 @@ def analyse(
 ) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting.
 
-    Args:
-        rows: of every job.
-        damaged: a line for each file that could not be read.
-        report: what to compare with what.
-        pairs: what was measured in turn; None: all rows are of one moment.
+    ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
+    turn; None: all rows are of one moment.
     """
     # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]

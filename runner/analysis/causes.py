@@ -33,12 +33,7 @@ class Cause:
 
 
 def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> list[Cause]:
-    """Group what is surely slower, or slower only with transfers, by its cause; the worst first.
-
-    Args:
-        speedups: those that have a ratio.
-        rows: by cell.
-    """
+    """Group what is surely slower, or slower only with transfers, by its cause; the worst first."""
     speedups = list(speedups)
     curves = _curves(speedups)
     groups: dict[str, list[_Loss]] = {}

@@ -150,7 +150,7 @@ def _one_of_each_length(
 
 
 def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | None, float | None]:
-    """Where a curve passes from not winning to winning for the last time.
+    """Where a curve passes from not winning to winning for the last time; its points are by size.
 
     Between two sizes the logarithm of the ratio is taken to be a straight line in the logarithm of
     the size. The interval's ends are where the upper and the lower end of the ratio's interval do
@@ -158,9 +158,6 @@ def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | Non
     error is C (x - a) (b - x), with C half the second derivative, for which the second divided
     differences of the neighbouring sizes stand. With no neighbour to tell the curvature from, the
     interval is all that lies between the two sizes.
-
-    Args:
-        points: by increasing size.
 
     Returns:
         the state, and the logarithms of the size and of its interval's ends, where known.
@@ -181,9 +178,7 @@ def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | Non
 def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
     """Where one of a curve's lines rises above 0 for good: -inf: it always is, inf: it ends below.
 
-    Args:
-        points: by increasing size.
-        end: y for the ratio itself, low or high for the ends of its interval.
+    ``end`` is y for the ratio itself, low or high for the ends of its interval.
     """
     below = _last_below(points, end)
     if below == -1:

@@ -61,9 +61,8 @@ def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
 def transfer_time(row: BenchmarkRow, models: Models) -> Estimate | None:
     """Seconds to bring a call's inputs to its device and its outputs back.
 
-    Returns:
-        :data:`NOTHING` for the CPU; None where the run has not measured the transfers, or the row
-        does not say what would have to be moved.
+    It is :data:`NOTHING` for the CPU, and None where the run has not measured the transfers, or the
+    row does not say what would have to be moved.
     """
     if row.device.partition(":")[0] == "cpu":
         return NOTHING

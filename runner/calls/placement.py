@@ -14,11 +14,7 @@ SLACK_BYTES = 2**20  # of a pool beyond what the tensors need: the places to cho
 
 
 class Pools:
-    """Memory that sides use in turn: a pool for each set of tensors, for the largest side's.
-
-    Args:
-        seed: of the places in them.
-    """
+    """Memory that sides use in turn: a pool for each set of tensors, for the largest side's."""
 
     def __init__(self, seed: int) -> None:
         self._draw = random.Random(seed)

@@ -30,10 +30,9 @@ class Arguments:
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
-        """Read the words; the last value of a key counts, as for Hydra.
+        """Read the words; ConfigError where an option is none of Hydra's.
 
-        Raises:
-            ConfigError: an option is none of Hydra's.
+        The last value of a key counts, as for Hydra.
         """
         options, overrides = _divided(words)
         multirun = [word for word in options if word in MULTIRUN]

@@ -139,8 +139,7 @@ class CellTask:
     def prepared(self, config: DictConfig) -> Iterator[None]:
         """Check a cell that is no sweep's, and have its folder, before Hydra writes anything there.
 
-        Raises:
-            ConfigError: the cell or the folder is wrong; nothing has been written.
+        ConfigError where the cell or the folder is wrong; then nothing has been written.
         """
         from runner.cells.cell import cell_of
         from runner.cells.grid import check_threads, excluded

@@ -90,15 +90,9 @@ def unfinished_parts(
     """What of a chunk has to be sent again.
 
     Cells that are compared are measured again together, unless all of them are done: times of two
-    nodes do not compare. Where the chunk was lost, the cell that it was lost in goes alone with
-    those that it is compared with, so that one that ends whatever runs it takes no others with it.
-
-    Args:
-        chunk: as it was sent.
-        finished: identities of the cells that came back.
-        axis: along which rows are compared.
-        lost_on: the node that lost it, where that is known.
-        lost: whether it was lost, and did not end because its time was over.
+    nodes do not compare. Where the chunk was ``lost``, and did not end because its time was over,
+    the cell that it was lost in goes alone with those that it is compared with, so that one that
+    ends whatever runs it takes no others with it.
     """
     groups = _compared(chunk.cells, range(len(chunk.cells)), axis)
     identities = [cell.identity for cell in chunk.cells]

@@ -19,12 +19,9 @@ from runner.rows.rows import FILE_OF_JOB, PAIRS_FILE, PairVisit, Row, row_for
 
 
 class ChunkWriter:
-    """Writes chunks into a sweep's folder.
+    """Writes chunks into a sweep's folder; with ``samples`` raw blocks too, most of what it leaves.
 
-    Args:
-        root: the sweep's folder.
-        overrides: the overrides of a cell, by its number in the grid.
-        samples: whether to keep the raw blocks, most of what a sweep leaves.
+    ``overrides`` are those of a cell, by its number in the grid.
     """
 
     def __init__(

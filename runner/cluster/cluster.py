@@ -72,11 +72,8 @@ class Cluster:
     ) -> None:
         """Run those jobs of a grid that have these numbers; their rows are in ``root`` afterwards.
 
-        Nodes have the variables ``env_set``; ``on_end`` is told of each job that ends.
-
-        Raises:
-            ConfigError: the cluster cannot be had.
-            OSError: the folder cannot be written.
+        Nodes have the variables ``env_set``; ``on_end`` is told of each job that ends. ConfigError
+        where the cluster cannot be had.
         """
         from runner.cluster.chunk_folder import ChunkWriter
         from runner.cluster.driver import Driver

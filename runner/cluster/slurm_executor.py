@@ -57,8 +57,7 @@ class SlurmJob:
 class SlurmExecutor:
     """Slurm, as ``sbatch`` here reaches it, with the settings of hydra-submitit-launcher.
 
-    Raises:
-        ConfigError: there is no Slurm here, or it takes no such job.
+    ConfigError where there is no Slurm, or it takes no such job.
     """
 
     def __init__(self, settings: dict[str, Any], root: Path) -> None:

@@ -75,8 +75,7 @@ def yaml_of(value: object) -> str:
 def combinations(overrides: list[Override], most: int = 10**6) -> list[list[str]]:
     """Every combination of the overrides' values; HydraException where they have no end.
 
-    Raises:
-        ConfigError: there are more than ``most``.
+    ConfigError where there are more than ``most``.
     """
     count = math.prod(_values_in(override, most) for override in overrides)
     if count > most:

@@ -80,11 +80,7 @@ def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup
 
 
 class CellRunner:
-    """Runs cells, in one process or in several after another; calls ``on_begin`` before each.
-
-    Raises:
-        OSError: a folder cannot be written.
-    """
+    """Runs cells, in one process or in several after another; calls ``on_begin`` before each."""
 
     def __init__(self, on_begin: Callable[[], None]) -> None:
         self._on_begin = on_begin
@@ -115,10 +111,8 @@ class CellRunner:
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """Check all that needs torch or the machine, before anything is measured.
 
-        With ``require_devices`` one that is not here is an error; in a sweep its cells become rows.
-
-        Raises:
-            ConfigError: a callable or a device cannot be had.
+        ConfigError where a callable cannot be had, or with ``require_devices`` a device; in a sweep
+        its cells become rows.
         """
         if not self._worker.is_running:  # it takes seconds
             print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
@@ -156,10 +150,8 @@ class CellRunner:
         """Write down what a run of so many cells is made with, before its first one.
 
         Where it is ``resuming``, it holds what was measured before, by ``force`` with something
-        else; further ``settings`` are written down too: the cluster, the cells left out.
-
-        Raises:
-            ConfigError: it was made with something else.
+        else, which is a ConfigError otherwise; further ``settings`` are written down too: the
+        cluster, the cells left out.
         """
         environment = {"cluster": None, **self.environment, **settings}
         environment |= {"cells": cells, "report": vars(report)}
@@ -200,9 +192,8 @@ class CellRunner:
     ) -> list[list[Row]] | None:
         """Run the sides of a comparison, the baseline first, in turn, as :meth:`run_once` does one.
 
-        Returns:
-            the rows of each, none of a side that had no memory beside the others; None, and
-            nothing is written, where the process or a device died, or a side took too long.
+        It gives the rows of each, none of a side that had no memory beside the others; None, and
+        nothing is written, where the process or a device died, or a side took too long.
         """
         self._begin(process)
         # each device once, in an order that all sweeps share: none waits for another that waits

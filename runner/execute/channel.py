@@ -41,11 +41,9 @@ class Inbox:
         self._line = bytearray()
 
     def receive(self, limit_s: float) -> Any:
-        """The next message, or None when ``limit_s`` is over.
+        """The next message, or None when ``limit_s`` is over; ValueError where it is none.
 
-        Raises:
-            EOFError: the process has ended.
-            ValueError: what came is no message.
+        EOFError where the process has ended.
         """
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._line:

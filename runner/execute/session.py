@@ -41,9 +41,6 @@ class Session:
         """Put a run together from what its cells left, show it, and settle the exit code.
 
         With ``strict`` findings such as ``timeout`` count as failures.
-
-        Raises:
-            OSError: the folder cannot be written.
         """
         from runner.report.conclude import conclude
 

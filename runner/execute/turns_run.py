@@ -23,11 +23,9 @@ def run_in_turn(
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
-    without it. ``report_step`` is called with a side's position and its step as it begins.
-
-    Returns:
-        whether the process has to be replaced, as one that lost a device, and what came of it; None
-        where it has: what the other sides had there is gone too, or they were disturbed.
+    without it. ``report_step`` is called with a side's position and its step as it begins. Gives
+    whether the process has to be replaced, as one that lost a device, and what came of it; None
+    where it has: what the other sides had there is gone too, or they were disturbed.
     """
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
     try:

@@ -21,12 +21,9 @@ PARSE: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float
 
 
 class CacheTable(Generic[Record]):
-    """A table of such records, a line each.
+    """A table of such records (a dataclass of texts and numbers), a line each.
 
-    Args:
-        name: of its file.
-        record: a dataclass of texts and numbers.
-        can_be: whether a record that was read is one that a machine can have.
+    ``can_be`` says whether a record that was read is one that a machine can have.
     """
 
     def __init__(
@@ -65,8 +62,7 @@ class CacheTable(Generic[Record]):
     ) -> Path:
         """Write what becomes of its records, while nobody else does; returns the file.
 
-        Raises:
-            OSError: it cannot be written, or is locked for so long.
+        OSError where it cannot be written, or is locked for so long.
         """
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)

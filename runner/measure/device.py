@@ -97,8 +97,7 @@ class Device:
     def captured(self, call: Thunk) -> Thunk:
         """A call's launches as a CUDA graph, launched all at once.
 
-        Raises:
-            NotImplementedError: the device has no such graphs.
+        NotImplementedError where the device has no such graphs.
         """
         names = ("graph", "CUDAGraph")
         capture, graph_type = (getattr(self._module, name, None) for name in names)
@@ -229,11 +228,8 @@ def find_device(
     """The device of a name: ``cpu``, ``gpu`` (whichever there is), ``cuda`` or ``cuda:1``.
 
     ``backend_module`` is imported first, for a device that is not part of PyTorch; ``busy_work``
-    keeps devices busy, as it was measured for earlier cells.
-
-    Raises:
-        DeviceUnavailable: this machine has no such device.
-        ConfigError: ``backend_module`` cannot be imported.
+    keeps devices busy, as it was measured for earlier cells. DeviceUnavailable where this machine
+    has no such device, ConfigError where the module cannot be imported.
     """
     if backend_module:
         try:

@@ -208,11 +208,7 @@ class LaunchTimes:
 def launch_and_wall(
     call: Thunk, synchronize: Callable[[], None], most: int = LAUNCHES
 ) -> LaunchTimes:
-    """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
-
-    Returns:
-        the medians, and the ends of the launch's 95 % interval.
-    """
+    """Host seconds to launch a call, and to its end, one call at a time on an idle device."""
     launch: list[float] = []
     wall: list[float] = []
     end = time.perf_counter() + LAUNCHING_S

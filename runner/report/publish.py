@@ -82,9 +82,6 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
     """Write ``figures/``, and remove what an earlier report drew there and this one does not.
 
     Without pictures the library that draws is not even imported.
-
-    Raises:
-        OSError: the folder cannot be written, or is a link to another.
     """
     folder = root / FOLDER
     if pictures.titles or folder.exists():
@@ -109,11 +106,7 @@ def write_page(
     notes: Sequence[str],
     words: Words,
 ) -> None:
-    """Write ``report.html``.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write ``report.html``."""
     charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
     charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     page = page_of(

@@ -70,16 +70,8 @@ def show(
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
-    Args:
-        root: the run's folder.
-        rows: all of its rows.
-        damaged: a line for each file that could not be read.
-        report: what to compare with what.
-        environment: what ``environment.json`` holds; None: it is not there.
-        pairs: what was measured in turn; None: all rows are of one moment.
-
-    Raises:
-        OSError: the folder cannot be written.
+    ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
+    turn; None: all rows are of one moment.
     """
     words = words_of(report.language or "en")
     environment = environment or {}

@@ -41,11 +41,7 @@ class Range:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Range:
-        """Check the settings of a sweep.
-
-        Raises:
-            ConfigError: the message names the setting.
-        """
+        """Check the settings of a sweep; ConfigError names the one that is wrong."""
         where = "hydra.sweeper.crossover"
         if not isinstance(settings, Mapping | DictConfig):
             raise ConfigError(f"{where}={settings}: give low, high, rtol, size, such as {EXAMPLE}")

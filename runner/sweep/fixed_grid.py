@@ -65,8 +65,7 @@ class Grids:
     def jobs(self, arguments: list[str]) -> list[HydraJob]:
         """Compose every combination with the command line's overrides, and check all together.
 
-        Raises:
-            ConfigError: a cell or a rule of exclusion is wrong, or nothing is left to run.
+        ConfigError where a cell or a rule of exclusion is wrong, or nothing is left to run.
         """
         own = self._parser.parse_overrides(_as_overrides("params", self._params))
         typed = self._parser.parse_overrides(arguments)

@@ -75,9 +75,6 @@ class JobLauncher:
 
     It runs cells itself, as the task function would, so that each is composed and checked only
     once.
-
-    Raises:
-        ConfigError: ``hydra.job.chdir`` is set.
     """
 
     def __init__(

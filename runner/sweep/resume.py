@@ -59,11 +59,7 @@ def unfinished(
 ) -> list[int]:
     """The positions of the cells without final rows, and of those that are to run ``again``.
 
-    Args:
-        rows_on_disk: of the sweep so far.
-        cells: all of the sweep.
-        again: identities.
-        retry: statuses and flags that are not final.
+    The latter are identities; statuses and flags of ``retry`` are not final.
     """
     rows_of = grouped(rows_on_disk, attrgetter("cell"))
 
@@ -123,11 +119,7 @@ def what_was_left(rows: Sequence[Row]) -> str:
 
 
 def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse to add a sweep to another one's folder.
-
-    Raises:
-        ConfigError: no cell has the name of one that was measured there.
-    """
+    """Refuse to add a sweep to another one's folder, in which no row has the name of a cell."""
     names = {_name(cell) for cell in cells}
     if rows_on_disk and not any(_name(row) in names for row in rows_on_disk):
         none = f"none of this command's {len(cells)} cells exist in that folder"
@@ -157,12 +149,7 @@ def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
 
 def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse to mix cells of the same name with different definitions.
-
-    Raises:
-        ConfigError: a finished cell was of another op file or timing than the one that now has its
-            name.
-    """
+    """Refuse to mix cells of the same name with different definitions, of op file or timing."""
     cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in rows_on_disk:

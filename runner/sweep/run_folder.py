@@ -24,11 +24,7 @@ WRITTEN = (
 
 
 def refuse_results(folder: Path) -> None:
-    """Never write over another run, nor into it.
-
-    Raises:
-        ConfigError: the folder, one of a cell in it, or the sweep that it lies in holds results.
-    """
+    """Never write over another run, nor into it; ConfigError where there is any near the folder."""
     from runner.rows.rows import FILE_OF_JOB
 
     advice = "choose another folder, or remove it first"
@@ -50,11 +46,8 @@ def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
 def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bool) -> Path:
     """The folder of a cell, or one with a number behind its name where another's row is in it.
 
-    Args:
-        folder: that the configuration names.
-        cell: its identity.
-        taken: the identities of the cells that have been given folders, to which this one is added.
-        resuming: whether a row of the cell itself may be written over.
+    ``taken`` has the identities of the cells that have been given folders, to which this one is
+    added. Where it is ``resuming``, a row of the cell itself may be written over.
     """
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
     for free in chain([folder], numbered):
@@ -91,11 +84,8 @@ def folder_name(overrides: str) -> str:
 def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterator[None]:
     """Have a run's folder to ourselves, and give it back where nothing has ``begun`` in it.
 
-    Where it is ``resuming``, it holds what was measured before.
-
-    Raises:
-        ConfigError: it holds another run's results, or another process is at work in it.
-        OSError: it cannot be made or written.
+    Where it is ``resuming``, it holds what was measured before. ConfigError where it holds another
+    run's results, or another process is at work in it.
     """
     if not resuming:
         refuse_results(root)

@@ -84,8 +84,7 @@ class GridSweep:
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``.also``.
 
-        Raises:
-            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
+        ConfigError where a cell, an exclusion rule or the folder is wrong; then nothing has run.
         """
         strategy = self._strategy(arguments)
         jobs = strategy.initial()
@@ -239,8 +238,7 @@ class GridSweep:
     def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
         """The positions of cells without rows, or with such as could now be others.
 
-        Raises:
-            ConfigError: some were measured with other code than there is now.
+        ConfigError where some were measured with other code than there is now.
         """
         retry = resume.words_to_retry(self._config.retry)
         changed = resume.measured_with_other_code(self._root, rows_on_disk, cells)

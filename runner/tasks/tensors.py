@@ -46,11 +46,7 @@ class Outcome:
 
 
 def run(task: Task) -> TaskResult:
-    """Check one case, a row for each check.
-
-    Raises:
-        RuntimeError: PyTorch does not have one of its operations for the dtype on this device.
-    """
+    """Check one case, a row for each check; what PyTorch does not have for a device is raised."""
     case = task.cell.case
     assert isinstance(case, TensorCase)
     task.report_step("running tensor code")
@@ -82,11 +78,7 @@ def _row(blank: TensorRow, check: Check, hint: str) -> TensorRow:
 
 
 def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
-    """Run a case's code.
-
-    Raises:
-        CallError: a call in it was refused, or the result is no tensor.
-    """
+    """Run a case's code; CallError where a call was refused, or the result is no tensor."""
     *first, last = case.trees()
     names: dict[str, Any] = {}
     before: dict[str, torch.Tensor] = {}

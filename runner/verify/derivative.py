@@ -51,13 +51,10 @@ class Exact:
 
 
 def derive(text: str) -> Exact:
-    """Differentiate an expression by each of its symbols.
+    """Differentiate an expression by each of its symbols; ConfigError where it is none.
 
     >>> derive("sin(x**2 + 1)").texts["x"]
     '2*x*cos(x**2 + 1)'
-
-    Raises:
-        ConfigError: see :func:`runner.config.cases.expression.parse`.
     """
     # parse() lets only arithmetic and known functions through to SymPy, whose lambdify() compiles
     names = symbols_in(text)

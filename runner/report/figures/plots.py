@@ -191,11 +191,7 @@ class _Panels(Generic[Item]):
     ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)  # by panel
 
     def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
-        """The panels, and how many panels, series and points have no room.
-
-        Args:
-            placed: the names of a row's panel and series, and the row.
-        """
+        """The panels of items with the names of panel and series, and how many have no room."""
         of_panels: dict[str, dict[str, list[Item]]] = {}
         for panel, series, item in placed:
             of_panels.setdefault(panel, {}).setdefault(series, []).append(item)

@@ -18,11 +18,7 @@ PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G",
 def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
     """A number with its unit and a prefix, in the language's letters and with its decimal sign.
 
-    Args:
-        value: in the unit.
-        unit: ``s``, ``B``, ``FLOP/s``; blank for a plain number, with words in place of prefixes.
-        words: the language's.
-        significant: digits.
+    The unit is ``s``, ``B`` or ``FLOP/s``; blank: a plain number, with words in place of prefixes.
 
     >>> en, ru = words_of("en"), words_of("ru")
     >>> amount(0.0123, "s", en), amount(1.5e-7, "s", ru), amount(4.1e6, "", ru)

@@ -71,13 +71,8 @@ def verify(
     """Verify a target's gradients in a dtype, floating or complex, on a device.
 
     The checks in float64 are made in any case, on the CPU. ``quick`` takes fewer inputs and probes,
-    for a verdict next to a benchmark.
-
-    Returns:
-        a check for each probe, oracle and argument.
-
-    Raises:
-        RuntimeError: the example cannot be called or differentiated in this dtype, or there.
+    for a verdict next to a benchmark. RuntimeError where the example cannot be called or
+    differentiated in this dtype, or there.
     """
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
