@@ -15,7 +15,7 @@ from runner.cells.cell import Cell
 from runner.cells.compose import HydraJob
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
-from runner.config.schema import ClusterConfig, Compare, Report
+from runner.config.schema import ClusterConfig, Compare, Report, check_ranges
 from runner.errors import ConfigError, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
@@ -29,7 +29,6 @@ NEEDS = {
     "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
     "slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
 }
-AT_LEAST = {"cells_per_chunk": 1, "chunk_time_s": 1, "retries": 0}
 
 
 class Cluster:
@@ -125,10 +124,7 @@ def cluster_of(config: DictConfig) -> Cluster | None:
         return None
     if cluster.name not in NEEDS:
         raise unknown(f"cluster.name={cluster.name} is unknown", cluster.name, NEEDS)
-    for key, least in AT_LEAST.items():
-        value = values[key]
-        if value is not None and not least <= value < float("inf"):
-            raise ConfigError(f"cluster.{key}={value} is out of range; give {least} or more")
+    check_ranges({f"cluster.{key}": value for key, value in values.items()})
     return Cluster(cluster, Report.of(config).axis)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,31 +24,26 @@ MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
-AT_LEAST = {
-    "threads": 1,
-    "seed": 0,
-    "timing.min_samples": 1,
-    "timing.warmup_s": 0,
-    "timing.processes": 1,
-    "limit.memory_bytes": 1,
-    "compare.processes": 1,
-    "stop_after": 1,
-    "report.same_within": 0,
-    "report.calls_per_transfer": 1,
+LONGEST_S = 10**8  # three years
+RANGES: Mapping[str, tuple[float, float]] = {
+    "threads": (1, MOST_THREADS),
+    "seed": (0, LARGEST_SEED),
+    "timing.min_samples": (1, math.inf),
+    "timing.processes": (1, 1_000),
+    "timing.warmup_s": (0, LONGEST_S),
+    "timing.max_time_s": (0, LONGEST_S),
+    "timing.block_s": (0, LONGEST_S),
+    "limit.time_s": (0, LONGEST_S),
+    "limit.memory_bytes": (1, 2**60),
+    "compare.processes": (1, 1_000),
+    "stop_after": (1, math.inf),
+    "report.same_within": (0, 100),
+    "report.calls_per_transfer": (1, 10**12),
+    "cluster.cells_per_chunk": (1, math.inf),
+    "cluster.chunk_time_s": (1, LONGEST_S),
+    "cluster.retries": (0, math.inf),
 }
-AT_MOST = {
-    "threads": MOST_THREADS,
-    "seed": LARGEST_SEED,
-    "timing.processes": 1_000,
-    "timing.warmup_s": 10**8,  # three years
-    "timing.max_time_s": 10**8,
-    "timing.block_s": 10**8,
-    "limit.time_s": 10**8,
-    "limit.memory_bytes": 2**60,
-    "compare.processes": 1_000,
-    "report.same_within": 100,
-    "report.calls_per_transfer": 10**12,
-}
+"""The least and the most that a number may be, which are allowed themselves."""
 POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.time_s")
 
 
@@ -195,15 +191,11 @@ def check_report(values: Mapping[str, Any]) -> None:
     if values["language"] is not None:
         _one_of("report.language", values["language"], LANGUAGES)
     _check_baseline(values["baseline"])
-    _check_ranges({f"report.{key}": value for key, value in values.items()})
+    check_ranges({f"report.{key}": value for key, value in values.items()})
 
 
 def settings_of(stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What a run was made with that can be a setting of a report, by today's names, and the rest.
-
-    Returns:
-        the settings, and a line for each that is none.
-    """
+    """What of stored settings a report can have, by today's names, and a line for each other."""
     todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
     settings: dict[str, Any] = {}
     problems = []
@@ -240,22 +232,22 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
 
     # where 0 or infinity would never end, or end at once
     for key in POSITIVE:
-        if not 0 < numbers[key] < float("inf"):
+        if not 0 < numbers[key] < math.inf:
             raise ConfigError(f"{key}={numbers[key]:g} is out of range; give a positive number")
     most, least = numbers["timing.max_samples"], numbers["timing.min_samples"]
     if most < least:
         raise ConfigError(f"timing.max_samples={most} is too small; give {least} or more")
-    _check_ranges(numbers)
+    check_ranges(numbers)
 
 
-def _check_ranges(numbers: Mapping[str, Any]) -> None:
-    """Refuse what is below the least or above the most, which are allowed themselves."""
-    for key, least in AT_LEAST.items():
-        if numbers.get(key) is not None and not numbers[key] >= least:
-            raise ConfigError(f"{key}={numbers[key]} is too small; give {least} or more")
-    for key, most in AT_MOST.items():
-        if numbers.get(key) is not None and numbers[key] > most:
-            raise ConfigError(f"{key}={numbers[key]} is too large; give {most} or less")
+def check_ranges(numbers: Mapping[str, Any]) -> None:
+    """Refuse what is below the least or above the most, or is no number at all."""
+    for key, (least, most) in RANGES.items():
+        number = numbers.get(key)
+        if number is not None and not number >= least:
+            raise ConfigError(f"{key}={number} is too small; give {least} or more")
+        if number is not None and number > most:
+            raise ConfigError(f"{key}={number} is too large; give {most} or less")
 
 
 def _check_baseline(baseline: object) -> None:

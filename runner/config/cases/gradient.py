@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from runner.config.callables import load_callable
 from runner.config.cases import expression
-from runner.config.cases.base import Case, list_of_texts
+from runner.config.cases.base import Case
 from runner.config.cases.nested import check_nested, kind_of, shape_of
 from runner.config.size import shape_text
 from runner.errors import ConfigError, suggestion
@@ -27,7 +27,7 @@ class GradientCase(Case):
     # how the elements become the one number whose gradient is taken, sum or mean
     reduce: str = "sum"
     # the inputs whose gradients are checked; blank: all
-    gradients: tuple[str, ...] = field(default=(), metadata={"reader": list_of_texts})
+    gradients: tuple[str, ...] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from runner.config.cases import snippet
-from runner.config.cases.base import Case, list_of_texts
+from runner.config.cases.base import Case
 from runner.config.cases.nested import check_nested, is_number, shape_of
 from runner.config.dtypes import KIND_OF
 from runner.config.fields import mapping
@@ -35,7 +35,7 @@ class TensorCase(Case):
     # tensors by name, each a snippet that may use those before it; none may be changed
     inputs: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _snippets})
     # snippets that run before the result for what they do
-    steps: tuple[str, ...] = field(default=(), metadata={"reader": list_of_texts})
+    steps: tuple[str, ...] = ()
     result: str = ""  # the snippet that is checked
     # what of it is checked, see :data:`EXPECTATIONS`
     expect: Mapping[str, Any] = field(default_factory=dict)
