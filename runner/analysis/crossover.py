@@ -228,6 +228,5 @@ def _point(speedup: Speedup, transfers: str) -> CurvePoint | None:
 
 
 def _is_square(size: str) -> bool:
-    """Whether it is n x n and nothing more."""
     shape = first_input_shape(size)
     return shape is not None and len(shape) == 2 and shape[0] == shape[1] and " " not in size

@@ -56,8 +56,6 @@ def answers(
 
 
 class _SentenceWriter:
-    """Makes sentences of one run's comparisons."""
-
     def __init__(
         self, rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report
     ) -> None:
@@ -141,7 +139,6 @@ class _SentenceWriter:
         return Sentence("no_ratio", {"count": len(self._all), "reason": reason}, (cell,))
 
     def _why_no_transfers(self) -> str:
-        """The key of the sentence that says why none was measured."""
         if self._report.axis != "device":
             return "one_device"
         timed = (row.device for row in self._rows.values() if row.median_s is not None)

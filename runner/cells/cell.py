@@ -208,7 +208,6 @@ def _settle(values: dict[str, Any], case: Case | None) -> None:
 
 
 def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
-    """The fields of a cell that follow from an operation and a size."""
     requested = parse_size(values["size"] if values["size"] is not None else operation.size)
     sized = {"size": str(values["size"]), "requested_size": requested, "dimensions": None}
     problem = _operation_problem(operation, values)
@@ -244,7 +243,6 @@ def _read_operation(fields: dict[str, Any]) -> Operation:
 
 
 def _sized_by_case(case: Case, values: dict[str, Any]) -> dict[str, object]:
-    """The fields of a cell that follow from a case, which has a size of its own."""
     problem = case.problem(values["dtype"])
     if values["job"] != case.job:
         problem = f"case {case.name} is checked by job={case.job}; leave job= out"

@@ -129,7 +129,6 @@ class Composer:
             full.hydra.runtime.output_dir = str(folder)
 
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
-        """Overrides that choose groups, and those that set values."""
         groups, values = [], []
         for text in overrides:
             override = self._parse(text)
@@ -148,5 +147,4 @@ class Composer:
 
 
 def _task_overrides(job: HydraJob) -> list[str]:
-    """A job's overrides without those of Hydra's own settings."""
     return [text for text in job.overrides if not text.startswith("hydra.")]

@@ -162,7 +162,6 @@ def _report(words: Sequence[str], folder: str) -> list[str]:
 
 
 def _resume(words: Sequence[str], folder: str) -> list[str]:
-    """The words for ``resume=``, which goes into the sweep's folder."""
     if folder and (Path(folder) / "multirun.yaml").is_file():
         return _into(folder, words, "resume", "hydra.sweep.dir")
     if (Path(folder) / "environment.json").is_file():
@@ -207,7 +206,6 @@ def _refuse_hidden(arguments: Arguments) -> None:
 
 
 def _own_folders(arguments: Arguments) -> Iterator[Path]:
-    """The folders of ``--config-dir`` and ``hydra.searchpath``."""
     for position, word in enumerate(arguments.words):
         flag, _, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):

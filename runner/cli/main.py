@@ -209,7 +209,6 @@ class _PastHydra(BaseException):
 
 
 def _show(error: Exception, *, measuring: bool) -> int:
-    """Print what is wrong, in one line, and say what the exit code is."""
     print(printable(_message(error, measuring=measuring)), file=sys.stderr)
     return 1 if measuring else 2
 
@@ -226,7 +225,6 @@ def _message(error: Exception, *, measuring: bool) -> str:
 
 
 def _advice(*, measuring: bool) -> str:
-    """What to do about a folder that cannot be written."""
     if measuring:
         return "what was finished is kept"
     if any(argument.lstrip("+").startswith(("run=", "resume=")) for argument in sys.argv[1:]):

@@ -105,7 +105,6 @@ class Cluster:
         return SlurmExecutor(self._config.launcher, root)
 
     def _described(self, chunks: Sequence[Chunk]) -> str:
-        """Chunks in a line: how many jobs, and the time that they would take."""
         times = [chunk.expected_s for chunk in chunks]
         cells = max(len(chunk.cells) for chunk in chunks)
         return (

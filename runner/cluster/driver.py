@@ -66,7 +66,6 @@ class Driver:
                     self._writer.write(run)
 
     def _settle(self, run: ChunkRun) -> None:
-        """Send what is left of a chunk again, and write the rest."""
         chunk = run.chunk
         if run.refused:
             self._pending.append(chunk)
@@ -107,7 +106,6 @@ class Driver:
         self._last_log = run.log
 
     def _give_up(self) -> None:
-        """Write rows for all that is left where no node is."""
         reason = "no node is left"
         for chunk in self._pending:
             rows = self._writer.write(ChunkRun(chunk, "none", lost=reason), chunk.cells, reason)

@@ -138,7 +138,6 @@ class SlurmExecutor:
         return [job.run for job in unfinished]
 
     def _read(self, job: SlurmJob) -> None:
-        """Take the messages that are whole."""
         try:
             with job.messages.open("rb") as file:
                 file.seek(job.read_bytes)
@@ -184,7 +183,6 @@ class SlurmExecutor:
         return job.run
 
     def _has_others(self, node: str) -> bool:
-        """Whether the partition has another node."""
         command = ["sinfo", "-h", "-N", "-o", "%N"]
         if self._partition:
             command += ["-p", self._partition]
@@ -215,7 +213,6 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: float) -> None:
-    """Runs on the node."""
     signal.signal(signal.SIGTERM, _end)  # submitit's own handler lets it pass
     with messages.open("ab", buffering=0) as file:
 

@@ -270,7 +270,6 @@ class CellRunner:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
     def _can_run(self, cell: Cell) -> bool:
-        """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
     def close(self) -> None:
@@ -309,7 +308,6 @@ class CellRunner:
             print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
     def _measure(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """A cell's rows and samples, or the row that says why it cannot run here."""
         unavailable = self._prepared.unavailable
         if cell.infeasible_reason:
             return [row_for(cell, "unsupported", cell.infeasible_reason)], []
@@ -325,7 +323,6 @@ class CellRunner:
         return [marked(row, concurrent) for row in rows], samples
 
     def _device_of(self, cell: Cell) -> str:
-        """This machine's name of a cell's device."""
         return self._prepared.devices.get(cell.device, cell.device)
 
     def _lock(self, cell: Cell) -> DeviceLock:
@@ -341,7 +338,6 @@ class CellRunner:
     def _write(
         self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int
     ) -> list[Row]:
-        """Write a cell's rows and samples to its folder, with those of its earlier processes."""
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = cell.threads or self.environment["torch"]["threads"]
         node = node_identity()

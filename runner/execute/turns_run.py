@@ -59,14 +59,10 @@ def _without_memory(rows: Sequence[Row]) -> Sequence[Row]:
 
 
 class _Side(LocalRun):
-    """A side's way from its cell to its row."""
-
     opened: Opened | None = None
     measured: Measurement | None = None  # by its turns; None: it had none
 
     def open(self) -> None:
-        """Do all that comes before the first visit."""
-
         def step(task: Task) -> Opened:
             ready = prepare(task)
             task.report_step("timing")
@@ -106,7 +102,6 @@ def _visit(
 
 
 def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]:
-    """The visits of a side with those of the baseline."""
     return [
         PairVisit(
             baseline_cell=cells[0].identity,

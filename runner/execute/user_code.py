@@ -95,7 +95,6 @@ def _mark(folder: Path, name: str) -> str:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every string in a field."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Iterable):

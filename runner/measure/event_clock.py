@@ -102,7 +102,6 @@ class Queue:
         return BusyWork(seconds, matrix)
 
     def _time_products(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float]:
-        """Seconds of a product on the device, and of its launch."""
         self.record(start)
         begun = time.perf_counter()
         for _ in range(WORK_IN_A_ROW):

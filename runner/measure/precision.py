@@ -71,7 +71,6 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
-    """The largest difference of floating outputs, relative to the largest element."""
     differences = [0.0]
     for a, b in zip(left, right, strict=True):
         if (a.is_floating_point() or a.is_complex()) and a.numel():

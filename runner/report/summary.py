@@ -105,7 +105,6 @@ def show(
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
-    """``speedup.csv`` and ``crossover.csv``, where there is anything in them."""
     for name in ("speedup.csv", "crossover.csv"):
         (root / name).unlink(missing_ok=True)
     if analysis.speedups:
@@ -125,7 +124,6 @@ def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) ->
 
 
 def _tables(analysis: Analysis) -> list[Table]:
-    """What of a run can be said in columns."""
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
@@ -298,6 +296,5 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
 
 
 def _named(rows: Sequence[Row]) -> str:
-    """The cells by name, where they are few."""
     names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in rows]
     return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""

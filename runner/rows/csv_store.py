@@ -141,7 +141,6 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | s
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
-    """Which column of a line holds what it cannot hold."""
     for column, read, text in zip(columns, parse, line, strict=False):
         try:
             _values([read], [text])

@@ -62,7 +62,6 @@ def paired_ratio(
 def _interval(
     pooled: Sequence[float], processes: Sequence[Sequence[float]], error: float
 ) -> tuple[float | None, float | None]:
-    """The ends of the ratio's interval."""
     ends = median_interval(pooled, error)
     if ends is None:
         return None, None

@@ -219,7 +219,6 @@ class CrossoverSearch:
     def _outcome(
         self, pair: JobPair, row_of: Mapping[str, BenchmarkRow], size: int
     ) -> Outcome | None:
-        """What came of a size; None where a side has not been measured there."""
         cells = [self._composer.job(overrides).cell for overrides in self._at_size(pair, size)]
         sides = [row_of[cell.identity] for cell in cells if cell.identity in row_of]
         if len(sides) < len(cells):
@@ -236,7 +235,6 @@ class CrossoverSearch:
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 
     def _at_size(self, pair: JobPair, number: int) -> list[Overrides]:
-        """Both sides' overrides at a size."""
         size = self._range.size_of(number)
         sides = []
         for overrides in pair:

@@ -106,7 +106,6 @@ class Grids:
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:
-        """The jobs that no rule excludes, each cell once."""
         drops = excluded([job.cell for job in jobs], self._config.exclude, narrowed)
         unique: dict[str, HydraJob] = {}
         for job, dropped in zip(jobs, drops, strict=True):

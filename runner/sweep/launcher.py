@@ -122,7 +122,6 @@ class JobLauncher:
         return [run.job_return for run in runs if run.job_return is not None]
 
     def _run_group(self, group: CellGroup[_JobRun], process: int, progress: Progress) -> None:
-        """Run the jobs of a group in one of their processes."""
         progress.begin(group.runs[-1].cell, in_turn=len(group.runs) > 1)
         for run in group.runs:
             self._begin(run)

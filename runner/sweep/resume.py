@@ -180,7 +180,6 @@ def _name(item: Row | Cell) -> tuple[Any, ...]:
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:
-    """How the configuration in a finished job's folder differs from the cell's."""
     config_file = _config_file(root, row)
     if config_file is None or not config_file.is_file():
         return "which was not written down"
@@ -217,7 +216,6 @@ def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
 
 
 def _changes(key: str, before: Any, now: Any) -> Iterator[str]:
-    """Each value that changed, by its dotted key."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _changes(f"{key}.{name}", before.get(name), now.get(name))

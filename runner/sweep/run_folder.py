@@ -111,7 +111,6 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the lock of a folder; ConfigError where another process does."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(root / ".lock", timeout=0)

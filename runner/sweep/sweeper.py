@@ -114,7 +114,6 @@ class GridSweep:
                     raise ConfigError(f"{what}, which does not lie in {root}; give one name")
 
     def _strategy(self, arguments: list[str]) -> Strategy:
-        """The sweep's cells, composed and checked."""
         composer = self._composer
         composer.writes_folders = self._cluster is None
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
@@ -132,7 +131,6 @@ class GridSweep:
         return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
 
     def _show(self, strategy: Strategy, jobs: list[HydraJob]) -> None:
-        """List what would run."""
         numbers = list(range(len(jobs)))
         if self._config.resume:
             jobs, numbers = self._remaining(strategy, jobs)
@@ -268,7 +266,6 @@ class GridSweep:
             self._grid_launcher.listeners.end(jobs[number], number, rows)
 
     def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
-        """Run some of the jobs, here or elsewhere."""
         if self._cluster is not None:
             self._cluster.run(
                 self._root,

@@ -109,7 +109,6 @@ class _Placed:
         pools.reserve(self._ready.tensors)
 
     def side(self) -> Side:
-        """It, for the engine."""
         ready, opening = self._ready, self._opening
         task = ready.task
         enter = partial(task.state.switches.enter, task.cell, task.device.torch)

@@ -175,7 +175,6 @@ def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
 
 
 def _reproducible(case: TensorCase, device: torch.device, seed: int, result: torch.Tensor) -> Check:
-    """The same bits from the same seed, and others from another."""
     again, other = (evaluate(case, device, s).result for s in (seed, seed + 1))
     problem = ""
     if torch.equal(other, result):

@@ -106,7 +106,6 @@ def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:
-    """A style for each name, in the order of coming."""
     return {name: style for style, name in enumerate(dict.fromkeys(names))}
 
 
@@ -165,7 +164,6 @@ Ends = tuple[float | None, float | None, float | None]
 
 
 def _point(size: str, y: Ends, *, cell: str, note: str, doubtful: bool = False) -> PlotPoint:
-    """A point at a size: its value with the ends of its interval."""
     rank, x = max(1, len(first_input_shape(size) or ())), elements_of(size) or 0
     return PlotPoint(*y, x=x, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful)
 
@@ -176,7 +174,6 @@ def _has_shape(item: Sized) -> bool:
 
 
 def _size_order(item: Sized) -> tuple[int, int]:
-    """By rank and by elements."""
     return len(first_input_shape(item.size) or ()), elements_of(item.size) or 0
 
 

@@ -187,7 +187,6 @@ def _listing(
     file: str,
     ids: Sequence[str | None] | None = None,
 ) -> Listing:
-    """A table with a line for each item, of which the first ones are shown."""
     header = tuple((column.head, column.kind) for column in columns)
     shown = items[:MOST_LINES]
     entries = [tuple(column.entry(item) for column in columns) for item in shown]
@@ -248,7 +247,6 @@ def _measured(curve: Crossover, words: Words) -> Entry:
 
 
 def _sizes(curve: Crossover) -> Entry:
-    """How many sizes the curve has, with its smallest one's row."""
     return Entry(str(curve.sizes), curve.sizes, _link(next(iter(curve.cells.split()), None)))
 
 

@@ -193,7 +193,6 @@ class SlopeComparison:
         return replace(worst, reason=self._reason(worst))
 
     def _reason(self, worst: GradientCheck) -> str | None:
-        """What is wrong with the worst product, or how many say nothing."""
         total, decided = self.useful.numel(), int(self.useful.sum())
         what = f"the gradient of input {worst.argument} is"
         if self.verdict == "fail" and not math.isfinite(worst.got or 0.0):

@@ -201,7 +201,6 @@ class _Plan:
             self.points += points_of(self.tiny, self.domains, target.seed)
 
     def problem(self, shaped: ShapedInputs, *, each_element: bool = False) -> GradientProblem:
-        """The gradient of the target at some inputs, under their name."""
         return replace(
             self.example,
             probe=shaped.name,
@@ -326,7 +325,6 @@ class _Plan:
     def _probed(
         self, problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]
     ) -> Checks:
-        """The checks of probes, by name, at inputs in the dtype and on the device."""
         try:
             baseline = Baseline(problem, dtype=dtype)
         except Exception:  # whether it may be refused is decided by the comparison with an oracle
