@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.axes import same_but
 from runner.config.schema import ClusterConfig, Compare, Report
+from runner.rows.rows import grouped
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, apart from its timing: inputs, values, gradient
@@ -117,8 +118,5 @@ def unfinished_parts(
 def _compared(cells: Sequence[Cell], positions: Iterable[int], axis: str) -> list[list[int]]:
     """Positions of cells in groups that are compared: all is the same but the axis."""
     of_group = same_but(axis)
-    groups: dict[Hashable, list[int]] = {}
-    for position in positions:
-        cell = cells[position]
-        groups.setdefault((cell.job, of_group(cell)), []).append(position)
+    groups = grouped(positions, lambda at: (cells[at].job, of_group(cells[at])))
     return list(groups.values())

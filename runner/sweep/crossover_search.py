@@ -21,7 +21,7 @@ from runner.config.size import LONGEST
 from runner.errors import ConfigError
 from runner.rows.csv_store import collect_pairs
 from runner.rows.flags import merged
-from runner.rows.rows import STATUSES, BenchmarkRow, Row
+from runner.rows.rows import STATUSES, BenchmarkRow, Row, grouped
 from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
@@ -138,9 +138,7 @@ def _end_without_outcome(outcomes: Mapping[int, Outcome], search_range: Range) -
 
 def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
     """The largest size that loses and the next above it that wins; None where there are no two."""
-    sizes_of: dict[Outcome, list[int]] = {}
-    for size, outcome in outcomes.items():
-        sizes_of.setdefault(outcome, []).append(size)
+    sizes_of = grouped(outcomes, outcomes.__getitem__)
     if "loses" not in sizes_of:
         return None  # it wins from the smallest on
     loses = max(sizes_of["loses"])
