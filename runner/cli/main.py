@@ -219,7 +219,7 @@ def _message(error: Exception, *, measuring: bool) -> str:
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
     if isinstance(error, ConfigError | CellFailed):
         return str(error)
-    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+    if isinstance(error, HYDRAS):
         return str(error) if measuring else explained(error)
     return f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where it is from"
 

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
@@ -60,20 +60,17 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_atomically(path, csv_text(lines))
 
 
-def write_table(path: Path, columns: Sequence[str], items: Iterable[object]) -> None:
+def write_table(
+    path: Path, columns: Sequence[str], items: Iterable[object], *, durable: bool = True
+) -> None:
     """Write the named attributes of each item as a line of a CSV."""
     lines = (map(_text, values) for values in map(attrgetter(*columns), items))
-    write_atomically(path, csv_text([columns, *lines]))
+    write_atomically(path, csv_text([columns, *lines]), durable=durable)
 
 
 def write_records(path: Path, records: Sequence[Sample] | Sequence[PairVisit]) -> None:
-    """Write raw measurements: the blocks of a cell, or the visits of a pair.
-
-    Raises:
-        OSError: the file cannot be written; what was there is as it was.
-    """
-    header = [f.name for f in fields(records[0])]
-    write_atomically(path, csv_text([header, *map(astuple, records)]), durable=False)
+    """Write raw measurements: the blocks of a cell, or the visits of a pair."""
+    write_table(path, [f.name for f in fields(records[0])], records, durable=False)
 
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:
