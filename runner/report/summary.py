@@ -19,7 +19,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
-from runner.report.language import Words, words_of
+from runner.report.language import ENGLISH, Words, words_of
 from runner.report.markdown import markdown_of
 from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
@@ -56,7 +56,6 @@ NAMED_AT_MOST = 2
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
-ENGLISH = words_of("en")  # what the terminal speaks
 
 
 def show(

@@ -20,7 +20,7 @@ from runner.analysis.questions import Answer
 from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.errors import printable
-from runner.report.language.sentences import say
+from runner.report.language import sentence_text
 from runner.rows.flags import merged
 from runner.rows.rows import (
     STATUSES,
@@ -264,7 +264,9 @@ def print_table(table: Table) -> None:
 def print_answers(answers: Sequence[Answer]) -> None:
     """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
     for answer in answers:
-        question, short = map(printable, (say(answer.question), say(answer.sentences[0])))
+        question, short = map(
+            printable, (sentence_text(answer.question), sentence_text(answer.sentences[0]))
+        )
         if sys.stdout.isatty():
             Console().print(Text.assemble((question, "bold"), " ", short))
         else:
