@@ -14,7 +14,7 @@ from runner.analysis.sentence import Sentence
 from runner.analysis.transfer_model import Link, Models, TransferModel
 from runner.config.axes import FURTHER
 from runner.config.schema import Report
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, varying
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
@@ -64,8 +64,7 @@ class _SentenceWriter:
         self._with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
         self._report = report
         self._baseline = f"{report.axis}={report.value}"
-        further = [key for key in FURTHER if key != report.axis]
-        self._varying = [key for key in further if len(set(map(attrgetter(key), speedups))) > 1]
+        self._varying = [key for key in varying(speedups, FURTHER) if key != report.axis]
 
     def gains(self) -> list[Sentence]:
         if not self._with_ratio:
@@ -225,14 +224,13 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
     return [max(speedups, key=key), min(speedups, key=key)]
 
 
-def _against_fastest(speedup: Speedup) -> float:
-    """The ratio against the baseline's fastest dtype, where known: nobody uses a slower one."""
-    return speedup.fastest_speedup or speedup.speedup or 0.0
-
-
 def _least_gain(speedup: Speedup) -> float:
-    """What is surely gained: the interval's near end, since the luckiest of many lead by value."""
-    return speedup.fastest_low or speedup.low or _against_fastest(speedup)
+    """What is surely gained: the interval's near end, since the luckiest of many lead by value.
+
+    Against the baseline's fastest dtype, where it is known: nobody uses a slower one.
+    """
+    near_end = speedup.fastest_low or speedup.low
+    return near_end or speedup.fastest_speedup or speedup.speedup or 0.0
 
 
 def _share(speedup: Speedup) -> float:

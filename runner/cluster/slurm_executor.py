@@ -164,7 +164,8 @@ class SlurmExecutor:
     def _lose(self, job: SlurmJob) -> None:
         """Say of a job that left the queue without its last message what Slurm knows of its end."""
         job.over = True
-        facts = _job_facts(job.run.job_id)
+        answer = _asked("scontrol", "show", "job", job.run.job_id)  # accounting need not be on
+        facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
         nodes = facts.get("NodeList", "(null)")
         if job.run.started is not None and nodes not in ("", "(null)"):
             self._names[job.run.started.node] = nodes
@@ -193,11 +194,6 @@ def _queue() -> set[str] | None:
     """The user's jobs that have not ended; None where Slurm does not answer just now."""
     answer = _asked("squeue", "-h", "--me", "-o", "%i")
     return set(answer.stdout.split()) if answer.returncode == 0 else None
-
-
-def _job_facts(job_id: str) -> dict[str, str]:
-    """What Slurm still knows of a job that has ended; accounting need not be on."""
-    return dict(re.findall(r"(\w+)=(\S*)", _asked("scontrol", "show", "job", job_id).stdout))
 
 
 def _asked(*command: str) -> subprocess.CompletedProcess[str]:

@@ -30,6 +30,7 @@ from runner.rows.rows import (
     TensorRow,
     TransferRow,
     grouped,
+    varying,
 )
 from runner.units import digits
 
@@ -90,8 +91,7 @@ def benchmark_table(
 
 def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
     """What names a line: what always does, what else varies, and if need be the variant."""
-    varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
-    shown = [key for key in (*NAMED, *varying) if key != axis]
+    shown = [key for key in (*NAMED, *varying(rows, FURTHER)) if key != axis]
     if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
         shown.append("variant")  # of the op file or the timing
     return shown
@@ -99,15 +99,11 @@ def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
     """From which size on the other side wins: a line for each of one curve or more."""
-
-    def varies(key: str) -> bool:
-        return len({getattr(crossing, key) for crossing in crossings}) > 1
-
     # the columns that name a curve, and no more of them than tell the curves apart
     axis = crossings[0].axis
     named = [key for key in ("op", "dtype") if key != axis]
-    named += [key for key in ("device", *FURTHER, "node") if key != axis and varies(key)]
-    compared = ["other", "transfers"] if varies("transfers") else ["other"]
+    named += [key for key in varying(crossings, ("device", *FURTHER, "node")) if key != axis]
+    compared = ["other", *varying(crossings, ["transfers"])]
     if len(set(map(values_of(*named, *compared), crossings))) < len(crossings):
         named.append("variant")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from runner.cells.cell import Cell
@@ -335,6 +336,11 @@ def grouped(items: Iterable[Item], key_of: Callable[[Item], Key]) -> dict[Key, l
     for item in items:
         groups.setdefault(key_of(item), []).append(item)
     return groups
+
+
+def varying(items: Sequence[object], names: Iterable[str]) -> list[str]:
+    """The attributes of which items have several values."""
+    return [name for name in names if len(set(map(attrgetter(name), items))) > 1]
 
 
 def row_for(

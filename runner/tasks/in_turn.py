@@ -41,11 +41,6 @@ class Opened:
     ready: Ready  # its call
     opening: Opening  # what the first calls gave
 
-    @property
-    def can_be_visited(self) -> bool:
-        """Whether its calls are short enough for several visits."""
-        return self.opening.sampled is None
-
 
 def open_side(ready: Ready) -> Opened:
     """Make a side's first calls, while no other one runs: what they take is its own."""

@@ -12,7 +12,7 @@ from runner.analysis.crossover import Crossover
 from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.errors import printable
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, varying
 
 LONGEST_NAME = 100  # characters of a series' or a panel's name
 FURTHER_COLUMNS = (*FURTHER, "node", "variant")  # what a series' name does not say
@@ -51,7 +51,7 @@ class Names:
         self._panel_of = values_of(*self._in_panels)
 
         # a row has the compared value in its axis' column, a comparison has it as the other side
-        in_series = [key for key in ("dtype", "device") if key != self._axis and _varies(rows, key)]
+        in_series = [key for key in varying(rows, ("dtype", "device")) if key != self._axis]
         self._series_of_row = values_of(self._axis, *in_series)
         self._series_of_ratio = values_of("other", *in_series)
 
@@ -97,7 +97,3 @@ def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:
         if len(set(map(attrgetter(*others), rows))) == len(rows):
             keys.remove("variant")
     return keys
-
-
-def _varies(rows: Sequence[BenchmarkRow], key: str) -> bool:
-    return len(set(map(attrgetter(key), rows))) > 1
