@@ -85,10 +85,7 @@ class CurvePoint(NamedTuple):
 
 
 def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
-    """Where each curve crosses: without transfers, and by each measured way of counting them.
-
-    Where sizes are compared with each other there is no curve.
-    """
+    """Where each curve crosses: without transfers, and by each measured way of counting them."""
     sized = (s for s in speedups if s.axis != "size" and s.elements is not None)
     crossings = []
     for curve in grouped(sized, values_of(*CURVE)).values():

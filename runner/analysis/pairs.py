@@ -66,10 +66,7 @@ class Pairs:
 
     @cached_property
     def slowdown(self) -> float | None:
-        """How many times slower than at its best this machine was in most visits; None: too few.
-
-        Times of two moments may differ by this factor though nothing else differs.
-        """
+        """How many times slower than at its best this machine was in most visits; None: too few."""
         slowdowns: list[float] = []
         for visits in self._visits.values():
             calm = [visit for visit in visits if visit.calm and visit.undisturbed] or visits
@@ -82,10 +79,7 @@ class Pairs:
         return max(1.0, quantile(sorted(slowdowns), SLOWDOWNS_WITHIN))
 
     def of_two_moments(self, ratio: Estimate) -> Estimate:
-        """A ratio of times not taken in turn, with an interval that holds what moments may change.
-
-        It has no interval where that is not known.
-        """
+        """A ratio of times not taken in turn, its interval widened by what moments may change."""
         if self.slowdown is None or ratio.low is None or ratio.high is None:
             return Estimate(ratio.value)
         return Estimate(ratio.value, ratio.low / self.slowdown, ratio.high * self.slowdown)

@@ -26,10 +26,7 @@ class Pools:
         self._needed = max(self._needed, sum(_aligned(_span(tensor)) for tensor in tensors))
 
     def place(self, tensors: Sequence[torch.Tensor], number: int) -> list[torch.Tensor]:
-        """Copies at a random place of a pool, with their strides and need for a gradient.
-
-        Another device than the CPU places them itself.
-        """
+        """Copies at a random place of a pool, with their strides and need for a gradient."""
         if number not in self._pools:
             with torch.inference_mode(mode=False):  # a side without it writes here too
                 self._pools[number] = torch.empty(self._needed + SLACK_BYTES, dtype=torch.uint8)

@@ -194,10 +194,7 @@ def cell_of(config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
 
 
 def _settle(values: dict[str, Any], case: Case | None) -> None:
-    """Give the job and the dtype their defaults, which depend on what is measured.
-
-    Values of the axes get the names that these have for them.
-    """
+    """Give job and dtype their defaults, by what is measured, and values their axes' names."""
     values |= {name: named_value(name, values[name]) for name in AXES if name in values}
     if values["job"] is None:  # blank is an error, which check_values names
         values["job"] = case.job if case else "benchmark"

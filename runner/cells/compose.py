@@ -45,12 +45,7 @@ class HydraJob:
 
 
 class Composer:
-    """Composes the jobs of one sweep.
-
-    Attributes:
-        writes_folders: whether jobs get folders on this machine. Where they do not, jobs are not
-            remembered, and no configuration is written out, which is half of the time.
-    """
+    """Composes the jobs of one sweep."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
@@ -59,6 +54,8 @@ class Composer:
         self._files = HydraFiles()
         self._jobs: dict[tuple[str, ...], HydraJob] = {}
         self._cells = CellReader()
+        # whether jobs get folders on this machine; if not, jobs are not remembered, and no
+        # configuration is written out, which is half of the time
         self.writes_folders = True
         # a sweep's jobs have few of each
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)

@@ -102,14 +102,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class CellTask:
-    """Hydra's task function: one cell of a sweep, one cell alone, or a report.
-
-    Attributes:
-        session: runs the cells, also for our sweeper and launcher, which Hydra hands this function.
-    """
+    """Hydra's task function: one cell of a sweep, one cell alone, or a report."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self.session = session  # also for our sweeper and launcher, which get this function
         self._taken: dict[Path, str] = {}  # by a stock launcher's jobs
 
     def __call__(self, config: DictConfig) -> list[Row]:

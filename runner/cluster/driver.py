@@ -20,10 +20,7 @@ Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
-    """Runs chunks on a cluster until each cell has its rows, or has been lost too often.
-
-    ``axis`` is that along which rows are compared.
-    """
+    """Runs chunks on a cluster until each cell has its rows, or has been lost too often."""
 
     def __init__(
         self,

@@ -248,10 +248,7 @@ class CellRunner:
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
-        """Run a group in one of its processes: in turn, or each cell by itself where that fails.
-
-        ``same_within`` is the relative difference up to which two sides count as the same.
-        """
+        """Run a group in one of its processes: in turn, or each cell by itself where that fails."""
         sides = [run for run in group.runs if run.did_well]
         if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
             cells, folders = [run.cell for run in sides], [run.folder for run in sides]

@@ -20,10 +20,7 @@ PARSE: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float
 
 
 class CacheTable(Generic[Record]):
-    """A table of such records (a dataclass of texts and numbers), a line each.
-
-    ``can_be`` says whether a record that was read is one that a machine can have.
-    """
+    """A table of such records, which are dataclasses of texts and numbers, a line each."""
 
     def __init__(
         self, name: str, record: Callable[..., Record], can_be: Callable[[Record], bool]

@@ -16,10 +16,7 @@ UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
-    """Bytes of the last-level caches of this process's cores, each shared one counted once.
-
-    ``sysfs`` holds ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
-    """
+    """Bytes of the last-level caches of this process's cores, each shared one counted once."""
     all_cores = range(os.cpu_count() or 1)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else all_cores
     caches: dict[str, int] = {}

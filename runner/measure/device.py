@@ -37,12 +37,7 @@ class DeviceUnavailable(Exception):
 
 
 class Device:
-    """A device found on this machine.
-
-    Attributes:
-        torch: the PyTorch device.
-        name: for people and results: ``cpu``, ``cuda:0 NVIDIA A100``.
-    """
+    """A device found on this machine."""
 
     def __init__(self, device: torch.device, busy_work: dict[str, BusyWork] | None = None) -> None:
         self.torch = device
@@ -50,7 +45,7 @@ class Device:
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
         self._flushed: torch.Tensor | None = None
-        self.name = _cpu_name()
+        self.name = _cpu_name()  # for people and results: ``cpu``, ``cuda:0 NVIDIA A100``
         if not self.is_cpu:
             self.name = f"{device} {self._asked('get_device_name') or ''}".strip()
 

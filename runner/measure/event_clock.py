@@ -43,12 +43,10 @@ class BusyWork:
 
 
 class Queue:
-    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another.
-
-    ``busy_work`` is of devices by name, from earlier cells; this one's is added.
-    """
+    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another."""
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
+        # busy_work is of devices by name, from earlier cells; this one's is added
         self._module, self._device, self._busy_work = module, device, busy_work
         takes_device = inspect.signature(module.synchronize).parameters  # torch.mps has but one
         self._synchronized: tuple[Any, ...] = (device,) if takes_device else ()

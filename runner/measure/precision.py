@@ -29,10 +29,7 @@ def allowed_products(device: torch.device) -> str | None:
 
 
 def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
-    """Whether a result depends on the switches by more than the order of a summation explains.
-
-    ``run`` is called three times, and not at all where no switch is on.
-    """
+    """Whether a result depends on the switches by more than the order of a summation explains."""
     if allowed_products(device) is None:
         return False
     with torch.no_grad():

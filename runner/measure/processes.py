@@ -21,10 +21,7 @@ from runner.stats.intervals import mean_interval, quantile
 def combined(
     earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Sample]
 ) -> BenchmarkRow:
-    """The row of a cell after one more process, from the samples of all.
-
-    Its median is that of the processes' medians, with Student's interval of these.
-    """
+    """The row of a cell after one more process, whose median is that of the processes' medians."""
     # what was settled when a process started makes its samples alike: processes count, not samples
     used = [sample for sample in samples if sample.used]
     medians = []

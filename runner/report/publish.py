@@ -79,10 +79,7 @@ def _marks(analysis: Analysis, names: Names) -> Marks:
 
 
 def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
-    """Write ``figures/``, and remove what an earlier report drew there and this one does not.
-
-    Without pictures the library that draws is not even imported.
-    """
+    """Write ``figures/``, and remove what an earlier report drew there and this one does not."""
     folder = root / FOLDER
     if pictures.titles or folder.exists():
         make_folder(folder)

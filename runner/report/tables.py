@@ -182,10 +182,7 @@ def _within(value: float | None, low: float | None, high: float | None, scale: f
 
 
 def tensors_table(rows: Sequence[TensorRow]) -> Table:
-    """A line for each case and device: its code, what was checked, and how that came out.
-
-    A device that is not there has no line; it is said once, beside the table.
-    """
+    """A line for each case and device: its code, what was checked, and how that came out."""
     ran = [row for row in rows if row.status != "unavailable"]
     lines = []
     for (case, device), checks in grouped(

@@ -226,10 +226,7 @@ def _cells_named(table: Path) -> set[str]:
 
 
 def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
-    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file.
-
-    Those of cells whose folders are gone are in the run's own table.
-    """
+    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file."""
     in_folders = files_of_jobs(root, "benchmark")
     visits: list[PairVisit] = []
     damaged = []
@@ -255,10 +252,7 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:
-    """What a sweep's cells left, in the order of their numbers; nothing for a run of one cell.
-
-    A folder with an ``environment.json`` is a run of its own.
-    """
+    """What a sweep's cells, but no run within it, left, in order; nothing for a run of one cell."""
     with os.scandir(root) as entries:
         names = sorted((entry.name for entry in entries if entry.is_dir()), key=_job_number)
     # thousands, for which Path takes its time

@@ -157,10 +157,7 @@ JobPair = tuple[Overrides, Overrides]
 
 
 class CrossoverSearch:
-    """All of a sweep's searches, side by side: each round asks for at most one size of each.
-
-    What is asked for follows from the rows alone, so that a resumed sweep goes the same way.
-    """
+    """All of a sweep's searches, side by side: each round asks for at most one size of each."""
 
     def __init__(
         self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]

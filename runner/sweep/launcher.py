@@ -71,11 +71,7 @@ class _JobRun(CellRun):
 
 
 class JobLauncher:
-    """Hydra's basic launcher with the composition shared between jobs, and progress shown.
-
-    It runs cells itself, as the task function would, so that each is composed and checked only
-    once.
-    """
+    """Hydra's basic launcher with the composition shared between jobs, and progress shown."""
 
     def __init__(
         self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -96,10 +92,7 @@ class JobLauncher:
     def launch(
         self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
     ) -> Sequence[JobReturn]:
-        """Run the jobs, by their numbers in the whole sweep.
-
-        One that raises ends the sweep: a cell's failure is a row and no error.
-        """
+        """Run the jobs, by their numbers in the whole sweep; one that raises ends it."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         jobs = [self.composer.job(overrides) for overrides in job_overrides]

@@ -128,11 +128,7 @@ def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
 
 def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse a folder with cells that the grid lacks; it may have fewer, as of a grid that grew.
-
-    Raises:
-        ConfigError: the message says how many cells are another sweep's, and names one.
-    """
+    """Refuse a folder with cells that the grid lacks; it may have fewer, as of a grid that grew."""
     grid = {cell.identity for cell in cells}
     others = {row.cell: row for row in rows_on_disk if row.cell not in grid}
     if not others:

@@ -40,11 +40,7 @@ Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
 
 class GridSweep:
-    """Hydra's basic sweep with exclusion, an order fit for comparing, a dry run and a report.
-
-    ``params`` and ``extra_grids`` are as in :class:`Grids`; ``crossover`` is the range of a search,
-    instead of given sizes.
-    """
+    """Hydra's basic sweep with exclusion, an order fit for comparing, a dry run and a report."""
 
     def __init__(
         self,
@@ -234,10 +230,7 @@ class GridSweep:
         return jobs, numbers
 
     def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
-        """The positions of cells without rows, or with such as could now be others.
-
-        ConfigError where some were measured with other code than there is now.
-        """
+        """Positions of cells that have yet to run; ConfigError where code of others has changed."""
         retry = resume.words_to_retry(self._config.retry)
         changed = resume.measured_with_other_code(self._root, rows_on_disk, cells)
         if changed and not self._config.resume_force:

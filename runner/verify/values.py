@@ -163,12 +163,7 @@ def _with_worst(
 
 
 class Reference:
-    """What the right callable gives from the same numbers, in the widest dtype that it has.
-
-    Attributes:
-        inputs: as it gets them.
-        outputs, after: of its call, and what that leaves in copies of the inputs.
-    """
+    """What the right callable gives from the same numbers, in the widest dtype that it has."""
 
     def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
         self.bound, self.inputs = bound, reference_inputs(bound, inputs)

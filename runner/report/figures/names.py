@@ -35,17 +35,12 @@ def shown_name(text: str) -> str:
 
 
 class Names:
-    """A panel is told by the operation and what else varies, a series by the rest.
-
-    Attributes:
-        baseline: what the others are compared with, ``device=cpu``.
-        styles: a number for each series, the same in every plot.
-        distinguishing: which of the further columns a reader needs to tell the rows apart.
-    """
+    """A panel is told by the operation and what else varies, a series by the rest."""
 
     def __init__(self, rows: Sequence[BenchmarkRow], report: Report) -> None:
         self.baseline = shown_name(f"{report.axis}={report.value}")
         self._axis = report.axis
+        # which of the further columns a reader needs to tell the rows apart
         self.distinguishing = _distinguishing_columns(rows)
         self._in_panels = [key for key in self.distinguishing if key != self._axis]
         self._panel_of = values_of(*self._in_panels)
@@ -59,6 +54,7 @@ class Names:
         self._panel_names: dict[tuple[object, ...], str] = {}
         self._series_names: dict[tuple[object, ...], str] = {}
         every_series = dict.fromkeys(map(self.series, rows))
+        # a number for each series, the same in every plot
         self.styles = {name: style for style, name in enumerate(every_series)}
 
     def panel(self, item: BenchmarkRow | Speedup | Crossover) -> str:

@@ -124,10 +124,7 @@ class SlopeComparison:
         self._forgive(d, ~repeated)
 
     def accept_subgradient(self, d: int, nearby: Tensor) -> None:
-        """Forgive a direction's failures between gradients on both sides of a kink.
-
-        ``nearby`` has their products with the direction, a row for each point nearby.
-        """
+        """Forgive a direction's failures between gradients ``nearby``, on both sides of a kink."""
         low, high = nearby.nan_to_num(HUGE).amin(0), nearby.nan_to_num(-HUGE).amax(0)
         slack = NEARBY_SLACK * torch.maximum(low.abs(), high.abs())
         got = self.got[:, d]
