@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from runner.analysis.causes import Cause, causes
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
-from runner.analysis.sentence import Sentence
 from runner.analysis.transfer_model import Link, Models, TransferModel
 from runner.config.axes import FURTHER
 from runner.config.schema import Report
@@ -20,6 +19,16 @@ from runner.stats.estimate import Estimate
 NAMED_OPERATIONS = 3  # of those that gain most
 MOST_CURVES = 40  # named one by one; the rest is in crossover.csv
 WINNING = ("found", "always")  # states of a curve that wins somewhere
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What the data say, for any language."""
+
+    key: str  # of its template, which is ``say_`` and the key in ``report/language/*.yaml``
+    # what the template's fields stand for: text, numbers, numbers with intervals
+    values: Mapping[str, object] = field(default_factory=dict)
+    cells: tuple[str, ...] = ()  # the rows that it is made from
 
 
 @dataclass(frozen=True)

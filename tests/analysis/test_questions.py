@@ -11,8 +11,7 @@ import pytest
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import compare
 from runner.analysis.crossover import crossovers
-from runner.analysis.questions import answers
-from runner.analysis.sentence import Sentence
+from runner.analysis.questions import Sentence, answers
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
 from runner.report.language import ENGLISH, sentence_text, words_of

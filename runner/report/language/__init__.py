@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from runner.analysis.sentence import Sentence
+from runner.analysis.questions import Sentence
 from runner.rows.flags import FLAGS
 from runner.stats.estimate import Estimate
 from runner.units import digits, time_text
