@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -24,21 +23,6 @@ OF_THE_SWEEP = {
     *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
 }
 """The keys that cannot differ between cells."""
-
-
-class FixedGrid:
-    """A sweep whose cells are all known from the start."""
-
-    def __init__(self, jobs: list[HydraJob]) -> None:
-        self._jobs = jobs
-
-    def initial(self) -> list[HydraJob]:
-        """All jobs."""
-        return list(self._jobs)
-
-    def next(self, root: Path) -> list[HydraJob]:
-        """No more, whatever came of them."""
-        return []
 
 
 class Grids:
