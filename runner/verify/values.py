@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import and_
 from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -237,7 +237,9 @@ def _declarable(
 ) -> str:
     """What the op file may say of values that differ and are not wrong; blank where they are."""
     pairs = list(zip(outputs, expected, strict=True))
-    with _constants_of(reference.bound.dtype):
+    # with this dtype's eps, largest and smallest number for a function that asks for its own's
+    finfo = torch.finfo(reference.bound.dtype)
+    with patch.object(torch, "finfo", lambda asked=None: finfo):
         others = reference.at(reference.inputs)[0]
     if (
         not reference.bound.op.reference
@@ -257,17 +259,6 @@ def _declarable(
         if all(error <= allowed for error, allowed in errors):
             return FREE_SIGN
     return ""
-
-
-@contextmanager
-def _constants_of(dtype: torch.dtype) -> Iterator[None]:
-    """Let a function that asks for its dtype's eps, largest or smallest number get another's."""
-    finfo = torch.finfo
-    torch.finfo = lambda asked=None: finfo(dtype)  # type: ignore[assignment,misc]  # for a while
-    try:
-        yield
-    finally:
-        torch.finfo = finfo  # type: ignore[misc]
 
 
 def _not_computed(bound: BoundOperation, error: Exception) -> str:
