@@ -238,8 +238,8 @@ def _declarable(
     """What the op file may say of values that differ and are not wrong; blank where they are."""
     pairs = list(zip(outputs, expected, strict=True))
     # with this dtype's eps, largest and smallest number for a function that asks for its own's
-    finfo = torch.finfo(reference.bound.dtype)
-    with patch.object(torch, "finfo", lambda asked=None: finfo):
+    finfo, dtype = torch.finfo, reference.bound.dtype
+    with patch.object(torch, "finfo", lambda asked=None: finfo(dtype)):
         others = reference.at(reference.inputs)[0]
     if (
         not reference.bound.op.reference
