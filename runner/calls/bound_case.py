@@ -24,11 +24,15 @@ _NAMES_IN_TORCH = {"erf": torch.special.erf}
 
 @dataclass(frozen=True)
 class BoundCase(BoundOperation):
-    """A case as what verifies operations takes it: it draws the inputs that the case declares."""
+    """A case as what verifies operations takes it: it draws the inputs that the case declares.
 
-    # the inputs whose gradient is checked, by name, in the dtype, on the CPU
+    Attributes:
+        inputs: the inputs whose gradient is checked, by name, in the dtype, on the CPU.
+        constants: the others.
+    """
+
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    constants: Mapping[str, Tensor] = field(default_factory=dict)  # the others
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
     def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""

@@ -25,22 +25,28 @@ INTEGER_RANGE = 10  # integers are drawn from -9..9 (0..9 unsigned): products of
 
 @dataclass(frozen=True)
 class BoundOperation:
-    """An operation with its callable imported and everything but the device settled."""
+    """An operation with its callable imported and everything but the device settled.
+
+    Attributes:
+        fill: what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`.
+        layout: how they lie in memory, likewise.
+        reference: the callable whose values are taken for right; None: ``function`` itself.
+        module: what ``function`` was made of, if of a module, whose parameters are inputs too.
+        device: of a call without inputs.
+        is_compiled: whether a call at a new shape takes seconds, for the compiler.
+    """
 
     op: Operation
     function: Callable[..., Any]
     dimensions: Dimensions
     dtype: torch.dtype
     seed: int
-    # what the inputs hold, one of the choices of :class:`runner.config.axes.CellKey`
     fill: str = "normal"
-    layout: str = "contiguous"  # how they lie in memory, likewise
-    # the callable whose values are taken for right; None: ``function`` itself
+    layout: str = "contiguous"
     reference: Callable[..., Any] | None = None
-    # what ``function`` was made of, if of a module, whose parameters are inputs too
     module: ModuleFunction | None = None
-    device: torch.device = CPU  # of a call without inputs
-    is_compiled: bool = False  # whether a call at a new shape takes seconds, for the compiler
+    device: torch.device = CPU
+    is_compiled: bool = False
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.

@@ -119,7 +119,10 @@ def _reason(bound: BoundOperation, error: Exception) -> str:
 
 @contextmanager
 def _from_scratch() -> Iterator[None]:
-    """Forget what has been compiled, and let nothing that is compiled be found on the disk."""
+    """Forget what has been compiled, and let nothing that is compiled be found on the disk.
+
+    Inductor gets a new folder, which is removed; what is loaded from it stays loaded.
+    """
     from torch._inductor import utils  # takes seconds, and only what is compiled needs it
 
     torch._dynamo.reset()

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 
 class ModuleFunction:
-    """The function, of inputs and a tensor for each parameter; ``is_made`` of an op's constants."""
+    """The function. A call takes the inputs, and then a tensor for each parameter.
+
+    ``is_made`` says whether the module was made of the operation's constants.
+    """
 
     def __init__(self, module: nn.Module, *, is_made: bool = False) -> None:
         self._module, self.is_made = module, is_made

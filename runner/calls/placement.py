@@ -14,7 +14,11 @@ SLACK_BYTES = 2**20  # of a pool beyond what the tensors need: the places to cho
 
 
 class Pools:
-    """Memory that sides use in turn: a pool for each set of tensors, for the largest side's."""
+    """Memory that sides use in turn: a pool for each set of tensors, for the largest side's.
+
+    Args:
+        seed: of the places in them.
+    """
 
     def __init__(self, seed: int) -> None:
         self._draw = random.Random(seed)
@@ -26,7 +30,10 @@ class Pools:
         self._needed = max(self._needed, sum(_aligned(_span(tensor)) for tensor in tensors))
 
     def place(self, tensors: Sequence[torch.Tensor], number: int) -> list[torch.Tensor]:
-        """Copies at a random place of a pool, with their strides and need for a gradient."""
+        """Copies at a random place of a pool, with their strides and need for a gradient.
+
+        Another device than the CPU places them itself.
+        """
         if number not in self._pools:
             with torch.inference_mode(mode=False):  # a side without it writes here too
                 self._pools[number] = torch.empty(self._needed + SLACK_BYTES, dtype=torch.uint8)
