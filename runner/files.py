@@ -15,26 +15,21 @@ LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
 MOST_LOGGED = 2**20  # bytes of a log
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
-NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
+NOT_FOLLOWING = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace a file's content in one step.
+    """Replace a file's content in one step; OSError, and what was there is as it was, where not.
 
-    It is written beside the file, under a name that nobody can guess; a link is replaced itself.
-
-    Args:
-        path: the file.
-        content: its new content; text is written as UTF-8.
-        durable: wait until the content is on the disk.
-
-    Raises:
-        OSError: it cannot be written; what was there is as it was.
+    It is written beside the file, under a name that nobody can guess, text as UTF-8; a link is
+    replaced itself. A ``durable`` one is waited for until it is on the disk.
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.opsweep")
     try:
-        with open(create_file(temporary), "wb") as file:
+        # FileExistsError where anything was there
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_FOLLOWING
+        with open(os.open(temporary, flags, 0o666), "wb") as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -43,12 +38,6 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def create_file(path: Path) -> int:
-    """Make a file that was not there, to be written; FileExistsError where anything was."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags | NOT_FOLLOWING, 0o666)
 
 
 def open_log(path: str) -> int:
@@ -78,8 +67,7 @@ def trim_log(path: Path) -> None:
 def make_folder(path: Path, *, parents: bool = False) -> None:
     """Make a folder of a run where it is not there yet.
 
-    Raises:
-        OSError: it cannot be made, or is a link: what it leads to is not the run's.
+    OSError where it is a link, too: what it leads to is not the run's.
     """
     path.mkdir(parents=parents, exist_ok=True)
     if path.is_symlink():
@@ -91,8 +79,7 @@ def is_own(path: Path) -> bool:
     if not path.is_file():
         return False
     status = path.stat()
-    is_users = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return is_users and not status.st_mode & stat.S_IWOTH
+    return status.st_uid == os.getuid() and not status.st_mode & stat.S_IWOTH
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:

@@ -20,30 +20,19 @@ from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
 
 @dataclass(frozen=True)
 class Analysis:
-    """A run, read.
+    """A run, read."""
 
-    Attributes:
-        report: what was compared with what.
-        rows: all of the run's, of every job.
-        benchmarks, gradients: those of these jobs.
-        models: what moving data costs, by direction.
-        speedups: ``speedup.csv``.
-        crossovers: ``crossover.csv``.
-        findings: the few numbers that are read first.
-        answers: to the four questions.
-        damaged: a line for each file that could not be read.
-    """
-
-    report: Report
-    rows: Sequence[Row]
+    report: Report  # what was compared with what
+    rows: Sequence[Row]  # all of the run's, of every job
+    # benchmarks, gradients: those of these jobs
     benchmarks: Sequence[BenchmarkRow]
     gradients: Sequence[AutogradRow]
-    models: Models
-    speedups: Sequence[Speedup]
-    crossovers: Sequence[Crossover]
-    findings: Sequence[Finding]
-    answers: Sequence[Answer]
-    damaged: Sequence[str]
+    models: Models  # what moving data costs, by direction
+    speedups: Sequence[Speedup]  # ``speedup.csv``
+    crossovers: Sequence[Crossover]  # ``crossover.csv``
+    findings: Sequence[Finding]  # the few numbers that are read first
+    answers: Sequence[Answer]  # to the four questions
+    damaged: Sequence[str]  # a line for each file that could not be read
 
 
 def analyse(
@@ -51,11 +40,8 @@ def analyse(
 ) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting.
 
-    Args:
-        rows: of every job.
-        damaged: a line for each file that could not be read.
-        report: what to compare with what.
-        pairs: what was measured in turn; None: all rows are of one moment.
+    ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
+    turn; None: all rows are of one moment.
     """
     # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]

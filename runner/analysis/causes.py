@@ -22,29 +22,17 @@ MUCH_SLOWER = 0.5  # a dtype that is no wider and yet below this speed has no ke
 
 @dataclass(frozen=True)
 class Cause:
-    """Comparisons that were lost for one reason.
+    """Comparisons that were lost for one reason."""
 
-    Attributes:
-        key: no_kernel, fallback, launch, memory, compute, width, overhead, small, transfers or
-            unexplained.
-        speedups: those lost.
-        worst: the one with the smallest ratio.
-        evidence: its numbers beside the times.
-    """
-
+    # no_kernel, fallback, launch, memory, compute, width, overhead, small, transfers or unexplained
     key: str
-    speedups: tuple[Speedup, ...]
-    worst: Speedup
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    speedups: tuple[Speedup, ...]  # those lost
+    worst: Speedup  # the one with the smallest ratio
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # its numbers beside the times
 
 
 def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> list[Cause]:
-    """Group what is surely slower, or slower only with transfers, by its cause; the worst first.
-
-    Args:
-        speedups: those that have a ratio.
-        rows: by cell.
-    """
+    """Group what is surely slower, or slower only with transfers, by its cause; the worst first."""
     speedups = list(speedups)
     curves = _curves(speedups)
     groups: dict[str, list[_Loss]] = {}
@@ -78,19 +66,13 @@ class _Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class _Curve:
-    """What the other sizes tell of one.
+    """What the other sizes tell of one."""
 
-    Attributes:
-        floor_s: the other side's time at the smallest size.
-        flat_until: the elements up to which that time hardly grows; 0 where it grows at once.
-        wins_at: the smallest size above all those that lose that wins, with its elements.
-        ever_wins: whether any size does: then no kernel is missing.
-    """
-
-    floor_s: float
-    flat_until: int
+    floor_s: float  # the other side's time at the smallest size
+    flat_until: int  # the elements up to which that time hardly grows; 0 where it grows at once
+    # the smallest size above all those that lose that wins, with its elements
     wins_at: tuple[int, str] | None
-    ever_wins: bool
+    ever_wins: bool  # whether any size does: then no kernel is missing
 
 
 def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:

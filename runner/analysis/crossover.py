@@ -19,23 +19,7 @@ PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
 
 @dataclass(frozen=True, kw_only=True)
 class Crossover(CellKey):
-    """A row of ``crossover.csv``: an operation's speed-up along the sizes. Intervals are of 95 %.
-
-    Attributes:
-        transfers: none, once (shared by ``calls_per_transfer`` calls) or each_call.
-        state: found; always or never (at the sizes measured); unresolved, where the intervals do
-            not tell, or where it does not win and larger sizes have no ratio; no_ratio, where no
-            size has one.
-        elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the
-            interval. An unresolved one has the ends that are known: it wins from ``elements_high``
-            on at the latest, and from ``elements_low`` on at the earliest.
-        side, side_low, side_high: the same as the n of n x n, where all sizes are that.
-        size_below, size_above: the largest size at which it does not win, and the next measured.
-        smallest, largest: the sizes between which there are ratios.
-        sizes: how many sizes have a ratio with an interval.
-        gaps: how many sizes have none; ``speedup.csv`` says why.
-        cells: the other side's cells, from the smallest size to the largest, separated by spaces.
-    """
+    """A row of ``crossover.csv``: a curve along the sizes, with intervals of 95 %."""
 
     size: str = ""  # a curve has many, so that this is no column
     variant: str | None
@@ -43,22 +27,30 @@ class Crossover(CellKey):
     axis: str
     baseline: str
     other: str
-    transfers: str
+    transfers: str  # none, once (shared by ``calls_per_transfer`` calls) or each_call
     calls_per_transfer: int | None
+    # found; always or never (at the sizes measured); unresolved, where the intervals do not tell,
+    # or where it does not win and larger sizes have no ratio; no_ratio, where no size has one
     state: str
+    # elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the
+    # interval. An unresolved one has the ends that are known: it wins from ``elements_high`` on at
+    # the latest, and from ``elements_low`` on at the earliest
     elements: float | None
     elements_low: float | None
     elements_high: float | None
+    # side, side_low, side_high: the same as the n of n x n, where all sizes are that
     side: float | None
     side_low: float | None
     side_high: float | None
+    # size_below, size_above: the largest size at which it does not win, and the next measured
     size_below: str | None
     size_above: str | None
+    # smallest, largest: the sizes between which there are ratios
     smallest: str | None
     largest: str | None
-    sizes: int
-    gaps: int
-    cells: str
+    sizes: int  # how many sizes have a ratio with an interval
+    gaps: int  # how many sizes have none; ``speedup.csv`` says why
+    cells: str  # the other side's cells, from the smallest size to the largest, separated by spaces
 
     @property
     def location(self) -> Location:
@@ -84,24 +76,17 @@ COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
 
 class CurvePoint(NamedTuple):
-    """A size of a curve, on logarithms.
+    """A size of a curve, on logarithms."""
 
-    Attributes:
-        x: of the elements.
-        y, low, high: of the ratio and of its interval's ends.
-    """
-
-    x: float
+    x: float  # of the elements
+    # y, low, high: of the ratio and of its interval's ends
     y: float
     low: float
     high: float
 
 
 def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
-    """Where each curve crosses: without transfers, and by each measured way of counting them.
-
-    Where sizes are compared with each other there is no curve.
-    """
+    """Where each curve crosses: without transfers, and by each measured way of counting them."""
     sized = (s for s in speedups if s.axis != "size" and s.elements is not None)
     crossings = []
     for curve in grouped(sized, curve_of).values():
@@ -163,7 +148,7 @@ def _one_of_each_length(
 
 
 def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | None, float | None]:
-    """Where a curve passes from not winning to winning for the last time.
+    """Where a curve passes from not winning to winning for the last time; its points are by size.
 
     Between two sizes the logarithm of the ratio is taken to be a straight line in the logarithm of
     the size. The interval's ends are where the upper and the lower end of the ratio's interval do
@@ -171,9 +156,6 @@ def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | Non
     error is C (x - a) (b - x), with C half the second derivative, for which the second divided
     differences of the neighbouring sizes stand. With no neighbour to tell the curvature from, the
     interval is all that lies between the two sizes.
-
-    Args:
-        points: by increasing size.
 
     Returns:
         the state, and the logarithms of the size and of its interval's ends, where known.
@@ -194,9 +176,7 @@ def locate(points: Sequence[CurvePoint]) -> tuple[str, float | None, float | Non
 def _last_crossing(points: Sequence[CurvePoint], end: str) -> float:
     """Where one of a curve's lines rises above 0 for good: -inf: it always is, inf: it ends below.
 
-    Args:
-        points: by increasing size.
-        end: y for the ratio itself, low or high for the ends of its interval.
+    ``end`` is y for the ratio itself, low or high for the ends of its interval.
     """
     below = _last_below(points, end)
     if below == -1:
@@ -246,6 +226,5 @@ def _point(speedup: Speedup, transfers: str) -> CurvePoint | None:
 
 
 def _is_square(size: str) -> bool:
-    """Whether it is n x n and nothing more."""
     shape = first_input_shape(size)
     return shape is not None and len(shape) == 2 and shape[0] == shape[1] and " " not in size

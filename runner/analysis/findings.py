@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover, curve_of
-from runner.analysis.sentence import Sentence
+from runner.analysis.questions import Sentence
 from runner.rows.flags import FLAGS
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, grouped
 from runner.stats.estimate import Estimate

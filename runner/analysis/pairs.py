@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from operator import attrgetter
 from statistics import median
 
-from runner.rows.rows import PairVisit
+from runner.rows.rows import PairVisit, grouped
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import quantile
 from runner.stats.sequential import PairedRatio, log_ratios, paired_ratio
@@ -19,32 +20,24 @@ FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
 
 
 def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
-    by_process: dict[int, list[Sequence[float]]] = {}
-    for visit in visits:
-        by_process.setdefault(visit.process, []).append((visit.baseline_s, visit.other_s))
-    return paired_ratio([log_ratios(times, 1) for times in by_process.values()], margin)
+    times_of = attrgetter("baseline_s", "other_s")
+    by_process = grouped(visits, attrgetter("process")).values()
+    return paired_ratio([log_ratios(list(map(times_of, of)), 1) for of in by_process], margin)
 
 
 class Pairs:
-    """The visits of a run.
-
-    Args:
-        visits: of all its pairs.
-    """
+    """The visits of all of a run's pairs."""
 
     def __init__(self, visits: Iterable[PairVisit]) -> None:
-        self._visits: dict[tuple[str, str], list[PairVisit]] = {}
-        for visit in visits:
-            sides = visit.baseline_cell, visit.other_cell
-            self._visits.setdefault(sides, []).append(visit)
+        sides_of = attrgetter("baseline_cell", "other_cell")
+        self._visits: dict[tuple[str, str], list[PairVisit]] = grouped(visits, sides_of)
 
     def ratio(self, baseline_cell: str, other_cell: str, margin: float) -> PairedRatio | None:
         """The baseline's time over the other side's; None where they were not measured in turn.
 
         It is that of undisturbed visits in calm moments. Where these were few, it is that of all
-        undisturbed ones, and unless the calm
-        ones agree, its interval holds what slowness changes: a slow machine may slow one side alone
-        by as much as it is slow.
+        undisturbed ones, and unless the calm ones agree, its interval holds what slowness changes:
+        a slow machine may slow one side alone by as much as it is slow.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -73,17 +66,12 @@ class Pairs:
 
     @cached_property
     def slowdown(self) -> float | None:
-        """How many times slower than at its best this machine was in most visits; None: too few.
-
-        Times of two moments may differ by this factor though nothing else differs.
-        """
+        """How many times slower than at its best this machine was in most visits; None: too few."""
         slowdowns: list[float] = []
         for visits in self._visits.values():
             calm = [visit for visit in visits if visit.calm and visit.undisturbed] or visits
-            for times in (
-                sorted(visit.baseline_s for visit in calm),
-                sorted(visit.other_s for visit in calm),
-            ):
+            for side in ("baseline_s", "other_s"):
+                times = sorted(map(attrgetter(side), calm))
                 best = quantile(times, BEST)
                 slowdowns += [seconds / best for seconds in times if best > 0]
         if len(slowdowns) < 2 * FEWEST_VISITS:
@@ -91,10 +79,7 @@ class Pairs:
         return max(1.0, quantile(sorted(slowdowns), SLOWDOWNS_WITHIN))
 
     def of_two_moments(self, ratio: Estimate) -> Estimate:
-        """A ratio of times not taken in turn, with an interval that holds what moments may change.
-
-        It has no interval where that is not known.
-        """
+        """A ratio of times not taken in turn, its interval widened by what moments may change."""
         if self.slowdown is None or ratio.low is None or ratio.high is None:
             return Estimate(ratio.value)
         return Estimate(ratio.value, ratio.low / self.slowdown, ratio.high * self.slowdown)

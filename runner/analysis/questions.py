@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from runner.analysis.causes import Cause, causes
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
-from runner.analysis.sentence import Sentence
 from runner.analysis.transfer_model import Link, Models, TransferModel
 from runner.config.axes import FURTHER
 from runner.config.schema import Report
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, varying
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
@@ -23,17 +22,22 @@ WINNING = ("found", "always")  # states of a curve that wins somewhere
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """What the data say, for any language."""
+
+    key: str  # of its template, which is ``say_`` and the key in ``report/language/*.yaml``
+    # what the template's fields stand for: text, numbers, numbers with intervals
+    values: Mapping[str, object] = field(default_factory=dict)
+    cells: tuple[str, ...] = ()  # the rows that it is made from
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A question and what the run says to it.
+    """A question and what the run says to it."""
 
-    Attributes:
-        key: gain, lose, size or transfers.
-        sentences: the first is the shortest answer.
-    """
-
-    key: str
+    key: str  # gain, lose, size or transfers
     question: Sentence
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[Sentence, ...]  # the first is the shortest answer
 
 
 def answers(
@@ -61,8 +65,6 @@ def answers(
 
 
 class _SentenceWriter:
-    """Makes sentences of one run's comparisons."""
-
     def __init__(
         self, rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report
     ) -> None:
@@ -71,8 +73,7 @@ class _SentenceWriter:
         self._with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
         self._report = report
         self._baseline = f"{report.axis}={report.value}"
-        further = [key for key in FURTHER if key != report.axis]
-        self._varying = [key for key in further if len(set(map(attrgetter(key), speedups))) > 1]
+        self._varying = [key for key in varying(speedups, FURTHER) if key != report.axis]
 
     def gains(self) -> list[Sentence]:
         if not self._with_ratio:
@@ -146,7 +147,6 @@ class _SentenceWriter:
         return Sentence("no_ratio", {"count": len(self._all), "reason": reason}, (cell,))
 
     def _why_no_transfers(self) -> str:
-        """The key of the sentence that says why none was measured."""
         if self._report.axis != "device":
             return "one_device"
         timed = (row.device for row in self._rows.values() if row.median_s is not None)
@@ -233,14 +233,13 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
     return [max(speedups, key=key), min(speedups, key=key)]
 
 
-def _against_fastest(speedup: Speedup) -> float:
-    """The ratio against the baseline's fastest dtype, where known: nobody uses a slower one."""
-    return speedup.fastest_speedup or speedup.speedup or 0.0
-
-
 def _least_gain(speedup: Speedup) -> float:
-    """What is surely gained: the interval's near end, since the luckiest of many lead by value."""
-    return speedup.fastest_low or speedup.low or _against_fastest(speedup)
+    """What is surely gained: the interval's near end, since the luckiest of many lead by value.
+
+    Against the baseline's fastest dtype, where it is known: nobody uses a slower one.
+    """
+    near_end = speedup.fastest_low or speedup.low
+    return near_end or speedup.fastest_speedup or speedup.speedup or 0.0
 
 
 def _share(speedup: Speedup) -> float:

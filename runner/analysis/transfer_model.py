@@ -14,15 +14,10 @@ MEMORY = "pageable"  # the host memory that a tensor has unless somebody pins it
 
 @dataclass(frozen=True)
 class TransferModel:
-    """One direction's line through the measured times: latency + bytes / bandwidth.
+    """One direction's line through the measured times: latency + bytes / bandwidth."""
 
-    Attributes:
-        latency_s: seconds that a transfer of nothing takes.
-        bandwidth_bytes_per_s: bytes a second of a long one.
-    """
-
-    latency_s: Estimate
-    bandwidth_bytes_per_s: Estimate
+    latency_s: Estimate  # seconds that a transfer of nothing takes
+    bandwidth_bytes_per_s: Estimate  # bytes a second of a long one
 
     def seconds(self, tensors: int, count: int) -> Estimate:
         """Seconds for so many tensors of so many bytes in all."""
@@ -34,18 +29,12 @@ class TransferModel:
 
 
 class Link(NamedTuple):
-    """Which way data move.
-
-    Attributes:
-        device: as rows name it, ``cuda:0 NVIDIA A100``, or as asked where they do not.
-        to_device: whether from the host to the device, or back.
-        memory: the host's: pageable or pinned.
-    """
+    """Which way data move."""
 
     node: str | None
-    device: str
-    to_device: bool
-    memory: str = MEMORY
+    device: str  # as rows name it, ``cuda:0 NVIDIA A100``, or as asked where they do not
+    to_device: bool  # whether from the host to the device, or back
+    memory: str = MEMORY  # the host's: pageable or pinned
 
 
 NOTHING = Estimate(0.0, 0.0, 0.0)
@@ -72,9 +61,8 @@ def models_of(rows: Iterable[Row]) -> dict[Link, TransferModel]:
 def transfer_time(row: BenchmarkRow, models: Models) -> Estimate | None:
     """Seconds to bring a call's inputs to its device and its outputs back.
 
-    Returns:
-        :data:`NOTHING` for the CPU; None where the run has not measured the transfers, or the row
-        does not say what would have to be moved.
+    It is :data:`NOTHING` for the CPU, and None where the run has not measured the transfers, or the
+    row does not say what would have to be moved.
     """
     if row.device.partition(":")[0] == "cpu":
         return NOTHING

@@ -46,29 +46,20 @@ BUILT_IN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(CellKey):
-    """One frozen combination: its value on each axis, and what else the configuration says.
-
-    Attributes:
-        operation: what ``op`` names.
-        requested_size: the size as it was asked for; ``size`` is the one that results show.
-        dimensions: the length of each dimension; None where the operation cannot take the size.
-        infeasible_reason: why it cannot run at this size, dtype or direction; blank where it can.
-        on_contention: what to do beside another sweep, flag or wait.
-        case: what is checked instead of the operation; None: the operation.
-        inapplicable_options: what was asked for and says nothing to this job; blank: nothing. The
-            cell has the defaults.
-    """
+    """One frozen combination: its value on each axis, and what else the configuration says."""
 
     job: str
-    operation: Operation
-    requested_size: Size
+    operation: Operation  # what ``op`` names
+    requested_size: Size  # the size as it was asked for; ``size`` is the one that results show
+    # the length of each dimension; None where the operation cannot take the size
     dimensions: Dimensions | None
-    infeasible_reason: str
+    infeasible_reason: str  # why it cannot run at this size, dtype or direction; blank where it can
     timing: Timing
     limit: Limit
     backend_module: str | None
-    on_contention: str
-    case: Case | None = None
+    on_contention: str  # what to do beside another sweep, flag or wait
+    case: Case | None = None  # what is checked instead of the operation; None: the operation
+    # what was asked for and says nothing to this job; blank: nothing. The cell has the defaults
     inapplicable_options: str = ""
 
     @property
@@ -203,10 +194,7 @@ def cell_of(config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
 
 
 def _settle(values: dict[str, Any], case: Case | None) -> None:
-    """Give the job and the dtype their defaults, which depend on what is measured.
-
-    Values of the axes get the names that these have for them.
-    """
+    """Give job and dtype their defaults, by what is measured, and values their axes' names."""
     values |= {name: named_value(name, values[name]) for name in AXES if name in values}
     if values["job"] is None:  # blank is an error, which check_values names
         values["job"] = case.job if case else "benchmark"
@@ -217,7 +205,6 @@ def _settle(values: dict[str, Any], case: Case | None) -> None:
 
 
 def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
-    """The fields of a cell that follow from an operation and a size."""
     requested = parse_size(values["size"] if values["size"] is not None else operation.size)
     sized = {"size": str(values["size"]), "requested_size": requested, "dimensions": None}
     problem = _operation_problem(operation, values)
@@ -253,7 +240,6 @@ def _read_operation(fields: dict[str, Any]) -> Operation:
 
 
 def _sized_by_case(case: Case, values: dict[str, Any]) -> dict[str, object]:
-    """The fields of a cell that follow from a case, which has a size of its own."""
     problem = case.problem(values["dtype"])
     if values["job"] != case.job:
         problem = f"case {case.name} is checked by job={case.job}; leave job= out"

@@ -17,13 +17,8 @@ SPREAD_FROM_S = 1.0  # of timing.max_time_s: who asks for less wants to wait for
 def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Report:
     """The report with its baseline settled, where the user has given none.
 
-    It is the CPU, where there is an accelerator to compare it with; otherwise the default of the
-    first axis in which benchmarks differ, or its first value.
-
-    Args:
-        report: what the user wants.
-        cells: of the sweep.
-        accelerated: whether one of their devices is an accelerator of this machine.
+    It is the CPU, where this machine has an accelerator to compare it with (``accelerated``);
+    otherwise the default of the first axis in which benchmarks differ, or its first value.
     """
     if report.baseline is not None:
         return report
@@ -48,16 +43,8 @@ def in_turn(
 
     Cells are compared that differ along the compared axis alone. Those that fit into memory
     together form one group; of those that do not, each forms one with the baseline, where two fit.
-
-    Args:
-        cells: to be run, in their order.
-        report: its baseline is settled.
-        can_run: whether a cell can run here at all.
-        memory_bytes: that a group may take; None: not known.
-
-    Returns:
-        every position once or, for a baseline of several groups, more than once; in the order of
-        the first of each.
+    ``memory_bytes`` are those that a group may take; None: not known. A baseline may be in several
+    groups, which are in the order of the first cell of each.
     """
     common = same_but(report.axis)
     sides: dict[tuple[object, ...], list[int]] = {}
@@ -108,11 +95,6 @@ def with_partners(numbers: Sequence[int], cells: Sequence[Cell], report: Report)
     """The positions of cells to be run, with those that have to be measured again beside them.
 
     A ratio is of one moment: where a side is missing, its whole comparison is measured.
-
-    Args:
-        numbers: of the cells that have no final row.
-        cells: all of the sweep.
-        report: what is compared.
     """
     common = same_but(report.axis)
     incomplete = {common(cells[number]) for number in numbers if cells[number].job == "benchmark"}

@@ -27,17 +27,12 @@ from runner.files import make_folder
 
 @dataclass(frozen=True)
 class Choice:
-    """What Hydra composed for one choice of groups.
+    """What Hydra composed for one choice of groups."""
 
-    Attributes:
-        full: with the ``hydra`` node, whose few fields that differ between jobs are set in place.
-        task: the same without it, pickled: unpickling takes a sixth of the time of a deep copy.
-        hydra_yaml: the template of ``.hydra/hydra.yaml``.
-    """
-
+    # with the ``hydra`` node, whose few fields that differ between jobs are set in place
     full: DictConfig
-    task: bytes
-    hydra_yaml: str
+    task: bytes  # the same without it, pickled: unpickling takes a sixth of the time of a deep copy
+    hydra_yaml: str  # the template of ``.hydra/hydra.yaml``
 
 
 @dataclass(frozen=True, slots=True)  # a sweep may have 100,000
@@ -50,12 +45,7 @@ class HydraJob:
 
 
 class Composer:
-    """Composes the jobs of one sweep.
-
-    Attributes:
-        writes_folders: whether jobs get folders on this machine. Where they do not, jobs are not
-            remembered, and no configuration is written out, which is half of the time.
-    """
+    """Composes the jobs of one sweep."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
@@ -64,6 +54,8 @@ class Composer:
         self._files = HydraFiles()
         self._jobs: dict[tuple[str, ...], HydraJob] = {}
         self._cells = CellReader()
+        # whether jobs get folders on this machine; if not, jobs are not remembered, and no
+        # configuration is written out, which is half of the time
         self.writes_folders = True
         # a sweep's jobs have few of each
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
@@ -134,7 +126,6 @@ class Composer:
             full.hydra.runtime.output_dir = str(folder)
 
     def _split(self, overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
-        """Overrides that choose groups, and those that set values."""
         groups, values = [], []
         for text in overrides:
             override = self._parse(text)
@@ -153,5 +144,4 @@ class Composer:
 
 
 def _task_overrides(job: HydraJob) -> list[str]:
-    """A job's overrides without those of Hydra's own settings."""
     return [text for text in job.overrides if not text.startswith("hydra.")]

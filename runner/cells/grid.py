@@ -20,10 +20,8 @@ THREADS_PER_CORE = 4
 def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str]) -> list[bool]:
     """Which cells a rule excludes; ConfigError where a rule is none, or matches no cell.
 
-    Args:
-        cells: the whole grid.
-        rules: mappings of axes to a value or a list of values, all of which an excluded cell has.
-        narrowed: axes with values from the command line, of which a rule need match nothing.
+    A rule maps axes to a value or a list of values, all of which an excluded cell has. Of an axis
+    that is ``narrowed``, by values from the command line, it need match nothing.
     """
     dropped = [False for _ in cells]
     for rule in map(plain, rules):

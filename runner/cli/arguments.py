@@ -24,22 +24,17 @@ INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shel
 
 @dataclass(frozen=True)
 class Arguments:
-    """The command line, read once.
+    """The command line, read once."""
 
-    Attributes:
-        words: in an order that argparse takes: options with their values first, of them ``-m``.
-        values: of each key that is given one, without pluses and quotes untouched.
-    """
-
+    # in an order that argparse takes: options with their values first, of them ``-m``
     words: tuple[str, ...]
-    values: Mapping[str, str]
+    values: Mapping[str, str]  # of each key that is given one, without pluses and quotes untouched
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
-        """Read the words; the last value of a key counts, as for Hydra.
+        """Read the words; ConfigError where an option is none of Hydra's.
 
-        Raises:
-            ConfigError: an option is none of Hydra's.
+        The last value of a key counts, as for Hydra.
         """
         options, overrides = _divided(words)
         multirun = [word for word in options if word in MULTIRUN]
@@ -203,7 +198,6 @@ def _check_is_run(key: str, folder: str) -> None:
 
 
 def _resume(words: Sequence[str], folder: str) -> list[str]:
-    """The words for ``resume=``, which goes into the sweep's folder."""
     if folder and (Path(folder) / "multirun.yaml").is_file():
         return _into(folder, words, "resume", "hydra.sweep.dir")
     if (Path(folder) / "environment.json").is_file():
@@ -252,7 +246,6 @@ def _refuse_hidden(arguments: Arguments) -> None:
 
 
 def _own_folders(arguments: Arguments) -> Iterator[Path]:
-    """The folders of ``--config-dir`` and ``hydra.searchpath``."""
     for position, word in enumerate(arguments.words):
         flag, _, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):

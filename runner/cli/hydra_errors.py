@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -17,20 +17,6 @@ from runner.errors import closest, one_line
 SHOWN = 3  # options, of a group that has many
 MANY = 12
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
-TYPES_IN = re.compile(r"converted to (Integer|Float)|valid (bool)")
-WRONG_PLACE = (
-    (r"Error merging override (\S+?)=(.*)\n.*ListConfig", "{0}={1} is no list; write {0}=[{1}]"),
-    (
-        r"Error merging override (\S+?)=(.*)\n.*is not a subclass of",
-        "{0}={1}: {0} has keys of its own, which --help lists; write {0}.<key>={1}",
-    ),
-    (
-        r"Sweeping over Hydra's.*'\+*hydra.sweeper.params.(\S+?)=(.*)'",
-        "hydra.sweeper.params.{0}={1}: write {0}={1}, which counts more than a sweep's file",
-    ),
-    (r"Sweeping over Hydra's.*'(\S+?)=(.*)'", "{0}={1}: {0} is the same for all cells; give one"),
-)
-"""Errors of Hydra's about a value that belongs elsewhere, and what to say of the key and it."""
 # lines for programmers
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")
 
@@ -47,12 +33,11 @@ def explained(error: Exception) -> str:
     if error.__cause__ is not None:
         text += f"\n{error.__cause__}"
     if isinstance(error, HydraException):
-        for explain in (_several_values, _unknown, _chosen_already, _wrong_type, _not_a_mapping):
-            if message := explain(text):
-                return message
-        for pattern, message in WRONG_PLACE:
+        if message := _unknown(text):
+            return message
+        for pattern, message_of in EXPLAINED:
             if match := re.match(pattern, text):
-                return message.format(*match.groups())
+                return message_of(*match.groups())
     kept = (line for line in text.splitlines() if not DETAILS.match(line))
     return one_line(" ".join(kept), limit=600)
 
@@ -98,12 +83,6 @@ def _unreadable(override: str) -> str:
     return f"{override} cannot be read; {advice}"
 
 
-def _several_values(text: str) -> str:
-    begin = "Ambiguous value for argument|Sweep parameters"
-    match = re.match(rf"(?:{begin}) '(.*?)'(?: requires --multirun|\n)", text)
-    return several_values(match[1]) if match else ""
-
-
 def _unknown(text: str) -> str:
     # The dotted key stands in the cause, where Hydra has one; its own first line may name less.
     match = re.search(r"^Key '.*?' (?:is )?not in .*\n +full_key: (\S+)", text, re.MULTILINE)
@@ -121,28 +100,46 @@ def _unknown(text: str) -> str:
     return where + unknown_key(key)
 
 
-def _chosen_already(text: str) -> str:
-    pattern = r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'"
-    if match := re.match(pattern, text):
-        key, value = match.groups()
-        return f"{key} is chosen already; write {key}={value} without a plus"
-    return ""
+def _wrong_type(override: str, number: str | None, truth: str) -> str:
+    return f"{override} is not {TYPES[number or truth]}"
 
 
-def _wrong_type(text: str) -> str:
-    match = re.match(r"Error merging override (.*)\n", text)
-    expected = TYPES_IN.search(text)
-    if match is None or expected is None:
-        return ""
-    return f"{match[1].lstrip('+')} is not {TYPES[expected[1] or expected[2]]}"
+def _wrong_file(file: str, problem: str) -> str:
+    return f"{file}.yaml: {one_line(problem)}; correct the file"
 
 
-def _not_a_mapping(text: str) -> str:
-    match = re.match(r"In '(.*?)': \w+ raised while composing config:\n(.*)", text)
-    if match is None:
-        return ""
-    file, problem = match.groups()
-    wrong = one_line(problem)
-    if "ListConfig" in problem:
-        wrong = "holds a list where keys with values belong"
-    return f"{file}.yaml: {wrong}; correct the file"
+WRONG_VALUE = r"Error merging override (\S+?)=(.*)\n.*"
+WRONG_FILE = r"In '(.*?)': \w+ raised while composing config:\n"
+EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
+    (
+        r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?: requires --multirun|\n)",
+        several_values,
+    ),
+    (
+        r"Multiple values for (\S+)\. To override a value use 'override \S+: (.*)'",
+        "{0} is chosen already; write {0}={1} without a plus".format,
+    ),
+    (
+        r"Error merging override \+*(.*)\n(?s:.*?)(?:converted to (Integer|Float)|valid (bool))",
+        _wrong_type,
+    ),
+    (
+        WRONG_FILE + ".*ListConfig",
+        "{0}.yaml: holds a list where keys with values belong; correct the file".format,
+    ),
+    (WRONG_FILE + "(.*)", _wrong_file),
+    (WRONG_VALUE + "ListConfig", "{0}={1} is no list; write {0}=[{1}]".format),
+    (
+        WRONG_VALUE + "is not a subclass of",
+        "{0}={1}: {0} has keys of its own, which --help lists; write {0}.<key>={1}".format,
+    ),
+    (
+        r"Sweeping over Hydra's.*'\+*hydra.sweeper.params.(\S+?)=(.*)'",
+        "hydra.sweeper.params.{0}={1}: write {0}={1}, which counts more than a sweep's file".format,
+    ),
+    (
+        r"Sweeping over Hydra's.*'(\S+?)=(.*)'",
+        "{0}={1}: {0} is the same for all cells; give one".format,
+    ),
+)
+"""Errors of Hydra's, by how they begin, and what to say of what they name."""

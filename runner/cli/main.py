@@ -73,9 +73,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and each gets its code here
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)
@@ -103,14 +102,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class CellTask:
-    """Hydra's task function: one cell of a sweep, one cell alone, or a report.
-
-    Attributes:
-        session: runs the cells, also for our sweeper and launcher, which Hydra hands this function.
-    """
+    """Hydra's task function: one cell of a sweep, one cell alone, or a report."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self.session = session  # also for our sweeper and launcher, which get this function
         self._taken: dict[Path, str] = {}  # by a stock launcher's jobs
 
     def __call__(self, config: DictConfig) -> list[Row]:
@@ -139,8 +134,7 @@ class CellTask:
     def prepared(self, config: DictConfig) -> Iterator[None]:
         """Check a cell that is no sweep's, and have its folder, before Hydra writes anything there.
 
-        Raises:
-            ConfigError: the cell or the folder is wrong; nothing has been written.
+        ConfigError where the cell or the folder is wrong; then nothing has been written.
         """
         from runner.cells.cell import cell_of
         from runner.cells.grid import check_threads, excluded
@@ -215,7 +209,6 @@ class _PastHydra(BaseException):
 
 
 def _show(error: Exception, *, measuring: bool) -> int:
-    """Print what is wrong, in one line, and say what the exit code is."""
     print(printable(_message(error, measuring=measuring)), file=sys.stderr)
     return 1 if measuring else 2
 
@@ -226,13 +219,12 @@ def _message(error: Exception, *, measuring: bool) -> str:
         return f"cannot write {where}: {error.strerror or error}; {_advice(measuring=measuring)}"
     if isinstance(error, ConfigError | CellFailed):
         return str(error)
-    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+    if isinstance(error, HYDRAS):
         return str(error) if measuring else explained(error)
     return f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where it is from"
 
 
 def _advice(*, measuring: bool) -> str:
-    """What to do about a folder that cannot be written."""
     if measuring:
         return "what was finished is kept"
     if any(argument.lstrip("+").startswith(("run=", "resume=")) for argument in sys.argv[1:]):

@@ -8,11 +8,7 @@ from typing import Any, TextIO
 
 
 class Stream:
-    """A stream that goes nowhere once it cannot be written, as where ``| head`` has read enough.
-
-    Attributes:
-        error: why it could not be written; None: it could.
-    """
+    """A stream that goes nowhere once it cannot be written, as where ``| head`` has read enough."""
 
     def __init__(self, stream: TextIO | None) -> None:
         if stream is None:  # a shell's >&-
@@ -20,7 +16,7 @@ class Stream:
             # or the worker's first file would take the place of its output
             os.set_inheritable(stream.fileno(), True)
         self._stream = stream
-        self.error: OSError | None = None
+        self.error: OSError | None = None  # why it could not be written
 
     def write(self, text: str) -> int:
         """Write, or remember why that is no longer possible."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.axes import same_but
 from runner.config.schema import ClusterConfig, Compare, Report
+from runner.rows.rows import grouped
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, apart from its timing: inputs, values, gradient
@@ -90,15 +91,9 @@ def unfinished_parts(
     """What of a chunk has to be sent again.
 
     Cells that are compared are measured again together, unless all of them are done: times of two
-    nodes do not compare. Where the chunk was lost, the cell that it was lost in goes alone with
-    those that it is compared with, so that one that ends whatever runs it takes no others with it.
-
-    Args:
-        chunk: as it was sent.
-        finished: identities of the cells that came back.
-        axis: along which rows are compared.
-        lost_on: the node that lost it, where that is known.
-        lost: whether it was lost, and did not end because its time was over.
+    nodes do not compare. Where the chunk was ``lost``, and did not end because its time was over,
+    the cell that it was lost in goes alone with those that it is compared with, so that one that
+    ends whatever runs it takes no others with it.
     """
     groups = _compared(chunk.cells, range(len(chunk.cells)), axis)
     identities = [cell.identity for cell in chunk.cells]
@@ -123,8 +118,5 @@ def unfinished_parts(
 def _compared(cells: Sequence[Cell], positions: Iterable[int], axis: str) -> list[list[int]]:
     """Positions of cells in groups that are compared: all is the same but the axis."""
     of_group = same_but(axis)
-    groups: dict[Hashable, list[int]] = {}
-    for position in positions:
-        cell = cells[position]
-        groups.setdefault((cell.job, of_group(cell)), []).append(position)
+    groups = grouped(positions, lambda at: (cells[at].job, of_group(cells[at])))
     return list(groups.values())

@@ -19,12 +19,9 @@ from runner.rows.rows import FILE_OF_JOB, PAIRS_FILE, PairVisit, Row, row_for
 
 
 class ChunkWriter:
-    """Writes chunks into a sweep's folder.
+    """Writes chunks into a sweep's folder; with ``samples`` raw blocks too, most of what it leaves.
 
-    Args:
-        root: the sweep's folder.
-        overrides: the overrides of a cell, by its number in the grid.
-        samples: whether to keep the raw blocks, most of what a sweep leaves.
+    ``overrides`` are those of a cell, by its number in the grid.
     """
 
     def __init__(
@@ -38,11 +35,7 @@ class ChunkWriter:
     def write(
         self, run: ChunkRun, given_up: Collection[Cell] = (), reason: str = ""
     ) -> dict[str, list[Row]]:
-        """Write what came back of a chunk.
-
-        Cells that did not come back and will not be tried again are given up, for a reason. Returns
-        the rows of each cell that came back or was given up, by its identity.
-        """
+        """Write what came back of a chunk, and why cells are given up; returns the rows of both."""
         self._write_node(run)
         rows = {result.cell: result.rows for result in run.results}
         for identity, of_cell in rows.items():

@@ -15,7 +15,7 @@ from runner.cells.cell import Cell
 from runner.cells.compose import HydraJob
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
-from runner.config.schema import ClusterConfig, Compare, Report
+from runner.config.schema import ClusterConfig, Compare, Report, check_ranges
 from runner.errors import ConfigError, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
@@ -29,7 +29,6 @@ NEEDS = {
     "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
     "slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
 }
-AT_LEAST = {"cells_per_chunk": 1, "chunk_time_s": 1, "retries": 0}
 
 
 class Cluster:
@@ -72,11 +71,8 @@ class Cluster:
     ) -> None:
         """Run those jobs of a grid that have these numbers; their rows are in ``root`` afterwards.
 
-        Nodes have the variables ``env_set``; ``on_end`` is told of each job that ends.
-
-        Raises:
-            ConfigError: the cluster cannot be had.
-            OSError: the folder cannot be written.
+        Nodes have the variables ``env_set``; ``on_end`` is told of each job that ends. ConfigError
+        where the cluster cannot be had.
         """
         from runner.cluster.chunk_folder import ChunkWriter
         from runner.cluster.driver import Driver
@@ -109,7 +105,6 @@ class Cluster:
         return SlurmExecutor(self._config.launcher, root)
 
     def _described(self, chunks: Sequence[Chunk]) -> str:
-        """Chunks in a line: how many jobs, and the time that they would take."""
         times = [chunk.expected_s for chunk in chunks]
         cells = max(len(chunk.cells) for chunk in chunks)
         return (
@@ -128,10 +123,7 @@ def cluster_of(config: DictConfig) -> Cluster | None:
         return None
     if cluster.name not in NEEDS:
         raise unknown(f"cluster.name={cluster.name} is unknown", cluster.name, NEEDS)
-    for key, least in AT_LEAST.items():
-        value = values[key]
-        if value is not None and not least <= value < float("inf"):
-            raise ConfigError(f"cluster.{key}={value} is out of range; give {least} or more")
+    check_ranges({f"cluster.{key}": value for key, value in values.items()})
     return Cluster(cluster, Report.of(config).axis)
 
 

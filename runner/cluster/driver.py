@@ -20,10 +20,7 @@ Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
-    """Runs chunks on a cluster until each cell has its rows, or has been lost too often.
-
-    ``axis`` is that along which rows are compared.
-    """
+    """Runs chunks on a cluster until each cell has its rows, or has been lost too often."""
 
     def __init__(
         self,
@@ -66,7 +63,6 @@ class Driver:
                     self._writer.write(run)
 
     def _settle(self, run: ChunkRun) -> None:
-        """Send what is left of a chunk again, and write the rest."""
         chunk = run.chunk
         if run.refused:
             self._pending.append(chunk)
@@ -107,7 +103,6 @@ class Driver:
         self._last_log = run.log
 
     def _give_up(self) -> None:
-        """Write rows for all that is left where no node is."""
         reason = "no node is left"
         for chunk in self._pending:
             rows = self._writer.write(ChunkRun(chunk, "none", lost=reason), chunk.cells, reason)

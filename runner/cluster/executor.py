@@ -11,23 +11,15 @@ from runner.cluster.node import CellResult, ChunkStarted
 
 @dataclass
 class ChunkRun:
-    """A chunk on its way, and what has come back of it.
-
-    Attributes:
-        job_id: the cluster's name of the job that carries it.
-        started: what it said when it began; None before that.
-        results: of the cells that have ended.
-        lost: why it will not end on its own; None where it did.
-        log: what the job itself printed, where it was lost.
-        refused: whether it was lost before it reached a node, which says nothing of its cells.
-    """
+    """A chunk on its way, and what has come back of it."""
 
     chunk: Chunk
-    job_id: str
-    started: ChunkStarted | None = None
-    results: list[CellResult] = field(default_factory=list)
-    lost: str | None = None
-    log: str = ""
+    job_id: str  # the cluster's name of the job that carries it
+    started: ChunkStarted | None = None  # what it said when it began; None before that
+    results: list[CellResult] = field(default_factory=list)  # of the cells that have ended
+    lost: str | None = None  # why it will not end on its own; None where it did
+    log: str = ""  # what the job itself printed, where it was lost
+    # whether it was lost before it reached a node, which says nothing of its cells
     refused: bool = False
 
     def take(self, message: ChunkStarted | CellResult) -> None:

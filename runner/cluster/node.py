@@ -140,7 +140,6 @@ def _results(
 
 
 def _result(run: CellRun) -> CellResult:
-    """What a cell left in its folder, which is removed."""
     samples, pairs, log = (_text(run.folder / name) for name in (SAMPLES_FILE, PAIRS_FILE, LOG))
     ended = datetime.now(timezone.utc).isoformat(timespec="seconds")
     shutil.rmtree(run.folder)

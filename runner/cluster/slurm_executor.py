@@ -43,28 +43,21 @@ class _Ended:
 
 @dataclass
 class SlurmJob:
-    """A job in Slurm's queue, which carries a chunk.
-
-    Attributes:
-        messages: the file that the job writes its messages to.
-        read_bytes: how much of it has been read.
-        gone_since: when it was first seen to have left the queue, by the monotonic clock.
-        over: whether it has ended or been lost.
-    """
+    """A job in Slurm's queue, which carries a chunk."""
 
     run: ChunkRun
     submitted: submitit.Job[None]
-    messages: Path
-    read_bytes: int = 0
+    messages: Path  # the file that the job writes its messages to
+    read_bytes: int = 0  # how much of it has been read
+    # when it was first seen to have left the queue, by the monotonic clock
     gone_since: float | None = None
-    over: bool = False
+    over: bool = False  # whether it has ended or been lost
 
 
 class SlurmExecutor:
     """Slurm, as ``sbatch`` here reaches it, with the settings of hydra-submitit-launcher.
 
-    Raises:
-        ConfigError: there is no Slurm here, or it takes no such job.
+    ConfigError where there is no Slurm, or it takes no such job.
     """
 
     def __init__(self, settings: dict[str, Any], root: Path) -> None:
@@ -145,7 +138,6 @@ class SlurmExecutor:
         return [job.run for job in unfinished]
 
     def _read(self, job: SlurmJob) -> None:
-        """Take the messages that are whole."""
         try:
             with job.messages.open("rb") as file:
                 file.seek(job.read_bytes)
@@ -172,7 +164,8 @@ class SlurmExecutor:
     def _lose(self, job: SlurmJob) -> None:
         """Say of a job that left the queue without its last message what Slurm knows of its end."""
         job.over = True
-        facts = _job_facts(job.run.job_id)
+        answer = _asked("scontrol", "show", "job", job.run.job_id)  # accounting need not be on
+        facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
         nodes = facts.get("NodeList", "(null)")
         if job.run.started is not None and nodes not in ("", "(null)"):
             self._names[job.run.started.node] = nodes
@@ -191,7 +184,6 @@ class SlurmExecutor:
         return job.run
 
     def _has_others(self, node: str) -> bool:
-        """Whether the partition has another node."""
         command = ["sinfo", "-h", "-N", "-o", "%N"]
         if self._partition:
             command += ["-p", self._partition]
@@ -202,11 +194,6 @@ def _queue() -> set[str] | None:
     """The user's jobs that have not ended; None where Slurm does not answer just now."""
     answer = _asked("squeue", "-h", "--me", "-o", "%i")
     return set(answer.stdout.split()) if answer.returncode == 0 else None
-
-
-def _job_facts(job_id: str) -> dict[str, str]:
-    """What Slurm still knows of a job that has ended; accounting need not be on."""
-    return dict(re.findall(r"(\w+)=(\S*)", _asked("scontrol", "show", "job", job_id).stdout))
 
 
 def _asked(*command: str) -> subprocess.CompletedProcess[str]:
@@ -222,7 +209,6 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: float) -> None:
-    """Runs on the node."""
     signal.signal(signal.SIGTERM, _end)  # submitit's own handler lets it pass
     with messages.open("ab", buffering=0) as file:
 

@@ -82,12 +82,8 @@ def build(
 ) -> Value:
     """An expression's value in any arithmetic: tensors, SymPy's expressions, floats.
 
-    Args:
-        tree: holds nothing but what :func:`operands` knows, and the functions that there are.
-        names: the value of each symbol and constant.
-        functions: by name.
-        number: makes a number of that arithmetic from an int or a float.
-        power: of a base and an exponent.
+    The tree holds nothing but what :func:`operands` knows, and functions that there are; ``number``
+    makes a number of that arithmetic from an int or a float.
     """
 
     def value(node: ast.expr) -> Value:

@@ -20,15 +20,12 @@ _INTERVAL = re.compile(rf"([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])")
 
 @dataclass(frozen=True)
 class Domain:
-    """An interval, whose ends may be infinite and belong to it or not.
+    """An interval, whose ends may be infinite and belong to it or not."""
 
-    Attributes:
-        low, high: its ends.
-        with_low, with_high: whether they belong to it.
-    """
-
+    # low, high: its ends
     low: float = -math.inf
     high: float = math.inf
+    # with_low, with_high: whether they belong to it
     with_low: bool = False
     with_high: bool = False
 

@@ -17,10 +17,7 @@ Reader = Callable[[str, object], object]
 def check_fields(
     names: Iterable[object], declared: type, kind: str, source: str, *, listed: str
 ) -> None:
-    """Refuse a field that there is not, or not any more, with its new name or a similar one.
-
-    ``kind`` is op or case, and ``listed`` the words before the names of the declared fields.
-    """
+    """Refuse a field that there is not, or not any more, with its new name or a similar one."""
     allowed = [field.name for field in fields(declared)]
     for name in map(str, names):
         if name not in allowed:

@@ -73,11 +73,7 @@ def yaml_of(value: object) -> str:
 
 
 def combinations(overrides: list[Override], most: int = 10**6) -> list[list[str]]:
-    """Every combination of the overrides' values; HydraException where they have no end.
-
-    Raises:
-        ConfigError: there are more than ``most``.
-    """
+    """Every combination of the overrides' values, if there are at most so many."""
     count = math.prod(_values_in(override, most) for override in overrides)
     if count > most:
         problem = f"the grid has more than sweep.max_cells={most:,} cells"
@@ -154,11 +150,7 @@ def make_callbacks(*, wanted: bool) -> None:
 
 
 def unheeded_choices(loader: ConfigLoader, config: DictConfig) -> Iterator[tuple[str, str, str]]:
-    """Which of Hydra's plugins a chosen file names in vain, since the primary configuration does.
-
-    Yields:
-        the file, the group and the choice.
-    """
+    """File, group and choice of Hydra's plugins that a chosen file names in vain."""
     choices = config.hydra.runtime.choices
     typed: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
     for file in (f"{group}/{name}" for group, name in choices.items() if "/" not in group and name):

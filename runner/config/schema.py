@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -25,63 +26,48 @@ MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DEFAULT_BASELINE = {"device": "cpu"}
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
-AT_LEAST = {
-    "threads": 1,
-    "seed": 0,
-    "timing.min_samples": 1,
-    "timing.warmup_s": 0,
-    "timing.processes": 1,
-    "limit.memory_bytes": 1,
-    "compare.processes": 1,
-    "compare.slower_than": 0,
-    "compare.unclear_exit": 0,
-    "stop_after": 1,
-    "report.same_within": 0,
-    "report.calls_per_transfer": 1,
+LONGEST_S = 10**8  # three years
+RANGES: Mapping[str, tuple[float, float]] = {
+    "threads": (1, MOST_THREADS),
+    "seed": (0, LARGEST_SEED),
+    "timing.min_samples": (1, math.inf),
+    "timing.processes": (1, 1_000),
+    "timing.warmup_s": (0, LONGEST_S),
+    "timing.max_time_s": (0, LONGEST_S),
+    "timing.block_s": (0, LONGEST_S),
+    "limit.time_s": (0, LONGEST_S),
+    "limit.memory_bytes": (1, 2**60),
+    "compare.processes": (1, 1_000),
+    "compare.slower_than": (0, 100),
+    "compare.unclear_exit": (0, 255),
+    "stop_after": (1, math.inf),
+    "report.same_within": (0, 100),
+    "report.calls_per_transfer": (1, 10**12),
+    "cluster.cells_per_chunk": (1, math.inf),
+    "cluster.chunk_time_s": (1, LONGEST_S),
+    "cluster.retries": (0, math.inf),
 }
-AT_MOST = {
-    "threads": MOST_THREADS,
-    "seed": LARGEST_SEED,
-    "timing.processes": 1_000,
-    "timing.warmup_s": 10**8,  # three years
-    "timing.max_time_s": 10**8,
-    "timing.block_s": 10**8,
-    "limit.time_s": 10**8,
-    "limit.memory_bytes": 2**60,
-    "compare.processes": 1_000,
-    "compare.slower_than": 100,
-    "compare.unclear_exit": 255,
-    "report.same_within": 100,
-    "report.calls_per_transfer": 10**12,
-}
+"""The least and the most that a number may be, which are allowed themselves."""
 POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.time_s")
 
 
 @dataclass
 class Timing:
-    """When sampling stops, and how it goes about it.
+    """When sampling stops, and how it goes about it."""
 
-    Attributes:
-        precision: the half-width of the median's 95 % interval, relative to the median, at which
-            sampling stops.
-        max_time_s: seconds after which sampling stops, however wide the interval is.
-        min_samples: the fewest samples, unless the time is up.
-        max_samples: the most samples.
-        block_s: seconds that a sample, a block of calls, is to take: long against the clock's
-            resolution, short against a scheduler's slice.
-        warmup_s: the most seconds that warming up may take.
-        patience_s: the most seconds that a cell waits for a calm moment of the machine, all its
-            waits together; they count in no limit.
-        processes: fresh processes that measure the cell, whose spread the interval then covers.
-    """
-
+    # the half-width of the median's 95 % interval, relative to the median, at which sampling stops
     precision: float = 0.01
-    max_time_s: float = 1.0
-    min_samples: int = 30
-    max_samples: int = 10_000
+    max_time_s: float = 1.0  # seconds after which sampling stops, however wide the interval is
+    min_samples: int = 30  # the fewest samples, unless the time is up
+    max_samples: int = 10_000  # the most samples
+    # seconds that a sample, a block of calls, is to take: long against the clock's resolution,
+    # short against a scheduler's slice
     block_s: float = 0.0005
-    warmup_s: float = 0.2
+    warmup_s: float = 0.2  # the most seconds that warming up may take
+    # the most seconds that a cell waits for a calm moment of the machine, all its waits together;
+    # they count in no limit
     patience_s: float = 6.0
+    # fresh processes that measure the cell, whose spread the interval then covers
     processes: int = 1
 
 
@@ -137,20 +123,14 @@ class Report:
 
 @dataclass
 class Compare:
-    """How cells that are compared with each other are measured.
+    """How cells that are compared with each other are measured."""
 
-    Attributes:
-        in_turn: together, one after the other again and again; otherwise each by itself.
-        processes: between which the visits to the sides are shared; None: two, or one where
-            ``timing.max_time_s`` is below 1 s.
-        slower_than: the relative difference that ``job=compare`` calls a failure.
-        unclear_exit: its exit code where too few cells could have shown such a difference.
-    """
-
-    in_turn: bool = True
+    in_turn: bool = True  # together, one after the other again and again; otherwise each by itself
+    # between which the visits to the sides are shared; None: two, or one where
+    # ``timing.max_time_s`` is below 1 s
     processes: int | None = None
-    slower_than: float = 0.05
-    unclear_exit: int = 4
+    slower_than: float = 0.05  # the relative difference that ``job=compare`` calls a failure
+    unclear_exit: int = 4  # its exit code where too few cells could have shown such a difference
 
     @classmethod
     def of(cls, config: DictConfig) -> Compare:
@@ -160,25 +140,17 @@ class Compare:
 
 @dataclass
 class ClusterConfig:
-    """Where a sweep's cells run, and in what portions they are sent.
+    """Where a sweep's cells run, and in what portions they are sent."""
 
-    Attributes:
-        name: ray or slurm; blank: this machine.
-        cells_per_chunk: cells in a chunk; blank: as many as are expected to take ``chunk_time_s``.
-        chunk_time_s: seconds that a chunk is to take.
-        retries: how many times the cells of a lost job are sent again.
-        colocate_comparisons: whether cells that are compared with each other go to the same node.
-        samples: whether the raw blocks are kept.
-        launcher: what the launcher plugin of the same name takes.
-    """
-
-    name: str | None = None
+    name: str | None = None  # ray or slurm; blank: this machine
+    # cells in a chunk; blank: as many as are expected to take ``chunk_time_s``
     cells_per_chunk: int | None = None
-    chunk_time_s: float = 300.0
-    retries: int = 1
+    chunk_time_s: float = 300.0  # seconds that a chunk is to take
+    retries: int = 1  # how many times the cells of a lost job are sent again
+    # whether cells that are compared with each other go to the same node
     colocate_comparisons: bool = True
-    samples: bool = True
-    launcher: Any = None
+    samples: bool = True  # whether the raw blocks are kept
+    launcher: Any = None  # what the launcher plugin of the same name takes
 
 
 @dataclass
@@ -233,15 +205,11 @@ def check_report(values: Mapping[str, Any]) -> None:
     if values["language"] is not None:
         _one_of("report.language", values["language"], LANGUAGES)
     _check_baseline(values["baseline"])
-    _check_ranges({f"report.{key}": value for key, value in values.items()})
+    check_ranges({f"report.{key}": value for key, value in values.items()})
 
 
 def settings_of(stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What a run was made with that can be a setting of a report, by today's names, and the rest.
-
-    Returns:
-        the settings, and a line for each that is none.
-    """
+    """What of stored settings a report can have, by today's names, and a line for each other."""
     todays = with_todays_names({f"report.{key}": value for key, value in stored.items()}, "key")
     settings: dict[str, Any] = {}
     problems = []
@@ -278,22 +246,22 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
 
     # where 0 or infinity would never end, or end at once
     for key in POSITIVE:
-        if not 0 < numbers[key] < float("inf"):
+        if not 0 < numbers[key] < math.inf:
             raise ConfigError(f"{key}={numbers[key]:g} is out of range; give a positive number")
     most, least = numbers["timing.max_samples"], numbers["timing.min_samples"]
     if most < least:
         raise ConfigError(f"timing.max_samples={most} is too small; give {least} or more")
-    _check_ranges(numbers)
+    check_ranges(numbers)
 
 
-def _check_ranges(numbers: Mapping[str, Any]) -> None:
-    """Refuse what is below the least or above the most, which are allowed themselves."""
-    for key, least in AT_LEAST.items():
-        if numbers.get(key) is not None and not numbers[key] >= least:
-            raise ConfigError(f"{key}={numbers[key]} is too small; give {least} or more")
-    for key, most in AT_MOST.items():
-        if numbers.get(key) is not None and numbers[key] > most:
-            raise ConfigError(f"{key}={numbers[key]} is too large; give {most} or less")
+def check_ranges(numbers: Mapping[str, Any]) -> None:
+    """Refuse what is below the least or above the most, or is no number at all."""
+    for key, (least, most) in RANGES.items():
+        number = numbers.get(key)
+        if number is not None and not number >= least:
+            raise ConfigError(f"{key}={number} is too small; give {least} or more")
+        if number is not None and number > most:
+            raise ConfigError(f"{key}={number} is too large; give {most} or less")
 
 
 def _check_baseline(baseline: object) -> None:

@@ -172,7 +172,6 @@ class Signature:
         return {BATCH: shape[start:stop], **{axis: (length,) for axis, length in lengths.items()}}
 
     def _named(self, size: Size) -> Lengths:
-        """What a mapping of dimensions says."""
         requested = dict(size.named)
         allowed = _as_written(self.of_inputs)
         needed = set(self.sized) - {ELLIPSIS} - self.formulas.keys()

@@ -27,18 +27,12 @@ Named = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Size:
-    """What was asked for, before a signature gives it a meaning. One of the first three is set.
+    """What was asked for, before a signature gives it a meaning. One of the first three is set."""
 
-    Attributes:
-        square: a single number n: n x n, or just n for an operation on vectors.
-        shape: the shape of the first input.
-        named: dimensions by name; ``batch`` may have several.
-        further: what a shape does not say: further dimensions by name, as results show them.
-    """
-
-    square: int | None = None
-    shape: tuple[int, ...] = ()
-    named: Named = ()
+    square: int | None = None  # a single number n: n x n, or just n for an operation on vectors
+    shape: tuple[int, ...] = ()  # the shape of the first input
+    named: Named = ()  # dimensions by name; ``batch`` may have several
+    # what a shape does not say: further dimensions by name, as results show them
     further: Named = ()
 
     def at_most(self, inner: int, outer: int) -> Size:

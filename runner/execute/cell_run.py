@@ -98,10 +98,7 @@ def run_cell(
     report_step: ReportStep = lambda step: None,
     keep: Keep = forget,
 ) -> TaskResult:
-    """Run a cell in this process; what an operation raises becomes its status and reason.
-
-    ``report_step`` and ``keep`` are the task's, see :class:`runner.tasks.task.Task`.
-    """
+    """Run a cell in this process; what an operation raises becomes its status and reason."""
     run = LocalRun(cell, state, report_step, keep)
     result = run.attempt(TASKS[cell.job])
     run.release()

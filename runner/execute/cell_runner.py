@@ -80,11 +80,7 @@ def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup
 
 
 class CellRunner:
-    """Runs cells, in one process or in several after another; calls ``on_begin`` before each.
-
-    Raises:
-        OSError: a folder cannot be written.
-    """
+    """Runs cells, in one process or in several after another; calls ``on_begin`` before each."""
 
     def __init__(self, on_begin: Callable[[], None]) -> None:
         self._on_begin = on_begin
@@ -115,10 +111,8 @@ class CellRunner:
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """Check all that needs torch or the machine, before anything is measured.
 
-        With ``require_devices`` one that is not here is an error; in a sweep its cells become rows.
-
-        Raises:
-            ConfigError: a callable or a device cannot be had.
+        ConfigError where a callable cannot be had, or with ``require_devices`` a device; in a sweep
+        its cells become rows.
         """
         if not self._worker.is_running:  # it takes seconds
             print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
@@ -156,10 +150,8 @@ class CellRunner:
         """Write down what a run of so many cells is made with, before its first one.
 
         Where it is ``resuming``, it holds what was measured before, by ``force`` with something
-        else; further ``settings`` are written down too: the cluster, the cells left out.
-
-        Raises:
-            ConfigError: it was made with something else.
+        else, which is a ConfigError otherwise; further ``settings`` are written down too: the
+        cluster, the cells left out.
         """
         environment = {"cluster": None, **self.environment, **settings}
         environment |= {"cells": cells, "report": vars(report)}
@@ -200,9 +192,8 @@ class CellRunner:
     ) -> list[list[Row]] | None:
         """Run the sides of a comparison, the baseline first, in turn, as :meth:`run_once` does one.
 
-        Returns:
-            the rows of each, none of a side that had no memory beside the others; None, and
-            nothing is written, where the process or a device died, or a side took too long.
+        It gives the rows of each, none of a side that had no memory beside the others; None, and
+        nothing is written, where the process or a device died, or a side took too long.
         """
         self._begin(process)
         # each device once, in an order that all sweeps share: none waits for another that waits
@@ -257,10 +248,7 @@ class CellRunner:
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
-        """Run a group in one of its processes: in turn, or each cell by itself where that fails.
-
-        ``same_within`` is the relative difference up to which two sides count as the same.
-        """
+        """Run a group in one of its processes: in turn, or each cell by itself where that fails."""
         sides = [run for run in group.runs if run.did_well]
         if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
             cells, folders = [run.cell for run in sides], [run.folder for run in sides]
@@ -279,7 +267,6 @@ class CellRunner:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
     def _can_run(self, cell: Cell) -> bool:
-        """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
     def close(self) -> None:
@@ -318,7 +305,6 @@ class CellRunner:
             print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
     def _measure(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """A cell's rows and samples, or the row that says why it cannot run here."""
         unavailable = self._prepared.unavailable
         if cell.infeasible_reason:
             return [row_for(cell, "unsupported", cell.infeasible_reason)], []
@@ -334,7 +320,6 @@ class CellRunner:
         return [marked(row, concurrent) for row in rows], samples
 
     def _device_of(self, cell: Cell) -> str:
-        """This machine's name of a cell's device."""
         return self._prepared.devices.get(cell.device, cell.device)
 
     def _lock(self, cell: Cell) -> DeviceLock:
@@ -350,7 +335,6 @@ class CellRunner:
     def _write(
         self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int
     ) -> list[Row]:
-        """Write a cell's rows and samples to its folder, with those of its earlier processes."""
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = cell.threads or self.environment["torch"]["threads"]
         node = node_identity()

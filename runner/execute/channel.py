@@ -21,9 +21,6 @@ def say(connection: Connection, message: Sequence[Any]) -> None:
     """Send a message, from the worker."""
     text = json.dumps(message, default=_plain, separators=(",", ":"))
     data = memoryview(text.encode() + b"\n")
-    if os.name == "nt":
-        connection.send_bytes(data)
-        return
     while data:
         data = data[os.write(connection.fileno(), data) :]
 
@@ -41,11 +38,9 @@ class Inbox:
         self._line = bytearray()
 
     def receive(self, limit_s: float) -> Any:
-        """The next message, or None when ``limit_s`` is over.
+        """The next message, or None when ``limit_s`` is over; ValueError where it is none.
 
-        Raises:
-            EOFError: the process has ended.
-            ValueError: what came is no message.
+        EOFError where the process has ended.
         """
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._line:
@@ -57,15 +52,9 @@ class Inbox:
                 return None
             if self._connection not in ready:
                 raise EOFError
-            self._line += self._read()
+            data = os.read(self._connection.fileno(), CHUNK)
+            if not data:
+                raise EOFError
+            self._line += data
         line, _, self._line = self._line.partition(b"\n")
         return json.loads(line)
-
-    def _read(self) -> bytes:
-        """What has come, and at least something."""
-        if os.name == "nt":
-            return self._connection.recv_bytes()
-        data = os.read(self._connection.fileno(), CHUNK)
-        if not data:
-            raise EOFError
-        return data

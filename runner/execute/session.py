@@ -38,13 +38,7 @@ class Session:
         self.measuring = True
 
     def finish(self, root: Path, report: Report, *, strict: bool) -> None:
-        """Put a run together from what its cells left, show it, and settle the exit code.
-
-        With ``strict`` findings such as ``timeout`` count as failures.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Put a run together from what its cells left, show it, and settle the exit code."""
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()

@@ -11,7 +11,7 @@ from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
-from runner.rows.rows import PairVisit, Row
+from runner.rows.rows import PairVisit
 from runner.tasks.benchmark import finish, prepare
 from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
 from runner.tasks.task import Task, TaskResult, WorkerState
@@ -23,11 +23,9 @@ def run_in_turn(
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
-    without it. ``report_step`` is called with a side's position and its step as it begins.
-
-    Returns:
-        whether the process has to be replaced, as one that lost a device, and what came of it; None
-        where it has: what the other sides had there is gone too, or they were disturbed.
+    without it. ``report_step`` is called with a side's position and its step as it begins. Gives
+    whether the process has to be replaced, as one that lost a device, and what came of it; None
+    where it has: what the other sides had there is gone too, or they were disturbed.
     """
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
     try:
@@ -50,25 +48,17 @@ def run_in_turn(
             return True, None
 
     # memory that does not suffice beside the others says nothing of a side by itself
-    rows = [_without_memory(result.rows) for result in results]
+    rows = [[row for row in result.rows if row.status != "out_of_memory"] for result in results]
     for cell, of_cell in zip(cells, rows, strict=False):
         log_rows(cell, of_cell)
     return False, TurnsOutcome(rows, [result.samples for result in results], pairs)
 
 
-def _without_memory(rows: Sequence[Row]) -> Sequence[Row]:
-    return [row for row in rows if row.status != "out_of_memory"]
-
-
 class _Side(LocalRun):
-    """A side's way from its cell to its row."""
-
     opened: Opened | None = None
     measured: Measurement | None = None  # by its turns; None: it had none
 
     def open(self) -> None:
-        """Do all that comes before the first visit."""
-
         def step(task: Task) -> Opened:
             ready = prepare(task)
             task.report_step("timing")
@@ -93,8 +83,9 @@ def _visit(
     sides: Sequence[_Side], plan: Plan, report_step: Callable[[int, str], None]
 ) -> list[PairVisit]:
     """Visit the sides that can be, if the baseline, which is the first, is among them."""
-    visited = [side for side in sides if side.opened is not None and side.opened.can_be_visited]
-    opened = [side.opened for side in visited if side.opened is not None]
+    # those whose calls are short enough for several visits
+    visited = [side for side in sides if side.opened and side.opened.opening.sampled is None]
+    opened = [side.opened for side in visited if side.opened]
     if len(visited) < 2 or visited[0] is not sides[0]:
         return []
     report_step(ALL_SIDES, "timing in turn")
@@ -108,7 +99,6 @@ def _visit(
 
 
 def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]:
-    """The visits of a side with those of the baseline."""
     return [
         PairVisit(
             baseline_cell=cells[0].identity,

@@ -33,9 +33,8 @@ def packages_of(definition: Operation | Case, backend_module: str | None) -> set
 def describe_code(packages: set[str]) -> dict[str, Any]:
     """What this process has imported of each package.
 
-    Returns:
-        by package, its root ``folder``, the ``git`` state of that, and by name a mark of the
-        ``content``: a hash of each file below the folder that is imported, or an installed version.
+    By package, it is its root ``folder``, the ``git`` state of that, and by name a mark of the
+    ``content``: a hash of each file below the folder that is imported, or an installed version.
     """
     described = {}
     for package in sorted(packages & sys.modules.keys()):
@@ -96,7 +95,6 @@ def _mark(folder: Path, name: str) -> str:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every string in a field."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Iterable):

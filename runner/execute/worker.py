@@ -63,8 +63,7 @@ class Worker:
     ) -> Preflight:
         """Look at the machine and import what the operations and cases call, before any cell runs.
 
-        Raises:
-            WorkerDied: importing torch or the operations ended the process.
+        WorkerDied where that ended the process.
         """
         self._send("prepare", definitions, devices, backend_module)
         with self._refusing_garbage():
@@ -118,8 +117,7 @@ class Worker:
     ) -> TurnsOutcome | None:
         """Run the sides of a comparison, the baseline first, in turn.
 
-        Returns:
-            what came of it; None where the process or a device died, or a side took too long.
+        None where the process or a device died, or a side took too long.
         """
         left_s = [cell.limit.time_s + cell.timing.patience_s for cell in cells]
         side, begun = 0, time.monotonic()

@@ -18,7 +18,7 @@ BUSY_SHARE = 0.2  # of a look, on one core
 
 
 class Bystanders:
-    """What else runs in this process, and below it."""
+    """What else runs in this process, and below it, as far as the system tells."""
 
     def __init__(self) -> None:
         self._threads = _thread_count()

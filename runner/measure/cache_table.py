@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, fields
@@ -21,13 +20,7 @@ PARSE: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float
 
 
 class CacheTable(Generic[Record]):
-    """A table of such records, a line each.
-
-    Args:
-        name: of its file.
-        record: a dataclass of texts and numbers.
-        can_be: whether a record that was read is one that a machine can have.
-    """
+    """A table of such records, which are dataclasses of texts and numbers, a line each."""
 
     def __init__(
         self, name: str, record: Callable[..., Record], can_be: Callable[[Record], bool]
@@ -37,11 +30,9 @@ class CacheTable(Generic[Record]):
 
     @property
     def path(self) -> Path:
-        """Its file: below ``XDG_CACHE_HOME``, or where the system has its caches."""
-        base = os.environ.get("XDG_CACHE_HOME")
-        if not base and sys.platform == "win32":
-            base = os.environ.get("LOCALAPPDATA")
-        return Path(base or Path.home() / ".cache") / "opsweep" / self._name
+        """Its file: below ``XDG_CACHE_HOME``, or in ``~/.cache``."""
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "opsweep" / self._name
 
     def read(self) -> list[Record]:
         """All records that can be; a file that is not there, or is another's, holds none."""
@@ -65,8 +56,7 @@ class CacheTable(Generic[Record]):
     ) -> Path:
         """Write what becomes of its records, while nobody else does; returns the file.
 
-        Raises:
-            OSError: it cannot be written, or is locked for so long.
+        OSError where it cannot be written, or is locked for so long.
         """
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)

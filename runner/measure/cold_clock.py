@@ -11,15 +11,12 @@ from runner.calls import Thunk
 from runner.measure.host_clock import Block, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
-UNKNOWN_BYTES = 64 * 1024**2  # on macOS, Windows and in some containers; most have less
+UNKNOWN_BYTES = 64 * 1024**2  # on macOS and in some containers; most have less
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def last_level_cache_bytes(sysfs: Path = SYSFS) -> int:
-    """Bytes of the last-level caches of this process's cores, each shared one counted once.
-
-    ``sysfs`` holds ``cpu<n>/cache/index<m>/{level,size,shared_cpu_list}``.
-    """
+    """Bytes of the last-level caches of this process's cores, each shared one counted once."""
     all_cores = range(os.cpu_count() or 1)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else all_cores
     caches: dict[str, int] = {}

@@ -37,12 +37,7 @@ class DeviceUnavailable(Exception):
 
 
 class Device:
-    """A device found on this machine.
-
-    Attributes:
-        torch: the PyTorch device.
-        name: for people and results: ``cpu``, ``cuda:0 NVIDIA A100``.
-    """
+    """A device found on this machine."""
 
     def __init__(self, device: torch.device, busy_work: dict[str, BusyWork] | None = None) -> None:
         self.torch = device
@@ -50,7 +45,7 @@ class Device:
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
         self._flushed: torch.Tensor | None = None
-        self.name = _cpu_name()
+        self.name = _cpu_name()  # for people and results: ``cpu``, ``cuda:0 NVIDIA A100``
         if not self.is_cpu:
             self.name = f"{device} {self._asked('get_device_name') or ''}".strip()
 
@@ -97,8 +92,7 @@ class Device:
     def captured(self, call: Thunk) -> Thunk:
         """A call's launches as a CUDA graph, launched all at once.
 
-        Raises:
-            NotImplementedError: the device has no such graphs.
+        NotImplementedError where the device has no such graphs.
         """
         names = ("graph", "CUDAGraph")
         capture, graph_type = (getattr(self._module, name, None) for name in names)
@@ -229,11 +223,8 @@ def find_device(
     """The device of a name: ``cpu``, ``gpu`` (whichever there is), ``cuda`` or ``cuda:1``.
 
     ``backend_module`` is imported first, for a device that is not part of PyTorch; ``busy_work``
-    keeps devices busy, as it was measured for earlier cells.
-
-    Raises:
-        DeviceUnavailable: this machine has no such device.
-        ConfigError: ``backend_module`` cannot be imported.
+    keeps devices busy, as it was measured for earlier cells. DeviceUnavailable where this machine
+    has no such device, ConfigError where the module cannot be imported.
     """
     if backend_module:
         try:

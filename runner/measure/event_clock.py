@@ -43,12 +43,10 @@ class BusyWork:
 
 
 class Queue:
-    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another.
-
-    ``busy_work`` is of devices by name, from earlier cells; this one's is added.
-    """
+    """A device's queue of work, in the terms of its module, ``torch.cuda`` or another."""
 
     def __init__(self, module: Any, device: torch.device, busy_work: dict[str, BusyWork]) -> None:
+        # busy_work is of devices by name, from earlier cells; this one's is added
         self._module, self._device, self._busy_work = module, device, busy_work
         takes_device = inspect.signature(module.synchronize).parameters  # torch.mps has but one
         self._synchronized: tuple[Any, ...] = (device,) if takes_device else ()
@@ -102,7 +100,6 @@ class Queue:
         return BusyWork(seconds, matrix)
 
     def _time_products(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float]:
-        """Seconds of a product on the device, and of its launch."""
         self.record(start)
         begun = time.perf_counter()
         for _ in range(WORK_IN_A_ROW):
@@ -208,11 +205,7 @@ class LaunchTimes:
 def launch_and_wall(
     call: Thunk, synchronize: Callable[[], None], most: int = LAUNCHES
 ) -> LaunchTimes:
-    """Host seconds to launch a call, and to its completion, one call at a time on an idle device.
-
-    Returns:
-        the medians, and the ends of the launch's 95 % interval.
-    """
+    """Host seconds to launch a call, and to its end, one call at a time on an idle device."""
     launch: list[float] = []
     wall: list[float] = []
     end = time.perf_counter() + LAUNCHING_S

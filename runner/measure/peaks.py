@@ -50,14 +50,12 @@ class Peaks:
     def fraction(
         self, flop: int | None, moved: int | None, seconds: float
     ) -> tuple[float, str] | None:
-        """How near a call comes to the peak that bounds it: the least time there, over its time.
+        """How near a call comes to the peak that bounds it, and which that is, compute or memory.
 
-        The peak is the one at which the call's work takes longer (Williams, Waterman and Patterson,
+        It is the least time there over the call's time; None where no bytes are ``moved``. The peak
+        is the one at which the call's work takes longer (Williams, Waterman and Patterson,
         "Roofline", 2009). Above 1 the data came from a cache, which is faster than the memory that
         was measured. FLOP that are not known are taken for none.
-
-        Returns:
-            the fraction, and ``compute`` or ``memory``; None where no bytes are ``moved``.
         """
         if not moved or seconds <= 0:
             return None
@@ -94,11 +92,7 @@ def find_peaks(cell: Cell, device: Device) -> Peaks | None:
 
 
 def save_peaks(peaks: Peaks) -> Path:
-    """Add peaks, in place of those measured before; returns the file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Add peaks, in place of those measured before; returns the file, OSError where it is none."""
 
     def with_these(saved: list[Peaks]) -> list[Peaks]:
         others = [other for other in saved if _key(other) != _key(peaks)]

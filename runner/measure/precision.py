@@ -10,21 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+
+from runner.measure.process_state import Switch
 
 # TF32 differs by some 2^-12 of the largest element, another order of summation by 2^-20
 REDUCED_DIFFERENCE = 2.0**-14
 DENORMAL = 1e-310
 ROUNDOFF = {"tf32": 2.0**-11, "bf16": 2.0**-9}  # of 11 and 8 bits, rounded to nearest
-
-
-class Switch(NamedTuple):
-    """A switch by which PyTorch lets one backend round float32."""
-
-    get: Callable[[], str]  # ieee, tf32, bf16, or none where it leaves the decision to another
-    put: Callable[[str], None]  # sets what ``get`` gives
 
 
 def allowed_products(device: torch.device) -> str | None:
@@ -34,10 +29,7 @@ def allowed_products(device: torch.device) -> str | None:
 
 
 def uses_reduced_precision(run: Callable[[], list[torch.Tensor]], device: torch.device) -> bool:
-    """Whether a result depends on the switches by more than the order of a summation explains.
-
-    ``run`` is called three times, and not at all where no switch is on.
-    """
+    """Whether a result depends on the switches by more than the order of a summation explains."""
     if allowed_products(device) is None:
         return False
     with torch.no_grad():
@@ -71,7 +63,6 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
-    """The largest difference of floating outputs, relative to the largest element."""
     differences = [0.0]
     for a, b in zip(left, right, strict=True):
         if (a.is_floating_point() or a.is_complex()) and a.numel():

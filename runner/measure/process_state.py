@@ -4,51 +4,60 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import Any
-
-try:
-    import resource
-except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]
+from typing import Any, NamedTuple
 
 # of the environment: what torch and its compilers set when they are first used
 OF_TORCH = (
-    "TORCHINDUCTOR_",
-    "_TORCHINDUCTOR_",
-    "TRITON_",
-    "CUDA_MODULE_LOADING",
-    "KINETO_",
+    *("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING", "KINETO_"),
     "TORCH_COMPILE_",
 )
 REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use
 LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
-State = tuple[Callable[[], Any], Callable[[Any], object]]
+UNREADABLE = "unreadable"  # of a switch that raises, as where the old and the new way of TF32 mix
 
 
-def of_process() -> Mapping[str, State]:
+class Switch(NamedTuple):
+    """How a switch is read, and set to what was read."""
+
+    get: Any
+    put: Any
+
+    def read(self) -> object:
+        """Its value; a switch that cannot be read has a value of its own."""
+        try:
+            return self.get()
+        except (RuntimeError, OSError):
+            return UNREADABLE
+
+    def set(self, value: object) -> None:
+        """Set it, unless it cannot be set any more, which reading it tells."""
+        with suppress(Exception):  # whatever a switch says of that
+            self.put(value)
+
+
+def of_process() -> dict[str, Switch]:
     """How the state of this process is read and put back, by the names that rows give it."""
-    state: dict[str, State] = {
-        "environment": (_environment, _put_environment),
-        "folder": (os.getcwd, os.chdir),
-        "signal_handlers": (_handlers, _put_handlers),
-        "switch_interval": (sys.getswitchinterval, sys.setswitchinterval),
-        "tracing": (lambda: (sys.gettrace(), sys.getprofile()), _put_tracing),
-        "garbage_collection": (lambda: (gc.isenabled(), gc.get_threshold()), _put_collector),
+    whose = (os.PRIO_PROCESS, 0)
+    state: dict[str, Switch] = {
+        "environment": Switch(_environment, _put_environment),
+        "folder": Switch(os.getcwd, os.chdir),
+        "signal_handlers": Switch(_handlers, _put_handlers),
+        "switch_interval": Switch(sys.getswitchinterval, sys.setswitchinterval),
+        "tracing": Switch(lambda: (sys.gettrace(), sys.getprofile()), _put_tracing),
+        "garbage_collection": Switch(lambda: (gc.isenabled(), gc.get_threshold()), _put_collector),
+        "nice": Switch(partial(os.getpriority, *whose), partial(os.setpriority, *whose)),
+        "limits": Switch(_limits, _put_limits),
     }
-    if hasattr(os, "sched_setaffinity"):
-        state["cpu_affinity"] = (partial(os.sched_getaffinity, 0), _put_affinity)
-        state["scheduler"] = (partial(os.sched_getscheduler, 0), _put_scheduler)
-    if hasattr(os, "setpriority"):
-        whose = (os.PRIO_PROCESS, 0)
-        state["nice"] = (partial(os.getpriority, *whose), partial(os.setpriority, *whose))
-    if resource is not None:
-        state["limits"] = (_limits, _put_limits)
+    if hasattr(os, "sched_setaffinity"):  # macOS has none
+        state["cpu_affinity"] = Switch(partial(os.sched_getaffinity, 0), _put_affinity)
+        state["scheduler"] = Switch(partial(os.sched_getscheduler, 0), _put_scheduler)
     return state
 
 

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from statistics import fmean, median
 
 from runner.measure.engine import observations
 from runner.rows.flags import merged
-from runner.rows.rows import BenchmarkRow, Sample
+from runner.rows.rows import BenchmarkRow, Sample, grouped
 from runner.stats.intervals import mean_interval, quantile
 
 
 def combined(
     earlier: BenchmarkRow, latest: BenchmarkRow, samples: Sequence[Sample]
 ) -> BenchmarkRow:
-    """The row of a cell after one more process, from the samples of all.
-
-    Its median is that of the processes' medians, with Student's interval of these.
-    """
+    """The row of a cell after one more process, whose median is that of the processes' medians."""
     # what was settled when a process started makes its samples alike: processes count, not samples
     used = [sample for sample in samples if sample.used]
-    of_process: dict[int, list[tuple[int | None, float]]] = {}
-    for sample in used:
-        timed = (sample.allocation, sample.wall_s / sample.calls)
-        of_process.setdefault(sample.process, []).append(timed)
-    medians = [median(observations(timed)) for timed in of_process.values()]
+    medians = []
+    for of_process in grouped(used, attrgetter("process")).values():
+        timed = ((sample.allocation, sample.wall_s / sample.calls) for sample in of_process)
+        medians.append(median(observations(timed)))
     middle = median(medians)
 
     # the interval is of the geometric mean, and need not hold the median

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial, reduce
-from typing import Any, NamedTuple
 
 import torch
 
@@ -18,9 +17,8 @@ from runner.cells.cell import Cell
 from runner.measure.bystanders import Bystanders
 from runner.measure.host_memory import limit_memory
 from runner.measure.precision import flushes_denormals
-from runner.measure.process_state import of_process
+from runner.measure.process_state import Switch, of_process
 
-UNREADABLE = "unreadable"  # of a switch that raises, as where the old and the new way of TF32 mix
 OF_TORCH = {
     "threads": "num_threads",
     "interop_threads": "num_interop_threads",
@@ -40,25 +38,6 @@ OF_BACKENDS = (
 """Of ``torch.backends``; those that this release does not have are left out."""
 
 
-class Switch(NamedTuple):
-    """How a switch is read, and set to what was read."""
-
-    get: Any
-    put: Any
-
-    def read(self) -> object:
-        """Its value; a switch that cannot be read has a value of its own."""
-        try:
-            return self.get()
-        except (RuntimeError, OSError):
-            return UNREADABLE
-
-    def set(self, value: object) -> None:
-        """Set it, unless it cannot be set any more, which reading it tells."""
-        with suppress(Exception):  # whatever a switch says of that
-            self.put(value)
-
-
 class Switches:
     """What a cell finds, and what was changed meanwhile.
 
@@ -71,7 +50,7 @@ class Switches:
         if of_worker:
             limit_memory(None)  # as it is after each cell
         self._of_torch = _of_torch()
-        self._of_process = {k: Switch(*v) for k, v in of_process().items()} if of_worker else {}
+        self._of_process = of_process() if of_worker else {}
         self._all = {**self._of_torch, **self._of_process}
         self._own = self._read()
         self._bystanders = Bystanders() if of_worker else None

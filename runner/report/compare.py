@@ -14,7 +14,7 @@ from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
 from runner.report.conclude import Run, exit_code, load_run
-from runner.report.language import Words, ratio_text, words_of
+from runner.report.language import ENGLISH, Words, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
 from runner.report.page.facts import flatten
 from runner.report.page.listing import change_listing
@@ -105,7 +105,7 @@ def compare_runs(
 
     # the terminal speaks English, whatever the language of the files
     print_table(changes_table(found.changes))
-    for note in _notes(found, words_of("en")):
+    for note in _notes(found, ENGLISH):
         print(printable(note))
     print(f"{len(found.changes)} cells in {shown_path(into / 'compare.csv')}", flush=True)
     if found.slower or found.wrong:

@@ -30,19 +30,12 @@ from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, PairVisit, R
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds.
+    """What a run's folder holds."""
 
-    Attributes:
-        rows_of_job: the rows of each job; none of one that did not run.
-        damaged: a line for each file that could not be read.
-        environment: ``environment.json``; nothing where it is not there or damaged.
-        pairs: the visits of what was measured in turn.
-    """
-
-    rows_of_job: Mapping[str, list[Row]]
-    damaged: list[str]
-    environment: Mapping[str, Any]
-    pairs: list[PairVisit]
+    rows_of_job: Mapping[str, list[Row]]  # the rows of each job; none of one that did not run
+    damaged: list[str]  # a line for each file that could not be read
+    environment: Mapping[str, Any]  # ``environment.json``; nothing where it is not there or damaged
+    pairs: list[PairVisit]  # the visits of what was measured in turn
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
@@ -56,18 +49,10 @@ def conclude(
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
-    Args:
-        root: the folder of the run or sweep.
-        report: what to compare with what.
-        strict: whether findings such as ``timeout`` count as failures.
-        measured: whether this was measured just now; where it was not, a report of nothing would
-            replace a good one.
-        explicit: the keys of ``report`` that the user gave, which count more than what the run was
-            made with.
-
-    Raises:
-        ConfigError: the baseline is none of what was measured before.
-        OSError: the folder cannot be written.
+    ``strict`` counts findings such as ``timeout`` as failures. Where nothing was ``measured`` just
+    now, a report of nothing would replace a good one. The ``explicit`` keys of ``report``, which
+    the user gave, count more than what the run was made with. ConfigError where the baseline is
+    none of what was measured before.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -121,10 +106,8 @@ def effective_report(
 ) -> Report:
     """What the user wants to be compared; where that is not said, what the run was made with.
 
-    Args:
-        report: what the user wants, with defaults.
-        stored: what the run was made with, by today's names or those of an older release.
-        explicit: the keys that the user gave, among them defaults.
+    The latter is ``stored`` by today's names or those of an older release; ``explicit`` are the
+    keys that the user gave, among them defaults.
     """
     made_with, _ = settings_of(stored)
     for field in fields(Report):

@@ -20,15 +20,7 @@ def markdown_of(
     figures: Mapping[str, str],
     words: Words,
 ) -> str:
-    """The file's text.
-
-    Args:
-        analysis: what is reported.
-        tables: as they are shown on the terminal.
-        notes: what did not run or should not be trusted, a sentence each.
-        figures: their titles, by the name of their files.
-        words: the language's.
-    """
+    """The file's text, with tables as the terminal shows them and figures by the names of files."""
     count = words["md_rows"].format(rows=len(analysis.rows))
     lines = [f"# {words['title']}", "", count, words["page_link"], "", *note_lines(notes, words)]
     if analysis.findings:

@@ -79,13 +79,7 @@ def _marks(analysis: Analysis, names: Names) -> Marks:
 
 
 def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
-    """Write ``figures/``, and remove what an earlier report drew there and this one does not.
-
-    Without pictures the library that draws is not even imported.
-
-    Raises:
-        OSError: the folder cannot be written, or is a link to another.
-    """
+    """Write ``figures/``, and remove what an earlier report drew there and this one does not."""
     folder = root / FOLDER
     if pictures.titles or folder.exists():
         make_folder(folder)
@@ -109,11 +103,7 @@ def write_page(
     notes: Sequence[str],
     words: Words,
 ) -> None:
-    """Write ``report.html``.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write ``report.html``."""
     charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
     charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     page = page_of(

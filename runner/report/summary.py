@@ -19,7 +19,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
-from runner.report.language import Words, finding_text, words_of
+from runner.report.language import ENGLISH, Words, finding_text, words_of
 from runner.report.markdown import markdown_of
 from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
@@ -56,7 +56,6 @@ NAMED_AT_MOST = 2
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
-ENGLISH = words_of("en")  # what the terminal speaks
 
 
 def show(
@@ -70,16 +69,8 @@ def show(
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
-    Args:
-        root: the run's folder.
-        rows: all of its rows.
-        damaged: a line for each file that could not be read.
-        report: what to compare with what.
-        environment: what ``environment.json`` holds; None: it is not there.
-        pairs: what was measured in turn; None: all rows are of one moment.
-
-    Raises:
-        OSError: the folder cannot be written.
+    ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
+    turn; None: all rows are of one moment.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
@@ -113,7 +104,6 @@ def show(
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
-    """``speedup.csv`` and ``crossover.csv``, where there is anything in them."""
     for name in ("speedup.csv", "crossover.csv"):
         (root / name).unlink(missing_ok=True)
     if analysis.speedups:
@@ -136,7 +126,6 @@ def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) ->
 
 
 def _tables(analysis: Analysis) -> list[Table]:
-    """What of a run can be said in columns."""
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
@@ -309,6 +298,5 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
 
 
 def _named(rows: Sequence[Row]) -> str:
-    """The cells by name, where they are few."""
     names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in rows]
     return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""

@@ -21,7 +21,7 @@ from runner.analysis.questions import Answer
 from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.errors import printable
-from runner.report.language.sentences import say
+from runner.report.language import sentence_text
 from runner.rows.flags import merged
 from runner.rows.rows import (
     STATUSES,
@@ -31,6 +31,7 @@ from runner.rows.rows import (
     TensorRow,
     TransferRow,
     grouped,
+    varying,
 )
 from runner.units import digits
 
@@ -45,19 +46,14 @@ PIPED_WIDTH = 160  # where nobody's terminal limits the line
 
 @dataclass(frozen=True)
 class Table:
-    """Text in columns.
-
-    Attributes:
-        words: how many of the first columns are words, aligned to the left; the last is too.
-        more: how many lines there would be beyond these; the CSV has them.
-        tones: what each line's speed-up says, faster, slower or nothing; blank without a speed-up.
-    """
+    """Text in columns."""
 
     title: str
     header: tuple[str, ...]
     lines: Sequence[tuple[str, ...]]
-    words: int
-    more: int = 0
+    words: int  # how many of the first columns are words, aligned to the left; the last is too
+    more: int = 0  # how many lines there would be beyond these; the CSV has them
+    # what each line's speed-up says, faster, slower or nothing; blank without a speed-up
     tones: tuple[str | None, ...] = ()
 
 
@@ -98,8 +94,7 @@ def benchmark_table(
 
 def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
     """What names a line: what always does, what else varies, and if need be the variant."""
-    varying = [key for key in FURTHER if len(set(map(attrgetter(key), rows))) > 1]
-    shown = [key for key in (*NAMED, *varying) if key != axis]
+    shown = [key for key in (*NAMED, *varying(rows, FURTHER)) if key != axis]
     if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
         shown.append("variant")  # of the op file or the timing
     return shown
@@ -107,15 +102,11 @@ def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
     """From which size on the other side wins: a line for each of one curve or more."""
-
-    def varies(key: str) -> bool:
-        return len({getattr(crossing, key) for crossing in crossings}) > 1
-
     # the columns that name a curve, and no more of them than tell the curves apart
     axis = crossings[0].axis
     named = [key for key in ("op", "dtype") if key != axis]
-    named += [key for key in ("device", *FURTHER, "node") if key != axis and varies(key)]
-    compared = ["other", "transfers"] if varies("transfers") else ["other"]
+    named += [key for key in varying(crossings, ("device", *FURTHER, "node")) if key != axis]
+    compared = ["other", *varying(crossings, ["transfers"])]
     if len(set(map(values_of(*named, *compared), crossings))) < len(crossings):
         named.append("variant")
 
@@ -215,10 +206,7 @@ def _within(value: float | None, low: float | None, high: float | None, scale: f
 
 
 def tensors_table(rows: Sequence[TensorRow]) -> Table:
-    """A line for each case and device: its code, what was checked, and how that came out.
-
-    A device that is not there has no line; it is said once, beside the table.
-    """
+    """A line for each case and device: its code, what was checked, and how that came out."""
     ran = [row for row in rows if row.status != "unavailable"]
     lines = []
     for (case, device), checks in grouped(
@@ -293,7 +281,9 @@ def print_table(table: Table) -> None:
 def print_answers(answers: Sequence[Answer]) -> None:
     """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
     for answer in answers:
-        question, short = map(printable, (say(answer.question), say(answer.sentences[0])))
+        question, short = map(
+            printable, (sentence_text(answer.question), sentence_text(answer.sentences[0]))
+        )
         if sys.stdout.isatty():
             Console().print(Text.assemble((question, "bold"), " ", short))
         else:

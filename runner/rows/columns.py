@@ -116,7 +116,6 @@ def problem_of(row: Any, job: str) -> str:
 
 @cache
 def _names(record: Any) -> list[str]:
-    """The columns of words."""
     words = [
         column.name for column in _columns(record) if column.kind in ("str", "tuple[str, ...]")
     ]
@@ -124,7 +123,6 @@ def _names(record: Any) -> list[str]:
 
 
 def _are_points(text: str) -> bool:
-    """Whether these are a transfer's sizes with their times, as JSON."""
     low, high = POSITIVE
     try:
         points = [tuple(map(float, point)) for point in json.loads(text)]

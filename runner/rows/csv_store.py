@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
@@ -45,11 +45,7 @@ class DamagedFile(Exception):
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows with a header and a checksum each; a reader sees all of them or the file before.
-
-    Raises:
-        OSError: the file cannot be written; what was there is as it was.
-    """
+    """Write rows with a header and a checksum each; a reader sees all, or the file before."""
     rows = [with_own_columns(row) for row in rows]
     # those, and rows of a newer release, have columns that others do not have
     types = dict.fromkeys(map(type, rows))
@@ -64,33 +60,21 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_atomically(path, csv_text(lines))
 
 
-def write_table(path: Path, columns: Sequence[str], items: Iterable[object]) -> None:
-    """Write the named attributes of each item as a line of a CSV.
-
-    Raises:
-        OSError: the file cannot be written; what was there is as it was.
-    """
+def write_table(
+    path: Path, columns: Sequence[str], items: Iterable[object], *, durable: bool = True
+) -> None:
+    """Write the named attributes of each item as a line of a CSV."""
     lines = (map(_text, values) for values in map(attrgetter(*columns), items))
-    write_atomically(path, csv_text([columns, *lines]))
+    write_atomically(path, csv_text([columns, *lines]), durable=durable)
 
 
 def write_records(path: Path, records: Sequence[Sample] | Sequence[PairVisit]) -> None:
-    """Write raw measurements: the blocks of a cell, or the visits of a pair.
-
-    Raises:
-        OSError: the file cannot be written; what was there is as it was.
-    """
-    header = [f.name for f in fields(records[0])]
-    write_atomically(path, csv_text([header, *map(astuple, records)]), durable=False)
+    """Write raw measurements: the blocks of a cell, or the visits of a pair."""
+    write_table(path, [f.name for f in fields(records[0])], records, durable=False)
 
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:
-    """Read what :func:`write_records` wrote.
-
-    Raises:
-        OSError: the file cannot be read.
-        KeyError, ValueError, TypeError: it is not what was written.
-    """
+    """Read what :func:`write_records` wrote; KeyError, ValueError, TypeError: it did not."""
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(bounded_lines(file))
         renamed = RENAMED.get(path.name, {})
@@ -102,9 +86,7 @@ def read_records(path: Path, record: type[Record]) -> list[Record]:
 def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
     """Read what :func:`write_rows` wrote, now or in another release with other columns.
 
-    Raises:
-        DamagedFile: the header is no schema's, or a row is not what was written.
-        OSError: the file cannot be read.
+    DamagedFile where the header is no schema's, or a row is not what was written.
     """
     rows = []
     for row in _read_lines(path, row_type):
@@ -156,7 +138,6 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | s
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
-    """Which column of a line holds what it cannot hold."""
     for column, read, text in zip(columns, parse, line, strict=False):
         try:
             _values([read], [text])
@@ -173,19 +154,12 @@ def _with_todays_values(file: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row], list[str]]:
-    """Every row of a job below a run's folder, and what could not be read.
+    """Every row of a job below a run's folder, and a line for each damaged file.
 
-    A cell whose folder is gone has its row in the run's own table. Where a cell stands in several
-    folders, as after a sweep was taken up again in another order, one that ended well counts, and
-    of several such the last to be written.
-
-    Args:
-        root: the run's folder.
-        job: whose rows.
-        own_table: whether the run's own table counts beside the cells' folders.
-
-    Returns:
-        the rows in the order of the jobs' numbers, and a line for each damaged file.
+    A cell whose folder is gone has its row in the run's own table, which counts beside the folders
+    with ``own_table``. Where a cell stands in several folders, as after a sweep was taken up again
+    in another order, one that ended well counts, and of several such the last to be written. The
+    rows are in the order of the jobs' numbers.
     """
     of_cell: dict[str, tuple[tuple[bool, bool, bool, int], list[Row]]] = {}
     damaged: list[str] = []
@@ -252,10 +226,7 @@ def _cells_named(table: Path) -> set[str]:
 
 
 def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
-    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file.
-
-    Those of cells whose folders are gone are in the run's own table.
-    """
+    """Every visit to pairs of cells below a run's folder, and a line for each unreadable file."""
     in_folders = files_of_jobs(root, "benchmark")
     visits: list[PairVisit] = []
     damaged = []
@@ -281,10 +252,7 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:
-    """What a sweep's cells left, in the order of their numbers; nothing for a run of one cell.
-
-    A folder with an ``environment.json`` is a run of its own.
-    """
+    """What a sweep's cells, but no run within it, left, in order; nothing for a run of one cell."""
     with os.scandir(root) as entries:
         names = sorted((entry.name for entry in entries if entry.is_dir()), key=_job_number)
     # thousands, for which Path takes its time

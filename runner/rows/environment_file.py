@@ -38,12 +38,9 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 
 def read_environment(root: Path, problems: list[str] | None = None) -> dict[str, Any]:
-    """A run's ``environment.json``; nothing where it was not written yet.
+    """A run's ``environment.json``, nothing where there is none; ConfigError where it is damaged.
 
     What is not of its type is left out, with a line for each in ``problems``.
-
-    Raises:
-        ConfigError: it is damaged.
     """
     path = root / "environment.json"
     if not path.is_file():
@@ -82,11 +79,7 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
 
 
 def all_environments(root: Path) -> dict[str, dict[str, Any]]:
-    """All that a run's rows were measured with, by the ``environment`` of the rows.
-
-    Raises:
-        ConfigError: ``environment.json`` is damaged.
-    """
+    """All that a run's rows were measured with, by their ``environment``; ConfigError: damaged."""
     first = read_environment(root)
     nodes = (first.get("nodes") or {}).values()
     every = [first, *(first.get("resumed") or []), *nodes]
@@ -94,11 +87,7 @@ def all_environments(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:
-    """Refuse to put rows of different machines or versions into one table.
-
-    Raises:
-        ConfigError: something that times depend on has changed; the message says from what to what.
-    """
+    """Refuse to put rows of different machines or versions into one table, by a ConfigError."""
     before = read_environment(root)
     if not before:
         return  # nothing was measured yet
@@ -116,14 +105,7 @@ def check_same_environment(root: Path, now: dict[str, Any]) -> None:
 
 
 def add_node(root: Path, node: str, environment: dict[str, Any]) -> list[str]:
-    """Write down what one of a cluster's machines is.
-
-    Returns:
-        what has changed there since it was written down before.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Write down what one of a cluster's machines is; gives what has changed there since before."""
     known = read_environment(root)
     known["nodes"] = known.get("nodes") or {}
     before = known["nodes"].get(node)

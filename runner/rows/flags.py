@@ -9,17 +9,11 @@ from itertools import chain
 
 @dataclass(frozen=True)
 class Flag:
-    """A label for what would mislead a reader.
+    """A label for what would mislead a reader."""
 
-    Attributes:
-        why: the clause that follows "no speed-up is claimed, since".
-        forbids_ratio: whether a speed-up from such a row would mislead.
-        fails: whether a check has failed, so that the run ends with exit code 1.
-    """
-
-    why: str
-    forbids_ratio: bool = True
-    fails: bool = False
+    why: str  # the clause that follows "no speed-up is claimed, since"
+    forbids_ratio: bool = True  # whether a speed-up from such a row would mislead
+    fails: bool = False  # whether a check has failed, so that the run ends with exit code 1
 
 
 FLAGS = {

@@ -26,11 +26,7 @@ def _columns() -> dict[str, dict[str, str]]:
 def schema_of(header: Sequence[str], now: Sequence[str], file: str, version: int) -> int | None:
     """Which schema a file's header is of; None where it is none's.
 
-    Args:
-        header: the file's first line.
-        now: this release's columns.
-        file: the name that a run gives such a file.
-        version: this release's schema.
+    ``now`` and ``version`` are this release's columns and schema.
     """
     *columns, schema, checksum = header if len(header) > 1 else ["", ""]
     if (schema, checksum) != ("schema", "checksum"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from runner.cells.cell import Cell
@@ -54,60 +55,14 @@ class Row(CellKey, _Cell):
 
 @dataclass(frozen=True)
 class BenchmarkRow(Row):
-    """A row of ``results.csv``: a time, how sure it is, its work, and whether its values are right.
+    """A row of ``results.csv``: a time, how sure it is, its work, and if its values are right."""
 
-    Attributes:
-        min_s, q1_s, q3_s, mean_s, p90_s, p99_s, max_s: the least, the quartiles, the mean, the
-            percentiles and the most of the samples' seconds a call.
-        median_s: seconds a call: the median over the samples.
-        ci_low_s, ci_high_s: the median's 95 % interval; blank of too few samples.
-        first_call_s: seconds of the first call of this callable at this shape and dtype in its
-            process, before any check; blank where an earlier cell made it.
-        first_in_process: whether nothing at all had been called before it there.
-        samples: blocks that the median is taken over.
-        preempted_samples: blocks that the scheduler interrupted; set aside unless nearly all were.
-        calls_per_sample: calls in a block.
-        machine_slowdown: how many times slower than at its best the machine was around the samples:
-            their median; blank where nothing told.
-        slowdown_against: the best of earlier runs, or of this run where there were none.
-        as_it_came_s: the median over the samples of slow moments too; blank where all are used.
-        timing_s: seconds spent on warming up and sampling.
-        compile_s: seconds that torch.compile took.
-        cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
-        launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works
-            asynchronously: the median and its 95 % interval.
-        wall_s: host seconds from a call's launch to its completion there, one call at a time.
-        processes: fresh processes that the samples come from.
-        interruption_source: what tells which blocks were interrupted: scheduler (time spent waiting
-            for a core), switches, gaps (the device may have waited for the host), or none.
-        fraction_of_peak: the call's rate, over the most that ``+sweep=roof`` measured here.
-        bound: which peak that is: compute or memory.
-        clock_before_hz, clock_after_hz: the device's clock, where it tells.
-        power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size), or moments
-            of a random operation's results; blank: nothing was compared.
-        stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
-        flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that
-            positions point into those of the rows that are read.
-        saved_bytes: of the tensors that a forward pass keeps for its backward pass.
-        inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved.
-        finite_fraction: of the output's elements.
-        max_relative_error: against the reference in float64, relative to its largest element.
-        allowed_relative_error: the most that the dtype and the operation explain.
-        checked_size: the size at which the error was taken.
-        undecided_elements: booleans and integers that differ from the reference's, and of which
-            rounding of the inputs decides; blank: there are none that could.
-        gradient: pass, fail, unsupported or error, of a quick check here; blank: not checked.
-        concurrent_sweep: whether another sweep's cell ran on the device; blank: not known.
-        flags: what would mislead, of :data:`runner.rows.flags.FLAGS`.
-        changed_switches: of the machine or the process, which the operation's module changed when
-            it was imported or called; they were put back.
-        own: the columns that the op file declares, as JSON; in a file they come last too.
-    """
-
-    median_s: float | None = None
+    median_s: float | None = None  # seconds a call: the median over the samples
+    # ci_low_s, ci_high_s: the median's 95 % interval; blank of too few samples
     ci_low_s: float | None = None
     ci_high_s: float | None = None
+    # min_s, q1_s, q3_s, mean_s, p90_s, p99_s, max_s: the least, the quartiles, the mean, the
+    # percentiles and the most of the samples' seconds a call
     min_s: float | None = None
     q1_s: float | None = None
     q3_s: float | None = None
@@ -115,50 +70,80 @@ class BenchmarkRow(Row):
     p90_s: float | None = None
     p99_s: float | None = None
     max_s: float | None = None
+    # seconds of the first call of this callable at this shape and dtype in its process, before any
+    # check; blank where an earlier cell made it
     first_call_s: float | None = None
-    first_in_process: bool | None = None
-    compile_s: float | None = None
+    first_in_process: bool | None = None  # whether nothing at all had been called before it there
+    compile_s: float | None = None  # seconds that torch.compile took
+    # CPU seconds of the calling thread for a call, where one thread does the work
     cpu_s: float | None = None
+    # launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works
+    # asynchronously: the median and its 95 % interval
     launch_s: float | None = None
     launch_low_s: float | None = None
     launch_high_s: float | None = None
+    # host seconds from a call's launch to its completion there, one call at a time
     wall_s: float | None = None
-    samples: int | None = None
-    processes: int | None = None
+    samples: int | None = None  # blocks that the median is taken over
+    processes: int | None = None  # fresh processes that the samples come from
+    # blocks that the scheduler interrupted; set aside unless nearly all were
     preempted_samples: int | None = None
+    # what tells which blocks were interrupted: scheduler (time spent waiting for a core), switches,
+    # gaps (the device may have waited for the host), or none
     interruption_source: str | None = None
-    calls_per_sample: int | None = None
+    calls_per_sample: int | None = None  # calls in a block
+    # how many times slower than at its best the machine was around the samples: their median; blank
+    # where nothing told
     machine_slowdown: float | None = None
+    # the best of earlier runs, or of this run where there were none
     slowdown_against: str | None = None
+    # the median over the samples of slow moments too; blank where all are used
     as_it_came_s: float | None = None
-    timing_s: float | None = None
+    timing_s: float | None = None  # seconds spent on warming up and sampling
+    # why sampling stopped: precision, time, samples, allocations (all tried), first_call
     stop: str | None = None
+    # flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that positions
+    # point into those of the rows that are read
     flop: int | None = None
     bytes: int | None = None
-    saved_bytes: int | None = None
+    saved_bytes: int | None = None  # of the tensors that a forward pass keeps for its backward pass
+    # inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved
     inputs: int | None = None
     input_bytes: int | None = None
     outputs: int | None = None
     output_bytes: int | None = None
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
+    # the call's rate, over the most that ``+sweep=roof`` measured here
     fraction_of_peak: float | None = None
-    bound: str | None = None
+    bound: str | None = None  # which peak that is: compute or memory
     peak_memory_bytes: int | None = None
-    finite_fraction: float | None = None
+    finite_fraction: float | None = None  # of the output's elements
+    # against the reference in float64, relative to its largest element
     max_relative_error: float | None = None
-    allowed_relative_error: float | None = None
+    allowed_relative_error: float | None = None  # the most that the dtype and the operation explain
+    # what the error was taken of: full (the whole output) or smaller (size), or moments of a random
+    # operation's results; blank: nothing was compared
     checked: str | None = None
-    checked_size: str | None = None
+    checked_size: str | None = None  # the size at which the error was taken
+    # booleans and integers that differ from the reference's, and of which rounding of the inputs
+    # decides; blank: there are none that could
     undecided_elements: int | None = None
+    # pass, fail, unsupported or error, of a quick check here; blank: not checked
     gradient: str | None = None
+    # clock_before_hz, clock_after_hz: the device's clock, where it tells
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
+    # power_before_w, power_after_w: what it draws at work, where it tells
     power_before_w: float | None = None
     power_after_w: float | None = None
+    # whether another sweep's cell ran on the device; blank: not known
     concurrent_sweep: bool | None = None
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # what would mislead, of :data:`runner.rows.flags.FLAGS`
+    # of the machine or the process, which the operation's module changed when it was imported or
+    # called; they were put back
     changed_switches: tuple[str, ...] = ()
+    # the columns that the op file declares, as JSON; in a file they come last too
     own: str | None = None
 
 
@@ -171,109 +156,83 @@ class CaseRow(Row):
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """One gradient under one probe, by one oracle.
+    """One gradient under one probe, by one oracle."""
 
-    Attributes:
-        probe: what was tried: an input (example, fresh, zeros, ...), or a property (linearity,
-            cotangent layouts, ...).
-        oracle: what it was compared with: analytic, float64_reference, finite_differences (in
-            float64, whatever the dtype), forward_mode, autograd_grad (``backward()`` against
-            ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where
-            a property needs no other; opcheck (``torch.library``'s) of a registered operator.
-        argument: the input that the gradient is of, by position or name; blank: the function's own
-            value.
-        shape: of that input.
-        memory_layout: of the inputs and the cotangent, where that is what was tried.
-        max_abs_error, max_relative_error: over the elements; relative to the largest of the
-            expected gradient.
-        ulp: the error at the worst element, in units in the last place of the dtype.
-        worst_index: where that is in the gradient; blank for a derivative along a direction of
-            several elements.
-        got, expected: there.
-        tolerance: the largest relative error that passes.
-        tolerance_source: what the tolerance follows from: the differences' own estimate, the
-            conditioning, or exact.
-        checked_size: of a case: the size at which it was checked.
-        verdict: pass, fail, inconclusive, kink, unsupported or error; blank where the check did not
-            run, see the row's status.
-        reason: why it is no pass, in a line.
-        seconds: what the check took.
-        script: a file of plain torch that shows the smallest failure of a cell, in one of its rows.
-    """
-
+    # what was tried: an input (example, fresh, zeros, ...), or a property (linearity, cotangent
+    # layouts, ...)
     probe: str | None = None
+    # what it was compared with: analytic, float64_reference, finite_differences (in float64,
+    # whatever the dtype), forward_mode, autograd_grad (``backward()`` against
+    # ``torch.autograd.grad``: the same engine twice, and so no evidence), or invariant, where a
+    # property needs no other; opcheck (``torch.library``'s) of a registered operator
     oracle: str | None = None
+    # the input that the gradient is of, by position or name; blank: the function's own value
     argument: str | None = None
-    shape: str | None = None
+    shape: str | None = None  # of that input
+    # of the inputs and the cotangent, where that is what was tried
     memory_layout: str | None = None
+    # max_abs_error, max_relative_error: over the elements; relative to the largest of the expected
+    # gradient
     max_abs_error: float | None = None
     max_relative_error: float | None = None
+    # the error at the worst element, in units in the last place of the dtype
     ulp: float | None = None
+    # where that is in the gradient; blank for a derivative along a direction of several elements
     worst_index: str | None = None
+    # got, expected: there
     got: float | None = None
     expected: float | None = None
-    tolerance: float | None = None
+    tolerance: float | None = None  # the largest relative error that passes
+    # what the tolerance follows from: the differences' own estimate, the conditioning, or exact
     tolerance_source: str | None = None
-    checked_size: str | None = None
+    checked_size: str | None = None  # of a case: the size at which it was checked
+    # pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see
+    # the row's status
     verdict: str | None = None
-    reason: str | None = None
-    seconds: float | None = None
+    reason: str | None = None  # why it is no pass, in a line
+    seconds: float | None = None  # what the check took
+    # a file of plain torch that shows the smallest failure of a cell, in one of its rows
     script: str | None = None
 
 
 @dataclass(frozen=True)
 class AutogradRow(GradientCheck, CaseRow):
-    """A row of ``autograd.csv``: a check of a cell.
+    """A row of ``autograd.csv``: a check of a cell."""
 
-    Attributes:
-        got_values, expected_values: a case's whole gradients, as JSON.
-        derivation: how the expected gradient was derived.
-    """
-
+    # got_values, expected_values: a case's whole gradients, as JSON
     got_values: str | None = None
     expected_values: str | None = None
-    derivation: str | None = None
+    derivation: str | None = None  # how the expected gradient was derived
 
 
 @dataclass(frozen=True)
 class TensorRow(CaseRow):
-    """A row of ``tensors.csv``: one thing that is expected of a case's result.
+    """A row of ``tensors.csv``: one thing that is expected of a case's result."""
 
-    Attributes:
-        expression: the line of tensor code whose result is checked.
-        check: what of it: call (that it can be called at all), values, shape, dtype, range, finite,
-            reproducible, aliases (whose memory it lies in), or unchanged (the tensors that it was
-            given).
-        expected, got: as text; nested lists are JSON.
-        verdict: pass, fail, or error where it could not be called; the reason says what is wrong.
-    """
-
-    expression: str | None = None
+    expression: str | None = None  # the line of tensor code whose result is checked
+    # what of it: call (that it can be called at all), values, shape, dtype, range, finite,
+    # reproducible, aliases (whose memory it lies in), or unchanged (the tensors that it was given)
     check: str | None = None
+    # expected, got: as text; nested lists are JSON
     expected: str | None = None
     got: str | None = None
+    # pass, fail, or error where it could not be called; the reason says what is wrong
     verdict: str | None = None
 
 
 @dataclass(frozen=True)
 class PeaksRow(Row):
-    """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype.
+    """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype."""
 
-    Attributes:
-        flop_per_s: of the best matrix product, or of an elementwise one where that is faster.
-        flop_by: its size, or what it is.
-        bytes_per_s: read and written, of the best kernel on tensors that no cache holds.
-        bytes_by: which kernel.
-        saved_to: the file in which later runs find this; blank: it was contended, and not saved.
-        flags: what would mislead.
-    """
-
+    # of the best matrix product, or of an elementwise one where that is faster
     flop_per_s: float | None = None
-    flop_by: str | None = None
+    flop_by: str | None = None  # its size, or what it is
+    # read and written, of the best kernel on tensors that no cache holds
     bytes_per_s: float | None = None
-    bytes_by: str | None = None
+    bytes_by: str | None = None  # which kernel
+    # the file in which later runs find this; blank: it was contended, and not saved
     saved_to: str | None = None
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # what would mislead
 
 
 @dataclass(frozen=True)
@@ -282,94 +241,70 @@ class TransferRow(Row):
 
     The line is fitted to the median times of copies of several sizes; its 95 % intervals are from
     the fit's covariance (:func:`runner.stats.line_fit.fit_line`).
-
-    Attributes:
-        to_device: from the host to the device; otherwise back.
-        memory: the host's: pageable or pinned.
-        latency_s: seconds of a copy of next to nothing, with its interval.
-        bandwidth_bytes_per_s: of a long one, with its interval; an end is blank where any fits.
-        max_relative_residual: the largest relative distance of a size's time from the line.
-        sizes: how many were timed, from ``smallest_bytes`` to ``largest_bytes``.
-        points: as JSON, for each size its bytes, the median seconds and its interval's ends.
     """
 
-    to_device: bool | None = None
-    memory: str | None = None
-    latency_s: float | None = None
+    to_device: bool | None = None  # from the host to the device; otherwise back
+    memory: str | None = None  # the host's: pageable or pinned
+    latency_s: float | None = None  # seconds of a copy of next to nothing, with its interval
     latency_low_s: float | None = None
     latency_high_s: float | None = None
+    # of a long one, with its interval; an end is blank where any fits
     bandwidth_bytes_per_s: float | None = None
     bandwidth_low_bytes_per_s: float | None = None
     bandwidth_high_bytes_per_s: float | None = None
+    # the largest relative distance of a size's time from the line
     max_relative_residual: float | None = None
-    sizes: int | None = None
+    sizes: int | None = None  # how many were timed, from ``smallest_bytes`` to ``largest_bytes``
     smallest_bytes: int | None = None
     largest_bytes: int | None = None
+    # as JSON, for each size its bytes, the median seconds and its interval's ends
     points: str | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A row of ``samples.csv``: one block of calls as the clock saw it.
+    """A row of ``samples.csv``: one block of calls as the clock saw it."""
 
-    Attributes:
-        calls: in the block.
-        wall_s: seconds of the whole block.
-        cpu_s: CPU seconds of the calling thread in it; blank where the platform does not say.
-        preemptions: involuntary context switches in it; blank where the platform does not say.
-        waiting_s: seconds in it that threads were ready and had no core; blank where the platform
-            does not say.
-        allocation: number of the place in memory that the tensors had; blank where there was but
-            one.
-        process: number of the process, of those that measure the cell one after another.
-        used: whether the median is taken over it.
-        machine_slowdown: how many times slower than at its best the machine was around it; blank
-            where nothing told.
-        calm: whether that was little.
-    """
-
-    calls: int
-    wall_s: float
+    calls: int  # in the block
+    wall_s: float  # seconds of the whole block
+    # CPU seconds of the calling thread in it; blank where the platform does not say
     cpu_s: float | None
+    # involuntary context switches in it; blank where the platform does not say
     preemptions: int | None
+    # seconds in it that threads were ready and had no core; blank where the platform does not say
     waiting_s: float | None
+    # number of the place in memory that the tensors had; blank where there was but one
     allocation: int | None
-    used: bool
-    process: int = 1
+    used: bool  # whether the median is taken over it
+    process: int = 1  # number of the process, of those that measure the cell one after another
+    # how many times slower than at its best the machine was around it; blank where nothing told
     machine_slowdown: float | None = None
-    calm: bool = True
+    calm: bool = True  # whether that was little
 
 
 @dataclass(frozen=True)
 class PairVisit:
-    """A row of ``pairs.csv``: one visit to a cell and to the baseline that it is compared with.
+    """A row of ``pairs.csv``: one visit to a cell and to the baseline that it is compared with."""
 
-    Attributes:
-        baseline_cell, other_cell: the cells' identities.
-        visit: its number in its process, from 0.
-        baseline_turn, other_turn: each side's place in the order of the visit, from 0.
-        baseline_allocation, other_allocation: the set of memory that each side's tensors lay in.
-        baseline_s, other_s: seconds that a call cost.
-        process: the number of the process.
-        machine_slowdown: how many times slower than at its best the machine was around the visit;
-            blank where nothing told.
-        calm: whether that was little.
-        undisturbed: whether both sides had blocks that nothing interrupted.
-    """
-
+    # baseline_cell, other_cell: the cells' identities
     baseline_cell: str
     other_cell: str
-    visit: int
+    visit: int  # its number in its process, from 0
+    # baseline_turn, other_turn: each side's place in the order of the visit, from 0
     baseline_turn: int
     other_turn: int
+    # baseline_allocation, other_allocation: the set of memory that each side's tensors lay in
     baseline_allocation: int
     other_allocation: int
+    # baseline_s, other_s: seconds that a call cost
     baseline_s: float
     other_s: float
-    process: int = 1
+    process: int = 1  # the number of the process
+    # how many times slower than at its best the machine was around the visit; blank where nothing
+    # told
     machine_slowdown: float | None = None
-    calm: bool = True
-    undisturbed: bool = True
+    calm: bool = True  # whether that was little
+    undisturbed: bool = True  # whether both sides had blocks that nothing interrupted
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -401,6 +336,11 @@ def grouped(items: Iterable[Item], key_of: Callable[[Item], Key]) -> dict[Key, l
     for item in items:
         groups.setdefault(key_of(item), []).append(item)
     return groups
+
+
+def varying(items: Sequence[object], names: Iterable[str]) -> list[str]:
+    """The attributes of which items have several values."""
+    return [name for name in names if len(set(map(attrgetter(name), items))) > 1]
 
 
 def row_for(

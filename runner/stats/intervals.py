@@ -21,21 +21,15 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
 def median_interval(
     ordered: Sequence[float], error: float = 1 - CONFIDENCE
 ) -> tuple[float, float] | None:
-    """The 95 % interval of the median from order statistics, or one that errs more rarely.
+    """The 95 % interval of the median of sorted values, or one with another ``error``.
 
     The number of values below the median is binomial(n, 1/2) whatever the distribution, so that the
     d-th smallest and the d-th largest value enclose it with a known probability (Conover, Practical
     Nonparametric Statistics, 3.2). No d gives the confidence exactly; between the two nearest ones
     the ends are interpolated (Hettmansperger and Sheather, Statistics & Probability Letters 4,
     1986), which holds it to about a percent for distributions of one mode; with fewer than 20
-    values and two modes of equal weight 95 % may fall to 88 %.
-
-    Args:
-        ordered: sorted values.
-        error: the probability that it misses the median.
-
-    Returns:
-        the ends, or None where there are too few values (fewer than 6) for any interval of 95 %.
+    values and two modes of equal weight 95 % may fall to 88 %. It is None where there are too few
+    values (fewer than 6) for any interval of 95 %.
     """
     depth, weight = _depth(len(ordered), error / 2)
     if depth == 0:
@@ -86,9 +80,7 @@ def ratio_interval(
 def _depth(count: int, tail: float) -> tuple[int, float]:
     """How deep the interval's ends lie among values (0: nowhere), and the next one's weight.
 
-    Args:
-        count: of values.
-        tail: the probability that the median lies beyond one of the ends.
+    ``tail`` is the probability that the median lies beyond one of the ends.
     """
     if count > 1_000:  # the normal approximation is good to a rank, and powers of 2 grow large
         exact = count / 2 + NormalDist().inv_cdf(tail) * math.sqrt(count) / 2 + 0.5

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.stats.intervals import student_quantile
@@ -14,16 +12,13 @@ FEWEST_POINTS = 5  # three to spare beside the line's two numbers, from which th
 
 @dataclass(frozen=True)
 class Line:
-    """``y = at_zero + slope * x``, with 95 % intervals.
-
-    Attributes:
-        max_relative_residual: the largest distance of a point from the line, relative to the point.
-    """
+    """``y = at_zero + slope * x``, with 95 % intervals."""
 
     at_zero: float
     at_zero_interval: tuple[float, float]
     slope: float
     slope_interval: tuple[float, float]
+    # the largest distance of a point from the line, relative to the point
     max_relative_residual: float
 
 
@@ -38,28 +33,16 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     """
     if len(x) < FEWEST_POINTS or len(set(x)) < 2:
         return None
-    weights = [1 / value**2 for value in y]
-    total = math.fsum(weights)
+    import numpy  # takes long, and few runs need it
 
-    def weighted(values: Iterable[float]) -> float:
-        return math.fsum(map(operator.mul, weights, values))
-
-    # the line of least relative distances goes through the weighted means
-    x_mean, y_mean = weighted(x) / total, weighted(y) / total
-    away = [value - x_mean for value in x]
-    spread = weighted(a**2 for a in away)
-    products = (w * a * (b - y_mean) for w, a, b in zip(weights, away, y, strict=True))
-    slope = math.fsum(products) / spread
-    at_zero = y_mean - slope * x_mean
-
-    # how far the points lie from it is the only measure of their errors, and so of the intervals
-    distances = [(b - at_zero - slope * a) / b for a, b in zip(x, y, strict=True)]
-    freedom = len(x) - 2
-    variance = math.fsum(d**2 for d in distances) / freedom
-    t = student_quantile(freedom)
-    slope_half = t * math.sqrt(variance / spread)
-    zero_half = t * math.sqrt(variance * (1 / total + x_mean**2 / spread))
-
-    zero_interval = (at_zero - zero_half, at_zero + zero_half)
-    slope_interval = (slope - slope_half, slope + slope_half)
-    return Line(at_zero, zero_interval, slope, slope_interval, max(map(abs, distances)))
+    values = numpy.asarray(y)
+    (slope, at_zero), covariance = numpy.polyfit(x, values, 1, w=1 / values, cov=True)
+    slope_half, zero_half = student_quantile(len(x) - 2) * numpy.sqrt(covariance.diagonal())
+    distances = (values - at_zero - slope * numpy.asarray(x)) / values
+    return Line(
+        at_zero=float(at_zero),
+        at_zero_interval=(float(at_zero - zero_half), float(at_zero + zero_half)),
+        slope=float(slope),
+        slope_interval=(float(slope - slope_half), float(slope + slope_half)),
+        max_relative_residual=float(abs(distances).max()),
+    )

@@ -24,39 +24,27 @@ SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
 
 @dataclass(frozen=True)
 class PairedRatio:
-    """A ratio of two times from visits to both sides.
+    """A ratio of two times from visits to both sides."""
 
-    Attributes:
-        value: the median of the visits' ratios.
-        low, high: its 95 % interval, whatever the number of looks; None with too few visits for
-            one.
-        p_value: of the hypothesis that the ratio lies within the margin; 1 where it is in it.
-        visits: how many.
-        processes: that shared them.
-    """
-
-    value: float
+    value: float  # the median of the visits' ratios
+    # low, high: its 95 % interval, whatever the number of looks; None with too few visits for one
     low: float | None
     high: float | None
-    p_value: float
-    visits: int
-    processes: int
+    p_value: float  # of the hypothesis that the ratio lies within the margin; 1 where it is in it
+    visits: int  # how many
+    processes: int  # that shared them
 
 
 def paired_ratio(
     log_ratios: Sequence[Sequence[float]], margin: float, *, is_last: bool = True
 ) -> PairedRatio:
-    """The typical ratio of visits in one process, or in several.
+    """The typical ratio of visits, of which logarithms are given, in one process or in several.
 
     The interval is that of the sign test, which asks nothing of the visits' distribution but that
     each is as likely above the true ratio as below. What differs between processes makes the visits
     of each alike, so that where the processes' own intervals exclude each other's medians, the
-    interval reaches over all of theirs.
-
-    Args:
-        log_ratios: natural logarithms of the visits' ratios, for each process.
-        margin: relative difference up to which two sides count as the same.
-        is_last: whether no more visits will come, so that what is left of the error may be spent.
+    interval reaches over all of theirs. ``margin`` is the relative difference up to which two sides
+    count as the same; after the last visits what is left of the error may be spent.
     """
     processes = [sorted(process) for process in log_ratios]
     pooled = sorted(chain.from_iterable(processes))
@@ -74,7 +62,6 @@ def paired_ratio(
 def _interval(
     pooled: Sequence[float], processes: Sequence[Sequence[float]], error: float
 ) -> tuple[float | None, float | None]:
-    """The ends of the ratio's interval."""
     ends = median_interval(pooled, error)
     if ends is None:
         return None, None
@@ -84,12 +71,7 @@ def _interval(
 
 
 def log_ratios(seconds: Sequence[Sequence[float]], other: int) -> list[float]:
-    """Natural logarithms of the first side's times over another one's.
-
-    Args:
-        seconds: of each side, for each visit.
-        other: the position of the other side.
-    """
+    """Natural logarithms of the first side's seconds over another one's, for each visit."""
     return [math.log(sides[0] / sides[other]) for sides in seconds]
 
 

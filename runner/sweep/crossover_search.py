@@ -21,7 +21,7 @@ from runner.config.size import LONGEST
 from runner.errors import ConfigError
 from runner.rows.csv_store import collect_pairs
 from runner.rows.flags import merged
-from runner.rows.rows import STATUSES, BenchmarkRow, Row
+from runner.rows.rows import STATUSES, BenchmarkRow, Row, grouped
 from runner.sweep.resume import read_all_rows
 
 Outcome = Literal["wins", "loses", "disturbed", "too_large", "no_ratio"]
@@ -41,11 +41,7 @@ class Range:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Range:
-        """Check the settings of a sweep.
-
-        Raises:
-            ConfigError: the message names the setting.
-        """
+        """Check the settings of a sweep; ConfigError names the one that is wrong."""
         where = "hydra.sweeper.crossover"
         if not isinstance(settings, Mapping | DictConfig):
             raise ConfigError(f"{where}={settings}: give low, high, rtol, size, such as {EXAMPLE}")
@@ -142,9 +138,7 @@ def _end_without_outcome(outcomes: Mapping[int, Outcome], search_range: Range) -
 
 def _bracket(outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
     """The largest size that loses and the next above it that wins; None where there are no two."""
-    sizes_of: dict[Outcome, list[int]] = {}
-    for size, outcome in outcomes.items():
-        sizes_of.setdefault(outcome, []).append(size)
+    sizes_of = grouped(outcomes, outcomes.__getitem__)
     if "loses" not in sizes_of:
         return None  # it wins from the smallest on
     loses = max(sizes_of["loses"])
@@ -163,10 +157,7 @@ JobPair = tuple[Overrides, Overrides]
 
 
 class CrossoverSearch:
-    """All of a sweep's searches, side by side: each round asks for at most one size of each.
-
-    What is asked for follows from the rows alone, so that a resumed sweep goes the same way.
-    """
+    """All of a sweep's searches, side by side: each round asks for at most one size of each."""
 
     def __init__(
         self, search_range: Range, report: Report, composer: Composer, grid: Sequence[HydraJob]
@@ -223,7 +214,6 @@ class CrossoverSearch:
     def _outcome(
         self, pair: JobPair, row_of: Mapping[str, BenchmarkRow], size: int
     ) -> Outcome | None:
-        """What came of a size; None where a side has not been measured there."""
         cells = [self._composer.job(overrides).cell for overrides in self._at_size(pair, size)]
         sides = [row_of[cell.identity] for cell in cells if cell.identity in row_of]
         if len(sides) < len(cells):
@@ -240,7 +230,6 @@ class CrossoverSearch:
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 
     def _at_size(self, pair: JobPair, number: int) -> list[Overrides]:
-        """Both sides' overrides at a size."""
         size = self._range.size_of(number)
         sides = []
         for overrides in pair:

@@ -71,14 +71,7 @@ class _JobRun(CellRun):
 
 
 class JobLauncher:
-    """Hydra's basic launcher with the composition shared between jobs, and progress shown.
-
-    It runs cells itself, as the task function would, so that each is composed and checked only
-    once.
-
-    Raises:
-        ConfigError: ``hydra.job.chdir`` is set.
-    """
+    """Hydra's basic launcher with the composition shared between jobs, and progress shown."""
 
     def __init__(
         self, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -99,10 +92,7 @@ class JobLauncher:
     def launch(
         self, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
     ) -> Sequence[JobReturn]:
-        """Run the jobs, by their numbers in the whole sweep.
-
-        One that raises ends the sweep: a cell's failure is a row and no error.
-        """
+        """Run the jobs, by their numbers in the whole sweep; one that raises ends it."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         jobs = [self.composer.job(overrides) for overrides in job_overrides]
@@ -125,7 +115,6 @@ class JobLauncher:
         return [run.job_return for run in runs if run.job_return is not None]
 
     def _run_group(self, group: CellGroup[_JobRun], process: int, progress: Progress) -> None:
-        """Run the jobs of a group in one of their processes."""
         progress.begin(group.runs[-1].cell, in_turn=len(group.runs) > 1)
         for run in group.runs:
             self._begin(run)

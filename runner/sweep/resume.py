@@ -59,11 +59,7 @@ def unfinished(
 ) -> list[int]:
     """The positions of the cells without final rows, and of those that are to run ``again``.
 
-    Args:
-        rows_on_disk: of the sweep so far.
-        cells: all of the sweep.
-        again: identities.
-        retry: statuses and flags that are not final.
+    The latter are identities; statuses and flags of ``retry`` are not final.
     """
     rows_of = grouped(rows_on_disk, attrgetter("cell"))
 
@@ -123,11 +119,7 @@ def what_was_left(rows: Sequence[Row]) -> str:
 
 
 def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse to add a sweep to another one's folder.
-
-    Raises:
-        ConfigError: no cell has the name of one that was measured there.
-    """
+    """Refuse to add a sweep to another one's folder, in which no row has the name of a cell."""
     names = {_name(cell) for cell in cells}
     if rows_on_disk and not any(_name(row) in names for row in rows_on_disk):
         none = f"none of this command's {len(cells)} cells exist in that folder"
@@ -136,11 +128,7 @@ def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
 
 def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse a folder with cells that the grid lacks; it may have fewer, as of a grid that grew.
-
-    Raises:
-        ConfigError: the message says how many cells are another sweep's, and names one.
-    """
+    """Refuse a folder with cells that the grid lacks; it may have fewer, as of a grid that grew."""
     grid = {cell.identity for cell in cells}
     others = {row.cell: row for row in rows_on_disk if row.cell not in grid}
     if not others:
@@ -157,12 +145,7 @@ def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
 
 def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
-    """Refuse to mix cells of the same name with different definitions.
-
-    Raises:
-        ConfigError: a finished cell was of another op file or timing than the one that now has its
-            name.
-    """
+    """Refuse to mix cells of the same name with different definitions, of op file or timing."""
     cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
     for row in rows_on_disk:
@@ -193,7 +176,6 @@ def _name(item: Row | Cell) -> tuple[Any, ...]:
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:
-    """How the configuration in a finished job's folder differs from the cell's."""
     config_file = _config_file(root, row)
     if config_file is None or not config_file.is_file():
         return "which was not written down"
@@ -230,7 +212,6 @@ def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
 
 
 def _changes(key: str, before: Any, now: Any) -> Iterator[str]:
-    """Each value that changed, by its dotted key."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _changes(f"{key}.{name}", before.get(name), now.get(name))

@@ -24,11 +24,7 @@ WRITTEN = (
 
 
 def refuse_results(folder: Path) -> None:
-    """Never write over another run, nor into it.
-
-    Raises:
-        ConfigError: the folder, one of a cell in it, or the sweep that it lies in holds results.
-    """
+    """Never write over another run, nor into it; ConfigError where there is any near the folder."""
     from runner.rows.rows import FILE_OF_JOB
 
     advice = "choose another folder, or remove it first"
@@ -50,11 +46,8 @@ def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
 def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bool) -> Path:
     """The folder of a cell, or one with a number behind its name where another's row is in it.
 
-    Args:
-        folder: that the configuration names.
-        cell: its identity.
-        taken: the identities of the cells that have been given folders, to which this one is added.
-        resuming: whether a row of the cell itself may be written over.
+    ``taken`` has the identities of the cells that have been given folders, to which this one is
+    added. Where it is ``resuming``, a row of the cell itself may be written over.
     """
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
     for free in chain([folder], numbered):
@@ -91,11 +84,8 @@ def folder_name(overrides: str) -> str:
 def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterator[None]:
     """Have a run's folder to ourselves, and give it back where nothing has ``begun`` in it.
 
-    Where it is ``resuming``, it holds what was measured before.
-
-    Raises:
-        ConfigError: it holds another run's results, or another process is at work in it.
-        OSError: it cannot be made or written.
+    Where it is ``resuming``, it holds what was measured before. ConfigError where it holds another
+    run's results, or another process is at work in it.
     """
     if not resuming:
         refuse_results(root)
@@ -111,8 +101,7 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
                 # a run that was refused leaves no trace, so that the next may have the folder
                 if not (resuming or begun()):
                     for name in ("multirun.yaml", "environment.json", ".lock"):
-                        with suppress(OSError):  # Windows removes no file that is open
-                            (root / name).unlink()
+                        (root / name).unlink(missing_ok=True)
     finally:
         for folder in new:
             with suppress(OSError):  # there is something in it
@@ -121,7 +110,6 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the lock of a folder; ConfigError where another process does."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(root / ".lock", timeout=0)

@@ -30,21 +30,16 @@ from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
-from runner.sweep.fixed_grid import FixedGrid, Grids
+from runner.sweep.grids import Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir
 from runner.units import time_text
 
 SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
-Strategy = FixedGrid | CrossoverSearch  # how a sweep comes by its jobs
 
 
 class GridSweep:
-    """Hydra's basic sweep with exclusion, an order fit for comparing, a dry run and a report.
-
-    ``params`` and ``extra_grids`` are as in :class:`Grids`; ``crossover`` is the range of a search,
-    instead of given sizes.
-    """
+    """Hydra's basic sweep with exclusion, an order fit for comparing, a dry run and a report."""
 
     def __init__(
         self,
@@ -73,6 +68,7 @@ class GridSweep:
         if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
             raise ConfigError(f"hydra.sweeper.also={extra_grids} is no list; write [{{op: add}}]")
         self._params, self._extra_grids, self._crossover = params, extra_grids, crossover
+        self._search: CrossoverSearch | None = None
         self._report, self._compare = Report.of(config), Compare.of(config)
         job = config.hydra.job
         copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
@@ -84,23 +80,21 @@ class GridSweep:
     def run(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Run the grid of ``hydra.sweeper.params`` and the command line, then those of ``.also``.
 
-        Raises:
-            ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
+        ConfigError where a cell, an exclusion rule or the folder is wrong; then nothing has run.
         """
-        strategy = self._strategy(arguments)
-        jobs = strategy.initial()
+        jobs = self._composed(arguments)
         if self._cluster is None:
             check_threads(job.cell for job in jobs)
             self._check_folders(jobs)
         if self._config.dry_run:
-            self._show(strategy, jobs)
+            self._show(jobs)
             return []
         resuming = bool(self._config.resume)
         with (
             env_override(self._env_set),
             claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring),
         ):
-            return self._run(strategy, jobs)
+            return self._run(jobs)
 
     def _check_folders(self, jobs: Sequence[HydraJob]) -> None:
         """Refuse folders that do not lie in the sweep's own, which alone is searched for rows."""
@@ -114,15 +108,15 @@ class GridSweep:
                     what = f"hydra.sweep.subdir={raw['subdir']} gives {job.cell.label} {folder}"
                     raise ConfigError(f"{what}, which does not lie in {root}; give one name")
 
-    def _strategy(self, arguments: list[str]) -> Strategy:
-        """The sweep's cells, composed and checked."""
+    def _composed(self, arguments: list[str]) -> list[HydraJob]:
+        """The sweep's jobs, or the first of a search's."""
         composer = self._composer
         composer.writes_folders = self._cluster is None
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         if self._crossover is None:
             jobs = grids.jobs(arguments)
             self._left_out = grids.left_out
-            return FixedGrid(jobs)
+            return jobs
 
         search_range = Range.of(self._crossover)
         if any(argument.lstrip("+").startswith("size=") for argument in arguments):
@@ -130,13 +124,13 @@ class GridSweep:
             advice = f"give its range instead, such as {example}"
             raise ConfigError(f"size is what this sweep looks for; {advice}")
         grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
-        return CrossoverSearch(search_range, Report.of(self._config), composer, grid)
+        self._search = CrossoverSearch(search_range, Report.of(self._config), composer, grid)
+        return self._search.initial()
 
-    def _show(self, strategy: Strategy, jobs: list[HydraJob]) -> None:
-        """List what would run."""
+    def _show(self, jobs: list[HydraJob]) -> None:
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            jobs, numbers = self._remaining(strategy, jobs)
+            jobs, numbers = self._remaining(jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
         if cells and self._cluster is None:
@@ -150,17 +144,18 @@ class GridSweep:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
-        if isinstance(strategy, CrossoverSearch):
-            print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
+        if self._search is not None:
+            most = self._search.max_further_cells
+            print(f"and what the search asks for then, {most} cells at most")
         if self._cluster is not None and numbers:
             print(self._cluster.describe([job.cell for job in jobs], numbers))
 
-    def _run(self, strategy: Strategy, jobs: list[HydraJob]) -> list[Sequence[JobReturn]]:
+    def _run(self, jobs: list[HydraJob]) -> list[Sequence[JobReturn]]:
         numbers = list(range(len(jobs)))
         left = ""
         if self._config.resume:
             resume.remove_leftovers(self._root)
-            jobs, numbers = self._remaining(strategy, jobs)
+            jobs, numbers = self._remaining(jobs)
             going = {jobs[number].cell.identity for number in numbers}
             rows = resume.read_all_rows(self._root)
             left = resume.what_was_left([row for row in rows if row.cell not in going])
@@ -169,7 +164,7 @@ class GridSweep:
                 return []
             self._prepare(jobs, numbers)
             launched = [self._send(jobs, numbers)]
-            while further := strategy.next(self._root):
+            while further := self._asked_further():
                 numbers = list(range(len(jobs), len(jobs) + len(further)))
                 jobs += further
                 launched.append(self._send(jobs, numbers))
@@ -209,9 +204,10 @@ class GridSweep:
         )
         write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
 
-    def _remaining(
-        self, strategy: Strategy, jobs: list[HydraJob]
-    ) -> tuple[list[HydraJob], list[int]]:
+    def _asked_further(self) -> list[HydraJob]:
+        return self._search.next(self._root) if self._search else []
+
+    def _remaining(self, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int]]:
         """All jobs of a resumed sweep that are known, and the numbers of those left to run."""
         rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
@@ -220,9 +216,9 @@ class GridSweep:
             resume.check_same_cells(self._root, rows_on_disk, first_cells)
 
         # Where a row is damaged, a search may not know yet that it asked for others.
-        jobs = [*jobs, *strategy.next(self._root)]
+        jobs = [*jobs, *self._asked_further()]
         cells = [job.cell for job in jobs]
-        may_ask = isinstance(strategy, CrossoverSearch) and resume.is_damaged(self._root)
+        may_ask = self._search is not None and resume.is_damaged(self._root)
         if not self._config.resume_force and not may_ask:
             resume.check_grid_holds(self._root, rows_on_disk, cells)
 
@@ -237,11 +233,7 @@ class GridSweep:
         return jobs, numbers
 
     def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
-        """The positions of cells without rows, or with such as could now be others.
-
-        Raises:
-            ConfigError: some were measured with other code than there is now.
-        """
+        """Positions of cells that have yet to run; ConfigError where code of others has changed."""
         retry = resume.words_to_retry(self._config.retry)
         changed = resume.measured_with_other_code(self._root, rows_on_disk, cells)
         if changed and not self._config.resume_force:
@@ -270,7 +262,6 @@ class GridSweep:
             self._grid_launcher.listeners.end(jobs[number], number, rows)
 
     def _send(self, jobs: list[HydraJob], numbers: list[int]) -> Sequence[JobReturn]:
-        """Run some of the jobs, here or elsewhere."""
         if self._cluster is not None:
             self._cluster.run(
                 self._root,

@@ -41,11 +41,6 @@ class Opened:
     ready: Ready  # its call
     opening: Opening  # what the first calls gave
 
-    @property
-    def can_be_visited(self) -> bool:
-        """Whether its calls are short enough for several visits."""
-        return self.opening.sampled is None
-
 
 def open_side(ready: Ready) -> Opened:
     """Make a side's first calls, while no other one runs: what they take is its own."""
@@ -109,7 +104,6 @@ class _Placed:
         pools.reserve(self._ready.tensors)
 
     def side(self) -> Side:
-        """It, for the engine."""
         ready, opening = self._ready, self._opening
         task = ready.task
         enter = partial(task.state.switches.enter, task.cell, task.device.torch)

@@ -37,11 +37,7 @@ class OutputSummary:
         self.denormal = False  # whether a noticeable share of any of these is denormal
 
     def summarize(self, result: Any) -> None:
-        """Look at what a call returned.
-
-        Raises:
-            ValueError: its shapes are not those of the signature.
-        """
+        """Look at what a call returned; ValueError where its shapes are not the signature's."""
         outputs, promised = outputs_of(result), self._bound.op.parsed.outputs
         dimensions = self._bound.dimensions
         pairs = zip(promised, outputs, strict=False)

@@ -29,10 +29,6 @@ def run(task: Task) -> TaskResult:
     """Measure a device's peaks in one dtype; save them unless something else kept it busy.
 
     The cell's op is matmul; its size is the largest product that is tried.
-
-    Raises:
-        RuntimeError: the device has no product in this dtype.
-        OSError: the peaks cannot be saved.
     """
     # products are not the fastest arithmetic of every dtype
     compute = _best([*_products(task), _multiply_add(task)])

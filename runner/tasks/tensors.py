@@ -46,11 +46,7 @@ class Outcome:
 
 
 def run(task: Task) -> TaskResult:
-    """Check one case, a row for each check.
-
-    Raises:
-        RuntimeError: PyTorch does not have one of its operations for the dtype on this device.
-    """
+    """Check one case, a row for each check; what PyTorch does not have for a device is raised."""
     case = task.cell.case
     assert isinstance(case, TensorCase)
     task.report_step("running tensor code")
@@ -82,11 +78,7 @@ def _row(blank: TensorRow, check: Check, hint: str) -> TensorRow:
 
 
 def evaluate(case: TensorCase, device: torch.device, seed: int) -> Outcome:
-    """Run a case's code.
-
-    Raises:
-        CallError: a call in it was refused, or the result is no tensor.
-    """
+    """Run a case's code; CallError where a call was refused, or the result is no tensor."""
     *first, last = case.trees()
     names: dict[str, Any] = {}
     before: dict[str, torch.Tensor] = {}
@@ -183,7 +175,6 @@ def _in_range(low: float, high: float, result: torch.Tensor) -> Check:
 
 
 def _reproducible(case: TensorCase, device: torch.device, seed: int, result: torch.Tensor) -> Check:
-    """The same bits from the same seed, and others from another."""
     again, other = (evaluate(case, device, s).result for s in (seed, seed + 1))
     problem = ""
     if torch.equal(other, result):

@@ -96,7 +96,6 @@ def _samples(
 
 
 def _buffers(size: int, device: Device, *, pinned: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Memory of the host and of the device."""
     on_host = torch.zeros(size, dtype=torch.uint8)  # written to, so that its pages are there
     if pinned:
         on_host = on_host.pin_memory()

@@ -19,17 +19,12 @@ DIGITS = 40  # decimal; float64 has 16, and sums and cancellations take some
 
 @dataclass(frozen=True)
 class Exact:
-    """An expression and its derivative by each symbol, as functions of real numbers.
+    """An expression and its derivative by each symbol, as functions of real numbers."""
 
-    Attributes:
-        symbols: in the order of the functions' arguments.
-        texts: each derivative as SymPy writes it.
-    """
-
-    symbols: tuple[str, ...]
+    symbols: tuple[str, ...]  # in the order of the functions' arguments
     value: Callable[..., Any]
     slopes: Mapping[str, Callable[..., Any]]
-    texts: Mapping[str, str]
+    texts: Mapping[str, str]  # each derivative as SymPy writes it
 
     def at(self, function: Callable[..., Any], points: Sequence[Sequence[float]]) -> list[Any]:
         """The value or one of the slopes at each point, by mpmath; NaN where it is not real."""
@@ -56,13 +51,10 @@ class Exact:
 
 
 def derive(text: str) -> Exact:
-    """Differentiate an expression by each of its symbols.
+    """Differentiate an expression by each of its symbols; ConfigError where it is none.
 
     >>> derive("sin(x**2 + 1)").texts["x"]
     '2*x*cos(x**2 + 1)'
-
-    Raises:
-        ConfigError: see :func:`runner.config.cases.expression.parse`.
     """
     # parse() lets only arithmetic and known functions through to SymPy, whose lambdify() compiles
     names = symbols_in(text)

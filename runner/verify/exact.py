@@ -17,11 +17,7 @@ DRAWS = 16  # of rounding errors at every step; of fewer, all might cancel for s
 
 
 class ExactGradient:
-    """An expression at its inputs, each of which is taken as exactly what it is in its dtype.
-
-    Attributes:
-        value: the function's value, float64, without dimensions; NaN where it is not real.
-    """
+    """An expression at its inputs, each of which is taken as exactly what it is in its dtype."""
 
     def __init__(self, case: ExpressionCase, bound: BoundCase) -> None:
         from runner.verify.derivative import derive  # SymPy takes long, and few cases need it
@@ -38,6 +34,7 @@ class ExactGradient:
         self._points = list(zip(*(numbers[name] for name in self._derived.symbols), strict=True))
         self._share = len(self._points) if case.reduce == "mean" else 1
         values = self._derived.at(self._derived.value, self._points)
+        # the function's, without dimensions; NaN where it is not real
         self.value = torch.tensor(self._derived.total(values, self._share), dtype=torch.float64)
 
     def gradient(self, name: str) -> Tensor:

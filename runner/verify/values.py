@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import and_
 from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -47,26 +47,18 @@ DEPENDS_ON_DTYPE = (
 
 @dataclass(frozen=True)
 class ValueCheck:
-    """How far the values are from a float64 reference.
+    """How far the values are from a float64 reference."""
 
-    Attributes:
-        size: at which they were compared.
-        relative_error: relative to the largest element of the reference, of the output that is
-            nearest to what is allowed, or beyond it; None: no values were compared.
-        allowed: the largest that the dtype and the operation explain.
-        mutated: whether the call changed its inputs, but for those that are put back.
-        undecided: booleans and integers that differ, and of which rounding decides.
-        moments_differ: of a random operation, whether its moments do; None: it is none.
-        reason: why nothing was compared, or what may be meant.
-    """
-
-    size: str | None = None
+    size: str | None = None  # at which they were compared
+    # relative to the largest element of the reference, of the output that is nearest to what is
+    # allowed, or beyond it; None: no values were compared
     relative_error: float | None = None
-    allowed: float | None = None
-    mutated: bool = False
-    undecided: int | None = None
+    allowed: float | None = None  # the largest that the dtype and the operation explain
+    mutated: bool = False  # whether the call changed its inputs, but for those that are put back
+    undecided: int | None = None  # booleans and integers that differ, and of which rounding decides
+    # of a random operation, whether its moments do; None: it is none
     moments_differ: bool | None = None
-    reason: str = ""
+    reason: str = ""  # why nothing was compared, or what may be meant
 
     @property
     def compared(self) -> bool:
@@ -171,12 +163,7 @@ def _with_worst(
 
 
 class Reference:
-    """What the right callable gives from the same numbers, in the widest dtype that it has.
-
-    Attributes:
-        inputs: as it gets them.
-        outputs, after: of its call, and what that leaves in copies of the inputs.
-    """
+    """What the right callable gives from the same numbers, in the widest dtype that it has."""
 
     def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
         self.bound, self.inputs = bound, reference_inputs(bound, inputs)
@@ -250,7 +237,9 @@ def _declarable(
 ) -> str:
     """What the op file may say of values that differ and are not wrong; blank where they are."""
     pairs = list(zip(outputs, expected, strict=True))
-    with _constants_of(reference.bound.dtype):
+    # with this dtype's eps, largest and smallest number for a function that asks for its own's
+    finfo, dtype = torch.finfo, reference.bound.dtype
+    with patch.object(torch, "finfo", lambda asked=None: finfo(dtype)):
         others = reference.at(reference.inputs)[0]
     if (
         not reference.bound.op.reference
@@ -270,17 +259,6 @@ def _declarable(
         if all(error <= allowed for error, allowed in errors):
             return FREE_SIGN
     return ""
-
-
-@contextmanager
-def _constants_of(dtype: torch.dtype) -> Iterator[None]:
-    """Let a function that asks for its dtype's eps, largest or smallest number get another's."""
-    finfo = torch.finfo
-    torch.finfo = lambda asked=None: finfo(dtype)  # type: ignore[assignment,misc]  # for a while
-    try:
-        yield
-    finally:
-        torch.finfo = finfo  # type: ignore[misc]
 
 
 def _not_computed(bound: BoundOperation, error: Exception) -> str:

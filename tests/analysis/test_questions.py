@@ -11,11 +11,10 @@ import pytest
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import compare
 from runner.analysis.crossover import crossovers
-from runner.analysis.questions import answers
-from runner.analysis.sentence import Sentence
+from runner.analysis.questions import Sentence, answers
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.schema import Report
-from runner.report.language.sentences import ENGLISH, say
+from runner.report.language import ENGLISH, sentence_text, words_of
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from tests.support import factories
@@ -35,7 +34,9 @@ def pair(op: str, side: int, cpu_s: float, gpu_s: float, **of_gpu: object) -> li
 def said(rows: list[BenchmarkRow], report: Report | None = None) -> dict[str, list[str]]:
     """The answers in English, by question."""
     found = analyse(rows, [], report or Report())
-    return {answer.key: [say(one) for one in answer.sentences] for answer in found.answers}
+    return {
+        answer.key: [sentence_text(one) for one in answer.sentences] for answer in found.answers
+    }
 
 
 def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too() -> None:
@@ -51,18 +52,18 @@ def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too()
     full = pair("matmul", 64, 4e-3, 2e-3)
     found = analyse([*rows, *half, *full], [], Report()).answers[0]
     first, second, third, counts = found.sentences
-    assert say(found.question) == "Which operations gain most from device=gpu?"
-    assert say(first).startswith(
+    assert sentence_text(found.question) == "Which operations gain most from device=gpu?"
+    assert sentence_text(first).startswith(
         "mul 64x64 float32 with device=gpu: 9.00x (8.87 to 9.13) (9.000 ms -> 1.000 ms)"
     )
     assert first.cells == ("mul-64-float32-cpu", "mul-64-float32-gpu")
     assert re.match(
         r"matmul 64x64 float16 .*: 500x \(.*\) \(500.0 ms -> 1.000 ms\), but 4.00x \(.*\) against "
         r"float32, the fastest",
-        say(second),
+        sentence_text(second),
     )
-    assert say(third).startswith("add")
-    assert "Of 5 comparisons with device=cpu, 4 are faster, 0 slower" in say(counts)
+    assert sentence_text(third).startswith("add")
+    assert "Of 5 comparisons with device=cpu, 4 are faster, 0 slower" in sentence_text(counts)
 
 
 CAUSES = {
@@ -162,7 +163,7 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     ]  # type: ignore[arg-type]
     speedups = compare(rows, Report(), links)
     found = {one.key: one for one in answers(rows, speedups, crossovers(speedups), links, Report())}
-    sentences = [say(one) for one in found["transfers"].sentences]
+    sentences = [sentence_text(one) for one in found["transfers"].sentences]
     assert sentences[0] == (
         "To gpu from pageable memory: 10.00 us (9.000 us to 11.00 us) for each tensor, "
         "and 10.0 GB/s (9.00 GB/s to 11.0 GB/s)."
@@ -179,7 +180,7 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
         == "With transfers at each call device=gpu wins somewhere for 1 of 2 curves; without, for "
         "2."
     )
-    (lost,) = [say(one) for one in found["lose"].sentences]
+    (lost,) = [sentence_text(one) for one in found["lose"].sentences]
     assert re.match(
         r"Transfer-bound: 1 of add win only while .* 10.0x .* without transfers, 0.752x with them",
         lost,
@@ -236,12 +237,10 @@ def test_another_language_brings_its_templates_and_its_numbers() -> None:
             "largest": "9x9",
         },
     )
-    templates = {
-        "size_found": "{what}: от {at} ({low}..{high}), {first:x} и {last:x}",
-        "side": "n={count:n}",
+    words = {
+        **words_of("ru"),
+        "say_size_found": "{what}: от {at} ({low}..{high}), {first:x} и {last:x}",
+        "say_side": "n={count:n}",
     }
-    assert (
-        say(sentence, templates, lambda value, unit: f"{value} {unit}")
-        == "add: от n=81.0 n (n=80.0 n..n=82.0 n), 0.5 x и 2.0 x"
-    )
-    assert set(ENGLISH) >= {"gain", "lose", "size", "transfers"}
+    assert sentence_text(sentence, words) == "add: от n=81 (n=80..n=82), 0,500× и 2,00×"
+    assert set(ENGLISH) >= {"say_gain", "say_lose", "say_size", "say_transfers"}

@@ -317,7 +317,7 @@ def test_a_dry_run_says_how_many_jobs_and_how_long(tmp_path: Path) -> None:
         "2 jobs for slurm, of at most 4 cells and 6.240 s; 12.48 s in all on one device"
     )
     assert wrong.code == 2
-    assert "cluster.retries=-1 is out of range; give 0 or more" in wrong.stderr
+    assert "cluster.retries=-1 is too small; give 0 or more" in wrong.stderr
 
 
 def test_a_cluster_whose_packages_are_not_here_is_refused_with_what_to_install(

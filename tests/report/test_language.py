@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.analysis.sentence import Sentence
+from runner.analysis.questions import Sentence
 from runner.config.schema import LANGUAGES, Report
 from runner.report.language import amount, sentence_text, words_of
 from runner.report.summary import show

@@ -162,7 +162,7 @@ def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() ->
         ({"expect": {"shape": "2x2"}}, r"expect: shape=2x2 is no list of lengths"),
         ({"expect": {"range": [0]}}, r"expect: range=\[0\] is no \[low, high\]"),
         ({"expect": {"finite": False}}, r"finite and reproducible are true, or left out"),
-        ({"steps": [1]}, r"steps: \[1\] is not a list of texts"),
+        ({"steps": 5}, r"steps: 5 is not a list"),
     ],
 )
 def test_a_wrong_tensor_case_gets_one_clear_line(change: dict[str, object], message: str) -> None:

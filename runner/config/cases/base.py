@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from runner.config.dtypes import KIND_OF
-from runner.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Case:
-    """What every case has.
-
-    Attributes:
-        name: as results name it; the file's name.
-        description: one line for people.
-        hint: what a failing check says besides, where the reason is known.
-    """
+    """What every case has."""
 
     job: ClassVar[str]
-    name: str
-    description: str = ""
-    hint: str = ""
+    name: str  # as results name it; the file's name
+    description: str = ""  # one line for people
+    hint: str = ""  # what a failing check says besides, where the reason is known
 
     @property
     def dtype(self) -> str:
@@ -52,11 +45,3 @@ class Case:
 
     def check(self) -> None:
         """Check what the fields mean together; ConfigError where they do not fit."""
-
-
-def list_of_texts(key: str, value: object) -> tuple[str, ...]:
-    """Read a field that holds names or snippets, or one of them."""
-    listed = (value,) if isinstance(value, str) else value
-    if not isinstance(listed, Sequence) or not all(isinstance(item, str) for item in listed):
-        raise ConfigError(f"{key}: {value!r} is not a list of texts")
-    return tuple(listed)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from runner.config.callables import load_callable
 from runner.config.cases import expression
-from runner.config.cases.base import Case, list_of_texts
+from runner.config.cases.base import Case
 from runner.config.cases.nested import check_nested, kind_of, shape_of
 from runner.config.size import shape_text
 from runner.errors import ConfigError, suggestion
@@ -19,18 +19,15 @@ REDUCTIONS = ("sum", "mean")
 
 @dataclass(frozen=True)
 class GradientCase(Case):
-    """A case whose gradient is checked.
-
-    Attributes:
-        values: the number or nested list of numbers of each input.
-        reduce: how the elements become the one number whose gradient is taken, sum or mean.
-        gradients: the inputs whose gradients are checked; blank: all.
-    """
+    """A case whose gradient is checked."""
 
     job: ClassVar[str] = "autograd"
+    # the number or nested list of numbers of each input
     values: Mapping[str, Any] = field(default_factory=dict)
+    # how the elements become the one number whose gradient is taken, sum or mean
     reduce: str = "sum"
-    gradients: tuple[str, ...] = field(default=(), metadata={"reader": list_of_texts})
+    # the inputs whose gradients are checked; blank: all
+    gradients: tuple[str, ...] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -64,13 +61,9 @@ class GradientCase(Case):
 
 @dataclass(frozen=True)
 class ExpressionCase(GradientCase):
-    """A formula, element by element, whose exact gradient SymPy derives.
+    """A formula, element by element, whose exact gradient SymPy derives."""
 
-    Attributes:
-        expression: see :mod:`runner.config.cases.expression`.
-    """
-
-    expression: str = ""
+    expression: str = ""  # see :mod:`runner.config.cases.expression`
 
     def load(self) -> None:
         """There is nothing to import."""
@@ -102,14 +95,10 @@ class ExpressionCase(GradientCase):
 
 @dataclass(frozen=True)
 class FunctionCase(GradientCase):
-    """Any importable function of tensors.
+    """Any importable function of tensors."""
 
-    Attributes:
-        function: its dotted name.
-        kwargs: constants passed by name; the values are passed by position.
-    """
-
-    function: str = ""
+    function: str = ""  # its dotted name
+    # constants passed by name; the values are passed by position
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> Callable[..., Any]:

@@ -27,8 +27,10 @@ LONGEST = 100_000  # characters of a snippet
 DEEPEST = 450  # levels, since a snippet is walked recursively
 
 
-_OPERATORS = {**OPERATORS, ast.Pow: power, ast.MatMult: operator.matmul}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], object]] = {
+_OPERATORS: Mapping[type[ast.AST], Callable[[Any, Any], object]] = {
+    **OPERATORS,
+    ast.Pow: power,
+    ast.MatMult: operator.matmul,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -90,12 +92,12 @@ def run(node: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
         case ast.UnaryOp(op=sign, operand=operand):
             number = run(operand, names)
             return _guarded(node, lambda: -number if isinstance(sign, ast.USub) else +number)
-        case ast.BinOp(left=left, op=op, right=right):
+        case (
+            ast.BinOp(left=left, op=op, right=right)
+            | ast.Compare(left=left, ops=[op], comparators=[right])
+        ):
             a, b = run(left, names), run(right, names)
             return _guarded(node, lambda: _OPERATORS[type(op)](a, b))
-        case ast.Compare(left=left, ops=[comparison], comparators=[right]):
-            a, b = run(left, names), run(right, names)
-            return _guarded(node, lambda: _COMPARISONS[type(comparison)](a, b))
     raise AssertionError(ast.dump(node))
 
 
@@ -220,9 +222,10 @@ def _check(  # noqa: PLR0912  (a kind of node a branch)
             parts = [*items]
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
             parts = [operand]
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            parts = [left, right]
-        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+        case (
+            ast.BinOp(left=left, op=op, right=right)
+            | ast.Compare(left=left, ops=[op], comparators=[right])
+        ) if type(op) in _OPERATORS:
             parts = [left, right]
         case _:
             raise ConfigError(

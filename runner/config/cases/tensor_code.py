@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from runner.config.cases import snippet
-from runner.config.cases.base import Case, list_of_texts
+from runner.config.cases.base import Case
 from runner.config.cases.nested import check_nested, is_number, shape_of
 from runner.config.dtypes import KIND_OF
 from runner.config.fields import mapping
@@ -29,19 +29,15 @@ def _snippets(key: str, value: object) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class TensorCase(Case):
-    """A line of tensor code, and what its result has to be.
-
-    Attributes:
-        inputs: tensors by name, each a snippet that may use those before it; none may be changed.
-        steps: snippets that run before the result for what they do.
-        result: the snippet that is checked.
-        expect: what of it is checked, see :data:`EXPECTATIONS`.
-    """
+    """A line of tensor code, and what its result has to be."""
 
     job: ClassVar[str] = "tensors"
+    # tensors by name, each a snippet that may use those before it; none may be changed
     inputs: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _snippets})
-    steps: tuple[str, ...] = field(default=(), metadata={"reader": list_of_texts})
-    result: str = ""
+    # snippets that run before the result for what they do
+    steps: tuple[str, ...] = ()
+    result: str = ""  # the snippet that is checked
+    # what of it is checked, see :data:`EXPECTATIONS`
     expect: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -12,7 +12,7 @@ from runner.analysis.crossover import Crossover
 from runner.config.axes import FURTHER, NAMED, values_of
 from runner.config.schema import Report
 from runner.errors import printable
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import BenchmarkRow, varying
 
 LONGEST_NAME = 100  # characters of a series' or a panel's name
 FURTHER_COLUMNS = (*FURTHER, "node", "variant")  # what a series' name does not say
@@ -35,23 +35,18 @@ def shown_name(text: str) -> str:
 
 
 class Names:
-    """A panel is told by the operation and what else varies, a series by the rest.
-
-    Attributes:
-        baseline: what the others are compared with, ``device=cpu``.
-        styles: a number for each series, the same in every plot.
-        distinguishing: which of the further columns a reader needs to tell the rows apart.
-    """
+    """A panel is told by the operation and what else varies, a series by the rest."""
 
     def __init__(self, rows: Sequence[BenchmarkRow], report: Report) -> None:
         self.baseline = shown_name(f"{report.axis}={report.value}")
         self._axis = report.axis
+        # which of the further columns a reader needs to tell the rows apart
         self.distinguishing = _distinguishing_columns(rows)
         self._in_panels = [key for key in self.distinguishing if key != self._axis]
         self._panel_of = values_of(*self._in_panels)
 
         # a row has the compared value in its axis' column, a comparison has it as the other side
-        in_series = [key for key in ("dtype", "device") if key != self._axis and _varies(rows, key)]
+        in_series = [key for key in varying(rows, ("dtype", "device")) if key != self._axis]
         self._series_of_row = values_of(self._axis, *in_series)
         self._series_of_ratio = values_of("other", *in_series)
 
@@ -59,6 +54,7 @@ class Names:
         self._panel_names: dict[tuple[object, ...], str] = {}
         self._series_names: dict[tuple[object, ...], str] = {}
         every_series = dict.fromkeys(map(self.series, rows))
+        # a number for each series, the same in every plot
         self.styles = {name: style for style, name in enumerate(every_series)}
 
     def panel(self, item: BenchmarkRow | Speedup | Crossover) -> str:
@@ -97,7 +93,3 @@ def _distinguishing_columns(rows: Sequence[BenchmarkRow]) -> list[str]:
         if len(set(map(attrgetter(*others), rows))) == len(rows):
             keys.remove("variant")
     return keys
-
-
-def _varies(rows: Sequence[BenchmarkRow], key: str) -> bool:
-    return len(set(map(attrgetter(key), rows))) > 1

@@ -14,38 +14,27 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E
 
 @dataclass(frozen=True)
 class PlotPoint:
-    """One cell.
-
-    Attributes:
-        x, y: in SI units; y is None where there is no number, and ``note`` says why.
-        low, high: the 95 % interval of y.
-        label: the size as text.
-        cell: the row that it comes from.
-        rank: the number of the size's dimensions; a line connects points of one rank.
-        doubtful: whether no speed-up would be claimed from it; ``note`` says why.
-    """
+    """One cell."""
 
     y: float | None
+    # low, high: the 95 % interval of y
     low: float | None
     high: float | None
+    # x, y: in SI units; y is None where there is no number, and ``note`` says why
     x: float
-    label: str
-    cell: str
+    label: str  # the size as text
+    cell: str  # the row that it comes from
     note: str = ""
-    rank: int = 1
-    doubtful: bool = False
+    rank: int = 1  # the number of the size's dimensions; a line connects points of one rank
+    doubtful: bool = False  # whether no speed-up would be claimed from it; ``note`` says why
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one name.
-
-    Attributes:
-        style: the same name has the same colour and marker in every panel.
-    """
+    """Points of one name."""
 
     name: str
-    style: int
+    style: int  # the same name has the same colour and marker in every panel
     points: tuple[PlotPoint, ...]
 
 
@@ -103,26 +92,19 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plot:
-    """Panels that share their axes' meaning; both axes are logarithmic.
+    """Panels that share their axes' meaning; both axes are logarithmic."""
 
-    Attributes:
-        key: the file's name, and the key of its words.
-        x_unit, y_unit: ``s``, ``FLOP/s``, ``B``; blank for a plain number.
-        level: a line to draw across, such as 1 for a ratio.
-        connected: whether a series' points are joined by lines.
-        omitted: how many panels, series or points had no room.
-    """
-
-    key: str
+    key: str  # the file's name, and the key of its words
     title: str
     x_title: str
     y_title: str
     panels: tuple[Panel, ...]
+    # x_unit, y_unit: ``s``, ``FLOP/s``, ``B``; blank for a plain number
     x_unit: str = ""
     y_unit: str = ""
-    level: float | None = None
-    connected: bool = True
-    omitted: int = 0
+    level: float | None = None  # a line to draw across, such as 1 for a ratio
+    connected: bool = True  # whether a series' points are joined by lines
+    omitted: int = 0  # how many panels, series or points had no room
 
     @property
     def panel_titles(self) -> list[str]:
@@ -143,20 +125,16 @@ class Plot:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Operations by sizes, a panel for each series.
-
-    Attributes:
-        ratio: whether the numbers are ratios, of which 1 is the middle; else seconds.
-        panels: the title of each, and its tiles by (line, column): the number, or None with a
-            reason; no tile where that is no part of the run.
-    """
+    """Operations by sizes, a panel for each series."""
 
     key: str
     title: str
     lines: tuple[str, ...]
     columns: tuple[str, ...]
+    # the title of each, and its tiles by (line, column): the number, or None with a reason; no tile
+    # where that is no part of the run
     panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
-    ratio: bool
+    ratio: bool  # whether the numbers are ratios, of which 1 is the middle; else seconds
     omitted: int = 0
 
     @property

@@ -106,7 +106,6 @@ def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:
-    """A style for each name, in the order of coming."""
     return {name: style for style, name in enumerate(dict.fromkeys(names))}
 
 
@@ -165,7 +164,6 @@ Ends = tuple[float | None, float | None, float | None]
 
 
 def _point(size: str, y: Ends, *, cell: str, note: str, doubtful: bool = False) -> PlotPoint:
-    """A point at a size: its value with the ends of its interval."""
     rank, x = max(1, len(first_input_shape(size) or ())), elements_of(size) or 0
     return PlotPoint(*y, x=x, label=size, cell=cell, note=note, rank=rank, doubtful=doubtful)
 
@@ -176,34 +174,21 @@ def _has_shape(item: Sized) -> bool:
 
 
 def _size_order(item: Sized) -> tuple[int, int]:
-    """By rank and by elements."""
     return len(first_input_shape(item.size) or ()), elements_of(item.size) or 0
 
 
 @dataclass(frozen=True)
 class _Panels(Generic[Item]):
-    """Groups rows into panels and series, and makes points of those that have room.
+    """Groups rows into panels and series, and makes points of those that have room."""
 
-    Attributes:
-        point_of: makes a point of a row.
-        order: sorts the rows of a series.
-        styles: of the series, by name.
-        marks: by panel and series.
-        ceilings: by panel.
-    """
-
-    point_of: Callable[[Item], PlotPoint]
-    order: Callable[[Item], Any]
-    styles: Mapping[str, int]
-    marks: Marks = field(default_factory=dict)
-    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)
+    point_of: Callable[[Item], PlotPoint]  # makes a point of a row
+    order: Callable[[Item], Any]  # sorts the rows of a series
+    styles: Mapping[str, int]  # of the series, by name
+    marks: Marks = field(default_factory=dict)  # by panel and series
+    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)  # by panel
 
     def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
-        """The panels, and how many panels, series and points have no room.
-
-        Args:
-            placed: the names of a row's panel and series, and the row.
-        """
+        """The panels of items with the names of panel and series, and how many have no room."""
         of_panels: dict[str, dict[str, list[Item]]] = {}
         for panel, series, item in placed:
             of_panels.setdefault(panel, {}).setdefault(series, []).append(item)

@@ -33,11 +33,7 @@ CONFIG = {
 
 
 def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words: Words) -> None:
-    """Draw each as PNG and SVG.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Draw each as PNG and SVG."""
     make_folder(folder)
     for plot in plots:
         shared = ["color", "shape", "x" if plot.connected else "y"]

@@ -131,10 +131,7 @@ def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
 
 
 def _axis(name: str, title: str, unit: str, words: Words) -> Spec:
-    """A logarithmic axis; its lines at powers of ten stand out.
-
-    Labels are at powers of ten, and at 1, 2 and 5 where the axis spans few of them.
-    """
+    """A logarithmic axis, labelled at powers of ten, and at 1, 2 and 5 where it spans few."""
     decades = f"(log(domain('{name}')[1] / domain('{name}')[0]) / LN10)"
     power = "pow(10, floor(log(datum.value * 1.0001) / LN10))"
     leading = f"round(datum.value / {power})"

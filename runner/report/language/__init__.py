@@ -1,33 +1,48 @@
-"""What the report says in each of its languages, and its numbers with their units."""
+"""What the report says in each of its languages, and its numbers with their units.
+
+A field of a sentence may name a unit after a colon, so that each language writes numbers and units
+its own way: ``s``, ``B/s``, ``x`` (a ratio), ``%`` (a share), ``n`` (a count).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
+import string
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import yaml
 
 from runner.analysis.findings import Finding
-from runner.analysis.sentence import Sentence
-from runner.report.language.sentences import quantity, say
-from runner.report.language.words import Words, templates_of, words_of
+from runner.analysis.questions import Sentence
+from runner.rows.flags import FLAGS
 from runner.stats.estimate import Estimate
-from runner.units import digits
+from runner.units import digits, time_text
 
-__all__ = ["Words", "amount", "finding_text", "ratio_text", "sentence_text", "words_of"]
+Words = Mapping[str, str]
 FindingText = tuple[str, str, str, str, Sequence[str]]
 """A finding's tone, number, interval, sentence and the cells that it is made from."""
-
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+
+
+@cache
+def words_of(language: str) -> Words:
+    """All of the report's words in a language, one of :data:`runner.config.schema.LANGUAGES`."""
+    path = Path(__file__).with_name(f"{language}.yaml")
+    words: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if language == "en":
+        words |= {f"flag_{name}": flag.why for name, flag in FLAGS.items()}
+    return words
+
+
+ENGLISH = words_of("en")  # what the terminal speaks
 
 
 def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
     """A number with its unit and a prefix, in the language's letters and with its decimal sign.
 
-    Args:
-        value: in the unit.
-        unit: ``s``, ``B``, ``FLOP/s``; blank for a plain number, with words in place of prefixes.
-        words: the language's.
-        significant: digits.
+    The unit is ``s``, ``B`` or ``FLOP/s``; blank: a plain number, with words in place of prefixes.
 
     >>> en, ru = words_of("en"), words_of("ru")
     >>> amount(0.0123, "s", en), amount(1.5e-7, "s", ru), amount(4.1e6, "", ru)
@@ -50,13 +65,6 @@ def amount(value: float, unit: str, words: Words, significant: int = 3) -> str:
     return f"{text} {words[f'prefix_{PREFIXES[power]}']}{words.get(f'unit_{unit}', unit)}"
 
 
-def sentence_text(sentence: Sentence, words: Words) -> str:
-    """A sentence of the report's answers in a language."""
-    if words["language"] == "en":
-        return say(sentence)
-    return say(sentence, templates_of(words), partial(_quantity, words=words))
-
-
 def ratio_text(value: float, words: Words) -> str:
     """``12.3×``."""
     return f"{digits(value, 3)}×".replace(".", words["decimal"])
@@ -75,22 +83,54 @@ def finding_text(finding: Finding, words: Words) -> FindingText:
     return finding.tone, number, interval, sentence_text(sentence, words), sentence.cells
 
 
+def sentence_text(sentence: Sentence, words: Words = ENGLISH) -> str:
+    """A sentence of the report's answers in a language."""
+    return _Fields(words).vformat(words[f"say_{sentence.key}"], (), sentence.values)
+
+
+class _Fields(string.Formatter):
+    """Fills a template's fields; a field may hold a sentence itself."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+
+    def format_field(self, value: object, spec: str) -> str:
+        if isinstance(value, Sentence):
+            return sentence_text(value, self._words)
+        return _quantity(value, spec, self._words) if spec else str(value)
+
+
 def _quantity(value: object, unit: str, words: Words) -> str:
-    """A number, or an estimate with its interval, as ``quantity`` writes it in English."""
+    """A number, or an estimate with its interval.
+
+    >>> _quantity(Estimate(12.3, 12.0, 12.6), "x", ENGLISH), _quantity(0.0021, "s", ENGLISH)
+    ('12.3x (12.0 to 12.6)', '2.100 ms')
+    """
     if isinstance(value, Estimate):
         text = _quantity(value.value, unit, words)
         if value.low is None or value.high is None:
             return text
-        ends = [_quantity(end, unit, words).removesuffix("×") for end in (value.low, value.high)]
-        return f"{text} ({words['from_to'].format(low=ends[0], high=ends[1])})"
+        low, high = (_quantity(end, unit, words).rstrip("x×") for end in (value.low, value.high))
+        return f"{text} ({words['from_to'].format(low=low, high=high)})"
     if not isinstance(value, int | float):
         return str(value)
+    if words["language"] == "en":
+        return _in_english(value, unit)
     if unit == "x":
         return ratio_text(value, words)
+    if unit == "n":
+        old, new = (",", "\N{NO-BREAK SPACE}") if value >= 100 else (".", words["decimal"])
+        return _in_english(value, unit).replace(old, new)
+    return _in_english(value, unit) if unit == "%" else amount(value, unit, words, 4)
+
+
+def _in_english(value: float, unit: str) -> str:
+    if unit == "s":
+        return time_text(value)
+    if unit == "B/s":
+        return f"{digits(value / 1e9, 3)} GB/s"
+    if unit == "x":
+        return f"{digits(value, 3)}x"
     if unit == "%":
         return f"{100 * value:.0f} %"
-    if unit == "n":
-        text = quantity(value, unit)
-        old, new = (",", "\N{NO-BREAK SPACE}") if value >= 100 else (".", words["decimal"])
-        return text.replace(old, new)
-    return amount(value, unit, words, 4)
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else digits(value, 2)

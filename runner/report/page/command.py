@@ -33,10 +33,7 @@ class Reproducer:
         self._distinguishing = distinguishing
 
     def command(self, row: Row) -> str:
-        """One line for a shell.
-
-        A row's size may name dimensions, as in ``64x128 n=32``, which Hydra takes in quotes.
-        """
+        """One line for a shell."""
         values = {key: getattr(row, key) for key, axis in AXES.items() if axis.has_key}
         values |= overrides_of(row.parameters)
         values |= {"case": getattr(row, "case", None), "job": row.job}

@@ -28,38 +28,26 @@ RAW = ("points",)  # columns for programs
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in a table's line below one of its columns.
-
-    Attributes:
-        sort: what it is sorted by; None: its text.
-        href: the row, on this page, that it comes from.
-        code: whether the text is a command.
-    """
+    """What stands in a table's line below one of its columns."""
 
     text: str
-    sort: float | str | None = None
-    href: str | None = None
-    code: bool = False
+    sort: float | str | None = None  # what it is sorted by; None: its text
+    href: str | None = None  # the row, on this page, that it comes from
+    code: bool = False  # whether the text is a command
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A table.
+    """A table."""
 
-    Attributes:
-        key: its id on the page.
-        header: each column's name, and what it holds: name, number, text or command.
-        lines: the id of each line's row, or nothing, and its entries.
-        file: the CSV that has all of its lines.
-        total: how many there are in it.
-    """
-
-    key: str
+    key: str  # its id on the page
     title: str
+    # each column's name, and what it holds: name, number, text or command
     header: tuple[tuple[str, str], ...]
+    # the id of each line's row, or nothing, and its entries
     lines: tuple[tuple[str | None, tuple[Entry, ...]], ...]
-    file: str
-    total: int
+    file: str  # the CSV that has all of its lines
+    total: int  # how many there are in it
 
 
 Item = TypeVar("Item")
@@ -224,7 +212,6 @@ def _listing(
     file: str,
     ids: Sequence[str | None] | None = None,
 ) -> Listing:
-    """A table with a line for each item, of which the first ones are shown."""
     header = tuple((column.head, column.kind) for column in columns)
     shown = items[:MOST_LINES]
     entries = [tuple(column.entry(item) for column in columns) for item in shown]
@@ -289,7 +276,6 @@ def _measured(curve: Crossover, words: Words) -> Entry:
 
 
 def _sizes(curve: Crossover) -> Entry:
-    """How many sizes the curve has, with its smallest one's row."""
     return Entry(str(curve.sizes), curve.sizes, _link(next(iter(curve.cells.split()), None)))
 
 

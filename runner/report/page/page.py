@@ -45,18 +45,7 @@ def page_of(
     findings: Sequence[FindingText] = (),
     answers: Sequence[AnswerText] = (),
 ) -> str:
-    """The page's text.
-
-    Args:
-        rows: all of the run's.
-        environment: what ``environment.json`` holds.
-        notes: what did not run or should not be trusted, a sentence each.
-        listings: the tables.
-        charts: the Vega-Lite specification of each figure, by the name of its file.
-        words: the language's.
-        findings: the numbers that are read first.
-        answers: the questions with their sentences.
-    """
+    """The page's text, with the Vega-Lite specification of each figure by the name of its file."""
     # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
     big = any(len(listing.lines) > 1 for listing in listings)

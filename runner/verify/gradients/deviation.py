@@ -10,7 +10,7 @@ from torch import Tensor
 
 from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
-from runner.verify.gradients.finding import Worst, relative
+from runner.verify.gradients.finding import Worst, badness, relative
 from runner.verify.gradients.precision import moved_by_rounding
 from runner.verify.gradients.problem import GradientProblem
 from runner.verify.gradients.reference import DRAWS, LARGEST_TERM
@@ -31,19 +31,13 @@ VANISHING = 1e-10  # as in the oracle of float64
 
 @dataclass(frozen=True)
 class Deviation:
-    """A gradient, and what a property asks it to be.
-
-    Attributes:
-        layout: of the tensors whose memory layout was changed.
-        error: why there is no gradient to compare, where the call raised.
-        exact: whether they are to be the same to the bit.
-    """
+    """A gradient, and what a property asks it to be."""
 
     got: Sequence[Tensor] = ()
     expected: Sequence[Tensor] = ()
-    layout: str | None = None
-    error: str | None = None
-    exact: bool = False
+    layout: str | None = None  # of the tensors whose memory layout was changed
+    error: str | None = None  # why there is no gradient to compare, where the call raised
+    exact: bool = False  # whether they are to be the same to the bit
 
 
 class Baseline:
@@ -117,13 +111,7 @@ def worst_of(
             failed = GradientCheck(probe, "invariant", verdict="fail", reason=deviation.error)
             return replace(failed, memory_layout=deviation.layout)
         checks += [_check(baseline, probe, deviation, i) for i in range(len(deviation.got))]
-    return max(checks, key=_badness, default=None)
-
-
-def _badness(check: GradientCheck) -> float:
-    if check.verdict == "fail":
-        return 1e300
-    return (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
+    return max(checks, key=badness, default=None)
 
 
 def _check(baseline: Baseline, probe: str, deviation: Deviation, index: int) -> GradientCheck:

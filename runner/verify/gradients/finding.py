@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from runner.rows.rows import GradientCheck
+from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.vectors import index_text
 
 AnyCheck = TypeVar("AnyCheck", bound=GradientCheck)
@@ -29,6 +29,11 @@ def overall(checks: Sequence[GradientCheck]) -> str | None:
         if verdict in verdicts:
             return verdict
     return None
+
+
+def badness(check: GradientCheck) -> tuple[bool, float]:
+    """How bad a check is beside others: failures first, then by their share of what is allowed."""
+    return check.verdict in BAD, (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
 
 
 def relative(error: float, scale: float) -> float:

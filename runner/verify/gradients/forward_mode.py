@@ -33,7 +33,6 @@ def by_forward_mode(problem: GradientProblem) -> list[GradientCheck]:
 def _check(
     problem: GradientProblem, batch: VjpBatch, column: int, direction: Tensor
 ) -> GradientCheck:
-    """Cotangent times forward mode against gradient times direction."""
     name = problem.arguments[column]
     check = GradientCheck(problem.probe, "forward_mode", name)
     try:

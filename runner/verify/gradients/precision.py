@@ -19,11 +19,7 @@ JUMP = 0.1  # relative to the largest element: what moves farther by roundoffs i
 
 
 class Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as below: torch has no types
-    """Sees where a function turns numbers into a narrower dtype to compute in it, or prevents it.
-
-    Attributes:
-        eps: of the narrowest such dtype.
-    """
+    """Sees where a function narrows numbers to compute, with the narrowest eps, or prevents it."""
 
     def __init__(self, *, prevented: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -156,7 +156,6 @@ def _laid_out(tensors: Tensors, layout: Layout) -> Tensors | None:
 
 
 def _plain(tensors: Tensors) -> Tensors:
-    """The same numbers without a gap in memory."""
     return [t.contiguous().resolve_conj().clone() for t in tensors]
 
 

@@ -56,20 +56,14 @@ def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool
 
 @dataclass(frozen=True)
 class ShapedInputs:
-    """Inputs of one set of shapes, and the function that takes them.
+    """Inputs of one set of shapes, and the function that takes them."""
 
-    Attributes:
-        name: of the shapes (example, tiny, odd, ...), or of the numbers (fresh, zeros, ...).
-        call: the function; its constants may depend on the shapes.
-        inputs: floating ones in float64 or complex128.
-        declared: whether the target declares these shapes; others are guesses, which it may refuse.
-        special: whether gradients may be undefined there by right: zeros, ties, ends of domains.
-    """
-
-    name: str
-    call: TensorFunction
-    inputs: tuple[Tensor, ...]
+    name: str  # of the shapes (example, tiny, odd, ...), or of the numbers (fresh, zeros, ...)
+    call: TensorFunction  # the function; its constants may depend on the shapes
+    inputs: tuple[Tensor, ...]  # floating ones in float64 or complex128
+    # whether the target declares these shapes; others are guesses, which it may refuse
     declared: bool = True
+    # whether gradients may be undefined there by right: zeros, ties, ends of domains
     special: bool = False
 
     @property
@@ -114,40 +108,27 @@ def effective_eps(shaped: ShapedInputs) -> float:
 
 @dataclass(frozen=True)
 class GradientTarget:
-    """A function whose gradients are verified.
+    """A function whose gradients are verified."""
 
-    Attributes:
-        example: the declared inputs, which may have been chosen to be equal, or zeros.
-        domains: the domain of each input; None: to be inferred.
-        other_shapes: inputs of other shapes, small ones ("tiny") first.
-        roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
-        seed: of everything that is drawn.
-        costly: whether a call at a new shape takes long, as it does through a compiler.
-    """
-
-    example: ShapedInputs
+    example: ShapedInputs  # the declared inputs, which may have been chosen to be equal, or zeros
     arguments: tuple[str, ...]
     requires_grad: tuple[bool, ...]
-    domains: tuple[Domain | None, ...]
-    other_shapes: tuple[ShapedInputs, ...] = ()
+    domains: tuple[Domain | None, ...]  # the domain of each input; None: to be inferred
+    other_shapes: tuple[ShapedInputs, ...] = ()  # inputs of other shapes, small ones ("tiny") first
+    # the error that the function itself explains, in unit roundoffs of the dtype
     roundoffs: float = 0.0
-    seed: int = 0
-    costly: bool = False
+    seed: int = 0  # of everything that is drawn
+    costly: bool = False  # whether a call at a new shape takes long, as it does through a compiler
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A call with its autograd graph.
+    """A call with its autograd graph."""
 
-    Attributes:
-        leaves: the tensors whose gradients are taken, in the order of the differentiable inputs.
-        outputs: those of floating or complex dtype that depend on the leaves.
-        positions: of these among all outputs.
-    """
-
+    # the tensors whose gradients are taken, in the order of the differentiable inputs
     leaves: Tensors
-    outputs: Tensors
-    positions: tuple[int, ...]
+    outputs: Tensors  # those of floating or complex dtype that depend on the leaves
+    positions: tuple[int, ...]  # of these among all outputs
 
     def gradients(self, cotangents: Sequence[Tensor | None]) -> Tensors:
         """The gradients of the outputs' products with cotangents, of which None leaves one out."""
@@ -177,32 +158,25 @@ class Traced:
 
 @dataclass(frozen=True)
 class GradientProblem:
-    """One gradient to verify: of what, where, and under which name.
+    """One gradient to verify: of what, where, and under which name."""
 
-    Attributes:
-        probe: the name in results.
-        inputs: where the gradient of ``call`` is verified, in float64.
-        seed: of everything that is drawn.
-        in_place: whether the operation overwrites its inputs on purpose, so that it gets copies.
-        each_element: whether slopes are taken along every element, or along a few directions.
-        special: whether the gradient may be one of several, as at ties.
-        every_output: whether outputs without a graph, of gradient zero, count if others have one.
-        eps: of the precision in which the function computes, whatever its inputs' dtype.
-        symmetric: positions of matrices of which the function takes one triangle for both, so that
-            its gradient is that along symmetric (Hermitian) directions.
-    """
-
-    probe: str
+    probe: str  # the name in results
     call: TensorFunction
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...]  # where the gradient of ``call`` is verified, in float64
     requires_grad: tuple[bool, ...]
     names: tuple[str, ...]
-    seed: int
+    seed: int  # of everything that is drawn
+    # whether the operation overwrites its inputs on purpose, so that it gets copies
     in_place: bool = False
+    # whether slopes are taken along every element, or along a few directions
     each_element: bool = True
-    special: bool = False
+    special: bool = False  # whether the gradient may be one of several, as at ties
+    # whether outputs without a graph, of gradient zero, count if others have one
     every_output: bool = False
+    # of the precision in which the function computes, whatever its inputs' dtype
     eps: float = torch.finfo(torch.float64).eps
+    # positions of matrices of which the function takes one triangle for both, so that its gradient
+    # is that along symmetric (Hermitian) directions
     symmetric: tuple[int, ...] = ()
 
     def traced(self, inputs: Sequence[Tensor]) -> Traced:

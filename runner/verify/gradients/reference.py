@@ -188,7 +188,6 @@ class _BothSides:
         return of_own < NEARER**2 * of_wide
 
     def _offset(self, tensor: Tensor) -> Tensor:
-        """A step of each element, up or down."""
         step = float((torch.finfo(self.dtype).eps / 2) ** (1 / 5))
         return perturbed([tensor], step, self.generator)[0] - tensor
 

@@ -41,7 +41,6 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
 
 
 def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
-    """What is imported for a call, and the call."""
     args, after, kwargs = bound.op.constants(bound.dimensions)
     dotted, passed = bound.op.call, [f"{n}={n}" for n in names] if bound.op.inputs else names
     if isinstance(bound, BoundCase):

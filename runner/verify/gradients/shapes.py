@@ -94,15 +94,11 @@ def _resized(
 
 @dataclass(frozen=True)
 class _Shape:
-    """Lengths for the dimensions of a signature.
-
-    Attributes:
-        lengths: of the free dimensions, in turn; none leaves them as they are.
-        batch: the dimensions for which ``...`` stands; () where the signature has none.
-    """
+    """Lengths for the dimensions of a signature."""
 
     name: str
-    lengths: Sequence[int]
+    lengths: Sequence[int]  # of the free dimensions, in turn; none leaves them as they are
+    # the dimensions for which ``...`` stands; () where the signature has none
     batch: tuple[int, ...] = ()
 
 

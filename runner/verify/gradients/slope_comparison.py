@@ -124,10 +124,7 @@ class SlopeComparison:
         self._forgive(d, ~repeated)
 
     def accept_subgradient(self, d: int, nearby: Tensor) -> None:
-        """Forgive a direction's failures between gradients on both sides of a kink.
-
-        ``nearby`` has their products with the direction, a row for each point nearby.
-        """
+        """Forgive a direction's failures between gradients ``nearby``, on both sides of a kink."""
         low, high = nearby.nan_to_num(HUGE).amin(0), nearby.nan_to_num(-HUGE).amax(0)
         slack = NEARBY_SLACK * torch.maximum(low.abs(), high.abs())
         got = self.got[:, d]
@@ -193,7 +190,6 @@ class SlopeComparison:
         return replace(worst, reason=self._reason(worst))
 
     def _reason(self, worst: GradientCheck) -> str | None:
-        """What is wrong with the worst product, or how many say nothing."""
         total, decided = self.useful.numel(), int(self.useful.sum())
         what = f"the gradient of input {worst.argument} is"
         if self.verdict == "fail" and not math.isfinite(worst.got or 0.0):

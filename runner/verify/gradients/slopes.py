@@ -42,23 +42,16 @@ BEND_STAYS, BEND_GROWS = 0.25, 2.5
 
 @dataclass(frozen=True)
 class Slopes:
-    """The derivative of each output along one direction; vectors of one length.
-
-    Attributes:
-        error: how far the value may be off; :data:`HUGE` where it is not known.
-        left, right: the one-sided slopes, in order of size.
-        kink: where these differ.
-        rise: how much the output changes over the coarsest step, over that step.
-        base: the outputs at the point.
-    """
+    """The derivative of each output along one direction; vectors of one length."""
 
     value: Tensor
-    error: Tensor
+    error: Tensor  # how far the value may be off; :data:`HUGE` where it is not known
+    # left, right: the one-sided slopes, in order of size
     left: Tensor
     right: Tensor
-    kink: Tensor
-    rise: Tensor
-    base: Tensor
+    kink: Tensor  # where these differ
+    rise: Tensor  # how much the output changes over the coarsest step, over that step
+    base: Tensor  # the outputs at the point
 
 
 def differentiate(

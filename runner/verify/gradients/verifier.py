@@ -20,7 +20,7 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable, stor
 from runner.errors import one_line
 from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
-from runner.verify.gradients.finding import NO_ORACLE
+from runner.verify.gradients.finding import NO_ORACLE, badness
 from runner.verify.gradients.finite_differences import by_differences
 from runner.verify.gradients.forward_mode import by_forward_mode
 from runner.verify.gradients.points import choose_domains, draw, points_of
@@ -50,10 +50,12 @@ PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
 TWICE_AT = ("fresh", "zeros", "ties", "equal inputs")  # the points of second derivatives
 LARGE_INPUTS = ("scale 30", "scale 1000")
 COARSE = 1e-4  # eps of dtypes in which a sum of ones soon stands still
+NO_INPUT = "no input has a gradient"
 NO_GRAPH = (
     "the result does not depend on its inputs through autograd; "
     "where that is meant, write differentiable: false in the op file"
 )
+EQUAL_INDICES = "indices are equal, and the order in which they come decides what is returned"
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
 Checks = list[GradientCheck]
@@ -71,13 +73,8 @@ def verify(
     """Verify a target's gradients in a dtype, floating or complex, on a device.
 
     The checks in float64 are made in any case, on the CPU. ``quick`` takes fewer inputs and probes,
-    for a verdict next to a benchmark.
-
-    Returns:
-        a check for each probe, oracle and argument.
-
-    Raises:
-        RuntimeError: the example cannot be called or differentiated in this dtype, or there.
+    for a verdict next to a benchmark. RuntimeError where the example cannot be called or
+    differentiated in this dtype, or there.
     """
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
@@ -90,15 +87,11 @@ def verify(
             why = f"it cannot be computed in float64 on the CPU ({one_line(error, 120)})"
             reason = f"{why}; write reference: a callable that can be"
         if reason:
-            check = GradientCheck("repeatable", "invariant", verdict="inconclusive")
-            return [replace(check, reason=reason)]
+            return [GradientCheck("repeatable", "invariant", verdict="inconclusive", reason=reason)]
         if not any(target.requires_grad):
-            check = GradientCheck("example", "invariant", verdict="unsupported")
-            return [replace(check, reason="no input has a gradient")]
-
+            return [GradientCheck("example", "invariant", verdict="unsupported", reason=NO_INPUT)]
         if not any(t.requires_grad for t in _in_own_dtype(target, dtype, device)):
-            check = GradientCheck("example", "invariant", verdict="unsupported")
-            return [replace(check, reason=NO_GRAPH)]
+            return [GradientCheck("example", "invariant", verdict="unsupported", reason=NO_GRAPH)]
 
         plan = _Plan(target, dtype, device, quick=quick)
         checks = list(_merged(plan.in_float64()))
@@ -136,12 +129,8 @@ def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[Gradi
         else:
             yield check
     for name, of_probe in probed.items():
-        worst, seconds = max(of_probe, key=_badness), sum(c.seconds or 0.0 for c in of_probe)
+        worst, seconds = max(of_probe, key=badness), sum(c.seconds or 0.0 for c in of_probe)
         yield replace(worst, probe=f"{name}{suffix}", seconds=seconds)
-
-
-def _badness(check: GradientCheck) -> tuple[bool, float]:
-    return check.verdict in BAD, (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)
 
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
@@ -206,7 +195,6 @@ class _Plan:
             self.points += points_of(self.tiny, self.domains, target.seed)
 
     def problem(self, shaped: ShapedInputs, *, each_element: bool = False) -> GradientProblem:
-        """The gradient of the target at some inputs, under their name."""
         return replace(
             self.example,
             probe=shaped.name,
@@ -308,9 +296,8 @@ class _Plan:
             if oracle is not by_second_derivatives:
                 self.failed += [(problem, check) for check in failed]
             return checks
-        reason = "indices are equal, and the order in which they come decides what is returned"
-        excused = [replace(check, verdict="inconclusive", reason=reason) for check in checks]
-        return [e if c.verdict == "fail" else c for c, e in zip(checks, excused, strict=True)]
+        excuse = {"verdict": "inconclusive", "reason": EQUAL_INDICES}
+        return [replace(c, **excuse) if c.verdict == "fail" else c for c in checks]
 
     def _tried(self, oracle: Oracle, problem: GradientProblem, *, declared: bool) -> Checks:
         """The same where the forward pass may refuse, and the backward pass if not declared."""
@@ -331,7 +318,6 @@ class _Plan:
     def _probed(
         self, problem: GradientProblem, dtype: torch.dtype, probes: Sequence[str]
     ) -> Checks:
-        """The checks of probes, by name, at inputs in the dtype and on the device."""
         try:
             baseline = Baseline(problem, dtype=dtype)
         except Exception:  # whether it may be refused is decided by the comparison with an oracle

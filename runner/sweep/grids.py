@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -26,21 +25,6 @@ OF_THE_SWEEP = {
     *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
 }
 """The keys that cannot differ between cells."""
-
-
-class FixedGrid:
-    """A sweep whose cells are all known from the start."""
-
-    def __init__(self, jobs: list[HydraJob]) -> None:
-        self._jobs = jobs
-
-    def initial(self) -> list[HydraJob]:
-        """All jobs."""
-        return list(self._jobs)
-
-    def next(self, root: Path) -> list[HydraJob]:
-        """No more, whatever came of them."""
-        return []
 
 
 class Grids:
@@ -67,8 +51,7 @@ class Grids:
     def jobs(self, arguments: list[str]) -> list[HydraJob]:
         """Compose every combination with the command line's overrides, and check all together.
 
-        Raises:
-            ConfigError: a cell or a rule of exclusion is wrong, or nothing is left to run.
+        ConfigError where a cell or a rule of exclusion is wrong, or nothing is left to run.
         """
         own = self._parser.parse_overrides(_as_overrides("params", self._params))
         typed = self._parser.parse_overrides(arguments)
@@ -126,7 +109,6 @@ class Grids:
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:
-        """The jobs that no rule excludes, each cell once."""
         drops = excluded([job.cell for job in jobs], self._config.exclude, narrowed)
         unique: dict[str, HydraJob] = {}
         for job, dropped in zip(jobs, drops, strict=True):
