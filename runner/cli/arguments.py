@@ -10,12 +10,14 @@ from pathlib import Path
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
+from runner.config.implementation import ALL
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
 CONF = next(filter(Path.is_dir, FOLDERS))
 MULTIRUN = ("-m", "--multirun")
+OF_SWEEPS = ("sweep", "resume")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
 INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
 
@@ -88,7 +90,8 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        return self.is_dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
+        of_several = self.values.get("impl") == ALL or not self.values.keys().isdisjoint(OF_SWEEPS)
+        return self.is_dry_run or on_cluster or of_several
 
     def folder(self, key: str, file: str) -> str:
         """The folder that a key names; blank where it names none.

@@ -16,6 +16,7 @@ from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
+from runner.config.axes import label
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
@@ -307,5 +308,5 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
 
 def _named(rows: Sequence[Row]) -> str:
     """The cells by name, where they are few."""
-    names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in rows]
+    names = [label("benchmark", row, lambda axis: axis != "threads") for row in rows]
     return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""

@@ -17,7 +17,7 @@ from rich.text import Text
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
-from runner.config.axes import FURTHER, NAMED, values_of
+from runner.config.axes import FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.report.language.sentences import say
@@ -134,8 +134,10 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
 
     That one is of the dtype itself where there is such a check; differences are of float64.
     """
+    varying = [key for key in OF_GRADIENTS if len(set(map(attrgetter(key), rows))) > 1]
+    shown = ["op", "dtype", "device", *varying]
     lines = []
-    for names, checks in grouped(rows, values_of("op", "dtype", "device")).items():
+    for names, checks in grouped(rows, values_of(*shown)).items():
         decided = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
         failed = [row for row in decided if row.verdict == "fail"]
         of_dtype = [row for row in decided if row.oracle == "float64_reference"]
@@ -143,9 +145,9 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
         worst = simplest(failed) if failed else worst
         bounds = worst.max_relative_error, worst.tolerance
         numbers = ["" if number is None else f"{number:.1e}" for number in bounds]
-        lines.append((*names, *numbers, _counted_verdicts(checks)))
-    header = ("operation", "dtype", "device", "error", "allowed", "verdicts")
-    return Table("Gradients", header, lines, 3)
+        lines.append((*map(str, names), *numbers, _counted_verdicts(checks)))
+    header = (*map(_head, shown), "error", "allowed", "verdicts")
+    return Table("Gradients", header, lines, len(shown))
 
 
 def simplest(checks: Sequence[AutogradRow]) -> AutogradRow:

@@ -78,6 +78,7 @@ class GridSweep:
         copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
         self._env_set = {**copied, **job.env_set}
         self._left_out = 0  # cells that exclude leaves out
+        self._lacking = 0  # cells that there are not, for want of an implementation
         self._is_incomplete = False  # whether a job of a stock launcher did not return
         self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
 
@@ -122,6 +123,7 @@ class GridSweep:
         if self._crossover is None:
             jobs = grids.jobs(arguments)
             self._left_out = grids.left_out
+            self._lacking = sum(map(len, grids.lacking.values()))
             return FixedGrid(jobs)
 
         search_range = Range.of(self._crossover)
@@ -148,6 +150,9 @@ class GridSweep:
             print(f"a run imports and calls {', '.join(foreign)}", file=sys.stderr)
         if self._left_out:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
+        if self._lacking:
+            why = "as their operation has no such implementation"
+            print(f"left out, {why}: {self._lacking}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if isinstance(strategy, CrossoverSearch):

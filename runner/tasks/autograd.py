@@ -47,8 +47,7 @@ def run(task: Task) -> TaskResult:
         def run_both(given: BoundOperation) -> Any:
             return make_call("both", given, inputs_of(given, "both", device))()
 
-        how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
-        bound, _ = compiled(bound, device, run_both, task.state.compilers, **how)
+        bound, _ = compiled(bound, device, run_both, task.state.compilers, **cell.compiling)
         task.report_step("checking gradients")
     checks = check_gradients(by_its_reference(bound, device), device)
     checks += by_opcheck(plain, device)

@@ -97,7 +97,7 @@ def prepare(task: Task) -> Ready:
     """
     cell, device = task.cell, task.device
     readings, called = DeviceReadings(device), task.state.called
-    kind = (cell.operation.call, cell.size, cell.dtype, cell.device, cell.compile)
+    kind = (cell.operation.call, cell.impl, cell.size, cell.dtype, cell.device, cell.compile)
     first = kind not in called, not called
     called.add(kind)
     eager, bound, compile_s = _bound(task)
@@ -191,8 +191,7 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     def run_once(bound: BoundOperation) -> Any:
         return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
-    how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
-    return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **how)
+    return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **cell.compiling)
 
 
 def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkRow:
