@@ -12,6 +12,7 @@ from runner.config.fields import check_fields, mapping, read_fields, text
 from runner.errors import ConfigError, naming, unknown
 
 DEFAULT, ALL = str(AXES["impl"].default), "all"
+BUILDING = "building"  # the step of a cell that no limit of its time counts
 RESERVED = {
     DEFAULT: "is the operation's own call",
     ALL: "stands for every implementation",

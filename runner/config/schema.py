@@ -43,12 +43,14 @@ AT_MOST = {
     "timing.max_time_s": 10**8,
     "timing.block_s": 10**8,
     "limit.time_s": 10**8,
+    "limit.build_time_s": 10**8,
     "limit.memory_bytes": 2**60,
     "compare.processes": 1_000,
     "report.same_within": 100,
     "report.calls_per_transfer": 10**12,
 }
-POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.time_s")
+POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s")
+POSITIVE += ("limit.time_s", "limit.build_time_s")
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Limit:
     """What a cell may take before it is ended; ``conf/config.yaml`` says what each is."""
 
     time_s: float = 30.0
+    build_time_s: float = 300.0
     memory_bytes: int | None = None
 
 

@@ -7,6 +7,7 @@ other operations the sweep has, and on what was called before.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial, reduce
@@ -77,6 +78,7 @@ class Switches:
         self._bystanders = Bystanders() if of_worker else None
         self._entered, self._expected = ExitStack(), dict(self._own)
         self._at_import: dict[str, dict[str, None]] = {}  # what the import of a package changed
+        self.import_s: dict[str, float] = {}
         self.is_spoiled = False
 
     def threads_of(self, cell: Cell) -> int:
@@ -109,14 +111,19 @@ class Switches:
 
     @contextmanager
     def importing(self, package: str) -> Iterator[None]:
-        """Put back what an import changes, and remember it for :meth:`changed_by_import`."""
-        before = len(sys.modules)
+        """Put back what an import changes, and remember it for :meth:`changed_by_import`.
+
+        ``import_s`` has the seconds that importing each package took.
+        """
+        before, begun = len(sys.modules), time.perf_counter()
         try:
             yield
         finally:
             if len(sys.modules) != before:
                 changed = self._put_back()
                 self._at_import.setdefault(package, {}).update(dict.fromkeys(changed))
+                before_s = self.import_s.get(package, 0.0)
+                self.import_s[package] = before_s + time.perf_counter() - begun
 
     def changed_by_import(self, package: str) -> list[str]:
         """The names of what a package's import has changed in this process."""

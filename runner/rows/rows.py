@@ -73,6 +73,8 @@ class BenchmarkRow(Row):
         as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
+        build_s: seconds until it could be called as it is timed, outside the clock: torch.compile,
+            and of an implementation of one's own the import of its package and its first call.
         cpu_s: CPU seconds of the calling thread for a call, where one thread does the work.
         launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works
             asynchronously: the median and its 95 % interval.
@@ -84,8 +86,9 @@ class BenchmarkRow(Row):
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size), or moments
-            of a random operation's results; blank: nothing was compared.
+        checked: what the error was taken of: full (the whole output) or smaller (size), blocks (at
+            positions drawn anew), projections (blocks, and all of it added up with random signs),
+            or moments of a random operation's results; blank: nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that
             positions point into those of the rows that are read.
@@ -118,6 +121,7 @@ class BenchmarkRow(Row):
     first_call_s: float | None = None
     first_in_process: bool | None = None
     compile_s: float | None = None
+    build_s: float | None = None
     cpu_s: float | None = None
     launch_s: float | None = None
     launch_low_s: float | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -23,7 +24,16 @@ from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict, VerdictKey
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import FREE_SIGN, ValueCheck, check_values, small, to_check
+from runner.verify.parts import Part
+from runner.verify.values import (
+    FREE_SIGN,
+    WHOLE,
+    ValueCheck,
+    check_values,
+    parts_to_check,
+    small,
+    to_check,
+)
 
 GRADIENT_SHARE = 0.3  # of limit.time_s, for a quick verification
 
@@ -37,7 +47,7 @@ class Checked:
     """How right an operation is; by default nothing is known."""
 
     values: ValueCheck = field(default_factory=ValueCheck)
-    extent: str | None = None  # what was compared: full or smaller (size), or moments
+    extent: str | None = None  # what was compared, see BenchmarkRow.checked
     gradient: Verdict = field(default_factory=Verdict)
 
     def put_into(self, row: BenchmarkRow) -> BenchmarkRow:
@@ -70,12 +80,16 @@ def check(task: Task, bound: BoundOperation) -> Checked:
     task.report_step("checking values")
     extent = None
     try:
-        # what is compiled is compiled for this size: at another it would be another kernel
-        checked = bound if cell.is_compiled else to_check(bound, cell.requested_size)
+        # what is compiled, or has a reference, may be another kernel at another size
+        checked, parts = bound, [WHOLE]
+        if cell.is_compiled or bound.op.reference:
+            parts = parts_to_check(bound, cell.requested_size)
+        else:
+            checked = to_check(bound, cell.requested_size)
         captured = task.device.captured if cell.graph else None
-        values = check_values(checked, device, captured)
+        values = check_values(checked, device, captured, parts)
         if values.compared:
-            extent = "full" if checked.dimensions == bound.dimensions else "smaller"
+            extent = _extent(parts, full=checked.dimensions == bound.dimensions)
         if values.moments_differ is not None:
             extent = "moments"
     except Exception as error:
@@ -84,6 +98,13 @@ def check(task: Task, bound: BoundOperation) -> Checked:
     if values.reason == FREE_SIGN:  # so that the gradient is not accused of it either
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
     return Checked(values, extent, _gradient(task, bound))
+
+
+def _extent(parts: Sequence[Part], *, full: bool) -> str:
+    """What was compared, in a word."""
+    if parts == [WHOLE]:
+        return "full" if full else "smaller"
+    return "projections" if any(part.adds_up for part in parts) else "blocks"
 
 
 def _gradient(task: Task, bound: BoundOperation) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,10 +29,12 @@ from runner.verify.likeness import (
     moments_differ,
     point_alike,
 )
+from runner.verify.parts import ADDED_UP, Part, parts_of
 from runner.verify.rounding import FACTOR, unit_roundoff
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
 FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors: up to these the whole output is checked
+WHOLE_ELEMENTS, WHOLE_FLOP = 2**23, 2**32  # likewise, where it has to be at the size that is timed
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
 DRAWS = 8  # of moved inputs, or of random numbers
 
@@ -94,18 +97,41 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
 
 def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
     """The operation at the size at which its values are checked: its own, or a smaller one."""
+    return bound if _costs(bound, FULL_ELEMENTS, FULL_FLOP) else small(bound, requested)
+
+
+def _costs(bound: BoundOperation, elements: int, flop: int) -> bool:
+    """Whether all of it has at most so many elements and takes at most so many FLOP."""
     tensors = bound.op.parsed.inputs + bound.op.parsed.outputs
-    elements = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
-    flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
-    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, requested)
+    own = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
+    return own <= elements and (bound.op.work(bound.op.flop, bound.dimensions) or 0) <= flop
+
+
+WHOLE = Part()
+
+
+def parts_to_check(bound: BoundOperation, requested: Size) -> list[Part]:
+    """What is compared of an operation at its own size: all of it, where that costs little."""
+    is_plain = bound.op.compare == "values" and not bound.op.random
+    reduced = bound
+    if is_plain and not _costs(bound, WHOLE_ELEMENTS, WHOLE_FLOP):
+        reduced = small(bound, requested)
+    if reduced is bound:
+        return [WHOLE]
+
+    def expected(tensors: list[Tensor]) -> list[Tensor]:
+        return Reference(reduced, tensors).outputs
+
+    return parts_of(bound, reduced, expected, random.SystemRandom()) or [WHOLE]
 
 
 def check_values(
     bound: BoundOperation,
     device: torch.device,
     captured: Callable[[Thunk], Thunk] | None = None,
+    parts: Sequence[Part] = (WHOLE,),
 ) -> ValueCheck:
-    """Compare an operation's output with its reference's in float64 on the CPU.
+    """Compare an operation's output, or parts of it, with its reference's in float64 on the CPU.
 
     Both are of the same numbers. Booleans and integers must be equal, but for positions of
     equal elements, and where rounding of the inputs decides; for what others are allowed see
@@ -125,23 +151,50 @@ def check_values(
     changed = [not torch.equal(a, b) for a, b in zip(after, inputs, strict=True)]
     lasting = [name not in bound.op.restore for name in bound.names]
     known = ValueCheck(mutated=any(map(and_, changed, lasting)))
+    found = []
+    for part in parts:
+        now = part.of_inputs(bound, after)
+        seen = _Call(part.of_outputs(bound, outputs), now, changed, call)
+        found.append(_check_part(bound, part, part.of_inputs(bound, inputs), seen, known))
+    return max(found, key=_found_worst)
+
+
+def _found_worst(check: ValueCheck) -> tuple[bool, bool, float]:
+    """What is wrong comes first, then what is not known, then what is nearest to being wrong."""
+    error, allowed = check.relative_error or 0.0, check.allowed or 0.0
+    return check.wrong, not check.compared, error / allowed if allowed else 0.0
+
+
+class _Call(NamedTuple):
+    """What a call gave, or the part of it that is compared."""
+
+    outputs: list[Tensor]
+    after: list[Tensor]  # what it left in its inputs
+    changed: list[bool]  # whether that is something else
+    again: Callable[[], tuple[list[Tensor], list[Tensor]]]
+
+
+def _check_part(
+    bound: BoundOperation, part: Part, inputs: list[Tensor], seen: _Call, known: ValueCheck
+) -> ValueCheck:
+    """What is known, with how far a part of a call is from its reference's."""
     try:
-        reference = Reference(bound, inputs)
+        reference = Reference(bound, inputs, ADDED_UP if part.adds_up else 1.0)
     except Exception as error:  # of a check, which is none of the operation
         traceback.print_exc()
         return replace(known, reason=_not_computed(bound, error))
 
     known = replace(known, size=bound.op.size_text(bound.dimensions))
     if bound.op.random:
-        drawn = [call()[0] for _ in range(DRAWS)]
+        drawn = [seen.again()[0] for _ in range(DRAWS)]
         differ = moments_differ(drawn, [reference.at(reference.inputs)[0] for _ in drawn])
         return replace(known, moments_differ=differ)
 
     # what a call leaves in its inputs counts too, where the reference leaves something there
-    expected = list(reference.outputs)
+    outputs, expected = seen.outputs, list(reference.outputs)
     for position, now in enumerate(reference.after):
-        if changed[position] and not torch.equal(now, reference.inputs[position]):
-            outputs, expected = [*outputs, after[position]], [*expected, now]
+        if seen.changed[position] and not torch.equal(now, reference.inputs[position]):
+            outputs, expected = [*outputs, seen.after[position]], [*expected, now]
     unknown = replace(known, size=None)
     if not expected:
         return replace(unknown, reason="the call gives nothing that could be compared")
@@ -153,7 +206,8 @@ def check_values(
     checked = _with_worst(known, reference, outputs, expected)
     if not checked.wrong:
         return checked
-    reason = _declarable(reference, outputs, expected, call()[0])
+    again = part.of_outputs(bound, seen.again()[0])
+    reason = _declarable(reference, outputs, expected, again)
     if reason:
         return replace(unknown, reason=reason)
     return replace(checked, reason="" if bound.op.reference else DEPENDS_ON_DTYPE)
@@ -173,13 +227,15 @@ def _with_worst(
 class Reference:
     """What the right callable gives from the same numbers, in the widest dtype that it has.
 
+    ``slack`` is how many times the usual error is allowed.
+
     Attributes:
         inputs: as it gets them.
         outputs, after: of its call, and what that leaves in copies of the inputs.
     """
 
-    def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
-        self.bound, self.inputs = bound, reference_inputs(bound, inputs)
+    def __init__(self, bound: BoundOperation, inputs: list[Tensor], slack: float = 1.0) -> None:
+        self.bound, self.inputs, self._slack = bound, reference_inputs(bound, inputs), slack
         try:
             self.outputs, self.after = self.at(self.inputs)
         except Exception:
@@ -208,7 +264,9 @@ class Reference:
             dtypes.append(torch.get_autocast_dtype(kind))
         floating = filter(is_differentiable, dtypes)
         dtype = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
-        return allowed_error(self.bound.op, self.bound.dimensions, dtype) if dtype else 0.0
+        if dtype is None:
+            return 0.0
+        return self._slack * allowed_error(self.bound.op, self.bound.dimensions, dtype)
 
 
 class _Compared(NamedTuple):
