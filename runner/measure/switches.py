@@ -17,9 +17,11 @@ import torch
 
 from runner.cells.cell import Cell
 from runner.measure.bystanders import Bystanders
+from runner.measure.host_clock import HostClock
 from runner.measure.host_memory import limit_memory
 from runner.measure.precision import flushes_denormals
 from runner.measure.process_state import of_process
+from runner.rows.rows import FUNCTIONS
 
 UNREADABLE = "unreadable"  # of a switch that raises, as where the old and the new way of TF32 mix
 OF_TORCH = {
@@ -78,8 +80,10 @@ class Switches:
         self._bystanders = Bystanders() if of_worker else None
         self._entered, self._expected = ExitStack(), dict(self._own)
         self._at_import: dict[str, dict[str, None]] = {}  # what the import of a package changed
+        homes = (torch, torch.Tensor, torch.cuda, time, HostClock) if of_worker else ()
+        self._functions = list(map(_functions_of, homes))
         self.import_s: dict[str, float] = {}
-        self.is_spoiled = False
+        self.is_spoiled = self._compiles = False
 
     def threads_of(self, cell: Cell) -> int:
         """The threads that a cell has: its own number, or the sweep's."""
@@ -89,6 +93,7 @@ class Switches:
         """Set what a cell asks for, and otherwise torch's switches as they were found."""
         self._entered.close()
         self._expected = {**self._own, "threads": self.threads_of(cell)}
+        self._compiles = cell.is_compiled
         if cell.deterministic:
             self._expected["deterministic_algorithms"] = 2  # an error where there is none
         for name, switch in self._of_torch.items():
@@ -137,12 +142,33 @@ class Switches:
             for name in [name for name, value in now.items() if value != self._own[name]]:
                 self._all[name].set(self._own[name])
                 now = self._read()
-        busy = self._bystanders.end_busy() if self._bystanders else []
-        self.is_spoiled = self.is_spoiled or bool(busy) or now != self._own
-        return [*(name for name, value in found.items() if value != expected[name]), *busy]
+        others = self._bystanders.end_busy() if self._bystanders else []
+        others += [FUNCTIONS] if self._put_back_functions() else []
+        self.is_spoiled = self.is_spoiled or bool(others) or now != self._own
+        return [*(name for name, value in found.items() if value != expected[name]), *others]
+
+    def _put_back_functions(self) -> bool:
+        """Whether what everything calls had been replaced; the compiler may do so."""
+        if self._compiles:
+            homes = [home for home, _ in self._functions]
+            self._functions, self._compiles = list(map(_functions_of, homes)), False
+        replaced = False
+        for home, functions in self._functions:
+            now = vars(home)
+            for name in [n for n, function in functions.items() if now.get(n) is not function]:
+                setattr(home, name, functions[name])
+                replaced = True
+        return replaced
 
     def _read(self) -> dict[str, object]:
         return {name: switch.read() for name, switch in self._all.items()}
+
+
+def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:
+    """Where something stands that everything calls, and the functions there by their names."""
+    # torch itself replaces manual_seed once its compiler is imported
+    named = {n: f for n, f in vars(home).items() if callable(f) and n != "manual_seed"}
+    return home, named
 
 
 @cache

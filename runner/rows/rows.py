@@ -15,6 +15,7 @@ BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
+FUNCTIONS = "functions"  # the name among changed switches of what everything calls
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class BenchmarkRow(Row):
         finite_fraction: of the output's elements.
         max_relative_error: against the reference in float64, relative to its largest element.
         allowed_relative_error: the most that the dtype and the operation explain.
+        error_roundoffs: the same in unit roundoffs of the dtype.
         checked_size: the size at which the error was taken.
         undecided_elements: booleans and integers that differ from the reference's, and of which
             rounding of the inputs decides; blank: there are none that could.
@@ -152,6 +154,7 @@ class BenchmarkRow(Row):
     finite_fraction: float | None = None
     max_relative_error: float | None = None
     allowed_relative_error: float | None = None
+    error_roundoffs: float | None = None
     checked: str | None = None
     checked_size: str | None = None
     undecided_elements: int | None = None
@@ -430,12 +433,14 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
 
 
-def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:
-    """A row that says which of the machine's switches its operation changed."""
+def with_changed_switches(row: Row, imported: Iterable[str], called: Iterable[str]) -> Row:
+    """A row that says which of the machine's switches its operation's import and calls changed."""
+    names = merged(imported, called)
     if not names or not isinstance(row, BenchmarkRow):
         return row
-    flags = merged(row.flags, ("changed_switches",))
-    return replace(row, changed_switches=names, flags=flags)
+    flags = ["changed_switches", *(["switched"] if merged(called) else [])]
+    flags += ["replaced_functions"] if FUNCTIONS in names else []
+    return replace(row, changed_switches=names, flags=merged(row.flags, flags))
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:

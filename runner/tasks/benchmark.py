@@ -36,6 +36,7 @@ from runner.measure.precision import coarser
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
+from runner.tasks.conduct import Conduct
 from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
 from runner.tasks.task import Task, TaskResult
 
@@ -169,7 +170,8 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     timed = TimedCall(
         ready.call, ready.bound, ready.tensors, make, ready.clock, measured, task.cell, bytes_out
     )
-    detected = flags_after(timed, task.device, task.state.float32_times)
+    questions = Conduct(timed).questions()
+    detected = flags_after(timed, task.device, task.state.float32_times, questions)
 
     # what ends the process in a check must not take the times with it
     row, samples = _row(ready, measured, detected), list(measured.samples)

@@ -17,6 +17,7 @@ import torch
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import by_its_reference
 from runner.calls.direction import inputs_of
+from runner.config.operation import Implemented
 from runner.config.size import parse_size
 from runner.errors import is_unsupported, one_line
 from runner.rows.flags import merged
@@ -65,6 +66,7 @@ class Checked:
             row,
             max_relative_error=values.relative_error,
             allowed_relative_error=values.allowed,
+            error_roundoffs=values.roundoffs,
             checked=self.extent,
             checked_size=values.size,
             undecided_elements=values.undecided,
@@ -117,7 +119,8 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"  # others have none
     has_gradient = bound.op.has_gradient and is_differentiable(bound.dtype)
     if cell.graph or not is_plain or not has_gradient:
-        return Verdict()
+        is_own = isinstance(bound.op, Implemented)
+        return Verdict(None, "its gradient was not compared" if is_own else "")
     plain = replace(bound, seed=0, fill="normal", layout="contiguous")
     if bound.is_compiled:  # for these strides
         plain = replace(plain, layout=bound.layout)

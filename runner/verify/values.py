@@ -57,6 +57,7 @@ class ValueCheck:
         relative_error: relative to the largest element of the reference, of the output that is
             nearest to what is allowed, or beyond it; None: no values were compared.
         allowed: the largest that the dtype and the operation explain.
+        roundoffs: the error in unit roundoffs of the dtype; None: of none.
         mutated: whether the call changed its inputs, but for those that are put back.
         undecided: booleans and integers that differ, and of which rounding decides.
         moments_differ: of a random operation, whether its moments do; None: it is none.
@@ -66,6 +67,7 @@ class ValueCheck:
     size: str | None = None
     relative_error: float | None = None
     allowed: float | None = None
+    roundoffs: float | None = None
     mutated: bool = False
     undecided: int | None = None
     moments_differ: bool | None = None
@@ -217,11 +219,14 @@ def _with_worst(
     known: ValueCheck, reference: Reference, outputs: list[Tensor], expected: list[Tensor]
 ) -> ValueCheck:
     """What is known, with the output that is farthest from what is allowed."""
-    found = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
-    worst = max(found, key=_badness)
+    compared = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
+    worst = max(compared, key=_badness)
     discrete = any(not is_differentiable(t.dtype) for t in outputs)
-    undecided = sum(output.undecided for output in found) if discrete else None
-    return replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
+    undecided = sum(output.undecided for output in compared) if discrete else None
+    dtype = reference.bound.dtype
+    roundoffs = worst.error / unit_roundoff(dtype) if is_differentiable(dtype) else None
+    found = {"relative_error": worst.error, "allowed": worst.allowed, "roundoffs": roundoffs}
+    return replace(known, **found, undecided=undecided)  # type: ignore[arg-type]
 
 
 class Reference:
