@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -53,12 +54,14 @@ class _Watch(TorchDispatchMode):
     def run(self, call: Callable[[], Any]) -> _Watch:
         """Watch a call; returns this."""
         before = sys.getprofile()
+        threading.setprofile(self._note)
         sys.setprofile(self._note)
         try:
             with self:
                 call()
         finally:
             sys.setprofile(before)
+            threading.setprofile(before)
         return self
 
     def _note(self, frame: FrameType, event: str, function: Any) -> None:
@@ -81,9 +84,11 @@ class Conduct:
         if op.package == "torch" or self._timed.takes_long or op.random or op.restore:
             return {}
         names = ["reused_result", "late_work", "unrepeatable", "mutates_input"]
-        if "zeros" in self._timed.cell.fill or self._timed.cell.layout == "expanded":
+        if self._bound.is_compiled:  # which cannot be watched
+            return {name: getattr(self, name) for name in names}
+        if self._timed.cell.fill == "zeros" or self._timed.cell.layout == "expanded":
             names.append("short_cut")
-        if self._bound.reference is not None and not self._bound.is_compiled:
+        if self._bound.reference is not None:
             names.append("calls_reference")
         return {name: getattr(self, name) for name in names}
 
@@ -115,7 +120,9 @@ class Conduct:
     def short_cut(self) -> bool:
         """Whether it does less for the cell's special contents than for ordinary ones."""
         ordinary = self._fresh(fill="normal", layout="contiguous")
-        return bool(self._kernels(ordinary) - self._kernels(self._copies(self._timed.tensors)))
+        special = self._copies(self._timed.tensors)
+        of_both = (_Watch().run(partial(self._run, mine)).kernels for mine in (ordinary, special))
+        return bool(next(of_both) - next(of_both))
 
     def late_work(self) -> bool:
         """Whether its result is another some time later, or not there before it is looked at."""
@@ -129,8 +136,8 @@ class Conduct:
                 torch.accelerator.synchronize(mine[0].device)
             if started or any(relative_error(*pair) for pair in zip(results, at_once, strict=True)):
                 return True
-        made = map(type, outputs_of(self._bound.call_with(self._fresh())()))
-        return not all(kind.__module__.startswith("torch") for kind in made)
+        made = outputs_of(self._bound.call_with(self._fresh())())
+        return not all(type(t).__module__.startswith("torch") and not vars(t) for t in made)
 
     def unrepeatable(self) -> bool:
         """Whether it gives another result when called again, or on the same numbers elsewhere."""
@@ -159,7 +166,7 @@ class Conduct:
         """The names of those that a call asks for; none of what is compiled."""
         if self._bound.is_compiled:
             return set()
-        return {name for name, _ in _Watch().run(lambda: self._run(tensors)).kernels}
+        return {name for name, _ in _Watch().run(partial(self._run, tensors)).kernels}
 
     def _seconds(self, mine: list[Tensor], contents: list[Tensor]) -> float:
         _put(mine, contents)
