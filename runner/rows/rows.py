@@ -87,9 +87,9 @@ class BenchmarkRow(Row):
         bound: which peak that is: compute or memory.
         clock_before_hz, clock_after_hz: the device's clock, where it tells.
         power_before_w, power_after_w: what it draws at work, where it tells.
-        checked: what the error was taken of: full (the whole output) or smaller (size), blocks (at
-            positions drawn anew), projections (blocks, and all of it added up with random signs),
-            or moments of a random operation's results; blank: nothing was compared.
+        checked: what the error was taken of: full (the whole output), blocks (of it, at positions
+            drawn anew) or smaller (size), or moments of a random operation's results; blank:
+            nothing was compared.
         stop: why sampling stopped: precision, time, samples, allocations (all tried), first_call.
         flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that
             positions point into those of the rows that are read.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -23,15 +22,14 @@ from runner.errors import is_unsupported, one_line
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict, VerdictKey
+from runner.verify.blocks import WHOLE
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.parts import Part
 from runner.verify.values import (
     FREE_SIGN,
-    WHOLE,
     ValueCheck,
+    block_to_check,
     check_values,
-    parts_to_check,
     small,
     to_check,
 )
@@ -83,15 +81,16 @@ def check(task: Task, bound: BoundOperation) -> Checked:
     extent = None
     try:
         # what is compiled, or has a reference, may be another kernel at another size
-        checked, parts = bound, [WHOLE]
+        checked, block = bound, WHOLE
         if cell.is_compiled or bound.op.reference:
-            parts = parts_to_check(bound, cell.requested_size)
+            block = block_to_check(bound, cell.requested_size)
         else:
             checked = to_check(bound, cell.requested_size)
         captured = task.device.captured if cell.graph else None
-        values = check_values(checked, device, captured, parts)
+        values = check_values(checked, device, captured, block)
         if values.compared:
-            extent = _extent(parts, full=checked.dimensions == bound.dimensions)
+            extent = "full" if checked.dimensions == bound.dimensions else "smaller"
+            extent = "blocks" if block else extent
         if values.moments_differ is not None:
             extent = "moments"
     except Exception as error:
@@ -100,13 +99,6 @@ def check(task: Task, bound: BoundOperation) -> Checked:
     if values.reason == FREE_SIGN:  # so that the gradient is not accused of it either
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
     return Checked(values, extent, _gradient(task, bound))
-
-
-def _extent(parts: Sequence[Part], *, full: bool) -> str:
-    """What was compared, in a word."""
-    if parts == [WHOLE]:
-        return "full" if full else "smaller"
-    return "projections" if any(part.adds_up for part in parts) else "blocks"
 
 
 def _gradient(task: Task, bound: BoundOperation) -> Verdict:

@@ -21,6 +21,7 @@ from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.errors import one_line
+from runner.verify.blocks import WHOLE, Block, block_of, part_of
 from runner.verify.gradients.vectors import dense, perturbed
 from runner.verify.likeness import (
     aligned,
@@ -29,7 +30,6 @@ from runner.verify.likeness import (
     moments_differ,
     point_alike,
 )
-from runner.verify.parts import ADDED_UP, Part, parts_of
 from runner.verify.rounding import FACTOR, unit_roundoff
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
@@ -99,41 +99,37 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
 
 def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
     """The operation at the size at which its values are checked: its own, or a smaller one."""
-    return bound if _costs(bound, FULL_ELEMENTS, FULL_FLOP) else small(bound, requested)
+    return bound if _is_within(bound, FULL_ELEMENTS, FULL_FLOP) else small(bound, requested)
 
 
-def _costs(bound: BoundOperation, elements: int, flop: int) -> bool:
+def _is_within(bound: BoundOperation, elements: int, flop: int) -> bool:
     """Whether all of it has at most so many elements and takes at most so many FLOP."""
     tensors = bound.op.parsed.inputs + bound.op.parsed.outputs
     own = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
     return own <= elements and (bound.op.work(bound.op.flop, bound.dimensions) or 0) <= flop
 
 
-WHOLE = Part()
-
-
-def parts_to_check(bound: BoundOperation, requested: Size) -> list[Part]:
+def block_to_check(bound: BoundOperation, requested: Size) -> Block:
     """What is compared of an operation at its own size: all of it, where that costs little."""
-    is_plain = bound.op.compare == "values" and not bound.op.random
-    reduced = bound
-    if is_plain and not _costs(bound, WHOLE_ELEMENTS, WHOLE_FLOP):
-        reduced = small(bound, requested)
-    if reduced is bound:
-        return [WHOLE]
+    if _is_within(bound, WHOLE_ELEMENTS, WHOLE_FLOP) or bound.op.random:
+        return WHOLE
+    reduced = small(bound, requested)
+    if reduced is bound or bound.op.compare != "values":
+        return WHOLE
 
     def expected(tensors: list[Tensor]) -> list[Tensor]:
         return Reference(reduced, tensors).outputs
 
-    return parts_of(bound, reduced, expected, random.SystemRandom()) or [WHOLE]
+    return block_of(bound, reduced, expected, random.SystemRandom())
 
 
 def check_values(
     bound: BoundOperation,
     device: torch.device,
     captured: Callable[[Thunk], Thunk] | None = None,
-    parts: Sequence[Part] = (WHOLE,),
+    block: Block = WHOLE,
 ) -> ValueCheck:
-    """Compare an operation's output, or parts of it, with its reference's in float64 on the CPU.
+    """Compare an operation's output, or a block of it, with its reference's in float64 on the CPU.
 
     Both are of the same numbers. Booleans and integers must be equal, but for positions of
     equal elements, and where rounding of the inputs decides; for what others are allowed see
@@ -141,62 +137,37 @@ def check_values(
     graph of a call that is timed as one.
     """
     # the call gets copies on the device, so that the reference is computed from what was drawn
-    inputs = bound.draw()
+    drawn = bound.draw()
+    of_inputs, of_outputs = bound.op.parsed.inputs, bound.op.parsed.outputs
 
     def call() -> tuple[list[Tensor], list[Tensor]]:
-        copies = [copy_of(t, device) for t in inputs]
+        copies = [copy_of(t, device) for t in drawn]
         thunk = bound.call_with(copies)
         outputs = [dense(t).cpu() for t in outputs_of((captured(thunk) if captured else thunk)())]
-        return outputs, [t.cpu() for t in copies]
+        return part_of(block, bound, outputs, of_outputs), [t.cpu() for t in copies]
 
     outputs, after = call()
-    changed = [not torch.equal(a, b) for a, b in zip(after, inputs, strict=True)]
+    changed = [not torch.equal(a, b) for a, b in zip(after, drawn, strict=True)]
+    after, inputs = (part_of(block, bound, tensors, of_inputs) for tensors in (after, drawn))
     lasting = [name not in bound.op.restore for name in bound.names]
     known = ValueCheck(mutated=any(map(and_, changed, lasting)))
-    found = []
-    for part in parts:
-        now = part.of_inputs(bound, after)
-        seen = _Call(part.of_outputs(bound, outputs), now, changed, call)
-        found.append(_check_part(bound, part, part.of_inputs(bound, inputs), seen, known))
-    return max(found, key=_found_worst)
-
-
-def _found_worst(check: ValueCheck) -> tuple[bool, bool, float]:
-    """What is wrong comes first, then what is not known, then what is nearest to being wrong."""
-    error, allowed = check.relative_error or 0.0, check.allowed or 0.0
-    return check.wrong, not check.compared, error / allowed if allowed else 0.0
-
-
-class _Call(NamedTuple):
-    """What a call gave, or the part of it that is compared."""
-
-    outputs: list[Tensor]
-    after: list[Tensor]  # what it left in its inputs
-    changed: list[bool]  # whether that is something else
-    again: Callable[[], tuple[list[Tensor], list[Tensor]]]
-
-
-def _check_part(
-    bound: BoundOperation, part: Part, inputs: list[Tensor], seen: _Call, known: ValueCheck
-) -> ValueCheck:
-    """What is known, with how far a part of a call is from its reference's."""
     try:
-        reference = Reference(bound, inputs, ADDED_UP if part.adds_up else 1.0)
+        reference = Reference(bound, inputs)
     except Exception as error:  # of a check, which is none of the operation
         traceback.print_exc()
         return replace(known, reason=_not_computed(bound, error))
 
     known = replace(known, size=bound.op.size_text(bound.dimensions))
     if bound.op.random:
-        drawn = [seen.again()[0] for _ in range(DRAWS)]
-        differ = moments_differ(drawn, [reference.at(reference.inputs)[0] for _ in drawn])
+        results = [call()[0] for _ in range(DRAWS)]
+        differ = moments_differ(results, [reference.at(reference.inputs)[0] for _ in results])
         return replace(known, moments_differ=differ)
 
     # what a call leaves in its inputs counts too, where the reference leaves something there
-    outputs, expected = seen.outputs, list(reference.outputs)
+    expected = list(reference.outputs)
     for position, now in enumerate(reference.after):
-        if seen.changed[position] and not torch.equal(now, reference.inputs[position]):
-            outputs, expected = [*outputs, seen.after[position]], [*expected, now]
+        if changed[position] and not torch.equal(now, reference.inputs[position]):
+            outputs, expected = [*outputs, after[position]], [*expected, now]
     unknown = replace(known, size=None)
     if not expected:
         return replace(unknown, reason="the call gives nothing that could be compared")
@@ -208,8 +179,7 @@ def _check_part(
     checked = _with_worst(known, reference, outputs, expected)
     if not checked.wrong:
         return checked
-    again = part.of_outputs(bound, seen.again()[0])
-    reason = _declarable(reference, outputs, expected, again)
+    reason = _declarable(reference, outputs, expected, call()[0])
     if reason:
         return replace(unknown, reason=reason)
     return replace(checked, reason="" if bound.op.reference else DEPENDS_ON_DTYPE)
@@ -223,24 +193,22 @@ def _with_worst(
     worst = max(compared, key=_badness)
     discrete = any(not is_differentiable(t.dtype) for t in outputs)
     undecided = sum(output.undecided for output in compared) if discrete else None
-    dtype = reference.bound.dtype
-    roundoffs = worst.error / unit_roundoff(dtype) if is_differentiable(dtype) else None
-    found = {"relative_error": worst.error, "allowed": worst.allowed, "roundoffs": roundoffs}
-    return replace(known, **found, undecided=undecided)  # type: ignore[arg-type]
+    found = replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
+    if not is_differentiable(reference.bound.dtype):
+        return found
+    return replace(found, roundoffs=worst.error / unit_roundoff(reference.bound.dtype))
 
 
 class Reference:
     """What the right callable gives from the same numbers, in the widest dtype that it has.
-
-    ``slack`` is how many times the usual error is allowed.
 
     Attributes:
         inputs: as it gets them.
         outputs, after: of its call, and what that leaves in copies of the inputs.
     """
 
-    def __init__(self, bound: BoundOperation, inputs: list[Tensor], slack: float = 1.0) -> None:
-        self.bound, self.inputs, self._slack = bound, reference_inputs(bound, inputs), slack
+    def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
+        self.bound, self.inputs = bound, reference_inputs(bound, inputs)
         try:
             self.outputs, self.after = self.at(self.inputs)
         except Exception:
@@ -269,9 +237,7 @@ class Reference:
             dtypes.append(torch.get_autocast_dtype(kind))
         floating = filter(is_differentiable, dtypes)
         dtype = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
-        if dtype is None:
-            return 0.0
-        return self._slack * allowed_error(self.bound.op, self.bound.dimensions, dtype)
+        return allowed_error(self.bound.op, self.bound.dimensions, dtype) if dtype else 0.0
 
 
 class _Compared(NamedTuple):
