@@ -57,6 +57,10 @@ class Speedup(CellKey):
         break_even_calls: how many calls on the same data pay for moving it: transfer_s /
             (baseline_s - other_s), where the other side is surely faster without it.
         break_even_low, break_even_high: its interval.
+        build_s: what the other side took until it could be called as it is timed.
+        build_calls: how many calls pay for that: build_s / (baseline_s - other_s), where the other
+            side is surely faster.
+        build_calls_low, build_calls_high: its interval.
     """
 
     variant: str | None
@@ -98,6 +102,10 @@ class Speedup(CellKey):
     break_even_calls: float | None = None
     break_even_low: float | None = None
     break_even_high: float | None = None
+    build_s: float | None = None
+    build_calls: float | None = None
+    build_calls_low: float | None = None
+    build_calls_high: float | None = None
 
 
 COLUMNS = tuple(f.name for f in fields(Speedup))
@@ -259,6 +267,13 @@ class _Comparer:
             columns |= {"fastest_dtype": row.dtype, "fastest_s": time.value}
             names = ("fastest_speedup", "fastest_low", "fastest_high")
             columns |= _columns(self._of_two_moments(time.over(after)), *names)
+        gain = before.minus(after)
+        if other_row.build_s is not None:
+            columns["build_s"] = other_row.build_s
+            if columns["verdict"] == "faster" and gain.low is not None and gain.low > 0:
+                built = Estimate(other_row.build_s, other_row.build_s, other_row.build_s)
+                names = ("build_calls", "build_calls_low", "build_calls_high")
+                columns |= _columns(built.over(gain), *names)
         return columns | self._with_transfers(base, other)
 
     def _of_two_moments(self, ratio: Estimate) -> Estimate:

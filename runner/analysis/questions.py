@@ -203,8 +203,12 @@ class _SentenceWriter:
 
     def _values(self, speedup: Speedup) -> dict[str, object]:
         names = [speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]
+        what: object = " ".join(names)
+        row = self._rows.get(speedup.other_cell)
+        if speedup.axis == "impl" and row is not None and row.gradient is None:
+            what = Sentence("without_gradient", {"what": what})
         return {
-            "what": " ".join(names),
+            "what": what,
             "other": f"{speedup.axis}={speedup.other}",
             "ratio": _estimate(speedup),
             "before": speedup.baseline_s,

@@ -162,7 +162,8 @@ class BoundOperation:
             torch.enable_grad(),
             torch.autocast("cpu", enabled=False),
         ):
-            return replace(self, function=function, device=CPU).outputs(tensors)
+            declared = replace(self, op=self.op.declared, function=function, device=CPU)
+            return declared.outputs(tensors)
 
 
 def _of_call(value: Any, known: Mapping[str, object]) -> Any:

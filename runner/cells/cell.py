@@ -15,13 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from runner.config.axes import AXES, LAYOUTS, CellKey, label, named_value, not_of
 from runner.config.cases import Case, read_case
 from runner.config.dtypes import ITEM_BYTES, KIND_OF, KINDS
+from runner.config.implementation import ALL, DEFAULT
 from runner.config.keys import check_keys
-from runner.config.operation import Operation
+from runner.config.operation import Implemented, Operation
 from runner.config.parameters import parameters_in
 from runner.config.schema import Config, Limit, Timing, check_values
 from runner.config.signature import ELLIPSIS, Dimensions
 from runner.config.size import BATCH, Size, parse_size, shape_text
-from runner.errors import ConfigError
+from runner.errors import ConfigError, suggestion
 
 SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
@@ -49,7 +50,7 @@ class Cell(CellKey):
     """One frozen combination: its value on each axis, and what else the configuration says."""
 
     job: str
-    operation: Operation  # what ``op`` names
+    operation: Operation  # what ``op`` names, by the implementation that ``impl`` names
     requested_size: Size  # the size as it was asked for; ``size`` is the one that results show
     # the length of each dimension; None where the operation cannot take the size
     dimensions: Dimensions | None
@@ -75,7 +76,7 @@ class Cell(CellKey):
             "job": self.job,
             **{name: getattr(self, name) for name in AXES},
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
-            "definition": self._declared,
+            "definition": _declared(self.definition),
             "timing": asdict(self.timing),
             "backend_module": self.backend_module,
         }
@@ -83,13 +84,17 @@ class Cell(CellKey):
 
     @cached_property
     def variant(self) -> str:
-        """A short hash of the file and the timing, in which rows of the same names may differ."""
-        return f"v{_digest([self._declared, asdict(self.timing)])[:6]}"
+        """A short hash of the file and the timing, in which rows of the same names may differ.
+
+        All implementations of an operation have the same.
+        """
+        definition = self.case or self.operation.declared
+        return f"v{_digest([_declared(definition), asdict(self.timing)])[:6]}"
 
     @property
-    def _declared(self) -> dict[str, Any]:
-        """What the file declares, but for words for people."""
-        return {**asdict(self.definition), "description": "", "hint": ""}
+    def has_implementation(self) -> bool:
+        """Whether the operation has what ``impl`` names."""
+        return self.impl == DEFAULT or isinstance(self.operation, Implemented)
 
     @property
     def tensor_bytes(self) -> int:
@@ -115,9 +120,17 @@ class Cell(CellKey):
         return f"{shapes}; left out: {', '.join(left_out)}" if named and left_out else shapes
 
     @property
+    def compiling(self) -> dict[str, Any]:
+        """How it is compiled: as its implementation is, or else as the axes say."""
+        own = self.operation
+        if isinstance(own, Implemented) and own.compile != "off":
+            return {"mode": own.compile, "dynamic": own.dynamic}
+        return {"mode": self.compile, "dynamic": self.dynamic}
+
+    @property
     def is_compiled(self) -> bool:
         """Whether it goes through torch.compile."""
-        return self.compile != "off"
+        return bool(self.compiling["mode"] != "off")
 
     @property
     def processes(self) -> int:
@@ -128,6 +141,11 @@ class Cell(CellKey):
     def label(self) -> str:
         """The cell in a few words, for a progress line."""
         return label(self.job, self)
+
+
+def _declared(definition: Operation | Case) -> dict[str, Any]:
+    """What a file declares, but for words for people."""
+    return {**asdict(definition), "description": "", "hint": ""}
 
 
 def _digest(content: object) -> str:
@@ -149,14 +167,14 @@ class CellReader:
         """
         values: Any = OmegaConf.to_container(config, resolve=True)
         check_keys(values, SCHEMA)
-        case = self._once(values["case"], read_case) if values["case"] else None
+        case = self._once("", values["case"], read_case) if values["case"] else None
         _settle(values, case)
         check_values(values)
 
         # the job, the dtype and the values are right by now, each by itself
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
-        operation = operation or self._once(values["op"], _read_operation)
+        operation = operation or self._once(values["impl"], values["op"], _read_operation)
         made = _sized(operation, values) if case is None else _sized_by_case(case, values)
         made |= {
             "op": (case or operation).name,
@@ -174,12 +192,14 @@ class CellReader:
         )
 
     def _once(
-        self, fields: dict[str, Any], read: Callable[[dict[str, Any]], Definition]
+        self, impl: str, fields: dict[str, Any], read: Callable[[dict[str, Any]], Definition]
     ) -> Definition:
-        """What these fields declare, read once for all the cells that have it."""
-        key = f"{read.__name__} {fields!r}"
+        """What these fields declare, by an implementation, read once for all cells that have it."""
+        key = f"{read.__name__} {impl} {fields!r}"
         if key not in self._definitions:
-            self._definitions[key] = read(fields)
+            made = read(fields)
+            has_it = isinstance(made, Operation) and impl in (DEFAULT, *made.implementations)
+            self._definitions[key] = made.implemented(impl) if has_it else made
         return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
 
     def _shared(self, value: Same) -> Same:
@@ -207,7 +227,7 @@ def _settle(values: dict[str, Any], case: Case | None) -> None:
 def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
     requested = parse_size(values["size"] if values["size"] is not None else operation.size)
     sized = {"size": str(values["size"]), "requested_size": requested, "dimensions": None}
-    problem = _operation_problem(operation, values)
+    problem = _lacking(operation, values["impl"]) or _operation_problem(operation, values)
     try:
         dimensions = operation.bind(requested)
         size = operation.size_text(dimensions)
@@ -247,6 +267,18 @@ def _sized_by_case(case: Case, values: dict[str, Any]) -> dict[str, object]:
         problem = f"case {case.name} has inputs of its own; leave size= out"
     size = {"size": case.size, "requested_size": Size(), "dimensions": None}
     return {**size, "infeasible_reason": problem}
+
+
+def _lacking(operation: Operation, impl: str) -> str:
+    """What to say where an operation has no such implementation; blank where it has it."""
+    if impl == DEFAULT or isinstance(operation, Implemented):
+        return ""
+    names = (DEFAULT, *operation.implementations)
+    if impl == ALL:
+        return f"impl={ALL} stands for {', '.join(names)}; give one of them, or -m for each"
+    add = f"or add it with +op.implementations.{impl}=package.function"
+    hint = f"{suggestion(impl, names)}; it has {', '.join(names)}, {add}"
+    return f"impl={impl}: op {operation.name} has no such implementation{hint}"
 
 
 def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
+from runner.config.implementation import ALL
 from runner.config.schema import READING
 from runner.errors import ConfigError
 
@@ -18,6 +19,7 @@ FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checko
 CONF = next(filter(Path.is_dir, FOLDERS))
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 MULTIRUN = ("-m", "--multirun")
+OF_SWEEPS = ("sweep", "resume", "zip", "cells")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
 INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
 
@@ -85,8 +87,8 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        names = ("sweep", "resume", "zip", "cells")
-        return self.is_dry_run or on_cluster or any(name in self.values for name in names)
+        of_several = self.values.get("impl") == ALL or not self.values.keys().isdisjoint(OF_SWEEPS)
+        return self.is_dry_run or on_cluster or of_several
 
     def folder(self, key: str, file: str) -> str:
         """The folder that a key names; blank where it names none.

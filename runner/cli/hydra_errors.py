@@ -50,7 +50,16 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
     near = closest(value, options)
     advice = f"did you mean {near}? ({listed})" if near else f"choose one of {listed}"
-    return f"{problem}; {advice}"
+    return f"{problem}; {advice}{_own(value) if key == 'op' and value else ''}"
+
+
+def _own(value: str) -> str:
+    """How an operation of one's own is added, or a function of one's own beside an operation."""
+    name = value.rpartition(".")[2]
+    if "." in value:
+        command = f"op=softmax +op.implementations.{name}={value} impl=all"
+        return f"; for a function of your own write {command}, with the op that it computes"
+    return f"; or add mine/op/{name}.yaml and --config-dir mine"
 
 
 def several_values(override: str) -> str:

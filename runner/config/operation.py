@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from runner.config.domain import Domain
 from runner.config.dtypes import KIND_OF, KINDS
 from runner.config.fields import check_fields, read_fields, text, texts_by_name
 from runner.config.formula import check_names, evaluate
+from runner.config.implementation import Implementation, implementations_by_name
 from runner.config.signature import ANY, ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
 from runner.config.structure import STRUCTURES
@@ -74,6 +75,7 @@ class Operation:
             the row and of what a call returns, which gives a number or text.
         reference: dotted name of the callable whose values and gradients are right, which is called
             as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
+        implementations: other callables for the same, by the names that ``impl`` has for them.
         compare: how its values are compared with these: values, or up_to_sign, where a vector of a
             factor may come with either sign.
         random: whether it draws random numbers, so that moments of several results are compared.
@@ -106,6 +108,9 @@ class Operation:
     nondifferentiable_inputs: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
+    implementations: Mapping[str, Implementation] = field(
+        default_factory=dict, metadata={"reader": implementations_by_name}
+    )
     compare: str = "values"
     random: bool = False
     description: str = ""
@@ -124,6 +129,27 @@ class Operation:
             operation = read_fields(cls, mapping)
             operation._check()
         return operation
+
+    def implemented(self, impl: str) -> Operation:
+        """The operation by one of its implementations; itself, without them, by any other name."""
+        own, alone = self.implementations.get(impl), replace(self, implementations={})
+        if own is None:
+            return alone
+        given = {f.name: getattr(alone, f.name) for f in fields(alone)}
+        given |= {"call": own.call, "kwargs": {**self.kwargs, **own.kwargs}}
+        given |= {"prepare": own.prepare or self.prepare, "reference": self.reference or self.call}
+        how = {"compile": own.compile, "dynamic": own.dynamic}
+        return Implemented(**given, declared_as=alone, impl=impl, **how)
+
+    @property
+    def declared(self) -> Operation:
+        """The operation as its reference is called."""
+        return self
+
+    @property
+    def called(self) -> str:
+        """The field of the file that names the callable."""
+        return "call"
 
     @cached_property
     def parsed(self) -> Signature:
@@ -206,7 +232,7 @@ class Operation:
         self.loaded("prepare")
         for name in self.columns:
             self.column(name)
-        return load_callable(self.call, f"op {self.name}: call")
+        return load_callable(self.call, f"op {self.name}: {self.called}")
 
     def column(self, name: str) -> Callable[..., Any]:
         """The function of a column of one's own."""
@@ -227,21 +253,25 @@ class Operation:
             return None
         where = f"op {self.name}: reference"
         function = load_callable(self.reference, where)
+        self.declared.check_takes(function, f"{where}: {self.reference}")
+        return function
+
+    def check_takes(self, function: Callable[..., Any], who: str) -> None:
+        """Refuse a function that says that it does not take the arguments of ``call``."""
+        if self.prepare or isinstance(function, type):  # a class says how it is made
+            return
         tensors: list[Any] = [None] * len(self.parsed.inputs)
         named = dict.fromkeys(self.inputs if not self.as_list else ())
         given = [tensors] if self.as_list else tensors[len(named) :]
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # functions written in C may not say
-            return function
+            return
         try:
             signature.bind(*self.args, *given, *self.args_after, **named, **self.kwargs)
         except TypeError as error:
-            takes = f"{self.reference}{signature} cannot be called as {self.call} is: {error}"
-            raise ConfigError(
-                f"{where}: {takes}; it gets the same inputs, args and kwargs"
-            ) from None
-        return function
+            takes = f"{who}{signature} cannot be called as {self.declared.call} is: {error}"
+            raise ConfigError(f"{takes}; it gets the same inputs, args and kwargs") from None
 
     def _check(self) -> None:
         """Check what the fields mean together."""
@@ -296,6 +326,38 @@ class Operation:
                     raise unknown(f"{key}: {name}: {value} is unknown", value, allowed)
         for position in range(len(names)):
             self.domain_of(position)
+
+
+@dataclass(frozen=True)
+class Implemented(Operation):
+    """An operation by an implementation of its own: what is called, and how, is that one's.
+
+    Attributes:
+        impl: its name.
+        compile, dynamic: how it is compiled, whatever the axes say.
+        declared_as: the operation as the file has it, which ``reference`` is called as.
+    """
+
+    impl: str = ""
+    compile: str = "off"
+    dynamic: bool = False
+    declared_as: Operation = field(kw_only=True)
+
+    @property
+    def declared(self) -> Operation:
+        """The operation as its reference is called."""
+        return self.declared_as
+
+    @property
+    def called(self) -> str:
+        """The field of the file that names the callable."""
+        return f"implementations.{self.impl}"
+
+    def load(self) -> Callable[..., Any]:
+        """Import the callable; ConfigError as for any, or where it says that it takes others."""
+        function = super().load()
+        self.check_takes(function, f"op {self.name}: {self.called}: {self.call}")
+        return function
 
 
 BY_INPUT: Mapping[str, Iterable[str]] = {

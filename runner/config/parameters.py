@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 OF_OP, OF_KWARGS = "op.", "op.kwargs."
+OF_IMPLEMENTATIONS = "op.implementations."  # of which the axis impl tells
 
 
 def parameters_in(overrides: Iterable[str]) -> str | None:
@@ -17,7 +18,7 @@ def parameters_in(overrides: Iterable[str]) -> str | None:
     said = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key.startswith(OF_OP):
+        if key.startswith(OF_OP) and not key.startswith(OF_IMPLEMENTATIONS):
             value = re.sub(r"\s+", "", value)
             said.append(f"{key.removeprefix(OF_KWARGS)}={value}")
     return " ".join(said) or None

@@ -56,5 +56,5 @@ def with_todays_names(mapping: Mapping[str, Value], where: str) -> dict[str, Val
 
 def refusal(name: str, where: str) -> str:
     """What to say of an old name that somebody wrote; blank where it is none."""
-    new = RENAMED[where].get(name)
+    new = RENAMED.get(where, {}).get(name)
     return f"{name} was renamed to {new}" if new else ""

@@ -36,6 +36,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timing.max_time_s": (0, LONGEST_S),
     "timing.block_s": (0, LONGEST_S),
     "limit.time_s": (0, LONGEST_S),
+    "limit.build_time_s": (0, LONGEST_S),
     "limit.memory_bytes": (1, 2**60),
     "compare.processes": (1, 1_000),
     "compare.slower_than": (0, 100),
@@ -48,7 +49,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "cluster.retries": (0, math.inf),
 }
 """The least and the most that a number may be, which are allowed themselves."""
-POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s", "limit.time_s")
+POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s")
+POSITIVE += ("limit.time_s", "limit.build_time_s")
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Limit:
     """What a cell may take before it is ended; ``conf/config.yaml`` says what each is."""
 
     time_s: float = 30.0
+    build_time_s: float = 300.0
     memory_bytes: int | None = None
 
 

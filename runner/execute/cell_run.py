@@ -81,9 +81,9 @@ class LocalRun:
             return TaskResult(self.failure)
         packages = (self.cell.backend_module or "", self.cell.definition.package)
         imported = chain.from_iterable(map(self._state.switches.changed_by_import, packages))
-        changed = tuple(dict.fromkeys([*imported, *self.changed]))
+        changed = list(imported), list(self.changed)
         rows = [row if row.seconds else replace(row, seconds=self.seconds) for row in result.rows]
-        return TaskResult([with_changed_switches(row, changed) for row in rows], result.samples)
+        return TaskResult([with_changed_switches(row, *changed) for row in rows], result.samples)
 
     def release(self) -> None:
         """Give back what the device keeps for later calls."""

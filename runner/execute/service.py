@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from operator import is_
 from typing import Any
-
-import torch
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import is_device_lost, log_rows, run_cell
@@ -88,23 +84,11 @@ class Traces:
         self._look()
 
     def _look(self) -> None:
-        self._functions = list(map(_functions, (torch, torch.Tensor, time)))
         self._limit, self._children = sys.getrecursionlimit(), set(children_of("self"))
 
     def are_other(self, cells: Sequence[Cell]) -> bool:
-        """Whether there are other functions, another limit or other children than before."""
+        """Whether there are another limit or other children than before."""
         if any(cell.is_compiled for cell in cells):
-            self._look()  # the compiler keeps children, and replaces functions itself
-        children = set(children_of("self"))
-        same = (all(map(is_, map(vars(home).get, n), was)) for home, n, was in self._functions)
-        replaced = not all(same)
+            self._look()  # the compiler keeps children
         other_limit = sys.getrecursionlimit() != self._limit
-        return replaced or other_limit or not children <= self._children
-
-
-def _functions(home: Any) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
-    """What everything calls: where it is, its names, and what stands under each there itself."""
-    # torch itself replaces manual_seed once its compiler is imported
-    names = (n for n in dir(home) if n != "manual_seed" and callable(getattr(home, n, None)))
-    kept = tuple(names)
-    return home, kept, tuple(map(vars(home).get, kept))
+        return other_limit or not set(children_of("self")) <= self._children

@@ -23,6 +23,7 @@ from typing import Any
 
 from runner.cells.cell import Cell
 from runner.config.cases import Case
+from runner.config.implementation import BUILDING
 from runner.config.operation import Operation
 from runner.errors import one_line
 from runner.execute.channel import Inbox
@@ -78,13 +79,15 @@ class Worker:
 
         Where a check ends it, the row that was made before is kept, and says so.
         """
-        step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
-        patience_s = cell.timing.patience_s  # waiting counts in no limit
+        step, start, limit = "starting", time.monotonic(), cell.limit
+        begun, patience_s = start, cell.timing.patience_s  # waiting counts in no limit
         kept: list[Row] = []
         kept_samples: list[Sample] = []
 
         def time_left_s() -> float:
-            return start + limit_s + patience_s - time.monotonic()
+            if step == BUILDING:
+                return begun + limit.build_time_s - time.monotonic()
+            return start + limit.time_s + patience_s - time.monotonic()
 
         try:
             with self._refusing_garbage():
@@ -92,7 +95,9 @@ class Worker:
                     if kind == "begun":
                         start = time.monotonic()
                     elif kind == "step":
-                        (step,) = map(one_line, said)
+                        now = time.monotonic()
+                        start += now - begun if step == BUILDING else 0.0
+                        (step,), begun = map(one_line, said), now
                         _show_wait(step)
                     elif kind == "kept":
                         kept, kept_samples = _rows(cell, said[0]), unpacked(Sample, said[1])
@@ -101,7 +106,10 @@ class Worker:
                         taken_s = time.monotonic() - start
                         rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
                         return rows, kept_samples or samples
-            status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
+            what = f"stopped after limit.time_s={limit.time_s:g} s"
+            if step == BUILDING:
+                what = f"stopped after limit.build_time_s={limit.build_time_s:g} s"
+            status = "timeout"
         except WorkerDied as death:
             status, what = "crashed", str(death)
         seconds, reason = time.monotonic() - start, f"{what}, while {step}"
@@ -120,9 +128,11 @@ class Worker:
         None where the process or a device died, or a side took too long.
         """
         left_s = [cell.limit.time_s + cell.timing.patience_s for cell in cells]
-        side, begun = 0, time.monotonic()
+        side, step, begun = 0, "starting", time.monotonic()
 
         def time_left_s() -> float:
+            if step == BUILDING:
+                return begun + cells[side].limit.build_time_s - time.monotonic()
             # while they take turns, no side is charged for the others
             waited_for = sum(left_s) if side == ALL_SIDES else left_s[side]
             return begun + waited_for - time.monotonic()
@@ -132,7 +142,7 @@ class Worker:
             for kind, *said in self._talk(request, logs, time_left_s):
                 now = time.monotonic()
                 if kind == "side":
-                    if side != ALL_SIDES:
+                    if side != ALL_SIDES and step != BUILDING:
                         left_s[side] -= now - begun
                     side, step = said[0], one_line(said[1])
                     _show_wait(step)

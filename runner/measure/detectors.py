@@ -1,4 +1,4 @@
-"""Four flags for misleading times, detected by extra calls outside the timed region.
+"""Flags for misleading times, detected by extra calls outside the timed region.
 
 Each one costs nothing but a look where it cannot apply.
 """
@@ -6,7 +6,7 @@ Each one costs nothing but a look where it cannot apply.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -70,12 +70,17 @@ class TimedCall:
         return self.measured.median_s > AFFORDABLE * self.cell.limit.time_s
 
 
-def flags_after(timed: TimedCall, device: Device, float32_times: Float32Times) -> list[str]:
+def flags_after(
+    timed: TimedCall,
+    device: Device,
+    float32_times: Float32Times,
+    further: Mapping[str, Callable[[], bool]],
+) -> list[str]:
     """The flags that take further calls to find, after the timing; an error in these is no flag.
 
-    ``float32_times`` are of earlier cells; this one's is added.
+    ``float32_times`` are of earlier cells; this one's is added. ``further`` detectors come first.
     """
-    detectors = {"reduced_precision": partial(reduced_precision, timed, device.torch)}
+    detectors = {**further, "reduced_precision": partial(reduced_precision, timed, device.torch)}
     if device.is_cpu:
         detectors["first_touch"] = partial(first_touch, timed)
         detectors["cpu_fallback"] = partial(cpu_fallback, timed, float32_times)

@@ -7,17 +7,21 @@ other operations the sweep has, and on what was called before.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial, reduce
+from typing import Any
 
 import torch
 
 from runner.cells.cell import Cell
 from runner.measure.bystanders import Bystanders
+from runner.measure.host_clock import HostClock
 from runner.measure.host_memory import limit_memory
 from runner.measure.precision import flushes_denormals
 from runner.measure.process_state import Switch, of_process
+from runner.rows.rows import FUNCTIONS
 
 OF_TORCH = {
     "threads": "num_threads",
@@ -56,7 +60,10 @@ class Switches:
         self._bystanders = Bystanders() if of_worker else None
         self._entered, self._expected = ExitStack(), dict(self._own)
         self._at_import: dict[str, dict[str, None]] = {}  # what the import of a package changed
-        self.is_spoiled = False
+        homes = (torch, torch.Tensor, torch.cuda, time, HostClock) if of_worker else ()
+        self._functions = list(map(_functions_of, homes))
+        self.import_s: dict[str, float] = {}
+        self.is_spoiled = self._compiles = False
 
     def threads_of(self, cell: Cell) -> int:
         """The threads that a cell has: its own number, or the sweep's."""
@@ -66,6 +73,7 @@ class Switches:
         """Set what a cell asks for, and otherwise torch's switches as they were found."""
         self._entered.close()
         self._expected = {**self._own, "threads": self.threads_of(cell)}
+        self._compiles = cell.is_compiled
         if cell.deterministic:
             self._expected["deterministic_algorithms"] = 2  # an error where there is none
         for name, switch in self._of_torch.items():
@@ -88,14 +96,19 @@ class Switches:
 
     @contextmanager
     def importing(self, package: str) -> Iterator[None]:
-        """Put back what an import changes, and remember it for :meth:`changed_by_import`."""
-        before = len(sys.modules)
+        """Put back what an import changes, and remember it for :meth:`changed_by_import`.
+
+        ``import_s`` has the seconds that importing each package took.
+        """
+        before, begun = len(sys.modules), time.perf_counter()
         try:
             yield
         finally:
             if len(sys.modules) != before:
                 changed = self._put_back()
                 self._at_import.setdefault(package, {}).update(dict.fromkeys(changed))
+                before_s = self.import_s.get(package, 0.0)
+                self.import_s[package] = before_s + time.perf_counter() - begun
 
     def changed_by_import(self, package: str) -> list[str]:
         """The names of what a package's import has changed in this process."""
@@ -109,12 +122,33 @@ class Switches:
             for name in [name for name, value in now.items() if value != self._own[name]]:
                 self._all[name].set(self._own[name])
                 now = self._read()
-        busy = self._bystanders.end_busy() if self._bystanders else []
-        self.is_spoiled = self.is_spoiled or bool(busy) or now != self._own
-        return [*(name for name, value in found.items() if value != expected[name]), *busy]
+        others = self._bystanders.end_busy() if self._bystanders else []
+        others += [FUNCTIONS] if self._put_back_functions() else []
+        self.is_spoiled = self.is_spoiled or bool(others) or now != self._own
+        return [*(name for name, value in found.items() if value != expected[name]), *others]
+
+    def _put_back_functions(self) -> bool:
+        """Whether what everything calls had been replaced; the compiler may do so."""
+        if self._compiles:
+            homes = [home for home, _ in self._functions]
+            self._functions, self._compiles = list(map(_functions_of, homes)), False
+        replaced = False
+        for home, functions in self._functions:
+            now = vars(home)
+            for name in [n for n, function in functions.items() if now.get(n) is not function]:
+                setattr(home, name, functions[name])
+                replaced = True
+        return replaced
 
     def _read(self) -> dict[str, object]:
         return {name: switch.read() for name, switch in self._all.items()}
+
+
+def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:
+    """Where something stands that everything calls, and the functions there by their names."""
+    # torch itself replaces manual_seed once its compiler is imported
+    named = {n: f for n, f in vars(home).items() if callable(f) and n != "manual_seed"}
+    return home, named
 
 
 @cache

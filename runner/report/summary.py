@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -16,6 +17,7 @@ from runner.analysis import comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
+from runner.config.axes import label
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
@@ -28,6 +30,7 @@ from runner.report.tables import (
     benchmark_table,
     crossover_table,
     derivations_table,
+    implementations_table,
     peaks_table,
     print_answers,
     print_table,
@@ -36,7 +39,7 @@ from runner.report.tables import (
     transfer_table,
 )
 from runner.rows.csv_store import write_table
-from runner.rows.flags import FLAGS
+from runner.rows.flags import FLAGS, OF_CONDUCT
 from runner.rows.rows import (
     BAD,
     ROW_OF_JOB,
@@ -134,6 +137,7 @@ def _tables(analysis: Analysis) -> list[Table]:
     times, gradients = analysis.benchmarks, analysis.gradients
     tables = (
         benchmark_table(times, analysis.speedups, analysis.report) if times else None,
+        implementations_table(times, analysis.speedups),
         crossover_table(curves) if curves else None,
         autograd_table(gradients) if gradients else None,
         derivations_table(gradients),
@@ -159,6 +163,7 @@ def _notes(
     notes += what_is_missing(analysis.rows, words)
     notes += which_gradients_fail(analysis.gradients, words)
     notes += what_is_wrong(analysis.benchmarks, words)
+    notes += what_is_right(analysis.benchmarks, words)
     notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
@@ -172,11 +177,12 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
-    for flag in (*FLAGS_OF_CHECKS, "mutates_input", "contended", "slow_machine"):
+    for flag in (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine"):
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
-        note = f"{len(with_flag)} {flag}{_named(with_flag)}: {words[f'note_{flag}']}"
+        why = words.get(f"note_{flag}") or words[f"flag_{flag}"]
+        note = f"{len(with_flag)} {flag}{_named(with_flag)}: {why}"
         first = with_flag[0]
         error, allowed = first.max_relative_error, first.allowed_relative_error
         if flag == "wrong_values" and error is not None and allowed is not None:
@@ -186,6 +192,20 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
             note += f"; {first.reason}"
         notes.append(note)
     return notes
+
+
+def what_is_right(rows: Sequence[BenchmarkRow], words: Words = ENGLISH) -> list[str]:
+    """How many values and gradients are right, and how near the worst value is to its limit."""
+    right = [row for row in rows if row.checked and "wrong_values" not in row.flags]
+    if not right:
+        return []
+    errors = [(row.max_relative_error or 0.0, row.allowed_relative_error) for row in right]
+    worst = max((error / allowed for error, allowed in errors if allowed), default=0.0)
+    gradients = Counter(row.gradient for row in rows if row.gradient)
+    counted = ", ".join(f"{n} {words[f'gradient_{verdict}']}" for verdict, n in gradients.items())
+    numbers = {"right": len(right), "count": sum(row.status == "ok" for row in rows)}
+    note = words["note_right"].format(**numbers, share=f"{worst:.2g}")
+    return [note + (f"; {words['gradients'].format(counted=counted)}" if counted else "")]
 
 
 def which_gradients_fail(rows: Sequence[AutogradRow], words: Words = ENGLISH) -> list[str]:
@@ -298,5 +318,6 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
 
 
 def _named(rows: Sequence[Row]) -> str:
-    names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in rows]
+    """The cells by name, where they are few."""
+    names = [label("benchmark", row, lambda axis: axis != "threads") for row in rows]
     return f" ({', '.join(names)})" if len(names) <= NAMED_AT_MOST else ""

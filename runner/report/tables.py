@@ -15,14 +15,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from runner.analysis.changes import Change
-from runner.analysis.comparison import Speedup, cost_of
+from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of
 from runner.analysis.crossover import Crossover
 from runner.analysis.questions import Answer
-from runner.config.axes import FURTHER, NAMED, values_of
+from runner.config.axes import FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.report.language import sentence_text
-from runner.rows.flags import merged
 from runner.rows.rows import (
     STATUSES,
     AutogradRow,
@@ -74,20 +73,26 @@ def benchmark_table(
         by_names.setdefault(names_of(row), {})[str(getattr(row, axis))] = row
     ratios = {(names_of(speedup), speedup.other): speedup for speedup in speedups}
 
+    # a ratio stands beside its time, and a flag names its side
     lines, tones = [], []
     for names, by_value in islice(by_names.items(), MOST_IN_FILE):
-        claimed = [ratios[names, value] for value in values if (names, value) in ratios]
-        verdicts = {speedup.verdict for speedup in claimed}
-        tones.append(verdicts.pop() if len(verdicts) == 1 else None)
-        line = [*map(str, names), *(_milliseconds(by_value.get(value)) for value in values)]
-        if compared:
-            line.append(", ".join(filter(None, map(_ratio, claimed))))
-        flags = merged(*(row.flags for row in by_value.values()))
-        lines.append((*line, " ".join(flags)))
+        line, flags = list(map(str, names)), []
+        for value in values:
+            row, speedup = by_value.get(value), ratios.get((names, value))
+            line.append(_milliseconds(row))
+            if value != report.value and compared:
+                line.append((speedup and _ratio(speedup)) or "-")
+            if row is not None and row.flags:
+                flags.append(" ".join([f"{value}:", *row.flags] if compared else row.flags))
+        claimed = {ratios[names, v].verdict for v in values if (names, v) in ratios}
+        tones.append(claimed.pop() if len(claimed) == 1 else None)
+        lines.append((*line, "; ".join(flags)))
 
-    of_values = [value.upper() if axis == "device" else f"{axis}={value}" for value in values]
-    header = [*map(_head, shown), *(f"{name} ms" for name in of_values)]
-    header += ["speed-up", "flags"] if compared else ["flags"]
+    header = list(map(_head, shown))
+    for value in values:
+        header.append(f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms")
+        header += ["speed-up"] if value != report.value and compared else []
+    header.append("flags")
     more = len(by_names) - len(lines)
     return Table("Times", tuple(header), lines, len(shown), more, tuple(tones) if compared else ())
 
@@ -98,6 +103,29 @@ def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
     if len(set(map(attrgetter(*shown, axis), rows))) < len(rows):
         shown.append("variant")  # of the op file or the timing
     return shown
+
+
+def implementations_table(
+    rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup]
+) -> Table | None:
+    """What is known of each implementation at each shape and dtype; None where there is but one."""
+    if len({row.impl for row in rows}) < 2:
+        return None
+    ratios = {speedup.other_cell: _ratio(speedup) for speedup in speedups}
+    lines = []
+    for row in rows[:MOST_IN_FILE]:
+        values = row.checked or "-"
+        if "wrong_values" in row.flags:
+            values = f"wrong ({values})"
+        error = "" if row.error_roundoffs is None else digits(row.error_roundoffs, 2)
+        sizes = (row.peak_memory_bytes, row.saved_bytes)
+        memory = ["" if size is None else digits(size / 1e6, 3) for size in sizes]
+        names = (row.op, str(row.impl), row.size, row.dtype, row.device)
+        found = (values, error, row.gradient or "-", _milliseconds(row), *memory)
+        lines.append((*names, *found, ratios.get(row.cell) or "-"))
+    header = ("operation", "impl", "size", "dtype", "device", "values", "error u", "gradient")
+    header = (*header, "time ms", "peak MB", "saved MB", "speed-up")
+    return Table("Implementations", header, lines, 6, len(rows) - len(lines))
 
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
@@ -149,8 +177,10 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
 
     That one is of the dtype itself where there is such a check; differences are of float64.
     """
+    varying = [key for key in OF_GRADIENTS if len(set(map(attrgetter(key), rows))) > 1]
+    shown = ["op", "dtype", "device", *varying]
     lines = []
-    for names, checks in grouped(rows, values_of("op", "dtype", "device")).items():
+    for names, checks in grouped(rows, values_of(*shown)).items():
         decided = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
         failed = [row for row in decided if row.verdict == "fail"]
         of_dtype = [row for row in decided if row.oracle == "float64_reference"]
@@ -158,9 +188,9 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
         worst = simplest(failed) if failed else worst
         bounds = worst.max_relative_error, worst.tolerance
         numbers = ["" if number is None else f"{number:.1e}" for number in bounds]
-        lines.append((*names, *numbers, _counted_verdicts(checks)))
-    header = ("operation", "dtype", "device", "error", "allowed", "verdicts")
-    return Table("Gradients", header, lines, 3)
+        lines.append((*map(str, names), *numbers, _counted_verdicts(checks)))
+    header = (*map(_head, shown), "error", "allowed", "verdicts")
+    return Table("Gradients", header, lines, len(shown))
 
 
 def simplest(checks: Sequence[AutogradRow]) -> AutogradRow:
@@ -294,7 +324,10 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     if row is None or row.status == "unavailable":  # why is said once, beside the table
         return "-"
     cost = cost_of(row)
-    return digits(cost.value * 1_000) if cost is not None else row.status
+    if cost is None:
+        return row.status
+    text = digits(cost.value * 1_000)
+    return f"({text})" if set(OF_MOMENTS) & set(row.flags) else text  # which says little
 
 
 def _wins_from(crossing: Crossover) -> str:

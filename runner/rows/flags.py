@@ -25,6 +25,13 @@ FLAGS = {
     "unchecked": Flag("its values were compared with nothing"),
     "wrong_gradient": Flag("its gradient is wrong", fails=True),
     "above_peak": Flag("it computes faster than this machine can", False),
+    "reused_result": Flag("its result comes from an earlier call"),
+    "short_cut": Flag("it does less for these contents than for ordinary ones"),
+    "late_work": Flag("it goes on after it has returned"),
+    "unrepeatable": Flag("it gives another result when called again"),
+    "calls_reference": Flag("it calls what it is compared with"),
+    "switched": Flag("it changes switches of the machine when it is called"),
+    "replaced_functions": Flag("its module replaces functions of torch or of the clock"),
     "contended": Flag("the machine was busy with something else"),
     "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),
@@ -37,6 +44,12 @@ FLAGS = {
     "changed_switches": Flag("its module changes switches of the machine", False),
     "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", False),
 }
+
+OF_CONDUCT = (
+    *("reused_result", "short_cut", "late_work", "unrepeatable", "calls_reference"),
+    *("switched", "replaced_functions"),
+)
+"""Of what makes a time say nothing, since the call does not do its work."""
 
 
 def merged(*several: Iterable[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
+FUNCTIONS = "functions"  # the name among changed switches of what everything calls
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class BenchmarkRow(Row):
     first_call_s: float | None = None
     first_in_process: bool | None = None  # whether nothing at all had been called before it there
     compile_s: float | None = None  # seconds that torch.compile took
+    # seconds until it could be called as it is timed, outside the clock: torch.compile, and of an
+    # implementation of one's own the import of its package and its first call
+    build_s: float | None = None
     # CPU seconds of the calling thread for a call, where one thread does the work
     cpu_s: float | None = None
     # launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works
@@ -122,8 +126,9 @@ class BenchmarkRow(Row):
     # against the reference in float64, relative to its largest element
     max_relative_error: float | None = None
     allowed_relative_error: float | None = None  # the most that the dtype and the operation explain
-    # what the error was taken of: full (the whole output) or smaller (size), or moments of a random
-    # operation's results; blank: nothing was compared
+    error_roundoffs: float | None = None  # the error in unit roundoffs of the dtype
+    # what the error was taken of: full (the whole output), blocks (of it, at positions drawn anew)
+    # or smaller (size), or moments of a random operation's results; blank: nothing was compared
     checked: str | None = None
     checked_size: str | None = None  # the size at which the error was taken
     # booleans and integers that differ from the reference's, and of which rounding of the inputs
@@ -366,12 +371,14 @@ def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     return replace(row, concurrent_sweep=concurrent_sweep, flags=flags)
 
 
-def with_changed_switches(row: Row, names: tuple[str, ...]) -> Row:
-    """A row that says which of the machine's switches its operation changed."""
+def with_changed_switches(row: Row, imported: Iterable[str], called: Iterable[str]) -> Row:
+    """A row that says which of the machine's switches its operation's import and calls changed."""
+    names = merged(imported, called)
     if not names or not isinstance(row, BenchmarkRow):
         return row
-    flags = merged(row.flags, ("changed_switches",))
-    return replace(row, changed_switches=names, flags=flags)
+    flags = ["changed_switches", *(["switched"] if merged(called) else [])]
+    flags += ["replaced_functions"] if FUNCTIONS in names else []
+    return replace(row, changed_switches=names, flags=merged(row.flags, flags))
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:

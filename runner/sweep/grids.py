@@ -12,10 +12,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig
 
+from runner.cells.cell import Cell
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, excluded, plain
 from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
+from runner.config.implementation import ALL, DEFAULT
 from runner.config.schema import READING, Report
 from runner.errors import ConfigError, naming, one_line
 from runner.sweep.listed_cells import KEYS as LISTING
@@ -31,7 +33,9 @@ class Grids:
     """The grid of ``hydra.sweeper.params`` and the command line, and those of ``.also``.
 
     ``params`` are the axes of the main grid, each with its values as text or a list; so are those
-    of each of the ``extra_grids``, which run after it. ``left_out`` counts the cells excluded.
+    of each of the ``extra_grids``, which run after it. ``left_out`` counts the cells excluded, and
+    ``lacking`` has, by its name, those that would be of an implementation that their operation has
+    not.
     """
 
     left_out = 0
@@ -47,6 +51,7 @@ class Grids:
         self._parser = OverridesParser.create(config_loader=loader)
         self._composer, self._config = composer, config
         self._params, self._extra_grids = plain(params), list(map(plain, extra_grids))
+        self.lacking: dict[str, list[Cell]] = {}
 
     def jobs(self, arguments: list[str]) -> list[HydraJob]:
         """Compose every combination with the command line's overrides, and check all together.
@@ -66,6 +71,11 @@ class Grids:
         is_empty = not own and not names_cells and bool(self._extra_grids)
         main_grid = [] if is_empty and not listed else self._main_grid(listed, [*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
+
+        had = {job.cell.impl for job in jobs}
+        for impl, cells in self.lacking.items():
+            if impl not in had:
+                raise ConfigError(cells[0].infeasible_reason)
 
         # Options that do not apply are an error where they were asked for, not in further grids.
         for job in main_grid:
@@ -133,7 +143,22 @@ class Grids:
         # the device varies fastest: what will be compared is measured side by side
         ordered = sorted(overrides, key=lambda override: override.key_or_group == "device")
         most = self._config.sweep.max_cells
-        return [self._composer.job(job) for job in combinations(ordered, most)]
+        jobs: list[HydraJob] = []
+        for words in combinations(ordered, most):
+            jobs += self._by_implementation(words)
+        return jobs
+
+    def _by_implementation(self, words: list[str]) -> list[HydraJob]:
+        """A combination's job, or one for each implementation; none where there is none."""
+        job = self._composer.job(words)
+        if job.cell.impl == ALL:
+            others = [word for word in words if word.partition("=")[0] != "impl"]
+            names = (DEFAULT, *job.cell.operation.implementations)
+            return [self._composer.job([*others, f"impl={name}"]) for name in names]
+        if job.cell.has_implementation:
+            return [job]
+        self.lacking.setdefault(job.cell.impl, []).append(job.cell)
+        return []
 
 
 def _as_overrides(where: str, params: Any) -> list[str]:
@@ -184,7 +209,8 @@ def _meant_for(grid: list[Override], main: list[Override], typed: list[Override]
         key = override.key_or_group
         if key in not_of(job, of_case=of_case):
             return False
-        is_added = override.is_sweep_override() and job != "benchmark"
+        is_several = override.is_sweep_override() or override.input_line == f"impl={ALL}"
+        is_added = is_several and job != "benchmark"
         return key in own_axes or not (key in main_axes or is_added)
 
     return [override for override in typed if applies(override)]

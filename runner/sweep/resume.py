@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from runner.cells.cell import Cell
 from runner.config.axes import AXES, label
 from runner.config.cases import Case, read_case
+from runner.config.implementation import DEFAULT
 from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError, unknown
@@ -205,7 +206,7 @@ def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
     """The operation or case as it was written down, perhaps by an older release."""
     fields = with_todays_names(config[kind], kind)
     if kind == "op":
-        return Operation.from_mapping(fields, "op file")
+        return Operation.from_mapping(fields, "op file").implemented(config.get("impl", DEFAULT))
     if fields.get("expect"):
         fields["expect"] = with_todays_names(fields["expect"], "case expect")
     return read_case(fields)

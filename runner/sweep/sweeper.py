@@ -74,6 +74,7 @@ class GridSweep:
         copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
         self._env_set = {**copied, **job.env_set}
         self._left_out = 0  # cells that exclude leaves out
+        self._lacking: dict[str, list[Cell]] = {}  # what there is not, by its implementation
         self._is_incomplete = False  # whether a job of a stock launcher did not return
         self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
 
@@ -113,6 +114,7 @@ class GridSweep:
         composer = self._composer
         composer.writes_folders = self._cluster is None
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
+        self._lacking = grids.lacking
         if self._crossover is None:
             jobs = grids.jobs(arguments)
             self._left_out = grids.left_out
@@ -124,7 +126,10 @@ class GridSweep:
             advice = f"give its range instead, such as {example}"
             raise ConfigError(f"size is what this sweep looks for; {advice}")
         grid = grids.jobs([*arguments, search_range.size_of(search_range.low)])
-        self._search = CrossoverSearch(search_range, Report.of(self._config), composer, grid)
+        cells = [job.cell for job in grid]
+        if len({cell.impl for cell in cells}) > 1:  # which are compared then
+            self._report = settled(self._report, cells, accelerated=True)
+        self._search = CrossoverSearch(search_range, self._report, composer, grid)
         return self._search.initial()
 
     def _show(self, jobs: list[HydraJob]) -> None:
@@ -142,6 +147,9 @@ class GridSweep:
             print(f"a run imports and calls {', '.join(foreign)}", file=sys.stderr)
         if self._left_out:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
+        if self._lacking:
+            why = "as their operation has no such implementation"
+            print(f"left out, {why}: {sum(map(len, self._lacking.values()))}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
         if self._search is not None:

@@ -16,6 +16,7 @@ from torch.library import opcheck
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import by_its_reference, compiled
 from runner.calls.direction import inputs_of, make_call
+from runner.config.implementation import BUILDING
 from runner.errors import one_line
 from runner.rows.rows import BAD, AutogradRow, GradientCheck
 from runner.tasks import case_autograd
@@ -38,13 +39,12 @@ def run(task: Task) -> TaskResult:
     if check_values(bound, device).reason == FREE_SIGN:
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
     if cell.is_compiled:
-        task.report_step("compiling")
+        task.report_step(BUILDING)
 
         def run_both(given: BoundOperation) -> Any:
             return make_call("both", given, inputs_of(given, "both", device))()
 
-        how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
-        bound, _ = compiled(bound, device, run_both, task.state.compilers, **how)
+        bound, _ = compiled(bound, device, run_both, task.state.compilers, **cell.compiling)
         task.report_step("checking gradients")
     checks = check_gradients(by_its_reference(bound, device), device)
     checks += by_opcheck(plain, device)

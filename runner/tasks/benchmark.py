@@ -23,6 +23,8 @@ from runner.calls.direction import (
     restoring,
 )
 from runner.cells.cell import Cell
+from runner.config.implementation import BUILDING
+from runner.config.operation import Implemented
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings, throttled
@@ -35,6 +37,7 @@ from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
+from runner.tasks.conduct import Conduct
 from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
 from runner.tasks.task import Task, TaskResult
 
@@ -54,6 +57,7 @@ class Ready:
     task: Task
     bound: BoundOperation  # the operation as it is timed
     compile_s: float | None  # seconds that compiling took; None: it is not compiled
+    first_s: float | None  # seconds of the call that built it; None: nothing was to be built
     tensors: list[torch.Tensor]  # its inputs on the device
     output: OutputSummary  # what there is to know of its result, once there was one
     flop: int | None  # of one forward call; None: not known
@@ -64,6 +68,13 @@ class Ready:
     saved_bytes: int | None  # for its backward pass; None: there is none
     is_first: bool  # whether it is the first of its callable at this shape and dtype in the process
     is_first_of_all: bool
+
+    def build_s(self, call_s: float) -> float | None:
+        """Seconds until it could be called as it is timed; None: nothing was to be built."""
+        if self.first_s is None:
+            return self.compile_s
+        imported_s = self.task.state.switches.import_s.get(self.task.cell.definition.package, 0.0)
+        return imported_s + (self.compile_s or 0.0) + max(0.0, self.first_s - call_s)
 
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
@@ -98,7 +109,7 @@ def prepare(task: Task) -> Ready:
     """
     cell, device = task.cell, task.device
     readings, called = DeviceReadings(device), task.state.called
-    kind = (cell.operation.call, cell.size, cell.dtype, cell.device, cell.compile)
+    kind = (cell.operation.call, cell.impl, cell.size, cell.dtype, cell.device, cell.compile)
     first = kind not in called, not called
     called.add(kind)
     eager, bound, compile_s = _bound(task)
@@ -111,10 +122,16 @@ def prepare(task: Task) -> Ready:
         flop = counted_flop(eager, tensors)
     output = OutputSummary(bound, tensors, device)
 
+    # what builds or tunes itself in its first call does so before any clock of the cell's
+    own = isinstance(cell.operation, Implemented)
+    if own:
+        task.report_step(BUILDING)
+
     # a backward pass returns gradients alone, so that the output is looked at before it
     on_result, saved_bytes = output.summarize, None
     if cell.direction != "forward":
-        task.report_step("running the forward pass")
+        if not own:
+            task.report_step("running the forward pass")
         if cell.is_compiled:  # which would be compiled once more beside what counts
             output.summarize(forward())
         else:
@@ -138,8 +155,10 @@ def prepare(task: Task) -> Ready:
     if cell.cache == "cold" or cell.operation.restore:
         flush = device.flush_cache if cell.cache == "cold" else lambda: None
         clock = ColdClock(clock, flush)
+    first_s = clock.time(call, 1).wall_s if own and first[0] else None
     readings.timing_begins()
-    made = task, bound, compile_s, tensors, output, flop, call, clock, look_at_first, readings
+    made = task, bound, compile_s, first_s, tensors, output, flop, call, clock
+    made = *made, look_at_first, readings
     return Ready(*made, saved_bytes, *first)
 
 
@@ -152,7 +171,8 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     timed = TimedCall(
         ready.call, ready.bound, ready.tensors, make, ready.clock, measured, task.cell, bytes_out
     )
-    detected = flags_after(timed, task.device, task.state.float32_times)
+    questions = Conduct(timed).questions()
+    detected = flags_after(timed, task.device, task.state.float32_times, questions)
 
     # what ends the process in a check must not take the times with it
     row, samples = _row(ready, measured, detected), list(measured.samples)
@@ -187,13 +207,12 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
     _check_memory(cell)
     if not cell.is_compiled:
         return eager, eager, None
-    task.report_step("compiling")
+    task.report_step(BUILDING)
 
     def run_once(bound: BoundOperation) -> Any:
         return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
-    how: Any = {"mode": cell.compile, "dynamic": cell.dynamic}
-    return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **how)
+    return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **cell.compiling)
 
 
 def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkRow:
@@ -207,11 +226,12 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         **_columns(measured, OF_TIMES + OF_SAMPLING),
         ci_low_s=low_s,
         ci_high_s=high_s,
-        first_call_s=measured.first_call_s if ready.is_first else None,
+        first_call_s=(ready.first_s or measured.first_call_s) if ready.is_first else None,
         first_in_process=ready.is_first_of_all,
         saved_bytes=ready.saved_bytes,
         slowdown_against=None if measured.machine_slowdown is None else slowdown_against(task),
         compile_s=ready.compile_s,
+        build_s=ready.build_s(measured.median_s),
         **vars(readings.launch),
         samples=sum(sample.used for sample in measured.samples),
         processes=1,

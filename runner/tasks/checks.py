@@ -16,14 +16,23 @@ import torch
 from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import by_its_reference
 from runner.calls.direction import inputs_of
+from runner.config.operation import Implemented
 from runner.config.size import parse_size
 from runner.errors import is_unsupported, one_line
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict, VerdictKey
+from runner.verify.blocks import WHOLE
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
-from runner.verify.values import FREE_SIGN, ValueCheck, check_values, small, to_check
+from runner.verify.values import (
+    FREE_SIGN,
+    ValueCheck,
+    block_to_check,
+    check_values,
+    small,
+    to_check,
+)
 
 GRADIENT_SHARE = 0.3  # of limit.time_s, for a quick verification
 
@@ -37,7 +46,7 @@ class Checked:
     """How right an operation is; by default nothing is known."""
 
     values: ValueCheck = field(default_factory=ValueCheck)
-    extent: str | None = None  # what was compared: full or smaller (size), or moments
+    extent: str | None = None  # what was compared, see BenchmarkRow.checked
     gradient: Verdict = field(default_factory=Verdict)
 
     def put_into(self, row: BenchmarkRow) -> BenchmarkRow:
@@ -55,6 +64,7 @@ class Checked:
             row,
             max_relative_error=values.relative_error,
             allowed_relative_error=values.allowed,
+            error_roundoffs=values.roundoffs,
             checked=self.extent,
             checked_size=values.size,
             undecided_elements=values.undecided,
@@ -70,12 +80,17 @@ def check(task: Task, bound: BoundOperation) -> Checked:
     task.report_step("checking values")
     extent = None
     try:
-        # what is compiled is compiled for this size: at another it would be another kernel
-        checked = bound if cell.is_compiled else to_check(bound, cell.requested_size)
+        # what is compiled, or has a reference, may be another kernel at another size
+        checked, block = bound, WHOLE
+        if cell.is_compiled or bound.op.reference:
+            block = block_to_check(bound, cell.requested_size)
+        else:
+            checked = to_check(bound, cell.requested_size)
         captured = task.device.captured if cell.graph else None
-        values = check_values(checked, device, captured)
+        values = check_values(checked, device, captured, block)
         if values.compared:
             extent = "full" if checked.dimensions == bound.dimensions else "smaller"
+            extent = "blocks" if block else extent
         if values.moments_differ is not None:
             extent = "moments"
     except Exception as error:
@@ -96,7 +111,8 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"  # others have none
     has_gradient = bound.op.has_gradient and is_differentiable(bound.dtype)
     if cell.graph or not is_plain or not has_gradient:
-        return Verdict()
+        is_own = isinstance(bound.op, Implemented)
+        return Verdict(None, "its gradient was not compared" if is_own else "")
     plain = replace(bound, seed=0, fill="normal", layout="contiguous")
     if bound.is_compiled:  # for these strides
         plain = replace(plain, layout=bound.layout)

@@ -12,6 +12,7 @@ import torch
 from runner.calls.bound_operation import BoundOperation
 from runner.calls.module import ModuleFunction, made_callable
 from runner.cells.cell import Cell
+from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
 from runner.measure.device import Device
@@ -102,11 +103,18 @@ class Task:
         """The cell's operation, at its own dimensions or at others."""
         cell, sizes = self.cell, dimensions or self.cell.dimensions
         assert self.function is not None and sizes is not None
-        args, _, kwargs = cell.operation.constants(sizes)
-        function = made_callable(self.function, args, kwargs, cell.seed)
-        drawn |= {"module": function} if isinstance(function, ModuleFunction) else {}
-        drawn |= {"device": self.device.torch, "reference": cell.operation.load_reference()}
+        op, reference = cell.operation, cell.operation.load_reference()
+        function = self._made(self.function, op, sizes)
+        if op is not op.declared and reference is not None:
+            reference = self._made(reference, op.declared, sizes)
+        modules = [made for made in (reference, function) if isinstance(made, ModuleFunction)]
+        drawn |= {"module": modules[0]} if modules else {}
+        drawn |= {"device": self.device.torch, "reference": reference}
         return BoundOperation(cell.operation, function, sizes, self.dtype, cell.seed, **drawn)
+
+    def _made(self, function: Function, op: Operation, sizes: Dimensions) -> Function:
+        args, _, kwargs = op.constants(sizes)
+        return made_callable(function, args, kwargs, self.cell.seed)
 
     def blank(self, row_type: type[AnyRow]) -> AnyRow:
         """A row of the cell, with what it ran on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.errors import one_line
+from runner.verify.blocks import WHOLE, Block, block_of, part_of
 from runner.verify.gradients.vectors import dense, perturbed
 from runner.verify.likeness import (
     aligned,
@@ -32,6 +34,7 @@ from runner.verify.rounding import FACTOR, unit_roundoff
 
 CHECK_INNER, CHECK_OUTER = 64, 4  # lengths of the last two, and the other, dimensions of a check
 FULL_ELEMENTS, FULL_FLOP = 2**18, 2**25  # of all tensors: up to these the whole output is checked
+WHOLE_ELEMENTS, WHOLE_FLOP = 2**23, 2**32  # likewise, where it has to be at the size that is timed
 FEWEST_ROUNDOFFS = 8  # of a half-precision output
 DRAWS = 8  # of moved inputs, or of random numbers
 
@@ -54,6 +57,7 @@ class ValueCheck:
     # allowed, or beyond it; None: no values were compared
     relative_error: float | None = None
     allowed: float | None = None  # the largest that the dtype and the operation explain
+    roundoffs: float | None = None  # the error in unit roundoffs of the dtype; None: of none
     mutated: bool = False  # whether the call changed its inputs, but for those that are put back
     undecided: int | None = None  # booleans and integers that differ, and of which rounding decides
     # of a random operation, whether its moments do; None: it is none
@@ -86,18 +90,37 @@ def small(bound: BoundOperation, requested: Size) -> BoundOperation:
 
 def to_check(bound: BoundOperation, requested: Size) -> BoundOperation:
     """The operation at the size at which its values are checked: its own, or a smaller one."""
+    return bound if _is_within(bound, FULL_ELEMENTS, FULL_FLOP) else small(bound, requested)
+
+
+def _is_within(bound: BoundOperation, elements: int, flop: int) -> bool:
+    """Whether all of it has at most so many elements and takes at most so many FLOP."""
     tensors = bound.op.parsed.inputs + bound.op.parsed.outputs
-    elements = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
-    flop = bound.op.work(bound.op.flop, bound.dimensions) or 0
-    return bound if elements <= FULL_ELEMENTS and flop <= FULL_FLOP else small(bound, requested)
+    own = sum(math.prod(bound.dimensions.shape(axes)) for axes in tensors)
+    return own <= elements and (bound.op.work(bound.op.flop, bound.dimensions) or 0) <= flop
+
+
+def block_to_check(bound: BoundOperation, requested: Size) -> Block:
+    """What is compared of an operation at its own size: all of it, where that costs little."""
+    if _is_within(bound, WHOLE_ELEMENTS, WHOLE_FLOP) or bound.op.random:
+        return WHOLE
+    reduced = small(bound, requested)
+    if reduced is bound or bound.op.compare != "values":
+        return WHOLE
+
+    def expected(tensors: list[Tensor]) -> list[Tensor]:
+        return Reference(reduced, tensors).outputs
+
+    return block_of(bound, reduced, expected, random.SystemRandom())
 
 
 def check_values(
     bound: BoundOperation,
     device: torch.device,
     captured: Callable[[Thunk], Thunk] | None = None,
+    block: Block = WHOLE,
 ) -> ValueCheck:
-    """Compare an operation's output with its reference's in float64 on the CPU.
+    """Compare an operation's output, or a block of it, with its reference's in float64 on the CPU.
 
     Both are of the same numbers. Booleans and integers must be equal, but for positions of
     equal elements, and where rounding of the inputs decides; for what others are allowed see
@@ -105,16 +128,18 @@ def check_values(
     graph of a call that is timed as one.
     """
     # the call gets copies on the device, so that the reference is computed from what was drawn
-    inputs = bound.draw()
+    drawn = bound.draw()
+    of_inputs, of_outputs = bound.op.parsed.inputs, bound.op.parsed.outputs
 
     def call() -> tuple[list[Tensor], list[Tensor]]:
-        copies = [copy_of(t, device) for t in inputs]
+        copies = [copy_of(t, device) for t in drawn]
         thunk = bound.call_with(copies)
         outputs = [dense(t).cpu() for t in outputs_of((captured(thunk) if captured else thunk)())]
-        return outputs, [t.cpu() for t in copies]
+        return part_of(block, bound, outputs, of_outputs), [t.cpu() for t in copies]
 
     outputs, after = call()
-    changed = [not torch.equal(a, b) for a, b in zip(after, inputs, strict=True)]
+    changed = [not torch.equal(a, b) for a, b in zip(after, drawn, strict=True)]
+    after, inputs = (part_of(block, bound, tensors, of_inputs) for tensors in (after, drawn))
     lasting = [name not in bound.op.restore for name in bound.names]
     known = ValueCheck(mutated=any(map(and_, changed, lasting)))
     try:
@@ -125,8 +150,8 @@ def check_values(
 
     known = replace(known, size=bound.op.size_text(bound.dimensions))
     if bound.op.random:
-        drawn = [call()[0] for _ in range(DRAWS)]
-        differ = moments_differ(drawn, [reference.at(reference.inputs)[0] for _ in drawn])
+        results = [call()[0] for _ in range(DRAWS)]
+        differ = moments_differ(results, [reference.at(reference.inputs)[0] for _ in results])
         return replace(known, moments_differ=differ)
 
     # what a call leaves in its inputs counts too, where the reference leaves something there
@@ -155,11 +180,14 @@ def _with_worst(
     known: ValueCheck, reference: Reference, outputs: list[Tensor], expected: list[Tensor]
 ) -> ValueCheck:
     """What is known, with the output that is farthest from what is allowed."""
-    found = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
-    worst = max(found, key=_badness)
+    compared = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
+    worst = max(compared, key=_badness)
     discrete = any(not is_differentiable(t.dtype) for t in outputs)
-    undecided = sum(output.undecided for output in found) if discrete else None
-    return replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
+    undecided = sum(output.undecided for output in compared) if discrete else None
+    found = replace(known, relative_error=worst.error, allowed=worst.allowed, undecided=undecided)
+    if not is_differentiable(reference.bound.dtype):
+        return found
+    return replace(found, roundoffs=worst.error / unit_roundoff(reference.bound.dtype))
 
 
 class Reference:

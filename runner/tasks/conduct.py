@@ -1,0 +1,205 @@
+"""Does a call do its own work, each time, before it returns? Otherwise its time says nothing.
+
+Each question is asked by further calls, outside the clock, of callables that are not torch's own.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from runner.calls.bound_operation import is_differentiable, outputs_of, storage_of
+from runner.calls.layouts import copy_of
+from runner.measure.detectors import TimedCall
+from runner.verify.values import allowed_error, relative_error
+
+TRIES = 5
+LATER_S = 0.02  # after a call has returned, for what goes on
+TIMES_FASTER = 5.0  # with contents that were seen: more than what a processor learns of them
+LEAST_GAIN_S = 5e-5
+SEED = 10_000  # beyond those of visits
+POISON = 77  # what no result consists of
+
+Kernel = tuple[str, tuple[Any, ...]]
+
+
+class _Watch(TorchDispatchMode):
+    """What a call does: which kernels it asks for, and whether it calls one of some functions."""
+
+    def __init__(self, functions: tuple[Any, ...] = ()) -> None:
+        super().__init__()
+        self.kernels: set[Kernel] = set()
+        self.called = False
+        self._functions = {getattr(function, "__code__", function) for function in functions}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = [part.alias_info for part in func._schema.returns]
+        if not any(info and not info.is_write for info in returned):  # as of a view
+            tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+            self.kernels.add((str(func), tuple((tuple(t.shape), t.dtype) for t in tensors)))
+        return func(*args, **(kwargs or {}))
+
+    def run(self, call: Callable[[], Any]) -> _Watch:
+        """Watch a call; returns this."""
+        before = sys.getprofile()
+        threading.setprofile(self._note)
+        sys.setprofile(self._note)
+        try:
+            with self:
+                call()
+        finally:
+            sys.setprofile(before)
+            threading.setprofile(before)
+        return self
+
+    def _note(self, frame: FrameType, event: str, function: Any) -> None:
+        if event in ("call", "c_call"):
+            self.called |= (frame.f_code if event == "call" else function) in self._functions
+
+
+class Conduct:
+    """The questions about a call that was timed."""
+
+    def __init__(self, timed: TimedCall) -> None:
+        self._timed, self._bound, self._drawn, self._allowed = timed, timed.bound, 0, 0.0
+        if is_differentiable(timed.bound.dtype):
+            given = timed.bound.op, timed.bound.dimensions, timed.bound.dtype
+            self._allowed = 2 * allowed_error(*given)
+
+    def questions(self) -> Mapping[str, Callable[[], bool]]:
+        """By the flag that a yes means; none where a call takes long, or may be what it likes."""
+        op = self._bound.op
+        if op.package == "torch" or self._timed.takes_long or op.random or op.restore:
+            return {}
+        names = ["reused_result", "late_work", "unrepeatable", "mutates_input"]
+        if self._bound.is_compiled:  # which cannot be watched
+            return {name: getattr(self, name) for name in names}
+        if self._timed.cell.fill == "zeros" or self._timed.cell.layout == "expanded":
+            names.append("short_cut")
+        if self._bound.reference is not None:
+            names.append("calls_reference")
+        return {name: getattr(self, name) for name in names}
+
+    def reused_result(self) -> bool:
+        """Whether its result is an earlier call's: for the same contents, or at the same place."""
+        mine = self._copies(self._timed.tensors)
+        places = {storage_of(tensor) for tensor in mine}
+        first = self._run(mine)
+        poison = [torch.full_like(t, _poison(t)) for t in first]
+        if all(t.numel() and storage_of(t) not in places for t in first):
+            for tensor, bad in zip(first, poison, strict=True):
+                tensor.copy_(bad)
+            if not self._differ(self._run(mine), poison):
+                return True
+
+        # other contents at the same place: these are not seen yet, and then they are
+        contents = self._fresh()
+        _put(mine, contents)
+        if self._kernels(mine) - self._kernels(mine):
+            return True
+        result = self._run(self._copies(contents))
+        if self._differ(self._run(mine), result) or self._is_same_of_others(contents, result):
+            return True
+        fresh_s = seen_s = math.inf
+        for _ in range(TRIES):
+            fresh_s = min(fresh_s, self._seconds(mine, self._fresh()))
+            seen_s = min(seen_s, self._seconds(mine, contents))
+        return fresh_s > TIMES_FASTER * seen_s and fresh_s - seen_s > LEAST_GAIN_S
+
+    def _is_same_of_others(self, contents: list[Tensor], result: list[Tensor]) -> bool:
+        """Whether other contents have this result too, and by the reference another one."""
+        others = self._fresh()
+        if self._bound.reference is None or any(map(relative_error, self._run(others), result)):
+            return False
+        right, other = (self._bound.expected([t.cpu() for t in of]) for of in (contents, others))
+        return any(map(relative_error, right, other))
+
+    def short_cut(self) -> bool:
+        """Whether it does less for the cell's special contents than for ordinary ones."""
+        ordinary = self._fresh(fill="normal", layout="contiguous")
+        special = self._copies(self._timed.tensors)
+        of_both = (_Watch().run(partial(self._run, mine)).kernels for mine in (ordinary, special))
+        return bool(next(of_both) - next(of_both))
+
+    def late_work(self) -> bool:
+        """Whether its result is another some time later, or not there before it is looked at."""
+        for _ in range(TRIES):
+            mine, before = self._fresh(), set(threading.enumerate())
+            results = self._run(mine)
+            at_once = [t.clone() for t in results]
+            started = set(threading.enumerate()) - before
+            time.sleep(LATER_S)
+            if mine and mine[0].device.type != "cpu":
+                torch.accelerator.synchronize(mine[0].device)
+            if started or any(map(relative_error, results, at_once)):
+                return True
+        made = outputs_of(self._bound.call_with(self._fresh())())
+        return not all(type(t).__module__.startswith("torch") and not vars(t) for t in made)
+
+    def unrepeatable(self) -> bool:
+        """Whether it gives another result when called again, or on the same numbers elsewhere."""
+        tensors = [t.detach() for t in self._timed.tensors]
+        first, elsewhere, again = map(self._run, (tensors, self._copies(tensors), tensors))
+        return self._differ(first, elsewhere) or self._differ(first, again)
+
+    def mutates_input(self) -> bool:
+        """Whether the inputs are not what they were before it was timed."""
+        now = [t.detach().cpu() for t in self._timed.tensors]
+        return any(map(relative_error, now, self._bound.draw()))
+
+    def calls_reference(self) -> bool:
+        """Whether it calls what it is compared with, or the one kernel that this consists of."""
+        op, reference = self._bound.op.declared, self._bound.reference
+        bound = replace(self._bound, op=op, function=reference)
+        mine, functions = self._fresh(), (reference, op.load())
+        watch = _Watch(functions).run(lambda: self._run(mine))
+        right = _Watch().run(lambda: bound.outputs(mine)).kernels
+        return watch.called or (len(right) == 1 and right <= watch.kernels)
+
+    def _run(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [t.detach() for t in outputs_of(self._bound.call_with(tensors)())]
+
+    def _kernels(self, tensors: list[Tensor]) -> set[str]:
+        """The names of those that a call asks for; none of what is compiled."""
+        if self._bound.is_compiled:
+            return set()
+        return {name for name, _ in _Watch().run(partial(self._run, tensors)).kernels}
+
+    def _seconds(self, mine: list[Tensor], contents: list[Tensor]) -> float:
+        _put(mine, contents)
+        return self._timed.clock.time(lambda: self._run(mine), 1).wall_s
+
+    def _differ(self, some: list[Tensor], others: list[Tensor]) -> bool:
+        return not all(error <= self._allowed for error in map(relative_error, some, others))
+
+    def _fresh(self, **drawn: str) -> list[Tensor]:
+        """Inputs of other numbers than before."""
+        self._drawn += 1
+        seeded = replace(self._bound, seed=self._bound.seed + SEED + self._drawn, **drawn)  # type: ignore[arg-type]
+        return self._copies(seeded.draw())
+
+    def _copies(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [copy_of(t.detach(), self._bound.device) for t in tensors]
+
+
+def _put(tensors: list[Tensor], contents: list[Tensor]) -> None:
+    for tensor, content in zip(tensors, contents, strict=True):
+        if 0 in tensor.stride():
+            raise RuntimeError("expanded inputs cannot hold other contents")
+        tensor.copy_(content)
+
+
+def _poison(tensor: Tensor) -> float | int | bool:
+    return math.nan if is_differentiable(tensor.dtype) else tensor.dtype is torch.bool or POISON
