@@ -9,7 +9,7 @@ at as the program does, and stop where it would.
     python tests/benchmarks/interval_coverage.py visits
 
 Printed for each budget of visits: how often the interval holds 1, how often a difference is
-claimed, and the median width over that of an interval of all visits that is looked at once.
+claimed, and the median width over that of an interval of as many visits that is looked at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
         for values in recorded * options.series:
             series = _drawn(values, budget, random)
             ratio = _where_it_stops(series)
-            fixed = median_interval(sorted(series))
+            fixed = median_interval(sorted(series[: ratio.visits]))
             assert ratio.low is not None and ratio.high is not None and fixed is not None
             held += ratio.low <= 1 <= ratio.high
             claimed += verdict_of(ratio.low, ratio.high, MARGIN) in ("faster", "slower")
@@ -60,7 +60,7 @@ def main() -> None:
         count = len(widths)
         print(
             f"{budget:4} visits: holds 1 in {held / count:.1%}, claimed {claimed / count:.2%}, "
-            f"width {median(widths):.2f} of a fixed number's"
+            f"width {median(widths):.2f} times a single look's"
         )
 
 
