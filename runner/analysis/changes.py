@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
@@ -139,12 +140,12 @@ class _Side(NamedTuple):
 
 
 def _by_cell(runs: Runs) -> dict[object, list[BenchmarkRow]]:
-    return grouped((row for rows in runs for row in rows), key_of)
+    return grouped(chain.from_iterable(runs), key_of)
 
 
 def _spread(sides: Sequence[tuple[_Side, _Side]]) -> float | None:
     """The standard deviation of a log time between runs; None: there are too few cells to tell."""
-    repeated = [side for pair in sides for side in pair if len(side.logs) > 1]
+    repeated = [side for side in chain.from_iterable(sides) if len(side.logs) > 1]
     deviations: list[float] = []
     for side in repeated:
         scale = math.sqrt(len(side.logs) / (len(side.logs) - 1))

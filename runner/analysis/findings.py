@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover, curve_of
@@ -50,7 +51,7 @@ def findings(
     return [*found, *_checked(rows)]
 
 
-def _gain(speedup: Speedup, curves: Mapping[object, Crossover]) -> Finding:
+def _gain(speedup: Speedup, curves: Mapping[Any, Crossover]) -> Finding:
     ratio = Estimate(speedup.speedup or 0.0, speedup.low, speedup.high)
     values, curve = _values(speedup), curves.get(curve_of(speedup))
     if curve is None or curve.state != "found":
@@ -69,7 +70,8 @@ def _loss(speedup: Speedup) -> Finding:
 def _values(speedup: Speedup) -> dict[str, object]:
     names = [speedup.op, speedup.size, speedup.dtype][: 2 if speedup.axis == "dtype" else 3]
     sides = {"other": speedup.other, "baseline": speedup.baseline}
-    return {"what": " ".join(names)} | {k: f"{speedup.axis}={v}" for k, v in sides.items()}
+    said = {side: f"{speedup.axis}={value}" for side, value in sides.items()}
+    return {"what": " ".join(names), **said}
 
 
 def _cells(speedup: Speedup) -> tuple[str, ...]:

@@ -130,6 +130,7 @@ def test_no_break_even_where_no_side_is_surely_faster_or_no_transfer_was_measure
 
 AXES = {
     "op": ("mul", "add"),
+    "impl": ("fast", None),
     "size": ("4x4", "8x8"),
     "dtype": ("float64", "float32"),
     "device": ("gpu", "cpu"),

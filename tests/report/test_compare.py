@@ -109,7 +109,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         "job=compare run=new against=elsewhere": "the runs are of different machines",
         "job=compare run=new against=old compare.slower_than=-1": "compare.slower_than=-1",
         "run=new against=old": "against= goes with job=compare",
-        "-m job=compare run=new against=old": "job=compare reads runs and cannot be swept",
+        "-m job=report run=new": "job=report reads runs and cannot be swept",
     }
     for answer, said in zip(
         answers(tmp_path, list(commands), heavy=True), commands.values(), strict=True

@@ -30,11 +30,11 @@ def test_pairs_are_cells_and_other_axes_multiply_them(tmp_path: Path) -> None:
 def test_a_sweeps_file_may_list_cells(tmp_path: Path) -> None:
     (tmp_path / "mine" / "sweep").mkdir(parents=True)
     (tmp_path / "mine" / "sweep" / "pairs.yaml").write_text(
-        "# @package _global_\nzip:\n- {op: add, size: {m: 8, n: 4}}\n- {op: exp, size: 16}\n"
+        "# @package _global_\nzip:\n- {op: matmul, size: {m: 8, k: 4}}\n- {op: exp, size: 16}\n"
         "hydra: {sweeper: {params: {threads: '1,2'}}}\n"
     )
     cells = listed(tmp_path, "--config-dir", "mine", "+sweep=pairs")
-    assert [cell.split()[:2] for cell in cells] == [["add", "8x4"]] * 2 + [["exp", "16x16"]] * 2
+    assert [cell.split()[:2] for cell in cells] == [["matmul", "8x4"]] * 2 + [["exp", "16x16"]] * 2
 
 
 @pytest.mark.parametrize(

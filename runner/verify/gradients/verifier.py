@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -296,7 +297,7 @@ class _Plan:
             if oracle is not by_second_derivatives:
                 self.failed += [(problem, check) for check in failed]
             return checks
-        excuse = {"verdict": "inconclusive", "reason": EQUAL_INDICES}
+        excuse: dict[str, Any] = {"verdict": "inconclusive", "reason": EQUAL_INDICES}
         return [replace(c, **excuse) if c.verdict == "fail" else c for c in checks]
 
     def _tried(self, oracle: Oracle, problem: GradientProblem, *, declared: bool) -> Checks:
