@@ -15,7 +15,7 @@ LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
 MOST_LOGGED = 2**20  # bytes of a log
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
-NOT_FOLLOWING = os.O_NOFOLLOW | os.O_NONBLOCK
+NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
@@ -27,9 +27,7 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
     data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.opsweep")
     try:
-        # FileExistsError where anything was there
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_FOLLOWING
-        with open(os.open(temporary, flags, 0o666), "wb") as file:
+        with open(create_file(temporary), "wb") as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -38,6 +36,12 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def create_file(path: Path) -> int:
+    """Make a file that was not there, to be written; FileExistsError where anything was."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags | NOT_FOLLOWING, 0o666)
 
 
 def open_log(path: str) -> int:
@@ -79,7 +83,8 @@ def is_own(path: Path) -> bool:
     if not path.is_file():
         return False
     status = path.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & stat.S_IWOTH
+    is_users = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return is_users and not status.st_mode & stat.S_IWOTH
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:

@@ -73,8 +73,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and each gets its code here
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)

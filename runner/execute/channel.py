@@ -21,6 +21,9 @@ def say(connection: Connection, message: Sequence[Any]) -> None:
     """Send a message, from the worker."""
     text = json.dumps(message, default=_plain, separators=(",", ":"))
     data = memoryview(text.encode() + b"\n")
+    if os.name == "nt":
+        connection.send_bytes(data)
+        return
     while data:
         data = data[os.write(connection.fileno(), data) :]
 
@@ -52,9 +55,15 @@ class Inbox:
                 return None
             if self._connection not in ready:
                 raise EOFError
-            data = os.read(self._connection.fileno(), CHUNK)
-            if not data:
-                raise EOFError
-            self._line += data
+            self._line += self._read()
         line, _, self._line = self._line.partition(b"\n")
         return json.loads(line)
+
+    def _read(self) -> bytes:
+        """What has come, and at least something."""
+        if os.name == "nt":
+            return self._connection.recv_bytes()
+        data = os.read(self._connection.fileno(), CHUNK)
+        if not data:
+            raise EOFError
+        return data

@@ -10,7 +10,6 @@ the user's own: nobody else can hold them, or put a link there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import stat
@@ -19,12 +18,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-USER = os.getuid()
+try:
+    import fcntl
+except ImportError:  # Windows has no shared locks on files: nothing is known there
+    fcntl = None  # type: ignore[assignment]
+
+USER = os.getuid() if hasattr(os, "getuid") else "user"  # Windows has a folder for each user
 FOLDER = Path(tempfile.gettempdir()) / f"opsweep-devices-{USER}"
 # what lists the devices of a process in its own order
 VISIBLE = {"cuda": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"), "xpu": ("ZE_AFFINITY_MASK",)}
 RETRY_S = 0.2  # between two looks at a lock that another holds; nothing is measured here meanwhile
-LONGEST_WAIT_S = {True: 3_600.0, False: 60.0}  # of a cell that wants the device alone, of others
+LONGEST_WAIT_S = {
+    True: 3_600.0,
+    False: 60.0,
+}  # of a cell that wants the device alone, and of others
 
 
 class DeviceLock:
@@ -41,6 +48,8 @@ class DeviceLock:
         self._concurrent = False
         self._longest_s, self._begun_s = LONGEST_WAIT_S[exclusive], 0.0
         self._on_wait = on_wait
+        if fcntl is None:
+            return
         name = re.sub(r"[^A-Za-z0-9]+", "-", _machine_name(device))
         try:
             self._file = _opened(f"{name}.lock")

@@ -100,7 +100,7 @@ def _describe_host() -> dict[str, Any]:
         "system": platform.platform(),
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
-        "load_1min": os.getloadavg()[0],
+        "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "cpu_governor": _text_of(f"{cpu}/scaling_governor"),
         "cpu_frequency_khz": _text_of(f"{cpu}/scaling_cur_freq"),
     }

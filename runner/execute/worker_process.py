@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import threading
@@ -57,8 +56,11 @@ def serve(connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     adopt_orphans()  # so that nothing that a cell starts gets out of sight
-    os.register_at_fork(after_in_child=partial(_part_from, connection))
-    with suppress(ValueError, OSError):  # a flood of output is not to fill the disk
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(_part_from, connection))
+    with suppress(ImportError, ValueError, OSError):  # a flood of output is not to fill the disk
+        import resource
+
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, hard))
     with suppress(OSError):  # where memory runs out, Linux is to end this process, not its parent
@@ -134,7 +136,7 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    if os.getppid() != parent.pid:
+    if os.name == "posix" and os.getppid() != parent.pid:
         os._exit(1)
 
     def watch() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple, fields
@@ -30,9 +31,11 @@ class CacheTable(Generic[Record]):
 
     @property
     def path(self) -> Path:
-        """Its file: below ``XDG_CACHE_HOME``, or in ``~/.cache``."""
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base) / "opsweep" / self._name
+        """Its file: below ``XDG_CACHE_HOME``, or where the system has its caches."""
+        base = os.environ.get("XDG_CACHE_HOME")
+        if not base and sys.platform == "win32":
+            base = os.environ.get("LOCALAPPDATA")
+        return Path(base or Path.home() / ".cache") / "opsweep" / self._name
 
     def read(self) -> list[Record]:
         """All records that can be; a file that is not there, or is another's, holds none."""

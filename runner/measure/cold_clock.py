@@ -11,7 +11,7 @@ from runner.calls import Thunk
 from runner.measure.host_clock import Block, Clock
 
 SYSFS = Path("/sys/devices/system/cpu")
-UNKNOWN_BYTES = 64 * 1024**2  # on macOS and in some containers; most have less
+UNKNOWN_BYTES = 64 * 1024**2  # on macOS, Windows and in some containers; most have less
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 

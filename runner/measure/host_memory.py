@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +15,9 @@ def free_memory_bytes() -> int | None:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    with suppress(ValueError, OSError):  # macOS has no such name
+    with suppress(
+        AttributeError, ValueError, OSError
+    ):  # Windows has no sysconf, macOS no such name
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
@@ -40,9 +41,11 @@ def limit_memory(more_bytes: int | None) -> None:
     """Have allocations fail beyond what the process has now and so many bytes; None: no limit.
 
     The limit is on the address space, so that the allocator is refused and says so, rather than the
-    kernel ending the process. Where the platform has none (in part macOS) nothing happens.
+    kernel ending the process. Where the platform has none (Windows, in part macOS) nothing happens.
     """
-    with suppress(OSError, ValueError):
+    with suppress(ImportError, OSError, ValueError, AttributeError):
+        import resource
+
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         soft = hard
         if more_bytes is not None:

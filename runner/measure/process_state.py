@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -13,9 +12,18 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
 # of the environment: what torch and its compilers set when they are first used
 OF_TORCH = (
-    *("TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING", "KINETO_"),
+    "TORCHINDUCTOR_",
+    "_TORCHINDUCTOR_",
+    "TRITON_",
+    "CUDA_MODULE_LOADING",
+    "KINETO_",
     "TORCH_COMPILE_",
 )
 REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use
@@ -44,7 +52,6 @@ class Switch(NamedTuple):
 
 def of_process() -> dict[str, Switch]:
     """How the state of this process is read and put back, by the names that rows give it."""
-    whose = (os.PRIO_PROCESS, 0)
     state: dict[str, Switch] = {
         "environment": Switch(_environment, _put_environment),
         "folder": Switch(os.getcwd, os.chdir),
@@ -52,12 +59,15 @@ def of_process() -> dict[str, Switch]:
         "switch_interval": Switch(sys.getswitchinterval, sys.setswitchinterval),
         "tracing": Switch(lambda: (sys.gettrace(), sys.getprofile()), _put_tracing),
         "garbage_collection": Switch(lambda: (gc.isenabled(), gc.get_threshold()), _put_collector),
-        "nice": Switch(partial(os.getpriority, *whose), partial(os.setpriority, *whose)),
-        "limits": Switch(_limits, _put_limits),
     }
-    if hasattr(os, "sched_setaffinity"):  # macOS has none
+    if hasattr(os, "sched_setaffinity"):
         state["cpu_affinity"] = Switch(partial(os.sched_getaffinity, 0), _put_affinity)
         state["scheduler"] = Switch(partial(os.sched_getscheduler, 0), _put_scheduler)
+    if hasattr(os, "setpriority"):
+        whose = (os.PRIO_PROCESS, 0)
+        state["nice"] = Switch(partial(os.getpriority, *whose), partial(os.setpriority, *whose))
+    if resource is not None:
+        state["limits"] = Switch(_limits, _put_limits)
     return state
 
 

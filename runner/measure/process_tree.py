@@ -83,5 +83,5 @@ def _status(process: int) -> list[str]:
 
 
 def _signal(process: int, name: str) -> None:
-    with suppress(OSError):  # it has ended
-        os.kill(process, signal.Signals[name])
+    with suppress(OSError, AttributeError):  # it has ended; Windows has no such signal
+        os.kill(process, getattr(signal, name))

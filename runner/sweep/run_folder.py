@@ -101,7 +101,8 @@ def claimed(root: Path, *, resuming: bool, begun: Callable[[], bool]) -> Iterato
                 # a run that was refused leaves no trace, so that the next may have the folder
                 if not (resuming or begun()):
                     for name in ("multirun.yaml", "environment.json", ".lock"):
-                        (root / name).unlink(missing_ok=True)
+                        with suppress(OSError):  # Windows removes no file that is open
+                            (root / name).unlink()
     finally:
         for folder in new:
             with suppress(OSError):  # there is something in it
