@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -297,8 +296,10 @@ class _Plan:
             if oracle is not by_second_derivatives:
                 self.failed += [(problem, check) for check in failed]
             return checks
-        excuse: dict[str, Any] = {"verdict": "inconclusive", "reason": EQUAL_INDICES}
-        return [replace(c, **excuse) if c.verdict == "fail" else c for c in checks]
+        return [
+            replace(c, verdict="inconclusive", reason=EQUAL_INDICES) if c.verdict == "fail" else c
+            for c in checks
+        ]
 
     def _tried(self, oracle: Oracle, problem: GradientProblem, *, declared: bool) -> Checks:
         """The same where the forward pass may refuse, and the backward pass if not declared."""
