@@ -124,9 +124,9 @@ def implementations_table(
         memory = ["" if size is None else digits(size / 1e6, 3) for size in sizes]
         names = (row.op, str(row.impl), row.size, row.dtype, row.device)
         found = (values, error, row.gradient or "-", _milliseconds(row), *memory)
-        lines.append((*names, *found, ratios.get(row.cell) or "-"))
+        lines.append((*names, *found, ratios.get(row.cell) or "-", " ".join(row.flags)))
     header = ("operation", "impl", "size", "dtype", "device", "values", "error u", "gradient")
-    header = (*header, "time ms", "peak MB", "saved MB", "speed-up")
+    header = (*header, "time ms", "peak MB", "saved MB", "speed-up", "flags")
     return Table("Implementations", header, lines, 6, len(rows) - len(lines))
 
 
