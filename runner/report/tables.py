@@ -82,7 +82,7 @@ def benchmark_table(
             row, speedup = by_value.get(value), ratios.get((names, value))
             line.append(_milliseconds(row))
             if value != report.value and compared:
-                line.append((speedup and _ratio(speedup)) or "-")
+                line.append(_ratio(speedup) or "-")
             if row is not None and row.flags:
                 flags.append(" ".join([f"{value}:", *row.flags] if compared else row.flags))
         claimed = {ratios[names, v].verdict for v in values if (names, v) in ratios}
@@ -327,9 +327,9 @@ def _wins_from(crossing: Crossover) -> str:
     return f"n = {size}" if unit == "side" else f"{size} elements"
 
 
-def _ratio(speedup: Speedup) -> str:
+def _ratio(speedup: Speedup | None) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
-    if speedup.speedup is None:
+    if speedup is None or speedup.speedup is None:
         return ""
     text = f"{digits(speedup.speedup, 3)}x"
     if speedup.low is None or speedup.high is None:
