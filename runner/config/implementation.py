@@ -57,7 +57,9 @@ def _read(where: str, name: str, value: object) -> Implementation:
     if name in RESERVED or not NAME.fullmatch(name):
         why = RESERVED.get(name, "is no name: it begins with a letter, without spaces or commas")
         raise ConfigError(f"{where}: {name} {why}; give it another name")
-    fields = value if isinstance(value, Mapping) else {"call": text(where, value)}
+    fields: Mapping[Any, Any] = (
+        value if isinstance(value, Mapping) else {"call": text(where, value)}
+    )
     check_fields(fields, Implementation, "implementation", where, listed="the fields are")
     if not fields.get("call"):
         raise ConfigError(f"{where}: call is missing; give a dotted name, package.module.function")

@@ -135,11 +135,11 @@ class Operation:
         own, alone = self.implementations.get(impl), replace(self, implementations={})
         if own is None:
             return alone
-        given = {f.name: getattr(alone, f.name) for f in fields(alone)}
+        given: dict[str, Any] = {f.name: getattr(alone, f.name) for f in fields(alone)}
         given |= {"call": own.call, "kwargs": {**self.kwargs, **own.kwargs}}
         given |= {"prepare": own.prepare or self.prepare, "reference": self.reference or self.call}
-        how = {"compile": own.compile, "dynamic": own.dynamic}
-        return Implemented(**given, declared_as=alone, impl=impl, **how)
+        given |= {"compile": own.compile, "dynamic": own.dynamic}
+        return Implemented(**given, declared_as=alone, impl=impl)
 
     @property
     def declared(self) -> Operation:

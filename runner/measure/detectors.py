@@ -80,7 +80,8 @@ def flags_after(
 
     ``float32_times`` are of earlier cells; this one's is added. ``further`` detectors come first.
     """
-    detectors = {**further, "reduced_precision": partial(reduced_precision, timed, device.torch)}
+    detectors = dict(further)
+    detectors["reduced_precision"] = partial(reduced_precision, timed, device.torch)
     if device.is_cpu:
         detectors["first_touch"] = partial(first_touch, timed)
         detectors["cpu_fallback"] = partial(cpu_fallback, timed, float32_times)

@@ -135,9 +135,11 @@ def _tables(analysis: Analysis) -> list[Table]:
     transfers = [row for row in analysis.rows if isinstance(row, TransferRow)]
     transfers = [row for row in transfers if row.status != "unavailable"]
     times, gradients = analysis.benchmarks, analysis.gradients
+    of_each = implementations_table(times, analysis.speedups)  # which has all of the other then
+    has_times = times and not (of_each and analysis.report.axis == "impl")
     tables = (
-        benchmark_table(times, analysis.speedups, analysis.report) if times else None,
-        implementations_table(times, analysis.speedups),
+        benchmark_table(times, analysis.speedups, analysis.report) if has_times else None,
+        of_each,
         crossover_table(curves) if curves else None,
         autograd_table(gradients) if gradients else None,
         derivations_table(gradients),
@@ -205,7 +207,7 @@ def what_is_right(rows: Sequence[BenchmarkRow], words: Words = ENGLISH) -> list[
     counted = ", ".join(f"{n} {words[f'gradient_{verdict}']}" for verdict, n in gradients.items())
     numbers = {"right": len(right), "count": sum(row.status == "ok" for row in rows)}
     note = words["note_right"].format(**numbers, share=f"{worst:.2g}")
-    return [note + (f"; {words['gradients'].format(counted=counted)}" if counted else "")]
+    return [note + (f". {words['gradients'].format(counted=counted)}" if counted else "")]
 
 
 def which_gradients_fail(rows: Sequence[AutogradRow], words: Words = ENGLISH) -> list[str]:

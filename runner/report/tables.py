@@ -78,12 +78,12 @@ def benchmark_table(
     for names, by_value in islice(by_names.items(), MOST_IN_FILE):
         line, flags = list(map(str, names)), []
         for value in values:
-            row, speedup = by_value.get(value), ratios.get((names, value))
-            line.append(_milliseconds(row))
+            side, speedup = by_value.get(value), ratios.get((names, value))
+            line.append(_milliseconds(side))
             if value != report.value and compared:
-                line.append((speedup and _ratio(speedup)) or "-")
-            if row is not None and row.flags:
-                flags.append(" ".join([f"{value}:", *row.flags] if compared else row.flags))
+                line.append(_ratio(speedup) or "-")
+            if side is not None and side.flags:
+                flags.append(" ".join([f"{value}:", *side.flags] if compared else side.flags))
         claimed = {ratios[names, v].verdict for v in values if (names, v) in ratios}
         tones.append(claimed.pop() if len(claimed) == 1 else None)
         lines.append((*line, "; ".join(flags)))
@@ -120,11 +120,11 @@ def implementations_table(
         error = "" if row.error_roundoffs is None else digits(row.error_roundoffs, 2)
         sizes = (row.peak_memory_bytes, row.saved_bytes)
         memory = ["" if size is None else digits(size / 1e6, 3) for size in sizes]
-        names = (row.op, str(row.impl), row.size, row.dtype, row.device)
+        side = (row.op, str(row.impl), row.size, row.dtype, row.device)
         found = (values, error, row.gradient or "-", _milliseconds(row), *memory)
-        lines.append((*names, *found, ratios.get(row.cell) or "-"))
-    header = ("operation", "impl", "size", "dtype", "device", "values", "error u", "gradient")
-    header = (*header, "time ms", "peak MB", "saved MB", "speed-up")
+        lines.append((*side, *found, ratios.get(row.cell) or "-", " ".join(row.flags)))
+    names = ("operation", "impl", "size", "dtype", "device", "values", "error u", "gradient")
+    header = (*names, "time ms", "peak MB", "saved MB", "speed-up", "flags")
     return Table("Implementations", header, lines, 6, len(rows) - len(lines))
 
 
@@ -341,9 +341,9 @@ def _wins_from(crossing: Crossover) -> str:
     return f"n = {size}" if unit == "side" else f"{size} elements"
 
 
-def _ratio(speedup: Speedup | Change) -> str:
+def _ratio(speedup: Speedup | Change | None) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
-    if speedup.speedup is None:
+    if speedup is None or speedup.speedup is None:
         return ""
     text = f"{digits(speedup.speedup, 3)}x"
     if speedup.low is None or speedup.high is None:

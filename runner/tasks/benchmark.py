@@ -157,9 +157,9 @@ def prepare(task: Task) -> Ready:
         clock = ColdClock(clock, flush)
     first_s = clock.time(call, 1).wall_s if own and first[0] else None
     readings.timing_begins()
-    made = task, bound, compile_s, first_s, tensors, output, flop, call, clock
-    made = *made, look_at_first, readings
-    return Ready(*made, saved_bytes, *first)
+    made = task, bound, compile_s, first_s, tensors, output, flop
+    of_call = call, clock, look_at_first, readings
+    return Ready(*made, *of_call, saved_bytes, *first)
 
 
 def finish(ready: Ready, measured: Measurement) -> TaskResult:

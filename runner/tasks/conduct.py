@@ -35,11 +35,11 @@ POISON = 77  # what no result consists of
 Kernel = tuple[str, tuple[Any, ...]]
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What a call does: which kernels it asks for, and whether it calls one of some functions."""
 
     def __init__(self, functions: tuple[Any, ...] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kernels: set[Kernel] = set()
         self.called = False
         self._functions = {getattr(function, "__code__", function) for function in functions}
@@ -162,8 +162,8 @@ class Conduct:
     def calls_reference(self) -> bool:
         """Whether it calls what it is compared with, or the one kernel that this consists of."""
         op, reference = self._bound.op.declared, self._bound.reference
-        bound = replace(self._bound, op=op, function=reference)
         mine, functions = self._fresh(), (reference, op.load())
+        bound = replace(self._bound, op=op, function=reference or op.load())
         watch = _Watch(functions).run(lambda: self._run(mine))
         right = _Watch().run(lambda: bound.outputs(mine)).kernels
         return watch.called or (len(right) == 1 and right <= watch.kernels)
