@@ -32,10 +32,14 @@ MAD = 1 / NORMAL.inv_cdf(0.75)  # median absolute deviations in a standard devia
 WORSE = ("timeout", "out_of_memory")  # statuses that a cell which was ok has become worse by
 NOTABLE = {
     "max_relative_error": (1e-12, 4.0),
-    "peak_memory_bytes": (2**20, 1.1),
+    "peak_memory_bytes": (2**20, 1.5),
     "saved_bytes": (1, 1.0),
 }
 """Columns whose change is named, from which value on, and from which factor on."""
+
+PASSING = ("contended", "slow_machine", "single_call", "throttled", "uneven")
+PASSING += ("multimodal", "placement")
+"""Flags that depend on the moment."""
 
 key_of = values_of(*AXES, "variant")
 
@@ -267,8 +271,11 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
             continue
         if max(old, new) > factor * min(old, new):
             said.append(f"{name} {old:.4g} to {new:.4g}")
-    said += [f"flagged {flag}" for flag in after.flags if flag not in before.flags]
-    said += [f"no longer flagged {flag}" for flag in before.flags if flag not in after.flags]
+
+    # what flags a moment is no change
+    for words, more, fewer in (("flagged", after, before), ("no longer flagged", before, after)):
+        flags = [flag for flag in more.flags if flag not in {*fewer.flags, *PASSING}]
+        said += [f"{words} {flag}" for flag in flags]
     return said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ class Finding:
     """A number and what it is of.
 
     Attributes:
-        tone: faster, slower, wrong or right.
+        tone: faster, slower, unclear, wrong or right.
         number: a ratio with its interval, or a count.
         sentence: what follows the number.
     """
@@ -48,7 +49,17 @@ def findings(
             found.append(_gain(max(faster, key=lambda speedup: speedup.low or 0.0), curves))
         if slower:
             found.append(_loss(min(slower, key=lambda speedup: speedup.high or 1.0)))
+    if speedups and not found:
+        found.append(_none(speedups))
     return [*found, *_checked(rows)]
+
+
+def _none(speedups: Sequence[Speedup]) -> Finding:
+    verdicts = Counter(speedup.verdict for speedup in speedups)
+    baseline = f"{speedups[0].axis}={speedups[0].baseline}"
+    counts = {"same": verdicts["same"], "unclear": verdicts["unclear"], "none": verdicts[None]}
+    values = {"count": len(speedups), "baseline": baseline, **counts}
+    return Finding("unclear", 0, Sentence("find_none", values))
 
 
 def _gain(speedup: Speedup, curves: Mapping[Any, Crossover]) -> Finding:

@@ -14,7 +14,7 @@ from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
 from runner.report.conclude import Run, exit_code, load_run
-from runner.report.language import ENGLISH, Words, ratio_text, words_of
+from runner.report.language import ENGLISH, FindingText, Words, ratio_text, words_of
 from runner.report.markdown import note_lines, table_lines
 from runner.report.page.facts import flatten
 from runner.report.page.listing import change_listing
@@ -232,11 +232,25 @@ def _markdown(sides: str, found: Comparison, notes: Sequence[str], words: Words)
     return "\n".join([*lines, *table_lines(changes_table(found.changes), words)])
 
 
+def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:
+    """What the gate says, and the mean of all changes, as the page's large numbers."""
+    failing = [*found.slower, *found.wrong]
+    tone = "wrong" if failing else "right"
+    cells = [change.after_cell for change in failing[:NAMED_AT_MOST] if change.after_cell]
+    findings: list[FindingText] = [(tone, str(len(failing)), "", notes[0], cells)]
+    if found.summary.geometric_mean is not None:
+        ratio = ratio_text(found.summary.geometric_mean, words)
+        where = words["compare_across"] if found.across else ""
+        findings.append(("", ratio, "", words["compare_mean_of"].format(where=where), ()))
+    return findings
+
+
 def _page(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> str:
     return page_of(
         rows=_benchmarks(found.last),
         environment=found.last.environment,
-        notes=notes,
+        findings=_findings(found, notes, words),
+        notes=notes[1:],
         listings=[change_listing(found.changes, words)],
         charts={},
         words={**words, "title": sides, "notes": words["compare_notes"]},

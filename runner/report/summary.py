@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -165,7 +164,6 @@ def _notes(
     notes += what_is_missing(analysis.rows, words)
     notes += which_gradients_fail(analysis.gradients, words)
     notes += what_is_wrong(analysis.benchmarks, words)
-    notes += what_is_right(analysis.benchmarks, words)
     notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
@@ -194,20 +192,6 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
             note += f"; {first.reason}"
         notes.append(note)
     return notes
-
-
-def what_is_right(rows: Sequence[BenchmarkRow], words: Words = ENGLISH) -> list[str]:
-    """How many values and gradients are right, and how near the worst value is to its limit."""
-    right = [row for row in rows if row.checked and "wrong_values" not in row.flags]
-    if not right:
-        return []
-    errors = [(row.max_relative_error or 0.0, row.allowed_relative_error) for row in right]
-    worst = max((error / allowed for error, allowed in errors if allowed), default=0.0)
-    gradients = Counter(row.gradient for row in rows if row.gradient)
-    counted = ", ".join(f"{n} {words[f'gradient_{verdict}']}" for verdict, n in gradients.items())
-    numbers = {"right": len(right), "count": sum(row.status == "ok" for row in rows)}
-    note = words["note_right"].format(**numbers, share=f"{worst:.2g}")
-    return [note + (f". {words['gradients'].format(counted=counted)}" if counted else "")]
 
 
 def which_gradients_fail(rows: Sequence[AutogradRow], words: Words = ENGLISH) -> list[str]:

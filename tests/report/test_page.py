@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,14 +173,22 @@ def test_texts_are_shown_as_texts(opened: webdriver.Chrome) -> None:
     assert "Imagined <b>1000</b>" in opened.find_element(By.ID, "main").text
 
 
-def test_the_summary_comes_first_and_says_what_was_measured(opened: webdriver.Chrome) -> None:
+def test_the_findings_come_first_and_then_what_was_measured(opened: webdriver.Chrome) -> None:
     headings = [heading.text for heading in opened.find_elements(By.CSS_SELECTOR, "h2")]
-    assert headings[:3] == ["Summary", "Questions and answers", "Figures"]
-    summary = opened.find_element(By.CSS_SELECTOR, "section").text
+    assert headings[:4] == ["Findings", "Summary", "Questions and answers", "Figures"]
+    found = opened.find_elements(By.CSS_SELECTOR, ".findings li")
+    assert [item.get_attribute("class") for item in found] == ["faster", "slower", "right"]
+    assert re.match(
+        r"1\d(\.\d)?× [\d.]+ to [\d.]+\nas fast: matmul .* with device=gpu", found[0].text
+    )
+    link = found[0].find_element(By.CSS_SELECTOR, "a").get_attribute("href") or ""
+    assert opened.find_element(By.ID, link.partition("#")[2]).tag_name == "tr"
+
+    summary = opened.find_elements(By.CSS_SELECTOR, "section")[1].text
     for words in (
-        "71 of 72 rows have results. Operations: matmul, add, transpose.",
+        "71 of 72 cells were timed. Operations: matmul, add, transpose.",
         "cpu AMD EPYC, gpu:0 Imagined <b>1000</b>; 2 cores, load 0.50 at the start",
-        "within ±2.5 % for half of the cells",
+        "within ±2.5 % for half of them",
         "The values of 71 of 71 cells were compared with float64; 0 are wrong.",
         "timeout: 1",
     ):
