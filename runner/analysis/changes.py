@@ -37,8 +37,9 @@ NOTABLE = {
 }
 """Columns whose change is named, from which value on, and from which factor on."""
 
-PASSING = ("contended", "slow_machine", "single_call", "throttled", "uneven")
-PASSING += ("multimodal", "placement")
+PASSING = {
+    *("contended", "slow_machine", "single_call", "throttled", "uneven", "multimodal", "placement")
+}
 """Flags that depend on the moment."""
 
 key_of = values_of(*AXES, "variant")
@@ -274,7 +275,7 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
 
     # what flags a moment is no change
     for words, more, fewer in (("flagged", after, before), ("no longer flagged", before, after)):
-        flags = [flag for flag in more.flags if flag not in {*fewer.flags, *PASSING}]
+        flags = [flag for flag in more.flags if flag not in PASSING.union(fewer.flags)]
         said += [f"{words} {flag}" for flag in flags]
     return said
 

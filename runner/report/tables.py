@@ -164,8 +164,8 @@ def changes_table(changes: Sequence[Change]) -> Table:
     return Table("Changes", (*header, "changed"), lines, len(NAMED) + len(varying), more)
 
 
-def _said_first(change: Change) -> str | None:
-    return "wrong" if change.became_wrong else change.verdict
+def _said_first(change: Change) -> str:
+    return "wrong" if change.became_wrong else change.verdict or ""
 
 
 def _head(key: str) -> str:
