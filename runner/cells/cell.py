@@ -206,9 +206,11 @@ class CellReader:
         """What these fields declare, by an implementation, read once for all cells that have it."""
         key = f"{read.__name__} {impl} {fields!r}"
         if key not in self._definitions:
-            self._definitions[key] = made = read(fields)
-            if isinstance(made, Operation) and impl in (DEFAULT, *made.implementations):
-                self._definitions[key] = made.implemented(impl)
+            made: Operation | Case = read(fields)
+            if isinstance(made, Operation):
+                has_it = impl in (DEFAULT, *made.implementations)
+                made = made.implemented(impl) if has_it else made
+            self._definitions[key] = made
         return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
 
     def _shared(self, value: Same) -> Same:

@@ -109,8 +109,9 @@ class Conduct:
         _put(mine, contents)
         if self._kernels(mine) - self._kernels(mine):
             return True
-        result = self._run(self._copies(contents))
-        if self._differ(self._run(mine), result) or self._is_same_of_others(contents, result):
+        result, again = self._run(self._copies(contents)), self._run(self._copies(contents))
+        is_stale = self._differ(self._run(mine), result) and not self._differ(again, result)
+        if is_stale or self._is_same_of_others(contents, result):
             return True
         fresh_s = seen_s = math.inf
         for _ in range(TRIES):
