@@ -198,8 +198,9 @@ class CellReader:
         key = f"{read.__name__} {impl} {fields!r}"
         if key not in self._definitions:
             made: Operation | Case = read(fields)
-            if isinstance(made, Operation) and impl in (DEFAULT, *made.implementations):
-                made = made.implemented(impl)
+            if isinstance(made, Operation):
+                has_it = impl in (DEFAULT, *made.implementations)
+                made = made.implemented(impl) if has_it else made
             self._definitions[key] = made
         return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
 

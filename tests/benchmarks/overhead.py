@@ -25,6 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parents[2]
+CONDUCT_CELLS = 10  # of each implementation
 STEADY_CELLS = 600  # small sweeps are run several times: starting up varies more than they cost
 MEASURED = """
 import json, resource, sys
@@ -118,6 +119,20 @@ def stock(source: str, jobs: int, folder: Path, choices: list[str]) -> float:
     return (seconds(jobs + 1) - seconds(1)) / jobs
 
 
+def conduct_s(folder: Path) -> float:
+    """Seconds a cell that further calls take of a callable that is not torch's own.
+
+    They ask whether it does its work itself; the same function beside it is torch's.
+    """
+    out, choices = folder / "conduct", ["-m", "op=softmax", "size=64", "timing=minimal", "impl=all"]
+    mine = "+op.implementations.mine=tests.support.attacks.honest"
+    alone = ["compare.in_turn=false", f"seed=range(0,{CONDUCT_CELLS})", f"hydra.sweep.dir={out}"]
+    run(["-m", "runner", *choices, mine, *alone])
+    rows = pd.read_csv(out / "results.csv")
+    beside_s = (rows["seconds"] - rows["timing_s"]).groupby(rows["impl"]).median()
+    return float(beside_s["mine"] - beside_s["default"])
+
+
 def main() -> None:
     """Print both costs, their ratio, and how they grow."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -163,6 +178,7 @@ def main() -> None:
                 f"parent {(parent - base[1]) / 1e6:+.1f} MB, worker "
                 f"{(worker - base[2]) / 1e6:+.1f} MB"
             )
+        print(f"asking a callable of one's own whether it does its work: {conduct_s(folder):.2f} s")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_a_single_dtype_needs_no_list():
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
             "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
             "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "compare, random, description",
+            "implementations, compare, random, description",
         ),
         (
             {"zzz": "1"},
@@ -73,7 +73,7 @@ def test_a_single_dtype_needs_no_list():
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
             "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
             "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "compare, random, description",
+            "implementations, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
