@@ -197,7 +197,7 @@ class CellReader:
         """What these fields declare, by an implementation, read once for all cells that have it."""
         key = f"{read.__name__} {impl} {fields!r}"
         if key not in self._definitions:
-            made: Operation | Case = read(fields)
+            made: Any = read(fields)  # of either kind
             if isinstance(made, Operation):
                 has_it = impl in (DEFAULT, *made.implementations)
                 made = made.implemented(impl) if has_it else made

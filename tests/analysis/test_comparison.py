@@ -135,7 +135,6 @@ AXES = {
     "dtype": ("float64", "float32"),
     "device": ("gpu", "cpu"),
     "threads": (1, 2),
-    "impl": ("fast", None),
     "direction": ("backward", None),
     "cache": ("cold", None),
     "layout": ("transposed", None),
