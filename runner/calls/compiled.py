@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from runner.calls.bound_operation import BoundOperation, outputs_of
+from runner.config.operation import Operation
 from runner.errors import one_line
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
@@ -73,9 +74,10 @@ def compiled(
 def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperation:
     """An operation that is itself in its own dtype on its device; elsewhere it is its reference.
 
-    One that is compiled is itself only at the size for which it was compiled.
+    One that is compiled is itself only at the size for which it was compiled, and an implementation
+    at a shape that it refuses only where that is its own.
     """
-    function, reference = bound.function, bound.reference
+    function, reference, op = bound.function, bound.reference, bound.op
     if reference is None:
         return bound
     shapes = [bound.dimensions.shape(axes) for axes in bound.op.parsed.inputs]
@@ -86,9 +88,22 @@ def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperat
         if bound.is_compiled:  # and nothing looks at each step, within which nothing is compiled
             is_own = is_own and not torch._C._len_torch_dispatch_stack()
             is_own = is_own and [tuple(t.shape) for t in tensors if t.ndim] == shapes
-        return (function if is_own else reference)(*args, **kwargs)
+        try:
+            if is_own:
+                return function(*args, **kwargs)
+        except Exception:
+            if op is op.declared or [tuple(t.shape) for t in tensors] == shapes:
+                raise
+        return reference(*args, **as_declared(op, kwargs))
 
     return replace(bound, function=call)
+
+
+def as_declared(op: Operation, kwargs: Mapping[str, object]) -> dict[str, object]:
+    """What the reference gets by name, of what an implementation gets."""
+    own, declared = op.kwargs, op.declared.kwargs
+    kept = {k: v for k, v in kwargs.items() if k not in own or own[k] == declared.get(k)}
+    return kept if own == declared else {**declared, **kept}
 
 
 def _through_compiler(

@@ -167,14 +167,18 @@ class CellReader:
         """
         values: Any = OmegaConf.to_container(config, resolve=True)
         check_keys(values, SCHEMA)
-        case = self._once("", values["case"], read_case) if values["case"] else None
+        fields, own = values["op"], values["case"]
+        case = self._once(f"case {own!r}", lambda: read_case(own)) if own else None
         _settle(values, case)
         check_values(values)
 
         # the job, the dtype and the values are right by now, each by itself
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
-        operation = operation or self._once(values["impl"], values["op"], _read_operation)
+        impl = values["impl"]  # of a case it is the default by now
+        operation = operation or self._once(
+            f"{impl} {fields!r}", lambda: _read_operation(fields).implemented(impl)
+        )
         made = _sized(operation, values) if case is None else _sized_by_case(case, values)
         made |= {
             "op": (case or operation).name,
@@ -191,17 +195,18 @@ class CellReader:
             inapplicable_options=options,
         )
 
-    def _once(
-        self, impl: str, fields: dict[str, Any], read: Callable[[dict[str, Any]], Definition]
-    ) -> Definition:
-        """What these fields declare, by an implementation, read once for all cells that have it."""
-        key = f"{read.__name__} {impl} {fields!r}"
+    def _once(self, key: str, read: Callable[[], Definition]) -> Definition:
+        """What is declared by this key, read once for all the cells that have it."""
         if key not in self._definitions:
+<<<<<<< HEAD
             made: Any = read(fields)  # of either kind
             if isinstance(made, Operation):
                 has_it = impl in (DEFAULT, *made.implementations)
                 made = made.implemented(impl) if has_it else made
             self._definitions[key] = made
+=======
+            self._definitions[key] = read()
+>>>>>>> impl
         return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
 
     def _shared(self, value: Same) -> Same:

@@ -50,7 +50,7 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
     near = closest(value, options)
     advice = f"did you mean {near}? ({listed})" if near else f"choose one of {listed}"
-    return f"{problem}; {advice}{_own(value) if key == 'op' and value else ''}"
+    return f"{problem}; {advice}{_own(value) if key == 'op' and value not in ('', 'null') else ''}"
 
 
 def _own(value: str) -> str:

@@ -15,7 +15,7 @@ from runner.config.domain import Domain
 from runner.config.dtypes import KIND_OF, KINDS
 from runner.config.fields import check_fields, read_fields, text, texts_by_name
 from runner.config.formula import check_names, evaluate
-from runner.config.implementation import Implementation, implementations_by_name
+from runner.config.implementation import DEFAULT, Implementation, implementations_by_name
 from runner.config.signature import ANY, ELLIPSIS, Dimensions, Signature
 from runner.config.size import BATCH, Size, parse_size, shape_text
 from runner.config.structure import STRUCTURES
@@ -131,7 +131,9 @@ class Operation:
         return operation
 
     def implemented(self, impl: str) -> Operation:
-        """The operation by one of its implementations; itself, without them, by any other name."""
+        """The operation by one of its implementations; as it is where it has none of that name."""
+        if impl not in (DEFAULT, *self.implementations):
+            return self
         own, alone = self.implementations.get(impl), replace(self, implementations={})
         if own is None:
             return alone

@@ -8,18 +8,19 @@ from runner.config.renamed import RENAMED
 from tests.support.commands import answers
 
 OPS = r"add, addmm, avg_pool1d, \.\.\.: python -m runner --help lists them"
+OWN = r"; or add mine/op/%s.yaml and --config-dir mine"
 SWEEPS = "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, roof, smoke, transfer"
 
 ASIDE = "goes only with job=benchmark"
 CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
 
 ONE_LINE = {
-    "op=matmull": rf"op=matmull is unknown; did you mean matmul\? \({OPS}\)",
-    "op=zzz": rf"op=zzz is unknown; choose one of {OPS}",
+    "op=matmull": rf"op=matmull is unknown; did you mean matmul\? \({OPS}\){OWN % 'matmull'}",
+    "op=zzz": rf"op=zzz is unknown; choose one of {OPS}{OWN % 'zzz'}",
     "op=": rf"op= is empty; choose one of {OPS}",
     "op=null": rf"op=null is unknown; choose one of {OPS}",
-    "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\)",
-    "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\)",
+    "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
+    "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
     "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? "
     r"\(lesson_1_1_ones, .*",
     "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from runner.calls.compiled import as_declared
 from runner.config.implementation import Implementation
 from runner.config.operation import Implemented, Operation
 from runner.config.parameters import parameters_in
@@ -95,3 +96,10 @@ def test_what_an_operation_lacks_is_said_with_what_it_has() -> None:
 
 def test_the_command_line_adds_one_without_a_parameter() -> None:
     assert parameters_in(["+op.implementations.mine=a.b", "op.kwargs.dim=0"]) == "dim=0"
+
+
+def test_the_reference_gets_the_operations_constants_and_not_the_implementations() -> None:
+    op = operation(own={"call": "mine.f", "kwargs": {"approximate": "tanh", "block": 64}})
+    given = {"input": 1, "approximate": "tanh", "block": 64}
+    assert as_declared(op.implemented("own"), given) == {"input": 1, "approximate": "none"}
+    assert as_declared(op.implemented("default"), {"approximate": "none"}) == op.kwargs
