@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
-from runner.analysis.pairs import FEWEST_CALM, Pairs
+from runner.analysis.pairs import Pairs
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
@@ -310,8 +310,8 @@ class _Comparer:
             why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
                 return f"{side}: {why}"
-        if paired is not None and paired.low is None and paired.visits >= FEWEST_CALM:
-            return "something kept the machine busy nearly all the time"
+        if paired is not None and paired.withheld:
+            return paired.withheld
         if base.node == other.node or self._report.compare_across_nodes:
             return None
         nodes = [row.node or "a machine that is not named" for row in (base, other)]

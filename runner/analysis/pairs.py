@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +17,10 @@ BEST = 0.05  # quantile of a side's times that stands for the machine at its bes
 SLOWDOWNS_WITHIN = 0.95  # of all visits' slowdowns
 FEWEST_CALM = 10  # visits of a pair: fewer tell too little
 FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
+WIDEST = 2.0  # slowdown that a paired ratio's interval may hold: with more it would say nothing
+WIDEST_OF_MOMENTS = 10.0  # that of a ratio of two moments, which cannot be measured better
+BUSY = "something kept the machine busy nearly all the time"
+SLOW = "the machine was slow nearly all the time, and calm moments do not agree"
 
 
 def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
@@ -42,9 +47,9 @@ class Pairs:
         """The baseline's time over the other side's; None where they were not measured in turn.
 
         It is that of undisturbed visits in calm moments. Where these were few, it is that of all
-        undisturbed ones, and unless the calm
-        ones agree, its interval holds what slowness changes: a slow machine may slow one side alone
-        by as much as it is slow.
+        undisturbed ones, and unless the calm ones agree, its interval holds what slowness changes:
+        a slow machine may slow one side alone by as much as it is slow. Where that is too much, it
+        is withheld.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -54,16 +59,17 @@ class Pairs:
         if len(calm) >= FEWEST_CALM:
             return _ratio(calm, margin)
         if len(undisturbed) < min(FEWEST_CALM, len(visits)):
-            return replace(_ratio(visits, margin), low=None, high=None)
+            why = BUSY if len(visits) >= FEWEST_CALM else None
+            return replace(_ratio(visits, margin), low=None, high=None, withheld=why)
         ratio = _ratio(undisturbed, margin)
         if ratio.low is None or ratio.high is None:
             return ratio
         if calm and ratio.low <= _ratio(calm, margin).value <= ratio.high:
             return ratio
         slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
-        if not slowdowns:
-            return replace(ratio, low=None, high=None)
-        slowdown = median(slowdowns)
+        slowdown = median(slowdowns) if slowdowns else math.inf
+        if slowdown > WIDEST:
+            return replace(ratio, low=None, high=None, withheld=SLOW)
         return replace(ratio, low=ratio.low / slowdown, high=ratio.high * slowdown)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
@@ -73,9 +79,10 @@ class Pairs:
 
     @cached_property
     def slowdown(self) -> float | None:
-        """How many times slower than at its best this machine was in most visits; None: too few.
+        """How many times slower than at its best this machine was in most visits.
 
-        Times of two moments may differ by this factor though nothing else differs.
+        Times of two moments may differ by this factor though nothing else differs. None where the
+        visits are too few, or differ so much that nothing could be said.
         """
         slowdowns: list[float] = []
         for visits in self._visits.values():
@@ -88,7 +95,8 @@ class Pairs:
                 slowdowns += [seconds / best for seconds in times if best > 0]
         if len(slowdowns) < 2 * FEWEST_VISITS:
             return None
-        return max(1.0, quantile(sorted(slowdowns), SLOWDOWNS_WITHIN))
+        most = quantile(sorted(slowdowns), SLOWDOWNS_WITHIN)
+        return max(1.0, most) if most <= WIDEST_OF_MOMENTS else None
 
     def of_two_moments(self, ratio: Estimate) -> Estimate:
         """A ratio of times not taken in turn, with an interval that holds what moments may change.

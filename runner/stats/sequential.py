@@ -33,6 +33,7 @@ class PairedRatio:
         p_value: of the hypothesis that the ratio lies within the margin; 1 where it is in it.
         visits: how many.
         processes: that shared them.
+        withheld: why it may not be claimed.
     """
 
     value: float
@@ -41,6 +42,7 @@ class PairedRatio:
     p_value: float
     visits: int
     processes: int
+    withheld: str | None = None
 
 
 def paired_ratio(

@@ -62,8 +62,11 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
         (disagree,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.5))
         assert (disagree.speedup, disagree.verdict) == (pytest.approx(2.0), "faster")
         assert disagree.low is not None and disagree.low == pytest.approx(2.0 / 1.5, rel=0.05)
-        (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=2.5))
-        assert far.verdict == "unclear"
+        (unclear,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.99))
+        assert unclear.verdict == "unclear"
+        (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=84.0))
+        assert (far.speedup, far.low, far.high, far.verdict) == (None, None, None, None)
+        assert far.reason is not None and "slow nearly all the time" in far.reason
     busy = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0, undisturbed=n < 9) for n in range(40)]
     (unknown,) = compare(rows, REPORT, pairs=Pairs(busy))
     assert unknown.speedup is None
@@ -77,8 +80,9 @@ def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -
         (None, "unclear"),
         (None, "faster"),
     ]
-    unknown = compare([row("cpu", 1.0), far], REPORT, pairs=Pairs([]))
-    assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
+    for pairs in (Pairs([]), visits(2.0, slow=84.0)):
+        unknown = compare([row("cpu", 1.0), far], REPORT, pairs=pairs)
+        assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
 
 
 def test_verdicts_of_a_run_hold_together() -> None:
