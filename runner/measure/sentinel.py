@@ -11,12 +11,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 
 import torch
 
 from runner.calls import Thunk
 from runner.measure.host_clock import Clock
+from runner.measure.switches import neutral
 from runner.stats.intervals import quantile
 
 BLOCK_S = 0.0001
@@ -44,7 +46,9 @@ class Sentinel:
     ) -> None:
         self._clock, self.known = clock, best
         self.calm_within = CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
-        self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
+        self._neutral = partial(neutral, device)
+        with self._neutral():
+            self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
         # of the seconds that are over, and the readings of the one that is not
         self._of_seconds: deque[tuple[float, ...]] = deque(maxlen=SECONDS_KEPT - 1)
         self._in_second: list[tuple[float, ...]] = []
@@ -63,7 +67,8 @@ class Sentinel:
     def read(self) -> tuple[float, ...]:
         """Seconds that a call of each kernel takes now."""
         begun = self._clock.now()
-        reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
+        with self._neutral():
+            reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
         self._last_s = self._clock.now()
         self._reading_s = self._last_s - begun
         if int(self._last_s) != self._second:
@@ -105,9 +110,8 @@ def _least(known: Sequence[float] | None, own: tuple[float, ...]) -> tuple[float
 
 def _kernels(device: torch.device) -> list[Thunk]:
     """Products of 128x128, a sum of 4 MB, and additions of 64x64."""
-    sides = torch.randn(128, 128, device=device), torch.randn(64, 64, device=device)
-    many = torch.randn(1024 * 1024, device=device)
-    product, small = sides
+    draw = partial(torch.randn, dtype=torch.float32, device=device)
+    product, small, many = draw(128, 128), draw(64, 64), draw(1024 * 1024)
     return [lambda: torch.mm(product, product), many.sum, lambda: torch.add(small, small)]
 
 

@@ -138,6 +138,24 @@ class Switches:
         return {name: switch.read() for name, switch in self._all.items()}
 
 
+@contextmanager
+def neutral(device: torch.device) -> Iterator[None]:
+    """As torch is by itself, whatever the cell asks for that was entered: for work of our own."""
+    deterministic = torch.get_deterministic_debug_mode()
+    if deterministic:
+        torch.set_deterministic_debug_mode(0)
+    try:
+        with ExitStack() as modes:
+            modes.enter_context(torch.inference_mode(mode=False))
+            modes.enter_context(torch.no_grad())
+            if torch.amp.is_autocast_available(device.type):
+                modes.enter_context(torch.autocast(device.type, enabled=False))
+            yield
+    finally:
+        if deterministic:
+            torch.set_deterministic_debug_mode(deterministic)
+
+
 @cache
 def of_this_worker() -> Switches:
     """Those of the worker's process; the first call comes before any user's module is imported."""

@@ -11,8 +11,9 @@ from runner.measure.engine import Opening, measurement, sample_warm
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
 from runner.measure.sentinel import Sentinel
+from runner.measure.switches import Switches
 from runner.measure.visits import Side, visit_in_turn
-from tests.support.factories import QUICK
+from tests.support.factories import QUICK, cell
 
 BEST = (1e-4, 1e-4, 1e-6)
 
@@ -134,6 +135,32 @@ def test_a_sentinel_is_slow_against_its_known_best_and_due_when_a_reading_is_a_t
     assert min(reading) > 0
     assert sentinel.slowdown([2 * best for best in sentinel.best]) == pytest.approx(2.0)
     assert all(map(float.__le__, sentinel.best, BEST))
+
+
+def test_kernels_run_as_torch_is_whatever_the_cell_asks_for_that_was_entered():
+    """Otherwise a cell with autocast would have the machine look slow, or quick."""
+    seen = []
+
+    class Watching(HostClock):
+        def time(self, call, calls, untimed=0):
+            result = call()
+            modes = torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
+            seen.append((result.dtype, result.is_inference(), *modes, state()))
+            return super().time(call, calls, untimed)
+
+    state = torch.get_deterministic_debug_mode
+    asked = cell("add", autocast="bfloat16", deterministic=True, grad_mode="inference")
+    switches = Switches()
+    switches.enter(asked, torch.device("cpu"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        Sentinel(torch.device("cpu"), Watching(single_threaded=True), 1, None).read()
+        still = torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled(), state()
+    finally:
+        switches.leave()
+    assert set(seen) == {(torch.float32, False, False, False, 0)}
+    assert len(seen) > 6
+    assert still == (True, True, 2)
 
 
 def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, monkeypatch):
