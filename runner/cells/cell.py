@@ -85,7 +85,7 @@ class Cell(CellKey):
             **{name: getattr(self, name) for name in AXES},
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
             "definition": self._declared,
-            "timing": asdict(self.timing),
+            "timing": self._timed,
             "backend_module": self.backend_module,
         }
         return f"c{_digest(content)[:15]}"  # a letter first, so that no CSV reader sees a number
@@ -93,7 +93,12 @@ class Cell(CellKey):
     @cached_property
     def variant(self) -> str:
         """A short hash of the file and the timing, in which rows of the same names may differ."""
-        return f"v{_digest([self._declared, asdict(self.timing)])[:6]}"
+        return f"v{_digest([self._declared, self._timed])[:6]}"
+
+    @property
+    def _timed(self) -> dict[str, Any]:
+        """How it is timed, whether or not it may be visited again."""
+        return {**asdict(self.timing), "revisit_share": None}
 
     @property
     def _declared(self) -> dict[str, Any]:

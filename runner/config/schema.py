@@ -28,6 +28,7 @@ AT_LEAST = {
     "seed": 0,
     "timing.min_samples": 1,
     "timing.warmup_s": 0,
+    "timing.revisit_share": 0,
     "timing.processes": 1,
     "limit.memory_bytes": 1,
     "compare.processes": 1,
@@ -42,6 +43,7 @@ AT_MOST = {
     "timing.warmup_s": 10**8,  # three years
     "timing.max_time_s": 10**8,
     "timing.block_s": 10**8,
+    "timing.revisit_share": 1,  # a sweep waits at most as long as it measures
     "limit.time_s": 10**8,
     "limit.memory_bytes": 2**60,
     "compare.processes": 1_000,
@@ -66,6 +68,8 @@ class Timing:
         warmup_s: the most seconds that warming up may take.
         patience_s: the most seconds that a cell waits for a calm moment of the machine, all its
             waits together; they count in no limit.
+        revisit_share: of a sweep's time, that visiting again may take: cells that found no calm
+            moment, when the others are done.
         processes: fresh processes that measure the cell, whose spread the interval then covers.
     """
 
@@ -76,6 +80,7 @@ class Timing:
     block_s: float = 0.0005
     warmup_s: float = 0.2
     patience_s: float = 6.0
+    revisit_share: float = 1.0
     processes: int = 1
 
 

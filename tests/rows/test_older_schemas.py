@@ -178,7 +178,7 @@ def test_an_old_sweep_is_reported_and_not_taken_up_as_if_it_were_todays(tmp_path
     # no field of its op file has changed, though some had other names
     assert again.code == 2
     assert "add 8x8 float32 cpu threads=1 was measured with a different definition" in again.stderr
-    assert "(timing.patience_s: None -> 0.0)" in again.stderr
+    assert "(timing.patience_s: None -> 0.0; timing.revisit_share: None -> 0.0)" in again.stderr
 
     assert report.code == 1
     assert "12 of 60 cells are not there: resume=out runs them" in report.stdout
