@@ -235,7 +235,8 @@ def _flags(ready: Ready, measured: Measurement, detected: list[str]) -> tuple[st
         "denormal": output.denormal,
     }
     flags = [*compress(of_output, of_output.values()), *measured.flags, *detected]
-    if throttled(readings.clock_before_hz, readings.clock_after_hz):
+    own_doing = any(gate.is_own_doing for gate in ready.task.state.gates)
+    if own_doing or throttled(readings.clock_before_hz, readings.clock_after_hz):
         flags.append("throttled")
     return tuple(flags)
 
