@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import compress
 from statistics import median
+from typing import Any
 
+from runner.config.size import first_input_shape
 from runner.rows.rows import PairVisit
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import quantile
@@ -23,6 +26,16 @@ BUSY = "something kept the machine busy nearly all the time"
 SLOW = "the machine was slow nearly all the time, and calm moments do not agree"
 
 
+def elements_of(size: str) -> int | None:
+    """How many elements a first input of this size has; None where the size is none.
+
+    >>> elements_of("64x1024x1024 n=8")
+    67108864
+    """
+    shape = first_input_shape(size)
+    return None if shape is None else math.prod(shape)
+
+
 def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
     by_process: dict[int, list[Sequence[float]]] = {}
     for visit in visits:
@@ -35,9 +48,13 @@ class Pairs:
 
     Args:
         visits: of all its pairs.
+        calibration: what equal sides differed by on this machine, as ``environment.json`` has it.
     """
 
-    def __init__(self, visits: Iterable[PairVisit]) -> None:
+    def __init__(
+        self, visits: Iterable[PairVisit], calibration: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._equal = [line for line in calibration if elements_of(line.get("size") or "")]
         self._visits: dict[tuple[str, str], list[PairVisit]] = {}
         for visit in visits:
             sides = visit.baseline_cell, visit.other_cell
@@ -76,6 +93,20 @@ class Pairs:
         """The median ratio of all visits, of slow moments too, and their number."""
         visits = self._visits.get((baseline_cell, other_cell))
         return (_ratio(visits, 0.0).value, len(visits)) if visits else None
+
+    @cache  # noqa: B019  (as long as the run is read)
+    def floor(self, device_name: str | None, op: str, size: str) -> float:
+        """What even equal sides differ by on a device, at the nearest size; 0: it is not known.
+
+        They are of the same operation, or of any where it was not calibrated.
+        """
+        here = [line for line in self._equal if line.get("device_name") == device_name]
+        here = [line for line in here if line.get("op") == op] or here
+        elements = math.log(elements_of(size) or 1)
+        distances = [abs(math.log(elements_of(line["size"]) or 1) - elements) for line in here]
+        nearest = min(distances, default=0.0)
+        like = compress(here, map(nearest.__eq__, distances))
+        return max((line.get("largest_difference") or 0.0 for line in like), default=0.0)
 
     @cached_property
     def slowdown(self) -> float | None:

@@ -16,7 +16,7 @@ from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
 from runner.errors import ConfigError, one_line, suggestion
 
-JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "report")
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", "report")
 ON_CONTENTION = ("flag", "wait")
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024

@@ -27,12 +27,17 @@ class CacheTable(Generic[Record]):
         name: of its file.
         record: a dataclass of texts and numbers.
         can_be: whether a record that was read is one that a machine can have.
+        key: what a record holds for: a newer one takes its place.
     """
 
     def __init__(
-        self, name: str, record: Callable[..., Record], can_be: Callable[[Record], bool]
+        self,
+        name: str,
+        record: Callable[..., Record],
+        can_be: Callable[[Record], bool],
+        key: Callable[[Record], Any],
     ) -> None:
-        self._name, self._record, self._can_be = name, record, can_be
+        self._name, self._record, self._can_be, self._key = name, record, can_be, key
         self._fields: dict[str, str] = {f.name: str(f.type) for f in fields(record)}  # type: ignore[arg-type]  # a dataclass
 
     @property
@@ -56,14 +61,15 @@ class CacheTable(Generic[Record]):
                         records.append(self._record(*values))
         return list(filter(self._can_be, records))
 
-    def change(
+    def put(
         self,
-        changed: Callable[[list[Record]], Sequence[Record]],
+        record: Record,
         *,
         patience_s: float,
+        keep: Callable[[list[Record]], Sequence[Record]] = lambda others: others,
         durable: bool = True,
     ) -> Path:
-        """Write what becomes of its records, while nobody else does; returns the file.
+        """Add a record to those to ``keep`` of the others, while nobody else does; the file.
 
         Raises:
             OSError: it cannot be written, or is locked for so long.
@@ -71,6 +77,8 @@ class CacheTable(Generic[Record]):
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock"), timeout=patience_s):
-            table = [list(self._fields), *map(astuple, changed(self.read()))]  # type: ignore[arg-type]  # a dataclass
+            others = [other for other in self.read() if self._key(other) != self._key(record)]
+            records = sorted([*keep(others), record], key=self._key)
+            table = [list(self._fields), *map(astuple, records)]  # type: ignore[arg-type]  # a dataclass
             write_atomically(path, csv_text(table), durable=durable)
         return path

@@ -141,19 +141,14 @@ class Switches:
 @contextmanager
 def neutral(device: torch.device) -> Iterator[None]:
     """As torch is by itself, whatever the cell asks for that was entered: for work of our own."""
-    deterministic = torch.get_deterministic_debug_mode()
-    if deterministic:
+    with ExitStack() as modes:
+        modes.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
         torch.set_deterministic_debug_mode(0)
-    try:
-        with ExitStack() as modes:
-            modes.enter_context(torch.inference_mode(mode=False))
-            modes.enter_context(torch.no_grad())
-            if torch.amp.is_autocast_available(device.type):
-                modes.enter_context(torch.autocast(device.type, enabled=False))
-            yield
-    finally:
-        if deterministic:
-            torch.set_deterministic_debug_mode(deterministic)
+        modes.enter_context(torch.inference_mode(mode=False))
+        modes.enter_context(torch.no_grad())
+        if torch.amp.is_autocast_available(device.type):
+            modes.enter_context(torch.autocast(device.type, enabled=False))
+        yield
 
 
 @cache

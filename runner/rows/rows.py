@@ -15,6 +15,8 @@ BAD = ("fail", "error")  # verdicts
 STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_memory", "crashed")
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
+ANEW = "this run, anew"
+"""What slowdowns are against where the machine never came near the best of earlier runs."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class BenchmarkRow(Row):
         calls_per_sample: calls in a block.
         machine_slowdown: how many times slower than at its best the machine was around the samples:
             their median; blank where nothing told.
-        slowdown_against: the best of earlier runs, or of this run where there were none.
+        slowdown_against: the best of earlier runs, or of this run: where there were none, or the
+            machine never came near theirs.
         as_it_came_s: the median over the samples of slow moments too; blank where all are used.
         timing_s: seconds spent on warming up and sampling.
         compile_s: seconds that torch.compile took.
@@ -277,6 +280,29 @@ class PeaksRow(Row):
 
 
 @dataclass(frozen=True)
+class NoiseRow(Row):
+    """A row of ``noise.csv``: what pairs of equal sides show of the machine.
+
+    Attributes:
+        pairs: of an operation and its twin, that found calm moments; what follows is of these.
+        visits: that a pair's ratio is from, typically.
+        smallest_difference: relative; what the pairs would have told from none, typically.
+        largest_difference: relative; what a pair showed, where there was none.
+        alarms: pairs in which a difference was claimed.
+        alarm_rate_high: what their share is below with 95 % confidence.
+        calm_share: of all visits.
+    """
+
+    pairs: int | None = None
+    visits: int | None = None
+    smallest_difference: float | None = None
+    largest_difference: float | None = None
+    alarms: int | None = None
+    alarm_rate_high: float | None = None
+    calm_share: float | None = None
+
+
+@dataclass(frozen=True)
 class TransferRow(Row):
     """A row of ``transfers.csv``: one way between host and device: ``latency + bytes / bandwidth``.
 
@@ -379,6 +405,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "tensors": TensorRow,
     "transfer": TransferRow,
     "roof": PeaksRow,
+    "noise": NoiseRow,
 }
 SCRIPT_FILE = "wrong_gradient.py"
 SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
@@ -388,6 +415,7 @@ FILE_OF_JOB = {
     "tensors": "tensors.csv",
     "transfer": "transfers.csv",
     "roof": "roofs.csv",
+    "noise": "noise.csv",
 }
 
 

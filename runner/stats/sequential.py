@@ -106,6 +106,15 @@ def verdict_of(low: float | None, high: float | None, margin: float) -> str:
     return "same" if low >= 1 - margin and high <= 1 + margin else "unclear"
 
 
+def smallest_difference(
+    value: float, low: float | None, high: float | None, margin: float
+) -> float | None:
+    """The least relative difference that so wide an interval tells from none."""
+    if low is None or high is None:
+        return None
+    return (1 + margin) * max(value / low, high / value) - 1
+
+
 def errors_at(visits: int) -> tuple[float, float]:
     """What an interval after so many visits may err by, and what it may where it is the last one.
 

@@ -85,6 +85,29 @@ def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -
         assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
 
 
+def test_a_verdict_has_the_smallest_difference_that_its_own_visits_could_show() -> None:
+    rows = [row("cpu", 1.0, device_name="here"), row("gpu", 1.0, device_name="there")]
+    noisy = told_apart([1.98, 2.0, 2.02] * 10, [])
+    (found,) = compare(rows, REPORT, pairs=noisy)
+    assert found.low is not None and found.smallest_difference is not None
+    assert found.smallest_difference == pytest.approx(1.01 * 2.0 / found.low - 1, abs=2e-3)
+
+    # what equal sides differ by is its floor, of the nearest size and of the operation if known
+    line = {"device_name": "there", "op": "add", "size": "8x8", "largest_difference": 0.3}
+    larger = {**line, "size": "1024x1024", "largest_difference": 0.9}
+    other = {**line, "op": "sum", "largest_difference": 0.6}
+    damaged = {"device_name": "there", "size": None}
+    for lines, floor in (
+        ([line, larger, other, damaged], 0.3),
+        ([larger, other], 0.9),
+        ([other], 0.6),
+        ([{**line, "device_name": "elsewhere"}], 0.0),
+    ):
+        visits_too = [visit for visits in noisy._visits.values() for visit in visits]
+        (told,) = compare(rows, REPORT, pairs=Pairs(visits_too, lines))
+        assert told.smallest_difference == max(floor, found.smallest_difference)
+
+
 def test_verdicts_of_a_run_hold_together() -> None:
     """Ten visits on one side are a claim alone, and may be chance among many."""
     alone = compare([row("cpu", 1.0), row("gpu", 1.0)], REPORT, pairs=visits(2.0, count=10))

@@ -93,6 +93,11 @@ def comparison_listing(
     def verdict(pair: Speedup) -> Entry:
         return Entry(words[f"verdict_{pair.verdict}"] if pair.verdict else "–")
 
+    def seen(pair: Speedup) -> Entry:
+        if (difference := pair.smallest_difference) is None:
+            return Entry("–", -1.0)
+        return Entry(f"{digits(100 * difference, 2)} %".replace(".", words["decimal"]), difference)
+
     axis = report.axis
     columns: list[Column[Speedup]] = [
         *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
@@ -102,6 +107,7 @@ def comparison_listing(
         Column(words["speedup"], "number", lambda pair: _ratio(pair, words)),
         Column(words["interval"], "number", interval),
         Column(words["verdict"], "name", verdict),
+        Column(words["smallest_difference"], "number", seen),
         Column(
             words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
         ),
