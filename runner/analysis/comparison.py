@@ -243,7 +243,9 @@ class _Comparer:
         seen = smallest_difference(ratio.value, ratio.low, ratio.high, margin)
         if seen is not None and self._pairs is not None:
             for row in (base_row, other_row):
-                seen = max(seen, self._pairs.floor(row.device_name, row.op, row.size))
+                seen = max(
+                    seen, self._pairs.floor((row.device_name, row.threads), row.op, row.size)
+                )
         columns["smallest_difference"] = seen
         if paired is not None:
             columns |= {"paired": paired.visits, "pair_processes": paired.processes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import compress
 from statistics import median
 from typing import Any
@@ -22,6 +22,7 @@ FEWEST_CALM = 10  # visits of a pair: fewer tell too little
 FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
 WIDEST = 2.0  # slowdown that a paired ratio's interval may hold: with more it would say nothing
 WIDEST_OF_MOMENTS = 10.0  # that of a ratio of two moments, which cannot be measured better
+DEVICE = ("device_name", "threads")  # what a calibration holds for
 BUSY = "something kept the machine busy nearly all the time"
 SLOW = "the machine was slow nearly all the time, and calm moments do not agree"
 
@@ -94,13 +95,12 @@ class Pairs:
         visits = self._visits.get((baseline_cell, other_cell))
         return (_ratio(visits, 0.0).value, len(visits)) if visits else None
 
-    @cache  # noqa: B019  (as long as the run is read)
-    def floor(self, device_name: str | None, op: str, size: str) -> float:
-        """What even equal sides differ by on a device, at the nearest size; 0: it is not known.
+    def floor(self, where: tuple[str | None, int | None], op: str, size: str) -> float:
+        """What even equal sides differ by on that device with so many threads; 0: not known.
 
-        They are of the same operation, or of any where it was not calibrated.
+        It is that of the nearest size; where the operation was not calibrated, the most of others.
         """
-        here = [line for line in self._equal if line.get("device_name") == device_name]
+        here = [line for line in self._equal if tuple(map(line.get, DEVICE)) == where]
         here = [line for line in here if line.get("op") == op] or here
         elements = math.log(elements_of(size) or 1)
         distances = [abs(math.log(elements_of(line["size"]) or 1) - elements) for line in here]

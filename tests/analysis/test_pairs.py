@@ -93,7 +93,13 @@ def test_a_verdict_has_the_smallest_difference_that_its_own_visits_could_show() 
     assert found.smallest_difference == pytest.approx(1.01 * 2.0 / found.low - 1, abs=2e-3)
 
     # what equal sides differ by is its floor, of the nearest size and of the operation if known
-    line = {"device_name": "there", "op": "add", "size": "8x8", "largest_difference": 0.3}
+    line = {
+        "device_name": "there",
+        "threads": 2,
+        "op": "add",
+        "size": "8x8",
+        "largest_difference": 0.3,
+    }
     larger = {**line, "size": "1024x1024", "largest_difference": 0.9}
     other = {**line, "op": "sum", "largest_difference": 0.6}
     damaged = {"device_name": "there", "size": None}
@@ -101,7 +107,7 @@ def test_a_verdict_has_the_smallest_difference_that_its_own_visits_could_show() 
         ([line, larger, other, damaged], 0.3),
         ([larger, other], 0.9),
         ([other], 0.6),
-        ([{**line, "device_name": "elsewhere"}], 0.0),
+        ([{**line, "device_name": "elsewhere"}, {**line, "threads": 1}], 0.0),
     ):
         visits_too = [visit for visits in noisy._visits.values() for visit in visits]
         (told,) = compare(rows, REPORT, pairs=Pairs(visits_too, lines))

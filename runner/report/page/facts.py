@@ -46,10 +46,11 @@ def noise_of(environment: Mapping[str, Any], words: Words) -> list[str]:
     seen = words["not_calibrated"]
     if pairs:
         high = digits(100 * rate_high(alarms, pairs), 2).replace(".", words["decimal"])
-        seen = words["calibrated"].format(pairs=pairs, alarms=alarms, high=high)
-        seen += f" {max(line.get('date') or '' for line in lines)}"
+        days = filter(None, (line.get("date") for line in lines))
+        text = words["calibrated"].format(pairs=pairs, alarms=alarms, high=high)
+        seen = ": ".join((*sorted(days)[-1:], text))
     found = noisy(environment.get("noise_sources") or {})
-    return [seen.strip(), *(words[f"noise_{name}"].format(value=found[name]) for name in found)]
+    return [seen, *(words[f"noise_{name}"].format(value=found[name]) for name in found)]
 
 
 def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
