@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
-from runner.analysis.pairs import FEWEST_CALM, Pairs
+from runner.analysis.pairs import Pairs, elements_of
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
 from runner.config.axes import AXES, CellKey, same_but, values_of
 from runner.config.dtypes import KIND_OF
 from runner.config.schema import Report
-from runner.config.size import first_input_shape
 from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow, grouped
 from runner.stats.estimate import Estimate, extreme
-from runner.stats.sequential import ERROR, PairedRatio, adjusted, verdict_of
+from runner.stats.sequential import ERROR, PairedRatio, adjusted, smallest_difference, verdict_of
 
 _axes_of = values_of(*AXES)
 
@@ -44,6 +42,8 @@ class Speedup(CellKey):
         adjusted_p: of the hypothesis that the sides are the same, adjusted for the run's other
             comparisons (:func:`runner.stats.sequential.adjusted`); blank where ``paired`` is.
         verdict: faster, slower, same or unclear, of the other side; blank without a ratio.
+        smallest_difference: relative; the smallest that this interval would have told, and not less
+            than what equal sides differ by on this machine, where ``+sweep=noise`` has measured it.
         reason: why no ratio is claimed.
         fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and
             its median.
@@ -82,6 +82,7 @@ class Speedup(CellKey):
     pair_processes: int | None = None
     adjusted_p: float | None = None
     verdict: str | None = None
+    smallest_difference: float | None = None
     reason: str | None = None
     fastest_dtype: str | None = None
     fastest_s: float | None = None
@@ -147,16 +148,6 @@ def _claimed_together(speedups: list[Speedup]) -> list[Speedup]:
         verdict = "unclear" if is_claim and p_value > ERROR else speedup.verdict
         speedups[position] = replace(speedup, adjusted_p=p_value, verdict=verdict)
     return speedups
-
-
-def elements_of(size: str) -> int | None:
-    """How many elements a first input of this size has; None where the size is none.
-
-    >>> elements_of("64x1024x1024 n=8")
-    67108864
-    """
-    shape = first_input_shape(size)
-    return None if shape is None else math.prod(shape)
 
 
 def cost_of(row: BenchmarkRow) -> Estimate | None:
@@ -255,7 +246,15 @@ class _Comparer:
         else:
             ratio = self._of_two_moments(before.over(after))
         columns = _columns(ratio, "speedup", "low", "high")
-        columns["verdict"] = verdict_of(ratio.low, ratio.high, self._report.same_within)
+        margin = self._report.same_within
+        columns["verdict"] = verdict_of(ratio.low, ratio.high, margin)
+        seen = smallest_difference(ratio.value, ratio.low, ratio.high, margin)
+        if seen is not None and self._pairs is not None:
+            for row in (base_row, other_row):
+                seen = max(
+                    seen, self._pairs.floor((row.device_name, row.threads), row.op, row.size)
+                )
+        columns["smallest_difference"] = seen
         if paired is not None:
             columns |= {"paired": paired.visits, "pair_processes": paired.processes}
             columns["adjusted_p"] = paired.p_value
@@ -325,8 +324,8 @@ class _Comparer:
             why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
                 return f"{side}: {why}"
-        if paired is not None and paired.low is None and paired.visits >= FEWEST_CALM:
-            return "something kept the machine busy nearly all the time"
+        if paired is not None and paired.withheld:
+            return paired.withheld
         if base.node == other.node or self._report.compare_across_nodes:
             return None
         nodes = [row.node or "a machine that is not named" for row in (base, other)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import compress
 from operator import attrgetter
 from statistics import median
+from typing import Any
 
+from runner.config.size import first_input_shape
 from runner.rows.rows import PairVisit, grouped
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import quantile
@@ -17,6 +21,21 @@ BEST = 0.05  # quantile of a side's times that stands for the machine at its bes
 SLOWDOWNS_WITHIN = 0.95  # of all visits' slowdowns
 FEWEST_CALM = 10  # visits of a pair: fewer tell too little
 FEWEST_VISITS = 40  # of all pairs together, before anything is said of moments
+WIDEST = 2.0  # slowdown that a paired ratio's interval may hold: with more it would say nothing
+WIDEST_OF_MOMENTS = 10.0  # that of a ratio of two moments, which cannot be measured better
+DEVICE = ("device_name", "threads")  # what a calibration holds for
+BUSY = "something kept the machine busy nearly all the time"
+SLOW = "the machine was slow nearly all the time, and calm moments do not agree"
+
+
+def elements_of(size: str) -> int | None:
+    """How many elements a first input of this size has; None where the size is none.
+
+    >>> elements_of("64x1024x1024 n=8")
+    67108864
+    """
+    shape = first_input_shape(size)
+    return None if shape is None else math.prod(shape)
 
 
 def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
@@ -26,9 +45,15 @@ def _ratio(visits: Sequence[PairVisit], margin: float) -> PairedRatio:
 
 
 class Pairs:
-    """The visits of all of a run's pairs."""
+    """The visits of all of a run's pairs.
 
-    def __init__(self, visits: Iterable[PairVisit]) -> None:
+    ``calibration`` is what equal sides differed by on this machine, as ``environment.json`` has it.
+    """
+
+    def __init__(
+        self, visits: Iterable[PairVisit], calibration: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._equal = [line for line in calibration if elements_of(line.get("size") or "")]
         sides_of = attrgetter("baseline_cell", "other_cell")
         self._visits: dict[tuple[str, str], list[PairVisit]] = grouped(visits, sides_of)
 
@@ -37,7 +62,8 @@ class Pairs:
 
         It is that of undisturbed visits in calm moments. Where these were few, it is that of all
         undisturbed ones, and unless the calm ones agree, its interval holds what slowness changes:
-        a slow machine may slow one side alone by as much as it is slow.
+        a slow machine may slow one side alone by as much as it is slow. Where that is too much, it
+        is withheld.
         """
         visits = self._visits.get((baseline_cell, other_cell))
         if not visits:
@@ -47,22 +73,36 @@ class Pairs:
         if len(calm) >= FEWEST_CALM:
             return _ratio(calm, margin)
         if len(undisturbed) < min(FEWEST_CALM, len(visits)):
-            return replace(_ratio(visits, margin), low=None, high=None)
+            why = BUSY if len(visits) >= FEWEST_CALM else None
+            return replace(_ratio(visits, margin), low=None, high=None, withheld=why)
         ratio = _ratio(undisturbed, margin)
         if ratio.low is None or ratio.high is None:
             return ratio
         if calm and ratio.low <= _ratio(calm, margin).value <= ratio.high:
             return ratio
         slowdowns = [v.machine_slowdown for v in undisturbed if v.machine_slowdown is not None]
-        if not slowdowns:
-            return replace(ratio, low=None, high=None)
-        slowdown = median(slowdowns)
+        slowdown = median(slowdowns) if slowdowns else math.inf
+        if slowdown > WIDEST:
+            return replace(ratio, low=None, high=None, withheld=SLOW)
         return replace(ratio, low=ratio.low / slowdown, high=ratio.high * slowdown)
 
     def as_it_came(self, baseline_cell: str, other_cell: str) -> tuple[float, int] | None:
         """The median ratio of all visits, of slow moments too, and their number."""
         visits = self._visits.get((baseline_cell, other_cell))
         return (_ratio(visits, 0.0).value, len(visits)) if visits else None
+
+    def floor(self, where: tuple[str | None, int | None], op: str, size: str) -> float:
+        """What even equal sides differ by on that device with so many threads; 0: not known.
+
+        It is that of the nearest size; where the operation was not calibrated, the most of others.
+        """
+        here = [line for line in self._equal if tuple(map(line.get, DEVICE)) == where]
+        here = [line for line in here if line.get("op") == op] or here
+        elements = math.log(elements_of(size) or 1)
+        distances = [abs(math.log(elements_of(line["size"]) or 1) - elements) for line in here]
+        nearest = min(distances, default=0.0)
+        like = compress(here, map(nearest.__eq__, distances))
+        return max((line.get("largest_difference") or 0.0 for line in like), default=0.0)
 
     @cached_property
     def slowdown(self) -> float | None:
@@ -76,7 +116,8 @@ class Pairs:
                 slowdowns += [seconds / best for seconds in times if best > 0]
         if len(slowdowns) < 2 * FEWEST_VISITS:
             return None
-        return max(1.0, quantile(sorted(slowdowns), SLOWDOWNS_WITHIN))
+        most = quantile(sorted(slowdowns), SLOWDOWNS_WITHIN)
+        return max(1.0, most) if most <= WIDEST_OF_MOMENTS else None
 
     def of_two_moments(self, ratio: Estimate) -> Estimate:
         """A ratio of times not taken in turn, its interval widened by what moments may change."""

@@ -77,7 +77,7 @@ class Cell(CellKey):
             **{name: getattr(self, name) for name in AXES},
             "dimensions": asdict(self.dimensions) if self.dimensions else None,
             "definition": _declared(self.definition),
-            "timing": asdict(self.timing),
+            "timing": self._timed,
             "backend_module": self.backend_module,
         }
         return f"c{_digest(content)[:15]}"  # a letter first, so that no CSV reader sees a number
@@ -89,7 +89,12 @@ class Cell(CellKey):
         All implementations of an operation have the same.
         """
         definition = self.case or self.operation.declared
-        return f"v{_digest([_declared(definition), asdict(self.timing)])[:6]}"
+        return f"v{_digest([_declared(definition), self._timed])[:6]}"
+
+    @property
+    def _timed(self) -> dict[str, Any]:
+        """How it is timed, whether or not it may be visited again."""
+        return {**asdict(self.timing), "revisit_share": None}
 
     @property
     def has_implementation(self) -> bool:
@@ -198,15 +203,7 @@ class CellReader:
     def _once(self, key: str, read: Callable[[], Definition]) -> Definition:
         """What is declared by this key, read once for all the cells that have it."""
         if key not in self._definitions:
-<<<<<<< HEAD
-            made: Any = read(fields)  # of either kind
-            if isinstance(made, Operation):
-                has_it = impl in (DEFAULT, *made.implementations)
-                made = made.implemented(impl) if has_it else made
-            self._definitions[key] = made
-=======
             self._definitions[key] = read()
->>>>>>> impl
         return self._definitions[key]  # type: ignore[return-value]  # of the kind that read makes
 
     def _shared(self, value: Same) -> Same:

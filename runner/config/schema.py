@@ -19,7 +19,7 @@ from runner.errors import ConfigError, one_line, suggestion
 
 READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
-JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", *READING)
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", *READING)
 ON_CONTENTION = ("flag", "wait")
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
@@ -33,6 +33,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timing.min_samples": (1, math.inf),
     "timing.processes": (1, 1_000),
     "timing.warmup_s": (0, LONGEST_S),
+    "timing.revisit_share": (0, 1),  # a sweep waits at most as long as it measures
     "timing.max_time_s": (0, LONGEST_S),
     "timing.block_s": (0, LONGEST_S),
     "limit.time_s": (0, LONGEST_S),
@@ -69,6 +70,9 @@ class Timing:
     # the most seconds that a cell waits for a calm moment of the machine, all its waits together;
     # they count in no limit
     patience_s: float = 6.0
+    # of a sweep's time, that visiting again may take: cells that found no calm moment, when the
+    # others are done
+    revisit_share: float = 1.0
     # fresh processes that measure the cell, whose spread the interval then covers
     processes: int = 1
 

@@ -66,6 +66,7 @@ class CellGroup(Generic[Run]):
     runs: list[Run]
     processes: int  # that measure it, one after another
     can_take_turns: bool = True  # whether its process has survived that so far
+    spent_s: float = 0.0  # that its processes took together, when it was last measured
 
 
 def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup[Run]]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import __version__
+from runner.measure.noise_sources import noise_sources
 
 if TYPE_CHECKING:
     from runner.measure.device import Device
@@ -35,6 +36,7 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
     import torch
 
     from runner.measure.precision import precision_modes
+    from runner.tasks.noise import calibrations
 
     return {
         "torch": {
@@ -47,6 +49,7 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
         },
         "precision": precision_modes(),
         "devices": [device.identity() for device in devices],
+        "calibration": calibrations([device.name for device in devices]),
     }
 
 
@@ -76,6 +79,7 @@ def describe_process() -> dict[str, Any]:
         "node": node_identity(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": _describe_host(),
+        "noise_sources": noise_sources(),
         "python": platform.python_version(),
         "packages": {package: _version_of(package) for package in packages},
         # installed: the folder's repository, if any, is somebody else's
@@ -93,7 +97,6 @@ def identity_of(environment: dict[str, Any]) -> str:
 
 
 def _describe_host() -> dict[str, Any]:
-    cpu = "/sys/devices/system/cpu/cpu0/cpufreq"
     has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "name": platform.node(),
@@ -101,8 +104,6 @@ def _describe_host() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "cpu_governor": _text_of(f"{cpu}/scaling_governor"),
-        "cpu_frequency_khz": _text_of(f"{cpu}/scaling_cur_freq"),
     }
 
 

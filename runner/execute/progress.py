@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
@@ -53,6 +53,15 @@ class Progress:
         if self._bar is not None:
             description = f"{cell.label}, in turn" if in_turn else cell.label
             self._bar.update(self._task, description=description, refresh=True)
+
+    def again(self, cells: Sequence[Cell], steps: int, longest_s: float) -> None:
+        """These cells are visited again."""
+        self._total += steps
+        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+        why = f"the machine was slow all the time; for {time_text(longest_s)} at most"
+        print(f"visiting again {cells[0].label}{more}: {why}", file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
 
     def end(self, cell: Cell, rows: list[Row]) -> None:
         """A cell has its rows."""

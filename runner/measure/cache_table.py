@@ -24,9 +24,13 @@ class CacheTable(Generic[Record]):
     """A table of such records, which are dataclasses of texts and numbers, a line each."""
 
     def __init__(
-        self, name: str, record: Callable[..., Record], can_be: Callable[[Record], bool]
+        self,
+        name: str,
+        record: Callable[..., Record],
+        can_be: Callable[[Record], bool],
+        key: Callable[[Record], Any],
     ) -> None:
-        self._name, self._record, self._can_be = name, record, can_be
+        self._name, self._record, self._can_be, self._key = name, record, can_be, key
         self._fields: dict[str, str] = {f.name: str(f.type) for f in fields(record)}  # type: ignore[arg-type]  # a dataclass
 
     @property
@@ -50,20 +54,23 @@ class CacheTable(Generic[Record]):
                         records.append(self._record(*values))
         return list(filter(self._can_be, records))
 
-    def change(
+    def put(
         self,
-        changed: Callable[[list[Record]], Sequence[Record]],
+        record: Record,
         *,
         patience_s: float,
+        keep: Callable[[list[Record]], Sequence[Record]] = lambda others: others,
         durable: bool = True,
     ) -> Path:
-        """Write what becomes of its records, while nobody else does; returns the file.
+        """Add a record to those to ``keep`` of the others, while nobody else does; the file.
 
         OSError where it cannot be written, or is locked for so long.
         """
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock"), timeout=patience_s):
-            table = [list(self._fields), *map(astuple, changed(self.read()))]  # type: ignore[arg-type]  # a dataclass
+            others = [other for other in self.read() if self._key(other) != self._key(record)]
+            records = sorted([*keep(others), record], key=self._key)
+            table = [list(self._fields), *map(astuple, records)]  # type: ignore[arg-type]  # a dataclass
             write_atomically(path, csv_text(table), durable=durable)
         return path

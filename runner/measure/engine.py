@@ -28,7 +28,7 @@ from runner.stats.intervals import median_interval, quantile
 STEADY_WITHIN = 0.05  # two successive windows of warm-up this close count as steady
 WARMUP_WINDOW = 5  # blocks in a window of warm-up
 LOST_AT_MOST = 0.02  # of a block's time, to waiting for a core or to another than its thread
-FEWEST_CALM = 10  # blocks, or half of all: a median of fewer says little
+FEWEST_CALM = 10  # blocks, or half of all, or visits: a median of fewer says little
 MIN_CLEAN_SHARE = 0.2  # of blocks: to set more than the others aside would choose, not clean
 MOST_WINDOWS = 1_000  # of warm-up, for a clock by which the time is never over
 MOST_CALLS = 1_000_000  # in a block
@@ -206,7 +206,7 @@ def measurement(
     Allocations that were ``visited`` differ by the moment as much as by the memory.
     """
     blocks, calls = sampled.blocks, sampled.calls
-    (contended, undisturbed), (is_slow, is_used) = _set_aside(blocks)
+    (contended, undisturbed), (is_slow, is_used) = _set_aside(blocks, visited=visited)
 
     # quartiles are of all times, the median of what may be taken for independent
     used = list(compress(blocks, is_used))
@@ -253,7 +253,9 @@ def measurement(
     )
 
 
-def _set_aside(blocks: list[Block]) -> tuple[tuple[bool, list[bool]], tuple[bool, list[bool]]]:
+def _set_aside(
+    blocks: list[Block], *, visited: bool
+) -> tuple[tuple[bool, list[bool]], tuple[bool, list[bool]]]:
     """Which blocks nothing disturbed, and which of these are of calm moments.
 
     Setting aside nearly all would choose among them, so that then none is set aside, which the
@@ -263,7 +265,7 @@ def _set_aside(blocks: list[Block]) -> tuple[tuple[bool, list[bool]], tuple[bool
     contended = not any(undisturbed)
     if contended:
         undisturbed = [True] * len(blocks)
-    calm = _calm(blocks, undisturbed)
+    calm = _calm(blocks, undisturbed, visited=visited)
     is_slow = not any(calm)
     return (contended, undisturbed), (is_slow, undisturbed if is_slow else calm)
 
@@ -407,11 +409,15 @@ def _undisturbed(blocks: list[Block]) -> list[bool]:
     return clean if sum(clean) >= MIN_CLEAN_SHARE * len(clean) else [False] * len(clean)
 
 
-def _calm(blocks: Sequence[Block], undisturbed: Sequence[bool]) -> list[bool]:
-    """Which undisturbed blocks are of calm moments; none where these are too few."""
+def _calm(
+    blocks: Sequence[Block], undisturbed: Sequence[bool], *, visited: bool = False
+) -> list[bool]:
+    """Which undisturbed blocks are of calm moments; none where these, or their visits, are few."""
     calm = [clean and block.calm for block, clean in zip(blocks, undisturbed, strict=True)]
-    fewest = min(FEWEST_CALM, math.ceil(sum(undisturbed) / 2))
-    return calm if sum(calm) >= fewest else [False] * len(calm)
+    places = [block.allocation if visited else n for n, block in enumerate(blocks)]
+    count, of_all = (len(set(compress(places, which))) for which in (calm, undisturbed))
+    fewest = min(FEWEST_CALM, of_all if visited else math.ceil(of_all / 2))
+    return calm if count >= fewest else [False] * len(calm)
 
 
 def had_its_cores(block: Block) -> bool:

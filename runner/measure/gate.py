@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 WAITING = "waiting for a calm moment:"  # begins what a sweep that stands still says
 POLL_S = 0.02
+FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
+MOSTLY = 0.9  # of all such times: it is the doing of what ran there
 SILENT_S = 1.0  # of waiting, before it is said
 
 
@@ -50,16 +52,29 @@ class Gate:
     on_wait: Callable[[float], None] = lambda slowdown: None
     waited_s: float = 0.0
     _readings: list[Reading] = field(default_factory=list)
+    _after_calm: int = 0  # times that something ran after a calm reading
+    _slowed: int = 0  # of these, after which the machine was slow
 
     def pass_by(self) -> int:
         """Wait where the machine is slow and patience is left; the number of the moment."""
         if not self.sentinels:
             return 0
         if not self._readings or any(sentinel.is_due for sentinel, _ in self.sentinels):
+            was_calm = bool(self._readings) and self._is_calm_now()
             self.look()
-            if not self._is_calm_now() and self.waited_s < self.patience_s:
+            self._after_calm += was_calm
+            self._slowed += was_calm and not self._is_calm_now()
+            if not (self._is_calm_now() or self.is_own_doing) and self.waited_s < self.patience_s:
                 self._wait()
         return len(self._readings) - 1
+
+    @property
+    def is_own_doing(self) -> bool:
+        """Whether it is what runs here that slows the machine, which recovers as soon as it waits.
+
+        A phase of the machine begins now and then, and not after each calm moment.
+        """
+        return self._slowed >= max(FEWEST_SLOWED, MOSTLY * self._after_calm)
 
     def look(self) -> None:
         """Read all sentinels."""
@@ -76,7 +91,7 @@ class Gate:
         """
         readings = self._readings[moment : moment + 2]
         slowdowns = chain.from_iterable(map(self._slowdowns, readings))
-        is_calm = all(map(self._is_calm, readings))
+        is_calm = self.is_own_doing or all(map(self._is_calm, readings))
         return {"machine_slowdown": max(slowdowns, default=None), "calm": is_calm}
 
     def _is_calm_now(self) -> bool:
@@ -98,5 +113,5 @@ class Gate:
             self.look()
             was_silent = self.waited_s < SILENT_S
             self.waited_s = waited_before_s + time.monotonic() - begun
-            if was_silent and self.waited_s >= SILENT_S:
+            if was_silent and self.waited_s >= SILENT_S and not self._is_calm_now():
                 self.on_wait(max(self._slowdowns(self._readings[-1])))

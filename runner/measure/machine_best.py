@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import attrgetter
 
 import torch
 
@@ -56,25 +57,34 @@ def known_best(device_name: str, threads: int) -> tuple[float, ...] | None:
 
 
 def remember(
-    device_name: str, threads: int, began_s: float, seconds: int, best: Sequence[float]
+    device_name: str,
+    threads: int,
+    began_s: float,
+    seconds: int,
+    best: Sequence[float],
+    *,
+    anew: bool = False,
 ) -> None:
-    """Keep what this process saw since it began, in place of what it said before."""
+    """Keep what this process saw since it began, in place of what it said before.
+
+    Where the best was learned ``anew``, what earlier runs saw counts no more.
+    """
     of = (platform.node(), device_name, threads, str(torch.__version__))
     line = Best(*of, began_s, seconds, *best)
 
-    def with_this(saved: list[Best]) -> list[Best]:
-        others = [other for other in saved if (other.of, other.at_s) != (of, began_s)]
-        return sorted([*others, line], key=lambda line: line.at_s)[-MOST_LINES:]
+    def counting(others: list[Best]) -> list[Best]:
+        kept = [other for other in others if not anew or other.of != of or other.at_s > began_s]
+        return sorted(kept, key=attrgetter("at_s"))[1 - MOST_LINES :]
 
     with suppress(OSError):  # the next run has to learn it again
-        KEPT.change(with_this, patience_s=1, durable=False)
+        KEPT.put(line, patience_s=1, keep=counting, durable=False)
 
 
 def _can_be(line: Best) -> bool:
     return all(0 < seconds < 1e9 for seconds in (line.product_s, line.sum_s, line.add_s))
 
 
-KEPT = CacheTable("calm.csv", Best, _can_be)
+KEPT = CacheTable("calm.csv", Best, _can_be, attrgetter("at_s", "of"))
 
 
 def _low(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ replaces the line.
 from __future__ import annotations
 
 import platform
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -92,18 +92,17 @@ def find_peaks(cell: Cell, device: Device) -> Peaks | None:
 
 
 def save_peaks(peaks: Peaks) -> Path:
-    """Add peaks, in place of those measured before; returns the file, OSError where it is none."""
+    """Add peaks, in place of those measured before; returns the file.
 
-    def with_these(saved: list[Peaks]) -> list[Peaks]:
-        others = [other for other in saved if _key(other) != _key(peaks)]
-        return sorted([*others, peaks], key=astuple)
-
-    return SAVED.change(with_these, patience_s=10)
+    Raises:
+        OSError: it cannot be written.
+    """
+    return SAVED.put(peaks, patience_s=10)
 
 
 def _can_be(peaks: Peaks) -> bool:
     return all(1e-9 <= peak <= HIGHEST_PER_S for peak in (peaks.flop_per_s, peaks.bytes_per_s))
 
 
-SAVED = CacheTable("roofs.csv", Peaks, _can_be)
 _key = attrgetter(*KEY)
+SAVED = CacheTable("roofs.csv", Peaks, _can_be, _key)

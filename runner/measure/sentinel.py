@@ -11,12 +11,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 
 import torch
 
 from runner.calls import Thunk
 from runner.measure.host_clock import Clock
+from runner.measure.switches import neutral
 from runner.stats.intervals import quantile
 
 BLOCK_S = 0.0001
@@ -27,6 +29,7 @@ CALM = 1.15  # slower than at the machine's best by less than this: calm
 CALM_OF_SEVERAL_THREADS = 1.25  # they wait for the slowest of them
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
+ANEW_AFTER = 300  # seconds of looking: a bad minute is no other machine
 
 
 class Sentinel:
@@ -44,7 +47,9 @@ class Sentinel:
     ) -> None:
         self._clock, self.known = clock, best
         self.calm_within = CALM if threads == 1 else CALM_OF_SEVERAL_THREADS
-        self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
+        self._neutral = partial(neutral, device)
+        with self._neutral():
+            self._kernels = [(kernel, _calls(clock, kernel)) for kernel in _kernels(device)]
         # of the seconds that are over, and the readings of the one that is not
         self._of_seconds: deque[tuple[float, ...]] = deque(maxlen=SECONDS_KEPT - 1)
         self._in_second: list[tuple[float, ...]] = []
@@ -54,6 +59,7 @@ class Sentinel:
         self.began_s = time.time()
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
         self._last_s = -math.inf
+        self.is_anew = False  # whether the known best was given up
 
     @property
     def is_due(self) -> bool:
@@ -63,7 +69,8 @@ class Sentinel:
     def read(self) -> tuple[float, ...]:
         """Seconds that a call of each kernel takes now."""
         begun = self._clock.now()
-        reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
+        with self._neutral():
+            reading = tuple(self._read(kernel, calls) for kernel, calls in self._kernels)
         self._last_s = self._clock.now()
         self._reading_s = self._last_s - begun
         if int(self._last_s) != self._second:
@@ -79,6 +86,12 @@ class Sentinel:
     def slowdown(self, reading: Sequence[float]) -> float:
         """How many times longer than at its best the slowest kernel took."""
         return max(map(_over, reading, self.best))
+
+    def learn_anew(self) -> None:
+        """Forget the known best where minutes have passed in which nothing came near it."""
+        if self.known is not None and self.seconds >= ANEW_AFTER:
+            self.is_anew = max(map(_over, self.own_best, self.known)) > self.calm_within
+            self.known = None if self.is_anew else self.known
 
     @property
     def best(self) -> tuple[float, ...]:
@@ -105,9 +118,8 @@ def _least(known: Sequence[float] | None, own: tuple[float, ...]) -> tuple[float
 
 def _kernels(device: torch.device) -> list[Thunk]:
     """Products of 128x128, a sum of 4 MB, and additions of 64x64."""
-    sides = torch.randn(128, 128, device=device), torch.randn(64, 64, device=device)
-    many = torch.randn(1024 * 1024, device=device)
-    product, small = sides
+    draw = partial(torch.randn, dtype=torch.float32, device=device)
+    product, small, many = draw(128, 128), draw(64, 64), draw(1024 * 1024)
     return [lambda: torch.mm(product, product), many.sum, lambda: torch.add(small, small)]
 
 

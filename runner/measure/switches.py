@@ -151,6 +151,19 @@ def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:
     return home, named
 
 
+@contextmanager
+def neutral(device: torch.device) -> Iterator[None]:
+    """As torch is by itself, whatever the cell asks for that was entered: for work of our own."""
+    with ExitStack() as modes:
+        modes.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
+        torch.set_deterministic_debug_mode(0)
+        modes.enter_context(torch.inference_mode(mode=False))
+        modes.enter_context(torch.no_grad())
+        if torch.amp.is_autocast_available(device.type):
+            modes.enter_context(torch.autocast(device.type, enabled=False))
+        yield
+
+
 @cache
 def of_this_worker() -> Switches:
     """Those of the worker's process; the first call comes before any user's module is imported."""

@@ -76,7 +76,8 @@ def conclude(
             write_rows(table, rows_of_job)
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
-    show(root, rows, run.damaged, report, run.environment, pairs=Pairs(run.pairs))
+    pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
+    show(root, rows, run.damaged, report, run.environment, pairs=pairs)
     return 1 if run.damaged else exit_code(rows, strict=strict)
 
 

@@ -22,6 +22,7 @@ from runner.errors import printable
 from runner.files import write_atomically
 from runner.report.language import ENGLISH, Words, finding_text, words_of
 from runner.report.markdown import markdown_of
+from runner.report.page.facts import noise_of
 from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
     Table,
@@ -30,6 +31,7 @@ from runner.report.tables import (
     crossover_table,
     derivations_table,
     implementations_table,
+    noise_table,
     peaks_table,
     print_answers,
     print_table,
@@ -40,12 +42,14 @@ from runner.report.tables import (
 from runner.rows.csv_store import write_table
 from runner.rows.flags import FLAGS, OF_CONDUCT
 from runner.rows.rows import (
+    ANEW,
     BAD,
     ROW_OF_JOB,
     SCRIPT_FILE,
     STATUSES,
     AutogradRow,
     BenchmarkRow,
+    NoiseRow,
     PeaksRow,
     Row,
     TensorRow,
@@ -131,6 +135,7 @@ def _tables(analysis: Analysis) -> list[Table]:
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
+    noise = [row for row in analysis.rows if isinstance(row, NoiseRow)]
     transfers = [row for row in analysis.rows if isinstance(row, TransferRow)]
     transfers = [row for row in transfers if row.status != "unavailable"]
     times, gradients = analysis.benchmarks, analysis.gradients
@@ -144,6 +149,7 @@ def _tables(analysis: Analysis) -> list[Table]:
         derivations_table(gradients),
         tensors_table(tensors) if tensors else None,
         peaks_table(peaks) if peaks else None,
+        noise_table(noise) if noise else None,
         transfer_table(transfers) if transfers else None,
     )
     return [table for table in tables if table]
@@ -166,6 +172,7 @@ def _notes(
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += how_noisy_it_is(analysis.rows, environment, words)
     notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
     notes += how_it_was_compared(analysis.speedups, words)
     notes += what_is_newer(analysis.rows, words)
@@ -252,6 +259,17 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
+
+
+def how_noisy_it_is(
+    rows: Sequence[Row], environment: Mapping[str, Any], words: Words = ENGLISH
+) -> list[str]:
+    """What a calibration shows, what makes the machine noisy, and whether its best is new."""
+    anew = sum(getattr(row, "slowdown_against", None) == ANEW for row in rows)
+    notes = [words["note_anew"].format(count=anew)] if anew else []
+    calibrated = [vars(row) for row in rows if isinstance(row, NoiseRow)]
+    here = {**environment, "calibration": calibrated}
+    return notes + (noise_of(here, words) if calibrated else [])
 
 
 def what_is_newer(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:

@@ -26,6 +26,7 @@ from runner.rows.rows import (
     STATUSES,
     AutogradRow,
     BenchmarkRow,
+    NoiseRow,
     PeaksRow,
     TensorRow,
     TransferRow,
@@ -270,6 +271,21 @@ def peaks_table(rows: Sequence[PeaksRow]) -> Table:
         lines.append((*names, *flop, *moved, " ".join(row.flags)))
     header = ("dtype", "device", "threads", "GFLOP/s", "by", "GB/s", "by", "flags")
     return Table("Peaks", header, lines, 3)
+
+
+def noise_table(rows: Sequence[NoiseRow]) -> Table:
+    """A line for each operation and size: what can be seen, and what equal sides differed by."""
+    lines = []
+    for row in rows:
+        shares = row.smallest_difference, row.largest_difference, row.calm_share
+        seen, equal, calm = ("" if n is None else f"{digits(100 * n, 2)}%" for n in shares)
+        names = (row.op, row.size, row.dtype, row.device, row.threads)
+        counts = (row.pairs, row.visits, row.alarms)
+        numbers = ["" if value is None else str(value) for value in (*names, *counts)]
+        lines.append((*numbers, seen, equal, calm))
+    names_of = ("operation", "size", "dtype", "device", "threads")
+    found = ("pairs", "visits", "alarms", "seen from", "equal sides", "calm")
+    return Table("Noise", (*names_of, *found), lines, 5)
 
 
 def _billions(row: PeaksRow, value: float | None) -> str:

@@ -24,15 +24,16 @@ MOST = 10**9  # cells, cores
 DEEPEST = 12  # levels of mappings and lists
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
-    **dict.fromkeys(
-        ("report", "nodes", "nodes.*", "resumed[]", "devices[]", "code.*", "code.*.content"), dict
-    ),
-    **dict.fromkeys(("resumed", "devices", "command"), list),
+    **dict.fromkeys(("report", "nodes", "nodes.*", "code.*", "code.*.content"), dict),
+    **dict.fromkeys(("resumed[]", "devices[]", "calibration[]", "noise_sources"), dict),
+    **dict.fromkeys(("resumed", "devices", "command", "calibration"), list),
     **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
-    "host.load_1min": (int, float),
+    **{f"calibration[].{name}": int for name in ("threads", "pairs", "alarms")},
+    **dict.fromkeys(("host.load_1min", "calibration[].largest_difference"), (int, float)),
     **dict.fromkeys(("host.name", "host.system", "torch.version", "python", "node"), str),
     **dict.fromkeys(("started", "folder", "cluster", "command[]", "id"), str),
     **dict.fromkeys(("devices[].device", "devices[].name", "code.*.folder"), str),
+    **{f"calibration[].{name}": str for name in ("device_name", "op", "size", "date")},
 }
 """What the parts that are used have to be, where they are not null; the others are as they are."""
 

@@ -17,6 +17,8 @@ STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_mem
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
 FUNCTIONS = "functions"  # the name among changed switches of what everything calls
+ANEW = "this run, anew"
+"""What slowdowns are against where the machine never came near the best of earlier runs."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,29 @@ class PeaksRow(Row):
 
 
 @dataclass(frozen=True)
+class NoiseRow(Row):
+    """A row of ``noise.csv``: what pairs of equal sides show of the machine.
+
+    Attributes:
+        pairs: of an operation and its twin, that found calm moments; what follows is of these.
+        visits: that a pair's ratio is from, typically.
+        smallest_difference: relative; what the pairs would have told from none, typically.
+        largest_difference: relative; what a pair showed, where there was none.
+        alarms: pairs in which a difference was claimed.
+        alarm_rate_high: what their share is below with 95 % confidence.
+        calm_share: of all visits.
+    """
+
+    pairs: int | None = None
+    visits: int | None = None
+    smallest_difference: float | None = None
+    largest_difference: float | None = None
+    alarms: int | None = None
+    alarm_rate_high: float | None = None
+    calm_share: float | None = None
+
+
+@dataclass(frozen=True)
 class TransferRow(Row):
     """A row of ``transfers.csv``: one way between host and device: ``latency + bytes / bandwidth``.
 
@@ -319,6 +344,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "tensors": TensorRow,
     "transfer": TransferRow,
     "roof": PeaksRow,
+    "noise": NoiseRow,
 }
 SCRIPT_FILE = "wrong_gradient.py"
 SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
@@ -328,6 +354,7 @@ FILE_OF_JOB = {
     "tensors": "tensors.csv",
     "transfer": "transfers.csv",
     "roof": "roofs.csv",
+    "noise": "noise.csv",
 }
 
 

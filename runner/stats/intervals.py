@@ -54,6 +54,13 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return math.exp(center - half), math.exp(center + half)
 
 
+def rate_high(events: int, trials: int) -> float:
+    """What a rate is below with 95 % confidence (Clopper and Pearson, Biometrika 26, 1934)."""
+    from scipy.special import betaincinv  # takes long, and most runs need it not
+
+    return float(betaincinv(events + 1, trials - events, CONFIDENCE)) if events < trials else 1.0
+
+
 def student_quantile(freedom: int) -> float:
     """How many standard errors an interval of 95 % reaches to each side, by Student's t."""
     from scipy.special import stdtrit  # takes long, and most runs need it not

@@ -33,6 +33,7 @@ class PairedRatio:
     p_value: float  # of the hypothesis that the ratio lies within the margin; 1 where it is in it
     visits: int  # how many
     processes: int  # that shared them
+    withheld: str | None = None  # why it may not be claimed
 
 
 def paired_ratio(
@@ -84,6 +85,15 @@ def verdict_of(low: float | None, high: float | None, margin: float) -> str:
     if high < 1 - margin:
         return "slower"
     return "same" if low >= 1 - margin and high <= 1 + margin else "unclear"
+
+
+def smallest_difference(
+    value: float, low: float | None, high: float | None, margin: float
+) -> float | None:
+    """The least relative difference that so wide an interval tells from none."""
+    if low is None or high is None:
+        return None
+    return (1 + margin) * max(value / low, high / value) - 1
 
 
 def errors_at(visits: int) -> tuple[float, float]:

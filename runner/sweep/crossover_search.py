@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from runner.analysis.comparison import FORBIDDING, compare
-from runner.analysis.pairs import Pairs
+from runner.analysis.comparison import FORBIDDING, OF_MOMENTS, compare
+from runner.analysis.pairs import BUSY, SLOW, Pairs
 from runner.cells.compose import Composer, HydraJob
 from runner.config.axes import same_but
 from runner.config.renamed import refusal
@@ -225,7 +225,7 @@ class CrossoverSearch:
         flags = merged(*(row.flags for row in sides))
         telling = {*FORBIDDING, *STATUSES} - {"ok"}
         problems = {*flags, *(row.status for row in sides)} & telling
-        if problems == {"contended"}:
+        if comparison.reason in (BUSY, SLOW) or (problems and problems <= {*OF_MOMENTS}):
             return "disturbed"
         return "too_large" if problems and problems <= TOO_LARGE else "no_ratio"
 

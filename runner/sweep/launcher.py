@@ -17,8 +17,9 @@ from runner.cells.compose import Composer, HydraJob
 from runner.config.hydra_internals import config_restored, without_hydra
 from runner.config.schema import Compare, Report
 from runner.errors import CellFailed
-from runner.execute.cell_runner import CellGroup, CellRun, in_rounds
+from runner.execute.cell_runner import CellGroup, CellRun
 from runner.execute.progress import Progress
+from runner.execute.second_visits import run_all, steps
 from runner.execute.session import session_of
 from runner.rows.rows import NON_FAILURES, Row
 from runner.sweep.run_folder import free_folder, refuse_chdir
@@ -104,14 +105,14 @@ class JobLauncher:
             for job, number in zip(jobs, numbers, strict=True)
         ]
         groups = self._session.cells.groups(runs, self._report, self._compare)
-        total = sum(len(group.runs) * group.processes for group in groups)
         with (
             config_restored(),
             env_override(self._config.hydra.job.env_set),
-            Progress(total, self._config.stop_after) as progress,
+            Progress(steps(groups), self._config.stop_after) as progress,
         ):
-            for process, group in in_rounds(groups):
-                self._run_group(group, process, progress)
+            share = max((run.cell.timing.revisit_share for run in runs), default=0.0)
+            run_group = partial(self._run_group, progress=progress)
+            run_all(groups, share, run_group, progress.again)
         return [run.job_return for run in runs if run.job_return is not None]
 
     def _run_group(self, group: CellGroup[_JobRun], process: int, progress: Progress) -> None:
@@ -121,7 +122,7 @@ class JobLauncher:
         self._session.cells.run_group(group, process, self._report.same_within)
         for run in group.runs:
             is_last = process == group.processes or not run.did_well
-            if is_last and run.job_return is None:
+            if is_last:  # at each visit, of which Hydra's callbacks are told of the first
                 run.job_return = self.listeners.end(run.job, run.number, run.rows)
         for run in group.runs:
             progress.end(run.cell, run.rows)

@@ -29,7 +29,7 @@ from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
 from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, STATUSES, BenchmarkRow, Row, grouped
 
-LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended")
+LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended", "slow_machine")
 
 
 def read_all_rows(root: Path) -> list[Row]:

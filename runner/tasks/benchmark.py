@@ -253,12 +253,13 @@ def _flags(
     ready: Ready, measured: Measurement, work: Mapping[str, Any], detected: list[str]
 ) -> tuple[str, ...]:
     output, readings = ready.output, ready.readings
+    own_doing = any(gate.is_own_doing for gate in ready.task.state.gates)
     flags = {
         "view": output.view and not ready.bound.op.restore,
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
         "above_peak": above_peak(work.get("fraction_of_peak"), work.get("bound")),
-        "throttled": throttled(readings.clock_before_hz, readings.clock_after_hz),
+        "throttled": own_doing or throttled(readings.clock_before_hz, readings.clock_after_hz),
     }
     return merged(compress(flags, flags.values()), measured.flags, detected)
 

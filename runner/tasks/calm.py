@@ -11,6 +11,7 @@ import torch
 from runner.measure.gate import Gate
 from runner.measure.machine_best import known_best, remember
 from runner.measure.sentinel import Sentinel
+from runner.rows.rows import ANEW
 from runner.tasks.task import Task, WorkerState
 
 SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
@@ -19,6 +20,7 @@ SECONDS_BETWEEN = 10  # of looking, before what was seen is kept again
 
 def gate_for(tasks: Sequence[Task]) -> Gate:
     """The gate for cells that are measured in turn, or for one alone."""
+    patience_s = _patience_s(tasks)
     if any(task.cell.timing.max_time_s < SHORTEST_S for task in tasks):
         return Gate(())
     sentinels: dict[tuple[str, int], tuple[Sentinel, Callable[[], None]]] = {}
@@ -26,7 +28,7 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
         enter = partial(set_threads, task.threads)
         enter()
         sentinels[_key(task)] = (_sentinel(task), enter)
-    gate = Gate(list(sentinels.values()), _patience_s(tasks), tasks[0].report_wait)
+    gate = Gate(list(sentinels.values()), patience_s, tasks[0].report_wait)
     tasks[0].state.gates.append(gate)
     return gate
 
@@ -46,6 +48,8 @@ def slowdown_against(task: Task) -> str | None:
     sentinel = task.state.sentinels.get(_key(task))
     if sentinel is None:
         return None
+    if sentinel.is_anew:
+        return ANEW
     return "this run" if sentinel.known is None else "earlier runs"
 
 
@@ -54,7 +58,9 @@ def keep_best(state: WorkerState) -> None:
     for (device_name, threads), sentinel in state.sentinels.items():
         if sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
             sentinel.kept_seconds = sentinel.seconds
-            remember(device_name, threads, sentinel.began_s, sentinel.seconds, sentinel.own_best)
+            sentinel.learn_anew()
+            seen = sentinel.began_s, sentinel.seconds, sentinel.own_best
+            remember(device_name, threads, *seen, anew=sentinel.is_anew)
 
 
 def set_threads(threads: int) -> None:

@@ -62,8 +62,11 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
         (disagree,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.5))
         assert (disagree.speedup, disagree.verdict) == (pytest.approx(2.0), "faster")
         assert disagree.low is not None and disagree.low == pytest.approx(2.0 / 1.5, rel=0.05)
-        (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=2.5))
-        assert far.verdict == "unclear"
+        (unclear,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.99))
+        assert unclear.verdict == "unclear"
+        (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=84.0))
+        assert (far.speedup, far.low, far.high, far.verdict) == (None, None, None, None)
+        assert far.reason is not None and "slow nearly all the time" in far.reason
     busy = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0, undisturbed=n < 9) for n in range(40)]
     (unknown,) = compare(rows, REPORT, pairs=Pairs(busy))
     assert unknown.speedup is None
@@ -77,8 +80,38 @@ def test_sides_not_in_turn_are_told_apart_only_beyond_what_moments_differ_by() -
         (None, "unclear"),
         (None, "faster"),
     ]
-    unknown = compare([row("cpu", 1.0), far], REPORT, pairs=Pairs([]))
-    assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
+    for pairs in (Pairs([]), visits(2.0, slow=84.0)):
+        unknown = compare([row("cpu", 1.0), far], REPORT, pairs=pairs)
+        assert [(found.low, found.verdict) for found in unknown] == [(None, "unclear")]
+
+
+def test_a_verdict_has_the_smallest_difference_that_its_own_visits_could_show() -> None:
+    rows = [row("cpu", 1.0, device_name="here"), row("gpu", 1.0, device_name="there")]
+    noisy = told_apart([1.98, 2.0, 2.02] * 10, [])
+    (found,) = compare(rows, REPORT, pairs=noisy)
+    assert found.low is not None and found.smallest_difference is not None
+    assert found.smallest_difference == pytest.approx(1.01 * 2.0 / found.low - 1, abs=2e-3)
+
+    # what equal sides differ by is its floor, of the nearest size and of the operation if known
+    line = {
+        "device_name": "there",
+        "threads": 2,
+        "op": "add",
+        "size": "8x8",
+        "largest_difference": 0.3,
+    }
+    larger = {**line, "size": "1024x1024", "largest_difference": 0.9}
+    other = {**line, "op": "sum", "largest_difference": 0.6}
+    damaged = {"device_name": "there", "size": None}
+    for lines, floor in (
+        ([line, larger, other, damaged], 0.3),
+        ([larger, other], 0.9),
+        ([other], 0.6),
+        ([{**line, "device_name": "elsewhere"}, {**line, "threads": 1}], 0.0),
+    ):
+        visits_too = [visit for visits in noisy._visits.values() for visit in visits]
+        (told,) = compare(rows, REPORT, pairs=Pairs(visits_too, lines))
+        assert told.smallest_difference == max(floor, found.smallest_difference)
 
 
 def test_verdicts_of_a_run_hold_together() -> None:

@@ -102,3 +102,9 @@ def test_how_a_cell_is_called_is_part_of_what_it_is() -> None:
         {"deterministic": True},
     ]
     assert len({cell(**kind).identity for kind in kinds}) == len(kinds)
+
+
+def test_whether_a_cell_may_be_visited_again_makes_no_other_cell_of_it() -> None:
+    once, again = (cell(timing={"revisit_share": share}) for share in (0.0, 0.5))
+    assert (once.identity, once.variant) == (again.identity, again.variant)
+    assert once.identity != cell(timing={"revisit_share": 0.0, "patience_s": 1.0}).identity

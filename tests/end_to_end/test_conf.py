@@ -17,7 +17,9 @@ from runner.config.operation import Operation
 from runner.config.schema import Timing
 from runner.config.size import parse_size
 from runner.errors import ConfigError
-from tests.conftest import ROOT, make_runner
+from runner.measure.noise_sources import LOOKS
+from runner.rows.environment_file import read_environment
+from tests.conftest import ROOT, Runner, make_runner
 from tests.support.commands import answers
 from tests.support.factories import op_file, ran
 
@@ -121,7 +123,7 @@ def test_sweep_autograd_finds_every_gradient_right(rows: Rows) -> None:
     assert (told["finite_differences"] >= 8).all()
 
 
-OTHER = {"autograd", "compiled", "mistakes", "roof", "transfer", "crossover"}
+OTHER = {"autograd", "compiled", "mistakes", "roof", "transfer", "crossover", "noise"}
 """Sweeps of other jobs, of every operation, or of sizes that they choose."""
 
 
@@ -147,6 +149,30 @@ def test_the_sweep_of_what_is_compiled_times_and_verifies_it(rows: Rows) -> None
     assert set(measured["status"]) == {"ok"}
     assert set(measured["compile"]) == {"default"}
     assert set(measured["gradient"]) == {"pass"}
+
+
+@pytest.mark.slow  # tests/tasks/test_noise.py has the job itself
+def test_a_calibration_shows_what_can_be_seen_and_later_runs_know_of_it(
+    runner: Runner, tmp_path: Path
+) -> None:
+    short = ["size=8", "device=cpu", "timing.max_time_s=0.05", "timing.warmup_s=0"]
+    done = runner("+sweep=noise", "op=add", *short, "threads=1", "hydra.sweep.dir=noise")
+    found = pd.read_csv(tmp_path / "noise" / "noise.csv")
+    (pairs,) = found["pairs"]
+    assert 1 <= pairs <= 8  # some may be disturbed
+    assert "seen from" in done.stdout
+    assert f" of {pairs} pairs of equal sides a difference was claimed" in done.stdout
+    assert read_environment(tmp_path / "noise")["noise_sources"].keys() == LOOKS.keys()
+
+    axes = ["op=add", "dtype=float32,float64", *short, "threads=1", "hydra.sweep.dir=out"]
+    runner("-m", *axes)
+    (known,) = read_environment(tmp_path / "out")["calibration"]
+    assert known["largest_difference"] == found["largest_difference"][0]
+    (speedup,) = pd.read_csv(tmp_path / "out" / "speedup.csv").to_dict("records")
+    assert speedup["smallest_difference"] >= max(0.0099, known["largest_difference"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What can be seen here" in page
+    assert f"of {pairs} pairs of equal sides" in page
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF / "timing").glob("*.yaml")))

@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from runner.measure import machine_best
-from runner.measure.engine import Opening, measurement, sample_warm
+from runner.measure.engine import Opening, Sampled, measurement, sample_warm
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.sentinel import Sentinel
+from runner.measure.sentinel import ANEW_AFTER, Sentinel
+from runner.measure.switches import Switches
 from runner.measure.visits import Side, visit_in_turn
-from tests.support.factories import QUICK
+from runner.tasks import calm
+from runner.tasks.task import WorkerState
+from tests.support.factories import QUICK, cell
 
 BEST = (1e-4, 1e-4, 1e-6)
 
@@ -62,6 +65,26 @@ def test_a_cell_waits_for_a_calm_moment_as_long_as_it_has_patience():
     readings = sentinel.readings
     impatient.pass_by()  # nothing is left
     assert sentinel.readings == readings + 1
+
+
+def test_what_is_slow_only_after_its_own_blocks_is_their_doing_and_kept():
+    # each time slow after its blocks, and calm when it has waited
+    passed, _ = gate([1.0] + [2.0, 1.0] * 20, patience_s=30.0)
+    moments = [passed.pass_by() for _ in range(9)]
+    assert not passed.is_own_doing
+    assert not passed.around(moments[0])["calm"]
+    moments += [passed.pass_by() for _ in range(3)]
+    assert passed.is_own_doing
+    assert passed.around(moments[0]) == {"machine_slowdown": 2.0, "calm": True}
+    waited_s = passed.waited_s
+    passed.pass_by()
+    assert passed.waited_s == waited_s  # it would be slow again
+
+    # phases of the machine begin now and then, and do not end because it waits
+    phases, _ = gate(([1.0] * 5 + [2.0] * 5) * 20, patience_s=0.1)
+    for _ in range(100):
+        phases.pass_by()
+    assert not phases.is_own_doing
 
 
 def test_nothing_is_known_of_a_moment_without_sentinels():
@@ -134,6 +157,63 @@ def test_a_sentinel_is_slow_against_its_known_best_and_due_when_a_reading_is_a_t
     assert min(reading) > 0
     assert sentinel.slowdown([2 * best for best in sentinel.best]) == pytest.approx(2.0)
     assert all(map(float.__le__, sentinel.best, BEST))
+
+
+def test_kernels_run_as_torch_is_whatever_the_cell_asks_for_that_was_entered():
+    """Otherwise a cell with autocast would have the machine look slow, or quick."""
+    seen = []
+
+    class Watching(HostClock):
+        def time(self, call, calls, untimed=0):
+            result = call()
+            modes = torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
+            seen.append((result.dtype, result.is_inference(), *modes, state()))
+            return super().time(call, calls, untimed)
+
+    state = torch.get_deterministic_debug_mode
+    asked = cell("add", autocast="bfloat16", deterministic=True, grad_mode="inference")
+    switches = Switches()
+    switches.enter(asked, torch.device("cpu"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        Sentinel(torch.device("cpu"), Watching(single_threaded=True), 1, None).read()
+        still = torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled(), state()
+    finally:
+        switches.leave()
+    assert set(seen) == {(torch.float32, False, False, False, 0)}
+    assert len(seen) > 6
+    assert still == (True, True, 2)
+
+
+def test_a_best_that_nothing_comes_near_for_minutes_is_learned_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    now, far = time.time(), (1e-9, 1e-9, 1e-10)
+    machine_best.remember("cpu x", 1, now - 3600, 600, far)
+    machine_best.remember("cpu x", 2, now - 3600, 600, far)
+    sentinel = Sentinel(torch.device("cpu"), HostClock(single_threaded=True), 1, far)
+    reading = sentinel.read()
+    assert sentinel.slowdown(reading) > 100
+    state = WorkerState(sentinels={("cpu x", 1): sentinel})
+
+    sentinel.seconds = ANEW_AFTER - 1
+    calm.keep_best(state)
+    assert not sentinel.is_anew
+    assert machine_best.known_best("cpu x", 1) == far
+    sentinel.seconds = 2 * ANEW_AFTER
+    calm.keep_best(state)
+    assert sentinel.is_anew
+    assert sentinel.slowdown(reading) < 100
+    assert machine_best.known_best("cpu x", 1) == sentinel.own_best
+    assert machine_best.known_best("cpu x", 2) == far
+
+
+def test_a_row_of_visits_needs_as_many_calm_ones_as_its_ratio():
+    blocks = [Block(1e-4, allocation=n // 3, calm=n // 3 < 9) for n in range(60)]
+    few = measurement(Sampled(blocks, 1, "time"), 1e-4, 0.1, visited=True)
+    assert few.flags == ("slow_machine",)
+    enough = [replace(block, calm=block.calm or block.allocation == 9) for block in blocks]
+    assert not measurement(Sampled(enough, 1, "time"), 1e-4, 0.1, visited=True).flags
+    assert not measurement(Sampled(blocks[:27], 1, "time"), 1e-4, 0.1, visited=True).flags
 
 
 def test_the_best_of_earlier_runs_is_kept_and_forgotten_by_the_week(tmp_path, monkeypatch):

@@ -298,6 +298,7 @@ def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
         ('{"command": ["a", 1], "devices": [3]}', ["command[] is 1", "devices[] is 3"]),
         ('{"x": ' + '{"a": ' * 20 + "1" + "}" * 21, ["x.a.a.a.a.a.a.a.a.a.a.a is "]),
         ('{"folder": "\\ud800x"}', []),
+        ('{"calibration": [3, {"pairs": -1}], "noise_sources": 3}', ["", "", ""]),
     ],
 )
 def test_what_of_an_environment_is_not_of_its_type_is_left_out(

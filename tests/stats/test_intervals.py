@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import sem, t
+from scipy.stats import binom, sem, t
 
-from runner.stats.intervals import mean_interval, median_interval, quantile, ratio_interval
+from runner.stats.intervals import (
+    mean_interval,
+    median_interval,
+    quantile,
+    rate_high,
+    ratio_interval,
+)
 
 POSITIVE = st.floats(1e-9, 1e9)
 
@@ -87,6 +93,17 @@ def test_mean_interval_is_students_of_the_logarithms():
     logs = np.log(values)
     expected = np.exp(t.interval(0.95, 4, loc=logs.mean(), scale=sem(logs)))
     assert mean_interval(values) == pytest.approx(tuple(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize(("events", "trials"), [(0, 96), (3, 40), (39, 40)])
+def test_a_rate_at_its_upper_end_gives_so_few_events_in_5_of_100(events, trials):
+    rate = rate_high(events, trials)
+    assert events / trials < rate < 1
+    assert binom.cdf(events, trials, rate) == pytest.approx(0.05)
+
+
+def test_a_rate_of_what_always_happens_has_no_upper_end():
+    assert rate_high(8, 8) == 1
 
 
 def test_a_single_value_has_no_mean_interval():

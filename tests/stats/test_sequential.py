@@ -19,6 +19,7 @@ from runner.stats.sequential import (
     errors_at,
     log_ratios,
     paired_ratio,
+    smallest_difference,
     verdict_of,
 )
 
@@ -125,3 +126,19 @@ def test_p_values_within_the_margin_are_no_evidence():
 def test_verdicts_hold_together_as_benjamini_and_hochberg_say(p_values):
     expected = false_discovery_control(p_values) if p_values else []
     assert adjusted(p_values) == pytest.approx(list(expected))
+
+
+@given(st.floats(0.3, 3.0), st.floats(0.0, 0.2), st.floats(0.0, 0.2))
+def test_the_smallest_difference_is_told_and_nothing_smaller(value, below, above):
+    """By an interval of the same width about a ratio that differs by it from 1."""
+    least = smallest_difference(value, value / (1 + below), value * (1 + above), MARGIN)
+    assert least is not None
+
+    def verdict(ratio, below, above):
+        return verdict_of(ratio / (1 + below), ratio * (1 + above), MARGIN)
+
+    assert verdict((1 + least) * 1.001, below, above) == "faster"
+    assert verdict(1 / (1 + least) / 1.001, below, above) == "slower"
+    wider = max(below, above)
+    assert verdict((1 + least) * 0.999, wider, wider) != "faster"
+    assert smallest_difference(value, None, None, MARGIN) is None

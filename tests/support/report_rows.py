@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.analysis.comparison import elements_of
+from runner.analysis.pairs import elements_of
 from runner.rows.rows import BenchmarkRow
 from tests.support.factories import row
 

@@ -36,6 +36,9 @@ def test_a_flag_may_be_asked_for_and_what_is_left_is_said() -> None:
     cells = [factories.cell(size=size) for size in (4, 8, 16)]
     rows = [factories.row(cell=cell.identity, flags=("placement",)) for cell in cells[:2]]
     rows.append(factories.row(cell=cells[2].identity, flags=("contended", "multimodal")))
+    assert what_was_left([factories.row(flags=("slow_machine",))]).startswith(
+        "left as they are: 1 slow_machine, as"
+    )
     assert all(isinstance(row, BenchmarkRow) for row in rows)
     assert unfinished(rows, cells, (), words_to_retry("contended")) == [2]
     assert unfinished(rows, cells, {cells[1].identity}, set()) == [1]

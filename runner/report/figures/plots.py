@@ -10,7 +10,8 @@ from operator import attrgetter
 from statistics import median
 from typing import Any, Generic, TypeVar
 
-from runner.analysis.comparison import FORBIDDING, Speedup, cost_of, elements_of
+from runner.analysis.comparison import FORBIDDING, Speedup, cost_of
+from runner.analysis.pairs import elements_of
 from runner.config.size import first_input_shape
 from runner.report.figures.names import Names, shown_name
 from runner.report.figures.picture import (

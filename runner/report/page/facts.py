@@ -10,8 +10,10 @@ from typing import Any
 
 from runner.analysis.comparison import FORBIDDING
 from runner.config.axes import NAMED
+from runner.measure.noise_sources import noisy
 from runner.report.language import Words
 from runner.rows.rows import BenchmarkRow, Row
+from runner.stats.intervals import rate_high
 from runner.units import digits
 
 NAMED_AT_MOST = 8
@@ -28,9 +30,27 @@ def facts_of(
         ("fact_machine", _machine(rows, environment, words)),
     ]
     if measured:
-        facts += [("fact_sure", _sure(measured, words)), ("fact_right", _right(measured, words))]
+        facts += [
+            ("fact_sure", _sure(measured, words)),
+            ("fact_noise", " ".join(noise_of(environment, words))),
+            ("fact_right", _right(measured, words)),
+        ]
     facts.append(("fact_not", _not(rows, environment.get("excluded"), words)))
     return [(words[key], text) for key, text in facts if text]
+
+
+def noise_of(environment: Mapping[str, Any], words: Words) -> list[str]:
+    """What can be seen here, and what makes the machine noisy, with what to do about it."""
+    lines = environment.get("calibration") or ()
+    pairs, alarms = (sum(line.get(key) or 0 for line in lines) for key in ("pairs", "alarms"))
+    seen = words["not_calibrated"]
+    if pairs:
+        high = digits(100 * rate_high(alarms, pairs), 2).replace(".", words["decimal"])
+        days = filter(None, (line.get("date") for line in lines))
+        text = words["calibrated"].format(pairs=pairs, alarms=alarms, high=high)
+        seen = ": ".join((*sorted(days)[-1:], text))
+    found = noisy(environment.get("noise_sources") or {})
+    return [seen, *(words[f"noise_{name}"].format(value=found[name]) for name in found)]
 
 
 def flatten(environment: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -88,6 +88,7 @@ def comparison_listing(
         Column(words["speedup"], "number", lambda pair: _ratio(pair, words)),
         Column(words["interval"], "number", interval),
         Column(words["verdict"], "name", lambda pair: _verdict(pair, words)),
+        Column(words["smallest_difference"], "number", lambda pair: _seen(pair, words)),
         Column(
             words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
         ),
@@ -101,10 +102,6 @@ def change_listing(changes: Sequence[Change], words: Words) -> Listing:
     def interval(change: Change) -> Entry:
         return Entry(_interval(change.speedup, change.low, change.high, "", words), change.low)
 
-    def smallest(change: Change) -> Entry:
-        least = change.smallest_difference
-        return Entry("" if least is None else f"{100 * least:.2g} %", least or -1.0)
-
     def said(change: Change) -> Entry:
         return Entry("; ".join(filter(None, (change.reason, change.changed))))
 
@@ -115,7 +112,7 @@ def change_listing(changes: Sequence[Change], words: Words) -> Listing:
         Column(words["after"], "number", lambda change: _number(change.after_s, "s", words)),
         Column(words["speedup"], "number", lambda change: _ratio(change, words)),
         Column(words["interval"], "number", interval),
-        Column(words["smallest_difference"], "number", smallest),
+        Column(words["smallest_difference"], "number", lambda change: _seen(change, words)),
         Column(words["verdict"], "name", lambda change: _verdict(change, words)),
         Column(words["changed"], "text", said),
     ]
@@ -230,6 +227,13 @@ def _reason(reason: str, words: Words) -> str:
     reason = f"{side}{colon}{words.get(f'status_{status}', status)}"
     reason = reason.replace("was not measured", words["not_measured"])
     return reason.replace("was not timed", words["not_timed"])
+
+
+def _seen(item: Speedup | Change, words: Words) -> Entry:
+    """The smallest difference that a verdict could have been given of."""
+    if (difference := item.smallest_difference) is None:
+        return Entry("–", -1.0)
+    return Entry(f"{digits(100 * difference, 2)} %".replace(".", words["decimal"]), difference)
 
 
 def _verdict(item: Speedup | Change, words: Words) -> Entry:
