@@ -36,6 +36,7 @@ from runner.rows.rows import (
 Record = TypeVar("Record", Sample, PairVisit)
 MOST_NAMED = 3  # damaged lines of a file
 IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
+CHECKSUM = re.compile(rb",\d{1,9},x[0-9a-f]+\r?$")  # what a row's last line ends with
 FORMULA = re.compile(r"'?[=+@\t\r-]")  # how a text begins that a spreadsheet would calculate
 csv.field_size_limit(LONGEST_LINE)
 
@@ -211,11 +212,22 @@ def _has_more(table: Path, of_cell: Mapping[str, tuple[tuple[bool, bool, bool, i
 
 
 def loses_nothing(table: Path, rows: Sequence[Row]) -> bool:
-    """Whether a table may be replaced by these rows: they are of every cell that it names."""
+    """Whether a table may be replaced by these rows: they are of every cell that it names.
+
+    A line whose name is damaged is counted, so that it is not replaced by nothing.
+    """
     if not table.is_file():
         return True
     named = _cells_named(table)
-    return bool(named) and named <= {row.cell for row in rows}
+    of_every_cell = bool(named) and named <= {row.cell for row in rows}
+    return of_every_cell and _rows_begun(table) <= len(rows)
+
+
+def _rows_begun(table: Path) -> int:
+    """The lines that begin as a row does, or follow the end of one; a row may have several."""
+    lines = table.read_bytes().splitlines()[1:]
+    follows = [True, *(bool(CHECKSUM.search(line)) for line in lines)]
+    return sum(bool(IDENTITY.match(line)) or end for line, end in zip(lines, follows, strict=False))
 
 
 def _cells_named(table: Path) -> set[str]:
