@@ -123,6 +123,7 @@ class GradientTarget:
         roundoffs: the error that the function itself explains, in unit roundoffs of the dtype.
         seed: of everything that is drawn.
         costly: whether a call at a new shape takes long, as it does through a compiler.
+        is_compared: whether its gradient in a dtype is to be that of another function in float64.
     """
 
     example: ShapedInputs
@@ -133,6 +134,7 @@ class GradientTarget:
     roundoffs: float = 0.0
     seed: int = 0
     costly: bool = False
+    is_compared: bool = False
 
 
 @dataclass(frozen=True)
