@@ -52,7 +52,7 @@ class LocalRun:
         try:
             if self.device is None:
                 names = self.cell.device, self.cell.backend_module
-                with switches.importing(names[1] or ""):
+                with switches.importing(names[1] or "", of_device=True):
                     self.device = find_device(*names, self._state.busy_work)
             with switches.importing(self.cell.definition.package):
                 function = self.cell.definition.load()

@@ -39,7 +39,7 @@ def preflight(
             problems.append(str(error))
     for name in device_names:
         try:
-            with switches.importing(backend_module or ""):
+            with switches.importing(backend_module or "", of_device=True):
                 devices[name] = find_device(name, backend_module)
         except DeviceUnavailable as error:
             unavailable[name] = str(error)

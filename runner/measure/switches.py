@@ -63,7 +63,7 @@ class Switches:
         homes = (torch, torch.Tensor, torch.cuda, time, HostClock) if of_worker else ()
         self._functions = list(map(_functions_of, homes))
         self.import_s: dict[str, float] = {}
-        self.is_spoiled = self._compiles = False
+        self.is_spoiled = self._may_replace = False
 
     def threads_of(self, cell: Cell) -> int:
         """The threads that a cell has: its own number, or the sweep's."""
@@ -73,7 +73,7 @@ class Switches:
         """Set what a cell asks for, and otherwise torch's switches as they were found."""
         self._entered.close()
         self._expected = {**self._own, "threads": self.threads_of(cell)}
-        self._compiles = cell.is_compiled
+        self._may_replace = cell.is_compiled
         if cell.deterministic:
             self._expected["deterministic_algorithms"] = 2  # an error where there is none
         for name, switch in self._of_torch.items():
@@ -95,16 +95,18 @@ class Switches:
         return changed
 
     @contextmanager
-    def importing(self, package: str) -> Iterator[None]:
+    def importing(self, package: str, *, of_device: bool = False) -> Iterator[None]:
         """Put back what an import changes, and remember it for :meth:`changed_by_import`.
 
-        ``import_s`` has the seconds that importing each package took.
+        ``import_s`` has the seconds that importing each package took; the module of a device may
+        replace functions.
         """
         before, begun = len(sys.modules), time.perf_counter()
         try:
             yield
         finally:
             if len(sys.modules) != before:
+                self._may_replace = of_device
                 changed = self._put_back()
                 self._at_import.setdefault(package, {}).update(dict.fromkeys(changed))
                 before_s = self.import_s.get(package, 0.0)
@@ -128,10 +130,10 @@ class Switches:
         return [*(name for name, value in found.items() if value != expected[name]), *others]
 
     def _put_back_functions(self) -> bool:
-        """Whether what everything calls had been replaced; the compiler may do so."""
-        if self._compiles:
+        """Whether what everything calls had been replaced by who may not do so."""
+        if self._may_replace:
             homes = [home for home, _ in self._functions]
-            self._functions, self._compiles = list(map(_functions_of, homes)), False
+            self._functions, self._may_replace = list(map(_functions_of, homes)), False
         replaced = False
         for home, functions in self._functions:
             now = vars(home)

@@ -77,7 +77,7 @@ ONE_LINE = {
     "foo=3": "foo is unknown; python -m runner --help lists every key",
     "timeing=quick": r"timeing is unknown; did you mean timing\?",
     "limit.time=3": r"limit.time is unknown; did you mean limit.time_s\?",
-    "limit.foo=3": r"limit.foo is unknown; allowed: limit.time_s, limit.memory_bytes",
+    "limit.foo=3": r"limit.foo is unknown; allowed: limit.time_s, limit.build_time_s, .*",
     "++timing.precisio=3": r"timing.precisio is unknown; did you mean timing.precision\?",
     "+report.axis=op": r"report.axis is unknown; allowed: report.baseline, .*",
     "+cluster.retry=3 dry_run=true": r"cluster.retry is unknown; did you mean cluster.retries\?",

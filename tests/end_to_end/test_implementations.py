@@ -74,14 +74,11 @@ def test_the_table_has_a_line_for_each_and_a_ratio_beside_its_time(said: str) ->
 
 
 def test_a_sweep_is_resumed_and_a_further_implementation_is_added(folder: Path, said: str) -> None:
-    (resumed,) = answers(
-        folder, [[*COMMAND.split(), "-m", "timing=minimal", "resume=out", "dry_run=true"]]
-    )
+    same = [*COMMAND.split(), "-m", "timing=minimal", "resume=out", "dry_run=true"]
+    grown = [*same, f"{MINE}=my_kernels.plain"]
+    commands = [same, grown, [*grown, "compare.in_turn=false"]]
+    resumed, more, alone = answers(folder, commands)
     assert "12 of 12 cells are done" in resumed.stderr
-    grown = [*COMMAND.split(), "-m", f"{MINE}=my_kernels.plain", "timing=minimal", "resume=out"]
-    more, alone = answers(
-        folder, [[*grown, "dry_run=true"], [*grown, "dry_run=true", "compare.in_turn=false"]]
-    )
     assert "0 of 14 cells are done" in more.stderr  # a ratio is of one moment
     assert "12 of 14 cells are done" in alone.stderr
     assert alone.stdout.splitlines()[-1] == "2 cells"
@@ -128,14 +125,11 @@ def test_what_is_wrong_is_one_line_and_nothing_runs(folder: Path) -> None:
     assert "op=softmax +op.implementations.my_softmax=my_kernels.my_softmax impl=all" in lines[4]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("my_kernels.nothing", "implementations.mine 'my_kernels.nothing': my_kernels has no"),
-        ("no_module.fast", "implementations.mine 'no_module.fast' cannot be imported"),
-        ("my_kernels.plain", "my_kernels.plain(x) cannot be called as torch.nn.functional.softmax"),
-    ],
-)
-def test_what_only_an_import_tells_is_one_line_too(folder: Path, value: str, message: str) -> None:
-    done = make_runner(folder)("op=softmax", "size=8", f"{MINE}={value}", "impl=mine", code=2)
-    assert message in done.stderr.splitlines()[-1]
+def test_what_only_an_import_tells_is_one_line_too(folder: Path) -> None:
+    wrong = {"gone": "my_kernels.nothing", "lost": "no_module.fast", "short": "my_kernels.plain"}
+    words = [f"+op.implementations.{name}={value}" for name, value in wrong.items()]
+    done = make_runner(folder)("op=softmax", "size=8", "impl=all", *words, code=2)
+    last = done.stderr.splitlines()[-1]
+    assert "implementations.gone 'my_kernels.nothing': my_kernels has no 'nothing'" in last
+    assert "implementations.lost 'no_module.fast' cannot be imported" in last
+    assert "my_kernels.plain(x) cannot be called as torch.nn.functional.softmax is" in last

@@ -119,6 +119,8 @@ class GradientTarget:
     roundoffs: float = 0.0
     seed: int = 0  # of everything that is drawn
     costly: bool = False  # whether a call at a new shape takes long, as it does through a compiler
+    # whether its gradient in a dtype is to be that of another function in float64
+    is_compared: bool = False
 
 
 @dataclass(frozen=True)

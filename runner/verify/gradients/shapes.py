@@ -48,6 +48,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.is_compiled,
+        is_compared=op is not op.declared,
     )
 
 

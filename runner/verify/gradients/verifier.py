@@ -248,7 +248,11 @@ class _Plan:
     def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
         """Whether the kernels are right: at the declared inputs with the threads of their use."""
         reference = partial(
-            by_reference, dtype=self.dtype, device=self.device, roundoffs=self.target.roundoffs
+            by_reference,
+            dtype=self.dtype,
+            device=self.device,
+            roundoffs=self.target.roundoffs,
+            is_compared=self.target.is_compared,
         )
         example = replace(self.example, each_element=False)
         with thread_count(threads):
