@@ -62,6 +62,7 @@ def test_a_reference_in_another_dtype_does_not_go_through_the_compiler() -> None
     assert mixed.outputs([torch.ones(2, dtype=torch.float64)])[0].tolist() == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
     if not shutil.which(os.environ.get("CXX", "g++")) and not shutil.which("clang++"):
         pytest.skip("torch.compile needs a C++ compiler")

@@ -51,7 +51,7 @@ WRONG = {
     "~op.call": r"op file matmul: missing field call; an operation needs name, call and signature",
     "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; known here: batch, k, m, n",
     "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); "
-    r"allowed: benchmark, autograd, tensors, transfer, roof, report",
+    r"allowed: benchmark, autograd, tensors, transfer, roof, noise, report, compare",
     "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",
     "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, "
     r"such as",
@@ -64,7 +64,7 @@ WRONG = {
     "-m op=add size=4 exclude=[3]": r"exclude: 3 is no rule; write a mapping such as \{op: "
     r"matmul, dtype: float16\}",
     "-m op=add size=4 exclude=[{op: add}]": r"none of the grid's 1 cells is left; look at its axes",
-    "-m op=add job=report": r"job=report reads one run and cannot be swept",
+    "-m op=add job=report": r"job=report reads runs and cannot be swept",
 }
 
 

@@ -252,6 +252,7 @@ def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path
     assert [row.cell for row in collect(tmp_path / "out", "benchmark")[0]] == [cells[0].identity]
 
 
+@pytest.mark.slow
 def test_a_node_runs_a_chunk_with_its_own_worker_and_tells_of_each_cell() -> None:
     cells = (
         cell(),

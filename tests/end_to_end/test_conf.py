@@ -70,6 +70,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return pd.read_csv(folder / "out" / "results.csv")
 
 
+@pytest.mark.slow
 def test_every_operation_runs_with_right_values_and_gradients(found: pd.DataFrame) -> None:
     rows = found[found["dtype"] == "float32"].set_index("op")
     assert sorted(rows.index) == OPS
@@ -86,6 +87,7 @@ def test_every_operation_runs_with_right_values_and_gradients(found: pd.DataFram
     assert rows.loc["transpose", "bytes"] == 0
 
 
+@pytest.mark.slow
 def test_every_operation_answers_in_every_kind_of_dtype(found: pd.DataFrame) -> None:
     assert len(found) == len(found.groupby(["op", "dtype"])) == len(OPS) * len(DTYPES)
     assert set(found["status"]) <= {"ok", "unsupported"}, found["reason"].dropna().to_list()

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from runner.sweep.crossover_search import Outcome, Range, requested_sizes
 from tests.conftest import Runner
 from tests.support.commands import answers
 
 
+@pytest.mark.slow
 def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(
     runner: Runner, tmp_path: Path
 ) -> None:

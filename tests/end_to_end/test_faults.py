@@ -91,6 +91,7 @@ WAYS = sweep_of_ways(
 )
 
 
+@pytest.mark.slow
 def test_every_way_to_fail_becomes_a_row_and_the_sweep_goes_on(dying: Path, runner: Runner) -> None:
     """A cell that hangs does so for good, in a worker that has run others.
 
@@ -269,6 +270,7 @@ def test_an_interrupt_keeps_what_was_finished(dying: Path, start_sweep: StartSwe
     assert list(pd.read_csv(dying / "out" / "results.csv")["status"]) == ["ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_worker_that_is_killed_is_replaced_and_the_sweep_ends_when_it_is_told_to(
     dying: Path, start_sweep: StartSweep
@@ -337,6 +339,7 @@ def results(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill", "turns"),
     [
@@ -391,6 +394,7 @@ def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(
     assert (dying / "out" / "results.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     dying: Path, runner: Runner
 ) -> None:
@@ -470,6 +474,7 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     assert "environment.json is damaged" in damaged.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="locks that can be shared are POSIX's")
 def test_a_sweep_beside_another_says_so_or_waits_until_the_other_has_ended(
     dying: Path, start_sweep: StartSweep, runner: Runner
@@ -517,6 +522,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_or_read_only_is_said_to_be_and_damages_nothing(
     runner: Runner, small_disk: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def files(root: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: Path) -> None:
     command = [
         "-m",

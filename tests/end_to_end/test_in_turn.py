@@ -151,6 +151,7 @@ def test_a_side_that_raises_has_its_row_and_the_others_go_on(runner, tmp_path, t
     assert pd.isna(by_op.loc["raises", "speedup"])
 
 
+@pytest.mark.slow
 def test_sides_of_a_process_that_dies_run_alone_next(runner, tmp_path, three_ops):
     out = tmp_path / "out"
     speedups = swept(runner, out, *three_ops, "op=works,dies", code=1)
@@ -161,6 +162,7 @@ def test_sides_of_a_process_that_dies_run_alone_next(runner, tmp_path, three_ops
     assert not list(out.glob("*/pairs.csv"))
 
 
+@pytest.mark.slow
 def test_a_side_that_failed_takes_no_part_in_the_next_process(runner, tmp_path, three_ops):
     (tmp_path / "mine" / "op" / "again.yaml").write_text(
         'name: again\ncall: sides.works\nsignature: "n -> n"\ndifferentiable: false\n'
@@ -176,6 +178,7 @@ def test_a_side_that_failed_takes_no_part_in_the_next_process(runner, tmp_path, 
     assert sorted(set(visits_in(out)["process"])) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_side_without_memory_beside_the_others_is_measured_by_itself(runner, tmp_path, three_ops):
     with (tmp_path / "sides.py").open("a") as file:
         file.write(
@@ -197,6 +200,7 @@ def test_a_side_without_memory_beside_the_others_is_measured_by_itself(runner, t
     assert dict(speedups.set_index("op")["paired"].notna()) == {"greedy": False, "works": True}
 
 
+@pytest.mark.slow
 def test_a_group_whose_process_died_takes_no_turns_again(runner, tmp_path, three_ops):
     out = tmp_path / "out"
     swept(runner, out, *three_ops, "op=works,dies", "compare.processes=3", code=1)

@@ -83,6 +83,7 @@ def sleeping() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_each_function_has_its_own_row_and_leaves_nothing(tmp_path: Path, runner: Runner) -> None:
     (tmp_path / "odd_ops.py").write_text(OPS)

@@ -35,6 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_a_wheel_has_its_own_configuration(wheel: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "runner", "--info", "searchpath"]
     assert str(wheel / "runner" / "conf") in call(command, tmp_path, PYTHONPATH=str(wheel)).stdout
@@ -43,6 +44,7 @@ def test_a_wheel_has_its_own_configuration(wheel: Path, tmp_path: Path) -> None:
         assert {path.name for path in there.iterdir()} == {path.name for path in here.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_wheels_console_script_runs_from_any_folder(wheel: Path, tmp_path: Path) -> None:
     script = [sys.executable, str(wheel / "bin" / "opsweep")]
     done = call([*script, *COMMAND], tmp_path, PYTHONPATH=str(wheel))
@@ -50,6 +52,7 @@ def test_a_wheels_console_script_runs_from_any_folder(wheel: Path, tmp_path: Pat
     assert (tmp_path / "out" / "results.csv").is_file()
 
 
+@pytest.mark.slow
 def test_the_installed_console_script_runs_and_sees_the_folder_that_it_is_called_in(
     tmp_path: Path,
 ) -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.conftest import Runner
 
@@ -22,6 +23,7 @@ def dies_in_the_second(x):
 """
 
 
+@pytest.mark.slow
 def test_each_process_is_a_fresh_one_and_a_crash_in_a_later_one_is_the_row(
     runner: Runner, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ import pytest
 from tests.conftest import LONGEST_S, ROOT, Runner
 from tests.support.known_device import BANDWIDTH, COPY, LAUNCH, MODEL, PEAK
 
+pytestmark = pytest.mark.slow
+
 SIM = {"SIM_CLOCK": "scripted", **MODEL}
 OPS = ("matmul", "add", "mul", "transpose", "transpose_copy", "sum")
 FAR = (

@@ -5,6 +5,8 @@ import pytest
 
 from tests.conftest import make_runner
 
+pytestmark = pytest.mark.slow
+
 # each is called before the operation that tells what it finds
 CHANGES = {
     "half_the_threads": "torch.set_num_threads(1)",

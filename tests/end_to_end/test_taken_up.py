@@ -71,6 +71,7 @@ def rows_in(folder: Path) -> pd.DataFrame:
     return table
 
 
+@pytest.mark.slow
 def test_cells_that_would_share_a_folder_are_kept_apart(own: Path) -> None:
     """Also where a grid that has grown gives a finished cell's number to another."""
     subdir = "hydra.sweep.subdir=${hydra.job.num}"
@@ -97,6 +98,7 @@ def test_cells_that_would_share_a_folder_are_kept_apart(own: Path) -> None:
     assert everything == {path: path.stat().st_mtime_ns for path in own.rglob("*")}
 
 
+@pytest.mark.slow
 def test_rows_of_other_code_are_noticed_and_measured_again_only_by_force(own: Path) -> None:
     command, helper, op = "op=scaled size=4,5", own / "own_helper.py", own / "mine/op/scaled.yaml"
     swept(own, f"{command} hydra.sweep.dir=out")
@@ -122,6 +124,7 @@ def test_rows_of_other_code_are_noticed_and_measured_again_only_by_force(own: Pa
     assert "3 of 3 cells are done" in done.stderr
 
 
+@pytest.mark.slow
 def test_code_that_is_edited_while_a_sweep_runs_ends_it_at_the_next_process(own: Path) -> None:
     (said,) = swept(own, "op=scaled,edits size=4,5 hydra.sweep.dir=out", code=1)
     assert "own_helper.py has changed since this run began; restore it and resume" in said.stderr
@@ -130,6 +133,7 @@ def test_code_that_is_edited_while_a_sweep_runs_ends_it_at_the_next_process(own:
     assert re.search(r"edits 4x4 float32 cpu: crashed: the process ended with exit code 3", log)
 
 
+@pytest.mark.slow
 def test_a_raised_limit_and_what_is_asked_for_by_name_run_again(own: Path) -> None:
     command = "op=slow,add size=512 limit.time_s={} limit.memory_bytes={}"
     small = command.format(900, 1000)
@@ -155,6 +159,7 @@ def test_a_raised_limit_and_what_is_asked_for_by_name_run_again(own: Path) -> No
     assert (wrong.code, "did you mean 'timeout'?" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_after_so_many_failures_and_sets_variables_for_every_worker(
     own: Path,
 ) -> None:

@@ -59,6 +59,7 @@ def test_cells_come_from_a_file_with_a_line_each(name: str, text: str, tmp_path:
     ]
 
 
+@pytest.mark.slow
 def test_listed_cells_run_and_are_taken_up_again(runner: Runner, tmp_path: Path) -> None:
     (tmp_path / "shapes.csv").write_text("op,size\nadd,8\nmatmul,16\n")
     command = ["cells=shapes.csv", "timing=minimal"]
