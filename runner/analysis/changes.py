@@ -3,7 +3,8 @@
 The two runs are of two moments, so that a cell's interval also holds what times vary between runs
 though nothing else differs. That is read from the runs themselves: from the spread of a cell's
 times over several runs of one side, or with one run a side from the spread of all cells' changes
-about their median, most cells being as they were. Normal distributions on logarithms; pure
+about their median, most cells being as they were. Cells that two sides took in turn (``ab.csv``)
+have the interval of their visits. Normal distributions on logarithms; pure
 functions.
 """
 
@@ -17,11 +18,12 @@ from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
 from runner.analysis.comparison import cost_of, objection
+from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.rows.flags import FLAGS
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, adjusted, verdict_of
+from runner.stats.sequential import ERROR, PairedRatio, adjusted, verdict_of
 
 FEWEST_CELLS = 20  # whose spread says what runs vary between each other
 GATE_ERROR = 0.01  # of all cells together
@@ -94,7 +96,9 @@ COLUMNS = tuple(f.name for f in fields(Change))
 Runs = Sequence[Sequence[BenchmarkRow]]
 
 
-def changes(before: Runs, after: Runs, *, margin: float, slower_than: float) -> list[Change]:
+def changes(
+    before: Runs, after: Runs, *, margin: float, slower_than: float, pairs: Pairs | None = None
+) -> list[Change]:
     """Each cell of either side, in the order of the later runs; those that are gone come last.
 
     Args:
@@ -102,6 +106,7 @@ def changes(before: Runs, after: Runs, *, margin: float, slower_than: float) -> 
         after: the same of the later side.
         margin: the smallest relative difference that counts.
         slower_than: the relative difference from which on a cell is named by the gate.
+        pairs: the visits of cells that both sides took in turn.
     """
     earlier, later = _by_cell(before), _by_cell(after)
     sides = {
@@ -110,6 +115,8 @@ def changes(before: Runs, after: Runs, *, margin: float, slower_than: float) -> 
     }
     spread = _spread(list(sides.values()))
     found = [_change(*pair, spread, margin) for pair in sides.values()]
+    if pairs is not None:
+        found = [_paired(change, pairs, margin) for change in found]
     return _gated(_claimed_together(found, margin), slower_than)
 
 
@@ -199,6 +206,39 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
     )
 
 
+def _paired(change: Change, pairs: Pairs, margin: float) -> Change:
+    """A change with what the visits say, where its cell was visited."""
+    cell = change.before_cell
+    ratio = pairs.ratio(cell, cell, margin) if cell else None
+    if ratio is None or change.speedup is None:
+        return change
+    low, high = ratio.low, ratio.high
+    half = math.log(high / low) / 2 if low and high else None
+    return replace(
+        change,
+        speedup=ratio.value,
+        low=low,
+        high=high,
+        smallest_difference=None if half is None else math.expm1(math.log1p(margin) + half),
+        adjusted_p=ratio.p_value,
+        verdict=verdict_of(low, high, margin),
+    )
+
+
+def gate_is_decided(ratio: PairedRatio, slower_than: float, cells: int) -> bool:
+    """Whether a cell is surely slower than the gate allows, whatever the others are, or not."""
+    if ratio.low is None or ratio.high is None:
+        return False
+    p_value = _gate_p(ratio.value, ratio.low, ratio.high, slower_than)
+    return p_value <= GATE_ERROR / cells or ratio.low * (1 + slower_than) >= 1
+
+
+def _gate_p(speedup: float, low: float, high: float, slower_than: float) -> float:
+    """The p value of the hypothesis that a cell is no slower than the gate allows."""
+    deviation = math.log(high / low) / (2 * REACH)
+    return _tail(-math.log(speedup) - math.log1p(slower_than), deviation)
+
+
 def _tail(distance: float, deviation: float) -> float:
     """How likely chance alone lies so far from the truth, to one side."""
     return NORMAL.cdf(-distance / deviation) if deviation else float(distance <= 0)
@@ -234,9 +274,8 @@ def _gated(found: list[Change], slower_than: float) -> list[Change]:
     p_values = {}
     for position, change in enumerate(found):
         if change.speedup and change.low and change.high:
-            deviation = math.log(change.high / change.low) / (2 * REACH)
-            beyond = -math.log(change.speedup) - math.log1p(slower_than)
-            p_values[position] = _tail(beyond, deviation)
+            interval = change.low, change.high
+            p_values[position] = _gate_p(change.speedup, *interval, slower_than)
     ranked = sorted(p_values, key=lambda position: p_values[position])
     for rank, position in enumerate(ranked):
         if p_values[position] > GATE_ERROR / (len(ranked) - rank):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
-from runner.config.schema import READING
+from runner.config.schema import AB, READING
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
@@ -77,6 +77,11 @@ class Arguments:
         return self.values.get("job") in READING and not self.names_mode
 
     @property
+    def is_ab(self) -> bool:
+        """Whether the cells of a sweep are to be taken in two environments."""
+        return self.values.get("job") == AB
+
+    @property
     def is_dry_run(self) -> bool:
         """Whether only what would run is to be listed."""
         return self.values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
@@ -90,7 +95,8 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        return self.is_dry_run or on_cluster or "sweep" in self.values or "resume" in self.values
+        is_whole = "sweep" in self.values or "resume" in self.values
+        return self.is_dry_run or on_cluster or is_whole or self.is_ab
 
     def folder(self, key: str, file: str) -> str:
         """The folder that a key names; blank where it names none.
@@ -137,6 +143,7 @@ def with_implied(words: Sequence[str]) -> list[str]:
         return _report(completed, arguments) if is_report else _compare(completed, arguments)
     if "against" in arguments.values:
         raise ConfigError("against= goes with job=compare, which compares run= with it")
+    completed = _ab(completed, arguments)
     if "resume" in arguments.values:
         completed = _resume(completed, arguments.folder("resume", "multirun.yaml"))
     else:
@@ -171,6 +178,20 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if rest and not (values_of[flag] == "optional" and "=" in rest[0]):
             options.append(rest.popleft())
     return options, overrides
+
+
+def _ab(words: Sequence[str], arguments: Arguments) -> list[str]:
+    """The words with what ``job=ab`` does twice, which is a sweep of benchmarks."""
+    if not arguments.is_ab:
+        if given := [key for key in arguments.values if key.startswith("ab.")]:
+            raise ConfigError(
+                f"{given[0]}= goes with job=ab, which takes cells in two environments"
+            )
+        return list(words)
+    for key in ("resume", "cluster", "hydra.mode", "hydra/sweeper", "hydra/launcher"):
+        if arguments.values.get(key, "null") not in ("null", ""):
+            raise ConfigError(f"job=ab is one sweep in this process; leave {key}= out")
+    return ["job=benchmark" if word.partition("=")[0] == "job" else word for word in words]
 
 
 LEAVING_NOTHING = ("hydra.output_subdir=null", "hydra/job_logging=none")

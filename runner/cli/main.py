@@ -79,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)
+        session.is_ab = Arguments.parse(arguments).is_ab
         list_groups_without_copying()
         check_config_files()
         make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)

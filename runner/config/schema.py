@@ -18,6 +18,8 @@ from runner.errors import ConfigError, one_line, suggestion
 
 READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
+AB = "ab"
+"""What stands for benchmarks in two environments, on the command line alone."""
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", *READING)
 ON_CONTENTION = ("flag", "wait")
 LANGUAGES = ("en", "ru")
@@ -143,8 +145,8 @@ class Compare:
         in_turn: together, one after the other again and again; otherwise each by itself.
         processes: between which the visits to the sides are shared; None: two, or one where
             ``timing.max_time_s`` is below 1 s.
-        slower_than: the relative difference that ``job=compare`` calls a failure.
-        unclear_exit: its exit code where too few cells could have shown such a difference.
+        slower_than: the relative difference that ``job=compare`` and ``job=ab`` call a failure.
+        unclear_exit: their exit code where too few cells could have shown such a difference.
     """
 
     in_turn: bool = True
@@ -156,6 +158,23 @@ class Compare:
     def of(cls, config: DictConfig) -> Compare:
         """The ``compare`` part of a whole configuration."""
         return cls(**OmegaConf.to_container(config.compare, resolve=True))  # type: ignore[arg-type]  # keys are text
+
+
+@dataclass
+class AbSide:
+    """One of the environments of ``job=ab``; ``conf/config.yaml`` says what each is."""
+
+    python: str | None = None
+    path: str | None = None
+    env: Any = None
+
+
+@dataclass
+class Ab:
+    """The environments of ``job=ab``: that which was, and the one that is compared with it."""
+
+    a: AbSide = field(default_factory=AbSide)
+    b: AbSide = field(default_factory=AbSide)
 
 
 @dataclass
@@ -198,6 +217,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     limit: Limit = field(default_factory=Limit)
     report: Report = field(default_factory=Report)
     compare: Compare = field(default_factory=Compare)
+    ab: Ab = field(default_factory=Ab)
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,11 +14,13 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, process_count
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
+from runner.execute.cell_talk import WorkerDied
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, identity_of, node_identity
+from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan
 from runner.execute.user_code import edited
-from runner.execute.worker import Worker, WorkerDied
+from runner.execute.worker import Worker
 from runner.execute.worker_process import Preflight
 from runner.files import write_atomically
 from runner.measure.host_memory import free_memory_bytes
@@ -82,13 +84,17 @@ def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup
 class CellRunner:
     """Runs cells, in one process or in several after another; calls ``on_begin`` before each.
 
+    They are processes of an ``interpreter`` of their own, or of ours.
+
     Raises:
         OSError: a folder cannot be written.
     """
 
-    def __init__(self, on_begin: Callable[[], None]) -> None:
-        self._on_begin = on_begin
-        self._worker = Worker()
+    def __init__(
+        self, on_begin: Callable[[], None], interpreter: Interpreter | None = None
+    ) -> None:
+        self._on_begin, self.interpreter = on_begin, interpreter
+        self.worker = Worker(interpreter)
         self._preflight: Preflight | None = None
         self._process = 1  # the number of the running one, of those that a cell is to have
 
@@ -120,18 +126,23 @@ class CellRunner:
         Raises:
             ConfigError: a callable or a device cannot be had.
         """
-        if not self._worker.is_running:  # it takes seconds
+        if not self.worker.is_running:  # it takes seconds
             print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
         definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            said = self._worker.prepare(definitions, devices, cells[0].backend_module)
+            said = self.worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
-            advice = "try `python -c 'import torch'`"
+            python = self.interpreter.python if self.interpreter else "python"
+            advice = f"try `{python} -c 'import torch'`"
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
         if said.problems:
             raise ConfigError("; ".join(said.problems))
-        environment = {**describe_process(), **said.environment}
+        own, side = describe_process(), self.interpreter
+        if side is not None:
+            own = {"side": asdict(side), **describe_process(side.variables)}
+        packages = {**own["packages"], **(said.environment.get("packages") or {})}
+        environment = {**own, **said.environment, "packages": packages}
         environment["id"] = identity_of(environment)
         self._preflight = replace(said, environment=environment)
 
@@ -189,11 +200,11 @@ class CellRunner:
         """
         if self._preflight is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], require_devices=False)
-        self._begin(process)
+        self.begin(process)
         rows, samples = self._measure(cell, folder / LOG)
         if process == 1:
             (folder / PAIRS_FILE).unlink(missing_ok=True)
-        return self._write(cell, folder, rows, samples, process)
+        return self.write(cell, folder, rows, samples, process)
 
     def run_in_turn(
         self, cells: Sequence[Cell], folders: Sequence[Path], plan: Plan, process: int = 1
@@ -204,15 +215,15 @@ class CellRunner:
             the rows of each, none of a side that had no memory beside the others; None, and
             nothing is written, where the process or a device died, or a side took too long.
         """
-        self._begin(process)
+        self.begin(process)
         # each device once, in an order that all sweeps share: none waits for another that waits
         on_device = {self._device_of(cell): cell for cell in cells}
-        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
+        locks = [self.lock(cell) for _, cell in sorted(on_device.items())]
         concurrent: list[bool | None] = []
         try:
             with self._same_code():
                 logs = [folder / LOG for folder in folders]
-                outcome = self._worker.run_in_turn(cells, logs, plan)
+                outcome = self.worker.run_in_turn(cells, logs, plan)
         finally:
             concurrent = [lock.release() for lock in locks]
         if outcome is None:
@@ -220,15 +231,8 @@ class CellRunner:
 
         # the visits come first: a row without them would look as if it had been measured alone
         for cell, folder in zip(cells, folders, strict=True):
-            path = folder / PAIRS_FILE
             visits = [visit for visit in outcome.pairs if visit.other_cell == cell.identity]
-            latest = [replace(visit, process=process) for visit in visits]
-            if process > 1 and path.is_file():
-                latest = csv_store.read_records(path, PairVisit) + latest
-            if visits:
-                csv_store.write_records(path, latest)
-            elif process == 1:  # visits of a resumed sweep are not of the row that is to be written
-                path.unlink(missing_ok=True)
+            write_visits(folder, visits, process)
         if plan.visits_only:
             return []
         beside = any(concurrent) if None not in concurrent else None
@@ -237,7 +241,7 @@ class CellRunner:
         for cell, folder, rows, samples in sides:
             of_side = [marked(row, beside) for row in rows]
             if of_side:
-                of_side = self._write(cell, folder, of_side, list(samples), process)
+                of_side = self.write(cell, folder, of_side, list(samples), process)
             written.append(of_side)
         return written
 
@@ -247,7 +251,7 @@ class CellRunner:
         positions = [[position] for position in range(len(runs))]
         if compare.in_turn:
             memory_bytes = free_memory_bytes()
-            positions = in_turn(cells, report, self._can_run, memory_bytes=memory_bytes)
+            positions = in_turn(cells, report, self.can_run, memory_bytes=memory_bytes)
         groups = []
         for members in positions:
             count = process_count([cells[member] for member in members], compare)
@@ -278,19 +282,19 @@ class CellRunner:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
-    def _can_run(self, cell: Cell) -> bool:
+    def can_run(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
     def close(self) -> None:
         """End the worker."""
-        self._worker.close()
+        self.worker.close()
 
-    def _begin(self, process: int) -> None:
+    def begin(self, process: int) -> None:
         """End the worker where the next cell is to have another process than the last."""
         self._on_begin()
         if process != self._process:
-            self._worker.close()
+            self.worker.close()
         self._process = process
 
     @contextmanager
@@ -299,7 +303,7 @@ class CellRunner:
 
         A worker that runs keeps the code that it has imported, whatever becomes of the files.
         """
-        begins = not self._worker.is_running
+        begins = not self.worker.is_running
         if begins:
             self._refuse_edited()
         yield
@@ -324,11 +328,11 @@ class CellRunner:
             return [row_for(cell, "unsupported", cell.infeasible_reason)], []
         if cell.device in unavailable:
             return [row_for(cell, "unavailable", unavailable[cell.device])], []
-        lock = self._lock(cell)
+        lock = self.lock(cell)
         concurrent = None
         try:
             with self._same_code():
-                rows, samples = self._worker.run(cell, log)
+                rows, samples = self.worker.run(cell, log)
         finally:
             concurrent = lock.release()
         return [marked(row, concurrent) for row in rows], samples
@@ -337,7 +341,7 @@ class CellRunner:
         """This machine's name of a cell's device."""
         return self._prepared.devices.get(cell.device, cell.device)
 
-    def _lock(self, cell: Cell) -> DeviceLock:
+    def lock(self, cell: Cell) -> DeviceLock:
         """Hold the cell's device, or wait for it where the cell wants it for itself."""
         device = self._device_of(cell)
 
@@ -347,7 +351,7 @@ class CellRunner:
 
         return DeviceLock(device, exclusive=cell.on_contention == "wait", on_wait=on_wait)
 
-    def _write(
+    def write(
         self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int
     ) -> list[Row]:
         """Write a cell's rows and samples to its folder, with those of its earlier processes."""
@@ -366,6 +370,18 @@ class CellRunner:
             if isinstance(row, AutogradRow) and row.script:
                 write_atomically(folder / SCRIPT_FILE, row.script)
         return rows
+
+
+def write_visits(folder: Path, visits: Sequence[PairVisit], process: int) -> None:
+    """Write the visits to a side in one of its processes, with those of the earlier ones."""
+    path = folder / PAIRS_FILE
+    latest = [replace(visit, process=process) for visit in visits]
+    if process > 1 and path.is_file():
+        latest = csv_store.read_records(path, PairVisit) + latest
+    if visits:
+        csv_store.write_records(path, latest)
+    elif process == 1:  # visits of a resumed sweep are not of the row that is to be written
+        path.unlink(missing_ok=True)
 
 
 def _with_earlier(

@@ -9,6 +9,8 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +39,8 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
     from runner.measure.precision import precision_modes
 
     return {
+        "python": platform.python_version(),
+        "packages": versions_of("numpy", "triton"),
         "torch": {
             # its own type would have the parent process import torch
             "version": str(torch.__version__),
@@ -65,9 +69,11 @@ def node_identity() -> str:
     return f"{platform.node() or 'unnamed'}-{digest}"
 
 
-def describe_process() -> dict[str, Any]:
-    """The part that needs no torch: host, Python, versions, the state of the code, the command."""
-    packages = ("hydra-core", "omegaconf", "numpy", "pandas", "triton")
+def describe_process(variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The part that needs no torch: host, versions, the state of the code, the command.
+
+    The environment ``variables`` are those of the worker.
+    """
     checkout = Path(__file__).parents[2]
     return {
         "opsweep": __version__,
@@ -76,12 +82,11 @@ def describe_process() -> dict[str, Any]:
         "node": node_identity(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": _describe_host(),
-        "python": platform.python_version(),
-        "packages": {package: _version_of(package) for package in packages},
+        "packages": versions_of("hydra-core", "omegaconf", "pandas"),
         # installed: the folder's repository, if any, is somebody else's
         "git": git_state(checkout) if (checkout / ".git").exists() else None,
         "compilers": {name: shutil.which(os.environ.get(name, name)) for name in COMPILERS},
-        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
+        "variables": {k: v for k, v in sorted(variables.items()) if k.startswith(VARIABLES)},
     }
 
 
@@ -106,11 +111,13 @@ def _describe_host() -> dict[str, Any]:
     }
 
 
-def _version_of(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def versions_of(*packages: str) -> dict[str, str | None]:
+    """The versions of packages that this process can import; None of one that is not there."""
+    versions: dict[str, str | None] = dict.fromkeys(packages)
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -19,7 +20,8 @@ from runner.measure.process_tree import children_of
 from runner.measure.switches import of_this_worker
 from runner.rows.columns import packed
 from runner.tasks.calm import keep_best
-from runner.tasks.task import TaskResult, WorkerState
+from runner.tasks.in_turn import take_turns
+from runner.tasks.task import Task, TaskResult, WorkerState
 
 Message = tuple[Any, ...]
 DEVICE_LOST = "the device did not recover, so the worker was replaced"
@@ -37,7 +39,13 @@ class Service:
         self._state = WorkerState(switches=of_this_worker())
         self._before = Traces()
 
-    def run(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
+    def run(
+        self,
+        send: Callable[[Message], None],
+        cell: Cell,
+        log: str,
+        do: Callable[[Task], TaskResult] | None = None,
+    ) -> Message:
         """Run one cell; the answer to the parent."""
         kept: list[TaskResult] = []
 
@@ -45,7 +53,7 @@ class Service:
             kept.append(known)
             send(("kept", packed(known.rows), packed(known.samples)))
 
-        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep)
+        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep, do)
         is_lost = is_device_lost(cell, rows)
         is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
@@ -54,6 +62,21 @@ class Service:
         is_spoiled |= self._before.are_other([cell])
         keep_best(self._state)
         return "done", is_spoiled, packed(rows), [] if kept else packed(samples)  # sent once
+
+    def be_side(
+        self,
+        hear: Callable[[], Message],
+        send: Callable[[Message], None],
+        cell: Cell,
+        log: str,
+    ) -> Message:
+        """Run one cell, whose turns are asked for; the answer to the parent."""
+
+        def tell(answer: Message) -> None:
+            send(("answer", *answer))
+
+        self._state.shares_best = False
+        return self.run(send, cell, log, partial(take_turns, hear=hear, tell=tell))
 
     def run_in_turn(
         self,

@@ -8,9 +8,8 @@ from itertools import chain
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
-from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
+from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome, pairs_of
 from runner.measure.engine import Measurement
-from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit, Row
 from runner.tasks.benchmark import finish, prepare
 from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
@@ -103,26 +102,5 @@ def _visit(
         side.measured = measured_in_turn(opened[position], visits, position)
         side.seconds += side.measured.timing_s
     cells = [side.cell for side in visited]
-    pairs = [_pairs(cells, visits, other) for other in range(1, len(cells))]
+    pairs = [pairs_of(cells, visits, other) for other in range(1, len(cells))]
     return list(chain.from_iterable(pairs))
-
-
-def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]:
-    """The visits of a side with those of the baseline."""
-    return [
-        PairVisit(
-            baseline_cell=cells[0].identity,
-            other_cell=cells[other].identity,
-            visit=number,
-            baseline_turn=visit.turns[0].position,
-            other_turn=visit.turns[other].position,
-            baseline_allocation=visit.turns[0].allocation,
-            other_allocation=visit.turns[other].allocation,
-            baseline_s=visit.turns[0].seconds,
-            other_s=visit.turns[other].seconds,
-            machine_slowdown=visit.machine_slowdown,
-            calm=visit.calm,
-            undisturbed=visit.undisturbed,
-        )
-        for number, visit in enumerate(visits.visits)
-    ]

@@ -14,16 +14,17 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from statistics import median
 
 from runner.calls import Thunk
+from runner.cells.cell import Cell
 from runner.config.schema import Timing
 from runner.garbage import uncollected
 from runner.measure.engine import had_its_cores
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
-from runner.stats.sequential import LOOKS
+from runner.stats.sequential import LOOKS, PairedRatio, log_ratios, paired_ratio, verdict_of
 
 MOST_SETTLING = 24  # blocks before those that are timed
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
@@ -33,6 +34,8 @@ SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
+SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
+SURE = 0.001  # p value of a claim that stays one among the many of its run
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Side:
     enter: Callable[[], None] = lambda: None
     # of a call, given it and its seconds
     cost: Callable[[Thunk, float], float] = lambda call, seconds: seconds
+    # takes its turn elsewhere, given it, its call, its place in the order and the set of memory
+    take: Callable[[Side, Thunk, int, int], Turn] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,13 @@ class Visits:
     visits: list[Visit]
     calls: tuple[int, ...]
     stop: str
+
+
+def limits_of(cells: Sequence[Cell], processes: int) -> dict[str, float]:
+    """The times that :func:`visit_in_turn` may take, shared between so many processes."""
+    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
+    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
+    return {"budget_s": budget_s, "longest_s": longest_s}
 
 
 def visit_in_turn(
@@ -163,6 +175,11 @@ class _Seen:
         for turns, moment in self._latest:
             around = self._gate.around(moment)
             undisturbed = all(any(map(had_its_cores, turn.blocks)) for turn in turns)
+            # what is known of a turn elsewhere came with its blocks
+            blocks = list(chain.from_iterable(turn.blocks for turn in turns))
+            told = [around["machine_slowdown"], *(block.machine_slowdown for block in blocks)]
+            around["machine_slowdown"] = max(filter(None, told), default=None)
+            around["calm"] &= all(block.calm for block in blocks)
             visit = Visit(turns, undisturbed=undisturbed, **around)
             self._told.append(visit)
             if visit.calm and undisturbed:
@@ -213,12 +230,14 @@ def _turns(
 
     turns: dict[int, Turn] = {}
     for position, index in enumerate(order):
-        turns[index] = _turn(sides[index], calls[index], position, allocations[index])
+        take = sides[index].take or turn_of
+        turns[index] = take(sides[index], calls[index], position, allocations[index])
     contents.visit_s = sum(turn.spent_s for turn in turns.values())
     return tuple(turns[index] for index in range(len(sides)))
 
 
-def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
+def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
+    """A turn in this process."""
     side.enter()
     clock = side.clock
     start = clock.now()
@@ -283,6 +302,18 @@ class _Contents:
         """What making a visit's tensors took."""
         if self._is_new:
             self._drawing_s = seconds
+
+
+def ratio_so_far(visits: Sequence[Visit], other: int, same_within: float) -> PairedRatio:
+    """The first side's time over another one's, while there may be more visits."""
+    seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
+    return paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
+
+
+def is_clear(ratio: PairedRatio, same_within: float) -> bool:
+    """Whether there is a verdict, which stays one among the many of its run."""
+    verdict = verdict_of(ratio.low, ratio.high, same_within)
+    return verdict == "same" or (verdict != "unclear" and ratio.p_value <= SURE)
 
 
 def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:

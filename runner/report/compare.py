@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.changes import COLUMNS, Change, Summary, changes, summary_of
+from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
@@ -29,7 +30,7 @@ ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
 NAMED_AT_MOST = 10
 OF_ONE_RUN = re.compile(
-    r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.load_1min)\b"
+    r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.(load_1min|cpu_freq\w*))\b"
 )
 """What of ``environment.json`` no two runs have in common."""
 
@@ -46,6 +47,7 @@ class Comparison:
         slower_than: what the gate allows.
         failed: whether a cell or a check of the later side failed.
         last: the last run of the later side.
+        in_turn: whether both were timed in turn, in one run.
     """
 
     changes: Sequence[Change]
@@ -55,6 +57,7 @@ class Comparison:
     slower_than: float
     failed: bool
     last: Run
+    in_turn: bool
 
     @property
     def slower(self) -> list[Change]:
@@ -73,7 +76,13 @@ class Comparison:
 
 
 def compare_runs(
-    into: Path, later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
+    into: Path,
+    later: Sequence[str],
+    earlier: Sequence[str],
+    report: Report,
+    settings: Compare,
+    *,
+    name: str = "compare",
 ) -> int:
     """Compare runs, write ``compare.csv``, ``compare.md`` and ``compare.html``, and print it.
 
@@ -83,6 +92,7 @@ def compare_runs(
         earlier: those of the other side.
         report: what counts as the same, and the language of the files.
         settings: what the gate allows.
+        name: of the files; ``ab``: the two sides took turns, and neither is to fail.
 
     Returns:
         the exit code: 3 where something became slower or wrong, 1 where something fails as it did
@@ -92,22 +102,23 @@ def compare_runs(
         ConfigError: a folder cannot be compared; nothing was written.
         OSError: a file cannot be written.
     """
-    found = comparison_of(later, earlier, report, settings)
+    found = comparison_of(later, earlier, report, settings, in_turn=name == "ab")
     words = words_of(report.language or "en")
     sides = f"{' + '.join(later)} / {' + '.join(earlier)}"
     notes = _notes(found, words)
     into.mkdir(parents=True, exist_ok=True)
-    if (into / "compare.csv").exists():
+    table = into / f"{name}.csv"
+    if table.exists():
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
-    write_table(into / "compare.csv", COLUMNS, found.changes)
-    write_atomically(into / "compare.md", _markdown(sides, found, notes, words))
-    write_atomically(into / "compare.html", _page(sides, found, notes, words))
+    write_table(table, COLUMNS, found.changes)
+    write_atomically(table.with_suffix(".md"), _markdown(sides, found, notes, words))
+    write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
 
     # the terminal speaks English, whatever the language of the files
     print_table(changes_table(found.changes))
     for note in _notes(found, words_of("en")):
         print(printable(note))
-    print(f"{len(found.changes)} cells in {shown_path(into / 'compare.csv')}", flush=True)
+    print(f"{len(found.changes)} cells in {shown_path(table)}", flush=True)
     if found.slower or found.wrong:
         return SLOWER
     if found.failed:
@@ -116,9 +127,14 @@ def compare_runs(
 
 
 def comparison_of(
-    later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
+    later: Sequence[str],
+    earlier: Sequence[str],
+    report: Report,
+    settings: Compare,
+    *,
+    in_turn: bool = False,
 ) -> Comparison:
-    """Read and compare two sides.
+    """Read and compare two sides, which were timed in turn with each other or are two runs.
 
     Raises:
         ConfigError: a folder holds no rows to compare, or rows of another machine.
@@ -134,12 +150,13 @@ def comparison_of(
         [_benchmarks(run) for run in after],
         margin=report.same_within,
         slower_than=settings.slower_than,
+        pairs=Pairs(after[-1].pairs) if in_turn else None,
     )
     summary = summary_of(found, (*ALWAYS_SHOWN, settings.slower_than))
     if not summary.both:
         sides = " and ".join([*later, *earlier])
         raise ConfigError(f"{sides} have no cell in common; compare runs of the same command")
-    rows = chain.from_iterable(map(_benchmarks, after))
+    rows = chain.from_iterable(map(_benchmarks, [*after, *(before if in_turn else [])]))
     return Comparison(
         found,
         summary,
@@ -148,6 +165,7 @@ def comparison_of(
         settings.slower_than,
         failed=exit_code(list(rows), strict=False) != 0,
         last=after[-1],
+        in_turn=in_turn,
     )
 
 
@@ -190,7 +208,9 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     def note(key: str, **more: object) -> None:
         notes.append(words[f"compare_{key}"].format(**numbers, **more))
 
-    # what the gate says
+    # what was compared, and what the gate says of it
+    if found.environments:
+        note("environments", differences="; ".join(found.environments))
     if found.slower:
         note("slower", cells=_named(found.slower, words))
     if found.wrong:
@@ -198,7 +218,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     if not found.slower and found.can_see:
         note("nothing")
     if not found.can_see:
-        note("blind")
+        note("blind_in_turn" if found.in_turn else "blind")
 
     # what the verdicts are, and what they could have been
     counts = [f"{words[f'verdict_{name}']}: {n}" for name, n in summary.verdicts.items()]
@@ -215,8 +235,6 @@ def _notes(found: Comparison, words: Words) -> list[str]:
         lone = [change for change in found.changes if change.is_only(side)]
         if lone:
             note(f"only_{side}", cells=_named(lone, words))
-    if found.environments:
-        note("environments", differences="; ".join(found.environments))
     return notes
 
 

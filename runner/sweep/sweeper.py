@@ -24,7 +24,9 @@ from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
+from runner.execute.interpreter import Interpreter
 from runner.execute.session import session_of
+from runner.execute.two_sides import TwoSides
 from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
@@ -87,6 +89,10 @@ class GridSweep:
         Raises:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
+        if self._session.is_ab:
+            self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
+            sides = [Interpreter.of(name, self._config.ab[name]) for name in ("a", "b")]
+            self._session.cells = TwoSides(self._session.begin_measuring, *sides)
         strategy = self._strategy(arguments)
         jobs = strategy.initial()
         if self._cluster is None:
@@ -150,6 +156,8 @@ class GridSweep:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
+        if isinstance(self._session.cells, TwoSides):
+            print(self._session.cells.in_words)
         if isinstance(strategy, CrossoverSearch):
             print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
         if self._cluster is not None and numbers:
@@ -178,6 +186,8 @@ class GridSweep:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
                 self._session.finish(self._root, self._report, strict=self._config.strict)
+                if isinstance(self._session.cells, TwoSides):
+                    self._session.exit_code = self._session.cells.compared(self._report)
                 if self._is_incomplete:
                     self._session.exit_code = 1
                 if left:

@@ -51,6 +51,8 @@ def slowdown_against(task: Task) -> str | None:
 
 def keep_best(state: WorkerState) -> None:
     """Keep what the sentinels have seen for later runs, now and then."""
+    if not state.shares_best:
+        return
     for (device_name, threads), sentinel in state.sentinels.items():
         if sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
             sentinel.kept_seconds = sentinel.seconds
@@ -71,5 +73,6 @@ def _sentinel(task: Task) -> Sentinel:
     sentinels, key = task.state.sentinels, _key(task)
     if key not in sentinels:
         clock = task.device.clock(key[1])
-        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known_best(*key))
+        known = known_best(*key) if task.state.shares_best else None
+        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known)
     return sentinels[key]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -21,17 +22,27 @@ from runner.measure.engine import (
     open_call,
     sample_warm,
 )
-from runner.measure.visits import Side, Visit, Visits, blocks_of, visit_in_turn
-from runner.stats.sequential import log_ratios, paired_ratio, verdict_of
-from runner.tasks.benchmark import Ready
+from runner.measure.visits import (
+    Side,
+    Visit,
+    Visits,
+    blocks_of,
+    is_clear,
+    limits_of,
+    ratio_so_far,
+    turn_of,
+    visit_in_turn,
+)
+from runner.rows.columns import packed
+from runner.rows.rows import BenchmarkRow
+from runner.tasks.benchmark import Ready, finish, prepare
 from runner.tasks.calm import gate_for
+from runner.tasks.task import Task, TaskResult
 
 CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
 MOST_CONTENTS = 4  # that it keeps
-SURE = 0.001  # p value of a claim that stays one among the many of its run
 LAUNCHES_IN_A_VISIT = 5
 BLOCKS = 3  # of a short call, in a visit
-SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
 @dataclass(frozen=True)
@@ -74,18 +85,13 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     sides = [_Placed(side, pools).side() for side in opened]
 
     def is_enough(visits: Sequence[Visit]) -> bool:
-        seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
         for other in range(1, len(sides)):
-            ratio = paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
-            verdict = verdict_of(ratio.low, ratio.high, same_within)
-            if verdict == "unclear" or (verdict != "same" and ratio.p_value > SURE):
+            if not is_clear(ratio_so_far(visits, other, same_within), same_within):
                 return False
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
 
-    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
-    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
     gate = gate_for([side.ready.task for side in opened])
-    limits = {"budget_s": budget_s, "longest_s": longest_s}
+    limits = limits_of(cells, processes)
     return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
 
 
@@ -96,6 +102,36 @@ def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
     spent_s = sum(visit.turns[side].spent_s for visit in visits.visits)
     sampled = Sampled(blocks, visits.calls[side], visits.stop)
     return measurement(sampled, opening.first_call_s, spent_s, visited=True)
+
+
+def take_turns(
+    task: Task, hear: Callable[[], Sequence[Any]], tell: Callable[[tuple[Any, ...]], None]
+) -> TaskResult:
+    """Be a side whose turns another process asks for, see :mod:`runner.execute.two_sides`."""
+    ready = prepare(task)
+    task.report_step("timing")
+    opened = open_side(ready)
+    side = _Placed(opened, Pools(task.cell.seed)).side()
+    gate = replace(gate_for([task]), patience_s=0.0)  # to wait would be in the time of the visits
+    visits: list[Visit] = []
+    tell((opened.can_be_visited, side.calls, side.contents_kept))
+    kind, *asked = hear()
+    while kind == "place":
+        moment, call = gate.pass_by(), side.call_on(*asked)
+        tell(())
+        _, calls, position, memory = hear()
+        side = replace(side, calls=calls)
+        turn, around = turn_of(side, call, position, memory), gate.around(moment)
+        turn = replace(turn, blocks=tuple(replace(block, **around) for block in turn.blocks))
+        visits.append(Visit((turn,), **around))
+        tell((packed(turn.blocks), turn.seconds, turn.spent_s))
+        kind, *asked = hear()
+    is_wanted, stop = asked
+    if not is_wanted:
+        return TaskResult([task.blank(BenchmarkRow)])
+    if not stop:  # the visits have no end of their own
+        return finish(ready, measure_alone(opened))
+    return finish(ready, measured_in_turn(opened, Visits(visits, (side.calls,), stop), 0))
 
 
 class _Placed:
