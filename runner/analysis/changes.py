@@ -3,7 +3,7 @@
 The two runs are of two moments, so that a cell's interval also holds what times vary between runs
 though nothing else differs. That is read from the runs themselves: from the spread of a cell's
 times over several runs of one side, or with one run a side from the spread of all cells' changes
-about their median, most cells being as they were. Cells that two sides took in turn (``ab.csv``)
+about their median, most cells being as they were. Cells that both sides took in turn (``ab.csv``)
 have the interval of their visits. Normal distributions on logarithms; pure
 functions.
 """
@@ -23,7 +23,7 @@ from runner.config.axes import AXES, CellKey, label, values_of
 from runner.rows.flags import FLAGS
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, PairedRatio, adjusted, verdict_of
+from runner.stats.sequential import ERROR, adjusted, verdict_of
 
 FEWEST_CELLS = 20  # whose spread says what runs vary between each other
 GATE_ERROR = 0.01  # of all cells together
@@ -207,36 +207,15 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
 
 
 def _paired(change: Change, pairs: Pairs, margin: float) -> Change:
-    """A change with what the visits say, where its cell was visited."""
-    cell = change.before_cell
-    ratio = pairs.ratio(cell, cell, margin) if cell else None
+    """A change with what its visits say, where there were some."""
+    cell = change.before_cell or ""
+    ratio = pairs.ratio(cell, cell, margin)
     if ratio is None or change.speedup is None:
         return change
     low, high = ratio.low, ratio.high
-    half = math.log(high / low) / 2 if low and high else None
-    return replace(
-        change,
-        speedup=ratio.value,
-        low=low,
-        high=high,
-        smallest_difference=None if half is None else math.expm1(math.log1p(margin) + half),
-        adjusted_p=ratio.p_value,
-        verdict=verdict_of(low, high, margin),
-    )
-
-
-def gate_is_decided(ratio: PairedRatio, slower_than: float, cells: int) -> bool:
-    """Whether a cell is surely slower than the gate allows, whatever the others are, or not."""
-    if ratio.low is None or ratio.high is None:
-        return False
-    p_value = _gate_p(ratio.value, ratio.low, ratio.high, slower_than)
-    return p_value <= GATE_ERROR / cells or ratio.low * (1 + slower_than) >= 1
-
-
-def _gate_p(speedup: float, low: float, high: float, slower_than: float) -> float:
-    """The p value of the hypothesis that a cell is no slower than the gate allows."""
-    deviation = math.log(high / low) / (2 * REACH)
-    return _tail(-math.log(speedup) - math.log1p(slower_than), deviation)
+    least = (1 + margin) * math.sqrt(high / low) - 1 if low and high else None
+    told = {"low": low, "high": high, "smallest_difference": least, "adjusted_p": ratio.p_value}
+    return replace(change, speedup=ratio.value, verdict=verdict_of(low, high, margin), **told)
 
 
 def _tail(distance: float, deviation: float) -> float:
@@ -274,8 +253,9 @@ def _gated(found: list[Change], slower_than: float) -> list[Change]:
     p_values = {}
     for position, change in enumerate(found):
         if change.speedup and change.low and change.high:
-            interval = change.low, change.high
-            p_values[position] = _gate_p(change.speedup, *interval, slower_than)
+            deviation = math.log(change.high / change.low) / (2 * REACH)
+            beyond = -math.log(change.speedup) - math.log1p(slower_than)
+            p_values[position] = _tail(beyond, deviation)
     ranked = sorted(p_values, key=lambda position: p_values[position])
     for rank, position in enumerate(ranked):
         if p_values[position] > GATE_ERROR / (len(ranked) - rank):

@@ -97,15 +97,13 @@ def run_cell(
     state: WorkerState,
     report_step: ReportStep = lambda step: None,
     keep: Keep = forget,
-    do: Callable[[Task], TaskResult] | None = None,
 ) -> TaskResult:
     """Run a cell in this process; what an operation raises becomes its status and reason.
 
-    ``report_step`` and ``keep`` are the task's, see :class:`runner.tasks.task.Task`; what is to
-    ``do`` is the cell's job, unless it is said.
+    ``report_step`` and ``keep`` are the task's, see :class:`runner.tasks.task.Task`.
     """
     run = LocalRun(cell, state, report_step, keep)
-    result = run.attempt(do or TASKS[cell.job])
+    result = run.attempt(TASKS[cell.job])
     run.release()
     return run.outcome(result)
 

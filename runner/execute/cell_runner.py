@@ -14,13 +14,11 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, process_count
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
-from runner.execute.cell_talk import WorkerDied
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, identity_of, node_identity
-from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan
 from runner.execute.user_code import edited
-from runner.execute.worker import Worker
+from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
 from runner.files import write_atomically
 from runner.measure.host_memory import free_memory_bytes
@@ -84,17 +82,13 @@ def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup
 class CellRunner:
     """Runs cells, in one process or in several after another; calls ``on_begin`` before each.
 
-    They are processes of an ``interpreter`` of their own, or of ours.
-
     Raises:
         OSError: a folder cannot be written.
     """
 
-    def __init__(
-        self, on_begin: Callable[[], None], interpreter: Interpreter | None = None
-    ) -> None:
-        self._on_begin, self.interpreter = on_begin, interpreter
-        self.worker = Worker(interpreter)
+    def __init__(self, on_begin: Callable[[], None], worker: Worker | None = None) -> None:
+        self._on_begin = on_begin
+        self.worker = worker or Worker()
         self._preflight: Preflight | None = None
         self._process = 1  # the number of the running one, of those that a cell is to have
 
@@ -133,13 +127,13 @@ class CellRunner:
         try:
             said = self.worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
-            python = self.interpreter.python if self.interpreter else "python"
+            python = self.worker.interpreter.python if self.worker.interpreter else "python"
             advice = f"try `{python} -c 'import torch'`"
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
         if said.problems:
             raise ConfigError("; ".join(said.problems))
-        own, side = describe_process(), self.interpreter
-        if side is not None:
+        own = describe_process()
+        if (side := self.worker.interpreter) is not None:
             own = {"side": asdict(side), **describe_process(side.variables)}
         packages = {**own["packages"], **(said.environment.get("packages") or {})}
         environment = {**own, **said.environment, "packages": packages}
@@ -200,7 +194,7 @@ class CellRunner:
         """
         if self._preflight is None:  # a stock launcher's own process, which no sweeper has prepared
             self.prepare([cell], require_devices=False)
-        self.begin(process)
+        self._begin(process)
         rows, samples = self._measure(cell, folder / LOG)
         if process == 1:
             (folder / PAIRS_FILE).unlink(missing_ok=True)
@@ -215,10 +209,10 @@ class CellRunner:
             the rows of each, none of a side that had no memory beside the others; None, and
             nothing is written, where the process or a device died, or a side took too long.
         """
-        self.begin(process)
+        self._begin(process)
         # each device once, in an order that all sweeps share: none waits for another that waits
         on_device = {self._device_of(cell): cell for cell in cells}
-        locks = [self.lock(cell) for _, cell in sorted(on_device.items())]
+        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
         concurrent: list[bool | None] = []
         try:
             with self._same_code():
@@ -231,8 +225,15 @@ class CellRunner:
 
         # the visits come first: a row without them would look as if it had been measured alone
         for cell, folder in zip(cells, folders, strict=True):
+            path = folder / PAIRS_FILE
             visits = [visit for visit in outcome.pairs if visit.other_cell == cell.identity]
-            write_visits(folder, visits, process)
+            latest = [replace(visit, process=process) for visit in visits]
+            if process > 1 and path.is_file():
+                latest = csv_store.read_records(path, PairVisit) + latest
+            if visits:
+                csv_store.write_records(path, latest)
+            elif process == 1:  # visits of a resumed sweep are not of the row that is to be written
+                path.unlink(missing_ok=True)
         if plan.visits_only:
             return []
         beside = any(concurrent) if None not in concurrent else None
@@ -286,11 +287,15 @@ class CellRunner:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
 
+    def judged(self, exit_code: int, report: Report) -> int:
+        """The run's exit code, given that of its rows."""
+        return exit_code
+
     def close(self) -> None:
         """End the worker."""
         self.worker.close()
 
-    def begin(self, process: int) -> None:
+    def _begin(self, process: int) -> None:
         """End the worker where the next cell is to have another process than the last."""
         self._on_begin()
         if process != self._process:
@@ -311,13 +316,17 @@ class CellRunner:
             self._refuse_edited()
 
     def _refuse_edited(self) -> None:
-        if changed := edited(self.environment.get("code", {})):
+        if changed := self._edited():
             since = f"{', '.join(changed)} has changed since this run began"
             raise ConfigError(f"{since}; restore it and resume, or run all again")
 
+    def _edited(self) -> list[str]:
+        """What is not as it was; nothing of another Python's, whose packages are not known here."""
+        return [] if self.worker.interpreter else edited(self.environment.get("code", {}))
+
     def warn_of_edits(self) -> None:
         """Say that the code is not any more what the rows were measured with."""
-        if self._preflight and (changed := edited(self.environment.get("code", {}))):
+        if self._preflight and (changed := self._edited()):
             note = "has changed since this run began; every row is of the code before"
             print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
@@ -328,7 +337,7 @@ class CellRunner:
             return [row_for(cell, "unsupported", cell.infeasible_reason)], []
         if cell.device in unavailable:
             return [row_for(cell, "unavailable", unavailable[cell.device])], []
-        lock = self.lock(cell)
+        lock = self._lock(cell)
         concurrent = None
         try:
             with self._same_code():
@@ -341,7 +350,7 @@ class CellRunner:
         """This machine's name of a cell's device."""
         return self._prepared.devices.get(cell.device, cell.device)
 
-    def lock(self, cell: Cell) -> DeviceLock:
+    def _lock(self, cell: Cell) -> DeviceLock:
         """Hold the cell's device, or wait for it where the cell wants it for itself."""
         device = self._device_of(cell)
 
@@ -370,18 +379,6 @@ class CellRunner:
             if isinstance(row, AutogradRow) and row.script:
                 write_atomically(folder / SCRIPT_FILE, row.script)
         return rows
-
-
-def write_visits(folder: Path, visits: Sequence[PairVisit], process: int) -> None:
-    """Write the visits to a side in one of its processes, with those of the earlier ones."""
-    path = folder / PAIRS_FILE
-    latest = [replace(visit, process=process) for visit in visits]
-    if process > 1 and path.is_file():
-        latest = csv_store.read_records(path, PairVisit) + latest
-    if visits:
-        csv_store.write_records(path, latest)
-    elif process == 1:  # visits of a resumed sweep are not of the row that is to be written
-        path.unlink(missing_ok=True)
 
 
 def _with_earlier(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-from runner.config.schema import AbSide
 from runner.errors import ConfigError
 
 LENT = ("omegaconf", "yaml", "antlr4", "filelock")
@@ -86,25 +86,24 @@ class Interpreter:
         return " ".join([self.python, *path, *(f"{k}={v or ''}" for k, v in self.env.items())])
 
     @classmethod
-    def of(cls, name: str, side: AbSide) -> Interpreter:
+    def of(cls, name: str, python: str | None, path: str | None, env: Any) -> Interpreter:
         """What the settings of a side say; ConfigError where it cannot run a worker."""
         where = f"ab.{name}"
         if os.name == "nt":
             raise ConfigError("job=ab needs a system whose processes inherit pipes")
-        path = os.path.abspath(os.path.expanduser(side.path)) if side.path else None
         if path and not os.path.isdir(path):
-            raise ConfigError(f"{where}.path={side.path}: there is no such folder")
-        env = {} if side.env is None else side.env
+            raise ConfigError(f"{where}.path={path}: there is no such folder")
+        env = {} if env is None else env
         if not isinstance(env, dict) or not all(re.fullmatch(r"[^=\0]+", str(key)) for key in env):
             example = f"write {where}.env={{OMP_NUM_THREADS: 1}}"
             raise ConfigError(f"{where}.env={env} names no variables; {example}")
         named = {str(key): None if value is None else str(value) for key, value in env.items()}
 
         # asked before anything is imported there
-        python = shutil.which(os.path.expanduser(side.python or sys.executable))
-        if python is None:
-            raise ConfigError(f"{where}.python={side.python}: there is no such program")
-        found, said = cls(os.path.abspath(python), path, named), ""
+        file = shutil.which(python or sys.executable)
+        if file is None:
+            raise ConfigError(f"{where}.python={python}: there is no such program")
+        found, said = cls(os.path.abspath(file), path and os.path.abspath(path), named), ""
         with suppress(OSError):
             said = subprocess.run(
                 [found.python, "-c", LOOK],

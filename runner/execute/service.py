@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import is_
 from typing import Any
 
@@ -20,8 +19,7 @@ from runner.measure.process_tree import children_of
 from runner.measure.switches import of_this_worker
 from runner.rows.columns import packed
 from runner.tasks.calm import keep_best
-from runner.tasks.in_turn import take_turns
-from runner.tasks.task import Task, TaskResult, WorkerState
+from runner.tasks.task import TaskResult, WorkerState
 
 Message = tuple[Any, ...]
 DEVICE_LOST = "the device did not recover, so the worker was replaced"
@@ -39,13 +37,7 @@ class Service:
         self._state = WorkerState(switches=of_this_worker())
         self._before = Traces()
 
-    def run(
-        self,
-        send: Callable[[Message], None],
-        cell: Cell,
-        log: str,
-        do: Callable[[Task], TaskResult] | None = None,
-    ) -> Message:
+    def run(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""
         kept: list[TaskResult] = []
 
@@ -53,7 +45,7 @@ class Service:
             kept.append(known)
             send(("kept", packed(known.rows), packed(known.samples)))
 
-        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep, do)
+        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep)
         is_lost = is_device_lost(cell, rows)
         is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
@@ -63,29 +55,15 @@ class Service:
         keep_best(self._state)
         return "done", is_spoiled, packed(rows), [] if kept else packed(samples)  # sent once
 
-    def be_side(
-        self,
-        hear: Callable[[], Message],
-        send: Callable[[Message], None],
-        cell: Cell,
-        log: str,
-    ) -> Message:
-        """Run one cell, whose turns are asked for; the answer to the parent."""
-
-        def tell(answer: Message) -> None:
-            send(("answer", *answer))
-
-        self._state.shares_best = False
-        return self.run(send, cell, log, partial(take_turns, hear=hear, tell=tell))
-
     def run_in_turn(
         self,
         send: Callable[[Message], None],
         cells: Sequence[Cell],
         logs: Sequence[str],
         plan: Plan,
+        hear: Callable[[], Message],
     ) -> Message:
-        """Run the sides of a comparison; the answer to the parent."""
+        """Run the sides of a comparison, or one of those; the answer to the parent."""
         current = 0
 
         def begin_step(side: int, step: str) -> None:
@@ -95,7 +73,7 @@ class Service:
             current = side
             send(("side", side, step))
 
-        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step)
+        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step, hear=hear, tell=send)
         keep_best(self._state)
         is_spoiled = self._before.are_other(cells) or is_lost
         if outcome is None:

@@ -49,7 +49,7 @@ class Session:
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()
-        self.exit_code = conclude(root, report, strict=strict)
+        self.exit_code = self.cells.judged(conclude(root, report, strict=strict), report)
 
     def close(self) -> None:
         """End the worker, if there was one."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from runner.cells.cell import Cell
 from runner.measure.visits import Visits
@@ -19,6 +19,7 @@ class Plan:
     same_within: float  # relative difference up to which two sides count as the same
     processes: int = 1  # between which the visits are shared
     visits_only: bool = False  # whether the rows are known already, and only visits are wanted
+    gate: Mapping[float, float] = field(default_factory=dict)  # further claims, with their p values
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
@@ -12,17 +13,32 @@ from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome, pairs_of
 from runner.measure.engine import Measurement
 from runner.rows.rows import PairVisit, Row
 from runner.tasks.benchmark import finish, prepare
-from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
+from runner.tasks.in_turn import (
+    Hear,
+    Opened,
+    measure_alone,
+    measured_in_turn,
+    open_side,
+    take_turns,
+    visit_sides,
+)
 from runner.tasks.task import Task, TaskResult, WorkerState
 
 
 def run_in_turn(
-    cells: Sequence[Cell], state: WorkerState, plan: Plan, report_step: Callable[[int, str], None]
+    cells: Sequence[Cell],
+    state: WorkerState,
+    plan: Plan,
+    report_step: Callable[[int, str], None],
+    *,
+    hear: Hear,
+    tell: Callable[[tuple[Any, ...]], None],
 ) -> tuple[bool, TurnsOutcome | None]:
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
-    without it. ``report_step`` is called with a side's position and its step as it begins.
+    without it. ``report_step`` is called with a side's position and its step as it begins. A single
+    one takes the turns that it hears of, and tells what they gave.
 
     Returns:
         whether the process has to be replaced, as one that lost a device, and what came of it; None
@@ -35,7 +51,14 @@ def run_in_turn(
         # what a side does to the process would be in the others' times too
         if state.switches.is_spoiled:
             return True, None
-        pairs = _visit(sides, plan, report_step)
+        pairs: list[PairVisit] = []
+        if len(sides) > 1:
+            pairs = _visit(sides, plan, report_step)
+        elif (opened := sides[0].opened) is not None:
+            state.shares_best = False
+            visits = take_turns(opened, hear, tell)
+            if visits.visits:
+                sides[0].measured = measured_in_turn(opened, visits, 0)
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:
         for side in sides:

@@ -1,65 +1,47 @@
-"""The cells of a sweep in two environments, a worker's process in each, which take turns."""
+"""The cells of a sweep in two environments: a worker's process in each, which take turns."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from runner.analysis.changes import gate_is_decided
+from runner.analysis.changes import GATE_ERROR
 from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.cells.comparison import process_count
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError, printable
-from runner.execute.cell_runner import LOG, CellGroup, CellRunner, Run, write_visits
-from runner.execute.cell_talk import CellEnded, CellTalk
+from runner.errors import ConfigError, one_line, printable
+from runner.execute.cell_runner import CellGroup, CellRunner, Run
 from runner.execute.interpreter import Interpreter
-from runner.execute.turns import pairs_of
+from runner.execute.turns import Plan, TurnsOutcome, pairs_of
+from runner.execute.worker import Worker, WorkerDied, outcome_of, show_wait
 from runner.files import make_folder
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.visits import (
-    Side,
-    Turn,
-    Visit,
-    Visits,
-    is_clear,
-    limits_of,
-    ratio_so_far,
-    visit_in_turn,
-)
+from runner.measure.visits import SURE, Side, Turn, visit_until_clear
 from runner.report.compare import compare_runs, environment_changes
 from runner.rows.columns import unpacked
-from runner.rows.rows import marked
+from runner.rows.rows import PairVisit, Row
 
-BEFORE = "a"  # the folder of the other side's run, in the run's own
+BEFORE = "a"  # the folder of that side's run, in the run's own
 
 
 class TwoSides(CellRunner):
-    """Runs cells in this side's environment, and in the one ``before``, with which it is compared.
+    """Runs cells in the environment ``after``, and in the one ``before`` that it is compared with.
 
-    That side's rows are those of a run of its own, in a folder of the run's.
+    The rows of that one are those of a run of its own, in a folder of the run's.
     """
 
     def __init__(
         self, on_begin: Callable[[], None], before: Interpreter, after: Interpreter
     ) -> None:
-        super().__init__(on_begin, after)
-        self._before, self._root = CellRunner(on_begin, before), Path()
+        self._before, self._root = CellRunner(on_begin, Worker(before)), Path()
+        super().__init__(on_begin, WorkerPair(self._before.worker, after))
         self._compare, self._cells = Compare(), 1
-
-    @property
-    def in_words(self) -> str:
-        """Both environments, a line each."""
-        return f"a: {self._before.interpreter}\nb: {self.interpreter}"
-
-    def compared(self, report: Report) -> int:
-        """Compare the two sides of the run; the exit code, see :func:`compare_runs`."""
-        sides = [str(self._root)], [str(self._root / BEFORE)]
-        return compare_runs(self._root, *sides, report, self._compare, name="ab")
 
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
         """As :meth:`CellRunner.prepare`, on both sides; the error says whose it is."""
@@ -80,94 +62,132 @@ class TwoSides(CellRunner):
         super().record_environment(root, cells, report, **settings)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
-        """Each cell by itself, with its other side."""
+        """Each cell by itself, on both sides."""
         self._compare = compare
         return [CellGroup([run], process_count([run.cell, run.cell], compare)) for run in runs]
 
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
-        """Run a cell in one of its processes on each side, and write what came of it."""
+        """Run a cell in one of its processes on both sides in turn, or on each by itself."""
         (run,) = group.runs
-        cell, folders = run.cell, (self._root / BEFORE / run.folder.name, run.folder)
-        make_folder(folders[0])
-        if not run.did_well or not group.can_take_turns:
-            return
-        if not (self.can_run(cell) and self._before.can_run(cell)):
-            self._before.run_once(cell, folders[0], process)
-            run.rows = self.run_once(cell, folders[1], process)
-            return
+        cell, before = run.cell, self._root / BEFORE / run.folder.name
+        make_folder(before)
+        gate = {self._compare.slower_than: GATE_ERROR / self._cells}
+        plan = Plan(same_within, group.processes, process > cell.processes, gate)
+        rows: list[list[Row]] | None = None
+        if group.can_take_turns and self.can_run(cell) and self._before.can_run(cell):
+            rows = self.run_in_turn([cell, cell], [before, run.folder], plan, process)
+            group.can_take_turns = rows is not None and all(rows)
+        if rows and group.can_take_turns:
+            run.rows = rows[1]
+        elif not group.can_take_turns and process <= cell.processes:
+            self._before.run_once(cell, before, process)
+            run.rows = self.run_once(cell, run.folder, process)
 
-        is_wanted = process <= cell.processes  # otherwise for its visits alone
-        lock = self.lock(cell)
-        concurrent = None
-        try:
-            talks = []
-            for runner, folder in zip((self._before, self), folders, strict=True):
-                runner.begin(process)
-                talks.append(CellTalk(runner.worker, "be a side", cell, folder / LOG))
-            visits = self._visits(cell, talks, group.processes, same_within)
-            stop = visits.stop if visits else ""
-            results = [talk.result("end", is_wanted, stop) for talk in talks]
-        finally:
-            concurrent = lock.release()
-        write_visits(run.folder, pairs_of([cell, cell], visits, 1) if visits else [], process)
-        for runner, folder, (rows, samples) in zip(
-            (self._before, self), folders, results, strict=True
-        ):
-            # one that failed has no further process
-            group.can_take_turns &= rows[0].status == "ok"
-            if is_wanted or rows[0].status != "ok":
-                found = [marked(row, concurrent) for row in rows]
-                found = runner.write(cell, folder, found, samples, process)
-                run.rows = found if runner is self else run.rows
+    def write(self, cell: Cell, folder: Path, *written: Any) -> list[Row]:
+        """As :meth:`CellRunner.write`, of the side whose folder it is."""
+        if folder.parent == self._root / BEFORE:
+            return self._before.write(cell, folder, *written)
+        return super().write(cell, folder, *written)
 
-    def _visits(
-        self, cell: Cell, talks: Sequence[CellTalk], processes: int, same_within: float
-    ) -> Visits | None:
-        """Have both sides open the cell, and visit them in turn; None where that cannot be done."""
-        sides = []
-        for talk in talks:  # each by itself: what first calls take is the side's own
-            with suppress(CellEnded):
-                sides.append(talk.ask(partial(_side, talk)))
-        visited = [side for side in sides if side is not None]
-        if len(visited) < len(talks):
-            return None
+    def judged(self, exit_code: int, report: Report) -> int:
+        """The exit code of a comparison of both sides, see :func:`compare_runs`."""
+        if not any(self._root.glob("*/results.csv")):
+            return exit_code
+        sides = [str(self._root)], [str(self._root / BEFORE)]
+        return compare_runs(self._root, *sides, report, self._compare, name="ab")
 
-        def is_enough(visits: Sequence[Visit]) -> bool:
-            ratio = ratio_so_far(visits, 1, same_within)
-            decided = gate_is_decided(ratio, self._compare.slower_than, self._cells)
-            return decided and is_clear(ratio, same_within)
 
-        limits = limits_of([cell, cell], processes)
-        with suppress(CellEnded):
-            return visit_in_turn(visited, cell.timing, is_enough, **limits, seed=cell.seed)
+class WorkerPair(Worker):
+    """A worker, and the one ``before`` of the other environment."""
+
+    def __init__(self, before: Worker, interpreter: Interpreter) -> None:
+        super().__init__(interpreter)
+        self._before = before
+
+    def run_in_turn(
+        self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
+    ) -> TurnsOutcome | None:
+        """As :meth:`Worker.run_in_turn`, each side in its own worker; also None where one fails."""
+        workers = (self._before, self)
+        with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
+            talks = [
+                _Talk(worker, cell, log, plan)
+                for worker, cell, log in zip(workers, cells, logs, strict=True)
+            ]
+            sides = [talk.side() for talk in talks]  # one after the other makes its first calls
+            stop, pairs = "", list[PairVisit]()
+            visited = [side for side in sides if side is not None]
+            if len(visited) == len(talks):
+                claims = {plan.same_within: SURE, **plan.gate}
+                visits = visit_until_clear(visited, cells, claims, plan.processes)
+                stop, pairs = visits.stop, pairs_of(cells, visits, 1)
+            ended = [talk.end(stop) for talk in talks]
+            rows = list(chain.from_iterable(outcome.rows for outcome in ended))
+            samples = list(chain.from_iterable(outcome.samples for outcome in ended))
+            return TurnsOutcome(rows, samples, pairs)
+        self.close()
         return None
 
     def close(self) -> None:
-        """End both workers."""
+        """End both."""
         self._before.close()
         super().close()
 
 
-def _side(talk: CellTalk, can_be_visited: bool, calls: int, contents_kept: int) -> Side | None:
-    """A side that takes its turns in a worker's process (:func:`runner.tasks.in_turn.take_turns`).
+class _Talk:
+    """What is said with a side's worker; the time of its cell passes while it is asked."""
 
-    It is None where its calls are too long. Each use of it raises CellEnded where its row has come.
-    """
+    def __init__(self, worker: Worker, cell: Cell, log: Path, plan: Plan) -> None:
+        self._worker, self._cell, self._begun = worker, cell, time.monotonic()
+        self._left_s = cell.limit.time_s + cell.timing.patience_s
+        request = ("run in turn", [cell], [str(log)], plan)
+        self._messages = worker.talk(request, [log], self._time_left_s)
 
-    def call_on(contents: int, memory: int) -> Thunk:
-        talk.ask(lambda: None, "place", contents, memory)
-        return lambda: None
+    def _time_left_s(self) -> float:
+        return self._begun + self._left_s - time.monotonic()
 
-    def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
-        def turn(blocks: Any, seconds: float, spent_s: float) -> Turn:
-            taken = tuple(unpacked(Block, blocks))
-            if not taken or not float(seconds) > 0:
+    def _ask(self, expected: str, *asked: Any) -> list[Any]:
+        """The answer; WorkerDied where there is none."""
+        self._begun = time.monotonic()
+        if asked:
+            self._worker.tell(*asked)
+        for kind, *said in self._messages:
+            if kind == "begun":
+                self._begun = time.monotonic()
+            elif kind == "side":
+                show_wait(one_line(said[1]))
+            elif kind == expected:
+                self._left_s = self._time_left_s()
+                return said
+            else:
+                break
+        raise WorkerDied(f"it gave no answer of the kind {expected}")
+
+    def side(self) -> Side | None:
+        """The side, once it is open; None where its calls are too long for several visits."""
+        can_be_visited, calls, contents_kept = self._ask("opened")
+
+        def call_on(contents: int, memory: int) -> Thunk:
+            self._ask("placed", contents, memory)
+            return lambda: None
+
+        def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
+            begun = time.monotonic()
+            packed, seconds = self._ask("turn", side.calls, position, memory)
+            blocks = tuple(unpacked(Block, packed))
+            if not blocks or not float(seconds) > 0:
                 raise ValueError("it is no turn")
-            return Turn(position, memory, taken, float(seconds), float(spent_s))
+            return Turn(position, memory, blocks, float(seconds), time.monotonic() - begun)
 
-        return talk.ask(turn, "turn", side.calls, position, memory)
+        clock = HostClock(single_threaded=False)
+        sizes = int(calls), 0, True, 1, int(contents_kept)
+        return Side(clock, *sizes, call_on, take=take) if can_be_visited else None
 
-    clock, sizes = HostClock(single_threaded=False), (int(calls), 0, True, 1, int(contents_kept))
-    return Side(clock, *sizes, call_on, take=take) if can_be_visited else None
+    def end(self, stop: str) -> TurnsOutcome:
+        """What came of the side, whose visits ended for this reason; blank: it had none."""
+        outcome = outcome_of([self._cell], self._ask("done", stop))
+        if outcome is None:
+            raise WorkerDied("it has lost its device")
+        return outcome

@@ -11,9 +11,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -23,18 +25,28 @@ from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import one_line
-from runner.execute.cell_talk import CellTalk, WorkerDied, own_rows, show_wait
 from runner.execute.channel import Inbox
 from runner.execute.interpreter import Interpreter, Program
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
-from runner.files import trim_log
+from runner.files import open_log, trim_log
+from runner.measure.gate import WAITING
 from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
 from runner.rows.columns import unpacked
-from runner.rows.rows import PairVisit, Row, Sample
+from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
+
+
+class WorkerDied(Exception):
+    """The worker's process ended; the message says how."""
+
+
+def show_wait(step: str) -> None:
+    """A sweep that stands still says why."""
+    if step.startswith(WAITING):
+        print(step, file=sys.stderr, flush=True)
 
 
 class Worker:
@@ -43,11 +55,10 @@ class Worker:
     _running: ClassVar[set[int]] = set()  # the processes of all workers
 
     def __init__(self, interpreter: Interpreter | None = None) -> None:
-        self._interpreter = interpreter
+        self.interpreter = interpreter
         self._process: SpawnProcess | Program | None = None
         self._connection: Connection | None = None
         self._inbox: Inbox | None = None
-        self._pid = 0
         self._number = 0  # of the last request, which each of its answers names
         self._known_children: set[int] = set()  # of this process, beside those of the worker
 
@@ -68,8 +79,43 @@ class Worker:
         return preflight
 
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
-        """Run a cell to its rows, its prints to a log, see :class:`CellTalk`."""
-        return CellTalk(self, "run", cell, log).result()
+        """Run a cell to its rows, its prints to a log; whatever ends the process is a row too.
+
+        Where a check ends it, the row that was made before is kept, and says so.
+        """
+        step, start, limit_s = "starting", time.monotonic(), cell.limit.time_s
+        patience_s = cell.timing.patience_s  # waiting counts in no limit
+        kept: list[Row] = []
+        kept_samples: list[Sample] = []
+
+        def time_left_s() -> float:
+            return start + limit_s + patience_s - time.monotonic()
+
+        try:
+            with self.refusing_garbage():
+                for kind, *said in self.talk(("run", cell, str(log)), [log], time_left_s):
+                    if kind == "begun":
+                        start = time.monotonic()
+                    elif kind == "step":
+                        (step,) = map(one_line, said)
+                        show_wait(step)
+                    elif kind == "kept":
+                        kept, kept_samples = _rows(cell, said[0]), unpacked(Sample, said[1])
+                    else:
+                        rows, samples = _rows(cell, said[0]), unpacked(Sample, said[1])
+                        taken_s = time.monotonic() - start
+                        rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
+                        return rows, kept_samples or samples
+            status, what = "timeout", f"stopped after limit.time_s={limit_s:g} s"
+        except WorkerDied as death:
+            status, what = "crashed", str(death)
+        seconds, reason = time.monotonic() - start, f"{what}, while {step}"
+        with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
+            print(f"{cell.label}: {status}: {reason}", file=file)
+        if kept:
+            reason = f"{reason}: what that would have found is blank"
+            return [replace(row, reason=reason, seconds=seconds) for row in kept], kept_samples
+        return [row_for(cell, status, reason, seconds=seconds)], []
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
@@ -97,7 +143,7 @@ class Worker:
                     side, step = said[0], one_line(said[1])
                     show_wait(step)
                 elif kind == "done":
-                    return _outcome(cells, said)
+                    return outcome_of(cells, said)
                 begun = now
         return None
 
@@ -113,12 +159,12 @@ class Worker:
             self._connection.close()
         self._connection = self._inbox = None
         if process is not None:
+            self._running.discard(process.pid or 0)
             if process.is_alive():
                 end_descendants(process.pid or 0)
             process.kill()
             process.join()
             process.close()
-            self._running.discard(self._pid)
             # those of one that had died
             end_descendants(os.getpid(), but=self._known_children | self._running)
 
@@ -152,35 +198,37 @@ class Worker:
             for log in logs:
                 trim_log(log)
 
-    def tell(self, kind: str, *said: Any) -> None:
-        """Say something within the request that the worker is at."""
-        assert self._connection is not None
+    def _send(self, kind: str, *request: Any) -> None:
+        connection = self._connection or self._start()
+        self._number += 1
         try:
-            self._connection.send((self._number, kind, *said))
+            connection.send((self._number, kind, *request))
         except OSError as error:
             raise self._death() from error
 
-    def _send(self, kind: str, *request: Any) -> None:
-        if self._connection is None:
-            self._start()
-        self._number += 1
-        self.tell(kind, *request)
+    def tell(self, *said: Any) -> None:
+        """Say something within the request that the worker is at."""
+        assert self._connection is not None
+        try:
+            self._connection.send(said)
+        except OSError as error:
+            raise self._death() from error
 
-    def _start(self) -> None:
+    def _start(self) -> Connection:
         adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
-        if self._interpreter is not None:
-            self._process = self._interpreter.start(child)
+        if self.interpreter is not None:
+            self._process = self.interpreter.start(child)
         else:
             name = "opsweep-worker"
             self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
             self._process.start()
         child.close()
-        self._pid = self._process.pid or 0
-        self._running.add(self._pid)
-        self._known_children = set(children_of("self")) - {self._pid}
+        self._running.add(self._process.pid or 0)
+        self._known_children = set(children_of("self")) - {self._process.pid or 0}
         self._inbox = Inbox(self._connection, self._process.sentinel)
+        return self._connection
 
     def _await(self, what: str) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""
@@ -228,7 +276,15 @@ class Worker:
         return WorkerDied(f"the process ended with exit code {code}")
 
 
-def _outcome(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
+def _rows(cell: Cell, lists: Any) -> list[Row]:
+    """The rows of a cell, and of no other; ValueError where they are none."""
+    rows = unpacked(ROW_OF_JOB[cell.job], lists)
+    if not rows or any((row.cell, row.job) != (cell.identity, cell.job) for row in rows):
+        raise ValueError("it is of another cell")
+    return rows
+
+
+def outcome_of(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
     """What came of the sides; None where the worker says that nothing did."""
     if said[0] is None:
         return None
@@ -238,7 +294,5 @@ def _outcome(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
     if not of_baseline or not len(rows_of) == len(samples_of) in (0, len(cells)):
         raise ValueError("it is of other cells")
     # none of a side that had no memory, and of no side where only visits were wanted
-    rows = [
-        own_rows(cell, rows) if rows else [] for cell, rows in zip(cells, rows_of, strict=False)
-    ]
+    rows = [_rows(cell, rows) if rows else [] for cell, rows in zip(cells, rows_of, strict=False)]
     return TurnsOutcome(rows, [unpacked(Sample, samples) for samples in samples_of], visits)

@@ -82,18 +82,13 @@ def serve(connection: Connection) -> None:
             continue
 
         # whatever the cell prints, importing torch included, is for its log
-        _redirect(_open_log(request[1][0] if kind == "run in turn" else request[1]))
+        _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
         from runner.execute.service import Service  # before the cell's time begins
 
         service = service or Service(lambda log: _redirect(_open_log(log)))
         send(("begun",))
-        hear = partial(_hear, connection)
-        run = {
-            "run": service.run,
-            "run in turn": service.run_in_turn,
-            "be a side": partial(service.be_side, hear),
-        }
-        answer = run[kind](send, *request)
+        run = service.run if kind == "run" else partial(service.run_in_turn, hear=connection.recv)
+        answer = run(send, *request)
         _redirect(os.dup(silence))
         send(answer)
 
@@ -101,12 +96,6 @@ def serve(connection: Connection) -> None:
 def _send(connection: Connection, number: int, message: Message) -> None:
     """Send a message to the parent, as one about its request of that number."""
     say(connection, (number, *message))
-
-
-def _hear(connection: Connection) -> Message:
-    """What the parent asks for next within a request."""
-    _, *asked = connection.recv()
-    return tuple(asked)
 
 
 def _part_from(connection: Connection) -> None:

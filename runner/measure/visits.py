@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
@@ -21,10 +21,10 @@ from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.config.schema import Timing
 from runner.garbage import uncollected
-from runner.measure.engine import had_its_cores
+from runner.measure.engine import had_its_cores, is_precise
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
-from runner.stats.sequential import LOOKS, PairedRatio, log_ratios, paired_ratio, verdict_of
+from runner.stats.sequential import LOOKS, log_ratios, paired_ratio, verdict_of
 
 MOST_SETTLING = 24  # blocks before those that are timed
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
@@ -34,8 +34,8 @@ SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
-SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 SURE = 0.001  # p value of a claim that stays one among the many of its run
+SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,33 @@ class Visits:
     stop: str
 
 
-def limits_of(cells: Sequence[Cell], processes: int) -> dict[str, float]:
-    """The times that :func:`visit_in_turn` may take, shared between so many processes."""
+def visit_until_clear(
+    sides: Sequence[Side],
+    cells: Sequence[Cell],
+    claims: Mapping[float, float],
+    processes: int,
+    gate: Gate | None = None,
+) -> Visits:
+    """Visit the cells' sides, the baseline first, until all is clear and all times are precise.
+
+    It is clear that the sides differ by more than a relative difference of ``claims``, which it
+    gives with the most p value of that claim, or by less; time is shared between the ``processes``.
+    """
+    timing = cells[0].timing
+
+    def is_enough(visits: Sequence[Visit]) -> bool:
+        seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
+        for other, margin in product(range(1, len(sides)), claims):
+            ratio = paired_ratio([log_ratios(seconds, other)], margin, is_last=False)
+            verdict = verdict_of(ratio.low, ratio.high, margin)
+            if verdict == "unclear" or (verdict != "same" and ratio.p_value > claims[margin]):
+                return False
+        return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
+
     budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
-    return {"budget_s": budget_s, "longest_s": longest_s}
+    limits = {"budget_s": budget_s, "longest_s": longest_s}
+    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
 
 
 def visit_in_turn(
@@ -302,18 +324,6 @@ class _Contents:
         """What making a visit's tensors took."""
         if self._is_new:
             self._drawing_s = seconds
-
-
-def ratio_so_far(visits: Sequence[Visit], other: int, same_within: float) -> PairedRatio:
-    """The first side's time over another one's, while there may be more visits."""
-    seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
-    return paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
-
-
-def is_clear(ratio: PairedRatio, same_within: float) -> bool:
-    """Whether there is a verdict, which stays one among the many of its run."""
-    verdict = verdict_of(ratio.low, ratio.high, same_within)
-    return verdict == "same" or (verdict != "unclear" and ratio.p_value <= SURE)
 
 
 def blocks_of(visits: Sequence[Visit], side: int) -> list[Block]:

@@ -26,7 +26,6 @@ from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.interpreter import Interpreter
 from runner.execute.session import session_of
-from runner.execute.two_sides import TwoSides
 from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
@@ -79,6 +78,7 @@ class GridSweep:
         job = config.hydra.job
         copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
         self._env_set = {**copied, **job.env_set}
+        self._sides: dict[str, Interpreter] = {}  # of job=ab
         self._left_out = 0  # cells that exclude leaves out
         self._is_incomplete = False  # whether a job of a stock launcher did not return
         self._root, self._cluster = Path(config.hydra.sweep.dir), cluster_of(config)
@@ -90,9 +90,7 @@ class GridSweep:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
         if self._session.is_ab:
-            self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
-            sides = [Interpreter.of(name, self._config.ab[name]) for name in ("a", "b")]
-            self._session.cells = TwoSides(self._session.begin_measuring, *sides)
+            self._take_sides()
         strategy = self._strategy(arguments)
         jobs = strategy.initial()
         if self._cluster is None:
@@ -107,6 +105,15 @@ class GridSweep:
             claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring),
         ):
             return self._run(strategy, jobs)
+
+    def _take_sides(self) -> None:
+        """Have the cells run in two environments."""
+        from runner.execute.two_sides import TwoSides  # with what makes reports
+
+        settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
+        self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
+        self._session.cells = TwoSides(self._session.begin_measuring, *self._sides.values())
+        self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
 
     def _check_folders(self, jobs: Sequence[HydraJob]) -> None:
         """Refuse folders that do not lie in the sweep's own, which alone is searched for rows."""
@@ -156,8 +163,8 @@ class GridSweep:
             print(f"left out by exclude: {self._left_out}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
-        if isinstance(self._session.cells, TwoSides):
-            print(self._session.cells.in_words)
+        for name, side in self._sides.items():
+            print(f"{name}: {side}")
         if isinstance(strategy, CrossoverSearch):
             print(f"and what the search asks for then, {strategy.max_further_cells} cells at most")
         if self._cluster is not None and numbers:
@@ -186,8 +193,6 @@ class GridSweep:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
                 self._session.finish(self._root, self._report, strict=self._config.strict)
-                if isinstance(self._session.cells, TwoSides):
-                    self._session.exit_code = self._session.cells.compared(self._report)
                 if self._is_incomplete:
                     self._session.exit_code = 1
                 if left:

@@ -51,10 +51,8 @@ def slowdown_against(task: Task) -> str | None:
 
 def keep_best(state: WorkerState) -> None:
     """Keep what the sentinels have seen for later runs, now and then."""
-    if not state.shares_best:
-        return
     for (device_name, threads), sentinel in state.sentinels.items():
-        if sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
+        if state.shares_best and sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
             sentinel.kept_seconds = sentinel.seconds
             remember(device_name, threads, sentinel.began_s, sentinel.seconds, sentinel.own_best)
 

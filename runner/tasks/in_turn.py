@@ -17,32 +17,20 @@ from runner.measure.engine import (
     Measurement,
     Opening,
     Sampled,
-    is_precise,
     measurement,
     open_call,
     sample_warm,
 )
-from runner.measure.visits import (
-    Side,
-    Visit,
-    Visits,
-    blocks_of,
-    is_clear,
-    limits_of,
-    ratio_so_far,
-    turn_of,
-    visit_in_turn,
-)
+from runner.measure.visits import SURE, Side, Visit, Visits, blocks_of, turn_of, visit_until_clear
 from runner.rows.columns import packed
-from runner.rows.rows import BenchmarkRow
-from runner.tasks.benchmark import Ready, finish, prepare
+from runner.tasks.benchmark import Ready
 from runner.tasks.calm import gate_for
-from runner.tasks.task import Task, TaskResult
 
 CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
 MOST_CONTENTS = 4  # that it keeps
 LAUNCHES_IN_A_VISIT = 5
 BLOCKS = 3  # of a short call, in a visit
+Hear = Callable[[], Sequence[Any]]  # what another process asks for next
 
 
 @dataclass(frozen=True)
@@ -80,19 +68,32 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     between so many ``processes``.
     """
     cells = [side.ready.task.cell for side in opened]
-    timing = cells[0].timing
     pools = Pools(cells[0].seed)
     sides = [_Placed(side, pools).side() for side in opened]
-
-    def is_enough(visits: Sequence[Visit]) -> bool:
-        for other in range(1, len(sides)):
-            if not is_clear(ratio_so_far(visits, other, same_within), same_within):
-                return False
-        return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
-
     gate = gate_for([side.ready.task for side in opened])
-    limits = limits_of(cells, processes)
-    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
+    return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
+
+
+def take_turns(opened: Opened, hear: Hear, tell: Callable[[tuple[Any, ...]], None]) -> Visits:
+    """Take the turns that another process asks for, see :mod:`runner.execute.two_sides`.
+
+    It asks to place tensors, which hold the numbered contents in the numbered set of memory, and
+    then for the turn; at last it says why the visits ended.
+    """
+    task = opened.ready.task
+    side = _Placed(opened, Pools(task.cell.seed)).side()
+    gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
+    visits: list[Visit] = []
+    tell(("opened", opened.can_be_visited, side.calls, side.contents_kept))
+    while len(asked := hear()) > 1:
+        moment, call = gate.pass_by(), side.call_on(*asked)
+        tell(("placed",))
+        calls, *place = hear()
+        side = replace(side, calls=calls)
+        turn, around = turn_of(side, call, *place), gate.around(moment)
+        visits.append(Visit((turn,), **around))
+        tell(("turn", packed([replace(block, **around) for block in turn.blocks]), turn.seconds))
+    return Visits(visits, (side.calls,), *asked)
 
 
 def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
@@ -102,36 +103,6 @@ def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
     spent_s = sum(visit.turns[side].spent_s for visit in visits.visits)
     sampled = Sampled(blocks, visits.calls[side], visits.stop)
     return measurement(sampled, opening.first_call_s, spent_s, visited=True)
-
-
-def take_turns(
-    task: Task, hear: Callable[[], Sequence[Any]], tell: Callable[[tuple[Any, ...]], None]
-) -> TaskResult:
-    """Be a side whose turns another process asks for, see :mod:`runner.execute.two_sides`."""
-    ready = prepare(task)
-    task.report_step("timing")
-    opened = open_side(ready)
-    side = _Placed(opened, Pools(task.cell.seed)).side()
-    gate = replace(gate_for([task]), patience_s=0.0)  # to wait would be in the time of the visits
-    visits: list[Visit] = []
-    tell((opened.can_be_visited, side.calls, side.contents_kept))
-    kind, *asked = hear()
-    while kind == "place":
-        moment, call = gate.pass_by(), side.call_on(*asked)
-        tell(())
-        _, calls, position, memory = hear()
-        side = replace(side, calls=calls)
-        turn, around = turn_of(side, call, position, memory), gate.around(moment)
-        turn = replace(turn, blocks=tuple(replace(block, **around) for block in turn.blocks))
-        visits.append(Visit((turn,), **around))
-        tell((packed(turn.blocks), turn.seconds, turn.spent_s))
-        kind, *asked = hear()
-    is_wanted, stop = asked
-    if not is_wanted:
-        return TaskResult([task.blank(BenchmarkRow)])
-    if not stop:  # the visits have no end of their own
-        return finish(ready, measure_alone(opened))
-    return finish(ready, measured_in_turn(opened, Visits(visits, (side.calls,), stop), 0))
 
 
 class _Placed:
