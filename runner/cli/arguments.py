@@ -10,13 +10,14 @@ from pathlib import Path
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
-from runner.config.schema import AB, READING
+from runner.config.schema import READING
 from runner.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
 CONF = next(filter(Path.is_dir, FOLDERS))
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
+AB = "job=ab"
 MULTIRUN = ("-m", "--multirun")
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
 INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
@@ -77,11 +78,6 @@ class Arguments:
         return self.values.get("job") in READING and not self.names_mode
 
     @property
-    def is_ab(self) -> bool:
-        """Whether the cells of a sweep are to be taken in two environments."""
-        return self.values.get("job") == AB
-
-    @property
     def is_dry_run(self) -> bool:
         """Whether only what would run is to be listed."""
         return self.values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
@@ -95,8 +91,8 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        is_whole = "sweep" in self.values or "resume" in self.values
-        return self.is_dry_run or on_cluster or is_whole or self.is_ab
+        is_whole = not self.values.keys().isdisjoint({"sweep", "resume"}) or AB in self.words
+        return self.is_dry_run or on_cluster or is_whole
 
     def folder(self, key: str, file: str) -> str:
         """The folder that a key names; blank where it names none.
@@ -181,17 +177,13 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _ab(words: Sequence[str], arguments: Arguments) -> list[str]:
-    """The words with what ``job=ab`` does twice, which is a sweep of benchmarks."""
-    if not arguments.is_ab:
-        if given := [key for key in arguments.values if key.startswith("ab.")]:
-            raise ConfigError(
-                f"{given[0]}= goes with job=ab, which takes cells in two environments"
-            )
-        return list(words)
+    """The words with what ``job=ab`` does on two sides, which is a sweep of benchmarks."""
+    if AB not in words and (given := [key for key in arguments.values if key.startswith("ab.")]):
+        raise ConfigError(f"{given[0]}= goes with job=ab, which takes cells in two environments")
     for key in ("resume", "cluster", "hydra.mode", "hydra/sweeper", "hydra/launcher"):
-        if arguments.values.get(key, "null") not in ("null", ""):
+        if AB in words and arguments.values.get(key, "null") not in ("null", ""):
             raise ConfigError(f"job=ab is one sweep in this process; leave {key}= out")
-    return ["job=benchmark" if word.partition("=")[0] == "job" else word for word in words]
+    return ["job=benchmark" if word == AB else word for word in words]
 
 
 LEAVING_NOTHING = ("hydra.output_subdir=null", "hydra/job_logging=none")

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import CONF, PACKAGE, Arguments, with_implied
+from runner.cli.arguments import AB, CONF, PACKAGE, Arguments, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)
-        session.is_ab = Arguments.parse(arguments).is_ab
+        session.is_ab = AB in arguments
         list_groups_without_copying()
         check_config_files()
         make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)

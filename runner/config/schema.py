@@ -18,8 +18,6 @@ from runner.errors import ConfigError, one_line, suggestion
 
 READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
-AB = "ab"
-"""What stands for benchmarks in two environments, on the command line alone."""
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", *READING)
 ON_CONTENTION = ("flag", "wait")
 LANGUAGES = ("en", "ru")

@@ -135,8 +135,7 @@ class CellRunner:
         own = describe_process()
         if (side := self.worker.interpreter) is not None:
             own = {"side": asdict(side), **describe_process(side.variables)}
-        packages = {**own["packages"], **(said.environment.get("packages") or {})}
-        environment = {**own, **said.environment, "packages": packages}
+        environment = {**own, **said.environment}
         environment["id"] = identity_of(environment)
         self._preflight = replace(said, environment=environment)
 

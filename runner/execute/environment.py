@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -38,9 +37,10 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
 
     from runner.measure.precision import precision_modes
 
+    packages = ("hydra-core", "omegaconf", "numpy", "pandas", "triton")
     return {
         "python": platform.python_version(),
-        "packages": versions_of("numpy", "triton"),
+        "packages": {package: _version_of(package) for package in packages},
         "torch": {
             # its own type would have the parent process import torch
             "version": str(torch.__version__),
@@ -70,10 +70,7 @@ def node_identity() -> str:
 
 
 def describe_process(variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The part that needs no torch: host, versions, the state of the code, the command.
-
-    The environment ``variables`` are those of the worker.
-    """
+    """The part that needs no torch: host, the state of the code, the command, the variables."""
     checkout = Path(__file__).parents[2]
     return {
         "opsweep": __version__,
@@ -82,7 +79,6 @@ def describe_process(variables: Mapping[str, str] = os.environ) -> dict[str, Any
         "node": node_identity(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": _describe_host(),
-        "packages": versions_of("hydra-core", "omegaconf", "pandas"),
         # installed: the folder's repository, if any, is somebody else's
         "git": git_state(checkout) if (checkout / ".git").exists() else None,
         "compilers": {name: shutil.which(os.environ.get(name, name)) for name in COMPILERS},
@@ -111,13 +107,11 @@ def _describe_host() -> dict[str, Any]:
     }
 
 
-def versions_of(*packages: str) -> dict[str, str | None]:
-    """The versions of packages that this process can import; None of one that is not there."""
-    versions: dict[str, str | None] = dict.fromkeys(packages)
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError
 
-LENT = ("omegaconf", "yaml", "antlr4", "filelock")
-"""What the worker imports beside torch and Python: of ours, where that Python has none."""
+LENT = ("runner", "omegaconf", "yaml", "antlr4", "filelock")
+"""What the worker imports beside torch and Python: ours, but for ``runner`` where it has none."""
 LOOK = """
 import importlib.util, sys
 print(sys.version_info >= (3, 10) and importlib.util.find_spec("torch") is not None)
@@ -53,10 +51,6 @@ class Program(subprocess.Popen[bytes]):
         """Of a signal its number, below 0; None: it has not ended."""
         return self.poll()
 
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self.poll() is None
-
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end."""
         with suppress(subprocess.TimeoutExpired):
@@ -88,21 +82,14 @@ class Interpreter:
     @classmethod
     def of(cls, name: str, python: str | None, path: str | None, env: Any) -> Interpreter:
         """What the settings of a side say; ConfigError where it cannot run a worker."""
-        where = f"ab.{name}"
-        if os.name == "nt":
-            raise ConfigError("job=ab needs a system whose processes inherit pipes")
-        if path and not os.path.isdir(path):
-            raise ConfigError(f"{where}.path={path}: there is no such folder")
-        env = {} if env is None else env
-        if not isinstance(env, dict) or not all(re.fullmatch(r"[^=\0]+", str(key)) for key in env):
-            example = f"write {where}.env={{OMP_NUM_THREADS: 1}}"
-            raise ConfigError(f"{where}.env={env} names no variables; {example}")
-        named = {str(key): None if value is None else str(value) for key, value in env.items()}
-
-        # asked before anything is imported there
         file = shutil.which(python or sys.executable)
         if file is None:
-            raise ConfigError(f"{where}.python={python}: there is no such program")
+            raise ConfigError(f"ab.{name}.python={python}: there is no such program")
+        if path and not os.path.isdir(path):
+            raise ConfigError(f"ab.{name}.path={path}: there is no such folder")
+        if not isinstance(env, dict | None):
+            raise ConfigError(f"ab.{name}.env={env} is no mapping such as {{OMP_NUM_THREADS: 1}}")
+        named = {str(k): None if value is None else str(value) for k, value in (env or {}).items()}
         found, said = cls(os.path.abspath(file), path and os.path.abspath(path), named), ""
         with suppress(OSError):
             said = subprocess.run(
@@ -114,9 +101,8 @@ class Interpreter:
                 encoding="utf-8",
             ).stdout
         if said.strip() != "True":
-            raise ConfigError(
-                f"{where}.python={found.python} is no Python 3.10 or later with torch"
-            )
+            wrong = f"ab.{name}.python={found.python}"
+            raise ConfigError(f"{wrong} is no Python 3.10 or later with torch")
         return found
 
     @property
@@ -128,18 +114,11 @@ class Interpreter:
     def start(self, child: Connection) -> Program:
         """Start the worker's process, with its end of the pipe."""
         path = [*([self.path] if self.path else []), os.getcwd()]
-        origins = {name: str(find_spec(name).origin) for name in ("runner", *LENT)}  # type: ignore[union-attr]  # they are imported here
-        homes = {name: str(Path(origin).parents[1]) for name, origin in origins.items()}
+        homes = {name: str(Path(str(sys.modules[name].__file__)).parents[1]) for name in LENT}
         given = json.dumps({"path": path, "homes": homes, "pipe": child.fileno()})
-        sentinel, held = os.pipe()
-        try:
-            program = Program(
-                [self.python, "-c", START, given],
-                env=self.variables,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(child.fileno(), held),
-            )
-        finally:
-            os.close(held)
-        program.sentinel = sentinel
+        command, fds = [self.python, "-c", START, given], os.pipe()
+        passed = {"env": self.variables, "pass_fds": (child.fileno(), fds[1])}
+        program = Program(command, stdin=subprocess.DEVNULL, **passed)
+        program.sentinel = fds[0]
+        os.close(fds[1])
         return program

@@ -78,7 +78,7 @@ class TwoSides(CellRunner):
         rows: list[list[Row]] | None = None
         if group.can_take_turns and self.can_run(cell) and self._before.can_run(cell):
             rows = self.run_in_turn([cell, cell], [before, run.folder], plan, process)
-            group.can_take_turns = rows is not None and all(rows)
+        group.can_take_turns = rows is not None and all(rows)
         if rows and group.can_take_turns:
             run.rows = rows[1]
         elif not group.can_take_turns and process <= cell.processes:

@@ -160,7 +160,7 @@ class Worker:
         self._connection = self._inbox = None
         if process is not None:
             self._running.discard(process.pid or 0)
-            if process.is_alive():
+            if process.exitcode is None:
                 end_descendants(process.pid or 0)
             process.kill()
             process.join()
@@ -199,22 +199,20 @@ class Worker:
                 trim_log(log)
 
     def _send(self, kind: str, *request: Any) -> None:
-        connection = self._connection or self._start()
+        if self._connection is None:
+            self._start()
         self._number += 1
-        try:
-            connection.send((self._number, kind, *request))
-        except OSError as error:
-            raise self._death() from error
+        self.tell(self._number, kind, *request)
 
     def tell(self, *said: Any) -> None:
-        """Say something within the request that the worker is at."""
+        """Say something to the worker, perhaps within the request that it is at."""
         assert self._connection is not None
         try:
             self._connection.send(said)
         except OSError as error:
             raise self._death() from error
 
-    def _start(self) -> Connection:
+    def _start(self) -> None:
         adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
@@ -228,7 +226,6 @@ class Worker:
         self._running.add(self._process.pid or 0)
         self._known_children = set(children_of("self")) - {self._process.pid or 0}
         self._inbox = Inbox(self._connection, self._process.sentinel)
-        return self._connection
 
     def _await(self, what: str) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""

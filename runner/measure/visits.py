@@ -198,10 +198,7 @@ class _Seen:
             around = self._gate.around(moment)
             undisturbed = all(any(map(had_its_cores, turn.blocks)) for turn in turns)
             # what is known of a turn elsewhere came with its blocks
-            blocks = list(chain.from_iterable(turn.blocks for turn in turns))
-            told = [around["machine_slowdown"], *(block.machine_slowdown for block in blocks)]
-            around["machine_slowdown"] = max(filter(None, told), default=None)
-            around["calm"] &= all(block.calm for block in blocks)
+            around["calm"] &= all(b.calm for b in chain.from_iterable(t.blocks for t in turns))
             visit = Visit(turns, undisturbed=undisturbed, **around)
             self._told.append(visit)
             if visit.calm and undisturbed:

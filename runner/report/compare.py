@@ -30,9 +30,10 @@ ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
 NAMED_AT_MOST = 10
 OF_ONE_RUN = re.compile(
-    r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.(load_1min|cpu_freq\w*))\b"
+    r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.load_1min|"
+    r"host\.cpu_frequency_khz|packages\.(hydra-core|omegaconf|pandas))\b"
 )
-"""What of ``environment.json`` no two runs have in common."""
+"""What of ``environment.json`` no two runs have in common, or times do not depend on."""
 
 
 @dataclass(frozen=True)
