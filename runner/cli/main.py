@@ -193,7 +193,9 @@ def _read(job: str, config: DictConfig, folder: Path) -> int:
         from runner.report.compare import compare_runs
 
         settings = Report.of(config), Compare.of(config)
-        return compare_runs(folder, list(config.run), list(config.against), *settings)
+        return compare_runs(
+            folder / "compare.csv", list(config.run), list(config.against), *settings
+        )
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -19,6 +20,7 @@ from runner.measure.process_tree import children_of
 from runner.measure.switches import of_this_worker
 from runner.rows.columns import packed
 from runner.tasks.calm import keep_best
+from runner.tasks.in_turn import take_turns
 from runner.tasks.task import TaskResult, WorkerState
 
 Message = tuple[Any, ...]
@@ -73,7 +75,8 @@ class Service:
             current = side
             send(("side", side, step))
 
-        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step, hear=hear, tell=send)
+        asked = partial(take_turns, hear=hear, tell=send)
+        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step, asked)
         keep_best(self._state)
         is_spoiled = self._before.are_other(cells) or is_lost
         if outcome is None:

@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome, pairs_of
 from runner.measure.engine import Measurement
+from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit, Row
 from runner.tasks.benchmark import finish, prepare
-from runner.tasks.in_turn import (
-    Hear,
-    Opened,
-    measure_alone,
-    measured_in_turn,
-    open_side,
-    take_turns,
-    visit_sides,
-)
+from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
 from runner.tasks.task import Task, TaskResult, WorkerState
 
 
@@ -30,15 +22,13 @@ def run_in_turn(
     state: WorkerState,
     plan: Plan,
     report_step: Callable[[int, str], None],
-    *,
-    hear: Hear,
-    tell: Callable[[tuple[Any, ...]], None],
+    take_turns: Callable[[Opened], Visits],
 ) -> tuple[bool, TurnsOutcome | None]:
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
-    without it. ``report_step`` is called with a side's position and its step as it begins. A single
-    one takes the turns that it hears of, and tells what they gave.
+    without it. ``report_step`` is called with a side's position and its step as it begins,
+    ``take_turns`` where a single side has its others elsewhere.
 
     Returns:
         whether the process has to be replaced, as one that lost a device, and what came of it; None
@@ -56,8 +46,7 @@ def run_in_turn(
             pairs = _visit(sides, plan, report_step)
         elif (opened := sides[0].opened) is not None:
             state.shares_best = False
-            visits = take_turns(opened, hear, tell)
-            if visits.visits:
+            if (visits := take_turns(opened)).visits:
                 sides[0].measured = measured_in_turn(opened, visits, 0)
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:

@@ -96,7 +96,7 @@ class TwoSides(CellRunner):
         if not any(self._root.glob("*/results.csv")):
             return exit_code
         sides = [str(self._root)], [str(self._root / BEFORE)]
-        return compare_runs(self._root, *sides, report, self._compare, name="ab")
+        return compare_runs(self._root / "ab.csv", *sides, report, self._compare)
 
 
 class WorkerPair(Worker):
@@ -110,23 +110,21 @@ class WorkerPair(Worker):
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
     ) -> TurnsOutcome | None:
         """As :meth:`Worker.run_in_turn`, each side in its own worker; also None where one fails."""
-        workers = (self._before, self)
+        sides = zip((self._before, self), cells, logs, strict=True)
         with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
-            talks = [
-                _Talk(worker, cell, log, plan)
-                for worker, cell, log in zip(workers, cells, logs, strict=True)
-            ]
-            sides = [talk.side() for talk in talks]  # one after the other makes its first calls
+            talks = [_Talk(*side, plan) for side in sides]
+            # one after the other makes its first calls, which show if there is time for visits
+            opened = [side for side in [talk.side() for talk in talks] if side is not None]
             stop, pairs = "", list[PairVisit]()
-            visited = [side for side in sides if side is not None]
-            if len(visited) == len(talks):
+            if len(opened) == len(talks):
                 claims = {plan.same_within: SURE, **plan.gate}
-                visits = visit_until_clear(visited, cells, claims, plan.processes)
+                visits = visit_until_clear(opened, cells, claims, plan.processes)
                 stop, pairs = visits.stop, pairs_of(cells, visits, 1)
-            ended = [talk.end(stop) for talk in talks]
-            rows = list(chain.from_iterable(outcome.rows for outcome in ended))
-            samples = list(chain.from_iterable(outcome.samples for outcome in ended))
-            return TurnsOutcome(rows, samples, pairs)
+            ended = [outcome_of(cells[:1], talk.ask("done", stop)) for talk in talks]
+            outcomes = [outcome for outcome in ended if outcome is not None]
+            if len(outcomes) == len(talks):
+                rows, samples = zip(*((of.rows, of.samples) for of in outcomes), strict=True)
+                return TurnsOutcome([*chain(*rows)], [*chain(*samples)], pairs)
         self.close()
         return None
 
@@ -137,45 +135,41 @@ class WorkerPair(Worker):
 
 
 class _Talk:
-    """What is said with a side's worker; the time of its cell passes while it is asked."""
+    """What is said with a side's worker, see :func:`runner.tasks.in_turn.take_turns`."""
 
     def __init__(self, worker: Worker, cell: Cell, log: Path, plan: Plan) -> None:
-        self._worker, self._cell, self._begun = worker, cell, time.monotonic()
-        self._left_s = cell.limit.time_s + cell.timing.patience_s
+        # no side is charged for the other, and so each may take the time of both
+        self._worker, self._limit_s = worker, 2 * (cell.limit.time_s + cell.timing.patience_s)
+        self._end_s = 0.0  # it begins when the worker has torch
         request = ("run in turn", [cell], [str(log)], plan)
-        self._messages = worker.talk(request, [log], self._time_left_s)
+        self._messages = worker.talk(request, [log], lambda: self._end_s - time.monotonic())
 
-    def _time_left_s(self) -> float:
-        return self._begun + self._left_s - time.monotonic()
-
-    def _ask(self, expected: str, *asked: Any) -> list[Any]:
+    def ask(self, expected: str, *asked: Any) -> list[Any]:
         """The answer; WorkerDied where there is none."""
-        self._begun = time.monotonic()
         if asked:
             self._worker.tell(*asked)
         for kind, *said in self._messages:
+            if kind == expected:
+                return said
             if kind == "begun":
-                self._begun = time.monotonic()
+                self._end_s = time.monotonic() + self._limit_s
             elif kind == "side":
                 show_wait(one_line(said[1]))
-            elif kind == expected:
-                self._left_s = self._time_left_s()
-                return said
             else:
                 break
         raise WorkerDied(f"it gave no answer of the kind {expected}")
 
     def side(self) -> Side | None:
         """The side, once it is open; None where its calls are too long for several visits."""
-        can_be_visited, calls, contents_kept = self._ask("opened")
+        can_be_visited, calls, contents_kept = self.ask("opened")
 
         def call_on(contents: int, memory: int) -> Thunk:
-            self._ask("placed", contents, memory)
+            self.ask("placed", contents, memory)
             return lambda: None
 
         def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
             begun = time.monotonic()
-            packed, seconds = self._ask("turn", side.calls, position, memory)
+            packed, seconds = self.ask("turn", side.calls, position, memory)
             blocks = tuple(unpacked(Block, packed))
             if not blocks or not float(seconds) > 0:
                 raise ValueError("it is no turn")
@@ -184,10 +178,3 @@ class _Talk:
         clock = HostClock(single_threaded=False)
         sizes = int(calls), 0, True, 1, int(contents_kept)
         return Side(clock, *sizes, call_on, take=take) if can_be_visited else None
-
-    def end(self, stop: str) -> TurnsOutcome:
-        """What came of the side, whose visits ended for this reason; blank: it had none."""
-        outcome = outcome_of([self._cell], self._ask("done", stop))
-        if outcome is None:
-            raise WorkerDied("it has lost its device")
-        return outcome

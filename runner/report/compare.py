@@ -77,23 +77,16 @@ class Comparison:
 
 
 def compare_runs(
-    into: Path,
-    later: Sequence[str],
-    earlier: Sequence[str],
-    report: Report,
-    settings: Compare,
-    *,
-    name: str = "compare",
+    table: Path, later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
 ) -> int:
-    """Compare runs, write ``compare.csv``, ``compare.md`` and ``compare.html``, and print it.
+    """Compare runs, write a table with its Markdown and its page, and print it.
 
     Args:
-        into: the folder for these files.
+        table: the file; of ``ab.csv`` both sides took turns in one run, and neither is to fail.
         later: the folders of that side's runs.
         earlier: those of the other side.
         report: what counts as the same, and the language of the files.
         settings: what the gate allows.
-        name: of the files; ``ab``: the two sides took turns, and neither is to fail.
 
     Returns:
         the exit code: 3 where something became slower or wrong, 1 where something fails as it did
@@ -103,14 +96,15 @@ def compare_runs(
         ConfigError: a folder cannot be compared; nothing was written.
         OSError: a file cannot be written.
     """
-    found = comparison_of(later, earlier, report, settings, in_turn=name == "ab")
+    found = comparison_of(later, earlier, report, settings, table.stem == "ab")
     words = words_of(report.language or "en")
     sides = f"{' + '.join(later)} / {' + '.join(earlier)}"
     notes = _notes(found, words)
-    into.mkdir(parents=True, exist_ok=True)
-    table = into / f"{name}.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
     if table.exists():
-        raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
+        raise ConfigError(
+            f"{table.parent} already holds a comparison; choose another with hydra.run.dir="
+        )
     write_table(table, COLUMNS, found.changes)
     write_atomically(table.with_suffix(".md"), _markdown(sides, found, notes, words))
     write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
@@ -128,12 +122,7 @@ def compare_runs(
 
 
 def comparison_of(
-    later: Sequence[str],
-    earlier: Sequence[str],
-    report: Report,
-    settings: Compare,
-    *,
-    in_turn: bool = False,
+    later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare, in_turn: bool
 ) -> Comparison:
     """Read and compare two sides, which were timed in turn with each other or are two runs.
 

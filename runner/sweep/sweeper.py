@@ -90,7 +90,12 @@ class GridSweep:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
         if self._session.is_ab:
-            self._take_sides()
+            from runner.execute.two_sides import TwoSides  # with what makes reports
+
+            settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
+            self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
+            self._session.cells = TwoSides(self._session.begin_measuring, *self._sides.values())
+            self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
         strategy = self._strategy(arguments)
         jobs = strategy.initial()
         if self._cluster is None:
@@ -105,15 +110,6 @@ class GridSweep:
             claimed(self._root, resuming=resuming, begun=lambda: self._session.measuring),
         ):
             return self._run(strategy, jobs)
-
-    def _take_sides(self) -> None:
-        """Have the cells run in two environments."""
-        from runner.execute.two_sides import TwoSides  # with what makes reports
-
-        settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
-        self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
-        self._session.cells = TwoSides(self._session.begin_measuring, *self._sides.values())
-        self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
 
     def _check_folders(self, jobs: Sequence[HydraJob]) -> None:
         """Refuse folders that do not lie in the sweep's own, which alone is searched for rows."""

@@ -30,7 +30,6 @@ CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
 MOST_CONTENTS = 4  # that it keeps
 LAUNCHES_IN_A_VISIT = 5
 BLOCKS = 3  # of a short call, in a visit
-Hear = Callable[[], Sequence[Any]]  # what another process asks for next
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
 
 
-def take_turns(opened: Opened, hear: Hear, tell: Callable[[tuple[Any, ...]], None]) -> Visits:
+def take_turns(
+    opened: Opened, hear: Callable[[], Sequence[Any]], tell: Callable[[tuple[Any, ...]], None]
+) -> Visits:
     """Take the turns that another process asks for, see :mod:`runner.execute.two_sides`.
 
     It asks to place tensors, which hold the numbered contents in the numbered set of memory, and
