@@ -16,27 +16,25 @@ from typing import Any
 
 from runner.errors import ConfigError
 
-LENT = ("runner", "omegaconf", "yaml", "antlr4", "filelock")
-"""What the worker imports beside torch and Python: ours, but for ``runner`` where it has none."""
+LENT = (("runner",), ("omegaconf", "yaml", "antlr4", "filelock"))
+"""What the worker imports beside torch and Python: always ours, and ours where it has none."""
 LOOK = """
 import importlib.util, sys
 print(sys.version_info >= (3, 10) and importlib.util.find_spec("torch") is not None)
 """
 START = """
-import importlib.machinery, json, sys
-given = json.loads(sys.argv.pop())
-sys.path[:] = given["path"] + [place for place in sys.path if place]
-class Lender:
-    def __init__(self, folders):
-        self.folders = folders
-    def find_spec(self, name, path=None, target=None):
-        folder = self.folders.get(name)
-        return folder and importlib.machinery.PathFinder.find_spec(name, [folder])
-sys.meta_path.insert(0, Lender({"runner": given["homes"].pop("runner")}))
-sys.meta_path.append(Lender(given["homes"]))
+import json, sys
+from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
+path, (ours, lent), pipe = json.loads(sys.argv.pop())
+def lender(homes):
+    find = lambda name, *_: PathFinder.find_spec(name, [homes[name]]) if name in homes else None
+    return SimpleNamespace(find_spec=find)
+sys.path[:] = path + [place for place in sys.path if place]
+sys.meta_path[:] = [lender(ours), *sys.meta_path, lender(lent)]
 from runner.execute.worker_process import serve
-serve(Connection(given["pipe"]))
+serve(Connection(pipe))
 """
 """The program of such a process; Python's own ``spawn`` would give it this process's path."""
 
@@ -63,17 +61,11 @@ class Program(subprocess.Popen[bytes]):
 
 @dataclass(frozen=True)
 class Interpreter:
-    """How a side's process is started.
+    """How a side's process is started."""
 
-    Attributes:
-        python: the interpreter's file.
-        path: a folder that comes first on its path; None: none.
-        env: environment variables, beside those of this process; None: without this one.
-    """
-
-    python: str
-    path: str | None
-    env: Mapping[str, str | None]
+    python: str  # its file
+    path: str | None  # a folder that comes first on its path
+    env: Mapping[str, str | None]  # variables beside those of this process; None: without this one
 
     def __str__(self) -> str:
         path = [f"path={self.path}"] if self.path else []
@@ -114,8 +106,8 @@ class Interpreter:
     def start(self, child: Connection) -> Program:
         """Start the worker's process, with its end of the pipe."""
         path = [*([self.path] if self.path else []), os.getcwd()]
-        homes = {name: str(Path(str(sys.modules[name].__file__)).parents[1]) for name in LENT}
-        given = json.dumps({"path": path, "homes": homes, "pipe": child.fileno()})
+        homes = [{n: str(Path(str(sys.modules[n].__file__)).parents[1]) for n in p} for p in LENT]
+        given = json.dumps([path, homes, child.fileno()])
         command, fds = [self.python, "-c", START, given], os.pipe()
         passed = {"env": self.variables, "pass_fds": (child.fileno(), fds[1])}
         program = Program(command, stdin=subprocess.DEVNULL, **passed)

@@ -58,7 +58,7 @@ class TwoSides(CellRunner):
         """As :meth:`CellRunner.record_environment`, on both sides."""
         self._root, self._cells = root, cells
         make_folder(root / BEFORE)
-        self._before.record_environment(root / BEFORE, cells, report)
+        self._before.record_environment(root / BEFORE, cells, report, **settings)
         super().record_environment(root, cells, report, **settings)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:

@@ -90,11 +90,8 @@ class GridSweep:
             ConfigError: a cell, an exclusion rule or the output folder is wrong; nothing has run.
         """
         if self._session.is_ab:
-            from runner.execute.two_sides import TwoSides  # with what makes reports
-
             settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
             self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
-            self._session.cells = TwoSides(self._session.begin_measuring, *self._sides.values())
             self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
         strategy = self._strategy(arguments)
         jobs = strategy.initial()
@@ -104,6 +101,10 @@ class GridSweep:
         if self._config.dry_run:
             self._show(strategy, jobs)
             return []
+        if self._sides:
+            from runner.execute.two_sides import TwoSides  # with what makes reports
+
+            self._session.cells = TwoSides(self._session.begin_measuring, *self._sides.values())
         resuming = bool(self._config.resume)
         with (
             env_override(self._env_set),

@@ -90,7 +90,7 @@ def test_wrong_input_is_one_line_before_anything_is_measured(tmp_path: Path) -> 
         "job=ab hydra.mode=RUN": "leave hydra.mode= out",
         "ab.a.path=.": "ab.a.path= goes with job=ab",
     }
-    found = answers(tmp_path, list(commands), heavy=True)
+    found = answers(tmp_path, list(commands))
     for answer, said in zip(found, commands.values(), strict=True):
         assert answer.code == 2, answer
         assert said in answer.stderr
@@ -100,7 +100,7 @@ def test_wrong_input_is_one_line_before_anything_is_measured(tmp_path: Path) -> 
 
 def test_a_dry_run_lists_the_cells_and_the_two_environments(tmp_path: Path) -> None:
     words = ["job=ab", "op=add", "size=8,16", "ab.a.env={KEY: value}", "dry_run=true"]
-    (answer,) = answers(tmp_path, [words], heavy=True)
+    (answer,) = answers(tmp_path, [words])
     assert answer.code == 0
     lines = answer.stdout.splitlines()
     assert lines[2:] == [
