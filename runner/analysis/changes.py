@@ -214,8 +214,8 @@ def _paired(change: Change, pairs: Pairs, margin: float) -> Change:
         return change
     low, high = ratio.low, ratio.high
     least = (1 + margin) * math.sqrt(high / low) - 1 if low and high else None
-    told = {"low": low, "high": high, "smallest_difference": least, "adjusted_p": ratio.p_value}
-    return replace(change, speedup=ratio.value, verdict=verdict_of(low, high, margin), **told)
+    said = replace(change, speedup=ratio.value, low=low, high=high, smallest_difference=least)
+    return replace(said, adjusted_p=ratio.p_value, verdict=verdict_of(low, high, margin))
 
 
 def _tail(distance: float, deviation: float) -> float:

@@ -109,8 +109,8 @@ class Interpreter:
         homes = [{n: str(Path(str(sys.modules[n].__file__)).parents[1]) for n in p} for p in LENT]
         given = json.dumps([path, homes, child.fileno()])
         command, fds = [self.python, "-c", START, given], os.pipe()
-        passed = {"env": self.variables, "pass_fds": (child.fileno(), fds[1])}
-        program = Program(command, stdin=subprocess.DEVNULL, **passed)
+        passed: Any = {"env": self.variables, "pass_fds": (child.fileno(), fds[1])}
+        program: Program = Program(command, stdin=subprocess.DEVNULL, **passed)
         program.sentinel = fds[0]
         os.close(fds[1])
         return program
