@@ -132,10 +132,8 @@ class CellRunner:
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
         if said.problems:
             raise ConfigError("; ".join(said.problems))
-        own = describe_process()
-        if (side := self.worker.interpreter) is not None:
-            own = {"side": asdict(side), **describe_process(side.variables)}
-        environment = {**own, **said.environment}
+        side = {"side": asdict(self.worker.interpreter)} if self.worker.interpreter else {}
+        environment = {**side, **describe_process(), **said.environment}
         environment["id"] = identity_of(environment)
         self._preflight = replace(said, environment=environment)
 

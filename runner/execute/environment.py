@@ -9,7 +9,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +40,7 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {package: _version_of(package) for package in packages},
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
         "torch": {
             # its own type would have the parent process import torch
             "version": str(torch.__version__),
@@ -69,8 +69,8 @@ def node_identity() -> str:
     return f"{platform.node() or 'unnamed'}-{digest}"
 
 
-def describe_process(variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The part that needs no torch: host, the state of the code, the command, the variables."""
+def describe_process() -> dict[str, Any]:
+    """The part that needs no torch: host, the state of the code, the command."""
     checkout = Path(__file__).parents[2]
     return {
         "opsweep": __version__,
@@ -82,7 +82,6 @@ def describe_process(variables: Mapping[str, str] = os.environ) -> dict[str, Any
         # installed: the folder's repository, if any, is somebody else's
         "git": git_state(checkout) if (checkout / ".git").exists() else None,
         "compilers": {name: shutil.which(os.environ.get(name, name)) for name in COMPILERS},
-        "variables": {k: v for k, v in sorted(variables.items()) if k.startswith(VARIABLES)},
     }
 
 

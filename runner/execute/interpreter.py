@@ -18,19 +18,15 @@ from runner.errors import ConfigError
 
 LENT = (("runner",), ("omegaconf", "yaml", "antlr4", "filelock"))
 """What the worker imports beside torch and Python: always ours, and ours where it has none."""
-LOOK = """
-import importlib.util, sys
-print(sys.version_info >= (3, 10) and importlib.util.find_spec("torch") is not None)
-"""
+LOOK = "import sys, importlib.util as i; print(sys.version_info > (3, 10), i.find_spec('torch'))"
 START = """
-import json, sys
+import json, sys, types
 from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection
-from types import SimpleNamespace
 path, (ours, lent), pipe = json.loads(sys.argv.pop())
 def lender(homes):
     find = lambda name, *_: PathFinder.find_spec(name, [homes[name]]) if name in homes else None
-    return SimpleNamespace(find_spec=find)
+    return types.SimpleNamespace(find_spec=find)
 sys.path[:] = path + [place for place in sys.path if place]
 sys.meta_path[:] = [lender(ours), *sys.meta_path, lender(lent)]
 from runner.execute.worker_process import serve
@@ -42,12 +38,7 @@ serve(Connection(pipe))
 class Program(subprocess.Popen[bytes]):
     """Such a process, with what a worker asks of one of multiprocessing's."""
 
-    sentinel: int  # a file that is at its end when the process is
-
-    @property
-    def exitcode(self) -> int | None:
-        """Of a signal its number, below 0; None: it has not ended."""
-        return self.poll()
+    exitcode = property(subprocess.Popen.poll)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end."""
@@ -55,8 +46,7 @@ class Program(subprocess.Popen[bytes]):
             self.wait(timeout)
 
     def close(self) -> None:
-        """Give back what it needed here."""
-        os.close(self.sentinel)
+        """Give back what it needed here, which is nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +72,11 @@ class Interpreter:
         if not isinstance(env, dict | None):
             raise ConfigError(f"ab.{name}.env={env} is no mapping such as {{OMP_NUM_THREADS: 1}}")
         named = {str(k): None if value is None else str(value) for k, value in (env or {}).items()}
-        found, said = cls(os.path.abspath(file), path and os.path.abspath(path), named), ""
-        with suppress(OSError):
-            said = subprocess.run(
-                [found.python, "-c", LOOK],
-                env=found.variables,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                encoding="utf-8",
-            ).stdout
-        if said.strip() != "True":
+        found, said = cls(os.path.abspath(file), path and os.path.abspath(path), named), b""
+        asked = [found.python, "-c", LOOK]
+        with suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.check_output(asked, env=found.variables, stderr=subprocess.DEVNULL)
+        if not said.startswith(b"True ModuleSpec"):
             wrong = f"ab.{name}.python={found.python}"
             raise ConfigError(f"{wrong} is no Python 3.10 or later with torch")
         return found
@@ -108,9 +92,5 @@ class Interpreter:
         path = [*([self.path] if self.path else []), os.getcwd()]
         homes = [{n: str(Path(str(sys.modules[n].__file__)).parents[1]) for n in p} for p in LENT]
         given = json.dumps([path, homes, child.fileno()])
-        command, fds = [self.python, "-c", START, given], os.pipe()
-        passed: Any = {"env": self.variables, "pass_fds": (child.fileno(), fds[1])}
-        program: Program = Program(command, stdin=subprocess.DEVNULL, **passed)
-        program.sentinel = fds[0]
-        os.close(fds[1])
-        return program
+        command, passed = [self.python, "-c", START, given], (child.fileno(),)
+        return Program(command, env=self.variables, stdin=subprocess.DEVNULL, pass_fds=passed)

@@ -41,13 +41,7 @@ def run_in_turn(
         # what a side does to the process would be in the others' times too
         if state.switches.is_spoiled:
             return True, None
-        pairs: list[PairVisit] = []
-        if len(sides) > 1:
-            pairs = _visit(sides, plan, report_step)
-        elif (opened := sides[0].opened) is not None:
-            state.shares_best = False
-            if (visits := take_turns(opened)).visits:
-                sides[0].measured = measured_in_turn(opened, visits, 0)
+        pairs = _visit(sides, plan, report_step, take_turns)
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:
         for side in sides:
@@ -101,15 +95,21 @@ class _Side(LocalRun):
 
 
 def _visit(
-    sides: Sequence[_Side], plan: Plan, report_step: Callable[[int, str], None]
+    sides: Sequence[_Side],
+    plan: Plan,
+    report_step: Callable[[int, str], None],
+    take_turns: Callable[[Opened], Visits],
 ) -> list[PairVisit]:
     """Visit the sides that can be, if the baseline, which is the first, is among them."""
     visited = [side for side in sides if side.opened is not None and side.opened.can_be_visited]
     opened = [side.opened for side in visited if side.opened is not None]
-    if len(visited) < 2 or visited[0] is not sides[0]:
+    if len(visited) < min(2, len(sides)) or visited[0] is not sides[0]:
         return []
     report_step(ALL_SIDES, "timing in turn")
-    visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
+    if len(sides) == 1:
+        visits = take_turns(*opened)
+    else:
+        visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
     for position, side in enumerate(visited):
         side.measured = measured_in_turn(opened[position], visits, position)
         side.seconds += side.measured.timing_s

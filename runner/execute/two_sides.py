@@ -15,32 +15,27 @@ from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.cells.comparison import process_count
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError, one_line, printable
+from runner.errors import ConfigError, printable
 from runner.execute.cell_runner import CellGroup, CellRunner, Run
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome, pairs_of
-from runner.execute.worker import Worker, WorkerDied, outcome_of, show_wait
+from runner.execute.worker import Worker, WorkerDied, outcome_of
 from runner.files import make_folder
 from runner.measure.host_clock import Block, HostClock
 from runner.measure.visits import SURE, Side, Turn, visit_until_clear
-from runner.report.compare import compare_runs, environment_changes
+from runner.report.compare import IN_TURN, compare_runs, environment_changes
 from runner.rows.columns import unpacked
-from runner.rows.rows import PairVisit, Row
+from runner.rows.rows import Row
 
 BEFORE = "a"  # the folder of that side's run, in the run's own
 
 
 class TwoSides(CellRunner):
-    """Runs cells in the environment ``after``, and in the one ``before`` that it is compared with.
+    """Runs cells in an environment, and in that ``before``, whose rows are those of a run too."""
 
-    The rows of that one are those of a run of its own, in a folder of the run's.
-    """
-
-    def __init__(
-        self, on_begin: Callable[[], None], before: Interpreter, after: Interpreter
-    ) -> None:
-        self._before, self._root = CellRunner(on_begin, Worker(before)), Path()
-        super().__init__(on_begin, WorkerPair(self._before.worker, after))
+    def __init__(self, on_begin: Callable[[], None], a: Interpreter, b: Interpreter) -> None:
+        self._before, self._root = CellRunner(on_begin, Worker(a)), Path()
+        super().__init__(on_begin, WorkerPair(self._before.worker, b))
         self._compare, self._cells = Compare(), 1
 
     def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
@@ -75,9 +70,9 @@ class TwoSides(CellRunner):
         make_folder(before)
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
         plan = Plan(same_within, group.processes, process > cell.processes, gate)
-        rows: list[list[Row]] | None = None
-        if group.can_take_turns and self.can_run(cell) and self._before.can_run(cell):
-            rows = self.run_in_turn([cell, cell], [before, run.folder], plan, process)
+        can = group.can_take_turns and self.can_run(cell) and self._before.can_run(cell)
+        sides = [cell, cell], [before, run.folder]
+        rows = self.run_in_turn(*sides, plan, process) if can else None
         group.can_take_turns = rows is not None and all(rows)
         if rows and group.can_take_turns:
             run.rows = rows[1]
@@ -96,7 +91,7 @@ class TwoSides(CellRunner):
         if not any(self._root.glob("*/results.csv")):
             return exit_code
         sides = [str(self._root)], [str(self._root / BEFORE)]
-        return compare_runs(self._root / "ab.csv", *sides, report, self._compare)
+        return compare_runs(self._root / IN_TURN, *sides, report, self._compare)
 
 
 class WorkerPair(Worker):
@@ -113,18 +108,14 @@ class WorkerPair(Worker):
         sides = zip((self._before, self), cells, logs, strict=True)
         with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
             talks = [_Talk(*side, plan) for side in sides]
-            # one after the other makes its first calls, which show if there is time for visits
-            opened = [side for side in [talk.side() for talk in talks] if side is not None]
-            stop, pairs = "", list[PairVisit]()
-            if len(opened) == len(talks):
-                claims = {plan.same_within: SURE, **plan.gate}
-                visits = visit_until_clear(opened, cells, claims, plan.processes)
-                stop, pairs = visits.stop, pairs_of(cells, visits, 1)
-            ended = [outcome_of(cells[:1], talk.ask("done", stop)) for talk in talks]
-            outcomes = [outcome for outcome in ended if outcome is not None]
-            if len(outcomes) == len(talks):
-                rows, samples = zip(*((of.rows, of.samples) for of in outcomes), strict=True)
-                return TurnsOutcome([*chain(*rows)], [*chain(*samples)], pairs)
+            opened = [talk.side() for talk in talks]  # each by itself makes its first calls
+            claims = {plan.same_within: SURE, **plan.gate}
+            visits = visit_until_clear(opened, cells, claims, plan.processes)
+            # of one that lost its device, which is garbage here too, nothing came
+            ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]
+            rows = list(chain.from_iterable(outcome.rows for outcome in ended))
+            samples = list(chain.from_iterable(outcome.samples for outcome in ended))
+            return TurnsOutcome(rows, samples, pairs_of(cells, visits, 1))
         self.close()
         return None
 
@@ -153,28 +144,21 @@ class _Talk:
                 return said
             if kind == "begun":
                 self._end_s = time.monotonic() + self._limit_s
-            elif kind == "side":
-                show_wait(one_line(said[1]))
-            else:
+            elif kind != "side":
                 break
         raise WorkerDied(f"it gave no answer of the kind {expected}")
 
-    def side(self) -> Side | None:
-        """The side, once it is open; None where its calls are too long for several visits."""
-        can_be_visited, calls, contents_kept = self.ask("opened")
+    def side(self) -> Side:
+        """The side, once it is open; one whose calls are too long for visits gives no answer."""
+        calls, contents_kept = self.ask("opened")
 
         def call_on(contents: int, memory: int) -> Thunk:
             self.ask("placed", contents, memory)
             return lambda: None
 
         def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
-            begun = time.monotonic()
-            packed, seconds = self.ask("turn", side.calls, position, memory)
-            blocks = tuple(unpacked(Block, packed))
-            if not blocks or not float(seconds) > 0:
-                raise ValueError("it is no turn")
-            return Turn(position, memory, blocks, float(seconds), time.monotonic() - begun)
+            packed, *seconds = self.ask("turn", side.calls, position, memory)
+            return Turn(position, memory, tuple(unpacked(Block, packed)), *map(float, seconds))
 
-        clock = HostClock(single_threaded=False)
         sizes = int(calls), 0, True, 1, int(contents_kept)
-        return Side(clock, *sizes, call_on, take=take) if can_be_visited else None
+        return Side(HostClock(single_threaded=False), *sizes, call_on, take=take)

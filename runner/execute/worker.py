@@ -43,7 +43,7 @@ class WorkerDied(Exception):
     """The worker's process ended; the message says how."""
 
 
-def show_wait(step: str) -> None:
+def _show_wait(step: str) -> None:
     """A sweep that stands still says why."""
     if step.startswith(WAITING):
         print(step, file=sys.stderr, flush=True)
@@ -98,7 +98,7 @@ class Worker:
                         start = time.monotonic()
                     elif kind == "step":
                         (step,) = map(one_line, said)
-                        show_wait(step)
+                        _show_wait(step)
                     elif kind == "kept":
                         kept, kept_samples = _rows(cell, said[0]), unpacked(Sample, said[1])
                     else:
@@ -141,7 +141,7 @@ class Worker:
                     if side != ALL_SIDES:
                         left_s[side] -= now - begun
                     side, step = said[0], one_line(said[1])
-                    show_wait(step)
+                    _show_wait(step)
                 elif kind == "done":
                     return outcome_of(cells, said)
                 begun = now
@@ -165,8 +165,7 @@ class Worker:
             process.kill()
             process.join()
             process.close()
-            # those of one that had died
-            end_descendants(os.getpid(), but=self._known_children | self._running)
+            end_descendants(os.getpid(), but=self._known_children | self._running)  # of the dead
 
     def talk(
         self, request: tuple[Any, ...], logs: Sequence[Path], time_left_s: Callable[[], float]
@@ -217,15 +216,16 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
         if self.interpreter is not None:
-            self._process = self.interpreter.start(child)
+            self._process, death = self.interpreter.start(child), self._connection.fileno()
         else:
             name = "opsweep-worker"
             self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
             self._process.start()
+            death = self._process.sentinel
         child.close()
         self._running.add(self._process.pid or 0)
         self._known_children = set(children_of("self")) - {self._process.pid or 0}
-        self._inbox = Inbox(self._connection, self._process.sentinel)
+        self._inbox = Inbox(self._connection, death)
 
     def _await(self, what: str) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""

@@ -102,8 +102,8 @@ def visit_until_clear(
 ) -> Visits:
     """Visit the cells' sides, the baseline first, until all is clear and all times are precise.
 
-    It is clear that the sides differ by more than a relative difference of ``claims``, which it
-    gives with the most p value of that claim, or by less; time is shared between the ``processes``.
+    Of each relative difference in ``claims`` it is clear, up to the p value that stands there, that
+    it is passed or not; the time is shared between the ``processes``.
     """
     timing = cells[0].timing
 

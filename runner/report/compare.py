@@ -26,6 +26,7 @@ from runner.rows.csv_store import write_table
 from runner.rows.rows import BenchmarkRow
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
+IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
 ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
 NAMED_AT_MOST = 10
@@ -48,7 +49,7 @@ class Comparison:
         slower_than: what the gate allows.
         failed: whether a cell or a check of the later side failed.
         last: the last run of the later side.
-        in_turn: whether both were timed in turn, in one run.
+        file: the name of the table.
     """
 
     changes: Sequence[Change]
@@ -58,7 +59,7 @@ class Comparison:
     slower_than: float
     failed: bool
     last: Run
-    in_turn: bool
+    file: str
 
     @property
     def slower(self) -> list[Change]:
@@ -96,15 +97,14 @@ def compare_runs(
         ConfigError: a folder cannot be compared; nothing was written.
         OSError: a file cannot be written.
     """
-    found = comparison_of(later, earlier, report, settings, table.stem == "ab")
+    found = comparison_of(later, earlier, report, settings, table.name)
     words = words_of(report.language or "en")
     sides = f"{' + '.join(later)} / {' + '.join(earlier)}"
     notes = _notes(found, words)
-    table.parent.mkdir(parents=True, exist_ok=True)
+    into = table.parent
+    into.mkdir(parents=True, exist_ok=True)
     if table.exists():
-        raise ConfigError(
-            f"{table.parent} already holds a comparison; choose another with hydra.run.dir="
-        )
+        raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
     write_table(table, COLUMNS, found.changes)
     write_atomically(table.with_suffix(".md"), _markdown(sides, found, notes, words))
     write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
@@ -122,9 +122,9 @@ def compare_runs(
 
 
 def comparison_of(
-    later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare, in_turn: bool
+    later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare, file: str
 ) -> Comparison:
-    """Read and compare two sides, which were timed in turn with each other or are two runs.
+    """Read and compare two sides, whose table is to have this name.
 
     Raises:
         ConfigError: a folder holds no rows to compare, or rows of another machine.
@@ -140,13 +140,13 @@ def comparison_of(
         [_benchmarks(run) for run in after],
         margin=report.same_within,
         slower_than=settings.slower_than,
-        pairs=Pairs(after[-1].pairs) if in_turn else None,
+        pairs=Pairs(after[-1].pairs) if file == IN_TURN else None,
     )
     summary = summary_of(found, (*ALWAYS_SHOWN, settings.slower_than))
     if not summary.both:
         sides = " and ".join([*later, *earlier])
         raise ConfigError(f"{sides} have no cell in common; compare runs of the same command")
-    rows = chain.from_iterable(map(_benchmarks, [*after, *(before if in_turn else [])]))
+    rows = chain.from_iterable(map(_benchmarks, [*after, *(before if file == IN_TURN else [])]))
     return Comparison(
         found,
         summary,
@@ -155,7 +155,7 @@ def comparison_of(
         settings.slower_than,
         failed=exit_code(list(rows), strict=False) != 0,
         last=after[-1],
-        in_turn=in_turn,
+        file=file,
     )
 
 
@@ -208,7 +208,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     if not found.slower and found.can_see:
         note("nothing")
     if not found.can_see:
-        note("blind_in_turn" if found.in_turn else "blind")
+        note("blind_in_turn" if found.file == IN_TURN else "blind")
 
     # what the verdicts are, and what they could have been
     counts = [f"{words[f'verdict_{name}']}: {n}" for name, n in summary.verdicts.items()]
@@ -245,7 +245,7 @@ def _page(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> 
         rows=_benchmarks(found.last),
         environment=found.last.environment,
         notes=notes,
-        listings=[change_listing(found.changes, words)],
+        listings=[change_listing(found.changes, words, found.file)],
         charts={},
         words={**words, "title": sides, "notes": words["compare_notes"]},
     )

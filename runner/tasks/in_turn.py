@@ -76,16 +76,16 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
 def take_turns(
     opened: Opened, hear: Callable[[], Sequence[Any]], tell: Callable[[tuple[Any, ...]], None]
 ) -> Visits:
-    """Take the turns that another process asks for, see :mod:`runner.execute.two_sides`.
+    """Take the turns that another process asks for (:mod:`runner.execute.two_sides`).
 
-    It asks to place tensors, which hold the numbered contents in the numbered set of memory, and
-    then for the turn; at last it says why the visits ended.
+    It asks for contents and a set of memory, then for the turn; at last it says why it has ended.
     """
     task = opened.ready.task
+    task.state.shares_best = False
     side = _Placed(opened, Pools(task.cell.seed)).side()
     gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
     visits: list[Visit] = []
-    tell(("opened", opened.can_be_visited, side.calls, side.contents_kept))
+    tell(("opened", side.calls, side.contents_kept))
     while len(asked := hear()) > 1:
         moment, call = gate.pass_by(), side.call_on(*asked)
         tell(("placed",))
@@ -93,7 +93,8 @@ def take_turns(
         side = replace(side, calls=calls)
         turn, around = turn_of(side, call, *place), gate.around(moment)
         visits.append(Visit((turn,), **around))
-        tell(("turn", packed([replace(block, **around) for block in turn.blocks]), turn.seconds))
+        blocks = packed([replace(block, **around) for block in turn.blocks])
+        tell(("turn", blocks, turn.seconds, turn.spent_s))
     return Visits(visits, (side.calls,), *asked)
 
 

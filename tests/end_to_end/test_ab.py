@@ -149,7 +149,7 @@ def test_kernels_without_vector_instructions_are_found_slower(
     assert (
         "torch.cpu_capability" in text and "side.env.ATEN_CPU_CAPABILITY blank to default" in text
     )
-    assert "ab.csv" in (tmp_path / "out" / "ab.html").read_text()
+    assert "AVX" in (tmp_path / "out" / "ab.html").read_text()
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_a_checkout_that_is_slower_by_30_percent_is_found(runner: Runner, tmp_pa
     words = checkouts(tmp_path, CODE.format(calls=10) + other, CODE.format(calls=13) + other)
     table = ran(runner, tmp_path / "out", *words, "op=chain,other", code=3)
     assert list(table["is_slower"]) == [True, False]
-    assert table["speedup"][0] == pytest.approx(10 / 13, rel=0.1)
+    assert table["high"][0] < 0.9
 
 
 @pytest.mark.slow
