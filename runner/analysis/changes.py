@@ -3,8 +3,7 @@
 The two runs are of two moments, so that a cell's interval also holds what times vary between runs
 though nothing else differs. That is read from the runs themselves: from the spread of a cell's
 times over several runs of one side, or with one run a side from the spread of all cells' changes
-about their median, most cells being as they were. Cells that both sides took in turn (``ab.csv``)
-have the interval of their visits. Normal distributions on logarithms; pure
+about their median, most cells being as they were. Normal distributions on logarithms; pure
 functions.
 """
 
@@ -207,7 +206,7 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
 
 
 def _paired(change: Change, pairs: Pairs, margin: float) -> Change:
-    """A change with what its visits say, where there were some."""
+    """A change with what its visits say, where there were some: a row of ``ab.csv``."""
     cell = change.before_cell or ""
     ratio = pairs.ratio(cell, cell, margin)
     if ratio is None or change.speedup is None:

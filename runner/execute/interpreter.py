@@ -39,14 +39,12 @@ class Program(subprocess.Popen[bytes]):
     """Such a process, with what a worker asks of one of multiprocessing's."""
 
     exitcode = property(subprocess.Popen.poll)
+    close = subprocess.Popen.poll  # it needs nothing here that could be given back
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(timeout)
-
-    def close(self) -> None:
-        """Give back what it needed here, which is nothing."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,13 @@ class Interpreter:
         with suppress(OSError, subprocess.SubprocessError):
             said = subprocess.check_output(asked, env=found.variables, stderr=subprocess.DEVNULL)
         if not said.startswith(b"True ModuleSpec"):
-            wrong = f"ab.{name}.python={found.python}"
-            raise ConfigError(f"{wrong} is no Python 3.10 or later with torch")
+            raise ConfigError(f"ab.{name}.python={file} is no Python 3.10 or later with torch")
         return found
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables that it runs with."""
-        every = {**os.environ, **self.env}
-        return {name: value for name, value in every.items() if value is not None}
+        return {k: v for k, v in {**os.environ, **self.env}.items() if v is not None}
 
     def start(self, child: Connection) -> Program:
         """Start the worker's process, with its end of the pipe."""

@@ -71,8 +71,7 @@ class TwoSides(CellRunner):
         gate = {self._compare.slower_than: GATE_ERROR / self._cells}
         plan = Plan(same_within, group.processes, process > cell.processes, gate)
         can = group.can_take_turns and self.can_run(cell) and self._before.can_run(cell)
-        sides = [cell, cell], [before, run.folder]
-        rows = self.run_in_turn(*sides, plan, process) if can else None
+        rows = self.run_in_turn([cell] * 2, [before, run.folder], plan, process) if can else None
         group.can_take_turns = rows is not None and all(rows)
         if rows and group.can_take_turns:
             run.rows = rows[1]
@@ -111,7 +110,6 @@ class WorkerPair(Worker):
             opened = [talk.side() for talk in talks]  # each by itself makes its first calls
             claims = {plan.same_within: SURE, **plan.gate}
             visits = visit_until_clear(opened, cells, claims, plan.processes)
-            # of one that lost its device, which is garbage here too, nothing came
             ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]
             rows = list(chain.from_iterable(outcome.rows for outcome in ended))
             samples = list(chain.from_iterable(outcome.samples for outcome in ended))

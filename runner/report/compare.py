@@ -208,7 +208,7 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     if not found.slower and found.can_see:
         note("nothing")
     if not found.can_see:
-        note("blind_in_turn" if found.file == IN_TURN else "blind")
+        note("blind")
 
     # what the verdicts are, and what they could have been
     counts = [f"{words[f'verdict_{name}']}: {n}" for name, n in summary.verdicts.items()]
