@@ -215,17 +215,18 @@ class Worker:
         adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
+        death: tuple[int, ...] = ()  # of another interpreter's it is the end of the pipe
         if self.interpreter is not None:
-            self._process, death = self.interpreter.start(child), self._connection.fileno()
+            self._process = self.interpreter.start(child)
         else:
             name = "opsweep-worker"
             self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
             self._process.start()
-            death = self._process.sentinel
+            death = (self._process.sentinel,)
         child.close()
         self._running.add(self._process.pid or 0)
         self._known_children = set(children_of("self")) - {self._process.pid or 0}
-        self._inbox = Inbox(self._connection, death)
+        self._inbox = Inbox(self._connection, *death)
 
     def _await(self, what: str) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""
