@@ -127,8 +127,7 @@ class CellRunner:
         try:
             said = self.worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
-            python = self.worker.interpreter.python if self.worker.interpreter else "python"
-            advice = f"try `{python} -c 'import torch'`"
+            advice = "try `python -c 'import torch'`"
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
         if said.problems:
             raise ConfigError("; ".join(said.problems))

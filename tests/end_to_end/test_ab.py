@@ -110,6 +110,7 @@ def test_a_dry_run_lists_the_cells_and_the_two_environments(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_an_environment_with_torch_alone_is_a_side_and_equal_ones_give_no_alarm(
     runner: Runner, tmp_path: Path, bare: Path
 ) -> None:
