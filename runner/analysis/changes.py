@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
-from runner.analysis.comparison import cost_of, objection
+from runner.analysis.comparison import OF_MOMENTS, cost_of, objection
 from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.rows.flags import FLAGS
@@ -108,14 +108,13 @@ def changes(
         pairs: the visits of cells that both sides took in turn.
     """
     earlier, later = _by_cell(before), _by_cell(after)
+    but = OF_MOMENTS if pairs is not None else ()
     sides = {
-        key: (_Side.of(earlier.get(key, [])), _Side.of(later.get(key, [])))
+        key: (_Side.of(earlier.get(key, []), but), _Side.of(later.get(key, []), but))
         for key in dict.fromkeys([*later, *earlier])
     }
     spread = _spread(list(sides.values()))
-    found = [_change(*pair, spread, margin) for pair in sides.values()]
-    if pairs is not None:
-        found = [_paired(change, pairs, margin) for change in found]
+    found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
     return _gated(_claimed_together(found, margin), slower_than)
 
 
@@ -127,8 +126,8 @@ class _Side(NamedTuple):
     logs: Sequence[float]
 
     @classmethod
-    def of(cls, rows: Sequence[BenchmarkRow]) -> _Side:
-        trusted = [row for row in rows if not objection(row)]
+    def of(cls, rows: Sequence[BenchmarkRow], but: Sequence[str] = ()) -> _Side:
+        trusted = [row for row in rows if not objection(row, but)]
         costs = [cost for row in trusted if (cost := cost_of(row)) is not None]
         return cls(rows, costs, [math.log(cost.value) for cost in costs])
 
@@ -205,10 +204,10 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
     )
 
 
-def _paired(change: Change, pairs: Pairs, margin: float) -> Change:
+def _paired(change: Change, pairs: Pairs | None, margin: float) -> Change:
     """A change with what its visits say, where there were some: a row of ``ab.csv``."""
     cell = change.before_cell or ""
-    ratio = pairs.ratio(cell, cell, margin)
+    ratio = pairs.ratio(cell, cell, margin) if pairs is not None else None
     if ratio is None or change.speedup is None:
         return change
     low, high = ratio.low, ratio.high
