@@ -17,7 +17,8 @@ from itertools import chain
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
-from runner.analysis.comparison import cost_of, objection
+from runner.analysis.comparison import OF_MOMENTS, cost_of, objection
+from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.rows.flags import FLAGS
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
@@ -100,7 +101,9 @@ COLUMNS = tuple(f.name for f in fields(Change))
 Runs = Sequence[Sequence[BenchmarkRow]]
 
 
-def changes(before: Runs, after: Runs, *, margin: float, slower_than: float) -> list[Change]:
+def changes(
+    before: Runs, after: Runs, *, margin: float, slower_than: float, pairs: Pairs | None = None
+) -> list[Change]:
     """Each cell of either side, in the order of the later runs; those that are gone come last.
 
     Args:
@@ -108,14 +111,16 @@ def changes(before: Runs, after: Runs, *, margin: float, slower_than: float) -> 
         after: the same of the later side.
         margin: the smallest relative difference that counts.
         slower_than: the relative difference from which on a cell is named by the gate.
+        pairs: the visits of cells that both sides took in turn.
     """
     earlier, later = _by_cell(before), _by_cell(after)
+    but = OF_MOMENTS if pairs is not None else ()
     sides = {
-        key: (_Side.of(earlier.get(key, [])), _Side.of(later.get(key, [])))
+        key: (_Side.of(earlier.get(key, []), but), _Side.of(later.get(key, []), but))
         for key in dict.fromkeys([*later, *earlier])
     }
     spread = _spread(list(sides.values()))
-    found = [_change(*pair, spread, margin) for pair in sides.values()]
+    found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
     return _gated(_claimed_together(found, margin), slower_than)
 
 
@@ -127,8 +132,8 @@ class _Side(NamedTuple):
     logs: Sequence[float]
 
     @classmethod
-    def of(cls, rows: Sequence[BenchmarkRow]) -> _Side:
-        trusted = [row for row in rows if not objection(row)]
+    def of(cls, rows: Sequence[BenchmarkRow], but: Sequence[str] = ()) -> _Side:
+        trusted = [row for row in rows if not objection(row, but)]
         costs = [cost for row in trusted if (cost := cost_of(row)) is not None]
         return cls(rows, costs, [math.log(cost.value) for cost in costs])
 
@@ -203,6 +208,18 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
         adjusted_p=2 * _tail(abs(speedup) - math.log1p(margin), deviation),
         verdict=verdict_of(low, high, margin),
     )
+
+
+def _paired(change: Change, pairs: Pairs | None, margin: float) -> Change:
+    """A change with what its visits say, where there were some: a row of ``ab.csv``."""
+    cell = change.before_cell or ""
+    ratio = pairs.ratio(cell, cell, margin) if pairs is not None else None
+    if ratio is None or change.speedup is None:
+        return change
+    low, high = ratio.low, ratio.high
+    least = (1 + margin) * math.sqrt(high / low) - 1 if low and high else None
+    said = replace(change, speedup=ratio.value, low=low, high=high, smallest_difference=least)
+    return replace(said, adjusted_p=ratio.p_value, verdict=verdict_of(low, high, margin))
 
 
 def _tail(distance: float, deviation: float) -> float:

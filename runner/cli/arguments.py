@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
 CONF = next(filter(Path.is_dir, FOLDERS))
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
+AB = "job=ab"
 MULTIRUN = ("-m", "--multirun")
 OF_SWEEPS = ("sweep", "resume", "zip", "cells")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
@@ -87,7 +88,8 @@ class Arguments:
     def needs_sweep(self) -> bool:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
-        of_several = self.values.get("impl") == ALL or not self.values.keys().isdisjoint(OF_SWEEPS)
+        of_several = self.values.get("impl") == ALL or AB in self.words
+        of_several = of_several or not self.values.keys().isdisjoint(OF_SWEEPS)
         return self.is_dry_run or on_cluster or of_several
 
     def folder(self, key: str, file: str) -> str:
@@ -135,6 +137,7 @@ def with_implied(words: Sequence[str]) -> list[str]:
         return _report(completed, arguments) if is_report else _compare(completed, arguments)
     if "against" in arguments.values:
         raise ConfigError("against= goes with job=compare, which compares run= with it")
+    completed = _ab(completed, arguments)
     if "resume" in arguments.values:
         completed = _resume(completed, arguments.folder("resume", "multirun.yaml"))
     else:
@@ -169,6 +172,16 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if rest and not (values_of[flag] == "optional" and "=" in rest[0]):
             options.append(rest.popleft())
     return options, overrides
+
+
+def _ab(words: Sequence[str], arguments: Arguments) -> list[str]:
+    """The words with what ``job=ab`` does on two sides, which is a sweep of benchmarks."""
+    if AB not in words and (given := [key for key in arguments.values if key.startswith("ab.")]):
+        raise ConfigError(f"{given[0]}= goes with job=ab, which takes cells in two environments")
+    for key in ("resume", "cluster", "hydra.mode", "hydra/sweeper", "hydra/launcher"):
+        if AB in words and arguments.values.get(key, "null") not in ("null", ""):
+            raise ConfigError(f"job=ab is one sweep in this process; leave {key}= out")
+    return ["job=benchmark" if word == AB else word for word in words]
 
 
 LEAVING_NOTHING = ("hydra.output_subdir=null", "hydra/job_logging=none")

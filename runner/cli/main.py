@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import CONF, PACKAGE, Arguments, with_implied
+from runner.cli.arguments import AB, CONF, PACKAGE, Arguments, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -79,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)
+        session.is_ab = AB in arguments
         list_groups_without_copying()
         check_config_files()
         make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
@@ -187,7 +188,9 @@ def _read(job: str, config: DictConfig, folder: Path) -> int:
         from runner.report.compare import compare_runs
 
         settings = Report.of(config), Compare.of(config)
-        return compare_runs(folder, list(config.run), list(config.against), *settings)
+        return compare_runs(
+            folder / "compare.csv", list(config.run), list(config.against), *settings
+        )
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with

@@ -136,13 +136,30 @@ class Compare:
     # between which the visits to the sides are shared; None: two, or one where
     # ``timing.max_time_s`` is below 1 s
     processes: int | None = None
-    slower_than: float = 0.05  # the relative difference that ``job=compare`` calls a failure
-    unclear_exit: int = 4  # its exit code where too few cells could have shown such a difference
+    slower_than: float = 0.05  # the relative difference that gates call a failure
+    unclear_exit: int = 4  # their exit code where too few cells could have shown such a difference
 
     @classmethod
     def of(cls, config: DictConfig) -> Compare:
         """The ``compare`` part of a whole configuration."""
         return cls(**OmegaConf.to_container(config.compare, resolve=True))  # type: ignore[arg-type]  # keys are text
+
+
+@dataclass
+class AbSide:
+    """One of the environments of ``job=ab``; ``conf/config.yaml`` says what each is."""
+
+    python: str | None = None
+    path: str | None = None
+    env: Any = None
+
+
+@dataclass
+class Ab:
+    """The environments of ``job=ab``: that which was, and the one that is compared with it."""
+
+    a: AbSide = field(default_factory=AbSide)
+    b: AbSide = field(default_factory=AbSide)
 
 
 @dataclass
@@ -179,6 +196,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     compare: Compare = field(default_factory=Compare)
     zip: list[Any] = field(default_factory=list)
     cells: str | None = None
+    ab: Ab = field(default_factory=Ab)
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -83,9 +83,9 @@ def in_rounds(groups: Sequence[CellGroup[Run]]) -> Iterator[tuple[int, CellGroup
 class CellRunner:
     """Runs cells, in one process or in several after another; calls ``on_begin`` before each."""
 
-    def __init__(self, on_begin: Callable[[], None]) -> None:
+    def __init__(self, on_begin: Callable[[], None], worker: Worker | None = None) -> None:
         self._on_begin = on_begin
-        self._worker = Worker()
+        self.worker = worker or Worker()
         self._preflight: Preflight | None = None
         self._process = 1  # the number of the running one, of those that a cell is to have
 
@@ -115,18 +115,19 @@ class CellRunner:
         ConfigError where a callable cannot be had, or with ``require_devices`` a device; in a sweep
         its cells become rows.
         """
-        if not self._worker.is_running:  # it takes seconds
+        if not self.worker.is_running:  # it takes seconds
             print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
         definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
-            said = self._worker.prepare(definitions, devices, cells[0].backend_module)
+            said = self.worker.prepare(definitions, devices, cells[0].backend_module)
         except WorkerDied as death:
             advice = "try `python -c 'import torch'`"
             raise ConfigError(f"the worker did not start: {death}; {advice}") from death
         if said.problems:
             raise ConfigError("; ".join(said.problems))
-        environment = {**describe_process(), **said.environment}
+        side = {"side": asdict(self.worker.interpreter)} if self.worker.interpreter else {}
+        environment = {**side, **describe_process(), **said.environment}
         environment["id"] = identity_of(environment)
         self._preflight = replace(said, environment=environment)
 
@@ -186,7 +187,7 @@ class CellRunner:
         rows, samples = self._measure(cell, folder / LOG)
         if process == 1:
             (folder / PAIRS_FILE).unlink(missing_ok=True)
-        return self._write(cell, folder, rows, samples, process)
+        return self.write(cell, folder, rows, samples, process)
 
     def run_in_turn(
         self, cells: Sequence[Cell], folders: Sequence[Path], plan: Plan, process: int = 1
@@ -204,7 +205,7 @@ class CellRunner:
         try:
             with self._same_code():
                 logs = [folder / LOG for folder in folders]
-                outcome = self._worker.run_in_turn(cells, logs, plan)
+                outcome = self.worker.run_in_turn(cells, logs, plan)
         finally:
             concurrent = [lock.release() for lock in locks]
         if outcome is None:
@@ -229,7 +230,7 @@ class CellRunner:
         for cell, folder, rows, samples in sides:
             of_side = [marked(row, beside) for row in rows]
             if of_side:
-                of_side = self._write(cell, folder, of_side, list(samples), process)
+                of_side = self.write(cell, folder, of_side, list(samples), process)
             written.append(of_side)
         return written
 
@@ -239,7 +240,7 @@ class CellRunner:
         positions = [[position] for position in range(len(runs))]
         if compare.in_turn:
             memory_bytes = free_memory_bytes()
-            positions = in_turn(cells, report, self._can_run, memory_bytes=memory_bytes)
+            positions = in_turn(cells, report, self.can_run, memory_bytes=memory_bytes)
         groups = []
         for members in positions:
             count = process_count([cells[member] for member in members], compare)
@@ -267,18 +268,23 @@ class CellRunner:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
-    def _can_run(self, cell: Cell) -> bool:
+    def can_run(self, cell: Cell) -> bool:
+        """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
+
+    def judged(self, exit_code: int, report: Report) -> int:
+        """The run's exit code, given that of its rows."""
+        return exit_code
 
     def close(self) -> None:
         """End the worker."""
-        self._worker.close()
+        self.worker.close()
 
     def _begin(self, process: int) -> None:
         """End the worker where the next cell is to have another process than the last."""
         self._on_begin()
         if process != self._process:
-            self._worker.close()
+            self.worker.close()
         self._process = process
 
     @contextmanager
@@ -287,7 +293,7 @@ class CellRunner:
 
         A worker that runs keeps the code that it has imported, whatever becomes of the files.
         """
-        begins = not self._worker.is_running
+        begins = not self.worker.is_running
         if begins:
             self._refuse_edited()
         yield
@@ -295,13 +301,17 @@ class CellRunner:
             self._refuse_edited()
 
     def _refuse_edited(self) -> None:
-        if changed := edited(self.environment.get("code", {})):
+        if changed := self._edited():
             since = f"{', '.join(changed)} has changed since this run began"
             raise ConfigError(f"{since}; restore it and resume, or run all again")
 
+    def _edited(self) -> list[str]:
+        """What is not as it was; nothing of another Python's, whose packages are not known here."""
+        return [] if self.worker.interpreter else edited(self.environment.get("code", {}))
+
     def warn_of_edits(self) -> None:
         """Say that the code is not any more what the rows were measured with."""
-        if self._preflight and (changed := edited(self.environment.get("code", {}))):
+        if self._preflight and (changed := self._edited()):
             note = "has changed since this run began; every row is of the code before"
             print(f"{', '.join(changed)} {note}", file=sys.stderr)
 
@@ -315,7 +325,7 @@ class CellRunner:
         concurrent = None
         try:
             with self._same_code():
-                rows, samples = self._worker.run(cell, log)
+                rows, samples = self.worker.run(cell, log)
         finally:
             concurrent = lock.release()
         return [marked(row, concurrent) for row in rows], samples
@@ -333,9 +343,10 @@ class CellRunner:
 
         return DeviceLock(device, exclusive=cell.on_contention == "wait", on_wait=on_wait)
 
-    def _write(
+    def write(
         self, cell: Cell, folder: Path, rows: list[Row], samples: list[Sample], process: int
     ) -> list[Row]:
+        """Write a cell's rows and samples to its folder, with those of its earlier processes."""
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = cell.threads or self.environment["torch"]["threads"]
         node = node_identity()

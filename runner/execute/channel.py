@@ -34,9 +34,9 @@ def _plain(value: Any) -> object:
 
 
 class Inbox:
-    """The parent's end; ``death`` is waited for as a connection is, and comes with the end."""
+    """The parent's end; ``death`` is waited for as a connection is, and may come with the end."""
 
-    def __init__(self, connection: Connection, death: int) -> None:
+    def __init__(self, connection: Connection, *death: int) -> None:
         self._connection, self._death = connection, death
         self._line = bytearray()
 
@@ -50,7 +50,7 @@ class Inbox:
             if len(self._line) > LONGEST:
                 raise ValueError("a message has no end")
             left_s = max(0.0, deadline - time.monotonic())
-            ready = wait([self._connection, self._death], left_s)
+            ready = wait([self._connection, *self._death], left_s)
             if not ready:
                 return None
             if self._connection not in ready:

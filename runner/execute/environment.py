@@ -38,7 +38,11 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
     from runner.measure.precision import precision_modes
     from runner.tasks.noise import calibrations
 
+    packages = ("hydra-core", "omegaconf", "numpy", "pandas", "triton")
     return {
+        "python": platform.python_version(),
+        "packages": {package: _version_of(package) for package in packages},
+        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
         "torch": {
             # its own type would have the parent process import torch
             "version": str(torch.__version__),
@@ -69,8 +73,7 @@ def node_identity() -> str:
 
 
 def describe_process() -> dict[str, Any]:
-    """The part that needs no torch: host, Python, versions, the state of the code, the command."""
-    packages = ("hydra-core", "omegaconf", "numpy", "pandas", "triton")
+    """The part that needs no torch: host, the state of the code, the command."""
     checkout = Path(__file__).parents[2]
     return {
         "opsweep": __version__,
@@ -80,12 +83,9 @@ def describe_process() -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "host": _describe_host(),
         "noise_sources": noise_sources(),
-        "python": platform.python_version(),
-        "packages": {package: _version_of(package) for package in packages},
         # installed: the folder's repository, if any, is somebody else's
         "git": git_state(checkout) if (checkout / ".git").exists() else None,
         "compilers": {name: shutil.which(os.environ.get(name, name)) for name in COMPILERS},
-        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     }
 
 

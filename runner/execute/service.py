@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from runner.cells.cell import Cell
@@ -15,6 +16,7 @@ from runner.measure.process_tree import children_of
 from runner.measure.switches import of_this_worker
 from runner.rows.columns import packed
 from runner.tasks.calm import keep_best
+from runner.tasks.in_turn import take_turns
 from runner.tasks.task import TaskResult, WorkerState
 
 Message = tuple[Any, ...]
@@ -57,8 +59,9 @@ class Service:
         cells: Sequence[Cell],
         logs: Sequence[str],
         plan: Plan,
+        hear: Callable[[], Message],
     ) -> Message:
-        """Run the sides of a comparison; the answer to the parent."""
+        """Run the sides of a comparison, or one of those; the answer to the parent."""
         current = 0
 
         def begin_step(side: int, step: str) -> None:
@@ -68,7 +71,8 @@ class Service:
             current = side
             send(("side", side, step))
 
-        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step)
+        asked = partial(take_turns, hear=hear, tell=send)
+        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step, asked)
         keep_best(self._state)
         is_spoiled = self._before.are_other(cells) or is_lost
         if outcome is None:

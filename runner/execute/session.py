@@ -25,6 +25,7 @@ class Session:
         self.exit_code = 0  # what the process should end with
         # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
+        self.is_ab = False  # whether the cells are taken in two environments
 
     @cached_property
     def cells(self) -> CellRunner:
@@ -42,7 +43,7 @@ class Session:
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()
-        self.exit_code = conclude(root, report, strict=strict)
+        self.exit_code = self.cells.judged(conclude(root, report, strict=strict), report)
 
     def close(self) -> None:
         """End the worker, if there was one."""

@@ -8,7 +8,7 @@ from itertools import chain
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
-from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
+from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome, pairs_of
 from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit
@@ -18,14 +18,21 @@ from runner.tasks.task import Task, TaskResult, WorkerState
 
 
 def run_in_turn(
-    cells: Sequence[Cell], state: WorkerState, plan: Plan, report_step: Callable[[int, str], None]
+    cells: Sequence[Cell],
+    state: WorkerState,
+    plan: Plan,
+    report_step: Callable[[int, str], None],
+    take_turns: Callable[[Opened], Visits],
 ) -> tuple[bool, TurnsOutcome | None]:
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
     A side that fails, or is too slow to be visited, has its row all the same; the others go on
-    without it. ``report_step`` is called with a side's position and its step as it begins. Gives
-    whether the process has to be replaced, as one that lost a device, and what came of it; None
-    where it has: what the other sides had there is gone too, or they were disturbed.
+    without it. ``report_step`` is called with a side's position and its step as it begins,
+    ``take_turns`` where a single side has its others elsewhere.
+
+    Returns:
+        whether the process has to be replaced, as one that lost a device, and what came of it; None
+        where it has: what the other sides had there is gone too, or they were disturbed.
     """
     sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
     try:
@@ -34,7 +41,7 @@ def run_in_turn(
         # what a side does to the process would be in the others' times too
         if state.switches.is_spoiled:
             return True, None
-        pairs = _visit(sides, plan, report_step)
+        pairs = _visit(sides, plan, report_step, take_turns)
         results = [] if plan.visits_only else [side.finish() for side in sides]
     finally:
         for side in sides:
@@ -80,39 +87,25 @@ class _Side(LocalRun):
 
 
 def _visit(
-    sides: Sequence[_Side], plan: Plan, report_step: Callable[[int, str], None]
+    sides: Sequence[_Side],
+    plan: Plan,
+    report_step: Callable[[int, str], None],
+    take_turns: Callable[[Opened], Visits],
 ) -> list[PairVisit]:
     """Visit the sides that can be, if the baseline, which is the first, is among them."""
     # those whose calls are short enough for several visits
     visited = [side for side in sides if side.opened and side.opened.opening.sampled is None]
     opened = [side.opened for side in visited if side.opened]
-    if len(visited) < 2 or visited[0] is not sides[0]:
+    if len(visited) < min(2, len(sides)) or visited[0] is not sides[0]:
         return []
     report_step(ALL_SIDES, "timing in turn")
-    visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
+    if len(sides) == 1:
+        visits = take_turns(*opened)
+    else:
+        visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
     for position, side in enumerate(visited):
         side.measured = measured_in_turn(opened[position], visits, position)
         side.seconds += side.measured.timing_s
     cells = [side.cell for side in visited]
-    pairs = [_pairs(cells, visits, other) for other in range(1, len(cells))]
+    pairs = [pairs_of(cells, visits, other) for other in range(1, len(cells))]
     return list(chain.from_iterable(pairs))
-
-
-def _pairs(cells: Sequence[Cell], visits: Visits, other: int) -> list[PairVisit]:
-    return [
-        PairVisit(
-            baseline_cell=cells[0].identity,
-            other_cell=cells[other].identity,
-            visit=number,
-            baseline_turn=visit.turns[0].position,
-            other_turn=visit.turns[other].position,
-            baseline_allocation=visit.turns[0].allocation,
-            other_allocation=visit.turns[other].allocation,
-            baseline_s=visit.turns[0].seconds,
-            other_s=visit.turns[other].seconds,
-            machine_slowdown=visit.machine_slowdown,
-            calm=visit.calm,
-            undisturbed=visit.undisturbed,
-        )
-        for number, visit in enumerate(visits.visits)
-    ]

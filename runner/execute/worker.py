@@ -19,7 +19,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from runner.cells.cell import Cell
 from runner.config.cases import Case
@@ -27,6 +27,7 @@ from runner.config.implementation import BUILDING
 from runner.config.operation import Operation
 from runner.errors import one_line
 from runner.execute.channel import Inbox
+from runner.execute.interpreter import Interpreter, Program
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
 from runner.execute.worker_process import Preflight, serve
 from runner.files import open_log, trim_log
@@ -50,10 +51,13 @@ def _show_wait(step: str) -> None:
 
 
 class Worker:
-    """One process at a time, replaced when it has died."""
+    """One process at a time, of this interpreter or another; it is replaced when it has died."""
 
-    def __init__(self) -> None:
-        self._process: SpawnProcess | None = None
+    _running: ClassVar[set[int]] = set()  # the processes of all workers
+
+    def __init__(self, interpreter: Interpreter | None = None) -> None:
+        self.interpreter = interpreter
+        self._process: SpawnProcess | Program | None = None
         self._connection: Connection | None = None
         self._inbox: Inbox | None = None
         self._number = 0  # of the last request, which each of its answers names
@@ -67,7 +71,7 @@ class Worker:
         WorkerDied where that ended the process.
         """
         self._send("prepare", definitions, devices, backend_module)
-        with self._refusing_garbage():
+        with self.refusing_garbage():
             _, *said = self._await("importing torch and the operations")
             preflight = Preflight.of(*said)
         if preflight.is_spoiled:
@@ -90,8 +94,8 @@ class Worker:
             return start + limit.time_s + patience_s - time.monotonic()
 
         try:
-            with self._refusing_garbage():
-                for kind, *said in self._talk(("run", cell, str(log)), [log], time_left_s):
+            with self.refusing_garbage():
+                for kind, *said in self.talk(("run", cell, str(log)), [log], time_left_s):
                     if kind == "begun":
                         start = time.monotonic()
                     elif kind == "step":
@@ -137,9 +141,9 @@ class Worker:
             waited_for = sum(left_s) if side == ALL_SIDES else left_s[side]
             return begun + waited_for - time.monotonic()
 
-        with suppress(WorkerDied), self._refusing_garbage():
+        with suppress(WorkerDied), self.refusing_garbage():
             request = ("run in turn", list(cells), list(map(str, logs)), plan)
-            for kind, *said in self._talk(request, logs, time_left_s):
+            for kind, *said in self.talk(request, logs, time_left_s):
                 now = time.monotonic()
                 if kind == "side":
                     if side != ALL_SIDES and step != BUILDING:
@@ -147,7 +151,7 @@ class Worker:
                     side, step = said[0], one_line(said[1])
                     _show_wait(step)
                 elif kind == "done":
-                    return _outcome(cells, said)
+                    return outcome_of(cells, said)
                 begun = now
         return None
 
@@ -163,14 +167,15 @@ class Worker:
             self._connection.close()
         self._connection = self._inbox = None
         if process is not None:
-            if process.is_alive():
+            self._running.discard(process.pid or 0)
+            if process.exitcode is None:
                 end_descendants(process.pid or 0)
             process.kill()
             process.join()
             process.close()
-            end_descendants(os.getpid(), but=self._known_children)  # those of one that had died
+            end_descendants(os.getpid(), but=self._known_children | self._running)  # of the dead
 
-    def _talk(
+    def talk(
         self, request: tuple[Any, ...], logs: Sequence[Path], time_left_s: Callable[[], float]
     ) -> Iterator[tuple[Any, ...]]:
         """What the worker says to a request, to the answer, or until no time is left for it.
@@ -201,24 +206,35 @@ class Worker:
                 trim_log(log)
 
     def _send(self, kind: str, *request: Any) -> None:
-        connection = self._connection or self._start()
+        if self._connection is None:
+            self._start()
         self._number += 1
+        self.tell(self._number, kind, *request)
+
+    def tell(self, *said: Any) -> None:
+        """Say something to the worker, perhaps within the request that it is at."""
+        assert self._connection is not None
         try:
-            connection.send((self._number, kind, *request))
+            self._connection.send(said)
         except OSError as error:
             raise self._death() from error
 
-    def _start(self) -> Connection:
+    def _start(self) -> None:
         adopt_orphans()  # what a process that has died had started
         context = multiprocessing.get_context("spawn")
         self._connection, child = context.Pipe()
-        name = "opsweep-worker"
-        self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
-        self._process.start()
+        death: tuple[int, ...] = ()  # of another interpreter's it is the end of the pipe
+        if self.interpreter is not None:
+            self._process = self.interpreter.start(child)
+        else:
+            name = "opsweep-worker"
+            self._process = context.Process(target=serve, args=(child,), name=name, daemon=True)
+            self._process.start()
+            death = (self._process.sentinel,)
         child.close()
+        self._running.add(self._process.pid or 0)
         self._known_children = set(children_of("self")) - {self._process.pid or 0}
-        self._inbox = Inbox(self._connection, self._process.sentinel)
-        return self._connection
+        self._inbox = Inbox(self._connection, *death)
 
     def _await(self, what: str) -> tuple[Any, ...]:
         """The next message of a process that may have to import torch first."""
@@ -243,7 +259,7 @@ class Worker:
         return (kind, *said)
 
     @contextmanager
-    def _refusing_garbage(self) -> Iterator[None]:
+    def refusing_garbage(self) -> Iterator[None]:
         """Have what is no answer end the process that gave it."""
         try:
             yield
@@ -274,7 +290,7 @@ def _rows(cell: Cell, lists: Any) -> list[Row]:
     return rows
 
 
-def _outcome(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
+def outcome_of(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
     """What came of the sides; None where the worker says that nothing did."""
     if said[0] is None:
         return None

@@ -87,7 +87,7 @@ def serve(connection: Connection) -> None:
 
         service = service or Service(lambda log: _redirect(_open_log(log)))
         send(("begun",))
-        run = service.run if kind == "run" else service.run_in_turn
+        run = service.run if kind == "run" else partial(service.run_in_turn, hear=connection.recv)
         answer = run(send, *request)
         _redirect(os.dup(silence))
         send(answer)

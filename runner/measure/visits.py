@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from statistics import median
 
 from runner.calls import Thunk
+from runner.cells.cell import Cell
 from runner.config.schema import Timing
 from runner.garbage import uncollected
-from runner.measure.engine import had_its_cores
+from runner.measure.engine import had_its_cores, is_precise
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
-from runner.stats.sequential import LOOKS
+from runner.stats.sequential import LOOKS, log_ratios, paired_ratio, verdict_of
 
 MOST_SETTLING = 24  # blocks before those that are timed
 FALLING = 0.02  # a block faster than the best before by more than this: the side has not settled
@@ -33,6 +34,8 @@ SETTLING_S = 0.01
 OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
+SURE = 0.001  # p value of a claim that stays one among the many of its run
+SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Side:
     enter: Callable[[], None] = lambda: None
     # of a call, given it and its seconds
     cost: Callable[[Thunk, float], float] = lambda call, seconds: seconds
+    # takes its turn elsewhere, given it, its call, its place in the order and the set of memory
+    take: Callable[[Side, Thunk, int, int], Turn] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,35 @@ class Visits:
     visits: list[Visit]
     calls: tuple[int, ...]
     stop: str
+
+
+def visit_until_clear(
+    sides: Sequence[Side],
+    cells: Sequence[Cell],
+    claims: Mapping[float, float],
+    processes: int,
+    gate: Gate | None = None,
+) -> Visits:
+    """Visit the cells' sides, the baseline first, until all is clear and all times are precise.
+
+    Of each relative difference in ``claims`` it is clear, up to the p value that stands there, that
+    it is passed or not; the time is shared between the ``processes``.
+    """
+    timing = cells[0].timing
+
+    def is_enough(visits: Sequence[Visit]) -> bool:
+        seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
+        for other, margin in product(range(1, len(sides)), claims):
+            ratio = paired_ratio([log_ratios(seconds, other)], margin, is_last=False)
+            verdict = verdict_of(ratio.low, ratio.high, margin)
+            if verdict == "unclear" or (verdict != "same" and ratio.p_value > claims[margin]):
+                return False
+        return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
+
+    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
+    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
+    limits = {"budget_s": budget_s, "longest_s": longest_s}
+    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
 
 
 def visit_in_turn(
@@ -163,6 +197,8 @@ class _Seen:
         for turns, moment in self._latest:
             around = self._gate.around(moment)
             undisturbed = all(any(map(had_its_cores, turn.blocks)) for turn in turns)
+            # what is known of a turn elsewhere came with its blocks
+            around["calm"] &= all(b.calm for b in chain.from_iterable(t.blocks for t in turns))
             visit = Visit(turns, undisturbed=undisturbed, **around)
             self._told.append(visit)
             if visit.calm and undisturbed:
@@ -213,12 +249,14 @@ def _turns(
 
     turns: dict[int, Turn] = {}
     for position, index in enumerate(order):
-        turns[index] = _turn(sides[index], calls[index], position, allocations[index])
+        take = sides[index].take or turn_of
+        turns[index] = take(sides[index], calls[index], position, allocations[index])
     contents.visit_s = sum(turn.spent_s for turn in turns.values())
     return tuple(turns[index] for index in range(len(sides)))
 
 
-def _turn(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
+def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
+    """A turn in this process."""
     side.enter()
     clock = side.clock
     start = clock.now()

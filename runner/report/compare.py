@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.changes import COLUMNS, Change, Summary, changes, summary_of
+from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
 from runner.files import write_atomically
@@ -25,13 +26,15 @@ from runner.rows.csv_store import write_table
 from runner.rows.rows import BenchmarkRow
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
+IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
 ENOUGH = 0.9  # of the cells, which have to be able to show what the gate is for
 ALWAYS_SHOWN = (0.05, 0.1, 0.3)  # relative differences
 NAMED_AT_MOST = 10
 OF_ONE_RUN = re.compile(
-    r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.load_1min)\b"
+    r"(started|command|folder|id|report|cells|excluded|resumed|nodes|host\.load_1min|"
+    r"host\.cpu_frequency_khz|packages\.(hydra-core|omegaconf|pandas))\b"
 )
-"""What of ``environment.json`` no two runs have in common."""
+"""What of ``environment.json`` no two runs have in common, or times do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Comparison:
         slower_than: what the gate allows.
         failed: whether a cell or a check of the later side failed.
         last: the last run of the later side.
+        file: the name of the table.
     """
 
     changes: Sequence[Change]
@@ -55,6 +59,7 @@ class Comparison:
     slower_than: float
     failed: bool
     last: Run
+    file: str
 
     @property
     def slower(self) -> list[Change]:
@@ -73,12 +78,12 @@ class Comparison:
 
 
 def compare_runs(
-    into: Path, later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
+    table: Path, later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
 ) -> int:
-    """Compare runs, write ``compare.csv``, ``compare.md`` and ``compare.html``, and print it.
+    """Compare runs, write a table with its Markdown and its page, and print it.
 
     Args:
-        into: the folder for these files.
+        table: the file; of ``ab.csv`` both sides took turns in one run, and neither is to fail.
         later: the folders of that side's runs.
         earlier: those of the other side.
         report: what counts as the same, and the language of the files.
@@ -92,22 +97,23 @@ def compare_runs(
         ConfigError: a folder cannot be compared; nothing was written.
         OSError: a file cannot be written.
     """
-    found = comparison_of(later, earlier, report, settings)
+    found = comparison_of(later, earlier, report, settings, table.name)
     words = words_of(report.language or "en")
     sides = f"{' + '.join(later)} / {' + '.join(earlier)}"
     notes = _notes(found, words)
+    into = table.parent
     into.mkdir(parents=True, exist_ok=True)
-    if (into / "compare.csv").exists():
+    if table.exists():
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
-    write_table(into / "compare.csv", COLUMNS, found.changes)
-    write_atomically(into / "compare.md", _markdown(sides, found, notes, words))
-    write_atomically(into / "compare.html", _page(sides, found, notes, words))
+    write_table(table, COLUMNS, found.changes)
+    write_atomically(table.with_suffix(".md"), _markdown(sides, found, notes, words))
+    write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
 
     # the terminal speaks English, whatever the language of the files
     print_table(changes_table(found.changes))
     for note in _notes(found, ENGLISH):
         print(printable(note))
-    print(f"{len(found.changes)} cells in {shown_path(into / 'compare.csv')}", flush=True)
+    print(f"{len(found.changes)} cells in {shown_path(table)}", flush=True)
     if found.slower or found.wrong:
         return SLOWER
     if found.failed:
@@ -116,9 +122,9 @@ def compare_runs(
 
 
 def comparison_of(
-    later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
+    later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare, file: str
 ) -> Comparison:
-    """Read and compare two sides.
+    """Read and compare two sides, whose table is to have this name.
 
     Raises:
         ConfigError: a folder holds no rows to compare, or rows of another machine.
@@ -134,12 +140,13 @@ def comparison_of(
         [_benchmarks(run) for run in after],
         margin=report.same_within,
         slower_than=settings.slower_than,
+        pairs=Pairs(after[-1].pairs) if file == IN_TURN else None,
     )
     summary = summary_of(found, (*ALWAYS_SHOWN, settings.slower_than))
     if not summary.both:
         sides = " and ".join([*later, *earlier])
         raise ConfigError(f"{sides} have no cell in common; compare runs of the same command")
-    rows = chain.from_iterable(map(_benchmarks, after))
+    rows = chain.from_iterable(map(_benchmarks, [*after, *(before if file == IN_TURN else [])]))
     return Comparison(
         found,
         summary,
@@ -148,6 +155,7 @@ def comparison_of(
         settings.slower_than,
         failed=exit_code(list(rows), strict=False) != 0,
         last=after[-1],
+        file=file,
     )
 
 
@@ -190,7 +198,9 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     def note(key: str, **more: object) -> None:
         notes.append(words[f"compare_{key}"].format(**numbers, **more))
 
-    # what the gate says
+    # what was compared, and what the gate says of it
+    if found.environments:
+        note("environments", differences="; ".join(found.environments))
     if found.slower:
         note("slower", cells=_named(found.slower, words))
     if found.wrong:
@@ -215,8 +225,6 @@ def _notes(found: Comparison, words: Words) -> list[str]:
         lone = [change for change in found.changes if change.is_only(side)]
         if lone:
             note(f"only_{side}", cells=_named(lone, words))
-    if found.environments:
-        note("environments", differences="; ".join(found.environments))
     return notes
 
 
@@ -251,7 +259,7 @@ def _page(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> 
         environment=found.last.environment,
         findings=_findings(found, notes, words),
         notes=notes[1:],
-        listings=[change_listing(found.changes, words)],
+        listings=[change_listing(found.changes, words, found.file)],
         charts={},
         words={**words, "title": sides, "notes": words["compare_notes"]},
     )

@@ -18,7 +18,7 @@ from runner.errors import ConfigError
 LONGEST_FOLDER_NAME = 120  # bytes, of the 255 that a file system allows
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
-    *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv"),
+    *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "ab.csv"),
 )
 """What a run leaves in its folder beside its rows: where one is there, it is somebody's."""
 

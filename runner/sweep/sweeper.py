@@ -24,6 +24,7 @@ from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
+from runner.execute.interpreter import Interpreter
 from runner.execute.session import session_of
 from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
@@ -73,6 +74,7 @@ class GridSweep:
         job = config.hydra.job
         copied = {name: os.environ[name] for name in job.env_copy if name in os.environ}
         self._env_set = {**copied, **job.env_set}
+        self._sides: dict[str, Interpreter] = {}  # of job=ab
         self._left_out = 0  # cells that exclude leaves out
         self._lacking: dict[str, list[Cell]] = {}  # what there is not, by its implementation
         self._is_incomplete = False  # whether a job of a stock launcher did not return
@@ -83,6 +85,10 @@ class GridSweep:
 
         ConfigError where a cell, an exclusion rule or the folder is wrong; then nothing has run.
         """
+        if self._session.is_ab:
+            settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
+            self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
+            self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
         jobs = self._composed(arguments)
         if self._cluster is None:
             check_threads(job.cell for job in jobs)
@@ -90,6 +96,10 @@ class GridSweep:
         if self._config.dry_run:
             self._show(jobs)
             return []
+        if self._sides:
+            from runner.execute.two_sides import TwoSides  # with what makes reports
+
+            self._session.cells = TwoSides(self._session.begin_measuring, *self._sides.values())
         resuming = bool(self._config.resume)
         with (
             env_override(self._env_set),
@@ -152,6 +162,8 @@ class GridSweep:
             print(f"left out, {why}: {sum(map(len, self._lacking.values()))}", file=sys.stderr)
         if cells and self._cluster is None and self._compare.in_turn:
             print(in_words(self._report, cells), file=sys.stderr)
+        for name, side in self._sides.items():
+            print(f"{name}: {side}")
         if self._search is not None:
             most = self._search.max_further_cells
             print(f"and what the search asks for then, {most} cells at most")

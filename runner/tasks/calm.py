@@ -56,7 +56,7 @@ def slowdown_against(task: Task) -> str | None:
 def keep_best(state: WorkerState) -> None:
     """Keep what the sentinels have seen for later runs, now and then."""
     for (device_name, threads), sentinel in state.sentinels.items():
-        if sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
+        if state.shares_best and sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
             sentinel.kept_seconds = sentinel.seconds
             sentinel.learn_anew()
             seen = sentinel.began_s, sentinel.seconds, sentinel.own_best
@@ -77,5 +77,6 @@ def _sentinel(task: Task) -> Sentinel:
     sentinels, key = task.state.sentinels, _key(task)
     if key not in sentinels:
         clock = task.device.clock(key[1])
-        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known_best(*key))
+        known = known_best(*key) if task.state.shares_best else None
+        sentinels[key] = Sentinel(task.device.torch, clock, key[1], known)
     return sentinels[key]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -16,22 +17,19 @@ from runner.measure.engine import (
     Measurement,
     Opening,
     Sampled,
-    is_precise,
     measurement,
     open_call,
     sample_warm,
 )
-from runner.measure.visits import Side, Visit, Visits, blocks_of, visit_in_turn
-from runner.stats.sequential import log_ratios, paired_ratio, verdict_of
+from runner.measure.visits import SURE, Side, Visit, Visits, blocks_of, turn_of, visit_until_clear
+from runner.rows.columns import packed
 from runner.tasks.benchmark import Ready
 from runner.tasks.calm import gate_for
 
 CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
 MOST_CONTENTS = 4  # that it keeps
-SURE = 0.001  # p value of a claim that stays one among the many of its run
 LAUNCHES_IN_A_VISIT = 5
 BLOCKS = 3  # of a short call, in a visit
-SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
 
 @dataclass(frozen=True)
@@ -64,24 +62,35 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     between so many ``processes``.
     """
     cells = [side.ready.task.cell for side in opened]
-    timing = cells[0].timing
     pools = Pools(cells[0].seed)
     sides = [_Placed(side, pools).side() for side in opened]
-
-    def is_enough(visits: Sequence[Visit]) -> bool:
-        seconds = [[turn.seconds for turn in visit.turns] for visit in visits]
-        for other in range(1, len(sides)):
-            ratio = paired_ratio([log_ratios(seconds, other)], same_within, is_last=False)
-            verdict = verdict_of(ratio.low, ratio.high, same_within)
-            if verdict == "unclear" or (verdict != "same" and ratio.p_value > SURE):
-                return False
-        return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
-
-    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
-    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
     gate = gate_for([side.ready.task for side in opened])
-    limits = {"budget_s": budget_s, "longest_s": longest_s}
-    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
+    return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
+
+
+def take_turns(
+    opened: Opened, hear: Callable[[], Sequence[Any]], tell: Callable[[tuple[Any, ...]], None]
+) -> Visits:
+    """Take the turns that another process asks for (:mod:`runner.execute.two_sides`).
+
+    It asks for contents and a set of memory, then for the turn; at last it says why it has ended.
+    """
+    task = opened.ready.task
+    task.state.shares_best = False
+    side = _Placed(opened, Pools(task.cell.seed)).side()
+    gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
+    visits: list[Visit] = []
+    tell(("opened", side.calls, side.contents_kept))
+    while len(asked := hear()) > 1:
+        moment, call = gate.pass_by(), side.call_on(*asked)
+        tell(("placed",))
+        calls, *place = hear()
+        side = replace(side, calls=calls)
+        turn, around = turn_of(side, call, *place), gate.around(moment)
+        visits.append(Visit((turn,), **around))
+        blocks = packed([replace(block, **around) for block in turn.blocks])
+        tell(("turn", blocks, turn.seconds, turn.spent_s))
+    return Visits(visits, (side.calls,), *asked)
 
 
 def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:

@@ -53,6 +53,8 @@ class WorkerState:
     busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
     # by the device's name and the number of threads
     sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
+    # whether this machine's best is the same as in other runs: an environment may slow kernels down
+    shares_best: bool = True
     began_s: float = field(default_factory=time.monotonic)
     gates: list[Gate] = field(default_factory=list)  # the latest
     waited_s: float = 0.0  # for calm moments, before the latest gate

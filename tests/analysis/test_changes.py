@@ -6,7 +6,8 @@ from random import Random
 import pytest
 
 from runner.analysis.changes import changes, summary_of, what_changed
-from runner.rows.rows import BenchmarkRow
+from runner.analysis.pairs import Pairs
+from runner.rows.rows import BenchmarkRow, PairVisit
 from tests.support.factories import row
 
 SETTINGS = {"margin": 0.01, "slower_than": 0.05}
@@ -124,3 +125,29 @@ def test_what_failed_before_did_not_become_wrong() -> None:
     failed = row("cpu", None, status="crashed")
     (found,) = changes([[failed]], [[failed]], **SETTINGS)
     assert not found.became_wrong and found.changed is None
+
+
+def visits_of(random: Random, rows: list[BenchmarkRow], slower: dict[int, float]) -> Pairs:
+    """Forty visits to each cell in two environments, of a machine that slows both for a while."""
+    visits = []
+    for number, cell in enumerate(rows):
+        for visit in range(40):
+            slow = random.choice((1.0, 1.0, 1.6)) * (cell.median_s or 0.0)
+            times = (slow * 2.718281828 ** random.gauss(0, 0.02) for _ in range(2))
+            before_s, after_s = next(times), next(times) * slower.get(number, 1.0)
+            places = (visit, 0, 1, 0, 0)
+            visits.append(PairVisit(cell.cell, cell.cell, *places, before_s, after_s))
+    return Pairs(visits)
+
+
+def test_cells_taken_in_turn_have_the_interval_of_their_visits_on_a_busy_machine() -> None:
+    random = Random(0)
+    before, after = ([replace(r, flags=("contended",)) for r in a_run(random, 0.3)] for _ in "ab")
+    assert not any(change.speedup for change in changes([before], [after], **SETTINGS))
+    pairs = visits_of(random, before, {5: 1.1})
+    found = changes([before], [after], **SETTINGS, pairs=pairs)
+    assert [change.size for change in found if change.is_slower] == ["13x8"]
+    assert found[5].verdict == "slower" and found[5].speedup == pytest.approx(1 / 1.1, rel=0.02)
+    held = sum((change.low or 9) <= 1 <= (change.high or 0) for change in found)
+    assert held >= 55
+    assert all((change.smallest_difference or 1) < 0.05 for change in found)

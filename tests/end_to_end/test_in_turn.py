@@ -235,7 +235,7 @@ def test_a_side_measured_again_by_itself_keeps_no_earlier_visits(monkeypatch, tm
     runner = cell_runner.CellRunner(lambda: None)
     runner._preflight = Preflight({"torch": {"threads": 1}, "id": "1"}, {"cpu": "cpu"}, {}, [])
     rows = [row_for(side, "timeout", "too long")]
-    monkeypatch.setattr(runner._worker, "run", lambda *request: (rows, []))
+    monkeypatch.setattr(runner.worker, "run", lambda *request: (rows, []))
     assert [row.status for row in runner.run_once(side, tmp_path)] == ["timeout"]
     assert not pairs.exists()
 
@@ -254,7 +254,7 @@ def test_devices_are_held_once_each_and_in_one_order(monkeypatch, tmp_path):
     runner = cell_runner.CellRunner(lambda: None)
     runner._preflight = Preflight({}, devices, {}, [])
     monkeypatch.setattr(cell_runner, "DeviceLock", Lock)
-    monkeypatch.setattr(runner._worker, "run_in_turn", lambda *request: None)
+    monkeypatch.setattr(runner.worker, "run_in_turn", lambda *request: None)
     cells = [cell("add", size="8", device=device) for device in devices]
     assert runner.run_in_turn(cells, [tmp_path] * 3, Plan(0.02)) is None
     assert held == ["cpu", "cuda:0"]

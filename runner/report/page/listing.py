@@ -96,7 +96,7 @@ def comparison_listing(
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
 
 
-def change_listing(changes: Sequence[Change], words: Words) -> Listing:
+def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listing:
     """Each cell of two runs: both times, their ratio, and what else is not as it was."""
 
     def interval(change: Change) -> Entry:
@@ -116,7 +116,7 @@ def change_listing(changes: Sequence[Change], words: Words) -> Listing:
         Column(words["verdict"], "name", lambda change: _verdict(change, words)),
         Column(words["changed"], "text", said),
     ]
-    return _listing("changes", words["table_changes"], columns, changes, file="compare.csv")
+    return _listing("changes", words["table_changes"], columns, changes, file=file)
 
 
 def row_listing(

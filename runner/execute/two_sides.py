@@ -1,0 +1,162 @@
+"""The cells of a sweep in two environments: a worker's process in each, which take turns."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from runner.analysis.changes import GATE_ERROR
+from runner.calls import Thunk
+from runner.cells.cell import Cell
+from runner.cells.comparison import process_count
+from runner.config.schema import Compare, Report
+from runner.errors import ConfigError, printable
+from runner.execute.cell_runner import CellGroup, CellRunner, Run
+from runner.execute.interpreter import Interpreter
+from runner.execute.turns import Plan, TurnsOutcome, pairs_of
+from runner.execute.worker import Worker, WorkerDied, outcome_of
+from runner.files import make_folder
+from runner.measure.host_clock import Block, HostClock
+from runner.measure.visits import SURE, Side, Turn, visit_until_clear
+from runner.report.compare import IN_TURN, compare_runs, environment_changes
+from runner.rows.columns import unpacked
+from runner.rows.rows import Row
+
+BEFORE = "a"  # the folder of that side's run, in the run's own
+
+
+class TwoSides(CellRunner):
+    """Runs cells in an environment, and in that ``before``, whose rows are those of a run too."""
+
+    def __init__(self, on_begin: Callable[[], None], a: Interpreter, b: Interpreter) -> None:
+        self._before, self._root = CellRunner(on_begin, Worker(a)), Path()
+        super().__init__(on_begin, WorkerPair(self._before.worker, b))
+        self._compare, self._cells = Compare(), 1
+
+    def prepare(self, cells: Sequence[Cell], *, require_devices: bool) -> None:
+        """As :meth:`CellRunner.prepare`, on both sides; the error says whose it is."""
+        for name, prepare in {"a": self._before.prepare, "b": super().prepare}.items():
+            try:
+                prepare(cells, require_devices=require_devices)
+            except ConfigError as error:
+                raise ConfigError(f"ab.{name}: {error}") from error
+        changes = environment_changes(self._before.environment, self.environment)
+        said = f"what differs between a and b: {'; '.join(changes) or 'nothing'}"
+        print(printable(said), file=sys.stderr, flush=True)
+
+    def record_environment(self, root: Path, cells: int, report: Report, **settings: Any) -> None:
+        """As :meth:`CellRunner.record_environment`, on both sides."""
+        self._root, self._cells = root, cells
+        make_folder(root / BEFORE)
+        self._before.record_environment(root / BEFORE, cells, report, **settings)
+        super().record_environment(root, cells, report, **settings)
+
+    def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
+        """Each cell by itself, on both sides."""
+        self._compare = compare
+        return [CellGroup([run], process_count([run.cell, run.cell], compare)) for run in runs]
+
+    def run_group(
+        self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
+    ) -> None:
+        """Run a cell in one of its processes on both sides in turn, or on each by itself."""
+        (run,) = group.runs
+        cell, before = run.cell, self._root / BEFORE / run.folder.name
+        make_folder(before)
+        gate = {self._compare.slower_than: GATE_ERROR / self._cells}
+        plan = Plan(same_within, group.processes, process > cell.processes, gate)
+        can = group.can_take_turns and self.can_run(cell) and self._before.can_run(cell)
+        rows = self.run_in_turn([cell] * 2, [before, run.folder], plan, process) if can else None
+        group.can_take_turns = rows is not None and all(rows)
+        if rows and group.can_take_turns:
+            run.rows = rows[1]
+        elif not group.can_take_turns and process <= cell.processes:
+            self._before.run_once(cell, before, process)
+            run.rows = self.run_once(cell, run.folder, process)
+
+    def write(self, cell: Cell, folder: Path, *written: Any) -> list[Row]:
+        """As :meth:`CellRunner.write`, of the side whose folder it is."""
+        if folder.parent == self._root / BEFORE:
+            return self._before.write(cell, folder, *written)
+        return super().write(cell, folder, *written)
+
+    def judged(self, exit_code: int, report: Report) -> int:
+        """The exit code of a comparison of both sides, see :func:`compare_runs`."""
+        if not any(self._root.glob("*/results.csv")):
+            return exit_code
+        sides = [str(self._root)], [str(self._root / BEFORE)]
+        return compare_runs(self._root / IN_TURN, *sides, report, self._compare)
+
+
+class WorkerPair(Worker):
+    """A worker, and the one ``before`` of the other environment."""
+
+    def __init__(self, before: Worker, interpreter: Interpreter) -> None:
+        super().__init__(interpreter)
+        self._before = before
+
+    def run_in_turn(
+        self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan
+    ) -> TurnsOutcome | None:
+        """As :meth:`Worker.run_in_turn`, each side in its own worker; also None where one fails."""
+        sides = zip((self._before, self), cells, logs, strict=True)
+        with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
+            talks = [_Talk(*side, plan) for side in sides]
+            opened = [talk.side() for talk in talks]  # each by itself makes its first calls
+            claims = {plan.same_within: SURE, **plan.gate}
+            visits = visit_until_clear(opened, cells, claims, plan.processes)
+            ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]
+            rows = list(chain.from_iterable(outcome.rows for outcome in ended))
+            samples = list(chain.from_iterable(outcome.samples for outcome in ended))
+            return TurnsOutcome(rows, samples, pairs_of(cells, visits, 1))
+        self.close()
+        return None
+
+    def close(self) -> None:
+        """End both."""
+        self._before.close()
+        super().close()
+
+
+class _Talk:
+    """What is said with a side's worker, see :func:`runner.tasks.in_turn.take_turns`."""
+
+    def __init__(self, worker: Worker, cell: Cell, log: Path, plan: Plan) -> None:
+        # no side is charged for the other, and so each may take the time of both
+        self._worker, self._limit_s = worker, 2 * (cell.limit.time_s + cell.timing.patience_s)
+        self._end_s = 0.0  # it begins when the worker has torch
+        request = ("run in turn", [cell], [str(log)], plan)
+        self._messages = worker.talk(request, [log], lambda: self._end_s - time.monotonic())
+
+    def ask(self, expected: str, *asked: Any) -> list[Any]:
+        """The answer; WorkerDied where there is none."""
+        if asked:
+            self._worker.tell(*asked)
+        for kind, *said in self._messages:
+            if kind == expected:
+                return said
+            if kind == "begun":
+                self._end_s = time.monotonic() + self._limit_s
+            elif kind != "side":
+                break
+        raise WorkerDied(f"it gave no answer of the kind {expected}")
+
+    def side(self) -> Side:
+        """The side, once it is open; one whose calls are too long for visits gives no answer."""
+        calls, contents_kept = self.ask("opened")
+
+        def call_on(contents: int, memory: int) -> Thunk:
+            self.ask("placed", contents, memory)
+            return lambda: None
+
+        def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
+            packed, *seconds = self.ask("turn", side.calls, position, memory)
+            return Turn(position, memory, tuple(unpacked(Block, packed)), *map(float, seconds))
+
+        sizes = int(calls), 0, True, 1, int(contents_kept)
+        return Side(HostClock(single_threaded=False), *sizes, call_on, take=take)
