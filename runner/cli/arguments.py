@@ -145,7 +145,8 @@ def with_implied(words: Sequence[str]) -> list[str]:
             raise ConfigError("retry= goes with resume=, whose cells it runs again")
         _refuse_unused_folder(arguments)
     if arguments.is_sweep and not arguments.names_mode:
-        completed.append("hydra.mode=MULTIRUN")
+        # not hydra.mode=MULTIRUN, which Hydra leaves out of account where a word is wrong
+        completed.insert(0, MULTIRUN[0])
     return completed
 
 

@@ -10,10 +10,10 @@ from runner.errors import ConfigError
 
 def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
     assert with_implied(["+sweep=gpu", "-m"]) == ["-m", "+sweep=gpu"]
-    assert with_implied(["+sweep=gpu"]) == ["+sweep=gpu", "hydra.mode=MULTIRUN"]
-    assert with_implied(["sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
-    assert with_implied(["dry_run=true"])[-1] == "hydra.mode=MULTIRUN"
-    assert with_implied(["-cd", str(tmp_path), "+sweep=gpu"])[-1] == "hydra.mode=MULTIRUN"
+    assert with_implied(["+sweep=gpu"]) == ["-m", "+sweep=gpu"]
+    assert with_implied(["sweep=gpu"])[0] == "-m"
+    assert with_implied(["dry_run=true"])[0] == "-m"
+    assert with_implied(["-cd", str(tmp_path), "+sweep=gpu"])[0] == "-m"
     for asking in (
         ["--cfg", "job"],
         ["--help"],

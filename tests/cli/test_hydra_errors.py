@@ -24,6 +24,7 @@ ONE_LINE = {
     "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? "
     r"\(lesson_1_1_ones, .*",
     "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",
+    "op=nothing size=64,65 dry_run=true": r"op=nothing is unknown; choose one of .*",
     "+sweep=nothing": f"sweep=nothing is unknown; choose one of {SWEEPS}",
     "+sweep=gpuu": rf"sweep=gpuu is unknown; did you mean gpu\? \({SWEEPS}\)",
     "sweep=gpu": r"sweep is added with a plus: \+sweep=\.\.\.",

@@ -121,13 +121,8 @@ def test_a_formula_is_read_and_never_run(tmp_path: Path) -> None:
         parse("x+" * 300 + "x")
 
 
-def test_the_readmes_cases_are_right() -> None:
-    section = (
-        (ROOT / "README.md")
-        .read_text()
-        .partition("## The lesson and your own functions")[2]
-        .partition("\n## ")[0]
-    )
+def test_the_documented_cases_are_right() -> None:
+    section = (ROOT / "docs" / "functions.md").read_text()
     blocks = re.findall(r"\n    name: (?:.|\n    )+", section)
     kinds = [
         type(read_case(yaml.safe_load(block.replace("\n    ", "\n")))).__name__ for block in blocks

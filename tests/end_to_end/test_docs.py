@@ -15,6 +15,8 @@ from tests.support.shape import folders
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md")),
+    # but for the page that a test runs as a whole
+    *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "implementations.md"}),
     *(path for path in (ROOT / "conf").rglob("*.yaml") if path.parent.name not in ("op", "case")),
 ]
 COMMANDS = sorted(
@@ -37,7 +39,9 @@ def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> Non
 
     Those of a sweep of many operations take long to compose: one of them shows as much.
     """
-    example, *_ = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example, *_ = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL
+    )
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "swish.yaml").write_text(example)
     (tmp_path / "shapes.csv").write_text("op,size\nadd,8\n")
@@ -67,10 +71,30 @@ def test_the_lines_of_pandas_read_what_a_run_leaves(smoke: Path) -> None:
     assert "bfloat16" in shown.getvalue()
 
 
-def test_the_readme_lists_every_operation_and_sweep() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_every_operation_and_sweep_is_listed() -> None:
+    readme = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("operations", "use"))
     for path in [*(ROOT / "conf" / "op").glob("*.yaml"), *(ROOT / "conf" / "sweep").glob("*.yaml")]:
         assert f"`{path.stem}`" in readme, path.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        target, _, heading = link.partition("#")
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name}: {link}"
+        titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if heading else []
+        slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not heading or heading in slugs, f"{page.name}: {link}"
+
+
+def test_the_readme_is_short_and_links_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 150 and len(readme.split()) <= 900
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in readme
 
 
 def test_nothing_points_outside_the_repository() -> None:
