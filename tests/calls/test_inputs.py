@@ -13,6 +13,7 @@ from runner.calls.layouts import copy_of
 from runner.calls.module import ModuleFunction, made_callable
 from runner.calls.placement import Pools
 from runner.config.operation import Operation
+from runner.config.schema import Timing
 from runner.config.size import parse_size
 from runner.errors import ConfigError
 from tests.support.factories import bound, cell, flags, ran
@@ -181,7 +182,9 @@ def test_inputs_may_come_from_a_function_of_ones_own_and_are_checked() -> None:
 def test_what_prepares_the_inputs_runs_outside_the_clock_and_not_at_each_call() -> None:
     fields = {"name": "s", "call": "torch.sparse.mm", "signature": "m k, k n -> m n"}
     packings.clear()
-    row = ran({**fields, "prepare": f"{HERE}.packed", "tolerance": "64 * k"}, size=8)
+    long = Timing(precision=1e-9, max_time_s=60.0, min_samples=50, max_samples=50, warmup_s=0.01)
+    own = {**fields, "prepare": f"{HERE}.packed", "tolerance": "64 * k"}
+    row = ran(own, size=8, timing=long)
     assert (row.status, row.gradient, "wrong_values" in row.flags) == ("ok", None, False)
     assert row.calls_per_sample is not None and row.samples is not None
     assert len(packings) < row.calls_per_sample * row.samples

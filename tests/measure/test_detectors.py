@@ -345,13 +345,13 @@ MILLION = 1_000_000  # bytes
 @pytest.mark.parametrize(
     ("faults", "call_s", "output_bytes", "flagged"),
     [
-        (1_000, 1.9e-3, 4 * MILLION, True),  # 1 ms of them
-        (1_000, 2.1e-3, 4 * MILLION, False),
+        (1_000, 1.3e-3, 4 * MILLION, True),  # 1 ms of them
+        (1_000, 3e-3, 4 * MILLION, False),
         (0, 1e-3, 4 * MILLION, False),  # all of it used again
         (1_000, 1e-4, MILLION // 10, False),  # so small that no allocator gives it back
         (
             1_000,
-            1.9e-3,
+            1.3e-3,
             MILLION // 2,
             False,
         ),  # so few pages of it that these cannot be most of the call
