@@ -341,7 +341,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
         return float(not torch.equal(got, expected.to(got.dtype)))
     # a part at a time: large masks, once freed, would be the memory of later calls' results, which
     # then take a tenth of the time that fresh memory takes
-    parts = zip(got.reshape(-1).split(PART), expected.reshape(-1).split(PART), strict=True)
+    parts = zip(*(torch.split(side.reshape(-1), PART) for side in (got, expected)), strict=True)
     differences, scales = zip(*(_difference_and_scale(*part) for part in parts), strict=True)
     difference, scale = (float(torch.tensor(of).max()) for of in (differences, scales))
     if difference == 0:
