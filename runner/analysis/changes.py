@@ -17,13 +17,13 @@ from itertools import chain
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
 
-from runner.analysis.comparison import OF_MOMENTS, cost_of, objection
+from runner.analysis.comparison import OF_MOMENTS, claimed_together, cost_of, objection
 from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES, CellKey, label, values_of
-from runner.rows.flags import FLAGS
+from runner.rows.flags import has_failed_check
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
-from runner.stats.sequential import ERROR, adjusted, verdict_of
+from runner.stats.sequential import ERROR, verdict_of
 
 FEWEST_CELLS = 20  # whose spread says what runs vary between each other
 GATE_ERROR = 0.01  # of all cells together
@@ -121,7 +121,7 @@ def changes(
     }
     spread = _spread(list(sides.values()))
     found = [_paired(_change(*pair, spread, margin), pairs, margin) for pair in sides.values()]
-    return _gated(_claimed_together(found, margin), slower_than)
+    return _gated(claimed_together(found), slower_than)
 
 
 class _Side(NamedTuple):
@@ -205,7 +205,7 @@ def _change(before: _Side, after: _Side, spread: float | None, margin: float) ->
         low=low,
         high=high,
         smallest_difference=math.expm1(math.log1p(margin) + REACH * deviation),
-        adjusted_p=2 * _tail(abs(speedup) - math.log1p(margin), deviation),
+        adjusted_p=min(1.0, 2 * _tail(abs(speedup) - math.log1p(margin), deviation)),
         verdict=verdict_of(low, high, margin),
     )
 
@@ -237,18 +237,6 @@ def _reason(before: _Side, after: _Side) -> str | None:
     return None
 
 
-def _claimed_together(found: list[Change], margin: float) -> list[Change]:
-    """With p values adjusted for each other, and no claim that may be chance among so many."""
-    positions = [n for n, change in enumerate(found) if change.adjusted_p is not None]
-    together = adjusted([min(1.0, found[position].adjusted_p or 0.0) for position in positions])
-    for position, p_value in zip(positions, together, strict=True):
-        change = found[position]
-        is_chance = change.verdict in ("faster", "slower") and p_value > ERROR
-        verdict = "unclear" if is_chance else change.verdict
-        found[position] = replace(change, adjusted_p=p_value, verdict=verdict)
-    return found
-
-
 def _gated(found: list[Change], slower_than: float) -> list[Change]:
     """With those marked that are surely slower than allowed, all of them together at 1 %.
 
@@ -270,8 +258,7 @@ def _gated(found: list[Change], slower_than: float) -> list[Change]:
 
 def _is_wrong(row: BenchmarkRow) -> bool:
     """Whether the cell failed, or a check of it, or whether it takes more than it may."""
-    failing = any(flag in FLAGS and FLAGS[flag].fails for flag in row.flags)
-    return failing or row.status in WORSE or row.status not in NON_FAILURES
+    return has_failed_check(row.flags) or row.status in WORSE or row.status not in NON_FAILURES
 
 
 def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:

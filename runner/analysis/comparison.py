@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from runner.analysis.pairs import Pairs, elements_of
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
@@ -135,19 +135,36 @@ def compare(
     baseline_rows = [row for row, value in valued if value == report.value]
     comparer = _Comparer(baseline_rows, report, models or {}, pairs)
     speedups = [comparer.compared(row, value) for row, value in valued if value != report.value]
-    return _claimed_together(speedups)
+    return claimed_together(speedups)
 
 
-def _claimed_together(speedups: list[Speedup]) -> list[Speedup]:
+class Claim(Protocol):
+    """What compares two sides: a verdict, and how likely it is by chance alone."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def adjusted_p(self) -> float | None:
+        """Before it is adjusted, of this comparison alone; blank where nothing is claimed."""
+
+    @property
+    def verdict(self) -> str | None:
+        """Faster, slower, same or unclear."""
+
+
+AnyClaim = TypeVar("AnyClaim", bound=Claim)
+
+
+def claimed_together(found: list[AnyClaim]) -> list[AnyClaim]:
     """With p values adjusted for each other, and no claim that may be chance among so many."""
-    positions = [n for n, speedup in enumerate(speedups) if speedup.adjusted_p is not None]
-    together = adjusted([speedups[position].adjusted_p or 0.0 for position in positions])
+    positions = [n for n, claim in enumerate(found) if claim.adjusted_p is not None]
+    together = adjusted([found[position].adjusted_p or 0.0 for position in positions])
     for position, p_value in zip(positions, together, strict=True):
-        speedup = speedups[position]
-        is_claim = speedup.verdict in ("faster", "slower")
-        verdict = "unclear" if is_claim and p_value > ERROR else speedup.verdict
-        speedups[position] = replace(speedup, adjusted_p=p_value, verdict=verdict)
-    return speedups
+        claim = found[position]
+        is_claim = claim.verdict in ("faster", "slower")
+        verdict = "unclear" if is_claim and p_value > ERROR else claim.verdict
+        found[position] = replace(claim, adjusted_p=p_value, verdict=verdict)
+    return found
 
 
 def cost_of(row: BenchmarkRow) -> Estimate | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover, curve_of
-from runner.analysis.questions import Sentence
-from runner.rows.flags import FLAGS
+from runner.analysis.questions import Sentence, cells_of, estimate_of
+from runner.rows.flags import has_failed_check
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, grouped
 from runner.stats.estimate import Estimate
 
@@ -63,19 +63,19 @@ def _none(speedups: Sequence[Speedup]) -> Finding:
 
 
 def _gain(speedup: Speedup, curves: Mapping[Any, Crossover]) -> Finding:
-    ratio = Estimate(speedup.speedup or 0.0, speedup.low, speedup.high)
-    values, curve = _values(speedup), curves.get(curve_of(speedup))
+    ratio, values = estimate_of(speedup), _values(speedup)
+    curve = curves.get(curve_of(speedup))
     if curve is None or curve.state != "found":
-        return Finding("faster", ratio, Sentence("find_faster", values, _cells(speedup)))
+        return Finding("faster", ratio, Sentence("find_faster", values, cells_of(speedup)))
     unit, at, _, _ = curve.location
     values["at"] = Sentence(unit, {"count": at})
-    return Finding("faster", ratio, Sentence("find_faster_from", values, _cells(speedup)))
+    return Finding("faster", ratio, Sentence("find_faster_from", values, cells_of(speedup)))
 
 
 def _loss(speedup: Speedup) -> Finding:
     low, high = (1 / end if end else None for end in (speedup.high, speedup.low))
     ratio = Estimate(1 / (speedup.speedup or 1.0), low, high)
-    return Finding("slower", ratio, Sentence("find_slower", _values(speedup), _cells(speedup)))
+    return Finding("slower", ratio, Sentence("find_slower", _values(speedup), cells_of(speedup)))
 
 
 def _values(speedup: Speedup) -> dict[str, object]:
@@ -85,16 +85,10 @@ def _values(speedup: Speedup) -> dict[str, object]:
     return {"what": " ".join(names), **said}
 
 
-def _cells(speedup: Speedup) -> tuple[str, ...]:
-    return tuple(cell for cell in (speedup.baseline_cell, speedup.other_cell) if cell is not None)
-
-
 def _checked(rows: Sequence[Row]) -> list[Finding]:
     """How many cells fail a check, or how many were checked and are right."""
     timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.status == "ok"]
-    wrong: list[Row] = [
-        row for row in timed if any(flag in FLAGS and FLAGS[flag].fails for flag in row.flags)
-    ]
+    wrong: list[Row] = [row for row in timed if has_failed_check(row.flags)]
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
     wrong += [row for row in gradients if row.verdict in BAD]
     by_cell = {row.cell: row for row in wrong}

@@ -153,10 +153,10 @@ class _SentenceWriter:
         return "no_transfers" if any(device != "cpu" for device in timed) else "no_accelerator"
 
     def _gain(self, speedup: Speedup) -> Sentence:
-        values, cells = self._values(speedup), _cells(speedup)
+        values, cells = self._values(speedup), cells_of(speedup)
         if speedup.fastest_dtype in (None, speedup.dtype):
             return Sentence("gains", values, cells)
-        values["fastest"] = _estimate(speedup, "fastest_")
+        values["fastest"] = estimate_of(speedup, "fastest_")
         values |= {"fastest_dtype": speedup.fastest_dtype, "baseline": self._baseline}
         return Sentence("gains_but", values, cells)
 
@@ -166,7 +166,7 @@ class _SentenceWriter:
         values = {**self._values(worst), **cause.evidence, "dtype": worst.dtype}
         values |= {"count": len(cause.speedups), "ops": ", ".join(ops)}
         values["baseline_dtype"] = worst.baseline
-        return Sentence(f"lose_{cause.key}", values, _cells(worst))
+        return Sentence(f"lose_{cause.key}", values, cells_of(worst))
 
     def _curve(self, curve: Crossover, by_cell: Mapping[str, Speedup]) -> Sentence:
         cells = tuple(curve.cells.split())
@@ -176,8 +176,8 @@ class _SentenceWriter:
         values: dict[str, object] = {
             "what": " ".join([*named, *self._further_axes(curve)]),
             "other": f"{curve.axis}={curve.other}",
-            "first": _estimate(first),
-            "last": _estimate(last),
+            "first": estimate_of(first),
+            "last": estimate_of(last),
             "smallest": first.size,
             "largest": last.size,
         }
@@ -195,11 +195,11 @@ class _SentenceWriter:
         ends = speedup.transfer_low_s, speedup.transfer_high_s
         transfer = Estimate(speedup.transfer_s or 0.0, *ends)
         values = {**self._values(speedup), "transfer": transfer, "times": _share(speedup)}
-        return Sentence("share", values, _cells(speedup))
+        return Sentence("share", values, cells_of(speedup))
 
     def _break_even(self, speedup: Speedup) -> Sentence:
         calls = Estimate(_break_even(speedup), speedup.break_even_low, speedup.break_even_high)
-        return Sentence("break_even", {**self._values(speedup), "calls": calls}, _cells(speedup))
+        return Sentence("break_even", {**self._values(speedup), "calls": calls}, cells_of(speedup))
 
     def _values(self, speedup: Speedup) -> dict[str, object]:
         names = [speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]
@@ -210,7 +210,7 @@ class _SentenceWriter:
         return {
             "what": what,
             "other": f"{speedup.axis}={speedup.other}",
-            "ratio": _estimate(speedup),
+            "ratio": estimate_of(speedup),
             "before": speedup.baseline_s,
             "after": speedup.other_s,
         }
@@ -254,10 +254,12 @@ def _break_even(speedup: Speedup) -> float:
     return speedup.break_even_calls or 0.0
 
 
-def _estimate(speedup: Speedup, prefix: str = "") -> Estimate:
+def estimate_of(speedup: Speedup, prefix: str = "") -> Estimate:
+    """A comparison's ratio; of its columns that begin so, such as ``fastest_``."""
     value, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(speedup)
     return Estimate(value, low, high)
 
 
-def _cells(speedup: Speedup) -> tuple[str, ...]:
+def cells_of(speedup: Speedup) -> tuple[str, ...]:
+    """The cells of both sides."""
     return tuple(cell for cell in (speedup.baseline_cell, speedup.other_cell) if cell is not None)

@@ -24,7 +24,7 @@ from runner.rows.csv_store import (
     write_rows,
 )
 from runner.rows.environment_file import read_environment
-from runner.rows.flags import FLAGS
+from runner.rows.flags import has_failed_check
 from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, PairVisit, Row
 
 
@@ -123,6 +123,6 @@ def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
     for row in rows:
         if row.status not in NON_FAILURES or (strict and row.status != "ok"):
             return 1
-        if any(flag in FLAGS and FLAGS[flag].fails for flag in getattr(row, "flags", ())):
+        if has_failed_check(getattr(row, "flags", ())):
             return 1
     return 0

@@ -151,8 +151,8 @@ def crossover_table(crossings: Sequence[Crossover]) -> Table:
 def changes_table(changes: Sequence[Change]) -> Table:
     """A line for each cell of two runs: both times, the speed-up, and what else changed."""
     ordered = sorted(changes, key=lambda change: IMPORTANCE.get(_said_first(change), 3))
-    varying = [key for key in FURTHER if len({getattr(change, key) for change in changes}) > 1]
-    names_of = values_of(*NAMED, *varying)
+    further = varying(changes, FURTHER)
+    names_of = values_of(*NAMED, *further)
     lines = []
     for change in ordered[:MOST_IN_FILE]:
         times = (change.before_s, change.after_s)
@@ -160,9 +160,9 @@ def changes_table(changes: Sequence[Change]) -> Table:
         verdict = (_ratio(change), change.verdict or "-")
         said = "; ".join(filter(None, (change.reason, change.changed)))
         lines.append((*map(str, names_of(change)), *shown, *verdict, said))
-    header = (*map(_head, (*NAMED, *varying)), "before ms", "after ms", "speed-up", "verdict")
+    header = (*map(_head, (*NAMED, *further)), "before ms", "after ms", "speed-up", "verdict")
     more = len(changes) - len(lines)
-    return Table("Changes", (*header, "changed"), lines, len(NAMED) + len(varying), more)
+    return Table("Changes", (*header, "changed"), lines, len(NAMED) + len(further), more)
 
 
 def _said_first(change: Change) -> str:
@@ -178,8 +178,7 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
 
     That one is of the dtype itself where there is such a check; differences are of float64.
     """
-    varying = [key for key in OF_GRADIENTS if len(set(map(attrgetter(key), rows))) > 1]
-    shown = ["op", "dtype", "device", *varying]
+    shown = ["op", "dtype", "device", *varying(rows, OF_GRADIENTS)]
     lines = []
     for names, checks in grouped(rows, values_of(*shown)).items():
         decided = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks

@@ -208,7 +208,7 @@ def _believed(path: Path, job: str) -> tuple[list[Row], list[str]]:
 def _has_more(table: Path, of_cell: Mapping[str, tuple[tuple[bool, bool, bool, int], Any]]) -> bool:
     """Whether a table may hold what no folder holds whole."""
     whole = {cell for cell, (rank, _) in of_cell.items() if rank[0]}
-    return table.is_file() and not (whole and _cells_named(table) <= whole)
+    return table.is_file() and not (whole and _cells_named(_bytes_of(table)) <= whole)
 
 
 def loses_nothing(table: Path, rows: Sequence[Row]) -> bool:
@@ -218,23 +218,27 @@ def loses_nothing(table: Path, rows: Sequence[Row]) -> bool:
     """
     if not table.is_file():
         return True
-    named = _cells_named(table)
+    text = _bytes_of(table)
+    named = _cells_named(text)
     of_every_cell = bool(named) and named <= {row.cell for row in rows}
-    return of_every_cell and _rows_begun(table) <= len(rows)
+    return of_every_cell and _rows_begun(text) <= len(rows)
 
 
-def _rows_begun(table: Path) -> int:
+def _bytes_of(table: Path) -> bytes:
+    """What a table holds; nothing of one that is larger than any of ours."""
+    return table.read_bytes() if table.stat().st_size <= LARGEST_BYTES else b""
+
+
+def _rows_begun(table: bytes) -> int:
     """The lines that begin as a row does, or follow the end of one; a row may have several."""
-    lines = table.read_bytes().splitlines()[1:]
+    lines = table.splitlines()[1:]
     follows = [True, *(bool(CHECKSUM.search(line)) for line in lines)]
     return sum(bool(IDENTITY.match(line)) or end for line, end in zip(lines, follows, strict=False))
 
 
-def _cells_named(table: Path) -> set[str]:
+def _cells_named(table: bytes) -> set[str]:
     """The cells that a table's lines begin with, also where they are damaged."""
-    if table.stat().st_size > LARGEST_BYTES:
-        return set()
-    return {name.decode() for name in IDENTITY.findall(table.read_bytes())} - {"cell"}
+    return {name.decode() for name in IDENTITY.findall(table)} - {"cell"}
 
 
 def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
@@ -254,7 +258,8 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
             known = {visit.other_cell for visit in visits}
             read = [visit for visit in read if visit.other_cell not in known]
             if read:  # of cells that were measured again without taking turns they say nothing
-                known |= set(chain.from_iterable(map(_cells_named, in_folders)))
+                named = map(_cells_named, map(_bytes_of, in_folders))
+                known |= set(chain.from_iterable(named))
                 read = [visit for visit in read if visit.other_cell not in known]
         problems = list(filter(None, map(out_of_range, read)))
         if problems:

@@ -52,6 +52,11 @@ OF_CONDUCT = (
 """Of what makes a time say nothing, since the call does not do its work."""
 
 
+def has_failed_check(flags: Iterable[str]) -> bool:
+    """Whether one of a row's flags says that a check has failed; a newer release's are unknown."""
+    return any(flag in FLAGS and FLAGS[flag].fails for flag in flags)
+
+
 def merged(*several: Iterable[str]) -> tuple[str, ...]:
     """The flags of several rows, or of one that gets more: each once, in the order of coming."""
     return tuple(dict.fromkeys(chain.from_iterable(several)))

@@ -26,9 +26,9 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from runner.stats.intervals import median_interval
-from runner.stats.sequential import LOOKS, PairedRatio, paired_ratio, verdict_of
+from runner.stats.sequential import verdict_of
+from tests.support.at_the_stop import MARGIN, at_the_stop
 
-MARGIN = 0.01  # report.same_within
 BUDGETS = (40, 120, 400)
 FEWEST = 20  # visits of a pair that is drawn from
 NEIGHBOURS = 8  # visits that are drawn together
@@ -51,7 +51,7 @@ def main() -> None:
         widths = []
         for values in recorded * options.series:
             series = _drawn(values, budget, random)
-            ratio = _where_it_stops(series)
+            ratio = at_the_stop(series)
             fixed = median_interval(sorted(series[: ratio.visits]))
             assert ratio.low is not None and ratio.high is not None and fixed is not None
             held += ratio.low <= 1 <= ratio.high
@@ -90,17 +90,6 @@ def _drawn(values: list[float], length: int, random: Random) -> list[float]:
         begin = random.randrange(len(values) - NEIGHBOURS + 1)
         series += values[begin : begin + NEIGHBOURS]
     return series[:length]
-
-
-def _where_it_stops(series: list[float]) -> PairedRatio:
-    """The pair at the first look with a clear verdict, or at the end."""
-    for look in LOOKS:
-        if look >= len(series):
-            break
-        ratio = paired_ratio([series[:look]], MARGIN, is_last=False)
-        if verdict_of(ratio.low, ratio.high, MARGIN) != "unclear":
-            return ratio
-    return paired_ratio([series], MARGIN)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ from runner.stats.sequential import (
     smallest_difference,
     verdict_of,
 )
-
-MARGIN = 0.01
+from tests.support.at_the_stop import MARGIN, at_the_stop
 
 
 def phases(random, visits, share_kept):
@@ -38,17 +37,6 @@ def phases(random, visits, share_kept):
         before = share_kept * before + noise
         values.append(before)
     return values
-
-
-def at_the_stop(values, margin=MARGIN):
-    """The pair as it is left: at the first look with a clear verdict, or at the end."""
-    for look in LOOKS:
-        if look >= len(values):
-            break
-        ratio = paired_ratio([values[:look]], margin, is_last=False)
-        if verdict_of(ratio.low, ratio.high, margin) != "unclear":
-            return ratio
-    return paired_ratio([values], margin)
 
 
 @pytest.mark.parametrize("most", [40, 120, 400])

@@ -17,7 +17,7 @@ from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
 from runner.rows.flags import FLAGS
-from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row
+from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row, varying
 from runner.units import digits
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all
@@ -105,9 +105,9 @@ def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listin
     def said(change: Change) -> Entry:
         return Entry("; ".join(filter(None, (change.reason, change.changed))))
 
-    varying = [key for key in FURTHER if len({getattr(change, key) for change in changes}) > 1]
+    further = varying(changes, FURTHER)
     columns: list[Column[Change]] = [
-        *_named([*NAMED, *varying], words),
+        *_named([*NAMED, *further], words),
         Column(words["before"], "number", lambda change: _number(change.before_s, "s", words)),
         Column(words["after"], "number", lambda change: _number(change.after_s, "s", words)),
         Column(words["speedup"], "number", lambda change: _ratio(change, words)),
