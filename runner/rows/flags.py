@@ -35,7 +35,7 @@ FLAGS = {
     "contended": Flag("the machine was busy with something else"),
     "slow_machine": Flag("the machine was slow all the time"),
     "single_call": Flag("it was called only once"),
-    "throttled": Flag("the device's clock fell"),
+    "throttled": Flag("the device's clock fell, or its own work slowed the machine"),
     "uneven": Flag("a call takes far longer in the mean than in the median"),
     "multimodal": Flag("its times fall into groups, and the median lies in one of them", False),
     "placement": Flag("its time depends on where in memory its tensors lie", False),
