@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.bound_operation import (
+    BoundOperation,
+    is_differentiable,
+    outputs_of,
+    with_slopes_of,
+)
 from runner.config.arithmetic import build
 from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
@@ -37,6 +42,11 @@ class BoundCase(BoundOperation):
     def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
         return [tensor.clone() for tensor in self.inputs.values()]
+
+    @property
+    def has_one_size(self) -> bool:
+        """It has the inputs that it declares."""
+        return True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,7 +92,9 @@ def bind_case(
     call: Callable[..., Any]
     if isinstance(case, FunctionCase):
         assert function is not None
-        call = partial(_called, function, case)
+        other = case.load_other()
+        called = with_slopes_of(other, function) if other is not None else function
+        call = partial(_called, called, case)
     else:
         assert isinstance(case, ExpressionCase)
         call = partial(elements, case)

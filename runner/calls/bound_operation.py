@@ -125,7 +125,7 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        before, after, named = _of_call(self.op.constants(self.dimensions), self._of_call(tensors))
+        before, after, named = self.constants(tensors)
         if self.module is not None and self.module.is_made:
             before, named = [], {}
         function, count = self.function, len(self.op.names)
@@ -144,7 +144,18 @@ class BoundOperation:
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
 
-    def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
+    def constants(self, tensors: Sequence[Tensor]) -> tuple[list[Any], list[Any], dict[str, Any]]:
+        """The operation's constants for a call on these tensors: before, after and by name."""
+        before, after, named = self.op.constants(self.dimensions)
+        known = self.of_call(tensors)
+        return _filled(before, known), _filled(after, known), _filled(named, known)
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether it cannot be drawn at another size than its own."""
+        return False
+
+    def of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""
         floating = [tensor for tensor in tensors if is_differentiable(tensor.dtype)]
         like = (floating or [*tensors] or [torch.empty(0, dtype=self.dtype, device=self.device)])[0]
@@ -166,7 +177,7 @@ class BoundOperation:
             return declared.outputs(tensors)
 
 
-def _of_call(value: Any, known: Mapping[str, object]) -> Any:
+def _filled(value: Any, known: Mapping[str, object]) -> Any:
     """Nested constants with what they name of torch, or of the call, put in."""
     match value:
         case str() if value in known:
@@ -175,10 +186,19 @@ def _of_call(value: Any, known: Mapping[str, object]) -> Any:
             named = getattr(torch, value.removeprefix("torch."), None)
             return named if isinstance(named, OF_TORCH) else value
         case list() | tuple():
-            return [_of_call(item, known) for item in value]
+            return [_filled(item, known) for item in value]
         case dict():
-            return {key: _of_call(item, known) for key, item in value.items()}
+            return {key: _filled(item, known) for key, item in value.items()}
     return value
+
+
+def with_slopes_of(other: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is its own where a graph is made, and another one where differences are."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (own if torch.is_grad_enabled() else other)(*args, **kwargs)
+
+    return call
 
 
 def is_differentiable(dtype: torch.dtype) -> bool:

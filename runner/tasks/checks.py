@@ -108,16 +108,16 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     gradient that autograd could follow.
     """
     cell, device, verdicts = task.cell, task.device.torch, task.state.gradient_verdicts
-    is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"  # others have none
     has_gradient = bound.op.has_gradient and is_differentiable(bound.dtype)
-    if cell.graph or not is_plain or not has_gradient:
+    if cell.graph or cell.grad_mode != "enabled" or not has_gradient:
         is_own = isinstance(bound.op, Implemented)
         return Verdict(None, "its gradient was not compared" if is_own else "")
     plain = replace(bound, seed=0, fill="normal", layout="contiguous")
     if bound.is_compiled:  # for these strides
         plain = replace(plain, layout=bound.layout)
-    at_own_size = bound.is_compiled and to_check(plain, cell.requested_size) is plain
-    key = _key(plain, device, at_own_size)
+    is_small = bound.is_compiled and to_check(plain, cell.requested_size) is plain
+    at_own_size = is_small or bound.has_one_size
+    key = _key(plain, device, at_own_size, cell.autocast)
     if key not in verdicts:
         task.report_step("checking the gradient")
         budget_s = GRADIENT_SHARE * cell.limit.time_s
@@ -126,9 +126,11 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     return verdicts[key]
 
 
-def _key(bound: BoundOperation, device: torch.device, at_own_size: bool) -> VerdictKey:
+def _key(
+    bound: BoundOperation, device: torch.device, at_own_size: bool, autocast: str
+) -> VerdictKey:
     size = bound.op.size_text(bound.dimensions) if at_own_size else ""
-    how = f"{bound.is_compiled} {bound.layout} {size}"
+    how = f"{bound.is_compiled} {bound.layout} {autocast} {size}"
     return repr(bound.op), bound.dtype, device, how
 
 

@@ -24,6 +24,10 @@ LOOSE = 8.0  # times a tolerance that is not useful, which is an estimate, to be
 NEARBY_SLACK = 1e-4  # relative: how far gradients may move between a point and its neighbours
 KINK_ERROR = 1e-6  # relative, of the one-sided slopes
 TINY = 1e-300  # keeps a tolerance from being 0
+LEVEL = (
+    "the function is level between its steps; where it is meant to have another one's gradient, "
+    "write gradient_of:"
+)
 
 
 class SlopeComparison:
@@ -197,7 +201,8 @@ class SlopeComparison:
             return f"{what.removesuffix(' is')}{where} is {worst.got}, not {worst.expected:.6g}"
         if self.verdict == "fail":
             error, allowed = worst.max_relative_error, worst.tolerance
-            return f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"
+            off = f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"
+            return f"{off}; {LEVEL}" if not self.scale and max_abs(self.rise) else off
         if decided < total:
             return f"{total - decided} of {total} derivatives could not be told by differences"
         return None

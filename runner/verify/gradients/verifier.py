@@ -49,7 +49,10 @@ PROBED_POINTS = ("fresh", "scale 30")  # of the small shape, in float64
 PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
 TWICE_AT = ("fresh", "zeros", "ties", "equal inputs")  # the points of second derivatives
 LARGE_INPUTS = ("scale 30", "scale 1000")
-COARSE = 1e-4  # eps of dtypes in which a sum of ones soon stands still
+HELD_TWICE = 0.25  # of a dtype's range: second derivatives up to it do not overflow by right
+COARSE = 1e-4  # eps of dtypes in which a sum of equal terms soon stands still
+# such terms, of which few enough show it: float16 adds 2048 ones without rounding
+STANDS_STILL = {torch.bfloat16: 1.0, torch.float16: 0.7}
 NO_INPUT = "no input has a gradient"
 NO_GRAPH = (
     "the result does not depend on its inputs through autograd; "
@@ -225,12 +228,14 @@ class _Plan:
         if not self.quick:
             yield from self._probed(self.example, torch.float64, ALL_PROBES)
 
-    def _twice(self, problem: GradientProblem, checks: Checks) -> Checks:
+    def _twice(
+        self, problem: GradientProblem, checks: Checks, oracle: Oracle = by_differences
+    ) -> Checks:
         """The second derivatives where the first are right; at a kink, for one, there are none."""
         usual = {"pass"} if problem.special else {"pass", "inconclusive"}
         if self.quick or not problem.each_element or not {c.verdict for c in checks} <= usual:
             return []
-        return self._asked(by_second_derivatives, problem)
+        return self._asked(partial(by_second_derivatives, oracle=oracle), problem)
 
     def _at_shapes(self) -> Iterator[GradientCheck]:
         shapes = self.target.other_shapes
@@ -247,6 +252,9 @@ class _Plan:
 
     def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
         """Whether the kernels are right: at the declared inputs with the threads of their use."""
+        if torch.is_autocast_enabled(self.device.type):  # which leaves float64 as it is
+            eps = torch.finfo(torch.get_autocast_dtype(self.device.type)).eps
+            self.example = replace(self.example, eps=max(eps, self.example.eps))
         reference = partial(
             by_reference,
             dtype=self.dtype,
@@ -258,6 +266,10 @@ class _Plan:
         with thread_count(threads):
             checks = _timed(lambda: reference(example))
         yield from checks
+        if not self.target.costly:
+            twice, each = partial(reference, held=HELD_TWICE), replace(example, each_element=True)
+            found = self._twice(each, checks, twice)
+            yield from (check for check in found if check.verdict != "unsupported")
         if self.target.costly:  # other numbers are no other kernel
             fresh = draw(self.target.example, self.domains, self.target.seed + 2)
             pairs = zip(self.target.example.inputs, fresh.inputs, strict=True)
@@ -283,8 +295,9 @@ class _Plan:
             oracle = partial(reference, usual=scales, usable=usable)
             yield from self._tried(oracle, self.problem(point), declared=point.declared)
             if point.name.startswith("long") and torch.finfo(self.dtype).eps > COARSE:
-                ones = replace(self.problem(point), probe=f"{point.name}, cotangent 1")
-                yield from self._tried(partial(oracle, ones=True), ones, declared=point.declared)
+                alike = STANDS_STILL[self.dtype]
+                same = replace(self.problem(point), probe=f"{point.name}, cotangent {alike:g}")
+                yield from self._tried(partial(oracle, alike=alike), same, declared=point.declared)
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
@@ -297,7 +310,7 @@ class _Plan:
         checks = _timed(lambda: oracle(problem))
         failed = [check for check in checks if check.verdict == "fail"]
         if not failed or not order_decides(problem.call, problem.inputs, self.target.example):
-            if oracle is not by_second_derivatives:
+            if getattr(oracle, "func", None) is not by_second_derivatives:
                 self.failed += [(problem, check) for check in failed]
             return checks
         return [
@@ -341,8 +354,8 @@ def _timed(made: Callable[[], Checks]) -> Checks:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def by_second_derivatives(problem: GradientProblem) -> Checks:
-    """Compare second derivatives with differences of the first, where there are any."""
+def by_second_derivatives(problem: GradientProblem, oracle: Oracle) -> Checks:
+    """Compare second derivatives, where there are any: the gradient of the first, by an oracle."""
     name = "second order" if problem.probe == "fresh" else f"second order at {problem.probe}"
     problem = replace(problem, probe=name)
     try:
@@ -353,7 +366,7 @@ def by_second_derivatives(problem: GradientProblem) -> Checks:
     except Exception as error:
         check = GradientCheck(name, "finite_differences", verdict="unsupported")
         return [replace(check, reason=one_line(error, 160))]
-    return by_differences(twice)
+    return oracle(twice)
 
 
 @contextmanager

@@ -1,0 +1,110 @@
+"""An operation of the signature ``* -> *``: its inputs stand anywhere in what its call gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from runner.calls.bound_operation import CPU, BoundOperation, is_differentiable
+from runner.calls.layouts import laid
+from runner.calls.operator_database import DatabaseOperator
+from runner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BoundArguments(BoundOperation):
+    """The operation, whose ``inputs_from`` has made its arguments once.
+
+    Attributes:
+        leaves: what the arguments hold, in order; a tensor is an input, and the rest constants.
+        form: how they are nested.
+        made_in: the dtype for which they were made; where it is a constant, it stands for the
+            dtype of the call's inputs.
+    """
+
+    leaves: tuple[Any, ...] = ()
+    form: TreeSpec | None = None
+    made_in: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, bound: BoundOperation) -> BoundArguments:
+        """Make the arguments, which say what has a gradient; ConfigError where they are none."""
+        if bound.module is not None:
+            call = f"op {bound.op.name}: {bound.op.call}"
+            raise ConfigError(f"{call} is a module, whose inputs the signature has to name")
+        leaves, form = _made(bound)
+        made = cls(**vars(bound), leaves=tuple(leaves), form=form, made_in=bound.dtype)
+        pairs = list(zip(made.names, made.inputs, strict=True))
+        fixed = [n for n, t in pairs if is_differentiable(t.dtype) and not t.requires_grad]
+        is_random = isinstance(bound.function, DatabaseOperator) and made.draws_random_numbers()
+        op = replace(
+            bound.op,
+            nondifferentiable_inputs=tuple(fixed),
+            differentiable=any(t.requires_grad for _, t in pairs),
+            random=bound.op.random or is_random,
+        )
+        return replace(made, op=op)
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether only what was made can be called."""
+        return True
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors among the arguments, as they were made."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+
+    def draw(self) -> list[Tensor]:
+        """The inputs, made once more, in the cell's layout."""
+        leaves, _ = _made(self)
+        return [laid(leaf.detach(), self.layout) for leaf in leaves if isinstance(leaf, Tensor)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs by position."""
+        return tuple(map(str, range(len(self.inputs))))
+
+    def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
+        """The callable with the tensors in their places, and the operation's constants."""
+        before, after, named = self.constants(tensors)
+        floating = [t.dtype for t in tensors if is_differentiable(t.dtype)]
+        dtype, rest = next(iter(floating), self.dtype), iter(tensors)
+
+        def filled(leaf: Any) -> Any:
+            if isinstance(leaf, Tensor):
+                return next(rest)
+            return dtype if isinstance(leaf, torch.dtype) and leaf == self.made_in else leaf
+
+        assert self.form is not None
+        args, kwargs = tree_unflatten(list(map(filled, self.leaves)), self.form)
+        return partial(self.function, *before, *args, *after, **kwargs, **named)
+
+    def draws_random_numbers(self) -> bool:
+        """Whether a call takes numbers from torch's generator."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            before = torch.default_generator.get_state()
+            self.call_with([t.detach().clone() for t in self.inputs])()
+            return not torch.equal(before, torch.default_generator.get_state())
+
+
+def _made(bound: BoundOperation) -> tuple[list[Any], TreeSpec]:
+    """The leaves and the form of what ``inputs_from`` makes; ConfigError where it is no call's."""
+    make = bound.op.loaded("inputs_from")
+    assert make is not None  # or the op file would have been refused
+    made = make(dict(bound.dimensions.lengths), bound.dtype, CPU, bound.generator(0))
+    match made:
+        case [list() | tuple() as args, dict() as kwargs]:
+            return tree_flatten((list(args), kwargs))
+    whose = f"op {bound.op.name}: inputs_from {bound.op.inputs_from}"
+    gave = f"made a {type(made).__name__}"
+    raise ConfigError(
+        f"{whose} {gave}; for the signature {bound.op.signature!r} it makes two "
+        "things, a list of arguments and a mapping of those by name"
+    )
