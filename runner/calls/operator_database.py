@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -72,8 +73,11 @@ operators = Operators()
 
 @cache
 def _database() -> dict[str, Any]:
+    # which has switches set by context managers alone from then on, and this is no test
+    quietly = patch.object(torch.backends, "disable_global_flags", lambda: None)
     try:
-        from torch.testing._internal.common_methods_invocations import op_db
+        with quietly:
+            from torch.testing._internal.common_methods_invocations import op_db
     except ImportError as error:
         needs = f"op={PREFIX}... needs what torch.testing imports ({error})"
         raise ConfigError(f"{needs}; pip install {EXTRA}") from error
