@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -75,7 +75,12 @@ class BoundArguments(BoundOperation):
         """The callable with the tensors in their places, and the operation's constants."""
         before, after, named = self.constants(tensors)
         floating = [t.dtype for t in tensors if is_differentiable(t.dtype)]
-        dtype, rest = next(iter(floating), self.dtype), iter(tensors)
+        args, kwargs = self.arguments(tensors, next(iter(floating), self.dtype))
+        return partial(self.function, *before, *args, *after, **kwargs, **named)
+
+    def arguments(self, inputs: Sequence[Any], dtype: torch.dtype) -> Any:
+        """The list and the mapping that were made, with these inputs and another dtype."""
+        rest = iter(inputs)
 
         def filled(leaf: Any) -> Any:
             if isinstance(leaf, Tensor):
@@ -83,8 +88,7 @@ class BoundArguments(BoundOperation):
             return dtype if isinstance(leaf, torch.dtype) and leaf == self.made_in else leaf
 
         assert self.form is not None
-        args, kwargs = tree_unflatten(list(map(filled, self.leaves)), self.form)
-        return partial(self.function, *before, *args, *after, **kwargs, **named)
+        return tree_unflatten(list(map(filled, self.leaves)), self.form)
 
     def draws_random_numbers(self) -> bool:
         """Whether a call takes numbers from torch's generator."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, reduce
 from itertools import islice
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from runner.config.operator_database import EXTRA, PREFIX
+from runner.config.operator_database import EXTRA, OPERATORS, PREFIX
 from runner.config.signature import NUMBER
 from runner.errors import ConfigError, suggestion
 
@@ -29,6 +29,15 @@ class DatabaseOperator:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
         return self._info.op(*args, **kwargs)
+
+    @property
+    def dotted(self) -> str:
+        """What it is called in torch; where it is made by the database, its place there."""
+        name = self._info.name
+        with suppress(AttributeError):
+            if reduce(getattr, name.split("."), torch) is self._info.op:
+                return f"torch.{name}"
+        return f"{OPERATORS}.{self.__name__}"
 
     def sample(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from runner.calls.bound_arguments import BoundArguments
 from runner.calls.bound_case import BoundCase
 from runner.calls.bound_operation import BoundOperation
 from runner.config.cases.gradient import ExpressionCase
@@ -21,8 +22,6 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
     """The file for a failing check; None where what is called has no name, or is too large."""
     bound = getattr(problem.call, "__self__", None)
     if not isinstance(bound, BoundOperation) or problem.elements > MOST_ELEMENTS:
-        return None
-    if bound.op.parsed.is_open:  # whose arguments are what somebody's code has made
         return None
     tensors = list(problem.inputs)
     names = [n if n.isidentifier() else f"x{n}" for n in bound.names]
@@ -42,6 +41,13 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
     )
 
 
+class _Name(str):
+    """A variable's name, which stands for itself in a call's text."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
     args, after, kwargs = bound.op.constants(bound.dimensions)
     dotted, passed = bound.op.call, [f"{n}={n}" for n in names] if bound.op.inputs else names
@@ -50,6 +56,10 @@ def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
         if isinstance(case, ExpressionCase):
             return "from math import pi\nfrom torch import *", case.expression
         dotted, kwargs, passed = case.function, dict(case.kwargs), names
+    if isinstance(bound, BoundArguments):
+        made, by_name = bound.arguments(list(map(_Name, names)), bound.dtype)
+        dotted, kwargs = getattr(bound.op.load(), "dotted", dotted), {**by_name, **kwargs}
+        passed = list(map(repr, made))
     if bound.op.as_list:
         passed = [f"[{', '.join(names)}]"]
     parts = dotted.split(".")
