@@ -17,7 +17,7 @@ STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_mem
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
 FUNCTIONS = "functions"  # the name among changed switches of what everything calls
-ANEW = "this run, anew"
+LEARNED_AGAIN = "this run, again"
 """What slowdowns are against where the machine never came near the best of earlier runs."""
 
 
@@ -129,7 +129,7 @@ class BenchmarkRow(Row):
     max_relative_error: float | None = None
     allowed_relative_error: float | None = None  # the most that the dtype and the operation explain
     error_roundoffs: float | None = None  # the error in unit roundoffs of the dtype
-    # what the error was taken of: full (the whole output), blocks (of it, at positions drawn anew)
+    # what the error was taken of: full (the whole output), blocks (of it, at random positions)
     # or smaller (size), or moments of a random operation's results; blank: nothing was compared
     checked: str | None = None
     checked_size: str | None = None  # the size at which the error was taken
@@ -383,7 +383,7 @@ def row_for(
     device_name: str | None = None,
     seconds: float | None = None,
 ) -> Row:
-    """The row of a cell that did not end by itself."""
+    """The row of a cell that was ended from outside."""
     row = identified(ROW_OF_JOB[cell.job], cell)
     ended = replace(row, status=status, reason=one_line(reason))
     return replace(ended, device_name=device_name, seconds=seconds)

@@ -108,6 +108,32 @@ def test_nothing_points_outside_the_repository() -> None:
             assert not re.search(r"\.\./shared|/work/|files\.pythonhosted", text), name
 
 
+UNUSUAL = (
+    "door",
+    "besides",
+    "stead",
+    "anew",
+    "afresh",
+    "for want of",
+    "befall",
+    "mend",
+    "by itself",
+)
+"""Words of a translation, for which plain English has others."""
+
+
+def test_prose_is_plain_english() -> None:
+    """Strings, comments and pages; whole words, so that ``mend`` is not found in ``recommend``."""
+    words = re.compile(rf"\b({'|'.join(UNUSUAL)})\b", re.IGNORECASE)
+    kinds = (".py", ".md", ".yaml", ".toml")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    for path in map(ROOT.joinpath, tracked.stdout.split()):
+        if path.suffix in kinds and path.is_file() and path != Path(__file__):
+            assert not words.search(path.read_text(encoding="utf-8")), path
+
+
 def test_the_walk_names_files_that_are_there() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     steps = re.findall(r"^\d+\. `(\w+)/`: (.*)$", text, re.MULTILINE)
