@@ -33,6 +33,7 @@ class Row(CellKey, _Cell):
 
     Attributes:
         cell: the cell's identity.
+        job: what was done with it: benchmark, autograd, tensors, transfer, roof or noise.
         threads: PyTorch's intra-op threads during the cell.
         device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different
@@ -118,12 +119,13 @@ class BenchmarkRow(Row):
     input_bytes: int | None = None
     outputs: int | None = None
     output_bytes: int | None = None
+    # flop_per_s, bytes_per_s: these over the time that a call costs
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
     # the call's rate, over the most that ``+sweep=roof`` measured here
     fraction_of_peak: float | None = None
     bound: str | None = None  # which peak that is: compute or memory
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # the most that the device held at once during the cell
     finite_fraction: float | None = None  # of the output's elements
     # against the reference in float64, relative to its largest element
     max_relative_error: float | None = None
@@ -275,16 +277,19 @@ class TransferRow(Row):
 
     to_device: bool | None = None  # from the host to the device; otherwise back
     memory: str | None = None  # the host's: pageable or pinned
-    latency_s: float | None = None  # seconds of a copy of next to nothing, with its interval
+    # latency_s, latency_low_s, latency_high_s: of a copy of next to nothing, with its interval
+    latency_s: float | None = None
     latency_low_s: float | None = None
     latency_high_s: float | None = None
-    # of a long one, with its interval; an end is blank where any fits
+    # bandwidth_bytes_per_s, bandwidth_low_bytes_per_s, bandwidth_high_bytes_per_s: of a long one,
+    # with its interval; an end is blank where any fits
     bandwidth_bytes_per_s: float | None = None
     bandwidth_low_bytes_per_s: float | None = None
     bandwidth_high_bytes_per_s: float | None = None
     # the largest relative distance of a size's time from the line
     max_relative_residual: float | None = None
     sizes: int | None = None  # how many were timed, from ``smallest_bytes`` to ``largest_bytes``
+    # smallest_bytes, largest_bytes: the ends of the range of sizes
     smallest_bytes: int | None = None
     largest_bytes: int | None = None
     # as JSON, for each size its bytes, the median seconds and its interval's ends
