@@ -22,7 +22,8 @@ class BoundArguments(BoundOperation):
     """The operation, whose ``inputs_from`` has made its arguments once.
 
     Attributes:
-        leaves: what the arguments hold, in order; a tensor is an input, and the rest constants.
+        leaves: what the arguments hold, in order; a strided tensor is an input, and the rest
+            constants.
         form: how they are nested.
         made_in: the dtype for which they were made; where it is a constant, it stands for the
             dtype of the call's inputs.
@@ -59,12 +60,12 @@ class BoundArguments(BoundOperation):
     @property
     def inputs(self) -> list[Tensor]:
         """The tensors among the arguments, as they were made."""
-        return [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+        return list(filter(_is_input, self.leaves))
 
     def draw(self) -> list[Tensor]:
         """The inputs, made once more, in the cell's layout."""
         leaves, _ = _made(self)
-        return [laid(leaf.detach(), self.layout) for leaf in leaves if isinstance(leaf, Tensor)]
+        return [laid(tensor.detach(), self.layout) for tensor in filter(_is_input, leaves)]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class BoundArguments(BoundOperation):
         rest = iter(inputs)
 
         def filled(leaf: Any) -> Any:
-            if isinstance(leaf, Tensor):
+            if _is_input(leaf):
                 return next(rest)
             return dtype if isinstance(leaf, torch.dtype) and leaf == self.made_in else leaf
 
@@ -96,6 +97,10 @@ class BoundArguments(BoundOperation):
             before = torch.default_generator.get_state()
             self.call_with([t.detach().clone() for t in self.inputs])()
             return not torch.equal(before, torch.default_generator.get_state())
+
+
+def _is_input(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and leaf.layout is torch.strided
 
 
 def _made(bound: BoundOperation) -> tuple[list[Any], TreeSpec]:
