@@ -74,7 +74,7 @@ class BoundArguments(BoundOperation):
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors in their places, and the operation's constants."""
-        before, after, named = self.constants(tensors)
+        before, after, named = self.constants_for(tensors)
         floating = [t.dtype for t in tensors if is_differentiable(t.dtype)]
         args, kwargs = self.arguments(tensors, next(iter(floating), self.dtype))
         return partial(self.function, *before, *args, *after, **kwargs, **named)

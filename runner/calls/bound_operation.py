@@ -125,7 +125,7 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        before, after, named = self.constants(tensors)
+        before, after, named = self.constants_for(tensors)
         if self.module is not None and self.module.is_made:
             before, named = [], {}
         function, count = self.function, len(self.op.names)
@@ -144,7 +144,9 @@ class BoundOperation:
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
 
-    def constants(self, tensors: Sequence[Tensor]) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    def constants_for(
+        self, tensors: Sequence[Tensor]
+    ) -> tuple[list[Any], list[Any], dict[str, Any]]:
         """The operation's constants for a call on these tensors: before, after and by name."""
         before, after, named = self.op.constants(self.dimensions)
         known = self.of_call(tensors)

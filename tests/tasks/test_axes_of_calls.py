@@ -59,7 +59,8 @@ def test_calls_run_in_what_the_cell_asks_for_and_the_reference_does_not(
     assert (torch.float32, *expected) in seen
     of_reference = {state[1:4] for state in seen if state[0] is torch.float64}
     assert (True, False, False) in of_reference  # and without a graph, for differences
-    assert of_reference <= {(True, False, False), (False, False, False)}
+    modes = {state[:2] for state in of_reference}  # of autocast float64 takes no notice
+    assert modes <= {(True, False), (False, False)}
     assert row.gradient == (None if "grad_mode" in values else "pass"), row.reason
     assert not torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
