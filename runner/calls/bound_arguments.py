@@ -27,11 +27,13 @@ class BoundArguments(BoundOperation):
         form: how they are nested.
         made_in: the dtype for which they were made; where it is a constant, it stands for the
             dtype of the call's inputs.
+        as_verified: what calls the callable where its gradient is defined; None: it itself.
     """
 
     leaves: tuple[Any, ...] = ()
     form: TreeSpec | None = None
     made_in: torch.dtype = torch.float32
+    as_verified: Callable[..., Any] | None = None
 
     @classmethod
     def of(cls, bound: BoundOperation) -> BoundArguments:
@@ -41,16 +43,20 @@ class BoundArguments(BoundOperation):
             raise ConfigError(f"{call} is a module, whose inputs the signature has to name")
         leaves, form = _made(bound)
         made = cls(**vars(bound), leaves=tuple(leaves), form=form, made_in=bound.dtype)
-        pairs = list(zip(made.names, made.inputs, strict=True))
-        fixed = [n for n, t in pairs if is_differentiable(t.dtype) and not t.requires_grad]
-        is_random = isinstance(bound.function, DatabaseOperator) and made.draws_random_numbers()
-        op = replace(
-            bound.op,
-            nondifferentiable_inputs=tuple(fixed),
-            differentiable=any(t.requires_grad for _, t in pairs),
-            random=bound.op.random or is_random,
-        )
-        return replace(made, op=op)
+        by_name = dict(zip(made.names, made.inputs, strict=True))
+        floating = {n: t for n, t in by_name.items() if is_differentiable(t.dtype)}
+        whole = {n: str(t.dtype) for n, t in by_name.items() if n not in floating}
+        declared: dict[str, Any] = {
+            "nondifferentiable_inputs": tuple(
+                n for n, t in floating.items() if not t.requires_grad
+            ),
+            "differentiable": any(t.requires_grad for t in floating.values()),
+            "input_dtypes": whole if is_differentiable(bound.dtype) else {},
+        }
+        if isinstance(bound.function, DatabaseOperator):
+            declared["random"] = made.draws_random_numbers()
+            made = replace(made, as_verified=bound.function.as_verified)
+        return replace(made, op=replace(bound.op, **declared))
 
     @property
     def has_one_size(self) -> bool:

@@ -100,7 +100,10 @@ def moved_by_rounding(
         return farthest(gradients, perturb, draws)
     moved = farthest(gradients, at_each_step, draws)
 
-    # what cancels moves less by smaller steps, and what jumps does not
-    if far(moved) and far(farthest(gradients, lambda: at_each_step(FINER * roundoff), draws)):
-        return farthest(gradients, perturb, draws)
+    # what cancels moves less by smaller steps, however far, and what jumps does not
+    if far(moved):
+        finer = farthest(gradients, lambda: at_each_step(FINER * roundoff), draws)
+        pairs = zip(map(max_abs, finer), map(max_abs, moved), strict=True)
+        if far(finer) and any(less > JUMP * most for less, most in pairs):
+            return farthest(gradients, perturb, draws)
     return moved

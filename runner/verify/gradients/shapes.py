@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner.calls.bound_arguments import BoundArguments
 from runner.calls.bound_operation import (
     BoundOperation,
     is_differentiable,
@@ -41,6 +42,8 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
         bound = replace(bound, function=partial(_squares, bound.function))
     if (other := op.loaded("gradient_of")) is not None:
         bound = replace(bound, function=with_slopes_of(other, bound.function))
+    if isinstance(bound, BoundArguments) and bound.as_verified is not None:
+        bound = replace(bound, function=partial(bound.as_verified, bound.function))
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
     inputs = tuple(reference_inputs(bound, bound.draw()))
     return GradientTarget(

@@ -12,10 +12,17 @@ from torch import Tensor
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
 from runner.verify.gradients.problem import GradientProblem, ShapedInputs, outputs_at
-from runner.verify.gradients.vectors import TensorFunction, copied, flat, max_abs
+from runner.verify.gradients.vectors import (
+    TensorFunction,
+    copied,
+    flat,
+    max_abs,
+    random_cotangents,
+)
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
 LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident
+SYMMETRIC = 1e-5  # relative; what is computed in float32 may be symmetric but for rounding
 SMALL = 1e-4  # relative; a matrix that has a factor keeps it
 SAME = 1e-9  # relative; what adding up in another order changes is less
 
@@ -53,7 +60,7 @@ def shown_domain(example: Tensor) -> Domain | None:
 
 
 def _positive_definite(tensor: Tensor) -> bool:
-    symmetric = torch.allclose(tensor, tensor.mH, rtol=1e-12, atol=0.0)
+    symmetric = torch.allclose(tensor, tensor.mH, rtol=SYMMETRIC, atol=0.0)
     return symmetric and not bool(torch.linalg.cholesky_ex(tensor).info.any())
 
 
@@ -69,7 +76,7 @@ def one_triangle(problem: GradientProblem) -> tuple[int, ...]:
     if not any(unread.values()):
         return ()
     traced = problem.traced(copied(problem.inputs))
-    gradients = traced.gradients([t.detach() for t in traced.outputs])
+    gradients = traced.gradients(random_cotangents(traced.outputs, problem.generator(19)))
     of_input = dict(zip(problem.positions, gradients, strict=True))
     return tuple(i for i, part in unread.items() if part and max_abs(part(of_input[i])))
 

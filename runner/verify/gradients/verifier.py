@@ -227,13 +227,18 @@ class _Plan:
             yield from self._probed(self.example, torch.float64, ALL_PROBES)
 
     def _twice(
-        self, problem: GradientProblem, checks: Checks, oracle: Oracle = by_differences
+        self,
+        problem: GradientProblem,
+        checks: Checks,
+        oracle: Oracle = by_differences,
+        *,
+        ones: bool = False,
     ) -> Checks:
         """The second derivatives where the first are right; at a kink, for one, there are none."""
         usual = {"pass"} if problem.special else {"pass", "inconclusive"}
         if self.quick or not problem.each_element or not {c.verdict for c in checks} <= usual:
             return []
-        return self._asked(partial(by_second_derivatives, oracle=oracle), problem)
+        return self._asked(partial(by_second_derivatives, oracle=oracle, ones=ones), problem)
 
     def _at_shapes(self) -> Iterator[GradientCheck]:
         shapes = self.target.other_shapes
@@ -265,9 +270,11 @@ class _Plan:
             checks = _timed(lambda: reference(example))
         yield from checks
         if not self.target.costly:
-            twice, each = partial(reference, held=HELD_TWICE), replace(example, each_element=True)
-            found = self._twice(each, checks, twice)
-            yield from (check for check in found if check.verdict != "unsupported")
+            each = replace(example, each_element=True)
+            for ones in (False, True):  # what overflows on the way may do so for these alone
+                oracle = partial(reference, held=HELD_TWICE, ones=ones)
+                found = self._twice(each, checks, oracle, ones=ones)
+                yield from (check for check in found if check.verdict != "unsupported")
         if self.target.costly:  # other numbers are no other kernel
             fresh = draw(self.target.example, self.domains, self.target.seed + 2)
             pairs = zip(self.target.example.inputs, fresh.inputs, strict=True)
@@ -286,7 +293,8 @@ class _Plan:
         points += [draw(shaped, self.domains, self.target.seed + 2) for shaped in others]
 
         # usual gradients tell those that are small from those that are the rest of a difference
-        usual = gradient_scales(self.problem(points[0])) if self.points else []
+        runs = bool(self.points) and points[0].runs()
+        usual = gradient_scales(self.problem(points[0])) if runs else []
         for point in points[:2] if self.quick else points:
             usable = None not in self.target.domains or point.name not in LARGE_INPUTS
             scales = usual if point.name in small_names else []
@@ -351,12 +359,20 @@ def _timed(made: Callable[[], Checks]) -> Checks:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def by_second_derivatives(problem: GradientProblem, oracle: Oracle) -> Checks:
-    """Compare second derivatives, where there are any: the gradient of the first, by an oracle."""
+def by_second_derivatives(problem: GradientProblem, oracle: Oracle, *, ones: bool) -> Checks:
+    """Compare second derivatives, where there are any: the gradient of the first, by an oracle.
+
+    The first is for random cotangents, or for ``ones``.
+    """
     name = "second order" if problem.probe == "fresh" else f"second order at {problem.probe}"
+    name += ", cotangent 1" if ones else ""
     problem = replace(problem, probe=name)
     try:
         twice = second_order(problem)
+        if ones:
+            own = len(problem.inputs)
+            alike = map(torch.ones_like, twice.inputs[own:])
+            twice = replace(twice, inputs=(*twice.inputs[:own], *alike))
         outputs = [t for t in twice.traced(copied(twice.inputs)).outputs if t.requires_grad]
         if outputs:  # to every leaf of the graph, and so through nodes that only raise
             torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
