@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -293,8 +293,9 @@ class _Plan:
         points += [draw(shaped, self.domains, self.target.seed + 2) for shaped in others]
 
         # usual gradients tell those that are small from those that are the rest of a difference
-        runs = bool(self.points) and points[0].runs()
-        usual = gradient_scales(self.problem(points[0])) if runs else []
+        usual: list[float] = []
+        with suppress(Exception):  # whatever is raised there, what is tried there will say so
+            usual = gradient_scales(self.problem(points[0])) if self.points else []
         for point in points[:2] if self.quick else points:
             usable = None not in self.target.domains or point.name not in LARGE_INPUTS
             scales = usual if point.name in small_names else []
