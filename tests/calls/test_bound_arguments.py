@@ -59,6 +59,14 @@ def cancelling(
     return (parts[0] + 1e5) - 1e5 + parts[1]
 
 
+def cancelling_wrong(
+    parts: list[Tensor], factor: float, mask: Tensor, wanted: dict[str, torch.dtype]
+) -> Tensor:
+    """The same, and farther off than that explains."""
+    right = cancelling(parts, factor, mask, wanted)
+    return right if right.dtype is torch.float64 else right + 1
+
+
 def own(call: str, make: str = "arguments", **fields: Any) -> dict[str, Any]:
     return {**OPEN, "call": f"{HERE}.{call}", "inputs_from": f"{HERE}.{make}", **fields}
 
@@ -77,7 +85,12 @@ def test_wrong_values_and_gradients_of_such_calls_are_found() -> None:
 
 def test_a_tolerance_by_rounding_follows_what_cancels() -> None:
     by_rounding, usual = (ran(own("cancelling", tolerance=t)) for t in ("rounding", 8))
-    assert "wrong_values" not in by_rounding.flags and "wrong_values" in usual.flags
+    assert not {"wrong_values", "unchecked"} & set(by_rounding.flags)
+    assert "unchecked" in usual.flags and "wrong_values" not in usual.flags
+    assert usual.reason is not None and "write tolerance: rounding" in usual.reason
+    for tolerance in ("rounding", 8):
+        wrong = ran(own("cancelling_wrong", tolerance=tolerance))
+        assert "wrong_values" in wrong.flags
     assert by_rounding.allowed_relative_error is not None
     assert 1e-3 < by_rounding.allowed_relative_error < 1  # some roundoffs of 1e5 beside 1
 
