@@ -34,6 +34,7 @@ class BoundArguments(BoundOperation):
     form: TreeSpec | None = None
     made_in: torch.dtype = torch.float32
     as_verified: Callable[..., Any] | None = None
+    has_one_size = True
 
     @classmethod
     def of(cls, bound: BoundOperation) -> BoundArguments:
@@ -57,11 +58,6 @@ class BoundArguments(BoundOperation):
             declared["random"] = made.draws_random_numbers()
             made = replace(made, as_verified=bound.function.as_verified)
         return replace(made, op=replace(bound.op, **declared))
-
-    @property
-    def has_one_size(self) -> bool:
-        """Whether only what was made can be called."""
-        return True
 
     @property
     def inputs(self) -> list[Tensor]:

@@ -38,15 +38,11 @@ class BoundCase(BoundOperation):
 
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    has_one_size = True
 
     def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
         return [tensor.clone() for tensor in self.inputs.values()]
-
-    @property
-    def has_one_size(self) -> bool:
-        """It has the inputs that it declares."""
-        return True
 
     @property
     def names(self) -> tuple[str, ...]:

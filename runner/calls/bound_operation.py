@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class BoundOperation:
     module: ModuleFunction | None = None
     device: torch.device = CPU
     is_compiled: bool = False
+    has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
@@ -144,20 +145,11 @@ class BoundOperation:
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
 
-    def constants_for(
-        self, tensors: Sequence[Tensor]
-    ) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    def constants_for(self, tensors: Sequence[Tensor]) -> Any:
         """The operation's constants for a call on these tensors: before, after and by name."""
-        before, after, named = self.op.constants(self.dimensions)
-        known = self.of_call(tensors)
-        return _filled(before, known), _filled(after, known), _filled(named, known)
+        return _filled(self.op.constants(self.dimensions), self._of_call(tensors))
 
-    @property
-    def has_one_size(self) -> bool:
-        """Whether it cannot be drawn at another size than its own."""
-        return False
-
-    def of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
+    def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""
         floating = [tensor for tensor in tensors if is_differentiable(tensor.dtype)]
         like = (floating or [*tensors] or [torch.empty(0, dtype=self.dtype, device=self.device)])[0]

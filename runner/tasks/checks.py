@@ -21,7 +21,7 @@ from runner.config.size import parse_size
 from runner.errors import is_unsupported, one_line
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
-from runner.tasks.task import Task, Verdict, VerdictKey
+from runner.tasks.task import Task, Verdict
 from runner.verify.blocks import WHOLE
 from runner.verify.gradients.finding import overall
 from runner.verify.gradients.verifier import check_gradients
@@ -117,21 +117,15 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
         plain = replace(plain, layout=bound.layout)
     is_small = bound.is_compiled and to_check(plain, cell.requested_size) is plain
     at_own_size = is_small or bound.has_one_size
-    key = _key(plain, device, at_own_size, cell.autocast)
+    size = bound.op.size_text(bound.dimensions) if at_own_size else ""
+    how = f"{bound.is_compiled} {plain.layout} {cell.autocast} {size}"
+    key = repr(bound.op), bound.dtype, device, how
     if key not in verdicts:
         task.report_step("checking the gradient")
         budget_s = GRADIENT_SHARE * cell.limit.time_s
         checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
         verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)
     return verdicts[key]
-
-
-def _key(
-    bound: BoundOperation, device: torch.device, at_own_size: bool, autocast: str
-) -> VerdictKey:
-    size = bound.op.size_text(bound.dimensions) if at_own_size else ""
-    how = f"{bound.is_compiled} {bound.layout} {autocast} {size}"
-    return repr(bound.op), bound.dtype, device, how
 
 
 def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:
