@@ -25,7 +25,8 @@ class DatabaseOperator:
     """An operator, called as it is."""
 
     def __init__(self, info: Any) -> None:
-        self._info, self.__name__ = info, info.formatted_name
+        self._info, self.name = info, info.formatted_name
+        self.__name__ = getattr(info.op, "__name__", self.name)  # by which as_verified knows it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
@@ -44,7 +45,7 @@ class DatabaseOperator:
         with suppress(AttributeError):
             if reduce(getattr, name.split("."), torch) is self._info.op:
                 return f"torch.{name}"
-        return f"{OPERATORS}.{self.__name__}"
+        return f"{OPERATORS}.{self.name}"
 
     def sample(
         self,
@@ -57,11 +58,12 @@ class DatabaseOperator:
 
         NotImplementedError where it has not so many, or none in the dtype.
         """
-        name, number = f"{PREFIX}{self.__name__}", dimensions[NUMBER]
+        name, number = f"{PREFIX}{self.name}", dimensions[NUMBER]
         dtypes = self._info.supported_dtypes(device.type)
         if dtype not in dtypes:
             names = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
-            raise NotImplementedError(f"{name} takes {names}, not {dtype}")
+            takes = f"{name} takes {names or 'no dtype'} on {device.type}"
+            raise NotImplementedError(f"{takes}, not {str(dtype).removeprefix('torch.')}")
         has_gradient = dtype in self._info.supported_backward_dtypes(device.type)
         with _seeded(generator.initial_seed()):
             samples = self._info.sample_inputs(
@@ -78,6 +80,8 @@ class Operators:
 
     def __getattr__(self, name: str) -> DatabaseOperator:
         """An operator; ConfigError where there is none of this name, or no database here."""
+        if name == "__wrapped__":  # which is asked of anything that might be a function
+            raise AttributeError(name)
         if name not in _database():
             hint = suggestion(name, _database())
             raise ConfigError(f"op={PREFIX}{name}: the database has no such operator{hint}")

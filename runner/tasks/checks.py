@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import compress
 from typing import Any
 
@@ -162,6 +163,7 @@ def _until(bound: BoundOperation, budget_s: float) -> BoundOperation:
     """An operation that can be called until the budget is spent."""
     function, end = bound.function, time.perf_counter() + budget_s
 
+    @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if time.perf_counter() > end:
             raise BudgetSpent

@@ -39,7 +39,7 @@ from runner.verify.gradients.reference import by_reference, gradient_scales, nar
 from runner.verify.gradients.reproduction import script_of
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
 from runner.verify.gradients.structure import one_triangle, order_decides
-from runner.verify.gradients.vectors import Tensors, copied, max_abs
+from runner.verify.gradients.vectors import Tensors, copied, dense, max_abs
 
 ALL_PROBES = tuple(PROBES)
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
@@ -136,7 +136,7 @@ def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[Gradi
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
-    first, second = example.outputs(), example.outputs()
+    first, second = (list(map(dense, example.outputs())) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
             return "its outputs' shapes differ from call to call"
@@ -271,9 +271,9 @@ class _Plan:
         yield from checks
         if not self.target.costly:
             each = replace(example, each_element=True)
-            for ones in (False, True):  # what overflows on the way may do so for these alone
-                oracle = partial(reference, held=HELD_TWICE, ones=ones)
-                found = self._twice(each, checks, oracle, ones=ones)
+            for alike in (False, True):  # what overflows on the way may do so for ones alone
+                oracle = partial(reference, held=HELD_TWICE, ones=alike)
+                found = self._twice(each, checks, oracle, ones=alike)
                 yield from (check for check in found if check.verdict != "unsupported")
         if self.target.costly:  # other numbers are no other kernel
             fresh = draw(self.target.example, self.domains, self.target.seed + 2)
