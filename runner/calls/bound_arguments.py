@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from runner.calls.bound_operation import CPU, BoundOperation, is_differentiable
+from runner.calls.bound_operation import (
+    CPU,
+    BoundOperation,
+    draws_random_numbers,
+    is_differentiable,
+)
 from runner.calls.layouts import laid
 from runner.calls.operator_database import DatabaseOperator
 from runner.errors import ConfigError
@@ -55,7 +60,7 @@ class BoundArguments(BoundOperation):
             "input_dtypes": whole if is_differentiable(bound.dtype) else {},
         }
         if isinstance(bound.function, DatabaseOperator):
-            declared["random"] = made.draws_random_numbers()
+            declared["random"] = draws_random_numbers(made.outputs, made.inputs)
             made = replace(made, as_verified=bound.function.as_verified)
         return replace(made, op=replace(bound.op, **declared))
 
@@ -92,13 +97,6 @@ class BoundArguments(BoundOperation):
 
         assert self.form is not None
         return tree_unflatten(list(map(filled, self.leaves)), self.form)
-
-    def draws_random_numbers(self) -> bool:
-        """Whether a call takes numbers from torch's generator."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            before = torch.default_generator.get_state()
-            self.call_with([t.detach().clone() for t in self.inputs])()
-            return not torch.equal(before, torch.default_generator.get_state())
 
 
 def _is_input(leaf: object) -> bool:

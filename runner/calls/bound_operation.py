@@ -195,6 +195,14 @@ def with_slopes_of(other: Callable[..., Any], own: Callable[..., Any]) -> Callab
     return call
 
 
+def draws_random_numbers(call: Callable[[list[Tensor]], object], inputs: Sequence[Tensor]) -> bool:
+    """Whether a call draws random numbers, which other layouts may get in another order."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        state = torch.default_generator.get_state()
+        call([t.detach().clone() for t in inputs])
+        return not torch.equal(state, torch.default_generator.get_state())
+
+
 def is_differentiable(dtype: torch.dtype) -> bool:
     """Whether tensors of this dtype can have a gradient."""
     return dtype.is_floating_point or dtype.is_complex

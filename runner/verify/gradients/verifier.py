@@ -16,7 +16,12 @@ from functools import partial
 
 import torch
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable, storage_of
+from runner.calls.bound_operation import (
+    BoundOperation,
+    draws_random_numbers,
+    is_differentiable,
+    storage_of,
+)
 from runner.errors import one_line
 from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
@@ -29,7 +34,6 @@ from runner.verify.gradients.problem import (
     GradientProblem,
     GradientTarget,
     ShapedInputs,
-    draws_random_numbers,
     effective_eps,
     outputs_at,
     reseed,
