@@ -54,7 +54,8 @@ PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
 TWICE_AT = ("fresh", "zeros", "ties", "equal inputs")  # the points of second derivatives
 LARGE_INPUTS = ("scale 30", "scale 1000")
 HELD_TWICE = 0.25  # of a dtype's range: second derivatives up to it do not overflow by right
-COARSE = 1e-4  # eps of dtypes in which a sum of ones soon stands still
+# terms of which a sum in the dtype soon stands still; ones float16 can count up to 2048
+ALIKE = {torch.bfloat16: 1.0, torch.float16: 0.7}
 NO_INPUT = "no input has a gradient"
 NO_GRAPH = (
     "the result does not depend on its inputs through autograd; "
@@ -275,9 +276,9 @@ class _Plan:
         yield from checks
         if not self.target.costly:
             each = replace(example, each_element=True)
-            for alike in (False, True):  # what overflows on the way may do so for ones alone
-                oracle = partial(reference, held=HELD_TWICE, ones=alike)
-                found = self._twice(each, checks, oracle, ones=alike)
+            for ones in (None, 1.0):  # what overflows on the way may do so for ones alone
+                oracle = partial(reference, held=HELD_TWICE, alike=ones)
+                found = self._twice(each, checks, oracle, ones=bool(ones))
                 yield from (check for check in found if check.verdict != "unsupported")
         if self.target.costly:  # other numbers are no other kernel
             fresh = draw(self.target.example, self.domains, self.target.seed + 2)
@@ -305,9 +306,10 @@ class _Plan:
             scales = usual if point.name in small_names else []
             oracle = partial(reference, usual=scales, usable=usable)
             yield from self._tried(oracle, self.problem(point), declared=point.declared)
-            if point.name.startswith("long") and torch.finfo(self.dtype).eps > COARSE:
-                ones = replace(self.problem(point), probe=f"{point.name}, cotangent 1")
-                yield from self._tried(partial(oracle, ones=True), ones, declared=point.declared)
+            if point.name.startswith("long") and self.dtype in ALIKE:
+                alike = ALIKE[self.dtype]
+                same = replace(self.problem(point), probe=f"{point.name}, cotangent {alike:g}")
+                yield from self._tried(partial(oracle, alike=alike), same, declared=point.declared)
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
