@@ -21,15 +21,19 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, run_job
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
 from runner.errors import ConfigError, one_line
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
+_MAKE_SWEEPER = Plugins.instantiate_sweeper
 DATA = ("op", "case", "timing")
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
@@ -181,6 +185,18 @@ def run_within(context_of: Callable[[DictConfig], AbstractContextManager[None]])
                 return run_job(config=config, **others)
 
     hydra_module.run_job = run
+
+
+def sweep_by(around: Callable[[Sweeper, ConfigLoader, DictConfig], Any]) -> None:
+    """Have Hydra call what is made around the sweeper that was chosen, and not the sweeper."""
+
+    def instantiate_sweeper(
+        self: Plugins, *, hydra_context: HydraContext, config: DictConfig, **others: Any
+    ) -> Any:
+        made = _MAKE_SWEEPER(self, hydra_context=hydra_context, config=config, **others)
+        return around(made, hydra_context.config_loader, config)
+
+    Plugins.instantiate_sweeper = instantiate_sweeper  # type: ignore[method-assign]
 
 
 def list_groups_without_copying() -> None:

@@ -24,7 +24,7 @@ ANEW = "this run, anew"
 @dataclass(frozen=True)
 class _Cell:
     cell: str
-    job: str
+    job: str  # benchmark, autograd, tensors, transfer, roof or noise
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Row(CellKey, _Cell):
     """What every row begins with: which cell, with its value on each axis, and what came of it.
 
     Attributes:
-        cell: the cell's identity.
+        cell: the cell's identity, a hash of all that determines what is measured.
         threads: PyTorch's intra-op threads during the cell.
         device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different
             nodes do not compare.
         variant: a short hash of the op file and the timing, which tells like rows apart.
-        status: one of :data:`STATUSES`.
+        status: ok, failed, unavailable, unsupported, timeout, out_of_memory or crashed.
         reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
         limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
@@ -118,11 +118,13 @@ class BenchmarkRow(Row):
     input_bytes: int | None = None
     outputs: int | None = None
     output_bytes: int | None = None
+    # flop_per_s, bytes_per_s: what that is a second, by the median
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
     # the call's rate, over the most that ``+sweep=roof`` measured here
     fraction_of_peak: float | None = None
     bound: str | None = None  # which peak that is: compute or memory
+    # the most that the first call took beyond what was held before; on the CPU of the process
     peak_memory_bytes: int | None = None
     finite_fraction: float | None = None  # of the output's elements
     # against the reference in float64, relative to its largest element
@@ -156,9 +158,9 @@ class BenchmarkRow(Row):
 
 @dataclass(frozen=True)
 class CaseRow(Row):
-    """A row of a job that a case can be of: the file of ``conf/case``; blank for an operation."""
+    """A row of a job that a case can be of."""
 
-    case: str | None = None
+    case: str | None = None  # the file of ``conf/case``; blank for an operation
 
 
 @dataclass(frozen=True)
@@ -275,16 +277,19 @@ class TransferRow(Row):
 
     to_device: bool | None = None  # from the host to the device; otherwise back
     memory: str | None = None  # the host's: pageable or pinned
-    latency_s: float | None = None  # seconds of a copy of next to nothing, with its interval
+    # latency_s, latency_low_s, latency_high_s: of a copy of next to nothing, with its interval
+    latency_s: float | None = None
     latency_low_s: float | None = None
     latency_high_s: float | None = None
-    # of a long one, with its interval; an end is blank where any fits
+    # bandwidth_bytes_per_s, bandwidth_low_bytes_per_s, bandwidth_high_bytes_per_s: of a long copy,
+    # with its interval; an end is blank where any fits
     bandwidth_bytes_per_s: float | None = None
     bandwidth_low_bytes_per_s: float | None = None
     bandwidth_high_bytes_per_s: float | None = None
     # the largest relative distance of a size's time from the line
     max_relative_residual: float | None = None
-    sizes: int | None = None  # how many were timed, from ``smallest_bytes`` to ``largest_bytes``
+    sizes: int | None = None  # how many were timed
+    # smallest_bytes, largest_bytes: the least and the most of them
     smallest_bytes: int | None = None
     largest_bytes: int | None = None
     # as JSON, for each size its bytes, the median seconds and its interval's ends

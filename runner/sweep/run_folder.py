@@ -43,6 +43,14 @@ def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
         raise ConfigError(f"hydra.job.chdir=true: {where}; leave it out")
 
 
+def refuse_parallel(hydra: HydraConf | DictConfig) -> None:
+    """Refuse a launcher that would measure cells beside each other."""
+    jobs = hydra.launcher.get("n_jobs")
+    if jobs not in (None, 1):
+        beside = f"hydra.launcher.n_jobs={jobs} would time cells while others run beside them"
+        raise ConfigError(f"{beside}; give hydra.launcher.n_jobs=1, and threads= for one cell's")
+
+
 def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bool) -> Path:
     """The folder of a cell, or one with a number behind its name where another's row is in it.
 
