@@ -34,13 +34,14 @@ from runner.config.hydra_internals import (
     make_callbacks,
     run_within,
     sweep_by,
+    sweeper_of,
     without_hydra,
 )
 from runner.config.schema import JSON, READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
 from runner.files import CONF, PACKAGE
-from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
+from runner.sweep.run_folder import GRID, claimed, folder_name, free_folder, refuse_chdir
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
@@ -182,7 +183,7 @@ class CellTask:
         from runner.sweep.stock_sweep import StockSweep
 
         check_objective(config.objective)
-        if config.hydra.runtime.choices.get("hydra/sweeper") == "grid":
+        if sweeper_of(config) == GRID:
             return sweeper
         return StockSweep(sweeper, loader, config, self.session)
 

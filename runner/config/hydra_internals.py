@@ -50,6 +50,11 @@ def override_dirname(overrides: list[Override], form: DictConfig) -> str:
     return str(get_overrides_dirname(overrides, keys, form.item_sep, form.kv_sep))
 
 
+def sweeper_of(config: DictConfig) -> str:
+    """The name of the sweeper that was chosen."""
+    return str(config.hydra.runtime.choices.get("hydra/sweeper"))
+
+
 def show_config(config: DictConfig | None) -> None:
     """Have ``HydraConfig.get()`` answer from a configuration, without ``set_config``'s copy."""
     HydraConfig.instance().cfg = config  # type: ignore[assignment]  # as set_config does

@@ -56,7 +56,7 @@ def cells_as_json(cells: Sequence[Cell], left_out: int) -> str:
 
 
 def _of_row(row: Row) -> Mapping[str, Any]:
-    """A row by its columns: null where blank, with the columns that an op file adds by name."""
+    """A row by its columns: null where blank; those that an op file adds are in ``own``."""
     values = {name: _plain(value) for name, value in asdict(row).items()}
     if isinstance(own := values.get("own"), str):
         values["own"] = json.loads(own, parse_constant=str)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.cells.cell import Cell
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import is_excluded
-from runner.config.hydra_internals import config_restored, without_hydra
+from runner.config.hydra_internals import config_restored, sweeper_of, without_hydra
 from runner.config.schema import Compare, Report
 from runner.errors import CellFailed
 from runner.execute.cell_runner import CellGroup, CellRun
@@ -24,7 +24,7 @@ from runner.execute.second_visits import run_all, steps
 from runner.execute.session import session_of
 from runner.rows.rows import NON_FAILURES, Row
 from runner.sweep.objective import objective_of
-from runner.sweep.run_folder import free_folder, refuse_chdir
+from runner.sweep.run_folder import GRID, free_folder, refuse_chdir
 
 
 def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:
@@ -94,6 +94,8 @@ class JobLauncher:
         self.composer = Composer(hydra_context.config_loader, config)
         self.listeners = JobListeners(hydra_context, task_function, self.composer, config.objective)
         self._compare = Compare(in_turn=False)
+        # our sweeper has left out what they exclude
+        self._rules = [] if sweeper_of(config) == GRID else list(config.exclude)
         self._report = Report.of(config)
         self._taken: dict[Path, str] = {}  # folders, by the cells that have them
 
@@ -112,7 +114,7 @@ class JobLauncher:
             _JobRun(job.cell, job=job, number=number)
             for job, number in zip(jobs, numbers, strict=True)
         ]
-        going = [run for run in runs if not is_excluded(run.cell, self._config.exclude)]
+        going = [run for run in runs if not is_excluded(run.cell, self._rules)]
         groups = self._session.cells.groups(going, self._report, self._compare)
         with (
             config_restored(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.cells.cell import Cell
-from runner.errors import CellFailed, unknown
+from runner.errors import CellFailed, ConfigError, suggestion
 from runner.rows.columns import numbers_of
 from runner.rows.rows import ROW_OF_JOB, Row
 
@@ -14,7 +14,8 @@ def check_objective(column: str | None) -> None:
     """Refuse an objective that is no column of numbers."""
     numbers = set[str]().union(*map(numbers_of, ROW_OF_JOB.values()))
     if column is not None and column not in numbers:
-        raise unknown(f"objective={column} is no column of numbers", column, sorted(numbers))
+        problem = f"objective={column} is no column of numbers{suggestion(column, numbers)}"
+        raise ConfigError(f"{problem}; give one such as median_s (job=schema lists them)")
 
 
 def objective_of(cell: Cell, rows: Sequence[Row], column: str) -> float:

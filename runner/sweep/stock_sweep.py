@@ -14,10 +14,11 @@ from omegaconf import DictConfig
 from runner.cells.cell import Cell
 from runner.cells.compose import Composer
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
-from runner.config.hydra_internals import combinations
+from runner.config.hydra_internals import combinations, sweeper_of
 from runner.config.schema import Report
 from runner.errors import ConfigError
 from runner.execute.session import Session
+from runner.report.as_json import cells_as_json, for_programs
 from runner.sweep.grids import as_overrides
 from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
 from runner.sweep.sweeper import list_cells
@@ -33,7 +34,8 @@ class StockSweep:
     ) -> None:
         self._sweeper, self._loader = sweeper, loader
         self._config, self._session = config, session
-        self._name = str(config.hydra.runtime.choices.get("hydra/sweeper"))
+        self._name = sweeper_of(config)
+        self._left_out = 0  # cells that exclude leaves out
         self._root, self._report = Path(config.hydra.sweep.dir), Report.of(config)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -41,7 +43,10 @@ class StockSweep:
         self._check()
         cells = self._cells(arguments) if self._name == BASIC else []
         if self._config.dry_run:
-            list_cells(cells, self._config.output, left_out=0)
+            with for_programs(self._config.output) as is_json:
+                list_cells(cells)
+            if is_json:
+                print(cells_as_json(cells, self._left_out))
             return []
         self._session.begins = self._record
         with claimed(self._root, resuming=False, begun=lambda: self._session.measuring):
@@ -62,10 +67,8 @@ class StockSweep:
         if self._name == BASIC:
             return
         if self._config.objective is None:
-            advice = "say which, such as objective=median_s"
-            raise ConfigError(
-                f"hydra/sweeper={self._name} looks for the best of a column; {advice}"
-            )
+            looks = f"hydra/sweeper={self._name} looks for the best of a column"
+            raise ConfigError(f"{looks}; say which, such as objective=median_s")
         if self._config.dry_run:
             chooses = f"hydra/sweeper={self._name} chooses each cell by the times of those before"
             raise ConfigError(f"dry_run=true: {chooses}, so that there is no list; leave it out")
@@ -79,7 +82,10 @@ class StockSweep:
         words = combinations(overrides.parse_overrides([*params, *arguments]))
         cells = [composer.job(job).cell for job in words]
         dropped = excluded(cells, self._config.exclude, set())
+        self._left_out = sum(dropped)
         cells = [cell for cell, is_dropped in zip(cells, dropped, strict=True) if not is_dropped]
+        if not cells:
+            raise ConfigError(f"exclude leaves none of {self._left_out} cells; drop a rule")
         for cell in cells:
             if cell.inapplicable_options:
                 raise ConfigError(cell.inapplicable_options)
@@ -90,4 +96,5 @@ class StockSweep:
 
     def _record(self) -> None:
         """Write down what the sweep is made with, once its first cell has a worker."""
-        self._session.cells.record_environment(self._root, 0, self._report)
+        cells = self._session.cells
+        cells.record_environment(self._root, 0, self._report, excluded=self._left_out)

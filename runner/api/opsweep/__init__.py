@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from opsweep.runs import dtypes, read, sweep
 
 __all__ = [
-    *("Comparison", "Gradients", "Time", "check_gradients", "compare", "dtypes", "read"),
-    *("sweep", "time"),
+    "Comparison",
+    "Gradients",
+    "Time",
+    "check_gradients",
+    "compare",
+    "dtypes",
+    "read",
+    "sweep",
+    "time",
 ]
 _HOMES = {
     **dict.fromkeys(("Comparison", "Gradients", "Time"), "opsweep.records"),

@@ -12,58 +12,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import opsweep as package
 
-if TYPE_CHECKING:
-    from opsweep.records import Comparison, Gradients, Time
-
-KEY = "opsweep"  # of the properties of a test's report, which reach this process from all others
+KEY = "opsweep"
 
 
-@dataclass(frozen=True)
 class Recorder:
-    """What a test measures with; each finding is noted for the table, and returned.
+    """The functions of :mod:`opsweep`; what each finds is noted with the test, and returned."""
 
-    Attributes:
-        note: is given the name of what was done, and its finding.
-    """
+    def __init__(self, properties: list[tuple[str, object]]) -> None:
+        self._properties = properties  # of the test's report, which reach pytest's own process
 
-    note: Callable[[str, Any], None]
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return partial(self._noted, getattr(package, name))
 
-    def time(self, *arguments: Any, **settings: Any) -> Time:
-        """:func:`opsweep.time`."""
-        return self._noted("time", arguments, settings)  # type: ignore[no-any-return]
-
-    def compare(self, *arguments: Any, **settings: Any) -> Comparison:
-        """:func:`opsweep.compare`."""
-        return self._noted("compare", arguments, settings)  # type: ignore[no-any-return]
-
-    def check_gradients(self, *arguments: Any) -> Gradients:
-        """:func:`opsweep.check_gradients`."""
-        return self._noted("check_gradients", arguments, {})  # type: ignore[no-any-return]
-
-    def _noted(self, name: str, arguments: tuple[Any, ...], settings: dict[str, Any]) -> Any:
-        found = getattr(package, name)(*arguments, **settings)
-        self.note(name, found)
+    def _noted(self, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+        found = function(*arguments, **settings)
+        if is_dataclass(found) and not isinstance(found, type):
+            entry = {"did": function.__name__, "text": repr(found), **asdict(found)}
+            self._properties.append((KEY, json.dumps(entry, default=str)))
         return found
 
 
 @pytest.fixture
 def opsweep(request: pytest.FixtureRequest) -> Recorder:
     """Times, compares and checks functions of tensors, and notes what it finds."""
-
-    def note(name: str, found: Any) -> None:
-        entry = {"did": name, "text": repr(found), **asdict(found)}
-        # text, which every way of reporting tests can carry
-        request.node.user_properties.append((KEY, json.dumps(entry, default=str)))
-
-    return Recorder(note)
+    return Recorder(request.node.user_properties)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

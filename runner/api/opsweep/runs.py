@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from runner.report.column_reference import columns_of, tables
@@ -39,25 +40,30 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
     """
     arguments = [*words, *as_overrides("params", axes), "output=json"]
     command = [sys.executable, "-m", "runner", "-m", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        last = ""
+    last = ""
+    with (
+        TemporaryFile("w+", encoding="utf-8") as answer,  # a pipe would be full while none reads
+        subprocess.Popen(
+            command, stdout=answer, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        ) as process,
+    ):
+        assert process.stderr is not None
         try:
             for line in process.stderr:  # as it comes, also below a notebook's cell
                 sys.stderr.write(line)
                 last = line.strip() or last
-            answer = process.stdout.read()
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)  # what was finished is kept
             process.wait()
             raise
+        process.wait()
+        answer.seek(0)
+        text = answer.read()
     if process.returncode == WRONG:
         raise ValueError(last)
     if process.returncode == INTERRUPTED:
         raise KeyboardInterrupt
-    found: Mapping[str, Any] = json.loads(answer) if answer.strip() else {}
+    found: Mapping[str, Any] = json.loads(text) if text.strip() else {}
     files = [file for file in FILE_OF_JOB.values() if Path(found.get("folder", ""), file).is_file()]
     if not found or not files:
         raise RuntimeError(f"the sweep left no table: {last}")
