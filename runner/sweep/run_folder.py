@@ -82,12 +82,10 @@ def _holds_another(folder: Path, cell: str | None) -> bool:
 def folder_name(overrides: str) -> str:
     """A job's overrides as part of a folder's name: what a file system takes, and not too long."""
     safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
-    if len(safe.encode()) <= GRID = "grid"  # the name of our sweeper
-LONGEST_FOLDER_NAME:
+    if len(safe.encode()) <= LONGEST_FOLDER_NAME:
         return safe
     digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    kept = safe.encode()[: GRID = "grid"  # the name of our sweeper
-LONGEST_FOLDER_NAME - 9].decode(errors="ignore")
+    kept = safe.encode()[: LONGEST_FOLDER_NAME - 9].decode(errors="ignore")
     return f"{kept}-{digest}"
 
 
