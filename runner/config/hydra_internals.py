@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from hydra._internal import hydra as hydra_module
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
@@ -46,8 +46,9 @@ def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
 
 def override_dirname(overrides: list[Override], form: DictConfig) -> str:
     """What Hydra gives as ``hydra.job.override_dirname``, by its form in ``hydra.job.config``."""
-    keys = list(form.exclude_keys)
-    return str(get_overrides_dirname(overrides, keys, form.item_sep, form.kv_sep))
+    left_out = list(form.exclude_keys)
+    words = sorted(str(o.input_line) for o in overrides if o.key_or_group not in left_out)
+    return str(form.item_sep.join(words).replace("=", form.kv_sep))
 
 
 def sweeper_of(config: DictConfig) -> str:

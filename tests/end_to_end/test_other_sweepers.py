@@ -1,4 +1,4 @@
-"""Hydra's own and others' sweepers and launchers: report, exit codes, dry run and exclusion hold."""
+"""Hydra's own and other sweepers and launchers: reports, exit codes, dry runs, exclusion."""
 
 import importlib.util
 import json
