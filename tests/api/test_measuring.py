@@ -101,6 +101,8 @@ def test_gradients_are_taken_of_what_needs_one_and_of_a_modules_parameters() -> 
     a, b = X[:4].clone().requires_grad_(), X[4:8].clone()
     of_one = opsweep.check_gradients(torch.mul, a, b)
     assert set(of_one.frame()["argument"].dropna()) == {"0"}
+    none = opsweep.check_gradients(torch.neg, torch.arange(3))
+    assert (none.verdict, none.reason) == ("unsupported", "no input has a gradient")
     of_module = opsweep.check_gradients(nn.Linear(3, 2), torch.ones(2, 3))
     assert {"0", "weight", "bias"} <= set(of_module.frame()["argument"].dropna())
 

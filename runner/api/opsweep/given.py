@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable, outp
 from runner.calls.direction import inputs_of
 from runner.calls.layouts import copy_of
 from runner.calls.module import ModuleFunction
-from runner.cells.cell import DEFAULT_DTYPE, Cell
+from runner.cells.cell import Cell
+from runner.config.axes import AXES
 from runner.config.operation import Operation
 from runner.config.schema import Limit, Timing
 from runner.config.signature import Dimensions
@@ -85,10 +86,12 @@ class FunctionOfTensors:
     def ready(self, device: Device, timing: Timing) -> Ready:
         """The call, made ready to be timed in this process as it is."""
         op = Operation(self.name, self._dotted, "... -> ...")
-        first = shape_text(tuple(self.tensors[0].shape)) if self.tensors else ""
-        dtype = str(self.dtype).removeprefix("torch.") if self.tensors else DEFAULT_DTYPE
+        of_axes: dict[str, Any] = {name: axis.default for name, axis in AXES.items()}
+        of_axes |= {"op": op.name, "dtype": str(self.dtype).removeprefix("torch.")}
+        of_axes |= {"size": ", ".join(shape_text(tuple(t.shape)) for t in self.tensors)}
+        of_axes |= {"device": str(device.torch)}
         cell = Cell(
-            **{"op": op.name, "size": first, "dtype": dtype, "device": str(device.torch)},
+            **of_axes,
             job="benchmark",
             operation=op,
             requested_size=Size(),
@@ -100,8 +103,8 @@ class FunctionOfTensors:
             on_contention="flag",
         )
         task = Task(cell, device, self.function, state_of_process(), lambda step: None)
-        of_call = {"device": device.torch, "tensors": self.tensors}
-        bound = Given(op, self.function, UNSIZED, self.dtype, 0, **of_call)
+        bound = Given(op, self.function, UNSIZED, self.dtype, 0, tensors=self.tensors)
+        bound = replace(bound, device=device.torch)
         tensors = inputs_of(bound, "forward", device.torch)
         output, clock = OutputSummary(bound, tensors, device), device.clock(task.threads)
         made = task, bound, None, None, tensors, output, None, bound.call_with(tensors), clock
@@ -114,12 +117,12 @@ class FunctionOfTensors:
         """
         function, tensors = self.function, list(self.tensors)
         names = [str(position) for position in range(len(tensors))]
-        if isinstance(function, torch.nn.Module):
-            function = ModuleFunction(function)
-            names += function.names
-            tensors += function.parameters(self.dtype)
         floating = [n for n, t in zip(names, tensors, strict=True) if is_differentiable(t.dtype)]
         asked = [n for n, t in zip(names, tensors, strict=True) if t.requires_grad] or floating
+        if isinstance(function, torch.nn.Module):
+            function = ModuleFunction(function)
+            names, asked = [*names, *function.names], [*asked, *function.names]
+            tensors += function.parameters(self.dtype)
         cpu = {n: t.detach().cpu().clone() for n, t in zip(names, tensors, strict=True)}
         op = Operation(self.name, self._dotted, "... -> ...", inputs=tuple(names))
         return BoundCase(

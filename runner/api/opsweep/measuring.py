@@ -18,6 +18,7 @@ from runner.tasks.benchmark import Ready, time_alone
 from runner.tasks.in_turn import measured_in_turn, open_side, visit_sides
 from runner.verify.gradients.finding import verdict_with_reason
 from runner.verify.gradients.vectors import dense
+from runner.verify.gradients.verifier import NO_INPUT
 from runner.verify.gradients.verifier import check_gradients as verified
 from runner.verify.values import relative_error
 
@@ -105,7 +106,10 @@ def check_gradients(function: Function, *tensors: torch.Tensor) -> Gradients:
         Exception: what the function raises at these tensors.
     """
     given = FunctionOfTensors(function, tensors)
-    checks = verified(given.with_gradient(), device_of(*tensors).torch)
+    bound = given.with_gradient()
+    if not bound.inputs:
+        return Gradients(given.name, "unsupported", NO_INPUT, ())
+    checks = verified(bound, device_of(*tensors).torch)
     verdict, reason = verdict_with_reason(checks)
     script = next((check.script for check in checks if check.script), "")
     return Gradients(given.name, verdict or "unsupported", reason, tuple(checks), script)
