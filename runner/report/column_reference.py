@@ -54,14 +54,14 @@ class ColumnReference:
         return PANDAS.get(self.type, "string")
 
 
-def tables() -> Mapping[str, type]:
+def tables() -> Mapping[str, Any]:
     """The record that each file's lines are, by the file's name."""
     rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
     others = {SAMPLES_FILE: Sample, PAIRS_FILE: PairVisit, "compare.csv": Change}
     return {**rows, **others, "speedup.csv": Speedup, "crossover.csv": Crossover}
 
 
-def columns_of(record: type) -> list[ColumnReference]:
+def columns_of(record: Any) -> list[ColumnReference]:
     """The columns of a record's table, in their order."""
     said = {**_meanings(Row), **_meanings(Speedup), **_meanings(record)}  # of like names
     columns = []

@@ -52,7 +52,7 @@ def test_a_fifth_more_work_fails_and_all_is_told(tmp_path: Path) -> None:
         done = run_pytest(tmp_path, "-n", workers, "--opsweep-json=found.json")
         assert done.returncode == 1, done.stdout + done.stderr
         assert "2 passed" in done.stdout and "1 failed" in done.stdout
-        _, table = done.stdout.split(" opsweep ")
+        table = done.stdout.rpartition(" opsweep ")[2]
         assert "passed  test_mine.py::test_the_same: old against old: " in table
         assert "passed  test_mine.py::test_the_same: sin: pass, " in table
         assert "failed  test_mine.py::test_a_fifth_more_work: new against old: " in table

@@ -79,7 +79,7 @@ def read(folder: str | Path, table: str = "results.csv") -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.read_csv(Path(folder) / table, dtype=dtypes(table))  # type: ignore[no-any-return]
+    return pd.read_csv(Path(folder) / table, dtype=dtypes(table))
 
 
 def dtypes(table: str = "results.csv") -> dict[str, str]:
