@@ -18,6 +18,9 @@ from runner.sweep.grids import as_overrides
 if TYPE_CHECKING:
     import pandas as pd
 
+# a file of this folder is not to stand in for our package; main puts the folder back
+START = "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
+START += "from runner.cli.main import main; main()"
 WRONG, INTERRUPTED = 2, 130  # exit codes
 
 
@@ -39,7 +42,7 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
         RuntimeError: the sweep ended without a table.
     """
     arguments = [*words, *as_overrides("params", axes), "output=json"]
-    command = [sys.executable, "-m", "runner", "-m", *arguments]
+    command = [sys.executable, "-c", START, "-m", *arguments]
     last = ""
     with (
         TemporaryFile("w+", encoding="utf-8") as answer,  # a pipe would be full while none reads
@@ -64,11 +67,12 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
     if process.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     found: Mapping[str, Any] = json.loads(text) if text.strip() else {}
-    files = [file for file in FILE_OF_JOB.values() if Path(found.get("folder", ""), file).is_file()]
-    if not found or not files:
+    folder = Path(found.get("folder", "nowhere"))
+    files = [file for file in FILE_OF_JOB.values() if (folder / file).is_file()]
+    if not found.get("rows") or not files:
         raise RuntimeError(f"the sweep left no table: {last}")
-    frame = read(found["folder"], files[0])
-    frame.attrs |= {"folder": found["folder"], "exit_code": process.returncode}
+    frame = read(folder, files[0])
+    frame.attrs |= {"folder": str(folder), "exit_code": process.returncode}
     return frame
 
 
