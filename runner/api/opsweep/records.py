@@ -16,64 +16,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Time:
-    """What a call costs: seconds a call.
+    """What a call costs: seconds a call."""
 
-    Attributes:
-        name: of the function.
-        median_s: over the samples that nothing disturbed.
-        low_s, high_s: the median's 95 % interval; None of too few samples.
-        min_s: the least.
-        samples: blocks of calls that the median is taken over.
-        calls_per_sample: calls in each.
-        device: what ran them, by name.
-        stop: why there are no more samples: precision, time, samples, allocations or first_call.
-        flags: what would mislead, as in ``results.csv``.
-    """
-
-    name: str
-    median_s: float
-    low_s: float | None
-    high_s: float | None
+    name: str  # of the function
+    median_s: float  # over the samples that nothing disturbed
+    low_s: float | None  # the beginning of the median's 95 % interval; None of too few samples
+    high_s: float | None  # and its end
     min_s: float
-    samples: int
+    samples: int  # blocks of calls that the median is taken over
     calls_per_sample: int
-    device: str
-    stop: str
-    flags: tuple[str, ...]
+    device: str  # that ran them, by name
+    stop: str  # why there are no more: precision, time, samples, allocations or first_call
+    flags: tuple[str, ...]  # what would mislead, as in ``results.csv``
 
     def __repr__(self) -> str:
         text = f"{self.name}: {time_text(self.median_s)}"
         if self.low_s is not None and self.high_s is not None:
             text += f" ({time_text(self.low_s)} to {time_text(self.high_s)})"
-        return f"{text}, {self.samples} samples{_listed(self.flags)}"
+        text += f", {self.samples} samples"
+        return f"{text}; {', '.join(self.flags)}" if self.flags else text
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """One function against another, timed in turn on the same tensors.
+    """One function against another, timed in turn on the same tensors."""
 
-    Attributes:
-        new, old: what each costs, by its turns.
-        speedup: old over new: above 1 the new one is faster.
-        low, high: its 95 % interval; None where none can be given.
-        verdict: faster, slower, same (within ``margin``) or unclear, of the new one.
-        margin: the relative difference that counts.
-        visits: to both, that the ratio is from.
-        max_relative_error: of the new one's results from the old one's, relative to the largest
-            element of these; None where they cannot be compared.
-        reason: why the ratio is not claimed, or the results were not compared.
-    """
-
-    new: Time
+    new: Time  # what each costs, by its turns
     old: Time
-    speedup: float
-    low: float | None
-    high: float | None
-    verdict: str
-    margin: float
-    visits: int
+    speedup: float  # old over new: above 1 the new one is faster
+    low: float | None  # the beginning of its 95 % interval; None where none can be given
+    high: float | None  # and its end
+    verdict: str  # faster, slower, same (within the margin) or unclear, of the new one
+    margin: float  # the relative difference that counts
+    visits: int  # to both, that the ratio is from
+    # of the new one's results from the old one's, relative to the largest element of these; None
+    # where they cannot be compared
     max_relative_error: float | None
-    reason: str = ""
+    reason: str = ""  # why the ratio is not claimed, or the results were not compared
 
     def not_slower_than(self, limit: float) -> bool:
         """Whether the new one is surely not slower by more than ``limit``, relative to the old one.
@@ -100,21 +79,13 @@ class Comparison:
 
 @dataclass(frozen=True, repr=False)
 class Gradients:
-    """What a function's gradients were found to be.
+    """What a function's gradients were found to be."""
 
-    Attributes:
-        name: of the function.
-        verdict: pass, fail, error, inconclusive, kink or unsupported, of all checks together.
-        reason: what failed, or could not be done; blank where there is nothing to say.
-        checks: each of them, as a row of ``autograd.csv`` has it.
-        script: a file of plain torch that shows the smallest failure; blank without one.
-    """
-
-    name: str
-    verdict: str
-    reason: str
-    checks: Sequence[GradientCheck]
-    script: str = ""
+    name: str  # of the function
+    verdict: str  # pass, fail, error, inconclusive, kink or unsupported, of all checks together
+    reason: str  # what failed, or could not be done; blank where there is nothing to say
+    checks: Sequence[GradientCheck]  # each, as a row of ``autograd.csv`` has it
+    script: str = ""  # a file of plain torch that shows the smallest failure; blank without one
 
     @property
     def ok(self) -> bool:
@@ -130,7 +101,3 @@ class Gradients:
     def __repr__(self) -> str:
         text = f"{self.name}: {self.verdict}, {len(self.checks)} checks"
         return f"{text}; {self.reason}" if self.reason else text
-
-
-def _listed(flags: Sequence[str]) -> str:
-    return f"; {', '.join(flags)}" if flags else ""
