@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -34,9 +36,7 @@ SIGNED = {
 }
 """What every table of rows ends with."""
 NO_COLUMN: Mapping[Any, tuple[str, ...]] = {Crossover: ("size",)}
-FIELD = re.compile(r"    (\w+): [^#]*?(?:  # (?P<beside>.+))?$")
-ABOVE = re.compile(r"    # (.*)")
-NAMED = re.compile(r"(\w+(?:, \w+)*): (.+)")  # words that say of which columns they are
+FIELD_NAMES = re.compile(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): ")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class ColumnReference:
 def tables() -> Mapping[str, Any]:
     """The record that each file's lines are, by the file's name."""
     rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
-    others = {SAMPLES_FILE: Sample, PAIRS_FILE: PairVisit, "compare.csv": Change}
-    return {**rows, **others, "speedup.csv": Speedup, "crossover.csv": Crossover}
+    compared = {"speedup.csv": Speedup, "crossover.csv": Crossover, "compare.csv": Change}
+    return {**rows, **compared, PAIRS_FILE: PairVisit, SAMPLES_FILE: Sample}
 
 
 def columns_of(record: Any) -> list[ColumnReference]:
     """The columns of a record's table, in their order."""
-    said = {**_meanings(Row), **_meanings(Speedup), **_meanings(record)}  # of like names
+    said = {**_in_config(), **explained(Row), **explained(Speedup), **explained(record)}
     columns = []
     for field in (field for field in fields(record) if field.name not in NO_COLUMN.get(record, ())):
         kind = str(field.type).partition(" | ")[0]
@@ -83,7 +83,8 @@ def as_text() -> str:
         lines += ["", file] if lines else [file]
         for column in columns_of(record):
             unit = f"{column.type} {column.unit}".strip()
-            lines.append(f"  {column.name:<26} {unit:<14} {column.meaning}")
+            meaning = column.meaning.replace("`", "")
+            lines.append(f"  {column.name:<26} {unit:<14} {meaning}")
     return "\n".join(lines)
 
 
@@ -97,47 +98,49 @@ def as_json() -> str:
 
 
 @cache
-def _meanings(record: Any) -> dict[str, str]:
-    """What is said of each field: beside or above it, in the docstring, or in ``config.yaml``."""
-    said = dict(_in_config())
-    for kind in reversed(record.__mro__):
-        if is_dataclass(kind):
-            found = dict(_beside(kind)) | dict(_in_docstring(kind))
-            said |= {name: _plain(text) for name, text in found.items() if text}
-    return said
+def explained(record: Any) -> Mapping[str, str]:
+    """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
+    said: dict[str, str] = {}
+    for parent in reversed(record.__mro__):
+        if is_dataclass(parent):
+            said |= _of_docstring(inspect.cleandoc(parent.__doc__ or ""))
+            said |= _of_comments(textwrap.dedent(inspect.getsource(parent)))
+    return {name: without_roles(text).removesuffix(".") for name, text in said.items()}
 
 
-def _in_docstring(kind: type) -> Iterator[tuple[str, str]]:
-    """What stands under ``Attributes``: an entry may go on over further lines."""
-    _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
-    for entry in re.split(r"\n    (?=\S)", "\n" + listed):
-        if match := NAMED.match(" ".join(entry.split())):
-            text = match[0] if "," in match[1] else match[2]
-            yield from ((name, text) for name in match[1].split(", "))
+def without_roles(text: str) -> str:
+    """A sentence of a docstring as Markdown, without the marks of references to code."""
+    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`")
 
 
-def _beside(kind: type) -> Iterator[tuple[str, str]]:
-    """What comments beside the fields say, or those above them, which may name several."""
-    above: list[str] = []
-    named: dict[str, str] = {}
-    for line in inspect.getsource(kind).splitlines():
-        if comment := ABOVE.fullmatch(line):
-            above.append(comment[1])
-        elif field := FIELD.fullmatch(line):
-            text = field["beside"] or " ".join(above)
-            match = NAMED.fullmatch(" ".join(above))
-            if match and field[1] in match[1].split(", "):
-                named |= dict.fromkeys(match[1].split(", "), match[0])
-                text = ""
-            yield field[1], named.get(field[1]) or text
-            above = []
-        else:
-            above = []
+def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
+    _, _, attributes = text.partition("Attributes:\n")
+    for entry in re.split(r"\n(?=    \w)", "\n" + attributes):
+        names, _, meaning = " ".join(entry.split()).partition(": ")
+        yield from ((name, meaning) for name in names.split(", ") if meaning)
 
 
-def _plain(text: str) -> str:
-    """A text without its marks for documentation."""
-    return re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "").rstrip(".")
+def _of_comments(source: str) -> Iterator[tuple[str, str]]:
+    """The comment above a field or behind it; one above several says of which it is."""
+    lines = source.splitlines()
+    (declared,) = ast.parse(source).body
+    assert isinstance(declared, ast.ClassDef)
+    for node in declared.body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        behind = re.search(r"  # (.*)$", lines[(node.end_lineno or node.lineno) - 1])
+        above: list[str] = []
+        for line in reversed(lines[: node.lineno - 1]):
+            if not line.strip().startswith("# "):
+                break
+            above.insert(0, line.strip()[2:])
+        text = behind[1] if behind else " ".join(above)
+        of_several = FIELD_NAMES.match(text)
+        if of_several and node.target.id in of_several[1].split(", "):
+            yield from ((name, text[of_several.end() :]) for name in of_several[1].split(", "))
+        elif text:
+            yield node.target.id, text
 
 
 @cache

@@ -88,23 +88,30 @@ class Wrong(torch.autograd.Function):
         return -gradient * x.cos()
 
 
+def wrong(x: Tensor) -> Tensor:
+    result: Tensor = Wrong.apply(x)
+    return result
+
+
 def test_gradients_pass_or_fail_with_a_file_that_shows_it() -> None:
     right = opsweep.check_gradients(once, X[:5])
     assert right.ok and repr(right) == f"once: pass, {len(right.checks)} checks"
     assert {"finite_differences", "forward_mode"} <= set(right.frame()["oracle"])
-    wrong = opsweep.check_gradients(Wrong.apply, X[:5])
-    assert wrong.verdict == "fail" and not wrong.ok
-    assert "import torch" in wrong.script
+    failed = opsweep.check_gradients(wrong, X[:5])
+    assert failed.verdict == "fail" and not failed.ok and failed.reason
+    assert f"{__name__}.wrong(x0)" in failed.script
+    assert opsweep.check_gradients(Wrong.apply, X[:5]).script == ""  # nobody can import it
 
 
 def test_gradients_are_taken_of_what_needs_one_and_of_a_modules_parameters() -> None:
     a, b = X[:4].clone().requires_grad_(), X[4:8].clone()
     of_one = opsweep.check_gradients(torch.mul, a, b)
-    assert set(of_one.frame()["argument"].dropna()) == {"0"}
+    arguments = set(of_one.frame()["argument"].dropna())
+    assert "x0" in arguments and "x1" not in arguments
     none = opsweep.check_gradients(torch.neg, torch.arange(3))
     assert (none.verdict, none.reason) == ("unsupported", "no input has a gradient")
     of_module = opsweep.check_gradients(nn.Linear(3, 2), torch.ones(2, 3))
-    assert {"0", "weight", "bias"} <= set(of_module.frame()["argument"].dropna())
+    assert {"x0", "weight", "bias"} <= set(of_module.frame()["argument"].dropna())
 
 
 def test_what_cannot_be_measured_is_said_in_a_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor
 
 from runner.calls import Thunk
-from runner.calls.bound_case import BoundCase
+from runner.calls.bound_case import BoundCase, results_of
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.calls.direction import inputs_of
 from runner.calls.layouts import copy_of
 from runner.calls.module import ModuleFunction
 from runner.cells.cell import Cell
 from runner.config.axes import AXES
+from runner.config.cases.gradient import FunctionCase
 from runner.config.operation import Operation
 from runner.config.schema import Limit, Timing
 from runner.config.signature import Dimensions
@@ -85,7 +87,7 @@ class FunctionOfTensors:
 
     def ready(self, device: Device, timing: Timing) -> Ready:
         """The call, made ready to be timed in this process as it is."""
-        op = Operation(self.name, self._dotted, "... -> ...")
+        op = Operation(self.name, self.name, "... -> ...")
         of_axes: dict[str, Any] = {name: axis.default for name, axis in AXES.items()}
         of_axes |= {"op": op.name, "dtype": str(self.dtype).removeprefix("torch.")}
         of_axes |= {"size": ", ".join(shape_text(tuple(t.shape)) for t in self.tensors)}
@@ -116,7 +118,7 @@ class FunctionOfTensors:
         They are those that need a gradient, or else all floating ones, and a module's parameters.
         """
         function, tensors = self.function, list(self.tensors)
-        names = [str(position) for position in range(len(tensors))]
+        names = [f"x{position}" for position in range(len(tensors))]
         floating = [n for n, t in zip(names, tensors, strict=True) if is_differentiable(t.dtype)]
         asked = [n for n, t in zip(names, tensors, strict=True) if t.requires_grad] or floating
         if isinstance(function, torch.nn.Module):
@@ -124,10 +126,10 @@ class FunctionOfTensors:
             names, asked = [*names, *function.names], [*asked, *function.names]
             tensors += function.parameters(self.dtype)
         cpu = {n: t.detach().cpu().clone() for n, t in zip(names, tensors, strict=True)}
-        op = Operation(self.name, self._dotted, "... -> ...", inputs=tuple(names))
+        op = Operation(self.name, self.name, "... -> ...", inputs=tuple(names))
         return BoundCase(
             op,
-            partial(_called, function),
+            partial(results_of, function, FunctionCase(self.name, function=self._dotted)),
             UNSIZED,
             self.dtype,
             0,
@@ -137,11 +139,10 @@ class FunctionOfTensors:
 
     @property
     def _dotted(self) -> str:
-        return f"{getattr(self.function, '__module__', None) or 'builtins'}.{self.name}"
-
-
-def _called(function: Function, named: dict[str, Tensor]) -> Any:
-    return function(*named.values())
+        """By which others can import it; blank where they cannot."""
+        module = getattr(self.function, "__module__", None) or "torch"
+        is_there = getattr(sys.modules.get(module), self.name, None) is self.function
+        return f"{module}.{self.name}" if is_there and module != "__main__" else ""
 
 
 def device_of(*tensors: Tensor) -> Device:
