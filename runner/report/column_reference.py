@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -102,7 +102,7 @@ def explained(record: Any) -> Mapping[str, str]:
     """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
     said: dict[str, str] = {}
     for parent in reversed(record.__mro__):
-        if is_dataclass(parent):
+        if hasattr(parent, "__dataclass_fields__"):
             said |= _of_docstring(inspect.cleandoc(parent.__doc__ or ""))
             said |= _of_comments(textwrap.dedent(inspect.getsource(parent)))
     return {name: without_roles(text).removesuffix(".") for name, text in said.items()}

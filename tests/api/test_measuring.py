@@ -27,7 +27,7 @@ def many_times(x: Tensor) -> Tensor:
 
 def test_a_time_is_that_of_calls_on_copies_and_says_so_in_a_line() -> None:
     kept = X.clone()
-    found = opsweep.time(lambda x: x.add_(1.0), X, max_time_s=0.05)
+    found = opsweep.time(lambda x: x.add_(1.0), X, max_time_s=1.0)
     assert torch.equal(X, kept)
     assert found.low_s is not None and found.high_s is not None
     assert 0 < found.min_s <= found.median_s
@@ -55,13 +55,13 @@ def test_torchs_switches_stay_as_the_caller_has_them() -> None:
 
 
 def test_work_done_forty_times_is_slower_and_the_other_way_round_faster() -> None:
-    slower = opsweep.compare(many_times, once, X, max_time_s=0.2)
+    slower = opsweep.compare(many_times, once, X, max_time_s=5.0)
     assert slower.verdict == "slower"
     assert not slower.not_slower_than(0.05)
     assert slower.high is not None and slower.high < 0.5
     assert slower.same_values(0.0) and slower.visits >= 10
     assert "many_times against once: slower, speed-up 0.0" in repr(slower)
-    faster = opsweep.compare(once, many_times, X, max_time_s=0.2)
+    faster = opsweep.compare(once, many_times, X, max_time_s=5.0)
     assert faster.verdict == "faster" and faster.not_slower_than(0.05)
 
 

@@ -5,6 +5,7 @@ Nothing is imported before it is used: pytest imports this at each of its starts
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,10 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "runner":
+        hiding = sys.modules.get("runner")
+        if hiding is None or not (error.name or "").startswith("runner."):
             raise
-        import runner
-
-        where = getattr(runner, "__file__", None) or list(runner.__path__)
+        where = getattr(hiding, "__file__", None) or list(hiding.__path__)
         advice = "rename it, or take its folder off the path"
         raise ImportError(f"{where} hides opsweep's own package runner; {advice}") from error
 
