@@ -82,7 +82,7 @@ def bind_case(
     call: Callable[..., Any]
     if isinstance(case, FunctionCase):
         assert function is not None
-        call = partial(_called, function, case)
+        call = partial(results_of, function, case)
     else:
         assert isinstance(case, ExpressionCase)
         call = partial(elements, case)
@@ -119,9 +119,10 @@ def reduced(case: GradientCase, value: Tensor) -> Tensor:
     return value.sum() if case.reduce == "sum" else value.mean()
 
 
-def _called(
+def results_of(
     function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
 ) -> list[Tensor]:
+    """The tensors that a function returns; TypeError where there are none."""
     result = function(*named.values(), **case.kwargs)
     tensors = outputs_of(result)
     if not tensors:
