@@ -90,7 +90,7 @@ def bind_case(
         assert function is not None
         other = case.load_other()
         called = with_slopes_of(other, function) if other is not None else function
-        call = partial(_called, called, case)
+        call = partial(results_of, called, case)
     else:
         assert isinstance(case, ExpressionCase)
         call = partial(elements, case)
@@ -127,9 +127,10 @@ def reduced(case: GradientCase, value: Tensor) -> Tensor:
     return value.sum() if case.reduce == "sum" else value.mean()
 
 
-def _called(
+def results_of(
     function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
 ) -> list[Tensor]:
+    """The tensors that a function returns; TypeError where there are none."""
     result = function(*named.values(), **case.kwargs)
     tensors = outputs_of(result)
     if not tensors:

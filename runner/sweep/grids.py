@@ -25,7 +25,8 @@ from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
 
 OF_THE_SWEEP = {
-    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
+    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run"),
+    *("output", "objective"),
 }
 """The keys that cannot differ between cells."""
 
@@ -59,7 +60,7 @@ class Grids:
 
         ConfigError where a cell or a rule of exclusion is wrong, or nothing is left to run.
         """
-        own = self._parsed(_as_overrides("params", self._params))
+        own = self._parsed(as_overrides("params", self._params))
         typed = self._parsed(arguments)
         typed = [override for override in typed if override.key_or_group not in LISTING]
         names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
@@ -113,7 +114,7 @@ class Grids:
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
         jobs = []
         for params in self._extra_grids:
-            words = _as_overrides("also", params)
+            words = as_overrides("also", params)
             grid = self._parsed(words)
             meant = _meant_for(grid, own, typed)
             jobs += self._compose([*grid, *meant])
@@ -165,7 +166,7 @@ class Grids:
         return []
 
 
-def _as_overrides(where: str, params: Any) -> list[str]:
+def as_overrides(where: str, params: Any) -> list[str]:
     """A grid as overrides; a list is an axis's values, which on the command line have commas."""
     if not isinstance(params, Mapping):
         example = "write a mapping such as {op: add, size: [64, 128]}"

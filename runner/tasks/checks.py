@@ -24,7 +24,7 @@ from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict
 from runner.verify.blocks import WHOLE
-from runner.verify.gradients.finding import overall
+from runner.verify.gradients.finding import verdict_with_reason
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import (
     FREE_SIGN,
@@ -138,10 +138,7 @@ def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Ve
     except Exception as error:
         traceback.print_exc()
         return _excused(bound, device, error)
-    verdict = overall(checks)
-    reasons = [check.reason for check in checks if check.verdict == verdict and check.reason]
-    says_more = verdict in BAD or len(checks) == 1  # a single check says why there are no others
-    return Verdict(verdict, reasons[0] if reasons and says_more else "")
+    return Verdict(*verdict_with_reason(checks))
 
 
 def _excused(bound: BoundOperation, device: torch.device, of_check: Exception) -> Verdict:

@@ -29,6 +29,8 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
         named = bound.named(tensors)
         names, tensors = list(named), list(named.values())
     imports, call = _call_of(bound, names)
+    if not call:
+        return None
     shown = [f"    torch.tensor({t.tolist()}, dtype={t.dtype})," for t in tensors]
     return SCRIPT.read_text().format(
         what=f"{bound.op.name}, {check.probe} by {check.oracle}: {check.reason}",
@@ -55,6 +57,8 @@ def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
         case = bound.function.args[-1]  # type: ignore[attr-defined]  # of a partial, see bind_case()
         if isinstance(case, ExpressionCase):
             return "from math import pi\nfrom torch import *", case.expression
+        if not case.function:  # a function that nobody can import
+            return "", ""
         dotted, kwargs, passed = case.function, dict(case.kwargs), names
     if isinstance(bound, BoundArguments):
         made, by_name = bound.arguments(list(map(_Name, names)), bound.dtype)
