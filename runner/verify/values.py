@@ -232,7 +232,9 @@ class Reference:
 
     @cached_property
     def moved_by_rounding(self) -> list[float]:
-        """How far rounding moves each output, relative to its largest element."""
+        """How far rounding moves each output, relative to its largest element; integers not."""
+        if not is_differentiable(self.bound.dtype):
+            return [0.0 for _ in self.outputs]
         generator, roundoff = self.bound.generator(951), unit_roundoff(self.bound.dtype)
         numbers = [t if is_differentiable(t.dtype) else t.double() for t in self.outputs]
 
