@@ -11,6 +11,7 @@ from pathlib import Path
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
 from runner.config.implementation import ALL
+from runner.config.operator_database import EVERY
 from runner.config.schema import JSON, OUTPUTS, READING
 from runner.errors import ConfigError, unknown
 from runner.files import CONF
@@ -87,6 +88,7 @@ class Arguments:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
         of_several = self.values.get("impl") == ALL or AB in self.words
+        of_several = of_several or EVERY in self.values.get("op", "")
         of_several = of_several or not self.values.keys().isdisjoint(OF_SWEEPS)
         return self.is_dry_run or on_cluster or of_several
 

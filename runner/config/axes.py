@@ -105,7 +105,12 @@ class CellKey:
         "enabled", ("enabled", "no_grad", "inference"), benchmark_only=True, rank=9
     )
     autocast: str = _axis(
-        "off", ("off", "bfloat16", "float16"), benchmark_only=True, rank=10, aliases=OFF
+        "off",
+        ("off", "bfloat16", "float16"),
+        benchmark_only=True,
+        in_autograd=True,
+        rank=10,
+        aliases=OFF,
     )
     deterministic: bool = _axis(False, benchmark_only=True, rank=11)
     graph: bool = _axis(False, benchmark_only=True)
