@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,17 +57,17 @@ class Refusals:
         self._why = refused | self._why
         run.blameless = True
 
-    def places(self, chunk: Chunk) -> set[str]:
-        """The nodes that are not to have a chunk."""
+    def of(self, chunk: Chunk) -> dict[str, str]:
+        """The nodes that are not to have a chunk, with the reason."""
         needed = {"", *chunk.packages}
-        return {place for place, package in self._why if package in needed}
+        return {place: why for (place, package), why in self._why.items() if package in needed}
 
-    def reason(self, chunk: Chunk, nodes: Sequence[str]) -> str:
+    def of_all(self, chunk: Chunk, nodes: Collection[str]) -> str:
         """Why none of these nodes is to have a chunk; blank where one may, or there are none."""
-        refused = self.places(chunk)
-        if not nodes or not refused.issuperset(nodes):
+        refused = self.of(chunk)
+        if not nodes or not refused.keys() >= set(nodes):
             return ""
-        return f"no node can run it: {'; '.join(dict.fromkeys(self._why.values()))}"
+        return f"no node can run it: {'; '.join(dict.fromkeys(refused.values()))}"
 
 
 class Executor(Protocol):

@@ -6,7 +6,6 @@ This module is what Ray and submitit call on a node; opsweep has to be installed
 from __future__ import annotations
 
 import math
-import os
 import platform
 import shutil
 import sys
@@ -52,14 +51,6 @@ def versions() -> dict[str, str]:
         "torch": version("torch").partition("+")[0],
         "python": platform.python_version(),
     }
-
-
-def use_cpus(given: int) -> None:
-    """Have a cell take no more threads than its job was given CPUs, where nothing binds it."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    usable = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    if 0 < given < (usable or 1):
-        os.environ.setdefault("OMP_NUM_THREADS", str(given))
 
 
 def run_chunk(

@@ -86,12 +86,12 @@ class RayExecutor:
 
     def refusal(self, chunk: Chunk) -> str:
         """Why no node that is there can run a chunk; blank where one may."""
-        return self._refusals.reason(chunk, list(self._nodes))
+        return self._refusals.of_all(chunk, self._nodes)
 
     def _free_nodes(self, chunk: Chunk) -> list[RayNode]:
         """Where a chunk could go now, if it can to another node than the one that lost it."""
         self._update_nodes()
-        refused = self._refusals.places(chunk)
+        refused = self._refusals.of(chunk)
         nodes = [node for node in self._nodes.values() if node.name not in refused]
         if chunk.needs_accelerator and any(node.accelerators for node in nodes):
             nodes = [node for node in nodes if node.accelerators]

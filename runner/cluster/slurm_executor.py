@@ -38,14 +38,7 @@ from runner.cluster.messages import (
     append,
     read,
 )
-from runner.cluster.node import (
-    MARGIN_S,
-    NodeRefused,
-    OperationsRefused,
-    run_chunk,
-    use_cpus,
-    versions,
-)
+from runner.cluster.node import MARGIN_S, NodeRefused, OperationsRefused, run_chunk, versions
 from runner.cluster.slurm_queue import QueuedJob, facts_of, nodes_of, queued
 from runner.errors import ConfigError, one_line
 
@@ -62,6 +55,7 @@ HOPELESS = {  # reasons to wait that do not pass by waiting
     *("InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"),
 }
 ADVICE = "a job starts in this folder, with this PYTHONPATH: have both on every node"
+ENDS = {"TIMEOUT": OUT_OF_TIME, "DEADLINE": OUT_OF_TIME, "PREEMPTED": PREEMPTED}
 NO_PROGRAM = r"ModuleNotFoundError: .*|.*[Nn]o such file or directory.*"
 
 
@@ -121,9 +115,9 @@ class SlurmExecutor:
 
     def refusal(self, chunk: Chunk) -> str:
         """Why no node of the partition can run a chunk; blank where one may."""
-        if not self._refusals.places(chunk):
+        if not self._refusals.of(chunk):
             return ""
-        return self._refusals.reason(chunk, nodes_of(self._partition))
+        return self._refusals.of_all(chunk, nodes_of(self._partition))
 
     def send(self, run: ChunkRun) -> None:
         """Put a chunk into the queue."""
@@ -131,12 +125,12 @@ class SlurmExecutor:
         resources: dict[str, Any] = {"slurm_gres": self._gres, "slurm_exclusive": None}
         if not run.chunk.needs_accelerator:
             resources = {"slurm_gres": None, "slurm_exclusive": True}
-        unused = self._refusals.places(run.chunk)
-        if run.chunk.avoid and set(nodes_of(self._partition)) - unused - {run.chunk.avoid}:
-            unused.add(run.chunk.avoid)
-        own = self._parameters.get("slurm_exclude")
-        exclude = ",".join([*([own] if own else []), *sorted(unused)])
-        self._submitit.update_parameters(**resources, slurm_exclude=exclude or None)
+        unused, lost_on = set(self._refusals.of(run.chunk)), {run.chunk.avoid or ""}
+        if run.chunk.avoid and set(nodes_of(self._partition)) - unused - lost_on:
+            unused |= lost_on
+        unused.add(self._parameters.get("slurm_exclude"))
+        exclude = ",".join(sorted(filter(None, unused))) or None
+        self._submitit.update_parameters(**resources, slurm_exclude=exclude)
         try:
             job = self._submitit.submit(_run, run.chunk, versions(), run.messages, self._time_s)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
@@ -162,10 +156,9 @@ class SlurmExecutor:
                 self._read(job)
                 if not job.over:
                     self._lose(job)
-        over = [job_id for job_id, job in self._jobs.items() if job.over]
-        ended = [self._cleaned_up(self._jobs.pop(job_id)) for job_id in over]
         self._look(queue or {})
-        return ended
+        over = [job_id for job_id, job in self._jobs.items() if job.over]
+        return [self._cleaned_up(self._jobs.pop(job_id)) for job_id in over]
 
     def close(self) -> list[ChunkRun]:
         """Cancel what is in the queue, and leave no folder of submitit's where nothing has run."""
@@ -206,41 +199,32 @@ class SlurmExecutor:
                 job.run.take(message)
 
     def _end(self, job: SlurmJob, end: JobEnded) -> None:
-        run = job.run
-        run.place = end.place or None
-        job.over = end.how != TERMINATED
+        run, job.over = job.run, end.how != TERMINATED  # or it has been put back into the queue
+        run.place = end.place or run.place
         if end.how == REFUSED:
             self._refusals.add(run, end.text, of_node=end.of_node)
         elif end.how == RAISED:
             run.lost, run.log = one_line(end.text.strip().rpartition("\n")[2]), end.text
         elif end.how in (OUT_OF_TIME, PREEMPTED):
-            self._excuse(run, end.how)
-
-    @staticmethod
-    def _excuse(run: ChunkRun, how: str) -> None:
-        run.blameless = how == PREEMPTED
-        said = f"Slurm's job {run.job_id} was {how}: what is left is sent again, which is no try"
-        print(said, file=sys.stderr, flush=True)
+            run.blameless = end.how == PREEMPTED
+            said = f"Slurm's job {run.job_id} was {end.how}: what is left is sent again"
+            print(f"{said}, which is no try", file=sys.stderr, flush=True)
 
     def _lose(self, job: SlurmJob) -> None:
-        """Say of a job that left the queue without its last message what Slurm knows of its end."""
-        job.over, run = True, job.run
-        facts = facts_of(run.job_id)
-        state = facts.get("JobState", "gone from the queue")
-        nodes = facts.get("NodeList", "").replace("(null)", "")
-        run.place = nodes or run.place
-        if state in ("TIMEOUT", "DEADLINE", "PREEMPTED"):
-            self._excuse(run, PREEMPTED if state == "PREEMPTED" else OUT_OF_TIME)
-            return
-        output = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))
-        lacks = re.findall(NO_PROGRAM, output)
-        if state == "FAILED" and run.started is None and lacks:
-            self._refusals.add(run, f"{nodes}: {one_line(lacks[-1])}", of_node=True)
-            return
-        where = f" on {nodes}" if nodes else ""
-        ending = f"ended{where}: {state}, {facts.get('ExitCode', 'with no exit code')}"
-        run.lost = f"Slurm's job {run.job_id} {ending}"
-        run.log = output[-LONGEST_LOG:]
+        """End a job that left the queue without its last message, as Slurm says that it ended."""
+        facts = facts_of(job.run.job_id)
+        state, code = facts.get("JobState", "gone from the queue"), facts.get("ExitCode", "")
+        place = facts.get("NodeList", "").replace("(null)", "")
+        said = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))
+        lacks = re.findall(NO_PROGRAM, said)
+        if state == "FAILED" and job.run.started is None and lacks:
+            end = JobEnded(REFUSED, f"{place}: {one_line(lacks[-1])}", place, of_node=True)
+        else:
+            where = f" on {place}" if place else ""
+            ending = f"Slurm's job {job.run.job_id} ended{where}: {state} {code}"
+            how = ENDS.get(state, RAISED)
+            end = JobEnded(how, f"{said[-LONGEST_LOG:]}\n{ending}", place)
+        self._end(job, end)
 
     def _cleaned_up(self, job: SlurmJob) -> ChunkRun:
         """What a job leaves in submitit's folder is of no more use, once its results are here."""
@@ -287,8 +271,9 @@ def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: 
     try:
         for name in SIGNALS:
             signal.signal(getattr(signal, name), _stop)  # submitit's own would put the job back
-        cpus = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
-        use_cpus(int(cpus or 0))
+        cpus = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0
+        if 0 < int(cpus) < len(os.sched_getaffinity(0)):  # nothing binds it to those it was given
+            os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
         said: list[Message] = read(messages)[0]
         finished = {message.cell for message in said if isinstance(message, CellResult)}
         for part in unfinished_parts(chunk, finished, blameless=True):

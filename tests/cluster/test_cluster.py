@@ -4,7 +4,6 @@ A real cluster is in ``tests/end_to_end/test_ray.py``.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
 from runner.cluster.executor import ChunkRun, Refusals
 from runner.cluster.messages import CellResult, ChunkStarted
-from runner.cluster.node import NodeRefused, run_chunk, use_cpus, versions
+from runner.cluster.node import NodeRefused, run_chunk, versions
 from runner.config.schema import ClusterConfig, Compare, Config, Report
 from runner.errors import ConfigError
 from runner.execute.progress import Progress
@@ -132,7 +131,7 @@ class Scripted:
         return bool(self.nodes) and not self.runs
 
     def refusal(self, chunk: Chunk) -> str:
-        return self.refusals.reason(chunk, ["node-a"])
+        return self.refusals.of_all(chunk, ["node-a"])
 
     def send(self, run: ChunkRun) -> None:
         run.place = "node-a"
@@ -335,21 +334,6 @@ def test_a_node_measures_what_is_compared_in_turn(tmp_path: Path) -> None:
         (sides[0].identity, sides[1].identity)
     }
     assert len(collect(tmp_path, "benchmark")[0]) == 2
-
-
-def test_a_job_takes_as_many_threads_as_it_was_given_cpus_where_nothing_binds_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    use_cpus(1)
-    assert os.environ["OMP_NUM_THREADS"] == "7"
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    for given in (0, os.cpu_count() or 1):
-        use_cpus(given)
-        assert "OMP_NUM_THREADS" not in os.environ
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
-    use_cpus(2)
-    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 def test_a_dry_run_says_how_many_jobs_and_how_long(tmp_path: Path) -> None:
