@@ -26,6 +26,14 @@ def slow(x):
     return x * 2
 """
 
+LISTENER = """
+from hydra.experimental.callback import Callback
+
+class Listener(Callback):
+    def on_job_end(self, config, job_return, **kwargs):
+        print("heard", job_return.status.name, job_return.cfg.op.name)
+"""
+
 
 @pytest.fixture
 def on_two_nodes(tmp_path: Path) -> Runner:
@@ -67,7 +75,11 @@ def chunks(folder: Path) -> list[dict[str, object]]:
 def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
     on_two_nodes: Runner, runner: Runner, tmp_path: Path
 ) -> None:
-    on_two_nodes(*GRID, "cluster.cells_per_chunk=4")
+    (tmp_path / "own_listener.py").write_text(LISTENER)
+    own = ["+hydra.callbacks.own._target_=own_listener.Listener", "cluster.cells_per_chunk=4"]
+    done = on_two_nodes(*GRID, *own, "+hydra.job.env_set.TORCH_WORD=hello")
+    assert done.stdout.count("heard COMPLETED ") == 40
+    assert {chunk["variables"]["TORCH_WORD"] for chunk in chunks(tmp_path)} == {"hello"}  # type: ignore[index]
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == 40
     assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}

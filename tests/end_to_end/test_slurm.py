@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -46,9 +46,10 @@ def _on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(tmp_path)
     yield
-    left = queue()
-    subprocess.run(["scancel", "--me"], check=False)
-    assert not left
+    try:
+        until(lambda: not queue(), 30.0)
+    finally:
+        subprocess.run(["scancel", "--user=root"], check=False)
 
 
 def start(*words: str, cells: int = 20, op: str = "slow") -> subprocess.Popen[str]:
@@ -82,10 +83,11 @@ def calls() -> Counter[str]:
     return Counter(path.name.partition("-")[0] for path in Path("calls").iterdir())
 
 
-def until_calls(count: int) -> None:
-    """Wait for so many calls."""
-    deadline = time.monotonic() + LIMIT_S
-    while sum(calls().values()) < count and time.monotonic() < deadline:
+def until(is_so: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
@@ -114,30 +116,31 @@ def test_every_row_comes_back_and_a_job_for_the_gpu_has_one() -> None:
 
 def test_jobs_that_are_cancelled_and_requeued_lose_nothing_and_do_nothing_twice() -> None:
     sweep = start("cluster.cells_per_chunk=10", "+hydra.job.env_set.WORD=hello", cells=40)
-    until_calls(24)
+    until(lambda: sum(calls().values()) >= 24 and len(queue("RUNNING")) == 2)
     first, second = sorted(queue("RUNNING"), key=int)
     subprocess.run(["scontrol", "requeue", first], check=True)
     subprocess.run(["scancel", second], check=True)
     said = ended(sweep)
     check_rows(40, disturbed=2)
     assert re.search(rf"lost: .*Slurm's job {second} ended on node\d: CANCELLED", said)
-    assert f"job {first} " not in said
+    assert said.count("lost: ") == 1
     assert all(path.name.endswith("-hello.call") for path in Path("calls").iterdir())
 
 
 def test_what_a_killed_drivers_jobs_measure_is_there_and_what_waits_is_cancelled() -> None:
-    sweep = start("cluster.cells_per_chunk=10", cells=40)
-    until_calls(16)
+    sweep = start("cluster.cells_per_chunk=20", cells=60)
+    until(lambda: sum(calls().values()) >= 16 and len(queue("RUNNING")) == 2)
     sweep.send_signal(signal.SIGKILL)
     ended(sweep, -signal.SIGKILL)
-    assert len(queue()) == 4  # which run on, and are not sent once more
-    until_calls(32)
-    said = ended(start("cluster.cells_per_chunk=10", "resume=out", cells=40))
-    told = re.search(r"(\d+) cells had ended in 4 jobs whose driver was gone; cancelled: 4", said)
+    before = calls()
+    until(lambda: len(calls()) > len(before) + 3)  # they run on
+    assert len(queue()) == 3
+    said = ended(start("cluster.cells_per_chunk=20", "resume=out", cells=60))
+    told = re.search(r"(\d+) cells had ended in 3 jobs whose driver was gone; cancelled: 3", said)
     assert told, said
-    assert f"{told[1]} of 40 cells are done" in said
-    assert int(told[1]) >= 4
-    check_rows(40, disturbed=2)
+    assert f"{told[1]} of 60 cells are done" in said
+    assert int(told[1]) >= len(before)
+    check_rows(60, disturbed=2)
 
 
 def test_a_time_limit_costs_no_cell_and_one_in_which_none_fits_is_refused() -> None:
@@ -154,7 +157,7 @@ def test_a_time_limit_costs_no_cell_and_one_in_which_none_fits_is_refused() -> N
 
 def test_a_job_that_is_warned_in_the_middle_of_a_cell_is_no_try() -> None:
     sweep = start("cluster.cells_per_chunk=20", "cluster.retries=0")
-    until_calls(12)
+    until(lambda: sum(calls().values()) >= 12)
     (job,) = queue("RUNNING")
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     said = ended(sweep)
@@ -174,12 +177,14 @@ def test_what_can_never_run_is_said_and_leaves_the_folder_as_it_was() -> None:
     assert list(pd.read_csv("out/results.csv")["threads"]) == [1]
 
 
-def test_nodes_that_lack_a_module_are_named_once_and_what_they_can_run_is_run() -> None:
-    os.environ["PYTHONPATH"] = str(ROOT)
+def test_nodes_that_lack_a_module_are_named_once_and_what_they_can_run_is_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     elsewhere = ["cluster.launcher.setup=[cd /]", "cluster.cells_per_chunk=2"]
     said = ended(start(*elsewhere, cells=4, op="slow,add"), 1)
     rows = pd.read_csv("out/results.csv")
     assert Counter(rows["op"] + " " + rows["status"]) == {"slow crashed": 4, "add ok": 4}
-    assert said.count("not used: ") == len(set(re.findall("not used: .*", said))) <= 2
+    assert said.count("not used: ") <= 2  # nodes, which have one name here
     assert "No module named 'slow_op'" in rows["reason"].dropna().iloc[0]
     assert "have both on every node" in said
