@@ -128,7 +128,7 @@ class SlurmExecutor:
         unused, lost_on = set(self._refusals.of(run.chunk)), {run.chunk.avoid or ""}
         if run.chunk.avoid and set(nodes_of(self._partition)) - unused - lost_on:
             unused |= lost_on
-        unused.add(self._parameters.get("slurm_exclude"))
+        unused.add(self._parameters.get("slurm_exclude") or "")
         exclude = ",".join(sorted(filter(None, unused))) or None
         self._submitit.update_parameters(**resources, slurm_exclude=exclude)
         try:
@@ -237,8 +237,8 @@ class SlurmExecutor:
 
 def _time_left(settings: Mapping[str, Any], longest_s: float) -> float:
     """The seconds that a job has until Slurm warns it; ConfigError where a cell needs more."""
-    minutes = settings.get("timeout_min", 60)
-    delay_s = settings.get("signal_delay_s", SIGNAL_DELAY_S)
+    minutes: float = settings.get("timeout_min", 60)
+    delay_s: float = settings.get("signal_delay_s", SIGNAL_DELAY_S)
     left_s, needed_s = 60.0 * minutes - delay_s, START_S + longest_s + MARGIN_S
     if left_s < needed_s:
         has = f"cluster.launcher.timeout_min={minutes} less signal_delay_s={delay_s:g} is"

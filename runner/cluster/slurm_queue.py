@@ -71,7 +71,7 @@ def end_jobs(left: Iterable[tuple[str, Path]]) -> list[str]:
             job_id
             for job_id, messages in ids.items()
             if job_id in queue
-            and queue[job_id].script.name.startswith(SCRIPT)
+            and queue[job_id].script.name.lstrip(".").startswith(SCRIPT)
             and messages.is_relative_to(queue[job_id].script.parent)
         ]
         if not own:

@@ -63,7 +63,9 @@ def main() -> int:
     folder = tempfile.mkdtemp(prefix="opsweep-slurm-", dir="/tmp")
     again = [sys.executable, "-m", "tests.support.slurm_nodes", "--inside", folder, *command]
     try:
-        return subprocess.call([*NAMESPACES, "--uts", "--mount", *again])
+        # the namespace's first process inherits what Slurm leaves behind; a shell waits for it
+        shell = ["sh", "-c", '"$@"; exit $?', "sh"]
+        return subprocess.call([*NAMESPACES, "--uts", "--mount", *shell, *again])
     finally:
         shutil.rmtree(folder)
 
