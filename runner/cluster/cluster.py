@@ -84,26 +84,17 @@ class Cluster:
         chunks = [replace(part, **of_all) for part in planned]
         number_of = {jobs[number].cell.identity: number for number in numbers}
         print(self._described(chunks), file=sys.stderr, flush=True)
-        with Progress(
-            len(numbers),
-            stop_after,
-            lambda cell, rows: on_end(number_of[cell.identity], rows),
-        ) as progress:
-            shared = self._shared_folder(root)
-            executor = self._executor(shared, [jobs[number].cell for number in numbers])
-            writer = ChunkWriter(
-                root,
-                lambda number: jobs[number].overrides,
-                samples=config.samples,
-                messages=shared,
-            )
-            driver = Driver(
-                executor,
-                writer,
-                retries=config.retries,
-                progress=progress,
-                on_begin=session.begin_measuring,
-            )
+        shared = self._shared_folder(root)
+        executor = self._executor(shared, [jobs[number].cell for number in numbers])
+        writer = ChunkWriter(
+            root, lambda number: jobs[number].overrides, samples=config.samples, messages=shared
+        )
+
+        def end(cell: Cell, rows: list[Row]) -> None:
+            on_end(number_of[cell.identity], rows)
+
+        with Progress(len(numbers), stop_after, end) as progress:
+            driver = Driver(executor, writer, progress, config.retries, session.begin_measuring)
             driver.run(chunks)
 
     def _shared_folder(self, root: Path) -> Path | None:

@@ -29,10 +29,9 @@ class Driver:
         self,
         executor: Executor,
         writer: ChunkWriter,
-        *,
-        retries: int,
         progress: Progress,
-        on_begin: Callable[[], None] = lambda: None,
+        retries: int,
+        on_begin: Callable[[], None],
     ) -> None:
         self._executor, self._writer, self._progress = executor, writer, progress
         self._max_attempts, self._on_begin = retries + 1, on_begin
@@ -102,13 +101,8 @@ class Driver:
         """What becomes of a chunk's cells; those to be sent again are pending then."""
         finished = run.results.keys()
         outcomes: dict[str, Outcome] = {cell.identity: "came_back" for cell in run.chunk.cells}
-        for part in unfinished_parts(
-            run.chunk,
-            finished,
-            lost_on=run.place,
-            lost=run.lost is not None,
-            blameless=run.blameless,
-        ):
+        how = {"lost": run.lost is not None, "blameless": run.blameless}
+        for part in unfinished_parts(run.chunk, finished, lost_on=run.place, **how):
             identities = {cell.identity for cell in part.cells}
             if part.attempt <= self._max_attempts:
                 self._pending.append(part)

@@ -8,15 +8,23 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from runner.rows.columns import packed, unpacked
 from runner.rows.rows import ROW_OF_JOB, Row
 
-DONE, REFUSED, RAISED = "done", "refused", "raised"
-OUT_OF_TIME, PREEMPTED, TERMINATED = "out of time", "preempted", "terminated"
-"""How a job ends; one that is terminated may be back, where the queue has put it again."""
+
+class Ending(str, Enum):
+    """How a job ends; one that was terminated is back if the queue takes it again."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    RAISED = "raised"
+    OUT_OF_TIME = "out of time"
+    PREEMPTED = "preempted"
+    TERMINATED = "terminated"
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class JobEnded:
-    """A job's last message: how it ended, in a word of this module's, and more in a text."""
+    """A job's last message: how it ended, and more in a text."""
 
     how: str
     text: str = ""

@@ -25,19 +25,7 @@ import submitit
 
 from runner.cluster.chunk import START_S, Chunk, unfinished_parts
 from runner.cluster.executor import ChunkRun, Refusals
-from runner.cluster.messages import (
-    DONE,
-    OUT_OF_TIME,
-    PREEMPTED,
-    RAISED,
-    REFUSED,
-    TERMINATED,
-    CellResult,
-    JobEnded,
-    Message,
-    append,
-    read,
-)
+from runner.cluster.messages import CellResult, Ending, JobEnded, append, read
 from runner.cluster.node import MARGIN_S, NodeRefused, OperationsRefused, run_chunk, versions
 from runner.cluster.slurm_queue import QueuedJob, facts_of, nodes_of, queued
 from runner.errors import ConfigError, one_line
@@ -55,7 +43,11 @@ HOPELESS = {  # reasons to wait that do not pass by waiting
     *("InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"),
 }
 ADVICE = "a job starts in this folder, with this PYTHONPATH: have both on every node"
-ENDS = {"TIMEOUT": OUT_OF_TIME, "DEADLINE": OUT_OF_TIME, "PREEMPTED": PREEMPTED}
+ENDS = {
+    "TIMEOUT": Ending.OUT_OF_TIME,
+    "DEADLINE": Ending.OUT_OF_TIME,
+    "PREEMPTED": Ending.PREEMPTED,
+}
 NO_PROGRAM = r"ModuleNotFoundError: .*|.*[Nn]o such file or directory.*"
 
 
@@ -199,15 +191,19 @@ class SlurmExecutor:
                 job.run.take(message)
 
     def _end(self, job: SlurmJob, end: JobEnded) -> None:
-        run, job.over = job.run, end.how != TERMINATED  # or it has been put back into the queue
+        run, job.over = (
+            job.run,
+            end.how != Ending.TERMINATED,
+        )  # or it has been put back into the queue
         run.place = end.place or run.place
-        if end.how == REFUSED:
+        if end.how == Ending.REFUSED:
             self._refusals.add(run, end.text, of_node=end.of_node)
-        elif end.how == RAISED:
+        elif end.how == Ending.RAISED:
             run.lost, run.log = one_line(end.text.strip().rpartition("\n")[2]), end.text
-        elif end.how in (OUT_OF_TIME, PREEMPTED):
-            run.blameless = end.how == PREEMPTED
-            said = f"Slurm's job {run.job_id} was {end.how}: what is left is sent again"
+        elif end.how in (Ending.OUT_OF_TIME, Ending.PREEMPTED):
+            run.blameless = end.how == Ending.PREEMPTED
+            how = Ending(end.how).value
+            said = f"Slurm's job {run.job_id} was {how}: what is left is sent again"
             print(f"{said}, which is no try", file=sys.stderr, flush=True)
 
     def _lose(self, job: SlurmJob) -> None:
@@ -218,11 +214,11 @@ class SlurmExecutor:
         said = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))
         lacks = re.findall(NO_PROGRAM, said)
         if state == "FAILED" and job.run.started is None and lacks:
-            end = JobEnded(REFUSED, f"{place}: {one_line(lacks[-1])}", place, of_node=True)
+            end = JobEnded(Ending.REFUSED, f"{place}: {one_line(lacks[-1])}", place, of_node=True)
         else:
             where = f" on {place}" if place else ""
             ending = f"Slurm's job {job.run.job_id} ended{where}: {state} {code}"
-            how = ENDS.get(state, RAISED)
+            how = ENDS.get(state, Ending.RAISED)
             end = JobEnded(how, f"{said[-LONGEST_LOG:]}\n{ending}", place)
         self._end(job, end)
 
@@ -267,25 +263,28 @@ def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: 
     begun, place = time.monotonic(), os.environ.get("SLURMD_NODENAME", "")
     if not messages.exists():  # another driver has taken the sweep over, and runs these cells
         return
-    end = JobEnded(DONE, place=place)
+    end = JobEnded(Ending.DONE, place=place)
     try:
         for name in SIGNALS:
             signal.signal(getattr(signal, name), _stop)  # submitit's own would put the job back
         cpus = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0
         if 0 < int(cpus) < len(os.sched_getaffinity(0)):  # nothing binds it to those it was given
             os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
-        said: list[Message] = read(messages)[0]
+        said, _ = read(messages)
         finished = {message.cell for message in said if isinstance(message, CellResult)}
         for part in unfinished_parts(chunk, finished, blameless=True):
             for message in run_chunk(part, sender_versions, time_s):
                 append(messages, message)
     except _JobEnded as signalled:
-        is_late = time.monotonic() - begun > time_s - EARLY_S
-        how = OUT_OF_TIME if is_late else PREEMPTED
-        end = JobEnded(TERMINATED if signalled.number == signal.SIGTERM else how, place=place)
+        how = Ending.PREEMPTED
+        if signalled.number == signal.SIGTERM:
+            how = Ending.TERMINATED
+        elif time.monotonic() - begun > time_s - EARLY_S:
+            how = Ending.OUT_OF_TIME
+        end = JobEnded(how, place=place)
     except NodeRefused as refusal:
         of_node = not isinstance(refusal, OperationsRefused)
-        end = JobEnded(REFUSED, str(refusal), place, of_node)
+        end = JobEnded(Ending.REFUSED, str(refusal), place, of_node)
     except Exception:
-        end = JobEnded(RAISED, traceback.format_exc(), place)
+        end = JobEnded(Ending.RAISED, traceback.format_exc(), place)
     append(messages, end)

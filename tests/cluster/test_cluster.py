@@ -188,7 +188,7 @@ def drive(
     )
     chunks = plan(cells, range(len(cells)), ClusterConfig(**config), "device")
     with Progress(len(cells)) as progress:
-        Driver(cluster, writer, retries=retries, progress=progress).run(chunks)
+        Driver(cluster, writer, progress, retries, lambda: None).run(chunks)
     rows, damaged = collect(root, "benchmark")
     assert not damaged
     return pd.DataFrame([vars(row) for row in rows])

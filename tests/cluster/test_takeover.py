@@ -10,7 +10,7 @@ import pytest
 from runner.cells.cell import Cell
 from runner.cluster.chunk import Chunk
 from runner.cluster.chunk_folder import ChunkWriter
-from runner.cluster.messages import DONE, CellResult, ChunkStarted, JobEnded, append, read
+from runner.cluster.messages import CellResult, ChunkStarted, Ending, JobEnded, append, read
 from runner.cluster.takeover import take_over
 from runner.errors import ConfigError
 from tests.support.factories import cell, ran
@@ -30,7 +30,7 @@ def test_messages_are_read_as_they_were_said_and_damage_costs_its_line_alone(
     with pytest.raises(FileNotFoundError):  # another driver has taken over
         append(path, STARTED)
     path.touch()
-    said = [STARTED, result(cell(size=4)), JobEnded(DONE, place="n1", of_node=True)]
+    said = [STARTED, result(cell(size=4)), JobEnded(Ending.DONE, place="n1", of_node=True)]
     for message in said[:2]:
         append(path, message)
     messages, end = read(path)
