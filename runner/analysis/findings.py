@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
-from runner.analysis.comparison import Speedup
+from runner.analysis.comparison import FORBIDDING, Speedup
 from runner.analysis.crossover import Crossover, curve_of
-from runner.analysis.questions import Sentence, cells_of, estimate_of
+from runner.analysis.questions import Sentence, cells_of, estimate_of, further_axes, subject_of
+from runner.config.axes import label
 from runner.rows.flags import has_failed_check
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, grouped
 from runner.stats.estimate import Estimate
+from runner.stats.sequential import ERROR
 
 MOST_SIDES = 4  # that are compared with the baseline, each with its best and worst
 NAMED_AT_MOST = 3
+SPEAKING = ("op", "dtype", "device", "impl")  # axes whose values are names
+SOUND = ("view",)  # flags with which there is no ratio, though the time is what a call takes
 
 
 @dataclass(frozen=True)
@@ -24,34 +30,84 @@ class Finding:
 
     Attributes:
         tone: faster, slower, unclear, wrong or right.
-        number: a ratio with its interval, or a count.
+        number: a ratio with its interval, a count, or a word.
         sentence: what follows the number.
+        notes: how it was measured, and how far it can be trusted.
     """
 
     tone: str
-    number: Estimate | int
+    number: Estimate | int | Sentence
     sentence: Sentence
+    notes: tuple[Sentence, ...] = ()
 
 
-def findings(
-    rows: Sequence[Row], speedups: Sequence[Speedup], crossings: Iterable[Crossover]
-) -> list[Finding]:
-    """The surest gain and loss of each side that is compared, and whether results are right."""
+def headline_of(rows: Sequence[Row], speedups: Sequence[Speedup]) -> Sentence:
+    """What was compared with what; without a comparison, what was measured or verified."""
+    if speedups:
+        others = dict.fromkeys(speedup.other for speedup in speedups)
+        values = {"axis": speedups[0].axis, "others": _listed(others, MOST_SIDES)}
+        return Sentence("compared", values | {"baseline": speedups[0].baseline})
+    timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
+    if len(timed) == 1:
+        (row,) = timed
+        time = Estimate(row.median_s or 0.0, row.ci_low_s, row.ci_high_s)
+        return Sentence("one_cell", {"what": _name(row), "time": time}, (row.cell,))
+    ops = _listed(dict.fromkeys(row.op for row in timed or rows), NAMED_AT_MOST)
+    if timed:
+        return Sentence("cells", {"count": len(timed), "ops": ops})
+    return Sentence("checks", {"count": len(rows), "ops": ops})
+
+
+def findings(speedups: Sequence[Speedup], crossings: Iterable[Crossover]) -> list[Finding]:
+    """The surest gain and loss of each side that is compared, and a larger one that is unsure."""
     curves = {
         curve_of(crossing): crossing for crossing in crossings if crossing.transfers == "none"
     }
+    teller = _Teller(curves, further_axes(speedups))
     found: list[Finding] = []
     for of_side in list(grouped(speedups, lambda speedup: speedup.other).values())[:MOST_SIDES]:
-        faster = [speedup for speedup in of_side if speedup.verdict == "faster"]
-        slower = [speedup for speedup in of_side if speedup.verdict == "slower"]
+        by_verdict = grouped(of_side, lambda speedup: speedup.verdict)
+        faster, slower = by_verdict.get("faster"), by_verdict.get("slower")
         if faster:
             # by the interval's near end: the luckiest of many lead by value
-            found.append(_gain(max(faster, key=lambda speedup: speedup.low or 0.0), curves))
+            found.append(teller.gain(max(faster, key=lambda speedup: speedup.low or 0.0)))
         if slower:
-            found.append(_loss(min(slower, key=lambda speedup: speedup.high or 1.0)))
-    if speedups and not found:
-        found.append(_none(speedups))
-    return [*found, *_checked(rows)]
+            found.append(teller.loss(min(slower, key=lambda speedup: speedup.high or 1.0)))
+        without = [speedup for speedup in by_verdict.get("unclear", ()) if speedup.low is None]
+        unsure = max(without, key=_distance, default=None)
+        sure = max(map(_distance, [*(faster or ()), *(slower or ())]), default=0.0)
+        if unsure is not None and _distance(unsure) > sure:
+            found.append(teller.unsure(unsure))
+    if speedups and not any(finding.tone in ("faster", "slower") for finding in found):
+        found.insert(0, _none(speedups))
+    return found
+
+
+def unanswered(asked: Sequence[Speedup], rows: Iterable[BenchmarkRow]) -> Finding:
+    """That what was asked has no ratio, and why: a side that is not there comes before any flag."""
+    by_cell = {row.cell: row for row in rows}
+    others = [by_cell[speedup.other_cell] for speedup in asked if speedup.other_cell in by_cell]
+    missing = [row.reason for row in others if row.status == "unavailable" and row.reason]
+    reasons = missing or [speedup.reason or "" for speedup in asked]
+    ((reason, _),) = Counter(reasons).most_common(1)
+    headline = headline_of((), asked)
+    return Finding(
+        "unclear", Sentence("no_answer"), Sentence("unanswered", {**headline.values, "why": reason})
+    )
+
+
+def _distance(speedup: Speedup) -> float:
+    """How far a ratio is from 1, either way."""
+    return abs(math.log(speedup.speedup or 1.0))
+
+
+def _name(row: Row) -> str:
+    return label("benchmark", row, lambda axis: axis != "threads")
+
+
+def _listed(names: Iterable[str], most: int) -> str:
+    shown = list(names)
+    return ", ".join([*shown[:most], *(["..."] if len(shown) > most else [])])
 
 
 def _none(speedups: Sequence[Speedup]) -> Finding:
@@ -62,42 +118,108 @@ def _none(speedups: Sequence[Speedup]) -> Finding:
     return Finding("unclear", 0, Sentence("find_none", values))
 
 
-def _gain(speedup: Speedup, curves: Mapping[Any, Crossover]) -> Finding:
-    ratio, values = estimate_of(speedup), _values(speedup)
-    curve = curves.get(curve_of(speedup))
-    if curve is None or curve.state != "found":
-        return Finding("faster", ratio, Sentence("find_faster", values, cells_of(speedup)))
-    unit, at, _, _ = curve.location
-    values["at"] = Sentence(unit, {"count": at})
-    return Finding("faster", ratio, Sentence("find_faster_from", values, cells_of(speedup)))
+@dataclass(frozen=True)
+class _Teller:
+    """Makes findings of the comparisons that stand out."""
+
+    curves: Mapping[Any, Crossover]
+    further: Sequence[str]  # the axes that tell cells apart beside those that are always named
+
+    def gain(self, speedup: Speedup) -> Finding:
+        """A ratio above 1, and from which size on the side wins."""
+        values, curve = self._values(speedup), self.curves.get(curve_of(speedup))
+        key = "find_faster"
+        if curve is not None and curve.state == "found":
+            unit, at, _, _ = curve.location
+            values["at"] = Sentence(unit, {"count": at})
+            key = "find_faster_from"
+        sentence = Sentence(key, values, cells_of(speedup))
+        return Finding("faster", estimate_of(speedup), sentence, _paired(speedup))
+
+    def loss(self, speedup: Speedup) -> Finding:
+        """A ratio below 1, as how many times as long it takes."""
+        sentence = Sentence("find_slower", self._values(speedup), cells_of(speedup))
+        return Finding("slower", _inverse(speedup), sentence, _paired(speedup))
+
+    def unsure(self, speedup: Speedup) -> Finding:
+        """A ratio without an interval, which may be chance."""
+        is_gain = (speedup.speedup or 1.0) >= 1
+        ratio = estimate_of(speedup) if is_gain else _inverse(speedup)
+        key = "find_perhaps_faster" if is_gain else "find_perhaps_slower"
+        sentence = Sentence(key, self._values(speedup), cells_of(speedup))
+        return Finding("unclear", ratio, sentence, _paired(speedup))
+
+    def _values(self, speedup: Speedup) -> dict[str, object]:
+        speaks = speedup.axis in SPEAKING
+        other = speedup.other if speaks else f"{speedup.axis}={speedup.other}"
+        return {"what": subject_of(speedup, self.further), "other": other}
 
 
-def _loss(speedup: Speedup) -> Finding:
+def _inverse(speedup: Speedup) -> Estimate:
     low, high = (1 / end if end else None for end in (speedup.high, speedup.low))
-    ratio = Estimate(1 / (speedup.speedup or 1.0), low, high)
-    return Finding("slower", ratio, Sentence("find_slower", _values(speedup), cells_of(speedup)))
+    return Estimate(1 / (speedup.speedup or 1.0), low, high)
 
 
-def _values(speedup: Speedup) -> dict[str, object]:
-    names = [speedup.op, speedup.size, speedup.dtype][: 2 if speedup.axis == "dtype" else 3]
-    sides = {"other": speedup.other, "baseline": speedup.baseline}
-    said = {side: f"{speedup.axis}={value}" for side, value in sides.items()}
-    return {"what": " ".join(names), **said}
+def _paired(speedup: Speedup) -> tuple[Sentence, ...]:
+    """What the ratio is of, and the smallest difference that it could have shown."""
+    if speedup.paired is None:
+        return (Sentence("not_paired"),)
+    counts = {"visits": speedup.paired, "processes": speedup.pair_processes}
+    paired = Sentence("paired", counts)
+    if speedup.smallest_difference is None:
+        return paired, Sentence("paired_few")
+    return paired, Sentence("could_show", {"least": speedup.smallest_difference})
 
 
-def _checked(rows: Sequence[Row]) -> list[Finding]:
-    """How many cells fail a check, or how many were checked and are right."""
+def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
+    """Whether results are right, and whether the times and verdicts can be trusted."""
     timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.status == "ok"]
+    checked = _checked(rows, timed)
+    if not timed:
+        return checked
+    doubts = [[flag for flag in row.flags if flag in FORBIDDING] for row in timed]
+    counts = Counter(flag for flags in doubts for flag in flags if flag not in SOUND)
+    doubtful = sum(bool(set(flags).difference(SOUND)) for flags in doubts)
+    key, tone = "trust_yes", "right"
+    if doubtful:
+        mostly = doubtful < len(timed) / 2
+        key, tone = ("trust_in_part", "unclear") if mostly else ("trust_hardly", "wrong")
+    values = {"count": len(timed), "doubtful": doubtful}
+    flags = _listed((f"{flag}: {n}" for flag, n in counts.most_common()), NAMED_AT_MOST)
+    sentence = Sentence("doubtful" if doubtful else "no_doubt", values | {"flags": flags})
+    return [*checked, Finding(tone, Sentence(key), sentence, tuple(_of_verdicts(speedups)))]
+
+
+def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
+    """What verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
+    with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
+    said = []
+    seen = [s.smallest_difference for s in with_ratio if s.smallest_difference is not None]
+    if seen:
+        said.append(Sentence("could_show_all", {"half": median(seen), "most": max(seen)}))
+    claims = sum(speedup.verdict in ("faster", "slower") for speedup in with_ratio)
+    if claims:
+        numbers = {"count": claims, "chance": math.ceil(ERROR * claims)}
+        said.append(Sentence("chance" if ERROR * claims >= 1 else "little_chance", numbers))
+    one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
+    if one_process:
+        said.append(Sentence("one_process", {"count": one_process}))
+    not_paired = sum(speedup.paired is None for speedup in with_ratio)
+    if not_paired:
+        said.append(Sentence("not_in_turn", {"count": not_paired}))
+    return said
+
+
+def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding]:
+    """How many cells fail a check, or how many were checked and are right."""
     wrong: list[Row] = [row for row in timed if has_failed_check(row.flags)]
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
     wrong += [row for row in gradients if row.verdict in BAD]
     by_cell = {row.cell: row for row in wrong}
     if by_cell:
-        names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in by_cell.values()]
-        named = ", ".join(
-            [*names[:NAMED_AT_MOST], *(["..."] if len(names) > NAMED_AT_MOST else [])]
-        )
-        sentence = Sentence("find_wrong", {"named": named}, tuple(by_cell)[:NAMED_AT_MOST])
+        names = [_name(row) for row in by_cell.values()]
+        values = {"named": _listed(names, NAMED_AT_MOST)}
+        sentence = Sentence("find_wrong", values, tuple(by_cell)[:NAMED_AT_MOST])
         return [Finding("wrong", len(by_cell), sentence)]
 
     compared = [row for row in timed if row.max_relative_error is not None]

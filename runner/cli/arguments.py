@@ -19,6 +19,7 @@ FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checko
 CONF = next(filter(Path.is_dir, FOLDERS))
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 AB = "job=ab"
+QUIET = "--quiet"  # the one option that is not Hydra's
 MULTIRUN = ("-m", "--multirun")
 OF_SWEEPS = ("sweep", "resume", "zip", "cells")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
@@ -39,7 +40,7 @@ class Arguments:
 
         The last value of a key counts, as for Hydra.
         """
-        options, overrides = _divided(words)
+        options, overrides = _divided([word for word in words if word != QUIET])
         multirun = [word for word in options if word in MULTIRUN]
         others = [word for word in options if word not in MULTIRUN]
         pairs = (word.partition("=") for word in overrides)

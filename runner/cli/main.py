@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import AB, CONF, PACKAGE, Arguments, with_implied
+from runner.cli.arguments import AB, CONF, PACKAGE, QUIET, Arguments, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     try:
         sys.argv[1:] = with_implied(arguments)
-        session.is_ab = AB in arguments
+        session.is_ab, session.quiet = AB in arguments, QUIET in arguments
         list_groups_without_copying()
         check_config_files()
         make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
@@ -120,11 +120,12 @@ class CellTask:
             return self._run_job(cell, config, folder)
         try:
             if cell.job in READING:
-                self.session.exit_code = _read(cell.job, config, folder)
+                self.session.exit_code = _read(cell.job, config, folder, quiet=self.session.quiet)
                 return []
             self.session.cells.record_environment(folder, 1, Report.of(config))
             limit = f"for {cell.limit.time_s:g} s at most"
-            print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
+            if not self.session.quiet:
+                print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
             try:
                 return self.session.cells.run(cell, folder)
             finally:
@@ -182,21 +183,28 @@ class CellTask:
         return rows
 
 
-def _read(job: str, config: DictConfig, folder: Path) -> int:
+def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     """Rebuild a report, or compare runs; returns the exit code."""
     if job == "compare":
         from runner.report.compare import compare_runs
 
         settings = Report.of(config), Compare.of(config)
         return compare_runs(
-            folder / "compare.csv", list(config.run), list(config.against), *settings
+            folder / "compare.csv",
+            list(config.run),
+            list(config.against),
+            *settings,
+            quiet=quiet,
         )
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    return conclude(folder, Report.of(config), strict=config.strict, measured=False, explicit=typed)
+    report = Report.of(config)
+    return conclude(
+        folder, report, strict=config.strict, measured=False, explicit=typed, quiet=quiet
+    )
 
 
 @lru_cache(maxsize=1)

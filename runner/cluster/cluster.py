@@ -89,6 +89,7 @@ class Cluster:
             len(numbers),
             stop_after,
             lambda cell, rows: on_end(number_of[cell.identity], rows),
+            quiet=session.quiet,
         ) as progress:
             executor = self._executor(root)
             session.begin_measuring()

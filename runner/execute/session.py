@@ -26,6 +26,7 @@ class Session:
         # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
         self.is_ab = False  # whether the cells are taken in two environments
+        self.quiet = False  # whether neither progress nor tables are printed
 
     @cached_property
     def cells(self) -> CellRunner:
@@ -43,7 +44,9 @@ class Session:
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()
-        self.exit_code = self.cells.judged(conclude(root, report, strict=strict), report)
+        self.exit_code = self.cells.judged(
+            conclude(root, report, strict=strict, quiet=self.quiet), report
+        )
 
     def close(self) -> None:
         """End the worker, if there was one."""

@@ -68,6 +68,15 @@ class RooflineCeiling:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line that points are read against."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    at_end: bool = True  # whether its label stands at its end; else at its beginning
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes."""
 
@@ -75,24 +84,17 @@ class Panel:
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
     ceiling: RooflineCeiling | None = None
+    lines: tuple[Line, ...] = ()
 
     @property
     def points(self) -> list[PlotPoint]:
         """Those of all of its series."""
         return list(chain.from_iterable(series.points for series in self.series))
 
-    @property
-    def ceiling_lines(self) -> dict[str, list[tuple[float, float]]]:
-        """Those of its ceiling, some way beyond its points; nothing without a ceiling."""
-        if self.ceiling is None:
-            return {}
-        xs = [point.x for point in self.points]
-        return self.ceiling.lines(min(xs) / 2, max(xs) * 2)
-
 
 @dataclass(frozen=True)
 class Plot:
-    """Panels that share their axes' meaning; both axes are logarithmic."""
+    """Panels that share their axes' meaning; both axes are logarithmic unless it is ``linear``."""
 
     key: str  # the file's name, and the key of its words
     title: str
@@ -104,12 +106,10 @@ class Plot:
     y_unit: str = ""
     level: float | None = None  # a line to draw across, such as 1 for a ratio
     connected: bool = True  # whether a series' points are joined by lines
+    by_size: bool = False  # whether x is labelled by the sizes, as people write them
+    linear: bool = False
+    histogram: bool = False  # whether only how many points have which y is shown
     omitted: int = 0  # how many panels, series or points had no room
-
-    @property
-    def panel_titles(self) -> list[str]:
-        """By which a reader chooses a panel."""
-        return [panel.title for panel in self.panels]
 
     @property
     def points(self) -> list[PlotPoint]:
@@ -136,11 +136,6 @@ class Heatmap:
     panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool  # whether the numbers are ratios, of which 1 is the middle; else seconds
     omitted: int = 0
-
-    @property
-    def panel_titles(self) -> list[str]:
-        """By which a reader chooses a panel."""
-        return [title for title, _ in self.panels]
 
     @property
     def points(self) -> list[PlotPoint]:

@@ -12,10 +12,12 @@ from typing import Any, Generic, TypeVar
 
 from runner.analysis.comparison import FORBIDDING, Speedup, cost_of
 from runner.analysis.pairs import elements_of
+from runner.config.axes import values_of
 from runner.config.size import first_input_shape
 from runner.report.figures.names import Names, shown_name
 from runner.report.figures.picture import (
     Heatmap,
+    Line,
     Mark,
     Panel,
     Plot,
@@ -24,7 +26,7 @@ from runner.report.figures.picture import (
     Series,
 )
 from runner.report.language import Words, amount
-from runner.rows.rows import BenchmarkRow, Row, TransferRow, grouped
+from runner.rows.rows import BenchmarkRow, Row, Sample, TransferRow, grouped, varying
 
 LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV
@@ -32,6 +34,9 @@ MOST_SERIES = 12  # of a panel: the colours and markers that can be told apart i
 MOST_POINTS = 16  # of a series, spread over its sizes
 MOST_LINES = 40  # of a heat map: operations
 MOST_COLUMNS = 16  # of a heat map: sizes
+MOST_BLOCKS = 1_000  # of a cell
+LEAST_ROUNDOFFS = 0.01  # of an error that is drawn
+APART = 1.15  # times as far right stands the next size of as many elements
 
 Marks = Mapping[tuple[str, str], Mark]  # by panel and series
 Item = TypeVar("Item")
@@ -43,9 +48,10 @@ def time_plot(rows: Sequence[BenchmarkRow], names: Names, words: Words) -> Plot 
     # what is unavailable, the text says once
     shown = [row for row in rows if _has_shape(row) and row.status != "unavailable"]
     placed = ((names.panel(row), names.series(row), row) for row in shown)
-    panels, omitted = _Panels(_time, _size_order, names.styles).of(placed)
+    panels, omitted = _Panels(_time, _size_order, names.styles, by_size=True).of(placed)
     title, axes = words["plot_times"], (words["elements"], words["time"])
-    return _drawable(Plot("times", title, *axes, panels, y_unit="s", omitted=omitted))
+    plot = Plot("times", title, *axes, panels, y_unit="s", by_size=True, omitted=omitted)
+    return _drawable(plot)
 
 
 def speedup_plot(
@@ -55,10 +61,12 @@ def speedup_plot(
     placed = (
         (names.panel(item), names.series(item), item) for item in filter(_has_shape, speedups)
     )
-    panels, omitted = _Panels(_ratio, _size_order, names.styles, marks=marks or {}).of(placed)
+    grouping = _Panels(_ratio, _size_order, names.styles, marks=marks or {}, by_size=True)
+    panels, omitted = grouping.of(placed)
     title = words["plot_speedups"].format(baseline=names.baseline)
     axes = words["elements"], words["speedup"]
-    return _drawable(Plot("speedups", title, *axes, panels, level=1.0, omitted=omitted))
+    plot = Plot("speedups", title, *axes, panels, level=1.0, by_size=True, omitted=omitted)
+    return _drawable(plot)
 
 
 def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
@@ -75,11 +83,97 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     styles = _numbered(shown_name(row.op) for row in chain.from_iterable(by_panel.values()))
     ceilings = {name: _ceiling(of_device) for name, of_device in by_panel.items()}
     panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
+    panels = tuple(replace(panel, lines=_ceiling_lines(panel, words)) for panel in panels)
     measured = any(panel.ceiling for panel in panels)
     title = words["plot_roofline" if measured else "plot_roofline_without"]
     axes = words["intensity"], words["rate"]
     plot = Plot("roofline", title, *axes, panels, y_unit="FLOP/s", omitted=omitted, connected=False)
     return _drawable(plot)
+
+
+def _ceiling_lines(panel: Panel, words: Words) -> tuple[Line, ...]:
+    """The peaks, with their numbers, some way beyond the points."""
+    if panel.ceiling is None:
+        return ()
+    xs = [point.x for point in panel.points]
+    rates = {"memory_peak": panel.ceiling.bandwidth, "compute_peak": panel.ceiling.peak}
+    units = {"memory_peak": "B/s", "compute_peak": "FLOP/s"}
+    lines = []
+    for key, ends in panel.ceiling.lines(min(xs) / 2, max(xs) * 2).items():
+        label = f"{words[key]}, {amount(rates[key] or 0.0, units[key], words)}"
+        lines.append(Line(label, tuple(ends), at_end=key == "compute_peak"))
+    return tuple(lines)
+
+
+def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
+    """Error against time; a panel for what was implemented, with the front that nothing beats."""
+    timed = [row for row in rows if row.median_s and row.error_roundoffs is not None]
+    names_of = values_of("op", "size", "dtype", "device", *varying(timed, ("direction", "threads")))
+    several = [group for group in grouped(timed, names_of).values() if len(group) > 1]
+    if len({row.impl for row in timed}) < 2 or not several:
+        return None
+    panel_of = {id(row): shown_name(" ".join(map(str, names_of(row)))) for row in timed}
+    placed = [(panel_of[id(row)], row.impl, row) for row in chain.from_iterable(several)]
+    styles = _numbered(impl for _, impl, _ in placed)
+    panels, omitted = _Panels(_exactness, attrgetter("median_s"), styles).of(placed)
+    panels = tuple(replace(panel, lines=(_front(panel, words),)) for panel in panels)
+    title, axes = words["plot_implementations"], (words["time"], words["table_error_u"])
+    how = {"x_unit": "s", "connected": False, "omitted": omitted}
+    return Plot("implementations", title, *axes, panels, **how)  # type: ignore[arg-type]
+
+
+def _exactness(row: BenchmarkRow) -> PlotPoint:
+    """An error of 0 stands at the least that is drawn."""
+    point, error = _time(row), max(row.error_roundoffs or 0.0, LEAST_ROUNDOFFS)
+    return replace(point, x=row.median_s or 0.0, y=error, low=None, high=None)
+
+
+def _front(panel: Panel, words: Words) -> Line:
+    """The points that no other beats in both time and error; what is flagged beats nothing."""
+    corners: list[tuple[float, float]] = []
+    sound = [point for point in panel.points if point.y is not None and not point.doubtful]
+    for point in sorted(sound, key=attrgetter("x", "y")):
+        if not corners or (point.y or 0.0) < corners[-1][1]:
+            corners += [(point.x, corners[-1][1])] if corners else []
+            corners.append((point.x, point.y or 0.0))
+    return Line(words["front"], tuple(corners))
+
+
+def block_plots(blocks: Sequence[Sample], words: Words) -> list[Plot]:
+    """Of a single cell: its blocks' times in turn, how they are spread, and the machine's state."""
+    shown = _spread(list(enumerate(blocks, start=1)), MOST_BLOCKS)
+    axes, omitted = (words["block"], words["time"]), len(blocks) - len(shown)
+    empty = Plot(
+        *("samples", words["plot_samples"], *axes, ()),
+        **{"y_unit": "s", "linear": True, "connected": False, "omitted": omitted},
+    )
+    times = _with_blocks(empty, shown, lambda block: block.wall_s / block.calls, words)
+    spread = replace(times, key="distribution", title=words["plot_distribution"], histogram=True)
+    if all(block.machine_slowdown is None for block in blocks):
+        return [times, spread]
+    empty = replace(empty, key="machine", title=words["plot_machine"], y_title=words["slowdown"])
+    slowness = replace(empty, y_unit="", level=1.0)
+    return [times, spread, _with_blocks(slowness, shown, attrgetter("machine_slowdown"), words)]
+
+
+def _with_blocks(
+    plot: Plot,
+    numbered: Iterable[tuple[int, Sample]],
+    value_of: Callable[[Sample], float | None],
+    words: Words,
+) -> Plot:
+    """A plot with a point for each block that has a value, in a colour for those that count."""
+    of_series: dict[bool, list[PlotPoint]] = {}
+    for number, block in numbered:
+        value, label = value_of(block), f"{words['block']} {number}"
+        if value is not None:
+            point = PlotPoint(value, None, None, x=number, label=label, cell="")
+            of_series.setdefault(block.used, []).append(point)
+    series = [
+        Series(words["block_used" if used else "block_set_aside"], int(not used), tuple(points))
+        for used, points in of_series.items()
+    ]
+    return replace(plot, panels=(Panel("", tuple(series)),))
 
 
 def _device_name(device: str, dtype: str, threads: int | None, node: str | None = None) -> str:
@@ -187,6 +281,7 @@ class _Panels(Generic[Item]):
     styles: Mapping[str, int]  # of the series, by name
     marks: Marks = field(default_factory=dict)  # by panel and series
     ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)  # by panel
+    by_size: bool = False  # whether x is a size's place
 
     def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
         """The panels of items with the names of panel and series, and how many have no room."""
@@ -202,9 +297,24 @@ class _Panels(Generic[Item]):
                 shown = _spread(sorted(items, key=self.order), MOST_POINTS)
                 omitted += len(items) - len(shown)
                 drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
+            drawn = _apart(drawn) if self.by_size else drawn
             marks = [self.marks[title, name] for name in lines if (title, name) in self.marks]
             panels.append(Panel(title, tuple(drawn), tuple(marks), self.ceilings.get(title)))
         return tuple(panels), omitted
+
+
+def _apart(series: Iterable[Series]) -> list[Series]:
+    """With sizes of as many elements beside each other, so that each has a place of its own."""
+    places: dict[float, dict[str, float]] = {}
+    apart = []
+    for one in series:
+        points = []
+        for point in one.points:
+            at = places.setdefault(point.x, {})
+            place = at.setdefault(point.label, point.x * APART ** len(at))
+            points.append(replace(point, x=place))
+        apart.append(replace(one, points=tuple(points)))
+    return apart
 
 
 Picture = TypeVar("Picture", Plot, Heatmap)

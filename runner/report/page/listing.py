@@ -16,6 +16,7 @@ from runner.config.schema import Report
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
+from runner.report.tables import Table, translated
 from runner.rows.flags import FLAGS
 from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row, varying
 from runner.units import digits
@@ -94,6 +95,21 @@ def comparison_listing(
         ),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
+
+
+def table_listing(table: Table, words: Words) -> Listing:
+    """A table of the terminal as it is, with what its lines have in common in its title."""
+    kinds = ["name" if n < table.words else "text" for n in range(len(table.header))]
+    header = tuple(
+        (translated(head, words), kind) for head, kind in zip(table.header, kinds, strict=True)
+    )
+    lines = tuple(
+        (None, tuple(Entry(translated(text, words)) for text in line))
+        for line in table.lines[:MOST_LINES]
+    )
+    title = ", ".join([translated(table.title, words), *map("=".join, table.common)])
+    file = "report.md"
+    return Listing(table.title.lower(), title, header, lines, file, len(table.lines) + table.more)
 
 
 def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listing:
