@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -63,22 +64,21 @@ def findings(speedups: Sequence[Speedup], crossings: Iterable[Crossover]) -> lis
     curves = {
         curve_of(crossing): crossing for crossing in crossings if crossing.transfers == "none"
     }
-    teller = _Teller(curves, further_axes(speedups))
+    tell = partial(_told, curves=curves, further=further_axes(speedups))
     found: list[Finding] = []
     for of_side in list(grouped(speedups, lambda speedup: speedup.other).values())[:MOST_SIDES]:
-        by_verdict = grouped(of_side, lambda speedup: speedup.verdict)
-        faster, slower = by_verdict.get("faster"), by_verdict.get("slower")
-        if faster:
+        sides = grouped(of_side, lambda speedup: speedup.verdict)
+        sure = [*sides.get("faster", ()), *sides.get("slower", ())]
+        if gains := sides.get("faster"):
             # by the interval's near end: the luckiest of many lead by value
-            found.append(teller.gain(max(faster, key=lambda speedup: speedup.low or 0.0)))
-        if slower:
-            found.append(teller.loss(min(slower, key=lambda speedup: speedup.high or 1.0)))
-        without = [speedup for speedup in by_verdict.get("unclear", ()) if speedup.low is None]
-        unsure = max(without, key=_distance, default=None)
-        sure = max(map(_distance, [*(faster or ()), *(slower or ())]), default=0.0)
-        if unsure is not None and _distance(unsure) > sure:
-            found.append(teller.unsure(unsure))
-    if speedups and not any(finding.tone in ("faster", "slower") for finding in found):
+            found.append(tell(max(gains, key=lambda speedup: speedup.low or 0.0), "faster"))
+        if losses := sides.get("slower"):
+            found.append(tell(min(losses, key=lambda speedup: speedup.high or 1.0), "slower"))
+        unsure = [speedup for speedup in sides.get("unclear", ()) if speedup.low is None]
+        farthest = max(unsure, key=_distance, default=None)
+        if farthest and _distance(farthest) > max(map(_distance, sure), default=0.0):
+            found.append(tell(farthest, "unclear"))
+    if speedups and all(finding.tone == "unclear" for finding in found):
         found.insert(0, _none(speedups))
     return found
 
@@ -118,41 +118,23 @@ def _none(speedups: Sequence[Speedup]) -> Finding:
     return Finding("unclear", 0, Sentence("find_none", values))
 
 
-@dataclass(frozen=True)
-class _Teller:
-    """Makes findings of the comparisons that stand out."""
-
-    curves: Mapping[Any, Crossover]
-    further: Sequence[str]  # the axes that tell cells apart beside those that are always named
-
-    def gain(self, speedup: Speedup) -> Finding:
-        """A ratio above 1, and from which size on the side wins."""
-        values, curve = self._values(speedup), self.curves.get(curve_of(speedup))
-        key = "find_faster"
-        if curve is not None and curve.state == "found":
-            unit, at, _, _ = curve.location
-            values["at"] = Sentence(unit, {"count": at})
-            key = "find_faster_from"
-        sentence = Sentence(key, values, cells_of(speedup))
-        return Finding("faster", estimate_of(speedup), sentence, _paired(speedup))
-
-    def loss(self, speedup: Speedup) -> Finding:
-        """A ratio below 1, as how many times as long it takes."""
-        sentence = Sentence("find_slower", self._values(speedup), cells_of(speedup))
-        return Finding("slower", _inverse(speedup), sentence, _paired(speedup))
-
-    def unsure(self, speedup: Speedup) -> Finding:
-        """A ratio without an interval, which may be chance."""
-        is_gain = (speedup.speedup or 1.0) >= 1
-        ratio = estimate_of(speedup) if is_gain else _inverse(speedup)
-        key = "find_perhaps_faster" if is_gain else "find_perhaps_slower"
-        sentence = Sentence(key, self._values(speedup), cells_of(speedup))
-        return Finding("unclear", ratio, sentence, _paired(speedup))
-
-    def _values(self, speedup: Speedup) -> dict[str, object]:
-        speaks = speedup.axis in SPEAKING
-        other = speedup.other if speaks else f"{speedup.axis}={speedup.other}"
-        return {"what": subject_of(speedup, self.further), "other": other}
+def _told(
+    speedup: Speedup, tone: str, *, curves: Mapping[Any, Crossover], further: Sequence[str]
+) -> Finding:
+    """A comparison that stands out: a gain and from which size on, or how many times as long."""
+    is_gain = (speedup.speedup or 1.0) >= 1
+    key = f"{'perhaps_' if tone == 'unclear' else ''}{'faster' if is_gain else 'slower'}"
+    other = speedup.other if speedup.axis in SPEAKING else f"{speedup.axis}={speedup.other}"
+    values: dict[str, object] = {"what": subject_of(speedup, further), "other": other}
+    curve = curves.get(curve_of(speedup))
+    if tone == "faster" and curve is not None and curve.state == "found":
+        unit, at, _, _ = curve.location
+        values["at"] = Sentence(unit, {"count": at})
+        key = "faster_from"
+    ratio = estimate_of(speedup) if is_gain else _inverse(speedup)
+    return Finding(
+        tone, ratio, Sentence(f"find_{key}", values, cells_of(speedup)), _paired(speedup)
+    )
 
 
 def _inverse(speedup: Speedup) -> Estimate:

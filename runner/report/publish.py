@@ -29,7 +29,6 @@ from runner.report.page.command import Reproducer
 from runner.report.page.listing import (
     Listing,
     comparison_listing,
-    crossover_listing,
     job_listing,
     row_listing,
     table_listing,
@@ -141,7 +140,6 @@ def _listings(
 ) -> list[Listing]:
     reproducer = Reproducer(environment, distinguishing)
     listings = [
-        crossover_listing(analysis.crossovers, distinguishing, words),
         comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
         row_listing(analysis.benchmarks, distinguishing, reproducer, words),
     ]

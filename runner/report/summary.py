@@ -69,7 +69,7 @@ NAMED_AT_MOST = 2
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 EXPLAINED = (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine")
 """Flags of which a note says what they mean, and of how many cells."""
-ON_PAGE = ("Derivations", "Fastest")  # the tables that the page has as they are
+ON_PAGE = ("Derivations", "Fastest", "Crossovers")  # the tables that the page has as they are
 IN_FILES_ALONE = ("Fastest",)  # tables that the screen does without
 UNDECIDED = ("inconclusive", "unsupported")  # verdicts
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
@@ -94,7 +94,7 @@ def show(
     environment = environment or {}
     analysis = analyse(rows, damaged, report, pairs)
     pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
-    tables = _tables(analysis)
+    tables = _tables(analysis, words)
     if pictures.titles and not quiet:
         print("drawing figures ...", file=sys.stderr, flush=True)
     if replaced := _what_is_replaced(root, report):
@@ -110,7 +110,9 @@ def show(
 
         # the terminal speaks English, whatever the language of the files
         if not quiet:
-            _print(analysis, tables, _notes(root, analysis, environment, ENGLISH))
+            _print(
+                analysis, _tables(analysis, ENGLISH), _notes(root, analysis, environment, ENGLISH)
+            )
         print_headline(analysis)
         write_page(
             root,
@@ -191,7 +193,7 @@ def print_headline(analysis: Analysis) -> None:
     sys.stdout.flush()
 
 
-def _tables(analysis: Analysis) -> list[Table]:
+def _tables(analysis: Analysis, words: Words) -> list[Table]:
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
@@ -202,7 +204,7 @@ def _tables(analysis: Analysis) -> list[Table]:
     tables = (
         benchmark_table(times, analysis.speedups, analysis.report) if times else None,
         fastest_table(times),
-        crossover_table(curves) if curves else None,
+        crossover_table(curves, words) if curves else None,
         derivations_table(gradients),
         autograd_table(gradients) if gradients else None,
         tensors_table(tensors) if tensors else None,

@@ -34,6 +34,7 @@ from runner.rows.rows import (
     grouped,
     varying,
 )
+from runner.stats.estimate import Estimate
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen
@@ -175,7 +176,7 @@ def fastest_table(rows: Sequence[BenchmarkRow]) -> Table | None:
     return Table("Fastest", header, lines[:MOST_IN_FILE], 2 + len(axes), more) if lines else None
 
 
-def crossover_table(crossings: Sequence[Crossover]) -> Table:
+def crossover_table(crossings: Sequence[Crossover], words: Words) -> Table:
     """From which size on the other side wins: a line for each of one curve or more."""
     # the columns that name a curve, and no more of them than tell the curves apart
     axis = crossings[0].axis
@@ -187,7 +188,11 @@ def crossover_table(crossings: Sequence[Crossover]) -> Table:
 
     names_of = values_of(*named, *compared)
     lines = [
-        (*map(str, names_of(curve)), _wins_from(curve), f"{curve.smallest} .. {curve.largest}")
+        (
+            *map(str, names_of(curve)),
+            _wins_from(curve, words),
+            f"{curve.smallest} .. {curve.largest}",
+        )
         for curve in crossings
     ]
     header = (*map(_head, named), axis, *compared[1:], "wins from", "measured")
@@ -412,15 +417,14 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     return f"({text})" if set(OF_MOMENTS) & set(row.flags) else text  # which says little
 
 
-def _wins_from(crossing: Crossover) -> str:
+def _wins_from(crossing: Crossover, words: Words) -> str:
     """``n = 181 (150 to 200)``, in elements where the sizes are not n x n."""
     unit, at, low, high = crossing.location
     if high is None:
-        return ENGLISH[f"state_{crossing.state}"]
-    size = f"{high:,.0f} at the latest"
-    if at is not None and low is not None:
-        size = f"{at:,.0f} ({low:,.0f} to {high:,.0f})"
-    return f"n = {size}" if unit == "side" else f"{size} elements"
+        return words[f"state_{crossing.state}"]
+    where = Estimate(high) if at is None else Estimate(at, low, high)
+    latest = " " + words["at_latest"] if at is None or low is None else ""
+    return said(words, f"say_{unit}", count=where) + latest
 
 
 def _ratio(speedup: Speedup | Change | None) -> str:

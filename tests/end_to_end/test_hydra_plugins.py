@@ -173,5 +173,7 @@ def test_swept_fields_of_an_operation_are_told_apart(swept: Swept) -> None:
 def test_progress_comes_in_plain_lines_where_there_is_no_terminal(smoke: Path) -> None:
     said = json.loads((smoke.parent / "said.json").read_text())["stderr"]
     time = r"\d[\d.]* (ns|us|ms)"
-    assert re.search(rf"^\[1/8\] add 16x16 float32 cpu threads=1: {time}(, [\d:]+ left)?$", said, re.MULTILINE)
+    assert re.search(
+        rf"^\[1/8\] add 16x16 float32 cpu threads=1: {time}(, [\d:]+ left)?$", said, re.MULTILINE
+    )
     assert re.search(r"^\[(\d-)?8/8\] add 16x16 bfloat16 gpu threads=2: ", said, re.MULTILINE)

@@ -10,7 +10,7 @@ import pytest
 
 from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
-from runner.report.figures.picture import Plot, RooflineCeiling
+from runner.report.figures.picture import Plot
 from runner.report.figures.plots import transfer_plot
 from runner.report.figures.prints import draw
 from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
@@ -105,25 +105,15 @@ def test_the_peaks_are_those_that_the_fractions_were_taken_of(found: Analysis) -
     roofline = plot(found, "roofline")
     assert len(roofline.panels) == 6
     for panel in roofline.panels:
-        assert panel.ceiling is not None
-        assert (panel.ceiling.peak, panel.ceiling.bandwidth) == (
-            pytest.approx(1e13),
-            pytest.approx(1e12),
-        )
-        assert [line.label for line in panel.lines] == [
-            "peak memory bandwidth, 1 TB/s",
-            "peak compute rate, 10 TFLOP/s",
-        ]
-    lines = RooflineCeiling(1e13, 1e12).lines(0.1, 1000)
-    assert (
-        lines["memory_peak"][-1]
-        == lines["compute_peak"][0]
-        == (pytest.approx(10), pytest.approx(1e13))
-    )
+        memory, compute = panel.lines
+        assert memory.label == "peak memory bandwidth, 1 TB/s"
+        assert compute.label == "peak compute rate, 10 TFLOP/s"
+        assert memory.points[-1] == compute.points[0] == (pytest.approx(10), pytest.approx(1e13))
+        assert memory.points[0][1] == pytest.approx(memory.points[0][0] * 1e12)
     without = analyse(
         [replace(row, fraction_of_peak=None) for row in found.benchmarks], [], Report()
     )
-    assert {panel.ceiling for panel in plot(without, "roofline").panels} == {None}
+    assert {panel.lines for panel in plot(without, "roofline").panels} == {()}
 
 
 def test_copies_are_drawn_by_way_and_memory() -> None:

@@ -49,25 +49,6 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class RooflineCeiling:
-    """The most that a rate can be: ``min(peak, x * bandwidth)``; either may be unknown."""
-
-    peak: float | None
-    bandwidth: float | None
-
-    def lines(self, low: float, high: float) -> dict[str, list[tuple[float, float]]]:
-        """The ends of each peak's line, by the key of its word, from ``low`` to ``high``."""
-        lines = {}
-        ridge = self.peak / self.bandwidth if self.peak and self.bandwidth else None
-        if self.bandwidth and (ridge is None or ridge > low):
-            end = min(high, ridge or high)
-            lines["memory_peak"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
-        if self.peak and (ridge is None or ridge < high):
-            lines["compute_peak"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
-        return lines
-
-
-@dataclass(frozen=True)
 class Line:
     """A line that points are read against."""
 
@@ -83,7 +64,6 @@ class Panel:
     title: str
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
-    ceiling: RooflineCeiling | None = None
     lines: tuple[Line, ...] = ()
 
     @property

@@ -22,7 +22,6 @@ from runner.report.figures.picture import (
     Panel,
     Plot,
     PlotPoint,
-    RooflineCeiling,
     Series,
 )
 from runner.report.language import Words, amount
@@ -81,28 +80,15 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     for name, of_device in by_panel.items():
         placed += [(name, shown_name(row.op), row) for row in of_device if _has_shape(row)]
     styles = _numbered(shown_name(row.op) for row in chain.from_iterable(by_panel.values()))
-    ceilings = {name: _ceiling(of_device) for name, of_device in by_panel.items()}
-    panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
-    panels = tuple(replace(panel, lines=_ceiling_lines(panel, words)) for panel in panels)
-    measured = any(panel.ceiling for panel in panels)
+    panels, omitted = _Panels(_rate, _size_order, styles).of(placed)
+    panels = tuple(
+        replace(panel, lines=_ceiling(by_panel[panel.title], panel, words)) for panel in panels
+    )
+    measured = any(panel.lines for panel in panels)
     title = words["plot_roofline" if measured else "plot_roofline_without"]
     axes = words["intensity"], words["rate"]
     plot = Plot("roofline", title, *axes, panels, y_unit="FLOP/s", omitted=omitted, connected=False)
     return _drawable(plot)
-
-
-def _ceiling_lines(panel: Panel, words: Words) -> tuple[Line, ...]:
-    """The peaks, with their numbers, some way beyond the points."""
-    if panel.ceiling is None:
-        return ()
-    xs = [point.x for point in panel.points]
-    rates = {"memory_peak": panel.ceiling.bandwidth, "compute_peak": panel.ceiling.peak}
-    units = {"memory_peak": "B/s", "compute_peak": "FLOP/s"}
-    lines = []
-    for key, ends in panel.ceiling.lines(min(xs) / 2, max(xs) * 2).items():
-        label = f"{words[key]}, {amount(rates[key] or 0.0, units[key], words)}"
-        lines.append(Line(label, tuple(ends), at_end=key == "compute_peak"))
-    return tuple(lines)
 
 
 def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
@@ -280,7 +266,6 @@ class _Panels(Generic[Item]):
     order: Callable[[Item], Any]  # sorts the rows of a series
     styles: Mapping[str, int]  # of the series, by name
     marks: Marks = field(default_factory=dict)  # by panel and series
-    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)  # by panel
     by_size: bool = False  # whether x is a size's place
 
     def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
@@ -299,7 +284,7 @@ class _Panels(Generic[Item]):
                 drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
             drawn = _apart(drawn) if self.by_size else drawn
             marks = [self.marks[title, name] for name in lines if (title, name) in self.marks]
-            panels.append(Panel(title, tuple(drawn), tuple(marks), self.ceilings.get(title)))
+            panels.append(Panel(title, tuple(drawn), tuple(marks)))
         return tuple(panels), omitted
 
 
@@ -333,11 +318,26 @@ def _spread(items: Sequence[Item], most: int) -> list[Item]:
     return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]
 
 
-def _ceiling(rows: Sequence[BenchmarkRow]) -> RooflineCeiling | None:
-    """The peaks that the rows' fractions were taken of: a rate over its fraction."""
+def _ceiling(rows: Sequence[BenchmarkRow], panel: Panel, words: Words) -> tuple[Line, ...]:
+    """The most that a rate can be: the peaks of which the rows' fractions were taken.
+
+    Either may be unknown; they reach some way beyond the panel's points.
+    """
     peak = _median_peak(rows, "compute", "flop_per_s")
     bandwidth = _median_peak(rows, "memory", "bytes_per_s")
-    return RooflineCeiling(peak, bandwidth) if peak or bandwidth else None
+    xs = [point.x for point in panel.points]
+    low, high = min(xs) / 2, max(xs) * 2
+    ridge = peak / bandwidth if peak and bandwidth else None
+    lines = []
+    if bandwidth and (ridge is None or ridge > low):
+        end = min(high, ridge or high)
+        label = f"{words['memory_peak']}, {amount(bandwidth, 'B/s', words)}"
+        ends = (low, low * bandwidth), (end, end * bandwidth)
+        lines.append(Line(label, ends, at_end=False))
+    if peak and (ridge is None or ridge < high):
+        label = f"{words['compute_peak']}, {amount(peak, 'FLOP/s', words)}"
+        lines.append(Line(label, ((max(low, ridge or low), peak), (high, peak))))
+    return tuple(lines)
 
 
 def _median_peak(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> float | None:

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 
 from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup
-from runner.analysis.crossover import Crossover
 from runner.config.axes import FURTHER, NAMED
 from runner.config.schema import Report
 from runner.report.figures.names import anchor
@@ -168,27 +167,6 @@ def row_listing(
     return _listing("rows", words["rows"], columns, rows, file="results.csv", ids=ids)
 
 
-def crossover_listing(
-    crossings: Sequence[Crossover], distinguishing: Sequence[str], words: Words
-) -> Listing | None:
-    """From which size on the other side wins, for each operation with two sizes to tell from."""
-    curves = [crossing for crossing in crossings if crossing.sizes > 1]
-    if not curves:
-        return None
-    axis = curves[0].axis
-    names = [key for key in ("op", "dtype", "device", *distinguishing) if key != axis]
-    columns: list[Column[Crossover]] = [
-        *_named(names, words),
-        Column(axis, "name", lambda curve: Entry(curve.other)),
-        Column(words["transfers"], "name", lambda curve: Entry(words[f"moved_{curve.transfers}"])),
-        Column(words["wins_from"], "number", lambda curve: _wins_from(curve, words)),
-        Column(words["interval"], "number", lambda curve: _location_interval(curve, words)),
-        Column(words["measured"], "name", lambda curve: _measured(curve, words)),
-        Column(words["sizes"], "number", _sizes),
-    ]
-    return _listing("crossovers", words["crossovers"], columns, curves, file="crossover.csv")
-
-
 def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Listing:
     """The rows of any other job, with each column that holds anything."""
     of_every_job = {f.name for f in fields(Row)}
@@ -274,31 +252,6 @@ def _checked(row: BenchmarkRow, words: Words) -> Entry:
     return Entry(text.replace(".", words["decimal"]), error)
 
 
-def _wins_from(curve: Crossover, words: Words) -> Entry:
-    unit, at, _, high = curve.location
-    text = words[f"state_{curve.state}"]
-    if at is not None:
-        text = _count(at, unit, words)
-    elif high is not None:
-        text = words["at_latest"].format(size=_count(high, unit, words))
-    return Entry(text, curve.elements or -1.0)
-
-
-def _location_interval(curve: Crossover, words: Words) -> Entry:
-    unit, at, *ends = curve.location
-    low, high = (_count(end, unit, words) for end in ends)
-    text = "" if at is None else words["from_to"].format(low=low, high=high)
-    return Entry(text, curve.elements_low or -1.0)
-
-
-def _measured(curve: Crossover, words: Words) -> Entry:
-    return Entry(words["from_to"].format(low=curve.smallest, high=curve.largest))
-
-
-def _sizes(curve: Crossover) -> Entry:
-    return Entry(str(curve.sizes), curve.sizes, _link(next(iter(curve.cells.split()), None)))
-
-
 def _status(row: Row, words: Words) -> str:
     status = words.get(f"status_{row.status}", row.status)
     return status + (f": {row.reason}" if row.reason else "")
@@ -317,13 +270,6 @@ def _plain(key: str, words: Words, row: Row) -> Entry:
     if unit is not None and value:
         return Entry(amount(value, unit, words, 4), value)
     return Entry(f"{value:.4g}".replace(".", words["decimal"]), value)
-
-
-def _count(value: float | None, unit: str, words: Words) -> str:
-    """``n = 181`` of a side, ``32.8k`` of elements."""
-    if value is None:
-        return ""
-    return f"n = {value:.0f}" if unit == "side" else amount(value, "", words)
 
 
 def _named(keys: Sequence[str], words: Words) -> list[Column[Any]]:
