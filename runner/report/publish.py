@@ -38,6 +38,7 @@ from runner.report.tables import Table
 from runner.rows.rows import Sample, grouped
 
 FOLDER = "figures"
+FIRST = "derivations"  # the table that a lesson is for
 DRAWN = (  # the names of all pictures
     *("implementations", "times", "speedups", "roofline", "transfers", "heatmap"),
     *("samples", "distribution", "machine"),
@@ -110,7 +111,11 @@ def write_page(
     words: Words,
     tables: Sequence[Table] = (),
 ) -> None:
-    """Write ``report.html``; ``tables`` are shown as they are, before all others."""
+    """Write ``report.html``; ``tables`` are shown as they are, before the rows'."""
+    as_they_are = [table_listing(table, words) for table in tables]
+    first = [listing for listing in as_they_are if listing.key == FIRST]
+    others = [listing for listing in as_they_are if listing.key != FIRST]
+    others += _listings(analysis, pictures.names.distinguishing, environment, words)
     charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
     charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     page = page_of(
@@ -123,8 +128,8 @@ def write_page(
         ],
         answers=[_answer_text(answer, words) for answer in analysis.answers],
         charts=charts,
-        first=[table_listing(table, words) for table in tables],
-        listings=_listings(analysis, pictures.names.distinguishing, environment, words),
+        first=first,
+        listings=others,
         words=words,
     )
     write_atomically(root / "report.html", page)

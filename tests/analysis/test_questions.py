@@ -68,12 +68,12 @@ def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too()
 
 
 CAUSES = {
-    "Launch-bound: 1 of add; .* launching a call takes 9.000 us, the call itself 5.000 us": {
+    "Launch-bound: 1 comparison of add; .* launching a call takes 9.000 us, the call itself 5.000 us": {
         "launch_s": 9e-6,
         "launch_low_s": 8e-6,
         "launch_high_s": 1e-5,
     },
-    "Memory-bound: 1 of add; .* it reaches 80 % of the peak memory bandwidth": {
+    "Memory-bound: 1 comparison of add; .* it reaches 80 % of the peak memory bandwidth": {
         "bound": "memory",
         "fraction_of_peak": 0.8,
     },
@@ -81,7 +81,7 @@ CAUSES = {
         "bound": "compute",
         "fraction_of_peak": 0.7,
     },
-    "No cause shows in this run's rows: 1 of add; .* 0.400x": {
+    "No cause shows in this run's rows: 1 comparison of add; .* 0.400x": {
         "launch_s": 1e-7,
         "fraction_of_peak": 0.1,
     },
@@ -97,7 +97,7 @@ def test_a_loss_has_the_cause_that_its_row_shows(expected: str) -> None:
 def test_a_call_that_takes_as_long_at_every_size_pays_for_being_called() -> None:
     rows = [one for side in (16, 32, 64, 128) for one in pair("add", side, 1e-6, 1e-5)]
     (only,) = said(rows)["lose"]
-    assert only.startswith("Overhead-bound: 4 of add; worst add 16x16")
+    assert only.startswith("Overhead-bound: 4 comparisons of add; worst add 16x16")
 
 
 def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
@@ -108,7 +108,8 @@ def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
     ]
     (only,) = said(rows)["lose"]
     assert re.match(
-        r"Only below the size from which device=gpu wins: 2 of add; .*, while 256x256 wins", only
+        r"Only below the size from which device=gpu wins: 2 comparisons of add; .*, while 256x256 wins",
+        only,
     )
 
 
@@ -117,7 +118,7 @@ def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:
     rows += [row("matmul", 512, "cpu", 9e-3, dtype="float64")]  # wider: slower by its bytes
     lost = said(rows, Report(baseline={"dtype": "float32"}))["lose"]
     assert re.match(
-        r"No fast kernel for float16: 1 of matmul; .* 0.0100x .* float16 is no wider than float32",
+        r"No fast kernel for float16: 1 comparison of matmul; .* 0.0100x .* float16 is no wider than float32",
         lost[0],
     )
     assert lost[1].startswith("No cause")
@@ -182,7 +183,7 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     )
     (lost,) = [sentence_text(one) for one in found["lose"].sentences]
     assert re.match(
-        r"Transfer-bound: 1 of add win only while .* 10.0x .* without transfers, 0.752x with them",
+        r"Transfer-bound: 1 comparison of add win only while .* 10.0x .* without transfers, 0.752x with them",
         lost,
     )
 

@@ -181,7 +181,7 @@ def test_the_findings_come_first_and_then_what_was_measured(opened: webdriver.Ch
     assert opened.title == "device: gpu against cpu – opsweep"
     headings = [heading.text for heading in opened.find_elements(By.CSS_SELECTOR, "h2")]
     further = "dtype: bfloat16, float16 against float32"
-    assert headings[:3] == [further, "Fastest that can be trusted", "Summary"]
+    assert headings[:3] == [further, "Summary", "Questions and answers"]
     of_each = opened.find_elements(By.CSS_SELECTOR, ".findings")
     found = of_each[0].find_elements(By.CSS_SELECTOR, "li")
     tones = [item.get_attribute("class") for item in found]
