@@ -68,7 +68,7 @@ def test_what_gains_most_comes_first_and_is_told_against_the_fastest_dtype_too()
 
 
 CAUSES = {
-    "Launch-bound: 1 comparison of add; .* launching a call takes 9.000 us, the call itself 5.000 us": {
+    "Launch-bound: 1 comparison of add; .* launching a call takes 9.000 us, the call itself 5.0": {
         "launch_s": 9e-6,
         "launch_low_s": 8e-6,
         "launch_high_s": 1e-5,
@@ -108,7 +108,7 @@ def test_a_loss_below_a_gain_is_told_as_that_and_no_more() -> None:
     ]
     (only,) = said(rows)["lose"]
     assert re.match(
-        r"Only below the size from which device=gpu wins: 2 comparisons of add; .*, while 256x256 wins",
+        r"Only below the size from which device=gpu wins: 2 comparisons of add; .* 256x256 wins",
         only,
     )
 
@@ -118,7 +118,7 @@ def test_a_dtype_that_is_no_wider_and_far_slower_has_no_fast_kernel() -> None:
     rows += [row("matmul", 512, "cpu", 9e-3, dtype="float64")]  # wider: slower by its bytes
     lost = said(rows, Report(baseline={"dtype": "float32"}))["lose"]
     assert re.match(
-        r"No fast kernel for float16: 1 comparison of matmul; .* 0.0100x .* float16 is no wider than float32",
+        r"No fast kernel for float16: 1 comparison of matmul; .* 0.0100x .* is no wider than",
         lost[0],
     )
     assert lost[1].startswith("No cause")
@@ -183,7 +183,7 @@ def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     )
     (lost,) = [sentence_text(one) for one in found["lose"].sentences]
     assert re.match(
-        r"Transfer-bound: 1 comparison of add win only while .* 10.0x .* without transfers, 0.752x with them",
+        r"Transfer-bound: 1 comparison of add win only .* 10.0x .* without transfers, 0.752x with",
         lost,
     )
 

@@ -103,7 +103,7 @@ def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | No
     styles = _numbered(impl for _, impl, _ in placed)
     panels, omitted = _Panels(_exactness, attrgetter("median_s"), styles).of(placed)
     panels = tuple(replace(panel, lines=(_front(panel, words),)) for panel in panels)
-    title, axes = words["plot_implementations"], (words["time"], words["table_error_u"])
+    title, axes = words["plot_implementations"], (words["time"], words["error_u"])
     how = {"x_unit": "s", "connected": False, "omitted": omitted}
     return Plot("implementations", title, *axes, panels, **how)  # type: ignore[arg-type]
 
@@ -128,7 +128,7 @@ def _front(panel: Panel, words: Words) -> Line:
 def block_plots(blocks: Sequence[Sample], words: Words) -> list[Plot]:
     """Of a single cell: its blocks' times in turn, how they are spread, and the machine's state."""
     shown = _spread(list(enumerate(blocks, start=1)), MOST_BLOCKS)
-    axes, omitted = (words["block"], words["time"]), len(blocks) - len(shown)
+    axes, omitted = (words["block"], words["block_time"]), len(blocks) - len(shown)
     empty = Plot(
         *("samples", words["plot_samples"], *axes, ()),
         **{"y_unit": "s", "linear": True, "connected": False, "omitted": omitted},

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ SHAPES = (
     *("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"),
     *("triangle-right", "triangle-left", "stroke"),
 )
+FEW_DECADES = 2.5  # of a scale: it is labelled at 1, 2 and 5, and not at powers of ten alone
 Spec = dict[str, Any]
 
 
@@ -85,6 +87,10 @@ def _panel_spec(plot: Plot, panel: Panel, shared: Mapping[str, object], words: W
 def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Chart:
     """Operations by sizes."""
     levels = [math.log10(point.y) for point in heatmap.points if point.y]
+    farthest = max([0.3, *map(abs, levels)])
+    ends = (-farthest, farthest) if heatmap.ratio else (min(levels), max(levels))
+    leading = (1, 2, 5) if ends[1] - ends[0] < FEW_DECADES else (1,)
+    ticks = [math.log10(digit) + power for digit, power in product(leading, range(-12, 13))]
     number = words["speedup" if heatmap.ratio else "time"]
     panels = {}
     for title, points in heatmap.panels:
@@ -102,7 +108,8 @@ def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Chart:
             points=tiles,
             lowest=min(levels),
             highest=max(levels),
-            farthest=max([0.3, *map(abs, levels)]),
+            farthest=farthest,
+            ticks=[tick for tick in ticks if ends[0] <= tick <= ends[1]],
             number=number,
             label=_label("pow(10, datum.value)", heatmap.unit, words),
             tooltip=_tooltip({"line": words["operation"]}, number, words),
@@ -169,10 +176,11 @@ def _axis(
     axis: Spec = {"labelOverlap": "greedy"}
     scale: Spec = {"type": "log", "nice": False, "padding": 12}
     if sizes is not None:
-        label = f"{json.dumps({str(x): text for x, text in sizes.items()})}[datum.value]"
+        places, texts = json.dumps(list(sizes)), json.dumps(list(sizes.values()))
+        label = f"{texts}[indexof({places}, datum.value)]"
         axis |= {"values": sorted(sizes), "labelExpr": label, "labelAngle": -40}
     elif linear:
-        axis["labelExpr"] = _label("datum.value", unit, words)
+        axis["labelExpr"] = _label("datum.value", unit, words, significant=4)
         scale = {"zero": False, "nice": False, "padding": 12}
     else:
         decades = f"(log(domain('{name}')[1] / domain('{name}')[0]) / LN10)"
@@ -185,11 +193,11 @@ def _axis(
     return {"field": name, "type": "quantitative", "scale": scale, "title": title, "axis": axis}
 
 
-def _label(value: str, unit: str, words: Words) -> str:
+def _label(value: str, unit: str, words: Words, significant: int = 3) -> str:
     """An expression that writes an axis' number as :func:`runner.report.language.amount` does."""
-    text = f"format({value}, '.3~s')"
+    text = f"format({value}, '.{significant}~s')"
     if not unit:
-        text = f"({value} < 1000 ? format({value}, '.3~r') : {text})"
+        text = f"({value} < 1000 ? format({value}, '.{significant}~r') : {text})"
     text = f"replace({text}, '.', '{words['decimal']}')"
     if unit:
         text = f"replace({text}, regexp('([a-zA-Zµ]?)$'), ' $1')"
