@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -22,7 +23,7 @@ from runner.stats.sequential import ERROR
 MOST_SIDES = 4  # that are compared with the baseline, each with its best and worst
 NAMED_AT_MOST = 3
 SPEAKING = ("op", "dtype", "device", "impl")  # axes whose values are names
-SOUND = ("view",)  # flags with which there is no ratio, though the time is what a call takes
+DOUBTFUL = {*FORBIDDING} - {"view"}  # flags: that a view moves no data says what its time is
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,8 @@ def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
     checked = _checked(rows, timed)
     if not timed:
         return checked
-    doubts = [[flag for flag in row.flags if flag in FORBIDDING] for row in timed]
-    counts = Counter(flag for flags in doubts for flag in flags if flag not in SOUND)
-    doubtful = sum(bool(set(flags).difference(SOUND)) for flags in doubts)
+    doubts = [DOUBTFUL.intersection(row.flags) for row in timed]
+    counts, doubtful = Counter(chain.from_iterable(doubts)), sum(map(bool, doubts))
     key, tone = "trust_yes", "right"
     if doubtful:
         mostly = doubtful < len(timed) / 2

@@ -8,7 +8,6 @@ from operator import attrgetter
 from statistics import median
 from typing import Any
 
-from runner.analysis.comparison import FORBIDDING
 from runner.config.axes import NAMED
 from runner.measure.noise_sources import noisy
 from runner.report.language import Words
@@ -112,12 +111,10 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     )
     if not widths:
         return words["sure_none"]
-    timed = [row for row in rows if row.median_s is not None]
-    doubtful = sum(any(flag in FORBIDDING for flag in row.flags) for row in timed)
+    timed = sum(row.median_s is not None for row in rows)
     quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))]
     half, most = (digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles)
-    counts = {"known": len(widths), "timed": len(timed), "doubtful": doubtful}
-    return words["sure"].format(half=half, most=most, **counts)
+    return words["sure"].format(half=half, most=most, known=len(widths), timed=timed)
 
 
 def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:
