@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from itertools import chain
@@ -97,7 +97,7 @@ def show(
     tables = _tables(analysis, words)
     if pictures.titles and not quiet:
         print("drawing figures ...", file=sys.stderr, flush=True)
-    if replaced := _what_is_replaced(root, report):
+    if replaced := _what_is_replaced(root, (report, analysis.report)):
         print(printable(replaced), file=sys.stderr)
     notes = _notes(root, analysis, environment, words)
 
@@ -130,7 +130,7 @@ def show(
         print("some files are damaged; what they held is missing above", file=sys.stderr)
 
 
-def _what_is_replaced(root: Path, report: Report) -> str:
+def _what_is_replaced(root: Path, reports: Iterable[Report]) -> str:
     """That the files here are of another comparison, and how they are made again."""
     try:
         with (root / "speedup.csv").open(newline="", encoding="utf-8") as file:
@@ -138,7 +138,7 @@ def _what_is_replaced(root: Path, report: Report) -> str:
     except (OSError, ValueError, csv.Error):  # there are none, or they are damaged
         return ""
     axis, value = first.get("axis"), first.get("baseline")
-    if not axis or (axis, value) == (report.axis, report.value):
+    if not axis or (axis, value) in [(report.axis, report.value) for report in reports]:
         return ""
     again = f"'report.baseline={{{axis}: {value}}}' makes it again"
     return f"the page and tables here compared with {axis}={value}, and are replaced; {again}"
