@@ -90,6 +90,9 @@ def comparison_listing(
         Column(words["verdict"], "name", lambda pair: _verdict(pair, words)),
         Column(words["smallest_difference"], "number", lambda pair: _seen(pair, words)),
         Column(
+            words["in_turn"], "number", lambda pair: Entry(str(pair.paired or "–"), pair.paired)
+        ),
+        Column(
             words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
         ),
     ]
