@@ -23,6 +23,13 @@ from runner.stats.sequential import ERROR
 MOST_SIDES = 4  # that are compared with the baseline, each with its best and worst
 NAMED_AT_MOST = 3
 SPEAKING = ("op", "dtype", "device", "impl")  # axes whose values are names
+TELLING = ("faster", "slower", "same")  # verdicts
+TRUST = (
+    (0.9, "trust_yes", "right"),
+    (0.5, "trust_in_part", "unclear"),
+    (0.0, "trust_hardly", "wrong"),
+)
+"""The least share of comparisons that have a verdict, or of times without a doubt, of each word."""
 DOUBTFUL = {*FORBIDDING} - {"view"}  # flags: that a view moves no data says what its time is
 
 
@@ -162,14 +169,24 @@ def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
         return checked
     doubts = [DOUBTFUL.intersection(row.flags) for row in timed]
     counts, doubtful = Counter(chain.from_iterable(doubts)), sum(map(bool, doubts))
-    key, tone = "trust_yes", "right"
-    if doubtful:
-        mostly = doubtful < len(timed) / 2
-        key, tone = ("trust_in_part", "unclear") if mostly else ("trust_hardly", "wrong")
     values = {"count": len(timed), "doubtful": doubtful}
     flags = _listed((f"{flag}: {n}" for flag, n in counts.most_common()), NAMED_AT_MOST)
-    sentence = Sentence("doubtful" if doubtful else "no_doubt", values | {"flags": flags})
-    return [*checked, Finding(tone, Sentence(key), sentence, tuple(_of_verdicts(speedups)))]
+    said = [Sentence("doubtful" if doubtful else "no_doubt", values | {"flags": flags})]
+    share = 1 - doubtful / len(timed)
+
+    # ratios are of undisturbed visits, so that where there are any, they are what is to be trusted
+    asked = [speedup for speedup in speedups if speedup.other_s and not _of_view(speedup)]
+    if asked:
+        told = sum(speedup.verdict in TELLING for speedup in asked)
+        said.insert(0, Sentence("told", {"count": len(asked), "told": told}))
+        share = told / len(asked)
+    key, tone = next(of_share for least, *of_share in TRUST if share >= least)
+    notes = *said[1:], *_of_verdicts(speedups)
+    return [*checked, Finding(tone, Sentence(key), said[0], notes)]
+
+
+def _of_view(speedup: Speedup) -> bool:
+    return (speedup.reason or "").endswith(FORBIDDING["view"])
 
 
 def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
@@ -200,8 +217,10 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     by_cell = {row.cell: row for row in wrong}
     if by_cell:
         names = [_name(row) for row in by_cell.values()]
-        values = {"named": _listed(names, NAMED_AT_MOST)}
-        sentence = Sentence("find_wrong", values, tuple(by_cell)[:NAMED_AT_MOST])
+        if len({(row.dtype, row.device) for row in rows}) == 1:
+            names = [name.replace(f" {rows[0].dtype} {rows[0].device}", "", 1) for name in names]
+        named = {"named": _listed(names, NAMED_AT_MOST)}
+        sentence = Sentence("find_wrong", named, tuple(by_cell)[:NAMED_AT_MOST])
         return [Finding("wrong", len(by_cell), sentence)]
 
     compared = [row for row in timed if row.max_relative_error is not None]

@@ -54,11 +54,11 @@ def answers(
     if not rows:
         return []
     writer = _SentenceWriter(rows, speedups, report)
-    sentences_of = {}
+    sentences_of: dict[str, list[Sentence]] = {}
     if any(speedup.speedup is not None for speedup in speedups):
         sentences_of |= {"gain": writer.gains(), "lose": writer.losses()}
         sentences_of["size"] = writer.sizes(crossings)
-    if models or report.axis == "device":
+    if models or (speedups and report.axis == "device"):
         sentences_of["transfers"] = writer.transfers(crossings, models)
     return [
         Answer(key, Sentence(key, {"others": _others(speedups)}), tuple(sentences))
@@ -141,7 +141,7 @@ class _SentenceWriter:
         return "no_transfers" if any(device != "cpu" for device in timed) else "no_accelerator"
 
     def _gain(self, speedup: Speedup, of_op: Mapping[str, int]) -> Sentence:
-        values, cells = self._values(speedup) | of_op, cells_of(speedup)
+        values, cells = {**self._values(speedup), **of_op}, cells_of(speedup)
         if speedup.fastest_dtype in (None, speedup.dtype):
             return Sentence("gains", values, cells)
         values["fastest"] = estimate_of(speedup, "fastest_")

@@ -160,7 +160,7 @@ def test_the_heat_map_has_a_tile_for_each_cell_and_says_why_one_is_empty(found: 
     one = analyse([row for row in alone.benchmarks if row.dtype == "float32"], [], Report())
     (heatmap,) = pictures_of(one, EN).heatmaps
     assert not heatmap.ratio
-    assert dict(heatmap.panels)["cpu float32"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
+    assert dict(heatmap.panels)["cpu"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
 
 
 def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:

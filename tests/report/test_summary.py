@@ -118,9 +118,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """One of 80 columns, in colour."""
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """One of 80 columns, in colour, which is what is printed to from now."""
     monkeypatch.setattr("sys.stdout", terminal := Terminal())
     for name, value in {"COLUMNS": "80", "TERM": "xterm-256color"}.items():
         monkeypatch.setenv(name, value)
@@ -150,8 +149,9 @@ def block_sweep() -> list[BenchmarkRow]:
 
 
 def test_on_a_terminal_of_80_columns_all_fits_and_is_coloured(
-    tmp_path: Path, terminal: Terminal
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    terminal = terminal_of(monkeypatch)
     show(tmp_path, block_sweep(), [], DEVICES)
     coloured = terminal.getvalue()
     lines = plain(coloured)
@@ -166,8 +166,9 @@ def test_on_a_terminal_of_80_columns_all_fits_and_is_coloured(
 
 
 def test_a_table_that_does_not_fit_has_a_block_for_each_line_and_no_cut_number(
-    tmp_path: Path, terminal: Terminal
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    terminal = terminal_of(monkeypatch)
     flags = ("contended", "placement")
     long = [f"{name}_" + "long_" * 10 for name in ("a", "b")]
     rows = [row("cpu", 1e-3, op=op, size=f"{'12x' * 5}8", flags=flags) for op in long]
@@ -182,9 +183,8 @@ def test_a_table_that_does_not_fit_has_a_block_for_each_line_and_no_cut_number(
     ]
 
 
-def test_no_colour_where_it_is_not_wanted(
-    tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
     show(tmp_path, block_sweep(), [], DEVICES)
     assert not re.search(r"\x1b\[[\d;]*3\dm", terminal.getvalue())
@@ -204,7 +204,9 @@ def test_what_is_piped_has_no_colours_and_a_finding_a_line(
     *_, headline, gain, trust, last = shown.splitlines()
     assert (headline, last) == ("device: gpu against cpu", f"4 rows in {tmp_path}")
     assert gain.startswith("  2.00× (1.97 to 2.03) as fast: add 8x8 float32 with gpu")
-    assert trust.startswith("  Trustworthy: none of 4 times is in doubt")
+    assert trust.startswith(
+        "  Trustworthy: 2 of 2 comparisons have a verdict [4 times without a doubt"
+    )
 
 
 def test_quietly_only_what_was_found_is_printed(
@@ -253,7 +255,7 @@ def test_many_lines_are_cut_on_the_screen_and_in_the_page_with_their_number(
         [],
         DEVICES,
     )
-    assert "... and 1900 lines more in the CSV" in capsys.readouterr().out
+    assert "... and 1,900 lines more in the CSV" in capsys.readouterr().out
     page = (tmp_path / "report.md").read_text()
     assert page.count("| add |") == 2_000
     assert "... and 100 lines more in the CSV" in page

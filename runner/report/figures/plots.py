@@ -104,8 +104,8 @@ def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | No
     panels, omitted = _Panels(_exactness, attrgetter("median_s"), styles).of(placed)
     panels = tuple(replace(panel, lines=(_front(panel, words),)) for panel in panels)
     title, axes = words["plot_implementations"], (words["time"], words["error_u"])
-    how = {"x_unit": "s", "connected": False, "omitted": omitted}
-    return Plot("implementations", title, *axes, panels, **how)  # type: ignore[arg-type]
+    plot = Plot("implementations", title, *axes, panels, x_unit="s", omitted=omitted)
+    return replace(plot, connected=False)
 
 
 def _exactness(row: BenchmarkRow) -> PlotPoint:
@@ -129,10 +129,8 @@ def block_plots(blocks: Sequence[Sample], words: Words) -> list[Plot]:
     """Of a single cell: its blocks' times in turn, how they are spread, and the machine's state."""
     shown = _spread(list(enumerate(blocks, start=1)), MOST_BLOCKS)
     axes, omitted = (words["block"], words["block_time"]), len(blocks) - len(shown)
-    empty = Plot(
-        *("samples", words["plot_samples"], *axes, ()),
-        **{"y_unit": "s", "linear": True, "connected": False, "omitted": omitted},
-    )
+    empty = Plot("samples", words["plot_samples"], *axes, (), y_unit="s", omitted=omitted)
+    empty = replace(empty, linear=True, connected=False)
     times = _with_blocks(empty, shown, lambda block: block.wall_s / block.calls, words)
     spread = replace(times, key="distribution", title=words["plot_distribution"], histogram=True)
     if all(block.machine_slowdown is None for block in blocks):

@@ -48,6 +48,7 @@ class Listing:
     lines: tuple[tuple[str | None, tuple[Entry, ...]], ...]
     file: str  # the CSV that has all of its lines
     total: int  # how many there are in it
+    common: str = ""  # what all lines share
 
 
 Item = TypeVar("Item")
@@ -109,9 +110,9 @@ def table_listing(table: Table, words: Words) -> Listing:
         (None, tuple(Entry(translated(text, words)) for text in line))
         for line in table.lines[:MOST_LINES]
     )
-    title = ", ".join([translated(table.title, words), *map("=".join, table.common)])
-    file = "report.md"
-    return Listing(table.title.lower(), title, header, lines, file, len(table.lines) + table.more)
+    title, common = translated(table.title, words), ", ".join(map("=".join, table.common))
+    total = len(table.lines) + table.more
+    return Listing(table.title.lower(), title, header, lines, "report.md", total, common)
 
 
 def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listing:

@@ -60,7 +60,7 @@ def page_of(
     if len(notes) > MOST_NOTES:
         shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
     flags = [(name, words.get(f"flag_{name}", flag.why), flag) for name, flag in FLAGS.items()]
-    specs = {key: chart.panels for key, chart in charts.items()}
+    specs = {key: list(chart.panels.items()) for key, chart in charts.items()}  # in their order
     script = _template("report.js.j2").render(words=words, charts=specs) if scripts else ""
     texts = [script, _joined(scripts)] if scripts else []
     return _template("report.html.j2").render(
