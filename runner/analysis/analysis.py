@@ -70,7 +70,7 @@ def analyse(
     crossings = crossovers(speedups)
     if _has_ratio(speedups):
         found += findings(speedups, crossings)
-    checked = [*benchmarks, *gradients]
+    checked = [*benchmarks, *(row for row in rows if not isinstance(row, BenchmarkRow))]
     return Analysis(
         report,
         rows,

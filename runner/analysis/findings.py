@@ -16,7 +16,7 @@ from runner.analysis.crossover import Crossover, curve_of
 from runner.analysis.questions import Sentence, cells_of, estimate_of, further_axes, subject_of
 from runner.config.axes import label
 from runner.rows.flags import has_failed_check
-from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, grouped
+from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, TensorRow, grouped
 from runner.stats.estimate import Estimate
 from runner.stats.sequential import ERROR
 
@@ -212,8 +212,8 @@ def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
 def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding]:
     """How many cells fail a check, or how many were checked and are right."""
     wrong: list[Row] = [row for row in timed if has_failed_check(row.flags)]
-    gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    wrong += [row for row in gradients if row.verdict in BAD]
+    checks = [row for row in rows if isinstance(row, AutogradRow | TensorRow) and row.verdict]
+    wrong += [row for row in checks if row.verdict in BAD]
     by_cell = {row.cell: row for row in wrong}
     if by_cell:
         names = [_name(row) for row in by_cell.values()]
@@ -223,9 +223,13 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
         sentence = Sentence("find_wrong", named, tuple(by_cell)[:NAMED_AT_MOST])
         return [Finding("wrong", len(by_cell), sentence)]
 
+    found = []
+    if checks:
+        passed = sum(row.verdict == "pass" for row in checks)
+        found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
     compared = [row for row in timed if row.max_relative_error is not None]
     if not compared:
-        return []
+        return found
     shares = [
         (row.max_relative_error or 0.0) / row.allowed_relative_error
         for row in compared
@@ -233,4 +237,4 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     ]
     passed = sum(row.gradient == "pass" for row in timed)
     values = {"count": len(timed), "worst": max(shares, default=0.0), "gradients": passed}
-    return [Finding("right", len(compared), Sentence("find_right", values))]
+    return [Finding("right", len(compared), Sentence("find_right", values)), *found]

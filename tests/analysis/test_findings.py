@@ -38,7 +38,7 @@ def test_the_surest_gain_and_loss_of_each_side_come_first() -> None:
     assert "; it wins from n = 1" in gain
     assert loss.startswith("slower 4.98× (4.91 to 5.05) as long: matmul 64x64 float32 with gpu")
     assert trust.startswith(
-        "right Trustworthy: 4 of 4 comparisons have a verdict [8 times without a doubt; differences of "
+        "right Trustworthy: 4 of 4 comparisons have a verdict [8 times without a doubt; "
     )
     assert "less than one of 4 verdicts is chance; 4 ratios are of sides that were not" in trust
 

@@ -102,7 +102,7 @@ def comparison_listing(
 
 def table_listing(table: Table, words: Words) -> Listing:
     """A table of the terminal as it is, with what its lines have in common in its title."""
-    kinds = ["name" if n < table.words else "text" for n in range(len(table.header))]
+    kinds = ["name" if n < table.words else "number" for n in range(len(table.header))]
     header = tuple(
         (translated(head, words), kind) for head, kind in zip(table.header, kinds, strict=True)
     )
