@@ -378,7 +378,7 @@ def _drawn(table: Table) -> RichTable:
     # statuses, flags and surely faster or slower ratios have their colours
     for number, line in enumerate(table.lines[:MOST_LINES]):
         parts = [Text(part, "yellow" if part in STATUSES else "") for part in map(printable, line)]
-        parts[last].stylize("yellow")
+        parts[last].stylize("yellow" if table.header[last] == "flags" else "")
         tone = TONES.get(table.tones[number] or "", "") if table.tones else ""
         for head, part in zip(table.header, parts, strict=True):
             part.stylize(tone if head in TONED else "")
