@@ -160,7 +160,7 @@ def test_on_a_terminal_of_80_columns_all_fits_and_is_coloured(
     assert re.search(r"\x1b\[32m *41.0x ±1.4%", coloured)  # green, since it is surely faster
     assert re.search(r"\x1b\[33m *timeout", coloured)
     assert re.search(r"\x1b\[1mdevice: gpu against cpu", coloured)
-    assert re.search(r"\x1b\[32m41.0×.*as fast: scaled_dot 64x64 float32 with gpu", coloured)
+    assert re.search(r"\x1b\[32m41.0×.*as fast: add 64x64 float32 with gpu", coloured)
     legend = "multimodal: its times fall into groups, and the median lies in one of them"
     assert legend in lines
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from statistics import median
 from typing import Any, Generic, TypeVar
 
-from runner.analysis.comparison import FORBIDDING, Speedup, cost_of
+from runner.analysis.comparison import FORBIDDING, OF_MOMENTS, Speedup, cost_of, objection
 from runner.analysis.pairs import elements_of
 from runner.config.axes import values_of
 from runner.config.size import first_input_shape
@@ -109,9 +109,10 @@ def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | No
 
 
 def _exactness(row: BenchmarkRow) -> PlotPoint:
-    """An error of 0 stands at the least that is drawn."""
+    """An error of 0 stands at the least that is drawn; a busy moment is no doubt about it."""
     point, error = _time(row), max(row.error_roundoffs or 0.0, LEAST_ROUNDOFFS)
-    return replace(point, x=row.median_s or 0.0, y=error, low=None, high=None)
+    doubtful = objection(row, OF_MOMENTS) is not None
+    return replace(point, x=row.median_s or 0.0, y=error, low=None, high=None, doubtful=doubtful)
 
 
 def _front(panel: Panel, words: Words) -> Line:
