@@ -21,6 +21,8 @@ READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", *READING)
 ON_CONTENTION = ("flag", "wait")
+JSON = "json"
+OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
@@ -132,7 +134,7 @@ class Report:
 class Compare:
     """How cells that are compared with each other are measured."""
 
-    in_turn: bool = True  # together, one after the other again and again; otherwise each by itself
+    in_turn: bool = True  # together, one after the other again and again; otherwise each on its own
     # between which the visits to the sides are shared; None: two, or one where
     # ``timing.max_time_s`` is below 1 s
     processes: int | None = None
@@ -200,6 +202,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False
+    output: str = "table"
+    objective: str | None = None
     strict: bool = False
     run: Any = None
     against: Any = None
@@ -213,11 +217,12 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """Check each value of a composed configuration by itself, with job and dtype settled."""
+    """Check each value of a composed configuration on its own, with job and dtype settled."""
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], KIND_OF)
     check_report(values["report"])
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
+    _one_of("output", values["output"], OUTPUTS)
     for axis in AXES.values():
         if axis.choices:
             _one_of(axis.name, values[axis.name], axis.choices)
@@ -226,7 +231,7 @@ def check_values(values: dict[str, Any]) -> None:
 
 
 def check_report(values: Mapping[str, Any]) -> None:
-    """Check each value of a report's settings by itself, also of one that was written down."""
+    """Check each value of a report's settings on its own, also of one that was written down."""
     if values["language"] is not None:
         _one_of("report.language", values["language"], LANGUAGES)
     _check_baseline(values["baseline"])
