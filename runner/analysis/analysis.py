@@ -59,9 +59,9 @@ def analyse(
     # where nothing that was asked has a ratio, what the rows allow takes its place
     models = models_of(rows)
     asked = compare(benchmarks, report, models, pairs)
-    others = [
-        (other, compare(benchmarks, other, models, pairs)) for other in _others(benchmarks, report)
-    ]
+    wants_others = len(benchmarks) <= MANY or not _has_ratio(asked)
+    reports = _others(benchmarks, report) if wants_others else ()
+    others = [(other, compare(benchmarks, other, models, pairs)) for other in reports]
     others = [(other, speedups) for other, speedups in others if _has_ratio(speedups)]
     found = [] if _has_ratio(asked) or not asked else [unanswered(asked, benchmarks)]
     speedups = asked
