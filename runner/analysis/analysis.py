@@ -19,6 +19,7 @@ from runner.rows.flags import merged
 from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
 
 MOST_FURTHER = 2  # comparisons beside the one that was asked for
+MANY = 20_000  # rows of which others are made only where what was asked has no answer
 
 
 @dataclass(frozen=True)
