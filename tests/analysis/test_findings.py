@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from runner.analysis.analysis import analyse
 from runner.config.schema import Report
 from runner.report.language import ENGLISH, finding_text, sentence_text, words_of
@@ -90,12 +92,16 @@ def test_what_has_no_answer_is_said_once_and_what_the_rows_allow_takes_its_place
     assert {speedup.reason for speedup in read.asked} == {"device=gpu: unavailable"}
 
 
-def test_further_comparisons_of_a_run_follow_the_one_that_was_asked() -> None:
+def test_further_comparisons_of_a_run_follow_the_one_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     read = analyse(rows(), [], Report())
     assert sentence_text(read.headline) == "device: gpu against cpu"
     ((headline, found),) = read.further
     assert sentence_text(headline) == "dtype: bfloat16, float16 against float32"
     assert re.match(r"1\.67× .* device=cpu with bfloat16", str(finding_text(found[0], ENGLISH)))
+    monkeypatch.setattr("runner.analysis.analysis.MANY", 10)  # rows
+    assert analyse(rows(), [], Report()).further == []
 
 
 def test_a_larger_ratio_without_an_interval_is_named_as_unsure() -> None:
