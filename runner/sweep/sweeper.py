@@ -21,6 +21,7 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
+from runner.cluster.takeover import take_over
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
@@ -185,6 +186,7 @@ class GridSweep:
         left = ""
         if self._config.resume:
             resume.remove_leftovers(self._root)
+            take_over(self._root)
             jobs, numbers = self._remaining(jobs)
             going = {jobs[number].cell.identity for number in numbers}
             rows = resume.read_all_rows(self._root)
