@@ -59,7 +59,10 @@ def printable(text: str, limit: int = LONGEST_TEXT) -> str:
     shown = text if len(text) <= limit else text[: limit - 3] + "..."
     if shown.isprintable():
         return shown
-    signs = (s if s.isprintable() else s.encode("unicode_escape").decode() for s in shown)
+    kept = ("\N{NO-BREAK SPACE}",)  # between the digits of a number in some languages
+    signs = (
+        s if s.isprintable() or s in kept else s.encode("unicode_escape").decode() for s in shown
+    )
     return "".join(signs)
 
 
