@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
@@ -27,12 +28,14 @@ from runner.config.implementation import BUILDING
 from runner.config.operation import Implemented
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
-from runner.measure.device import DeviceReadings, throttled
+from runner.measure.device import DeviceReadings
+from runner.measure.energy import Energy, energy_of
 from runner.measure.engine import Measurement, measure
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import above_peak, find_peaks
 from runner.measure.precision import coarser
+from runner.measure.profiler import Profile
 from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
@@ -46,7 +49,6 @@ GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
-OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
@@ -78,8 +80,10 @@ class Ready:
 
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
-        call = make_call(self.task.cell.direction, self.bound, tensors)
-        captured = self.task.device.captured(call) if self.task.cell.graph else call
+        cell, device = self.task.cell, self.task.device
+        with device.aside() if cell.graph else nullcontext():
+            call = make_call(cell.direction, self.bound, tensors)
+        captured = device.captured(call) if cell.graph else call
         return restoring(captured, self.bound, tensors)
 
 
@@ -138,7 +142,8 @@ def prepare(task: Task) -> Ready:
             with counted_savings() as saved:
                 output.summarize(forward())
             saved_bytes = sum(saved.values())
-    call, cotangents = in_direction(forward, tensors, cell.direction)
+    with device.aside() if cell.graph else nullcontext():
+        call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
     if cell.graph:
@@ -166,6 +171,7 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     """Look for what would mislead about the times, check what was timed, and make the row."""
     task = ready.task
     ready.readings.timing_ended(ready.call)
+    energy, profile = _energy(ready, measured), _profile(ready, measured)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
     timed = TimedCall(
@@ -175,7 +181,10 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     detected = flags_after(timed, task.device, task.state.float32_times, questions)
 
     # what ends the process in a check must not take the times with it
+    if profile.differs(measured.median_s):
+        detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
+    row = replace(row, **vars(energy), **vars(profile))
     task.keep(TaskResult([Checked().put_into(row)], samples))
     checked = check(task, ready.bound)
     values = checked.values
@@ -183,6 +192,31 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         values = replace(values, allowed=values.allowed * coarser(task.device.torch))
         checked = replace(checked, values=values)
     return TaskResult([_with_own_columns(ready, checked.put_into(row))], samples)
+
+
+def _energy(ready: Ready, measured: Measurement) -> Energy:
+    """What a call uses, where that is asked for and counted."""
+    task, timing = ready.task, ready.task.cell.timing
+    if not timing.energy_s:
+        return Energy()
+    task.report_step("counting energy")
+    device = task.device
+    return energy_of(
+        ready.call, measured.median_s, timing.energy_s, device.sensors.energy_j, device
+    )
+
+
+def _profile(ready: Ready, measured: Measurement) -> Profile:
+    """The kernels of a call, where they are asked for; a profiler that fails leaves them blank."""
+    device = ready.task.device
+    if ready.task.cell.timing.check is None or device.is_cpu:
+        return Profile()
+    ready.task.report_step("profiling")
+    try:
+        return device.profile(ready.call, measured.median_s)
+    except (NotImplementedError, RuntimeError) as error:
+        print(f"the profiler says nothing: {error}")
+        return Profile()
 
 
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
@@ -240,7 +274,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         **work,
         peak_memory_bytes=readings.peak_memory_bytes,
         finite_fraction=output.finite_fraction,
-        **_columns(readings, OF_DEVICE),
+        **readings.columns(),
         flags=_flags(ready, measured, work, detected),
     )
 
@@ -259,7 +293,7 @@ def _flags(
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
         "above_peak": above_peak(work.get("fraction_of_peak"), work.get("bound")),
-        "throttled": own_doing or throttled(readings.clock_before_hz, readings.clock_after_hz),
+        "throttled": own_doing or readings.throttled,
     }
     return merged(compress(flags, flags.values()), measured.flags, detected)
 
