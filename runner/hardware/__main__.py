@@ -13,7 +13,7 @@ from runner.execute.worker import Worker, WorkerDied
 from runner.files import write_atomically
 from runner.hardware.page import page_of
 from runner.hardware.stage import Machine, run_stage
-from runner.hardware.stages import STAGES
+from runner.hardware.stages import stages
 
 OUT, PAGE = Path("outputs", "hardware"), Path("docs", "hardware.md")
 
@@ -45,7 +45,7 @@ def main() -> int:
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m runner.hardware", description=__doc__)
-    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(STAGES, start=1))
+    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(stages(), start=1))
     parser.add_argument("--stage", default="1", help=f"by number or name: {numbered}")
     parser.add_argument("--out", type=Path, default=OUT, help="where a folder is left")
     parser.add_argument("--name", help="of that folder; by default the device's and PyTorch's")
@@ -59,7 +59,7 @@ def _asked() -> argparse.Namespace:
 
 def _stage(asked: str) -> str:
     """The name of a stage; ConfigError where there is no such one."""
-    names = list(STAGES)
+    names = list(stages())
     if asked.isdecimal() and 1 <= int(asked) <= len(names):
         return names[int(asked) - 1]
     if asked not in names:

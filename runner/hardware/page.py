@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from runner.hardware.record import Found, read_found, table_of
-from runner.hardware.stages import STAGES
+from runner.hardware.stages import stages
 from runner.rows.rows import grouped
 
 HEAD = """\
@@ -33,7 +33,7 @@ def page_of(out: Path) -> str:
 
 
 def _found_in(folder: Path) -> list[Found]:
-    return list(chain.from_iterable(read_found(table_of(folder, stage)) for stage in STAGES))
+    return list(chain.from_iterable(read_found(table_of(folder, stage)) for stage in stages()))
 
 
 def _machine(found: Sequence[Found]) -> str:
@@ -41,8 +41,8 @@ def _machine(found: Sequence[Found]) -> str:
     simulated = (
         " (simulated: its times say nothing of hardware)" if first.simulated == "yes" else ""
     )
-    where = f"PyTorch {first.torch}, Python {first.python}, {first.host}, opsweep {first.opsweep}"
-    lines = [f"\n## {_plain(first.device)}{simulated}\n\n{_plain(where)}\n\n{TABLE}"]
+    device, _, rest = _plain(first.machine).partition("; ")
+    lines = [f"\n## {device}{simulated}\n\n{rest}\n\n{TABLE}"]
     for (stage, step), of_step in grouped(found, lambda line: (line.stage, line.step)).items():
         checked = [line for line in of_step if line.passed]
         passed = sum(line.passed == "yes" for line in checked)

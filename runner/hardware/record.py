@@ -13,6 +13,7 @@ from pathlib import Path
 from runner.files import bounded_lines, write_atomically
 from runner.rows.csv_store import csv_text
 
+PASSED = {True: "yes", False: "no", None: ""}
 LARGEST_BYTES = 16 * 1024**2  # of an archive
 # of a run, what goes into it, the first to be left out last
 KEPT = ("environment.json", "multirun.yaml", "*.csv", "report.md", "*/run.log", "*/samples.csv")
@@ -30,12 +31,8 @@ class Found:
     passed: str  # yes, no; blank: it is a figure
     at: str  # when the step had ended, in UTC
     seconds: str  # that the step took
-    device: str
+    machine: str  # the device and what it was used with
     simulated: str  # yes, no: whether the device is
-    torch: str
-    python: str
-    host: str
-    opsweep: str
 
 
 COLUMNS = [field.name for field in fields(Found)]

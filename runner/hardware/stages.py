@@ -1,18 +1,18 @@
-"""The stages, in their order: runs of ``python -m runner``, and what is asked of their rows."""
+"""The stages, each a file of ``conf/hardware``: runs of ``python -m runner``, and what is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from shlex import quote
+from typing import Any
 
-from runner.hardware import checks
-from runner.hardware.checks import Check
+import yaml
 
-CONF = Path(__file__).with_name("conf")
-LONGEST_S = 360.0  # of a stage; what is left then is for another call
-SEVERAL = "-m timing=quick compare.in_turn=false device=gpu"
+from runner.cli.arguments import CONF
+
+FOLDER = CONF / "hardware"
 
 
 @dataclass(frozen=True)
@@ -20,103 +20,38 @@ class Step:
     """A run of a stage.
 
     Attributes:
-        name: of its folder, too.
-        arguments: of ``python -m runner``; ``{size}`` and the like are from :data:`SIZES`.
+        run: the arguments of ``python -m runner``; ``{size}`` and the like stand for the stage's
+            ``values``, of which each is one for a device and one for a simulated device.
         job: whose rows are looked at.
-        check: what they must say.
-        least_s: seconds without which it is not begun.
         code: what the run must end with.
+        may_lack: whether a cell may be unsupported, with its reason.
+        statuses: what cells must end as, by operation, where that is not ``ok``.
+        checks: by what they show: formulas of a row's columns, ``value`` between ``least`` and
+            ``most``, for rows ``of`` these operations and ``when`` that is not below 0.
+        figures: the ``value`` of all rows, the median, or of each, with what tells it from others.
     """
 
-    name: str
-    arguments: str
-    check: Check
+    run: str
     job: str = "benchmark"
-    least_s: float = 60.0
     code: int = 0
+    may_lack: bool = False
+    statuses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-STAGES: Mapping[str, tuple[Step, ...]] = {
-    "path": (
-        Step("smoke", "+sweep=smoke", checks.ran),
-        Step("path", f"{SEVERAL} op=add,transpose_copy,sum,matmul size={{sizes}}", checks.path),
-        Step(
-            "backward", f"{SEVERAL} op=add,matmul size={{size}} direction=backward,both", checks.ran
-        ),
-        Step(
-            "graphs",
-            f"{SEVERAL} op=matmul size={{size}} direction=forward,backward,both graph=false,true",
-            checks.graphs,
-        ),
-    ),
-    "kernels": (
-        Step(
-            "events",
-            f"{SEVERAL} op=add,matmul,softmax,sum,transpose_copy size={{sizes}} "
-            "dtype=float32,bfloat16 timing.check=profiler",
-            checks.kernels,
-        ),
-        Step(
-            "replayed",
-            f"{SEVERAL} op=add,matmul size={{sizes}} graph=true timing.check=profiler",
-            checks.kernels,
-        ),
-        Step("cold", f"{SEVERAL} op=add,sum size={{sizes}} cache=warm,cold", checks.cold),
-        Step("energy", f"{SEVERAL} op=matmul,add size={{size}} timing.energy_s=3", checks.energies),
-    ),
-    "limits": (
-        Step("roof", "+sweep=roof device=gpu size={size}", checks.roofs, "roof"),
-        Step("transfer", "+sweep=transfer device=gpu {moved}", checks.transfers, "transfer"),
-        Step(
-            "faults",
-            f"--config-dir {quote(str(CONF))} -m timing=minimal compare.in_turn=false device=gpu "
-            "limit.time_s=20 'zip=[{{op: too_much, size: 16}}, {{op: add, size: 17}}, "
-            "{{op: beyond, size: 16}}, {{op: add, size: 18}}, {{op: illegal, size: 16}}, "
-            "{{op: add, size: 19}}, {{op: hang, size: 16}}, {{op: add, size: 20}}]'",
-            checks.faults,
-            code=1,
-        ),
-    ),
-    "gpu": (Step("gpu", "+sweep=gpu {narrowed}", checks.ran),),
-    "crossover": (Step("crossover", "+sweep=crossover {narrowed}", checks.ran),),
-    "gradients": (
-        Step("gradients", "+sweep=autograd device=gpu {some}", checks.gradients, "autograd"),
-    ),
-    "pairs": (Step("pairs", "+sweep=noise device=gpu {noted}", checks.equal_sides, "noise"),),
-    "compiled": (
-        Step(
-            "compiled",
-            f"{SEVERAL} op=softmax,gelu,add size={{size}} compile=off,default",
-            checks.ran_or_cannot,
-        ),
-    ),
-    "narrow": (
-        Step(
-            "float8",
-            f"{SEVERAL} op=scaled_matmul size={{sizes}} dtype=float8_e4m3fn,float8_e5m2",
-            checks.rates,
-        ),
-        Step("int8", f"{SEVERAL} op=int8_matmul size={{sizes}} dtype=int8", checks.rates),
-    ),
-}
+@cache
+def stages() -> dict[str, dict[str, Any]]:
+    """What the files say, by the stages' names and in the order of their numbers."""
+    files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.yaml")}
+    read: dict[str, dict[str, Any]] = {name: yaml.safe_load(text) for name, text in files.items()}
+    return dict(sorted(read.items(), key=lambda item: int(item[1]["number"])))
 
-SIZES: Mapping[bool, Mapping[str, str]] = {
-    False: {
-        "size": "1024",
-        "sizes": "64,1024,4096",
-        "moved": "",
-        "narrowed": "",
-        "some": "",
-        "noted": "",
-    },
-    # on a simulated device, whose values the CPU computes
-    True: {
-        "size": "256",
-        "sizes": "16,256,512",
-        "moved": "size=4194304",
-        "narrowed": "op=add,matmul dtype=float32",
-        "some": "op=add,matmul dtype=float32",
-        "noted": "op=add size=32",
-    },
-}
-"""What arguments name, by whether the device is a simulated one."""
+
+def steps_of(stage: str, *, simulated: bool) -> dict[str, Step]:
+    """The steps of a stage by their names, as they are run on a device or a simulated one."""
+    said = stages()[stage]
+    values = {name: pair[simulated] for name, pair in said["values"].items()}
+    values["conf"] = quote(str(FOLDER))
+    steps = {name: dict(given) for name, given in said["steps"].items()}
+    return {name: Step(**{**of, "run": of["run"].format(**values)}) for name, of in steps.items()}

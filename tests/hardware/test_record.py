@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 LINE = Found(
     *("path", "smoke", "cells ran", "12 of 12", "all", "yes", "2026-01-01T00:00:00+00:00", "9.5"),
-    *("cuda:0 A card", "no", "2.9.0", "3.12.1", "Linux", "0.1.0"),
+    *("cuda:0 A card; PyTorch 2.9.0, Python 3.12.1, Linux; opsweep 0.1.0", "no"),
 )
 
 
@@ -59,7 +59,7 @@ def test_runs_of_another_machine_are_put_back_and_nothing_else(tmp_path: Path) -
 
 
 def test_the_page_says_what_is_simulated_and_what_failed(tmp_path: Path) -> None:
-    simulated = replace(LINE, device="sim:0 simulated accelerator", simulated="yes")
+    simulated = replace(LINE, machine="sim:0 simulated accelerator; x", simulated="yes")
     write_found(table_of(tmp_path / "sim", "path"), [simulated])
     page = page_of(tmp_path)
     assert "No stage has run on real hardware yet" in page
