@@ -99,8 +99,7 @@ class Device:
             self._module, "trace_kernels", None
         )  # of a device that is not part of PyTorch
         trace = own or trace_of(self.torch.type)
-        queue = {"keep_busy": self._queue.keep_busy, "synchronize": self.synchronize}
-        return profiled(call, seconds, trace=trace, **queue)
+        return profiled(call, seconds, trace, self._queue.keep_busy, self.synchronize)
 
     def start_libraries(self) -> None:
         """Have the libraries for products take what memory they keep, before any is counted."""
@@ -110,7 +109,7 @@ class Device:
     def _guard(self) -> AbstractContextManager[Any]:
         """Makes this device the current one, where there may be several."""
         guard = getattr(self._module, "device", None)
-        return nullcontext() if guard is None else guard(self.torch)  # type: ignore[no-any-return]
+        return nullcontext() if guard is None else guard(self.torch)
 
     @cached_property
     def _stream_aside(self) -> Any:

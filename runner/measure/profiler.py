@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import torch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # documented, not exported
+from torch.profiler import ProfilerActivity, profile, supported_activities
 
 from runner.calls import Thunk
 from runner.errors import one_line
@@ -54,7 +53,6 @@ Trace = Callable[[Callable[[], None]], Sequence[Kernel]]
 def profiled(
     call: Thunk,
     seconds: float,
-    *,
     trace: Trace,
     keep_busy: Callable[[float], None],
     synchronize: Callable[[], None],
@@ -108,7 +106,8 @@ def summary(kernels: Sequence[Kernel], calls: int) -> Profile:
 def trace_of(kind: str) -> Trace:
     """Traces what runs on a kind of device; NotImplementedError where the profiler knows it not."""
     activity = getattr(ProfilerActivity, kind.upper(), None)
-    if activity is None or activity not in torch.profiler.supported_activities():
+    known = supported_activities()  # type: ignore[no-untyped-call]
+    if activity is None or activity not in known:
         raise NotImplementedError(f"PyTorch's profiler does not see the kernels of {kind} here")
 
     def trace(run: Callable[[], None]) -> Sequence[Kernel]:

@@ -66,8 +66,12 @@ class Sensors:
         """What it tells now."""
         begun = time.perf_counter()
         bits = int(self._number("reasons") or 0)
-        numbers = map(self._number, ("clock_hz", "power_w", "temperature_c"))
-        reading = Reading(*numbers, tuple(compress(REASONS.values(), map(bits.__and__, REASONS))))
+        reading = Reading(
+            self._number("clock_hz"),
+            self._number("power_w"),
+            self._number("temperature_c"),
+            tuple(compress(REASONS.values(), map(bits.__and__, REASONS))),
+        )
         self._last_s = time.perf_counter()
         self._slow = self._last_s - begun > SLOW_S
         return reading

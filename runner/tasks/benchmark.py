@@ -200,10 +200,9 @@ def _energy(ready: Ready, measured: Measurement) -> Energy:
     if not timing.energy_s:
         return Energy()
     task.report_step("counting energy")
-    device = task.device
-    return energy_of(
-        ready.call, measured.median_s, timing.energy_s, device.sensors.energy_j, device
-    )
+    device, call_s = task.device, measured.median_s
+    counted_j = device.sensors.energy_j
+    return energy_of(ready.call, call_s, timing.energy_s, counted_j, device.synchronize)
 
 
 def _profile(ready: Ready, measured: Measurement) -> Profile:

@@ -53,9 +53,9 @@ def test_what_kept_the_device_busy_is_not_taken_for_the_call() -> None:
     found = profiled(
         lambda: [kernel("x", 0.001), kernel("y", 0.003)],
         0.004,
-        trace=trace,
-        keep_busy=lambda seconds: kernel("work", 1.0),
-        synchronize=lambda: None,
+        trace,
+        lambda seconds: kernel("work", 1.0),
+        lambda: None,
     )
     assert (found.kernel_s, found.gap_s) == (pytest.approx(0.004), pytest.approx(0.0, abs=1e-9))
     assert "work" not in (found.kernels or "")
