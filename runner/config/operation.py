@@ -290,7 +290,7 @@ class Operation:
             if formula:
                 check_names(f"{where}: {formula}", formula, known)
 
-        allowed = f"allowed: {', '.join(KINDS)}"
+        allowed = f"allowed: {', '.join(KINDS)}, or a dtype such as int8"
         if not self.dtypes:
             raise ConfigError(f"dtypes: none given; {allowed}")
         no_kinds = [kind for kind in self.dtypes if kind not in (*KINDS, *KIND_OF)]

@@ -80,7 +80,8 @@ class Timing:
     # what asks for a second opinion of an accelerator's time: profiler (which kernels ran, and for
     # how long); None: nothing
     check: str | None = None
-    energy_s: float = 0.0  # seconds of calls, over which their energy is counted; 0: it is not
+    # seconds of calls, over which their energy is counted; None: it is not
+    energy_s: float | None = None
 
 
 @dataclass

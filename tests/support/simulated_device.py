@@ -79,7 +79,7 @@ class Model:
         launch_s: host seconds that a launch takes. depth: launches that may wait in the queue.
         clock_hz, power_w: what the device says of its clock and its power while it is not
         throttled; it uses this power while a kernel runs. gap_s: between one kernel and the next.
-        trace_factor: how many times longer than they are the profiler says that kernels last.
+        trace_factor: how many times longer than it is the profiler says that everything lasts.
     """
 
     peak_flop_s: float = 2e12
@@ -199,7 +199,8 @@ class Device:
             lasts = seconds * self.noise() / self.speed
             self.end, self.busy_s = start + lasts, self.busy_s + lasts
             if self.trace is not None:
-                self.trace.append((name, start, start + self.model.trace_factor * lasts))
+                factor = self.model.trace_factor
+                self.trace.append((name, factor * start, factor * self.end))
         self.waiting.append(self.end)
         return launched - _dispatch_s
 
@@ -965,6 +966,7 @@ def _pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
 def _dispatch_cost() -> float:
     """Seconds that PyTorch takes to get here and back, which are part of a launch too."""
     device = Device(0, Model())
+    device.faults.clear()
     tensor = on_device(device, torch.zeros(1))
     times = []
     for _ in range(100):
