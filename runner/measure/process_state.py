@@ -25,6 +25,8 @@ OF_TORCH = (
     "CUDA_MODULE_LOADING",
     "CUBLAS_WORKSPACE_CONFIG",
     "KINETO_",
+    "DISABLE_CUPTI_",
+    "TEARDOWN_CUPTI",
     "TORCH_COMPILE_",
 )
 REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use

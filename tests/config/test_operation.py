@@ -117,8 +117,8 @@ def test_a_single_dtype_needs_no_list():
         ),
         (
             {"dtypes": ["floating", "int8", "float99"]},
-            "dtypes: float99 is no kind of dtype; allowed: floating, float8, integer, complex, bool, "
-            "or a dtype such as int8",
+            "dtypes: float99 is no kind of dtype; allowed: floating, float8, integer, complex, "
+            "bool, or a dtype such as int8",
         ),
         ({"inputs": ["input"]}, "inputs: 1 names for the signature's 2 inputs"),
         (

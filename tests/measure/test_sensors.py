@@ -1,13 +1,14 @@
 """What a device tells of itself, by files and modules of the tests' own."""
 
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from runner.measure.energy import WINDOWS, energy_of
-from runner.measure.sensors import Reading, Sensors, rapl, sensors_of
+from runner.measure.sensors import Reading, Sensors, nvml_identity, rapl, sensors_of
 
 
 def test_sensors_give_si_units_and_the_names_of_what_slows_the_device() -> None:
@@ -79,3 +80,58 @@ def test_a_call_uses_what_is_counted_over_all_calls_of_a_row() -> None:
     assert energy.energy_j == energy.energy_low_j == energy.energy_high_j == pytest.approx(0.5)
     assert used[0] >= 0.5 * WINDOWS
     assert energy_of(call, 1e-3, 0.8, lambda: None, lambda: None).energy_j is None
+
+
+class Nvml(ModuleType):
+    """NVML as nvidia-ml-py has it, with one card, or a part of one."""
+
+    NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+
+    class NVMLError(Exception):
+        """What it raises."""
+
+    def __init__(self, uuid: str) -> None:
+        super().__init__("pynvml")
+        self.uuid, self.asked = uuid, []
+        functions = {
+            "Init": lambda: None,
+            "DeviceGetHandleByUUID": self.handle,
+            "DeviceGetClockInfo": lambda handle, kind: 1_980,
+            "DeviceGetPowerUsage": lambda handle: 700_000,
+            "DeviceGetTemperature": lambda handle, kind: 61,
+            "DeviceGetCurrentClocksThrottleReasons": lambda handle: 0x4,
+            "DeviceGetTotalEnergyConsumption": self.refused,
+            "DeviceGetPowerManagementLimit": lambda handle: 700_000,
+            "SystemGetDriverVersion": lambda: "580.1",
+        }
+        for name, function in functions.items():
+            setattr(self, f"nvml{name}", function)
+
+    def handle(self, uuid: str) -> str:
+        self.asked.append(uuid)
+        return uuid if uuid == self.uuid else self.refused()
+
+    def refused(self, *of: object) -> str:
+        raise self.NVMLError("Not Supported")
+
+
+@pytest.mark.parametrize("kind", ["GPU", "MIG"])
+def test_a_card_of_nvidias_is_asked_for_by_its_uuid(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = f"c0ffee-{kind}"  # each of its own: what was found is kept
+    nvml = Nvml(f"{kind}-{uuid}")
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    module = SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(uuid=uuid))
+    sensors = sensors_of(torch.device("cuda", 1), module)
+    assert sensors.read() == Reading(1.98e9, 700.0, 61.0, ("power_cap",))
+    assert sensors.energy_j() is None  # which this card does not count
+    assert nvml.asked[-1] == f"{kind}-{uuid}"
+    assert nvml_identity(uuid) == {"driver": "580.1", "power_limit_w": 700.0}
+
+
+def test_without_nvidias_library_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    module = SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(uuid="absent"))
+    assert not sensors_of(torch.device("cuda", 0), module).tells
+    assert nvml_identity("absent") == {}
