@@ -12,7 +12,7 @@ BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments fil
 BINARY := pyyaml markupsafe
 LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
 
-.PHONY: sweep test test-slow test-ray test-gpu bundle lint example clean
+.PHONY: sweep test test-slow test-ray test-gpu bundle lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -48,6 +48,10 @@ lint: $(VENV)/ready-lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/ready-docs  # as HTML, in docs/_build
+	$(BIN)/python docs/reference.py
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+
 # The report that the README shows: a comparison of dtypes on this machine's CPU, without the folders of its cells and
 # without the paths of this machine; what is kept is enough to build the report again.
 example: $(VENV)/ready
@@ -69,4 +73,4 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
