@@ -411,6 +411,8 @@ def test_a_second_opinion_and_the_energy_of_a_call_are_the_models(
         assert row.energy_low_j <= row.energy_j <= row.energy_high_j
         ((name, count, seconds),) = json.loads(row.kernels)
         assert (name, count, seconds) == ("add", 1, pytest.approx(kernel_s, rel=EXACT))
+        tensor = 4 * prod(map(int, row.size.split("x")))
+        assert row.peak_memory_bytes == 3 * tensor, "also of the first cell"
         assert (row.clock_low_hz, row.temperature_c) == (row.clock_before_hz, 40)
     assert rows["flags"].isna().all() and rows["throttle_reasons"].isna().all()
 
