@@ -12,7 +12,7 @@ BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments fil
 BINARY := pyyaml markupsafe
 LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
 
-.PHONY: sweep test test-slow test-ray test-gpu bundle lint docs example clean
+.PHONY: sweep test test-slow test-plugins test-ray test-slurm test-gpu bundle lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -21,10 +21,16 @@ test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/ready-test  # what takes minutes
-	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py
+	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py --ignore tests/end_to_end/test_slurm.py
+
+test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins  # other sweepers and launchers of Hydra
+	$(BIN)/python -m pytest -m "slow or not slow" -rs tests/end_to_end/test_other_sweepers.py
 
 test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
 	$(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_ray.py
+
+test-slurm: $(VENV)/ready-test $(VENV)/ready-slurm  # on a real Slurm of two nodes, where root has its packages
+	$(BIN)/python -m tests.support.slurm_nodes $(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_slurm.py
 
 # The first stage on whatever accelerator there is, then the tests that are held against the simulated one; where there
 # is none, both say so.

@@ -30,7 +30,7 @@ def is_unsupported(error: BaseException | None) -> bool:
         return True
     text = text_of(error).lower()
     mistaken = any(words in text for words in MISTAKES)
-    is_kind = isinstance(error, RuntimeError | TypeError) and not mistaken
+    is_kind = isinstance(error, RuntimeError | TypeError | AssertionError) and not mistaken
     return is_kind and re.search(UNSUPPORTED, text) is not None
 
 

@@ -21,6 +21,8 @@ READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", *READING)
 ON_CONTENTION = ("flag", "wait")
+JSON = "json"
+OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
 CHECKS = ("profiler",)
 MOST_THREADS = 1_024
@@ -207,6 +209,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False
+    output: str = "table"
+    objective: str | None = None
     strict: bool = False
     run: Any = None
     against: Any = None
@@ -227,6 +231,7 @@ def check_values(values: dict[str, Any]) -> None:
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
     if values["timing"]["check"] is not None:
         _one_of("timing.check", values["timing"]["check"], CHECKS)
+    _one_of("output", values["output"], OUTPUTS)
     for axis in AXES.values():
         if axis.choices:
             _one_of(axis.name, values[axis.name], axis.choices)

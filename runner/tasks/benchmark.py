@@ -31,6 +31,7 @@ from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings
 from runner.measure.energy import Energy, energy_of
 from runner.measure.engine import Measurement, measure
+from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import above_peak, find_peaks
@@ -90,20 +91,24 @@ class Ready:
 def run(task: Task) -> TaskResult:
     """Measure one cell."""
     gate = gate_for([task])  # whose kernels have their memory before the cell's is counted
-    cell, ready = task.cell, prepare(task)
+    ready = prepare(task)
     task.report_step("timing")
-    reallocate = None
+    return finish(ready, time_alone(ready, gate))
+
+
+def time_alone(ready: Ready, gate: Gate | None = None) -> Measurement:
+    """The times of a call that takes no turns with others, in moments that pass the gate."""
+    task, reallocate = ready.task, None
     if task.device.is_cpu:
-        reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
-    measured = measure(
+        reallocate = reallocate_for(ready.bound, ready.tensors, task.cell.direction)
+    return measure(
         ready.call,
         ready.clock,
-        cell.timing,
+        task.cell.timing,
         ready.on_first_result,
         reallocate,
-        gate=gate,
+        gate=gate or gate_for([task]),
     )
-    return finish(ready, measured)
 
 
 def prepare(task: Task) -> Ready:
