@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = (
-    "not implemented for|not supported|unsupported|doesn't support|deterministic implementation|"
-    "incompatible with \\.grad|only supported on"
+    "not implemented for|not[ _]supported|only supported|unsupported|doesn't support|"
+    "deterministic implementation|incompatible with \\.grad"
 )
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says

@@ -93,8 +93,10 @@ class Cell(CellKey):
 
     @property
     def _timed(self) -> dict[str, Any]:
-        """How it is timed, whether or not it may be visited again."""
-        return {**asdict(self.timing), "revisit_share": None}
+        """How it is timed, whether or not it may be visited again, or asked for more."""
+        asked = {"check": self.timing.check, "energy_s": self.timing.energy_s}
+        timed = {key: of for key, of in asdict(self.timing).items() if key not in asked}
+        return {**timed, "revisit_share": None, **{k: of for k, of in asked.items() if of}}
 
     @property
     def has_implementation(self) -> bool:
@@ -301,7 +303,7 @@ def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
     if job == "transfer" and values["device"] == "cpu":
         moves = "job=transfer moves data between the host and an accelerator"
         return f"{moves}, and device=cpu is the host"
-    if kind not in operation.dtypes:
+    if not {kind, dtype} & {*operation.dtypes}:
         takes = ", ".join(operation.dtypes)
         return f"op {name} takes no {kind} dtype ({dtype}); it takes: {takes}"
     asker = "job=autograd" if job == "autograd" else f"direction={direction}"

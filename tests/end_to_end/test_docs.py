@@ -28,7 +28,7 @@ COMMANDS = sorted(
         re.sub(r"\s+#.*|  .*", "", line.strip().lstrip("$# ").strip("`"))
         for page in PAGES
         for line in page.read_text().splitlines()
-        if re.match(r"\s*([$#] )?python -m runner\b", line)
+        if re.match(r"\s*([$#] )?python -m runner( |$)", line)
     }
 )
 
