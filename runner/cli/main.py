@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.cells.hydra_files import folder_name
 from runner.cli import standard_streams as streams
 from runner.cli.arguments import AB, CONF, PACKAGE, Arguments, with_implied
 from runner.cli.help import register
@@ -36,7 +37,7 @@ from runner.config.hydra_internals import (
 from runner.config.schema import READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
-from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
+from runner.sweep.run_folder import claimed, free_folder, refuse_chdir
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
@@ -191,12 +192,15 @@ def _read(job: str, config: DictConfig, folder: Path) -> int:
         return compare_runs(
             folder / "compare.csv", list(config.run), list(config.against), *settings
         )
+    from runner.execute.progress import announced
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    return conclude(folder, Report.of(config), strict=config.strict, measured=False, explicit=typed)
+    settings: Any = {"strict": config.strict, "measured": False, "explicit": typed}
+    with announced("putting the report together"):
+        return conclude(folder, Report.of(config), **settings)
 
 
 @lru_cache(maxsize=1)

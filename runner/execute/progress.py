@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Timer
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
@@ -17,6 +19,19 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
     from rich.progress import TaskID
 
 LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and for trouble
+LONGEST_SILENCE_S = 1.0
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Say what is being done, once it has taken so long that people wonder."""
+    line = Timer(LONGEST_SILENCE_S, print, [f"{what} ..."], {"file": sys.stderr, "flush": True})
+    line.daemon = True
+    line.start()
+    try:
+        yield
+    finally:
+        line.cancel()
 
 
 class Progress:

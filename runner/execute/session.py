@@ -40,10 +40,13 @@ class Session:
 
     def finish(self, root: Path, report: Report, *, strict: bool) -> None:
         """Put a run together from what its cells left, show it, and settle the exit code."""
+        from runner.execute.progress import announced
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()
-        self.exit_code = self.cells.judged(conclude(root, report, strict=strict), report)
+        with announced("putting the report together"):
+            exit_code = conclude(root, report, strict=strict)
+        self.exit_code = self.cells.judged(exit_code, report)
 
     def close(self) -> None:
         """End the worker, if there was one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,8 @@ from runner.rows.rows import (
 from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
+NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d[\d.,x]*(e[+-]?\d+)?)")  # and not of float16
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
@@ -167,17 +170,24 @@ def _notes(
         notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
     if excluded:
         notes.append(words["left_out"].format(count=excluded))
-    notes += what_is_missing(analysis.rows, words)
-    notes += which_gradients_fail(analysis.gradients, words)
+    notes += _first(what_is_missing(analysis.rows, words), words)
+    notes += _first(which_gradients_fail(analysis.gradients, words), words)
     notes += what_is_wrong(analysis.benchmarks, words)
-    notes += what_is_not_known(analysis.rows, words)
+    notes += _first(what_is_not_known(analysis.rows, words), words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
-    notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
+    notes += _first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words), words)
     notes += how_it_was_compared(analysis.speedups, words)
     notes += what_is_newer(analysis.rows, words)
-    notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
+    notes += _first([words["note_damaged"].format(line=line) for line in analysis.damaged], words)
     return notes
+
+
+def _first(notes: list[str], words: Words) -> list[str]:
+    """The first notes of a kind, and how many more there are."""
+    more = len(notes) - MOST_OF_A_KIND
+    last = [words["more_notes"].format(more=more)] if more > 0 else []
+    return [*notes[:MOST_OF_A_KIND], *last]
 
 
 def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
@@ -239,11 +249,23 @@ def how_exact_others_are(
 def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """Gradients of which no check could say anything, by the reason, each once."""
     whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
-    groups = grouped(whole, lambda row: row.reason or "")
+    groups = grouped(whole, _kind_of_reason)
     return [
-        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: {reason}"
-        for reason, group in groups.items()
+        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: "
+        f"{_reason_of(group, words)}"
+        for group in groups.values()
     ]
+
+
+def _kind_of_reason(row: Row) -> str:
+    """A row's reason without its numbers: those that differ in one alone are told together."""
+    return NUMBER.sub("0", row.reason or "")
+
+
+def _reason_of(rows: Sequence[Row], words: Words) -> str:
+    """The reason of the first of rows whose reasons are of one kind."""
+    reasons = {row.reason for row in rows}
+    return f"{rows[0].reason or ''}{words['note_numbers_differ'] if len(reasons) > 1 else ''}"
 
 
 def _of_gradient(row: Row) -> bool:
@@ -313,11 +335,11 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     failed = [row for row in rows if isinstance(row, AutogradRow) and row.verdict in BAD]
     shown = {id(row) for row in failed}
     not_ok = (row for row in rows if row.status != "ok" and id(row) not in shown)
-    groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
-    commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
+    groups = grouped(not_ok, lambda row: (row.status, _kind_of_reason(row)))
     return [
-        f"{len(group)} {words.get(f'status_{status}', status)}{_named(group)}: {reason}"
-        for (status, reason), group in commonest
+        f"{len(group)} {words.get(f'status_{group[0].status}', group[0].status)}{_named(group)}: "
+        f"{_reason_of(group, words)}"
+        for group in sorted(groups.values(), key=len, reverse=True)
     ]
 
 

@@ -19,12 +19,14 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
+from runner.cells.hydra_files import SUBDIR
 from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.interpreter import Interpreter
+from runner.execute.progress import announced
 from runner.execute.session import session_of
 from runner.files import write_atomically
 from runner.rows.environment_file import read_environment
@@ -35,8 +37,6 @@ from runner.sweep.grids import Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir
 from runner.units import time_text
-
-SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
 
 
 class GridSweep:
@@ -89,10 +89,11 @@ class GridSweep:
             settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
             self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
             self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
-        jobs = self._composed(arguments)
-        if self._cluster is None:
-            check_threads(job.cell for job in jobs)
-            self._check_folders(jobs)
+        with announced("composing the cells"):
+            jobs = self._composed(arguments)
+            if self._cluster is None:
+                check_threads(job.cell for job in jobs)
+                self._check_folders(jobs)
         if self._config.dry_run:
             self._show(jobs)
             return []
@@ -122,7 +123,7 @@ class GridSweep:
     def _composed(self, arguments: list[str]) -> list[HydraJob]:
         """The sweep's jobs, or the first of a search's."""
         composer = self._composer
-        composer.writes_folders = self._cluster is None
+        composer.writes_folders = self._cluster is None and not self._config.dry_run
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         self._lacking = grids.lacking
         if self._crossover is None:
@@ -145,7 +146,7 @@ class GridSweep:
     def _show(self, jobs: list[HydraJob]) -> None:
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            jobs, numbers = self._remaining(jobs)
+            jobs, numbers, _ = self._remaining(jobs)
         cells = [jobs[number].cell for number in numbers]
         _list(cells)
         if cells and self._cluster is None:
@@ -175,9 +176,8 @@ class GridSweep:
         left = ""
         if self._config.resume:
             resume.remove_leftovers(self._root)
-            jobs, numbers = self._remaining(jobs)
+            jobs, numbers, rows = self._remaining(jobs)
             going = {jobs[number].cell.identity for number in numbers}
-            rows = resume.read_all_rows(self._root)
             left = resume.what_was_left([row for row in rows if row.cell not in going])
         try:
             if not numbers:
@@ -227,9 +227,10 @@ class GridSweep:
     def _asked_further(self) -> list[HydraJob]:
         return self._search.next(self._root) if self._search else []
 
-    def _remaining(self, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int]]:
-        """All jobs of a resumed sweep that are known, and the numbers of those left to run."""
-        rows_on_disk = resume.read_all_rows(self._root)
+    def _remaining(self, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int], list[Row]]:
+        """All jobs of a resumed sweep that are known, the numbers of those left, what has run."""
+        with announced("reading what has run"):
+            rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
         resume.check_same_sweep(self._root, rows_on_disk, first_cells)
         if not self._config.resume_force:
@@ -250,7 +251,7 @@ class GridSweep:
         if self._compare.in_turn:
             numbers = with_partners(numbers, cells, self._report)
         print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
-        return jobs, numbers
+        return jobs, numbers, rows_on_disk
 
     def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
         """Positions of cells that have yet to run; ConfigError where code of others has changed."""
