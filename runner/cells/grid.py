@@ -45,6 +45,8 @@ def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str])
 
 def check_possible(cells: Sequence[Cell]) -> None:
     """Let a grid have combinations that cannot run, but no value with which nothing can."""
+    if not any(cell.infeasible_reason for cell in cells):
+        return
     for axis in ("op", "size", "dtype", "direction"):
         reasons: dict[str, str] = {}
         for cell in cells:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -79,7 +79,7 @@ def read_records(path: Path, record: type[Record]) -> list[Record]:
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(bounded_lines(file))
         renamed = RENAMED.get(path.name, {})
-        header = [renamed.get(name, name) for name in next(lines, [])]
+        header = tuple(renamed.get(name, name) for name in next(lines, []))
         parse = _parsers(record, header)
         return [record(**dict(zip(header, _values(parse, line), strict=True))) for line in lines]
 
@@ -109,14 +109,11 @@ def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
 def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | str]:
     """Rows one by one, so that only they are kept; checksums hold their number, and come last."""
     header, first = next(lines, []), next(lines, [])
-    file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
-    schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
+    file, schema, columns, parse = _layout(tuple(header), row_type)
     if schema is None:
         schema, row_type = newer_row_type(header, first, row_type, SCHEMA_VERSION)
+        parse = _parsers(row_type, columns)
     older = schema < SCHEMA_VERSION
-    renamed = RENAMED.get(file, {}) if older else {}
-    columns = [renamed.get(name, name) for name in header[:-2]]
-    parse = _parsers(row_type, columns)
     rows: list[AnyRow | str] = []
     sums = []
     for position, line in enumerate(chain([first] if first else [], lines), start=1):
@@ -136,6 +133,20 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | s
         elif isinstance(rows[position - 1], str):
             rows[position - 1] = f"line {position + 1}: {rows[position - 1]}"
     return rows
+
+
+@lru_cache(maxsize=64)  # thousands of files have few headers
+def _layout(
+    header: tuple[str, ...], row_type: type[Row]
+) -> tuple[str, int | None, tuple[str, ...], list[Parser]]:
+    """A file's name, schema, columns and their parsers; of a newer release the first and third."""
+    file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
+    schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
+    if schema is None:
+        return file, None, header[:-2], []
+    renamed = RENAMED.get(file, {}) if schema < SCHEMA_VERSION else {}
+    columns = tuple(renamed.get(name, name) for name in header[:-2])
+    return file, schema, columns, _parsers(row_type, columns)
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
@@ -270,11 +281,10 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:
     """What a sweep's cells, but no run within it, left, in order; nothing for a run of one cell."""
-    with os.scandir(root) as entries:
-        names = sorted((entry.name for entry in entries if entry.is_dir()), key=_job_number)
-    # thousands, for which Path takes its time
-    paths = (os.path.join(root, name, FILE_OF_JOB[job]) for name in names)
-    return [Path(path) for path in paths if os.path.isfile(path) and not _is_run(path)]
+    with os.scandir(root) as entries:  # thousands, for which Path takes its time
+        tables = [f"{entry.path}{os.sep}{FILE_OF_JOB[job]}" for entry in entries if entry.is_dir()]
+    found = [path for path in tables if os.path.isfile(path) and not _is_run(path)]
+    return sorted(map(Path, found), key=lambda path: _job_number(path.parent.name))
 
 
 def _is_run(table: str) -> bool:
@@ -341,7 +351,7 @@ Parser = Callable[[str], Any]
 
 
 def _parsers(
-    record: type[Row] | type[Sample] | type[PairVisit], columns: Sequence[str]
+    record: type[Row] | type[Sample] | type[PairVisit], columns: tuple[str, ...]
 ) -> list[Parser]:
     types = {f.name: str(f.type).partition(" | ")[0] for f in fields(record)}
     return [_PARSE[types[name]] for name in columns]

@@ -29,6 +29,7 @@ from runner.execute.interpreter import Interpreter
 from runner.execute.progress import announced
 from runner.execute.session import session_of
 from runner.files import write_atomically
+from runner.garbage import uncollected
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import Row
 from runner.sweep import resume
@@ -89,7 +90,7 @@ class GridSweep:
             settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
             self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
             self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
-        with announced("composing the cells"):
+        with announced("composing the cells"), uncollected():  # all of it stays
             jobs = self._composed(arguments)
             if self._cluster is None:
                 check_threads(job.cell for job in jobs)
@@ -229,7 +230,7 @@ class GridSweep:
 
     def _remaining(self, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int], list[Row]]:
         """All jobs of a resumed sweep that are known, the numbers of those left, what has run."""
-        with announced("reading what has run"):
+        with announced("reading what has run"), uncollected():
             rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
         resume.check_same_sweep(self._root, rows_on_disk, first_cells)
