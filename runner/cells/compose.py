@@ -136,9 +136,13 @@ class Composer:
         return choice.root / f"{number}_{folder_name(self._dirname(choice, job))}"
 
     def create_job_folder(
-        self, job: HydraJob, number: int, free: Callable[[Path], Path] = lambda folder: folder
+        self,
+        job: HydraJob,
+        number: int,
+        free: Callable[[Path], Path] = lambda folder: folder,
+        save: Callable[[Callable[[], None]], None] = lambda write: write(),
     ) -> Path:
-        """Make a job's folder with its ``.hydra`` files.
+        """Make a job's folder, and have its ``.hydra`` files written by what can ``save`` them.
 
         It is the one that is ``free`` instead of the one that the configuration names.
         """
@@ -147,7 +151,8 @@ class Composer:
         kind, own = self._kind_of(job.overrides)
         if kind.choice.output_subdir is not None:
             text = "".join({**self._texts(kind), **self._files.texts(own)}.values())
-            self._files.write(folder / kind.choice.output_subdir, text, _task_overrides(job))
+            subdir, overrides = folder / kind.choice.output_subdir, _task_overrides(job)
+            save(lambda: self._files.write(subdir, text, overrides))
         return folder
 
     def _set_job(self, choice: Choice, job: HydraJob, number: int) -> Path:
