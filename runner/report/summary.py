@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import chain
 from math import ceil
 from operator import attrgetter
@@ -289,7 +289,7 @@ def how_noisy_it_is(
     """What a calibration shows, what makes the machine noisy, and whether its best is new."""
     anew = sum(getattr(row, "slowdown_against", None) == ANEW for row in rows)
     notes = [words["note_anew"].format(count=anew)] if anew else []
-    calibrated = [vars(row) for row in rows if isinstance(row, NoiseRow)]
+    calibrated = [asdict(row) for row in rows if isinstance(row, NoiseRow)]
     here = {**environment, "calibration": calibrated}
     return notes + (noise_of(here, words) if calibrated else [])
 

@@ -9,18 +9,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache, lru_cache, partial
-from itertools import chain
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.errors import one_line
 from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
-from runner.rows.columns import out_of_range, problem_of
+from runner.rows.columns import filled, out_of_range, problem_of
 from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
     FILE_OF_JOB,
@@ -34,6 +35,7 @@ from runner.rows.rows import (
 )
 
 Record = TypeVar("Record", Sample, PairVisit)
+LINES_AT_ONCE = 1_000
 MOST_NAMED = 3  # damaged lines of a file
 IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
 CHECKSUM = re.compile(rb",\d{1,9},x[0-9a-f]+\r?$")  # what a row's last line ends with
@@ -107,46 +109,80 @@ def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
 
 
 def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | str]:
-    """Rows one by one, so that only they are kept; checksums hold their number, and come last."""
+    """Rows, some lines at a time; checksums hold the number of all rows, and so come last."""
     header, first = next(lines, []), next(lines, [])
-    file, schema, columns, parse = _layout(tuple(header), row_type)
-    if schema is None:
-        schema, row_type = newer_row_type(header, first, row_type, SCHEMA_VERSION)
-        parse = _parsers(row_type, columns)
-    older = schema < SCHEMA_VERSION
+    layout = _layout(tuple(header), row_type) or _newer_layout(header, first, row_type)
+    lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []
     sums = []
-    for position, line in enumerate(chain([first] if first else [], lines), start=1):
-        sums.append((_begun(line[:-1], position), line[-1:], line[-2:-1]))
-        try:
-            row = dict(zip(columns, _values(parse, line[:-2]), strict=True))
-            rows.append(row_type(**(_with_todays_values(file, row) if older else row)))
-        except (ValueError, TypeError):  # a word for a number, or too few of them
-            rows.append(_wrong_column(columns, parse, line))
+    while some := list(islice(lines, LINES_AT_ONCE)):
+        for position, line in enumerate(some, start=len(rows) + 1):
+            sums.append((_begun(line[:-1], position), line[-1:], line[-2:-1]))
+        rows += layout.rows(some)
     if not rows:
         raise ValueError("no row is left")
     for position, (begun, written, of_schema) in enumerate(sums, start=1):
         if [_ended(begun, len(rows))] != written:
             rows[position - 1] = f"line {position + 1} was altered, or lines after it are missing"
-        elif of_schema != [str(schema)]:
-            rows[position - 1] = f"line {position + 1} is of schema {of_schema[0]}, not {schema}"
+        elif of_schema != [str(layout.schema)]:
+            other = f"schema {of_schema[0]}, not {layout.schema}"
+            rows[position - 1] = f"line {position + 1} is of {other}"
         elif isinstance(rows[position - 1], str):
             rows[position - 1] = f"line {position + 1}: {rows[position - 1]}"
     return rows
 
 
+class Layout(NamedTuple):
+    """How the lines of a file are read."""
+
+    file: str
+    schema: int
+    row_type: Any
+    columns: tuple[str, ...]  # by today's names
+    parse: Sequence[Parser]  # of each
+
+    def rows(self, lines: Sequence[list[str]]) -> list[Any]:
+        """What each line holds: a row, or why it is none; column by column where all are well."""
+        if len(lines) > 1 and self.schema >= SCHEMA_VERSION:
+            with suppress(ValueError, TypeError):  # a word for a number, or too few of them
+                texts = list(zip(*lines, strict=True))[:-2]
+                values = list(map(_of_column, self.parse, texts))
+                return filled(self.row_type, dict(zip(self.columns, values, strict=True)))
+        return list(map(self._row, lines))
+
+    def _row(self, line: Sequence[str]) -> Any:
+        try:
+            row = dict(zip(self.columns, _values(self.parse, line[:-2]), strict=True))
+            if self.schema < SCHEMA_VERSION:
+                row = _with_todays_values(self.file, row)
+            return self.row_type(**row)
+        except (ValueError, TypeError):
+            return _wrong_column(self.columns, self.parse, line)
+
+
 @lru_cache(maxsize=64)  # thousands of files have few headers
-def _layout(
-    header: tuple[str, ...], row_type: type[Row]
-) -> tuple[str, int | None, tuple[str, ...], list[Parser]]:
-    """A file's name, schema, columns and their parsers; of a newer release the first and third."""
+def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
+    """The layout of a file of this release, or of an earlier one; None: it is of neither."""
     file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
     schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
     if schema is None:
-        return file, None, header[:-2], []
+        return None
     renamed = RENAMED.get(file, {}) if schema < SCHEMA_VERSION else {}
     columns = tuple(renamed.get(name, name) for name in header[:-2])
-    return file, schema, columns, _parsers(row_type, columns)
+    return Layout(file, schema, row_type, columns, _parsers(row_type, columns))
+
+
+def _newer_layout(header: Sequence[str], first: Sequence[str], row_type: type[Row]) -> Layout:
+    """The layout of a newer release's file, by its first line; ValueError where it is no such."""
+    schema, kind = newer_row_type(header, first, row_type, SCHEMA_VERSION)
+    columns = tuple(header[:-2])
+    return Layout("", schema, kind, columns, _parsers(kind, columns))
+
+
+def _of_column(read: Parser, texts: Sequence[str]) -> list[Any]:
+    """The values of a column, of which most have few."""
+    values = {text: read(text) if text or read is _words else None for text in set(texts)}
+    return [values[text] for text in texts]
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
