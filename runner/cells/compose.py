@@ -167,7 +167,7 @@ class Composer:
             return Path(os.path.abspath(Path(hydra.sweep.dir, hydra.sweep.subdir)))
 
     def _dirname(self, choice: Choice, job: HydraJob) -> str:
-        return override_dirname(list(map(self._parsed, _task_overrides(job))), choice.dirname)
+        return override_dirname(list(map(self.parsed, _task_overrides(job))), choice.dirname)
 
     def _kind_of(self, words: tuple[str, ...]) -> tuple[Kind, dict[str, Any]]:
         """What a job shares with those that differ in size and seed alone, and its own of these."""
@@ -204,21 +204,21 @@ class Composer:
 
     def _applied(self, groups: tuple[str, ...], lines: tuple[str, ...]) -> Base:
         task: DictConfig = pickle.loads(self._choice(groups).task)
-        apply_overrides(list(map(self._parsed, lines)), task)
+        apply_overrides(list(map(self.parsed, lines)), task)
         values: Any = OmegaConf.to_container(task, resolve=False, enum_to_str=True)
         return Base(task, values, "${" not in repr(values))
 
     def _split(self, words: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
         groups, values = [], []
         for word in words:
-            override = self._parsed(word)
+            override = self.parsed(word)
             if override.is_hydra_override() or self._options(override.key_or_group):
                 groups.append(word)
             else:
                 values.append(override)
         return tuple(groups), values
 
-    def _parsed(self, word: str) -> Override:
+    def parsed(self, word: str) -> Override:
         """An override; those of which a sweep has many are read without Hydra's slow parser."""
         if word.startswith(self._own) and (match := OWN.fullmatch(word)):
             value = match[4] or int(match[2])

@@ -22,7 +22,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.cells.hydra_files import folder_name
 from runner.cli import standard_streams as streams
 from runner.cli.arguments import AB, CONF, PACKAGE, Arguments, with_implied
 from runner.cli.help import register
@@ -46,8 +45,16 @@ if TYPE_CHECKING:  # a typing error needs none of it
 INTERRUPTED = 130
 HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
+
+def _folder_name(text: object) -> str:
+    """A resolver: a job's overrides as part of a folder's name."""
+    from runner.cells.hydra_files import folder_name
+
+    return folder_name(str(text))
+
+
 register()
-OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ class Grids:
                     said = "is given for all cells too, by the command line or the sweep's file"
                     raise ConfigError(f"{', '.join(sorted(twice))} {said}; leave one out")
                 words = [f"{key}={_literal(value)}" for key, value in cell.items()]
-                jobs += self._compose([*self._parser.parse_overrides(words), *overrides])
+                jobs += self._compose([*map(self._composer.parsed, words), *overrides])
         return jobs
 
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
