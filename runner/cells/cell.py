@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -47,7 +47,7 @@ BUILT_IN = {
 """Built-in operations, for jobs that use none of ``conf/op``."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)  # a sweep may have 1,000,000
 class Cell(CellKey):
     """One frozen combination: its value on each axis, and what else the configuration says."""
 
@@ -64,22 +64,23 @@ class Cell(CellKey):
     case: Case | None = None  # what is checked instead of the operation; None: the operation
     # what was asked for and says nothing to this job; blank: nothing. The cell has the defaults
     inapplicable_options: str = ""
+    # a hash of all that determines what is measured; limits and descriptions do not
+    identity: str = field(init=False, compare=False)
 
-    @property
-    def definition(self) -> Operation | Case:
-        """What the cell is of, as its file declares it: the case, or else the operation."""
-        return self.case or self.operation
-
-    @cached_property
-    def identity(self) -> str:
-        """A hash of all that determines what is measured; limits and descriptions do not."""
+    def __post_init__(self) -> None:
+        """Settle the identity."""
         texts = {name: _plain_text(getattr(self, name)) for name in PLAIN}
         texts["schema"] = str(SCHEMA_VERSION)
         texts["dimensions"] = _text_of(self.dimensions) if self.dimensions else "null"
         texts["definition"], texts["timing"] = _declared(self.definition), _timed(self.timing)
         content = ", ".join([f'"{name}": {texts[name]}' for name in IDENTIFYING])
         # a letter first, so that no CSV reader sees a number
-        return f"c{_digest(f'{{{content}}}')[:15]}"
+        object.__setattr__(self, "identity", f"c{_digest(f'{{{content}}}')[:15]}")
+
+    @property
+    def definition(self) -> Operation | Case:
+        """What the cell is of, as its file declares it: the case, or else the operation."""
+        return self.case or self.operation
 
     @property
     def variant(self) -> str:

@@ -61,7 +61,7 @@ from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
 MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
-NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d[\d.,x]*(e[+-]?\d+)?)")  # and not of float16
+NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  # no float16
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
