@@ -184,7 +184,7 @@ class Family:
         self, values: dict[str, Any], operation: Operation, case: Case | None, **shared: Any
     ) -> None:
         self._values, self._operation, self._case, self._shared = values, operation, case, shared
-        self._of_size: dict[str, dict[str, object]] = {}
+        self._of_size: dict[str, dict[str, Any]] = {}
 
     def cell(self, size: object, seed: int) -> Cell:
         """The cell of this size and seed; ConfigError where one is wrong by itself."""
@@ -192,7 +192,7 @@ class Family:
         sized = self._of_size.get(repr(size)) or self._sized(size)
         return Cell(**self._shared, **sized, seed=seed, operation=self._operation, case=self._case)
 
-    def _sized(self, size: object) -> dict[str, object]:
+    def _sized(self, size: object) -> dict[str, Any]:
         values = {**self._values, "size": size}
         own = _sized_by_case(self._case, values) if self._case else _sized(self._operation, values)
         self._of_size[repr(size)] = own

@@ -230,7 +230,8 @@ class Composer:
         task = copy.deepcopy(full)
         with read_write(task), open_dict(task):
             del task["hydra"]
-        hydra, raw = full.hydra, OmegaConf.to_container(full.hydra.sweep, resolve=False)
+        hydra = full.hydra
+        raw: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
         is_usual = raw["subdir"] == SUBDIR and "hydra" not in raw["dir"]
         root = Path(os.path.abspath(hydra.sweep.dir)) if is_usual else None
         dirname: Any = OmegaConf.to_container(hydra.job.config.override_dirname, resolve=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 import yaml
@@ -205,9 +205,9 @@ def _read(job: str, config: DictConfig, folder: Path) -> int:
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    settings: Any = {"strict": config.strict, "measured": False, "explicit": typed}
+    report = Report.of(config)
     with announced("putting the report together"):
-        return conclude(folder, Report.of(config), **settings)
+        return conclude(folder, report, strict=config.strict, measured=False, explicit=typed)
 
 
 @lru_cache(maxsize=1)

@@ -111,7 +111,8 @@ def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
 def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | str]:
     """Rows, some lines at a time; checksums hold the number of all rows, and so come last."""
     header, first = next(lines, []), next(lines, [])
-    layout = _layout(tuple(header), row_type) or _newer_layout(header, first, row_type)
+    kind: Any = row_type  # for which lru_cache has no type
+    layout = _layout(tuple(header), kind) or _newer_layout(header, first, row_type)
     lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []
     sums = []
@@ -174,7 +175,8 @@ def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
 
 def _newer_layout(header: Sequence[str], first: Sequence[str], row_type: type[Row]) -> Layout:
     """The layout of a newer release's file, by its first line; ValueError where it is no such."""
-    schema, kind = newer_row_type(header, first, row_type, SCHEMA_VERSION)
+    newer: tuple[int, type[Row]] = newer_row_type(header, first, row_type, SCHEMA_VERSION)
+    schema, kind = newer
     columns = tuple(header[:-2])
     return Layout("", schema, kind, columns, _parsers(kind, columns))
 
