@@ -186,8 +186,9 @@ class Family:
         self._values, self._operation, self._case, self._shared = values, operation, case, shared
         self._of_size: dict[str, dict[str, Any]] = {}
 
-    def cell(self, size: object, seed: int) -> Cell:
-        """The cell of this size and seed; ConfigError where one is wrong by itself."""
+    def cell(self, **own: Any) -> Cell:
+        """The cell of its ``own`` size and seed; ConfigError where one is wrong by itself."""
+        size, seed = (own.get(name, self._values[name]) for name in ("size", "seed"))
         check_ranges({"seed": seed})
         sized = self._of_size.get(repr(size)) or self._sized(size)
         return Cell(**self._shared, **sized, seed=seed, operation=self._operation, case=self._case)
@@ -252,7 +253,7 @@ class CellReader:
 def cell_of(config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
     """The cell of one configuration, see :meth:`CellReader.family`."""
     values: Any = OmegaConf.to_container(config, resolve=True)
-    return CellReader().family(values, overrides).cell(values["size"], values["seed"])
+    return CellReader().family(values, overrides).cell()
 
 
 def _settle(values: dict[str, Any], case: Case | None) -> None:

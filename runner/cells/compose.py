@@ -53,23 +53,12 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
-    """A composed configuration, in which single values are yet to be replaced."""
-
-    task: DictConfig
-    values: dict[str, Any]
-    is_plain: bool  # whether no value refers to another
-
-
-@dataclass(frozen=True, eq=False)
 class Kind:
     """What jobs share that differ in their own size and seed alone."""
 
     choice: Choice
     values: dict[str, Any]
     family: Family
-    size: object
-    seed: int
     settled: frozenset[str]  # the keys of these that cannot be set alone
 
 
@@ -89,10 +78,7 @@ class Composer:
         # fixes the time in it for every job, as stock Hydra does
         OmegaConf.select(master, "hydra.sweep.dir")
         self._files = HydraFiles()
-        self._jobs: dict[tuple[str, ...], HydraJob] = {}
         self._cells = CellReader()
-        # whether jobs get folders on this machine; if not, they are not remembered
-        self.writes_folders = True
         # a sweep's jobs have few of each
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._options = cache(loader.get_group_options)
@@ -103,16 +89,10 @@ class Composer:
         self._own = tuple(f"{key}=" for key in OWN_KEYS if not self._options(key))
 
     def job(self, overrides: Sequence[str]) -> HydraJob:
-        """Compose a job, unless it has been; an error of Hydra or ours where a value is wrong."""
+        """Compose a job; an error of Hydra or ours where a value is wrong."""
         words = tuple(overrides)
-        if words in self._jobs:
-            return self._jobs[words]
         kind, own = self._kind_of(words)
-        size, seed = own.get("size", kind.size), own.get("seed", kind.seed)
-        job = HydraJob(words, kind.family.cell(size, seed))
-        if self.writes_folders:
-            self._jobs[words] = job
-        return job
+        return HydraJob(words, kind.family.cell(**own))
 
     def full_config(self, job: HydraJob, number: int, folder: Path) -> DictConfig:
         """The whole configuration of a job with this number in the sweep, for callbacks.
@@ -183,30 +163,31 @@ class Composer:
 
     def _of_kind(self, words: tuple[str, ...]) -> Kind:
         groups, overrides = self._split(words)
-        single = self._base(groups, ()).task
+        single, _, _ = self._base(groups, ())
         own = {o.key_or_group: o for o in overrides if replaces_one_value(o, single)}
         others = [o for o in overrides if own.get(o.key_or_group) is not o]
-        base = self._base(groups, _lines(others))
+        task, values, is_plain = self._base(groups, _lines(others))
         try:
-            replaced = {key: typed(o.value(), base.task, key) for key, o in own.items()}
+            replaced = {key: typed(o.value(), task, key) for key, o in own.items()}
         except OmegaConfBaseException:  # for which Hydra has its own words
             replaced = {}
-        if not base.is_plain or not replaced or own.keys() & set(map(_key, others)):
-            base, replaced = self._base(groups, _lines(overrides)), {}
+        if not is_plain or not replaced or own.keys() & set(map(_key, others)):
+            replaced = {}
+            task, values, is_plain = self._base(groups, _lines(overrides))
 
-        values = {**base.values, **replaced}
-        is_plain = base.is_plain
-        read: Any = dict(values) if is_plain else OmegaConf.to_container(base.task, resolve=True)
+        values = {**values, **replaced}
+        read: Any = dict(values) if is_plain else OmegaConf.to_container(task, resolve=True)
         settled = frozenset(map(_key, overrides) if is_plain else OWN_KEYS)
-        size, seed = read.get("size"), read.get("seed")
-        family = self._cells.family(read, words)
-        return Kind(self._choice(groups), values, family, size, seed, settled)
+        return Kind(self._choice(groups), values, self._cells.family(read, words), settled)
 
-    def _applied(self, groups: tuple[str, ...], lines: tuple[str, ...]) -> Base:
+    def _applied(
+        self, groups: tuple[str, ...], lines: tuple[str, ...]
+    ) -> tuple[DictConfig, dict[str, Any], bool]:
+        """A choice's configuration with overrides, and whether no value refers to another."""
         task: DictConfig = pickle.loads(self._choice(groups).task)
         apply_overrides(list(map(self.parsed, lines)), task)
         values: Any = OmegaConf.to_container(task, resolve=False, enum_to_str=True)
-        return Base(task, values, "${" not in repr(values))
+        return task, values, "${" not in repr(values)
 
     def _split(self, words: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
         groups, values = [], []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from runner.config.axes import NAMED, values_of
+from runner.config.axes import NAMED
 from runner.errors import one_line
 
 COUNT = (0, 1e100)  # a number that is said nothing of below: never less than nothing
@@ -28,7 +28,6 @@ RANGES = {
 # on a device a call that launches nothing, such as a view, takes no time
 MAY_BE_ZERO = re.compile(r"(median|ci_low|ci_high|min|q1|q3|first_call|wall)_s")
 LONGEST_NAME = 10_000  # characters
-NEEDED = (*NAMED, "status")
 LONG = r"reason|expression|derivation|points|got.*|expected.*"  # whole tensors, or foreign words
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -40,17 +39,12 @@ TYPES: dict[str, tuple[type, ...]] = {
 """What a column's value is in JSON, by its type here."""
 
 
-Limit = tuple[str, float, float]
-"""A column, and the least and the most that it may hold."""
-
-
 class Column(NamedTuple):
     """A column: its name and type, whether it may be blank, and the range of its numbers."""
 
     name: str
     kind: str
     optional: bool
-    is_blank_by_default: bool
     range: tuple[float, float] | None
 
 
@@ -62,7 +56,7 @@ def _columns(record: Any) -> tuple[Column, ...]:
         named = [limit for names, limit in RANGES.items() if re.fullmatch(names, field.name)]
         limit = (named or [COUNT])[0] if kind in ("int", "float") else None
         optional = blank == "None" or field.default is None
-        columns.append(Column(field.name, kind, optional, field.default is None, limit))
+        columns.append(Column(field.name, kind, optional, limit))
     return tuple(columns)
 
 
@@ -95,12 +89,8 @@ def filled(record: Any, values: Mapping[str, Sequence[Any]]) -> list[Any]:
     """
     if values.keys() != {column.name for column in _columns(record)}:
         raise TypeError(f"the columns are not those of {record.__name__}")
-    left_out = {
-        column.name
-        for column in _columns(record)
-        if column.is_blank_by_default and set(values[column.name]) == {None}
-    }
-    names = [name for name in values if name not in left_out]
+    is_blank = {name: set(of_column) == {None} for name, of_column in values.items()}
+    names = [n for n in values if not is_blank[n] or getattr(record, n, "needed") is not None]
     made = []
     for of_record in zip(*(values[name] for name in names), strict=True):
         item = object.__new__(record)
@@ -112,8 +102,8 @@ def filled(record: Any, values: Mapping[str, Sequence[Any]]) -> list[Any]:
 def out_of_range(record: Any) -> str:
     """The first number of a row, or of a visit, that cannot be; blank where all can."""
     kind: Any = type(record)
-    values_of, limits = _limits(kind)
-    for value, (name, low, high) in zip(values_of(record), limits, strict=True):
+    for name, low, high in _limits(kind):
+        value = getattr(record, name)
         if value is None or low <= value <= high or (value == 0 and MAY_BE_ZERO.fullmatch(name)):
             continue
         return f"{name} is {one_line(value, 40)}"
@@ -121,9 +111,8 @@ def out_of_range(record: Any) -> str:
 
 
 @cache
-def _limits(record: Any) -> tuple[Callable[[Any], tuple[Any, ...]], list[Limit]]:
-    limits = [(column.name, *column.range) for column in _columns(record) if column.range]
-    return values_of(*(name for name, _, _ in limits)), limits
+def _limits(record: Any) -> list[tuple[str, float, float]]:
+    return [(column.name, *column.range) for column in _columns(record) if column.range]
 
 
 def problem_of(row: Any, job: str) -> str:
@@ -135,20 +124,19 @@ def problem_of(row: Any, job: str) -> str:
         return f"cell is {one_line(row.cell, 40)}"
     if points is not None and not _are_points(points):
         return f"points is {one_line(points, 40)}"
-    texts_of, names = _names(kind)
-    for name, text in zip(names, texts_of(row), strict=True):
-        if (len(text) > LONGEST_NAME) if text else name in NEEDED:
+    for name in _names(kind):
+        text = getattr(row, name)
+        if (not text and name in (*NAMED, "status")) or len(text or "") > LONGEST_NAME:
             return f"{name} has {len(text or ''):,} characters"
     return out_of_range(row)
 
 
 @cache
-def _names(record: Any) -> tuple[Callable[[Any], tuple[Any, ...]], list[str]]:
+def _names(record: Any) -> list[str]:
     words = [
         column.name for column in _columns(record) if column.kind in ("str", "tuple[str, ...]")
     ]
-    names = [name for name in words if not re.fullmatch(LONG, name)]
-    return values_of(*names), names
+    return [name for name in words if not re.fullmatch(LONG, name)]
 
 
 def _are_points(text: str) -> bool:

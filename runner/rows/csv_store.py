@@ -81,7 +81,7 @@ def read_records(path: Path, record: type[Record]) -> list[Record]:
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.reader(bounded_lines(file))
         renamed = RENAMED.get(path.name, {})
-        header = tuple(renamed.get(name, name) for name in next(lines, []))
+        header = [renamed.get(name, name) for name in next(lines, [])]
         parse = _parsers(record, header)
         return [record(**dict(zip(header, _values(parse, line), strict=True))) for line in lines]
 
@@ -112,7 +112,10 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | s
     """Rows, some lines at a time; checksums hold the number of all rows, and so come last."""
     header, first = next(lines, []), next(lines, [])
     kind: Any = row_type  # for which lru_cache has no type
-    layout = _layout(tuple(header), kind) or _newer_layout(header, first, row_type)
+    layout = _layout(tuple(header), kind)
+    if layout is None:
+        schema, kind = newer_row_type(header, first, kind, SCHEMA_VERSION)
+        layout = Layout("", schema, kind, tuple(header[:-2]), _parsers(kind, header[:-2]))
     lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []
     sums = []
@@ -126,8 +129,8 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | s
         if [_ended(begun, len(rows))] != written:
             rows[position - 1] = f"line {position + 1} was altered, or lines after it are missing"
         elif of_schema != [str(layout.schema)]:
-            other = f"schema {of_schema[0]}, not {layout.schema}"
-            rows[position - 1] = f"line {position + 1} is of {other}"
+            it_is = f"is of schema {of_schema[0]}, not {layout.schema}"
+            rows[position - 1] = f"line {position + 1} {it_is}"
         elif isinstance(rows[position - 1], str):
             rows[position - 1] = f"line {position + 1}: {rows[position - 1]}"
     return rows
@@ -171,14 +174,6 @@ def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
     renamed = RENAMED.get(file, {}) if schema < SCHEMA_VERSION else {}
     columns = tuple(renamed.get(name, name) for name in header[:-2])
     return Layout(file, schema, row_type, columns, _parsers(row_type, columns))
-
-
-def _newer_layout(header: Sequence[str], first: Sequence[str], row_type: type[Row]) -> Layout:
-    """The layout of a newer release's file, by its first line; ValueError where it is no such."""
-    newer: tuple[int, type[Row]] = newer_row_type(header, first, row_type, SCHEMA_VERSION)
-    schema, kind = newer
-    columns = tuple(header[:-2])
-    return Layout("", schema, kind, columns, _parsers(kind, columns))
 
 
 def _of_column(read: Parser, texts: Sequence[str]) -> list[Any]:
@@ -389,7 +384,7 @@ Parser = Callable[[str], Any]
 
 
 def _parsers(
-    record: type[Row] | type[Sample] | type[PairVisit], columns: tuple[str, ...]
+    record: type[Row] | type[Sample] | type[PairVisit], columns: Sequence[str]
 ) -> list[Parser]:
     types = {f.name: str(f.type).partition(" | ")[0] for f in fields(record)}
     return [_PARSE[types[name]] for name in columns]

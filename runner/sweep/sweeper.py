@@ -64,7 +64,7 @@ class GridSweep:
         )
         jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
-        # The launcher composes each job again, unless it finds what was composed here.
+        # shared, as the launcher composes each job again, which costs next to nothing then
         launcher = self._grid_launcher
         self._composer = launcher.composer if launcher else Composer(self._loader, config)
         if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
@@ -124,7 +124,6 @@ class GridSweep:
     def _composed(self, arguments: list[str]) -> list[HydraJob]:
         """The sweep's jobs, or the first of a search's."""
         composer = self._composer
-        composer.writes_folders = self._cluster is None and not self._config.dry_run
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         self._lacking = grids.lacking
         if self._crossover is None:
