@@ -187,7 +187,7 @@ class Family:
         self._of_size: dict[str, dict[str, Any]] = {}
 
     def cell(self, **own: Any) -> Cell:
-        """The cell of its ``own`` size and seed; ConfigError where one is wrong by itself."""
+        """The cell of its ``own`` size and seed; ConfigError where a single one is wrong."""
         size, seed = (own.get(name, self._values[name]) for name in ("size", "seed"))
         check_ranges({"seed": seed})
         sized = self._of_size.get(repr(size)) or self._sized(size)
@@ -208,7 +208,7 @@ class CellReader:
         self._values: dict[str, Any] = {}
 
     def family(self, values: dict[str, Any], overrides: Sequence[str] = ()) -> Family:
-        """Read a configuration's values; ConfigError where one is wrong by itself.
+        """Read a configuration's values; ConfigError where a single one is wrong.
 
         ``overrides`` are what it was composed by. Values that are right but do not go together give
         a cell that says so.
@@ -219,7 +219,7 @@ class CellReader:
         _settle(values, case)
         check_values(values)
 
-        # the job, the dtype and the values are right by now, each by itself
+        # the job, the dtype and the values are right by now, each on its own
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
         impl = values["impl"]  # of a case it is the default by now

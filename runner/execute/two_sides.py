@@ -22,7 +22,7 @@ from runner.execute.turns import Plan, TurnsOutcome, pairs_of
 from runner.execute.worker import Worker, WorkerDied, outcome_of
 from runner.files import make_folder
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.visits import SURE, Side, Turn, visit_until_clear
+from runner.measure.visits import SURE, Shape, Side, Turn, visit_until_clear
 from runner.report.compare import IN_TURN, compare_runs, environment_changes
 from runner.rows.columns import unpacked
 from runner.rows.rows import Row
@@ -57,14 +57,14 @@ class TwoSides(CellRunner):
         super().record_environment(root, cells, report, **settings)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
-        """Each cell by itself, on both sides."""
+        """Each cell alone, on both sides."""
         self._compare = compare
         return [CellGroup([run], process_count([run.cell, run.cell], compare)) for run in runs]
 
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
-        """Run a cell in one of its processes on both sides in turn, or on each by itself."""
+        """Run a cell in one of its processes on both sides in turn, or on each alone."""
         (run,) = group.runs
         cell, before = run.cell, self._root / BEFORE / run.folder.name
         make_folder(before)
@@ -107,7 +107,7 @@ class WorkerPair(Worker):
         sides = zip((self._before, self), cells, logs, strict=True)
         with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
             talks = [_Talk(*side, plan) for side in sides]
-            opened = [talk.side() for talk in talks]  # each by itself makes its first calls
+            opened = [talk.side() for talk in talks]  # each alone makes its first calls
             claims = {plan.same_within: SURE, **plan.gate}
             visits = visit_until_clear(opened, cells, claims, plan.processes)
             ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]
@@ -148,15 +148,16 @@ class _Talk:
 
     def side(self) -> Side:
         """The side, once it is open; one whose calls are too long for visits gives no answer."""
-        calls, contents_kept = self.ask("opened")
+        shape, *sizes = self.ask("opened")
 
         def call_on(contents: int, memory: int) -> Thunk:
             self.ask("placed", contents, memory)
             return lambda: None
 
         def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
-            packed, *seconds = self.ask("turn", side.calls, position, memory)
+            packed, *seconds = self.ask("turn", tuple(side.shape), position, memory)
             return Turn(position, memory, tuple(unpacked(Block, packed)), *map(float, seconds))
 
-        sizes = int(calls), 0, True, 1, int(contents_kept)
-        return Side(HostClock(single_threaded=False), *sizes, call_on, take=take)
+        clock = HostClock(single_threaded=False)
+        most_calls, kept = map(int, sizes)
+        return Side(clock, Shape(*shape), most_calls, kept, call_on, take=take)

@@ -10,9 +10,9 @@ from runner.measure import machine_best
 from runner.measure.engine import Opening, Sampled, measurement, sample_warm
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.sentinel import ANEW_AFTER, Sentinel
+from runner.measure.sentinel import RELEARN_AFTER_S, Sentinel
 from runner.measure.switches import Switches
-from runner.measure.visits import Side, visit_in_turn
+from runner.measure.visits import Shape, Side, visit_in_turn
 from runner.tasks import calm
 from runner.tasks.task import WorkerState
 from tests.support.factories import QUICK, cell
@@ -136,7 +136,7 @@ def test_visits_of_slow_moments_count_for_no_look():
         return len(visits) >= 20
 
     clock = SlowThenCalm(0)
-    side = Side(clock, 1, 0, True, 1, 1, lambda contents, memory: lambda: None)
+    side = Side(clock, Shape(1e-4, 1, 0, True, 1), 1, 1, lambda contents, memory: lambda: None)
     passed, _ = gate([1.0, 1.0, 2.0, 2.0] * 1000)
     visits = visit_in_turn([side, side], QUICK, enough, budget_s=100.0, seed=0, gate=passed)
     assert list(map(len, asked)) == [10, 20]
@@ -185,7 +185,7 @@ def test_kernels_run_as_torch_is_whatever_the_cell_asks_for_that_was_entered():
     assert still == (True, True, 2)
 
 
-def test_a_best_that_nothing_comes_near_for_minutes_is_learned_anew(tmp_path, monkeypatch):
+def test_a_best_that_nothing_comes_near_for_minutes_is_learned_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     now, far = time.time(), (1e-9, 1e-9, 1e-10)
     machine_best.remember("cpu x", 1, now - 3600, 600, far)
@@ -195,13 +195,13 @@ def test_a_best_that_nothing_comes_near_for_minutes_is_learned_anew(tmp_path, mo
     assert sentinel.slowdown(reading) > 100
     state = WorkerState(sentinels={("cpu x", 1): sentinel})
 
-    sentinel.seconds = ANEW_AFTER - 1
+    sentinel.seconds = RELEARN_AFTER_S - 1
     calm.keep_best(state)
-    assert not sentinel.is_anew
+    assert not sentinel.has_relearned
     assert machine_best.known_best("cpu x", 1) == far
-    sentinel.seconds = 2 * ANEW_AFTER
+    sentinel.seconds = 2 * RELEARN_AFTER_S
     calm.keep_best(state)
-    assert sentinel.is_anew
+    assert sentinel.has_relearned
     assert sentinel.slowdown(reading) < 100
     assert machine_best.known_best("cpu x", 1) == sentinel.own_best
     assert machine_best.known_best("cpu x", 2) == far
