@@ -172,7 +172,8 @@ def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
     if schema is None:
         return None
     renamed = RENAMED.get(file, {}) if schema < SCHEMA_VERSION else {}
-    columns = tuple(renamed.get(name, name) for name in header[:-2])
+    # Python looks a name up by what it is, before it compares its letters with every other one's
+    columns = tuple(sys.intern(renamed.get(name, name)) for name in header[:-2])
     return Layout(file, schema, row_type, columns, _parsers(row_type, columns))
 
 
