@@ -20,7 +20,7 @@ from runner.stats.sequential import ERROR, PairedRatio, adjusted, smallest_diffe
 _axes_of = values_of(*AXES)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)  # a report may have 100,000
 class Speedup(CellKey):
     """A row of ``speedup.csv``: a cell against its baseline. Every interval is one of 95 %.
 
