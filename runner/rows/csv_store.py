@@ -59,7 +59,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         values_of = partial(_values_where_there, columns)
     for position, row in enumerate(rows, start=1):
         values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
-        lines.append([*values, _ended(_begun(values, position), len(rows))])
+        lines.append([*values, _checksum(values, position, len(rows))])
     write_atomically(path, csv_text(lines))
 
 
@@ -103,13 +103,19 @@ def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
     """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return _read(csv.reader(bounded_lines(file)), row_type)
+            lines = sum(block.count(b"\n") for block in iter(partial(file.buffer.read, 2**20), b""))
+            file.seek(0)
+            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1)
+            if len(rows) != lines - 1:  # a value has several lines, or the last one was cut short
+                file.seek(0)
+                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows))
+            return rows
     except (csv.Error, ValueError) as error:  # of another encoding, or beyond what is read
         raise DamagedFile(f"{path}: {error}") from error
 
 
-def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | str]:
-    """Rows, some lines at a time; checksums hold the number of all rows, and so come last."""
+def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> list[AnyRow | str]:
+    """The rows, some lines at a time; checksums hold the ``total`` number of all rows."""
     header, first = next(lines, []), next(lines, [])
     kind: Any = row_type  # for which lru_cache has no type
     layout = _layout(tuple(header), kind)
@@ -118,22 +124,21 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | s
         layout = Layout("", schema, kind, tuple(header[:-2]), _parsers(kind, header[:-2]))
     lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []
-    sums = []
     while some := list(islice(lines, LINES_AT_ONCE)):
-        for position, line in enumerate(some, start=len(rows) + 1):
-            sums.append((_begun(line[:-1], position), line[-1:], line[-2:-1]))
-        rows += layout.rows(some)
+        for line, row in zip(some, layout.rows(some), strict=True):
+            rows.append(_unharmed(row, line, len(rows) + 1, total, layout.schema))
     if not rows:
         raise ValueError("no row is left")
-    for position, (begun, written, of_schema) in enumerate(sums, start=1):
-        if [_ended(begun, len(rows))] != written:
-            rows[position - 1] = f"line {position + 1} was altered, or lines after it are missing"
-        elif of_schema != [str(layout.schema)]:
-            it_is = f"is of schema {of_schema[0]}, not {layout.schema}"
-            rows[position - 1] = f"line {position + 1} {it_is}"
-        elif isinstance(rows[position - 1], str):
-            rows[position - 1] = f"line {position + 1}: {rows[position - 1]}"
     return rows
+
+
+def _unharmed(row: Any, line: Sequence[str], position: int, total: int, schema: int) -> Any:
+    """A row, or why it is not what was written."""
+    if [_checksum(line[:-1], position, total)] != line[-1:]:
+        return f"line {position + 1} was altered, or lines after it are missing"
+    if line[-2:-1] != [str(schema)]:
+        return f"line {position + 1} is of schema {line[-2]}, not {schema}"
+    return f"line {position + 1}: {row}" if isinstance(row, str) else row
 
 
 class Layout(NamedTuple):
@@ -332,15 +337,13 @@ def csv_text(table: Iterable[Iterable[object]]) -> str:
     return buffer.getvalue()
 
 
-def _begun(values: Sequence[str], position: int) -> hashlib._Hash:
-    """The beginning of a row's checksum, which covers its values and its place among all."""
-    return hashlib.sha256("\x1f".join([*values, f"{position}/"]).encode())
+def _checksum(values: Sequence[str], position: int, total: int) -> str:
+    """Of a row's values, its place, and the number of all rows, so that a missing one is noticed.
 
-
-def _ended(begun: hashlib._Hash, total: int) -> str:
-    """The checksum, with the number of all rows, so that a missing one is noticed too."""
-    begun.update(str(total).encode())
-    return f"x{begun.hexdigest()[:12]}"
+    Of the schema, too, which is the last of the values.
+    """
+    content = "\x1f".join([*values, f"{position}/{total}"])
+    return f"x{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _text(value: object) -> str:
