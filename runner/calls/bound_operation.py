@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class BoundOperation:
     module: ModuleFunction | None = None
     device: torch.device = CPU
     is_compiled: bool = False
+    has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
@@ -125,7 +126,7 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        before, after, named = _of_call(self.op.constants(self.dimensions), self._of_call(tensors))
+        before, after, named = self.constants_for(tensors)
         if self.module is not None and self.module.is_made:
             before, named = [], {}
         function, count = self.function, len(self.op.names)
@@ -143,6 +144,10 @@ class BoundOperation:
         if isinstance(passed, Mapping):
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
+
+    def constants_for(self, tensors: Sequence[Tensor]) -> Any:
+        """The operation's constants for a call on these tensors: before, after and by name."""
+        return _filled(self.op.constants(self.dimensions), self._of_call(tensors))
 
     def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""
@@ -166,7 +171,7 @@ class BoundOperation:
             return declared.outputs(tensors)
 
 
-def _of_call(value: Any, known: Mapping[str, object]) -> Any:
+def _filled(value: Any, known: Mapping[str, object]) -> Any:
     """Nested constants with what they name of torch, or of the call, put in."""
     match value:
         case str() if value in known:
@@ -175,10 +180,27 @@ def _of_call(value: Any, known: Mapping[str, object]) -> Any:
             named = getattr(torch, value.removeprefix("torch."), None)
             return named if isinstance(named, OF_TORCH) else value
         case list() | tuple():
-            return [_of_call(item, known) for item in value]
+            return [_filled(item, known) for item in value]
         case dict():
-            return {key: _of_call(item, known) for key, item in value.items()}
+            return {key: _filled(item, known) for key, item in value.items()}
     return value
+
+
+def with_slopes_of(other: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is its own where a graph is made, and another one where differences are."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (own if torch.is_grad_enabled() else other)(*args, **kwargs)
+
+    return call
+
+
+def draws_random_numbers(call: Callable[[list[Tensor]], object], inputs: Sequence[Tensor]) -> bool:
+    """Whether a call draws random numbers, which other layouts may get in another order."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        state = torch.default_generator.get_state()
+        call([t.detach().clone() for t in inputs])
+        return not torch.equal(state, torch.default_generator.get_state())
 
 
 def is_differentiable(dtype: torch.dtype) -> bool:
