@@ -45,7 +45,7 @@ def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str])
 
 def is_excluded(cell: Cell, rules: Sequence[object]) -> bool:
     """Whether a rule excludes a cell, whatever the others match."""
-    return bool(rules) and excluded([cell], rules, set(EXCLUDABLE))[0]
+    return bool(rules) and bool(excluded([cell], rules, set(EXCLUDABLE)))
 
 
 def check_possible(cells: Sequence[Cell]) -> None:
