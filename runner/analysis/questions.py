@@ -17,6 +17,7 @@ from runner.rows.rows import BenchmarkRow, varying
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
+MOST_NAMED = 12  # operations in a sentence
 MOST_CURVES = 40  # named one by one; the rest is in crossover.csv
 WINNING = ("found", "always")  # states of a curve that wins somewhere
 
@@ -152,7 +153,7 @@ class _SentenceWriter:
         worst = cause.worst
         ops = dict.fromkeys(speedup.op for speedup in cause.speedups)
         values = {**self._values(worst), **cause.evidence, "dtype": worst.dtype}
-        values |= {"count": len(cause.speedups), "ops": ", ".join(ops)}
+        values |= {"count": len(cause.speedups), "ops": _named(list(ops))}
         values["baseline_dtype"] = worst.baseline
         return Sentence(f"lose_{cause.key}", values, cells_of(worst))
 
@@ -213,6 +214,12 @@ def subject_of(item: Speedup | Crossover, further: Iterable[str]) -> str:
     """What is compared, or a curve of it, without the axis that it is compared along."""
     named = [getattr(item, key) for key in ("op", "size", "dtype") if key != item.axis]
     return " ".join([*filter(None, named), *(f"{key}={getattr(item, key)}" for key in further)])
+
+
+def _named(names: Sequence[str]) -> object:
+    """The first of several names, and how many more there are."""
+    named, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+    return Sentence("named_and_more", {"named": named, "more": more}) if more > 0 else named
 
 
 def _others(speedups: Iterable[Speedup]) -> str:

@@ -41,7 +41,7 @@ from runner.config.schema import JSON, READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
 from runner.files import CONF, PACKAGE
-from runner.sweep.run_folder import GRID, claimed, folder_name, free_folder, refuse_chdir
+from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
@@ -50,8 +50,16 @@ if TYPE_CHECKING:  # a typing error needs none of it
 INTERRUPTED = 130
 HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
+
+def _folder_name(text: object) -> str:
+    """A resolver: a job's overrides as part of a folder's name."""
+    from runner.cells.hydra_files import folder_name
+
+    return folder_name(str(text))
+
+
 register()
-OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
 def main() -> None:
@@ -217,13 +225,14 @@ def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
             *settings,
             quiet=quiet,
         )
+    from runner.execute.progress import announced
     from runner.report.as_json import for_programs, print_run
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    with for_programs(config.output) as is_json:
+    with for_programs(config.output) as is_json, announced("putting the report together"):
         report, strict = Report.of(config), config.strict
         code = conclude(folder, report, strict=strict, measured=False, explicit=typed, quiet=quiet)
     if is_json:

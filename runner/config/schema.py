@@ -295,11 +295,13 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
 
 def check_ranges(numbers: Mapping[str, Any]) -> None:
     """Refuse what is below the least or above the most, or is no number at all."""
-    for key, (least, most) in RANGES.items():
-        number = numbers.get(key)
-        if number is not None and not number >= least:
+    for key, number in numbers.items():
+        if key not in RANGES or number is None:
+            continue
+        least, most = RANGES[key]
+        if not number >= least:
             raise ConfigError(f"{key}={number} is too small; give {least} or more")
-        if number is not None and number > most:
+        if number > most:
             raise ConfigError(f"{key}={number} is too large; give {most} or less")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Timer
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
@@ -19,6 +21,19 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
 
 LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and for trouble
 LONG_S = 2.0  # what is left, from which on it is said
+LONGEST_SILENCE_S = 1.0
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Say what is being done, once it has taken so long that people wonder."""
+    line = Timer(LONGEST_SILENCE_S, print, [f"{what} ..."], {"file": sys.stderr, "flush": True})
+    line.daemon = True
+    line.start()
+    try:
+        yield
+    finally:
+        line.cancel()
 
 
 class Progress:

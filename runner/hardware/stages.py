@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from runner.cli.arguments import CONF
+from runner.files import CONF
 
 FOLDER = CONF / "hardware"
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -66,6 +67,8 @@ from runner.rows.rows import (
 )
 
 NAMED_AT_MOST = 2
+MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
+NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  # no float16
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 EXPLAINED = (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine")
 """Flags of which a note says what they mean, and of how many cells."""
@@ -227,16 +230,23 @@ def _notes(
         notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
     if excluded:
         notes.append(words["left_out"].format(count=excluded))
-    notes += what_is_missing(analysis.rows, words)
-    notes += which_gradients_fail(analysis.gradients, words)
+    notes += _first(what_is_missing(analysis.rows, words), words)
+    notes += _first(which_gradients_fail(analysis.gradients, words), words)
     notes += what_is_wrong(analysis.benchmarks, words)
-    notes += what_is_not_known(analysis.rows, words)
+    notes += _first(what_is_not_known(analysis.rows, words), words)
     notes += what_was_not_saved(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
-    notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
+    notes += _first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words), words)
     notes += what_is_newer(analysis.rows, words)
-    notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
+    notes += _first([words["note_damaged"].format(line=line) for line in analysis.damaged], words)
     return notes
+
+
+def _first(notes: list[str], words: Words) -> list[str]:
+    """The first notes of a kind, and how many more there are."""
+    more = len(notes) - MOST_OF_A_KIND
+    last = [words["more_notes"].format(more=more)] if more > 0 else []
+    return [*notes[:MOST_OF_A_KIND], *last]
 
 
 def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
@@ -301,10 +311,11 @@ def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     Of single checks that could not decide, there is a line for each verdict, with the first's.
     """
     whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
-    groups = grouped(whole, lambda row: row.reason or "")
+    groups = grouped(whole, _kind_of_reason)
     notes = [
-        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: {reason}"
-        for reason, group in groups.items()
+        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: "
+        f"{_reason_of(group, words)}"
+        for group in groups.values()
     ]
     checks = [row for row in rows if isinstance(row, AutogradRow) and not _of_gradient(row)]
     for verdict, undecided in grouped(checks, attrgetter("verdict")).items():
@@ -313,6 +324,17 @@ def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
             count = f"{len(undecided)} {words[f'gradient_{verdict}']}{_named([first])}"
             notes.append(f"{count}, {where}: {first.reason}")
     return notes
+
+
+def _kind_of_reason(row: Row) -> str:
+    """A row's reason without its numbers: those that differ in one alone are told together."""
+    return NUMBER.sub("0", row.reason or "")
+
+
+def _reason_of(rows: Sequence[Row], words: Words) -> str:
+    """The reason of the first of rows whose reasons are of one kind."""
+    reasons = {row.reason for row in rows}
+    return f"{rows[0].reason or ''}{words['note_numbers_differ'] if len(reasons) > 1 else ''}"
 
 
 def _of_gradient(row: Row) -> bool:
@@ -336,7 +358,7 @@ def how_noisy_it_is(
     """What a calibration shows, what makes the machine noisy, and whether its best is new."""
     relearned = sum(getattr(row, "slowdown_against", None) == LEARNED_AGAIN for row in rows)
     notes = [words["note_relearned"].format(count=relearned)] if relearned else []
-    calibrated = [vars(row) for row in rows if isinstance(row, NoiseRow)]
+    calibrated = [asdict(row) for row in rows if isinstance(row, NoiseRow)]
     here = {**environment, "calibration": calibrated}
     return notes + (noise_of(here, words) if calibrated else [])
 
@@ -365,11 +387,11 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     failed = [row for row in rows if isinstance(row, AutogradRow) and row.verdict in BAD]
     shown = {id(row) for row in failed}
     not_ok = (row for row in rows if row.status != "ok" and id(row) not in shown)
-    groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
-    commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
+    groups = grouped(not_ok, lambda row: (row.status, _kind_of_reason(row)))
     return [
-        f"{len(group)} {words.get(f'status_{status}', status)}{_named(group)}: {reason}"
-        for (status, reason), group in commonest
+        f"{len(group)} {words.get(f'status_{group[0].status}', group[0].status)}{_named(group)}: "
+        f"{_reason_of(group, words)}"
+        for group in sorted(groups.values(), key=len, reverse=True)
     ]
 
 

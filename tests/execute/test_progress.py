@@ -1,9 +1,12 @@
 """What a sweep shows on its way, where nobody's terminal is."""
 
+import io
 import re
+from threading import Event
 
 import pytest
 
+from runner.execute import progress
 from runner.execute.progress import Progress
 from tests.support.factories import cell, row
 
@@ -27,3 +30,28 @@ def test_no_number_is_missing_and_quietly_trouble_alone_is_shown(
     assert loud[1].endswith("timeout, too long")
     assert loud[-1].startswith("visiting again add ")
     assert [re.sub(r"\[.*\]", "", line) for line in quiet_lines] == [loud[1].partition("]")[2]]
+
+
+class Told(io.StringIO):
+    """A stream that says when something was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = Event()
+
+    def write(self, text: str) -> int:
+        """As any stream does."""
+        count = super().write(text)
+        self.written.set()
+        return count
+
+
+def test_what_takes_long_is_announced_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = Told()
+    monkeypatch.setattr("sys.stderr", stderr)
+    with progress.announced("composing the cells"):
+        pass
+    monkeypatch.setattr(progress, "LONGEST_SILENCE_S", 0.0)
+    with progress.announced("reading what has run"):
+        assert stderr.written.wait(60)
+    assert stderr.getvalue().startswith("reading what has run ...")

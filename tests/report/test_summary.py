@@ -111,6 +111,32 @@ def test_what_did_not_run_is_counted_by_status_and_reason() -> None:
     ]
 
 
+def test_reasons_that_differ_in_numbers_alone_are_one_line() -> None:
+    reasons = [f"tried to allocate {8 << n} bytes for {n}x{n}, at 0x7f{n:04x}" for n in range(20)]
+    reasons += [f"no kernel for float{bits}" for bits in (16, 64)]
+    rows = [row("gpu", None, status="unsupported", reason=reason) for reason in reasons]
+    assert what_is_missing(rows) == [
+        "20 unsupported: tried to allocate 8 bytes for 0x0, at 0x7f0000; "
+        "in the others its numbers differ",
+        "1 unsupported (add 8x8 float32 gpu): no kernel for float16",
+        "1 unsupported (add 8x8 float32 gpu): no kernel for float64",
+    ]
+
+
+def test_of_many_reasons_the_commonest_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = ["no room", *(f"no {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(500))]
+    cells = [(f"c{n}", reason) for n, reason in enumerate([*reasons, "no room"])]
+    rows = [row("cpu", None, cell=c, status="unsupported", reason=reason) for c, reason in cells]
+    show(tmp_path, rows, [], Report())
+    for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+        told = [line for line in text.splitlines() if "unsupported" in line and ": no " in line]
+        assert len(told) == 20
+        assert told[0].endswith("2 unsupported (add 8x8 float32 cpu, add 8x8 float32 cpu): no room")
+        assert "and 481 more" in text
+
+
 class Terminal(io.StringIO):
     """A terminal that remembers what was printed."""
 
