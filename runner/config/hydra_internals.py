@@ -99,7 +99,7 @@ def config_restored() -> Iterator[None]:
 def yaml_of(value: object) -> str:
     """A value as YAML by OmegaConf's dumper, which quotes what would be read back as another."""
     dumper = get_omega_conf_dumper()
-    return str(yaml.dump(value, Dumper=dumper, width=float("inf"), allow_unicode=True))
+    return str(yaml.dump(value, Dumper=dumper, width=2**31 - 1, allow_unicode=True))
 
 
 def combinations(overrides: list[Override], most: int = 10**6) -> Iterator[tuple[str, ...]]:
