@@ -162,7 +162,7 @@ def test_a_time_limit_costs_no_cell_and_one_in_which_none_fits_is_refused() -> N
 def test_a_job_goes_on_when_it_is_warned_and_costs_no_try_when_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("CALL_S", "0.3")
+    monkeypatch.setenv("CALL_S", "0.2")
     sweep = start("cluster.cells_per_chunk=40", "cluster.retries=0", cells=40)
     until(lambda: sum(calls().values()) >= 12)
     (job,) = queue("RUNNING")
