@@ -35,8 +35,6 @@ LONGEST_LOG = 20_000  # characters of a lost job's own output
 PER_NODE = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb"}
 NAMES = PER_NODE | {"nodes", "name", "stderr_to_stdout"}  # submitit's, whatever the cluster
 SIGNAL_DELAY_S = 90.0  # submitit's own
-SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # of Slurm, and of its warning as submitit asks for it
-EARLY_S = 60.0  # so long before its time Slurm may warn a job, since it looks once a minute
 SILENT_S = 45.0  # for which jobs may wait without a word, none of them running
 HOPELESS = {  # reasons to wait that do not pass by waiting
     *("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints"),
@@ -248,25 +246,24 @@ def _time_left(settings: Mapping[str, Any], longest_s: float) -> float:
 class _JobEnded(KeyboardInterrupt):
     """Slurm ends the job: whatever runs is left where it is."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    for name in SIGNALS:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)  # it ends already
-    raise _JobEnded(number)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already
+    raise _JobEnded
 
 
 def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: float) -> None:
     """Runs on the node; where Slurm has put the job into its queue again, what is done stays."""
-    begun, place = time.monotonic(), os.environ.get("SLURMD_NODENAME", "")
+    place = os.environ.get("SLURMD_NODENAME", "")
     if not messages.exists():  # another driver has taken the sweep over, and runs these cells
         return
     end = JobEnded(Ending.DONE, place=place)
     try:
-        for name in SIGNALS:
-            signal.signal(getattr(signal, name), _stop)  # submitit's own would put the job back
+        signal.signal(signal.SIGTERM, _stop)
+        # Slurm's warning may come a minute early. Cells end in time without it, and submitit's own
+        # handler would put the job back.
+        for name in ("SIGUSR1", "SIGUSR2"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
         cpus = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0
         if 0 < int(cpus) < len(os.sched_getaffinity(0)):  # nothing binds it to those it was given
             os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
@@ -275,13 +272,8 @@ def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: 
         for part in unfinished_parts(chunk, finished, blameless=True):
             for message in run_chunk(part, sender_versions, time_s):
                 append(messages, message)
-    except _JobEnded as signalled:
-        how = Ending.PREEMPTED
-        if signalled.number == signal.SIGTERM:
-            how = Ending.TERMINATED
-        elif time.monotonic() - begun > time_s - EARLY_S:
-            how = Ending.OUT_OF_TIME
-        end = JobEnded(how, place=place)
+    except _JobEnded:
+        end = JobEnded(Ending.TERMINATED, place=place)
     except NodeRefused as refusal:
         of_node = not isinstance(refusal, OperationsRefused)
         end = JobEnded(Ending.REFUSED, str(refusal), place, of_node)

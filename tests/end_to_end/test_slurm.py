@@ -23,7 +23,7 @@ import os, pathlib, time
 def slow(x):
     name = f"{x.shape[0]}-{time.monotonic_ns()}-{os.environ.get('WORD')}.call"
     pathlib.Path(os.environ["CALLS"], name).touch()
-    time.sleep(0.05)
+    time.sleep(float(os.environ.get('CALL_S', 0.05)))
     return x * 2
 """
 OP_FILE = 'name: slow\ncall: slow_op.slow\nsignature: "... -> ..."\ndifferentiable: false\n'
@@ -154,19 +154,24 @@ def test_a_time_limit_costs_no_cell_and_one_in_which_none_fits_is_refused() -> N
     assert "timeout_min=1 less signal_delay_s=120 is 0 s, and a job of a cell with" in said
     assert "give timeout_min=3 or more" in said
     assert not Path("out").exists()
-    ended(start(*limits, f"{launcher}signal_delay_s=30", cells=30))
+    ended(start(*limits, f"{launcher}signal_delay_s=15", cells=30))
     check_rows(30, disturbed=0)
     assert len(list(Path("out").glob("*/chunk.json"))) > 1
 
 
-def test_a_job_that_is_warned_in_the_middle_of_a_cell_is_no_try() -> None:
-    sweep = start("cluster.cells_per_chunk=20", "cluster.retries=0")
+def test_a_job_goes_on_when_it_is_warned_and_costs_no_try_when_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CALL_S", "0.2")
+    sweep = start("cluster.cells_per_chunk=40", "cluster.retries=0", cells=40)
     until(lambda: sum(calls().values()) >= 12)
     (job,) = queue("RUNNING")
+    subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=1"], check=True)
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     said = ended(sweep)
-    assert f"Slurm's job {job} was preempted: what is left is sent again, which is no try" in said
-    check_rows(20, disturbed=1)
+    over = f"Slurm's job {job} was out of time: what is left is sent again, which is no try"
+    assert over in said
+    check_rows(40, disturbed=1)
 
 
 def test_what_can_never_run_is_said_and_leaves_the_folder_as_it_was() -> None:
