@@ -338,7 +338,9 @@ class _Comparer:
         base_side, other_side = f"{self._axis}={self._value}", f"{self._axis}={value}"
         if base is None:
             return f"{base_side} was not measured"
-        for row, side in ((base, base_side), (other, other_side)):
+        # a side that is not there comes before what is said against the other
+        sides = (base, base_side), (other, other_side)
+        for row, side in sorted(sides, key=lambda pair: pair[0].status == "ok"):
             why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
                 return f"{side}: {why}"

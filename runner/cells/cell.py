@@ -149,15 +149,19 @@ def _declared(definition: Operation | Case) -> str:
 
 
 def _timed(timing: Timing) -> str:
-    """How it is timed, whether or not it may be visited again."""
-    return _text_of(timing, revisit_share=None)
+    """How it is timed, whether or not it may be visited again, or asked for more."""
+    unasked = [name for name in ("check", "energy_s") if not getattr(timing, name)]
+    return _text_of(timing, unasked, revisit_share=None)
 
 
-def _text_of(item: Operation | Case | Timing | Dimensions, **instead: object) -> str:
+def _text_of(
+    item: Operation | Case | Timing | Dimensions, without: Sequence[str] = (), **instead: object
+) -> str:
     """The fields of what does not change, as JSON, which is kept with it: many cells share it."""
     kept = vars(item)
     if "_text" not in kept:
-        kept["_text"] = _dumped({**asdict(item), **instead})
+        said = {**asdict(item), **instead}
+        kept["_text"] = _dumped({key: said[key] for key in said if key not in without})
     return str(kept["_text"])
 
 
@@ -340,7 +344,7 @@ def _operation_problem(operation: Operation, values: dict[str, Any]) -> str:
     if job == "transfer" and values["device"] == "cpu":
         moves = "job=transfer moves data between the host and an accelerator"
         return f"{moves}, and device=cpu is the host"
-    if kind not in operation.dtypes:
+    if not {kind, dtype} & {*operation.dtypes}:
         takes = ", ".join(operation.dtypes)
         return f"op {name} takes no {kind} dtype ({dtype}); it takes: {takes}"
     asker = "job=autograd" if job == "autograd" else f"direction={direction}"

@@ -39,7 +39,7 @@ def check_names(where: str, formula: str, known: Collection[str]) -> None:
         raise ConfigError(f"{where}: unknown dimension {dimensions}; known here: {listed}")
 
 
-def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
+def evaluate(formula: str, dimensions: Mapping[str, float]) -> float:
     """The value of ``formula``; ConfigError where a name is unknown, or a root is of -1.
 
     >>> evaluate("2 * m * k", {"m": 3, "k": 5})

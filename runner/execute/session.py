@@ -28,6 +28,7 @@ class Session:
         # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
         self.is_ab = False  # whether the cells are taken in two environments
+        self.quiet = False  # whether neither progress nor tables are printed
         self.begins: Callable[[], None] = lambda: None  # is called before the first cell
 
     @cached_property
@@ -52,7 +53,7 @@ class Session:
         self.cells.warn_of_edits()
         with for_programs(config.output) as is_json:
             with announced("putting the report together"):
-                of_rows = conclude(root, report, strict=config.strict)
+                of_rows = conclude(root, report, strict=config.strict, quiet=self.quiet)
             self.exit_code = self.cells.judged(of_rows, report)
         if is_json:
             print_run(root, self.exit_code)

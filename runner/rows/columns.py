@@ -21,14 +21,15 @@ POSITIVE = (1e-30, 1e30)  # times and rates, of which ratios and logarithms are 
 RANGES = {
     r"(baseline|other|median|ci_low|ci_high|min|q1|q3|first_call|wall)_s": POSITIVE,
     r"launch(_low|_high)?_s|.*_per_s": POSITIVE,
-    r"latency(_low|_high)?_s": (-1e30, 1e30),
+    r"latency(_low|_high)?_s|temperature_c": (-1e30, 1e30),
     # of values that may be anything themselves, NaN among them
     r"got|expected|ulp|.*_error|tolerance|max_relative_residual": None,
 }
 # on a device a call that launches nothing, such as a view, takes no time
 MAY_BE_ZERO = re.compile(r"(median|ci_low|ci_high|min|q1|q3|first_call|wall)_s")
 LONGEST_NAME = 10_000  # characters
-LONG = r"reason|expression|derivation|points|got.*|expected.*"  # whole tensors, or foreign words
+# whole tensors, or foreign words
+LONG = r"reason|expression|derivation|points|kernels|got.*|expected.*"
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),

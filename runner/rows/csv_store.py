@@ -102,10 +102,10 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
 def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
     """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
     try:
+        with path.open("rb") as file_of_bytes:
+            read = partial(file_of_bytes.read, 2**20)
+            lines = sum(block.count(b"\n") for block in iter(read, b""))
         with path.open(newline="", encoding="utf-8") as file:
-            blocks = iter(lambda: bytes(file.buffer.read(2**20)), b"")
-            lines = sum(block.count(b"\n") for block in blocks)
-            file.seek(0)
             rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1)
             if len(rows) != lines - 1:  # a value has several lines, or the last one was cut short
                 file.seek(0)

@@ -125,7 +125,7 @@ class JobLauncher:
             config_restored(),
             env_override(self._config.hydra.job.env_set),
             self._session.cells.writing_behind(),
-            Progress(steps(groups), self._config.stop_after) as progress,
+            Progress(steps(groups), self._config.stop_after, quiet=self._session.quiet) as progress,
         ):
             share = max((run.cell.timing.revisit_share for run in going), default=0.0)
             run_group = partial(self._run_group, progress=progress)
