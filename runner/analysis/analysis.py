@@ -6,6 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
+from runner.analysis.bill import Charge, bill_answers, charges
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.findings import Finding, findings
@@ -15,7 +16,7 @@ from runner.analysis.transfer_model import Models, models_of
 from runner.config.axes import AXES, OF_GRADIENTS
 from runner.config.schema import Report
 from runner.rows.flags import merged
-from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
+from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, PairVisit, Row
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,22 @@ class Analysis:
     speedups: Sequence[Speedup]  # ``speedup.csv``
     crossovers: Sequence[Crossover]  # ``crossover.csv``
     findings: Sequence[Finding]  # the few numbers that are read first
-    answers: Sequence[Answer]  # to the four questions
+    answers: Sequence[Answer]  # to the four questions, and for each workload what it pays
     damaged: Sequence[str]  # a line for each file that could not be read
+    bill: Sequence[Charge] = ()  # ``bill.csv``
 
 
 def analyse(
-    rows: Sequence[Row], damaged: Sequence[str], report: Report, pairs: Pairs | None = None
+    rows: Sequence[Row],
+    damaged: Sequence[str],
+    report: Report,
+    pairs: Pairs | None = None,
+    rounds: Sequence[PairVisit] = (),
 ) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
-    turn; None: all rows are of one moment.
+    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload.
     """
     # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
@@ -53,6 +59,7 @@ def analyse(
     models = models_of(rows)
     speedups = compare(benchmarks, report, models, pairs)
     crossings = crossovers(speedups)
+    bill = charges(benchmarks, speedups, rounds, report)
     return Analysis(
         report,
         rows,
@@ -62,8 +69,9 @@ def analyse(
         speedups,
         crossings,
         findings([*benchmarks, *gradients], speedups, crossings),
-        answers(benchmarks, speedups, crossings, models, report),
+        [*bill_answers(bill), *answers(benchmarks, speedups, crossings, models, report)],
         damaged,
+        bill,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.calls.layouts import laid
+from runner.calls.layouts import laid, strided
 from runner.calls.module import ModuleFunction
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
@@ -57,7 +57,7 @@ class BoundOperation:
         An ``index`` input holds int64 positions, whatever the fill. What the operation declares of
         an input comes before the cell's dtype and layout. A module's parameters are the last.
         """
-        make = self.op.loaded("inputs_from")
+        make = self.op.loaded("inputs_from") if not self.op.passes else None
         shapes = [self.dimensions.shape(axes) for axes in self.op.parsed.inputs]
         if make is not None:
             tensors = self._made(make, shapes)
@@ -65,6 +65,9 @@ class BoundOperation:
             tensors = [self._drawn(position, shape) for position, shape in enumerate(shapes)]
         layouts = [self.op.input_layouts.get(name, self.layout) for name in self.op.names]
         tensors = [laid(*pair) for pair in zip(tensors, layouts, strict=True)]
+        for name, strides in self.op.input_strides.items():
+            position = self.op.names.index(name)
+            tensors[position] = strided(tensors[position], strides)
         return tensors + (self.module.parameters(self.dtype) if self.module else [])
 
     def _made(self, make: Callable[..., Any], shapes: list[tuple[int, ...]]) -> list[Tensor]:
@@ -125,13 +128,17 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        before, after, named = _of_call(self.op.constants(self.dimensions), self._of_call(tensors))
-        if self.module is not None and self.module.is_made:
-            before, named = [], {}
         function, count = self.function, len(self.op.names)
         inputs, parameters = tensors[:count], tensors[count:]
+        given, placed = dict(zip(self.op.names, inputs, strict=True)), self.op.placed
+        known = self._of_call(tensors) | {word: given[name] for word, name in placed.items()}
+        before, after, named = _of_call(self.op.constants(self.dimensions), known)
+        if self.module is not None and self.module.is_made:
+            before, named = [], {}
         if isinstance(function, ModuleFunction):  # which a compiled one is not any more
             function, parameters = function.holding(inputs, parameters), []
+        others = {name: given[name] for name in given if name not in placed.values()}
+        inputs = list(others.values())
         prepare = self.op.loaded("prepare")
         passed: Any = [inputs] if self.op.as_list else inputs
         if prepare is not None:
@@ -139,7 +146,7 @@ class BoundOperation:
                 passed = prepare(*inputs)
             passed = passed if isinstance(passed, tuple | list | Mapping) else [passed]
         elif self.op.inputs and not self.op.as_list:
-            passed = dict(zip(self.op.inputs, inputs, strict=True))
+            passed = others
         if isinstance(passed, Mapping):
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)

@@ -140,6 +140,7 @@ class Composer:
         task = copy.deepcopy(full)
         with read_write(task), open_dict(task):
             del task["hydra"]
+            task["workload"] = {}  # the sweep's; a job has one of its calls, if any
         return Choice(full, pickle.dumps(task), self._files.template(full))
 
 

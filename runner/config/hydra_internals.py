@@ -30,7 +30,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from runner.errors import ConfigError, one_line
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
-DATA = ("op", "case", "timing")
+DATA = ("op", "case", "timing", "workload")
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
 

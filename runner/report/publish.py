@@ -27,6 +27,7 @@ from runner.report.language import Words, finding_text, sentence_text
 from runner.report.page.command import Reproducer
 from runner.report.page.listing import (
     Listing,
+    bill_listing,
     comparison_listing,
     crossover_listing,
     job_listing,
@@ -129,6 +130,7 @@ def _listings(
 ) -> list[Listing]:
     reproducer = Reproducer(environment, distinguishing)
     listings = [
+        bill_listing(analysis.bill, words),
         crossover_listing(analysis.crossovers, distinguishing, words),
         comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
         row_listing(analysis.benchmarks, distinguishing, reproducer, words),

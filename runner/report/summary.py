@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from runner.analysis import comparison, crossover
+from runner.analysis import bill, comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
@@ -28,6 +28,7 @@ from runner.report.tables import (
     Table,
     autograd_table,
     benchmark_table,
+    bill_table,
     crossover_table,
     derivations_table,
     implementations_table,
@@ -50,6 +51,7 @@ from runner.rows.rows import (
     AutogradRow,
     BenchmarkRow,
     NoiseRow,
+    PairVisit,
     PeaksRow,
     Row,
     TensorRow,
@@ -72,15 +74,16 @@ def show(
     environment: Mapping[str, Any] | None = None,
     *,
     pairs: Pairs | None = None,
+    rounds: Sequence[PairVisit] = (),
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
-    turn; None: all rows are of one moment.
+    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    analysis = analyse(rows, damaged, report, pairs)
+    analysis = analyse(rows, damaged, report, pairs, rounds)
     pictures = pictures_of(analysis, words)
     tables = _tables(analysis)
     notes = _notes(root, analysis, environment, words)
@@ -110,18 +113,20 @@ def show(
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
-    for name in ("speedup.csv", "crossover.csv"):
+    for name in ("speedup.csv", "crossover.csv", "bill.csv"):
         (root / name).unlink(missing_ok=True)
     if analysis.speedups:
         write_table(root / "speedup.csv", comparison.COLUMNS, analysis.speedups)
     if analysis.crossovers:
         write_table(root / "crossover.csv", crossover.COLUMNS, analysis.crossovers)
+    if analysis.bill:
+        write_table(root / "bill.csv", bill.COLUMNS, analysis.bill)
 
 
 def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:
     for table in tables:
         print_table(table)
-    if any(speedup.speedup is not None for speedup in analysis.speedups):
+    if analysis.bill or any(speedup.speedup is not None for speedup in analysis.speedups):
         print_answers(analysis.answers)
     for note in notes:
         print(printable(note))
@@ -144,6 +149,7 @@ def _tables(analysis: Analysis) -> list[Table]:
     tables = (
         benchmark_table(times, analysis.speedups, analysis.report) if has_times else None,
         of_each,
+        bill_table(analysis.bill) if analysis.bill else None,
         crossover_table(curves) if curves else None,
         autograd_table(gradients) if gradients else None,
         derivations_table(gradients),

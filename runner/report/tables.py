@@ -14,6 +14,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from runner.analysis.bill import Charge
 from runner.analysis.changes import Change
 from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of
 from runner.analysis.crossover import Crossover
@@ -127,6 +128,26 @@ def implementations_table(
     names = ("operation", "impl", "size", "dtype", "device", "values", "error u", "gradient")
     header = (*names, "time ms", "peak MB", "saved MB", "speed-up", "flags")
     return Table("Implementations", header, lines, 6, len(rows) - len(lines))
+
+
+def bill_table(bill: Sequence[Charge]) -> Table:
+    """What each call of a model costs, as often as it makes it, the dearest first on each side."""
+    further = [
+        name for name in varying(bill, ("dtype", "device", *FURTHER)) if name != "parameters"
+    ]
+    lines = []
+    for line in bill[:MOST_IN_FILE]:
+        names = (line.workload, *(str(getattr(line, name)) for name in further))
+        call = {"sum": "all calls", "model": "the model itself"}.get(line.part)
+        name = call or line.op.removeprefix(f"{line.workload}.")
+        seconds = (line.call_s, line.total_s, line.saved_s)
+        each, all_s, saved = ["" if s is None else digits(1_000 * s) for s in seconds]
+        share = "" if line.share is None else f"{100 * line.share:.1f}"
+        numbers = (str(line.count), each, all_s, share, _ratio(line) or "-", saved)
+        lines.append((*names, name, line.size, *numbers, line.modules or line.reason or ""))
+    found = ("count", "call ms", "total ms", "share %", "speed-up", "saved ms", "modules")
+    header = ("workload", *map(_head, further), "call", "size", *found)
+    return Table("Bill", header, lines, 3 + len(further), len(bill) - len(lines))
 
 
 def crossover_table(crossings: Sequence[Crossover]) -> Table:
@@ -324,11 +345,14 @@ def print_table(table: Table) -> None:
 
 
 def print_answers(answers: Sequence[Answer]) -> None:
-    """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
+    """Print each question with its shortest answer, which of a bill is all of it.
+
+    It is wrapped on a terminal, and a line each if piped.
+    """
     for answer in answers:
-        question, short = map(
-            printable, (sentence_text(answer.question), sentence_text(answer.sentences[0]))
-        )
+        said = answer.sentences if answer.key == "bill" else answer.sentences[:1]
+        question = printable(sentence_text(answer.question))
+        short = printable(" ".join(map(sentence_text, said)))
         if sys.stdout.isatty():
             Console().print(Text.assemble((question, "bold"), " ", short))
         else:
@@ -356,7 +380,7 @@ def _wins_from(crossing: Crossover) -> str:
     return f"n = {size}" if unit == "side" else f"{size} elements"
 
 
-def _ratio(speedup: Speedup | Change | None) -> str:
+def _ratio(speedup: Speedup | Change | Charge | None) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
     if speedup is None or speedup.speedup is None:
         return ""

@@ -21,7 +21,16 @@ from runner.measure.engine import (
     open_call,
     sample_warm,
 )
-from runner.measure.visits import SURE, Side, Visit, Visits, blocks_of, turn_of, visit_until_clear
+from runner.measure.visits import (
+    SURE,
+    Side,
+    Visit,
+    Visits,
+    blocks_of,
+    turn_of,
+    visit_all,
+    visit_until_clear,
+)
 from runner.rows.columns import packed
 from runner.tasks.benchmark import Ready
 from runner.tasks.calm import gate_for
@@ -66,6 +75,21 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     sides = [_Placed(side, pools).side() for side in opened]
     gate = gate_for([side.ready.task for side in opened])
     return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
+
+
+def visit_calls(opened: Sequence[Opened]) -> Visits:
+    """Time all calls of a workload, each on its own tensors, as the parts of a model have theirs."""
+    cells = [side.ready.task.cell for side in opened]
+    sides = []
+    for one in opened:
+        side = _Placed(one, Pools(cells[0].seed)).side()
+        own = partial(_own_call, one.ready.call)
+        sides.append(replace(side, blocks=2, contents_kept=1, call_on=own))
+    return visit_all(sides, cells, gate_for([side.ready.task for side in opened]))
+
+
+def _own_call(call: Thunk, contents: int, memory: int) -> Thunk:
+    return call
 
 
 def take_turns(

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
+from runner.analysis.bill import Charge
 from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
@@ -94,6 +95,45 @@ def comparison_listing(
         ),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
+
+
+def bill_listing(bill: Sequence[Charge], words: Words) -> Listing | None:
+    """What each call of a model costs, as often as it makes it, on each side."""
+    if not bill:
+        return None
+    further = [
+        name for name in varying(bill, ("dtype", "device", *FURTHER)) if name != "parameters"
+    ]
+
+    def call(line: Charge) -> Entry:
+        named = line.op.removeprefix(f"{line.workload}.")
+        text = named if line.part == "call" else words[f"bill_{line.part}"]
+        return Entry(text, href=_link(line.cell))
+
+    def share(line: Charge) -> Entry:
+        if line.share is None:
+            return Entry("", -1.0)
+        return Entry(f"{100 * line.share:.1f} %".replace(".", words["decimal"]), line.share)
+
+    def interval(line: Charge) -> Entry:
+        return Entry(_interval(line.speedup, line.low, line.high, "", words), line.low or -1.0)
+
+    columns: list[Column[Charge]] = [
+        *_named(["workload", *further], words),
+        Column(words["bill_call"], "name", call),
+        *_named(["size", "count"], words),
+        Column(words["time"], "number", lambda line: _number(line.call_s, "s", words)),
+        Column(words["bill_total"], "number", lambda line: _number(line.total_s, "s", words)),
+        Column(words["bill_share"], "number", share),
+        *_named(["bound"], words),
+        Column(words["speedup"], "number", lambda line: _ratio(line, words)),
+        Column(words["interval"], "number", interval),
+        Column(words["verdict"], "name", lambda line: _verdict(line, words)),
+        Column(words["bill_saved"], "number", lambda line: _number(line.saved_s, "s", words)),
+        *_named(["modules"], words),
+        Column(words["note"], "text", lambda line: Entry(_reason(line.reason or "", words))),
+    ]
+    return _listing("bill", words["table_bill"], columns, bill, file="bill.csv")
 
 
 def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listing:
@@ -236,11 +276,11 @@ def _seen(item: Speedup | Change, words: Words) -> Entry:
     return Entry(f"{digits(100 * difference, 2)} %".replace(".", words["decimal"]), difference)
 
 
-def _verdict(item: Speedup | Change, words: Words) -> Entry:
+def _verdict(item: Speedup | Change | Charge, words: Words) -> Entry:
     return Entry(words[f"verdict_{item.verdict}"] if item.verdict else "–")
 
 
-def _ratio(item: Speedup | Change, words: Words) -> Entry:
+def _ratio(item: Speedup | Change | Charge, words: Words) -> Entry:
     text = ratio_text(item.speedup, words) if item.speedup else "–"
     return Entry(text, item.speedup or -1.0, _link(getattr(item, "other_cell", None)))
 
