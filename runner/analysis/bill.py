@@ -25,6 +25,7 @@ from runner.stats.sequential import PairedRatio, verdict_of
 DECIDING = 0.9  # of all that the calls save and lose: the fewest that make so much are named
 NAMED_AT_MOST = 5
 OF_CALL = ("op", "size", "parameters")  # what tells the calls of one side apart
+OF_SIDES = tuple(name for name in AXES if name not in OF_CALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def charges(
     """The bill of each workload on each side: the sum, the model itself, and the dearest first."""
     writer = _Writer({speedup.other_cell: speedup for speedup in speedups}, Rounds(visits), report)
     entries = [entry for row in rows if (entry := _entry(row)) is not None]
-    shared = values_of(*(name for name in AXES if name not in (*OF_CALL, report.axis)), "node")
+    shared = values_of(*(name for name in OF_SIDES if name != report.axis), "node")
     found: list[Charge] = []
     for of_all in grouped(entries, lambda e: (e.workload, shared(e.row))).values():
         sides = grouped(of_all, lambda entry: str(getattr(entry.row, report.axis)))
@@ -272,7 +273,7 @@ def bill_answers(bill: Sequence[Charge]) -> list[Answer]:
     return found
 
 
-_axes_of = values_of(*(name for name in AXES if name not in OF_CALL))
+_axes_of = values_of(*OF_SIDES)
 
 
 def _said(lines: Sequence[Charge]) -> list[Sentence]:

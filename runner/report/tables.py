@@ -14,7 +14,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from runner.analysis.bill import Charge
+from runner.analysis.bill import OF_SIDES, Charge
 from runner.analysis.changes import Change
 from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of
 from runner.analysis.crossover import Crossover
@@ -132,9 +132,7 @@ def implementations_table(
 
 def bill_table(bill: Sequence[Charge]) -> Table:
     """What each call of a model costs, as often as it makes it, the dearest first on each side."""
-    further = [
-        name for name in varying(bill, ("dtype", "device", *FURTHER)) if name != "parameters"
-    ]
+    further = varying(bill, OF_SIDES)
     lines = []
     for line in bill[:MOST_IN_FILE]:
         names = (line.workload, *(str(getattr(line, name)) for name in further))
@@ -142,10 +140,10 @@ def bill_table(bill: Sequence[Charge]) -> Table:
         name = call or line.op.removeprefix(f"{line.workload}.")
         seconds = (line.call_s, line.total_s, line.saved_s)
         each, all_s, saved = ["" if s is None else digits(1_000 * s) for s in seconds]
-        share = "" if line.share is None else f"{100 * line.share:.1f}"
+        share = "" if line.share is None else f"{100 * line.share:.1f}%"
         numbers = (str(line.count), each, all_s, share, _ratio(line) or "-", saved)
         lines.append((*names, name, line.size, *numbers, line.modules or line.reason or ""))
-    found = ("count", "call ms", "total ms", "share %", "speed-up", "saved ms", "modules")
+    found = ("count", "call ms", "total ms", "share", "speed-up", "saved ms", "modules")
     header = ("workload", *map(_head, further), "call", "size", *found)
     return Table("Bill", header, lines, 3 + len(further), len(bill) - len(lines))
 

@@ -78,7 +78,7 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
 
 
 def visit_calls(opened: Sequence[Opened]) -> Visits:
-    """Time all calls of a workload, each on its own tensors, as the parts of a model have theirs."""
+    """Time all calls of a workload, each on tensors of its own, as those of a model are."""
     cells = [side.ready.task.cell for side in opened]
     sides = []
     for one in opened:

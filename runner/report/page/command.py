@@ -68,12 +68,8 @@ class Reproducer:
         """Whether a value is not what the configuration says by default."""
         if value is None or key == "job":
             return value not in (None, "benchmark")
-        always = (
-            key in ("case", "call")
-            or key.startswith(OF_OP)
-            or key in NAMED
-            or AXES[key].default is None
-        )
+        always = key in ("case", "call", *NAMED) or key.startswith(OF_OP)
+        always = always or AXES[key].default is None
         return always or key in self._distinguishing or value != AXES[key].default
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
-from runner.analysis.bill import Charge
+from runner.analysis.bill import OF_SIDES, Charge
 from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
@@ -101,9 +101,7 @@ def bill_listing(bill: Sequence[Charge], words: Words) -> Listing | None:
     """What each call of a model costs, as often as it makes it, on each side."""
     if not bill:
         return None
-    further = [
-        name for name in varying(bill, ("dtype", "device", *FURTHER)) if name != "parameters"
-    ]
+    further = varying(bill, OF_SIDES)
 
     def call(line: Charge) -> Entry:
         named = line.op.removeprefix(f"{line.workload}.")
