@@ -20,6 +20,7 @@ from runner.config.axes import label
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
+from runner.report import place
 from runner.report.language import ENGLISH, Words, finding_text, words_of
 from runner.report.markdown import markdown_of
 from runner.report.page.facts import noise_of
@@ -113,12 +114,14 @@ def show(
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
-    for name in ("speedup.csv", "crossover.csv", "bill.csv"):
+    for name in ("speedup.csv", "crossover.csv", "bill.csv", place.FILE):
         (root / name).unlink(missing_ok=True)
     if analysis.speedups:
         write_table(root / "speedup.csv", comparison.COLUMNS, analysis.speedups)
     if analysis.crossovers:
         write_table(root / "crossover.csv", crossover.COLUMNS, analysis.crossovers)
+    if text := place.placements(analysis):
+        write_atomically(root / place.FILE, text)
     if analysis.bill:
         write_table(root / "bill.csv", bill.COLUMNS, analysis.bill)
 

@@ -78,7 +78,8 @@ def operation_fields(call: Call) -> dict[str, Any]:
         raise ConfigError(f"{call.function}: a tensor of {empty[0]} is empty; leave the call out")
 
     # the first input is what the size is shown of, and has to have a dimension
-    names = sorted(tensors, key=lambda name: not tensors[name].shape)
+    largest = [-math.prod(t.shape) if t.shape else 0 for t in found]
+    names = [name for _, name in sorted(zip(largest, tensors, strict=True))]
     shapes = [tensors[name].shape for name in names]
     lengths = sorted({*(n for shape in shapes or outputs[:1] for n in shape)})
     given = {f"n{length}": length for length in lengths}
