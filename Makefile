@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 EXAMPLE := outputs/example
 
-.PHONY: sweep test test-slow test-ray lint example clean
+.PHONY: sweep test test-slow test-ray lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -24,6 +24,10 @@ lint: $(VENV)/ready-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/ready-docs  # as HTML, in docs/_build
+	$(BIN)/python docs/reference.py
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
 
 # The report that the README shows: a comparison of dtypes on this machine's CPU, without the folders of its cells and
 # without the paths of this machine; what is kept is enough to build the report again.
@@ -46,4 +50,4 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

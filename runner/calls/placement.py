@@ -1,4 +1,4 @@
-"""Where a call's tensors lie and what they hold, anew for each visit."""
+"""Where a call's tensors lie and what they hold, drawn again for each visit."""
 
 from __future__ import annotations
 

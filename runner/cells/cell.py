@@ -172,7 +172,7 @@ class CellReader:
         self._values: dict[str, Any] = {}
 
     def read(self, config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
-        """Freeze a composed configuration; ConfigError where a value is wrong by itself.
+        """Freeze a composed configuration; ConfigError where a single value is wrong.
 
         ``overrides`` are what it was composed by. Values that are right but do not go together give
         a cell that says so.
@@ -185,7 +185,7 @@ class CellReader:
         _settle(values, case, call)
         check_values(values)
 
-        # the job, the dtype and the values are right by now, each by itself
+        # the job, the dtype and the values are right by now, each on its own
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
         impl = values["impl"]  # of a case it is the default by now

@@ -133,7 +133,7 @@ class Report:
 class Compare:
     """How cells that are compared with each other are measured."""
 
-    in_turn: bool = True  # together, one after the other again and again; otherwise each by itself
+    in_turn: bool = True  # together, one after the other again and again; otherwise each on its own
     # between which the visits to the sides are shared; None: two, or one where
     # ``timing.max_time_s`` is below 1 s
     processes: int | None = None
@@ -228,7 +228,7 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
 
 
 def check_values(values: dict[str, Any]) -> None:
-    """Check each value of a composed configuration by itself, with job and dtype settled."""
+    """Check each value of a composed configuration on its own, with job and dtype settled."""
     _one_of("job", values["job"], JOBS)
     _one_of("dtype", values["dtype"], KIND_OF)
     check_report(values["report"])
@@ -242,7 +242,7 @@ def check_values(values: dict[str, Any]) -> None:
 
 
 def check_report(values: Mapping[str, Any]) -> None:
-    """Check each value of a report's settings by itself, also of one that was written down."""
+    """Check each value of a report's settings on its own, also of one that was written down."""
     if values["language"] is not None:
         _one_of("report.language", values["language"], LANGUAGES)
     _check_baseline(values["baseline"])

@@ -62,7 +62,7 @@ Run = TypeVar("Run", bound=CellRun)
 
 @dataclass
 class CellGroup(Generic[Run]):
-    """Cells that are measured in turn with each other, the baseline first, or one by itself."""
+    """Cells that are measured in turn with each other, the baseline first, or a single one."""
 
     runs: list[Run]
     processes: int  # that measure it, one after another
@@ -275,7 +275,7 @@ class CellRunner:
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
-        """Run a group in one of its processes: in turn, or each cell by itself where that fails."""
+        """Run a group in one of its processes: in turn, or each cell alone where that fails."""
         sides = [run for run in group.runs if run.did_well]
         if group.can_take_turns and len(sides) > 1 and sides[0] is group.runs[0]:
             cells, folders = [run.cell for run in sides], [run.folder for run in sides]
@@ -288,7 +288,7 @@ class CellRunner:
             if rows is not None:
                 sides = [run for run in sides if not run.rows]
 
-        # by itself, in its next process, if it is to have one
+        # alone, in its next process, if it is to have one
         for run in sides:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)

@@ -49,7 +49,7 @@ class Progress:
             self._bar.stop()
 
     def begin(self, cell: Cell, *, in_turn: bool = False) -> None:
-        """A cell begins, by itself or in turn with what it is compared with."""
+        """A cell begins, alone or in turn with what it is compared with."""
         if self._bar is not None:
             description = f"{cell.label}, in turn" if in_turn else cell.label
             self._bar.update(self._task, description=description, refresh=True)

@@ -61,7 +61,7 @@ def run_in_turn(
             log_rows(side.cell, side.failure)
             return True, None
 
-    # memory that does not suffice beside the others says nothing of a side by itself
+    # memory that does not suffice beside the others says nothing of a side alone
     rows = [[row for row in result.rows if row.status != "out_of_memory"] for result in results]
     for cell, of_cell in zip(cells, rows, strict=False):
         log_rows(cell, of_cell)

@@ -57,14 +57,14 @@ class TwoSides(CellRunner):
         super().record_environment(root, cells, report, **settings)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
-        """Each cell by itself, on both sides."""
+        """Each cell alone, on both sides."""
         self._compare = compare
         return [CellGroup([run], process_count([run.cell, run.cell], compare)) for run in runs]
 
     def run_group(
         self, group: CellGroup[Run], process: int, same_within: float = Report.same_within
     ) -> None:
-        """Run a cell in one of its processes on both sides in turn, or on each by itself."""
+        """Run a cell in one of its processes on both sides in turn, or on each alone."""
         (run,) = group.runs
         cell, before = run.cell, self._root / BEFORE / run.folder.name
         make_folder(before)
@@ -107,7 +107,7 @@ class WorkerPair(Worker):
         sides = zip((self._before, self), cells, logs, strict=True)
         with suppress(WorkerDied), self._before.refusing_garbage(), self.refusing_garbage():
             talks = [_Talk(*side, plan) for side in sides]
-            opened = [talk.side() for talk in talks]  # each by itself makes its first calls
+            opened = [talk.side() for talk in talks]  # each alone makes its first calls
             claims = {plan.same_within: SURE, **plan.gate}
             visits = visit_until_clear(opened, cells, claims, plan.processes)
             ended: list[Any] = [outcome_of(cells[:1], t.ask("done", visits.stop)) for t in talks]

@@ -35,6 +35,7 @@ MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
 LOADING_S = 0.2  # a first call of less may have loaded a library, and the next one not
 MOST_TRIALS = 12  # where all were interrupted
+SCALES = 1.5  # twice the calls take less than this times a call's share: an interruption was most
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 # the interval is looked at when the samples have grown by this factor: each look is one more chance
 # to stop on samples that agree by luck, which takes coverage from it (Chow and Robbins, 1965)
@@ -114,7 +115,7 @@ class Opening:
     """What the first few calls gave."""
 
     first_call_s: float
-    call_s: float  # of the second one
+    call_s: float  # of a warm one, as far as was seen
     calls: int  # in a block
     # all that there is, where there is no time for more; None: the call is warm now
     sampled: Sampled | None = None
@@ -143,8 +144,12 @@ def open_call(
         return Opening(first.wall_s, second.wall_s, 1, Sampled([second], 1, "time"))
 
     calls = _calls_per_block(call, clock, timing)
-    _warm_up(call, clock, timing, calls)
-    return Opening(first.wall_s, second.wall_s, calls)
+    least_s = _warm_up(call, clock, timing, calls)
+    # any single call may be interrupted for long, the shortest block of warming up hardly
+    call_s = min(second.wall_s, least_s / calls)
+    if 0 < least_s < _block_s(timing) / 2:  # trials were interrupted, all of them
+        calls = _calls_in(_block_s(timing), least_s / calls, clock)
+    return Opening(first.wall_s, call_s, calls)
 
 
 def sample_warm(
@@ -284,23 +289,40 @@ def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:
     return [median(times) for times in by_allocation.values()]
 
 
+def _block_s(timing: Timing) -> float:
+    """Seconds that a block is to take."""
+    return min(timing.block_s, timing.max_time_s / timing.min_samples)
+
+
+def _calls_in(seconds: float, call_s: float, clock: Clock) -> int:
+    """How many calls of ``call_s`` seconds take so many."""
+    most = getattr(clock, "most_calls", MOST_CALLS)
+    return int(min(most, max(1, round(seconds / call_s))))
+
+
 def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
-    """Calls that fill a block, from ever longer trials."""
-    block_s = min(timing.block_s, timing.max_time_s / timing.min_samples)
+    """Calls that fill a block, from ever longer trials.
+
+    A trial is believed if something left it alone, or if it takes longer the more calls it has.
+    """
+    block_s = _block_s(timing)
     most = getattr(clock, "most_calls", MOST_CALLS)
     end = clock.now() + timing.max_time_s
-    calls = 1
+    calls, before_s = 1, math.inf
     while True:
-        trial_s = _shortest_trial(call, clock, calls, block_s)
-        if trial_s >= block_s / 2 or calls >= most or clock.now() >= end:
-            if trial_s <= 0:
-                return calls
-            return min(most, max(1, round(calls * block_s / trial_s)))
+        trial_s, undisturbed = _shortest_trial(call, clock, calls, block_s)
+        is_long = trial_s >= block_s / 2 and (undisturbed or trial_s / calls > before_s / SCALES)
+        if is_long or calls >= most or clock.now() >= end:
+            return calls if trial_s <= 0 else _calls_in(block_s, trial_s / calls, clock)
+        before_s = trial_s / calls
         calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
 
 
-def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> float:
-    """The shortest of a few, since any may be interrupted; of more where each of these was."""
+def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> tuple[float, bool]:
+    """The seconds of the shortest of a few, or of more where each of these was interrupted.
+
+    And whether one was not.
+    """
     shortest, undisturbed = math.inf, 0
     for trial in range(1, MOST_TRIALS + 1):
         block = clock.time(call, calls)
@@ -308,23 +330,29 @@ def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> f
         too_short = shortest < enough_s / 2  # whether or not it was interrupted
         if too_short or (trial >= TRIALS and undisturbed):
             break
-    return shortest
+    return shortest, undisturbed > 0
 
 
-def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
-    """Run blocks until two windows of them agree, or the time for warming up is over."""
+def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> float:
+    """Run blocks until two windows of them agree, or the time for warming up is over.
+
+    Gives the seconds of the shortest block.
+    """
     end = clock.now() + timing.warmup_s
     before: float | None = None
+    least = math.inf
     for _ in range(MOST_WINDOWS):
         window: list[float] = []
         while len(window) < WARMUP_WINDOW and clock.now() < end:
             window.append(clock.time(call, calls).wall_s)
+        least = min(least, *window, math.inf)
         if not window or clock.now() >= end:
-            return
+            break
         now = median(window)
         if before is not None and abs(now - before) <= STEADY_WITHIN * abs(before):
-            return
+            break
         before = now
+    return least
 
 
 def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening) -> Iterator[Block]:

@@ -63,17 +63,19 @@ def remember(
     seconds: int,
     best: Sequence[float],
     *,
-    anew: bool = False,
+    relearned: bool = False,
 ) -> None:
     """Keep what this process saw since it began, in place of what it said before.
 
-    Where the best was learned ``anew``, what earlier runs saw counts no more.
+    Where the best was learned again (``relearned``), what earlier runs saw counts no more.
     """
     of = (platform.node(), device_name, threads, str(torch.__version__))
     line = Best(*of, began_s, seconds, *best)
 
     def counting(others: list[Best]) -> list[Best]:
-        kept = [other for other in others if not anew or other.of != of or other.at_s > began_s]
+        kept = [
+            other for other in others if not relearned or other.of != of or other.at_s > began_s
+        ]
         return sorted(kept, key=attrgetter("at_s"))[1 - MOST_LINES :]
 
     with suppress(OSError):  # the next run has to learn it again

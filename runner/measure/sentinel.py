@@ -29,7 +29,7 @@ CALM = 1.15  # slower than at the machine's best by less than this: calm
 CALM_OF_SEVERAL_THREADS = 1.25  # they wait for the slowest of them
 BEST = 0.05  # quantile of whole seconds that stands for the best: one lucky moment is not it
 SECONDS_KEPT = 600
-ANEW_AFTER = 300  # seconds of looking: a bad minute is no other machine
+RELEARN_AFTER_S = 300  # seconds of looking: a bad minute is no other machine
 
 
 class Sentinel:
@@ -59,7 +59,7 @@ class Sentinel:
         self.began_s = time.time()
         self.seconds = self.kept_seconds = 0  # in which it was read, and until it was last kept
         self._last_s = -math.inf
-        self.is_anew = False  # whether the known best was given up
+        self.has_relearned = False  # whether the known best was given up
 
     @property
     def is_due(self) -> bool:
@@ -87,11 +87,11 @@ class Sentinel:
         """How many times longer than at its best the slowest kernel took."""
         return max(map(_over, reading, self.best))
 
-    def learn_anew(self) -> None:
+    def relearn(self) -> None:
         """Forget the known best where minutes have passed in which nothing came near it."""
-        if self.known is not None and self.seconds >= ANEW_AFTER:
-            self.is_anew = max(map(_over, self.own_best, self.known)) > self.calm_within
-            self.known = None if self.is_anew else self.known
+        if self.known is not None and self.seconds >= RELEARN_AFTER_S:
+            self.has_relearned = max(map(_over, self.own_best, self.known)) > self.calm_within
+            self.known = None if self.has_relearned else self.known
 
     @property
     def best(self) -> tuple[float, ...]:

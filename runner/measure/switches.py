@@ -155,7 +155,7 @@ def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def neutral(device: torch.device) -> Iterator[None]:
-    """As torch is by itself, whatever the cell asks for that was entered: for work of our own."""
+    """As torch is by default, whatever the cell asks for that was entered: for work of our own."""
     with ExitStack() as modes:
         modes.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
         torch.set_deterministic_debug_mode(0)

@@ -44,8 +44,8 @@ from runner.report.tables import (
 from runner.rows.csv_store import write_table
 from runner.rows.flags import FLAGS, OF_CONDUCT
 from runner.rows.rows import (
-    ANEW,
     BAD,
+    LEARNED_AGAIN,
     ROW_OF_JOB,
     SCRIPT_FILE,
     STATUSES,
@@ -274,8 +274,8 @@ def how_noisy_it_is(
     rows: Sequence[Row], environment: Mapping[str, Any], words: Words = ENGLISH
 ) -> list[str]:
     """What a calibration shows, what makes the machine noisy, and whether its best is new."""
-    anew = sum(getattr(row, "slowdown_against", None) == ANEW for row in rows)
-    notes = [words["note_anew"].format(count=anew)] if anew else []
+    relearned = sum(getattr(row, "slowdown_against", None) == LEARNED_AGAIN for row in rows)
+    notes = [words["note_relearned"].format(count=relearned)] if relearned else []
     calibrated = [vars(row) for row in rows if isinstance(row, NoiseRow)]
     here = {**environment, "calibration": calibrated}
     return notes + (noise_of(here, words) if calibrated else [])

@@ -17,7 +17,7 @@ STATUSES = ("ok", "failed", "unavailable", "unsupported", "timeout", "out_of_mem
 NON_FAILURES = ("ok", "unavailable", "unsupported", "timeout", "out_of_memory")
 """The statuses that are no error of the program, and would be the same if nothing changed."""
 FUNCTIONS = "functions"  # the name among changed switches of what everything calls
-ANEW = "this run, anew"
+LEARNED_AGAIN = "this run, again"
 """What slowdowns are against where the machine never came near the best of earlier runs."""
 
 
@@ -33,6 +33,7 @@ class Row(CellKey, _Cell):
 
     Attributes:
         cell: the cell's identity.
+        job: what was done with it: benchmark, autograd, tensors, transfer, roof or noise.
         threads: PyTorch's intra-op threads during the cell.
         device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different
@@ -118,18 +119,19 @@ class BenchmarkRow(Row):
     input_bytes: int | None = None
     outputs: int | None = None
     output_bytes: int | None = None
+    # flop_per_s, bytes_per_s: these over the time that a call costs
     flop_per_s: float | None = None
     bytes_per_s: float | None = None
     # the call's rate, over the most that ``+sweep=roof`` measured here
     fraction_of_peak: float | None = None
     bound: str | None = None  # which peak that is: compute or memory
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # the most that the device held at once during the cell
     finite_fraction: float | None = None  # of the output's elements
     # against the reference in float64, relative to its largest element
     max_relative_error: float | None = None
     allowed_relative_error: float | None = None  # the most that the dtype and the operation explain
     error_roundoffs: float | None = None  # the error in unit roundoffs of the dtype
-    # what the error was taken of: full (the whole output), blocks (of it, at positions drawn anew)
+    # what the error was taken of: full (the whole output), blocks (of it, at random positions)
     # or smaller (size), or moments of a random operation's results; blank: nothing was compared
     checked: str | None = None
     checked_size: str | None = None  # the size at which the error was taken
@@ -301,16 +303,19 @@ class TransferRow(Row):
 
     to_device: bool | None = None  # from the host to the device; otherwise back
     memory: str | None = None  # the host's: pageable or pinned
-    latency_s: float | None = None  # seconds of a copy of next to nothing, with its interval
+    # latency_s, latency_low_s, latency_high_s: of a copy of next to nothing, with its interval
+    latency_s: float | None = None
     latency_low_s: float | None = None
     latency_high_s: float | None = None
-    # of a long one, with its interval; an end is blank where any fits
+    # bandwidth_bytes_per_s, bandwidth_low_bytes_per_s, bandwidth_high_bytes_per_s: of a long one,
+    # with its interval; an end is blank where any fits
     bandwidth_bytes_per_s: float | None = None
     bandwidth_low_bytes_per_s: float | None = None
     bandwidth_high_bytes_per_s: float | None = None
     # the largest relative distance of a size's time from the line
     max_relative_residual: float | None = None
     sizes: int | None = None  # how many were timed, from ``smallest_bytes`` to ``largest_bytes``
+    # smallest_bytes, largest_bytes: the ends of the range of sizes
     smallest_bytes: int | None = None
     largest_bytes: int | None = None
     # as JSON, for each size its bytes, the median seconds and its interval's ends
@@ -411,7 +416,7 @@ def row_for(
     device_name: str | None = None,
     seconds: float | None = None,
 ) -> Row:
-    """The row of a cell that did not end by itself."""
+    """The row of a cell that was ended from outside."""
     row = identified(ROW_OF_JOB[cell.job], cell)
     ended = replace(row, status=status, reason=one_line(reason))
     return replace(ended, device_name=device_name, seconds=seconds)

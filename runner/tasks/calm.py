@@ -11,7 +11,7 @@ import torch
 from runner.measure.gate import Gate
 from runner.measure.machine_best import known_best, remember
 from runner.measure.sentinel import Sentinel
-from runner.rows.rows import ANEW
+from runner.rows.rows import LEARNED_AGAIN
 from runner.tasks.task import Task, WorkerState
 
 SHORTEST_S = 0.2  # of timing.max_time_s: for less it is not worth while to look
@@ -48,8 +48,8 @@ def slowdown_against(task: Task) -> str | None:
     sentinel = task.state.sentinels.get(_key(task))
     if sentinel is None:
         return None
-    if sentinel.is_anew:
-        return ANEW
+    if sentinel.has_relearned:
+        return LEARNED_AGAIN
     return "this run" if sentinel.known is None else "earlier runs"
 
 
@@ -58,9 +58,9 @@ def keep_best(state: WorkerState) -> None:
     for (device_name, threads), sentinel in state.sentinels.items():
         if state.shares_best and sentinel.seconds - sentinel.kept_seconds >= SECONDS_BETWEEN:
             sentinel.kept_seconds = sentinel.seconds
-            sentinel.learn_anew()
+            sentinel.relearn()
             seen = sentinel.began_s, sentinel.seconds, sentinel.own_best
-            remember(device_name, threads, *seen, anew=sentinel.is_anew)
+            remember(device_name, threads, *seen, relearned=sentinel.has_relearned)
 
 
 def set_threads(threads: int) -> None:

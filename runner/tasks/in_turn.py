@@ -43,7 +43,7 @@ BLOCKS = 3  # of a short call, in a visit
 
 @dataclass(frozen=True)
 class Opened:
-    """A side whose first calls have been made, by itself."""
+    """A side whose first calls have been made, alone."""
 
     ready: Ready  # its call
     opening: Opening  # what the first calls gave

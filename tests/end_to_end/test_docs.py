@@ -3,20 +3,24 @@
 import contextlib
 import io
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from runner.rows.flags import FLAGS
+from runner.rows.rows import STATUSES
 from tests.conftest import ROOT
 from tests.support.commands import answers
 from tests.support.shape import folders
 
+DOCS = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reference").glob("*.md")]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "outputs/README.md")),
     # but for the page that a test runs as a whole
-    *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "implementations.md"}),
+    *sorted(page for page in DOCS if page.name != "implementations.md"),
     *(path for path in (ROOT / "conf").rglob("*.yaml") if path.parent.name not in ("op", "case")),
 ]
 COMMANDS = sorted(
@@ -93,8 +97,24 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
 def test_the_readme_is_short_and_links_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 150 and len(readme.split()) <= 900
-    for page in (ROOT / "docs").glob("*.md"):
-        assert f"(docs/{page.name})" in readme
+    for page in DOCS:
+        assert f"({page.relative_to(ROOT).as_posix()})" in readme or page.name == "index.md"
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Each field has its meaning, and ``make docs`` would change nothing."""
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["pages"]()
+    for name, text in made.items():
+        assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == text, name
+        assert not re.search(r"\|\s*\|$", text, re.MULTILINE), name
+
+
+def test_each_flag_and_status_has_its_paragraph() -> None:
+    page = (ROOT / "docs" / "reference" / "flags.md").read_text(encoding="utf-8")
+    for flag in FLAGS:
+        assert re.search(rf"^`{flag}`\n: \S", page, re.MULTILINE), flag
+    for status in STATUSES:
+        assert re.search(rf"^\| `{status}` \| \S", page, re.MULTILINE), status
 
 
 def test_nothing_points_outside_the_repository() -> None:
@@ -106,6 +126,32 @@ def test_nothing_points_outside_the_repository() -> None:
         if name != "tests/end_to_end/test_docs.py" and (ROOT / name).is_file():
             text = (ROOT / name).read_text(errors="replace")  # a picture is no text
             assert not re.search(r"\.\./shared|/work/|files\.pythonhosted", text), name
+
+
+UNUSUAL = (
+    "door",
+    "besides",
+    "stead",
+    "anew",
+    "afresh",
+    "for want of",
+    "befall",
+    "mend",
+    "by itself",
+)
+"""Words of a translation, for which plain English has others."""
+
+
+def test_prose_is_plain_english() -> None:
+    """Strings, comments and pages; whole words, so that ``mend`` is not found in ``recommend``."""
+    words = re.compile(rf"\b({'|'.join(UNUSUAL)})\b", re.IGNORECASE)
+    kinds = (".py", ".md", ".yaml", ".toml")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    for path in map(ROOT.joinpath, tracked.stdout.split()):
+        if path.suffix in kinds and path.is_file() and path != Path(__file__):
+            assert not words.search(path.read_text(encoding="utf-8")), path
 
 
 def test_the_walk_names_files_that_are_there() -> None:

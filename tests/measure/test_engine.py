@@ -321,6 +321,23 @@ def test_an_interrupted_trial_does_not_shorten_the_blocks():
     assert 4_000 <= measured.calls_per_sample <= 6_000
 
 
+@pytest.mark.parametrize("interrupted", [20, 40, 100])
+def test_interruptions_of_each_trial_do_not_shorten_the_blocks(interrupted):
+    """As beside programs that keep every core busy, where one call after another waits for one."""
+
+    def script(number, calls):
+        waiting_s = 0.008 if number < interrupted else 0.0
+        return Block(calls * 3e-6 + waiting_s, waiting_s=waiting_s)
+
+    measured = run(script, Timing(max_time_s=1.0, warmup_s=0.2))
+    assert measured.calls_per_sample * 3e-6 == pytest.approx(TIMING.block_s, rel=0.5)
+
+
+def test_interrupted_trials_of_a_long_call_are_believed_after_some():
+    measured = run(lambda number, calls: Block(calls * 0.01 + 0.008, waiting_s=0.008))
+    assert measured.calls_per_sample == 1
+
+
 def test_a_steady_call_longer_than_its_budget_runs_twice():
     measured = run(lambda number, calls: Block(calls * 3.0))
     assert (len(measured.samples), measured.stop, measured.timing_s) == (

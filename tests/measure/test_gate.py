@@ -10,7 +10,7 @@ from runner.measure import machine_best
 from runner.measure.engine import Opening, Sampled, measurement, sample_warm
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.sentinel import ANEW_AFTER, Sentinel
+from runner.measure.sentinel import RELEARN_AFTER_S, Sentinel
 from runner.measure.switches import Switches
 from runner.measure.visits import Side, visit_in_turn
 from runner.tasks import calm
@@ -185,7 +185,7 @@ def test_kernels_run_as_torch_is_whatever_the_cell_asks_for_that_was_entered():
     assert still == (True, True, 2)
 
 
-def test_a_best_that_nothing_comes_near_for_minutes_is_learned_anew(tmp_path, monkeypatch):
+def test_a_best_that_nothing_comes_near_for_minutes_is_learned_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     now, far = time.time(), (1e-9, 1e-9, 1e-10)
     machine_best.remember("cpu x", 1, now - 3600, 600, far)
@@ -195,13 +195,13 @@ def test_a_best_that_nothing_comes_near_for_minutes_is_learned_anew(tmp_path, mo
     assert sentinel.slowdown(reading) > 100
     state = WorkerState(sentinels={("cpu x", 1): sentinel})
 
-    sentinel.seconds = ANEW_AFTER - 1
+    sentinel.seconds = RELEARN_AFTER_S - 1
     calm.keep_best(state)
-    assert not sentinel.is_anew
+    assert not sentinel.has_relearned
     assert machine_best.known_best("cpu x", 1) == far
-    sentinel.seconds = 2 * ANEW_AFTER
+    sentinel.seconds = 2 * RELEARN_AFTER_S
     calm.keep_best(state)
-    assert sentinel.is_anew
+    assert sentinel.has_relearned
     assert sentinel.slowdown(reading) < 100
     assert machine_best.known_best("cpu x", 1) == sentinel.own_best
     assert machine_best.known_best("cpu x", 2) == far

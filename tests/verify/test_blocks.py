@@ -53,7 +53,7 @@ def test_what_does_not_divide_and_what_costs_little_is_compared_whole() -> None:
     assert block_to_check(bound(torch.exp, size="8x8"), parse_size("8x8")) == WHOLE
 
 
-def test_a_tile_that_is_wrong_is_found_at_positions_that_are_drawn_anew() -> None:
+def test_a_tile_that_is_wrong_is_found_at_positions_that_are_random() -> None:
     op = bound(forgets_a_tile, reference=torch.matmul, **PRODUCT)
     drawn = [block_to_check(op, parse_size(str(PRODUCT["size"]))) for _ in range(3)]
     assert len({tuple(block["m"].tolist()) for block in drawn}) == 3

@@ -16,7 +16,7 @@ class Case:
     job: ClassVar[str]
     name: str  # as results name it; the file's name
     description: str = ""  # one line for people
-    hint: str = ""  # what a failing check says besides, where the reason is known
+    hint: str = ""  # what a failing check adds, where the reason is known
 
     @property
     def dtype(self) -> str:

@@ -63,7 +63,7 @@ class GradientCase(Case):
 class ExpressionCase(GradientCase):
     """A formula, element by element, whose exact gradient SymPy derives."""
 
-    expression: str = ""  # see :mod:`runner.config.cases.expression`
+    expression: str = ""  # of the symbols in ``values``, such as ``sin(x**2 + 1)``
 
     def load(self) -> None:
         """There is nothing to import."""

@@ -133,7 +133,7 @@ def _guarded(
         raise
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):
-            raise  # for want of memory, which is a status of its own
+            raise  # out of memory, which is a status of its own
         reason = one_line(str(error).partition("Exception raised")[0])
         if function is not None and isinstance(error, TypeError):
             reason += f"; {name} takes {signature(function)}"

@@ -74,7 +74,7 @@ class TensorCase(Case):
         return [*trees, _parsed("result", self.result, names)]
 
     def check(self) -> None:
-        """Check the snippets, and each expectation by itself."""
+        """Check the snippets, and each expectation on its own."""
         self.trees()
         if not self.expect:
             allowed = ", ".join(EXPECTATIONS)

@@ -1,0 +1,212 @@
+"""The pages of ``docs/reference`` that say what the code says: ``python docs/reference.py``.
+
+A field is explained once, in its class's docstring or in the comment beside it; a key of the
+configuration in the comment of its line. A test holds the pages to the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from runner.analysis.changes import Change  # noqa: E402
+from runner.analysis.comparison import Speedup  # noqa: E402
+from runner.analysis.crossover import Crossover  # noqa: E402
+from runner.config.axes import AXES, CellKey  # noqa: E402
+from runner.config.cases.gradient import ExpressionCase, FunctionCase  # noqa: E402
+from runner.config.cases.tensor_code import TensorCase  # noqa: E402
+from runner.config.implementation import Implementation  # noqa: E402
+from runner.config.operation import Operation  # noqa: E402
+from runner.config.schema import ClusterConfig, Timing  # noqa: E402
+from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, CaseRow, PairVisit, Row, Sample  # noqa: E402
+
+PAGES = ROOT / "docs" / "reference"
+FIELD_NAMES = re.compile(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): ")
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        (PAGES / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """The text of each page, by its file's name."""
+    return {
+        "configuration.md": _configuration(),
+        "operation_files.md": _files_of_people(),
+        "columns.md": _columns(),
+    }
+
+
+def _configuration() -> str:
+    keys = [line for line in _keys_of(ROOT / "conf" / "config.yaml") if any(line[1:])]
+    said = explained(Timing)
+    timing = [(f"timing.{key.name}", _default(key), said[key.name]) for key in fields(Timing)]
+    said = explained(ClusterConfig)
+    cluster = [
+        (f"cluster.{key.name}", _default(key), said[key.name])
+        for key in fields(ClusterConfig)
+        if key.name in said
+    ]
+    return _page(
+        "Configuration keys",
+        "What `conf/config.yaml` holds. Give any of them on the command line, as `key=value`.",
+        _table(("key", "default", "meaning"), keys),
+        "## Timing\n\n`timing=minimal`, `quick`, `default` and `thorough` set these; "
+        "`timing.precision=0.02` sets one.",
+        _table(("key", "default", "meaning"), timing),
+        "## Clusters\n\n`cluster=ray` and `cluster=slurm` set these.",
+        _table(("key", "default", "meaning"), cluster),
+    )
+
+
+def _keys_of(path: Path) -> Iterator[tuple[str, str, str]]:
+    """The keys of a YAML file with their defaults and their comments, in its order."""
+    above: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"( *)(\w+):(?: (.*?))?(?: +# (.*))?$", line)
+        if match is None or line.startswith("#"):
+            continue
+        depth = len(match[1]) // 2
+        above = [*above[:depth], match[2]]
+        if above[0] in ("defaults", "hydra"):
+            continue
+        yield ".".join(above), match[3] or "", match[4] or ""
+
+
+def _files_of_people() -> str:
+    parts = [
+        ("An operation", "A file of `conf/op`, or of `op/` in your folder.", (Operation,)),
+        ("An implementation", "A value of `implementations`.", (Implementation,)),
+        ("A formula", "A file of `conf/case` with an `expression`.", (ExpressionCase,)),
+        ("A function", "A file of `conf/case` with a `function`.", (FunctionCase,)),
+        ("Tensor code", "A file of `conf/case` with a `result`.", (TensorCase,)),
+    ]
+    texts: list[str] = []
+    for title, about, records in parts:
+        lines = []
+        for record in records:
+            said = explained(record)
+            lines += [(f.name, _default(f), said[f.name]) for f in fields(record)]
+        texts += [f"## {title}\n\n{about}", _table(("field", "default", "meaning"), lines)]
+    return _page("Fields of operation and case files", *texts)
+
+
+def _columns() -> str:
+    shared = [field for field in fields(Row) if field.name not in AXES]
+    texts = [
+        "Every table is a CSV. Units are in the names: `_s` seconds, `_bytes` bytes, `_hz` hertz, "
+        "`_w` watts, `per_s` per second. What was not measured is blank. [Flags](flags.md) has "
+        "the values of `flags`.",
+        "## What every row begins with\n\nThe value on each axis, as in "
+        "[the configuration](configuration.md), then:",
+        _columns_of(Row, shared),
+    ]
+    in_every_row = {field.name for field in fields(CaseRow)}
+    for job, record in ROW_OF_JOB.items():
+        own = [field for field in fields(record) if field.name not in in_every_row]
+        texts += [f"## {FILE_OF_JOB[job]}\n\n{_summary(record)}", _columns_of(record, own)]
+    others = {
+        "speedup.csv": Speedup,
+        "crossover.csv": Crossover,
+        "compare.csv": Change,
+        "pairs.csv": PairVisit,
+        "samples.csv": Sample,
+    }
+    of_axes = {field.name for field in fields(CellKey)}
+    for file, record in others.items():
+        own = [field for field in fields(record) if field.name not in of_axes]
+        texts += [f"## {file}\n\n{_summary(record)}", _columns_of(record, own)]
+    return _page("Columns", *texts)
+
+
+def _columns_of(record: type, chosen: Iterable[Field[object]]) -> str:
+    said = {**explained(Row), **explained(Speedup), **explained(record)}
+    lines = [(field.name, _kind(field), said[field.name]) for field in chosen]
+    return _table(("column", "type", "meaning"), lines)
+
+
+def _kind(field: Field[object]) -> str:
+    names = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false"}
+    kind = str(field.type).partition(" | ")[0]
+    return names.get(kind, "words")
+
+
+def _default(field: Field[object]) -> str:
+    if field.default is not MISSING:
+        return "" if field.default in (None, "", ()) else str(field.default)
+    return "" if field.default_factory is not MISSING else "needed"
+
+
+def _summary(record: type) -> str:
+    first = inspect.cleandoc(record.__doc__ or "").split("\n\n")[0]
+    return _as_markdown(first.partition(": ")[2] or first)
+
+
+def explained(record: type) -> Mapping[str, str]:
+    """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
+    said: dict[str, str] = {}
+    for parent in reversed(record.__mro__):
+        if hasattr(parent, "__dataclass_fields__"):
+            said |= _of_docstring(inspect.cleandoc(parent.__doc__ or ""))
+            said |= _of_comments(textwrap.dedent(inspect.getsource(parent)))
+    return {name: _as_markdown(text).removesuffix(".") for name, text in said.items()}
+
+
+def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
+    _, _, attributes = text.partition("Attributes:\n")
+    for entry in re.split(r"\n(?=    \w)", "\n" + attributes):
+        names, _, meaning = " ".join(entry.split()).partition(": ")
+        yield from ((name, meaning) for name in names.split(", ") if meaning)
+
+
+def _of_comments(source: str) -> Iterator[tuple[str, str]]:
+    """The comment above a field or behind it; one above several says of which it is."""
+    lines = source.splitlines()
+    (declared,) = ast.parse(source).body
+    assert isinstance(declared, ast.ClassDef)
+    for node in declared.body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        behind = re.search(r"  # (.*)$", lines[(node.end_lineno or node.lineno) - 1])
+        above = []
+        for line in reversed(lines[: node.lineno - 1]):
+            if not line.strip().startswith("# "):
+                break
+            above.insert(0, line.strip()[2:])
+        text = behind[1] if behind else " ".join(above)
+        of_several = FIELD_NAMES.match(text)
+        if of_several and node.target.id in of_several[1].split(", "):
+            yield from ((name, text[of_several.end() :]) for name in of_several[1].split(", "))
+        elif text:
+            yield node.target.id, text
+
+
+def _as_markdown(text: str) -> str:
+    """A sentence of a docstring, without the marks of references to code."""
+    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def _table(heads: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    rows = [heads, tuple("---" for _ in heads)]
+    rows += [(f"`{name}`", *rest) for name, *rest in lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join((f"# {title}", *parts)) + "\n"
+
+
+if __name__ == "__main__":
+    main()
