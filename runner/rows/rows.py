@@ -33,7 +33,8 @@ class Row(CellKey, _Cell):
 
     Attributes:
         cell: the cell's identity.
-        job: what was done with it: benchmark, autograd, tensors, transfer, roof or noise.
+        job: what was done with it: benchmark, autograd, tensors, transfer, roof, noise or
+            trace.
         threads: PyTorch's intra-op threads during the cell.
         device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different
@@ -273,8 +274,9 @@ class TraceRow(Row):
 
     Attributes:
         passes: what was done with it: forward, backward or step.
-        calls: that it makes in all, of which so many are ``distinct``, and so many are
-            ``not_reproduced``: their entries say why.
+        calls: that it makes in all.
+        distinct: how many of them differ.
+        not_reproduced: how many cannot be made again; their entries say why.
         parameters_bytes: of its parameters.
         model_s: seconds that it takes; blank where it has no numbers, on the device meta.
         covered: the share of its time on the host that the calls take which can be made again.

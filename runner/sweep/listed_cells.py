@@ -90,15 +90,17 @@ def _with_call(
     A call without a name gets that of its function, and a number; one without a workload is of its
     ``file``.
     """
-    of_call = {key: value for key, value in entry.items() if key in OF_CALL and value is not None}
-    if "function" not in of_call:
+    is_function = entry.get("function") is not None
+    own = [key for key in entry if key in OF_CALL or (is_function and not _is_key(key))]
+    of_call = {key: entry[key] for key in own if entry[key] is not None}
+    if not is_function:
         of_call.pop("dtype", None)  # which is the cell's
     if not {"function", "count", "workload"} & of_call.keys():
         if needless := of_call.keys() - {*COLUMNS}:
             raise ConfigError(f"missing field function, which {', '.join(sorted(needless))} is of")
         return entry, None
     others = {key: value for key, value in entry.items() if key not in of_call}
-    if "function" not in of_call and not others.get("op"):
+    if not is_function and not others.get("op"):
         raise ConfigError("missing field function; a call says its function, args and outputs")
     called = str(of_call.get("function", others.get("op"))).removeprefix("torch.ops.aten.")
     base = re.sub(r"\W+", "_", called.removesuffix(".default"))
@@ -157,6 +159,10 @@ def _of_json(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _check_keys(cell: Mapping[str, Any]) -> None:
     for key in cell:
-        group, dot, _ = key.partition(".")
-        if key not in COLUMNS and not (dot and group in GROUPS) and key != "timing":
+        if not _is_key(key):
             raise unknown(f"{one_line(key, 60)} is no key of a cell", key, COLUMNS)
+
+
+def _is_key(key: str) -> bool:
+    group, dot, _ = key.partition(".")
+    return key in COLUMNS or key == "timing" or bool(dot and group in GROUPS)
