@@ -99,7 +99,7 @@ def _with_call(
         if needless := of_call.keys() - {*COLUMNS}:
             raise ConfigError(f"missing field function, which {', '.join(sorted(needless))} is of")
         return entry, None
-    others = {key: value for key, value in entry.items() if key not in of_call}
+    others = {k: value for k, value in entry.items() if k not in of_call and value is not None}
     if not is_function and not others.get("op"):
         raise ConfigError("missing field function; a call says its function, args and outputs")
     called = str(of_call.get("function", others.get("op"))).removeprefix("torch.ops.aten.")
