@@ -7,7 +7,7 @@ slows many of them, so that their own intervals must not be added as if they wer
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from operator import attrgetter
@@ -22,10 +22,11 @@ from runner.rows.rows import BenchmarkRow, PairVisit, grouped
 from runner.stats.estimate import Estimate
 from runner.stats.sequential import PairedRatio, verdict_of
 
-DECIDING = 0.9  # of all that the calls save and lose: the fewest that make so much are named
+DECIDING = 0.9  # of all that the calls take, or save and lose: the fewest with so much are named
 NAMED_AT_MOST = 5
 OF_CALL = ("op", "size", "parameters")  # what tells the calls of one side apart
 OF_SIDES = tuple(name for name in AXES if name not in OF_CALL)
+NO_ROUNDS = "no visit went through all calls, so that the sum has no interval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,9 @@ class Charge(CellKey):
         saved_s: baseline_total_s - total_s.
         speedup, low, high: baseline_total_s / total_s and its interval; of a sum, from visits that
             go through all calls, or blank.
-        visits: that the sum's interval is from.
+        visits: that the ratio is from.
         verdict: faster, slower, same or unclear.
-        reason: why there is no ratio, or no interval.
+        reason: why there is no time, no ratio, or no interval.
     """
 
     workload: str
@@ -98,31 +99,37 @@ class _Entry(NamedTuple):
     modules: str | None
     passes: str | None  # of the model itself
 
+    @property
+    def total_s(self) -> float:
+        return self.count * self.cost.value if self.cost is not None else 0.0
+
+    @property
+    def call(self) -> tuple[object, ...]:
+        """What it shares with the same call on another side."""
+        return self.row.op, self.row.size, self.row.parameters, self.row.variant
+
 
 class Rounds:
     """The visits that went through all calls of workloads."""
 
-    def __init__(self, visits: Iterable[PairVisit]) -> None:
-        by_visit = grouped(visits, attrgetter("baseline_cell", "process", "visit"))
+    def __init__(self, visits: Iterable[PairVisit], margin: float) -> None:
+        self._margin = margin
         self._rounds: list[tuple[PairVisit, dict[str, float]]] = []
-        for together in by_visit.values():
-            seconds = {visit.other_cell: visit.other_s for visit in together}
-            first = together[0]
+        by_visit = grouped(visits, attrgetter("baseline_cell", "process", "visit"))
+        for first, *others in by_visit.values():
+            seconds = {visit.other_cell: visit.other_s for visit in (first, *others)}
             self._rounds.append((first, {first.baseline_cell: first.baseline_s, **seconds}))
 
-    def ratio(
-        self, before: Mapping[str, int], after: Mapping[str, int], margin: float
-    ) -> PairedRatio | None:
-        """The time of some calls over that of others, each cell so often; None: not visited."""
-        if not before or not after:
-            return None
+    def ratio(self, before: Sequence[_Entry], after: Sequence[_Entry]) -> PairedRatio | None:
+        """The time of some calls, as often as they are made, over that of others, if visited."""
+        cells = {entry.row.cell for entry in (*before, *after)}
         pairs = []
         for first, seconds in self._rounds:
-            if before.keys() | after.keys() <= seconds.keys():
-                sums = [sum(n * seconds[cell] for cell, n in of.items()) for of in (before, after)]
+            if cells <= seconds.keys():
+                sums = [sum(e.count * seconds[e.row.cell] for e in of) for of in (before, after)]
                 sides = {"baseline_cell": "before", "other_cell": "after"}
                 pairs.append(replace(first, baseline_s=sums[0], other_s=sums[1], **sides))
-        return Pairs(pairs).ratio("before", "after", margin)
+        return Pairs(pairs).ratio("before", "after", self._margin)
 
 
 def charges(
@@ -132,7 +139,8 @@ def charges(
     report: Report,
 ) -> list[Charge]:
     """The bill of each workload on each side: the sum, the model itself, and the dearest first."""
-    writer = _Writer({speedup.other_cell: speedup for speedup in speedups}, Rounds(visits), report)
+    rounds = Rounds(visits, report.same_within)
+    writer = _Writer({speedup.other_cell: speedup for speedup in speedups}, rounds, report)
     entries = [entry for row in rows if (entry := _entry(row)) is not None]
     shared = values_of(*(name for name in OF_SIDES if name != report.axis), "node")
     found: list[Charge] = []
@@ -149,8 +157,7 @@ def _entry(row: BenchmarkRow) -> _Entry | None:
         of_row = own["workload"], int(own["count"]), own.get("modules"), own.get("passes")
     except (ValueError, TypeError, KeyError, AttributeError):  # none of a workload
         return None
-    cost = cost_of(row) if row.status == "ok" else None
-    return _Entry(row, cost, *of_row)
+    return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row)
 
 
 class _Writer:
@@ -161,185 +168,137 @@ class _Writer:
 
     def of_side(self, side: Sequence[_Entry], base: Sequence[_Entry], value: str) -> list[Charge]:
         """The lines of one side, with what each saves against the baseline's."""
-        by_call = {_call_of(e): e for e in base if e.cost is not None}
+        base_of = {entry.call: entry for entry in base if entry.cost is not None}
         calls = [entry for entry in side if not entry.passes]
         whole = [entry for entry in side if entry.passes]
-        timed = [entry for entry in calls if entry.cost is not None]
-        total_s = sum(_total(entry) for entry in timed)
-        lines = [self._line(entry, by_call, value, total_s) for entry in calls]
+        if not calls:
+            return []
+        total = self._sum(calls, [entry for entry in whole if entry.cost], base_of, value)
+        lines = [self._line(entry, base_of, value, total.total_s) for entry in calls]
         lines.sort(key=lambda line: -(line.total_s or 0.0))
-        models = [self._line(entry, by_call, value, None) for entry in whole]
-        return [self._sum(calls, timed, whole, by_call, value), *models, *lines]
+        return [total, *(self._line(entry, base_of, value) for entry in whole), *lines]
 
     def _line(
-        self, entry: _Entry, by_call: Mapping[Any, _Entry], value: str, total_s: float | None
+        self, entry: _Entry, base_of: Mapping[Any, _Entry], value: str, sum_s: float | None = None
     ) -> Charge:
-        row, cost = entry.row, entry.cost
-        line = self._blank(entry, value, part="model" if entry.passes else "call")
+        row, cost, base = entry.row, entry.cost, base_of.get(entry.call)
+        line = self._blank(entry, value, "model" if entry.passes else "call")
         line = replace(line, cell=row.cell, count=entry.count, modules=entry.modules)
         if cost is None:
             return replace(line, reason=row.reason or row.status)
-        own_s, base = _total(entry), by_call.get(_call_of(entry))
-        line = replace(
-            line,
-            call_s=cost.value,
-            call_low_s=cost.low,
-            call_high_s=cost.high,
-            total_s=own_s,
-            share=own_s / total_s if total_s else None,
-            bound=row.bound,
-            fraction_of_peak=row.fraction_of_peak,
-        )
+        times = {"call_s": cost.value, "call_low_s": cost.low, "call_high_s": cost.high}
+        peak = {"bound": row.bound, "fraction_of_peak": row.fraction_of_peak}
+        share = entry.total_s / sum_s if sum_s else None
+        line = replace(line, **times, **peak, total_s=entry.total_s, share=share)
         speedup = self._speedup_of.get(row.cell)
         if speedup is None or base is None:
             return line
-        before_s = _total(base)
-        saved = {"baseline_total_s": before_s, "saved_s": before_s - own_s}
         ratio = {name: getattr(speedup, name) for name in ("speedup", "low", "high", "verdict")}
-        return replace(line, **saved, **ratio, visits=speedup.paired, reason=speedup.reason)
+        ratio |= {"visits": speedup.paired, "reason": speedup.reason}
+        return replace(line, **_saved([base], [entry]), **ratio)
 
     def _sum(
         self,
         calls: Sequence[_Entry],
-        timed: Sequence[_Entry],
         whole: Sequence[_Entry],
-        by_call: Mapping[Any, _Entry],
+        base_of: Mapping[Any, _Entry],
         value: str,
     ) -> Charge:
-        some = (calls or whole)[0]
-        total_s = sum(_total(entry) for entry in timed)
-        line = self._blank(some, value, part="sum")
+        timed = [entry for entry in calls if entry.cost is not None]
         line = replace(
-            line,
-            op=some.workload,
+            self._blank(calls[0], value, "sum"),
+            op=calls[0].workload,
             size=f"{len(calls)} calls",
             count=sum(entry.count for entry in calls),
-            total_s=total_s,
-            share=1.0 if timed else None,
+            total_s=sum(entry.total_s for entry in timed),
             missing=sum(entry.count for entry in calls if entry.cost is None),
         )
-        margin = self._report.same_within
-        weights = {entry.row.cell: entry.count for entry in timed}
-        if whole and whole[0].cost is not None:
-            of_model = self._rounds.ratio(weights, {whole[0].row.cell: 1}, margin)
-            shown = Estimate(total_s / whole[0].cost.value)
-            shown = Estimate(of_model.value, of_model.low, of_model.high) if of_model else shown
+        if whole and timed:
+            of_model = self._rounds.ratio(timed, whole)
+            shown = of_model or Estimate(sum(e.total_s for e in timed) / whole[0].total_s)
             ends = {"of_model_low": shown.low, "of_model_high": shown.high}
             line = replace(line, of_model=shown.value, **ends)
 
         # against the baseline, of the calls that both sides have
-        both = [entry for entry in timed if _call_of(entry) in by_call]
+        both = [entry for entry in timed if entry.call in base_of]
         if value == self._report.value or not both:
             return line
-        before = [by_call[_call_of(entry)] for entry in both]
-        before_s, after_s = (sum(map(_total, of)) for of in (before, both))
-        ratio = self._rounds.ratio(
-            {entry.row.cell: entry.count for entry in before},
-            {entry.row.cell: entry.count for entry in both},
-            margin,
-        )
-        saved = {"baseline_total_s": before_s, "saved_s": before_s - after_s}
+        before = [base_of[entry.call] for entry in both]
+        line = replace(line, **_saved(before, both))
+        ratio = self._rounds.ratio(before, both)
         if ratio is None:
-            reason = "no visit went through all calls, so that the sum has no interval"
-            return replace(line, **saved, speedup=before_s / after_s, reason=reason)
-        ends = {"low": ratio.low, "high": ratio.high, "visits": ratio.visits}
-        verdict = verdict_of(ratio.low, ratio.high, margin)
-        found = {"speedup": ratio.value, "verdict": verdict, "reason": ratio.withheld}
-        return replace(line, **saved, **found, **ends)
+            saved = (line.baseline_total_s or 0.0) / sum(entry.total_s for entry in both)
+            return replace(line, speedup=saved, reason=NO_ROUNDS)
+        known = {"low": ratio.low, "high": ratio.high, "visits": ratio.visits}
+        verdict = verdict_of(ratio.low, ratio.high, self._report.same_within)
+        return replace(line, speedup=ratio.value, verdict=verdict, reason=ratio.withheld, **known)
 
-    def _blank(self, entry: _Entry, value: str, *, part: str) -> Charge:
+    def _blank(self, entry: _Entry, value: str, part: str) -> Charge:
         axes = {name: getattr(entry.row, name) for name in AXES}
         of_report = {"axis": self._report.axis, "baseline": self._report.value, "other": value}
         of_row = {"workload": entry.workload, "part": part, "node": entry.row.node}
         return Charge(**axes, **of_row, **of_report)
 
 
-def _total(entry: _Entry) -> float:
-    return entry.count * entry.cost.value if entry.cost is not None else 0.0
-
-
-def _call_of(entry: _Entry) -> tuple[object, ...]:
-    return entry.row.op, entry.row.size, entry.row.parameters, entry.row.variant
+def _saved(before: Sequence[_Entry], after: Sequence[_Entry]) -> dict[str, Any]:
+    before_s, after_s = (sum(entry.total_s for entry in of) for of in (before, after))
+    return {"baseline_total_s": before_s, "saved_s": before_s - after_s}
 
 
 def bill_answers(bill: Sequence[Charge]) -> list[Answer]:
     """For each workload what it pays, what another side saves, and which calls decide that."""
-    found = []
+    axes_of, found = values_of(*OF_SIDES), []
     for workload, lines in grouped(bill, attrgetter("workload")).items():
-        sides = grouped(lines, lambda line: (line.other, line.node, *_axes_of(line)))
-        sentences = chain.from_iterable(map(_said, sides.values()))
-        question = Sentence("bill", {"workload": workload})
-        found.append(Answer("bill", question, tuple(sentences)))
+        sides = grouped(lines, lambda line: (line.node, *axes_of(line))).values()
+        sentences = chain.from_iterable(map(_said, sides))
+        found.append(Answer("bill", Sentence("bill", {"workload": workload}), tuple(sentences)))
     return found
-
-
-_axes_of = values_of(*OF_SIDES)
 
 
 def _said(lines: Sequence[Charge]) -> list[Sentence]:
     """The sentences of one side."""
-    total, *others = lines
-    calls = [line for line in others if line.part == "call"]
-    model = next((line for line in others if line.part == "model"), None)
-    side = {"side": f"{total.axis}={total.other}", "baseline": f"{total.axis}={total.baseline}"}
+    total, calls = lines[0], [line for line in lines if line.part == "call"]
+    sides = {"side": f"{total.axis}={total.other}", "baseline": f"{total.axis}={total.baseline}"}
+    times = {"before": total.baseline_total_s, "after": total.total_s}
     said = []
     if total.speedup is not None:
         ratio = Estimate(total.speedup, total.low, total.high)
-        times = {"before": total.baseline_total_s, "after": total.total_s}
-        said.append(Sentence("bill_moves", {**side, **times, "ratio": ratio}))
-        said += _deciding(calls)
+        said.append(Sentence("bill_moves", {**sides, **times, "ratio": ratio}))
+        said.append(_fewest("bill_decide", calls, lambda line: abs(line.saved_s or 0.0), {}))
+        losing = [line for line in calls if line.verdict == "slower"]
+        said += [_naming("bill_lose", losing, {})] if losing else []
     else:
-        dearest = _fewest(calls, lambda line: line.total_s or 0.0)
-        share = sum(line.share or 0.0 for line in dearest)
-        counts = {"count": len(dearest), "of": len(calls), "share": share, "after": total.total_s}
         said.append(
-            Sentence("bill_most", {**side, **counts, "named": _named(dearest)}, _cells(dearest))
+            _fewest("bill_most", calls, lambda line: line.total_s or 0.0, {**sides, **times})
         )
-    if total.of_model is not None and model is not None:
-        share = Estimate(total.of_model, total.of_model_low, total.of_model_high)
-        values = {**side, "share": share, "measured": model.call_s, "after": total.total_s}
-        said.append(Sentence("bill_model", values, _cells([model])))
-    if total.missing:
-        left = [line for line in calls if line.total_s is None]
-        values = {"count": total.missing, "named": _named(left)}
-        said.append(Sentence("bill_missing", {**side, **values}, _cells(left)))
+    for model in (line for line in lines if line.part == "model"):
+        share = Estimate(total.of_model or 0.0, total.of_model_low, total.of_model_high)
+        values = {**sides, "share": share, "measured": model.call_s}
+        said += [Sentence("bill_model", values, (model.cell or "",))] if total.of_model else []
+    left = [line for line in calls if line.total_s is None]
+    said += [_naming("bill_missing", left, {**sides, "count": total.missing})] if left else []
     return said
 
 
-def _deciding(calls: Sequence[Charge]) -> list[Sentence]:
-    """Which calls make nearly all of the difference, and which lose."""
-    found = []
-    deciding = _fewest(calls, lambda line: abs(line.saved_s or 0.0))
-    every_s = sum(abs(line.saved_s or 0.0) for line in calls)
-    if every_s:
-        share = sum(abs(line.saved_s or 0.0) for line in deciding) / every_s
-        counts = {"count": len(deciding), "of": len(calls), "share": share}
-        found.append(
-            Sentence("bill_decide", {**counts, "named": _named(deciding)}, _cells(deciding))
-        )
-    losing = [line for line in calls if line.verdict == "slower"]
-    if losing:
-        found.append(Sentence("bill_lose", {"named": _named(losing)}, _cells(losing)))
-    return found
-
-
-def _fewest(calls: Sequence[Charge], size: Any) -> list[Charge]:
-    """The fewest calls that make nearly all of a sum, the largest first."""
+def _fewest(
+    key: str, calls: Sequence[Charge], size: Callable[[Charge], float], values: Mapping[str, Any]
+) -> Sentence:
+    """Which fewest calls make nearly all of a sum, the largest first."""
     chosen: list[Charge] = []
-    so_far, wanted = 0.0, DECIDING * sum(map(size, calls))
+    so_far, whole = 0.0, sum(map(size, calls))
     for line in sorted(calls, key=size, reverse=True):
-        if so_far >= wanted:
+        if so_far >= DECIDING * whole:
             break
         chosen.append(line)
         so_far += size(line)
-    return chosen
+    share = so_far / whole if whole else 0.0
+    counts = {"count": len(chosen), "of": len(calls), "share": share}
+    return _naming(key, chosen, {**values, **counts})
 
 
-def _named(lines: Sequence[Charge]) -> str:
+def _naming(key: str, lines: Sequence[Charge], values: Mapping[str, Any]) -> Sentence:
+    """A sentence that names calls."""
     names = [f"{line.op.removeprefix(f'{line.workload}.')} x {line.count}" for line in lines]
     more = [f"and {len(names) - NAMED_AT_MOST} more"] if len(names) > NAMED_AT_MOST else []
-    return ", ".join([*names[:NAMED_AT_MOST], *more])
-
-
-def _cells(lines: Sequence[Charge]) -> tuple[str, ...]:
-    return tuple(line.cell for line in lines[:NAMED_AT_MOST] if line.cell)
+    cells = tuple(line.cell for line in lines[:NAMED_AT_MOST] if line.cell)
+    return Sentence(key, {**values, "named": ", ".join([*names[:NAMED_AT_MOST], *more])}, cells)

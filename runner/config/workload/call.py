@@ -108,7 +108,7 @@ class Call:
     @property
     def columns(self) -> str:
         """What its rows have as columns of their own, as JSON."""
-        modules = " ".join(f"{name}*{count}" for name, count in self.modules.items())
+        modules = one_line(" ".join(f"{name}*{n}" for name, n in self.modules.items()), 500)
         of_row = {"workload": self.workload, "count": self.count}
         return json.dumps({**of_row, "modules": modules or None, "passes": self.passes or None})
 
