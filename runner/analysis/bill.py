@@ -44,6 +44,7 @@ class Charge(CellKey):
         total_s: count times call_s.
         share: of the sum of its side.
         bound, fraction_of_peak: which measured peak bounds it, and how much of that it reaches.
+        saved_bytes: what its forward passes keep for a backward pass (``direction=backward``).
         missing: of a sum, how many calls have no time and so are not in it.
         of_model, of_model_low, of_model_high: the sum over the time of the model itself.
         axis, baseline, other: what is compared, and this side's value of it.
@@ -69,6 +70,7 @@ class Charge(CellKey):
     share: float | None = None
     bound: str | None = None
     fraction_of_peak: float | None = None
+    saved_bytes: int | None = None
     missing: int | None = None
     of_model: float | None = None
     of_model_low: float | None = None
@@ -154,7 +156,7 @@ def charges(
 def _entry(row: BenchmarkRow) -> _Entry | None:
     try:
         own = json.loads(row.own or "{}")
-        of_row = own["workload"], int(own["count"]), own.get("modules"), own.get("passes")
+        of_row = str(own["workload"]), int(own["count"]), own.get("modules"), own.get("passes")
     except (ValueError, TypeError, KeyError, AttributeError):  # none of a workload
         return None
     return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row)
@@ -189,7 +191,9 @@ class _Writer:
         times = {"call_s": cost.value, "call_low_s": cost.low, "call_high_s": cost.high}
         peak = {"bound": row.bound, "fraction_of_peak": row.fraction_of_peak}
         share = entry.total_s / sum_s if sum_s else None
-        line = replace(line, **times, **peak, total_s=entry.total_s, share=share)
+        kept = None if row.saved_bytes is None else entry.count * row.saved_bytes
+        shares = {"total_s": entry.total_s, "share": share, "saved_bytes": kept}
+        line = replace(line, **times, **peak, **shares)
         speedup = self._speedup_of.get(row.cell)
         if speedup is None or base is None:
             return line
