@@ -231,10 +231,10 @@ def _with_like_blocks(sides: Sequence[Side]) -> list[Side]:
 def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
     """Orders of the sides and their sets of memory, without end; each run through all balances.
 
-    Of very many sides the orders are drawn at random, and each side keeps its memory.
+    Of very many sides the orders are drawn at random.
     """
     while sides > MOST_BALANCED:
-        yield draw.sample(range(sides), sides), [0] * sides
+        yield draw.sample(range(sides), sides), list(range(sides))
     rotations = [[(side + shift) % sides for side in range(sides)] for shift in range(sides)]
     designs = list(product(williams_square(sides), rotations))
     while True:
