@@ -28,6 +28,7 @@ from runner.rows.rows import TraceRow
 from runner.tasks.task import Task, TaskResult
 
 ALWAYS_THERE = "aten"  # whose functions every process has
+OF_NUMBERS = ("below", "domain")  # what is said of a tensor's numbers
 NO_CALLS = ("prim", "profiler")  # what asks or notes something of a tensor, and computes nothing
 DATA_DEPENDENT = "its result depends on the numbers, which are drawn again"
 RUNS = 5  # of the model, of which the median counts
@@ -114,10 +115,10 @@ class Recorder(TorchDispatchMode):
     @property
     def covered(self) -> set[str]:
         """The functions that can be called again, by the profiler's names."""
-        by_reason = [("reason" in entry, entry["function"]) for entry in self.entries]
-        names = {is_left: set[str]() for is_left in (True, False)}
-        for is_left, function in by_reason:
-            names[is_left].add("::".join(function.removeprefix("torch.ops.").split(".")[:2]))
+        names = {True: set[str](), False: set[str]()}
+        for entry in self.entries:
+            _, _, space, name, _ = entry["function"].split(".")
+            names["reason" in entry].add(f"{space}::{name}")
         return names[False] - names[True]
 
     def _entry(self, func: OpOverload, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class Recorder(TorchDispatchMode):
         try:
             describe = partial(described, dtype=self._dtype)
             entry |= _arguments(describe, args, kwargs)
-            named = {**dict(zip(order, entry["args"], strict=False)), **entry["kwargs"]}
+            named = {**dict(zip(order, entry["args"], strict=False)), **entry.get("kwargs", {})}
             for tensor in _tensors([named[name] for name in written & named.keys()]):
                 tensor["written"] = True
         except _CannotBeReproducedError as error:
@@ -150,13 +151,19 @@ class Recorder(TorchDispatchMode):
             self._entries[key] = known
         known["count"] += 1
         for one, other in zip(_tensors(known), _tensors(entry), strict=True):
-            if "below" in one:
-                one["below"] = max(one["below"], other["below"])
-            if one.get("domain") != other.get("domain"):
-                one.pop("domain", None)
+            _widen(one, other)
         deepest = max(self.tracker.parents - {"Global", self._root}, key=len, default="-")
         module = deepest.removeprefix(f"{self._root}.").removeprefix("model.")
         known["modules"][module] = known["modules"].get(module, 0) + 1
+
+
+def _widen(known: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Have a tensor's numbers be those of two calls: the larger range, or any where they differ."""
+    limits = known.pop("below", None), other.get("below")
+    if all(limits):
+        known["below"] = max(limits)
+    if known.get("domain") != other.get("domain"):
+        known.pop("domain", None)
 
 
 class _CannotBeReproducedError(Exception):
@@ -207,7 +214,7 @@ def _arguments(
     describe: Callable[[Any], Any], args: Any, kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     named = {key: describe(value) for key, value in kwargs.items()}
-    return {"args": [describe(value) for value in args], "kwargs": named}
+    return {"args": [describe(value) for value in args], **({"kwargs": named} if named else {})}
 
 
 def _reason(func: OpOverload, entry: Mapping[str, Any]) -> str:
@@ -234,8 +241,8 @@ def _tensors(value: Any) -> list[dict[str, Any]]:
 
 
 def _without_numbers(described: dict[str, Any]) -> dict[str, Any]:
-    """What does not tell two calls apart: which numbers a tensor holds."""
-    return {key: item for key, item in described.items() if key not in ("below", "domain")}
+    """What tells two calls apart, which the numbers that a tensor holds do not."""
+    return {key: item for key, item in described.items() if key not in OF_NUMBERS}
 
 
 def _dtype_of(model: nn.Module, inputs: Any) -> torch.dtype:
