@@ -238,9 +238,13 @@ class _Writer:
         return replace(line, speedup=ratio.value, verdict=verdict, reason=ratio.withheld, **known)
 
     def _blank(self, entry: _Entry, value: str, part: str) -> Charge:
-        axes = {name: getattr(entry.row, name) for name in AXES}
-        of_report = {"axis": self._report.axis, "baseline": self._report.value, "other": value}
-        of_row = {"workload": entry.workload, "part": part, "node": entry.row.node}
+        axes: dict[str, Any] = {name: getattr(entry.row, name) for name in AXES}
+        of_report: dict[str, Any] = {
+            "axis": self._report.axis,
+            "baseline": self._report.value,
+            "other": value,
+        }
+        of_row: dict[str, Any] = {"workload": entry.workload, "part": part, "node": entry.row.node}
         return Charge(**axes, **of_row, **of_report)
 
 

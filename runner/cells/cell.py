@@ -294,7 +294,7 @@ def _traced(values: Mapping[str, Any]) -> Operation:
     if path.exists():
         raise ConfigError(f"{path} is there already; give another name=, or take it away")
     made = {"name": name, "call": values["model"], "inputs_from": values["inputs"]}
-    of_all = {"signature": "n -> n", "size": "1", "differentiable": False}
+    of_all: dict[str, Any] = {"signature": "n -> n", "size": "1", "differentiable": False}
     return Operation(**made, **of_all, passes=values["trace"]["passes"])
 
 

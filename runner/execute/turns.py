@@ -19,8 +19,8 @@ class Plan:
     same_within: float  # relative difference up to which two sides count as the same
     processes: int = 1  # between which the visits are shared
     visits_only: bool = False  # whether the rows are known already, and only visits are wanted
-    is_round: bool = False  # whether the sides are all calls of a workload, and not of one of them
     gate: Mapping[float, float] = field(default_factory=dict)  # further claims, with their p values
+    is_round: bool = False  # whether the sides are all calls of a workload, not one call
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ from runner.rows.rows import (
     PeaksRow,
     Row,
     TensorRow,
+    TraceRow,
     TransferRow,
     grouped,
 )
@@ -181,6 +182,7 @@ def _notes(
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += what_is_not_known(analysis.rows, words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += what_was_traced(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
     notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
     notes += how_it_was_compared(analysis.speedups, words)
@@ -268,6 +270,17 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     """Peaks that no later run will be compared with."""
     disturbed = sum(isinstance(row, PeaksRow) and "contended" in row.flags for row in rows)
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
+
+
+def what_was_traced(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """The calls that were recorded of a model, and which share of its time they cover."""
+    notes = []
+    for row in rows:
+        if isinstance(row, TraceRow) and row.status == "ok":
+            key = "note_traced" if row.covered is None else "note_trace"
+            share = {"covered": f"{100 * (row.covered or 0.0):.0f}"}
+            notes.append(words[key].format(**{**vars(row), **share}))
+    return notes
 
 
 def how_noisy_it_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ ALWAYS_THERE = "aten"  # whose functions every process has
 OF_NUMBERS = ("below", "domain")  # what is said of a tensor's numbers
 NO_CALLS = ("prim", "profiler")  # what asks or notes something of a tensor, and computes nothing
 DATA_DEPENDENT = "its result depends on the numbers, which are drawn again"
+UNFILLED = "its result holds whatever the memory held"
 RUNS = 5  # of the model, of which the median counts
 MARK = "opsweep: the model"
 
@@ -52,7 +54,7 @@ def run(task: Task) -> TaskResult:
     recorder = Recorder(model, dtype)
     with recorder.tracker, recorder:
         result = call()
-    whole = {"function": op.call, "passes": op.passes, "name": "model"}
+    whole: dict[str, Any] = {"function": op.call, "passes": op.passes, "name": "model"}
     whole |= _arguments(partial(described, dtype=dtype), args, kwargs)
     whole |= {"outputs": [list(t.shape) for t in outputs_of(result)]}
 
@@ -83,11 +85,11 @@ def run(task: Task) -> TaskResult:
     return TaskResult([row])
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own base says nothing
     """Records what PyTorch's dispatcher is asked for: each distinct call, by what is asked."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tracker = ModuleTracker()
         self._root, self._dtype = type(model).__name__, dtype
         self._entries: dict[str, dict[str, Any]] = {}
@@ -149,9 +151,10 @@ class Recorder(TorchDispatchMode):
             self._numbers[base] = self._numbers.get(base, 0) + 1
             known = {"name": f"{base}_{self._numbers[base]}", **entry, "count": 0, "modules": {}}
             self._entries[key] = known
+        else:
+            for one, other in zip(_tensors(known), _tensors(entry), strict=True):
+                _widen(one, other)
         known["count"] += 1
-        for one, other in zip(_tensors(known), _tensors(entry), strict=True):
-            _widen(one, other)
         deepest = max(self.tracker.parents - {"Global", self._root}, key=len, default="-")
         module = deepest.removeprefix(f"{self._root}.").removeprefix("model.")
         known["modules"][module] = known["modules"].get(module, 0) + 1
@@ -226,7 +229,7 @@ def _reason(func: OpOverload, entry: Mapping[str, Any]) -> str:
     given = [tensor["shape"] for tensor in _tensors(entry)]
     if not any(given or entry["outputs"][:1]):
         return "none of its tensors has a dimension"
-    return "a result is empty" if any(0 in shape for shape in entry["outputs"]) else ""
+    return UNFILLED if func._opname.removeprefix("new_").startswith("empty") else ""
 
 
 def _tensors(value: Any) -> list[dict[str, Any]]:
@@ -269,6 +272,9 @@ def _covered(call: Thunk, names: set[str]) -> float:
 
 
 def _file_text(name: str, dtype: torch.dtype, calls: list[dict[str, Any]]) -> str:
-    content = {name: {"dtype": str(dtype).removeprefix("torch."), "calls": calls}}
-    text = yaml.safe_dump(content, default_flow_style=None, sort_keys=False, width=100)
-    return f"# the calls of a model, with PyTorch {torch.__version__}\n{text}"
+    lines = [f"# the calls of a model, with PyTorch {torch.__version__}", f"{name}:"]
+    lines += [f"  dtype: {str(dtype).removeprefix('torch.')}", "  calls:"]
+    for call in calls:  # a line each
+        text = yaml.safe_dump(call, default_flow_style=True, sort_keys=False, width=math.inf)
+        lines.append(f"  - {text.strip()}")
+    return "\n".join(lines) + "\n"

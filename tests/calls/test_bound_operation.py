@@ -126,7 +126,8 @@ def test_an_input_stands_where_its_name_stands() -> None:
 
 
 def test_a_dimensions_name_stays_a_dimension() -> None:
-    op = bound(lambda length, *, n: (length, n), signature="n -> n", inputs=["n"], args=["{n}"])
+    given = {"signature": "n -> n", "size": "8", "inputs": ["n"], "args": ["{n}"]}
+    op = bound(lambda length, *, n: (length, n), **given)
     (tensor,) = tensors = op.draw()
     length, n = op.call_with(tensors)()
     assert length == tensor.shape[0] and n is tensor

@@ -10,6 +10,7 @@ from typing import Any
 from runner.config.domain import Domain
 from runner.config.dtypes import KIND_OF
 from runner.config.fields import check_fields, read_fields
+from runner.config.signature import ANY
 from runner.config.workload.call import Call
 from runner.errors import ConfigError, naming, one_line, unknown
 
@@ -73,7 +74,7 @@ def operation_fields(call: Call) -> dict[str, Any]:
         args, kwargs = _placed(call.args, found), _placed(call.kwargs, found)
         outputs = [_lengths("outputs", shape) for shape in call.outputs]
     tensors = {f"t{position}": tensor for position, tensor in enumerate(found)}
-    empty = [shape for shape in (*(t.shape for t in found), *outputs) if 0 in shape]
+    empty = [tensor.shape for tensor in found if 0 in tensor.shape]
     if empty:
         raise ConfigError(f"{call.function}: a tensor of {empty[0]} is empty; leave the call out")
 
@@ -86,7 +87,7 @@ def operation_fields(call: Call) -> dict[str, Any]:
     if not given:
         raise ConfigError(f"{call.function}: no tensor has a dimension; leave the call out")
     limits = {name: f"n{t.below}" for name, t in tensors.items() if t.below}
-    others = {f"n{length}": str(length) for shape in outputs for length in shape}
+    others = {f"n{length}": str(length) for shape in outputs for length in shape if length}
     others |= {axis: axis.removeprefix("n") for axis in limits.values()}
     derived = {axis: length for axis, length in others.items() if axis not in given}
     kinds = {KIND_OF[call.dtype]}
@@ -127,7 +128,8 @@ def _placed(value: object, found: list[Tensor]) -> Any:
 
 
 def _axes(shapes: Sequence[Sequence[int]]) -> str:
-    return ", ".join(" ".join(f"n{length}" for length in shape) for shape in shapes)
+    """Tensors of a signature; an empty result has a length that no dimension can have."""
+    return ", ".join(" ".join(f"n{n}" if n else ANY for n in shape) for shape in shapes)
 
 
 def _given(tensors: Mapping[str, Tensor], key: str, usual: object = None) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def _terms(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) ->
     root of mk * kn / mn. Elementwise functions have 1, and are given more.
     """
     sizes = sorted(map(math.prod, inputs), reverse=True)
-    produced = sorted(map(math.prod, outputs)) or [1]
+    produced = sorted(math.prod(shape) for shape in outputs if 0 not in shape) or [1]
     if not sizes:
         return 1
     of_product = math.sqrt(math.prod(sizes[:2]) / produced[-1]) if len(sizes) > 1 else 1
