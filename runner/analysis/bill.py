@@ -6,7 +6,6 @@ slows many of them, so that their own intervals must not be added as if they wer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
@@ -18,6 +17,7 @@ from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, Sentence
 from runner.config.axes import AXES, CellKey, values_of
 from runner.config.schema import Report
+from runner.rows.other_schemas import own_columns
 from runner.rows.rows import BenchmarkRow, PairVisit, grouped
 from runner.stats.estimate import Estimate
 from runner.stats.sequential import PairedRatio, verdict_of
@@ -155,9 +155,9 @@ def charges(
 
 def _entry(row: BenchmarkRow) -> _Entry | None:
     try:
-        own = json.loads(row.own or "{}")
+        own = own_columns(row)
         of_row = str(own["workload"]), int(own["count"]), own.get("modules"), own.get("passes")
-    except (ValueError, TypeError, KeyError, AttributeError):  # none of a workload
+    except (ValueError, TypeError, KeyError):  # none of a workload
         return None
     return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row)
 

@@ -43,6 +43,7 @@ from runner.report.tables import (
 )
 from runner.rows.csv_store import write_table
 from runner.rows.flags import FLAGS, OF_CONDUCT
+from runner.rows.other_schemas import own_columns
 from runner.rows.rows import (
     BAD,
     LEARNED_AGAIN,
@@ -297,6 +298,7 @@ def how_noisy_it_is(
 def what_is_newer(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What a newer release calls by names that we do not know, in one sentence."""
     known = {f.name for f in chain.from_iterable(map(fields, ROW_OF_JOB.values()))}
+    known.update(*map(own_columns, rows))
     names = [f.name for f in chain.from_iterable(map(fields, dict.fromkeys(map(type, rows))))]
     names += [row.status for row in rows if row.status not in STATUSES]
     names += chain.from_iterable(getattr(row, "flags", ()) for row in rows)
