@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.pairs import Pairs
@@ -91,7 +91,8 @@ class Charge(CellKey):
 COLUMNS = tuple(f.name for f in fields(Charge))
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True)
+class _Entry:
     """A row of a workload."""
 
     row: BenchmarkRow
@@ -129,8 +130,8 @@ class Rounds:
         for first, seconds in self._rounds:
             if cells <= seconds.keys():
                 sums = [sum(e.count * seconds[e.row.cell] for e in of) for of in (before, after)]
-                sides = {"baseline_cell": "before", "other_cell": "after"}
-                pairs.append(replace(first, baseline_s=sums[0], other_s=sums[1], **sides))
+                both = replace(first, baseline_cell="before", other_cell="after")
+                pairs.append(replace(both, baseline_s=sums[0], other_s=sums[1]))
         return Pairs(pairs).ratio("before", "after", self._margin)
 
 
@@ -188,18 +189,22 @@ class _Writer:
         line = replace(line, cell=row.cell, count=entry.count, modules=entry.modules)
         if cost is None:
             return replace(line, reason=row.reason or row.status)
-        times = {"call_s": cost.value, "call_low_s": cost.low, "call_high_s": cost.high}
-        peak = {"bound": row.bound, "fraction_of_peak": row.fraction_of_peak}
-        share = entry.total_s / sum_s if sum_s else None
-        kept = None if row.saved_bytes is None else entry.count * row.saved_bytes
-        shares = {"total_s": entry.total_s, "share": share, "saved_bytes": kept}
-        line = replace(line, **times, **peak, **shares)
+        known: dict[str, Any] = {
+            "call_s": cost.value,
+            "call_low_s": cost.low,
+            "call_high_s": cost.high,
+            "total_s": entry.total_s,
+            "share": entry.total_s / sum_s if sum_s else None,
+            "bound": row.bound,
+            "fraction_of_peak": row.fraction_of_peak,
+            "saved_bytes": None if row.saved_bytes is None else entry.count * row.saved_bytes,
+        }
         speedup = self._speedup_of.get(row.cell)
-        if speedup is None or base is None:
-            return line
-        ratio = {name: getattr(speedup, name) for name in ("speedup", "low", "high", "verdict")}
-        ratio |= {"visits": speedup.paired, "reason": speedup.reason}
-        return replace(line, **_saved([base], [entry]), **ratio)
+        if speedup is not None and base is not None:
+            ratio = ("speedup", "low", "high", "verdict", "reason")
+            known |= {name: getattr(speedup, name) for name in ratio}
+            known |= {"visits": speedup.paired, **_saved([base], [entry])}
+        return replace(line, **known)
 
     def _sum(
         self,
@@ -220,8 +225,9 @@ class _Writer:
         if whole and timed:
             of_model = self._rounds.ratio(timed, whole)
             shown = of_model or Estimate(sum(e.total_s for e in timed) / whole[0].total_s)
-            ends = {"of_model_low": shown.low, "of_model_high": shown.high}
-            line = replace(line, of_model=shown.value, **ends)
+            line = replace(
+                line, of_model=shown.value, of_model_low=shown.low, of_model_high=shown.high
+            )
 
         # against the baseline, of the calls that both sides have
         both = [entry for entry in timed if entry.call in base_of]
@@ -233,19 +239,20 @@ class _Writer:
         if ratio is None:
             saved = (line.baseline_total_s or 0.0) / sum(entry.total_s for entry in both)
             return replace(line, speedup=saved, reason=NO_ROUNDS)
-        known = {"low": ratio.low, "high": ratio.high, "visits": ratio.visits}
-        verdict = verdict_of(ratio.low, ratio.high, self._report.same_within)
-        return replace(line, speedup=ratio.value, verdict=verdict, reason=ratio.withheld, **known)
+        return replace(
+            line,
+            speedup=ratio.value,
+            low=ratio.low,
+            high=ratio.high,
+            visits=ratio.visits,
+            verdict=verdict_of(ratio.low, ratio.high, self._report.same_within),
+            reason=ratio.withheld,
+        )
 
     def _blank(self, entry: _Entry, value: str, part: str) -> Charge:
-        axes: dict[str, Any] = {name: getattr(entry.row, name) for name in AXES}
-        of_report: dict[str, Any] = {
-            "axis": self._report.axis,
-            "baseline": self._report.value,
-            "other": value,
-        }
-        of_row: dict[str, Any] = {"workload": entry.workload, "part": part, "node": entry.row.node}
-        return Charge(**axes, **of_row, **of_report)
+        known: dict[str, Any] = {name: getattr(entry.row, name) for name in AXES}
+        known |= {"workload": entry.workload, "part": part, "node": entry.row.node, "other": value}
+        return Charge(**known, axis=self._report.axis, baseline=self._report.value)
 
 
 def _saved(before: Sequence[_Entry], after: Sequence[_Entry]) -> dict[str, Any]:

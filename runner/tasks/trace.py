@@ -268,7 +268,8 @@ def _covered(call: Thunk, names: set[str]) -> float:
             above = above.cpu_parent
         if event.name in names and above is None:
             covered_us += event.time_range.elapsed_us()
-    return min(1.0, covered_us / whole.time_range.elapsed_us())
+    share: float = covered_us / whole.time_range.elapsed_us()
+    return min(1.0, share)
 
 
 def _file_text(name: str, dtype: torch.dtype, calls: list[dict[str, Any]]) -> str:
