@@ -59,7 +59,8 @@ def test_calls_are_recorded_with_how_often_and_where(tmp_path: Path) -> None:
     assert any(call.get("random") for call in calls)
     assert row.calls == sum(call["count"] for call in calls)
     assert row.distinct == len(calls)
-    assert row.not_reproduced == 1
+    assert row.not_reproduced == sum("reason" in call for call in calls) == 2
+    assert "whatever the memory held" in by_name["empty_like_1"]["reason"]
     assert row.model_s and row.covered and 0 < row.covered <= 1
 
 

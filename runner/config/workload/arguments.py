@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from runner.config.domain import Domain
@@ -82,12 +83,12 @@ def operation_fields(call: Call) -> dict[str, Any]:
     largest = [-math.prod(t.shape) if t.shape else 0 for t in found]
     names = [name for _, name in sorted(zip(largest, tensors, strict=True))]
     shapes = [tensors[name].shape for name in names]
-    lengths = sorted({*(n for shape in shapes or outputs[:1] for n in shape)})
+    lengths = sorted(set(chain.from_iterable(shapes or outputs[:1])) - {0})
     given = {f"n{length}": length for length in lengths}
     if not given:
         raise ConfigError(f"{call.function}: no tensor has a dimension; leave the call out")
     limits = {name: f"n{t.below}" for name, t in tensors.items() if t.below}
-    others = {f"n{length}": str(length) for shape in outputs for length in shape if length}
+    others = {f"n{length}": str(length) for length in chain.from_iterable(outputs) if length}
     others |= {axis: axis.removeprefix("n") for axis in limits.values()}
     derived = {axis: length for axis, length in others.items() if axis not in given}
     kinds = {KIND_OF[call.dtype]}
