@@ -102,6 +102,7 @@ def test_a_killed_sweep_of_a_workload_is_taken_up_again(runner: Runner, tmp_path
     assert pd.read_csv(tmp_path / "out" / "bill.csv").loc[0, "missing"] == 1
 
 
+@pytest.mark.slow
 def test_a_wrong_model_is_one_line(tmp_path: Path, runner: Runner) -> None:
     (tmp_path / "net.py").write_text(MODEL)
     wrong = {
