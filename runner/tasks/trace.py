@@ -69,7 +69,8 @@ def run(task: Task) -> TaskResult:
     calls = recorder.entries
     path = Path(task.cell.into, "workload", f"{op.name}.yaml")
     make_folder(path.parent, parents=True)
-    write_atomically(path, _file_text(op.name, dtype, [whole, *calls]))
+    command = f"python -m runner --config-dir {task.cell.into} workload={op.name}"
+    write_atomically(path, _file_text(command, op.name, dtype, [whole, *calls]))
     row = replace(
         task.blank(TraceRow),
         passes=op.passes,
@@ -272,9 +273,9 @@ def _covered(call: Thunk, names: set[str]) -> float:
     return min(1.0, share)
 
 
-def _file_text(name: str, dtype: torch.dtype, calls: list[dict[str, Any]]) -> str:
-    lines = [f"# the calls of a model, with PyTorch {torch.__version__}", f"{name}:"]
-    lines += [f"  dtype: {str(dtype).removeprefix('torch.')}", "  calls:"]
+def _file_text(command: str, name: str, dtype: torch.dtype, calls: list[dict[str, Any]]) -> str:
+    lines = [f"# {command}", f"# The calls of a model, with PyTorch {torch.__version__}."]
+    lines += [f"{name}:", f"  dtype: {str(dtype).removeprefix('torch.')}", "  calls:"]
     for call in calls:  # a line each
         text = yaml.safe_dump(call, default_flow_style=True, sort_keys=False, width=math.inf)
         lines.append(f"  - {text.strip()}")
