@@ -9,7 +9,10 @@ from tests.support.commands import answers
 
 OPS = r"add, addmm, avg_pool1d, \.\.\.: python -m runner --help lists them"
 OWN = r"; or add mine/op/%s.yaml and --config-dir mine"
-SWEEPS = "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, models, noise, roof, smoke, transfer"
+SWEEPS = (
+    "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, models, "
+    "noise, roof, smoke, transfer"
+)
 
 ASIDE = "goes only with job=benchmark"
 CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
