@@ -22,7 +22,7 @@ from runner.execute.turns import Plan, TurnsOutcome, pairs_of
 from runner.execute.worker import Worker, WorkerDied, outcome_of
 from runner.files import make_folder
 from runner.measure.host_clock import Block, HostClock
-from runner.measure.visits import SURE, Side, Turn, visit_until_clear
+from runner.measure.visits import SURE, Shape, Side, Turn, visit_until_clear
 from runner.report.compare import IN_TURN, compare_runs, environment_changes
 from runner.rows.columns import unpacked
 from runner.rows.rows import Row
@@ -148,15 +148,16 @@ class _Talk:
 
     def side(self) -> Side:
         """The side, once it is open; one whose calls are too long for visits gives no answer."""
-        calls, contents_kept = self.ask("opened")
+        shape, *sizes = self.ask("opened")
 
         def call_on(contents: int, memory: int) -> Thunk:
             self.ask("placed", contents, memory)
             return lambda: None
 
         def take(side: Side, call: Thunk, position: int, memory: int) -> Turn:
-            packed, *seconds = self.ask("turn", side.calls, position, memory)
+            packed, *seconds = self.ask("turn", tuple(side.shape), position, memory)
             return Turn(position, memory, tuple(unpacked(Block, packed)), *map(float, seconds))
 
-        sizes = int(calls), 0, True, 1, int(contents_kept)
-        return Side(HostClock(single_threaded=False), *sizes, call_on, take=take)
+        clock = HostClock(single_threaded=False)
+        most_calls, kept = map(int, sizes)
+        return Side(clock, Shape(*shape), most_calls, kept, call_on, take=take)

@@ -35,7 +35,7 @@ MOST_CALLS = 1_000_000  # in a block
 TRIALS = 3  # of a number of calls, before it is believed that they take that long
 LOADING_S = 0.2  # a first call of less may have loaded a library, and the next one not
 MOST_TRIALS = 12  # where all were interrupted
-SCALES = 1.5  # twice the calls take less than this times a call's share: an interruption was most
+OVERESTIMATED = 2  # a call that turns out faster by this factor was first seen in a slow moment
 LONG_CALL = 5  # a first call of this many times the time allowed is the only one
 # the interval is looked at when the samples have grown by this factor: each look is one more chance
 # to stop on samples that agree by luck, which takes coverage from it (Chow and Robbins, 1965)
@@ -125,6 +125,17 @@ class Opening:
         """Calls before each block, which are not timed; a long call hardly notices."""
         return 0 if self.call_s > LONGEST_REALLOCATED_S else min(self.calls, MOST_UNTIMED)
 
+    def fitted(self, call_s: float, timing: Timing, most_calls: int) -> Opening:
+        """The same, where a call has taken ``call_s`` seconds: itself, unless that is far less.
+
+        Beside programs that keep every core busy the first calls can be slow one and all. A block
+        of the few calls that they suggest would be mostly what it costs to begin one.
+        """
+        if not 0 < call_s * OVERESTIMATED < self.call_s:
+            return self
+        calls = _calls_in(_block_s(timing), call_s, most_calls)
+        return replace(self, call_s=call_s, calls=calls)
+
 
 def open_call(
     call: Thunk, clock: Clock, timing: Timing, on_first_result: Callable[[Any], None]
@@ -143,13 +154,14 @@ def open_call(
     if second.wall_s >= timing.max_time_s:
         return Opening(first.wall_s, second.wall_s, 1, Sampled([second], 1, "time"))
 
-    calls = _calls_per_block(call, clock, timing)
-    least_s = _warm_up(call, clock, timing, calls)
-    # any single call may be interrupted for long, the shortest block of warming up hardly
-    call_s = min(second.wall_s, least_s / calls)
-    if 0 < least_s < _block_s(timing) / 2:  # trials were interrupted, all of them
-        calls = _calls_in(_block_s(timing), least_s / calls, clock)
-    return Opening(first.wall_s, call_s, calls)
+    calls, call_s = _calls_per_block(call, clock, timing)
+    _warm_up(call, clock, timing, calls)
+    return Opening(first.wall_s, min(second.wall_s, call_s), calls)
+
+
+def most_calls_of(clock: Clock) -> int:
+    """The most calls that a block of this clock may have."""
+    return int(getattr(clock, "most_calls", MOST_CALLS))
 
 
 def sample_warm(
@@ -165,8 +177,7 @@ def sample_warm(
     if opening.sampled is not None:
         return opening.sampled
     gate = gate or Gate(())
-    if opening.call_s > LONGEST_REALLOCATED_S:
-        reallocate = None
+    most_calls = most_calls_of(clock)
     source = _blocks(call, reallocate, clock, opening)
     start = clock.now()
     blocks: list[Block] = []
@@ -182,6 +193,13 @@ def sample_warm(
         block = next(source, None)
         if block is None:
             return sampled("allocations")
+        fitted = opening.fitted(block.wall_s / opening.calls, timing, most_calls)
+        if fitted is not opening:  # the blocks so far were too short
+            opening, check_at = fitted, timing.min_samples
+            source = _blocks(call, reallocate, clock, opening)
+            blocks.clear()
+            moments.clear()
+            continue
         blocks.append(block)
         # several allocations are compared when each has its blocks, and one ever more seldom
         is_due = len(blocks) % BLOCKS_PER_ALLOCATION == 0
@@ -294,35 +312,26 @@ def _block_s(timing: Timing) -> float:
     return min(timing.block_s, timing.max_time_s / timing.min_samples)
 
 
-def _calls_in(seconds: float, call_s: float, clock: Clock) -> int:
+def _calls_in(seconds: float, call_s: float, most_calls: int) -> int:
     """How many calls of ``call_s`` seconds take so many."""
-    most = getattr(clock, "most_calls", MOST_CALLS)
-    return int(min(most, max(1, round(seconds / call_s))))
+    return min(most_calls, max(1, round(seconds / call_s)))
 
 
-def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> int:
-    """Calls that fill a block, from ever longer trials.
-
-    A trial is believed if something left it alone, or if it takes longer the more calls it has.
-    """
-    block_s = _block_s(timing)
-    most = getattr(clock, "most_calls", MOST_CALLS)
+def _calls_per_block(call: Thunk, clock: Clock, timing: Timing) -> tuple[int, float]:
+    """Calls that fill a block, and the seconds of one, from ever longer trials."""
+    block_s, most = _block_s(timing), most_calls_of(clock)
     end = clock.now() + timing.max_time_s
-    calls, before_s = 1, math.inf
+    calls = 1
     while True:
-        trial_s, undisturbed = _shortest_trial(call, clock, calls, block_s)
-        is_long = trial_s >= block_s / 2 and (undisturbed or trial_s / calls > before_s / SCALES)
-        if is_long or calls >= most or clock.now() >= end:
-            return calls if trial_s <= 0 else _calls_in(block_s, trial_s / calls, clock)
-        before_s = trial_s / calls
+        trial_s = _shortest_trial(call, clock, calls, block_s)
+        call_s = trial_s / calls
+        if trial_s >= block_s / 2 or calls >= most or clock.now() >= end:
+            return _calls_in(block_s, call_s, most) if call_s > 0 else calls, call_s
         calls = min(most, calls * (4 if trial_s * 8 < block_s else 2))
 
 
-def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> tuple[float, bool]:
-    """The seconds of the shortest of a few, or of more where each of these was interrupted.
-
-    And whether one was not.
-    """
+def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> float:
+    """The shortest of a few, since any may be interrupted; of more where each of these was."""
     shortest, undisturbed = math.inf, 0
     for trial in range(1, MOST_TRIALS + 1):
         block = clock.time(call, calls)
@@ -330,35 +339,29 @@ def _shortest_trial(call: Thunk, clock: Clock, calls: int, enough_s: float) -> t
         too_short = shortest < enough_s / 2  # whether or not it was interrupted
         if too_short or (trial >= TRIALS and undisturbed):
             break
-    return shortest, undisturbed > 0
+    return shortest
 
 
-def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> float:
-    """Run blocks until two windows of them agree, or the time for warming up is over.
-
-    Gives the seconds of the shortest block.
-    """
+def _warm_up(call: Thunk, clock: Clock, timing: Timing, calls: int) -> None:
+    """Run blocks until two windows of them agree, or the time for warming up is over."""
     end = clock.now() + timing.warmup_s
     before: float | None = None
-    least = math.inf
     for _ in range(MOST_WINDOWS):
         window: list[float] = []
         while len(window) < WARMUP_WINDOW and clock.now() < end:
             window.append(clock.time(call, calls).wall_s)
-        least = min(least, *window, math.inf)
         if not window or clock.now() >= end:
-            break
+            return
         now = median(window)
         if before is not None and abs(now - before) <= STEADY_WITHIN * abs(before):
-            break
+            return
         before = now
-    return least
 
 
 def _blocks(call: Thunk, reallocate: Reallocate, clock: Clock, opening: Opening) -> Iterator[Block]:
     """Blocks without end on the call's own allocation, or some on each of several, it first."""
     calls, untimed = opening.calls, opening.untimed
-    while reallocate is None:
+    while reallocate is None or opening.call_s > LONGEST_REALLOCATED_S:
         yield clock.time(call, calls, untimed)
     held = [call]  # memory that is freed would be the next allocation again
     for number in range(MOST_ALLOCATIONS):

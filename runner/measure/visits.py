@@ -16,12 +16,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
 from statistics import median
+from typing import NamedTuple
 
 from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.config.schema import Timing
 from runner.garbage import uncollected
-from runner.measure.engine import had_its_cores, is_precise
+from runner.measure.engine import (
+    LONGEST_REALLOCATED_S,
+    OVERESTIMATED,
+    Opening,
+    had_its_cores,
+    is_precise,
+)
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, Clock
 from runner.stats.sequential import LOOKS, log_ratios, paired_ratio, verdict_of
@@ -37,7 +44,33 @@ DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlie
 SURE = 0.001  # p value of a claim that stays one among the many of its run
 MOST_BALANCED = 16  # sides whose orders are balanced: there are as many squared
 ROUNDS = 40  # visits to all calls of a workload, at most
+BLOCKS = 3  # of a short call, in a visit
 SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
+
+
+class Shape(NamedTuple):
+    """How a side's turns are timed."""
+
+    call_s: float  # seconds of a call that it is made for
+    calls: int  # in a block
+    untimed: int  # before each block that is timed
+    # whether one call is enough before those that are timed, as a long one fills the caches within
+    # itself, and a cold one finds them empty anyway
+    settles_at_once: bool
+    blocks: int  # timed in a turn, of which the median counts; more where some were disturbed
+
+    @classmethod
+    def of(cls, opening: Opening, timing: Timing, most_calls: int) -> Shape:
+        """That of a side with these first calls, and with at most so many calls in a block."""
+        at_once = opening.call_s > LONGEST_REALLOCATED_S or most_calls == 1
+        blocks = 1 if at_once else min(BLOCKS, timing.max_samples)
+        return cls(opening.call_s, opening.calls, opening.untimed, at_once, blocks)
+
+    def fitted(self, call_s: float, timing: Timing, most_calls: int) -> Shape:
+        """The same, or where a call is far faster than it is made for that of such a call."""
+        opening = Opening(self.call_s, self.call_s, self.calls)
+        fitted = opening.fitted(call_s, timing, most_calls)
+        return self if fitted is opening else Shape.of(fitted, timing, most_calls)
 
 
 @dataclass(frozen=True)
@@ -45,12 +78,8 @@ class Side:
     """One of the sides."""
 
     clock: Clock
-    calls: int  # in a block
-    untimed: int  # before each block that is timed
-    # whether one call is enough before those that are timed, as a long one fills the caches within
-    # itself, and a cold one finds them empty anyway
-    settles_at_once: bool
-    blocks: int  # timed in a turn, of which the median counts; more where some were disturbed
+    shape: Shape  # of its turns
+    most_calls: int  # in a block
     contents_kept: int  # sets of values that it keeps in memory
     # its call on tensors that hold the numbered contents and lie in the numbered set of memory
     call_on: Callable[[int, int], Thunk]
@@ -154,27 +183,37 @@ def visit_in_turn(
     """
     gate = gate or Gate(())
     draw = random.Random(seed)
-    sides = _with_like_blocks(sides)
-    calls = tuple(side.calls for side in sides)
+    sides = _with_like_shapes(sides)
     now = sides[0].clock.now
     contents = _Contents(draw, now, min(side.contents_kept for side in sides))
     seen = _Seen(gate)
     looks = iter((*LOOKS, math.inf))
     next_look, start = next(looks), now()
+
+    def ended(stop: str) -> Visits:
+        return Visits(seen.all(), tuple(side.shape.calls for side in sides), stop)
+
     with uncollected():
         for order, allocations in _designs(len(sides), draw):
             moment = gate.pass_by()
-            seen.add(_turns(sides, order, allocations, contents), moment)
+            turns = _turns(sides, order, allocations, contents)
+            fitted = _fitted(sides, turns, timing)
+            if fitted != sides:  # the blocks so far were too short
+                sides, seen = fitted, _Seen(gate)
+                looks = iter((*LOOKS, math.inf))
+                next_look = next(looks)
+                continue
+            seen.add(turns, moment)
             if len(seen.calm) >= next_look:
                 if is_enough(seen.calm[: int(next_look)]):
-                    return Visits(seen.all(), calls, "precision")
+                    return ended("precision")
                 next_look = next(looks)
             if next_look > LOOKS[-1] or seen.count >= timing.max_samples:
-                return Visits(seen.all(), calls, "samples")
+                return ended("samples")
             allowed_s = budget_s if seen.count >= FEWEST_VISITS else OVERTIME * budget_s
             spent_s = now() - start - gate.waited_s
             if spent_s >= allowed_s or spent_s + spent_s / seen.count > longest_s:
-                return Visits(seen.all(), calls, "time")
+                return ended("time")
     raise AssertionError("designs have no end")
 
 
@@ -219,13 +258,28 @@ class _Seen:
         self._latest = []
 
 
-def _with_like_blocks(sides: Sequence[Side]) -> list[Side]:
-    """Sides whose calls take about as long have blocks of as many: what a block costs is alike."""
+def _with_like_shapes(sides: Sequence[Side]) -> list[Side]:
+    """Sides whose calls take about as long take like turns: what a block costs is alike."""
 
-    def like(side: Side) -> int:
-        return max(other.calls for other in sides if other.calls <= 2 * side.calls)
+    def like(side: Side) -> Side:
+        least_s = side.shape.call_s / OVERESTIMATED
+        of_its_clock = [other.shape for other in sides if other.most_calls == side.most_calls]
+        shape = min(shape for shape in of_its_clock if shape.call_s >= least_s)
+        return replace(side, shape=shape)
 
-    return [replace(side, calls=like(side)) for side in sides]
+    return list(map(like, sides))
+
+
+def _fitted(sides: list[Side], turns: Sequence[Turn], timing: Timing) -> list[Side]:
+    """The sides, with other shapes where calls are far faster than these are made for."""
+    shapes = [
+        side.shape.fitted(turn.seconds, timing, side.most_calls)
+        for side, turn in zip(sides, turns, strict=True)
+    ]
+    if shapes == [side.shape for side in sides]:
+        return sides
+    resized = [replace(side, shape=shape) for side, shape in zip(sides, shapes, strict=True)]
+    return _with_like_shapes(resized)
 
 
 def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
@@ -278,13 +332,13 @@ def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
     side.enter()
     clock = side.clock
     start = clock.now()
-    if side.settles_at_once:
+    if side.shape.settles_at_once:
         clock.time(call, 1)
     else:
         _settle(call, side)
     blocks = _timed(call, side)
     undisturbed = [block for block in blocks if had_its_cores(block)]
-    seconds = median(block.wall_s for block in undisturbed or blocks) / side.calls
+    seconds = median(block.wall_s for block in undisturbed or blocks) / side.shape.calls
     cost = side.cost(call, seconds)
     return Turn(position, allocation, tuple(blocks), cost, clock.now() - start)
 
@@ -292,8 +346,9 @@ def turn_of(side: Side, call: Thunk, position: int, allocation: int) -> Turn:
 def _timed(call: Thunk, side: Side) -> list[Block]:
     """So many undisturbed blocks and those disturbed meanwhile, but twice as many at most."""
     blocks: list[Block] = []
-    while sum(map(had_its_cores, blocks)) < side.blocks and len(blocks) < 2 * side.blocks:
-        blocks.append(side.clock.time(call, side.calls, side.untimed))
+    shape = side.shape
+    while sum(map(had_its_cores, blocks)) < shape.blocks and len(blocks) < 2 * shape.blocks:
+        blocks.append(side.clock.time(call, shape.calls, shape.untimed))
     return blocks
 
 
@@ -301,8 +356,8 @@ def _settle(call: Thunk, side: Side) -> None:
     """Call until blocks no longer become faster."""
     least, not_faster, calls, spent_s = math.inf, 0, 0, 0.0
     for _ in range(MOST_SETTLING):
-        block_s = side.clock.time(call, side.calls).wall_s
-        calls, spent_s = calls + side.calls, spent_s + block_s
+        block_s = side.clock.time(call, side.shape.calls).wall_s
+        calls, spent_s = calls + side.shape.calls, spent_s + block_s
         not_faster = not_faster + 1 if block_s > (1 - FALLING) * least else 0
         least = min(least, block_s)
         has_called = calls >= SETTLING_CALLS or spent_s >= SETTLING_S

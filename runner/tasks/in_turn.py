@@ -13,16 +13,17 @@ from runner.calls import Thunk
 from runner.calls.direction import inputs_of
 from runner.calls.placement import Pools
 from runner.measure.engine import (
-    LONGEST_REALLOCATED_S,
     Measurement,
     Opening,
     Sampled,
     measurement,
+    most_calls_of,
     open_call,
     sample_warm,
 )
 from runner.measure.visits import (
     SURE,
+    Shape,
     Side,
     Visit,
     Visits,
@@ -38,7 +39,6 @@ from runner.tasks.calm import gate_for
 CONTENT_BYTES = 256 * 2**20  # of drawn inputs that a side keeps
 MOST_CONTENTS = 4  # that it keeps
 LAUNCHES_IN_A_VISIT = 5
-BLOCKS = 3  # of a short call, in a visit
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def visit_calls(opened: Sequence[Opened]) -> Visits:
     for one in opened:
         side = _Placed(one, Pools(cells[0].seed)).side()
         own = partial(_own_call, one.ready.call)
-        sides.append(replace(side, blocks=2, contents_kept=1, call_on=own))
+        sides.append(replace(side, contents_kept=1, call_on=own))
     return visit_all(sides, cells, gate_for([side.ready.task for side in opened]))
 
 
@@ -104,17 +104,17 @@ def take_turns(
     side = _Placed(opened, Pools(task.cell.seed)).side()
     gate = replace(gate_for([task]), patience_s=0.0)  # the other side would be charged for waiting
     visits: list[Visit] = []
-    tell(("opened", side.calls, side.contents_kept))
+    tell(("opened", tuple(side.shape), side.most_calls, side.contents_kept))
     while len(asked := hear()) > 1:
         moment, call = gate.pass_by(), side.call_on(*asked)
         tell(("placed",))
-        calls, *place = hear()
-        side = replace(side, calls=calls)
+        shape, *place = hear()
+        side = replace(side, shape=Shape(*shape))
         turn, around = turn_of(side, call, *place), gate.around(moment)
         visits.append(Visit((turn,), **around))
         blocks = packed([replace(block, **around) for block in turn.blocks])
         tell(("turn", blocks, turn.seconds, turn.spent_s))
-    return Visits(visits, (side.calls,), *asked)
+    return Visits(visits, (side.shape.calls,), *asked)
 
 
 def measured_in_turn(opened: Opened, visits: Visits, side: int) -> Measurement:
@@ -140,10 +140,10 @@ class _Placed:
         ready, opening = self._ready, self._opening
         task = ready.task
         enter = partial(task.state.switches.enter, task.cell, task.device.torch)
-        at_once = opening.call_s > LONGEST_REALLOCATED_S or ready.task.cell.cache == "cold"
-        blocks = 1 if at_once else min(BLOCKS, ready.task.cell.timing.max_samples)
-        in_a_turn = (opening.calls, opening.untimed, at_once, blocks, self._most)
-        return Side(ready.clock, *in_a_turn, self._call_on, enter, self._cost)
+        most_calls = most_calls_of(ready.clock)
+        shape = Shape.of(opening, task.cell.timing, most_calls)
+        kept = (most_calls, self._most)
+        return Side(ready.clock, shape, *kept, self._call_on, enter, self._cost)
 
     def _call_on(self, contents: int, memory: int) -> Thunk:
         if contents not in self._contents:

@@ -12,7 +12,7 @@ from runner.measure.gate import Gate
 from runner.measure.host_clock import Block, HostClock
 from runner.measure.sentinel import RELEARN_AFTER_S, Sentinel
 from runner.measure.switches import Switches
-from runner.measure.visits import Side, visit_in_turn
+from runner.measure.visits import Shape, Side, visit_in_turn
 from runner.tasks import calm
 from runner.tasks.task import WorkerState
 from tests.support.factories import QUICK, cell
@@ -136,7 +136,7 @@ def test_visits_of_slow_moments_count_for_no_look():
         return len(visits) >= 20
 
     clock = SlowThenCalm(0)
-    side = Side(clock, 1, 0, True, 1, 1, lambda contents, memory: lambda: None)
+    side = Side(clock, Shape(1e-4, 1, 0, True, 1), 1, 1, lambda contents, memory: lambda: None)
     passed, _ = gate([1.0, 1.0, 2.0, 2.0] * 1000)
     visits = visit_in_turn([side, side], QUICK, enough, budget_s=100.0, seed=0, gate=passed)
     assert list(map(len, asked)) == [10, 20]

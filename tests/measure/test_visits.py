@@ -5,6 +5,7 @@ Phases cancel, carry-over does not count, all is balanced.
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from runner.config.schema import Limit, Timing
+from runner.measure.engine import MOST_CALLS
 from runner.measure.host_clock import Block
 from runner.measure.visits import (
     ROUNDS,
+    Shape,
     Side,
     blocks_of,
     visit_all,
@@ -58,7 +61,8 @@ class Machine:
 
         clock = type("Clock", (), {"now": lambda _: self.seconds, "time": lambda _, *a: time(*a)})()
         is_long = call_s > 0.005
-        return Side(clock, calls, 0, is_long, 1 if is_long else 3, kept, call_on)
+        shape = Shape(call_s, calls, 0, is_long, 1 if is_long else 3)
+        return Side(clock, shape, MOST_CALLS, kept, call_on)
 
     def _call(self, name, call_s):
         if name != self._last:
@@ -168,6 +172,25 @@ def test_the_fewest_visits_are_worth_more_time_than_was_allowed():
     assert visits.stop == "time"
     assert median_interval(sorted(log_ratios(seconds(visits), 1))) is not None
     assert machine.seconds < 6
+
+
+def test_blocks_are_fitted_to_calls_that_were_slow_when_they_were_first_seen():
+    """As beside programs that keep every core busy: one side would have blocks of a single call."""
+    machine = Machine()
+    slow, other = machine.side("a", 1e-5, calls=50), machine.side("b", 1e-5, calls=50)
+    slow = replace(slow, shape=Shape(0.008, 1, 0, True, 1))
+    visits = visited([slow, other], 0.5)
+    assert visits.calls == (50, 50)
+    assert {len(turn.blocks) for visit in visits.visits for turn in visit.turns} == {3}
+    for blocks in (blocks_of(visits.visits, side) for side in range(2)):
+        assert all(block.wall_s == pytest.approx(50 * 1e-5) for block in blocks)
+
+
+def test_a_cold_sides_turns_are_no_model_for_a_warm_one():
+    machine = Machine()
+    cold = replace(machine.side("a", 1e-4), shape=Shape(1e-4, 1, 0, True, 1), most_calls=1)
+    visits = visited([cold, machine.side("b", 1.5e-4)], 0.1)
+    assert visits.calls == (1, 5)
 
 
 def test_no_visit_passes_the_longest_time():
