@@ -238,6 +238,8 @@ def _chosen(word: str, *, is_sweep: bool) -> str:
     key, equals, value = word.partition("=")
     group = key.lstrip("+")
     is_choice = bool(equals) and (CONF / group).is_dir()
+    if group == "workload" and "," in value:  # of which a sweep has all at once
+        return f"{key}=[{value.strip('[]')}]"
     if not is_choice or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
         return word
     if value == "null" and key in ("case", "cluster", "workload"):

@@ -251,10 +251,10 @@ class CellRunner:
         """
         visits: list[PairVisit] = []
         for group in rounds_of(cells, report, self.can_run, memory_bytes=free_memory_bytes()):
-            name, count = group[0].call.workload if group[0].call else "", len(group)
-            print(f"going through {name} again and again, {count} calls ...", file=sys.stderr)
+            name = group[0].call.workload if group[0].call else ""
+            print(f"going through {name} again and again, {len(group)} calls ...", file=sys.stderr)
             plan = Plan(report.same_within, visits_only=True, is_round=True)
-            outcome, _ = self._in_turn(group, [root / ROUNDS_LOG] * count, plan, 1)
+            outcome, _ = self._in_turn(group, [root / ROUNDS_LOG for _ in group], plan, 1)
             visits += outcome.pairs if outcome else []
         if visits:
             csv_store.write_records(root / ROUNDS_FILE, visits)
