@@ -288,7 +288,7 @@ def _said(lines: Sequence[Charge]) -> list[Sentence]:
         )
     for model in (line for line in lines if line.part == "model"):
         share = Estimate(total.of_model or 0.0, total.of_model_low, total.of_model_high)
-        values = {**sides, "share": share, "measured": model.call_s}
+        values = {**sides, "share": share}
         said += [Sentence("bill_model", values, (model.cell or "",))] if total.of_model else []
     left = [line for line in calls if line.total_s is None]
     said += [_naming("bill_missing", left, {**sides, "count": total.missing})] if left else []

@@ -24,7 +24,9 @@ def test_a_ready_workload_is_what_its_model_does(name: str, tmp_path: Path) -> N
     now, stored = (yaml.safe_load(text.read_text())[name]["calls"] for text in texts)
 
     def said(calls: list[dict[str, object]]) -> list[tuple[object, ...]]:
-        return [(c["name"], c["function"], c.get("count"), c["outputs"]) for c in calls]
+        return [
+            (c["name"], c["function"], c.get("count"), c["outputs"], c.get("reason")) for c in calls
+        ]
 
     assert said(now) == said(stored)
 
