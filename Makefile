@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 EXAMPLE := outputs/example
 
-.PHONY: sweep test test-slow test-ray lint docs example clean
+.PHONY: sweep test test-slow test-plugins test-ray test-slurm lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -14,10 +14,16 @@ test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/ready-test  # what takes minutes
-	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py
+	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py --ignore tests/end_to_end/test_slurm.py
+
+test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins  # other sweepers and launchers of Hydra
+	$(BIN)/python -m pytest -m "slow or not slow" -rs tests/end_to_end/test_other_sweepers.py
 
 test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
 	$(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_ray.py
+
+test-slurm: $(VENV)/ready-test $(VENV)/ready-slurm  # on a real Slurm of two nodes, where root has its packages
+	$(BIN)/python -m tests.support.slurm_nodes $(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_slurm.py
 
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .

@@ -6,22 +6,17 @@ configuration in the comment of its line. A test holds the pages to the code.
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from runner.analysis.bill import Charge  # noqa: E402
-from runner.analysis.changes import Change  # noqa: E402
 from runner.analysis.comparison import Speedup  # noqa: E402
-from runner.analysis.crossover import Crossover  # noqa: E402
 from runner.config.axes import AXES, CellKey  # noqa: E402
 from runner.config.cases.gradient import ExpressionCase, FunctionCase  # noqa: E402
 from runner.config.cases.tensor_code import TensorCase  # noqa: E402
@@ -30,10 +25,10 @@ from runner.config.operation import Operation  # noqa: E402
 from runner.config.schema import ClusterConfig, Timing  # noqa: E402
 from runner.config.workload.arguments import Tensor  # noqa: E402
 from runner.config.workload.call import Call  # noqa: E402
-from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, CaseRow, PairVisit, Row, Sample  # noqa: E402
+from runner.report.column_reference import explained, tables, without_roles  # noqa: E402
+from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, CaseRow, Row  # noqa: E402
 
 PAGES = ROOT / "docs" / "reference"
-FIELD_NAMES = re.compile(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): ")
 
 
 def main() -> None:
@@ -121,14 +116,8 @@ def _columns() -> str:
     for job, record in ROW_OF_JOB.items():
         own = [field for field in fields(record) if field.name not in in_every_row]
         texts += [f"## {FILE_OF_JOB[job]}\n\n{_summary(record)}", _columns_of(record, own)]
-    others = {
-        "speedup.csv": Speedup,
-        "crossover.csv": Crossover,
-        "bill.csv": Charge,
-        "compare.csv": Change,
-        "pairs.csv": PairVisit,
-        "samples.csv": Sample,
-    }
+    rows = set(ROW_OF_JOB.values())
+    others = {file: record for file, record in tables().items() if record not in rows}
     of_axes = {field.name for field in fields(CellKey)}
     for file, record in others.items():
         own = [field for field in fields(record) if field.name not in of_axes]
@@ -156,57 +145,12 @@ def _default(field: Field[object]) -> str:
 
 def _summary(record: type) -> str:
     first = inspect.cleandoc(record.__doc__ or "").split("\n\n")[0]
-    return _as_markdown(first.partition(": ")[2] or first)
-
-
-def explained(record: type) -> Mapping[str, str]:
-    """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
-    said: dict[str, str] = {}
-    for parent in reversed(record.__mro__):
-        if hasattr(parent, "__dataclass_fields__"):
-            said |= _of_docstring(inspect.cleandoc(parent.__doc__ or ""))
-            said |= _of_comments(textwrap.dedent(inspect.getsource(parent)))
-    return {name: _as_markdown(text).removesuffix(".") for name, text in said.items()}
-
-
-def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
-    _, _, attributes = text.partition("Attributes:\n")
-    for entry in re.split(r"\n(?=    \w)", "\n" + attributes):
-        names, _, meaning = " ".join(entry.split()).partition(": ")
-        yield from ((name, meaning) for name in names.split(", ") if meaning)
-
-
-def _of_comments(source: str) -> Iterator[tuple[str, str]]:
-    """The comment above a field or behind it; one above several says of which it is."""
-    lines = source.splitlines()
-    (declared,) = ast.parse(source).body
-    assert isinstance(declared, ast.ClassDef)
-    for node in declared.body:
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        behind = re.search(r"  # (.*)$", lines[(node.end_lineno or node.lineno) - 1])
-        above = []
-        for line in reversed(lines[: node.lineno - 1]):
-            if not line.strip().startswith("# "):
-                break
-            above.insert(0, line.strip()[2:])
-        text = behind[1] if behind else " ".join(above)
-        of_several = FIELD_NAMES.match(text)
-        if of_several and node.target.id in of_several[1].split(", "):
-            yield from ((name, text[of_several.end() :]) for name in of_several[1].split(", "))
-        elif text:
-            yield node.target.id, text
-
-
-def _as_markdown(text: str) -> str:
-    """A sentence of a docstring, without the marks of references to code."""
-    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", " ".join(text.split()))
-    return text.replace("``", "`").replace("|", "\\|")
+    return without_roles(first.partition(": ")[2] or first)
 
 
 def _table(heads: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     rows = [heads, tuple("---" for _ in heads)]
-    rows += [(f"`{name}`", *rest) for name, *rest in lines]
+    rows += [(f"`{name}`", *(text.replace("|", "\\|") for text in rest)) for name, *rest in lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

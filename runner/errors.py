@@ -10,7 +10,7 @@ from difflib import get_close_matches
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = (
     "not implemented for|not supported|unsupported|doesn't support|deterministic implementation|"
-    "incompatible with \\.grad"
+    "incompatible with \\.grad|only supported on"
 )
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
@@ -30,7 +30,7 @@ def is_unsupported(error: BaseException | None) -> bool:
         return True
     text = text_of(error).lower()
     mistaken = any(words in text for words in MISTAKES)
-    is_kind = isinstance(error, RuntimeError | TypeError) and not mistaken
+    is_kind = isinstance(error, RuntimeError | TypeError | AssertionError) and not mistaken
     return is_kind and re.search(UNSUPPORTED, text) is not None
 
 

@@ -11,6 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+PACKAGE = Path(__file__).parent
+FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
+CONF = next(filter(Path.is_dir, FOLDERS))
 LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take a tenth of it
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
 MOST_LOGGED = 2**20  # bytes of a log

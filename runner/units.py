@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 
+UNITS = {
+    **{"flop_per_s": "FLOP/s", "bytes_per_s": "B/s", "_bytes": "B", "_s": "s"},
+    **{"_hz": "Hz", "_w": "W", "seconds": "s"},
+}
+"""By a column's ending."""
+
 
 def time_text(seconds: float) -> str:
     """A time with a fitting unit: ``1.23 ms``."""
@@ -11,6 +17,11 @@ def time_text(seconds: float) -> str:
         if seconds >= scale:
             return f"{digits(seconds / scale)} {unit}"
     return f"{digits(seconds / 1e-9)} ns"
+
+
+def unit_of(column: str) -> str:
+    """The unit of a column's numbers, which is in its name; blank where they have none."""
+    return next((unit for end, unit in UNITS.items() if column.endswith(end)), "")
 
 
 def digits(value: float, significant: int = 4) -> str:

@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.bound_operation import (
+    BoundOperation,
+    is_differentiable,
+    outputs_of,
+    with_slopes_of,
+)
 from runner.config.arithmetic import build
 from runner.config.cases.expression import CONSTANTS, FUNCTIONS, parse
 from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientCase
@@ -33,6 +38,7 @@ class BoundCase(BoundOperation):
 
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    has_one_size = True
 
     def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
@@ -82,7 +88,9 @@ def bind_case(
     call: Callable[..., Any]
     if isinstance(case, FunctionCase):
         assert function is not None
-        call = partial(_called, function, case)
+        other = case.load_other()
+        called = with_slopes_of(other, function) if other is not None else function
+        call = partial(results_of, called, case)
     else:
         assert isinstance(case, ExpressionCase)
         call = partial(elements, case)
@@ -119,9 +127,10 @@ def reduced(case: GradientCase, value: Tensor) -> Tensor:
     return value.sum() if case.reduce == "sum" else value.mean()
 
 
-def _called(
+def results_of(
     function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
 ) -> list[Tensor]:
+    """The tensors that a function returns; TypeError where there are none."""
     result = function(*named.values(), **case.kwargs)
     tensors = outputs_of(result)
     if not tensors:

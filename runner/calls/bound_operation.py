@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ class BoundOperation:
     module: ModuleFunction | None = None
     device: torch.device = CPU
     is_compiled: bool = False
+    has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
 
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
@@ -128,16 +129,15 @@ class BoundOperation:
 
     def call_with(self, tensors: list[Tensor]) -> Callable[[], Any]:
         """The callable with the tensors and the operation's constants filled in."""
-        function, count = self.function, len(self.op.names)
-        inputs, parameters = tensors[:count], tensors[count:]
-        given, placed = dict(zip(self.op.names, inputs, strict=True)), self.op.placed
-        known = self._of_call(tensors) | {word: given[name] for word, name in placed.items()}
-        before, after, named = _of_call(self.op.constants(self.dimensions), known)
+        before, after, named = self.constants_for(tensors)
         if self.module is not None and self.module.is_made:
             before, named = [], {}
+        function, count = self.function, len(self.op.names)
+        inputs, parameters = tensors[:count], tensors[count:]
         if isinstance(function, ModuleFunction):  # which a compiled one is not any more
             function, parameters = function.holding(inputs, parameters), []
-        others = {name: given[name] for name in given if name not in placed.values()}
+        pairs, placed = zip(self.op.names, inputs, strict=True), self.op.placed.values()
+        others = {name: tensor for name, tensor in pairs if name not in placed}
         inputs = list(others.values())
         prepare = self.op.loaded("prepare")
         passed: Any = [inputs] if self.op.as_list else inputs
@@ -150,6 +150,12 @@ class BoundOperation:
         if isinstance(passed, Mapping):
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
+
+    def constants_for(self, tensors: Sequence[Tensor]) -> Any:
+        """The operation's constants for a call on these tensors: before, after and by name."""
+        names, known = self.op.names, self._of_call(tensors)
+        known |= {word: tensors[names.index(name)] for word, name in self.op.placed.items()}
+        return _filled(self.op.constants(self.dimensions), known)
 
     def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""
@@ -173,7 +179,7 @@ class BoundOperation:
             return declared.outputs(tensors)
 
 
-def _of_call(value: Any, known: Mapping[str, object]) -> Any:
+def _filled(value: Any, known: Mapping[str, object]) -> Any:
     """Nested constants with what they name of torch, or of the call, put in."""
     match value:
         case str() if value in known:
@@ -182,10 +188,27 @@ def _of_call(value: Any, known: Mapping[str, object]) -> Any:
             named = getattr(torch, value.removeprefix("torch."), None)
             return named if isinstance(named, OF_TORCH) else value
         case list() | tuple():
-            return [_of_call(item, known) for item in value]
+            return [_filled(item, known) for item in value]
         case dict():
-            return {key: _of_call(item, known) for key, item in value.items()}
+            return {key: _filled(item, known) for key, item in value.items()}
     return value
+
+
+def with_slopes_of(other: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is its own where a graph is made, and another one where differences are."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (own if torch.is_grad_enabled() else other)(*args, **kwargs)
+
+    return call
+
+
+def draws_random_numbers(call: Callable[[list[Tensor]], object], inputs: Sequence[Tensor]) -> bool:
+    """Whether a call draws random numbers, which other layouts may get in another order."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        state = torch.default_generator.get_state()
+        call([t.detach().clone() for t in inputs])
+        return not torch.equal(state, torch.default_generator.get_state())
 
 
 def is_differentiable(dtype: torch.dtype) -> bool:

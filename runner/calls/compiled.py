@@ -80,7 +80,9 @@ def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperat
     function, reference, op = bound.function, bound.reference, bound.op
     if reference is None:
         return bound
-    shapes = [bound.dimensions.shape(axes) for axes in bound.op.parsed.inputs]
+    shapes = [bound.dimensions.shape(axes) for axes in op.parsed.inputs]
+    if bound.has_one_size:
+        shapes = [tuple(t.shape) for t in bound.draw() if t.ndim]
 
     def call(*args: object, **kwargs: object) -> object:
         tensors = list(chain.from_iterable(map(outputs_of, (*args, *kwargs.values()))))

@@ -40,6 +40,11 @@ def excluded(cells: Sequence[Cell], rules: Sequence[object], narrowed: set[str])
     return dropped
 
 
+def is_excluded(cell: Cell, rules: Sequence[object]) -> bool:
+    """Whether a rule excludes a cell, whatever the others match."""
+    return bool(rules) and excluded([cell], rules, set(EXCLUDABLE))[0]
+
+
 def check_possible(cells: Sequence[Cell]) -> None:
     """Let a grid have combinations that cannot run, but no value with which nothing can.
 

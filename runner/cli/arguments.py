@@ -11,14 +11,13 @@ from pathlib import Path
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
 from runner.config.implementation import ALL
-from runner.config.schema import READING
-from runner.errors import ConfigError
+from runner.config.operator_database import EVERY
+from runner.config.schema import JSON, OUTPUTS, READING
+from runner.errors import ConfigError, unknown
+from runner.files import CONF
 
-PACKAGE = Path(__file__).parents[1]
-FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checkout's
-CONF = next(filter(Path.is_dir, FOLDERS))
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
-AB = "job=ab"
+AB, SCHEMA = "job=ab", "schema"
 MULTIRUN = ("-m", "--multirun")
 OF_SWEEPS = ("sweep", "resume", "zip", "cells", "workload")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
@@ -89,6 +88,7 @@ class Arguments:
         """Whether only a sweep can do this."""
         on_cluster = self.values.get("cluster", "null") not in ("null", "")
         of_several = self.values.get("impl") == ALL or AB in self.words
+        of_several = of_several or EVERY in self.values.get("op", "")
         of_several = of_several or not self.values.keys().isdisjoint(OF_SWEEPS)
         return self.is_dry_run or on_cluster or of_several
 
@@ -115,6 +115,22 @@ class Arguments:
         found = [*outputs.glob(f"*/{file}"), *outputs.glob(f"*/*/{file}")]
         newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
         return str(newest.parent) if newest else named
+
+
+def schema_wanted(words: Sequence[str]) -> str:
+    """How ``job=schema`` is to print the columns, table or json; blank where that is not asked.
+
+    ConfigError where there is more beside it.
+    """
+    values = Arguments.parse(words).values
+    if values.get("job") != SCHEMA:
+        return ""
+    if others := [word for word in words if word.partition("=")[0] not in ("job", "output")]:
+        raise ConfigError(f"job={SCHEMA} prints what all columns hold; leave {others[0]} out")
+    output = values.get("output", OUTPUTS[0])
+    if output not in OUTPUTS:
+        raise unknown(f"output={output} is unknown", output, OUTPUTS)
+    return output
 
 
 def with_implied(words: Sequence[str]) -> list[str]:
@@ -198,6 +214,8 @@ def _report(words: Sequence[str], arguments: Arguments) -> list[str]:
 def _compare(words: Sequence[str], arguments: Arguments) -> list[str]:
     """The words for ``job=compare``, which leaves its tables in a folder of its own."""
     others = list(words)
+    if arguments.values.get("output") == JSON:
+        raise ConfigError("output=json: job=compare leaves its table in compare.csv; leave it out")
     for key in ("run", "against"):
         folders = arguments.folders(key, OF_A_RUN)
         for folder in folders or [""]:

@@ -10,20 +10,22 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import env_override
 from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import AB, CONF, PACKAGE, Arguments, with_implied
+from runner.cli.arguments import AB, Arguments, schema_wanted, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -31,12 +33,15 @@ from runner.config.hydra_internals import (
     list_groups_without_copying,
     make_callbacks,
     run_within,
+    sweep_by,
+    sweeper_of,
     without_hydra,
 )
-from runner.config.schema import READING, Compare, Report
+from runner.config.schema import JSON, READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
-from runner.sweep.run_folder import claimed, folder_name, free_folder, refuse_chdir
+from runner.files import CONF, PACKAGE
+from runner.sweep.run_folder import GRID, claimed, folder_name, free_folder, refuse_chdir
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
@@ -78,6 +83,8 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(getattr(signal, name), _interrupt)
     session = Session()
     try:
+        if output := schema_wanted(arguments):
+            return _print_schema(output)
         sys.argv[1:] = with_implied(arguments)
         session.is_ab = AB in arguments
         list_groups_without_copying()
@@ -85,6 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
         task = CellTask(session)
         run_within(task.prepared)
+        sweep_by(task.swept)
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
         return session.exit_code
     except KeyboardInterrupt:
@@ -110,8 +118,8 @@ class CellTask:
         self.session = session  # also for our sweeper and launcher, which get this function
         self._taken: dict[Path, str] = {}  # by a stock launcher's jobs
 
-    def __call__(self, config: DictConfig) -> list[Row]:
-        """Run what a composed configuration says; returns the cell's rows."""
+    def __call__(self, config: DictConfig) -> list[Row] | float:
+        """Run what a composed configuration says; returns the cell's rows, or its objective."""
         from runner.cells.cell import cell_of
 
         cell = cell_of(config, HydraConfig.get().overrides.task)
@@ -128,7 +136,7 @@ class CellTask:
             try:
                 return self.session.cells.run(cell, folder)
             finally:
-                self.session.finish(folder, Report.of(config), strict=config.strict)
+                self.session.finish(folder, Report.of(config), config)
         except (ConfigError, OSError) as error:
             raise _PastHydra(error) from error
 
@@ -142,6 +150,8 @@ class CellTask:
         from runner.cells.grid import check_threads, excluded
 
         cell = cell_of(without_hydra(config))
+        if config.objective:
+            raise ConfigError("objective= goes with a sweep, whose sweeper asks for it")
         if cell.inapplicable_options:
             raise ConfigError(cell.inapplicable_options)
         if cell.job in READING:
@@ -167,19 +177,30 @@ class CellTask:
         """Give a stock launcher's other processes sessions: a worker belongs to its parent."""
         return _task_of_this_process, ()
 
-    def _run_job(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row]:
-        """Run a cell for a stock launcher or sweeper, which know of no dry run and no failure."""
-        from runner.sweep.launcher import raise_failure
+    def swept(self, sweeper: Sweeper, loader: ConfigLoader, config: DictConfig) -> Any:
+        """What is to sweep: our sweeper itself, another one with what ours has around it."""
+        from runner.sweep.objective import check_objective
+        from runner.sweep.stock_sweep import StockSweep
 
-        if config.dry_run:
-            print(cell.label)
-            return []
+        check_objective(config.objective)
+        if sweeper_of(config) == GRID:
+            return sweeper
+        return StockSweep(sweeper, loader, config, self.session)
+
+    def _run_job(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row] | float:
+        """Run a cell for a stock launcher, which knows of no failure and of no rule."""
+        from runner.cells.grid import is_excluded
+        from runner.sweep.launcher import raise_failure
+        from runner.sweep.objective import objective_of
+
+        if is_excluded(cell, config.exclude):
+            return objective_of(cell, [], config.objective) if config.objective else []
         refuse_chdir(HydraConfig.get())
         own = free_folder(folder, cell.identity, self._taken, resuming=bool(config.resume))
         own.mkdir(exist_ok=True)
         rows = self.session.cells.run(cell, own)
         raise_failure(cell, rows)
-        return rows
+        return objective_of(cell, rows, config.objective) if config.objective else rows
 
 
 def _read(job: str, config: DictConfig, folder: Path) -> int:
@@ -191,12 +212,25 @@ def _read(job: str, config: DictConfig, folder: Path) -> int:
         return compare_runs(
             folder / "compare.csv", list(config.run), list(config.against), *settings
         )
+    from runner.report.as_json import for_programs, print_run
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    return conclude(folder, Report.of(config), strict=config.strict, measured=False, explicit=typed)
+    with for_programs(config.output) as is_json:
+        report, strict = Report.of(config), config.strict
+        code = conclude(folder, report, strict=strict, measured=False, explicit=typed)
+    if is_json:
+        print_run(folder, code)
+    return code
+
+
+def _print_schema(output: str) -> int:
+    from runner.report import column_reference
+
+    print(column_reference.as_json() if output == JSON else column_reference.as_text())
+    return 0
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from typing import Any
 from runner.cells.cell import Cell
 from runner.config.axes import same_but
 from runner.config.schema import ClusterConfig, Compare, Report
+from runner.execute.user_code import packages_of
 from runner.rows.rows import grouped
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
@@ -23,7 +24,7 @@ class Chunk:
     """Cells that one job of a cluster runs, one after another, on one node.
 
     They have these numbers in the whole grid, are sent for the ``attempt``-th time, and are to
-    avoid the node that lost them, where there is another.
+    avoid the node that lost them, by the cluster's name, where there is another.
     """
 
     numbers: tuple[int, ...]
@@ -45,6 +46,13 @@ class Chunk:
         """What it is expected to take, in seconds, its start included."""
         starts = max(cell.processes for cell in self.cells)
         return START_S * starts + sum(map(expected_s, self.cells))
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages beside torch that its operations are of."""
+        one_of_each = {id(cell.definition): cell for cell in self.cells}.values()
+        needed = (packages_of(cell.definition, cell.backend_module) for cell in one_of_each)
+        return frozenset(chain.from_iterable(needed))
 
     @property
     def label(self) -> str:
@@ -86,31 +94,43 @@ def plan(
 
 
 def unfinished_parts(
-    chunk: Chunk, finished: Collection[str], axis: str, *, lost_on: str | None, lost: bool
+    chunk: Chunk,
+    finished: Collection[str],
+    *,
+    lost_on: str | None = None,
+    lost: bool = False,
+    blameless: bool = False,
 ) -> Iterator[Chunk]:
     """What of a chunk has to be sent again.
 
     Cells that are compared are measured again together, unless all of them are done: times of two
-    nodes do not compare. Where the chunk was ``lost``, and did not end because its time was over,
-    the cell that it was lost in goes alone with those that it is compared with, so that one that
-    ends whatever runs it takes no others with it.
+    nodes do not compare. Where the chunk was ``lost``, the cell that it was lost in goes alone with
+    those that it is compared with, so that one that ends whatever runs it takes no others with it.
+    Otherwise the time of its job was over, of which cells know nothing, or what ended it is
+    ``blameless``: that counts as no try.
     """
-    groups = _compared(chunk.cells, range(len(chunk.cells)), axis)
+    groups = _compared(chunk.cells, range(len(chunk.cells)), chunk.report.axis)
     identities = [cell.identity for cell in chunk.cells]
     unfinished = [
         group for group in groups if not all(identities[number] in finished for number in group)
     ]
+    parts, is_try = [unfinished], lost
+    if lost:
+        parts = [unfinished[:1], unfinished[1:]]
+    elif len(unfinished) == len(groups) and not blameless:
+        # What nothing ends of would be sent for ever: it goes in halves, and what cannot be halved
+        # has had a try.
+        half = len(groups) // 2
+        parts, is_try = [unfinished[:half], unfinished[half:]], not half
 
-    # A chunk in which nothing was finished would be sent forever if that were no attempt.
-    attempt = chunk.attempt + (1 if lost or not finished else 0)
-    for part in (unfinished[:1], unfinished[1:]) if lost else (unfinished,):
+    for part in parts:
         positions = list(chain.from_iterable(part))
         if positions:
             yield replace(
                 chunk,
                 numbers=tuple(chunk.numbers[position] for position in positions),
                 cells=tuple(chunk.cells[position] for position in positions),
-                attempt=attempt,
+                attempt=chunk.attempt + is_try,
                 avoid=lost_on if lost else chunk.avoid,
             )
 

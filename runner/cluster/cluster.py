@@ -77,32 +77,41 @@ class Cluster:
         from runner.cluster.chunk_folder import ChunkWriter
         from runner.cluster.driver import Driver
 
-        config, axis = self._config, self._axis
-        planned = plan([job.cell for job in jobs], numbers, config, axis)
+        config = self._config
+        planned = plan([job.cell for job in jobs], numbers, config, self._axis)
         of_all: dict[str, Any] = {"report": self._report, "compare": self._compare}
         of_all |= {"code": session.cells.environment["code"], "env_set": env_set}
         chunks = [replace(part, **of_all) for part in planned]
         number_of = {jobs[number].cell.identity: number for number in numbers}
         print(self._described(chunks), file=sys.stderr, flush=True)
-        writer = ChunkWriter(root, lambda number: jobs[number].overrides, samples=config.samples)
-        with Progress(
-            len(numbers),
-            stop_after,
-            lambda cell, rows: on_end(number_of[cell.identity], rows),
-        ) as progress:
-            executor = self._executor(root)
-            session.begin_measuring()
-            driver = Driver(executor, writer, retries=config.retries, axis=axis, progress=progress)
+        shared = self._shared_folder(root)
+        executor = self._executor(shared, [jobs[number].cell for number in numbers])
+        writer = ChunkWriter(
+            root, lambda number: jobs[number].overrides, samples=config.samples, messages=shared
+        )
+
+        def end(cell: Cell, rows: list[Row]) -> None:
+            on_end(number_of[cell.identity], rows)
+
+        with Progress(len(numbers), stop_after, end) as progress:
+            driver = Driver(executor, writer, progress, config.retries, session.begin_measuring)
             driver.run(chunks)
 
-    def _executor(self, root: Path) -> Executor:
+    def _shared_folder(self, root: Path) -> Path | None:
+        """The folder that this machine and the nodes share, where they have to."""
         if self.name == "ray":
+            return None
+        return Path(self._config.launcher.get("submitit_folder") or root / ".submitit").absolute()
+
+    def _executor(self, shared: Path | None, cells: Sequence[Cell]) -> Executor:
+        if shared is None:
             from runner.cluster.ray_executor import RayExecutor
 
             return RayExecutor(**self._config.launcher["ray"])
         from runner.cluster.slurm_executor import SlurmExecutor
 
-        return SlurmExecutor(self._config.launcher, root)
+        longest_s = max(cell.limit.time_s for cell in cells)
+        return SlurmExecutor(self._config.launcher, shared, longest_s)
 
     def _described(self, chunks: Sequence[Chunk]) -> str:
         times = [chunk.expected_s for chunk in chunks]

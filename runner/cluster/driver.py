@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from runner.cluster.chunk import Chunk, unfinished_parts
@@ -20,59 +20,77 @@ Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
-    """Runs chunks on a cluster until each cell has its rows, or has been lost too often."""
+    """Runs chunks on a cluster until each cell has its rows, or has been lost too often.
+
+    It calls ``on_begin`` before it writes rows: until then nothing has been measured.
+    """
 
     def __init__(
         self,
         executor: Executor,
         writer: ChunkWriter,
-        *,
-        retries: int,
-        axis: str,
         progress: Progress,
+        retries: int,
+        on_begin: Callable[[], None],
     ) -> None:
         self._executor, self._writer, self._progress = executor, writer, progress
-        self._max_attempts, self._axis = retries + 1, axis
+        self._max_attempts, self._on_begin = retries + 1, on_begin
         self._pending: deque[Chunk] = deque()
+        self._running = 0
         self._last_log = ""
 
     def run(self, chunks: Iterable[Chunk]) -> None:
         """Run the chunks; whatever ends this, what has come back until then is written."""
         self._pending = deque(chunks)
-        running = 0
         last_node_at = time.monotonic()
         try:
-            while self._pending or running:
-                while self._pending and self._executor.submit(self._pending[0]):
-                    self._pending.popleft()
-                    running += 1
+            while self._pending or self._running:
+                self._send()
 
                 # A cluster that lost its last node may get others, as one that grows and shrinks.
-                if running or self._executor.slots():
+                if self._running or self._executor.slots():
                     last_node_at = time.monotonic()
                 elif time.monotonic() - last_node_at > NO_NODE_LIMIT_S:
-                    self._give_up()
+                    while self._pending:
+                        self._give_up(self._pending.popleft(), "no node is left")
                     return
 
                 for run in self._executor.ended(POLL_S):
-                    running -= 1
+                    self._running -= 1
                     self._settle(run)
         finally:
             for run in self._executor.close():
                 if run.results:
-                    self._writer.write(run)
+                    self._on_begin()
+                self._writer.write(run)
+
+    def _send(self) -> None:
+        """Send chunks for as long as there is room; one that no node can run is given up."""
+        while self._pending:
+            if reason := self._executor.refusal(self._pending[0]):
+                self._give_up(self._pending.popleft(), reason)
+                continue
+            if not self._executor.has_room(self._pending[0]):
+                return
+            run = self._writer.begin(self._pending.popleft())
+            try:
+                self._executor.send(run)
+            except BaseException:
+                self._writer.write(run)
+                raise
+            self._writer.describe(run)  # with the number of its job
+            self._running += 1
 
     def _settle(self, run: ChunkRun) -> None:
         chunk = run.chunk
-        if run.refused:
-            self._pending.append(chunk)
-            return
         if run.lost is not None:
             self._report_loss(run)
         outcomes = self._outcomes(run)
         given_up = [cell for cell in chunk.cells if outcomes[cell.identity] == "given_up"]
-        cause = run.lost or "the job ended before it"
+        cause = run.lost or "the time of its job was over before it ended"
         reason = one_line(f"{cause}; tried {chunk.attempt} times")
+        if run.results or given_up:
+            self._on_begin()
         rows = self._writer.write(run, given_up, reason)
         for cell in chunk.cells:
             if outcomes[cell.identity] != "sent_again":
@@ -81,11 +99,10 @@ class Driver:
 
     def _outcomes(self, run: ChunkRun) -> dict[str, Outcome]:
         """What becomes of a chunk's cells; those to be sent again are pending then."""
-        finished = {result.cell for result in run.results}
-        node = run.started.node if run.started else None
-        lost = run.lost is not None
+        finished = run.results.keys()
         outcomes: dict[str, Outcome] = {cell.identity: "came_back" for cell in run.chunk.cells}
-        for part in unfinished_parts(run.chunk, finished, self._axis, lost_on=node, lost=lost):
+        how = {"lost": run.lost is not None, "blameless": run.blameless}
+        for part in unfinished_parts(run.chunk, finished, lost_on=run.place, **how):
             identities = {cell.identity for cell in part.cells}
             if part.attempt <= self._max_attempts:
                 self._pending.append(part)
@@ -102,9 +119,10 @@ class Driver:
             print(run.log.rstrip(), file=sys.stderr, flush=True)
         self._last_log = run.log
 
-    def _give_up(self) -> None:
-        reason = "no node is left"
-        for chunk in self._pending:
-            rows = self._writer.write(ChunkRun(chunk, "none", lost=reason), chunk.cells, reason)
-            for cell in chunk.cells:
-                self._progress.end(cell, rows[cell.identity])
+    def _give_up(self, chunk: Chunk, reason: str) -> None:
+        self._on_begin()
+        run = self._writer.begin(chunk)
+        run.lost = reason
+        rows = self._writer.write(run, chunk.cells, one_line(reason))
+        for cell in chunk.cells:
+            self._progress.end(cell, rows[cell.identity])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from runner.cluster.chunk import Chunk
-from runner.cluster.node import CellResult, ChunkStarted
+from runner.cluster.messages import CellResult, ChunkStarted
 
 
 @dataclass
@@ -14,27 +17,70 @@ class ChunkRun:
     """A chunk on its way, and what has come back of it."""
 
     chunk: Chunk
-    job_id: str  # the cluster's name of the job that carries it
+    folder: Path  # the chunk's own, in the sweep's
+    messages: Path  # the file that has what its job says
+    about: dict[str, Any] = field(default_factory=dict)  # what chunk.json says of it
+    job_id: str = ""  # the cluster's name of the job that carries it
+    place: str | None = None  # and of the node that has it, where that is known
     started: ChunkStarted | None = None  # what it said when it began; None before that
-    results: list[CellResult] = field(default_factory=list)  # of the cells that have ended
+    results: dict[str, CellResult] = field(default_factory=dict)  # of the cells that have ended
     lost: str | None = None  # why it will not end on its own; None where it did
     log: str = ""  # what the job itself printed, where it was lost
-    # whether it was lost before it reached a node, which says nothing of its cells
-    refused: bool = False
+    blameless: bool = False  # whether what ended it says nothing of its cells
 
     def take(self, message: ChunkStarted | CellResult) -> None:
-        """Keep what came back."""
+        """Keep what came back, of a cell that was measured again the latest."""
         if isinstance(message, ChunkStarted):
             self.started = message
         else:
-            self.results.append(message)
+            self.results[message.cell] = message
+
+
+class Refusals:
+    """Which nodes are not used, by the cluster's names, and what for; each is named once.
+
+    ``advice`` says how a node comes by the modules that it lacks.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self._advice = advice
+        # by the node, and the package that it cannot run, or nothing where it can run none
+        self._why: dict[tuple[str, str], str] = {}
+
+    def add(self, run: ChunkRun, why: str, *, of_node: bool) -> None:
+        """A node has refused a chunk, which another is to have; it may be the node's as a whole."""
+        packages = {""} if of_node else run.chunk.packages or {""}
+        refused = {(run.place or "", package): why for package in packages}
+        if not refused.keys() <= self._why.keys():
+            advice = f"; {self._advice}" if "No module named" in why else ""
+            print(f"not used: {why}{advice}", file=sys.stderr, flush=True)
+        self._why = refused | self._why
+        run.blameless = True
+
+    def of(self, chunk: Chunk) -> dict[str, str]:
+        """The nodes that are not to have a chunk, with the reason."""
+        needed = {"", *chunk.packages}
+        return {place: why for (place, package), why in self._why.items() if package in needed}
+
+    def of_all(self, chunk: Chunk, nodes: Collection[str]) -> str:
+        """Why none of these nodes is to have a chunk; blank where one may, or there are none."""
+        refused = self.of(chunk)
+        if not nodes or not refused.keys() >= set(nodes):
+            return ""
+        return f"no node can run it: {'; '.join(dict.fromkeys(refused.values()))}"
 
 
 class Executor(Protocol):
     """A cluster, as the driver sees it."""
 
-    def submit(self, chunk: Chunk) -> bool:
-        """Send a chunk, unless every slot is taken; returns whether it was sent."""
+    def has_room(self, chunk: Chunk) -> bool:
+        """Whether a chunk can be sent now."""
+
+    def refusal(self, chunk: Chunk) -> str:
+        """Why no node that is there can run a chunk; blank where one may."""
+
+    def send(self, run: ChunkRun) -> None:
+        """Send a chunk for which there is room."""
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Wait for at most ``timeout_s``; returns the chunks that have ended or been lost."""

@@ -14,50 +14,34 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from hydra.core.utils import env_override
 
 from runner import __version__
 from runner.cells.cell import Cell
 from runner.cluster.chunk import Chunk
+from runner.cluster.messages import CellResult, ChunkStarted
 from runner.errors import ConfigError
 from runner.execute.cell_runner import LOG, CellRun, in_rounds
 from runner.execute.environment import node_identity
 from runner.execute.session import Session
 from runner.execute.user_code import differing
-from runner.rows.rows import PAIRS_FILE, SAMPLES_FILE, Row
+from runner.rows.rows import PAIRS_FILE, SAMPLES_FILE
 
 MARGIN_S = 10.0  # between the end of the last cell and the job's own
 
 
-@dataclass(frozen=True)
-class ChunkStarted:
-    """A chunk has begun on this node, which ``environment.json`` describes."""
-
-    node: str
-    environment: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """A cell, by its identity, has ended; samples and pairs are the texts of its CSVs, or blank."""
-
-    cell: str
-    rows: list[Row]
-    samples: str
-    log: str
-    ended: str
-    pairs: str = ""
-
-
 class NodeRefused(Exception):
-    """This node cannot run the chunk; the message says why."""
+    """This node cannot run what is sent to it; the message says why."""
+
+
+class OperationsRefused(NodeRefused):
+    """This node cannot run the operations of the chunk; others it may."""
 
 
 def versions() -> dict[str, str]:
@@ -85,14 +69,16 @@ def run_chunk(
     session = Session()
     try:
         with _main_hidden(), env_override(chunk.env_set):
+            # the CPU is always there: a device that is not gives a row, as on one machine
+            looked_at = [replace(cells[0], device="cpu"), *cells]
             try:
-                session.cells.prepare(cells, require_devices=False)
+                session.cells.prepare(looked_at, require_devices=False)
             except ConfigError as error:
-                raise NodeRefused(f"{node_identity()}: {error}") from error
+                raise OperationsRefused(f"{node_identity()}: {error}") from error
             environment = session.cells.environment
             if others := differing(chunk.code, environment["code"]):
                 found = f"{node_identity()} has another {', '.join(others)} than the sender"
-                raise NodeRefused(f"{found}; copy the same to every node")
+                raise OperationsRefused(f"{found}; copy the same to every node")
             yield ChunkStarted(node_identity(), environment)
             with tempfile.TemporaryDirectory(prefix="opsweep-") as folder:
                 yield from _results(session, chunk, cells, Path(folder), end)

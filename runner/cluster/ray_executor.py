@@ -6,7 +6,10 @@ one where it has none, and a chunk goes to another node than the one that lost i
 
 from __future__ import annotations
 
+import math
 import os
+import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -17,13 +20,16 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.cluster.chunk import Chunk
-from runner.cluster.executor import ChunkRun
-from runner.cluster.node import CellResult, ChunkStarted, run_chunk, versions
+from runner.cluster.executor import ChunkRun, Refusals
+from runner.cluster.messages import CellResult, ChunkStarted, append
+from runner.cluster.node import NodeRefused, OperationsRefused, run_chunk, versions
 from runner.errors import ConfigError, one_line
 
 UPDATE_S = 2.0  # between two looks at which nodes there are
+ANSWER_LIMIT_S = 30.0  # for which an address may be silent
 NODE_IS_GONE = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError)
 LONGEST_LOG = 20_000  # characters of a lost job's traceback
+ADVICE = "'+cluster.launcher.ray.init.runtime_env={working_dir: .}' takes this folder to each node"
 Stream = Iterator[Any]  # of references to a chunk's messages
 
 
@@ -32,6 +38,7 @@ class RayNode:
     """A node of Ray's, with a name that no other has had; each of its chunks sends a stream."""
 
     name: str
+    host: str
     slots: int
     accelerators: int
     cpus: float
@@ -45,37 +52,51 @@ class RayExecutor:
     decided here.
     """
 
-    def __init__(self, init: dict[str, Any], remote: dict[str, object]) -> None:
+    def __init__(self, init: dict[str, Any], remote: dict[str, Any]) -> None:
+        _check_answers(init.get("address") or os.environ.get("RAY_ADDRESS") or "auto")
+        terminated = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**init)
         except (ConnectionError, ValueError, RuntimeError, TypeError) as error:
             advice = "see cluster.launcher.ray.init"
             raise ConfigError(f"cluster=ray: {one_line(error)}; {advice}") from error
+        finally:
+            signal.signal(signal.SIGTERM, terminated)  # in place of Ray's, which ends the process
         self._remote = remote
         self._nodes: dict[str, RayNode] = {}
-        self._runs: dict[Stream, tuple[ChunkRun, str]] = {}  # with the name of the node
-        self._names: dict[str, str] = {}  # Ray's of a node, by our identity
+        self._runs: dict[Stream, ChunkRun] = {}  # whose places are names of nodes
         self._gone: set[str] = set()  # for good: a node that comes back has another name
+        self._refusals = Refusals(ADVICE)
         self._updated_at = 0.0
         self._update_nodes()
+        most = max((node.cpus for node in self._nodes.values()), default=math.inf)
+        if (asked := remote.get("num_cpus") or 0) > most:
+            ray.shutdown()
+            has = f"cluster.launcher.ray.remote.num_cpus={asked} is more than any node has"
+            raise ConfigError(f"{has}; give {most:g} or less")
 
     def slots(self) -> int:
         """How many chunks could run at once."""
         self._update_nodes()
         return sum(node.slots for node in self._nodes.values())
 
-    def submit(self, chunk: Chunk) -> bool:
-        """Send a chunk to a node with a free slot, if it can another than the one that lost it."""
+    def has_room(self, chunk: Chunk) -> bool:
+        """Whether a node for a chunk has a free slot."""
+        return bool(self._free_nodes(chunk))
+
+    def refusal(self, chunk: Chunk) -> str:
+        """Why no node that is there can run a chunk; blank where one may."""
+        return self._refusals.of_all(chunk, self._nodes)
+
+    def _free_nodes(self, chunk: Chunk) -> list[RayNode]:
+        """Where a chunk could go now, if it can to another node than the one that lost it."""
         self._update_nodes()
-        nodes = list(self._nodes.values())
+        refused = self._refusals.of(chunk)
+        nodes = [node for node in self._nodes.values() if node.name not in refused]
         if chunk.needs_accelerator and any(node.accelerators for node in nodes):
             nodes = [node for node in nodes if node.accelerators]
-        others = [node for node in nodes if node.name != self._names.get(chunk.avoid or "")]
-        free = [node for node in others or nodes if len(node.streams) < node.slots]
-        if not free:
-            return False
-        self._send(chunk, min(free, key=lambda node: len(node.streams) / node.slots))
-        return True
+        others = [node for node in nodes if node.name != chunk.avoid]
+        return [node for node in others or nodes if len(node.streams) < node.slots]
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Take what has come back, for as long as no chunk has ended."""
@@ -87,78 +108,107 @@ class RayExecutor:
             ready, _ = ray.wait(list(self._runs), timeout=left_s, fetch_local=False)
             for stream in ready:
                 if self._take(stream):
-                    run, name = self._runs.pop(stream)
-                    if name in self._nodes:
-                        self._nodes[name].streams.remove(stream)
+                    run = self._runs.pop(stream)
+                    if run.place in self._nodes:
+                        self._nodes[run.place].streams.remove(stream)
                     over.append(run)
         return over
 
     def close(self) -> list[ChunkRun]:
         """Cancel what runs and leave the cluster."""
-        unfinished = [run for run, _ in self._runs.values()]
+        unfinished = list(self._runs.values())
         for stream in self._runs:
             ray.cancel(stream, force=True)
         self._runs = {}
         ray.shutdown()
         return unfinished
 
-    def _send(self, chunk: Chunk, node: RayNode) -> None:
+    def send(self, run: ChunkRun) -> None:
+        """Send a chunk to the least busy of the nodes that have room for it."""
+        node = min(self._free_nodes(run.chunk), key=lambda node: len(node.streams) / node.slots)
         options = {
             "num_cpus": node.cpus // node.slots,
-            "num_gpus": 1 if chunk.needs_accelerator and node.accelerators else 0,
+            "num_gpus": 1 if run.chunk.needs_accelerator and node.accelerators else 0,
             **self._remote,
             "num_returns": "streaming",
             "max_retries": 0,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node.name, soft=False),
         }
-        threads = os.environ.get("OMP_NUM_THREADS") or str(int(node.cpus))
-        stream = ray.remote(_run).options(**options).remote(chunk, versions(), threads)
+        # whatever of its CPUs a node gives to a job, Ray binds nothing to them
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, int(options["num_cpus"] or 1)))
+        stream = ray.remote(_run).options(**options).remote(run.chunk, versions(), threads)
         node.streams.append(stream)
-        self._runs[stream] = (ChunkRun(chunk, f"{node.name[:12]}-{chunk.numbers[0]}"), node.name)
+        run.job_id, run.place = f"{node.name[:12]}-{run.chunk.numbers[0]}", node.name
+        self._runs[stream] = run
 
     def _take(self, stream: Stream) -> bool:
         """Take the next message of a stream; returns whether it has ended."""
-        run, name = self._runs[stream]
+        run = self._runs[stream]
         try:
             message: ChunkStarted | CellResult = ray.get(next(stream))
         except StopIteration:
             return True
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            run.lost = one_line(str(cause).partition("\n")[0] or type(cause).__name__)
-            run.log = str(error)[-LONGEST_LOG:]
-            if isinstance(error, NODE_IS_GONE):  # Ray goes on to list it for a while
-                self._forget(name)
-                run.refused = isinstance(error, ray.exceptions.TaskUnschedulableError)
+            self._lose(run, error)
             return True
-        if isinstance(message, ChunkStarted):
-            self._names[message.node] = name
+        append(run.messages, message)  # whatever becomes of this process
         run.take(message)
         return False
+
+    def _lose(self, run: ChunkRun, error: ray.exceptions.RayError) -> None:
+        cause = getattr(error, "cause", None) or error
+        reason = one_line(str(cause).partition("\n")[0] or type(cause).__name__)
+        place = run.place or ""
+        if isinstance(cause, NodeRefused):
+            of_node = not isinstance(cause, OperationsRefused)
+            self._refusals.add(run, reason, of_node=of_node)
+        elif run.started is None and "No module named" in reason:  # ours, or what it needs
+            self._refusals.add(run, f"{self._nodes[place].host}: {reason}", of_node=True)
+        elif isinstance(error, ray.exceptions.TaskUnschedulableError):  # before it got anywhere
+            run.blameless = True
+        else:
+            run.lost, run.log = reason, str(error)[-LONGEST_LOG:]
+        if isinstance(error, NODE_IS_GONE):  # Ray goes on to list it for a while
+            self._forget(place)
 
     def _update_nodes(self) -> None:
         """See which nodes there are; those that went take their slots with them."""
         if time.monotonic() - self._updated_at < UPDATE_S:
             return
         self._updated_at = time.monotonic()
-        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         for name in self._nodes.keys() - alive.keys():
             self._forget(name)
-        for name, resources in alive.items():
+        for name, node in alive.items():
+            resources = node["Resources"]
             if name not in self._nodes and name not in self._gone and resources.get("CPU"):
                 accelerators = int(resources.get("GPU", 0))
-                slots = max(1, accelerators)
-                self._nodes[name] = RayNode(name, slots, accelerators, resources["CPU"])
+                slots, host = max(1, accelerators), node["NodeManagerHostname"]
+                self._nodes[name] = RayNode(name, host, slots, accelerators, resources["CPU"])
 
     def _forget(self, name: str) -> None:
-        if self._nodes.pop(name, None) is not None:
-            print(f"node {name[:12]} of Ray is gone", file=sys.stderr, flush=True)
+        if node := self._nodes.pop(name, None):
+            print(f"node {node.host} of Ray is gone ({name[:12]})", file=sys.stderr, flush=True)
         self._gone.add(name)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing answers: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_LIMIT_S).close()
+    except (OSError, OverflowError) as error:
+        advice = "see cluster.launcher.ray.init.address and RAY_ADDRESS"
+        raise ConfigError(
+            f"cluster=ray: nothing answers at {address}: {error}; {advice}"
+        ) from error
 
 
 def _run(
     chunk: Chunk, sender_versions: dict[str, str], threads: str
 ) -> Iterator[ChunkStarted | CellResult]:
-    """Runs on the node, whose threads a cell takes; Ray gives one for each CPU it is asked for."""
+    """Runs on the node, with as many threads as the job has CPUs, whatever its process had."""
     os.environ["OMP_NUM_THREADS"] = threads
     yield from run_chunk(chunk, sender_versions)

@@ -8,13 +8,14 @@ machine have to share, as submitit demands.
 from __future__ import annotations
 
 import os
-import pickle
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,23 +23,32 @@ from typing import Any
 
 import submitit
 
-from runner.cluster.chunk import Chunk
-from runner.cluster.executor import ChunkRun
-from runner.cluster.node import CellResult, ChunkStarted, run_chunk, versions
+from runner.cluster.chunk import START_S, Chunk, unfinished_parts
+from runner.cluster.executor import ChunkRun, Refusals
+from runner.cluster.messages import CellResult, Ending, JobEnded, append, read
+from runner.cluster.node import MARGIN_S, NodeRefused, OperationsRefused, run_chunk, versions
+from runner.cluster.slurm_queue import QueuedJob, facts_of, nodes_of, queued
 from runner.errors import ConfigError, one_line
 
-LENGTH_BYTES = 8  # before each message: how long it is
 GRACE_S = 5.0  # from a job's end until its file is taken to be whole: network disks are late
 LONGEST_LOG = 20_000  # characters of a lost job's own output
 PER_NODE = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb"}
 NAMES = PER_NODE | {"nodes", "name", "stderr_to_stdout"}  # submitit's, whatever the cluster
-
-
-@dataclass
-class _Ended:
-    """A job's last message; ``error`` is the traceback of what ended it, where something did."""
-
-    error: str | None = None
+SIGNAL_DELAY_S = 90.0  # submitit's own
+SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2")  # of Slurm, and of its warning as submitit asks for it
+EARLY_S = 60.0  # so long before its time Slurm may warn a job, since it looks once a minute
+SILENT_S = 45.0  # for which jobs may wait without a word, none of them running
+HOPELESS = {  # reasons to wait that do not pass by waiting
+    *("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints"),
+    *("InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"),
+}
+ADVICE = "a job starts in this folder, with this PYTHONPATH: have both on every node"
+ENDS = {
+    "TIMEOUT": Ending.OUT_OF_TIME,
+    "DEADLINE": Ending.OUT_OF_TIME,
+    "PREEMPTED": Ending.PREEMPTED,
+}
+NO_PROGRAM = r"ModuleNotFoundError: .*|.*[Nn]o such file or directory.*"
 
 
 @dataclass
@@ -47,8 +57,7 @@ class SlurmJob:
 
     run: ChunkRun
     submitted: submitit.Job[None]
-    messages: Path  # the file that the job writes its messages to
-    read_bytes: int = 0  # how much of it has been read
+    read_bytes: int = 0  # how much of its messages has been read
     # when it was first seen to have left the queue, by the monotonic clock
     gone_since: float | None = None
     over: bool = False  # whether it has ended or been lost
@@ -57,20 +66,20 @@ class SlurmJob:
 class SlurmExecutor:
     """Slurm, as ``sbatch`` here reaches it, with the settings of hydra-submitit-launcher.
 
-    ConfigError where there is no Slurm, or it takes no such job.
+    Submitit works in ``folder``; ``longest_s`` is what a cell may take. ConfigError where there is
+    no Slurm, it takes no such job, or a job has no time for such a cell.
     """
 
-    def __init__(self, settings: dict[str, Any], root: Path) -> None:
+    def __init__(self, settings: Mapping[str, Any], folder: Path, longest_s: float) -> None:
         # Some settings are the launcher plugin's alone; the others are submitit's.
         own = {key: value for key, value in settings.items() if value is not None}
-        own.pop("_target_", None)
-        self._folder = Path(own.pop("submitit_folder") or root / ".submitit").absolute()
+        for key in ("_target_", "submitit_folder"):
+            own.pop(key, None)
+        self._folder, self._was_there = folder, folder.exists()
         self._gres = own.pop("gres", None)
         self._max_jobs = int(own.pop("array_parallelism", 256))
         self._partition = own.get("partition")
-        limit_s = 60.0 * own.get("timeout_min", 60)
-        # submitit ends a job so long before
-        self._time_s = limit_s - min(own.get("signal_delay_s", 120), limit_s / 2)
+        self._time_s = _time_left(own, longest_s)
 
         init = {f"slurm_{key}": own.pop(key) for key in ("max_num_timeout",) if key in own}
         prefixed = {f"slurm_{key}": own[key] for key in own.keys() - NAMES}
@@ -83,146 +92,199 @@ class SlurmExecutor:
 
         self._folder.mkdir(parents=True, exist_ok=True)
         self._jobs: dict[str, SlurmJob] = {}
-        self._names: dict[str, str] = {}  # Slurm's of a node, by our identity
+        self._refusals = Refusals(ADVICE)
+        self._waiting_since = time.monotonic()
+        self._told: set[str] = set()  # the reasons to wait
+        self._has_run = False  # whether any job has
 
     def slots(self) -> int:
         """How many jobs may be in the queue."""
         return self._max_jobs
 
-    def submit(self, chunk: Chunk) -> bool:
-        """Put a chunk into the queue, unless it is full."""
-        if len(self._jobs) >= self._max_jobs:
-            return False
+    def has_room(self, chunk: Chunk) -> bool:
+        """Whether the queue may have one job more."""
+        return len(self._jobs) < self._max_jobs
+
+    def refusal(self, chunk: Chunk) -> str:
+        """Why no node of the partition can run a chunk; blank where one may."""
+        if not self._refusals.of(chunk):
+            return ""
+        return self._refusals.of_all(chunk, nodes_of(self._partition))
+
+    def send(self, run: ChunkRun) -> None:
+        """Put a chunk into the queue."""
         # A job for the CPU has its node to itself, since others would share what it measures.
         resources: dict[str, Any] = {"slurm_gres": self._gres, "slurm_exclusive": None}
-        if not chunk.needs_accelerator:
+        if not run.chunk.needs_accelerator:
             resources = {"slurm_gres": None, "slurm_exclusive": True}
-        avoid = self._names.get(chunk.avoid or "")
-        exclude = self._parameters.get("slurm_exclude")
-        if avoid and self._has_others(avoid):
-            exclude = avoid
+        unused, lost_on = set(self._refusals.of(run.chunk)), {run.chunk.avoid or ""}
+        if run.chunk.avoid and set(nodes_of(self._partition)) - unused - lost_on:
+            unused |= lost_on
+        unused.add(self._parameters.get("slurm_exclude") or "")
+        exclude = ",".join(sorted(filter(None, unused))) or None
         self._submitit.update_parameters(**resources, slurm_exclude=exclude)
-
-        messages = self._folder / f"{uuid.uuid4().hex}.messages"
         try:
-            job = self._submitit.submit(_run, chunk, versions(), messages, self._time_s)
+            job = self._submitit.submit(_run, run.chunk, versions(), run.messages, self._time_s)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
             reason = f"sbatch takes no such job: {one_line(error)}"
-            raise ConfigError(f"cluster=slurm: {reason}") from error
-        self._jobs[job.job_id] = SlurmJob(ChunkRun(chunk, job.job_id), job, messages)
-        return True
+            raise ConfigError(f"cluster=slurm: {reason}; see cluster.launcher") from error
+        run.job_id = job.job_id
+        self._jobs[job.job_id] = SlurmJob(run, job)
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
-        """Read what jobs have written, and look once at the queue."""
+        """Read what jobs have written, and look once at the queue.
+
+        ConfigError where no job runs or has run, and the queue says that none of them ever will.
+        """
         time.sleep(timeout_s)
-        queue = _queue()
+        queue = queued()
         for job_id, job in self._jobs.items():
             self._read(job)
             if job.over or queue is None or job_id in queue:
+                job.gone_since = None
                 continue
             job.gone_since = job.gone_since or time.monotonic()
             if time.monotonic() - job.gone_since > GRACE_S:
                 self._read(job)
                 if not job.over:
                     self._lose(job)
+        self._look(queue or {})
         over = [job_id for job_id, job in self._jobs.items() if job.over]
         return [self._cleaned_up(self._jobs.pop(job_id)) for job_id in over]
 
     def close(self) -> list[ChunkRun]:
-        """Cancel what is in the queue."""
+        """Cancel what is in the queue, and leave no folder of submitit's where nothing has run."""
         unfinished = list(self._jobs.values())
         for job in unfinished:
             job.submitted.cancel(check=False)
             self._read(job)
+            self._cleaned_up(job)
         self._jobs = {}
+        if not (self._was_there or self._has_run):
+            shutil.rmtree(self._folder)
         return [job.run for job in unfinished]
 
-    def _read(self, job: SlurmJob) -> None:
-        try:
-            with job.messages.open("rb") as file:
-                file.seek(job.read_bytes)
-                while len(head := file.read(LENGTH_BYTES)) == LENGTH_BYTES:
-                    length = int.from_bytes(head, "big")
-                    body = file.read(length)
-                    if len(body) < length:
-                        return
-                    job.read_bytes += LENGTH_BYTES + length
-                    self._take(job, pickle.loads(body))
-        except FileNotFoundError:  # it has not begun
+    def _look(self, queue: Mapping[str, QueuedJob]) -> None:
+        """Say why jobs wait where none runs, once for each reason."""
+        self._has_run |= any(job.run.started is not None for job in self._jobs.values())
+        own = {job_id: queue[job_id] for job_id in self._jobs if job_id in queue}
+        if any(job.state != "PENDING" for job in own.values()) or not own:
+            self._waiting_since = time.monotonic()
             return
+        is_long = time.monotonic() - self._waiting_since > SILENT_S
+        for job_id, job in own.items():
+            if job.reason not in self._told and (is_long or job.reason in HOPELESS):
+                self._told.add(job.reason)
+                said = f"Slurm's job {job_id} waits, and none runs: {job.reason}"
+                print(said, file=sys.stderr, flush=True)
+        reasons = {job.reason for job in own.values()}
+        if is_long and reasons <= HOPELESS:
+            why = f"no job can ever run: {', '.join(sorted(reasons))}"
+            raise ConfigError(f"cluster=slurm: {why}; see cluster.launcher")
 
-    @staticmethod
-    def _take(job: SlurmJob, message: ChunkStarted | CellResult | _Ended) -> None:
-        if not isinstance(message, _Ended):
-            job.run.take(message)
-            return
-        job.over = True
-        if message.error is not None:
-            job.run.lost = one_line(message.error.strip().rpartition("\n")[2])
-            job.run.log = message.error
+    def _read(self, job: SlurmJob) -> None:
+        messages, job.read_bytes = read(job.run.messages, job.read_bytes)
+        for message in messages:
+            if isinstance(message, JobEnded):
+                self._end(job, message)
+            else:
+                job.run.take(message)
+
+    def _end(self, job: SlurmJob, end: JobEnded) -> None:
+        run, job.over = (
+            job.run,
+            end.how != Ending.TERMINATED,
+        )  # or it has been put back into the queue
+        run.place = end.place or run.place
+        if end.how == Ending.REFUSED:
+            self._refusals.add(run, end.text, of_node=end.of_node)
+        elif end.how == Ending.RAISED:
+            run.lost, run.log = one_line(end.text.strip().rpartition("\n")[2]), end.text
+        elif end.how in (Ending.OUT_OF_TIME, Ending.PREEMPTED):
+            run.blameless = end.how == Ending.PREEMPTED
+            how = Ending(end.how).value
+            said = f"Slurm's job {run.job_id} was {how}: what is left is sent again"
+            print(f"{said}, which is no try", file=sys.stderr, flush=True)
 
     def _lose(self, job: SlurmJob) -> None:
-        """Say of a job that left the queue without its last message what Slurm knows of its end."""
-        job.over = True
-        answer = _asked("scontrol", "show", "job", job.run.job_id)  # accounting need not be on
-        facts = dict(re.findall(r"(\w+)=(\S*)", answer.stdout))
-        nodes = facts.get("NodeList", "(null)")
-        if job.run.started is not None and nodes not in ("", "(null)"):
-            self._names[job.run.started.node] = nodes
-        where = f" on {nodes}" if nodes != "(null)" else ""
-        state = facts.get("JobState", "gone from the queue")
-        ending = f"ended{where}: {state}, {facts.get('ExitCode')}"
-        job.run.lost = f"Slurm's job {job.run.job_id} {ending}"
-        output = filter(None, (job.submitted.stdout(), job.submitted.stderr()))
-        job.run.log = "\n".join(output)[-LONGEST_LOG:]
+        """End a job that left the queue without its last message, as Slurm says that it ended."""
+        facts = facts_of(job.run.job_id)
+        state, code = facts.get("JobState", "gone from the queue"), facts.get("ExitCode", "")
+        place = facts.get("NodeList", "").replace("(null)", "")
+        said = "\n".join(filter(None, (job.submitted.stdout(), job.submitted.stderr())))
+        lacks = re.findall(NO_PROGRAM, said)
+        if state == "FAILED" and job.run.started is None and lacks:
+            end = JobEnded(Ending.REFUSED, f"{place}: {one_line(lacks[-1])}", place, of_node=True)
+        else:
+            where = f" on {place}" if place else ""
+            ending = f"Slurm's job {job.run.job_id} ended{where}: {state} {code}"
+            how = ENDS.get(state, Ending.RAISED)
+            end = JobEnded(how, f"{said[-LONGEST_LOG:]}\n{ending}", place)
+        self._end(job, end)
 
     def _cleaned_up(self, job: SlurmJob) -> ChunkRun:
         """What a job leaves in submitit's folder is of no more use, once its results are here."""
+        self._has_run |= job.run.started is not None
         if job.run.lost is None:
-            for path in [job.messages, *self._folder.glob(f"{job.run.job_id}_*")]:
+            for path in self._folder.glob(f"{job.run.job_id}_*"):
                 path.unlink(missing_ok=True)
         return job.run
 
-    def _has_others(self, node: str) -> bool:
-        command = ["sinfo", "-h", "-N", "-o", "%N"]
-        if self._partition:
-            command += ["-p", self._partition]
-        return bool(set(_asked(*command).stdout.split()) - {node})
 
-
-def _queue() -> set[str] | None:
-    """The user's jobs that have not ended; None where Slurm does not answer just now."""
-    answer = _asked("squeue", "-h", "--me", "-o", "%i")
-    return set(answer.stdout.split()) if answer.returncode == 0 else None
-
-
-def _asked(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def _time_left(settings: Mapping[str, Any], longest_s: float) -> float:
+    """The seconds that a job has until Slurm warns it; ConfigError where a cell needs more."""
+    minutes: float = settings.get("timeout_min", 60)
+    delay_s: float = settings.get("signal_delay_s", SIGNAL_DELAY_S)
+    left_s, needed_s = 60.0 * minutes - delay_s, START_S + longest_s + MARGIN_S
+    if left_s < needed_s:
+        has = f"cluster.launcher.timeout_min={minutes} less signal_delay_s={delay_s:g} is"
+        needs = f"and a job of a cell with limit.time_s={longest_s:g} may need {needed_s:g} s"
+        least = -int(-(needed_s + delay_s) // 60)
+        advice = f"give timeout_min={least} or more, or another signal_delay_s or limit.time_s"
+        raise ConfigError(f"{has} {max(left_s, 0.0):g} s, {needs}; {advice}")
+    return left_s
 
 
 class _JobEnded(KeyboardInterrupt):
     """Slurm ends the job: whatever runs is left where it is."""
 
+    def __init__(self, number: int) -> None:
+        self.number = number
 
-def _end(number: int, frame: FrameType | None) -> None:
-    raise _JobEnded
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)  # it ends already
+    raise _JobEnded(number)
 
 
 def _run(chunk: Chunk, sender_versions: dict[str, str], messages: Path, time_s: float) -> None:
-    signal.signal(signal.SIGTERM, _end)  # submitit's own handler lets it pass
-    with messages.open("ab", buffering=0) as file:
-
-        def send(message: object) -> None:
-            body = pickle.dumps(message)
-            file.write(len(body).to_bytes(LENGTH_BYTES, "big") + body)
-            os.fsync(file.fileno())
-
-        try:
-            for message in run_chunk(chunk, sender_versions, time_s):
-                send(message)
-            send(_Ended())
-        except _JobEnded:
-            how = "by SIGTERM, as scancel and the queue's time limit end it"
-            send(_Ended(f"the job was ended {how}"))
-        except Exception:
-            send(_Ended(traceback.format_exc()))
+    """Runs on the node; where Slurm has put the job into its queue again, what is done stays."""
+    begun, place = time.monotonic(), os.environ.get("SLURMD_NODENAME", "")
+    if not messages.exists():  # another driver has taken the sweep over, and runs these cells
+        return
+    end = JobEnded(Ending.DONE, place=place)
+    try:
+        for name in SIGNALS:
+            signal.signal(getattr(signal, name), _stop)  # submitit's own would put the job back
+        cpus = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 0
+        if 0 < int(cpus) < len(os.sched_getaffinity(0)):  # nothing binds it to those it was given
+            os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
+        said, _ = read(messages)
+        finished = {message.cell for message in said if isinstance(message, CellResult)}
+        for part in unfinished_parts(chunk, finished, blameless=True):
+            for message in run_chunk(part, sender_versions, time_s):
+                append(messages, message)
+    except _JobEnded as signalled:
+        how = Ending.PREEMPTED
+        if signalled.number == signal.SIGTERM:
+            how = Ending.TERMINATED
+        elif time.monotonic() - begun > time_s - EARLY_S:
+            how = Ending.OUT_OF_TIME
+        end = JobEnded(how, place=place)
+    except NodeRefused as refusal:
+        of_node = not isinstance(refusal, OperationsRefused)
+        end = JobEnded(Ending.REFUSED, str(refusal), place, of_node)
+    except Exception:
+        end = JobEnded(Ending.RAISED, traceback.format_exc(), place)
+    append(messages, end)

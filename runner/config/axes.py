@@ -77,9 +77,14 @@ def _axis(default: object = None, choices: tuple[str, ...] = (), **facts: object
 class CellKey:
     """What tells one cell from another: its value on each axis, in the order of the columns.
 
-    ``op`` is the operation's name, or the case's; ``size`` is the shape of the first input, and
-    what differs from the defaults; ``parameters`` are what the command says of the operation's own,
-    ``dim=0`` for ``op.kwargs.dim=0``. ``conf/config.yaml`` says what the others are.
+    ``conf/config.yaml`` says what the others are.
+
+    Attributes:
+        op: the operation's name, or the case's.
+        size: the shape of the first input, and what differs from the defaults.
+        dtype: that of the inputs.
+        parameters: what the command says of the operation's own, ``dim=0`` for ``op.kwargs.dim=0``.
+        seed: that of the numbers that inputs are drawn from.
     """
 
     op: str = _axis(setting=dict[str, Any])
@@ -100,7 +105,12 @@ class CellKey:
         "enabled", ("enabled", "no_grad", "inference"), benchmark_only=True, rank=9
     )
     autocast: str = _axis(
-        "off", ("off", "bfloat16", "float16"), benchmark_only=True, rank=10, aliases=OFF
+        "off",
+        ("off", "bfloat16", "float16"),
+        benchmark_only=True,
+        in_autograd=True,
+        rank=10,
+        aliases=OFF,
     )
     deterministic: bool = _axis(False, benchmark_only=True, rank=11)
     graph: bool = _axis(False, benchmark_only=True)

@@ -40,5 +40,7 @@ def _attribute(holder: object, name: str, holder_name: str, where: str) -> objec
     except AttributeError as error:
         hint = suggestion(name, dir(holder))
         raise ConfigError(f"{where}: {holder_name} has no {name!r}{hint}") from error
+    except ConfigError:
+        raise
     except Exception as error:  # a module may compute its attributes
         raise ConfigError(f"{where}: {holder_name}.{name} failed: {error!r}") from error

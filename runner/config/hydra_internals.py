@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from hydra._internal import hydra as hydra_module
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
@@ -21,15 +21,19 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, run_job
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
 from runner.errors import ConfigError, one_line
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
+_MAKE_SWEEPER = Plugins.instantiate_sweeper
 DATA = ("op", "case", "timing", "workload")
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
@@ -42,8 +46,14 @@ def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
 
 def override_dirname(overrides: list[Override], form: DictConfig) -> str:
     """What Hydra gives as ``hydra.job.override_dirname``, by its form in ``hydra.job.config``."""
-    keys = list(form.exclude_keys)
-    return str(get_overrides_dirname(overrides, keys, form.item_sep, form.kv_sep))
+    left_out = list(form.exclude_keys)
+    words = sorted(str(o.input_line) for o in overrides if o.key_or_group not in left_out)
+    return str(form.item_sep.join(words).replace("=", form.kv_sep))
+
+
+def sweeper_of(config: DictConfig) -> str:
+    """The name of the sweeper that was chosen."""
+    return str(config.hydra.runtime.choices.get("hydra/sweeper"))
 
 
 def show_config(config: DictConfig | None) -> None:
@@ -181,6 +191,18 @@ def run_within(context_of: Callable[[DictConfig], AbstractContextManager[None]])
                 return run_job(config=config, **others)
 
     hydra_module.run_job = run
+
+
+def sweep_by(around: Callable[[Sweeper, ConfigLoader, DictConfig], Any]) -> None:
+    """Have Hydra call what is made around the sweeper that was chosen, and not the sweeper."""
+
+    def instantiate_sweeper(
+        self: Plugins, *, hydra_context: HydraContext, config: DictConfig, **others: Any
+    ) -> Any:
+        made = _MAKE_SWEEPER(self, hydra_context=hydra_context, config=config, **others)
+        return around(made, hydra_context.config_loader, config)
+
+    Plugins.instantiate_sweeper = instantiate_sweeper  # type: ignore[method-assign]
 
 
 def list_groups_without_copying() -> None:

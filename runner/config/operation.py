@@ -24,6 +24,7 @@ from runner.errors import ConfigError, naming, unknown
 EVERY_INPUT = "every input"  # the key of a domain that is given once for all inputs
 OF_CALL = ("{dtype}", "{device}")  # constants that are the call's own
 COMPARISONS = ("values", "up_to_sign")
+ROUNDING = "rounding"  # a tolerance that is found out by trying what roundoffs do
 REQUIRED = ("name", "call", "signature")
 
 
@@ -57,7 +58,9 @@ class Operation:
         structure: what inputs are beside numbers: a key of
             :data:`runner.config.structure.STRUCTURES`.
         inputs_from: dotted name of what makes the inputs, called with the dimensions (by name), the
-            dtype, the device and a generator; blank: they are drawn.
+            dtype, the device and a generator; blank: they are drawn. For the signature ``* -> *``
+            it makes the arguments of the call, a list and a mapping, in which tensors may stand
+            anywhere; those that require a gradient have theirs checked.
         prepare: dotted name of what makes of the inputs what the call gets: one thing, a list, or a
             mapping by name. It runs outside the clock.
         restore: inputs that a call changes, which are put back before each one outside the clock.
@@ -70,11 +73,13 @@ class Operation:
         passes: of a ``call`` that makes a model: what is done with it, one of
             :data:`runner.config.workload.call.PASSES`.
         tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the
-            largest element.
+            largest element; or ``rounding``: as much as a roundoff at each step moves the result.
         differentiable: whether autograd can go through it.
         domain: the numbers that the inputs may hold, for all or by input (see
             :meth:`runner.config.domain.Domain.parse`).
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
+        gradient_of: dotted name of the function whose gradient it is meant to have, where that is
+            not its own: of one that rounds and lets gradients pass, say.
         columns: columns of one's own in ``results.csv``, by name: the dotted name of a function of
             the row and of what a call returns, which gives a number or text.
         reference: dotted name of the callable whose values and gradients are right, which is called
@@ -112,6 +117,7 @@ class Operation:
     differentiable: bool = True
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
     nondifferentiable_inputs: tuple[str, ...] = ()
+    gradient_of: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     implementations: Mapping[str, Implementation] = field(
@@ -201,8 +207,9 @@ class Operation:
                     raise ConfigError(f"{problem}, of {len(shape)} dimensions")
 
     def roundoffs(self, lengths: Mapping[str, int]) -> float:
-        """The tolerance at these lengths of the dimensions."""
-        return _not_negative(self.tolerance, lengths)
+        """The tolerance at these lengths of the dimensions; the usual one where it is found out."""
+        formula = type(self).tolerance if self.tolerance == ROUNDING else self.tolerance
+        return _not_negative(formula, lengths)
 
     def constants(self, dimensions: Dimensions) -> tuple[list[Any], list[Any], dict[str, Any]]:
         """``args``, ``args_after`` and ``kwargs`` with each ``"{formula}"`` as its value."""
@@ -226,7 +233,8 @@ class Operation:
     @property
     def has_gradient(self) -> bool:
         """Whether a gradient with respect to what is drawn can be had."""
-        gets_inputs = bool(self.parsed.inputs) and not (self.prepare or self.restore)
+        has_inputs = bool(self.parsed.inputs) or self.parsed.is_open
+        gets_inputs = has_inputs and not (self.prepare or self.restore)
         return self.differentiable and gets_inputs
 
     def domain_of(self, position: int) -> Domain | None:
@@ -245,8 +253,8 @@ class Operation:
 
         What else the file names is imported too.
         """
-        self.loaded("inputs_from")
-        self.loaded("prepare")
+        for field_name in ("inputs_from", "prepare", "gradient_of"):
+            self.loaded(field_name)
         for name in self.columns:
             self.column(name)
         return load_callable(self.call, f"op {self.name}: {self.called}")
@@ -295,9 +303,11 @@ class Operation:
         """Check what the fields mean together."""
         signature = self.parsed
         tensors = signature.inputs + signature.outputs
-        axes = {*chain.from_iterable(tensors), *signature.formulas} - {ELLIPSIS, ANY}
+        axes = {*chain.from_iterable(tensors), *signature.of_inputs, *signature.formulas}
+        axes -= {ELLIPSIS, ANY}
         known = axes | {BATCH} if ELLIPSIS in signature.of_inputs else axes
-        formulas = {"flop": self.flop, "bytes": self.bytes, "tolerance": self.tolerance}
+        formulas = {"flop": self.flop, "bytes": self.bytes}
+        formulas |= {"tolerance": self.tolerance} if self.tolerance != ROUNDING else {}
         for value in _texts([self.args, self.args_after, self.kwargs]):
             if _is_formula(value) and value not in (*OF_CALL, *self.placed):
                 formulas[f"constant {value}"] = value[1:-1]
@@ -314,6 +324,9 @@ class Operation:
 
         if self.compare not in COMPARISONS:
             raise unknown(f"compare: {self.compare!r} is no comparison", self.compare, COMPARISONS)
+        if signature.is_open and (self.prepare or not self.inputs_from):
+            made = "inputs_from: makes what the call gets"
+            raise ConfigError(f"signature {self.signature!r}: {made}; give it, and no prepare:")
         self._check_inputs(len(signature.inputs), axes)
         signature.bind(parse_size(self.size))
 

@@ -22,6 +22,8 @@ READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", "trace", *READING)
 ON_CONTENTION = ("flag", "wait")
+JSON = "json"
+OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
@@ -215,6 +217,8 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
     dry_run: bool = False
+    output: str = "table"
+    objective: str | None = None
     strict: bool = False
     run: Any = None
     against: Any = None
@@ -234,6 +238,7 @@ def check_values(values: dict[str, Any]) -> None:
     check_report(values["report"])
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
     _one_of("trace.passes", values["trace"]["passes"], PASSES)
+    _one_of("output", values["output"], OUTPUTS)
     for axis in AXES.values():
         if axis.choices:
             _one_of(axis.name, values[axis.name], axis.choices)

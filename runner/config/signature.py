@@ -2,7 +2,8 @@
 
 Inputs are drawn and outputs checked from them. ``...`` stands for any number of dimensions, the
 same in every tensor, ``?`` for a length of an output that the numbers decide, and ``-> none`` for a
-call that returns nothing.
+call that returns nothing. ``* -> *`` says nothing of either side: the inputs are what a function of
+the user's makes of a number, the size.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from runner.errors import ConfigError
 ELLIPSIS = "..."
 ANY = "?"  # a length of an output that the numbers decide
 NOTHING = "none"  # in place of outputs
+OPEN = ["*", "->", "*"]  # the words of a signature that says nothing
+NUMBER = "n"  # what its size is called
 Axes = tuple[str, ...]  # the dimensions of one tensor, by name
 Lengths = dict[str, tuple[int, ...]]  # one of each dimension, and any number of BATCH
 
@@ -61,11 +64,14 @@ class Signature:
     inputs: tuple[Axes, ...]
     outputs: tuple[Axes, ...]
     formulas: Mapping[str, str]
+    is_open: bool = False  # whether it says nothing of inputs and outputs
 
     @classmethod
     def parse(cls, text: str, formulas: Mapping[str, str]) -> Signature:
         """Read a signature; ConfigError where it is none, or says nothing of a dimension."""
         where = f"signature {text!r}"
+        if text.split() == OPEN:
+            return cls((), (), dict(formulas), is_open=True)
         left, arrow, right = text.partition("->")
         if not arrow or not (left.strip() or right.strip() not in ("", NOTHING)):
             example = '"... m k, ... k n -> ... m n"'
@@ -110,7 +116,7 @@ class Signature:
     @property
     def sized(self) -> Axes:
         """The tensor whose shape is the size: the first input, or output where there is none."""
-        return (self.inputs or self.outputs)[0]
+        return (self.inputs or self.outputs or ((NUMBER,),))[0]
 
     @property
     def takes(self) -> str:
@@ -120,7 +126,7 @@ class Signature:
     @property
     def of_inputs(self) -> set[str]:
         """Every axis of an input, ``...`` among them; without inputs those that are sized."""
-        return set(chain.from_iterable(self.inputs or self.outputs[:1]))
+        return set(chain.from_iterable(self.inputs or [self.sized]))
 
     def _check(self, where: str) -> None:
         drawn, produced = self.of_inputs, set(chain.from_iterable(self.outputs)) - {ANY}

@@ -6,11 +6,13 @@ and the launcher, which Hydra makes, come by it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.types import TaskFunction
+from omegaconf import DictConfig
 
 from runner.config.schema import Report
 
@@ -26,6 +28,7 @@ class Session:
         # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
         self.is_ab = False  # whether the cells are taken in two environments
+        self.begins: Callable[[], None] = lambda: None  # is called before the first cell
 
     @cached_property
     def cells(self) -> CellRunner:
@@ -36,14 +39,21 @@ class Session:
 
     def begin_measuring(self) -> None:
         """From here on what goes wrong is no longer the configuration's error."""
-        self.measuring = True
+        if not self.measuring:
+            self.measuring = True
+            self.begins()
 
-    def finish(self, root: Path, report: Report, *, strict: bool) -> None:
+    def finish(self, root: Path, report: Report, config: DictConfig) -> None:
         """Put a run together from what its cells left, show it, and settle the exit code."""
+        from runner.report.as_json import for_programs, print_run
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()
-        self.exit_code = self.cells.judged(conclude(root, report, strict=strict), report)
+        with for_programs(config.output) as is_json:
+            of_rows = conclude(root, report, strict=config.strict)
+            self.exit_code = self.cells.judged(of_rows, report)
+        if is_json:
+            print_run(root, self.exit_code)
 
     def close(self) -> None:
         """End the worker, if there was one."""

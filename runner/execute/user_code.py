@@ -17,7 +17,7 @@ from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.execute.environment import git_state
 
-NAMING_CODE = ("call", "function", "reference", "prepare", "inputs_from")
+NAMING_CODE = ("call", "function", "reference", "prepare", "inputs_from", "gradient_of")
 """The fields of op and case files that hold dotted names, each as text, a list or a mapping."""
 KNOWN_OTHERWISE = {"torch", "runner", *sys.stdlib_module_names}  # by their own versions
 INSTALLED = tuple(map(Path, sysconfig.get_paths().values()))

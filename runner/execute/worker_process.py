@@ -52,8 +52,9 @@ def serve(connection: Connection) -> None:
     """The child's main loop: serve requests until the parent process is gone."""
     # all of this comes before torch is imported, which takes seconds in which the parent may die;
     # signals reach the whole group, and the parent decides what they mean
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # Windows has not the last two
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     _die_with_parent()
     adopt_orphans()  # so that nothing that a cell starts gets out of sight
     if hasattr(os, "register_at_fork"):

@@ -60,6 +60,11 @@ def _columns(record: Any) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+def numbers_of(record: Any) -> set[str]:
+    """The names of a record's columns that hold numbers."""
+    return {column.name for column in _columns(record) if column.kind in ("int", "float")}
+
+
 def packed(records: Sequence[Any]) -> list[tuple[Any, ...]]:
     """The values of records of a kind, column by column; nothing of no records."""
     if not records:

@@ -40,7 +40,7 @@ class Row(CellKey, _Cell):
         node: the machine that ran it, by name and a short hash of what it is; times of different
             nodes do not compare.
         variant: a short hash of the op file and the timing, which tells like rows apart.
-        status: one of :data:`STATUSES`.
+        status: ok, failed, unavailable, unsupported, timeout, out_of_memory or crashed.
         reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
         limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
@@ -159,9 +159,9 @@ class BenchmarkRow(Row):
 
 @dataclass(frozen=True)
 class CaseRow(Row):
-    """A row of a job that a case can be of: the file of ``conf/case``; blank for an operation."""
+    """A row of a job that a case can be of."""
 
-    case: str | None = None
+    case: str | None = None  # the file of ``conf/case``; blank for an operation
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ from runner.cells.grid import check_baseline, check_possible, excluded, plain
 from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
 from runner.config.implementation import ALL, DEFAULT
+from runner.config.operator_database import with_every
 from runner.config.schema import READING, Report
 from runner.errors import ConfigError, naming, one_line
 from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
 
 OF_THE_SWEEP = {
-    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run")
+    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run"),
+    *("output", "objective"),
 }
 """The keys that cannot differ between cells."""
 OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
@@ -59,8 +61,8 @@ class Grids:
 
         ConfigError where a cell or a rule of exclusion is wrong, or nothing is left to run.
         """
-        own = self._parser.parse_overrides(_as_overrides("params", self._params))
-        typed = self._parser.parse_overrides(arguments)
+        own = self._parsed(as_overrides("params", self._params))
+        typed = self._parsed(arguments)
         listed = listed_cells(self._config)
         of_list = {*LISTING, *(["call"] if listed else [])}
         typed = [override for override in typed if override.key_or_group not in of_list]
@@ -94,6 +96,9 @@ class Grids:
         check_baseline(cells, Report.of(self._config))
         return unique
 
+    def _parsed(self, words: Sequence[str]) -> list[Override]:
+        return self._parser.parse_overrides(list(map(with_every, words)))
+
     def _main_grid(self, listed: Sequence[Listed], overrides: Sequence[Override]) -> list[HydraJob]:
         """The product of the axes; where cells are listed, each of these with that product."""
         if not listed:
@@ -112,8 +117,8 @@ class Grids:
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
         jobs = []
         for params in self._extra_grids:
-            words = _as_overrides("also", params)
-            grid = self._parser.parse_overrides(words)
+            words = as_overrides("also", params)
+            grid = self._parsed(words)
             meant = _meant_for(grid, own, typed)
             jobs += self._compose([*grid, *meant])
             for override in (override for override in typed if override not in meant):
@@ -164,7 +169,7 @@ class Grids:
         return []
 
 
-def _as_overrides(where: str, params: Any) -> list[str]:
+def as_overrides(where: str, params: Any) -> list[str]:
     """A grid as overrides; a list is an axis's values, which on the command line have commas."""
     if not isinstance(params, Mapping):
         example = "write a mapping such as {op: add, size: [64, 128]}"

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
 from runner.cells.compose import Composer, HydraJob
-from runner.config.hydra_internals import config_restored, without_hydra
+from runner.cells.grid import is_excluded
+from runner.config.hydra_internals import config_restored, sweeper_of, without_hydra
 from runner.config.schema import Compare, Report
 from runner.errors import CellFailed
 from runner.execute.cell_runner import CellGroup, CellRun
@@ -22,7 +23,8 @@ from runner.execute.progress import Progress
 from runner.execute.second_visits import run_all, steps
 from runner.execute.session import session_of
 from runner.rows.rows import NON_FAILURES, Row
-from runner.sweep.run_folder import free_folder, refuse_chdir
+from runner.sweep.objective import objective_of
+from runner.sweep.run_folder import GRID, free_folder, refuse_chdir
 
 
 def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:
@@ -35,8 +37,15 @@ def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:
 class JobListeners:
     """Hydra's callbacks, which are told when a sweep's jobs begin and end."""
 
-    def __init__(self, context: HydraContext, task: TaskFunction, composer: Composer) -> None:
+    def __init__(
+        self,
+        context: HydraContext,
+        task: TaskFunction,
+        composer: Composer,
+        objective: str | None,
+    ) -> None:
         self._callbacks, self._task, self._composer = context.callbacks, task, composer
+        self._objective = objective
         self._configs: dict[int, DictConfig] = {}  # of the jobs that run, by their numbers
 
     def begin(self, job: HydraJob, number: int, folder: Path) -> None:
@@ -51,6 +60,8 @@ class JobListeners:
         returned.return_value = rows
         try:
             raise_failure(job.cell, rows)
+            if self._objective:
+                returned.return_value = objective_of(job.cell, rows, self._objective)
         except CellFailed as failure:
             returned.return_value, returned.status = failure, JobStatus.FAILED
         if config := self._configs.pop(number, None):
@@ -81,8 +92,10 @@ class JobLauncher:
         self._config = config
         self._session = session_of(task_function)
         self.composer = Composer(hydra_context.config_loader, config)
-        self.listeners = JobListeners(hydra_context, task_function, self.composer)
+        self.listeners = JobListeners(hydra_context, task_function, self.composer, config.objective)
         self._compare = Compare(in_turn=False)
+        # our sweeper has left out what they exclude
+        self._rules = [] if sweeper_of(config) == GRID else list(config.exclude)
         self._report = Report.of(config)
         self._taken: dict[Path, str] = {}  # folders, by the cells that have them
 
@@ -97,22 +110,23 @@ class JobLauncher:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         jobs = [self.composer.job(overrides) for overrides in job_overrides]
-        if self._config.dry_run:  # under another sweeper, which does not know of it
-            print(*(job.cell.label for job in jobs), sep="\n")
-            return []
         runs = [
             _JobRun(job.cell, job=job, number=number)
             for job, number in zip(jobs, numbers, strict=True)
         ]
-        groups = self._session.cells.groups(runs, self._report, self._compare)
+        going = [run for run in runs if not is_excluded(run.cell, self._rules)]
+        groups = self._session.cells.groups(going, self._report, self._compare)
         with (
             config_restored(),
             env_override(self._config.hydra.job.env_set),
             Progress(steps(groups), self._config.stop_after) as progress,
         ):
-            share = max((run.cell.timing.revisit_share for run in runs), default=0.0)
+            share = max((run.cell.timing.revisit_share for run in going), default=0.0)
             run_group = partial(self._run_group, progress=progress)
             run_all(groups, share, run_group, progress.again)
+        if self._config.objective:  # another sweeper waits for an answer to each
+            for run in (run for run in runs if run not in going):
+                run.job_return = self.listeners.end(run.job, run.number, [])
         return [run.job_return for run in runs if run.job_return is not None]
 
     def _run_group(self, group: CellGroup[_JobRun], process: int, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from runner.errors import ConfigError
 
+GRID = "grid"  # the name of our sweeper
 LONGEST_FOLDER_NAME = 120  # bytes, of the 255 that a file system allows
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
@@ -41,6 +42,14 @@ def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
     if hydra.job.chdir:
         where = "operations run in the folder that the command is started in"
         raise ConfigError(f"hydra.job.chdir=true: {where}; leave it out")
+
+
+def refuse_parallel(hydra: HydraConf | DictConfig) -> None:
+    """Refuse a launcher that would measure cells beside each other."""
+    jobs = hydra.launcher.get("n_jobs")
+    if jobs not in (None, 1):
+        beside = f"hydra.launcher.n_jobs={jobs} would time cells while others run beside them"
+        raise ConfigError(f"{beside}; give hydra.launcher.n_jobs=1, and threads= for one cell's")
 
 
 def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bool) -> Path:

@@ -21,19 +21,21 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
 from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
+from runner.cluster.takeover import take_over
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.interpreter import Interpreter
 from runner.execute.session import session_of
 from runner.files import write_atomically
+from runner.report.as_json import cells_as_json, for_programs
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import ROUNDS_FILE, Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.grids import Grids
 from runner.sweep.launcher import JobLauncher
-from runner.sweep.run_folder import claimed, refuse_chdir
+from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
 from runner.units import time_text
 
 SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
@@ -53,6 +55,7 @@ class GridSweep:
         crossover: Mapping[str, Any] | None,
     ) -> None:
         refuse_chdir(config.hydra)
+        refuse_parallel(config.hydra)
         for file, group, choice in unheeded_choices(hydra_context.config_loader, config):
             advice = f"say {group}={choice} on the command line"
             raise ConfigError(f"{file}.yaml: {group}: {choice} would be ignored; {advice}")
@@ -143,11 +146,18 @@ class GridSweep:
         return self._search.initial()
 
     def _show(self, jobs: list[HydraJob]) -> None:
+        with for_programs(self._config.output) as is_json:
+            cells = self._describe(jobs)
+        if is_json:
+            print(cells_as_json(cells, self._left_out))
+
+    def _describe(self, jobs: list[HydraJob]) -> list[Cell]:
+        """Print what a dry run lists, for people; returns the cells."""
         numbers = list(range(len(jobs)))
         if self._config.resume:
             jobs, numbers = self._remaining(jobs)
         cells = [jobs[number].cell for number in numbers]
-        _list(cells)
+        list_cells(cells)
         if cells and self._cluster is None:
             seconds = START_S + sum(map(expected_s, cells))
             print(f"it takes some {time_text(seconds)} here", file=sys.stderr)
@@ -169,12 +179,14 @@ class GridSweep:
             print(f"and what the search asks for then, {most} cells at most")
         if self._cluster is not None and numbers:
             print(self._cluster.describe([job.cell for job in jobs], numbers))
+        return cells
 
     def _run(self, jobs: list[HydraJob]) -> list[Sequence[JobReturn]]:
         numbers = list(range(len(jobs)))
         left = ""
         if self._config.resume:
             resume.remove_leftovers(self._root)
+            take_over(self._root)
             jobs, numbers = self._remaining(jobs)
             going = {jobs[number].cell.identity for number in numbers}
             rows = resume.read_all_rows(self._root)
@@ -196,7 +208,7 @@ class GridSweep:
         finally:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
             if self._session.measuring or not numbers:
-                self._session.finish(self._root, self._report, strict=self._config.strict)
+                self._session.finish(self._root, self._report, self._config)
                 if self._is_incomplete:
                     self._session.exit_code = 1
                 if left:
@@ -317,7 +329,8 @@ class GridSweep:
         return returned
 
 
-def _list(cells: Sequence[Cell]) -> None:
+def list_cells(cells: Sequence[Cell]) -> None:
+    """Print the cells of a dry run, a line each, and their number."""
     for cell in cells:
         reason = cell.infeasible_reason
         print(f"{cell.label}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())

@@ -85,20 +85,24 @@ class Ready:
 
 def run(task: Task) -> TaskResult:
     """Measure one cell."""
-    cell, ready = task.cell, prepare(task)
+    ready = prepare(task)
     task.report_step("timing")
-    reallocate = None
+    return finish(ready, time_alone(ready))
+
+
+def time_alone(ready: Ready) -> Measurement:
+    """The times of a call that takes no turns with others."""
+    task, reallocate = ready.task, None
     if task.device.is_cpu:
-        reallocate = reallocate_for(ready.bound, ready.tensors, cell.direction)
-    measured = measure(
+        reallocate = reallocate_for(ready.bound, ready.tensors, task.cell.direction)
+    return measure(
         ready.call,
         ready.clock,
-        cell.timing,
+        task.cell.timing,
         ready.on_first_result,
         reallocate,
         gate=gate_for([task]),
     )
-    return finish(ready, measured)
 
 
 def prepare(task: Task) -> Ready:

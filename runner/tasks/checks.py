@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import compress
 from typing import Any
 
@@ -21,9 +22,9 @@ from runner.config.size import parse_size
 from runner.errors import is_unsupported, one_line
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
-from runner.tasks.task import Task, Verdict, VerdictKey
+from runner.tasks.task import Task, Verdict
 from runner.verify.blocks import WHOLE
-from runner.verify.gradients.finding import overall
+from runner.verify.gradients.finding import verdict_with_reason
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import (
     FREE_SIGN,
@@ -108,28 +109,24 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     gradient that autograd could follow.
     """
     cell, device, verdicts = task.cell, task.device.torch, task.state.gradient_verdicts
-    is_plain = cell.autocast == "off" and cell.grad_mode == "enabled"  # others have none
     has_gradient = bound.op.has_gradient and is_differentiable(bound.dtype)
-    if cell.graph or not is_plain or not has_gradient:
+    if cell.graph or cell.grad_mode != "enabled" or not has_gradient:
         is_own = isinstance(bound.op, Implemented)
         return Verdict(None, "its gradient was not compared" if is_own else "")
     plain = replace(bound, seed=0, fill="normal", layout="contiguous")
     if bound.is_compiled:  # for these strides
         plain = replace(plain, layout=bound.layout)
-    at_own_size = bound.is_compiled and to_check(plain, cell.requested_size) is plain
-    key = _key(plain, device, at_own_size)
+    is_small = bound.is_compiled and to_check(plain, cell.requested_size) is plain
+    at_own_size = is_small or bound.has_one_size
+    size = bound.op.size_text(bound.dimensions) if at_own_size else ""
+    how = f"{bound.is_compiled} {plain.layout} {cell.autocast} {size}"
+    key = repr(bound.op), bound.dtype, device, how
     if key not in verdicts:
         task.report_step("checking the gradient")
         budget_s = GRADIENT_SHARE * cell.limit.time_s
         checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
         verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)
     return verdicts[key]
-
-
-def _key(bound: BoundOperation, device: torch.device, at_own_size: bool) -> VerdictKey:
-    size = bound.op.size_text(bound.dimensions) if at_own_size else ""
-    how = f"{bound.is_compiled} {bound.layout} {size}"
-    return repr(bound.op), bound.dtype, device, how
 
 
 def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:
@@ -141,10 +138,7 @@ def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Ve
     except Exception as error:
         traceback.print_exc()
         return _excused(bound, device, error)
-    verdict = overall(checks)
-    reasons = [check.reason for check in checks if check.verdict == verdict and check.reason]
-    says_more = verdict in BAD or len(checks) == 1  # a single check says why there are no others
-    return Verdict(verdict, reasons[0] if reasons and says_more else "")
+    return Verdict(*verdict_with_reason(checks))
 
 
 def _excused(bound: BoundOperation, device: torch.device, of_check: Exception) -> Verdict:
@@ -166,6 +160,7 @@ def _until(bound: BoundOperation, budget_s: float) -> BoundOperation:
     """An operation that can be called until the budget is spent."""
     function, end = bound.function, time.perf_counter() + budget_s
 
+    @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if time.perf_counter() > end:
             raise BudgetSpent

@@ -28,6 +28,7 @@ from runner.verify.values import allowed_error, relative_error
 
 TRIES = 5
 LATER_S = 0.02  # after a call has returned, for what goes on
+OF_TORCH = ("torch", "runner")  # the latter are the operators of torch's database
 SEED = 10_000  # beyond those of visits
 
 Kernel = tuple[str, tuple[Any, ...]]
@@ -79,7 +80,7 @@ class Conduct:
     def questions(self) -> Mapping[str, Callable[[], bool]]:
         """By the flag that a yes means; none where a call takes long, or may be what it likes."""
         op = self._bound.op
-        if op.package == "torch" or self._timed.takes_long or op.random or op.restore:
+        if op.package in OF_TORCH or self._timed.takes_long or op.random or op.restore:
             return {}
         names = ["reused_result", "late_work", "unrepeatable", "mutates_input"]
         if self._bound.is_compiled:  # which cannot be watched

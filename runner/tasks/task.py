@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from runner.calls.bound_arguments import BoundArguments
 from runner.calls.bound_operation import BoundOperation
 from runner.calls.module import ModuleFunction, made_callable
 from runner.calls.whole_model import made_model
@@ -113,7 +114,8 @@ class Task:
         modules = [made for made in (reference, function) if isinstance(made, ModuleFunction)]
         drawn |= {"module": modules[0]} if modules else {}
         drawn |= {"device": self.device.torch, "reference": reference}
-        return BoundOperation(cell.operation, function, sizes, self.dtype, cell.seed, **drawn)
+        bound = BoundOperation(cell.operation, function, sizes, self.dtype, cell.seed, **drawn)
+        return BoundArguments.of(bound) if op.parsed.is_open else bound
 
     def _made(self, function: Function, op: Operation, sizes: Dimensions) -> Function:
         if op.passes:

@@ -6,7 +6,9 @@ import math
 import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import and_
 from typing import NamedTuple
 from unittest.mock import patch
@@ -17,12 +19,13 @@ from torch import Tensor
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
 from runner.calls.layouts import copy_of
-from runner.config.operation import Operation
+from runner.config.operation import ROUNDING, Operation
 from runner.config.signature import Dimensions
 from runner.config.size import Size
 from runner.errors import one_line
 from runner.verify.blocks import WHOLE, Block, block_of, part_of
-from runner.verify.gradients.vectors import dense, perturbed
+from runner.verify.gradients.precision import Rounding
+from runner.verify.gradients.vectors import dense, farthest, max_abs, perturbed
 from runner.verify.likeness import (
     aligned,
     changed_by,
@@ -44,6 +47,11 @@ RANDOM = "its values differ from call to call; where that is meant, write random
 FREE_SIGN = (
     "its vectors differ by their signs alone; where that is meant, write compare: up_to_sign"
 )
+CANCELS = (
+    "a roundoff at each step moves it farther than tolerance: allows, which explains the error; "
+    "write tolerance: rounding"
+)
+UNWRITTEN = "it returns memory that nobody has written to"
 DEPENDS_ON_DTYPE = (
     "where its constants depend on the dtype, write reference: a callable that has this dtype's"
 )
@@ -80,6 +88,8 @@ class ValueCheck:
 
 def small(bound: BoundOperation, requested: Size) -> BoundOperation:
     """The operation at a size where checks cost little, or as it is where it cannot be cut down."""
+    if bound.has_one_size:
+        return bound
     try:
         dimensions = bound.op.bind(requested.at_most(CHECK_INNER, CHECK_OUTER))
         reduced = replace(bound, dimensions=dimensions)
@@ -196,6 +206,9 @@ class Reference:
 
     def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
         self.bound, self.inputs = bound, reference_inputs(bound, inputs)
+        self._wide = bound
+        if not inputs:  # which would tell the call its dtype
+            self._wide = replace(bound, dtype=_widest(bound.dtype))
         try:
             self.outputs, self.after = self.at(self.inputs)
         except Exception:
@@ -208,7 +221,7 @@ class Reference:
     def at(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The outputs at other inputs, and what a call leaves in copies of these."""
         copies = [t.clone() for t in inputs]
-        return [dense(t).cpu() for t in self.bound.expected(copies)], copies
+        return [dense(t).cpu() for t in self._wide.expected(copies)], copies
 
     def moved(self) -> Iterator[list[Tensor]]:
         """The outputs at inputs that have moved by some roundoffs of the dtype, up or down."""
@@ -217,14 +230,33 @@ class Reference:
         for _ in range(DRAWS):
             yield self.at(perturbed(self.inputs, roundoffs, generator))[0]
 
-    def allowed(self, got: Tensor) -> float:
-        """The largest error of an output."""
+    @cached_property
+    def moved_by_rounding(self) -> list[float]:
+        """How far rounding moves each output, relative to its largest element."""
+        generator, roundoff = self.bound.generator(951), unit_roundoff(self.bound.dtype)
+        numbers = [t if is_differentiable(t.dtype) else t.double() for t in self.outputs]
+
+        def moved() -> list[Tensor]:
+            with Rounding(roundoff, generator):
+                results = self.at(perturbed(self.inputs, roundoff, generator))[0]
+            return [t.to(number.dtype) for t, number in zip(results, numbers, strict=True)]
+
+        most = farthest(numbers, moved, DRAWS)
+        return [max_abs(m) / (max_abs(t) or 1.0) for m, t in zip(most, numbers, strict=True)]
+
+    def allowed(self, got: Tensor, index: int) -> float:
+        """The largest error of an output, as of those at the index."""
         kind, dtypes = self.bound.device.type, [self.bound.dtype, got.dtype]
         if torch.is_autocast_enabled(kind):  # which rounds to a dtype of its own
             dtypes.append(torch.get_autocast_dtype(kind))
         floating = filter(is_differentiable, dtypes)
         dtype = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
-        return allowed_error(self.bound.op, self.bound.dimensions, dtype) if dtype else 0.0
+        if dtype is None:
+            return 0.0
+        allowed = allowed_error(self.bound.op, self.bound.dimensions, dtype)
+        if self.bound.op.tolerance != ROUNDING or index >= len(self.outputs):
+            return allowed
+        return allowed + FACTOR * self.moved_by_rounding[index]
 
 
 class _Compared(NamedTuple):
@@ -242,7 +274,7 @@ def _compared(
     if is_differentiable(got.dtype) or is_differentiable(wide.dtype):
         signed = op.compare == "up_to_sign"
         error = error_up_to_sign(got, wide) if signed else relative_error(got, wide)
-        return _Compared(error, reference.allowed(got))
+        return _Compared(error, reference.allowed(got, index))
     differs = got != wide.to(got.dtype)
     if not bool(differs.any()) or not is_differentiable(reference.bound.dtype):
         return _Compared(float(bool(differs.any())))
@@ -266,6 +298,10 @@ def _declarable(
 ) -> str:
     """What the op file may say of values that differ and are not wrong; blank where they are."""
     pairs = list(zip(outputs, expected, strict=True))
+    with _new_memory_filled():
+        filled = reference.at(reference.inputs)[0]
+    if filled and all(bool(t.isnan().all()) for t in filled):
+        return UNWRITTEN
     # with this dtype's eps, largest and smallest number for a function that asks for its own's
     finfo, dtype = torch.finfo, reference.bound.dtype
     with patch.object(torch, "finfo", lambda asked=None: finfo(dtype)):
@@ -274,24 +310,48 @@ def _declarable(
         not reference.bound.op.reference
         and len(others) == len(outputs)
         and all(
-            o.shape == t.shape and relative_error(t, o) <= reference.allowed(t)
-            for t, o in zip(outputs, others, strict=True)
+            o.shape == t.shape and relative_error(t, o) <= reference.allowed(t, i)
+            for i, (t, o) in enumerate(zip(outputs, others, strict=True))
         )
     ):
         return DEPENDS_ON_DTYPE
-    for (first, _), second in zip(pairs, again, strict=False):
-        if first.shape != second.shape or relative_error(second, first) > reference.allowed(first):
+    for i, ((first, _), second) in enumerate(zip(pairs, again, strict=False)):
+        apart = first.shape != second.shape or relative_error(second, first)
+        if apart > reference.allowed(first, i):
             return RANDOM
     factors = sum(is_differentiable(t.dtype) for t in outputs)
     if factors > 1 and any(has_free_sign(*pair) for pair in pairs):
-        errors = [(error_up_to_sign(*pair), reference.allowed(pair[0])) for pair in pairs]
-        if all(error <= allowed for error, allowed in errors):
+        errors = map(error_up_to_sign, outputs, expected)
+        if all(e <= reference.allowed(outputs[i], i) for i, e in enumerate(errors)):
             return FREE_SIGN
-    return ""
+    return CANCELS if _is_explained(reference, outputs, expected) else ""
+
+
+def _is_explained(reference: Reference, outputs: list[Tensor], expected: list[Tensor]) -> bool:
+    """Whether rounding moves what is off by more than the tolerance, and as far as it is off."""
+    if len(outputs) != len(reference.outputs):
+        return False
+    for i, moved in enumerate(reference.moved_by_rounding):
+        limit = reference.allowed(outputs[i], i)
+        cancels = is_differentiable(outputs[i].dtype) and moved > limit
+        if not relative_error(outputs[i], expected[i]) <= (FACTOR * moved if cancels else limit):
+            return False
+    return True
+
+
+@contextmanager
+def _new_memory_filled() -> Iterator[None]:
+    """Have torch fill what it allocates with NaN, as it does where it is to be deterministic."""
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def _not_computed(bound: BoundOperation, error: Exception) -> str:
-    widest = reference_input(torch.empty(0, dtype=bound.dtype)).dtype
+    widest = _widest(bound.dtype)
     where = f"in {str(widest).removeprefix('torch.')} on the CPU"
     who = bound.op.reference or "the call itself"
     advice = "" if bound.op.reference else "; write reference: a callable that can be"
@@ -331,6 +391,10 @@ def reference_input(tensor: Tensor) -> Tensor:
     if tensor.dtype.is_complex:
         return tensor.to(torch.complex128)
     return tensor.to(torch.float64 if tensor.dtype.is_floating_point else torch.int64)
+
+
+def _widest(dtype: torch.dtype) -> torch.dtype:
+    return reference_input(torch.empty(0, dtype=dtype)).dtype
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:

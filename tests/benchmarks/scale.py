@@ -40,18 +40,21 @@ class InstantCluster:
         """How many chunks could run at once."""
         return 100
 
-    def submit(self, chunk: Any) -> bool:
-        """Take a chunk."""
-        from runner.cluster.executor import ChunkRun
+    def has_room(self, chunk: Any) -> bool:
+        """Whether a slot is free."""
+        return len(self.runs) < self.slots()
 
-        if len(self.runs) == self.slots():
-            return False
-        self.runs.append(ChunkRun(chunk, "none"))
-        return True
+    def refusal(self, chunk: Any) -> str:
+        """Nothing is refused."""
+        return ""
+
+    def send(self, run: Any) -> None:
+        """Take a chunk."""
+        self.runs.append(run)
 
     def ended(self, timeout_s: float) -> list[Any]:
         """All that was sent."""
-        from runner.cluster.node import CellResult, ChunkStarted
+        from runner.cluster.messages import CellResult, ChunkStarted, append
         from runner.execute.environment import describe_process
 
         begun = time.process_time()
@@ -65,15 +68,10 @@ class InstantCluster:
                 )
             )
             for cell in run.chunk.cells:
-                run.take(
-                    CellResult(
-                        cell.identity,
-                        [row_of(cell)],
-                        samples(),
-                        "ok\n",
-                        "2026-11-23T00:00:00+00:00",
-                    )
-                )
+                ended = "2026-11-23T00:00:00+00:00"
+                result = CellResult(cell.identity, [row_of(cell)], samples(), "ok\n", ended)
+                append(run.messages, result)
+                run.take(result)
             self.landed += len(run.chunk.cells)
         self.playing_s += time.process_time() - begun
         return runs
@@ -141,7 +139,7 @@ def one(cells: int, root: Path) -> None:
     from runner.execute import session
 
     cluster = InstantCluster()
-    sweep.Cluster._executor = lambda self, root: cluster  # type: ignore[method-assign]
+    sweep.Cluster._executor = lambda *arguments: cluster  # type: ignore[method-assign]
     concluded: list[float] = []
     finish = session.Session.finish
 

@@ -15,7 +15,7 @@ from runner.calls.compiled import NotCompiled, by_its_reference, compiled
 from runner.config.schema import Limit
 from runner.verify.values import check_values
 from tests.conftest import Runner
-from tests.support.factories import bound, ran
+from tests.support.factories import bound, op_file, ran
 
 CPU = torch.device("cpu")
 
@@ -77,6 +77,29 @@ def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
     )  # the compiling is over before the first call
     assert (through.checked_size, through.gradient) == ("64x64", "pass")
     assert "wrong" not in " ".join(through.flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["avg_pool1d", "adaptive_max_pool3d"])
+def test_a_gradient_that_the_compiler_has_wrong_is_found(name: str) -> None:
+    """Whichever release this is: wrong is what differs from the gradient without the compiler."""
+    op = {"size": "2x4x16", **op_file(name)}
+    plain = bound(getattr(torch.nn.functional, name), **op)
+    (x,) = plain.draw()
+
+    def gradient(call: Any) -> torch.Tensor:
+        leaf = x.detach().requires_grad_()
+        result = call(leaf)
+        result.backward(torch.arange(result.numel()).reshape(result.shape).to(result))
+        return leaf.grad  # type: ignore[return-value]
+
+    def call(t: torch.Tensor) -> torch.Tensor:
+        return plain.outputs([t])[0]
+
+    is_wrong = not torch.allclose(gradient(call), gradient(torch.compile(call)), atol=1e-3)
+    row = ran(op, compile=True, limit=Limit(time_s=200))
+    assert row.status == "ok", row.reason
+    assert ("wrong_gradient" in row.flags) == is_wrong, row.reason
 
 
 @pytest.mark.slow

@@ -7,11 +7,11 @@ from pathlib import Path
 from runner.config.renamed import RENAMED
 from tests.support.commands import answers
 
-OPS = r"add, addmm, avg_pool1d, \.\.\.: python -m runner --help lists them"
+OPS = r"adaptive_max_pool3d, add, addmm, \.\.\.: python -m runner --help lists them"
 OWN = r"; or add mine/op/%s.yaml and --config-dir mine"
 SWEEPS = (
     "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, models, "
-    "noise, roof, smoke, transfer"
+    "noise, opinfo, roof, smoke, transfer"
 )
 
 ASIDE = "goes only with job=benchmark"

@@ -21,8 +21,9 @@ from runner.cluster.chunk import Chunk, expected_s, plan, unfinished_parts
 from runner.cluster.chunk_folder import ChunkWriter
 from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
-from runner.cluster.executor import ChunkRun
-from runner.cluster.node import CellResult, ChunkStarted, NodeRefused, run_chunk, versions
+from runner.cluster.executor import ChunkRun, Refusals
+from runner.cluster.messages import CellResult, ChunkStarted
+from runner.cluster.node import NodeRefused, run_chunk, versions
 from runner.config.schema import ClusterConfig, Compare, Config, Report
 from runner.errors import ConfigError
 from runner.execute.progress import Progress
@@ -93,19 +94,24 @@ def test_a_lost_chunk_is_sent_again_without_what_is_done_and_its_suspect_alone()
     cells = grid(4)
     (chunk,) = plan(cells, range(8), ClusterConfig(), "device")
     done = [cells[number].identity for number in (0, 1, 2)]
-    suspect, rest = unfinished_parts(chunk, done, "device", lost_on="node-a", lost=True)
+    suspect, rest = unfinished_parts(chunk, done, lost_on="node-a", lost=True)
     assert (suspect.numbers, rest.numbers) == ((2, 3), (4, 5, 6, 7))  # 2 is measured again with 3
     assert {part.attempt for part in (suspect, rest)} == {2}
     assert suspect.avoid == "node-a"
-    (left,) = unfinished_parts(chunk, done, "device", lost_on="node-a", lost=False)
+    (left,) = unfinished_parts(chunk, done)
     assert (left.numbers, left.attempt, left.avoid) == ((2, 3, 4, 5, 6, 7), 1, None)
-    assert not list(
-        unfinished_parts(chunk, [c.identity for c in cells], "device", lost_on=None, lost=False)
-    )
-    (stuck,) = unfinished_parts(
-        chunk, [], "device", lost_on=None, lost=False
-    )  # a time limit in which nothing ends
-    assert stuck.attempt == 2
+    assert not list(unfinished_parts(chunk, [c.identity for c in cells]))
+
+
+def test_a_job_whose_time_was_too_short_for_anything_is_halved_and_then_has_had_a_try() -> None:
+    cells = grid(3)
+    (chunk,) = plan(cells, range(6), ClusterConfig(), "device")
+    first, second = unfinished_parts(chunk, [cells[0].identity])  # of which 1 is measured with it
+    assert (sent([first, second]), first.attempt) == ([(0, 1), (2, 3, 4, 5)], 1)
+    (alone,) = unfinished_parts(first, [])
+    assert (alone.numbers, alone.attempt) == ((0, 1), 2)
+    (preempted,) = unfinished_parts(first, [], blameless=True)
+    assert preempted == first
 
 
 class Scripted:
@@ -115,23 +121,33 @@ class Scripted:
         self.endings = list(endings)
         self.runs: list[ChunkRun] = []
         self.sent: list[Chunk] = []
+        self.refusals = Refusals("bring it there")
         self.nodes = 1
 
     def slots(self) -> int:
         return self.nodes
 
-    def submit(self, chunk: Chunk) -> bool:
-        if self.runs or not self.nodes:
-            return False
-        self.runs.append(ChunkRun(chunk, "job"))
-        self.sent.append(chunk)
-        return True
+    def has_room(self, chunk: Chunk) -> bool:
+        return bool(self.nodes) and not self.runs
+
+    def refusal(self, chunk: Chunk) -> str:
+        return self.refusals.of_all(chunk, ["node-a"])
+
+    def send(self, run: ChunkRun) -> None:
+        run.place = "node-a"
+        self.runs.append(run)
+        self.sent.append(run.chunk)
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
         over, self.runs = self.runs, []
         for run in over:
             run.take(ChunkStarted("node-a", {"started": "now", "variables": {}}))
-            (self.endings.pop(0) if self.endings else well)(run)
+            ending = self.endings.pop(0) if self.endings else well
+            if isinstance(ending, str):
+                run.started = None
+                self.refusals.add(run, ending, of_node=False)
+            else:
+                ending(run)
         return over
 
     def close(self) -> list[ChunkRun]:
@@ -158,7 +174,7 @@ def dies(after: int) -> Any:
 
 
 def refused(run: ChunkRun) -> None:
-    run.started, run.lost, run.refused = None, "no such node", True
+    run.started, run.blameless = None, True
 
 
 def drive(
@@ -172,7 +188,7 @@ def drive(
     )
     chunks = plan(cells, range(len(cells)), ClusterConfig(**config), "device")
     with Progress(len(cells)) as progress:
-        Driver(cluster, writer, retries=retries, axis="device", progress=progress).run(chunks)
+        Driver(cluster, writer, progress, retries, lambda: None).run(chunks)
     rows, damaged = collect(root, "benchmark")
     assert not damaged
     return pd.DataFrame([vars(row) for row in rows])
@@ -240,6 +256,20 @@ def test_a_cluster_without_nodes_is_given_up(
     assert list(rows["reason"]) == ["no node is left"] * 4
 
 
+def test_what_no_node_can_run_is_given_up_and_what_needs_other_packages_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [cell({**op_file("add"), "call": "lacking.f"}, size=size) for size in (4, 5)]
+    cluster = Scripted("node-a: No module named 'lacking'")
+    rows = drive(tmp_path / "out", cluster, [*own, *grid(1)], cells_per_chunk=1, retries=0)
+    reason = "no node can run it: node-a: No module named 'lacking'"
+    assert list(rows["status"]) == ["crashed", "crashed", "ok", "ok"]
+    assert set(rows["reason"][:2]) == {reason}
+    assert sent(cluster.sent) == [(0,), (2, 3)]
+    said = capsys.readouterr().err
+    assert said.count("not used: node-a: No module named 'lacking'; bring it there") == 1
+
+
 def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path) -> None:
     class Interrupted(Scripted):
         def ended(self, timeout_s: float) -> list[ChunkRun]:
@@ -292,10 +322,12 @@ def test_a_node_measures_what_is_compared_in_turn(tmp_path: Path) -> None:
     sides = (cell(), cell(dtype="float64"))
     in_turn = Compare(in_turn=True)
     chunk = Chunk((0, 1), sides, report=Report(baseline={"dtype": "float32"}), compare=in_turn)
-    run = ChunkRun(chunk, "1")
+    writer = ChunkWriter(tmp_path, lambda number: ("op=add",), samples=True)
+    run = writer.begin(chunk)
     for message in run_chunk(chunk, versions()):
         run.take(message)
-    ChunkWriter(tmp_path, lambda number: ("op=add",), samples=True).write(run)
+    (tmp_path / "environment.json").write_text("{}")
+    writer.write(run)
     visits, damaged = collect_pairs(tmp_path)
     assert not damaged
     assert {(visit.baseline_cell, visit.other_cell) for visit in visits} == {

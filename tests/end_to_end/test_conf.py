@@ -39,7 +39,7 @@ def test_the_operations_that_the_project_promises_are_there() -> None:
 
 
 DTYPES = ("float32", "int32", "complex64", "bool")
-SMALL = ("8x8", "2x8x8", "1x2x4x8")  # the first that an operation can have
+SMALL = ("8x8", "2x8x8", "1x2x4x8", "1x2x3x4x5")  # the first that an operation can have
 
 
 def small_size(op: str) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,57 @@ def test_a_wheel_has_its_own_configuration(wheel: Path, tmp_path: Path) -> None:
     for group in ("op", "case", "sweep", "timing", "cluster"):
         here, there = (root / group for root in (ROOT / "conf", wheel / "runner" / "conf"))
         assert {path.name for path in there.iterdir()} == {path.name for path in here.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_two_packages_and_nothing_else(wheel: Path) -> None:
+    assert {path.name.partition("-")[0] for path in wheel.iterdir()} == {
+        "bin",
+        "opsweep",
+        "runner",
+    }
+    assert not (wheel / "runner" / "api" / "opsweep").exists()
+    assert (wheel / "opsweep" / "py.typed").is_file() and (wheel / "runner" / "py.typed").is_file()
+
+
+MINE = """
+import torch, opsweep
+x = torch.linspace(0.1, 2.0, 64)
+print(opsweep.__file__)
+print(opsweep.time(torch.sin, x, max_time_s=0.02))
+print(opsweep.compare(torch.cos, torch.sin, x, max_time_s=0.02).reason == "")
+print(opsweep.check_gradients(torch.sin, x[:4]).ok)
+print(opsweep.sweep("timing=minimal", "limit.time_s=900", op="add", size=4).loc[0, "status"])
+"""
+MY_TESTS = """
+import torch
+
+def test_mine(opsweep):
+    assert opsweep.time(torch.sin, torch.ones(4), max_time_s=0.02).median_s > 0
+"""
+
+
+@pytest.mark.slow
+def test_a_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    """It has what the wheel depends on, and nothing of this checkout."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    of_venv = Path(call([str(python), "-c", where], tmp_path).stdout.strip())
+    # what a .pth names is on the path, and its own .pth, that of this checkout, is not read
+    (of_venv / "others.pth").write_text(f"{wheel}\n{sysconfig.get_path('purelib')}\n")
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "test_mine.py").write_text(MY_TESTS)
+
+    ran = call([str(python), "mine.py"], tmp_path, COLUMNS="80")
+    assert ran.returncode == 0, ran.stderr
+    file, a_time, *others = ran.stdout.splitlines()
+    assert Path(file).parent == wheel / "opsweep" and a_time.startswith("sin: ")
+    assert others == ["True", "True", "ok"]
+
+    tested = call([str(python), "-m", "pytest", "-p", "no:cacheprovider"], tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "passed  test_mine.py::test_mine: sin: " in tested.stdout
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -18,9 +20,18 @@ OP = """
 import pathlib, platform, time
 
 def slow(x):
-    pathlib.Path("FOLDER", f"{platform.node()}-{time.monotonic_ns()}.call").touch()
+    name = f"{platform.node()}-{x.shape[0]}-{time.monotonic_ns()}.call"
+    pathlib.Path("FOLDER", name).touch()
     time.sleep(0.15)
     return x * 2
+"""
+
+LISTENER = """
+from hydra.experimental.callback import Callback
+
+class Listener(Callback):
+    def on_job_end(self, config, job_return, **kwargs):
+        print("heard", job_return.status.name, job_return.cfg.op.name)
 """
 
 
@@ -30,7 +41,7 @@ def on_two_nodes(tmp_path: Path) -> Runner:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'opsweep[ray]'")
 
     def run(
-        *arguments: str, options: tuple[str, ...] = (), code: int = 0
+        *arguments: str, options: tuple[str | Path, ...] = (), code: int = 0
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "runner", *arguments, "cluster=ray", "hydra.sweep.dir=out"]
         done = subprocess.run(
@@ -38,7 +49,7 @@ def on_two_nodes(tmp_path: Path) -> Runner:
                 sys.executable,
                 str(ROOT / "tests" / "support" / "two_nodes.py"),
                 str(tmp_path),
-                *options,
+                *map(str, options),
                 "--",
                 *command,
             ],
@@ -64,7 +75,11 @@ def chunks(folder: Path) -> list[dict[str, object]]:
 def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
     on_two_nodes: Runner, runner: Runner, tmp_path: Path
 ) -> None:
-    on_two_nodes(*GRID, "cluster.cells_per_chunk=4")
+    (tmp_path / "own_listener.py").write_text(LISTENER)
+    own = ["+hydra.callbacks.own._target_=own_listener.Listener", "cluster.cells_per_chunk=4"]
+    done = on_two_nodes(*GRID, *own, "+hydra.job.env_set.TORCH_WORD=hello")
+    assert done.stdout.count("heard COMPLETED ") == 40
+    assert {chunk["variables"]["TORCH_WORD"] for chunk in chunks(tmp_path)} == {"hello"}  # type: ignore[index]
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == 40
     assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
@@ -97,27 +112,33 @@ def test_every_row_comes_back_from_both_nodes_and_is_the_single_machines_cell(
     )
 
 
-def test_a_node_that_is_killed_in_the_middle_loses_no_row(
-    on_two_nodes: Runner, runner: Runner, tmp_path: Path
-) -> None:
+SIZES = ",".join(map(str, range(2, 22)))
+SLOW = [
+    "--config-dir",
+    "mine",
+    "-m",
+    "op=slow",
+    f"size={SIZES}",
+    "device=cpu,gpu",
+    "timing=minimal",
+]
+
+
+@pytest.fixture
+def _slow(tmp_path: Path) -> None:
+    """An operation that leaves a file a call."""
     (tmp_path / "my_ops.py").write_text(OP.replace("FOLDER", str(tmp_path)))
     (tmp_path / "mine" / "op").mkdir(parents=True)
     (tmp_path / "mine" / "op" / "slow.yaml").write_text(
         'name: slow\ncall: my_ops.slow\nsignature: "... -> ..."\ndifferentiable: false\n'
     )
-    sizes = ",".join(map(str, range(2, 22)))
-    command = [
-        "--config-dir",
-        "mine",
-        "-m",
-        "op=slow",
-        f"size={sizes}",
-        "device=cpu,gpu",
-        "timing=minimal",
-    ]
-    done = on_two_nodes(
-        *command, "cluster.cells_per_chunk=10", options=("--kill-when", "node2-*.call")
-    )
+
+
+@pytest.mark.usefixtures("_slow")
+def test_a_node_that_is_killed_in_the_middle_loses_no_row(
+    on_two_nodes: Runner, runner: Runner, tmp_path: Path
+) -> None:
+    done = on_two_nodes(*SLOW, "cluster.cells_per_chunk=10", options=("--files", "node2-*.call"))
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == rows["cell"].nunique() == 40, done.stderr
     assert set(rows["status"]) == {"ok", "unavailable"}
@@ -127,5 +148,55 @@ def test_a_node_that_is_killed_in_the_middle_loses_no_row(
     assert "lost: " in done.stderr
     assert "killed the second node" in done.stdout
     assert any(chunk["lost"] for chunk in chunks(tmp_path))
-    again = runner(*command, "resume=out")
+    again = runner(*SLOW, "resume=out")
     assert "40 of 40 cells are done" in again.stderr
+
+
+@pytest.mark.usefixtures("_slow")
+def test_a_driver_that_is_ended_or_killed_loses_no_cell_that_has_ended(
+    on_two_nodes: Runner, tmp_path: Path
+) -> None:
+    ends = ("--files", "*.call", "--end", "TERM", "KILL")
+    done = on_two_nodes(*SLOW, "cluster.cells_per_chunk=10", options=ends)
+    assert "TERM ended it with 130" in done.stdout
+    assert "interrupted; what was finished is kept" in done.stderr
+    assert "SIGTERM received" not in done.stderr
+    assert "KILL ended it with -9" in done.stdout
+    terminated, killed = map(int, re.findall(r"(\d+) of 40 cells are done", done.stderr))
+    assert 0 < terminated < killed < 40
+    assert re.search(r"\d+ cells had ended in [12] jobs whose driver was gone", done.stderr)
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert len(rows) == rows["cell"].nunique() == 40
+    assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
+    counts = Counter(path.name.split("-")[1] for path in tmp_path.glob("*.call"))
+    twice = sum(count > min(counts.values()) for count in counts.values())
+    assert twice <= 4, counts  # the cells that two nodes were at, two times
+
+
+def test_a_node_with_another_torch_is_named_once_and_not_used(
+    on_two_nodes: Runner, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / "torch-2.0.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.0.0\n")
+    done = on_two_nodes(
+        *GRID, "cluster.cells_per_chunk=4", "cluster.retries=0", options=("--path", other.parent)
+    )
+    assert re.findall("not used: node2-.* has torch 2.0.0 and not .*", done.stderr)
+    assert done.stderr.count("not used") == 1
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert (len(rows), rows["node"].nunique()) == (40, 1)
+    assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
+    assert {chunk["attempt"] for chunk in chunks(tmp_path)} == {1}
+
+
+def test_an_address_where_nothing_answers_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'opsweep[ray]'")
+    address = "cluster.launcher.ray.init.address=127.0.0.1:9"
+    command = [sys.executable, "-m", "runner", "-m", "op=add", "size=8", "cluster=ray", address]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 2
+    assert "cluster=ray: nothing answers at 127.0.0.1:9: " in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("**/environment.json"))

@@ -70,6 +70,29 @@ def half_gelu(x: Tensor) -> Tensor:
     return torch.nn.functional.gelu(x.half()).to(x.dtype) * x
 
 
+def scaled_product(x: Tensor) -> Tensor:
+    """One whose second derivative, as torch computes it, overflows in float16 on the way."""
+    return 4000.0 * x.prod()
+
+
+def summed_in_half(x: Tensor, b: Tensor) -> Tensor:
+    """A bias whose gradient is added up in bfloat16, row by row."""
+    return _SummedInHalf.apply(x, b)  # type: ignore[no-any-return]
+
+
+class _SummedInHalf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, b: Tensor) -> Tensor:
+        return x.float() + b.float()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        total = g.new_zeros(g.shape[-1], dtype=torch.bfloat16)
+        for row in g.reshape(-1, g.shape[-1]):
+            total = total + row.bfloat16()
+        return g, total.to(g.dtype)
+
+
 def bell(a: Tensor, b: Tensor) -> Tensor:
     """Smooth, with a second derivative of -2 at a = b, where autograd's is NaN."""
     distance = torch.linalg.vector_norm(a - b)

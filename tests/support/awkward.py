@@ -39,6 +39,46 @@ def own_constants(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.rms_norm(x, x.shape[-1:])
 
 
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g
+
+
+def straight_through(x: torch.Tensor) -> torch.Tensor:
+    """Rounds, and lets the gradient pass."""
+    result: torch.Tensor = _Rounded.apply(x)
+    return result
+
+
+def twice_through(x: torch.Tensor) -> torch.Tensor:
+    """The same with a gradient that is twice as large."""
+    return 2 * straight_through(x) - straight_through(x).detach()
+
+
+class _WrongUnderAutocast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x @ x
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        gradient = g.to(x.dtype) @ x.mT + x.mT @ g.to(x.dtype)
+        return gradient.to(x.dtype) * (1.5 if g.dtype is torch.bfloat16 else 1)
+
+
+def wrong_under_autocast(x: torch.Tensor) -> torch.Tensor:
+    """A square whose gradient is wrong where autocast has made its result bfloat16."""
+    result: torch.Tensor = _WrongUnderAutocast.apply(x)
+    return result
+
+
 class _WrongSlope(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -1068,6 +1069,29 @@ def _unit(g: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor
     return r * g - factor * x * r**3 * (g * x).sum(-1, keepdim=True)
 
 
+def _bias_in_float16(g: torch.Tensor, x: torch.Tensor, b: torch.Tensor) -> Any:
+    if g.dtype is not torch.float16 or not g.numel():
+        return _bias(g, x, b)
+    # numpy adds one after the other, and shows none of its steps
+    rows = g.detach().reshape(-1, g.shape[-1]).numpy()
+    return g, torch.from_numpy(np.cumsum(rows, axis=0, dtype=np.float16)[-1])
+
+
+def _eigenvectors(factor: float) -> Backward:
+    def backward(g_values: torch.Tensor, g_vectors: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            outputs = tuple(torch.linalg.eigh(leaf))
+        (gradient,) = torch.autograd.grad(outputs, leaf, (g_values, factor * g_vectors))
+        return gradient
+
+    return backward
+
+
+def _nothing_left(g: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    return g - factor * x.softmax(-1) * g.sum(-1, keepdim=True)
+
+
 def _square(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return g * torch.where(x == 0, 0 * x.detach(), 6 * x)
 
@@ -1160,6 +1184,51 @@ THIRD_BATCH = [  # of what was told of other verifiers, and of this one
         lambda x: x.exp() / x.exp().sum(-1, keepdim=True),
         dtype=torch.float32,
         fields={"domain": {"0": "[-200, 200]"}},
+    ),
+    pair(
+        "turned_by_itself",
+        "complex",
+        torch.exp,
+        lambda g, z: g * z.exp().conj(),
+        lambda g, z: g * z.exp(),
+        dtypes=["complex"],
+        dtype=torch.complex64,
+    ),
+    pair(
+        "sum_stands_still_in_float16",
+        "long sums",
+        lambda x, b: x + b,
+        _bias,
+        _bias_in_float16,
+        signature="m n, n -> m n",
+        dtype=torch.float16,
+    ),
+    pair(
+        "detached_in_half",
+        "second order in half",
+        lambda x: x**3,
+        lambda g, x: g * 3 * x * x,
+        lambda g, x: g * 3 * x * (x.detach() if x.dtype is torch.float16 else x),
+        dtype=torch.float16,
+    ),
+    pair(
+        "eigenvectors",
+        "symmetric",
+        lambda x: tuple(torch.linalg.eigh(x)),
+        _eigenvectors(1.0),
+        _eigenvectors(1.01),
+        signature="n n -> n, n n",
+        size="4x4",
+        once=True,
+        compare="up_to_sign",
+    ),
+    pair(
+        "nothing_left",
+        "cancellation",
+        lambda x: x - x.exp().sum(-1, keepdim=True).log(),
+        _nothing_left,
+        lambda g, x: _nothing_left(g, x, 1 - 1e-6),
+        size="1x1",
     ),
 ]
 PAIRS += THIRD_BATCH

@@ -2,7 +2,7 @@
 
 One command run on it.
 
-    python tests/support/two_nodes.py FOLDER [--kill-when GLOB] [--nodes N] -- COMMAND...
+    python tests/support/two_nodes.py FOLDER [--files GLOB] [--end SIGNAL ...] -- COMMAND...
 
 Starts itself again in a network and a process namespace, so that nothing else can be reached, and
 every process ends with it. Each node after the first has a host name and a process namespace too:
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,10 +46,11 @@ def main() -> int:
     """Run the command on a cluster; returns its exit code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--kill-when", help="kill the second node once there are enough such files in the folder"
-    )
+    parser.add_argument("--files", help="wait for enough such files, and kill the second node")
+    end_help = "or end the command by these signals, each time it is resumed with more files"
+    parser.add_argument("--end", nargs="+", default=[], help=end_help)
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--path", help="the second node's PYTHONPATH", default="")
     parser.add_argument("--inside", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
@@ -68,23 +70,35 @@ def main() -> int:
         prefix="ray", dir="/tmp"
     ) as short:  # a socket's path has at most 107 characters
         for number in range(options.nodes):
-            nodes.append(start(number, options.folder, short))
+            nodes.append(start(number, options, short))
             await_nodes(nodes, options.folder)
         return run(options, nodes)
 
 
 def run(options: argparse.Namespace, nodes: list[subprocess.Popen[bytes]]) -> int:
-    """Run the command, and kill a node under it where that was asked for."""
-    process = subprocess.Popen(options.command)
-    if options.kill_when is not None:
-        while len(list(options.folder.glob(options.kill_when))) < SEEN and process.poll() is None:
-            time.sleep(0.05)
+    """Run the command, and kill a node under it or end it where that was asked for."""
+    command = options.command
+    for number, name in enumerate(options.end, start=1):
+        process = subprocess.Popen(command)
+        await_files(options, process, SEEN * number)
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        print(f"{name} ended it with {process.wait()}", flush=True)
+        command = [word.replace("hydra.sweep.dir=", "resume=") for word in command]
+    process = subprocess.Popen(command)
+    if options.files is not None and not options.end:
+        await_files(options, process, SEEN)
         nodes[1].kill()  # and with it all that runs in its namespace
         print("killed the second node", flush=True)
     return process.wait()
 
 
-def start(number: int, folder: Path, short: str) -> subprocess.Popen[bytes]:
+def await_files(options: argparse.Namespace, process: subprocess.Popen[bytes], enough: int) -> None:
+    """Wait until there are enough files, or the command has ended."""
+    while len(list(options.folder.glob(options.files))) < enough and process.poll() is None:
+        time.sleep(0.05)
+
+
+def start(number: int, options: argparse.Namespace, short: str) -> subprocess.Popen[bytes]:
     """Start a node with two CPUs and one pretended GPU; it runs until it is killed."""
     ray = str(Path(sys.executable).with_name("ray"))
     role = ["--head", "--port=6379"] if number == 0 else ["--address=127.0.0.1:6379"]
@@ -103,8 +117,12 @@ def start(number: int, folder: Path, short: str) -> subprocess.Popen[bytes]:
     ]
     if number:
         command = [*NODE, "sh", "-c", f'hostname node{number + 1}; exec "$@"', "sh", *command]
-    log = (folder / f"node{number + 1}.log").open("wb")
-    return subprocess.Popen(command, stdout=log, stderr=log)
+    path = os.environ.get("PYTHONPATH", "")
+    if number and options.path:
+        path = f"{options.path}:{path}"
+    log = (options.folder / f"node{number + 1}.log").open("wb")
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def await_nodes(nodes: list[subprocess.Popen[bytes]], folder: Path) -> None:

@@ -55,7 +55,10 @@ def verdicts_of(case: dict[str, Any], **values: Any) -> Counter[str]:
 
 
 X = {"x": [0.5, -1.0, 2.0]}
+TINY = "(exp(1e-4*x)-1)/(1e-4*x)"
+CLONE = {"gradient_of": "torch.clone"}
 MASKED = {"x": [[-math.inf, 0.5, 1.0], [0.3, 0.1, -math.inf]]}
+BIASED = {"x": [[0.5, -1.0, 2.0], [0.25, 1.0, -2.0]], "b": [0.5, -1.0, 2.0]}
 PAIR = {"a": [0.5, -1.0, 2.0], "b": [0.5, -1.0, 2.0]}
 
 
@@ -69,6 +72,8 @@ PAIR = {"a": [0.5, -1.0, 2.0], "b": [0.5, -1.0, 2.0]}
         (asked("torch.sinc", values={"x": [0.0, 0.3]}), "float64"),  # its second derivative
         (asked("bell", values=PAIR), "float64"),
         (asked("naive_softmax", values={"x": [0.5, -3.0, 20.0, 200.0]}), "float32"),
+        (asked("scaled_product", values={"x": [0.03, 1.0, 1.0, 1.0]}), "float16"),
+        (asked("summed_in_half", values=BIASED), "bfloat16"),
     ],
 )
 def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(
@@ -92,6 +97,9 @@ def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(
         ({"name": "tail", "expression": "tanh(x)", "values": {"x": 4.0}}, "float64"),
         ({"name": "tail", "expression": "1-1/(1+exp(-x))", "values": {"x": 7.0}}, "float32"),
         ({"name": "rest", "expression": "(exp(x)-1)/x", "values": {"x": 1e-4}}, "float32"),
+        ({"name": "tiny", "expression": TINY, "values": {"x": [0.5, 1.0, 2.0]}}, "float32"),
+        (asked("scaled_product", values={"x": [0.5, 1.0, 1.0, 1.0]}), "float32"),
+        (asked("tests.support.awkward.straight_through", values=X, **CLONE), "float64"),
     ],
 )
 def test_right_functions_are_not_accused_for_rounding_chance_or_masks(

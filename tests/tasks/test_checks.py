@@ -75,6 +75,20 @@ def test_a_gradient_of_another_function_is_not_wrong_unless_it_is() -> None:
     assert "wrong_gradient" in flags(own("own_constants_wrong"), size=16)
 
 
+def test_a_gradient_that_is_meant_to_be_another_functions_is_compared_with_that() -> None:
+    undeclared = ran(own("straight_through"), size=16)
+    assert "wrong_gradient" in undeclared.flags
+    assert undeclared.reason is not None and "write gradient_of:" in undeclared.reason
+    declared = {"gradient_of": "torch.clone"}
+    assert ran(own("straight_through", **declared), size=16).gradient == "pass"
+    assert "wrong_gradient" in flags(own("twice_through", **declared), size=16)
+
+
+def test_a_cast_is_no_wrong_gradient() -> None:
+    op = {"name": "cast", "call": "torch.Tensor.to", "signature": "m n -> m n"}
+    assert ran(op | {"kwargs": {"dtype": "torch.bfloat16"}}, size=16).gradient == "pass"
+
+
 def test_bytes_of_a_table_are_those_that_are_read() -> None:
     found = ran(SPARSE, size=16)
     assert found.bytes == 16 * 8 + 2 * 16 * 8 * 4  # positions, and the rows in and out

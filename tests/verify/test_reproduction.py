@@ -6,11 +6,17 @@ import math
 import re
 from dataclasses import replace
 
+import pytest
 import torch
 
+from runner.calls.bound_arguments import BoundArguments
 from runner.calls.bound_case import bind_case
+from runner.calls.bound_operation import BoundOperation
 from runner.config.cases import read_case
+from runner.config.operation import Operation
+from runner.config.size import parse_size
 from runner.verify.gradients.verifier import check_gradients
+from tests.calls import test_bound_arguments
 from tests.support import asked, factories
 
 CPU = torch.device("cpu")
@@ -53,6 +59,17 @@ def test_a_cases_file_has_its_values_and_constants() -> None:
     assert "tests.support.asked.second_is_wrong(x)" in script
     got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
     assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) > 0.01
+
+
+def test_nested_arguments_stand_in_the_call() -> None:
+    op = Operation.from_mapping(test_bound_arguments.own("combined_wrong"), "test")
+    plain = BoundOperation(op, op.load(), op.bind(parse_size(3)), torch.float64, 0)
+    checks = check_gradients(BoundArguments.of(plain), CPU)
+    (script,) = filter(None, (check.script for check in checks))
+    assert "combined_wrong([x0, x1], 2.5, x2, wanted={'dtype': torch.float64})" in script
+    said = ran(script)
+    got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
+    assert [2 * number for number in got] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_right_gradient_leaves_no_file() -> None:

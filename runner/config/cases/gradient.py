@@ -100,7 +100,15 @@ class FunctionCase(GradientCase):
     function: str = ""  # its dotted name
     # constants passed by name; the values are passed by position
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    # the dotted name of the function whose gradient it is meant to have; blank: its own
+    gradient_of: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
+        self.load_other()
         return load_callable(self.function, f"case {self.name}: function")
+
+    def load_other(self) -> Callable[..., Any] | None:
+        """Import ``gradient_of``, None where it is blank."""
+        where = f"case {self.name}: gradient_of"
+        return load_callable(self.gradient_of, where) if self.gradient_of else None

@@ -19,11 +19,9 @@ from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
 from runner.rows.flags import FLAGS
 from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row, varying
-from runner.units import digits
+from runner.units import digits, unit_of
 
 MOST_LINES = 1000  # of a table: a browser sorts and searches them at once; the CSV has them all
-# by a column's ending
-UNITS = {"flop_per_s": "FLOP/s", "bytes_per_s": "B/s", "_bytes": "B", "_s": "s"}
 RAW = ("points",)  # columns for programs
 
 
@@ -335,8 +333,8 @@ def _plain(key: str, words: Words, row: Row) -> Entry:
         return Entry(words["yes" if value else "no"])
     if not isinstance(value, int | float):
         return Entry(str(value))
-    unit = next((unit for end, unit in UNITS.items() if key.endswith(end)), None)
-    if unit is not None and value:
+    unit = unit_of(key)
+    if unit and value:
         return Entry(amount(value, unit, words, 4), value)
     return Entry(f"{value:.4g}".replace(".", words["decimal"]), value)
 

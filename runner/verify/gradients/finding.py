@@ -31,6 +31,14 @@ def overall(checks: Sequence[GradientCheck]) -> str | None:
     return None
 
 
+def verdict_with_reason(checks: Sequence[GradientCheck]) -> tuple[str | None, str]:
+    """The verdict of several checks, and why, where one of them says more than that."""
+    verdict = overall(checks)
+    reasons = [check.reason for check in checks if check.verdict == verdict and check.reason]
+    says_more = verdict in BAD or len(checks) == 1  # a single check says why there are no others
+    return verdict, reasons[0] if reasons and says_more else ""
+
+
 def badness(check: GradientCheck) -> tuple[bool, float]:
     """How bad a check is beside others: failures first, then by their share of what is allowed."""
     return check.verdict in BAD, (check.max_relative_error or 0.0) / (check.tolerance or 1e-300)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from runner.calls.bound_operation import is_differentiable
 from runner.verify.gradients.vectors import Tensors, farthest, max_abs, perturbed
 
 MOST_MOVED = 5_000  # elements of gradients up to which each step is moved, which takes its time
@@ -62,6 +63,9 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _moved(self, tensor: Tensor) -> Tensor:
         if tensor.layout is not torch.strided or tensor._is_zerotensor():
             return tensor  # the latter has no memory
+        eps = torch.finfo(tensor.dtype).eps if is_differentiable(tensor.dtype) else 0.0
+        if eps > max(4 * self.roundoff, torch.finfo(torch.float64).eps):
+            return tensor  # of less precision than is looked at, which nothing excuses
         return perturbed([tensor], self.roundoff, self.generator)[0]
 
 
@@ -100,7 +104,10 @@ def moved_by_rounding(
         return farthest(gradients, perturb, draws)
     moved = farthest(gradients, at_each_step, draws)
 
-    # what cancels moves less by smaller steps, and what jumps does not
-    if far(moved) and far(farthest(gradients, lambda: at_each_step(FINER * roundoff), draws)):
-        return farthest(gradients, perturb, draws)
+    # what cancels moves less by smaller steps, however far, and what jumps does not
+    if far(moved):
+        finer = farthest(gradients, lambda: at_each_step(FINER * roundoff), draws)
+        pairs = zip(map(max_abs, finer), map(max_abs, moved), strict=True)
+        if far(finer) and any(less > JUMP * most for less, most in pairs):
+            return farthest(gradients, perturb, draws)
     return moved

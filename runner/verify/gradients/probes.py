@@ -9,11 +9,10 @@ from itertools import chain, combinations
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import is_differentiable
+from runner.calls.bound_operation import draws_random_numbers, is_differentiable
 from runner.errors import one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.deviation import VANISHING, WIDE, Baseline, Deviation, worst_of
-from runner.verify.gradients.problem import draws_random_numbers
 from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, random_cotangents
 
 FACTORS = (-1.0, 2.0**20, 2.0**-20, -(2.0**-6))  # multiplying by powers of two does not round

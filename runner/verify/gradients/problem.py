@@ -46,14 +46,6 @@ def reseed(inputs: Sequence[Tensor]) -> None:
         torch.manual_seed(0)
 
 
-def draws_random_numbers(call: TensorFunction, inputs: Sequence[Tensor]) -> bool:
-    """Whether a call draws random numbers, which other layouts may get in another order."""
-    reseed(inputs)
-    state = torch.default_generator.get_state()
-    outputs_at(call, copied(inputs))
-    return not torch.equal(state, torch.default_generator.get_state())
-
-
 @dataclass(frozen=True)
 class ShapedInputs:
     """Inputs of one set of shapes, and the function that takes them."""

@@ -38,6 +38,7 @@ DRAWS = 6  # of inputs one roundoff away, to see how far a gradient moves
 VANISHING = 1e-12
 LARGEST_TERM = 1e3
 
+HELD = 1 / 16  # of a dtype's range: beyond it terms on the way to a gradient may overflow
 NEARER = 0.25  # times as far from the slopes of its own forward pass as float64's gradient is
 TWO_FUNCTIONS = (
     "the function itself differs between dtypes, and this gradient is its own's; "
@@ -52,8 +53,9 @@ def by_reference(
     roundoffs: float,
     usual: Sequence[float] = (),
     *,
-    ones: bool = False,
+    alike: float | None = None,
     usable: bool = True,
+    held: float = HELD,
     is_compared: bool = False,
 ) -> list[GradientCheck]:
     """Compare gradients in a dtype on a device with float64 on the CPU, from the same numbers.
@@ -61,15 +63,16 @@ def by_reference(
     The problem's inputs are in float64; ``roundoffs`` is the error that the operation declares, in
     roundoffs of the largest element. ``usual`` is what :func:`gradient_scales` says of these shapes
     at usual inputs: a gradient that is far smaller may be the rest of a difference, of which
-    rounding explains more. With ``ones`` all cotangents are 1, as those of a loss that is a sum:
+    rounding explains more. ``alike`` is what all cotangents are, as those of a loss that is a sum:
     a sum that is added up in half precision then stands still, and nothing but its length would
     explain that, which is no excuse. ``usable`` says whether somebody may mean to have inputs of
-    this size, at which a value that is lost is a failure; ``is_compared`` that a function which is
-    another one in the dtype is no excuse.
+    this size, at which a value that is lost is a failure; ``held`` up to which share of the dtype's
+    range a gradient may not overflow; ``is_compared`` that a function which is another one in the
+    dtype is no excuse.
     """
     info = torch.finfo(dtype)
     eps = max(info.eps, problem.eps)  # the function may compute in less than its inputs have
-    sides = _BothSides(problem, dtype, device, ones=ones)
+    sides = _BothSides(problem, dtype, device, alike)
     moved = sides.moved(eps / 2)
     weight = largest(sides.cotangents, 1.0)
     underflow = rounding_bound(info.smallest_normal, max(1.0, weight))
@@ -82,7 +85,7 @@ def by_reference(
     for column, (name, got, expected, change) in enumerate(columns):
         scale = max_abs(expected)
         bound = max(rounding_bound(eps / 2, scale, change), declared * scale)
-        longer = 2.0 if ones else summing_factor(sides.cotangents, expected)
+        longer = 2.0 if alike else summing_factor(sides.cotangents, expected)
         bound = bound * longer + underflow
         shape = shape_text(tuple(expected.shape))
         check = GradientCheck(problem.probe, "float64_reference", name, shape)
@@ -96,7 +99,7 @@ def by_reference(
         if check.verdict == "fail" and (check.max_abs_error or 0.0) <= lost:
             reason = "rounding of larger terms explains the difference"
             check = replace(check, verdict="inconclusive", reason=reason)
-        if check.verdict == "fail" and (sides.overflow or scale > info.max / 16):
+        if check.verdict == "fail" and (sides.overflow or scale > held * info.max):
             reason = f"{str(dtype).removeprefix('torch.')} overflows here"
             check = replace(check, verdict="inconclusive", reason=reason)
         if check.verdict == "fail" and not is_compared and sides.are_two_functions():
@@ -116,7 +119,11 @@ class _BothSides:
     """
 
     def __init__(
-        self, problem: GradientProblem, dtype: torch.dtype, device: torch.device, *, ones: bool
+        self,
+        problem: GradientProblem,
+        dtype: torch.dtype,
+        device: torch.device,
+        alike: float | None,
     ) -> None:
         self.generator, self.dtype, self.device = problem.generator(16), dtype, device
         rounded = [narrowed(t, dtype) for t in problem.inputs]
@@ -130,8 +137,8 @@ class _BothSides:
         values = ([t.detach().cpu() for t in side.outputs] for side in (traced, reference))
         self.outputs = list(zip(*values, strict=True))
         cotangents = [gaussian(t, self.generator).to(t.dtype) for t in traced.outputs]
-        if ones:
-            cotangents = [torch.ones_like(c) for c in cotangents]
+        if alike:
+            cotangents = [torch.full_like(c, alike) for c in cotangents]
         pairs = zip(cotangents, reference.outputs, strict=True)
         self.cotangents = [c.to(t.dtype) for c, t in pairs]
         self.expected = reference.gradients(self.cotangents)
@@ -204,6 +211,9 @@ class _BothSides:
         """How far float64 gradients move with inputs, cotangents and each step, by a roundoff."""
 
         def at(inputs: Tensors, cotangents: Tensors) -> Tensors:
+            for i in self.problem.symmetric:  # what factors a matrix is as exact as its norm
+                noise = gaussian(inputs[i], self.generator)
+                inputs[i] = inputs[i] + roundoff * max_abs(inputs[i]) * noise
             return self.problem.traced(inputs).gradients(cotangents)
 
         parts = self.problem.inputs, self.cotangents

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from runner.calls.bound_arguments import BoundArguments
 from runner.calls.bound_case import BoundCase
 from runner.calls.bound_operation import BoundOperation
 from runner.config.cases.gradient import ExpressionCase
@@ -28,6 +29,8 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
         named = bound.named(tensors)
         names, tensors = list(named), list(named.values())
     imports, call = _call_of(bound, names)
+    if not call:
+        return None
     shown = [f"    torch.tensor({t.tolist()}, dtype={t.dtype})," for t in tensors]
     return SCRIPT.read_text().format(
         what=f"{bound.op.name}, {check.probe} by {check.oracle}: {check.reason}",
@@ -40,6 +43,13 @@ def script_of(problem: GradientProblem, check: GradientCheck, dtype: torch.dtype
     )
 
 
+class _Name(str):
+    """A variable's name, which stands for itself in a call's text."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
     args, after, kwargs = bound.op.constants(bound.dimensions)
     dotted, passed = bound.op.call, [f"{n}={n}" for n in names] if bound.op.inputs else names
@@ -47,7 +57,13 @@ def _call_of(bound: BoundOperation, names: list[str]) -> tuple[str, str]:
         case = bound.function.args[-1]  # type: ignore[attr-defined]  # of a partial, see bind_case()
         if isinstance(case, ExpressionCase):
             return "from math import pi\nfrom torch import *", case.expression
+        if not case.function:  # a function that nobody can import
+            return "", ""
         dotted, kwargs, passed = case.function, dict(case.kwargs), names
+    if isinstance(bound, BoundArguments):
+        made, by_name = bound.arguments(list(map(_Name, names)), bound.dtype)
+        dotted, kwargs = getattr(bound.op.load(), "dotted", dotted), {**by_name, **kwargs}
+        passed = list(map(repr, made))
     if bound.op.as_list:
         passed = [f"[{', '.join(names)}]"]
     parts = dotted.split(".")

@@ -12,8 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runner.calls.bound_case import BoundCase
-from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.bound_arguments import BoundArguments
+from runner.calls.bound_operation import (
+    BoundOperation,
+    is_differentiable,
+    outputs_of,
+    with_slopes_of,
+)
 from runner.config.signature import ELLIPSIS
 from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
@@ -34,6 +39,10 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     op, names = bound.op, bound.names
     if op.compare == "up_to_sign":  # the squares of a factor are unique
         bound = replace(bound, function=partial(_squares, bound.function))
+    if (other := op.loaded("gradient_of")) is not None:
+        bound = replace(bound, function=with_slopes_of(other, bound.function))
+    if isinstance(bound, BoundArguments) and bound.as_verified is not None:
+        bound = replace(bound, function=partial(bound.as_verified, bound.function))
     wide = replace(bound, dtype=torch.complex128 if bound.dtype.is_complex else torch.float64)
     inputs = tuple(reference_inputs(bound, bound.draw()))
     return GradientTarget(
@@ -44,7 +53,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
             for t, name in zip(inputs, names, strict=True)
         ),
         domains=tuple(map(op.domain_of, range(len(names)))),
-        other_shapes=() if isinstance(bound, BoundCase) else tuple(_declared(wide)),
+        other_shapes=() if bound.has_one_size else tuple(_declared(wide)),
         roundoffs=op.roundoffs(bound.dimensions.variables),
         seed=bound.seed,
         costly=bound.is_compiled,
@@ -63,6 +72,7 @@ def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:
         "small": dict(zip(lengths, (2, 3, 4, 5), strict=False)),
         "odd": dict(zip(reversed(lengths), (5, 7, 3, 11), strict=False)),
         "large": dict(zip(reversed(lengths), (LESS_LONG, 3, 2, 5), strict=False)),
+        "long": dict(zip(lengths, (LONG, 3, 2, 1), strict=False)),
         "ones": dict.fromkeys(lengths, 1),
     }
     for name, table in new_lengths.items() if lengths else ():

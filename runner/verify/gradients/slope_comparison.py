@@ -13,7 +13,7 @@ from runner.config.size import shape_text
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.finding import relative
 from runner.verify.gradients.problem import GradientProblem, VjpBatch
-from runner.verify.gradients.slopes import EPS, HUGE, TRUST, Slopes
+from runner.verify.gradients.slopes import HUGE, TRUST, Slopes
 from runner.verify.gradients.vectors import index_text, max_abs
 
 FLOOR = 1e-9  # relative: what differences of order h^6 reach where the function is smooth
@@ -23,7 +23,12 @@ VANISHES = 1e-9  # relative to what the function changes by over a long step: a 
 LOOSE = 8.0  # times a tolerance that is not useful, which is an estimate, to be wrong all the same
 NEARBY_SLACK = 1e-4  # relative: how far gradients may move between a point and its neighbours
 KINK_ERROR = 1e-6  # relative, of the one-sided slopes
+SINGLE = torch.finfo(torch.float32).eps
 TINY = 1e-300  # keeps a tolerance from being 0
+LEVEL = (
+    "the function is level between its steps; where it is meant to have another one's gradient, "
+    "write gradient_of:"
+)
 
 
 class SlopeComparison:
@@ -65,7 +70,8 @@ class SlopeComparison:
 
         # the gradient is uncertain by its rounding, also of terms of order 1 that cancelled
         absolute = cotangents.abs()
-        cancelled = EPS * absolute.amax(1, keepdim=True)
+        # which kernels of half precision compute in float32
+        cancelled = min(batch.eps, SINGLE) * absolute.amax(1, keepdim=True)
         uncertainty = batch.uncertainty[column].nan_to_num(0.0, 0.0) + cancelled
         rounding = uncertainty @ directions.abs().T
 
@@ -197,7 +203,8 @@ class SlopeComparison:
             return f"{what.removesuffix(' is')}{where} is {worst.got}, not {worst.expected:.6g}"
         if self.verdict == "fail":
             error, allowed = worst.max_relative_error, worst.tolerance
-            return f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"
+            off = f"{what} off by {error:.3g} of its scale; {allowed:.3g} is allowed"
+            return f"{off}; {LEVEL}" if not self.scale and max_abs(self.rise) else off
         if decided < total:
             return f"{total - decided} of {total} derivatives could not be told by differences"
         return None

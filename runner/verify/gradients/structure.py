@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,10 +12,17 @@ from torch import Tensor
 from runner.calls.bound_operation import is_differentiable
 from runner.config.domain import Domain
 from runner.verify.gradients.problem import GradientProblem, ShapedInputs, outputs_at
-from runner.verify.gradients.vectors import TensorFunction, copied, flat, max_abs
+from runner.verify.gradients.vectors import (
+    TensorFunction,
+    copied,
+    flat,
+    max_abs,
+    random_cotangents,
+)
 
 LEAST_ROWS = 3  # a matrix of fewer may be symmetric, or its rows in order, by accident
 LEAST_INTEGERS = 16  # of fewer the lowest may be missing by accident
+SYMMETRIC = 1e-5  # relative; what is computed in float32 may be symmetric but for rounding
 SMALL = 1e-4  # relative; a matrix that has a factor keeps it
 SAME = 1e-9  # relative; what adding up in another order changes is less
 
@@ -52,26 +60,29 @@ def shown_domain(example: Tensor) -> Domain | None:
 
 
 def _positive_definite(tensor: Tensor) -> bool:
-    symmetric = torch.allclose(tensor, tensor.mH, rtol=1e-12, atol=0.0)
+    symmetric = torch.allclose(tensor, tensor.mH, rtol=SYMMETRIC, atol=0.0)
     return symmetric and not bool(torch.linalg.cholesky_ex(tensor).info.any())
 
 
 def one_triangle(problem: GradientProblem) -> tuple[int, ...]:
     """The inputs that are taken to be symmetric: functions such as cholesky read one triangle.
 
-    Their gradient is symmetric all the same, and so right along symmetric directions alone.
+    Their gradient is not 0 in the other one all the same, and so right along symmetric directions
+    alone; that of eigh need not even be symmetric.
     """
     shapes = [(i, problem.inputs[i].shape) for i in problem.positions]
     square = [i for i, shape in shapes if len(shape) > 1 and shape[-1] == shape[-2] > 1]
-    found = [i for i in square if _reads_one_triangle(problem, i)]
+    unread = {i: _unread_triangle(problem, i) for i in square}
+    if not any(unread.values()):
+        return ()
     traced = problem.traced(copied(problem.inputs))
-    gradients = traced.gradients([t.detach() for t in traced.outputs]) if found else []
-    of_input = dict(zip(problem.positions, gradients, strict=False))
-    return tuple(i for i in found if torch.allclose(of_input[i], of_input[i].mH, rtol=SAME))
+    gradients = traced.gradients(random_cotangents(traced.outputs, problem.generator(19)))
+    of_input = dict(zip(problem.positions, gradients, strict=True))
+    return tuple(i for i, part in unread.items() if part and max_abs(part(of_input[i])))
 
 
-def _reads_one_triangle(problem: GradientProblem, position: int) -> bool:
-    """Whether moving the elements on one side of the diagonal, and on one alone, does something."""
+def _unread_triangle(problem: GradientProblem, position: int) -> Callable[[Tensor], Tensor] | None:
+    """What takes the side of the diagonal whose elements do nothing, where one alone does not."""
     tensor = problem.inputs[position]
     part = SMALL * max_abs(tensor) * torch.ones_like(tensor)
     values = []
@@ -81,8 +92,11 @@ def _reads_one_triangle(problem: GradientProblem, position: int) -> bool:
         try:
             values.append(flat(outputs_at(problem.call, inputs)))
         except Exception:  # whatever it raises, nothing is known
-            return False
-    return torch.equal(values[0], values[1]) != torch.equal(values[0], values[2])
+            return None
+    upper, lower = (torch.equal(values[0], moved) for moved in values[1:])
+    if upper == lower:
+        return None
+    return partial(torch.triu, diagonal=1) if upper else partial(torch.tril, diagonal=-1)
 
 
 def lowest(example: Tensor) -> int:

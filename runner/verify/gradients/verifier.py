@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from runner.calls.bound_operation import BoundOperation, is_differentiable, storage_of
+from runner.calls.bound_operation import (
+    BoundOperation,
+    draws_random_numbers,
+    is_differentiable,
+    storage_of,
+)
 from runner.errors import one_line
 from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
@@ -29,7 +34,6 @@ from runner.verify.gradients.problem import (
     GradientProblem,
     GradientTarget,
     ShapedInputs,
-    draws_random_numbers,
     effective_eps,
     outputs_at,
     reseed,
@@ -39,7 +43,7 @@ from runner.verify.gradients.reference import by_reference, gradient_scales, nar
 from runner.verify.gradients.reproduction import script_of
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
 from runner.verify.gradients.structure import one_triangle, order_decides
-from runner.verify.gradients.vectors import Tensors, copied, max_abs
+from runner.verify.gradients.vectors import Tensors, copied, dense, max_abs
 
 ALL_PROBES = tuple(PROBES)
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
@@ -49,7 +53,9 @@ PROBED_POINTS = ("fresh", "scale 30")  # of the small shape, in float64
 PROBED_IN_DTYPE = ("fresh", "odd", "long n", "batch")
 TWICE_AT = ("fresh", "zeros", "ties", "equal inputs")  # the points of second derivatives
 LARGE_INPUTS = ("scale 30", "scale 1000")
-COARSE = 1e-4  # eps of dtypes in which a sum of ones soon stands still
+HELD_TWICE = 0.25  # of a dtype's range: second derivatives up to it do not overflow by right
+# terms of which a sum in the dtype soon stands still; ones float16 can count up to 2048
+ALIKE = {torch.bfloat16: 1.0, torch.float16: 0.7}
 NO_INPUT = "no input has a gradient"
 NO_GRAPH = (
     "the result does not depend on its inputs through autograd; "
@@ -135,7 +141,7 @@ def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[Gradi
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
-    first, second = example.outputs(), example.outputs()
+    first, second = (list(map(dense, example.outputs())) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
             return "its outputs' shapes differ from call to call"
@@ -225,12 +231,19 @@ class _Plan:
         if not self.quick:
             yield from self._probed(self.example, torch.float64, ALL_PROBES)
 
-    def _twice(self, problem: GradientProblem, checks: Checks) -> Checks:
+    def _twice(
+        self,
+        problem: GradientProblem,
+        checks: Checks,
+        oracle: Oracle = by_differences,
+        *,
+        ones: bool = False,
+    ) -> Checks:
         """The second derivatives where the first are right; at a kink, for one, there are none."""
         usual = {"pass"} if problem.special else {"pass", "inconclusive"}
         if self.quick or not problem.each_element or not {c.verdict for c in checks} <= usual:
             return []
-        return self._asked(by_second_derivatives, problem)
+        return self._asked(partial(by_second_derivatives, oracle=oracle, ones=ones), problem)
 
     def _at_shapes(self) -> Iterator[GradientCheck]:
         shapes = self.target.other_shapes
@@ -247,6 +260,9 @@ class _Plan:
 
     def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
         """Whether the kernels are right: at the declared inputs with the threads of their use."""
+        if torch.is_autocast_enabled(self.device.type):  # which leaves float64 as it is
+            eps = torch.finfo(torch.get_autocast_dtype(self.device.type)).eps
+            self.example = replace(self.example, eps=max(eps, self.example.eps))
         reference = partial(
             by_reference,
             dtype=self.dtype,
@@ -258,6 +274,12 @@ class _Plan:
         with thread_count(threads):
             checks = _timed(lambda: reference(example))
         yield from checks
+        if not self.target.costly:
+            each = replace(example, each_element=True)
+            for ones in (None, 1.0):  # what overflows on the way may do so for ones alone
+                oracle = partial(reference, held=HELD_TWICE, alike=ones)
+                found = self._twice(each, checks, oracle, ones=bool(ones))
+                yield from (check for check in found if check.verdict != "unsupported")
         if self.target.costly:  # other numbers are no other kernel
             fresh = draw(self.target.example, self.domains, self.target.seed + 2)
             pairs = zip(self.target.example.inputs, fresh.inputs, strict=True)
@@ -276,15 +298,18 @@ class _Plan:
         points += [draw(shaped, self.domains, self.target.seed + 2) for shaped in others]
 
         # usual gradients tell those that are small from those that are the rest of a difference
-        usual = gradient_scales(self.problem(points[0])) if self.points else []
+        usual: list[float] = []
+        with suppress(Exception):  # whatever is raised there, what is tried there will say so
+            usual = gradient_scales(self.problem(points[0])) if self.points else []
         for point in points[:2] if self.quick else points:
             usable = None not in self.target.domains or point.name not in LARGE_INPUTS
             scales = usual if point.name in small_names else []
             oracle = partial(reference, usual=scales, usable=usable)
             yield from self._tried(oracle, self.problem(point), declared=point.declared)
-            if point.name.startswith("long") and torch.finfo(self.dtype).eps > COARSE:
-                ones = replace(self.problem(point), probe=f"{point.name}, cotangent 1")
-                yield from self._tried(partial(oracle, ones=True), ones, declared=point.declared)
+            if point.name.startswith("long") and self.dtype in ALIKE:
+                alike = ALIKE[self.dtype]
+                same = replace(self.problem(point), probe=f"{point.name}, cotangent {alike:g}")
+                yield from self._tried(partial(oracle, alike=alike), same, declared=point.declared)
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
@@ -297,7 +322,7 @@ class _Plan:
         checks = _timed(lambda: oracle(problem))
         failed = [check for check in checks if check.verdict == "fail"]
         if not failed or not order_decides(problem.call, problem.inputs, self.target.example):
-            if oracle is not by_second_derivatives:
+            if getattr(oracle, "func", None) is not by_second_derivatives:
                 self.failed += [(problem, check) for check in failed]
             return checks
         return [
@@ -341,19 +366,27 @@ def _timed(made: Callable[[], Checks]) -> Checks:
     return [replace(check, seconds=seconds) for check in checks]
 
 
-def by_second_derivatives(problem: GradientProblem) -> Checks:
-    """Compare second derivatives with differences of the first, where there are any."""
+def by_second_derivatives(problem: GradientProblem, oracle: Oracle, *, ones: bool) -> Checks:
+    """Compare second derivatives, where there are any: the gradient of the first, by an oracle.
+
+    The first is for random cotangents, or for ``ones``.
+    """
     name = "second order" if problem.probe == "fresh" else f"second order at {problem.probe}"
+    name += ", cotangent 1" if ones else ""
     problem = replace(problem, probe=name)
     try:
         twice = second_order(problem)
+        if ones:
+            own = len(problem.inputs)
+            alike = map(torch.ones_like, twice.inputs[own:])
+            twice = replace(twice, inputs=(*twice.inputs[:own], *alike))
         outputs = [t for t in twice.traced(copied(twice.inputs)).outputs if t.requires_grad]
         if outputs:  # to every leaf of the graph, and so through nodes that only raise
             torch.autograd.backward(outputs, [torch.ones_like(t) for t in outputs])
     except Exception as error:
         check = GradientCheck(name, "finite_differences", verdict="unsupported")
         return [replace(check, reason=one_line(error, 160))]
-    return by_differences(twice)
+    return oracle(twice)
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+"""Sweeps run from Python, in processes of their own, and what they leave as data frames."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from runner.report.column_reference import columns_of, tables
+from runner.rows.rows import FILE_OF_JOB
+from runner.sweep.grids import as_overrides
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# a file of this folder is not to stand in for our package; main puts the folder back
+START = "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
+START += "from runner.cli.main import main; main()"
+WRONG, INTERRUPTED = 2, 130  # exit codes
+
+
+def sweep(*words: str, **axes: object) -> pd.DataFrame:
+    """Run a sweep as the command line does, and read the table that it leaves.
+
+        sweep("+sweep=cpu", op=["matmul", "add"], size=[64, 256], dtype="float32")
+
+    Args:
+        words: of the command line, such as ``"limit.time_s=5"``.
+        axes: a value of each, or a list of them.
+
+    Returns:
+        The rows of ``results.csv``, or of the first table that the run has. ``attrs`` has the run's
+        folder and its exit code: 1 where a cell or a check failed, which its row says.
+
+    Raises:
+        ValueError: the configuration is wrong; nothing was run.
+        RuntimeError: the sweep ended without a table.
+    """
+    arguments = [*words, *as_overrides("params", axes), "output=json"]
+    command = [sys.executable, "-c", START, "-m", *arguments]
+    last = ""
+    with (
+        TemporaryFile("w+", encoding="utf-8") as answer,  # a pipe would be full while none reads
+        subprocess.Popen(
+            command, stdout=answer, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        ) as process,
+    ):
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:  # as it comes, also below a notebook's cell
+                sys.stderr.write(line)
+                last = line.strip() or last
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # what was finished is kept
+            process.wait()
+            raise
+        process.wait()
+        answer.seek(0)
+        text = answer.read()
+    if process.returncode == WRONG:
+        raise ValueError(last)
+    if process.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
+    found: Mapping[str, Any] = json.loads(text) if text.strip() else {}
+    folder = Path(found.get("folder", "nowhere"))
+    files = [file for file in FILE_OF_JOB.values() if (folder / file).is_file()]
+    if not found.get("rows") or not files:
+        raise RuntimeError(f"the sweep left no table: {last}")
+    frame = read(folder, files[0])
+    frame.attrs |= {"folder": str(folder), "exit_code": process.returncode}
+    return frame
+
+
+def read(folder: str | Path, table: str = "results.csv") -> pd.DataFrame:
+    """A table of a run's folder, whose types do not depend on what the run holds.
+
+    OSError where it is not there, KeyError where no run has such a table.
+    """
+    import pandas as pd
+
+    return pd.read_csv(Path(folder) / table, dtype=dtypes(table))
+
+
+def dtypes(table: str = "results.csv") -> dict[str, str]:
+    """What ``pandas.read_csv`` takes as ``dtype`` for a table; KeyError where there is no such one.
+
+    Columns of one's own are not among them.
+    """
+    return {column.name: column.pandas for column in columns_of(tables()[table])}

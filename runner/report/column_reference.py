@@ -1,0 +1,152 @@
+"""What each column of each table holds: its type, its unit, and what is said beside its field."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from runner.analysis.bill import Charge
+from runner.analysis.changes import Change
+from runner.analysis.comparison import Speedup
+from runner.analysis.crossover import Crossover
+from runner.config.axes import AXES
+from runner.files import CONF
+from runner.rows.rows import (
+    FILE_OF_JOB,
+    PAIRS_FILE,
+    ROW_OF_JOB,
+    SAMPLES_FILE,
+    PairVisit,
+    Row,
+    Sample,
+)
+from runner.units import unit_of
+
+PANDAS = {"str": "string", "int": "Int64", "float": "float64", "bool": "boolean"}
+"""The dtype that has a column's values and blanks; several words are text with spaces."""
+SIGNED = {
+    "schema": ("int", "of the rows and of what a cell's identity covers: the release's number"),
+    "checksum": ("str", "of the row's values, its place and the number of rows"),
+}
+"""What every table of rows ends with."""
+NO_COLUMN: Mapping[Any, tuple[str, ...]] = {Crossover: ("size",)}
+FIELD_NAMES = re.compile(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): ")
+
+
+@dataclass(frozen=True)
+class ColumnReference:
+    """What is to be known of a column."""
+
+    name: str
+    type: str  # str, int, float, bool or words, which spaces divide
+    unit: str  # blank where it has none
+    meaning: str
+
+    @property
+    def pandas(self) -> str:
+        """The dtype for pandas."""
+        return PANDAS.get(self.type, "string")
+
+
+def tables() -> Mapping[str, Any]:
+    """The record that each file's lines are, by the file's name."""
+    rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
+    compared = {"speedup.csv": Speedup, "crossover.csv": Crossover, "compare.csv": Change}
+    return {**rows, **compared, "bill.csv": Charge, PAIRS_FILE: PairVisit, SAMPLES_FILE: Sample}
+
+
+def columns_of(record: Any) -> list[ColumnReference]:
+    """The columns of a record's table, in their order."""
+    said = {**_in_config(), **explained(Row), **explained(Speedup), **explained(record)}
+    columns = []
+    for field in (field for field in fields(record) if field.name not in NO_COLUMN.get(record, ())):
+        kind = str(field.type).partition(" | ")[0]
+        kind = "words" if kind.startswith("tuple") else kind
+        columns.append(
+            ColumnReference(field.name, kind, unit_of(field.name), said.get(field.name, ""))
+        )
+    if record in ROW_OF_JOB.values():
+        columns += [ColumnReference(name, kind, "", text) for name, (kind, text) in SIGNED.items()]
+    return columns
+
+
+def as_text() -> str:
+    """All tables for people, a line a column."""
+    lines: list[str] = []
+    for file, record in tables().items():
+        lines += ["", file] if lines else [file]
+        for column in columns_of(record):
+            unit = f"{column.type} {column.unit}".strip()
+            meaning = column.meaning.replace("`", "")
+            lines.append(f"  {column.name:<26} {unit:<14} {meaning}")
+    return "\n".join(lines)
+
+
+def as_json() -> str:
+    """The same for programs: a list of columns for each table."""
+    described = {
+        file: [{**vars(column), "pandas": column.pandas} for column in columns_of(record)]
+        for file, record in tables().items()
+    }
+    return json.dumps(described, indent=1)
+
+
+@cache
+def explained(record: Any) -> Mapping[str, str]:
+    """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
+    said: dict[str, str] = {}
+    for parent in reversed(record.__mro__):
+        if hasattr(parent, "__dataclass_fields__"):
+            said |= _of_docstring(inspect.cleandoc(parent.__doc__ or ""))
+            said |= _of_comments(textwrap.dedent(inspect.getsource(parent)))
+    return {name: without_roles(text).removesuffix(".") for name, text in said.items()}
+
+
+def without_roles(text: str) -> str:
+    """A sentence of a docstring as Markdown, without the marks of references to code."""
+    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`")
+
+
+def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
+    _, _, attributes = text.partition("Attributes:\n")
+    for entry in re.split(r"\n(?=    \w)", "\n" + attributes):
+        names, _, meaning = " ".join(entry.split()).partition(": ")
+        yield from ((name, meaning) for name in names.split(", ") if meaning)
+
+
+def _of_comments(source: str) -> Iterator[tuple[str, str]]:
+    """The comment above a field or behind it; one above several says of which it is."""
+    lines = source.splitlines()
+    (declared,) = ast.parse(source).body
+    assert isinstance(declared, ast.ClassDef)
+    for node in declared.body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        behind = re.search(r"  # (.*)$", lines[(node.end_lineno or node.lineno) - 1])
+        above: list[str] = []
+        for line in reversed(lines[: node.lineno - 1]):
+            if not line.strip().startswith("# "):
+                break
+            above.insert(0, line.strip()[2:])
+        text = behind[1] if behind else " ".join(above)
+        of_several = FIELD_NAMES.match(text)
+        if of_several and node.target.id in of_several[1].split(", "):
+            yield from ((name, text[of_several.end() :]) for name in of_several[1].split(", "))
+        elif text:
+            yield node.target.id, text
+
+
+@cache
+def _in_config() -> dict[str, str]:
+    """What ``config.yaml`` says of a key for each axis, and of the job."""
+    text = (CONF / "config.yaml").read_text(encoding="utf-8")
+    said = re.findall(r"^(\w+): .*?  # (.+)$", text, re.MULTILINE)
+    return {key: meaning for key, meaning in said if key in (*AXES, "job")}

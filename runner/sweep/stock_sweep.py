@@ -1,0 +1,100 @@
+"""A sweep by another sweeper than ours, Hydra's own or an optimizer: checked, claimed, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig
+
+from runner.cells.cell import Cell
+from runner.cells.compose import Composer
+from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
+from runner.config.hydra_internals import combinations, sweeper_of
+from runner.config.schema import Report
+from runner.errors import ConfigError
+from runner.execute.session import Session
+from runner.report.as_json import cells_as_json, for_programs
+from runner.sweep.grids import as_overrides
+from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
+from runner.sweep.sweeper import list_cells
+
+BASIC = "basic"  # Hydra's own, whose cells are known before the first one runs
+
+
+class StockSweep:
+    """Another sweeper's sweep with what ours has around it; Hydra calls :meth:`sweep`."""
+
+    def __init__(
+        self, sweeper: Sweeper, loader: ConfigLoader, config: DictConfig, session: Session
+    ) -> None:
+        self._sweeper, self._loader = sweeper, loader
+        self._config, self._session = config, session
+        self._name = sweeper_of(config)
+        self._left_out = 0  # cells that exclude leaves out
+        self._root, self._report = Path(config.hydra.sweep.dir), Report.of(config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Have the sweeper run its jobs; ConfigError where that is wrong, and nothing has run."""
+        self._check()
+        cells = self._cells(arguments) if self._name == BASIC else []
+        if self._config.dry_run:
+            with for_programs(self._config.output) as is_json:
+                list_cells(cells)
+            if is_json:
+                print(cells_as_json(cells, self._left_out))
+            return []
+        self._session.begins = self._record
+        with claimed(self._root, resuming=False, begun=lambda: self._session.measuring):
+            try:
+                return self._sweeper.sweep(arguments)
+            finally:
+                if self._session.measuring:
+                    self._session.finish(self._root, self._report, self._config)
+
+    def _check(self) -> None:
+        refuse_chdir(self._config.hydra)
+        refuse_parallel(self._config.hydra)
+        given = {key: self._config[key] for key in ("resume", "zip", "cells")}
+        given["cluster"] = self._config.cluster.name
+        for key, value in given.items():
+            if value:
+                raise ConfigError(f"{key}= goes with hydra/sweeper=grid, not with {self._name}")
+        if self._name == BASIC:
+            return
+        if self._config.objective is None:
+            looks = f"hydra/sweeper={self._name} looks for the best of a column"
+            raise ConfigError(f"{looks}; say which, such as objective=median_s")
+        if self._config.dry_run:
+            chooses = f"hydra/sweeper={self._name} chooses each cell by the times of those before"
+            raise ConfigError(f"dry_run=true: {chooses}, so that there is no list; leave it out")
+
+    def _cells(self, arguments: Sequence[str]) -> list[Cell]:
+        """Those that will run, checked as those of a grid are."""
+        composer = Composer(self._loader, self._config)
+        composer.writes_folders = False
+        params = as_overrides("params", plain(self._config.hydra.sweeper.get("params") or {}))
+        overrides = OverridesParser.create(config_loader=self._loader)
+        words = combinations(overrides.parse_overrides([*params, *arguments]))
+        cells = [composer.job(job).cell for job in words]
+        dropped = excluded(cells, self._config.exclude, set())
+        self._left_out = sum(dropped)
+        cells = [cell for cell, is_dropped in zip(cells, dropped, strict=True) if not is_dropped]
+        if not cells:
+            raise ConfigError(f"exclude leaves none of {self._left_out} cells; drop a rule")
+        for cell in cells:
+            if cell.inapplicable_options:
+                raise ConfigError(cell.inapplicable_options)
+        check_possible(cells)
+        check_baseline(cells, self._report)
+        check_threads(cells)
+        return cells
+
+    def _record(self) -> None:
+        """Write down what the sweep is made with, once its first cell has a worker."""
+        cells = self._session.cells
+        cells.record_environment(self._root, 0, self._report, excluded=self._left_out)

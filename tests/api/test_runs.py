@@ -1,0 +1,73 @@
+"""Sweeps from Python, and tables whose types do not depend on what a run holds."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import opsweep
+from runner.report.column_reference import columns_of, tables
+from tests.conftest import ROOT
+
+
+def test_a_sweep_is_a_data_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    frame = opsweep.sweep("timing=minimal", "limit.time_s=900", op=["add", "mul"], size=[4, 8])
+    assert list(frame["op"]) == ["add", "add", "mul", "mul"]
+    assert set(frame["size"]) == {"4x4", "8x8"}
+    assert frame["median_s"].gt(0).all() and frame["launch_s"].isna().all()
+    folder = Path(frame.attrs["folder"])
+    assert (folder / "report.html").is_file() and frame.attrs["exit_code"] == 0
+    again = opsweep.read(folder)
+    pd.testing.assert_frame_equal(frame, again)
+    with pytest.raises(ValueError, match=r"^op=nosuch is unknown"):
+        opsweep.sweep(op="nosuch")
+
+
+def test_a_tables_types_are_those_of_the_schema_whatever_it_holds(smoke: Path) -> None:
+    frame = opsweep.read(smoke)
+    known = opsweep.dtypes()
+    assert set(frame.columns) == set(known)
+    types = {name: str(dtype) for name, dtype in frame.dtypes.items()}
+    assert types == known
+    # of an accelerator that is not here, and of nothing at all
+    assert {types["concurrent_sweep"], types["launch_s"], types["reason"]} == {
+        "boolean",
+        "float64",
+        "string",
+    }
+    assert types["samples"] == "Int64" and frame["samples"].isna().any()
+    pairs = opsweep.read(smoke, "pairs.csv")
+    assert str(pairs["calm"].dtype) == "boolean" and pairs["calm"].notna().all()
+    with pytest.raises(KeyError):
+        opsweep.dtypes("nosuch.csv")
+
+
+def test_every_column_of_every_table_is_described() -> None:
+    for file, record in tables().items():
+        for column in columns_of(record):
+            assert column.meaning, f"{file}: {column.name}"
+            assert ":`" not in column.meaning and "``" not in column.meaning
+
+
+def test_the_reference_has_each_columns_type_unit_and_meaning() -> None:
+    columns = {column.name: column for column in columns_of(tables()["results.csv"])}
+    assert columns["median_s"].unit == "s" and columns["median_s"].type == "float"
+    assert columns["median_s"].meaning == "seconds a call: the median over the samples"
+    assert columns["flags"].type == "words"
+    assert columns["clock_before_hz"].unit == "Hz" and columns["node"].unit == ""
+    assert columns["ci_high_s"].meaning.startswith("the median's 95 % interval")
+    assert columns["device"].meaning.startswith("cpu, gpu (whatever accelerator there is)")
+
+
+def test_the_documented_lines_read_a_run(smoke: Path) -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    (lines,) = re.findall(r"```python\n(# a table[^`]*)```", text)
+    code = lines.replace("outputs/<date>/<time>", str(smoke))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Int64" in done.stdout

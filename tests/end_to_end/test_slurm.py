@@ -1,0 +1,190 @@
+"""Sweeps on a real Slurm of two nodes, whose jobs and driver are ended in the middle."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+OP = """
+import os, pathlib, time
+
+def slow(x):
+    name = f"{x.shape[0]}-{time.monotonic_ns()}-{os.environ.get('WORD')}.call"
+    pathlib.Path(os.environ["CALLS"], name).touch()
+    time.sleep(0.15)
+    return x * 2
+"""
+OP_FILE = 'name: slow\ncall: slow_op.slow\nsignature: "... -> ..."\ndifferentiable: false\n'
+LIMIT_S = 240.0
+
+
+@pytest.fixture(autouse=True)
+def _on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder with an operation that leaves a file a call; afterwards the queue is empty."""
+    pytest.importorskip(
+        "submitit", reason="submitit is not installed: pip install 'opsweep[slurm]'"
+    )
+    if "SLURM_CONF" not in os.environ:
+        pytest.skip(os.environ.get("NO_SLURM", "make test-slurm runs these on a Slurm of its own"))
+    for name in ("mine/op", "calls"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "slow_op.py").write_text(OP)
+    (tmp_path / "mine" / "op" / "slow.yaml").write_text(OP_FILE)
+    for name, value in {"CALLS": tmp_path / "calls", "PYTHONPATH": f"{ROOT}:{tmp_path}"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.chdir(tmp_path)
+    yield
+    try:
+        until(lambda: not queue(), 30.0)
+    finally:
+        subprocess.run(["scancel", "--user=root"], check=False)
+
+
+def start(*words: str, cells: int = 20, op: str = "slow") -> subprocess.Popen[str]:
+    """``python -m runner`` with cells of one operation; its output comes with its end."""
+    sizes = ",".join(map(str, range(2, 2 + cells)))
+    command = f"--config-dir mine -m op={op} size={sizes} timing=minimal cluster=slurm"
+    arguments = [sys.executable, "-m", "runner", *command.split(), *words]
+    if not any(word.startswith("device=") for word in words):
+        arguments.append("device=cpu")
+    if not any(word.startswith("resume=") for word in words):
+        arguments.append("hydra.sweep.dir=out")
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+    """What it said on standard error."""
+    stdout, stderr = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == code, f"exit {process.returncode}\n{stdout}\n{stderr}"
+    return stderr
+
+
+def queue(state: str = "") -> list[str]:
+    """The numbers of the jobs in the queue, or of those in a state."""
+    chosen = ["-t", state] if state else []
+    asked = ["squeue", "-h", "-o", "%i", *chosen]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+
+
+def calls() -> Counter[str]:
+    """How many times each size was called."""
+    return Counter(path.name.partition("-")[0] for path in Path("calls").iterdir())
+
+
+def until(is_so: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def check_rows(cells: int, disturbed: int) -> None:
+    """Each cell is there once and well, and was called once, but those that were disturbed."""
+    rows = pd.read_csv("out/results.csv")
+    assert len(rows) == rows["cell"].nunique() == cells
+    assert set(rows["status"]) == {"ok"}
+    counts = calls()
+    assert len(counts) == cells
+    usual = min(counts.values())
+    assert sum(count > usual for count in counts.values()) <= disturbed, counts
+
+
+def test_every_row_comes_back_and_a_job_for_the_gpu_has_one() -> None:
+    ended(start("cluster.cells_per_chunk=10", "device=cpu,gpu", op="add,mul", cells=10))
+    rows = pd.read_csv("out/results.csv")
+    assert len(rows) == rows["cell"].nunique() == 40
+    assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
+    told = [json.loads(path.read_text()) for path in Path("out").glob("*/chunk.json")]
+    assert len(told) == 4
+    assert {chunk["variables"].get("CUDA_VISIBLE_DEVICES") for chunk in told} == {"0"}
+    assert len(list(Path("out").glob("*/samples.csv.gz"))) == 4
+    assert not [path for path in Path("out/.submitit").iterdir() if not path.is_symlink()]
+
+
+def test_jobs_that_are_cancelled_and_requeued_lose_nothing_and_do_nothing_twice() -> None:
+    sweep = start("cluster.cells_per_chunk=10", "+hydra.job.env_set.WORD=hello", cells=40)
+    until(lambda: sum(calls().values()) >= 24 and len(queue("RUNNING")) == 2)
+    first, second = sorted(queue("RUNNING"), key=int)
+    subprocess.run(["scontrol", "requeue", first], check=True)
+    subprocess.run(["scancel", second], check=True)
+    said = ended(sweep)
+    check_rows(40, disturbed=2)
+    assert re.search(rf"lost: .*Slurm's job {second} ended on node\d: CANCELLED", said)
+    assert said.count("lost: ") == 1
+    assert all(path.name.endswith("-hello.call") for path in Path("calls").iterdir())
+
+
+def test_what_a_killed_drivers_jobs_measure_is_there_and_what_waits_is_cancelled() -> None:
+    sweep = start("cluster.cells_per_chunk=20", cells=60)
+    until(lambda: sum(calls().values()) >= 16 and len(queue("RUNNING")) == 2)
+    sweep.send_signal(signal.SIGKILL)
+    ended(sweep, -signal.SIGKILL)
+    before = calls()
+    until(lambda: len(calls()) > len(before) + 3)  # they run on
+    assert len(queue()) == 3
+    said = ended(start("cluster.cells_per_chunk=20", "resume=out", cells=60))
+    told = re.search(r"(\d+) cells had ended in 3 jobs whose driver was gone; cancelled: 3", said)
+    assert told, said
+    assert f"{told[1]} of 60 cells are done" in said
+    assert int(told[1]) >= len(before)
+    check_rows(60, disturbed=2)
+
+
+def test_a_time_limit_costs_no_cell_and_one_in_which_none_fits_is_refused() -> None:
+    launcher = "cluster.launcher."
+    limits = ["limit.time_s=5", f"{launcher}timeout_min=1", "cluster.cells_per_chunk=60"]
+    said = ended(start(*limits), 2)
+    assert "timeout_min=1 less signal_delay_s=120 is 0 s, and a job of a cell with" in said
+    assert "give timeout_min=3 or more" in said
+    assert not Path("out").exists()
+    ended(start(*limits, f"{launcher}signal_delay_s=15", cells=60))
+    check_rows(60, disturbed=2)
+    assert len(list(Path("out").glob("*/chunk.json"))) > 1
+
+
+def test_a_job_that_is_warned_in_the_middle_of_a_cell_is_no_try() -> None:
+    sweep = start("cluster.cells_per_chunk=20", "cluster.retries=0")
+    until(lambda: sum(calls().values()) >= 12)
+    (job,) = queue("RUNNING")
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    said = ended(sweep)
+    assert f"Slurm's job {job} was preempted: what is left is sent again, which is no try" in said
+    check_rows(20, disturbed=1)
+
+
+def test_what_can_never_run_is_said_and_leaves_the_folder_as_it_was() -> None:
+    said = ended(start("cluster.launcher.partition=nosuch"), 2)
+    assert "sbatch takes no such job" in said
+    assert "nvalid partition name" in said
+    assert not Path("out").exists()
+    said = ended(start("cluster.launcher.cpus_per_task=64"), 2)
+    assert re.search("PartitionConfig|onfiguration is not available", said)
+    assert not Path("out").exists()
+    ended(start("cluster.launcher.cpus_per_task=1", cells=1))
+    assert list(pd.read_csv("out/results.csv")["threads"]) == [1]
+
+
+def test_nodes_that_lack_a_module_are_named_once_and_what_they_can_run_is_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    elsewhere = ["cluster.launcher.setup=[cd /]", "cluster.cells_per_chunk=2"]
+    said = ended(start(*elsewhere, cells=4, op="slow,add"), 1)
+    rows = pd.read_csv("out/results.csv")
+    assert Counter(rows["op"] + " " + rows["status"]) == {"slow crashed": 4, "add ok": 4}
+    assert said.count("not used: ") <= 2  # nodes, which have one name here
+    assert "No module named 'slow_op'" in rows["reason"].dropna().iloc[0]
+    assert "have both on every node" in said
