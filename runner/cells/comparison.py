@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any
 
 from runner.cells.cell import Cell
-from runner.config.axes import AXES, COMPARED_BY_ITSELF, same_but, values_of
-from runner.config.schema import Compare, Report
+from runner.config.axes import AXES, COMPARED_BY_ITSELF, CellKey, same_but, values_of
+from runner.config.schema import DEFAULT_BASELINE, Compare, Report
 
 # of a side's inputs and outputs: what is drawn, the memory where it is used, what is returned
 COPIES = 3
@@ -22,14 +24,19 @@ def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Repo
     """
     if report.baseline is not None:
         return report
-    benchmarks = [cell for cell in cells if cell.job == "benchmark"]
-    for axis in COMPARED_BY_ITSELF:
-        values = list(dict.fromkeys(getattr(cell, axis) for cell in benchmarks))
-        if len(values) < 2 or (axis == "device" and not (accelerated and "cpu" in values)):
-            continue
-        default = AXES[axis].usual_baseline
-        return replace(report, baseline={axis: default if default in values else values[0]})
+    for baseline in usual_baselines([cell for cell in cells if cell.job == "benchmark"]):
+        if "device" not in baseline or (accelerated and baseline == DEFAULT_BASELINE):
+            return replace(report, baseline=baseline)
     return report
+
+
+def usual_baselines(cells: Sequence[CellKey]) -> Iterator[dict[str, Any]]:
+    """Of each axis in which cells, or rows, differ, what the others are usually compared with."""
+    for axis in COMPARED_BY_ITSELF:
+        values = list(dict.fromkeys(map(attrgetter(axis), cells)))
+        if len(values) > 1:
+            usual = AXES[axis].usual_baseline
+            yield {axis: usual if usual in values else values[0]}
 
 
 def in_turn(

@@ -18,6 +18,7 @@ from runner.files import CONF
 
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 AB, SCHEMA = "job=ab", "schema"
+QUIET = "--quiet"  # the one option that is not Hydra's
 MULTIRUN = ("-m", "--multirun")
 OF_SWEEPS = ("sweep", "resume", "zip", "cells", "workload")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
@@ -38,7 +39,7 @@ class Arguments:
 
         The last value of a key counts, as for Hydra.
         """
-        options, overrides = _divided(words)
+        options, overrides = _divided([word for word in words if word != QUIET])
         multirun = [word for word in options if word in MULTIRUN]
         others = [word for word in options if word not in MULTIRUN]
         pairs = (word.partition("=") for word in overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -52,7 +53,8 @@ class Refusals:
         packages = {""} if of_node else run.chunk.packages or {""}
         refused = {(run.place or "", package): why for package in packages}
         if not refused.keys() <= self._why.keys():
-            advice = f"; {self._advice}" if "No module named" in why else ""
+            lacks = re.search("No module named|cannot be imported", why)
+            advice = f"; {self._advice}" if lacks else ""
             print(f"not used: {why}{advice}", file=sys.stderr, flush=True)
         self._why = refused | self._why
         run.blameless = True

@@ -48,7 +48,8 @@ class Operation:
         bytes: formula of the bytes moved; blank: the bytes of the inputs and outputs.
         derived_dims: formulas of dimensions that follow from others.
         size: the size when the user gives none, as text or as a mapping of dimensions.
-        dtypes: the kinds of dtype that it takes (see :data:`runner.config.dtypes.KINDS`).
+        dtypes: the kinds of dtype that it takes, or single ones (see
+            :data:`runner.config.dtypes.KINDS`).
         inputs: parameter names, to pass the tensors by keyword; blank: by position.
         index_inputs: inputs (named in ``inputs``) that hold int64 positions along a dimension.
         input_dtypes: inputs, by name or position as in all of these, of another dtype than the
@@ -315,10 +316,10 @@ class Operation:
             if formula:
                 check_names(f"{where}: {formula}", formula, known)
 
-        allowed = f"allowed: {', '.join(KINDS)}"
+        allowed = f"allowed: {', '.join(KINDS)}, or a dtype such as int8"
         if not self.dtypes:
             raise ConfigError(f"dtypes: none given; {allowed}")
-        no_kinds = [kind for kind in self.dtypes if kind not in KINDS]
+        no_kinds = [kind for kind in self.dtypes if kind not in (*KINDS, *KIND_OF)]
         if no_kinds:
             raise ConfigError(f"dtypes: {', '.join(no_kinds)} is no kind of dtype; {allowed}")
 

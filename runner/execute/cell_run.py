@@ -31,7 +31,7 @@ TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "trace": trace.run,
 }
 T = TypeVar("T")
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class LocalRun:
@@ -120,7 +120,7 @@ def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
         return False
     try:
         return not find_device(cell.device, cell.backend_module).is_well()
-    except DeviceUnavailable:
+    except Exception:  # whatever a device says that is no more
         return True
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -41,6 +44,7 @@ from runner.rows.rows import (
 )
 
 LOG, ROUNDS_LOG = "run.log", "rounds.log"
+MOST_BEHIND = 2  # writes that may be under way while the next cell is: its own files, a row
 
 
 @dataclass
@@ -88,6 +92,8 @@ class CellRunner:
         self._on_begin = on_begin
         self.worker = worker or Worker()
         self._preflight: Preflight | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._under_way: deque[Future[None]] = deque()
         self._process = 1  # the number of the running one, of those that a cell is to have
 
     @property
@@ -293,6 +299,30 @@ class CellRunner:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
 
+    @contextmanager
+    def writing_behind(self) -> Iterator[None]:
+        """Write files while the next cell is on its way already; in the end all are written."""
+        with ThreadPoolExecutor(1) as writer:
+            self._writer = writer
+            try:
+                yield
+            finally:
+                self._writer = None
+                self.wait_for_files()
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Write files in the order in which this is called; an error may come with a later call."""
+        if self._writer is None:
+            write()
+            return
+        self._under_way.append(self._writer.submit(write))
+        self.wait_for_files(MOST_BEHIND)
+
+    def wait_for_files(self, but: int = 0) -> None:
+        """Wait until all is written, but for so many of the latest."""
+        while len(self._under_way) > but:
+            self._under_way.popleft().result()
+
     def can_run(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""
         return not cell.infeasible_reason and cell.device not in self._prepared.unavailable
@@ -379,14 +409,19 @@ class CellRunner:
         rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
         if process > 1:
+            self.wait_for_files()
             rows, samples = _with_earlier(table, rows, samples, process)
-        if samples:
-            csv_store.write_records(folder / SAMPLES_FILE, samples)
-        csv_store.write_rows(table, rows)
-        for row in rows:
-            if isinstance(row, AutogradRow) and row.script:
-                write_atomically(folder / SCRIPT_FILE, row.script)
+        self.save(partial(_write, table, rows, samples))
         return rows
+
+
+def _write(table: Path, rows: Sequence[Row], samples: Sequence[Sample]) -> None:
+    if samples:
+        csv_store.write_records(table.with_name(SAMPLES_FILE), samples)
+    csv_store.write_rows(table, rows)
+    for row in rows:
+        if isinstance(row, AutogradRow) and row.script:
+            write_atomically(table.with_name(SCRIPT_FILE), row.script)
 
 
 def _with_earlier(

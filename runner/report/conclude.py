@@ -48,13 +48,14 @@ def conclude(
     strict: bool,
     measured: bool = True,
     explicit: Collection[str] = (),
+    quiet: bool = False,
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
     ``strict`` counts findings such as ``timeout`` as failures. Where nothing was ``measured`` just
     now, a report of nothing would replace a good one. The ``explicit`` keys of ``report``, which
     the user gave, count more than what the run was made with. ConfigError where the baseline is
-    none of what was measured before.
+    none of what was measured before. ``quiet``: only what was found is printed.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -79,7 +80,8 @@ def conclude(
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
-    show(root, rows, run.damaged, report, run.environment, pairs=pairs, rounds=run.rounds)
+    settings = report, run.environment
+    show(root, rows, run.damaged, *settings, pairs=pairs, rounds=run.rounds, quiet=quiet)
     return 1 if run.damaged else exit_code(rows, strict=strict)
 
 

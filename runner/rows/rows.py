@@ -141,12 +141,28 @@ class BenchmarkRow(Row):
     undecided_elements: int | None = None
     # pass, fail, unsupported or error, of a quick check here; blank: not checked
     gradient: str | None = None
-    # clock_before_hz, clock_after_hz: the device's clock, where it tells
+    # clock_before_hz, clock_after_hz, clock_low_hz: the device's clock, where it tells, and the
+    # lowest while sampling
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
+    clock_low_hz: float | None = None
     # power_before_w, power_after_w: what it draws at work, where it tells
     power_before_w: float | None = None
     power_after_w: float | None = None
+    temperature_c: float | None = None  # the highest of the device's, likewise
+    # why the device's clock was not higher, where it tells: power_cap, hardware_thermal, ...
+    throttle_reasons: tuple[str, ...] = ()
+    # energy_j, energy_low_j, energy_high_j: what the whole device uses while a call runs, with its
+    # 95 % interval; with timing.energy_s, where the device counts it
+    energy_j: float | None = None
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    # kernel_s, gap_s: seconds of a call in which kernels ran, and between them, by the profiler,
+    # with timing.check=profiler
+    kernel_s: float | None = None
+    gap_s: float | None = None
+    # those kernels, as JSON: name, how many in a call, and their seconds in a call
+    kernels: str | None = None
     # whether another sweep's cell ran on the device; blank: not known
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()  # what would mislead, of :data:`runner.rows.flags.FLAGS`

@@ -111,7 +111,7 @@ class Grids:
                     said = "is given for all cells too, by the command line or the sweep's file"
                     raise ConfigError(f"{', '.join(sorted(twice))} {said}; leave one out")
                 words = [f"{key}={_literal(value)}" for key, value in cell.items()]
-                jobs += self._compose([*self._parser.parse_overrides(words), *overrides])
+                jobs += self._compose([*map(self._composer.parsed, words), *overrides])
         return jobs
 
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
@@ -127,16 +127,16 @@ class Grids:
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:
-        drops = excluded([job.cell for job in jobs], self._config.exclude, narrowed)
+        dropped = excluded([job.cell for job in jobs], self._config.exclude, narrowed)
         unique: dict[str, HydraJob] = {}
-        for job, dropped in zip(jobs, drops, strict=True):
-            if not dropped:
+        for position, job in enumerate(jobs):
+            if position not in dropped:
                 unique.setdefault(job.cell.identity, job)
         if not unique:
             none = f"none of the grid's {len(jobs)} cells is left"
             raise ConfigError(f"{none}; look at its axes and at exclude")
-        self.left_out = sum(drops)
-        repeated = len(jobs) - sum(drops) - len(unique)
+        self.left_out = len(dropped)
+        repeated = len(jobs) - len(dropped) - len(unique)
         if repeated:
             print(f"{repeated} cells are the same as others and run once", file=sys.stderr)
         return list(unique.values())
@@ -156,7 +156,7 @@ class Grids:
             jobs += self._by_implementation(words)
         return jobs
 
-    def _by_implementation(self, words: list[str]) -> list[HydraJob]:
+    def _by_implementation(self, words: tuple[str, ...]) -> list[HydraJob]:
         """A combination's job, or one for each implementation; none where there is none."""
         job = self._composer.job(words)
         if job.cell.impl == ALL:

@@ -116,8 +116,9 @@ def test_a_single_dtype_needs_no_list():
             "flop: batch * n: unknown dimension batch; known here: n",
         ),
         (
-            {"dtypes": ["floating", "float32"]},
-            "dtypes: float32 is no kind of dtype; allowed: floating, integer, complex, bool",
+            {"dtypes": ["floating", "int8", "float99"]},
+            "dtypes: float99 is no kind of dtype; allowed: floating, float8, integer, complex, "
+            "bool, or a dtype such as int8",
         ),
         ({"inputs": ["input"]}, "inputs: 1 names for the signature's 2 inputs"),
         (

@@ -28,7 +28,7 @@ COMMANDS = sorted(
         re.sub(r"\s+#.*|  .*", "", line.strip().lstrip("$# ").strip("`"))
         for page in PAGES
         for line in page.read_text().splitlines()
-        if re.match(r"\s*([$#] )?python -m runner\b", line)
+        if re.match(r"\s*([$#] )?python -m runner( |$)", line)
     }
 )
 
@@ -72,6 +72,9 @@ def test_the_lines_of_pandas_read_what_a_run_leaves(smoke: Path) -> None:
         r"```python\n(.*?)```", (ROOT / "outputs" / "README.md").read_text(), re.DOTALL
     )
     assert lines.count("\n") == 4
+    (left_out,) = re.findall(r'contains\("(.*?)"\)', lines)
+    found = {name for name in FLAGS if re.search(left_out, name)}
+    assert found == {name for name, flag in FLAGS.items() if flag.forbids_ratio}
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         exec(lines.replace("outputs/<date>/<time>", str(smoke)), {})

@@ -59,7 +59,7 @@ def test_a_model_is_traced_swept_and_billed(runner: Runner, tmp_path: Path) -> N
     assert list(sums["total_s"]) == pytest.approx(list(of_calls))
     assert (tmp_path / "out" / "rounds.csv").is_file()
     report = (tmp_path / "out" / "report.md").read_text()
-    assert "What does net pay?" in report and "| net | " in report
+    assert "What does net pay?" in report and "| all calls | 5 calls |" in report
     assert 'id="table-bill"' in (tmp_path / "out" / "report.html").read_text()
 
     # the tables alone give the same bill, and each row's command measures its call
