@@ -102,7 +102,8 @@ def show(
     """Write the report's files into a run's folder and print its tables.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
-    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload. ``quiet``: of the tables and notes nothing is printed.
+    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
+    ``quiet``: of the tables and notes nothing is printed.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
