@@ -77,12 +77,8 @@ NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 EXPLAINED = (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine")
 """Flags of which a note says what they mean, and of how many cells."""
-ON_PAGE = (
-    "Bill",
-    "Derivations",
-    "Fastest",
-    "Crossovers",
-)  # the tables that the page has as they are
+# the tables that the page has as they are
+ON_PAGE = ("Bill", "Derivations", "Fastest", "Crossovers")
 IN_FILES_ALONE = ("Fastest",)  # tables that the screen does without
 UNDECIDED = ("inconclusive", "unsupported")  # verdicts
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
