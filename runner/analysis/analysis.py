@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
+from runner.analysis.bill import Charge, bill_answers, charges
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.findings import Finding, findings, headline_of, trust, unanswered
@@ -16,7 +17,7 @@ from runner.cells.comparison import usual_baselines
 from runner.config.axes import AXES, OF_GRADIENTS
 from runner.config.schema import Report
 from runner.rows.flags import merged
-from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row
+from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, PairVisit, Row
 
 MOST_FURTHER = 2  # comparisons beside the one that was asked for
 MANY = 20_000  # rows of which others are made only where what was asked has no answer
@@ -38,17 +39,22 @@ class Analysis:
     headline: Sentence  # what was compared, or measured
     findings: Sequence[Finding]  # the few numbers that are read first
     further: Sequence[tuple[Sentence, Sequence[Finding]]]  # of the run's other comparisons
-    answers: Sequence[Answer]  # to the four questions
+    answers: Sequence[Answer]  # to the four questions, and for each workload what it pays
     damaged: Sequence[str]  # a line for each file that could not be read
+    bill: Sequence[Charge] = ()  # ``bill.csv``
 
 
 def analyse(
-    rows: Sequence[Row], damaged: Sequence[str], report: Report, pairs: Pairs | None = None
+    rows: Sequence[Row],
+    damaged: Sequence[str],
+    report: Report,
+    pairs: Pairs | None = None,
+    rounds: Sequence[PairVisit] = (),
 ) -> Analysis:
     """Compare, look for crossovers, answer. Takes time linear in the rows, but for sorting.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
-    turn; None: all rows are of one moment.
+    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload.
     """
     # the run's own verification counts against the times of what it found wrong
     gradients = [row for row in rows if isinstance(row, AutogradRow)]
@@ -69,6 +75,7 @@ def analyse(
     if others and not _has_ratio(asked):
         report, speedups = others.pop(0)
     crossings = crossovers(speedups)
+    bill = charges(benchmarks, speedups, rounds, report)
     if _has_ratio(speedups):
         found += findings(speedups, crossings)
     checked = [*benchmarks, *(row for row in rows if not isinstance(row, BenchmarkRow))]
@@ -84,8 +91,9 @@ def analyse(
         headline_of(rows, speedups),
         [*found, *trust(checked, speedups)],
         [(headline_of((), further), findings(further, ())) for _, further in others],
-        answers(benchmarks, speedups, crossings, models, report),
+        [*bill_answers(bill), *answers(benchmarks, speedups, crossings, models, report)],
         damaged,
+        bill,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,12 +23,15 @@ from runner.config.parameters import parameters_in
 from runner.config.schema import Config, Limit, Timing, check_ranges, check_values
 from runner.config.signature import ELLIPSIS, Dimensions
 from runner.config.size import BATCH, Size, parse_size, shape_text
-from runner.errors import ConfigError, suggestion
+from runner.config.workload.arguments import operation_fields
+from runner.config.workload.call import NAME, Call
+from runner.errors import ConfigError, one_line, suggestion
 
 SCHEMA = Config()
 DEFAULT_DTYPE = "float32"  # of an operation
 Same = TypeVar("Same")
 Definition = TypeVar("Definition", Operation, Case)
+OF_TRACE = ("model", "inputs", "name", "into")
 # of the rows and of what a cell's identity covers; a change makes old rows another schema's
 SCHEMA_VERSION = 4
 PLAIN = (*AXES, "job", "backend_module")
@@ -62,6 +66,8 @@ class Cell(CellKey):
     backend_module: str | None
     on_contention: str  # what to do beside another sweep, flag or wait
     case: Case | None = None  # what is checked instead of the operation; None: the operation
+    call: Call | None = None  # the entry of a workload that it is of
+    into: str = ""  # of job=trace: the folder that gets the workload
     # what was asked for and says nothing to this job; blank: nothing. The cell has the defaults
     inapplicable_options: str = ""
     # a hash of all that determines what is measured; limits and descriptions do not
@@ -74,6 +80,7 @@ class Cell(CellKey):
         texts["dimensions"] = _text_of(self.dimensions) if self.dimensions else "null"
         texts["definition"], texts["timing"] = _declared(self.definition), _timed(self.timing)
         content = ", ".join([f'"{name}": {texts[name]}' for name in IDENTIFYING])
+        content += f', "call": {self.call.text}' if self.call else ""
         # a letter first, so that no CSV reader sees a number
         object.__setattr__(self, "identity", f"c{_digest(f'{{{content}}}')[:15]}")
 
@@ -200,6 +207,8 @@ class Family:
     def _sized(self, size: object) -> dict[str, Any]:
         values = {**self._values, "size": size}
         own = _sized_by_case(self._case, values) if self._case else _sized(self._operation, values)
+        call = self._shared["call"]
+        own |= {"infeasible_reason": call.reason} if call and call.reason else {}
         self._of_size[repr(size)] = own
         return own
 
@@ -220,13 +229,18 @@ class CellReader:
         check_keys(values, SCHEMA)
         fields, own = values["op"], values["case"]
         case = self._once(f"case {own!r}", lambda: read_case(own)) if own else None
-        _settle(values, case)
+        call = Call.parse(values["call"]) if values["call"] else None
+        _settle(values, case, call)
         check_values(values)
 
         # the job, the dtype and the values are right by now, each on its own
         options = _inapplicable_options(values)
         operation = BUILT_IN.get(values["job"]) if case is None else None
         impl = values["impl"]  # of a case it is the default by now
+        if values["job"] == "trace":
+            operation = _traced(values)
+        elif call and call.function:
+            fields = operation_fields(call)
         operation = operation or self._once(
             f"{impl} {fields!r}", lambda: _read_operation(fields).implemented(impl)
         )
@@ -240,7 +254,8 @@ class CellReader:
         of_all = {*of_axes, "job", "backend_module", "on_contention"} - {"op", "size", "seed"}
         kept = {key: values[key] for key in of_all}
         shared = kept | {key: self._shared(value) for key, value in made.items()}
-        return Family(values, operation, case, inapplicable_options=options, **shared)
+        of_call = {"call": call, "into": values["into"] or ""}
+        return Family(values, operation, case, inapplicable_options=options, **of_call, **shared)
 
     def _once(self, key: str, read: Callable[[], Definition]) -> Definition:
         """What is declared by this key, read once for all the cells that have it."""
@@ -260,13 +275,14 @@ def cell_of(config: DictConfig, overrides: Sequence[str] = ()) -> Cell:
     return CellReader().family(values, overrides).cell()
 
 
-def _settle(values: dict[str, Any], case: Case | None) -> None:
+def _settle(values: dict[str, Any], case: Case | None, call: Call | None) -> None:
     """Give job and dtype their defaults, by what is measured, and values their axes' names."""
     values |= {name: named_value(name, values[name]) for name in AXES if name in values}
     if values["job"] is None:  # blank is an error, which check_values names
         values["job"] = case.job if case else "benchmark"
     if values["dtype"] is None:
-        values["dtype"] = case.dtype if case else DEFAULT_DTYPE
+        of_call = call.dtype if call and call.function else DEFAULT_DTYPE
+        values["dtype"] = case.dtype if case else of_call
     if case is None and values["job"] in BUILT_IN:
         values["dtype"] = KINDS[BUILT_IN[values["job"]].dtypes[0]][0]
 
@@ -291,6 +307,11 @@ def _sized(operation: Operation, values: dict[str, Any]) -> dict[str, object]:
 def _inapplicable_options(values: dict[str, Any]) -> str:
     """Reset the axes that only a benchmark has in other jobs; returns what was asked for."""
     job = values["job"]
+    of_trace = [key for key in OF_TRACE if values[key] and job != "trace"]
+    if of_trace:
+        return f"{of_trace[0]}={values[of_trace[0]]} goes only with job=trace; leave it out"
+    if job == "trace" and values["dtype"] != DEFAULT_DTYPE:
+        return f"dtype={values['dtype']}: job=trace takes the model's own dtype; leave it out"
     axes = not_of(job, of_case=bool(values["case"]))
     asked = {name: values[name] for name in axes if values[name] != AXES[name].default}
     values.update({name: AXES[name].default for name in asked})
@@ -300,6 +321,23 @@ def _inapplicable_options(values: dict[str, Any]) -> str:
     without = {"autograd": "gradients are verified", "tensors": "tensors are checked"}
     does = without.get(job, f"job={job} runs")
     return f"{words} goes only with job=benchmark ({does} without); leave it out"
+
+
+def _traced(values: Mapping[str, Any]) -> Operation:
+    """What ``job=trace`` goes through; ConfigError where something of it is not given."""
+    missing = [key for key in OF_TRACE if not values[key]]
+    if missing:
+        example = "job=trace model=my_pkg.make_model inputs=my_pkg.make_inputs name=mlp into=mine"
+        raise ConfigError(f"job=trace needs {', '.join(missing)}: {example}")
+    name = values["name"]
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"name={one_line(name, 40)} is no name; give letters and digits")
+    path = Path(values["into"], "workload", f"{name}.yaml")
+    if path.exists():
+        raise ConfigError(f"{path} is there already; give another name=, or take it away")
+    made = {"name": name, "call": values["model"], "inputs_from": values["inputs"]}
+    of_all: dict[str, Any] = {"signature": "n -> n", "size": "1", "differentiable": False}
+    return Operation(**made, **of_all, passes=values["trace"]["passes"])
 
 
 def _read_operation(fields: dict[str, Any]) -> Operation:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from runner.cells.cell import Cell
-from runner.config.axes import AXES, COMPARED_BY_ITSELF, CellKey, same_but
+from runner.config.axes import AXES, COMPARED_BY_ITSELF, CellKey, same_but, values_of
 from runner.config.schema import DEFAULT_BASELINE, Compare, Report
 
 # of a side's inputs and outputs: what is drawn, the memory where it is used, what is returned
@@ -87,6 +87,34 @@ def _fitting(
     pairs = [[baseline, other] for other in others if fits([baseline, other])]
     single = [[other] for other in others if not fits([baseline, other])]
     return [*(pairs or [[baseline]]), *single]
+
+
+def rounds_of(
+    cells: Sequence[Cell],
+    report: Report,
+    can_run: Callable[[Cell], bool],
+    *,
+    memory_bytes: int | None,
+) -> list[list[Cell]]:
+    """The calls of each workload that are visited together, the model itself first.
+
+    They differ in the call and along the compared axis alone. ``memory_bytes`` are those that a
+    workload may take; None: not known. One that takes more is in none.
+    """
+    shared = values_of(*(name for name in AXES if name not in ("op", "size", report.axis)))
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in cells:
+        if cell.call is not None and cell.job == "benchmark" and can_run(cell):
+            groups.setdefault((cell.call.workload, *shared(cell)), []).append(cell)
+    ordered = [
+        sorted(group, key=lambda cell: not cell.operation.passes) for group in groups.values()
+    ]
+    return [
+        group
+        for group in ordered
+        if len(group) > 1
+        and (memory_bytes is None or COPIES * sum(c.tensor_bytes for c in group) <= memory_bytes)
+    ]
 
 
 def process_count(group: Sequence[Cell], compare: Compare) -> int:

@@ -211,6 +211,7 @@ class Composer:
         task = copy.deepcopy(full)
         with read_write(task), open_dict(task):
             del task["hydra"]
+            task["workload"] = {}  # the sweep's; a job has one of its calls, if any
         hydra = full.hydra
         raw: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
         is_usual = raw["subdir"] == SUBDIR and "hydra" not in raw["dir"]

@@ -34,7 +34,7 @@ from runner.errors import ConfigError, one_line
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
 _MAKE_SWEEPER = Plugins.instantiate_sweeper
-DATA = ("op", "case", "timing")
+DATA = ("op", "case", "timing", "workload")
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
 

@@ -15,11 +15,12 @@ from runner.config.axes import AXES, COMPARED, AxisSettings, named_value
 from runner.config.dtypes import ALIASES, KIND_OF
 from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
+from runner.config.workload.call import PASSES
 from runner.errors import ConfigError, one_line, suggestion
 
 READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
-JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", *READING)
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", "trace", *READING)
 ON_CONTENTION = ("flag", "wait")
 JSON = "json"
 OUTPUTS = ("table", JSON)
@@ -172,6 +173,13 @@ class Ab:
 
 
 @dataclass
+class Trace:
+    """How ``job=trace`` goes through a model."""
+
+    passes: str = "forward"  # of :data:`runner.config.workload.call.PASSES`
+
+
+@dataclass
 class ClusterConfig:
     """Where a sweep's cells run, and in what portions they are sent."""
 
@@ -205,6 +213,13 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     compare: Compare = field(default_factory=Compare)
     zip: list[Any] = field(default_factory=list)
     cells: str | None = None
+    workload: dict[str, Any] = field(default_factory=dict)
+    call: str | None = None
+    model: str | None = None
+    inputs: str | None = None
+    name: str | None = None
+    into: str | None = None
+    trace: Trace = field(default_factory=Trace)
     ab: Ab = field(default_factory=Ab)
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
@@ -229,6 +244,7 @@ def check_values(values: dict[str, Any]) -> None:
     _one_of("dtype", values["dtype"], KIND_OF)
     check_report(values["report"])
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
+    _one_of("trace.passes", values["trace"]["passes"], PASSES)
     if values["timing"]["check"] is not None:
         _one_of("timing.check", values["timing"]["check"], CHECKS)
     _one_of("output", values["output"], OUTPUTS)

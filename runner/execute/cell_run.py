@@ -18,7 +18,7 @@ from runner.errors import LONGEST_TEXT, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for, with_changed_switches
-from runner.tasks import autograd, benchmark, noise, roof, tensors, transfer
+from runner.tasks import autograd, benchmark, noise, roof, tensors, trace, transfer
 from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
 
 TASKS: dict[str, Callable[[Task], TaskResult]] = {
@@ -28,6 +28,7 @@ TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "transfer": transfer.run,
     "roof": roof.run,
     "noise": noise.run,
+    "trace": trace.run,
 }
 T = TypeVar("T")
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")

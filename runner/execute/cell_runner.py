@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from runner.cells.cell import Cell
-from runner.cells.comparison import in_turn, process_count
+from runner.cells.comparison import in_turn, process_count, rounds_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, identity_of, node_identity
-from runner.execute.turns import Plan
+from runner.execute.turns import Plan, TurnsOutcome
 from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
@@ -31,6 +31,7 @@ from runner.rows.environment_file import check_same_environment, read_environmen
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
+    ROUNDS_FILE,
     SAMPLES_FILE,
     SCRIPT_FILE,
     AutogradRow,
@@ -42,7 +43,7 @@ from runner.rows.rows import (
     row_for,
 )
 
-LOG = "run.log"
+LOG, ROUNDS_LOG = "run.log", "rounds.log"
 MOST_BEHIND = 2  # writes that may be under way while the next cell is: its own files, a row
 
 
@@ -203,17 +204,9 @@ class CellRunner:
         It gives the rows of each, none of a side that had no memory beside the others; None, and
         nothing is written, where the process or a device died, or a side took too long.
         """
-        self._begin(process)
-        # each device once, in an order that all sweeps share: none waits for another that waits
-        on_device = {self._device_of(cell): cell for cell in cells}
-        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
-        concurrent: list[bool | None] = []
-        try:
-            with self._same_code():
-                logs = [folder / LOG for folder in folders]
-                outcome = self.worker.run_in_turn(cells, logs, plan)
-        finally:
-            concurrent = [lock.release() for lock in locks]
+        outcome, concurrent = self._in_turn(
+            cells, [folder / LOG for folder in folders], plan, process
+        )
         if outcome is None:
             return None
 
@@ -239,6 +232,38 @@ class CellRunner:
                 of_side = self.write(cell, folder, of_side, list(samples), process)
             written.append(of_side)
         return written
+
+    def _in_turn(
+        self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan, process: int
+    ) -> tuple[TurnsOutcome | None, list[bool | None]]:
+        """What came of sides in turn, and whether another sweep ran on each of their devices."""
+        self._begin(process)
+        # each device once, in an order that all sweeps share: none waits for another that waits
+        on_device = {self._device_of(cell): cell for cell in cells}
+        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
+        concurrent: list[bool | None] = []
+        try:
+            with self._same_code():
+                outcome = self.worker.run_in_turn(cells, logs, plan)
+        finally:
+            concurrent = [lock.release() for lock in locks]
+        return outcome, concurrent
+
+    def visit_workloads(self, cells: Sequence[Cell], root: Path, report: Report) -> None:
+        """Go through all calls of each workload again and again, on all sides that are compared.
+
+        The visits go to ``rounds.csv``. A workload that does not fit into memory, or whose process
+        dies, has none.
+        """
+        visits: list[PairVisit] = []
+        for group in rounds_of(cells, report, self.can_run, memory_bytes=free_memory_bytes()):
+            name = group[0].call.workload if group[0].call else ""
+            print(f"going through {name} again and again, {len(group)} calls ...", file=sys.stderr)
+            plan = Plan(report.same_within, visits_only=True, is_round=True)
+            outcome, _ = self._in_turn(group, [root / ROUNDS_LOG for _ in group], plan, 1)
+            visits += outcome.pairs if outcome else []
+        if visits:
+            csv_store.write_records(root / ROUNDS_FILE, visits)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
         """The cells that are measured in turn with each other, and the others by themselves."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from runner.analysis import comparison, crossover
+from runner.analysis import bill, comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
@@ -25,6 +25,7 @@ from runner.config.axes import label
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
+from runner.report import place
 from runner.report.language import ENGLISH, Words, finding_text, sentence_text, words_of
 from runner.report.markdown import markdown_of
 from runner.report.page.facts import noise_of
@@ -34,6 +35,7 @@ from runner.report.tables import (
     Table,
     autograd_table,
     benchmark_table,
+    bill_table,
     condensed,
     crossover_table,
     derivations_table,
@@ -48,6 +50,7 @@ from runner.report.tables import (
 )
 from runner.rows.csv_store import read_records, write_table
 from runner.rows.flags import FLAGS, OF_CONDUCT
+from runner.rows.other_schemas import own_columns
 from runner.rows.rows import (
     BAD,
     LEARNED_AGAIN,
@@ -58,10 +61,12 @@ from runner.rows.rows import (
     AutogradRow,
     BenchmarkRow,
     NoiseRow,
+    PairVisit,
     PeaksRow,
     Row,
     Sample,
     TensorRow,
+    TraceRow,
     TransferRow,
     grouped,
 )
@@ -72,7 +77,8 @@ NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
 EXPLAINED = (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine")
 """Flags of which a note says what they mean, and of how many cells."""
-ON_PAGE = ("Derivations", "Fastest", "Crossovers")  # the tables that the page has as they are
+# the tables that the page has as they are
+ON_PAGE = ("Bill", "Derivations", "Fastest", "Crossovers")
 IN_FILES_ALONE = ("Fastest",)  # tables that the screen does without
 UNDECIDED = ("inconclusive", "unsupported")  # verdicts
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
@@ -86,16 +92,18 @@ def show(
     environment: Mapping[str, Any] | None = None,
     *,
     pairs: Pairs | None = None,
+    rounds: Sequence[PairVisit] = (),
     quiet: bool = False,
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
-    turn; None: all rows are of one moment. ``quiet``: of the tables and notes nothing is printed.
+    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
+    ``quiet``: of the tables and notes nothing is printed.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    analysis = analyse(rows, damaged, report, pairs)
+    analysis = analyse(rows, damaged, report, pairs, rounds)
     pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
     tables = _tables(analysis, words)
     if pictures.titles and not quiet:
@@ -160,7 +168,7 @@ def _blocks_of_one(root: Path, rows: Sequence[BenchmarkRow]) -> Sequence[Sample]
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
-    for name in ("speedup.csv", "crossover.csv"):
+    for name in ("speedup.csv", "crossover.csv", "bill.csv", place.FILE):
         (root / name).unlink(missing_ok=True)
     # of what was asked and of what is shown in its place
     in_its_place = [] if analysis.speedups is analysis.asked else analysis.speedups
@@ -169,6 +177,10 @@ def _write_tables(root: Path, analysis: Analysis) -> None:
         write_table(root / "speedup.csv", comparison.COLUMNS, speedups)
     if analysis.crossovers:
         write_table(root / "crossover.csv", crossover.COLUMNS, analysis.crossovers)
+    if text := place.placements(analysis):
+        write_atomically(root / place.FILE, text)
+    if analysis.bill:
+        write_table(root / "bill.csv", bill.COLUMNS, analysis.bill)
 
 
 def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:
@@ -193,6 +205,8 @@ def print_headline(analysis: Analysis) -> None:
             line = Text(printable(str(text)))
             line.stylize(TONES.get(text.tone, ""), 0, len(text.number))
             console.print(Padding(line, (0, 0, 0, 2)))
+    for answer in (answer for answer in analysis.answers if answer.key == "bill"):
+        print(*(printable(sentence_text(s)) for s in (answer.question, *answer.sentences)))
     sys.stdout.flush()
 
 
@@ -206,6 +220,7 @@ def _tables(analysis: Analysis, words: Words) -> list[Table]:
     times, gradients = analysis.benchmarks, analysis.gradients
     tables = (
         benchmark_table(times, analysis.speedups, analysis.report) if times else None,
+        bill_table(analysis.bill) if analysis.bill else None,
         fastest_table(times),
         crossover_table(curves, words) if curves else None,
         derivations_table(gradients),
@@ -235,6 +250,7 @@ def _notes(
     notes += what_is_wrong(analysis.benchmarks, words)
     notes += _first(what_is_not_known(analysis.rows, words), words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += what_was_traced(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
     notes += _first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words), words)
     notes += what_is_newer(analysis.rows, words)
@@ -352,6 +368,17 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
 
 
+def what_was_traced(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """The calls that were recorded of a model, and which share of its time they cover."""
+    notes = []
+    for row in rows:
+        if isinstance(row, TraceRow) and row.status == "ok":
+            key = "note_traced" if row.covered is None else "note_trace"
+            share = {"covered": f"{100 * (row.covered or 0.0):.0f}"}
+            notes.append(words[key].format(**{**vars(row), **share}))
+    return notes
+
+
 def how_noisy_it_is(
     rows: Sequence[Row], environment: Mapping[str, Any], words: Words = ENGLISH
 ) -> list[str]:
@@ -366,6 +393,7 @@ def how_noisy_it_is(
 def what_is_newer(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What a newer release calls by names that we do not know, in one sentence."""
     known = {f.name for f in chain.from_iterable(map(fields, ROW_OF_JOB.values()))}
+    known.update(*map(own_columns, rows))
     names = [f.name for f in chain.from_iterable(map(fields, dict.fromkeys(map(type, rows))))]
     names += [row.status for row in rows if row.status not in STATUSES]
     names += chain.from_iterable(getattr(row, "flags", ()) for row in rows)

@@ -15,6 +15,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from runner.analysis.bill import OF_SIDES, Charge
 from runner.analysis.changes import Change
 from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of, objection
 from runner.analysis.crossover import Crossover
@@ -174,6 +175,31 @@ def fastest_table(rows: Sequence[BenchmarkRow]) -> Table | None:
     header = ("operation", "size", *axes, "time ms", "trusted")
     more = max(0, len(lines) - MOST_IN_FILE)
     return Table("Fastest", header, lines[:MOST_IN_FILE], 2 + len(axes), more) if lines else None
+
+
+def bill_table(bill: Sequence[Charge]) -> Table:
+    """What each call of a model costs, as often as it makes it, the dearest first on each side."""
+    further = varying(bill, OF_SIDES)
+    lines = []
+    for line in bill[:MOST_IN_FILE]:
+        names = (line.workload, *(str(getattr(line, name)) for name in further))
+        call = {"sum": "all calls", "model": "the model itself"}.get(line.part)
+        name = call or line.op.removeprefix(f"{line.workload}.")
+        seconds = (line.call_s, line.total_s, line.saved_s)
+        each, all_s, saved = ["" if s is None else digits(1_000 * s) for s in seconds]
+        share = "" if line.share is None else f"{100 * line.share:.1f}%"
+        numbers = (str(line.count), each, all_s, share, _ratio(line) or "-", saved)
+        lines.append((*names, name, line.size, *numbers, line.modules or line.reason or ""))
+    found = ("count", "call ms", "total ms", "share", "speed-up", "saved ms", "modules")
+    header = ("workload", *map(_head, further), "call", "size", *found)
+    return Table(
+        "Bill",
+        header,
+        lines,
+        3 + len(further),
+        len(bill) - len(lines),
+        spare=("modules", "saved ms"),
+    )
 
 
 def crossover_table(crossings: Sequence[Crossover], words: Words) -> Table:
@@ -427,7 +453,7 @@ def _wins_from(crossing: Crossover, words: Words) -> str:
     return said(words, f"say_{unit}", count=where) + latest
 
 
-def _ratio(speedup: Speedup | Change | None) -> str:
+def _ratio(speedup: Speedup | Change | Charge | None) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
     if speedup is None or speedup.speedup is None:
         return ""

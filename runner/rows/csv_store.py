@@ -298,13 +298,8 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
     visits: list[PairVisit] = []
     damaged = []
     for path in [table.with_name(PAIRS_FILE) for table in in_folders] + [root / PAIRS_FILE]:
-        if not path.is_file():
-            continue
-        try:
-            read = read_records(path, PairVisit)
-        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-            damaged.append(f"{path}: is not what was written: {error!r}")
-            continue
+        read, problems = read_visits(path)
+        damaged += problems
         if path.parent == root and in_folders:
             known = {visit.other_cell for visit in visits}
             read = [visit for visit in read if visit.other_cell not in known]
@@ -312,11 +307,23 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
                 named = map(_cells_named, map(_bytes_of, in_folders))
                 known |= set(chain.from_iterable(named))
                 read = [visit for visit in read if visit.other_cell not in known]
-        problems = list(filter(None, map(out_of_range, read)))
-        if problems:
-            damaged.append(f"{path}: {len(problems)} visits cannot be: {problems[0]}")
-        visits += [visit for visit in read if not out_of_range(visit)] if problems else read
+        visits += read
     return visits, damaged
+
+
+def read_visits(path: Path) -> tuple[list[PairVisit], list[str]]:
+    """The visits of a file, if there is one, and a line where it is damaged."""
+    if not path.is_file():
+        return [], []
+    try:
+        read = read_records(path, PairVisit)
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        return [], [f"{path}: is not what was written: {error!r}"]
+    problems = list(filter(None, map(out_of_range, read)))
+    if not problems:
+        return read, []
+    right = [visit for visit in read if not out_of_range(visit)]
+    return right, [f"{path}: {len(problems)} visits cannot be: {problems[0]}"]
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:

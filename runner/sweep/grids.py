@@ -29,6 +29,7 @@ OF_THE_SWEEP = {
     *("output", "objective"),
 }
 """The keys that cannot differ between cells."""
+OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
 
 
 class Grids:
@@ -62,14 +63,15 @@ class Grids:
         """
         own = self._parsed(as_overrides("params", self._params))
         typed = self._parsed(arguments)
-        typed = [override for override in typed if override.key_or_group not in LISTING]
+        listed = listed_cells(self._config)
+        of_list = {*LISTING, *(["call"] if listed else [])}
+        typed = [override for override in typed if override.key_or_group not in of_list]
         names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
         for override in typed:
             if override.is_sweep_override() and override.key_or_group in OF_THE_SWEEP:
                 key, _, values = str(override.input_line).partition("=")
                 advice = f"write {key}=[{values}]" if key == "retry" else "give one value"
                 raise ConfigError(f"{override.input_line}: {key} is of the whole sweep; {advice}")
-        listed = listed_cells(self._config)
         is_empty = not own and not names_cells and bool(self._extra_grids)
         main_grid = [] if is_empty and not listed else self._main_grid(listed, [*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
@@ -103,8 +105,9 @@ class Grids:
             return self._compose(overrides)
         taken, jobs = _keys(overrides), []
         for where, cell in listed:
+            own = {*cell, *(OF_CALLS if "call" in cell else ())}
             with naming(where):
-                if twice := taken & cell.keys():
+                if twice := taken & own:
                     said = "is given for all cells too, by the command line or the sweep's file"
                     raise ConfigError(f"{', '.join(sorted(twice))} {said}; leave one out")
                 words = [f"{key}={_literal(value)}" for key, value in cell.items()]

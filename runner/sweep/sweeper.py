@@ -33,7 +33,7 @@ from runner.files import write_atomically
 from runner.garbage import uncollected
 from runner.report.as_json import cells_as_json, for_programs
 from runner.rows.environment_file import read_environment
-from runner.rows.rows import Row
+from runner.rows.rows import ROUNDS_FILE, Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.grids import Grids
@@ -192,14 +192,18 @@ class GridSweep:
             going = {jobs[number].cell.identity for number in numbers}
             left = resume.what_was_left([row for row in rows if row.cell not in going])
         try:
-            if not numbers:
+            if not numbers and not self._lacks_rounds(jobs):
                 return []
-            self._prepare(jobs, numbers)
-            launched = [self._send(jobs, numbers)]
+            self._prepare(jobs, numbers or range(len(jobs)))
+            launched = [self._send(jobs, numbers)] if numbers else []
             while further := self._asked_further():
                 numbers = list(range(len(jobs), len(jobs) + len(further)))
                 jobs += further
                 launched.append(self._send(jobs, numbers))
+            if self._lacks_rounds(jobs, remade=bool(launched)):
+                timed = {row.cell for row in resume.read_all_rows(self._root) if row.status == "ok"}
+                cells = [job.cell for job in jobs if job.cell.identity in timed]
+                self._session.cells.visit_workloads(cells, self._root, self._report)
             return launched
         finally:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
@@ -210,7 +214,14 @@ class GridSweep:
                 if left:
                     print(left, file=sys.stderr)
 
-    def _prepare(self, jobs: list[HydraJob], numbers: list[int]) -> None:
+    def _lacks_rounds(self, jobs: Sequence[HydraJob], *, remade: bool = False) -> bool:
+        """Whether a workload's calls have yet to be visited together, or to be so again."""
+        has_workload = any(job.cell.call is not None for job in jobs)
+        is_here = self._cluster is None and not self._sides and self._compare.in_turn
+        is_known = (self._root / ROUNDS_FILE).is_file() and not remade
+        return has_workload and is_here and not is_known
+
+    def _prepare(self, jobs: list[HydraJob], numbers: Sequence[int]) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
         runner, cells = self._session.cells, [jobs[number].cell for number in numbers]
         checked = cells if self._cluster is None else self._cluster.check(cells)

@@ -226,7 +226,7 @@ def _profile(ready: Ready, measured: Measurement) -> Profile:
 
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
     """The row with what the op file's own functions say of it and of a call's result."""
-    op, own = ready.bound.op, {}
+    op, own = ready.bound.op, json.loads(row.own or "{}")
     for name in op.columns:
         ready.task.report_step(f"asking for the column {name}")
         try:

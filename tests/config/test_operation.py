@@ -63,17 +63,17 @@ def test_a_single_dtype_needs_no_list():
             "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, "
             "flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
-            "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
-            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "implementations, compare, random, description",
+            "input_strides, structure, inputs_from, prepare, restore, as_list, args, args_after, "
+            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, columns, "
+            "reference, implementations, compare, random, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
-            "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
-            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "implementations, compare, random, description",
+            "input_strides, structure, inputs_from, prepare, restore, as_list, args, args_after, "
+            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, columns, "
+            "reference, implementations, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),

@@ -46,12 +46,16 @@ def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> Non
     example, *_ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL
     )
-    (tmp_path / "mine" / "op").mkdir(parents=True)
-    (tmp_path / "mine" / "op" / "swish.yaml").write_text(example)
-    (tmp_path / "shapes.csv").write_text("op,size\nadd,8\n")
+    workload, *_ = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL
+    )
+    for file, text in {"op/swish": example, "workload/net": workload}.items():
+        (tmp_path / "mine" / file).parent.mkdir(parents=True)
+        (tmp_path / "mine" / f"{file}.yaml").write_text(text)
+    (tmp_path / "shapes.csv").write_text("op,size,count\nadd,8,2\n")
     asked: dict[tuple[str, ...], str] = {}  # each once, with dry_run=true or without
     for command in COMMANDS:
-        words = shlex.split(command)[3:]
+        words = shlex.split(command.replace("into=mine", "into=elsewhere"))[3:]
         if "outputs/" not in command:
             if narrowed and re.search(OF_OPERATIONS, command):
                 words.append("op=add")
