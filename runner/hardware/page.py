@@ -17,7 +17,7 @@ What `python -m runner.hardware` has shown, machine by machine; made of `outputs
 `python -m runner.hardware --page`. [Accelerators](accelerators.md) says how it is measured.
 """
 NONE = """
-**No stage has run on real hardware yet.** What follows is of simulated devices.
+**No stage has run on real hardware yet.** A simulated device is marked as one.
 """
 TABLE = "| stage | step | checked | passed | s | ended |\n| --- | --- | --- | --- | --- | --- |\n"
 FIGURES = "| stage | step | figure | |\n| --- | --- | --- | --- |\n"
