@@ -64,16 +64,16 @@ def test_a_single_dtype_needs_no_list():
             "flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
             "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
-            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "implementations, compare, random, description",
+            "tolerance, differentiable, domain, nondifferentiable_inputs, gradient_of, columns, "
+            "reference, implementations, compare, random, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
             "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
-            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "implementations, compare, random, description",
+            "tolerance, differentiable, domain, nondifferentiable_inputs, gradient_of, columns, "
+            "reference, implementations, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
