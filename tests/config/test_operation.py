@@ -64,7 +64,8 @@ def test_a_single_dtype_needs_no_list():
             "flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
             "input_strides, structure, inputs_from, prepare, restore, as_list, args, args_after, "
-            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, columns, "
+            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, "
+            "gradient_of, columns, "
             "reference, implementations, compare, random, description",
         ),
         (
@@ -72,7 +73,8 @@ def test_a_single_dtype_needs_no_list():
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
             "input_strides, structure, inputs_from, prepare, restore, as_list, args, args_after, "
-            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, columns, "
+            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, "
+            "gradient_of, columns, "
             "reference, implementations, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
