@@ -5,7 +5,15 @@ BIN := $(VENV)/bin
 
 EXAMPLE := outputs/example
 
-.PHONY: sweep test test-slow test-plugins test-ray test-slurm lint docs example clean
+# What a machine lacks that has Python and torch, but for pandas, which only tables in Python need: for Python 3.11 to
+# 3.13 on Linux, those of several files for each.
+BUNDLE := .bundle
+BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments filelock jinja2 sympy mpmath \
+  nvidia-ml-py vl-convert-python
+BINARY := pyyaml markupsafe
+LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
+
+.PHONY: sweep test test-slow test-plugins test-ray test-slurm test-gpu bundle lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -24,6 +32,23 @@ test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes
 
 test-slurm: $(VENV)/ready-test $(VENV)/ready-slurm  # on a real Slurm of two nodes, where root has its packages
 	$(BIN)/python -m tests.support.slurm_nodes $(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_slurm.py
+
+# The first stage on whatever accelerator there is, then the tests that are held against the simulated one; where there
+# is none, both say so.
+test-gpu: $(VENV)/ready-test $(VENV)/ready-gpu
+	$(BIN)/python -m runner.hardware --stage 1
+	$(BIN)/python -m pytest -n 0 -m slow -rs -k cuda tests/end_to_end/test_simulated_device.py
+
+# A folder to be carried to a machine without network that has its own torch; docs/accelerators.md says how it is used.
+bundle: $(VENV)/ready
+	rm -rf $(BUNDLE)
+	$(BIN)/python -m pip wheel --quiet --no-deps -c constraints.txt -w $(BUNDLE) . antlr4-python3-runtime==4.9.3
+	$(BIN)/python -m pip download --quiet --no-deps -c constraints.txt -d $(BUNDLE) --only-binary :all: $(LINUX) $(BUNDLED)
+	for python in 3.11 3.12 3.13; do \
+	  $(BIN)/python -m pip download --quiet --no-deps -c constraints.txt -d $(BUNDLE) --only-binary :all: $(LINUX) \
+	    --python-version $$python $(BINARY) || exit 1; done
+	printf '%s\n' opsweep antlr4-python3-runtime $(BUNDLED) $(BINARY) > $(BUNDLE)/requirements.txt
+	du -sh $(BUNDLE)
 
 lint: $(VENV)/ready-lint
 	$(BIN)/ruff check .

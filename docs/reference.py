@@ -23,6 +23,8 @@ from runner.config.cases.tensor_code import TensorCase  # noqa: E402
 from runner.config.implementation import Implementation  # noqa: E402
 from runner.config.operation import Operation  # noqa: E402
 from runner.config.schema import ClusterConfig, Timing  # noqa: E402
+from runner.config.workload.arguments import Tensor  # noqa: E402
+from runner.config.workload.call import Call  # noqa: E402
 from runner.report.column_reference import explained, tables, without_roles  # noqa: E402
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, CaseRow, Row  # noqa: E402
 
@@ -84,6 +86,8 @@ def _files_of_people() -> str:
     parts = [
         ("An operation", "A file of `conf/op`, or of `op/` in your folder.", (Operation,)),
         ("An implementation", "A value of `implementations`.", (Implementation,)),
+        ("A call of a workload", "An entry of `calls`, or a line of `cells=FILE`.", (Call,)),
+        ("A tensor of a call", "A mapping with a `shape` among its arguments.", (Tensor,)),
         ("A formula", "A file of `conf/case` with an `expression`.", (ExpressionCase,)),
         ("A function", "A file of `conf/case` with a `function`.", (FunctionCase,)),
         ("Tensor code", "A file of `conf/case` with a `result`.", (TensorCase,)),

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = (
-    "not implemented for|not supported|unsupported|doesn't support|deterministic implementation|"
-    "incompatible with \\.grad|only supported on"
+    "not implemented for|not[ _]supported|only supported|unsupported|doesn't support|"
+    "deterministic implementation|incompatible with \\.grad"
 )
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
@@ -59,7 +59,10 @@ def printable(text: str, limit: int = LONGEST_TEXT) -> str:
     shown = text if len(text) <= limit else text[: limit - 3] + "..."
     if shown.isprintable():
         return shown
-    signs = (s if s.isprintable() else s.encode("unicode_escape").decode() for s in shown)
+    kept = ("\N{NO-BREAK SPACE}",)  # between the digits of a number in some languages
+    signs = (
+        s if s.isprintable() or s in kept else s.encode("unicode_escape").decode() for s in shown
+    )
     return "".join(signs)
 
 

@@ -18,14 +18,15 @@ def test_no_import_points_upwards() -> None:
     assert shape.imports_upwards() == []
 
 
-def test_hydras_plugin_files_import_only_the_sweep() -> None:
+def test_hydras_plugin_files_hand_over_to_one_module() -> None:
+    """Of the sweep, or of the configuration where one is a source of it."""
     folder = shape.PACKAGE / "sweep" / "plugins" / "hydra_plugins"
     files = sorted(folder.glob("*.py"))
-    assert len(files) == 2
+    assert len(files) == 3
     for path in files:
         names = list(shape.imported(ast.parse(path.read_text(encoding="utf-8"))))
         assert names
-        assert all(name.startswith("runner.sweep.") for name in names)
+        assert all(name.startswith(("runner.sweep.", "runner.config.")) for name in names)
 
 
 def test_no_line_needs_decoding() -> None:

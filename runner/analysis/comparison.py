@@ -20,7 +20,7 @@ from runner.stats.sequential import ERROR, PairedRatio, adjusted, smallest_diffe
 _axes_of = values_of(*AXES)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)  # a report may have 100,000
 class Speedup(CellKey):
     """A row of ``speedup.csv``: a cell against its baseline. Every interval is one of 95 %.
 
@@ -132,9 +132,10 @@ def compare(
     """
     values = [str(value) for value in map(attrgetter(report.axis), rows)]
     valued = list(zip(rows, values, strict=True))
-    baseline_rows = [row for row, value in valued if value == report.value]
+    usual = report.value
+    baseline_rows = [row for row, value in valued if value == usual]
     comparer = _Comparer(baseline_rows, report, models or {}, pairs)
-    speedups = [comparer.compared(row, value) for row, value in valued if value != report.value]
+    speedups = [comparer.compared(row, value) for row, value in valued if value != usual]
     return claimed_together(speedups)
 
 
@@ -218,6 +219,7 @@ class _Comparer:
         pairs: Pairs | None,
     ) -> None:
         self._report, self._models, self._pairs = report, models, pairs
+        self._axis, self._value = report.axis, report.value
         self._fastest = _fastest_dtypes(baseline_rows) if report.axis != "dtype" else {}
 
         # the baseline's rows by what they share with the others
@@ -244,8 +246,8 @@ class _Comparer:
             variant=other.variant,
             node=other.node,
             elements=elements_of(other.size),
-            axis=self._report.axis,
-            baseline=self._report.value,
+            axis=self._axis,
+            baseline=self._value,
             other=value,
             baseline_cell=base.cell if base else None,
             other_cell=other.cell,
@@ -333,11 +335,12 @@ class _Comparer:
         paired: PairedRatio | None,
     ) -> str | None:
         """Why no ratio may be claimed."""
-        axis = self._report.axis
-        base_side, other_side = f"{axis}={self._report.value}", f"{axis}={value}"
+        base_side, other_side = f"{self._axis}={self._value}", f"{self._axis}={value}"
         if base is None:
             return f"{base_side} was not measured"
-        for row, side in ((base, base_side), (other, other_side)):
+        # a side that is not there comes before what is said against the other
+        sides = (base, base_side), (other, other_side)
+        for row, side in sorted(sides, key=lambda pair: pair[0].status == "ok"):
             why = objection(row, OF_MOMENTS if paired is not None else ())
             if why:
                 return f"{side}: {why}"

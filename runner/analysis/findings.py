@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from statistics import median
 from typing import Any
 
-from runner.analysis.comparison import Speedup
+from runner.analysis.comparison import FORBIDDING, Speedup
 from runner.analysis.crossover import Crossover, curve_of
-from runner.analysis.questions import Sentence, cells_of, estimate_of
+from runner.analysis.questions import Sentence, cells_of, estimate_of, further_axes, subject_of
+from runner.config.axes import label
 from runner.rows.flags import has_failed_check
-from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, grouped
+from runner.rows.rows import BAD, AutogradRow, BenchmarkRow, Row, TensorRow, grouped
 from runner.stats.estimate import Estimate
+from runner.stats.sequential import ERROR
 
 MOST_SIDES = 4  # that are compared with the baseline, each with its best and worst
 NAMED_AT_MOST = 3
+SPEAKING = ("op", "dtype", "device", "impl")  # axes whose values are names
+TELLING = ("faster", "slower", "same")  # verdicts
+TRUST = (
+    (0.9, "trust_yes", "right"),
+    (0.5, "trust_in_part", "unclear"),
+    (0.0, "trust_hardly", "wrong"),
+)
+"""The least share of comparisons that have a verdict, or of times without a doubt, of each word."""
+DOUBTFUL = {*FORBIDDING} - {"view"}  # flags: that a view moves no data says what its time is
 
 
 @dataclass(frozen=True)
@@ -24,34 +39,83 @@ class Finding:
 
     Attributes:
         tone: faster, slower, unclear, wrong or right.
-        number: a ratio with its interval, or a count.
+        number: a ratio with its interval, a count, or a word.
         sentence: what follows the number.
+        notes: how it was measured, and how far it can be trusted.
     """
 
     tone: str
-    number: Estimate | int
+    number: Estimate | int | Sentence
     sentence: Sentence
+    notes: tuple[Sentence, ...] = ()
 
 
-def findings(
-    rows: Sequence[Row], speedups: Sequence[Speedup], crossings: Iterable[Crossover]
-) -> list[Finding]:
-    """The surest gain and loss of each side that is compared, and whether results are right."""
+def headline_of(rows: Sequence[Row], speedups: Sequence[Speedup]) -> Sentence:
+    """What was compared with what; without a comparison, what was measured or verified."""
+    if speedups:
+        others = dict.fromkeys(speedup.other for speedup in speedups)
+        values = {"axis": speedups[0].axis, "others": _listed(others, MOST_SIDES)}
+        return Sentence("compared", values | {"baseline": speedups[0].baseline})
+    timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
+    if len(timed) == 1:
+        (row,) = timed
+        time = Estimate(row.median_s or 0.0, row.ci_low_s, row.ci_high_s)
+        return Sentence("one_cell", {"what": _name(row), "time": time}, (row.cell,))
+    ops = _listed(dict.fromkeys(row.op for row in timed or rows), NAMED_AT_MOST)
+    if timed:
+        return Sentence("cells", {"count": len(timed), "ops": ops})
+    return Sentence("checks", {"count": len(rows), "ops": ops})
+
+
+def findings(speedups: Sequence[Speedup], crossings: Iterable[Crossover]) -> list[Finding]:
+    """The surest gain and loss of each side that is compared, and a larger one that is unsure."""
     curves = {
         curve_of(crossing): crossing for crossing in crossings if crossing.transfers == "none"
     }
+    tell = partial(_told, curves=curves, further=further_axes(speedups))
     found: list[Finding] = []
     for of_side in list(grouped(speedups, lambda speedup: speedup.other).values())[:MOST_SIDES]:
-        faster = [speedup for speedup in of_side if speedup.verdict == "faster"]
-        slower = [speedup for speedup in of_side if speedup.verdict == "slower"]
-        if faster:
+        sides = grouped(of_side, lambda speedup: speedup.verdict)
+        sure = [*sides.get("faster", ()), *sides.get("slower", ())]
+        if gains := sides.get("faster"):
             # by the interval's near end: the luckiest of many lead by value
-            found.append(_gain(max(faster, key=lambda speedup: speedup.low or 0.0), curves))
-        if slower:
-            found.append(_loss(min(slower, key=lambda speedup: speedup.high or 1.0)))
-    if speedups and not found:
-        found.append(_none(speedups))
-    return [*found, *_checked(rows)]
+            found.append(tell(max(gains, key=lambda speedup: speedup.low or 0.0), "faster"))
+        if losses := sides.get("slower"):
+            found.append(tell(min(losses, key=lambda speedup: speedup.high or 1.0), "slower"))
+        unsure = [speedup for speedup in sides.get("unclear", ()) if speedup.low is None]
+        farthest = max(unsure, key=_distance, default=None)
+        if farthest and _distance(farthest) > max(map(_distance, sure), default=0.0):
+            found.append(tell(farthest, "unclear"))
+    if speedups and all(finding.tone == "unclear" for finding in found):
+        found.insert(0, _none(speedups))
+    return found
+
+
+def unanswered(asked: Sequence[Speedup], rows: Iterable[BenchmarkRow]) -> Finding:
+    """That what was asked has no ratio, and why: a side that is not there comes before any flag."""
+    by_cell = {row.cell: row for row in rows}
+    others = [by_cell[speedup.other_cell] for speedup in asked if speedup.other_cell in by_cell]
+    missing = [row.reason for row in others if row.status == "unavailable" and row.reason]
+    reasons = missing or [speedup.reason or "" for speedup in asked]
+    ((reason, _),) = Counter(reasons).most_common(1)
+    headline = headline_of((), asked)
+    return Finding(
+        "unclear", Sentence("no_answer"), Sentence("unanswered", {**headline.values, "why": reason})
+    )
+
+
+def _distance(speedup: Speedup) -> float:
+    """How far a ratio is from 1, either way."""
+    return abs(math.log(speedup.speedup or 1.0))
+
+
+def _name(row: Row) -> str:
+    return label("benchmark", row, lambda axis: axis != "threads")
+
+
+def _listed(names: Iterable[str], most: int) -> str:
+    shown = list(names)
+    return ", ".join([*shown[:most], *(["..."] if len(shown) > most else [])])
 
 
 def _none(speedups: Sequence[Speedup]) -> Finding:
@@ -62,47 +126,110 @@ def _none(speedups: Sequence[Speedup]) -> Finding:
     return Finding("unclear", 0, Sentence("find_none", values))
 
 
-def _gain(speedup: Speedup, curves: Mapping[Any, Crossover]) -> Finding:
-    ratio, values = estimate_of(speedup), _values(speedup)
+def _told(
+    speedup: Speedup, tone: str, *, curves: Mapping[Any, Crossover], further: Sequence[str]
+) -> Finding:
+    """A comparison that stands out: a gain and from which size on, or how many times as long."""
+    is_gain = (speedup.speedup or 1.0) >= 1
+    key = f"{'perhaps_' if tone == 'unclear' else ''}{'faster' if is_gain else 'slower'}"
+    other = speedup.other if speedup.axis in SPEAKING else f"{speedup.axis}={speedup.other}"
+    values: dict[str, object] = {"what": subject_of(speedup, further), "other": other}
     curve = curves.get(curve_of(speedup))
-    if curve is None or curve.state != "found":
-        return Finding("faster", ratio, Sentence("find_faster", values, cells_of(speedup)))
-    unit, at, _, _ = curve.location
-    values["at"] = Sentence(unit, {"count": at})
-    return Finding("faster", ratio, Sentence("find_faster_from", values, cells_of(speedup)))
+    if tone == "faster" and curve is not None and curve.state == "found":
+        unit, at, _, _ = curve.location
+        values["at"] = Sentence(unit, {"count": at})
+        key = "faster_from"
+    ratio = estimate_of(speedup) if is_gain else _inverse(speedup)
+    return Finding(
+        tone, ratio, Sentence(f"find_{key}", values, cells_of(speedup)), _paired(speedup)
+    )
 
 
-def _loss(speedup: Speedup) -> Finding:
+def _inverse(speedup: Speedup) -> Estimate:
     low, high = (1 / end if end else None for end in (speedup.high, speedup.low))
-    ratio = Estimate(1 / (speedup.speedup or 1.0), low, high)
-    return Finding("slower", ratio, Sentence("find_slower", _values(speedup), cells_of(speedup)))
+    return Estimate(1 / (speedup.speedup or 1.0), low, high)
 
 
-def _values(speedup: Speedup) -> dict[str, object]:
-    names = [speedup.op, speedup.size, speedup.dtype][: 2 if speedup.axis == "dtype" else 3]
-    sides = {"other": speedup.other, "baseline": speedup.baseline}
-    said = {side: f"{speedup.axis}={value}" for side, value in sides.items()}
-    return {"what": " ".join(names), **said}
+def _paired(speedup: Speedup) -> tuple[Sentence, ...]:
+    """What the ratio is of, and the smallest difference that it could have shown."""
+    if speedup.paired is None:
+        return (Sentence("not_paired"),)
+    counts = {"visits": speedup.paired, "processes": speedup.pair_processes}
+    paired = Sentence("paired", counts)
+    if speedup.smallest_difference is None:
+        return paired, Sentence("paired_few")
+    return paired, Sentence("could_show", {"least": speedup.smallest_difference})
 
 
-def _checked(rows: Sequence[Row]) -> list[Finding]:
-    """How many cells fail a check, or how many were checked and are right."""
+def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
+    """Whether results are right, and whether the times and verdicts can be trusted."""
     timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.status == "ok"]
+    checked = _checked(rows, timed)
+    if not timed:
+        return checked
+    doubts = [DOUBTFUL.intersection(row.flags) for row in timed]
+    counts, doubtful = Counter(chain.from_iterable(doubts)), sum(map(bool, doubts))
+    values = {"count": len(timed), "doubtful": doubtful}
+    flags = _listed((f"{flag}: {n}" for flag, n in counts.most_common()), NAMED_AT_MOST)
+    said = [Sentence("doubtful" if doubtful else "no_doubt", values | {"flags": flags})]
+    share = 1 - doubtful / len(timed)
+
+    # ratios are of undisturbed visits, so that where there are any, they are what is to be trusted
+    asked = [speedup for speedup in speedups if speedup.other_s and not _of_view(speedup)]
+    if asked:
+        told = sum(speedup.verdict in TELLING for speedup in asked)
+        said.insert(0, Sentence("told", {"count": len(asked), "told": told}))
+        share = told / len(asked)
+    key, tone = next(of_share for least, *of_share in TRUST if share >= least)
+    notes = *said[1:], *_of_verdicts(speedups)
+    return [*checked, Finding(tone, Sentence(key), said[0], notes)]
+
+
+def _of_view(speedup: Speedup) -> bool:
+    return (speedup.reason or "").endswith(FORBIDDING["view"])
+
+
+def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
+    """What verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
+    with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
+    said = []
+    seen = [s.smallest_difference for s in with_ratio if s.smallest_difference is not None]
+    if seen:
+        said.append(Sentence("could_show_all", {"half": median(seen), "most": max(seen)}))
+    claims = sum(speedup.verdict in ("faster", "slower") for speedup in with_ratio)
+    if claims:
+        numbers = {"count": claims, "chance": math.ceil(ERROR * claims)}
+        said.append(Sentence("chance" if ERROR * claims >= 1 else "little_chance", numbers))
+    one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
+    if one_process:
+        said.append(Sentence("one_process", {"count": one_process}))
+    not_paired = sum(speedup.paired is None for speedup in with_ratio)
+    if not_paired:
+        said.append(Sentence("not_in_turn", {"count": not_paired}))
+    return said
+
+
+def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding]:
+    """How many cells fail a check, or how many were checked and are right."""
     wrong: list[Row] = [row for row in timed if has_failed_check(row.flags)]
-    gradients = [row for row in rows if isinstance(row, AutogradRow)]
-    wrong += [row for row in gradients if row.verdict in BAD]
+    checks = [row for row in rows if isinstance(row, AutogradRow | TensorRow) and row.verdict]
+    wrong += [row for row in checks if row.verdict in BAD]
     by_cell = {row.cell: row for row in wrong}
     if by_cell:
-        names = [f"{row.op} {row.size} {row.dtype} {row.device}" for row in by_cell.values()]
-        named = ", ".join(
-            [*names[:NAMED_AT_MOST], *(["..."] if len(names) > NAMED_AT_MOST else [])]
-        )
-        sentence = Sentence("find_wrong", {"named": named}, tuple(by_cell)[:NAMED_AT_MOST])
+        names = [_name(row) for row in by_cell.values()]
+        if len({(row.dtype, row.device) for row in rows}) == 1:
+            names = [name.replace(f" {rows[0].dtype} {rows[0].device}", "", 1) for name in names]
+        named = {"named": _listed(names, NAMED_AT_MOST)}
+        sentence = Sentence("find_wrong", named, tuple(by_cell)[:NAMED_AT_MOST])
         return [Finding("wrong", len(by_cell), sentence)]
 
+    found = []
+    if checks:
+        passed = sum(row.verdict == "pass" for row in checks)
+        found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
     compared = [row for row in timed if row.max_relative_error is not None]
     if not compared:
-        return []
+        return found
     shares = [
         (row.max_relative_error or 0.0) / row.allowed_relative_error
         for row in compared
@@ -110,4 +237,4 @@ def _checked(rows: Sequence[Row]) -> list[Finding]:
     ]
     passed = sum(row.gradient == "pass" for row in timed)
     values = {"count": len(timed), "worst": max(shares, default=0.0), "gradients": passed}
-    return [Finding("right", len(compared), Sentence("find_right", values))]
+    return [Finding("right", len(compared), Sentence("find_right", values)), *found]

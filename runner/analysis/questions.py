@@ -17,6 +17,7 @@ from runner.rows.rows import BenchmarkRow, varying
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
+MOST_NAMED = 12  # operations in a sentence
 MOST_CURVES = 40  # named one by one; the rest is in crossover.csv
 WINNING = ("found", "always")  # states of a curve that wins somewhere
 
@@ -47,19 +48,21 @@ def answers(
     models: Models,
     report: Report,
 ) -> list[Answer]:
-    """Which gain most, which lose and why, what the size does, what moving data costs."""
+    """Which gain most, which lose and why, what the size does, what moving data costs.
+
+    Without a ratio there is no answer to the first three: the findings say why.
+    """
     if not rows:
         return []
     writer = _SentenceWriter(rows, speedups, report)
-    others = _others(speedups) or f"another {report.axis}"
-    sentences_of = {
-        "gain": writer.gains(),
-        "lose": writer.losses(),
-        "size": writer.sizes(crossings),
-        "transfers": writer.transfers(crossings, models),
-    }
+    sentences_of: dict[str, list[Sentence]] = {}
+    if any(speedup.speedup is not None for speedup in speedups):
+        sentences_of |= {"gain": writer.gains(), "lose": writer.losses()}
+        sentences_of["size"] = writer.sizes(crossings)
+    if models or (speedups and report.axis == "device"):
+        sentences_of["transfers"] = writer.transfers(crossings, models)
     return [
-        Answer(key, Sentence(key, {"others": others}), tuple(sentences))
+        Answer(key, Sentence(key, {"others": _others(speedups)}), tuple(sentences))
         for key, sentences in sentences_of.items()
     ]
 
@@ -73,36 +76,36 @@ class _SentenceWriter:
         self._with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
         self._report = report
         self._baseline = f"{report.axis}={report.value}"
-        self._varying = [key for key in varying(speedups, FURTHER) if key != report.axis]
+        self._without = {"baseline": self._baseline, "margin": report.same_within}
+        self._further = further_axes(speedups)
 
     def gains(self) -> list[Sentence]:
-        if not self._with_ratio:
-            return [self._why_no_answer()]
-
         # the operations that gain most, each by its best comparison
         gaining = [speedup for speedup in self._with_ratio if speedup.verdict == "faster"]
         best: dict[str, Speedup] = {}
         for speedup in sorted(gaining, key=_least_gain, reverse=True):
             best.setdefault(speedup.op, speedup)
-        sentences = [self._gain(speedup) for speedup in list(best.values())[:NAMED_OPERATIONS]]
+        wins, counts = (Counter(s.op for s in some) for some in (gaining, self._with_ratio))
+        sentences = [
+            self._gain(speedup, {"wins": wins[op], "of": counts[op]})
+            for op, speedup in list(best.items())[:NAMED_OPERATIONS]
+        ]
 
         # how many comparisons came out how
         verdicts = Counter(speedup.verdict for speedup in self._with_ratio)
-        counts = {key: verdicts[key] for key in ("faster", "slower", "same", "unclear")}
-        counts |= {"count": len(self._all), "none": len(self._all) - len(self._with_ratio)}
-        last = Sentence("counts", {**counts, "baseline": self._baseline})
-        return [*(sentences or [Sentence("none_faster", {"baseline": self._baseline})]), last]
+        came_out = {key: verdicts[key] for key in ("faster", "slower", "same", "unclear")}
+        came_out |= {"count": len(self._all), "none": len(self._all) - len(self._with_ratio)}
+        last = Sentence("counts", {**came_out, "baseline": self._baseline})
+        return [*(sentences or [Sentence("none_faster", self._without)]), last]
 
     def losses(self) -> list[Sentence]:
-        if not self._with_ratio:
-            return [self._why_no_answer()]
         sentences = [self._loss(cause) for cause in causes(self._with_ratio, self._rows)]
-        return sentences or [Sentence("none_slower", {"baseline": self._baseline})]
+        return sentences or [Sentence("none_slower", self._without)]
 
     def sizes(self, crossings: Iterable[Crossover]) -> list[Sentence]:
         curves = [curve for curve in crossings if curve.transfers == "none" and curve.sizes > 1]
         if not curves:
-            return [Sentence("one_size") if self._with_ratio else self._why_no_answer()]
+            return [Sentence("one_size")]
 
         states = Counter(curve.state for curve in curves)
         counts = {state: states[state] for state in ("found", "always", "never", "unresolved")}
@@ -134,26 +137,12 @@ class _SentenceWriter:
             sentences.append(Sentence("moved_crossovers", {"other": _others(moved), **counts}))
         return sentences
 
-    def _why_no_answer(self) -> Sentence:
-        if not self._all:
-            return Sentence("nothing_to_compare", {"baseline": self._baseline})
-
-        # the commonest reason, with what its first row says of itself
-        ((reason, _),) = Counter(speedup.reason or "" for speedup in self._all).most_common(1)
-        cell = next(speedup.other_cell for speedup in self._all if (speedup.reason or "") == reason)
-        row = self._rows.get(cell)
-        if row is not None and row.status != "ok" and row.reason:
-            reason = f"{reason} ({row.reason})"
-        return Sentence("no_ratio", {"count": len(self._all), "reason": reason}, (cell,))
-
     def _why_no_transfers(self) -> str:
-        if self._report.axis != "device":
-            return "one_device"
         timed = (row.device for row in self._rows.values() if row.median_s is not None)
         return "no_transfers" if any(device != "cpu" for device in timed) else "no_accelerator"
 
-    def _gain(self, speedup: Speedup) -> Sentence:
-        values, cells = self._values(speedup), cells_of(speedup)
+    def _gain(self, speedup: Speedup, of_op: Mapping[str, int]) -> Sentence:
+        values, cells = {**self._values(speedup), **of_op}, cells_of(speedup)
         if speedup.fastest_dtype in (None, speedup.dtype):
             return Sentence("gains", values, cells)
         values["fastest"] = estimate_of(speedup, "fastest_")
@@ -164,7 +153,7 @@ class _SentenceWriter:
         worst = cause.worst
         ops = dict.fromkeys(speedup.op for speedup in cause.speedups)
         values = {**self._values(worst), **cause.evidence, "dtype": worst.dtype}
-        values |= {"count": len(cause.speedups), "ops": ", ".join(ops)}
+        values |= {"count": len(cause.speedups), "ops": _named(list(ops))}
         values["baseline_dtype"] = worst.baseline
         return Sentence(f"lose_{cause.key}", values, cells_of(worst))
 
@@ -172,9 +161,8 @@ class _SentenceWriter:
         cells = tuple(curve.cells.split())
         with_ratio = [by_cell[cell] for cell in cells if cell in by_cell]
         first, last = with_ratio[0], with_ratio[-1]
-        named = [getattr(curve, key) for key in ("op", "dtype") if key != curve.axis]
         values: dict[str, object] = {
-            "what": " ".join([*named, *self._further_axes(curve)]),
+            "what": subject_of(curve, self._further),
             "other": f"{curve.axis}={curve.other}",
             "first": estimate_of(first),
             "last": estimate_of(last),
@@ -202,8 +190,7 @@ class _SentenceWriter:
         return Sentence("break_even", {**self._values(speedup), "calls": calls}, cells_of(speedup))
 
     def _values(self, speedup: Speedup) -> dict[str, object]:
-        names = [speedup.op, speedup.size, speedup.dtype, *self._further_axes(speedup)]
-        what: object = " ".join(names)
+        what: object = subject_of(speedup, self._further)
         row = self._rows.get(speedup.other_cell)
         if speedup.axis == "impl" and row is not None and row.gradient is None:
             what = Sentence("without_gradient", {"what": what})
@@ -215,8 +202,24 @@ class _SentenceWriter:
             "after": speedup.other_s,
         }
 
-    def _further_axes(self, item: Speedup | Crossover) -> list[str]:
-        return [f"{key}={getattr(item, key)}" for key in self._varying]
+
+def further_axes(speedups: Sequence[Speedup]) -> list[str]:
+    """Those that tell comparisons apart beside operation, size and dtype, and are not compared."""
+    shown = [speedup for speedup in speedups if speedup.speedup is not None]
+    compared = {speedup.axis for speedup in shown}
+    return [key for key in varying(shown, ("device", *FURTHER)) if key not in compared]
+
+
+def subject_of(item: Speedup | Crossover, further: Iterable[str]) -> str:
+    """What is compared, or a curve of it, without the axis that it is compared along."""
+    named = [getattr(item, key) for key in ("op", "size", "dtype") if key != item.axis]
+    return " ".join([*filter(None, named), *(f"{key}={getattr(item, key)}" for key in further)])
+
+
+def _named(names: Sequence[str]) -> object:
+    """The first of several names, and how many more there are."""
+    named, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+    return Sentence("named_and_more", {"named": named, "more": more}) if more > 0 else named
 
 
 def _others(speedups: Iterable[Speedup]) -> str:
@@ -238,12 +241,8 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
 
 
 def _least_gain(speedup: Speedup) -> float:
-    """What is surely gained: the interval's near end, since the luckiest of many lead by value.
-
-    Against the baseline's fastest dtype, where it is known: nobody uses a slower one.
-    """
-    near_end = speedup.fastest_low or speedup.low
-    return near_end or speedup.fastest_speedup or speedup.speedup or 0.0
+    """What is surely gained: the interval's near end, since the luckiest of many lead by value."""
+    return speedup.low or speedup.speedup or 0.0
 
 
 def _share(speedup: Speedup) -> float:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from runner.calls.layouts import laid
+from runner.calls.layouts import laid, strided
 from runner.calls.module import ModuleFunction
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
@@ -58,7 +58,7 @@ class BoundOperation:
         An ``index`` input holds int64 positions, whatever the fill. What the operation declares of
         an input comes before the cell's dtype and layout. A module's parameters are the last.
         """
-        make = self.op.loaded("inputs_from")
+        make = self.op.loaded("inputs_from") if not self.op.passes else None
         shapes = [self.dimensions.shape(axes) for axes in self.op.parsed.inputs]
         if make is not None:
             tensors = self._made(make, shapes)
@@ -66,6 +66,9 @@ class BoundOperation:
             tensors = [self._drawn(position, shape) for position, shape in enumerate(shapes)]
         layouts = [self.op.input_layouts.get(name, self.layout) for name in self.op.names]
         tensors = [laid(*pair) for pair in zip(tensors, layouts, strict=True)]
+        for name, strides in self.op.input_strides.items():
+            position = self.op.names.index(name)
+            tensors[position] = strided(tensors[position], strides)
         return tensors + (self.module.parameters(self.dtype) if self.module else [])
 
     def _made(self, make: Callable[..., Any], shapes: list[tuple[int, ...]]) -> list[Tensor]:
@@ -133,6 +136,9 @@ class BoundOperation:
         inputs, parameters = tensors[:count], tensors[count:]
         if isinstance(function, ModuleFunction):  # which a compiled one is not any more
             function, parameters = function.holding(inputs, parameters), []
+        pairs, placed = zip(self.op.names, inputs, strict=True), self.op.placed.values()
+        others = {name: tensor for name, tensor in pairs if name not in placed}
+        inputs = list(others.values())
         prepare = self.op.loaded("prepare")
         passed: Any = [inputs] if self.op.as_list else inputs
         if prepare is not None:
@@ -140,14 +146,16 @@ class BoundOperation:
                 passed = prepare(*inputs)
             passed = passed if isinstance(passed, tuple | list | Mapping) else [passed]
         elif self.op.inputs and not self.op.as_list:
-            passed = dict(zip(self.op.inputs, inputs, strict=True))
+            passed = others
         if isinstance(passed, Mapping):
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
 
     def constants_for(self, tensors: Sequence[Tensor]) -> Any:
         """The operation's constants for a call on these tensors: before, after and by name."""
-        return _filled(self.op.constants(self.dimensions), self._of_call(tensors))
+        names, known = self.op.names, self._of_call(tensors)
+        known |= {word: tensors[names.index(name)] for word, name in self.op.placed.items()}
+        return _filled(self.op.constants(self.dimensions), known)
 
     def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""

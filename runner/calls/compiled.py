@@ -18,7 +18,8 @@ from runner.calls.bound_operation import BoundOperation, outputs_of
 from runner.config.operation import Operation
 from runner.errors import one_line
 
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+# of Inductor, which sets Triton's where nobody else has
+CACHE_VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 class NotCompiled(NotImplementedError):
@@ -143,16 +144,16 @@ def _from_scratch() -> Iterator[None]:
     from torch._inductor import utils  # takes seconds, and only what is compiled needs it
 
     torch._dynamo.reset()
-    before = os.environ.get(CACHE_VARIABLE)
+    before = {name: os.environ[name] for name in CACHE_VARIABLES if name in os.environ}
     with tempfile.TemporaryDirectory(
         prefix="opsweep-compile-", ignore_cleanup_errors=True
     ) as folder:
-        os.environ[CACHE_VARIABLE] = folder
+        os.environ.update({name: os.path.join(folder, name) for name in CACHE_VARIABLES})
         utils.clear_caches()
         try:
             yield
         finally:
             utils.clear_caches()
-            del os.environ[CACHE_VARIABLE]
-            if before is not None:
-                os.environ[CACHE_VARIABLE] = before
+            for name in CACHE_VARIABLES:
+                os.environ.pop(name, None)
+            os.environ.update(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,14 @@ def laid(tensor: Tensor, layout: str) -> Tensor:
     if layout == "expanded" and tensor.ndim:
         return tensor[:1].expand(tensor.shape)
     return tensor
+
+
+def strided(tensor: Tensor, strides: Sequence[int]) -> Tensor:
+    """The same numbers with so many elements between neighbours along each dimension; 0: one."""
+    laid_out = tensor.new_empty_strided(tensor.shape, tuple(strides))
+    part = stored(laid_out)
+    part.copy_(tensor[tuple(map(slice, part.shape))])
+    return part.expand(tensor.shape)
 
 
 def stored(tensor: Tensor) -> Tensor:

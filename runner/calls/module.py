@@ -49,7 +49,8 @@ class ModuleFunction:
 
 def _like(tensors: Sequence[Tensor]) -> Tensor:
     """The first floating tensor, whose dtype and device a module's buffers have."""
-    return next((tensor for tensor in tensors if tensor.is_floating_point()), tensors[0])
+    only = [tensor for tensor in tensors if isinstance(tensor, Tensor)]  # a call has constants too
+    return next((tensor for tensor in only if tensor.is_floating_point()), only[0])
 
 
 def made_callable(

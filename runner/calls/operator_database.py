@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -115,6 +114,8 @@ def _has_elements(sample: Any) -> bool:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Have everything that samples are drawn from begin at a seed, and go on as before."""
+    import numpy as np  # of the extra opinfo
+
     python, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

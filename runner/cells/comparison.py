@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any
 
 from runner.cells.cell import Cell
-from runner.config.axes import AXES, COMPARED_BY_ITSELF, same_but
-from runner.config.schema import Compare, Report
+from runner.config.axes import AXES, COMPARED_BY_ITSELF, CellKey, same_but, values_of
+from runner.config.schema import DEFAULT_BASELINE, Compare, Report
 
 # of a side's inputs and outputs: what is drawn, the memory where it is used, what is returned
 COPIES = 3
@@ -22,14 +24,19 @@ def settled(report: Report, cells: Sequence[Cell], *, accelerated: bool) -> Repo
     """
     if report.baseline is not None:
         return report
-    benchmarks = [cell for cell in cells if cell.job == "benchmark"]
-    for axis in COMPARED_BY_ITSELF:
-        values = list(dict.fromkeys(getattr(cell, axis) for cell in benchmarks))
-        if len(values) < 2 or (axis == "device" and not (accelerated and "cpu" in values)):
-            continue
-        default = AXES[axis].usual_baseline
-        return replace(report, baseline={axis: default if default in values else values[0]})
+    for baseline in usual_baselines([cell for cell in cells if cell.job == "benchmark"]):
+        if "device" not in baseline or (accelerated and baseline == DEFAULT_BASELINE):
+            return replace(report, baseline=baseline)
     return report
+
+
+def usual_baselines(cells: Sequence[CellKey]) -> Iterator[dict[str, Any]]:
+    """Of each axis in which cells, or rows, differ, what the others are usually compared with."""
+    for axis in COMPARED_BY_ITSELF:
+        values = list(dict.fromkeys(map(attrgetter(axis), cells)))
+        if len(values) > 1:
+            usual = AXES[axis].usual_baseline
+            yield {axis: usual if usual in values else values[0]}
 
 
 def in_turn(
@@ -80,6 +87,34 @@ def _fitting(
     pairs = [[baseline, other] for other in others if fits([baseline, other])]
     single = [[other] for other in others if not fits([baseline, other])]
     return [*(pairs or [[baseline]]), *single]
+
+
+def rounds_of(
+    cells: Sequence[Cell],
+    report: Report,
+    can_run: Callable[[Cell], bool],
+    *,
+    memory_bytes: int | None,
+) -> list[list[Cell]]:
+    """The calls of each workload that are visited together, the model itself first.
+
+    They differ in the call and along the compared axis alone. ``memory_bytes`` are those that a
+    workload may take; None: not known. One that takes more is in none.
+    """
+    shared = values_of(*(name for name in AXES if name not in ("op", "size", report.axis)))
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in cells:
+        if cell.call is not None and cell.job == "benchmark" and can_run(cell):
+            groups.setdefault((cell.call.workload, *shared(cell)), []).append(cell)
+    ordered = [
+        sorted(group, key=lambda cell: not cell.operation.passes) for group in groups.values()
+    ]
+    return [
+        group
+        for group in ordered
+        if len(group) > 1
+        and (memory_bytes is None or COPIES * sum(c.tensor_bytes for c in group) <= memory_bytes)
+    ]
 
 
 def process_count(group: Sequence[Cell], compare: Compare) -> int:

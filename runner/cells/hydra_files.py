@@ -1,77 +1,62 @@
-"""The ``.hydra`` files of a sweep's jobs, the same as stock Hydra's."""
+"""The folders of a sweep's jobs, and the ``.hydra`` files in them, as stock Hydra has them.
+
+``hydra.yaml`` is left out, which is the same for all jobs but for what their overrides say: the
+sweep's ``multirun.yaml`` has it once.
+"""
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from runner.config.hydra_internals import yaml_of
 from runner.files import make_folder, write_atomically
 
-NUMBER_MARK = 987_654_321_123  # stands in a template where a job's number goes
 PLAIN = re.compile(r"[a-z0-9/][\w/.,+-]*=?[\w/.,=+-]*")
+SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
+LONGEST_FOLDER_NAME = 120  # bytes, of the 255 that a file system allows
+
+
+def folder_name(overrides: str) -> str:
+    """A job's overrides as part of a folder's name: what a file system takes, and not too long."""
+    safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
+    if len(safe.encode()) <= LONGEST_FOLDER_NAME:
+        return safe
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    kept = safe.encode()[: LONGEST_FOLDER_NAME - 9].decode(errors="ignore")
+    return f"{kept}-{digest}"
 
 
 class HydraFiles:
-    """Writes a sweep's ``.hydra`` files, of which jobs have most of the text in common.
-
-    To dump ``hydra.yaml`` takes longer than all the rest of a job's composing. So a choice of
-    groups is dumped once, with a mark in each of the five places where its jobs differ, and a job's
-    text is that with the marks replaced. What is dumped of a job's own values is remembered.
-    """
+    """Writes a sweep's ``.hydra`` files; what is dumped of a job's own values is remembered."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[str, str], str] = {}
         self._scalar = lru_cache(maxsize=4096)(_scalar)
 
-    def config_text(self, task: DictConfig) -> str:
-        """The text of ``config.yaml``, as ``OmegaConf.to_yaml`` has it, put together key by key."""
-        values: Any = OmegaConf.to_container(task, resolve=False, enum_to_str=True)
-        parts = []
-        for key, value in values.items():
-            entry = (key, repr(value))
-            if entry not in self._parts:
-                self._parts[entry] = OmegaConf.to_yaml(OmegaConf.create({key: value}))
-            parts.append(self._parts[entry])
-        return "".join(parts)
+    def texts(self, values: Mapping[str, object]) -> dict[str, str]:
+        """The text of ``config.yaml``, as ``OmegaConf.to_yaml`` has it, key by key."""
+        return {key: self._part(key, value) for key, value in values.items()}
 
-    @staticmethod
-    def template(full: DictConfig) -> str:
-        """The text of ``hydra.yaml`` for all jobs of one choice, with marks where they differ."""
-        values = copy.deepcopy(OmegaConf.to_container(full.hydra, resolve=False))
-        marked: Any = OmegaConf.create({"hydra": values})
-        marked.hydra.job.update(id="mark-id", num=NUMBER_MARK, override_dirname="mark-dirname")
-        marked.hydra.runtime.output_dir = "mark-folder"
-        marked.hydra.overrides.task = ["mark-task"]
-        return OmegaConf.to_yaml(marked)
+    def _part(self, key: str, value: object) -> str:
+        if type(value) is int:  # as most that differ between jobs, and the dumper is slow
+            return f"{key}: {value}\n"
+        entry = (key, repr(value))
+        if entry not in self._parts:
+            self._parts[entry] = OmegaConf.to_yaml(OmegaConf.create({key: value}))
+        return self._parts[entry]
 
-    def write(
-        self,
-        folder: Path,
-        hydra: DictConfig,
-        template: str,
-        config_text: str,
-        overrides: Sequence[str],
-    ) -> None:
-        """Write a job's three files; the template is that of its choice of groups."""
-        lines = [f"- {self._scalar(text)}\n" for text in overrides]
-        listed = "".join(f"    {line}" for line in lines) or "    []\n"
-        text = template.replace("    - mark-task\n", listed)
-        text = text.replace("mark-id", self._scalar(str(hydra.job.num)))
-        text = text.replace("mark-dirname", self._scalar(hydra.job.override_dirname))
-        text = text.replace("mark-folder", self._scalar(hydra.runtime.output_dir))
-        text = text.replace(str(NUMBER_MARK), str(hydra.job.num))
-
+    def write(self, folder: Path, config_text: str, overrides: Sequence[str]) -> None:
+        """Write a job's files."""
         make_folder(folder)
+        listed = "".join([f"- {self._scalar(text)}\n" for text in overrides])
         write_atomically(folder / "config.yaml", config_text, durable=False)
-        write_atomically(folder / "hydra.yaml", text, durable=False)
-        write_atomically(folder / "overrides.yaml", "".join(lines) or "[]\n", durable=False)
+        write_atomically(folder / "overrides.yaml", listed or "[]\n", durable=False)
 
 
 def _scalar(value: str) -> str:

@@ -18,8 +18,9 @@ from runner.files import CONF
 
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 AB, SCHEMA = "job=ab", "schema"
+QUIET = "--quiet"  # the one option that is not Hydra's
 MULTIRUN = ("-m", "--multirun")
-OF_SWEEPS = ("sweep", "resume", "zip", "cells")  # keys that make one
+OF_SWEEPS = ("sweep", "resume", "zip", "cells", "workload")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
 INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
 
@@ -38,7 +39,7 @@ class Arguments:
 
         The last value of a key counts, as for Hydra.
         """
-        options, overrides = _divided(words)
+        options, overrides = _divided([word for word in words if word != QUIET])
         multirun = [word for word in options if word in MULTIRUN]
         others = [word for word in options if word not in MULTIRUN]
         pairs = (word.partition("=") for word in overrides)
@@ -256,9 +257,11 @@ def _chosen(word: str, *, is_sweep: bool) -> str:
     key, equals, value = word.partition("=")
     group = key.lstrip("+")
     is_choice = bool(equals) and (CONF / group).is_dir()
+    if group == "workload" and "," in value:  # of which a sweep has all at once
+        return f"{key}=[{value.strip('[]')}]"
     if not is_choice or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
         return word
-    if value == "null" and key in ("case", "cluster"):
+    if value == "null" and key in ("case", "cluster", "workload"):
         return f"~{key}"
     if value.startswith("["):
         several = f"{group}={value[1:-1]}"

@@ -36,7 +36,7 @@ FOOTER = """\
 Exit codes: 0 what could run ran and every check passed; 1 a cell failed or crashed, \
 or a check failed;
 2 the configuration is wrong, nothing was run; 130 interrupted, what was finished is kept.
---hydra-help explains Hydra's own flags."""
+--quiet: only what was found is printed. --hydra-help explains Hydra's own flags."""
 
 HELP = {"app_name": "opsweep", "header": HEADER, "template": TEMPLATE, "footer": FOOTER}
 

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import AB, Arguments, schema_wanted, with_implied
+from runner.cli.arguments import AB, QUIET, Arguments, schema_wanted, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -41,7 +41,7 @@ from runner.config.schema import JSON, READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable
 from runner.execute.session import Session
 from runner.files import CONF, PACKAGE
-from runner.sweep.run_folder import GRID, claimed, folder_name, free_folder, refuse_chdir
+from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
@@ -50,8 +50,16 @@ if TYPE_CHECKING:  # a typing error needs none of it
 INTERRUPTED = 130
 HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
+
+def _folder_name(text: object) -> str:
+    """A resolver: a job's overrides as part of a folder's name."""
+    from runner.cells.hydra_files import folder_name
+
+    return folder_name(str(text))
+
+
 register()
-OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
 def main() -> None:
@@ -86,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         if output := schema_wanted(arguments):
             return _print_schema(output)
         sys.argv[1:] = with_implied(arguments)
-        session.is_ab = AB in arguments
+        session.is_ab, session.quiet = AB in arguments, QUIET in arguments
         list_groups_without_copying()
         check_config_files()
         make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
@@ -128,11 +136,12 @@ class CellTask:
             return self._run_job(cell, config, folder)
         try:
             if cell.job in READING:
-                self.session.exit_code = _read(cell.job, config, folder)
+                self.session.exit_code = _read(cell.job, config, folder, quiet=self.session.quiet)
                 return []
             self.session.cells.record_environment(folder, 1, Report.of(config))
             limit = f"for {cell.limit.time_s:g} s at most"
-            print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
+            if not self.session.quiet:
+                print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
             try:
                 return self.session.cells.run(cell, folder)
             finally:
@@ -203,24 +212,29 @@ class CellTask:
         return objective_of(cell, rows, config.objective) if config.objective else rows
 
 
-def _read(job: str, config: DictConfig, folder: Path) -> int:
+def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     """Rebuild a report, or compare runs; returns the exit code."""
     if job == "compare":
         from runner.report.compare import compare_runs
 
         settings = Report.of(config), Compare.of(config)
         return compare_runs(
-            folder / "compare.csv", list(config.run), list(config.against), *settings
+            folder / "compare.csv",
+            list(config.run),
+            list(config.against),
+            *settings,
+            quiet=quiet,
         )
+    from runner.execute.progress import announced
     from runner.report.as_json import for_programs, print_run
     from runner.report.conclude import conclude
 
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    with for_programs(config.output) as is_json:
+    with for_programs(config.output) as is_json, announced("putting the report together"):
         report, strict = Report.of(config), config.strict
-        code = conclude(folder, report, strict=strict, measured=False, explicit=typed)
+        code = conclude(folder, report, strict=strict, measured=False, explicit=typed, quiet=quiet)
     if is_json:
         print_run(folder, code)
     return code

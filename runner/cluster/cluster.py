@@ -93,7 +93,7 @@ class Cluster:
         def end(cell: Cell, rows: list[Row]) -> None:
             on_end(number_of[cell.identity], rows)
 
-        with Progress(len(numbers), stop_after, end) as progress:
+        with Progress(len(numbers), stop_after, end, quiet=session.quiet) as progress:
             driver = Driver(executor, writer, progress, config.retries, session.begin_measuring)
             driver.run(chunks)
 

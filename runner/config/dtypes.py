@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 KINDS = {
     "floating": ("float16", "bfloat16", "float32", "float64"),
+    "float8": ("float8_e4m3fn", "float8_e5m2"),
     "integer": ("uint8", "int8", "int16", "int32", "int64"),
     "complex": ("complex64", "complex128"),
     "bool": ("bool",),
 }
-"""Each kind of dtype that an operation's ``dtypes:`` may name, and its members."""
+"""Each kind of dtype that an operation's ``dtypes:`` may name, and its members.
+
+It may name a dtype alone, too. Those of 8 bits are a kind of their own: few operations know them.
+"""
 
 KIND_OF: dict[str, str] = {}
 for _kind, _names in KINDS.items():
@@ -16,6 +22,8 @@ for _kind, _names in KINDS.items():
 """The kind of each dtype."""
 
 ALIASES = {
+    "fp8": "float8_e4m3fn",
+    "float8": "float8_e4m3fn",
     "half": "float16",
     "fp16": "float16",
     "bf16": "bfloat16",
@@ -33,5 +41,5 @@ ALIASES = {
 }
 """What dtypes are called elsewhere."""
 
-ITEM_BYTES = {name: int("".join(filter(str.isdigit, name)) or 8) // 8 for name in KIND_OF}
+ITEM_BYTES = {name: int((re.findall(r"\d+", name) or ["8"])[0]) // 8 for name in KIND_OF}
 """Bytes of one element; bool, without digits, has one."""

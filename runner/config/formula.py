@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 
 from runner.config.arithmetic import LARGEST_EXPONENT, build, operands, parse, power
 from runner.errors import ConfigError, one_line
@@ -20,11 +21,13 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 
 
-def names_in(formula: str) -> set[str]:
+@lru_cache(maxsize=1024)  # a sweep has few, and thousands of sizes
+def names_in(formula: str) -> frozenset[str]:
     """The dimensions that ``formula`` mentions; ConfigError where it is not arithmetic."""
     nodes = list(ast.walk(_parse(formula)))
     functions = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    return {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in functions}
+    names = (node for node in nodes if isinstance(node, ast.Name))
+    return frozenset(node.id for node in names if id(node) not in functions)
 
 
 def check_names(where: str, formula: str, known: Collection[str]) -> None:
@@ -36,7 +39,7 @@ def check_names(where: str, formula: str, known: Collection[str]) -> None:
         raise ConfigError(f"{where}: unknown dimension {dimensions}; known here: {listed}")
 
 
-def evaluate(formula: str, dimensions: Mapping[str, int]) -> float:
+def evaluate(formula: str, dimensions: Mapping[str, float]) -> float:
     """The value of ``formula``; ConfigError where a name is unknown, or a root is of -1.
 
     >>> evaluate("2 * m * k", {"m": 3, "k": 5})
@@ -61,6 +64,7 @@ def _power(base: float, exponent: float) -> float:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _parse(formula: str) -> ast.expr:
     try:
         tree = parse(formula)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,21 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, run_job
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, ValueNode
 from omegaconf._utils import get_omega_conf_dumper
 
 from runner.errors import ConfigError, one_line
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
 _MAKE_SWEEPER = Plugins.instantiate_sweeper
-DATA = ("op", "case", "timing")
+DATA = ("op", "case", "timing", "workload")
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
 
@@ -44,11 +44,31 @@ def apply_overrides(overrides: list[Override], config: DictConfig) -> None:
     ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
 
 
-def override_dirname(overrides: list[Override], form: DictConfig) -> str:
+def replaces_one_value(override: Override, config: DictConfig) -> bool:
+    """Whether an override does no more than to replace a single value at the top of a config."""
+    if override.type != OverrideType.CHANGE or override.package is not None:
+        return False
+    node = config._get_node(override.key_or_group, validate_access=False)
+    value = override.value()
+    is_single = value is None or isinstance(value, str | int | float)
+    return isinstance(node, ValueNode) and is_single and "${" not in str(value)
+
+
+def typed(value: object, config: DictConfig, key: str) -> object:
+    """What a value becomes at the top of a config; an error of OmegaConf's where it is no such."""
+    node: Any = config._get_node(key)
+    before = node._value()
+    node._set_value(value)
+    after = node._value()
+    node._set_value(before)
+    return after
+
+
+def override_dirname(overrides: list[Override], form: Mapping[str, Any]) -> str:
     """What Hydra gives as ``hydra.job.override_dirname``, by its form in ``hydra.job.config``."""
-    left_out = list(form.exclude_keys)
+    left_out = list(form["exclude_keys"])
     words = sorted(str(o.input_line) for o in overrides if o.key_or_group not in left_out)
-    return str(form.item_sep.join(words).replace("=", form.kv_sep))
+    return str(form["item_sep"].join(words).replace("=", form["kv_sep"]))
 
 
 def sweeper_of(config: DictConfig) -> str:
@@ -79,17 +99,18 @@ def config_restored() -> Iterator[None]:
 def yaml_of(value: object) -> str:
     """A value as YAML by OmegaConf's dumper, which quotes what would be read back as another."""
     dumper = get_omega_conf_dumper()
-    return str(yaml.dump(value, Dumper=dumper, width=float("inf"), allow_unicode=True))
+    return str(yaml.dump(value, Dumper=dumper, width=2**31 - 1, allow_unicode=True))
 
 
-def combinations(overrides: list[Override], most: int = 10**6) -> list[list[str]]:
+def combinations(overrides: list[Override], most: int = 10**6) -> Iterator[tuple[str, ...]]:
     """Every combination of the overrides' values, if there are at most so many."""
     count = math.prod(_values_in(override, most) for override in overrides)
     if count > most:
         problem = f"the grid has more than sweep.max_cells={most:,} cells"
         raise ConfigError(f"{problem}; narrow an axis, or raise that limit")
-    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
-    return jobs
+    # an axis at a time, as the whole product is a list there
+    of_axis = {o.get_key_element(): BasicSweeper.split_arguments([o], None)[0] for o in overrides}
+    return product(*([word for (word,) in words] for words in of_axis.values()))
 
 
 def _values_in(override: Override, most: int) -> int:

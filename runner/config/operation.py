@@ -48,12 +48,14 @@ class Operation:
         bytes: formula of the bytes moved; blank: the bytes of the inputs and outputs.
         derived_dims: formulas of dimensions that follow from others.
         size: the size when the user gives none, as text or as a mapping of dimensions.
-        dtypes: the kinds of dtype that it takes (see :data:`runner.config.dtypes.KINDS`).
+        dtypes: the kinds of dtype that it takes, or single ones (see
+            :data:`runner.config.dtypes.KINDS`).
         inputs: parameter names, to pass the tensors by keyword; blank: by position.
         index_inputs: inputs (named in ``inputs``) that hold int64 positions along a dimension.
         input_dtypes: inputs, by name or position as in all of these, of another dtype than the
             cell's.
         input_layouts: how inputs lie in memory, whatever the cell's ``layout``.
+        input_strides: likewise, the elements from one to the next along each dimension.
         structure: what inputs are beside numbers: a key of
             :data:`runner.config.structure.STRUCTURES`.
         inputs_from: dotted name of what makes the inputs, called with the dimensions (by name), the
@@ -67,7 +69,10 @@ class Operation:
         args: constants passed before the tensors; those of a class of modules make its instance.
         args_after: constants passed after them.
         kwargs: constants passed by name; ``"{k}"`` stands for a formula's value, ``"{dtype}"`` and
-            ``"{device}"`` for the call's own, ``"torch.int8"`` and the like for themselves.
+            ``"{device}"`` for the call's own, ``"torch.int8"`` and the like for themselves. Among
+            all of these ``"{x}"`` is the input x, which is passed there and nowhere else.
+        passes: of a ``call`` that makes a model: what is done with it, one of
+            :data:`runner.config.workload.call.PASSES`.
         tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the
             largest element; or ``rounding``: as much as a roundoff at each step moves the result.
         differentiable: whether autograd can go through it.
@@ -99,6 +104,7 @@ class Operation:
     index_inputs: Mapping[str, str] = field(default_factory=dict)
     input_dtypes: Mapping[str, str] = field(default_factory=dict)
     input_layouts: Mapping[str, str] = field(default_factory=dict)
+    input_strides: Mapping[str, Any] = field(default_factory=dict)
     structure: Mapping[str, str] = field(default_factory=dict)
     inputs_from: str = ""
     prepare: str = ""
@@ -107,6 +113,7 @@ class Operation:
     args: tuple[Any, ...] = ()
     args_after: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    passes: str = ""
     tolerance: str = "8"
     differentiable: bool = True
     domain: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _domains})
@@ -207,8 +214,17 @@ class Operation:
 
     def constants(self, dimensions: Dimensions) -> tuple[list[Any], list[Any], dict[str, Any]]:
         """``args``, ``args_after`` and ``kwargs`` with each ``"{formula}"`` as its value."""
-        filled: Any = _filled([[*self.args], [*self.args_after], dict(self.kwargs)], dimensions)
+        given = [[*self.args], [*self.args_after], dict(self.kwargs)]
+        filled: Any = _filled(given, dimensions, (*OF_CALL, *self.placed))
         return tuple(filled)  # type: ignore[return-value]  # as they were put in
+
+    @cached_property
+    def placed(self) -> dict[str, str]:
+        """The inputs that stand among the constants, by what stands there; a dimension is none."""
+        axes = {*chain.from_iterable(self.parsed.inputs), *self.derived_dims}
+        words = {f"{{{name}}}": name for name in self.inputs if name not in axes}
+        found = set(_texts([self.args, self.args_after, self.kwargs]))
+        return {word: name for word, name in words.items() if word in found}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -270,8 +286,9 @@ class Operation:
         """Refuse a function that says that it does not take the arguments of ``call``."""
         if self.prepare or isinstance(function, type):  # a class says how it is made
             return
-        tensors: list[Any] = [None] * len(self.parsed.inputs)
-        named = dict.fromkeys(self.inputs if not self.as_list else ())
+        tensors: list[Any] = [None] * (len(self.parsed.inputs) - len(self.placed))
+        others = [name for name in self.inputs if name not in self.placed.values()]
+        named = dict.fromkeys(others if not self.as_list else ())
         given = [tensors] if self.as_list else tensors[len(named) :]
         try:
             signature = inspect.signature(function)
@@ -293,16 +310,16 @@ class Operation:
         formulas = {"flop": self.flop, "bytes": self.bytes}
         formulas |= {"tolerance": self.tolerance} if self.tolerance != ROUNDING else {}
         for value in _texts([self.args, self.args_after, self.kwargs]):
-            if _is_formula(value) and value not in OF_CALL:
+            if _is_formula(value) and value not in (*OF_CALL, *self.placed):
                 formulas[f"constant {value}"] = value[1:-1]
         for where, formula in formulas.items():
             if formula:
                 check_names(f"{where}: {formula}", formula, known)
 
-        allowed = f"allowed: {', '.join(KINDS)}"
+        allowed = f"allowed: {', '.join(KINDS)}, or a dtype such as int8"
         if not self.dtypes:
             raise ConfigError(f"dtypes: none given; {allowed}")
-        no_kinds = [kind for kind in self.dtypes if kind not in KINDS]
+        no_kinds = [kind for kind in self.dtypes if kind not in (*KINDS, *KIND_OF)]
         if no_kinds:
             raise ConfigError(f"dtypes: {', '.join(no_kinds)} is no kind of dtype; {allowed}")
 
@@ -381,6 +398,7 @@ BY_INPUT: Mapping[str, Iterable[str]] = {
     "restore": (),
     "input_dtypes": KIND_OF,
     "input_layouts": LAYOUTS,
+    "input_strides": (),
     "structure": STRUCTURES,
 }
 """The fields that name inputs, and what each may say of one, where that is a word of a list."""
@@ -397,15 +415,16 @@ def _is_formula(text: str) -> bool:
     return text.startswith("{") and text.endswith("}")
 
 
-def _filled(value: object, dimensions: Dimensions) -> object:
+def _filled(value: object, dimensions: Dimensions, but: Sequence[str]) -> object:
+    """Nested constants with the value of each formula, ``but`` for what is none."""
     match value:
-        case str() if _is_formula(value) and value not in OF_CALL:
+        case str() if _is_formula(value) and value not in but:
             number = evaluate(value[1:-1], dimensions.variables)
             return int(number) if number == int(number) else number
         case dict():
-            return {key: _filled(item, dimensions) for key, item in value.items()}
+            return {key: _filled(item, dimensions, but) for key, item in value.items()}
         case list():
-            return [_filled(item, dimensions) for item in value]
+            return [_filled(item, dimensions, but) for item in value]
     return value
 
 

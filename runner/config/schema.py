@@ -15,15 +15,17 @@ from runner.config.axes import AXES, COMPARED, AxisSettings, named_value
 from runner.config.dtypes import ALIASES, KIND_OF
 from runner.config.parameters import OF_OP, parameters_in
 from runner.config.renamed import with_todays_names
+from runner.config.workload.call import PASSES
 from runner.errors import ConfigError, one_line, suggestion
 
 READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
-JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", *READING)
+JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", "trace", *READING)
 ON_CONTENTION = ("flag", "wait")
 JSON = "json"
 OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
+CHECKS = ("profiler",)
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DEFAULT_BASELINE = {"device": "cpu"}
@@ -38,6 +40,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "timing.revisit_share": (0, 1),  # a sweep waits at most as long as it measures
     "timing.max_time_s": (0, LONGEST_S),
     "timing.block_s": (0, LONGEST_S),
+    "timing.energy_s": (0, LONGEST_S),
     "limit.time_s": (0, LONGEST_S),
     "limit.build_time_s": (0, LONGEST_S),
     "limit.memory_bytes": (1, 2**60),
@@ -77,6 +80,11 @@ class Timing:
     revisit_share: float = 1.0
     # fresh processes that measure the cell, whose spread the interval then covers
     processes: int = 1
+    # what asks for a second opinion of an accelerator's time: profiler (which kernels ran, and for
+    # how long); None: nothing
+    check: str | None = None
+    # seconds of calls, over which their energy is counted; None: it is not
+    energy_s: float | None = None
 
 
 @dataclass
@@ -165,6 +173,13 @@ class Ab:
 
 
 @dataclass
+class Trace:
+    """How ``job=trace`` goes through a model."""
+
+    passes: str = "forward"  # of :data:`runner.config.workload.call.PASSES`
+
+
+@dataclass
 class ClusterConfig:
     """Where a sweep's cells run, and in what portions they are sent."""
 
@@ -198,6 +213,13 @@ class Config(AxisSettings):  # type: ignore[misc]  # made from the table of axes
     compare: Compare = field(default_factory=Compare)
     zip: list[Any] = field(default_factory=list)
     cells: str | None = None
+    workload: dict[str, Any] = field(default_factory=dict)
+    call: str | None = None
+    model: str | None = None
+    inputs: str | None = None
+    name: str | None = None
+    into: str | None = None
+    trace: Trace = field(default_factory=Trace)
     ab: Ab = field(default_factory=Ab)
     exclude: list[Any] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
@@ -222,6 +244,9 @@ def check_values(values: dict[str, Any]) -> None:
     _one_of("dtype", values["dtype"], KIND_OF)
     check_report(values["report"])
     _one_of("on_contention", values["on_contention"], ON_CONTENTION)
+    _one_of("trace.passes", values["trace"]["passes"], PASSES)
+    if values["timing"]["check"] is not None:
+        _one_of("timing.check", values["timing"]["check"], CHECKS)
     _one_of("output", values["output"], OUTPUTS)
     for axis in AXES.values():
         if axis.choices:
@@ -286,11 +311,13 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
 
 def check_ranges(numbers: Mapping[str, Any]) -> None:
     """Refuse what is below the least or above the most, or is no number at all."""
-    for key, (least, most) in RANGES.items():
-        number = numbers.get(key)
-        if number is not None and not number >= least:
+    for key, number in numbers.items():
+        if key not in RANGES or number is None:
+            continue
+        least, most = RANGES[key]
+        if not number >= least:
             raise ConfigError(f"{key}={number} is too small; give {least} or more")
-        if number is not None and number > most:
+        if number > most:
             raise ConfigError(f"{key}={number} is too large; give {most} or less")
 
 

@@ -18,7 +18,7 @@ from runner.errors import LONGEST_TEXT, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
 from runner.rows.rows import Row, row_for, with_changed_switches
-from runner.tasks import autograd, benchmark, noise, roof, tensors, transfer
+from runner.tasks import autograd, benchmark, noise, roof, tensors, trace, transfer
 from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
 
 TASKS: dict[str, Callable[[Task], TaskResult]] = {
@@ -28,9 +28,10 @@ TASKS: dict[str, Callable[[Task], TaskResult]] = {
     "transfer": transfer.run,
     "roof": roof.run,
     "noise": noise.run,
+    "trace": trace.run,
 }
 T = TypeVar("T")
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class LocalRun:
@@ -119,7 +120,7 @@ def is_device_lost(cell: Cell, rows: Sequence[Row]) -> bool:
         return False
     try:
         return not find_device(cell.device, cell.backend_module).is_well()
-    except DeviceUnavailable:
+    except Exception:  # whatever a device says that is no more
         return True
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from runner.cells.cell import Cell
-from runner.cells.comparison import in_turn, process_count
+from runner.cells.comparison import in_turn, process_count, rounds_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, identity_of, node_identity
-from runner.execute.turns import Plan
+from runner.execute.turns import Plan, TurnsOutcome
 from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied
 from runner.execute.worker_process import Preflight
@@ -28,6 +31,7 @@ from runner.rows.environment_file import check_same_environment, read_environmen
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
+    ROUNDS_FILE,
     SAMPLES_FILE,
     SCRIPT_FILE,
     AutogradRow,
@@ -39,7 +43,8 @@ from runner.rows.rows import (
     row_for,
 )
 
-LOG = "run.log"
+LOG, ROUNDS_LOG = "run.log", "rounds.log"
+MOST_BEHIND = 2  # writes that may be under way while the next cell is: its own files, a row
 
 
 @dataclass
@@ -87,6 +92,8 @@ class CellRunner:
         self._on_begin = on_begin
         self.worker = worker or Worker()
         self._preflight: Preflight | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._under_way: deque[Future[None]] = deque()
         self._process = 1  # the number of the running one, of those that a cell is to have
 
     @property
@@ -197,17 +204,9 @@ class CellRunner:
         It gives the rows of each, none of a side that had no memory beside the others; None, and
         nothing is written, where the process or a device died, or a side took too long.
         """
-        self._begin(process)
-        # each device once, in an order that all sweeps share: none waits for another that waits
-        on_device = {self._device_of(cell): cell for cell in cells}
-        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
-        concurrent: list[bool | None] = []
-        try:
-            with self._same_code():
-                logs = [folder / LOG for folder in folders]
-                outcome = self.worker.run_in_turn(cells, logs, plan)
-        finally:
-            concurrent = [lock.release() for lock in locks]
+        outcome, concurrent = self._in_turn(
+            cells, [folder / LOG for folder in folders], plan, process
+        )
         if outcome is None:
             return None
 
@@ -233,6 +232,38 @@ class CellRunner:
                 of_side = self.write(cell, folder, of_side, list(samples), process)
             written.append(of_side)
         return written
+
+    def _in_turn(
+        self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan, process: int
+    ) -> tuple[TurnsOutcome | None, list[bool | None]]:
+        """What came of sides in turn, and whether another sweep ran on each of their devices."""
+        self._begin(process)
+        # each device once, in an order that all sweeps share: none waits for another that waits
+        on_device = {self._device_of(cell): cell for cell in cells}
+        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
+        concurrent: list[bool | None] = []
+        try:
+            with self._same_code():
+                outcome = self.worker.run_in_turn(cells, logs, plan)
+        finally:
+            concurrent = [lock.release() for lock in locks]
+        return outcome, concurrent
+
+    def visit_workloads(self, cells: Sequence[Cell], root: Path, report: Report) -> None:
+        """Go through all calls of each workload again and again, on all sides that are compared.
+
+        The visits go to ``rounds.csv``. A workload that does not fit into memory, or whose process
+        dies, has none.
+        """
+        visits: list[PairVisit] = []
+        for group in rounds_of(cells, report, self.can_run, memory_bytes=free_memory_bytes()):
+            name = group[0].call.workload if group[0].call else ""
+            print(f"going through {name} again and again, {len(group)} calls ...", file=sys.stderr)
+            plan = Plan(report.same_within, visits_only=True, is_round=True)
+            outcome, _ = self._in_turn(group, [root / ROUNDS_LOG for _ in group], plan, 1)
+            visits += outcome.pairs if outcome else []
+        if visits:
+            csv_store.write_records(root / ROUNDS_FILE, visits)
 
     def groups(self, runs: Sequence[Run], report: Report, compare: Compare) -> list[CellGroup[Run]]:
         """The cells that are measured in turn with each other, and the others by themselves."""
@@ -267,6 +298,30 @@ class CellRunner:
         for run in sides:
             if process <= run.cell.processes:
                 run.rows = self.run_once(run.cell, run.folder, process)
+
+    @contextmanager
+    def writing_behind(self) -> Iterator[None]:
+        """Write files while the next cell is on its way already; in the end all are written."""
+        with ThreadPoolExecutor(1) as writer:
+            self._writer = writer
+            try:
+                yield
+            finally:
+                self._writer = None
+                self.wait_for_files()
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Write files in the order in which this is called; an error may come with a later call."""
+        if self._writer is None:
+            write()
+            return
+        self._under_way.append(self._writer.submit(write))
+        self.wait_for_files(MOST_BEHIND)
+
+    def wait_for_files(self, but: int = 0) -> None:
+        """Wait until all is written, but for so many of the latest."""
+        while len(self._under_way) > but:
+            self._under_way.popleft().result()
 
     def can_run(self, cell: Cell) -> bool:
         """Whether a cell can be a side: its device is here."""
@@ -354,14 +409,19 @@ class CellRunner:
         rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
         if process > 1:
+            self.wait_for_files()
             rows, samples = _with_earlier(table, rows, samples, process)
-        if samples:
-            csv_store.write_records(folder / SAMPLES_FILE, samples)
-        csv_store.write_rows(table, rows)
-        for row in rows:
-            if isinstance(row, AutogradRow) and row.script:
-                write_atomically(folder / SCRIPT_FILE, row.script)
+        self.save(partial(_write, table, rows, samples))
         return rows
+
+
+def _write(table: Path, rows: Sequence[Row], samples: Sequence[Sample]) -> None:
+    if samples:
+        csv_store.write_records(table.with_name(SAMPLES_FILE), samples)
+    csv_store.write_rows(table, rows)
+    for row in rows:
+        if isinstance(row, AutogradRow) and row.script:
+            write_atomically(table.with_name(SCRIPT_FILE), row.script)
 
 
 def _with_earlier(

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from runner.measure.device import Device
 
 # of the environment, by how their names begin
-VARIABLES = ("OMP_", "MKL_", "KMP_", "CUDA_", "TORCH_", "PYTORCH_", "GOMP_")
+VARIABLES = (
+    *("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH_", "PYTORCH_"),
+    *("CUDA_", "CUBLAS_", "NVIDIA_TF32", "HIP_", "ROCR_", "ZE_", "ONEAPI_DEVICE"),
+)
 COMPILERS = ("CXX", "CC", "g++", "clang++", "gcc", "nvcc")
 DECISIVE = (
     *("torch", "precision", "devices", "python", "packages", "compilers", "variables"),

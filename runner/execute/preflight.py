@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+from runner.calls.whole_model import check_model
 from runner.config.cases import Case
 from runner.config.operation import Operation
 from runner.errors import ConfigError
@@ -12,6 +13,7 @@ from runner.execute.environment import describe_machine
 from runner.execute.user_code import describe_code, packages_of
 from runner.execute.worker_process import Preflight
 from runner.measure.device import Device, DeviceUnavailable, find_device
+from runner.measure.host_memory import free_memory_bytes
 from runner.measure.switches import of_this_worker
 from runner.rows.rows import BenchmarkRow
 
@@ -32,6 +34,8 @@ def preflight(
                 definition.load()
                 if isinstance(definition, Operation):
                     definition.load_reference()
+                    if definition.passes and definition.inputs_from:  # to be traced
+                        check_model(definition, free_memory_bytes())
             taken = {column.name for column in fields(BenchmarkRow)}
             for name in sorted(taken.intersection(getattr(definition, "columns", ()))):
                 problems.append(f"op {definition.name}: columns.{name}: is a column already")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Timer
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
@@ -17,13 +20,27 @@ if TYPE_CHECKING:  # rich is imported for a terminal alone
     from rich.progress import TaskID
 
 LINE_EVERY_S = 1.0  # in a log that nobody watches, but for the last cell and for trouble
+LONG_S = 2.0  # what is left, from which on it is said
+LONGEST_SILENCE_S = 1.0
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """Say what is being done, once it has taken so long that people wonder."""
+    line = Timer(LONGEST_SILENCE_S, print, [f"{what} ..."], {"file": sys.stderr, "flush": True})
+    line.daemon = True
+    line.start()
+    try:
+        yield
+    finally:
+        line.cancel()
 
 
 class Progress:
     """Shows how far a sweep is, on standard error, which results never use.
 
     It tells ``on_end`` of each cell, and ends the sweep by a ConfigError after so many failures,
-    where it is to ``stop_after`` them.
+    where it is to ``stop_after`` them. ``quiet``: it shows trouble alone.
     """
 
     def __init__(
@@ -31,14 +48,17 @@ class Progress:
         total: int,
         stop_after: int | None = None,
         on_end: Callable[[Cell, list[Row]], None] = lambda cell, rows: None,
+        *,
+        quiet: bool = False,
     ) -> None:
-        self._total, self._done, self._last_line = total, 0, 0.0
+        self._total, self._done, self._quiet = total, 0, quiet
+        self._begun, self._last_line, self._shown = time.monotonic(), 0.0, 0
         self._stop_after, self._failed, self._on_end = stop_after, set[str](), on_end
         self._bar: RichProgress | None = None
         self._task: TaskID
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._quiet:
             self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task("", total=self._total)
@@ -59,7 +79,8 @@ class Progress:
         self._total += steps
         more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
         why = f"the machine was slow all the time; for {time_text(longest_s)} at most"
-        print(f"visiting again {cells[0].label}{more}: {why}", file=sys.stderr, flush=True)
+        if not self._quiet:
+            print(f"visiting again {cells[0].label}{more}: {why}", file=sys.stderr, flush=True)
         if self._bar is not None:
             self._bar.update(self._task, total=self._total)
 
@@ -80,10 +101,17 @@ class Progress:
     def _print_line(self, cell: Cell, rows: list[Row]) -> None:
         trouble = any(row.status not in ("ok", "unavailable") for row in rows)
         now = time.monotonic()
-        if trouble or self._done == self._total or now - self._last_line >= LINE_EVERY_S:
-            self._last_line = now
-            line = f"[{self._done}/{self._total}] {cell.label}: {_outcome(rows)}"
-            print(line, file=sys.stderr, flush=True)
+        is_due = self._done == self._total or now - self._last_line >= LINE_EVERY_S
+        if not trouble and (self._quiet or not is_due):
+            return
+
+        # with the numbers of those that had no line of their own
+        first = f"{self._shown + 1}-" if self._shown + 1 < self._done else ""
+        self._last_line, self._shown = now, self._done
+        seconds = (now - self._begun) / self._done * (self._total - self._done)
+        left = f", {timedelta(seconds=round(seconds))} left" if seconds >= LONG_S else ""
+        line = f"[{first}{self._done}/{self._total}] {cell.label}: {_outcome(rows)}{left}"
+        print(line, file=sys.stderr, flush=True)
 
 
 def _bar() -> RichProgress:

@@ -28,6 +28,7 @@ class Session:
         # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
         self.is_ab = False  # whether the cells are taken in two environments
+        self.quiet = False  # whether neither progress nor tables are printed
         self.begins: Callable[[], None] = lambda: None  # is called before the first cell
 
     @cached_property
@@ -45,12 +46,14 @@ class Session:
 
     def finish(self, root: Path, report: Report, config: DictConfig) -> None:
         """Put a run together from what its cells left, show it, and settle the exit code."""
+        from runner.execute.progress import announced
         from runner.report.as_json import for_programs, print_run
         from runner.report.conclude import conclude
 
         self.cells.warn_of_edits()
         with for_programs(config.output) as is_json:
-            of_rows = conclude(root, report, strict=config.strict)
+            with announced("putting the report together"):
+                of_rows = conclude(root, report, strict=config.strict, quiet=self.quiet)
             self.exit_code = self.cells.judged(of_rows, report)
         if is_json:
             print_run(root, self.exit_code)

@@ -20,6 +20,7 @@ class Plan:
     processes: int = 1  # between which the visits are shared
     visits_only: bool = False  # whether the rows are known already, and only visits are wanted
     gate: Mapping[float, float] = field(default_factory=dict)  # further claims, with their p values
+    is_round: bool = False  # whether the sides are all calls of a workload, not one call
 
 
 @dataclass(frozen=True)

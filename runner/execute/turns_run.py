@@ -13,7 +13,14 @@ from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit
 from runner.tasks.benchmark import finish, prepare
-from runner.tasks.in_turn import Opened, measure_alone, measured_in_turn, open_side, visit_sides
+from runner.tasks.in_turn import (
+    Opened,
+    measure_alone,
+    measured_in_turn,
+    open_side,
+    visit_calls,
+    visit_sides,
+)
 from runner.tasks.task import Task, TaskResult, WorkerState
 
 
@@ -101,6 +108,8 @@ def _visit(
     report_step(ALL_SIDES, "timing in turn")
     if len(sides) == 1:
         visits = take_turns(*opened)
+    elif plan.is_round:
+        visits = visit_calls(opened)
     else:
         visits = visit_sides(opened, same_within=plan.same_within, processes=plan.processes)
     for position, side in enumerate(visited):

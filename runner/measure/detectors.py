@@ -101,7 +101,8 @@ def denormal(tensors: list[torch.Tensor], device: Device) -> bool:
     float16 does not count: the CPU computes it in float32, where its denormals are ordinary
     numbers.
     """
-    wide = [t for t in tensors if is_differentiable(t.dtype) and t.dtype is not torch.float16]
+    of_float = [t for t in tensors if is_differentiable(t.dtype) and t.dtype is not torch.float16]
+    wide = [t for t in of_float if t.element_size() > 1]  # neither are those of 8 bits
     candidates = [t for t in wide if t.numel()]
     if not device.is_cpu or not candidates or flushes_denormals():
         return False

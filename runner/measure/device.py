@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import platform
-import sys
-from contextlib import nullcontext, suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, LaunchTim
 from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
 from runner.measure.host_memory import memory_reading, reset_high_water_mark
+from runner.measure.profiler import Profile, profiled, trace_of
+from runner.measure.sensors import OF_OTHERS, Reading, Sensors, nvml_identity, sensors_of
+from runner.rows.flags import merged
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes milliseconds to raise it
 CALLS_BEFORE_CAPTURE = 3
@@ -71,23 +75,62 @@ class Device:
         if not self.is_cpu:
             self._queue.synchronize()
 
-    def clock_and_power(self) -> tuple[float | None, float | None]:
-        """The frequency in Hz and the power in W of its work; None where it does not tell."""
-        if not any(hasattr(self._module, reading) for reading in ("clock_rate", "power_draw")):
-            return None, None
+    @cached_property
+    def sensors(self) -> Sensors:
+        """What it tells of itself."""
+        return sensors_of(self.torch, self._module)
+
+    def reading_at_work(self) -> Reading:
+        """What the sensors tell while it works; an idle device lowers its clock."""
+        if self.is_cpu or not self.sensors.tells:
+            return Reading()
         self._queue.keep_busy(WORK_BEFORE_CLOCK_S)
-        try:  # in MHz and mW
-            return self._reading("clock_rate", 1e6), self._reading("power_draw", 1e-3)
+        try:
+            return self.sensors.read()
         finally:
             self.synchronize()
 
-    def _reading(self, name: str, unit: float) -> float | None:
-        try:
-            value = self._asked(name)
-            return None if value is None else float(value) * unit
-        except Exception as error:  # what it is asked through, NVML or another library, is optional
-            print(f"{name} of {self.torch} cannot be read: {one_line(error)}", file=sys.stderr)
-            return None
+    def profile(self, call: Thunk, seconds: float) -> Profile:
+        """The kernels of a call that takes some ``seconds``, by PyTorch's profiler.
+
+        NotImplementedError on the CPU, which launches none, and where the profiler sees none.
+        """
+        own = getattr(
+            self._module, "trace_kernels", None
+        )  # of a device that is not part of PyTorch
+        trace = own or trace_of(self.torch.type)
+        return profiled(call, seconds, trace, self._queue.keep_busy, self.synchronize)
+
+    def start_libraries(self) -> None:
+        """Have the libraries for products take what memory they keep, before any is counted."""
+        if not self.is_cpu:
+            self._queue.keep_busy(0.0)
+
+    def _guard(self) -> AbstractContextManager[Any]:
+        """Makes this device the current one, where there may be several."""
+        guard = getattr(self._module, "device", None)
+        return nullcontext() if guard is None else guard(self.torch)
+
+    @cached_property
+    def _stream_aside(self) -> Any:
+        return self._module.Stream(self.torch)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """On the stream that graphs are captured on, after what was launched before.
+
+        A backward pass runs on the stream of its forward pass, whichever is current then. Nothing
+        where the device has no streams.
+        """
+        if not hasattr(self._module, "Stream"):
+            yield
+            return
+        with self._guard():
+            usual, stream = self._module.current_stream(), self._stream_aside
+            stream.wait_stream(usual)
+            with self._module.stream(stream):
+                yield
+            usual.wait_stream(stream)
 
     def captured(self, call: Thunk) -> Thunk:
         """A call's launches as a CUDA graph, launched all at once.
@@ -96,24 +139,21 @@ class Device:
         """
         names = ("graph", "CUDAGraph")
         capture, graph_type = (getattr(self._module, name, None) for name in names)
+        graph_type = graph_type or getattr(self._module, "XPUGraph", None)
         if capture is None or graph_type is None:
             raise NotImplementedError(
                 f"graph=true needs CUDA graphs, which {self.torch.type} has not; use graph=false"
             )
-        guard = getattr(self._module, "device", None)  # streams are made on the current device
-        with guard(self.torch) if guard is not None else nullcontext():
-            # what is loaded or allocated at a first call must not be captured
-            stream = self._module.Stream()
-            stream.wait_stream(self._module.current_stream())
-            with self._module.stream(stream):
-                for _ in range(CALLS_BEFORE_CAPTURE):
-                    call()
-            self._module.current_stream().wait_stream(stream)
+        # what is loaded or allocated at a first call must not be captured
+        with self.aside():
+            for _ in range(CALLS_BEFORE_CAPTURE):
+                call()
 
-            # the result is the graph's own memory, which each replay fills again
-            graph = graph_type()
-            with capture(graph):
-                result = call()
+        # the result is the graph's own memory, which each replay fills again; PyTorch's own stream
+        # for it is of the device that was the first to need one
+        graph = graph_type()
+        with self._guard(), capture(graph, stream=self._stream_aside):
+            result = call()
 
         def replay() -> Any:
             graph.replay()
@@ -165,6 +205,11 @@ class Device:
         if empty is not None:
             empty()
 
+    def try_out(self) -> None:
+        """Have it do something, which starts it; RuntimeError where it cannot."""
+        if float(torch.ones(1, device=self.torch).item()) != 1.0:
+            raise RuntimeError("it holds another number than the one that was written")
+
     def is_well(self) -> bool:
         """Whether the device still works for this process: an error may have taken its context."""
         if self.is_cpu:
@@ -179,31 +224,31 @@ class Device:
         """What the device is, for ``environment.json``."""
         properties = self._asked("get_device_properties")
         told = {key: getattr(properties, key) for key in FACTS if hasattr(properties, key)}
+        if hasattr(properties, "uuid"):
+            told["uuid"] = str(properties.uuid)
         if self.torch.type == "cuda":
-            told |= _nvml_identity(getattr(properties, "uuid", None))
+            told |= nvml_identity(properties.uuid)
         return {"device": str(self.torch), "name": self.name, "index": self.torch.index, **told}
 
 
 class DeviceReadings:
-    """Clock, power, memory and launch times; None where the device does not tell.
+    """Sensors, memory and launch times; None where the device does not tell.
 
-    The device is asked shortly before and after, since asking takes time itself.
+    The device is asked shortly before and after, and now and then while it is timed.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        device.start_libraries()
         self._held_bytes = device.held_bytes()
-        self.clock_before_hz: float | None = None
-        self.power_before_w: float | None = None
-        self.clock_after_hz: float | None = None
-        self.power_after_w: float | None = None
+        self._before, self._after = Reading(), Reading()
         # the most that the first call needed, what other cells hold not counted
         self.peak_memory_bytes: int | None = None
         self.launch = LaunchTimes()
 
     def timing_begins(self) -> None:
         """Before the first timed call."""
-        self.clock_before_hz, self.power_before_w = self._device.clock_and_power()
+        self._before = self._device.reading_at_work()
         self._device.reset_peak_memory()
 
     def first_call_ended(self) -> None:
@@ -214,7 +259,29 @@ class DeviceReadings:
     def timing_ended(self, call: Thunk) -> None:
         """After the last one."""
         self.launch = self._device.launch_and_wall(call)
-        self.clock_after_hz, self.power_after_w = self._device.clock_and_power()
+        self._after = self._device.reading_at_work()
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the clock fell, or the device was slowed by what is not the call's alone."""
+        before_hz, after_hz = self._before.clock_hz, self._after.clock_hz
+        fell = before_hz and after_hz and after_hz < THROTTLED_BELOW * before_hz
+        return bool(fell) or not set(OF_OTHERS).isdisjoint(self.columns()["throttle_reasons"])
+
+    def columns(self) -> dict[str, Any]:
+        """The row's columns of the sensors."""
+        readings = [self._before, *self._device.sensors.seen, self._after]
+        clocks = [reading.clock_hz for reading in readings if reading.clock_hz is not None]
+        warmths = [r.temperature_c for r in readings if r.temperature_c is not None]
+        return {
+            "clock_before_hz": self._before.clock_hz,
+            "clock_after_hz": self._after.clock_hz,
+            "clock_low_hz": min(clocks, default=None),
+            "power_before_w": self._before.power_w,
+            "power_after_w": self._after.power_w,
+            "temperature_c": max(warmths, default=None),
+            "throttle_reasons": merged(*(reading.reasons for reading in readings)),
+        }
 
 
 def find_device(
@@ -224,7 +291,7 @@ def find_device(
 
     ``backend_module`` is imported first, for a device that is not part of PyTorch; ``busy_work``
     keeps devices busy, as it was measured for earlier cells. DeviceUnavailable where this machine
-    has no such device, ConfigError where the module cannot be imported.
+    has no such device, or it cannot be used; ConfigError where the module cannot be imported.
     """
     if backend_module:
         try:
@@ -235,39 +302,26 @@ def find_device(
     kind, _, index_text = name.partition(":")
     if kind == "cpu":
         return Device(torch.device("cpu"))
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    with warnings.catch_warnings(record=True) as said:  # such as that the driver is too old
+        warnings.simplefilter("always")
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         finds = f"PyTorch {torch.__version__} finds no accelerator on this machine, only the CPU"
-        raise DeviceUnavailable(f"{name}: {finds}")
+        why = "; ".join(one_line(warning.message) for warning in said)
+        raise DeviceUnavailable(f"{name}: {finds}{f' ({why})' if why else ''}")
     if kind not in ("gpu", accelerator.type):
         raise DeviceUnavailable(f"{name}: this machine's accelerator is {accelerator.type}")
     index, count = int(index_text or 0), torch.accelerator.device_count()
     if index >= count:
         has = f"this machine has {count} of {accelerator.type}, numbered from 0"
         raise DeviceUnavailable(f"{name}: {has}")
-    return Device(torch.device(accelerator.type, index), busy_work)
-
-
-def throttled(before_hz: float | None, after_hz: float | None) -> bool:
-    """Whether the clock fell."""
-    return before_hz is not None and after_hz is not None and after_hz < THROTTLED_BELOW * before_hz
-
-
-def _nvml_identity(uuid: object) -> dict[str, Any]:
-    """Driver, power and temperature by NVML, where nvidia-ml-py (the extra ``gpu``) is there."""
     try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        return {
-            "driver": str(pynvml.nvmlSystemGetDriverVersion()),
-            "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1_000,
-            "power_limit_w": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1_000,
-            "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
-        }
-    except Exception:  # not installed, or no driver of NVIDIA's (ROCm is "cuda" too)
-        return {}
+        device = Device(torch.device(accelerator.type, index), busy_work)
+        device.try_out()
+    except RuntimeError as error:  # another process has it alone, or this build has no code for it
+        problem = f"{accelerator.type}:{index} cannot be used ({one_line(error)})"
+        raise DeviceUnavailable(f"{name}: {problem}") from error
+    return device
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ import torch
 
 from runner.calls import Thunk
 from runner.measure.host_clock import Block
+from runner.measure.switches import neutral
 from runner.stats.intervals import median_interval
 
 MOST_AHEAD = 100  # calls behind other work: devices take some thousand before the host waits
@@ -28,7 +29,9 @@ FEWER = 10  # times as few calls ahead, where so many cannot be
 MARGIN = 1.5  # more work than the launches are expected to take
 LAUNCHES_IN_WORK = 10  # a product that keeps the device busy takes as long as these, or longer
 WORK_TRIALS, WORK_IN_A_ROW = 5, 4  # of products: their launch may be interrupted
-WORK_SIDE, LONGEST_SIDE = 256, 8_192  # of its square matrices
+WORK_SIDE, LONGEST_SIDE = 64, 8_192  # of its square matrices
+CALIBRATING_S = 1.0  # for trying them; the next larger product takes eight times as long
+ASYNCHRONOUS = 2  # times its launch: what takes less is computed by the host as it is launched
 MOST_WORK = 2_000  # products in a row, so that a clock that errs cannot fill the queue for minutes
 LAUNCHES = 50  # of which the launch's time is the median
 LAUNCHING_S = 0.2  # the longest that these may take
@@ -38,7 +41,7 @@ LAUNCHING_S = 0.2  # the longest that these may take
 class BusyWork:
     """What keeps a device busy: the product of a matrix with itself."""
 
-    seconds: float  # of a product; 0 where the device has none
+    seconds: float  # of a product; 0 where the device has none that goes on without the host
     matrix: torch.Tensor | None  # None where it has no memory for one
 
 
@@ -79,25 +82,45 @@ class Queue:
             self._busy_work[name] = self._measured_work()
         work = self._busy_work[name]
         if work.matrix is not None and work.seconds:
-            for _ in range(max(1, min(MOST_WORK, ceil(seconds / work.seconds)))):
-                torch.mm(work.matrix, work.matrix)
+            # as it was measured, whatever the cell is cast to or forbids
+            with neutral(self._device):
+                for _ in range(max(1, min(MOST_WORK, ceil(seconds / work.seconds)))):
+                    torch.mm(work.matrix, work.matrix)
 
     def _measured_work(self) -> BusyWork:
-        """A product of matrices so large that a launch is short beside it."""
+        """A product of matrices so large that a launch is short beside it.
+
+        Of a device whose products are slow it is the largest that is known in time, and none where
+        the host computes it.
+        """
         start, end = self.event(), self.event()
-        side, seconds, matrix = WORK_SIDE, 0.0, None
+        side, seconds, launch_s, matrix = WORK_SIDE, 0.0, 0.0, None
+        begun = time.perf_counter()
         while start is not None:
             try:
                 matrix = torch.zeros(side, side, device=self._device)
-                trials = [self._time_products(matrix, start, end) for _ in range(WORK_TRIALS)]
+                seconds, launch_s, trial_s = self._timed_work(matrix, start, end)
             except (NotImplementedError, torch.OutOfMemoryError):
                 break
-            # whatever interrupts the host only lengthens a time: the shortest ones are compared
-            seconds, launch_s = map(min, zip(*trials, strict=True))
-            if seconds >= LAUNCHES_IN_WORK * launch_s or side >= LONGEST_SIDE:
+            spent_s = time.perf_counter() - begun
+            is_long = seconds >= LAUNCHES_IN_WORK * launch_s
+            if is_long or side >= LONGEST_SIDE or spent_s + 8 * trial_s > CALIBRATING_S:
                 break
             side *= 2
-        return BusyWork(seconds, matrix)
+        is_asynchronous = seconds >= ASYNCHRONOUS * launch_s
+        return BusyWork(seconds, matrix) if is_asynchronous else BusyWork(0.0, None)
+
+    def _timed_work(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float, float]:
+        """Seconds of a product and of its launch, and those that a trial of several took."""
+        trials: list[tuple[float, float]] = []
+        begun = time.perf_counter()
+        with neutral(self._device):
+            while len(trials) < WORK_TRIALS and time.perf_counter() - begun < CALIBRATING_S:
+                trials.append(self._time_products(matrix, start, end))
+        trial_s = (time.perf_counter() - begun) / len(trials)
+        # whatever interrupts the host only lengthens a time: the shortest ones are compared
+        seconds, launch_s = map(min, zip(*trials, strict=True))
+        return seconds, launch_s, trial_s
 
     def _time_products(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float]:
         self.record(start)

@@ -45,11 +45,13 @@ class Gate:
             number of threads) before it is read.
         patience_s: seconds that may be waited.
         on_wait: is called once with the slowdown, when that has taken a second.
+        watch: of the devices, which are asked for more at the same moments.
     """
 
     sentinels: Sequence[tuple[Readable, Callable[[], None]]]
     patience_s: float = 0.0
     on_wait: Callable[[float], None] = lambda slowdown: None
+    watch: Sequence[Callable[[], None]] = ()
     waited_s: float = 0.0
     _readings: list[Reading] = field(default_factory=list)
     _after_calm: int = 0  # times that something ran after a calm reading
@@ -83,6 +85,8 @@ class Gate:
             enter()
             reading.append(sentinel.read())
         self._readings.append(reading)
+        for watch in self.watch:
+            watch()
 
     def around(self, moment: int) -> dict[str, Any]:
         """How slow the machine was between the moment's reading and the next, and if it was calm.

@@ -102,13 +102,15 @@ def _legacy_cudnn() -> Switch:
 
 def precision_modes() -> dict[str, Any]:
     """The switches that change what a float32 product means."""
-    return {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "flush_denormal": flushes_denormals(),
+    modes: dict[str, Callable[[], Any]] = {
+        "float32_matmul_precision": torch.get_float32_matmul_precision,
+        "cuda_matmul_allow_tf32": lambda: torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": lambda: torch.backends.cudnn.allow_tf32,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled,
+        "flush_denormal": flushes_denormals,
     }
+    # where the old and the new way of setting them were mixed, PyTorch raises
+    return {name: Switch(read, None).read() for name, read in modes.items()}
 
 
 def flushes_denormals() -> bool:

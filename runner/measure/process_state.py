@@ -23,7 +23,10 @@ OF_TORCH = (
     "_TORCHINDUCTOR_",
     "TRITON_",
     "CUDA_MODULE_LOADING",
+    "CUBLAS_WORKSPACE_CONFIG",
     "KINETO_",
+    "DISABLE_CUPTI_",
+    "TEARDOWN_CUPTI",
     "TORCH_COMPILE_",
 )
 REAL_TIME_SIGNAL = 32  # the first of those that nothing but libraries use

@@ -6,6 +6,7 @@ other operations the sweep has, and on what was called before.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ OF_BACKENDS = (
     *("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"),
 )
 """Of ``torch.backends``; those that this release does not have are left out."""
+# without it PyTorch refuses deterministic products on CUDA
+# (https://docs.nvidia.com/cuda/cublas/#results-reproducibility)
+CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 class Switches:
@@ -63,7 +67,7 @@ class Switches:
         homes = (torch, torch.Tensor, torch.cuda, time, HostClock) if of_worker else ()
         self._functions = list(map(_functions_of, homes))
         self.import_s: dict[str, float] = {}
-        self.is_spoiled = self._may_replace = False
+        self.is_spoiled = self._may_replace = self._has_device = False
 
     def threads_of(self, cell: Cell) -> int:
         """The threads that a cell has: its own number, or the sweep's."""
@@ -76,6 +80,9 @@ class Switches:
         self._may_replace = cell.is_compiled
         if cell.deterministic:
             self._expected["deterministic_algorithms"] = 2  # an error where there is none
+            if CUBLAS[0] not in os.environ:
+                self._entered.callback(os.environ.pop, CUBLAS[0], None)
+                os.environ.update([CUBLAS])
         for name, switch in self._of_torch.items():
             if switch.read() != self._expected[name]:
                 switch.set(self._expected[name])
@@ -99,7 +106,7 @@ class Switches:
         """Put back what an import changes, and remember it for :meth:`changed_by_import`.
 
         ``import_s`` has the seconds that importing each package took; the module of a device may
-        replace functions.
+        replace functions, and what starting one of PyTorch's own changes is not the user's doing.
         """
         before, begun = len(sys.modules), time.perf_counter()
         try:
@@ -111,6 +118,9 @@ class Switches:
                 self._at_import.setdefault(package, {}).update(dict.fromkeys(changed))
                 before_s = self.import_s.get(package, 0.0)
                 self.import_s[package] = before_s + time.perf_counter() - begun
+            if of_device and not (package or self._has_device) and _is_device_started():
+                self._has_device = True
+                self._own |= {name: switch.read() for name, switch in self._of_process.items()}
 
     def changed_by_import(self, package: str) -> list[str]:
         """The names of what a package's import has changed in this process."""
@@ -144,6 +154,12 @@ class Switches:
 
     def _read(self) -> dict[str, object]:
         return {name: switch.read() for name, switch in self._all.items()}
+
+
+def _is_device_started() -> bool:
+    """Whether this process uses PyTorch's accelerator by now, where it can tell."""
+    started = getattr(torch.get_device_module(), "is_initialized", None)
+    return started is not None and bool(started())
 
 
 def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:

@@ -42,6 +42,8 @@ OVERTIME = 5  # times the time allowed, for the fewest visits
 FEWEST_VISITS = 12  # that end by the time: they have an interval of some use
 DRAWING_SHARE = 0.2  # of a visit may go to drawing new inputs; otherwise earlier ones serve again
 SURE = 0.001  # p value of a claim that stays one among the many of its run
+MOST_BALANCED = 16  # sides whose orders are balanced: there are as many squared
+ROUNDS = 40  # visits to all calls of a workload, at most
 BLOCKS = 3  # of a short call, in a visit
 SHARE_OF_LIMITS = 0.5  # of limit.time_s of all sides, for visits; a process past them is ended
 
@@ -149,6 +151,17 @@ def visit_until_clear(
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
     limits = {"budget_s": budget_s, "longest_s": longest_s}
     return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
+
+
+def visit_all(sides: Sequence[Side], cells: Sequence[Cell], gate: Gate | None = None) -> Visits:
+    """Visit all calls of a workload, on all its sides, again and again: each visit is one sum."""
+    timing = replace(cells[0].timing, max_samples=min(ROUNDS, cells[0].timing.max_samples))
+    budget_s = sum(cell.timing.max_time_s for cell in cells)
+    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
+    limits = {"budget_s": budget_s, "longest_s": longest_s}
+    return visit_in_turn(
+        sides, timing, lambda visits: False, **limits, seed=cells[0].seed, gate=gate
+    )
 
 
 def visit_in_turn(
@@ -270,7 +283,12 @@ def _fitted(sides: list[Side], turns: Sequence[Turn], timing: Timing) -> list[Si
 
 
 def _designs(sides: int, draw: random.Random) -> Iterator[tuple[list[int], list[int]]]:
-    """Orders of the sides and their sets of memory, without end; each run through all balances."""
+    """Orders of the sides and their sets of memory, without end; each run through all balances.
+
+    Of very many sides the orders are drawn at random.
+    """
+    while sides > MOST_BALANCED:
+        yield draw.sample(range(sides), sides), list(range(sides))
     rotations = [[(side + shift) % sides for side in range(sides)] for shift in range(sides)]
     designs = list(product(williams_square(sides), rotations))
     while True:

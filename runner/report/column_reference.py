@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from runner.analysis.bill import Charge
 from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
@@ -58,7 +59,7 @@ def tables() -> Mapping[str, Any]:
     """The record that each file's lines are, by the file's name."""
     rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
     compared = {"speedup.csv": Speedup, "crossover.csv": Crossover, "compare.csv": Change}
-    return {**rows, **compared, PAIRS_FILE: PairVisit, SAMPLES_FILE: Sample}
+    return {**rows, **compared, "bill.csv": Charge, PAIRS_FILE: PairVisit, SAMPLES_FILE: Sample}
 
 
 def columns_of(record: Any) -> list[ColumnReference]:

@@ -78,7 +78,13 @@ class Comparison:
 
 
 def compare_runs(
-    table: Path, later: Sequence[str], earlier: Sequence[str], report: Report, settings: Compare
+    table: Path,
+    later: Sequence[str],
+    earlier: Sequence[str],
+    report: Report,
+    settings: Compare,
+    *,
+    quiet: bool = False,
 ) -> int:
     """Compare runs, write a table with its Markdown and its page, and print it.
 
@@ -88,6 +94,7 @@ def compare_runs(
         earlier: those of the other side.
         report: what counts as the same, and the language of the files.
         settings: what the gate allows.
+        quiet: whether the table is not printed.
 
     Returns:
         the exit code: 3 where something became slower or wrong, 1 where something fails as it did
@@ -110,7 +117,8 @@ def compare_runs(
     write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
 
     # the terminal speaks English, whatever the language of the files
-    print_table(changes_table(found.changes))
+    if not quiet:
+        print_table(changes_table(found.changes))
     for note in _notes(found, ENGLISH):
         print(printable(note))
     print(f"{len(found.changes)} cells in {shown_path(table)}", flush=True)
@@ -245,11 +253,11 @@ def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[Fin
     failing = [*found.slower, *found.wrong]
     tone = "wrong" if failing else "right"
     cells = [change.after_cell for change in failing[:NAMED_AT_MOST] if change.after_cell]
-    findings: list[FindingText] = [(tone, str(len(failing)), "", notes[0], cells)]
+    findings = [FindingText(tone, str(len(failing)), "", notes[0], cells)]
     if found.summary.geometric_mean is not None:
         ratio = ratio_text(found.summary.geometric_mean, words)
         where = words["compare_across"] if found.across else ""
-        findings.append(("", ratio, "", words["compare_mean_of"].format(where=where), ()))
+        findings.append(FindingText("", ratio, "", words["compare_mean_of"].format(where=where)))
     return findings
 
 
@@ -257,9 +265,9 @@ def _page(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> 
     return page_of(
         rows=_benchmarks(found.last),
         environment=found.last.environment,
-        findings=_findings(found, notes, words),
+        found=[(sides, _findings(found, notes, words))],
         notes=notes[1:],
         listings=[change_listing(found.changes, words, found.file)],
         charts={},
-        words={**words, "title": sides, "notes": words["compare_notes"]},
+        words={**words, "notes": words["compare_notes"]},
     )

@@ -20,12 +20,13 @@ from runner.rows.csv_store import (
     collect_pairs,
     files_of_jobs,
     loses_nothing,
+    read_visits,
     write_records,
     write_rows,
 )
 from runner.rows.environment_file import read_environment
 from runner.rows.flags import has_failed_check
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, PairVisit, Row
+from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, ROUNDS_FILE, PairVisit, Row
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Run:
     damaged: list[str]  # a line for each file that could not be read
     environment: Mapping[str, Any]  # ``environment.json``; nothing where it is not there or damaged
     pairs: list[PairVisit]  # the visits of what was measured in turn
+    rounds: list[PairVisit]  # those to all calls of a workload
 
 
 @uncollected()  # the rows stay until the end, and each look through 100,000 of them takes a while
@@ -46,13 +48,14 @@ def conclude(
     strict: bool,
     measured: bool = True,
     explicit: Collection[str] = (),
+    quiet: bool = False,
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
     ``strict`` counts findings such as ``timeout`` as failures. Where nothing was ``measured`` just
     now, a report of nothing would replace a good one. The ``explicit`` keys of ``report``, which
     the user gave, count more than what the run was made with. ConfigError where the baseline is
-    none of what was measured before.
+    none of what was measured before. ``quiet``: only what was found is printed.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -77,7 +80,8 @@ def conclude(
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
-    show(root, rows, run.damaged, report, run.environment, pairs=pairs)
+    settings = report, run.environment
+    show(root, rows, run.damaged, *settings, pairs=pairs, rounds=run.rounds, quiet=quiet)
     return 1 if run.damaged else exit_code(rows, strict=strict)
 
 
@@ -89,7 +93,8 @@ def load_run(root: Path) -> Run:
         damaged += damaged_files
 
     pairs, damaged_files = collect_pairs(root)
-    damaged += damaged_files
+    rounds, problems_of_rounds = read_visits(root / ROUNDS_FILE)
+    damaged += [*damaged_files, *problems_of_rounds]
     environment: dict[str, Any] = {}
     problems: list[str] = []
     try:  # a damaged file has no say in whether there is a report
@@ -99,7 +104,7 @@ def load_run(root: Path) -> Run:
     stored, wrong = settings_of(environment.get("report") or {})
     environment["report"] = stored
     damaged += [f"environment.json: {problem}" for problem in (*problems, *wrong)]
-    return Run(rows_of_job, damaged, environment, pairs)
+    return Run(rows_of_job, damaged, environment, pairs, rounds)
 
 
 def effective_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,7 +15,9 @@ from runner.report.figures.names import Names
 from runner.report.figures.picture import Heatmap, Mark, Plot
 from runner.report.figures.plots import (
     Marks,
+    block_plots,
     heatmap_of,
+    implementation_plot,
     roofline_plot,
     speedup_plot,
     time_plot,
@@ -28,15 +29,20 @@ from runner.report.page.command import Reproducer
 from runner.report.page.listing import (
     Listing,
     comparison_listing,
-    crossover_listing,
     job_listing,
     row_listing,
+    table_listing,
 )
 from runner.report.page.page import AnswerText, page_of
-from runner.rows.rows import grouped
+from runner.report.tables import Table
+from runner.rows.rows import Sample, grouped
 
 FOLDER = "figures"
-DRAWN = ("times", "speedups", "roofline", "transfers", "heatmap")  # the names of all pictures
+FIRST = "derivations"  # the table that a lesson is for
+DRAWN = (  # the names of all pictures
+    *("implementations", "times", "speedups", "roofline", "transfers", "heatmap"),
+    *("samples", "distribution", "machine"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,16 @@ class Pictures:
         return {picture.key: picture.title for picture in pictures}
 
 
-def pictures_of(analysis: Analysis, words: Words) -> Pictures:
-    """Which pictures the rows are enough for; none of a single cell."""
+def pictures_of(analysis: Analysis, words: Words, *, blocks: Sequence[Sample] = ()) -> Pictures:
+    """Which pictures the rows are enough for; of a single cell those of its ``blocks``."""
     names = Names(analysis.benchmarks, analysis.report)
     plots = (
+        implementation_plot(analysis.benchmarks, words),
         time_plot(analysis.benchmarks, names, words),
         speedup_plot(analysis.speedups, names, words, _marks(analysis, names)),
         roofline_plot(analysis.benchmarks, words),
         transfer_plot(analysis.rows, words),
+        *(block_plots(blocks, words) if blocks else ()),
     )
     heatmap = heatmap_of(analysis.benchmarks, analysis.speedups, names, words)
     return Pictures(names, tuple(plot for plot in plots if plot), (heatmap,) if heatmap else ())
@@ -90,7 +98,6 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
         return
     from runner.report.figures.prints import draw
 
-    print("drawing figures ...", file=sys.stderr, flush=True)
     draw(pictures.plots, pictures.heatmaps, folder, words)
 
 
@@ -102,18 +109,27 @@ def write_page(
     environment: Mapping[str, Any],
     notes: Sequence[str],
     words: Words,
+    tables: Sequence[Table] = (),
 ) -> None:
-    """Write ``report.html``."""
+    """Write ``report.html``; ``tables`` are shown as they are, before the rows'."""
+    as_they_are = [table_listing(table, words) for table in tables]
+    first = [listing for listing in as_they_are if listing.key == FIRST]
+    others = [listing for listing in as_they_are if listing.key != FIRST]
+    others += _listings(analysis, pictures.names.distinguishing, environment, words)
     charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
     charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     page = page_of(
         rows=analysis.rows,
         environment=environment,
         notes=notes,
-        findings=[finding_text(finding, words) for finding in analysis.findings],
+        found=[
+            (sentence_text(headline, words), [finding_text(finding, words) for finding in found])
+            for headline, found in [(analysis.headline, analysis.findings), *analysis.further]
+        ],
         answers=[_answer_text(answer, words) for answer in analysis.answers],
         charts=charts,
-        listings=_listings(analysis, pictures.names.distinguishing, environment, words),
+        first=first,
+        listings=others,
         words=words,
     )
     write_atomically(root / "report.html", page)
@@ -129,7 +145,6 @@ def _listings(
 ) -> list[Listing]:
     reproducer = Reproducer(environment, distinguishing)
     listings = [
-        crossover_listing(analysis.crossovers, distinguishing, words),
         comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
         row_listing(analysis.benchmarks, distinguishing, reproducer, words),
     ]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import chain
-from math import ceil
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from runner.analysis import comparison, crossover
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from runner.analysis import bill, comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
@@ -20,47 +25,62 @@ from runner.config.axes import label
 from runner.config.schema import Report
 from runner.errors import printable
 from runner.files import write_atomically
-from runner.report.language import ENGLISH, Words, finding_text, words_of
+from runner.report import place
+from runner.report.language import ENGLISH, Words, finding_text, sentence_text, words_of
 from runner.report.markdown import markdown_of
 from runner.report.page.facts import noise_of
 from runner.report.publish import draw_figures, pictures_of, write_page
 from runner.report.tables import (
+    TONES,
     Table,
     autograd_table,
     benchmark_table,
+    bill_table,
+    condensed,
     crossover_table,
     derivations_table,
-    implementations_table,
+    fastest_table,
+    legend,
     noise_table,
     peaks_table,
-    print_answers,
     print_table,
     simplest,
     tensors_table,
     transfer_table,
 )
-from runner.rows.csv_store import write_table
+from runner.rows.csv_store import read_records, write_table
 from runner.rows.flags import FLAGS, OF_CONDUCT
+from runner.rows.other_schemas import own_columns
 from runner.rows.rows import (
     BAD,
     LEARNED_AGAIN,
     ROW_OF_JOB,
+    SAMPLES_FILE,
     SCRIPT_FILE,
     STATUSES,
     AutogradRow,
     BenchmarkRow,
     NoiseRow,
+    PairVisit,
     PeaksRow,
     Row,
+    Sample,
     TensorRow,
+    TraceRow,
     TransferRow,
     grouped,
 )
-from runner.stats.sequential import ERROR
 
 NAMED_AT_MOST = 2
+MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
+NUMBER = re.compile(r"(?<![A-Za-z_])(0x[0-9a-f]+|\d+([.,x]\d+)*(e[+-]?\d+)?)")  # no float16
 FLAGS_OF_CHECKS = ("wrong_values", "unchecked", "wrong_gradient")  # a row's reason says more
-CLAIMS_WITH_CHANCE = 10  # verdicts from which on it is said how many of them may be chance
+EXPLAINED = (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine")
+"""Flags of which a note says what they mean, and of how many cells."""
+# the tables that the page has as they are
+ON_PAGE = ("Bill", "Derivations", "Fastest", "Crossovers")
+IN_FILES_ALONE = ("Fastest",)  # tables that the screen does without
+UNDECIDED = ("inconclusive", "unsupported")  # verdicts
 FAR, NEAR = 4.0, 1 / 32  # times the baseline's error; of what is allowed, where that is next to 0
 
 
@@ -72,17 +92,24 @@ def show(
     environment: Mapping[str, Any] | None = None,
     *,
     pairs: Pairs | None = None,
+    rounds: Sequence[PairVisit] = (),
+    quiet: bool = False,
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
-    turn; None: all rows are of one moment.
+    turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
+    ``quiet``: of the tables and notes nothing is printed.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
-    analysis = analyse(rows, damaged, report, pairs)
-    pictures = pictures_of(analysis, words)
-    tables = _tables(analysis)
+    analysis = analyse(rows, damaged, report, pairs, rounds)
+    pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
+    tables = _tables(analysis, words)
+    if pictures.titles and not quiet:
+        print("drawing figures ...", file=sys.stderr, flush=True)
+    if replaced := _what_is_replaced(root, (report, analysis.report)):
+        print(printable(replaced), file=sys.stderr)
     notes = _notes(root, analysis, environment, words)
 
     # the figures are drawn beside all else, by a library that leaves Python free meanwhile
@@ -93,13 +120,18 @@ def show(
         write_atomically(root / "report.md", text)
 
         # the terminal speaks English, whatever the language of the files
-        _print(analysis, tables, _notes(root, analysis, environment, ENGLISH))
+        if not quiet:
+            _print(
+                analysis, _tables(analysis, ENGLISH), _notes(root, analysis, environment, ENGLISH)
+            )
+        print_headline(analysis)
         write_page(
             root,
             analysis=analysis,
             pictures=pictures,
             environment=environment,
             notes=notes,
+            tables=[table for table in tables if table.title in ON_PAGE],
             words=words,
         )
         drawn.result()
@@ -109,29 +141,76 @@ def show(
         print("some files are damaged; what they held is missing above", file=sys.stderr)
 
 
+def _what_is_replaced(root: Path, reports: Iterable[Report]) -> str:
+    """That the files here are of another comparison, and how they are made again."""
+    try:
+        with (root / "speedup.csv").open(newline="", encoding="utf-8") as file:
+            first = next(csv.DictReader(file), {})
+    except (OSError, ValueError, csv.Error):  # there are none, or they are damaged
+        return ""
+    axis, value = first.get("axis"), first.get("baseline")
+    if not axis or (axis, value) in [(report.axis, report.value) for report in reports]:
+        return ""
+    again = f"'report.baseline={{{axis}: {value}}}' makes it again"
+    return f"the page and tables here compared with {axis}={value}, and are replaced; {again}"
+
+
+def _blocks_of_one(root: Path, rows: Sequence[BenchmarkRow]) -> Sequence[Sample]:
+    """The blocks that a single cell's time is the median of; of several, or damaged, none."""
+    found = [root / SAMPLES_FILE, *root.glob(f"*/{SAMPLES_FILE}")] if len(rows) == 1 else []
+    found = list(filter(Path.is_file, found))
+    if len(found) != 1:
+        return ()
+    try:
+        return read_records(found[0], Sample)
+    except (OSError, KeyError, ValueError, TypeError):
+        return ()
+
+
 def _write_tables(root: Path, analysis: Analysis) -> None:
-    for name in ("speedup.csv", "crossover.csv"):
+    for name in ("speedup.csv", "crossover.csv", "bill.csv", place.FILE):
         (root / name).unlink(missing_ok=True)
-    if analysis.speedups:
-        write_table(root / "speedup.csv", comparison.COLUMNS, analysis.speedups)
+    # of what was asked and of what is shown in its place
+    in_its_place = [] if analysis.speedups is analysis.asked else analysis.speedups
+    speedups = [*analysis.asked, *in_its_place]
+    if speedups:
+        write_table(root / "speedup.csv", comparison.COLUMNS, speedups)
     if analysis.crossovers:
         write_table(root / "crossover.csv", crossover.COLUMNS, analysis.crossovers)
+    if text := place.placements(analysis):
+        write_atomically(root / place.FILE, text)
+    if analysis.bill:
+        write_table(root / "bill.csv", bill.COLUMNS, analysis.bill)
 
 
 def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:
     for table in tables:
-        print_table(table)
-    if any(speedup.speedup is not None for speedup in analysis.speedups):
-        print_answers(analysis.answers)
-    for note in notes:
+        if table.title not in IN_FILES_ALONE:
+            print_table(table)
+    for note in filter(None, (legend(analysis.benchmarks, EXPLAINED), *notes)):
         print(printable(note))
-    for finding in analysis.findings:
-        _, number, interval, text, _ = finding_text(finding, ENGLISH)
-        print(printable(" ".join(filter(None, (number, interval and f"({interval})", text)))))
+
+
+def print_headline(analysis: Analysis) -> None:
+    """Print what was found, as the page has it at its top; on a terminal wrapped, in colour."""
+    for headline, found in [(analysis.headline, analysis.findings), *analysis.further]:
+        title = printable(sentence_text(headline))
+        texts = [finding_text(finding, ENGLISH) for finding in found]
+        if not sys.stdout.isatty():
+            print(title, *(f"  {printable(str(text))}" for text in texts), sep="\n")
+            continue
+        console = Console(highlight=False)
+        console.print(Text(title, "bold"))
+        for text in texts:
+            line = Text(printable(str(text)))
+            line.stylize(TONES.get(text.tone, ""), 0, len(text.number))
+            console.print(Padding(line, (0, 0, 0, 2)))
+    for answer in (answer for answer in analysis.answers if answer.key == "bill"):
+        print(*(printable(sentence_text(s)) for s in (answer.question, *answer.sentences)))
     sys.stdout.flush()
 
 
-def _tables(analysis: Analysis) -> list[Table]:
+def _tables(analysis: Analysis, words: Words) -> list[Table]:
     curves = [crossing for crossing in analysis.crossovers if crossing.sizes > 1]
     tensors = [row for row in analysis.rows if isinstance(row, TensorRow)]
     peaks = [row for row in analysis.rows if isinstance(row, PeaksRow)]
@@ -139,20 +218,19 @@ def _tables(analysis: Analysis) -> list[Table]:
     transfers = [row for row in analysis.rows if isinstance(row, TransferRow)]
     transfers = [row for row in transfers if row.status != "unavailable"]
     times, gradients = analysis.benchmarks, analysis.gradients
-    of_each = implementations_table(times, analysis.speedups)  # which has all of the other then
-    has_times = times and not (of_each and analysis.report.axis == "impl")
     tables = (
-        benchmark_table(times, analysis.speedups, analysis.report) if has_times else None,
-        of_each,
-        crossover_table(curves) if curves else None,
-        autograd_table(gradients) if gradients else None,
+        benchmark_table(times, analysis.speedups, analysis.report) if times else None,
+        bill_table(analysis.bill) if analysis.bill else None,
+        fastest_table(times),
+        crossover_table(curves, words) if curves else None,
         derivations_table(gradients),
+        autograd_table(gradients) if gradients else None,
         tensors_table(tensors) if tensors else None,
         peaks_table(peaks) if peaks else None,
         noise_table(noise) if noise else None,
         transfer_table(transfers) if transfers else None,
     )
-    return [table for table in tables if table]
+    return [condensed(table) for table in tables if table]
 
 
 def _notes(
@@ -167,24 +245,31 @@ def _notes(
         notes.append(words["note_absent"].format(**numbers, path=shown_path(root)))
     if excluded:
         notes.append(words["left_out"].format(count=excluded))
-    notes += what_is_missing(analysis.rows, words)
-    notes += which_gradients_fail(analysis.gradients, words)
+    notes += _first(what_is_missing(analysis.rows, words), words)
+    notes += _first(which_gradients_fail(analysis.gradients, words), words)
     notes += what_is_wrong(analysis.benchmarks, words)
-    notes += what_is_not_known(analysis.rows, words)
+    notes += _first(what_is_not_known(analysis.rows, words), words)
     notes += what_was_not_saved(analysis.rows, words)
+    notes += what_was_traced(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
-    notes += how_exact_others_are(analysis.benchmarks, analysis.speedups, words)
-    notes += how_it_was_compared(analysis.speedups, words)
+    notes += _first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words), words)
     notes += what_is_newer(analysis.rows, words)
-    notes += [words["note_damaged"].format(line=line) for line in analysis.damaged]
+    notes += _first([words["note_damaged"].format(line=line) for line in analysis.damaged], words)
     return notes
+
+
+def _first(notes: list[str], words: Words) -> list[str]:
+    """The first notes of a kind, and how many more there are."""
+    more = len(notes) - MOST_OF_A_KIND
+    last = [words["more_notes"].format(more=more)] if more > 0 else []
+    return [*notes[:MOST_OF_A_KIND], *last]
 
 
 def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
-    for flag in (*FLAGS_OF_CHECKS, "mutates_input", *OF_CONDUCT, "contended", "slow_machine"):
+    for flag in EXPLAINED:
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
@@ -237,13 +322,35 @@ def how_exact_others_are(
 
 
 def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
-    """Gradients of which no check could say anything, by the reason, each once."""
+    """Gradients of which no check could say anything, by the reason, each once.
+
+    Of single checks that could not decide, there is a line for each verdict, with the first's.
+    """
     whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
-    groups = grouped(whole, lambda row: row.reason or "")
-    return [
-        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: {reason}"
-        for reason, group in groups.items()
+    groups = grouped(whole, _kind_of_reason)
+    notes = [
+        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: "
+        f"{_reason_of(group, words)}"
+        for group in groups.values()
     ]
+    checks = [row for row in rows if isinstance(row, AutogradRow) and not _of_gradient(row)]
+    for verdict, undecided in grouped(checks, attrgetter("verdict")).items():
+        if verdict in UNDECIDED and (first := next(filter(attrgetter("reason"), undecided), None)):
+            where = ", ".join(filter(None, (first.probe, first.shape)))
+            count = f"{len(undecided)} {words[f'gradient_{verdict}']}{_named([first])}"
+            notes.append(f"{count}, {where}: {first.reason}")
+    return notes
+
+
+def _kind_of_reason(row: Row) -> str:
+    """A row's reason without its numbers: those that differ in one alone are told together."""
+    return NUMBER.sub("0", row.reason or "")
+
+
+def _reason_of(rows: Sequence[Row], words: Words) -> str:
+    """The reason of the first of rows whose reasons are of one kind."""
+    reasons = {row.reason for row in rows}
+    return f"{rows[0].reason or ''}{words['note_numbers_differ'] if len(reasons) > 1 else ''}"
 
 
 def _of_gradient(row: Row) -> bool:
@@ -261,13 +368,24 @@ def what_was_not_saved(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]
     return [words["note_peaks"].format(count=disturbed)] if disturbed else []
 
 
+def what_was_traced(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
+    """The calls that were recorded of a model, and which share of its time they cover."""
+    notes = []
+    for row in rows:
+        if isinstance(row, TraceRow) and row.status == "ok":
+            key = "note_traced" if row.covered is None else "note_trace"
+            share = {"covered": f"{100 * (row.covered or 0.0):.0f}"}
+            notes.append(words[key].format(**{**vars(row), **share}))
+    return notes
+
+
 def how_noisy_it_is(
     rows: Sequence[Row], environment: Mapping[str, Any], words: Words = ENGLISH
 ) -> list[str]:
     """What a calibration shows, what makes the machine noisy, and whether its best is new."""
     relearned = sum(getattr(row, "slowdown_against", None) == LEARNED_AGAIN for row in rows)
     notes = [words["note_relearned"].format(count=relearned)] if relearned else []
-    calibrated = [vars(row) for row in rows if isinstance(row, NoiseRow)]
+    calibrated = [asdict(row) for row in rows if isinstance(row, NoiseRow)]
     here = {**environment, "calibration": calibrated}
     return notes + (noise_of(here, words) if calibrated else [])
 
@@ -275,28 +393,12 @@ def how_noisy_it_is(
 def what_is_newer(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """What a newer release calls by names that we do not know, in one sentence."""
     known = {f.name for f in chain.from_iterable(map(fields, ROW_OF_JOB.values()))}
+    known.update(*map(own_columns, rows))
     names = [f.name for f in chain.from_iterable(map(fields, dict.fromkeys(map(type, rows))))]
     names += [row.status for row in rows if row.status not in STATUSES]
     names += chain.from_iterable(getattr(row, "flags", ()) for row in rows)
     unknown = [name for name in dict.fromkeys(names) if name not in {*known, *FLAGS}]
     return [words["note_newer"].format(names=", ".join(unknown))] if unknown else []
-
-
-def how_it_was_compared(speedups: Sequence[Speedup], words: Words = ENGLISH) -> list[str]:
-    """What verdicts rest on: visits in turn, in how many processes, and how many may be chance."""
-    notes = []
-    with_ratio = [speedup for speedup in speedups if speedup.speedup is not None]
-    one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
-    if one_process:
-        notes.append(words["note_one_process"].format(count=one_process))
-    not_paired = sum(speedup.paired is None for speedup in with_ratio)
-    if not_paired:
-        notes.append(words["note_not_in_turn"].format(count=not_paired))
-    claims = sum(speedup.verdict in ("faster", "slower") for speedup in with_ratio)
-    if claims >= CLAIMS_WITH_CHANCE:
-        by_chance = ceil(ERROR * claims)
-        notes.append(words["note_chance"].format(count=claims, chance=by_chance))
-    return notes
 
 
 def shown_path(path: Path) -> str:
@@ -313,11 +415,11 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     failed = [row for row in rows if isinstance(row, AutogradRow) and row.verdict in BAD]
     shown = {id(row) for row in failed}
     not_ok = (row for row in rows if row.status != "ok" and id(row) not in shown)
-    groups = grouped(not_ok, lambda row: (row.status, row.reason or ""))
-    commonest = sorted(groups.items(), key=lambda item: -len(item[1]))
+    groups = grouped(not_ok, lambda row: (row.status, _kind_of_reason(row)))
     return [
-        f"{len(group)} {words.get(f'status_{status}', status)}{_named(group)}: {reason}"
-        for (status, reason), group in commonest
+        f"{len(group)} {words.get(f'status_{group[0].status}', group[0].status)}{_named(group)}: "
+        f"{_reason_of(group, words)}"
+        for group in sorted(groups.values(), key=len, reverse=True)
     ]
 
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import compress, islice
 from operator import attrgetter
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from runner.analysis.bill import OF_SIDES, Charge
 from runner.analysis.changes import Change
-from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of
+from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of, objection
 from runner.analysis.crossover import Crossover
-from runner.analysis.questions import Answer
-from runner.config.axes import FURTHER, NAMED, OF_GRADIENTS, values_of
+from runner.config.axes import COMPARED, FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
 from runner.errors import printable
-from runner.report.language import sentence_text
+from runner.report.language import ENGLISH, Words, said
+from runner.rows.flags import FLAGS, merged
 from runner.rows.rows import (
     STATUSES,
     AutogradRow,
@@ -33,6 +35,7 @@ from runner.rows.rows import (
     grouped,
     varying,
 )
+from runner.stats.estimate import Estimate
 from runner.units import digits
 
 MOST_LINES = 200  # on the screen
@@ -40,8 +43,9 @@ MOST_IN_FILE = 2_000  # in report.md; who wants more of them reads the CSV
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
 IMPORTANCE = {"wrong": 0, "slower": 1, "faster": 2, "unclear": 4, "same": 5}
 """The order of a comparison's lines; what cannot be compared comes between."""
-TONES = {"faster": "green", "slower": "red"}
-PIPED_WIDTH = 160  # where nobody's terminal limits the line
+TONES = {"faster": "green", "slower": "red", "right": "green", "wrong": "red", "unclear": "yellow"}
+TONED = ("speed-up", "verdict")  # columns
+CHECKED, MEMORY = ("values", "error u", "gradient"), ("peak MB", "saved MB")
 
 
 @dataclass(frozen=True)
@@ -55,47 +59,94 @@ class Table:
     more: int = 0  # how many lines there would be beyond these; the CSV has them
     # what each line's speed-up says, faster, slower or nothing; blank without a speed-up
     tones: tuple[str | None, ...] = ()
+    common: tuple[tuple[str, str], ...] = ()  # names that all lines share, and so no columns
+    spare: tuple[str, ...] = ()  # the columns that a narrow terminal leaves out first
+
+    def without(self, heads: Sequence[str]) -> Table:
+        """Without these columns."""
+        kept = [head not in heads for head in self.header]
+        lines = [tuple(compress(line, kept)) for line in self.lines]
+        return replace(
+            self,
+            header=tuple(compress(self.header, kept)),
+            lines=lines,
+            words=sum(kept[: self.words]),
+        )
+
+
+def condensed(table: Table) -> Table:
+    """Without names that are the same in all lines, which are said once, and without blanks."""
+    values_of_head: dict[str, set[str]] = {}
+    for head, entries in zip(table.header[:-1], zip(*table.lines, strict=True), strict=False):
+        values_of_head.setdefault(head, set()).update(entries)
+    blank = [head for head, values in values_of_head.items() if values == {""}]
+    if table.more:
+        return table
+    if len(table.lines) < 2:
+        return table.without(blank)
+    names = [head for head in table.header[: table.words] if len(values_of_head[head]) == 1]
+    common = tuple((head, *values_of_head[head]) for head in names if head not in blank)
+    return replace(table.without([*blank, *names]), common=common)  # type: ignore[arg-type]  # pairs
+
+
+def translated(text: str, words: Words) -> str:
+    """A heading, state, verdict or status; names, numbers and flags are the same everywhere."""
+    if text.endswith(" ms"):
+        head = translated(text.removesuffix(" ms"), words)
+        return f"{head}, {words['prefix_m']}{words['unit_s']}"
+    key = text.replace(" ", "_").replace("-", "_").lower()
+    for kind in ("table", "state", "verdict", "status", "moved"):
+        if f"{kind}_{key}" in words:
+            return words[f"{kind}_{key}"]
+    return text
 
 
 def benchmark_table(
     rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], report: Report
 ) -> Table:
-    """Names, milliseconds for each value of the compared axis, speed-up, flags."""
-    axis = report.axis
-    values = list(dict.fromkeys(map(str, dict.fromkeys(map(attrgetter(axis), rows)))))
-    values.sort(key=lambda value: value != report.value)
-    compared = len(values) > 1
-    shown = _shown_columns(rows, axis)
+    """A line for each cell: its names, milliseconds, speed-up, verdict and flags.
 
-    # rows that differ along the compared axis alone share a line
+    Of several implementations it says too what was checked. Cells that are compared with each other
+    follow their baseline. What is unavailable has no line: a note says why, once.
+    """
+    axis = report.axis
+    rows = [row for row in rows if row.status != "unavailable"]
+    is_compared = bool(speedups) and bool(varying(rows, [axis]))
+    several = bool(varying(rows, ["impl"]))
+    shown = _shown_columns(rows, axis)
     names_of = values_of(*shown)
-    by_names: dict[tuple[object, ...], dict[str, BenchmarkRow]] = {}
-    for row in rows:
-        by_names.setdefault(names_of(row), {})[str(getattr(row, axis))] = row
     ratios = {(names_of(speedup), speedup.other): speedup for speedup in speedups}
 
-    # a ratio stands beside its time, and a flag names its side
+    # in chunks of what differs along the axis alone, with the baseline first
+    ordered: list[BenchmarkRow] = []
+    for of_names in islice(grouped(rows, names_of).values(), MOST_IN_FILE):
+        ordered += sorted(of_names, key=lambda row: str(getattr(row, axis)) != report.value)
     lines, tones = [], []
-    for names, by_value in islice(by_names.items(), MOST_IN_FILE):
-        line, flags = list(map(str, names)), []
-        for value in values:
-            side, speedup = by_value.get(value), ratios.get((names, value))
-            line.append(_milliseconds(side))
-            if value != report.value and compared:
-                line.append(_ratio(speedup) or "-")
-            if side is not None and side.flags:
-                flags.append(" ".join([f"{value}:", *side.flags] if compared else side.flags))
-        claimed = {ratios[names, v].verdict for v in values if (names, v) in ratios}
-        tones.append(claimed.pop() if len(claimed) == 1 else None)
-        lines.append((*line, "; ".join(flags)))
+    for row in ordered[:MOST_IN_FILE]:
+        names, value = names_of(row), str(getattr(row, axis))
+        speedup = ratios.get((names, value))
+        verdict = (speedup.verdict if speedup else None) or ""
+        ratio = [_ratio(speedup) or "-", verdict] if value != report.value else ["", "baseline"]
+        found = [*(_checked(row) if several else ()), _milliseconds(row)]
+        found += [*(_memory(row) if several else ()), *(ratio if is_compared else ())]
+        lines.append((*map(str, names), value, *found, " ".join(row.flags)))
+        tones.append(verdict)
+    header = [*map(_head, (*shown, axis)), *(CHECKED if several else ()), "time ms"]
+    header += [*(MEMORY if several else ()), *(TONED if is_compared else ()), "flags"]
+    more, words = len(rows) - len(lines), len(shown) + 1
+    told = tuple(tones) if is_compared else ()
+    return Table("Times", tuple(header), lines, words, more, told, spare=(*MEMORY, "error u"))
 
-    header = list(map(_head, shown))
-    for value in values:
-        header.append(f"{value.upper() if axis == 'device' else f'{axis}={value}'} ms")
-        header += ["speed-up"] if value != report.value and compared else []
-    header.append("flags")
-    more = len(by_names) - len(lines)
-    return Table("Times", tuple(header), lines, len(shown), more, tuple(tones) if compared else ())
+
+def _checked(row: BenchmarkRow) -> list[str]:
+    values = "wrong" if "wrong_values" in row.flags else row.checked or "-"
+    error = "" if row.error_roundoffs is None else digits(row.error_roundoffs, 2)
+    return [values, error, row.gradient or "-"]
+
+
+def _memory(row: BenchmarkRow) -> list[str]:
+    sizes = (row.peak_memory_bytes, row.saved_bytes)
+    return ["" if size is None else digits(size / 1e6, 3) for size in sizes]
 
 
 def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
@@ -106,30 +157,52 @@ def _shown_columns(rows: Sequence[BenchmarkRow], axis: str) -> list[str]:
     return shown
 
 
-def implementations_table(
-    rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup]
-) -> Table | None:
-    """What is known of each implementation at each shape and dtype; None where there is but one."""
-    if len({row.impl for row in rows}) < 2:
+def fastest_table(rows: Sequence[BenchmarkRow]) -> Table | None:
+    """The fastest cell of each operation and size that nothing speaks against.
+
+    None where cells differ in one axis at most: then its comparison says it.
+    """
+    axes = varying(rows, [axis for axis in COMPARED if axis not in ("op", "size")])
+    if len(axes) < 2:
         return None
-    ratios = {speedup.other_cell: _ratio(speedup) for speedup in speedups}
     lines = []
-    for row in rows[:MOST_IN_FILE]:
-        values = row.checked or "-"
-        if "wrong_values" in row.flags:
-            values = f"wrong ({values})"
-        error = "" if row.error_roundoffs is None else digits(row.error_roundoffs, 2)
-        sizes = (row.peak_memory_bytes, row.saved_bytes)
-        memory = ["" if size is None else digits(size / 1e6, 3) for size in sizes]
-        side = (row.op, str(row.impl), row.size, row.dtype, row.device)
-        found = (values, error, row.gradient or "-", _milliseconds(row), *memory)
-        lines.append((*side, *found, ratios.get(row.cell) or "-", " ".join(row.flags)))
-    names = ("operation", "impl", "size", "dtype", "device", "values", "error u", "gradient")
-    header = (*names, "time ms", "peak MB", "saved MB", "speed-up", "flags")
-    return Table("Implementations", header, lines, 6, len(rows) - len(lines))
+    for (op, size), cells in grouped(rows, values_of("op", "size")).items():
+        costs = [(cost, row) for row in cells if not objection(row) and (cost := cost_of(row))]
+        if costs:
+            cost, best = min(costs, key=lambda pair: pair[0].value)
+            names = (op, size, *(str(getattr(best, axis)) for axis in axes))
+            lines.append((*names, digits(cost.value * 1_000), f"{len(costs)} / {len(cells)}"))
+    header = ("operation", "size", *axes, "time ms", "trusted")
+    more = max(0, len(lines) - MOST_IN_FILE)
+    return Table("Fastest", header, lines[:MOST_IN_FILE], 2 + len(axes), more) if lines else None
 
 
-def crossover_table(crossings: Sequence[Crossover]) -> Table:
+def bill_table(bill: Sequence[Charge]) -> Table:
+    """What each call of a model costs, as often as it makes it, the dearest first on each side."""
+    further = varying(bill, OF_SIDES)
+    lines = []
+    for line in bill[:MOST_IN_FILE]:
+        names = (line.workload, *(str(getattr(line, name)) for name in further))
+        call = {"sum": "all calls", "model": "the model itself"}.get(line.part)
+        name = call or line.op.removeprefix(f"{line.workload}.")
+        seconds = (line.call_s, line.total_s, line.saved_s)
+        each, all_s, saved = ["" if s is None else digits(1_000 * s) for s in seconds]
+        share = "" if line.share is None else f"{100 * line.share:.1f}%"
+        numbers = (str(line.count), each, all_s, share, _ratio(line) or "-", saved)
+        lines.append((*names, name, line.size, *numbers, line.modules or line.reason or ""))
+    found = ("count", "call ms", "total ms", "share", "speed-up", "saved ms", "modules")
+    header = ("workload", *map(_head, further), "call", "size", *found)
+    return Table(
+        "Bill",
+        header,
+        lines,
+        3 + len(further),
+        len(bill) - len(lines),
+        spare=("modules", "saved ms"),
+    )
+
+
+def crossover_table(crossings: Sequence[Crossover], words: Words) -> Table:
     """From which size on the other side wins: a line for each of one curve or more."""
     # the columns that name a curve, and no more of them than tell the curves apart
     axis = crossings[0].axis
@@ -141,7 +214,11 @@ def crossover_table(crossings: Sequence[Crossover]) -> Table:
 
     names_of = values_of(*named, *compared)
     lines = [
-        (*map(str, names_of(curve)), _wins_from(curve), f"{curve.smallest} .. {curve.largest}")
+        (
+            *map(str, names_of(curve)),
+            _wins_from(curve, words),
+            f"{curve.smallest} .. {curve.largest}",
+        )
         for curve in crossings
     ]
     header = (*map(_head, named), axis, *compared[1:], "wins from", "measured")
@@ -257,7 +334,7 @@ def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
             names = (row.case or row.op, row.dtype, row.device)
             lines.append((*names, row.derivation, *gradients, row.verdict or row.status))
     header = ("case", "dtype", "device", "derivative", "exact", "autograd", "verdict")
-    return Table("Derivations", header, lines, 6) if lines else None
+    return Table("Derivations", header, lines, 4) if lines else None
 
 
 def peaks_table(rows: Sequence[PeaksRow]) -> Table:
@@ -294,15 +371,30 @@ def _billions(row: PeaksRow, value: float | None) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Print within the width of the terminal, in colour there, plain when piped."""
-    # a line that wraps is better than a number that is cut off
-    shown = [tuple(map(printable, line)) for line in table.lines[:MOST_LINES]]
-    widths = [max(map(len, column)) + 1 for column in zip(table.header, *shown, strict=True)]
-    console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH, no_color=True)
-    if sum(widths[:-1]) + NARROWEST_LAST > console.width:
-        console = Console(width=sum(widths), soft_wrap=True)
+    """Print within the width of the terminal, in colour there; a line each, plain, when piped."""
+    console = Console() if sys.stdout.isatty() else Console(width=sys.maxsize, no_color=True)
+    for head in table.spare:
+        table = table.without([head]) if _width(table) > console.width else table
+    if table.common:
+        names = ", ".join(f"{head}={value}" for head, value in table.common)
+        print(printable(f"{table.title}, {names}"))
+    if _width(table) > console.width:
+        _print_blocks(table, console.width)
+    else:
+        console.print(_drawn(table), crop=False, no_wrap=not sys.stdout.isatty())
+    more = max(0, len(table.lines) - MOST_LINES) + table.more
+    if more:
+        print(said(ENGLISH, "more_lines", more=more))
 
-    # the words are on the left, the numbers on the right, and the flags take what is left
+
+def _width(table: Table) -> int:
+    """The least that a table takes, with its flags one below the other."""
+    columns = zip(table.header[:-1], *(line[:-1] for line in table.lines[:MOST_LINES]), strict=True)
+    return sum(max(map(len, column)) + 1 for column in columns) + NARROWEST_LAST
+
+
+def _drawn(table: Table) -> RichTable:
+    """The words on the left, the numbers on the right; the flags take what is left."""
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     last = len(table.header) - 1
     for position, name in enumerate(table.header):
@@ -310,29 +402,35 @@ def print_table(table: Table) -> None:
         drawn.add_column(name, justify=side, no_wrap=position != last, overflow="fold")
 
     # statuses, flags and surely faster or slower ratios have their colours
-    for number, line in enumerate(shown):
-        parts = [Text(part, "yellow" if part in STATUSES else "") for part in line]
-        parts[last].stylize("yellow")
-        if table.tones:
-            parts[last - 1].stylize(TONES.get(table.tones[number] or "", ""))
+    for number, line in enumerate(table.lines[:MOST_LINES]):
+        parts = [Text(part, "yellow" if part in STATUSES else "") for part in map(printable, line)]
+        parts[last].stylize("yellow" if table.header[last] == "flags" else "")
+        tone = TONES.get(table.tones[number] or "", "") if table.tones else ""
+        for head, part in zip(table.header, parts, strict=True):
+            part.stylize(tone if head in TONED else "")
         drawn.add_row(*parts)
-
-    console.print(drawn)
-    more = max(0, len(table.lines) - MOST_LINES) + table.more
-    if more:
-        print(f"... and {more} lines more in the CSV")
+    return drawn
 
 
-def print_answers(answers: Sequence[Answer]) -> None:
-    """Print each question with its shortest answer; wrapped on a terminal, a line each if piped."""
-    for answer in answers:
-        question, short = map(
-            printable, (sentence_text(answer.question), sentence_text(answer.sentences[0]))
+def _print_blocks(table: Table, width: int) -> None:
+    """Print some lines for each of a table's: a line that wraps is better than a cut number."""
+    wrapped = textwrap.TextWrapper(
+        width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    for line in table.lines[:MOST_LINES]:
+        print(printable(" ".join(line[: table.words])))
+        pairs = zip(table.header[table.words :], line[table.words :], strict=True)
+        print(
+            wrapped.fill(printable("; ".join(f"{head} {entry}" for head, entry in pairs if entry)))
         )
-        if sys.stdout.isatty():
-            Console().print(Text.assemble((question, "bold"), " ", short))
-        else:
-            print(question, short)
+
+
+def legend(rows: Sequence[BenchmarkRow], explained: Sequence[str]) -> str:
+    """What the flags of these rows mean, but those that are explained elsewhere."""
+    seen = merged(*(row.flags for row in rows))
+    return "; ".join(
+        f"{flag}: {FLAGS[flag].why}" for flag in seen if flag in FLAGS and flag not in explained
+    )
 
 
 def _milliseconds(row: BenchmarkRow | None) -> str:
@@ -345,18 +443,17 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     return f"({text})" if set(OF_MOMENTS) & set(row.flags) else text  # which says little
 
 
-def _wins_from(crossing: Crossover) -> str:
+def _wins_from(crossing: Crossover, words: Words) -> str:
     """``n = 181 (150 to 200)``, in elements where the sizes are not n x n."""
     unit, at, low, high = crossing.location
     if high is None:
-        return crossing.state.replace("_", " ")
-    size = f"{high:,.0f} at the latest"
-    if at is not None and low is not None:
-        size = f"{at:,.0f} ({low:,.0f} to {high:,.0f})"
-    return f"n = {size}" if unit == "side" else f"{size} elements"
+        return words[f"state_{crossing.state}"]
+    where = Estimate(high) if at is None else Estimate(at, low, high)
+    latest = " " + words["at_latest"] if at is None or low is None else ""
+    return said(words, f"say_{unit}", count=where) + latest
 
 
-def _ratio(speedup: Speedup | Change | None) -> str:
+def _ratio(speedup: Speedup | Change | Charge | None) -> str:
     """``12.3x ±0.5%``: the ratio, and the farther end of its interval."""
     if speedup is None or speedup.speedup is None:
         return ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
@@ -21,14 +21,15 @@ POSITIVE = (1e-30, 1e30)  # times and rates, of which ratios and logarithms are 
 RANGES = {
     r"(baseline|other|median|ci_low|ci_high|min|q1|q3|first_call|wall)_s": POSITIVE,
     r"launch(_low|_high)?_s|.*_per_s": POSITIVE,
-    r"latency(_low|_high)?_s": (-1e30, 1e30),
+    r"latency(_low|_high)?_s|temperature_c": (-1e30, 1e30),
     # of values that may be anything themselves, NaN among them
     r"got|expected|ulp|.*_error|tolerance|max_relative_residual": None,
 }
 # on a device a call that launches nothing, such as a view, takes no time
 MAY_BE_ZERO = re.compile(r"(median|ci_low|ci_high|min|q1|q3|first_call|wall)_s")
 LONGEST_NAME = 10_000  # characters
-LONG = r"reason|expression|derivation|points|got.*|expected.*"  # whole tensors, or foreign words
+# whole tensors, or foreign words
+LONG = r"reason|expression|derivation|points|kernels|got.*|expected.*"
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -86,15 +87,32 @@ def unpacked(record: Any, values: Any) -> list[Any]:
     return [record(*of_record) for of_record in zip(*values, strict=True)]
 
 
+def filled(record: Any, values: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Records of a kind from the values of each column, in a third of the time that they take.
+
+    TypeError where the columns are others. A column of nothing is left to the class, as with all
+    of them a record takes twice the memory.
+    """
+    if values.keys() != {column.name for column in _columns(record)}:
+        raise TypeError(f"the columns are not those of {record.__name__}")
+    is_blank = {name: set(of_column) == {None} for name, of_column in values.items()}
+    names = [n for n in values if not is_blank[n] or getattr(record, n, "needed") is not None]
+    made = []
+    for of_record in zip(*(values[name] for name in names), strict=True):
+        item = object.__new__(record)
+        item.__dict__.update(zip(names, of_record, strict=True))
+        made.append(item)
+    return made
+
+
 def out_of_range(record: Any) -> str:
     """The first number of a row, or of a visit, that cannot be; blank where all can."""
     kind: Any = type(record)
     for name, low, high in _limits(kind):
         value = getattr(record, name)
-        if value == 0 and MAY_BE_ZERO.fullmatch(name):
+        if value is None or low <= value <= high or (value == 0 and MAY_BE_ZERO.fullmatch(name)):
             continue
-        if value is not None and not low <= value <= high:
-            return f"{name} is {one_line(value, 40)}"
+        return f"{name} is {one_line(value, 40)}"
     return ""
 
 

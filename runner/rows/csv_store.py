@@ -9,18 +9,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
-from functools import cache, partial
-from itertools import chain
+from functools import cache, lru_cache, partial
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.errors import one_line
 from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
-from runner.rows.columns import out_of_range, problem_of
+from runner.rows.columns import filled, out_of_range, problem_of
 from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
     FILE_OF_JOB,
@@ -34,6 +35,7 @@ from runner.rows.rows import (
 )
 
 Record = TypeVar("Record", Sample, PairVisit)
+LINES_AT_ONCE = 1_000
 MOST_NAMED = 3  # damaged lines of a file
 IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
 CHECKSUM = re.compile(rb",\d{1,9},x[0-9a-f]+\r?$")  # what a row's last line ends with
@@ -57,7 +59,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         values_of = partial(_values_where_there, columns)
     for position, row in enumerate(rows, start=1):
         values = [_text(value) for value in values_of(row)] + [str(SCHEMA_VERSION)]
-        lines.append([*values, _ended(_begun(values, position), len(rows))])
+        lines.append([*values, _checksum(values, position, len(rows))])
     write_atomically(path, csv_text(lines))
 
 
@@ -100,42 +102,91 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
 def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
     """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
     try:
+        with path.open("rb") as file_of_bytes:
+            read = partial(file_of_bytes.read, 2**20)
+            lines = sum(block.count(b"\n") for block in iter(read, b""))
         with path.open(newline="", encoding="utf-8") as file:
-            return _read(csv.reader(bounded_lines(file)), row_type)
+            rows = _read(csv.reader(bounded_lines(file)), row_type, lines - 1)
+            if len(rows) != lines - 1:  # a value has several lines, or the last one was cut short
+                file.seek(0)
+                rows = _read(csv.reader(bounded_lines(file)), row_type, len(rows))
+            return rows
     except (csv.Error, ValueError) as error:  # of another encoding, or beyond what is read
         raise DamagedFile(f"{path}: {error}") from error
 
 
-def _read(lines: Iterator[list[str]], row_type: type[AnyRow]) -> list[AnyRow | str]:
-    """Rows one by one, so that only they are kept; checksums hold their number, and come last."""
+def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> list[AnyRow | str]:
+    """The rows, some lines at a time; checksums hold the ``total`` number of all rows."""
     header, first = next(lines, []), next(lines, [])
+    kind: Any = row_type  # for which lru_cache has no type
+    layout = _layout(tuple(header), kind)
+    if layout is None:
+        schema, kind = newer_row_type(header, first, kind, SCHEMA_VERSION)
+        layout = Layout("", schema, kind, tuple(header[:-2]), _parsers(kind, header[:-2]))
+    lines = chain([first] if first else [], lines)
+    rows: list[AnyRow | str] = []
+    while some := list(islice(lines, LINES_AT_ONCE)):
+        for line, row in zip(some, layout.rows(some), strict=True):
+            rows.append(_unharmed(row, line, len(rows) + 1, total, layout.schema))
+    if not rows:
+        raise ValueError("no row is left")
+    return rows
+
+
+def _unharmed(row: Any, line: Sequence[str], position: int, total: int, schema: int) -> Any:
+    """A row, or why it is not what was written."""
+    if [_checksum(line[:-1], position, total)] != line[-1:]:
+        return f"line {position + 1} was altered, or lines after it are missing"
+    if line[-2:-1] != [str(schema)]:
+        return f"line {position + 1} is of schema {line[-2]}, not {schema}"
+    return f"line {position + 1}: {row}" if isinstance(row, str) else row
+
+
+class Layout(NamedTuple):
+    """How the lines of a file are read."""
+
+    file: str
+    schema: int
+    row_type: Any
+    columns: tuple[str, ...]  # by today's names
+    parse: Sequence[Parser]  # of each
+
+    def rows(self, lines: Sequence[list[str]]) -> list[Any]:
+        """What each line holds: a row, or why it is none; column by column where all are well."""
+        if len(lines) > 1 and self.schema >= SCHEMA_VERSION:
+            with suppress(ValueError, TypeError):  # a word for a number, or too few of them
+                texts = list(zip(*lines, strict=True))[:-2]
+                values = list(map(_of_column, self.parse, texts))
+                return filled(self.row_type, dict(zip(self.columns, values, strict=True)))
+        return list(map(self._row, lines))
+
+    def _row(self, line: Sequence[str]) -> Any:
+        try:
+            row = dict(zip(self.columns, _values(self.parse, line[:-2]), strict=True))
+            if self.schema < SCHEMA_VERSION:
+                row = _with_todays_values(self.file, row)
+            return self.row_type(**row)
+        except (ValueError, TypeError):
+            return _wrong_column(self.columns, self.parse, line)
+
+
+@lru_cache(maxsize=64)  # thousands of files have few headers
+def _layout(header: tuple[str, ...], row_type: type[Row]) -> Layout | None:
+    """The layout of a file of this release, or of an earlier one; None: it is of neither."""
     file = next(FILE_OF_JOB[job] for job, of_job in ROW_OF_JOB.items() if of_job is row_type)
     schema = schema_of(header, [f.name for f in fields(row_type)], file, SCHEMA_VERSION)
     if schema is None:
-        schema, row_type = newer_row_type(header, first, row_type, SCHEMA_VERSION)
-    older = schema < SCHEMA_VERSION
-    renamed = RENAMED.get(file, {}) if older else {}
-    columns = [renamed.get(name, name) for name in header[:-2]]
-    parse = _parsers(row_type, columns)
-    rows: list[AnyRow | str] = []
-    sums = []
-    for position, line in enumerate(chain([first] if first else [], lines), start=1):
-        sums.append((_begun(line[:-1], position), line[-1:], line[-2:-1]))
-        try:
-            row = dict(zip(columns, _values(parse, line[:-2]), strict=True))
-            rows.append(row_type(**(_with_todays_values(file, row) if older else row)))
-        except (ValueError, TypeError):  # a word for a number, or too few of them
-            rows.append(_wrong_column(columns, parse, line))
-    if not rows:
-        raise ValueError("no row is left")
-    for position, (begun, written, of_schema) in enumerate(sums, start=1):
-        if [_ended(begun, len(rows))] != written:
-            rows[position - 1] = f"line {position + 1} was altered, or lines after it are missing"
-        elif of_schema != [str(schema)]:
-            rows[position - 1] = f"line {position + 1} is of schema {of_schema[0]}, not {schema}"
-        elif isinstance(rows[position - 1], str):
-            rows[position - 1] = f"line {position + 1}: {rows[position - 1]}"
-    return rows
+        return None
+    renamed = RENAMED.get(file, {}) if schema < SCHEMA_VERSION else {}
+    # Python looks a name up by what it is, before it compares its letters with every other one's
+    columns = tuple(sys.intern(renamed.get(name, name)) for name in header[:-2])
+    return Layout(file, schema, row_type, columns, _parsers(row_type, columns))
+
+
+def _of_column(read: Parser, texts: Sequence[str]) -> list[Any]:
+    """The values of a column, of which most have few."""
+    values = {text: read(text) if text or read is _words else None for text in set(texts)}
+    return [values[text] for text in texts]
 
 
 def _wrong_column(columns: Sequence[str], parse: Sequence[Parser], line: Sequence[str]) -> str:
@@ -247,13 +298,8 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
     visits: list[PairVisit] = []
     damaged = []
     for path in [table.with_name(PAIRS_FILE) for table in in_folders] + [root / PAIRS_FILE]:
-        if not path.is_file():
-            continue
-        try:
-            read = read_records(path, PairVisit)
-        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-            damaged.append(f"{path}: is not what was written: {error!r}")
-            continue
+        read, problems = read_visits(path)
+        damaged += problems
         if path.parent == root and in_folders:
             known = {visit.other_cell for visit in visits}
             read = [visit for visit in read if visit.other_cell not in known]
@@ -261,20 +307,31 @@ def collect_pairs(root: Path) -> tuple[list[PairVisit], list[str]]:
                 named = map(_cells_named, map(_bytes_of, in_folders))
                 known |= set(chain.from_iterable(named))
                 read = [visit for visit in read if visit.other_cell not in known]
-        problems = list(filter(None, map(out_of_range, read)))
-        if problems:
-            damaged.append(f"{path}: {len(problems)} visits cannot be: {problems[0]}")
-        visits += [visit for visit in read if not out_of_range(visit)] if problems else read
+        visits += read
     return visits, damaged
+
+
+def read_visits(path: Path) -> tuple[list[PairVisit], list[str]]:
+    """The visits of a file, if there is one, and a line where it is damaged."""
+    if not path.is_file():
+        return [], []
+    try:
+        read = read_records(path, PairVisit)
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        return [], [f"{path}: is not what was written: {error!r}"]
+    problems = list(filter(None, map(out_of_range, read)))
+    if not problems:
+        return read, []
+    right = [visit for visit in read if not out_of_range(visit)]
+    return right, [f"{path}: {len(problems)} visits cannot be: {problems[0]}"]
 
 
 def files_of_jobs(root: Path, job: str) -> list[Path]:
     """What a sweep's cells, but no run within it, left, in order; nothing for a run of one cell."""
-    with os.scandir(root) as entries:
-        names = sorted((entry.name for entry in entries if entry.is_dir()), key=_job_number)
-    # thousands, for which Path takes its time
-    paths = (os.path.join(root, name, FILE_OF_JOB[job]) for name in names)
-    return [Path(path) for path in paths if os.path.isfile(path) and not _is_run(path)]
+    with os.scandir(root) as entries:  # thousands, for which Path takes its time
+        tables = [f"{entry.path}{os.sep}{FILE_OF_JOB[job]}" for entry in entries if entry.is_dir()]
+    found = [path for path in tables if os.path.isfile(path) and not _is_run(path)]
+    return sorted(map(Path, found), key=lambda path: _job_number(path.parent.name))
 
 
 def _is_run(table: str) -> bool:
@@ -288,15 +345,13 @@ def csv_text(table: Iterable[Iterable[object]]) -> str:
     return buffer.getvalue()
 
 
-def _begun(values: Sequence[str], position: int) -> hashlib._Hash:
-    """The beginning of a row's checksum, which covers its values and its place among all."""
-    return hashlib.sha256("\x1f".join([*values, f"{position}/"]).encode())
+def _checksum(values: Sequence[str], position: int, total: int) -> str:
+    """Of a row's values, its place, and the number of all rows, so that a missing one is noticed.
 
-
-def _ended(begun: hashlib._Hash, total: int) -> str:
-    """The checksum, with the number of all rows, so that a missing one is noticed too."""
-    begun.update(str(total).encode())
-    return f"x{begun.hexdigest()[:12]}"
+    Of the schema, too, which is the last of the values.
+    """
+    content = "\x1f".join([*values, f"{position}/{total}"])
+    return f"x{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _text(value: object) -> str:

@@ -41,6 +41,7 @@ FLAGS = {
     "placement": Flag("its time depends on where in memory its tensors lie", False),
     "first_touch": Flag("most of the time goes to fresh memory for the output", False),
     "reduced_precision": Flag("its products are rounded to fewer digits than its dtype has", False),
+    "profiler_differs": Flag("the profiler tells another time than the device's events", False),
     "changed_switches": Flag("its module changes switches of the machine", False),
     "cpu_fallback": Flag("the CPU has no fast kernel for this dtype", False),
 }

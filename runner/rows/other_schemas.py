@@ -56,13 +56,18 @@ def newer_row_type(
     return schema, _with_columns(row_type, further)
 
 
-def with_own_columns(row: AnyRow) -> AnyRow:
-    """A row with the columns that its op file declares."""
+def own_columns(row: object) -> dict[str, Any]:
+    """The columns that a row's op file, or its workload, declares, with their values."""
     own: Any = {}
     with suppress(ValueError, TypeError):  # it may have been altered
         own = json.loads(getattr(row, "own", None) or "{}")
-    words = own if isinstance(own, dict) else {}
-    names = tuple(name for name in words if name.isidentifier() and not hasattr(row, name))
+    return own if isinstance(own, dict) else {}
+
+
+def with_own_columns(row: AnyRow) -> AnyRow:
+    """A row with the columns that its op file declares."""
+    own = own_columns(row)
+    names = tuple(name for name in own if name.isidentifier() and not hasattr(row, name))
     if not names:
         return row
     values = {field.name: getattr(row, field.name) for field in fields(row)}

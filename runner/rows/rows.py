@@ -33,7 +33,8 @@ class Row(CellKey, _Cell):
 
     Attributes:
         cell: the cell's identity.
-        job: what was done with it: benchmark, autograd, tensors, transfer, roof or noise.
+        job: what was done with it: benchmark, autograd, tensors, transfer, roof, noise or
+            trace.
         threads: PyTorch's intra-op threads during the cell.
         device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different
@@ -140,12 +141,28 @@ class BenchmarkRow(Row):
     undecided_elements: int | None = None
     # pass, fail, unsupported or error, of a quick check here; blank: not checked
     gradient: str | None = None
-    # clock_before_hz, clock_after_hz: the device's clock, where it tells
+    # clock_before_hz, clock_after_hz, clock_low_hz: the device's clock, where it tells, and the
+    # lowest while sampling
     clock_before_hz: float | None = None
     clock_after_hz: float | None = None
+    clock_low_hz: float | None = None
     # power_before_w, power_after_w: what it draws at work, where it tells
     power_before_w: float | None = None
     power_after_w: float | None = None
+    temperature_c: float | None = None  # the highest of the device's, likewise
+    # why the device's clock was not higher, where it tells: power_cap, hardware_thermal, ...
+    throttle_reasons: tuple[str, ...] = ()
+    # energy_j, energy_low_j, energy_high_j: what the whole device uses while a call runs, with its
+    # 95 % interval; with timing.energy_s, where the device counts it
+    energy_j: float | None = None
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    # kernel_s, gap_s: seconds of a call in which kernels ran, and between them, by the profiler,
+    # with timing.check=profiler
+    kernel_s: float | None = None
+    gap_s: float | None = None
+    # those kernels, as JSON: name, how many in a call, and their seconds in a call
+    kernels: str | None = None
     # whether another sweep's cell ran on the device; blank: not known
     concurrent_sweep: bool | None = None
     flags: tuple[str, ...] = ()  # what would mislead, of :data:`runner.rows.flags.FLAGS`
@@ -268,6 +285,33 @@ class NoiseRow(Row):
 
 
 @dataclass(frozen=True)
+class TraceRow(Row):
+    """A row of ``trace.csv``: what was recorded of a model.
+
+    Attributes:
+        passes: what was done with it: forward, backward or step.
+        calls: that it makes in all.
+        distinct: how many of them differ.
+        not_reproduced: how many cannot be made again; their entries say why.
+        parameters_bytes: of its parameters.
+        model_s: seconds that it takes; blank where it has no numbers, on the device meta.
+        covered: the share of its time on the host that the calls take which can be made again.
+        on_meta: whether it was too large for the memory, and so went through without numbers.
+        file: the workload that was written.
+    """
+
+    passes: str | None = None
+    calls: int | None = None
+    distinct: int | None = None
+    not_reproduced: int | None = None
+    parameters_bytes: int | None = None
+    model_s: float | None = None
+    covered: float | None = None
+    on_meta: bool | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class TransferRow(Row):
     """A row of ``transfers.csv``: one way between host and device: ``latency + bytes / bandwidth``.
 
@@ -350,9 +394,10 @@ ROW_OF_JOB: dict[str, type[Row]] = {
     "transfer": TransferRow,
     "roof": PeaksRow,
     "noise": NoiseRow,
+    "trace": TraceRow,
 }
 SCRIPT_FILE = "wrong_gradient.py"
-SAMPLES_FILE, PAIRS_FILE = "samples.csv", "pairs.csv"
+SAMPLES_FILE, PAIRS_FILE, ROUNDS_FILE = "samples.csv", "pairs.csv", "rounds.csv"
 FILE_OF_JOB = {
     "benchmark": "results.csv",
     "autograd": "autograd.csv",
@@ -360,6 +405,7 @@ FILE_OF_JOB = {
     "transfer": "transfers.csv",
     "roof": "roofs.csv",
     "noise": "noise.csv",
+    "trace": "trace.csv",
 }
 
 
@@ -419,5 +465,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
         known["case"] = cell.case.name
+    if cell.call is not None and issubclass(row_type, BenchmarkRow):
+        known["own"] = cell.call.columns
     known |= {"limit_time_s": cell.limit.time_s, "limit_memory_bytes": cell.limit.memory_bytes}
     return row_type(cell=cell.identity, job=cell.job, variant=cell.variant, **known)

@@ -56,16 +56,28 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def rate_high(events: int, trials: int) -> float:
     """What a rate is below with 95 % confidence (Clopper and Pearson, Biometrika 26, 1934)."""
-    from scipy.special import betaincinv  # takes long, and most runs need it not
-
-    return float(betaincinv(events + 1, trials - events, CONFIDENCE)) if events < trials else 1.0
+    return _beta_quantile(events + 1, trials - events, CONFIDENCE) if events < trials else 1.0
 
 
+@cache
 def student_quantile(freedom: int) -> float:
-    """How many standard errors an interval of 95 % reaches to each side, by Student's t."""
-    from scipy.special import stdtrit  # takes long, and most runs need it not
+    """How many standard errors an interval of 95 % reaches to each side, by Student's t.
 
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    With n degrees of freedom ``n / (n + t**2)`` has a beta distribution.
+    """
+    x = _beta_quantile(freedom / 2, 0.5, 1 - CONFIDENCE)
+    return math.sqrt(freedom * (1 - x) / x)
+
+
+def _beta_quantile(a: float, b: float, probability: float) -> float:
+    """What a number of a beta distribution is below with such a probability."""
+    import mpmath  # takes long, and most runs need it not
+
+    def beyond(x: float) -> mpmath.mpf:
+        return mpmath.betainc(a, b, 0, x, regularized=True) - probability
+
+    halves = {"solver": "bisect", "maxsteps": 60, "verify": False}
+    return float(mpmath.findroot(beyond, (0, 1), **halves))
 
 
 def ratio_interval(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum, sqrt
+from operator import mul
 
 from runner.stats.intervals import student_quantile
 
@@ -33,16 +35,30 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     """
     if len(x) < FEWEST_POINTS or len(set(x)) < 2:
         return None
-    import numpy  # takes long, and few runs need it
+    weights = [1 / value**2 for value in y]
+    total = fsum(weights)
+    x_mean, y_mean = (sumprod(weights, values) / total for values in (x, y))
+    apart = [value - x_mean for value in x]
+    squares = sumprod(weights, [value**2 for value in apart])
+    slope = sumprod(weights, [a * (value - y_mean) for a, value in zip(apart, y, strict=True)])
+    slope /= squares
+    at_zero = y_mean - slope * x_mean
 
-    values = numpy.asarray(y)
-    (slope, at_zero), covariance = numpy.polyfit(x, values, 1, w=1 / values, cov=True)
-    slope_half, zero_half = student_quantile(len(x) - 2) * numpy.sqrt(covariance.diagonal())
-    distances = (values - at_zero - slope * numpy.asarray(x)) / values
+    # the line's own uncertainty, from how far the points are from it
+    residuals = [1 - (at_zero + slope * a) / value for a, value in zip(x, y, strict=True)]
+    variance = fsum(residual**2 for residual in residuals) / (len(x) - 2)
+    reach = student_quantile(len(x) - 2) * sqrt(variance)
+    slope_half = reach / sqrt(squares)
+    zero_half = reach * sqrt(1 / total + x_mean**2 / squares)
     return Line(
-        at_zero=float(at_zero),
-        at_zero_interval=(float(at_zero - zero_half), float(at_zero + zero_half)),
-        slope=float(slope),
-        slope_interval=(float(slope - slope_half), float(slope + slope_half)),
-        max_relative_residual=float(abs(distances).max()),
+        at_zero=at_zero,
+        at_zero_interval=(at_zero - zero_half, at_zero + zero_half),
+        slope=slope,
+        slope_interval=(slope - slope_half, slope + slope_half),
+        max_relative_residual=max(map(abs, residuals)),
     )
+
+
+def sumprod(left: Sequence[float], right: Sequence[float]) -> float:
+    """The sum of the products, as Python has it from 3.12 on."""
+    return fsum(map(mul, left, right))

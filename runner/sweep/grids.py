@@ -29,6 +29,7 @@ OF_THE_SWEEP = {
     *("output", "objective"),
 }
 """The keys that cannot differ between cells."""
+OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
 
 
 class Grids:
@@ -62,14 +63,15 @@ class Grids:
         """
         own = self._parsed(as_overrides("params", self._params))
         typed = self._parsed(arguments)
-        typed = [override for override in typed if override.key_or_group not in LISTING]
+        listed = listed_cells(self._config)
+        of_list = {*LISTING, *(["call"] if listed else [])}
+        typed = [override for override in typed if override.key_or_group not in of_list]
         names_cells = {override.key_or_group for override in typed} & {"op", "case", "size"}
         for override in typed:
             if override.is_sweep_override() and override.key_or_group in OF_THE_SWEEP:
                 key, _, values = str(override.input_line).partition("=")
                 advice = f"write {key}=[{values}]" if key == "retry" else "give one value"
                 raise ConfigError(f"{override.input_line}: {key} is of the whole sweep; {advice}")
-        listed = listed_cells(self._config)
         is_empty = not own and not names_cells and bool(self._extra_grids)
         main_grid = [] if is_empty and not listed else self._main_grid(listed, [*own, *typed])
         jobs = [*main_grid, *self._further_jobs(own, typed)]
@@ -103,12 +105,13 @@ class Grids:
             return self._compose(overrides)
         taken, jobs = _keys(overrides), []
         for where, cell in listed:
+            own = {*cell, *(OF_CALLS if "call" in cell else ())}
             with naming(where):
-                if twice := taken & cell.keys():
+                if twice := taken & own:
                     said = "is given for all cells too, by the command line or the sweep's file"
                     raise ConfigError(f"{', '.join(sorted(twice))} {said}; leave one out")
                 words = [f"{key}={_literal(value)}" for key, value in cell.items()]
-                jobs += self._compose([*self._parser.parse_overrides(words), *overrides])
+                jobs += self._compose([*map(self._composer.parsed, words), *overrides])
         return jobs
 
     def _further_jobs(self, own: list[Override], typed: list[Override]) -> list[HydraJob]:
@@ -124,16 +127,16 @@ class Grids:
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:
-        drops = excluded([job.cell for job in jobs], self._config.exclude, narrowed)
+        dropped = excluded([job.cell for job in jobs], self._config.exclude, narrowed)
         unique: dict[str, HydraJob] = {}
-        for job, dropped in zip(jobs, drops, strict=True):
-            if not dropped:
+        for position, job in enumerate(jobs):
+            if position not in dropped:
                 unique.setdefault(job.cell.identity, job)
         if not unique:
             none = f"none of the grid's {len(jobs)} cells is left"
             raise ConfigError(f"{none}; look at its axes and at exclude")
-        self.left_out = sum(drops)
-        repeated = len(jobs) - sum(drops) - len(unique)
+        self.left_out = len(dropped)
+        repeated = len(jobs) - len(dropped) - len(unique)
         if repeated:
             print(f"{repeated} cells are the same as others and run once", file=sys.stderr)
         return list(unique.values())
@@ -153,7 +156,7 @@ class Grids:
             jobs += self._by_implementation(words)
         return jobs
 
-    def _by_implementation(self, words: list[str]) -> list[HydraJob]:
+    def _by_implementation(self, words: tuple[str, ...]) -> list[HydraJob]:
         """A combination's job, or one for each implementation; none where there is none."""
         job = self._composer.job(words)
         if job.cell.impl == ALL:

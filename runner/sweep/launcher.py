@@ -48,9 +48,14 @@ class JobListeners:
         self._objective = objective
         self._configs: dict[int, DictConfig] = {}  # of the jobs that run, by their numbers
 
+    @property
+    def are_there(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._callbacks.callbacks)
+
     def begin(self, job: HydraJob, number: int, folder: Path) -> None:
         """A job begins; where nobody listens, no whole configuration is made, which takes long."""
-        if self._callbacks.callbacks:
+        if self.are_there:
             self._configs[number] = self._composer.full_config(job, number, folder)
             self._callbacks.on_job_start(config=self._configs[number], task_function=self._task)
 
@@ -119,7 +124,8 @@ class JobLauncher:
         with (
             config_restored(),
             env_override(self._config.hydra.job.env_set),
-            Progress(steps(groups), self._config.stop_after) as progress,
+            self._session.cells.writing_behind(),
+            Progress(steps(groups), self._config.stop_after, quiet=self._session.quiet) as progress,
         ):
             share = max((run.cell.timing.revisit_share for run in going), default=0.0)
             run_group = partial(self._run_group, progress=progress)
@@ -134,6 +140,8 @@ class JobLauncher:
         for run in group.runs:
             self._begin(run)
         self._session.cells.run_group(group, process, self._report.same_within)
+        if self.listeners.are_there:  # which may look at what was written
+            self._session.cells.wait_for_files()
         for run in group.runs:
             is_last = process == group.processes or not run.did_well
             if is_last:  # at each visit, of which Hydra's callbacks are told of the first
@@ -148,5 +156,6 @@ class JobLauncher:
         run.has_begun = True
         is_resumed = bool(self._config.resume)
         free = partial(free_folder, cell=run.cell.identity, taken=self._taken, resuming=is_resumed)
-        run.folder = self.composer.create_job_folder(run.job, run.number, free)
+        save = self._session.cells.save
+        run.folder = self.composer.create_job_folder(run.job, run.number, free, save)
         self.listeners.begin(run.job, run.number, run.folder)

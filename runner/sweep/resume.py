@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections import Counter
@@ -29,6 +30,7 @@ from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
 from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, STATUSES, BenchmarkRow, Row, grouped
 
+NAMING = tuple(axis for axis in AXES.values() if axis.name != "threads")
 LEFT = ("timeout", "out_of_memory", "unsupported", "unavailable", "contended", "slow_machine")
 
 
@@ -149,9 +151,9 @@ def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     """Refuse to mix cells of the same name with different definitions, of op file or timing."""
     cell_named = {_name(cell): cell for cell in cells}
     identities = {cell.identity for cell in cells}
-    for row in rows_on_disk:
+    for row in (row for row in rows_on_disk if row.cell not in identities):
         cell = cell_named.get(_name(row))
-        if row.cell not in identities and cell is not None and cell.threads in (None, row.threads):
+        if cell is not None and cell.threads in (None, row.threads):
             how = f"was measured with a different definition ({_difference(root, row, cell)})"
             advice = "restore it, or say resume_force=true to measure it again"
             raise ConfigError(f"resume={root}: {cell.label} {how}; {advice}")
@@ -159,9 +161,9 @@ def check_same_cells(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
 
 def remove_leftovers(root: Path) -> None:
     """Remove the temporary files of a process that was killed while it wrote."""
-    for path in root.rglob(".*.opsweep"):
-        if LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    for folder, _, names in os.walk(root):  # thousands, for which Path takes its time
+        for name in filter(LEFTOVER.fullmatch, names):
+            Path(folder, name).unlink(missing_ok=True)
 
 
 def _advice(root: Path) -> str:
@@ -171,9 +173,8 @@ def _advice(root: Path) -> str:
 
 def _name(item: Row | Cell) -> tuple[Any, ...]:
     """The job and the value on each axis but the threads, which a cell may leave open."""
-    names = [name for name in AXES if name != "threads"]
-    values = {name: getattr(item, name) for name in names}
-    return item.job, *(AXES[n].default if values[n] is None else values[n] for n in names)
+    values = ((getattr(item, axis.name), axis.default) for axis in NAMING)
+    return item.job, *(default if value is None else value for value, default in values)
 
 
 def _difference(root: Path, row: Row, cell: Cell) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
@@ -16,7 +14,6 @@ from omegaconf import DictConfig
 from runner.errors import ConfigError
 
 GRID = "grid"  # the name of our sweeper
-LONGEST_FOLDER_NAME = 120  # bytes, of the 255 that a file system allows
 WRITTEN = (
     *("multirun.yaml", "environment.json", "report.md", "report.html"),
     *("speedup.csv", "crossover.csv", "samples.csv", "pairs.csv", "ab.csv"),
@@ -77,16 +74,6 @@ def _holds_another(folder: Path, cell: str | None) -> bool:
             if rows and (cell is None or cell not in rows):
                 return True
     return False
-
-
-def folder_name(overrides: str) -> str:
-    """A job's overrides as part of a folder's name: what a file system takes, and not too long."""
-    safe = re.sub(r"[^\w.,=+\-]+", "-", overrides).strip("-")
-    if len(safe.encode()) <= LONGEST_FOLDER_NAME:
-        return safe
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    kept = safe.encode()[: LONGEST_FOLDER_NAME - 9].decode(errors="ignore")
-    return f"{kept}-{digest}"
 
 
 @contextmanager

@@ -76,14 +76,13 @@ class StockSweep:
     def _cells(self, arguments: Sequence[str]) -> list[Cell]:
         """Those that will run, checked as those of a grid are."""
         composer = Composer(self._loader, self._config)
-        composer.writes_folders = False
         params = as_overrides("params", plain(self._config.hydra.sweeper.get("params") or {}))
         overrides = OverridesParser.create(config_loader=self._loader)
         words = combinations(overrides.parse_overrides([*params, *arguments]))
         cells = [composer.job(job).cell for job in words]
         dropped = excluded(cells, self._config.exclude, set())
-        self._left_out = sum(dropped)
-        cells = [cell for cell, is_dropped in zip(cells, dropped, strict=True) if not is_dropped]
+        self._left_out = len(dropped)
+        cells = [cell for position, cell in enumerate(cells) if position not in dropped]
         if not cells:
             raise ConfigError(f"exclude leaves none of {self._left_out} cells; drop a rule")
         for cell in cells:

@@ -19,6 +19,7 @@ from runner.cells.cell import Cell
 from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
 from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_threads
+from runner.cells.hydra_files import SUBDIR
 from runner.cluster.chunk import START_S, expected_s
 from runner.cluster.cluster import cluster_of
 from runner.cluster.takeover import take_over
@@ -26,19 +27,19 @@ from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import CellFailed, ConfigError, one_line
 from runner.execute.interpreter import Interpreter
+from runner.execute.progress import announced
 from runner.execute.session import session_of
 from runner.files import write_atomically
+from runner.garbage import uncollected
 from runner.report.as_json import cells_as_json, for_programs
 from runner.rows.environment_file import read_environment
-from runner.rows.rows import Row
+from runner.rows.rows import ROUNDS_FILE, Row
 from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.grids import Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
 from runner.units import time_text
-
-SUBDIR = "${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}"  # of conf/config.yaml
 
 
 class GridSweep:
@@ -66,7 +67,7 @@ class GridSweep:
         )
         jobs = getattr(self._launcher, "jobs", None)  # another launcher may have been chosen
         self._grid_launcher = jobs if isinstance(jobs, JobLauncher) else None
-        # The launcher composes each job again, unless it finds what was composed here.
+        # shared, as the launcher composes each job again, which costs next to nothing then
         launcher = self._grid_launcher
         self._composer = launcher.composer if launcher else Composer(self._loader, config)
         if isinstance(extra_grids, str) or not isinstance(extra_grids, Sequence):
@@ -92,10 +93,11 @@ class GridSweep:
             settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
             self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
             self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
-        jobs = self._composed(arguments)
-        if self._cluster is None:
-            check_threads(job.cell for job in jobs)
-            self._check_folders(jobs)
+        with announced("composing the cells"), uncollected():  # all of it stays
+            jobs = self._composed(arguments)
+            if self._cluster is None:
+                check_threads(job.cell for job in jobs)
+                self._check_folders(jobs)
         if self._config.dry_run:
             self._show(jobs)
             return []
@@ -125,7 +127,6 @@ class GridSweep:
     def _composed(self, arguments: list[str]) -> list[HydraJob]:
         """The sweep's jobs, or the first of a search's."""
         composer = self._composer
-        composer.writes_folders = self._cluster is None
         grids = Grids(self._loader, composer, self._config, self._params, self._extra_grids)
         self._lacking = grids.lacking
         if self._crossover is None:
@@ -155,7 +156,7 @@ class GridSweep:
         """Print what a dry run lists, for people; returns the cells."""
         numbers = list(range(len(jobs)))
         if self._config.resume:
-            jobs, numbers = self._remaining(jobs)
+            jobs, numbers, _ = self._remaining(jobs)
         cells = [jobs[number].cell for number in numbers]
         list_cells(cells)
         if cells and self._cluster is None:
@@ -187,19 +188,22 @@ class GridSweep:
         if self._config.resume:
             resume.remove_leftovers(self._root)
             take_over(self._root)
-            jobs, numbers = self._remaining(jobs)
+            jobs, numbers, rows = self._remaining(jobs)
             going = {jobs[number].cell.identity for number in numbers}
-            rows = resume.read_all_rows(self._root)
             left = resume.what_was_left([row for row in rows if row.cell not in going])
         try:
-            if not numbers:
+            if not numbers and not self._lacks_rounds(jobs):
                 return []
-            self._prepare(jobs, numbers)
-            launched = [self._send(jobs, numbers)]
+            self._prepare(jobs, numbers or range(len(jobs)))
+            launched = [self._send(jobs, numbers)] if numbers else []
             while further := self._asked_further():
                 numbers = list(range(len(jobs), len(jobs) + len(further)))
                 jobs += further
                 launched.append(self._send(jobs, numbers))
+            if self._lacks_rounds(jobs, remade=bool(launched)):
+                timed = {row.cell for row in resume.read_all_rows(self._root) if row.status == "ok"}
+                cells = [job.cell for job in jobs if job.cell.identity in timed]
+                self._session.cells.visit_workloads(cells, self._root, self._report)
             return launched
         finally:
             # Also where a cell or a signal ended the sweep: what was finished is kept, and shown.
@@ -210,7 +214,14 @@ class GridSweep:
                 if left:
                     print(left, file=sys.stderr)
 
-    def _prepare(self, jobs: list[HydraJob], numbers: list[int]) -> None:
+    def _lacks_rounds(self, jobs: Sequence[HydraJob], *, remade: bool = False) -> bool:
+        """Whether a workload's calls have yet to be visited together, or to be so again."""
+        has_workload = any(job.cell.call is not None for job in jobs)
+        is_here = self._cluster is None and not self._sides and self._compare.in_turn
+        is_known = (self._root / ROUNDS_FILE).is_file() and not remade
+        return has_workload and is_here and not is_known
+
+    def _prepare(self, jobs: list[HydraJob], numbers: Sequence[int]) -> None:
         """Check what needs torch or the machine, and write down what the sweep is made with."""
         runner, cells = self._session.cells, [jobs[number].cell for number in numbers]
         checked = cells if self._cluster is None else self._cluster.check(cells)
@@ -239,9 +250,10 @@ class GridSweep:
     def _asked_further(self) -> list[HydraJob]:
         return self._search.next(self._root) if self._search else []
 
-    def _remaining(self, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int]]:
-        """All jobs of a resumed sweep that are known, and the numbers of those left to run."""
-        rows_on_disk = resume.read_all_rows(self._root)
+    def _remaining(self, jobs: list[HydraJob]) -> tuple[list[HydraJob], list[int], list[Row]]:
+        """All jobs of a resumed sweep that are known, the numbers of those left, what has run."""
+        with announced("reading what has run"), uncollected():
+            rows_on_disk = resume.read_all_rows(self._root)
         first_cells = [job.cell for job in jobs]
         resume.check_same_sweep(self._root, rows_on_disk, first_cells)
         if not self._config.resume_force:
@@ -262,7 +274,7 @@ class GridSweep:
         if self._compare.in_turn:
             numbers = with_partners(numbers, cells, self._report)
         print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
-        return jobs, numbers
+        return jobs, numbers, rows_on_disk
 
     def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
         """Positions of cells that have yet to run; ConfigError where code of others has changed."""

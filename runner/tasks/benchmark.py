@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
@@ -27,12 +28,15 @@ from runner.config.implementation import BUILDING
 from runner.config.operation import Implemented
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
-from runner.measure.device import DeviceReadings, throttled
+from runner.measure.device import DeviceReadings
+from runner.measure.energy import Energy, energy_of
 from runner.measure.engine import Measurement, measure
+from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import above_peak, find_peaks
 from runner.measure.precision import coarser
+from runner.measure.profiler import Profile
 from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
@@ -46,7 +50,6 @@ GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
-OF_DEVICE = ("clock_before_hz", "clock_after_hz", "power_before_w", "power_after_w")
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
@@ -78,20 +81,23 @@ class Ready:
 
     def call_with(self, tensors: list[torch.Tensor]) -> Thunk:
         """The same call on other tensors."""
-        call = make_call(self.task.cell.direction, self.bound, tensors)
-        captured = self.task.device.captured(call) if self.task.cell.graph else call
+        cell, device = self.task.cell, self.task.device
+        with device.aside() if cell.graph else nullcontext():
+            call = make_call(cell.direction, self.bound, tensors)
+        captured = device.captured(call) if cell.graph else call
         return restoring(captured, self.bound, tensors)
 
 
 def run(task: Task) -> TaskResult:
     """Measure one cell."""
+    gate = gate_for([task])  # whose kernels have their memory before the cell's is counted
     ready = prepare(task)
     task.report_step("timing")
-    return finish(ready, time_alone(ready))
+    return finish(ready, time_alone(ready, gate))
 
 
-def time_alone(ready: Ready) -> Measurement:
-    """The times of a call that takes no turns with others."""
+def time_alone(ready: Ready, gate: Gate | None = None) -> Measurement:
+    """The times of a call that takes no turns with others, in moments that pass the gate."""
     task, reallocate = ready.task, None
     if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, task.cell.direction)
@@ -101,7 +107,7 @@ def time_alone(ready: Ready) -> Measurement:
         task.cell.timing,
         ready.on_first_result,
         reallocate,
-        gate=gate_for([task]),
+        gate=gate or gate_for([task]),
     )
 
 
@@ -142,7 +148,8 @@ def prepare(task: Task) -> Ready:
             with counted_savings() as saved:
                 output.summarize(forward())
             saved_bytes = sum(saved.values())
-    call, cotangents = in_direction(forward, tensors, cell.direction)
+    with device.aside() if cell.graph else nullcontext():
+        call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
         on_result = partial(output.summarize_gradients, cotangents)
     if cell.graph:
@@ -170,6 +177,7 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     """Look for what would mislead about the times, check what was timed, and make the row."""
     task = ready.task
     ready.readings.timing_ended(ready.call)
+    energy, profile = _energy(ready, measured), _profile(ready, measured)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
     timed = TimedCall(
@@ -179,7 +187,10 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     detected = flags_after(timed, task.device, task.state.float32_times, questions)
 
     # what ends the process in a check must not take the times with it
+    if profile.differs(measured.median_s):
+        detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
+    row = replace(row, **vars(energy), **vars(profile))
     task.keep(TaskResult([Checked().put_into(row)], samples))
     checked = check(task, ready.bound)
     values = checked.values
@@ -189,9 +200,33 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     return TaskResult([_with_own_columns(ready, checked.put_into(row))], samples)
 
 
+def _energy(ready: Ready, measured: Measurement) -> Energy:
+    """What a call uses, where that is asked for and counted."""
+    task, timing = ready.task, ready.task.cell.timing
+    if not timing.energy_s:
+        return Energy()
+    task.report_step("counting energy")
+    device, call_s = task.device, measured.median_s
+    counted_j = device.sensors.energy_j
+    return energy_of(ready.call, call_s, timing.energy_s, counted_j, device.synchronize)
+
+
+def _profile(ready: Ready, measured: Measurement) -> Profile:
+    """The kernels of a call, where they are asked for; a profiler that fails leaves them blank."""
+    device = ready.task.device
+    if ready.task.cell.timing.check is None or device.is_cpu:
+        return Profile()
+    ready.task.report_step("profiling")
+    try:
+        return device.profile(ready.call, measured.median_s)
+    except (NotImplementedError, RuntimeError) as error:
+        print(f"the profiler says nothing: {error}")
+        return Profile()
+
+
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
     """The row with what the op file's own functions say of it and of a call's result."""
-    op, own = ready.bound.op, {}
+    op, own = ready.bound.op, json.loads(row.own or "{}")
     for name in op.columns:
         ready.task.report_step(f"asking for the column {name}")
         try:
@@ -244,7 +279,7 @@ def _row(ready: Ready, measured: Measurement, detected: list[str]) -> BenchmarkR
         **work,
         peak_memory_bytes=readings.peak_memory_bytes,
         finite_fraction=output.finite_fraction,
-        **_columns(readings, OF_DEVICE),
+        **readings.columns(),
         flags=_flags(ready, measured, work, detected),
     )
 
@@ -263,7 +298,7 @@ def _flags(
         "nonfinite": output.finite_fraction is not None and output.finite_fraction < 1,
         "denormal": output.denormal,
         "above_peak": above_peak(work.get("fraction_of_peak"), work.get("bound")),
-        "throttled": own_doing or throttled(readings.clock_before_hz, readings.clock_after_hz),
+        "throttled": own_doing or readings.throttled,
     }
     return merged(compress(flags, flags.values()), measured.flags, detected)
 

@@ -28,7 +28,8 @@ def gate_for(tasks: Sequence[Task]) -> Gate:
         enter = partial(set_threads, task.threads)
         enter()
         sentinels[_key(task)] = (_sentinel(task), enter)
-    gate = Gate(list(sentinels.values()), patience_s, tasks[0].report_wait)
+    watch = [task.device.sensors.watch for task in tasks if not task.device.is_cpu]
+    gate = Gate(list(sentinels.values()), patience_s, tasks[0].report_wait, watch)
     tasks[0].state.gates.append(gate)
     return gate
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import compress
@@ -20,6 +21,7 @@ from runner.calls.direction import inputs_of
 from runner.config.operation import Implemented
 from runner.config.size import parse_size
 from runner.errors import is_unsupported, one_line
+from runner.measure.precision import full_precision
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict
@@ -132,7 +134,10 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
 def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:
     """A quick verification's verdict, and what it found."""
     try:
-        checks = check_gradients(_until(bound, budget_s), device, quick=True)
+        with (
+            nullcontext() if bound.is_compiled else full_precision(device)
+        ):  # rounded products are no wrong formula
+            checks = check_gradients(_until(bound, budget_s), device, quick=True)
     except BudgetSpent:
         return Verdict(None, f"the gradient's check was left after {budget_s:.3g} s")
     except Exception as error:

@@ -29,6 +29,7 @@ from runner.measure.visits import (
     Visits,
     blocks_of,
     turn_of,
+    visit_all,
     visit_until_clear,
 )
 from runner.rows.columns import packed
@@ -74,6 +75,21 @@ def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int)
     sides = [_Placed(side, pools).side() for side in opened]
     gate = gate_for([side.ready.task for side in opened])
     return visit_until_clear(sides, cells, {same_within: SURE}, processes, gate)
+
+
+def visit_calls(opened: Sequence[Opened]) -> Visits:
+    """Time all calls of a workload, each on tensors of its own, as those of a model are."""
+    cells = [side.ready.task.cell for side in opened]
+    sides = []
+    for one in opened:
+        side = _Placed(one, Pools(cells[0].seed)).side()
+        own = partial(_own_call, one.ready.call)
+        sides.append(replace(side, contents_kept=1, call_on=own))
+    return visit_all(sides, cells, gate_for([side.ready.task for side in opened]))
+
+
+def _own_call(call: Thunk, contents: int, memory: int) -> Thunk:
+    return call
 
 
 def take_turns(

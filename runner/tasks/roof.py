@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from runner.calls import Thunk
+from runner.config.size import Size
 from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.device import Device
 from runner.measure.engine import Measurement, measure
@@ -19,6 +20,8 @@ from runner.tasks.task import Task, TaskResult
 
 SMALLEST = 256  # the edge of the smallest product: below it, a call's overhead would be measured
 ELEMENTS = 2**16  # which a cache holds, and enough for the kernel to count and not the call
+LARGEST = 8_192  # the edge of the largest product on an accelerator, which small ones do not fill
+STILL_RISING = 1.05  # of the rate, from one product to the next of twice the edge
 PATIENCE = 4  # times timing.max_time_s: a product that would take longer than this is left out
 CACHES = 4  # last-level ones that a tensor would fill: next to nothing of it is found there
 ACCELERATOR_BYTES = 256 * 1024**2  # of a tensor there: several times any cache of today
@@ -28,7 +31,7 @@ MEMORY_SHARE = 1 / 8  # of the free memory that one of three tensors may take
 def run(task: Task) -> TaskResult:
     """Measure a device's peaks in one dtype; save them unless something else kept it busy.
 
-    The cell's op is matmul; its size is the largest product that is tried.
+    The cell's op is matmul; its size is the largest product that is tried on the CPU.
     """
     # products are not the fastest arithmetic of every dtype
     compute = _best([*_products(task), _multiply_add(task)])
@@ -55,11 +58,14 @@ def run(task: Task) -> TaskResult:
 
 
 def _products(task: Task) -> Iterator[Peak]:
-    """Square products of ever larger size, up to the cell's or to what would take too long."""
-    cell, op = task.cell, task.cell.operation
-    edge, last_flop, last_s = SMALLEST, 0, 0.0
+    """Square products of ever larger size, up to the cell's or to what would take too long.
+
+    An accelerator gets larger ones still, as long as these are faster and fit into its memory.
+    """
+    cell, op, largest = task.cell, task.cell.operation, task.cell.requested_size
+    edge, last_flop, last_s, last_per_s = SMALLEST, 0, 0.0, 0.0
     while True:
-        dimensions = op.bind(cell.requested_size.at_most(edge, edge))
+        dimensions = op.bind(largest.at_most(edge, edge))
         flop = op.work(op.flop, dimensions)
         assert flop is not None
         if last_flop and last_s * flop / last_flop > PATIENCE * cell.timing.max_time_s:
@@ -67,12 +73,21 @@ def _products(task: Task) -> Iterator[Peak]:
         size = op.size_text(dimensions)
         task.report_step(f"multiplying {size}")
         bound = task.bound(dimensions)
-        tensors = [t.to(task.device.torch) for t in bound.draw()]
-        measured = _measured(bound.call_with(tensors), task)
-        yield _peak(flop, size, measured)
-        if dimensions == cell.dimensions:
+        try:
+            tensors = [t.to(task.device.torch) for t in bound.draw()]
+            measured = _measured(bound.call_with(tensors), task)
+        except torch.OutOfMemoryError:
+            if not last_flop:
+                raise
             return
-        edge, last_flop, last_s = 2 * edge, flop, measured.median_s
+        peak = _peak(flop, size, measured)
+        yield peak
+        if dimensions == op.bind(largest):
+            is_faster = peak.per_s > STILL_RISING * last_per_s
+            if task.device.is_cpu or largest.square is None or edge >= LARGEST or not is_faster:
+                return
+            largest = Size(square=2 * edge)
+        edge, last_flop, last_s, last_per_s = 2 * edge, flop, measured.median_s, peak.per_s
 
 
 def _multiply_add(task: Task) -> Peak:

@@ -12,6 +12,7 @@ import torch
 from runner.calls.bound_arguments import BoundArguments
 from runner.calls.bound_operation import BoundOperation
 from runner.calls.module import ModuleFunction, made_callable
+from runner.calls.whole_model import made_model
 from runner.cells.cell import Cell
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
@@ -117,6 +118,9 @@ class Task:
         return BoundArguments.of(bound) if op.parsed.is_open else bound
 
     def _made(self, function: Function, op: Operation, sizes: Dimensions) -> Function:
+        if op.passes:
+            who = f"model {op.call}"
+            return ModuleFunction(made_model(function, op.passes, self.cell.seed, who))
         args, _, kwargs = op.constants(sizes)
         return made_callable(function, args, kwargs, self.cell.seed)
 

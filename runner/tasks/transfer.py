@@ -27,6 +27,10 @@ SHARE_OF_LIMIT = 0.5  # of limit.time_s, for the timed copies; the rest is for m
 SHARE_OF_MEMORY = 0.25  # of the host's free memory, for a buffer
 
 
+class PinnedMemory(Exception):
+    """The system does not pin so much of the host's memory."""
+
+
 class TransferSample(NamedTuple):
     """The time of copies of one size: the median's seconds, and the ends of its interval."""
 
@@ -52,7 +56,7 @@ def run(task: Task) -> TaskResult:
         try:
             samples = _samples(task, sizes, to_device=to_device, pinned=memory == "pinned")
             rows.append(_fitted(row, samples))
-        except NotImplementedError as error:
+        except (NotImplementedError, PinnedMemory) as error:
             rows.append(replace(row, status="unsupported", reason=one_line(error)))
     return TaskResult(rows)
 
@@ -85,6 +89,10 @@ def _samples(
             on_host, on_device = _buffers(size, device, pinned=pinned)
         except torch.OutOfMemoryError:
             break
+        except PinnedMemory:  # its limit; a line through the smaller ones is an answer too
+            if not samples:
+                raise
+            break
         to, source = (on_device, on_host) if to_device else (on_host, on_device)
         device.synchronize()
         measured = measure(partial(_copy, function, to, source, device), clock, timing)
@@ -98,7 +106,12 @@ def _samples(
 def _buffers(size: int, device: Device, *, pinned: bool) -> tuple[torch.Tensor, torch.Tensor]:
     on_host = torch.zeros(size, dtype=torch.uint8)  # written to, so that its pages are there
     if pinned:
-        on_host = on_host.pin_memory()
+        try:
+            on_host = on_host.pin_memory()
+        except NotImplementedError:
+            raise
+        except RuntimeError as error:
+            raise PinnedMemory(f"{size} bytes cannot be pinned: {one_line(error)}") from error
     return on_host, torch.zeros(size, dtype=torch.uint8, device=device.torch)
 
 

@@ -1,10 +1,14 @@
 """The few numbers that are read first."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+
+import pytest
 
 from runner.analysis.analysis import analyse
 from runner.config.schema import Report
-from runner.report.language import finding_text, words_of
+from runner.report.language import ENGLISH, finding_text, sentence_text, words_of
 from runner.rows.rows import BenchmarkRow, Row
 from tests.support.factories import row
 from tests.support.report_rows import rows
@@ -12,10 +16,10 @@ from tests.support.report_rows import rows
 SIZES = ("64x64", "128x128", "256x256", "512x512")
 
 
-def said(found: list[Row], report: Report, language: str = "en") -> list[str]:
-    """Each finding as one line."""
+def said(found: Sequence[Row], report: Report, language: str = "en") -> list[str]:
+    """Each finding of what was asked as one line."""
     texts = [finding_text(f, words_of(language)) for f in analyse(found, [], report).findings]
-    return [" ".join(filter(None, text[:4])) for text in texts]
+    return [f"{text.tone} {text}" for text in texts]
 
 
 def crossing() -> list[BenchmarkRow]:
@@ -31,14 +35,14 @@ def crossing() -> list[BenchmarkRow]:
 
 
 def test_the_surest_gain_and_loss_of_each_side_come_first() -> None:
-    gain, loss = said(crossing(), Report())
-    assert gain.startswith(
-        "faster 5.67× 5.59 to 5.75 as fast: matmul 512x512 float32 with device=gpu"
+    gain, loss, trust = said(crossing(), Report())
+    assert gain.startswith("faster 5.67× (5.59 to 5.75) as fast: matmul 512x512 float32 with gpu")
+    assert "; it wins from n = 1" in gain
+    assert loss.startswith("slower 4.98× (4.91 to 5.05) as long: matmul 64x64 float32 with gpu")
+    assert trust.startswith(
+        "right Trustworthy: 4 of 4 comparisons have a verdict [8 times without a doubt; "
     )
-    assert "against device=cpu; it wins from n = 1" in gain
-    assert loss.startswith(
-        "slower 4.98× 4.91 to 5.05 as long: matmul 64x64 float32 with device=gpu"
-    )
+    assert "less than one of 4 verdicts is chance; 4 ratios are of sides that were not" in trust
 
 
 def test_what_is_wrong_is_counted_and_named_and_what_is_right_is_said() -> None:
@@ -46,21 +50,64 @@ def test_what_is_wrong_is_counted_and_named_and_what_is_right_is_said() -> None:
         replace(found, max_relative_error=1e-7, allowed_relative_error=4e-7, gradient="pass")
         for found in crossing()
     ]
-    assert said(right, Report())[-1] == (
+    assert said(right, Report())[-2] == (
         "right 8 of 8 timed cells have right values, at most 25 % of what is allowed off; "
         "8 gradients were checked beside the times and pass"
     )
-    right[0] = replace(right[0], flags=("wrong_values",))
-    assert said(right, Report())[-1] == "wrong 1 wrong: matmul 64x64 float32 cpu"
+    right[0] = replace(right[0], flags=("wrong_values",), impl="mine")
+    *_, wrong, trust = said(right, Report())
+    assert wrong == "wrong 1 wrong: matmul 64x64 float32 cpu impl=mine"
+    assert trust.startswith("unclear Trustworthy in part: 3 of 4 comparisons have a verdict [")
+    assert "1 of 8 times are in doubt (wrong_values: 1)" in trust
 
 
 def test_both_languages_say_the_same_numbers() -> None:
     report = Report(baseline={"dtype": "float32"})
-    english, russian = (said(list(rows()), report, language) for language in ("en", "ru"))
+    english, russian = (said(rows(), report, language) for language in ("en", "ru"))
     assert len(english) == len(russian) > 2
     for one, other in zip(english, russian, strict=True):
-        assert one.split()[:2] == [word.replace(",", ".") for word in other.split()[:2]]
+        assert re.findall(r"\d+", one) == re.findall(r"\d+", other)
 
 
-def test_a_run_without_ratios_has_none() -> None:
-    assert said([row("cpu", 1e-3)], Report()) == []
+def test_a_run_without_ratios_says_what_it_timed() -> None:
+    found = analyse([row("cpu", 1e-3)], [], Report())
+    assert sentence_text(found.headline) == "add 8x8 float32 cpu: 1.000 ms (990.0 us to 1.010 ms)"
+    assert [finding.tone for finding in found.findings] == ["right"]
+
+
+def test_what_has_no_answer_is_said_once_and_what_the_rows_allow_takes_its_place() -> None:
+    gone = {"status": "unavailable", "reason": "no accelerator here"}
+    found: list[BenchmarkRow] = []
+    for dtype, seconds in (("float32", 2e-3), ("bfloat16", 1e-3)):
+        busy = {"flags": ("contended",)} if dtype == "float32" else {}
+        found.append(row("cpu", seconds, dtype=dtype, cell=f"{dtype}cpu", size="4x4"))
+        found.append(row("cpu", seconds, dtype=dtype, cell=f"{dtype}busy", **busy))
+        found.append(row("gpu", None, dtype=dtype, cell=f"{dtype}gpu", **gone))
+    read = analyse(found, [], Report(baseline={"device": "cpu"}))
+    first, gain, *_ = [str(finding_text(finding, ENGLISH)) for finding in read.findings]
+    assert first == "No answer: device, gpu against cpu: no accelerator here"
+    assert gain.startswith("2.00× (1.97 to 2.03) as fast: add 4x4 with bfloat16")
+    assert sentence_text(read.headline) == "dtype: bfloat16 against float32"
+    # a side that does not exist comes before a flag of the other
+    assert {speedup.reason for speedup in read.asked} == {"device=gpu: unavailable"}
+
+
+def test_further_comparisons_of_a_run_follow_the_one_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = analyse(rows(), [], Report())
+    assert sentence_text(read.headline) == "device: gpu against cpu"
+    ((headline, found),) = read.further
+    assert sentence_text(headline) == "dtype: bfloat16, float16 against float32"
+    assert re.match(r"1\.67× .* device=cpu with bfloat16", str(finding_text(found[0], ENGLISH)))
+    monkeypatch.setattr("runner.analysis.analysis.MANY", 10)  # rows
+    assert analyse(rows(), [], Report()).further == []
+
+
+def test_a_larger_ratio_without_an_interval_is_named_as_unsure() -> None:
+    found = crossing()
+    for device, seconds in (("cpu", 0.3), ("gpu", 0.01)):
+        few = {"ci_low_s": None, "ci_high_s": None, "cell": device}
+        found.append(row(device, seconds, op="linear", size="9x9", **few))
+    unsure = said(found, Report())[2]
+    assert unsure.startswith("unclear 30.0× as fast, but not surely: linear 9x9 float32 with gpu")

@@ -64,9 +64,22 @@ def test_the_reference_has_each_columns_type_unit_and_meaning() -> None:
     assert columns["device"].meaning.startswith("cpu, gpu (whatever accelerator there is)")
 
 
+PAGE = (ROOT / "docs" / "python.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_documented_lines_for_a_repl_run(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"```python\n(import torch[^`]*)```", PAGE)
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for words in ("sin: ", "sin against sin: ", "sin: pass, ", "256x256", "outputs/"):
+        assert words in done.stdout
+
+
 def test_the_documented_lines_read_a_run(smoke: Path) -> None:
-    text = (ROOT / "docs" / "python.md").read_text()
-    (lines,) = re.findall(r"```python\n(# a table[^`]*)```", text)
+    (lines,) = re.findall(r"```python\n(# a table[^`]*)```", PAGE)
     code = lines.replace("outputs/<date>/<time>", str(smoke))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

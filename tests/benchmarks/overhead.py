@@ -8,8 +8,8 @@ that it composes the same jobs, and with four keys in all, the least that Hydra 
     python tests/benchmarks/overhead.py
 
 Both run in this one call, since machines are shared and differ. A cell's cost is the sweep's wall
-time, less the seconds that its rows say were spent on timing, less what a sweep of two cells takes,
-by the number of cells.
+time, less the seconds that its rows say were spent on timing, less its report, less what a sweep of
+two cells takes likewise, by the number of cells.
 """
 
 import argparse
@@ -26,17 +26,28 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[2]
 CONDUCT_CELLS = 10  # of each implementation
+BLOCK = 512  # bytes that a file's st_blocks counts, whatever the disk's blocks are
 STEADY_CELLS = 600  # small sweeps are run several times: starting up varies more than they cost
 MEASURED = """
-import json, resource, sys
+import json, resource, sys, time
 sys.argv[0] = "runner"
 from runner.cli.main import main
+from runner.report import conclude as module
+conclude, report_s = module.conclude, 0.0
+def timed(*given, **named):
+    global report_s
+    start = time.perf_counter()
+    try:
+        return conclude(*given, **named)
+    finally:
+        report_s = time.perf_counter() - start
+module.conclude = timed
 try:
     main()
 finally:
     sides = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    own, child = (resource.getrusage(who).ru_maxrss for who in sides)
-    print("memory " + json.dumps([own, child]), file=sys.stderr)
+    memory = [resource.getrusage(who).ru_maxrss for who in sides]
+    print("used " + json.dumps([*memory, report_s]), file=sys.stderr)
 """
 BARE = """
 import hydra
@@ -76,10 +87,11 @@ def run(arguments: list[str]) -> tuple[float, str]:
     return seconds, done.stderr
 
 
-def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
+def sweep(cells: int, folder: Path) -> tuple[float, int, int, float, float]:
     """Run that many cells of two operations.
 
-    Seconds without timing, and the parent's and the worker's peak memory.
+    Seconds without timing and report, the parent's and the worker's peak memory in bytes, seconds
+    of the report, and bytes on the disk a cell.
     """
     out = folder / f"cells_{cells}"
     choices = [
@@ -93,10 +105,12 @@ def sweep(cells: int, folder: Path) -> tuple[float, int, int]:
     rows = pd.read_csv(out / "results.csv")
     if len(rows) != cells or set(rows["status"]) != {"ok"}:
         sys.exit(f"{len(rows)} rows of {cells}: {rows['status'].value_counts().to_dict()}")
-    memory = json.loads(
-        next(line for line in stderr.splitlines() if line.startswith("memory ")).partition(" ")[2]
-    )
-    return seconds - rows["timing_s"].sum(), memory[0] * 1024, memory[1] * 1024
+    used = next(line for line in stderr.splitlines() if line.startswith("used "))
+    parent, worker, report_s = json.loads(used.partition(" ")[2])
+    of_cells = [*out.glob("*_*"), *out.glob("*_*/**/*")]
+    on_disk = sum(path.lstat().st_blocks * BLOCK for path in of_cells)
+    beside_s = seconds - rows["timing_s"].sum() - report_s
+    return beside_s, parent * 1024, worker * 1024, report_s, on_disk / cells
 
 
 def stock(source: str, jobs: int, folder: Path, choices: list[str]) -> float:
@@ -166,7 +180,7 @@ def main() -> None:
                 sweep(cells, folder / f"turn_{turn}")
                 for turn in range(max(1, STEADY_CELLS // cells))
             ]
-            seconds, parent, worker = (
+            seconds, parent, worker, report_s, on_disk = (
                 statistics.median(values) for values in zip(*turns, strict=True)
             )
             cost_s = (seconds - start_s) / (cells - 2)
@@ -176,7 +190,8 @@ def main() -> None:
                 f"{stock_s / cost_s:.0f} and {least_s / cost_s:.0f} times less than stock, "
                 f"{cost_s / base[0]:.2f} of the first line's; memory over the first line's: "
                 f"parent {(parent - base[1]) / 1e6:+.1f} MB, worker "
-                f"{(worker - base[2]) / 1e6:+.1f} MB"
+                f"{(worker - base[2]) / 1e6:+.1f} MB; {on_disk / 1e3:.1f} kB of disk a cell; "
+                f"its report {report_s:.1f} s"
             )
         print(f"asking a callable of one's own whether it does its work: {conduct_s(folder):.2f} s")
 

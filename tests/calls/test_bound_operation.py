@@ -102,3 +102,46 @@ def test_integers_stay_small_and_indices_in_range() -> None:
     index = gather.draw()[1]
     assert index.dtype is torch.int64
     assert index.min() >= 0 and index.max() < 16
+
+
+# inputs among constants, and strides
+
+
+def test_an_input_stands_where_its_name_stands() -> None:
+    def called(first, options, last, *, named):
+        return first, options, last, named
+
+    op = bound(
+        called,
+        signature="m n, n, n -> m n",
+        inputs=["x", "w", "b"],
+        args=["{x}", {"of": ["{w}", "{n}"]}, 3],
+        kwargs={"named": "{b}"},
+    )
+    x, w, b = tensors = op.draw()
+    first, options, last, named = op.call_with(tensors)()
+    assert first is x and named is b
+    assert options["of"][0] is w and options["of"][1] == x.shape[1]
+    assert last == 3
+
+
+def test_a_dimensions_name_stays_a_dimension() -> None:
+    given = {"signature": "n -> n", "size": "8", "inputs": ["n"], "args": ["{n}"]}
+    op = bound(lambda length, *, n: (length, n), **given)
+    (tensor,) = tensors = op.draw()
+    length, n = op.call_with(tensors)()
+    assert length == tensor.shape[0] and n is tensor
+
+
+def test_inputs_have_the_strides_that_are_declared() -> None:
+    op = bound(
+        torch.add,
+        signature="m n, m n, m n -> m n",
+        inputs=["a", "b", "c"],
+        input_strides={"b": [1, 100], "c": [0, 1]},
+    )
+    a, b, c = op.draw()
+    assert (a.stride(), b.stride(), c.stride()) == ((16, 1), (1, 100), (0, 1))
+    plain = bound(torch.add, signature="m n, m n, m n -> m n").draw()
+    assert torch.equal(b, plain[1])
+    assert torch.equal(c, plain[2][:1].expand(8, 16))

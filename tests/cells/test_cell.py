@@ -41,7 +41,7 @@ OF_MATMUL: list[tuple[dict[str, Any], str]] = [
     ({"signature": "m"}, r"signature 'm': write inputs -> outputs"),
     (
         {"dtypes": ["real"]},
-        r"dtypes: real is no kind of dtype; allowed: floating, integer, complex, bool",
+        r"dtypes: real is no kind of dtype; allowed: floating, float8, integer, complex, bool",
     ),
 ]
 INFEASIBLE: list[tuple[str, dict[str, Any], str]] = [

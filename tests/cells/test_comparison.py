@@ -1,12 +1,22 @@
 """What is compared where the user names nothing, and which cells are measured in turn."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from runner.cells.cell import Cell
-from runner.cells.comparison import in_turn, in_words, process_count, settled, with_partners
+from runner.cells.comparison import (
+    COPIES,
+    in_turn,
+    in_words,
+    process_count,
+    rounds_of,
+    settled,
+    with_partners,
+)
 from runner.config.schema import Compare, Limit, Report, Timing
+from runner.config.workload.call import Call
 from tests.support.factories import cell
 
 ANY = Report()
@@ -117,3 +127,31 @@ def test_visits_are_spread_over_processes(timing, asked, count):
     side = replace(cell("add", size="8"), timing=timing)
     assert process_count([side, side], Compare(processes=asked)) == count
     assert process_count([side], Compare(processes=asked)) == timing.processes
+
+
+def workload(names: Sequence[str] = ("model", "mm", "add"), **axes: list[object]) -> list[Cell]:
+    """The cells of a workload's calls, the model itself last, along an axis."""
+    shapes = {"function": "torch.neg", "args": [{"shape": [8, 8]}], "outputs": [[8, 8]]}
+    calls = [Call.of({**shapes, "name": name, "workload": "net"}) for name in names]
+    whole = replace(calls[0], passes="forward", function="torch.nn.ReLU")
+    ((axis, values),) = axes.items()
+    return [cell(call=call.text, **{axis: v}) for call in (*calls[1:], whole) for v in values]
+
+
+def test_all_calls_of_a_workload_are_visited_together_the_model_first() -> None:
+    grid = [*workload(threads=[1, 2]), *cells(threads=[1, 2])]
+    report = Report(baseline={"threads": 1})
+    (group,) = rounds_of(grid, report, lambda cell: True, memory_bytes=None)
+    names = ["net.model", "net.model", "net.mm", "net.mm", "net.add", "net.add"]
+    assert [cell.op for cell in group] == names
+    of_dtypes = Report(baseline={"dtype": "float32"})
+    by_dtype = rounds_of(grid, of_dtypes, lambda cell: True, memory_bytes=None)
+    assert [len(group) for group in by_dtype] == [3, 3]
+
+
+def test_a_workload_that_does_not_fit_into_memory_is_not_visited_as_a_whole() -> None:
+    grid = workload(threads=[1])
+    needed = COPIES * 3 * 2 * 64 * 4
+    for memory_bytes, count in ((needed, 1), (needed - 1, 0)):
+        found = rounds_of(grid, ANY, lambda cell: True, memory_bytes=memory_bytes)
+        assert len(found) == count

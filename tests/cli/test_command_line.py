@@ -51,7 +51,7 @@ WRONG = {
     "~op.call": r"op file matmul: missing field call; an operation needs name, call and signature",
     "op.flop=2*z": r"op file matmul: flop: 2\*z: unknown dimension z; known here: batch, k, m, n",
     "job=bench": r"job=bench is unknown \(did you mean 'benchmark'\?\); "
-    r"allowed: benchmark, autograd, tensors, transfer, roof, noise, report, compare",
+    r"allowed: benchmark, autograd, tensors, transfer, roof, noise, trace, report, compare",
     "limit.time_s=-1": r"limit.time_s=-1 is out of range; give a positive number",
     "report.baseline={opp: 1}": r"report.baseline=\{'opp': 1\} is not one axis and its value, "
     r"such as",

@@ -10,7 +10,7 @@ from tests.support.commands import answers
 OPS = r"adaptive_max_pool3d, add, addmm, \.\.\.: python -m runner --help lists them"
 OWN = r"; or add mine/op/%s.yaml and --config-dir mine"
 SWEEPS = (
-    "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, "
+    "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, models, "
     "noise, opinfo, roof, smoke, transfer"
 )
 

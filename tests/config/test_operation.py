@@ -63,17 +63,17 @@ def test_a_single_dtype_needs_no_list():
             "unknown field 'flopp' (did you mean 'flop'?); the fields are name, call, signature, "
             "flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
-            "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
-            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "implementations, compare, random, description",
+            "input_strides, structure, inputs_from, prepare, restore, as_list, args, args_after, "
+            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, columns, "
+            "reference, implementations, compare, random, description",
         ),
         (
             {"zzz": "1"},
             "unknown field 'zzz'; the fields are name, call, signature, flop, bytes, "
             "derived_dims, size, dtypes, inputs, index_inputs, input_dtypes, input_layouts, "
-            "structure, inputs_from, prepare, restore, as_list, args, args_after, kwargs, "
-            "tolerance, differentiable, domain, nondifferentiable_inputs, columns, reference, "
-            "implementations, compare, random, description",
+            "input_strides, structure, inputs_from, prepare, restore, as_list, args, args_after, "
+            "kwargs, passes, tolerance, differentiable, domain, nondifferentiable_inputs, columns, "
+            "reference, implementations, compare, random, description",
         ),
         ({"flop": ["m"]}, "flop: ['m'] is not text"),
         ({"flop": True}, "flop: True is not text"),
@@ -116,8 +116,9 @@ def test_a_single_dtype_needs_no_list():
             "flop: batch * n: unknown dimension batch; known here: n",
         ),
         (
-            {"dtypes": ["floating", "float32"]},
-            "dtypes: float32 is no kind of dtype; allowed: floating, integer, complex, bool",
+            {"dtypes": ["floating", "int8", "float99"]},
+            "dtypes: float99 is no kind of dtype; allowed: floating, float8, integer, complex, "
+            "bool, or a dtype such as int8",
         ),
         ({"inputs": ["input"]}, "inputs: 1 names for the signature's 2 inputs"),
         (

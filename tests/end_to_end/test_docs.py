@@ -28,7 +28,7 @@ COMMANDS = sorted(
         re.sub(r"\s+#.*|  .*", "", line.strip().lstrip("$# ").strip("`"))
         for page in PAGES
         for line in page.read_text().splitlines()
-        if re.match(r"\s*([$#] )?python -m runner\b", line)
+        if re.match(r"\s*([$#] )?python -m runner( |$)", line)
     }
 )
 
@@ -46,12 +46,16 @@ def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> Non
     example, *_ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL
     )
-    (tmp_path / "mine" / "op").mkdir(parents=True)
-    (tmp_path / "mine" / "op" / "swish.yaml").write_text(example)
-    (tmp_path / "shapes.csv").write_text("op,size\nadd,8\n")
+    workload, *_ = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL
+    )
+    for file, text in {"op/swish": example, "workload/net": workload}.items():
+        (tmp_path / "mine" / file).parent.mkdir(parents=True)
+        (tmp_path / "mine" / f"{file}.yaml").write_text(text)
+    (tmp_path / "shapes.csv").write_text("op,size,count\nadd,8,2\n")
     asked: dict[tuple[str, ...], str] = {}  # each once, with dry_run=true or without
     for command in COMMANDS:
-        words = shlex.split(command)[3:]
+        words = shlex.split(command.replace("into=mine", "into=elsewhere"))[3:]
         if "outputs/" not in command:
             if narrowed and re.search(OF_OPERATIONS, command):
                 words.append("op=add")
@@ -68,6 +72,9 @@ def test_the_lines_of_pandas_read_what_a_run_leaves(smoke: Path) -> None:
         r"```python\n(.*?)```", (ROOT / "outputs" / "README.md").read_text(), re.DOTALL
     )
     assert lines.count("\n") == 4
+    (left_out,) = re.findall(r'contains\("(.*?)"\)', lines)
+    found = {name for name in FLAGS if re.search(left_out, name)}
+    assert found == {name for name, flag in FLAGS.items() if flag.forbids_ratio}
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
         exec(lines.replace("outputs/<date>/<time>", str(smoke)), {})

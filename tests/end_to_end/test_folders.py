@@ -61,8 +61,12 @@ def test_a_report_is_made_of_what_the_cells_left(reported: Path) -> None:
     compared = (other / "speedup.csv").read_text()
     for name in ("results.csv", "report.md"):
         (out / name).unlink()
-    commands = [["job=report", "run=out"], ["job=report", "run=a b"]]
+    commands = [["job=report", "run=out"], ["job=report", "run=a b", "--quiet"]]
     rebuilt, as_it_was = answers(reported, commands, heavy=True)
+    headline, *_, last = as_it_was.stdout.splitlines()
+    assert (headline, last) == ("threads: 2 against 1", "8 rows in a b")
+    assert as_it_was.stderr == ""
+    assert as_it_was.stdout in rebuilt.stdout.replace("rows in out", "rows in a b")
     assert rebuilt.code == as_it_was.code == 0
     assert (out / "results.csv").read_bytes() == before
     assert (out / "report.md").is_file()

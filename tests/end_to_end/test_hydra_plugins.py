@@ -40,21 +40,9 @@ def test_run_folders_are_those_of_the_stock_launcher(runner: Runner, tmp_path: P
     runner(*command, f"hydra.sweep.dir={ours}")
     runner(*command, f"hydra.sweep.dir={stock}", "hydra/launcher=basic")
     mine, theirs = files(ours), files(stock)
-    assert list(mine) == list(theirs)
-    assert len(mine) == 3 * 4
-    for name, content in mine.items():
-        expected = theirs[name]
-        if name.endswith("hydra.yaml"):  # but for the launcher that was asked for
-            for tree in (content, expected):
-                tree["hydra"]["launcher"] = tree["hydra"]["runtime"]["choices"][
-                    "hydra/launcher"
-                ] = None  # type: ignore[index]
-                tree["hydra"]["overrides"]["hydra"] = [  # type: ignore[index]
-                    o
-                    for o in tree["hydra"]["overrides"]["hydra"]
-                    if "launcher" not in o  # type: ignore[index]
-                ]
-        assert content == expected, name
+    assert len(mine) == 2 * 4
+    # of hydra.yaml, all that differs between jobs stands in overrides.yaml and the folder's name
+    assert mine == {name: file for name, file in theirs.items() if "hydra.yaml" not in name}
     rows = [pd.read_csv(root / "results.csv") for root in (ours, stock)]
     assert list(rows[0]["cell"]) == list(rows[1]["cell"])
     assert (
@@ -163,14 +151,17 @@ def test_the_parent_process_never_imports_torch_even_where_it_runs_cells(
 
 
 def test_swept_fields_of_an_operation_are_told_apart(swept: Swept) -> None:
-    header = next(line for line in swept.stdout.splitlines() if line.startswith("operation"))
-    assert "parameters=dim=0" in header
-    assert "parameters=dim=1" in header
-    assert swept.stdout.count("\nsoftmax") == 2
+    lines = swept.stdout.splitlines()
+    header = next(n for n, line in enumerate(lines) if line.startswith("size"))
+    assert lines[header - 1].startswith("Times, operation=softmax, dtype=float32")
+    assert re.match(r"size +parameters +time ms", lines[header])
+    assert [line.split()[1] for line in lines[header + 1 : header + 5]] == ["dim=0", "dim=1"] * 2
 
 
 def test_progress_comes_in_plain_lines_where_there_is_no_terminal(smoke: Path) -> None:
     said = json.loads((smoke.parent / "said.json").read_text())["stderr"]
     time = r"\d[\d.]* (ns|us|ms)"
-    assert re.search(rf"^\[1/8\] add 16x16 float32 cpu threads=1: {time}$", said, re.MULTILINE)
-    assert re.search(r"^\[8/8\] add 16x16 bfloat16 gpu threads=2: ", said, re.MULTILINE)
+    assert re.search(
+        rf"^\[1/8\] add 16x16 float32 cpu threads=1: {time}(, [\d:]+ left)?$", said, re.MULTILINE
+    )
+    assert re.search(r"^\[(\d-)?8/8\] add 16x16 bfloat16 gpu threads=2: ", said, re.MULTILINE)

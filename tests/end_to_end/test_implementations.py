@@ -65,12 +65,14 @@ def test_the_page_says_of_each_implementation_what_the_run_says(folder: Path, sa
 
 def test_the_table_has_a_line_for_each_and_a_ratio_beside_its_time(said: str) -> None:
     lines = said.splitlines()
-    (head,) = (line for line in lines if "error u" in line)
-    assert re.split(r"\s{2,}|\s(?=\S)", head)[:2] == ["operation", "impl"]
-    named = [line.split()[1] for line in lines if line.startswith("mean_square ")]
+    (head,) = (n for n, line in enumerate(lines) if "error u" in line)
+    assert lines[head - 1] == "Times, operation=mean_square, dtype=float32, device=cpu"
+    assert lines[head].split()[:4] == ["size", "impl", "values", "error"]
+    named = [line.split()[1] for line in lines[head + 1 : head + 13]]
     assert Counter(named) == dict.fromkeys(
         ("default", "fast", "narrow", "tail", "slope", "cached"), 2
     )
+    assert re.search(r"\n  \d wrong: mean_square 64x1024 float32 cpu impl=narrow", said)
 
 
 def test_a_sweep_is_resumed_and_a_further_implementation_is_added(folder: Path, said: str) -> None:

@@ -71,7 +71,7 @@ def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) ->
     assert (ratio["baseline_cell"], ratio["other_cell"]) == tuple(rows["cell"])
     page = (copy / "out" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"op=add size=8x8 dtype=float32 device=cpu threads=\d+ toy=fancy", page)
-    assert "toy=plain ms" in (copy / "out" / "report.md").read_text(encoding="utf-8")
+    assert "| toy | time, ms |" in (copy / "out" / "report.md").read_text(encoding="utf-8")
 
     # a sweep is resumed by the names of its cells, of which the new axis is a part
     (resumed,) = answers(copy, [["-m", *words, "resume=out"]], heavy=True, root=copy)

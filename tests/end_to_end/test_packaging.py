@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENT, ROOT
+from tests.support import shape
 
 COMMAND = ["op=add", "size=4", "timing=minimal", "hydra.run.dir=out", PATIENT]
 
@@ -149,3 +150,25 @@ def test_tested_versions_satisfy_the_declared_ranges() -> None:
     for pin in pins:
         (version,) = (s.version for s in pin.specifier)
         assert pin.name.lower() not in ranges or ranges[pin.name.lower()].contains(version), pin
+
+
+def test_the_bundle_holds_all_that_a_machine_with_torch_may_lack() -> None:
+    """All that an installation asks for, but for torch, pandas and what only these need."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    said = dict(re.findall(r"^(BUNDLED|BINARY) := (.*)$", makefile, re.MULTILINE))
+    bundled = {*said["BUNDLED"].split(), *said["BINARY"].split(), "antlr4-python3-runtime"}
+
+    needed, open_lists = set(), [shape.project()["dependencies"]]
+    while open_lists:
+        for text in open_lists.pop() or ():
+            requirement = Requirement(text)
+            name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            of_extra = requirement.marker and not requirement.marker.evaluate({"extra": ""})
+            if not of_extra and name not in {*needed, "torch", "pandas"}:
+                needed.add(name)
+                open_lists.append(requires(name))
+    assert needed | {"nvidia-ml-py"} == bundled

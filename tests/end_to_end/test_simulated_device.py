@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from runner.rows.flags import has_failed_check
 from tests.conftest import LONGEST_S, ROOT, Runner
 from tests.support.known_device import BANDWIDTH, COPY, LAUNCH, MODEL, PEAK
 
@@ -51,7 +52,7 @@ BY_EVENTS = """\
     params: {{op: "{ops}", size: "{sizes}", device: "{device}"}}
     also:
       - {{op: "add,matmul", size: {backward}, direction: "backward,both", device: "{device}"}}
-      - {{op: matmul, size: {backward}, direction: "forward,both", graph: true, device: {device}}}
+      - {{op: matmul, size: {backward}, direction: "{all}", graph: true, device: {device}}}
       - {{op: add, size: 64, graph: true, device: cpu}}
 """
 BY_WALL = """\
@@ -88,7 +89,12 @@ def device_and_folder(
         "backward": 512,
         "largest": 4 * 1024**2,
     }
-    values = {"ops": ",".join(OPS), "device": kind, **(simulated if kind == "sim" else real)}
+    values = {
+        "ops": ",".join(OPS),
+        "device": kind,
+        "all": "forward,backward,both",
+        **(simulated if kind == "sim" else real),
+    }
     for name, text in {"by_events": BY_EVENTS, "by_wall": BY_WALL}.items():
         (folder / "mine" / "sweep" / f"{name}.yaml").write_text((HEAD + text).format(**values))
     return kind, folder
@@ -336,7 +342,11 @@ def test_values_gradients_and_views_are_as_anywhere(swept: tuple[str, Path]) -> 
     assert set(rows["gradient"]) == {"pass"}
     assert (rows["max_relative_error"] <= rows["allowed_relative_error"]).all()
     assert set(rows[rows["op"] == "transpose"]["flags"]) == {"view"}
-    assert rows[rows["op"] != "transpose"]["flags"].isna().all()
+    others = rows[rows["op"] != "transpose"]["flags"].fillna("")
+    if swept[0] == "sim":
+        assert (others == "").all()
+    else:  # hardware may be busy, or hot
+        assert not others.map(lambda flags: has_failed_check(flags.split())).any()
     assert (rows["finite_fraction"] == 1).all()
 
 
@@ -367,6 +377,7 @@ def test_a_graph_is_replayed_or_the_row_says_why_not(swept: tuple[str, Path]) ->
     if swept[0] == "sim":
         product_s = model_s("matmul", replayed["size"]["both"])
         assert replayed["median_s"]["forward"] == pytest.approx(product_s, rel=EXACT)
+        assert replayed["median_s"]["backward"] == pytest.approx(2 * product_s, rel=EXACT)
         assert replayed["median_s"]["both"] == pytest.approx(3 * product_s, rel=EXACT)
 
 
@@ -375,6 +386,40 @@ def test_its_values_are_those_of_the_cpu_in_whatever_order_they_are_looked_at(
 ) -> None:
     """And no memory is left of them."""
     assert by_hand[1] == [[True] * 16, 0, 0, True]
+
+
+def test_a_second_opinion_and_the_energy_of_a_call_are_the_models(
+    runner: Runner, tmp_path: Path
+) -> None:
+    asked = [
+        "timing=quick",
+        "timing.check=profiler",
+        "timing.energy_s=0.8",
+        "compare.in_turn=false",
+    ]
+    cells = ["-m", "op=add", "size=64,512", "device=sim", BACKEND]
+    model = {**SIM, "SIM_GAP_S": "2e-5", "SIM_POWER_W": "100"}
+    runner(*cells, *asked, "hydra.sweep.dir=out", env=model)
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert set(rows["status"]) == {"ok"}
+    for row in rows.itertuples():
+        kernel_s = model_s("add", row.size)
+        assert row.kernel_s == pytest.approx(kernel_s, rel=EXACT)
+        assert row.gap_s == pytest.approx(2e-5, rel=EXACT)
+        assert row.median_s == pytest.approx(kernel_s + 2e-5, rel=EXACT)
+        assert row.energy_j == pytest.approx(100 * kernel_s, rel=EXACT)
+        assert row.energy_low_j <= row.energy_j <= row.energy_high_j
+        ((name, count, seconds),) = json.loads(row.kernels)
+        assert (name, count, seconds) == ("add", 1, pytest.approx(kernel_s, rel=EXACT))
+        tensor = 4 * prod(map(int, row.size.split("x")))
+        assert row.peak_memory_bytes == 3 * tensor, "also of the first cell"
+        assert (row.clock_low_hz, row.temperature_c) == (row.clock_before_hz, 40)
+    assert rows["flags"].isna().all() and rows["throttle_reasons"].isna().all()
+
+    lying = {**SIM, "SIM_TRACE_FACTOR": "1.2"}
+    runner(*cells, "size=512", *asked, "hydra.sweep.dir=lying", env=lying)
+    (row,) = pd.read_csv(tmp_path / "lying" / "results.csv").to_dict("records")
+    assert row["flags"] == "profiler_differs"
 
 
 FAULTS = """\
@@ -415,6 +460,7 @@ def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(
     assert "throttled" not in f"{rows['flags']['70x70']}{rows['flags']['60x60']}"
     assert rows["clock_after_hz"]["80x80"] == rows["clock_before_hz"]["80x80"] / 2
     assert (rows["power_before_w"]["80x80"], rows["power_after_w"]["80x80"]) == (200.0, 100.0)
+    assert rows["throttle_reasons"].dropna().to_dict() == {"80x80": "hardware_thermal"}
     assert rows["reason"]["1000x1000"].startswith(
         "OutOfMemoryError: sim out of memory. Tried to allocate 4000000 bytes"
     )
@@ -425,6 +471,16 @@ def test_a_fault_of_the_device_becomes_a_row_and_the_next_cell_runs(
     )
     assert rows["reason"]["100x100"] == f"AcceleratorError: sim error: the device is lost{replaced}"
     assert rows["reason"]["120x120"].startswith("stopped after limit.time_s=3 s, while ")
+
+
+def test_a_device_that_cannot_be_used_is_said_to_be(runner: Runner, tmp_path: Path) -> None:
+    """Every kernel fails, as on one that another process has for itself."""
+    faulty = {"SIM_FAULT": "fail@1"}
+    runner("-m", "op=add", "size=8", "device=cpu,gpu", BACKEND, "hydra.sweep.dir=out", env=faulty)
+    rows = pd.read_csv(tmp_path / "out" / "results.csv").set_index("device")
+    assert rows["status"].to_dict() == {"cpu": "ok", "gpu": "unavailable"}
+    failed = "gpu: sim:0 cannot be used (sim error: unspecified launch failure)"
+    assert rows["reason"]["gpu"] == failed
 
 
 def test_a_device_that_is_absent_is_said_to_be(runner: Runner, tmp_path: Path) -> None:

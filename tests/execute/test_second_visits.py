@@ -76,7 +76,8 @@ def test_a_sweep_says_what_it_visits_again_and_leaves_one_row_of_each(
         in done.stderr
     )
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert list(rows["flags"]) == ["slow_machine"] * 2
+    # a busy machine may have two speeds, too
+    assert [flags.split()[0] for flags in rows["flags"]] == ["slow_machine"] * 2
     visits = pd.read_csv(tmp_path / "out" / "pairs.csv")
     assert list(visits["visit"]) == list(range(len(visits)))
     (speedup,) = pd.read_csv(tmp_path / "out" / "speedup.csv").to_dict("records")

@@ -8,13 +8,22 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
-from runner.config.schema import Timing
+from runner.config.schema import Limit, Timing
 from runner.measure.engine import MOST_CALLS
 from runner.measure.host_clock import Block
-from runner.measure.visits import Shape, Side, blocks_of, visit_in_turn, williams_square
+from runner.measure.visits import (
+    ROUNDS,
+    Shape,
+    Side,
+    blocks_of,
+    visit_all,
+    visit_in_turn,
+    williams_square,
+)
 from runner.stats.intervals import median_interval
 from runner.stats.sequential import LOOKS, log_ratios, paired_ratio
 
@@ -199,3 +208,13 @@ def test_a_sides_blocks_count_by_visits():
     assert {block.allocation for block in blocks} == set(range(len(visits.visits)))
     assert all(block.wall_s == pytest.approx(5 * 3e-4) for block in blocks)
     assert math.isclose(visits.visits[0].turns[1].seconds, 3e-4)
+
+
+def test_many_calls_are_visited_in_orders_of_their_own_each_once_a_round():
+    machine = Machine()
+    sides = [machine.side(name, 0.001, kept=1) for name in range(20)]
+    cells = [SimpleNamespace(timing=TIMING, limit=Limit(), seed=0) for _ in sides]
+    visits = visit_all(sides, cells).visits
+    orders = {tuple(turn.position for turn in visit.turns) for visit in visits}
+    assert 12 <= len(visits) == len(orders) <= ROUNDS
+    assert all(sorted(order) == list(range(20)) for order in orders)

@@ -3,6 +3,7 @@
 The files are the same on another day.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import pytest
 
 from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
-from runner.report.figures.picture import Plot, RooflineCeiling
+from runner.report.figures.picture import Plot
 from runner.report.figures.plots import transfer_plot
 from runner.report.figures.prints import draw
 from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
 from runner.report.language import words_of
 from runner.report.publish import pictures_of
 from runner.report.summary import show
-from runner.rows.rows import BenchmarkRow, TransferRow
+from runner.rows.csv_store import write_records
+from runner.rows.rows import BenchmarkRow, Sample, TransferRow
 from tests.support.report_rows import rows
 
 EN = words_of("en")
@@ -104,21 +106,15 @@ def test_the_peaks_are_those_that_the_fractions_were_taken_of(found: Analysis) -
     roofline = plot(found, "roofline")
     assert len(roofline.panels) == 6
     for panel in roofline.panels:
-        assert panel.ceiling is not None
-        assert (panel.ceiling.peak, panel.ceiling.bandwidth) == (
-            pytest.approx(1e13),
-            pytest.approx(1e12),
-        )
-    lines = RooflineCeiling(1e13, 1e12).lines(0.1, 1000)
-    assert (
-        lines["memory_peak"][-1]
-        == lines["compute_peak"][0]
-        == (pytest.approx(10), pytest.approx(1e13))
-    )
+        memory, compute = panel.lines
+        assert memory.label == "peak memory bandwidth, 1 TB/s"
+        assert compute.label == "peak compute rate, 10 TFLOP/s"
+        assert memory.points[-1] == compute.points[0] == (pytest.approx(10), pytest.approx(1e13))
+        assert memory.points[0][1] == pytest.approx(memory.points[0][0] * 1e12)
     without = analyse(
         [replace(row, fraction_of_peak=None) for row in found.benchmarks], [], Report()
     )
-    assert {panel.ceiling for panel in plot(without, "roofline").panels} == {None}
+    assert {panel.lines for panel in plot(without, "roofline").panels} == {()}
 
 
 def test_copies_are_drawn_by_way_and_memory() -> None:
@@ -160,8 +156,11 @@ def test_the_heat_map_has_a_tile_for_each_cell_and_says_why_one_is_empty(found: 
     assert panels["gpu float16"]["matmul", "64x256x256"].y is None
     alone = analyse([row for row in found.benchmarks if row.device == "cpu"], [], Report())
     (heatmap,) = pictures_of(alone, EN).heatmaps
+    assert heatmap.ratio  # of dtypes: there is no other device
+    one = analyse([row for row in alone.benchmarks if row.dtype == "float32"], [], Report())
+    (heatmap,) = pictures_of(one, EN).heatmaps
     assert not heatmap.ratio
-    assert dict(heatmap.panels)["cpu float32"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
+    assert dict(heatmap.panels)["cpu"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
 
 
 def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:
@@ -174,7 +173,7 @@ def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> No
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     svg = (tmp_path / "a" / "speedups.svg").read_text()
-    assert ">elements of the first input<" in svg.replace("\n", "")  # words stay words
+    assert ">size, by the elements of the first input<" in svg.replace("\n", "")  # words stay words
     assert "var(" not in svg  # nor names of the page's colours
 
 
@@ -186,17 +185,16 @@ def test_figures_that_cannot_be_written_end_the_report(found: Analysis, tmp_path
 
 def test_the_page_draws_the_same_numbers(found: Analysis) -> None:
     for picture in pictures_of(found, EN).plots:
-        spec = chart_of(picture, EN)
-        points = [
-            point for panel in picture.panels for series in panel.series for point in series.points
-        ]
-        drawn = spec["data"]["values"]
-        assert [(value["x"], value["y"], value["href"]) for value in drawn] == [
-            (p.x, p.y, f"#{p.cell}") for p in points
-        ]
-        assert spec["params"][0]["bind"]["options"] == [panel.title for panel in picture.panels]
+        chart = chart_of(picture, EN)
+        assert list(chart.panels) == [panel.title for panel in picture.panels]
+        for panel in picture.panels:
+            drawn = chart.panels[panel.title]["data"]["values"]
+            assert [(value["x"], value["y"], value["href"]) for value in drawn] == [
+                (point.x, point.y, f"#{point.cell}") for point in panel.points
+            ]
     (heatmap,) = pictures_of(found, EN).heatmaps
-    drawn = chart_of_heatmap(heatmap, EN)["data"]["values"]
+    specs = chart_of_heatmap(heatmap, EN).panels.values()
+    drawn = [value for spec in specs for value in spec["data"]["values"]]
     assert sum(value["short"] == "×" for value in drawn) == sum(
         point.y is None for _, values in heatmap.panels for point in values.values()
     )
@@ -238,3 +236,52 @@ def test_figures_that_no_longer_apply_are_removed(found: Analysis, tmp_path: Pat
         (folder / name).write_text("old")
     show(tmp_path, found.rows[:1], [], Report())
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_sizes_of_as_many_elements_have_places_of_their_own() -> None:
+    one = rows()[0]
+    sizes = ("64x64", "16x256", "4096")
+    several = [
+        replace(one, cell=f"c{size}{dtype}", size=size, dtype=dtype, flop=None)
+        for size in sizes
+        for dtype in ("float32", "float16")
+    ]
+    times = plot(analyse(several, [], Report()), "times")
+    places = {point.label: point.x for point in times.panels[0].points}
+    assert len(set(places.values())) == 3
+    axis = chart_of(times, EN).panels["matmul"]["layer"][0]["encoding"]["x"]["axis"]
+    assert axis["values"] == sorted(places.values())
+    labels, found_at = axis["labelExpr"].split("[indexof(")
+    assert json.loads(labels) == list(places)
+    assert json.loads(found_at.partition(", datum")[0]) == list(places.values())
+
+
+def test_the_front_of_implementations_is_what_no_sound_one_beats_in_both() -> None:
+    one = replace(rows()[0], flop=None)
+    known = {"plain": (4.0, 1.0), "fast": (1.0, 8.0), "exact": (9.0, 0.0), "worse": (5.0, 2.0)}
+    several = [
+        replace(one, impl=name, cell=name, median_s=seconds, error_roundoffs=error)
+        for name, (seconds, error) in known.items()
+    ]
+    wrong = replace(several[0], impl="wrong", cell="wrong", median_s=0.1, flags=("wrong_values",))
+    drawn = plot(analyse([*several, wrong], [], Report()), "implementations")
+    (panel,) = drawn.panels
+    assert [series.name for series in panel.series] == [*known, "wrong"]
+    (front,) = panel.lines
+    assert front.points == ((1.0, 8.0), (4.0, 8.0), (4.0, 1.0), (9.0, 1.0), (9.0, 0.01))
+
+
+def test_a_single_cell_shows_its_blocks_their_spread_and_the_machine(tmp_path: Path) -> None:
+    blocks = [
+        Sample(2, 2e-3 + n * 1e-5, None, None, None, None, used=n != 3, machine_slowdown=1 + n / 9)
+        for n in range(40)
+    ]
+    write_records(tmp_path / "samples.csv", blocks)
+    show(tmp_path, rows()[:1], [], Report())
+    for name in ("samples", "distribution", "machine"):
+        svg = (tmp_path / "figures" / f"{name}.svg").read_text()
+        assert "<svg" in svg
+    assert ">set aside<" in (tmp_path / "figures" / "samples.svg").read_text().replace("\n", "")
+    (tmp_path / "samples.csv").write_text("calls,wall_s\nx,y\n")  # damaged: there are none
+    show(tmp_path, rows()[:1], [], Report())
+    assert list((tmp_path / "figures").iterdir()) == []

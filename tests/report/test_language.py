@@ -10,7 +10,7 @@ import pytest
 
 from runner.analysis.questions import Sentence
 from runner.config.schema import LANGUAGES, Report
-from runner.report.language import amount, sentence_text, words_of
+from runner.report.language import amount, said, sentence_text, words_of
 from runner.report.summary import show
 from runner.rows.flags import FLAGS
 from runner.rows.rows import STATUSES
@@ -53,8 +53,33 @@ def test_a_number_is_written_as_its_readers_write_it(
     assert amount(value, unit, words_of("ru")) == russian
 
 
+@pytest.mark.parametrize(
+    ("count", "english", "russian"),
+    [
+        (1, "1 line more", "1 строка"),
+        (2, "2 lines more", "2 строки"),
+        (5, "5 lines more", "5 строк"),
+        (11, "11 lines more", "11 строк"),
+        (21, "21 lines more", "21 строка"),
+        (112, "112 lines more", "112 строк"),
+        (1_104, "1,104 lines more", "1\N{NO-BREAK SPACE}104 строки"),
+    ],
+)
+def test_a_noun_takes_the_form_of_its_count(count: int, english: str, russian: str) -> None:
+    assert f" {english} in" in said(words_of("en"), "more_lines", more=count)
+    assert f" {russian} в" in said(words_of("ru"), "more_lines", more=count)
+
+
+def test_every_noun_has_the_forms_of_its_language() -> None:
+    for language, forms in (("en", 2), ("ru", 3)):
+        for key, text in words_of(language).items():
+            for _, name, spec, _ in string.Formatter().parse(text):
+                _, _, noun = (spec or "").partition(" ")
+                assert not noun or noun.count("|") == forms - 1, (language, key, name)
+
+
 def test_a_sentence_is_said_in_russian_with_its_interval() -> None:
-    said = Sentence(
+    gain = Sentence(
         "gains",
         {
             "what": "add 64x64",
@@ -62,10 +87,14 @@ def test_a_sentence_is_said_in_russian_with_its_interval() -> None:
             "ratio": Estimate(2.5, 2.25, 2.75),
             "before": 1e-3,
             "after": 4e-4,
+            "wins": 1,
+            "of": 2,
         },
     )
-    expected = "add 64x64 с device=gpu: 2,50× (от 2,25 до 2,75) (1 мс -> 400 мкс)."
-    assert sentence_text(said, words_of("ru")) == expected
+    expected = (
+        "add 64x64 с device=gpu: 2,50× (от 2,25 до 2,75) (1 мс -> 400 мкс); быстрее в 1 из 2."
+    )
+    assert sentence_text(gain, words_of("ru")) == expected
 
 
 def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
@@ -85,7 +114,7 @@ def test_no_english_is_left_in_a_russian_report(tmp_path: Path) -> None:
             assert not any(phrase in found for found in texts), (key, phrase)
     assert "Отчёт opsweep" in texts[0]
     assert '<html lang="ru">' in texts[1]
-    assert "элементов в первом входе" in texts[2]
+    assert "по числу элементов первого входа" in texts[2]
 
 
 def test_the_language_is_remembered_and_can_be_changed(tmp_path: Path) -> None:

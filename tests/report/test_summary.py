@@ -14,6 +14,7 @@ import pytest
 from runner.analysis.comparison import compare
 from runner.config.schema import Report
 from runner.report.summary import show, what_is_missing
+from runner.rows.rows import BenchmarkRow
 from tests.support.factories import row
 
 DEVICES = Report()
@@ -85,34 +86,19 @@ def test_the_report_is_written_and_printed(
     ]
     show(tmp_path, rows, [], DEVICES)
     shown = capsys.readouterr().out
-    assert shown.splitlines()[0].split() == [
-        "operation",
-        "size",
-        "dtype",
-        "CPU",
-        "ms",
-        "GPU",
-        "ms",
-        "speed-up",
-        "flags",
-    ]
-    assert shown.splitlines()[1].split() == [
-        "add",
-        "8x8",
-        "float32",
-        "1.000",
-        "0.1000",
-        "10.0x",
-        "±1.4%",
-    ]
-    assert "timeout" in shown.splitlines()[2]
+    common, header, *lines = shown.splitlines()
+    assert common == "Times, size=8x8, dtype=float32"
+    assert header.split() == ["operation", "device", "time", "ms", "speed-up", "verdict", "flags"]
+    assert lines[0].split() == ["add", "cpu", "1.000", "baseline"]
+    assert lines[1].split() == ["add", "gpu", "0.1000", "10.0x", "±1.4%", "faster"]
+    assert lines[2].split() == ["mul", "cpu", "timeout", "baseline"]
     assert "1 timeout (mul 8x8 float32 cpu): too long" in shown
     saved = pd.read_csv(tmp_path / "speedup.csv").iloc[0]
     assert saved["speedup"] == pytest.approx(10)
     assert saved["low"] < 10 < saved["high"]
     page = (tmp_path / "report.md").read_text()
     assert page.index("1 timeout (mul 8x8 float32 cpu): too long") < page.index(
-        "| operation | size | dtype | CPU ms | GPU ms | speed-up |"
+        "| operation | device | time, ms | speed-up | verdict | flags |"
     )
 
 
@@ -125,6 +111,32 @@ def test_what_did_not_run_is_counted_by_status_and_reason() -> None:
     ]
 
 
+def test_reasons_that_differ_in_numbers_alone_are_one_line() -> None:
+    reasons = [f"tried to allocate {8 << n} bytes for {n}x{n}, at 0x7f{n:04x}" for n in range(20)]
+    reasons += [f"no kernel for float{bits}" for bits in (16, 64)]
+    rows = [row("gpu", None, status="unsupported", reason=reason) for reason in reasons]
+    assert what_is_missing(rows) == [
+        "20 unsupported: tried to allocate 8 bytes for 0x0, at 0x7f0000; "
+        "in the others its numbers differ",
+        "1 unsupported (add 8x8 float32 gpu): no kernel for float16",
+        "1 unsupported (add 8x8 float32 gpu): no kernel for float64",
+    ]
+
+
+def test_of_many_reasons_the_commonest_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = ["no room", *(f"no {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(500))]
+    cells = [(f"c{n}", reason) for n, reason in enumerate([*reasons, "no room"])]
+    rows = [row("cpu", None, cell=c, status="unsupported", reason=reason) for c, reason in cells]
+    show(tmp_path, rows, [], Report())
+    for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+        told = [line for line in text.splitlines() if "unsupported" in line and ": no " in line]
+        assert len(told) == 20
+        assert told[0].endswith("2 unsupported (add 8x8 float32 cpu, add 8x8 float32 cpu): no room")
+        assert "and 481 more" in text
+
+
 class Terminal(io.StringIO):
     """A terminal that remembers what was printed."""
 
@@ -132,9 +144,22 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """One of 80 columns, in colour, which is what is printed to from now."""
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    for name, value in {"COLUMNS": "80", "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return terminal
+
+
+def plain(text: str) -> list[str]:
+    """The lines of what a terminal was sent, without its colours."""
+    return [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()]
+
+
+def block_sweep() -> list[BenchmarkRow]:
+    """A run with long names, flags, and a side that timed out."""
     rows = [
         row("cpu", 0.001 * n, op=op, size=f"{n}x{n}")
         for op in ("add", "scaled_dot")
@@ -145,38 +170,106 @@ def test_on_a_terminal_of_80_columns_the_tables_are_coloured_and_fit(
         for op in ("add", "scaled_dot")
         for n in (1, 64)
     ]
-    rows += [row("gpu", None, op="add", size="128x128", status="timeout", reason="too long")]
-    monkeypatch.setattr("sys.stdout", terminal := Terminal())
-    for name, value in {"COLUMNS": "80", "TERM": "xterm-256color"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    show(tmp_path, rows, [], DEVICES)
+    late = {"status": "timeout", "reason": "too long"}
+    return [*rows, row("gpu", None, op="add", size="128x128", **late)]
+
+
+def test_on_a_terminal_of_80_columns_all_fits_and_is_coloured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = terminal_of(monkeypatch)
+    show(tmp_path, block_sweep(), [], DEVICES)
     coloured = terminal.getvalue()
-    plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
-    tables = (
-        plain[: plain.index("Which")].splitlines()
-        + plain[plain.index("Which") : plain.index("1 timeout")].splitlines()
-    )
-    assert max(map(len, tables)) <= 80
+    lines = plain(coloured)
+    assert max(map(len, lines[: lines.index(f"9 rows in {tmp_path}")])) <= 80
+    assert lines[0] == "Times, dtype=float32"
     assert re.search(r"\x1b\[32m *41.0x ±1.4%", coloured)  # green, since it is surely faster
     assert re.search(r"\x1b\[33m *timeout", coloured)
-    assert re.search(r"\x1b\[1mWhich operations gain most", coloured)
+    assert re.search(r"\x1b\[1mdevice: gpu against cpu", coloured)
+    assert re.search(r"\x1b\[32m41.0×.*as fast: add 64x64 float32 with gpu", coloured)
+    legend = "multimodal: its times fall into groups, and the median lies in one of them"
+    assert legend in lines
 
 
-def test_what_is_piped_has_no_colours_and_an_answer_a_line(
+def test_a_table_that_does_not_fit_has_a_block_for_each_line_and_no_cut_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = terminal_of(monkeypatch)
+    flags = ("contended", "placement")
+    long = [f"{name}_" + "long_" * 10 for name in ("a", "b")]
+    rows = [row("cpu", 1e-3, op=op, size=f"{'12x' * 5}8", flags=flags) for op in long]
+    rows.append(row("gpu", 1e-4, op=long[0], size="4x4", flags=flags))
+    show(tmp_path, rows, [], DEVICES)
+    lines = plain(terminal.getvalue())
+    assert lines[:4] == [
+        "Times, dtype=float32",
+        f"{long[0]} 12x12x12x12x12x8 cpu",
+        "    time ms (1.000); verdict baseline; flags contended placement",
+        f"{long[1]} 12x12x12x12x12x8 cpu",
+    ]
+
+
+def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    show(tmp_path, block_sweep(), [], DEVICES)
+    assert not re.search(r"\x1b\[[\d;]*3\dm", terminal.getvalue())
+
+
+def test_what_is_piped_has_no_colours_and_a_finding_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
-        row(device, time, size=size)
+        row(device, time, size=size, flags=("multimodal", "placement", "first_touch"))
         for size in ("8x8", "64x64")
         for device, time in (("cpu", 1.0), ("gpu", 0.5))
     ]
     show(tmp_path, [replace(one, cell=f"{one.size}{one.device}") for one in rows], [], DEVICES)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert (
-        len([line for line in shown.splitlines() if line.startswith(("Which", "How", "What"))]) == 4
+    *_, headline, gain, trust, last = shown.splitlines()
+    assert (headline, last) == ("device: gpu against cpu", f"4 rows in {tmp_path}")
+    assert gain.startswith("  2.00× (1.97 to 2.03) as fast: add 8x8 float32 with gpu")
+    assert trust.startswith(
+        "  Trustworthy: 2 of 2 comparisons have a verdict [4 times without a doubt"
     )
+
+
+def test_quietly_only_what_was_found_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(tmp_path, block_sweep(), [], DEVICES, quiet=True)
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.splitlines()[0] == "device: gpu against cpu"
+    assert "timeout" not in shown.out
+
+
+def test_another_baseline_replaces_the_page_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row("cpu", 1.0), row("cpu", 0.5, dtype="bfloat16", cell="other")]
+    for baseline in ("float32", "float32", "bfloat16"):
+        show(tmp_path, rows, [], Report(baseline={"dtype": baseline}))
+        said = capsys.readouterr().err
+        assert ("'report.baseline={dtype: float32}' makes it again" in said) == (
+            baseline == "bfloat16"
+        )
+
+
+def test_the_fastest_of_each_size_is_one_that_nothing_speaks_against(tmp_path: Path) -> None:
+    rows = [
+        row("cpu", seconds, threads=threads, dtype=dtype, flags=flags)
+        for threads, dtype, seconds, flags in (
+            (1, "float32", 4.0, ()),
+            (2, "float32", 3.0, ()),
+            (1, "bfloat16", 2.0, ("wrong_values",)),
+            (2, "bfloat16", 2.5, ()),
+        )
+    ]
+    show(tmp_path, rows, [], Report(baseline={"dtype": "float32"}))
+    page = (tmp_path / "report.md").read_text()
+    assert "| add | 8x8 | bfloat16 | 2 | 2500 | 3 / 4 |" in page
 
 
 def test_many_lines_are_cut_on_the_screen_and_in_the_page_with_their_number(
@@ -188,7 +281,7 @@ def test_many_lines_are_cut_on_the_screen_and_in_the_page_with_their_number(
         [],
         DEVICES,
     )
-    assert "... and 1900 lines more in the CSV" in capsys.readouterr().out
+    assert "... and 1,900 lines more in the CSV" in capsys.readouterr().out
     page = (tmp_path / "report.md").read_text()
     assert page.count("| add |") == 2_000
     assert "... and 100 lines more in the CSV" in page

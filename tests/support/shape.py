@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,6 +50,12 @@ def folders() -> list[str]:
     return sorted(
         path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name not in ignored
     )
+
+
+def project() -> dict[str, Any]:
+    """What ``pyproject.toml`` says of the project."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return dict(settings["project"])
 
 
 def levels() -> dict[str, int]:

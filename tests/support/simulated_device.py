@@ -65,6 +65,8 @@ from typing import Any
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from runner.measure import profiler
+
 aten = torch.ops.aten
 LOST = "the device is lost"
 
@@ -76,7 +78,8 @@ class Model:
     Attributes:
         launch_s: host seconds that a launch takes. depth: launches that may wait in the queue.
         clock_hz, power_w: what the device says of its clock and its power while it is not
-        throttled.
+        throttled; it uses this power while a kernel runs. gap_s: between one kernel and the next.
+        trace_factor: how many times longer than it is the profiler says that everything lasts.
     """
 
     peak_flop_s: float = 2e12
@@ -90,6 +93,8 @@ class Model:
     depth: float = 1_000
     clock_hz: float = 1.5e9
     power_w: float = 200.0
+    gap_s: float = 0.0
+    trace_factor: float = 1.0
 
 
 MODELS = {
@@ -149,6 +154,8 @@ class Device:
         self.error: str | None = None
         self.graph: CUDAGraph | None = None  # that launches go into, instead of the queue
         self.speed = 1.0  # of the clock, relative to the model's
+        self.busy_s = 0.0  # that kernels have run
+        self.trace: list[tuple[str, float, float]] | None = None  # where kernels are written down
         self.faults: dict[
             int, list[Any]
         ] = {}  # by elements: what happens, and after how many more such kernels
@@ -163,7 +170,9 @@ class Device:
             "uniform": lambda: self.random.uniform(1.0 - float(width), 1.0 + float(width)),
         }[kind]
 
-    def launch(self, began: float, work: tuple[float, float], elements: int) -> float:
+    def launch(
+        self, began: float, work: tuple[float, float], elements: int, name: str = "kernel"
+    ) -> float:
         """Put a kernel into the queue; returns the moment until which the launch keeps the host."""
         self.check()
         fault = self._fault(elements) if self.faults else None
@@ -176,18 +185,22 @@ class Device:
         flop, moved = work
         seconds = max(flop / self.model.peak_flop_s, moved / self.model.bandwidth_bytes_s)
         if self.graph is not None:
-            self.graph.seconds.append(seconds)
+            self.graph.launches.append((name, seconds))
             return began
-        return self.queue(began, [seconds])
+        return self.queue(began, [(name, seconds)])
 
-    def queue(self, began: float, kernels: list[float]) -> float:
-        """Put kernels, by their seconds, into the queue with one launch."""
+    def queue(self, began: float, kernels: list[tuple[str, float]]) -> float:
+        """Put kernels, by their names and seconds, into the queue with one launch."""
         launched = began + self.model.launch_s
         self._make_room(launched)
-        self.end = (
-            max(self.end, launched)
-            + sum(seconds * self.noise() for seconds in kernels) / self.speed
-        )
+        self.end = max(self.end, launched)
+        for name, seconds in kernels:
+            start = self.end + self.model.gap_s
+            lasts = seconds * self.noise() / self.speed
+            self.end, self.busy_s = start + lasts, self.busy_s + lasts
+            if self.trace is not None:
+                factor = self.model.trace_factor
+                self.trace.append((name, factor * start, factor * self.end))
         self.waiting.append(self.end)
         return launched - _dispatch_s
 
@@ -417,7 +430,7 @@ def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                 out, tensors[0]
             )  # so that it counts as sharing the storage
         return outs[0] if plan.single else outs
-    launched = device.launch(began, plan.work, plan.elements)
+    launched = device.launch(began, plan.work, plan.elements, func.overloadpacket.__name__)
     try:
         return _queued(plan, device, func, args, kwargs)
     finally:
@@ -751,13 +764,14 @@ class CUDAGraph:
     """Kernels that are launched all at once, under the name that PyTorch has for them."""
 
     def __init__(self) -> None:
+        self.device = _devices[0]  # that it was captured on
         self.kernels: list[Pending] = []
-        self.seconds: list[float] = []
+        self.launches: list[tuple[str, float]] = []
 
     def replay(self) -> None:
         """Launch them."""
         began = time.perf_counter()
-        launched = _devices[0].queue(began, self.seconds)
+        launched = self.device.queue(began, self.launches)
         for pending in self.kernels:
             pending.begin()
         wait_until(launched)
@@ -811,9 +825,9 @@ class Backend:
         """A device's queue, for an event to be recorded in."""
         return Stream(_device(device))
 
-    def Stream(self) -> Stream:  # noqa: N802  (PyTorch's name)
-        """There is but one queue."""
-        return Stream(_devices[0])
+    def Stream(self, device: Any = None) -> Stream:  # noqa: N802  (PyTorch's name)
+        """There is but one queue a device."""
+        return Stream(_device(device))
 
     @contextmanager
     def stream(self, stream: Stream) -> Iterator[None]:
@@ -821,13 +835,14 @@ class Backend:
         yield
 
     @contextmanager
-    def graph(self, graph: CUDAGraph) -> Iterator[None]:
-        """Launches go into the graph; on the first device, which is the current one."""
-        _devices[0].graph = graph
+    def graph(self, graph: CUDAGraph, stream: Stream | None = None) -> Iterator[None]:
+        """Launches on the stream's device go into the graph."""
+        graph.device = stream.device if stream is not None else _devices[0]
+        graph.device.graph = graph
         try:
             yield
         finally:
-            _devices[0].graph = None
+            graph.device.graph = None
 
     def synchronize(self, device: Any = None) -> None:
         """Have the host wait until the queue is empty."""
@@ -863,6 +878,33 @@ class Backend:
         """The clock, in MHz as ``torch.cuda`` gives it."""
         found = _device(device)
         return round(found.model.clock_hz * found.speed / 1e6)
+
+    def temperature(self, device: Any = None) -> int:
+        """The temperature in degrees Celsius."""
+        return 40
+
+    def clocks_event_reasons(self, device: Any = None) -> int:
+        """Why the clock is not higher, in the bits that NVML has for it."""
+        return 0x40 if _device(device).speed < 1 else 0
+
+    def total_energy(self, device: Any = None) -> float:
+        """What kernels have used so far, in mJ as NVML counts."""
+        found = _device(device)
+        return found.busy_s * found.model.power_w * 1e3
+
+    def trace_kernels(self, run: Callable[[], None]) -> list[profiler.Kernel]:
+        """What kernels ran on the first device meanwhile, as a profiler would tell it."""
+        _devices[0].trace = seen = []
+        try:
+            run()
+        finally:
+            _devices[0].trace = None
+        return [profiler.Kernel(*kernel) for kernel in seen]
+
+    def _sleep(self, cycles: int) -> None:
+        """Keep the first device busy, as CUDA can be."""
+        _devices[0].end = max(_devices[0].end, time.perf_counter())
+        _devices[0].end += cycles / _devices[0].model.clock_hz
 
     def power_draw(self, device: Any = None) -> int:
         """The power, in mW as ``torch.cuda`` gives it, which follows the clock."""
@@ -924,6 +966,7 @@ def _pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
 def _dispatch_cost() -> float:
     """Seconds that PyTorch takes to get here and back, which are part of a launch too."""
     device = Device(0, Model())
+    device.faults.clear()
     tensor = on_device(device, torch.zeros(1))
     times = []
     for _ in range(100):

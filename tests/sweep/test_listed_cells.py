@@ -71,6 +71,24 @@ def test_listed_cells_run_and_are_taken_up_again(runner: Runner, tmp_path: Path)
     assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 3
 
 
+def test_a_workload_lists_its_calls_and_several_go_together(tmp_path: Path) -> None:
+    both = listed(tmp_path, "workload=mlp,conv_net", "dtype=float32,bfloat16")
+    assert [cell for cell in both if "relu_1" in cell] == [
+        "mlp.relu_1 64x512 float32 cpu",
+        "mlp.relu_1 64x512 bfloat16 cpu",
+        "conv_net.relu_1 1x64x112x112 float32 cpu",
+        "conv_net.relu_1 1x64x112x112 bfloat16 cpu",
+    ]
+    assert listed(tmp_path, "workload=mlp", "call=relu_1") == ["mlp.relu_1 64x512 float32 cpu"]
+
+
+def test_a_count_makes_a_file_of_shapes_a_workload(tmp_path: Path) -> None:
+    (tmp_path / "shapes.csv").write_text("op,size,count\nadd,8,3\nadd,16,2\n")
+    cells = listed(tmp_path, "cells=shapes.csv")
+    assert cells == ["add 8x8 float32 cpu", "add 16x16 float32 cpu"]
+    assert listed(tmp_path, "cells=shapes.csv", "call=add_2") == ["add 16x16 float32 cpu"]
+
+
 def test_wrong_lists_are_one_line(tmp_path: Path) -> None:
     files = {
         "unknown.csv": "op,colour\nadd,red\n",

@@ -118,7 +118,7 @@ def test_an_operations_own_parameter_is_an_axis(swept: Path) -> None:
     assert (ratio["axis"], ratio["baseline"], ratio["other"]) == ("parameters", "dim=1", "dim=0")
     page = (swept / "out" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"op=along size=8x8 [^<]*op.kwargs.dim=0(?!,)", page)
-    assert "parameters=dim=1 ms" in (swept / "out" / "report.md").read_text(encoding="utf-8")
+    assert "| parameters | time, ms |" in (swept / "out" / "report.md").read_text(encoding="utf-8")
     grid = ["--config-dir", "mine", "-m", "op=along", "op.kwargs.dim=0,1", "size=8", "dry_run=true"]
     dry, none = answers(swept, [grid, [*grid, "report.baseline={op.kwargs.dim: 2}"]])
     assert dry.stdout.splitlines() == [

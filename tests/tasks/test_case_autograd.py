@@ -73,7 +73,7 @@ PAIR = {"a": [0.5, -1.0, 2.0], "b": [0.5, -1.0, 2.0]}
         (asked("bell", values=PAIR), "float64"),
         (asked("naive_softmax", values={"x": [0.5, -3.0, 20.0, 200.0]}), "float32"),
         (asked("scaled_product", values={"x": [0.03, 1.0, 1.0, 1.0]}), "float16"),
-        (asked("summed_in_half", values=BIASED), "bfloat16"),
+        pytest.param(asked("summed_in_half", values=BIASED), "bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(

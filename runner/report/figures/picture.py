@@ -49,22 +49,12 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class RooflineCeiling:
-    """The most that a rate can be: ``min(peak, x * bandwidth)``; either may be unknown."""
+class Line:
+    """A line that points are read against."""
 
-    peak: float | None
-    bandwidth: float | None
-
-    def lines(self, low: float, high: float) -> dict[str, list[tuple[float, float]]]:
-        """The ends of each peak's line, by the key of its word, from ``low`` to ``high``."""
-        lines = {}
-        ridge = self.peak / self.bandwidth if self.peak and self.bandwidth else None
-        if self.bandwidth and (ridge is None or ridge > low):
-            end = min(high, ridge or high)
-            lines["memory_peak"] = [(low, low * self.bandwidth), (end, end * self.bandwidth)]
-        if self.peak and (ridge is None or ridge < high):
-            lines["compute_peak"] = [(max(low, ridge or low), self.peak), (high, self.peak)]
-        return lines
+    label: str
+    points: tuple[tuple[float, float], ...]
+    at_end: bool = True  # whether its label stands at its end; else at its beginning
 
 
 @dataclass(frozen=True)
@@ -74,25 +64,17 @@ class Panel:
     title: str
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
-    ceiling: RooflineCeiling | None = None
+    lines: tuple[Line, ...] = ()
 
     @property
     def points(self) -> list[PlotPoint]:
         """Those of all of its series."""
         return list(chain.from_iterable(series.points for series in self.series))
 
-    @property
-    def ceiling_lines(self) -> dict[str, list[tuple[float, float]]]:
-        """Those of its ceiling, some way beyond its points; nothing without a ceiling."""
-        if self.ceiling is None:
-            return {}
-        xs = [point.x for point in self.points]
-        return self.ceiling.lines(min(xs) / 2, max(xs) * 2)
-
 
 @dataclass(frozen=True)
 class Plot:
-    """Panels that share their axes' meaning; both axes are logarithmic."""
+    """Panels that share their axes' meaning; both axes are logarithmic unless it is ``linear``."""
 
     key: str  # the file's name, and the key of its words
     title: str
@@ -104,12 +86,10 @@ class Plot:
     y_unit: str = ""
     level: float | None = None  # a line to draw across, such as 1 for a ratio
     connected: bool = True  # whether a series' points are joined by lines
+    by_size: bool = False  # whether x is labelled by the sizes, as people write them
+    linear: bool = False
+    histogram: bool = False  # whether only how many points have which y is shown
     omitted: int = 0  # how many panels, series or points had no room
-
-    @property
-    def panel_titles(self) -> list[str]:
-        """By which a reader chooses a panel."""
-        return [panel.title for panel in self.panels]
 
     @property
     def points(self) -> list[PlotPoint]:
@@ -136,11 +116,6 @@ class Heatmap:
     panels: tuple[tuple[str, dict[tuple[str, str], PlotPoint]], ...]
     ratio: bool  # whether the numbers are ratios, of which 1 is the middle; else seconds
     omitted: int = 0
-
-    @property
-    def panel_titles(self) -> list[str]:
-        """By which a reader chooses a panel."""
-        return [title for title, _ in self.panels]
 
     @property
     def points(self) -> list[PlotPoint]:

@@ -10,21 +10,22 @@ from operator import attrgetter
 from statistics import median
 from typing import Any, Generic, TypeVar
 
-from runner.analysis.comparison import FORBIDDING, Speedup, cost_of
+from runner.analysis.comparison import FORBIDDING, OF_MOMENTS, Speedup, cost_of, objection
 from runner.analysis.pairs import elements_of
+from runner.config.axes import values_of
 from runner.config.size import first_input_shape
 from runner.report.figures.names import Names, shown_name
 from runner.report.figures.picture import (
     Heatmap,
+    Line,
     Mark,
     Panel,
     Plot,
     PlotPoint,
-    RooflineCeiling,
     Series,
 )
 from runner.report.language import Words, amount
-from runner.rows.rows import BenchmarkRow, Row, TransferRow, grouped
+from runner.rows.rows import BenchmarkRow, Row, Sample, TransferRow, grouped, varying
 
 LEAST_NUMBERS = 5  # of a picture
 MOST_PANELS = 9  # of a plot, which are a page; a reader of more of them turns to the CSV
@@ -32,6 +33,9 @@ MOST_SERIES = 12  # of a panel: the colours and markers that can be told apart i
 MOST_POINTS = 16  # of a series, spread over its sizes
 MOST_LINES = 40  # of a heat map: operations
 MOST_COLUMNS = 16  # of a heat map: sizes
+MOST_BLOCKS = 1_000  # of a cell
+LEAST_ROUNDOFFS = 0.01  # of an error that is drawn
+APART = 1.15  # times as far right stands the next size of as many elements
 
 Marks = Mapping[tuple[str, str], Mark]  # by panel and series
 Item = TypeVar("Item")
@@ -43,9 +47,10 @@ def time_plot(rows: Sequence[BenchmarkRow], names: Names, words: Words) -> Plot 
     # what is unavailable, the text says once
     shown = [row for row in rows if _has_shape(row) and row.status != "unavailable"]
     placed = ((names.panel(row), names.series(row), row) for row in shown)
-    panels, omitted = _Panels(_time, _size_order, names.styles).of(placed)
+    panels, omitted = _Panels(_time, _size_order, names.styles, by_size=True).of(placed)
     title, axes = words["plot_times"], (words["elements"], words["time"])
-    return _drawable(Plot("times", title, *axes, panels, y_unit="s", omitted=omitted))
+    plot = Plot("times", title, *axes, panels, y_unit="s", by_size=True, omitted=omitted)
+    return _drawable(plot)
 
 
 def speedup_plot(
@@ -55,10 +60,12 @@ def speedup_plot(
     placed = (
         (names.panel(item), names.series(item), item) for item in filter(_has_shape, speedups)
     )
-    panels, omitted = _Panels(_ratio, _size_order, names.styles, marks=marks or {}).of(placed)
+    grouping = _Panels(_ratio, _size_order, names.styles, marks=marks or {}, by_size=True)
+    panels, omitted = grouping.of(placed)
     title = words["plot_speedups"].format(baseline=names.baseline)
     axes = words["elements"], words["speedup"]
-    return _drawable(Plot("speedups", title, *axes, panels, level=1.0, omitted=omitted))
+    plot = Plot("speedups", title, *axes, panels, level=1.0, by_size=True, omitted=omitted)
+    return _drawable(plot)
 
 
 def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
@@ -73,13 +80,85 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     for name, of_device in by_panel.items():
         placed += [(name, shown_name(row.op), row) for row in of_device if _has_shape(row)]
     styles = _numbered(shown_name(row.op) for row in chain.from_iterable(by_panel.values()))
-    ceilings = {name: _ceiling(of_device) for name, of_device in by_panel.items()}
-    panels, omitted = _Panels(_rate, _size_order, styles, ceilings=ceilings).of(placed)
-    measured = any(panel.ceiling for panel in panels)
+    panels, omitted = _Panels(_rate, _size_order, styles).of(placed)
+    panels = tuple(
+        replace(panel, lines=_ceiling(by_panel[panel.title], panel, words)) for panel in panels
+    )
+    measured = any(panel.lines for panel in panels)
     title = words["plot_roofline" if measured else "plot_roofline_without"]
     axes = words["intensity"], words["rate"]
     plot = Plot("roofline", title, *axes, panels, y_unit="FLOP/s", omitted=omitted, connected=False)
     return _drawable(plot)
+
+
+def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
+    """Error against time; a panel for what was implemented, with the front that nothing beats."""
+    timed = [row for row in rows if row.median_s and row.error_roundoffs is not None]
+    names_of = values_of("op", "size", "dtype", "device", *varying(timed, ("direction", "threads")))
+    several = [group for group in grouped(timed, names_of).values() if len(group) > 1]
+    if len({row.impl for row in timed}) < 2 or not several:
+        return None
+    panel_of = {id(row): shown_name(" ".join(map(str, names_of(row)))) for row in timed}
+    placed = [(panel_of[id(row)], row.impl, row) for row in chain.from_iterable(several)]
+    styles = _numbered(impl for _, impl, _ in placed)
+    panels, omitted = _Panels(_exactness, attrgetter("median_s"), styles).of(placed)
+    panels = tuple(replace(panel, lines=(_front(panel, words),)) for panel in panels)
+    title, axes = words["plot_implementations"], (words["time"], words["error_u"])
+    plot = Plot("implementations", title, *axes, panels, x_unit="s", omitted=omitted)
+    return replace(plot, connected=False)
+
+
+def _exactness(row: BenchmarkRow) -> PlotPoint:
+    """An error of 0 stands at the least that is drawn; a busy moment is no doubt about it."""
+    point, error = _time(row), max(row.error_roundoffs or 0.0, LEAST_ROUNDOFFS)
+    doubtful = objection(row, OF_MOMENTS) is not None
+    return replace(point, x=row.median_s or 0.0, y=error, low=None, high=None, doubtful=doubtful)
+
+
+def _front(panel: Panel, words: Words) -> Line:
+    """The points that no other beats in both time and error; what is flagged beats nothing."""
+    corners: list[tuple[float, float]] = []
+    sound = [point for point in panel.points if point.y is not None and not point.doubtful]
+    for point in sorted(sound, key=attrgetter("x", "y")):
+        if not corners or (point.y or 0.0) < corners[-1][1]:
+            corners += [(point.x, corners[-1][1])] if corners else []
+            corners.append((point.x, point.y or 0.0))
+    return Line(words["front"], tuple(corners))
+
+
+def block_plots(blocks: Sequence[Sample], words: Words) -> list[Plot]:
+    """Of a single cell: its blocks' times in turn, how they are spread, and the machine's state."""
+    shown = _spread(list(enumerate(blocks, start=1)), MOST_BLOCKS)
+    axes, omitted = (words["block"], words["block_time"]), len(blocks) - len(shown)
+    empty = Plot("samples", words["plot_samples"], *axes, (), y_unit="s", omitted=omitted)
+    empty = replace(empty, linear=True, connected=False)
+    times = _with_blocks(empty, shown, lambda block: block.wall_s / block.calls, words)
+    spread = replace(times, key="distribution", title=words["plot_distribution"], histogram=True)
+    if all(block.machine_slowdown is None for block in blocks):
+        return [times, spread]
+    empty = replace(empty, key="machine", title=words["plot_machine"], y_title=words["slowdown"])
+    slowness = replace(empty, y_unit="", level=1.0)
+    return [times, spread, _with_blocks(slowness, shown, attrgetter("machine_slowdown"), words)]
+
+
+def _with_blocks(
+    plot: Plot,
+    numbered: Iterable[tuple[int, Sample]],
+    value_of: Callable[[Sample], float | None],
+    words: Words,
+) -> Plot:
+    """A plot with a point for each block that has a value, in a colour for those that count."""
+    of_series: dict[bool, list[PlotPoint]] = {}
+    for number, block in numbered:
+        value, label = value_of(block), f"{words['block']} {number}"
+        if value is not None:
+            point = PlotPoint(value, None, None, x=number, label=label, cell="")
+            of_series.setdefault(block.used, []).append(point)
+    series = [
+        Series(words["block_used" if used else "block_set_aside"], int(not used), tuple(points))
+        for used, points in of_series.items()
+    ]
+    return replace(plot, panels=(Panel("", tuple(series)),))
 
 
 def _device_name(device: str, dtype: str, threads: int | None, node: str | None = None) -> str:
@@ -186,7 +265,7 @@ class _Panels(Generic[Item]):
     order: Callable[[Item], Any]  # sorts the rows of a series
     styles: Mapping[str, int]  # of the series, by name
     marks: Marks = field(default_factory=dict)  # by panel and series
-    ceilings: Mapping[str, RooflineCeiling | None] = field(default_factory=dict)  # by panel
+    by_size: bool = False  # whether x is a size's place
 
     def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
         """The panels of items with the names of panel and series, and how many have no room."""
@@ -202,9 +281,24 @@ class _Panels(Generic[Item]):
                 shown = _spread(sorted(items, key=self.order), MOST_POINTS)
                 omitted += len(items) - len(shown)
                 drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
+            drawn = _apart(drawn) if self.by_size else drawn
             marks = [self.marks[title, name] for name in lines if (title, name) in self.marks]
-            panels.append(Panel(title, tuple(drawn), tuple(marks), self.ceilings.get(title)))
+            panels.append(Panel(title, tuple(drawn), tuple(marks)))
         return tuple(panels), omitted
+
+
+def _apart(series: Iterable[Series]) -> list[Series]:
+    """With sizes of as many elements beside each other, so that each has a place of its own."""
+    places: dict[float, dict[str, float]] = {}
+    apart = []
+    for one in series:
+        points = []
+        for point in one.points:
+            at = places.setdefault(point.x, {})
+            place = at.setdefault(point.label, point.x * APART ** len(at))
+            points.append(replace(point, x=place))
+        apart.append(replace(one, points=tuple(points)))
+    return apart
 
 
 Picture = TypeVar("Picture", Plot, Heatmap)
@@ -223,11 +317,26 @@ def _spread(items: Sequence[Item], most: int) -> list[Item]:
     return [items[round(n * (len(items) - 1) / (most - 1))] for n in range(most)]
 
 
-def _ceiling(rows: Sequence[BenchmarkRow]) -> RooflineCeiling | None:
-    """The peaks that the rows' fractions were taken of: a rate over its fraction."""
+def _ceiling(rows: Sequence[BenchmarkRow], panel: Panel, words: Words) -> tuple[Line, ...]:
+    """The most that a rate can be: the peaks of which the rows' fractions were taken.
+
+    Either may be unknown; they reach some way beyond the panel's points.
+    """
     peak = _median_peak(rows, "compute", "flop_per_s")
     bandwidth = _median_peak(rows, "memory", "bytes_per_s")
-    return RooflineCeiling(peak, bandwidth) if peak or bandwidth else None
+    xs = [point.x for point in panel.points]
+    low, high = min(xs) / 2, max(xs) * 2
+    ridge = peak / bandwidth if peak and bandwidth else None
+    lines = []
+    if bandwidth and (ridge is None or ridge > low):
+        end = min(high, ridge or high)
+        label = f"{words['memory_peak']}, {amount(bandwidth, 'B/s', words)}"
+        ends = (low, low * bandwidth), (end, end * bandwidth)
+        lines.append(Line(label, ends, at_end=False))
+    if peak and (ridge is None or ridge < high):
+        label = f"{words['compute_peak']}, {amount(peak, 'FLOP/s', words)}"
+        lines.append(Line(label, ((max(low, ridge or low), peak), (high, peak))))
+    return tuple(lines)
 
 
 def _median_peak(rows: Sequence[BenchmarkRow], bound: str, rate: str) -> float | None:

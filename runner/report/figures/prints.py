@@ -12,7 +12,7 @@ import vl_convert
 
 from runner.files import make_folder, write_atomically
 from runner.report.figures.picture import COLOURS, Heatmap, Plot
-from runner.report.figures.vega_charts import SHOWN_PANEL, Spec, chart_of, chart_of_heatmap
+from runner.report.figures.vega_charts import Chart, Spec, chart_of, chart_of_heatmap
 from runner.report.language import Words
 
 PLOT_PIXELS = {"width": 330, "height": 250}  # of a panel
@@ -25,8 +25,8 @@ CONFIG = {
     "title": {"anchor": "start", "fontSize": 13, "subtitleFontSize": 12, "subtitleColor": GREY},
     "axis": {"gridColor": "#DDDDDD", "domainColor": GREY, "labelFontSize": 11},
     "axisX": {"titleFontSize": 12, "titleFontWeight": "normal"},
-    "axisY": {"titleFontSize": 12, "titleFontWeight": "normal"},
-    "legend": {"labelFontSize": 12, "titleFontWeight": "normal"},
+    "axisY": {"titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 360},
+    "legend": {"columns": 3, "labelFontSize": 12, "titleFontWeight": "normal"},
     "rule": {"color": GREY},
     "line": {"color": GREY, "strokeWidth": 1.4},
 }
@@ -46,7 +46,7 @@ def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words
 
 
 def _page(
-    chart: Spec,
+    chart: Chart,
     picture: Plot | Heatmap,
     words: Words,
     *,
@@ -54,28 +54,22 @@ def _page(
     shared: Sequence[str],
 ) -> Spec:
     """All panels of a chart beside each other; its ``shared`` channels have one scale."""
-    # a panel is the chart that the page shows when that panel is chosen
-    parts = ("height", "encoding", "transform", "layer")
-    one_panel = json.dumps({part: chart[part] for part in parts if part in chart} | size)
+    parts = ("height", "data", "encoding", "transform", "mark", "layer")
     panels = []
-    titles = picture.panel_titles
-    for position, title in enumerate(titles):
-        only = json.dumps({"filter": {"field": "panel", "equal": title}})
-        text = one_panel.replace(json.dumps(SHOWN_PANEL), only)
+    for position, (title, spec) in enumerate(chart.panels.items()):
+        text = json.dumps({part: spec[part] for part in parts if part in spec} | size)
         for axis in {"x", "y"}.difference(shared):  # so Vega names the scales that are not
             text = text.replace(f"domain('{axis}')", f"domain('concat_{position}_{axis}')")
         panels.append(json.loads(text) | {"title": title})
 
     more = f" ({words['omitted'].format(omitted=picture.omitted)})" if picture.omitted else ""
-    heading = {"text": picture.title + more, "subtitle": _signs(picture, words), "fontSize": 15}
-    several = 2 if len(titles) == 4 or isinstance(picture, Heatmap) else 3
+    heading = {"text": chart.title + more, "subtitle": _signs(picture, words), "fontSize": 15}
+    several = 2 if len(panels) == 4 or isinstance(picture, Heatmap) else 3
     return {
-        "$schema": chart["$schema"],
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": heading | {"fontWeight": "normal", "offset": 16},
-        "data": chart["data"],
-        "params": [param for param in chart["params"] if param["name"] != "panel"],
         "concat": panels,
-        "columns": min(several, len(titles)),
+        "columns": min(several, len(panels)),
         "resolve": {"scale": dict.fromkeys(shared, "shared")},
         "config": CONFIG,
     }
@@ -91,8 +85,6 @@ def _signs(picture: Plot | Heatmap, words: Words) -> str:
         signs.append(f"× {words['missing']}")
     if any(panel.marks for panel in panels):
         signs.append(f"¦ {words['crossover']}")
-    if any(panel.ceiling for panel in panels):
-        signs.append(f"-- {words['memory_peak']}, {words['compute_peak']}")
     return " · ".join(signs)
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +18,103 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from runner.errors import printable
 from runner.report.figures.names import anchor
-from runner.report.figures.picture import COLOURS, Heatmap, Plot, PlotPoint
+from runner.report.figures.picture import COLOURS, Heatmap, Panel, Plot, PlotPoint
 from runner.report.language import PREFIXES, Words, amount
 
 SHAPES = (
     *("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"),
     *("triangle-right", "triangle-left", "stroke"),
 )
-SHOWN_PANEL = {"filter": "datum.panel === panel"}
+FEW_DECADES = 2.5  # of a scale: it is labelled at 1, 2 and 5, and not at powers of ten alone
 Spec = dict[str, Any]
 
 
-def chart_of(plot: Plot, words: Words) -> Spec:
-    """A plot of which one panel is shown at a time, chosen from a list."""
-    points, marks, ceilings = [], [], []
-    for panel in plot.panels:
-        names = {series.style: series.name for series in panel.series}
-        for series in panel.series:
-            above = 2 + 9 * (series.style % 6)  # pixels: the series' crosses stand one on another
-            own = {"panel": panel.title, "series": series.name, "above": above}
-            points += [own | _values(point, plot.y_unit, words) for point in series.points]
-        for mark in panel.marks:
-            if mark.style in names:  # else its series had no room
-                own = {"panel": panel.title, "series": names[mark.style]}
-                marks.append(own | {"x": mark.x, "low": mark.low, "high": mark.high})
-        for name, line in panel.ceiling_lines.items():
-            ceilings += [{"panel": panel.title, "peak": name, "x": x, "y": y} for x, y in line]
+@dataclass(frozen=True)
+class Chart:
+    """A picture as specifications, one for each of its panels by its title."""
 
-    names_by_style = sorted(plot.styles, key=plot.styles.__getitem__)
+    title: str
+    panels: Mapping[str, Spec]
+
+
+def chart_of(plot: Plot, words: Words) -> Chart:
+    """A plot, whose series look the same in all of its panels."""
+    names = sorted(plot.styles, key=plot.styles.__getitem__)
     styles = sorted(plot.styles.values())
     colours = [f"var(--series-{style % len(COLOURS)})" for style in styles]
     shapes = [SHAPES[style % len(SHAPES)] for style in styles]
-    return _rendered(
-        "plot.json.j2",
-        picture=plot,
-        words=words,
-        points=points,
-        marks=marks,
-        ceilings=ceilings,
-        x=_axis("x", plot.x_title, plot.x_unit, words),
-        y=_axis("y", plot.y_title, plot.y_unit, words),
-        colours={"domain": names_by_style, "range": colours},
-        shapes={"domain": names_by_style, "range": shapes},
-        tooltip=_tooltip({"panel": words["panel"], "series": words["series"]}, plot.y_title, words),
+    shared = {
+        "picture": plot,
+        "words": words,
+        "colours": {"domain": names, "range": colours},
+        "shapes": {"domain": names, "range": shapes},
+        "tooltip": _tooltip({"series": words["series"]}, plot.y_title, words),
+    }
+    return Chart(
+        plot.title, {panel.title: _panel_spec(plot, panel, shared, words) for panel in plot.panels}
     )
 
 
-def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Spec:
-    """Operations by sizes, a panel at a time."""
-    tiles = []
+def _panel_spec(plot: Plot, panel: Panel, shared: Mapping[str, object], words: Words) -> Spec:
+    points, marks, lines = [], [], []
+    names = {series.style: series.name for series in panel.series}
+    for series in panel.series:
+        above = 2 + 9 * (series.style % 6)  # pixels: the series' crosses stand one on another
+        own = {"series": series.name, "above": above}
+        points += [own | _values(point, plot.y_unit, words) for point in series.points]
+    for mark in panel.marks:
+        if mark.style in names:  # else its series had no room
+            own = {"series": names[mark.style]}
+            marks.append(own | {"x": mark.x, "low": mark.low, "high": mark.high})
+    for line in panel.lines:
+        labelled = len(line.points) - 1 if line.at_end else 0
+        for n, (x, y) in enumerate(line.points):
+            own = {"line": line.label, "label": line.label if n == labelled else ""}
+            lines.append(own | {"x": x, "y": y, "order": n, "at_end": line.at_end})
+
+    sizes = {point.x: printable(point.label) for point in panel.points} if plot.by_size else None
+    return _rendered(
+        "histogram.json.j2" if plot.histogram else "plot.json.j2",
+        **shared,
+        points=points,
+        marks=marks,
+        lines=lines,
+        x=_axis("x", plot.x_title, plot.x_unit, words, linear=plot.linear, sizes=sizes),
+        y=_axis("y", plot.y_title, plot.y_unit, words, linear=plot.linear),
+    )
+
+
+def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Chart:
+    """Operations by sizes."""
+    levels = [math.log10(point.y) for point in heatmap.points if point.y]
+    farthest = max([0.3, *map(abs, levels)])
+    ends = (-farthest, farthest) if heatmap.ratio else (min(levels), max(levels))
+    leading = (1, 2, 5) if ends[1] - ends[0] < FEW_DECADES else (1,)
+    ticks = [math.log10(digit) + power for digit, power in product(leading, range(-12, 13))]
+    number = words["speedup" if heatmap.ratio else "time"]
+    panels = {}
     for title, points in heatmap.panels:
+        tiles = []
         for (line, column), point in points.items():
             if line in heatmap.lines and column in heatmap.columns:
                 values = _values(point, heatmap.unit, words)
                 if point.y is not None:
                     values["short"] = amount(point.y, heatmap.unit, words, heatmap.significant)
-                tiles.append({"panel": title, "line": line, "short": "×", **values})
-    levels = [math.log10(point.y) for point in heatmap.points if point.y]
-    number = words["speedup" if heatmap.ratio else "time"]
-    return _rendered(
-        "heatmap.json.j2",
-        picture=heatmap,
-        words=words,
-        points=tiles,
-        lowest=min(levels),
-        highest=max(levels),
-        farthest=max([0.3, *map(abs, levels)]),
-        number=number,
-        label=_label("pow(10, datum.value)", heatmap.unit, words),
-        tooltip=_tooltip({"line": words["operation"]}, number, words),
-    )
+                tiles.append({"line": line, "short": "×", **values})
+        panels[title] = _rendered(
+            "heatmap.json.j2",
+            picture=heatmap,
+            words=words,
+            points=tiles,
+            lowest=min(levels),
+            highest=max(levels),
+            farthest=farthest,
+            ticks=[tick for tick in ticks if ends[0] <= tick <= ends[1]],
+            number=number,
+            label=_label("pow(10, datum.value)", heatmap.unit, words),
+            tooltip=_tooltip({"line": words["operation"]}, number, words),
+        )
+    return Chart(heatmap.title, panels)
 
 
 @cache
@@ -94,7 +124,7 @@ def _templates() -> Environment:
 
 
 def _rendered(template: str, **values: object) -> Spec:
-    text = _templates().get_template(template).render(values, shown_panel=SHOWN_PANEL)
+    text = _templates().get_template(template).render(values)
     spec: Spec = json.loads(text)
     return spec
 
@@ -130,26 +160,44 @@ def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
     }
 
 
-def _axis(name: str, title: str, unit: str, words: Words) -> Spec:
-    """A logarithmic axis, labelled at powers of ten, and at 1, 2 and 5 where it spans few."""
-    decades = f"(log(domain('{name}')[1] / domain('{name}')[0]) / LN10)"
-    power = "pow(10, floor(log(datum.value * 1.0001) / LN10))"
-    leading = f"round(datum.value / {power})"
-    labelled = f"{decades} < 0.8 || indexof({decades} < 2.5 ? [1, 2, 5] : [1], {leading}) >= 0"
-    axis = {
-        "labelExpr": f"{labelled} ? {_label('datum.value', unit, words)} : ''",
-        "labelOverlap": "greedy",
-        "gridOpacity": {"condition": {"test": f"{leading} == 1", "value": 1}, "value": 0.35},
-    }
-    scale = {"type": "log", "nice": False, "padding": 12}
+def _axis(
+    name: str,
+    title: str,
+    unit: str,
+    words: Words,
+    *,
+    linear: bool = False,
+    sizes: Mapping[float, str] | None = None,
+) -> Spec:
+    """An axis: by the ``sizes`` of a panel, linear, or logarithmic.
+
+    The latter is labelled at powers of ten, and at 1, 2 and 5 where it spans few.
+    """
+    axis: Spec = {"labelOverlap": "greedy"}
+    scale: Spec = {"type": "log", "nice": False, "padding": 12}
+    if sizes is not None:
+        places, texts = json.dumps(list(sizes)), json.dumps(list(sizes.values()))
+        label = f"{texts}[indexof({places}, datum.value)]"
+        axis |= {"values": sorted(sizes), "labelExpr": label, "labelAngle": -40}
+    elif linear:
+        axis["labelExpr"] = _label("datum.value", unit, words, significant=4)
+        scale = {"zero": False, "nice": False, "padding": 12}
+    else:
+        decades = f"(log(domain('{name}')[1] / domain('{name}')[0]) / LN10)"
+        power = "pow(10, floor(log(datum.value * 1.0001) / LN10))"
+        leading = f"round(datum.value / {power})"
+        labelled = f"{decades} < 0.8 || indexof({decades} < 2.5 ? [1, 2, 5] : [1], {leading}) >= 0"
+        axis["labelExpr"] = f"{labelled} ? {_label('datum.value', unit, words)} : ''"
+        condition = {"test": f"{leading} == 1", "value": 1}
+        axis["gridOpacity"] = {"condition": condition, "value": 0.35}
     return {"field": name, "type": "quantitative", "scale": scale, "title": title, "axis": axis}
 
 
-def _label(value: str, unit: str, words: Words) -> str:
+def _label(value: str, unit: str, words: Words, significant: int = 3) -> str:
     """An expression that writes an axis' number as :func:`runner.report.language.amount` does."""
-    text = f"format({value}, '.3~s')"
+    text = f"format({value}, '.{significant}~s')"
     if not unit:
-        text = f"({value} < 1000 ? format({value}, '.3~r') : {text})"
+        text = f"({value} < 1000 ? format({value}, '.{significant}~r') : {text})"
     text = f"replace({text}, '.', '{words['decimal']}')"
     if unit:
         text = f"replace({text}, regexp('([a-zA-Zµ]?)$'), ' $1')"

@@ -1,7 +1,8 @@
 """What the report says in each of its languages, and its numbers with their units.
 
 A field of a sentence may name a unit after a colon, so that each language writes numbers and units
-its own way: ``s``, ``B/s``, ``x`` (a ratio), ``%`` (a share), ``n`` (a count).
+its own way: ``s``, ``B/s``, ``x`` (a ratio), ``%`` (a share), ``n`` (a count). The forms of a noun
+may follow, of which the count takes one: ``{count:n cell|cells}``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import string
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -21,9 +23,25 @@ from runner.stats.estimate import Estimate
 from runner.units import digits, time_text
 
 Words = Mapping[str, str]
-FindingText = tuple[str, str, str, str, Sequence[str]]
-"""A finding's tone, number, interval, sentence and the cells that it is made from."""
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+
+
+class FindingText(NamedTuple):
+    """A finding in a language."""
+
+    tone: str
+    number: str
+    interval: str
+    text: str
+    cells: Sequence[str] = ()  # that it is made from
+    notes: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """As a line of text."""
+        interval = f"({self.interval})" if self.interval else ""
+        notes = f"[{'; '.join(self.notes)}]" if self.notes else ""
+        number = self.number if self.number[0].isdigit() else f"{self.number}:"
+        return " ".join(filter(None, (number, interval, self.text, notes)))
 
 
 @cache
@@ -73,19 +91,33 @@ def ratio_text(value: float, words: Words) -> str:
 def finding_text(finding: Finding, words: Words) -> FindingText:
     """A finding in a language."""
     number, interval = str(finding.number), ""
+    if isinstance(finding.number, Sentence):
+        number = sentence_text(finding.number, words)
     if isinstance(finding.number, Estimate):
         number = ratio_text(finding.number.value, words)
         low, high = finding.number.low, finding.number.high
         if low is not None and high is not None:
             ends = [ratio_text(end, words).removesuffix("×") for end in (low, high)]
             interval = words["from_to"].format(low=ends[0], high=ends[1])
-    sentence = finding.sentence
-    return finding.tone, number, interval, sentence_text(sentence, words), sentence.cells
+    text, notes = (
+        sentence_text(finding.sentence, words),
+        [sentence_text(n, words) for n in finding.notes],
+    )
+    return FindingText(finding.tone, number, interval, text, finding.sentence.cells, notes)
 
 
 def sentence_text(sentence: Sentence, words: Words = ENGLISH) -> str:
-    """A sentence of the report's answers in a language."""
-    return _Fields(words).vformat(words[f"say_{sentence.key}"], (), sentence.values)
+    """What the data say, in a language."""
+    return said(words, f"say_{sentence.key}", **sentence.values)
+
+
+def said(words: Words, key: str, **values: object) -> str:
+    """One of a language's templates, filled in.
+
+    >>> said(words_of("ru"), "more_lines", more=21), said(ENGLISH, "more_lines", more=1)
+    ('... и ещё 21 строка в CSV', '... and 1 line more in the CSV')
+    """
+    return _Fields(words).vformat(words[key], (), values)
 
 
 class _Fields(string.Formatter):
@@ -97,7 +129,22 @@ class _Fields(string.Formatter):
     def format_field(self, value: object, spec: str) -> str:
         if isinstance(value, Sentence):
             return sentence_text(value, self._words)
-        return _quantity(value, spec, self._words) if spec else str(value)
+        unit, _, forms = spec.partition(" ")
+        text = _quantity(value, unit, self._words) if unit else str(value)
+        return f"{text} {_form_for(value, forms.split('|'), self._words)}" if forms else text
+
+
+def _form_for(value: object, forms: Sequence[str], words: Words) -> str:
+    """The form of a noun that a count takes: 1 строка, 2 строки, 5 строк, 21 строка."""
+    count = value.value if isinstance(value, Estimate) else value
+    if not isinstance(count, int | float) or count != round(count):
+        return forms[1]
+    if words["language"] == "en":
+        return forms[count != 1]
+    tens, ones = count % 100, count % 10
+    if ones == 1 and tens != 11:
+        return forms[0]
+    return forms[1 if 2 <= ones <= 4 and not 12 <= tens <= 14 else 2]
 
 
 def _quantity(value: object, unit: str, words: Words) -> str:
@@ -121,7 +168,9 @@ def _quantity(value: object, unit: str, words: Words) -> str:
     if unit == "n":
         old, new = (",", "\N{NO-BREAK SPACE}") if value >= 100 else (".", words["decimal"])
         return _in_english(value, unit).replace(old, new)
-    return _in_english(value, unit) if unit == "%" else amount(value, unit, words, 4)
+    if unit == "%":
+        return _in_english(value, unit).replace(".", words["decimal"])
+    return amount(value, unit, words, 4)
 
 
 def _in_english(value: float, unit: str) -> str:
@@ -132,5 +181,5 @@ def _in_english(value: float, unit: str) -> str:
     if unit == "x":
         return f"{digits(value, 3)}x"
     if unit == "%":
-        return f"{100 * value:.0f} %"
+        return f"{digits(100 * value, 2)} %"
     return f"{value:,.0f}" if value >= 100 or value == round(value) else digits(value, 2)

@@ -14,7 +14,7 @@ from runner.rows.rows import Row
 
 OF_THE_RUN = {
     *("job", "run", "resume", "resume_force", "retry", "exclude", "strict", "dry_run"),
-    *("stop_after", "report", "hydra", "cluster", "zip", "cells", *AXES),
+    *("stop_after", "report", "hydra", "cluster", "zip", "cells", "workload", "call", *AXES),
 } - {"op"}
 
 
@@ -30,6 +30,8 @@ class Reproducer:
         words = [str(word) for word in environment.get("command") or ()]
         overrides = words[2:]  # after interpreter and program
         self._overrides = [_with_todays_key(word) for word in overrides if not _is_of_the_run(word)]
+        # of a workload's row: where its calls are listed
+        self._listing = [word for word in overrides if _key(word) in ("workload", "cells")]
         self._distinguishing = distinguishing
 
     def command(self, row: Row) -> str:
@@ -37,12 +39,17 @@ class Reproducer:
         values = {key: getattr(row, key) for key, axis in AXES.items() if axis.has_key}
         values |= overrides_of(row.parameters)
         values |= {"case": getattr(row, "case", None), "job": row.job}
-        left_out = _left_out(row)
+        workload, _, name = row.op.partition(".")
+        is_call = f'"workload": "{workload}"' in (getattr(row, "own", None) or "")
+        values |= {"call": name} if is_call and name else {}
+        left_out = _left_out(row) | ({"op", "size"} if "call" in values else set())
         kept = {key: value for key, value in values.items() if key not in left_out}
         own = {key: value for key, value in kept.items() if self._is_said(key, value)}
 
         # the row's own values replace those that its run was given
-        words = [word for word in self._overrides if _key(word) not in {*own, *left_out}]
+        listing = self._listing if "call" in values else []
+        words = [*self._overrides, *listing]
+        words = [word for word in words if _key(word) not in {*own, *left_out}]
         is_sweep = any(_has_several(word) for word in words)
         has_sweep_file = any(_key(word) == "sweep" for word in words)
         words += [f"{self._added(key)}{key}={_value(value)}" for key, value in own.items()]
@@ -61,7 +68,8 @@ class Reproducer:
         """Whether a value is not what the configuration says by default."""
         if value is None or key == "job":
             return value not in (None, "benchmark")
-        always = key == "case" or key.startswith(OF_OP) or key in NAMED or AXES[key].default is None
+        always = key in ("case", "call", *NAMED) or key.startswith(OF_OP)
+        always = always or AXES[key].default is None
         return always or key in self._distinguishing or value != AXES[key].default
 
 

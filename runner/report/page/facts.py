@@ -8,7 +8,6 @@ from operator import attrgetter
 from statistics import median
 from typing import Any
 
-from runner.analysis.comparison import FORBIDDING
 from runner.config.axes import NAMED
 from runner.measure.noise_sources import noisy
 from runner.report.language import Words
@@ -17,7 +16,6 @@ from runner.stats.intervals import rate_high
 from runner.units import digits
 
 NAMED_AT_MOST = 8
-WIDEST = ("float64", "complex128", "int64", "bool")  # on the CPU the reference is the call itself
 
 
 def facts_of(
@@ -33,7 +31,6 @@ def facts_of(
         facts += [
             ("fact_sure", _sure(measured, words)),
             ("fact_noise", " ".join(noise_of(environment, words))),
-            ("fact_right", _right(measured, words)),
         ]
     facts.append(("fact_not", _not(rows, environment.get("excluded"), words)))
     return [(words[key], text) for key, text in facts if text]
@@ -114,23 +111,10 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     )
     if not widths:
         return words["sure_none"]
-    timed = [row for row in rows if row.median_s is not None]
-    doubtful = sum(any(flag in FORBIDDING for flag in row.flags) for row in timed)
+    timed = sum(row.median_s is not None for row in rows)
     quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))]
     half, most = (digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles)
-    counts = {"known": len(widths), "timed": len(timed), "doubtful": doubtful}
-    return words["sure"].format(half=half, most=most, **counts)
-
-
-def _right(rows: Sequence[BenchmarkRow], words: Words) -> str:
-    compared = [row for row in rows if row.max_relative_error is not None]
-    checked = [row for row in compared if row.device != "cpu" or row.dtype not in WIDEST]
-    wrong = sum("wrong_values" in row.flags for row in rows)
-    gradients = Counter(row.gradient for row in rows if row.gradient)
-    total = sum(row.status == "ok" for row in rows)
-    text = words["right"].format(checked=len(checked), wrong=wrong, total=total)
-    counted = _counted(gradients, "gradient", words)
-    return text + (f" {words['gradients'].format(counted=counted)}" if counted else "")
+    return words["sure"].format(half=half, most=most, known=len(widths), timed=timed)
 
 
 def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:

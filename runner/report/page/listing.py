@@ -10,12 +10,12 @@ from typing import Any, Generic, TypeVar
 
 from runner.analysis.changes import Change
 from runner.analysis.comparison import Speedup
-from runner.analysis.crossover import Crossover
 from runner.config.axes import FURTHER, NAMED
 from runner.config.schema import Report
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
+from runner.report.tables import Table, translated
 from runner.rows.flags import FLAGS
 from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, Row, varying
 from runner.units import digits, unit_of
@@ -46,6 +46,7 @@ class Listing:
     lines: tuple[tuple[str | None, tuple[Entry, ...]], ...]
     file: str  # the CSV that has all of its lines
     total: int  # how many there are in it
+    common: str = ""  # what all lines share
 
 
 Item = TypeVar("Item")
@@ -88,10 +89,28 @@ def comparison_listing(
         Column(words["verdict"], "name", lambda pair: _verdict(pair, words)),
         Column(words["smallest_difference"], "number", lambda pair: _seen(pair, words)),
         Column(
+            words["in_turn"], "number", lambda pair: Entry(str(pair.paired or "–"), pair.paired)
+        ),
+        Column(
             words["why_no_ratio"], "text", lambda pair: Entry(_reason(pair.reason or "", words))
         ),
     ]
     return _listing("comparison", words["comparison"], columns, speedups, file="speedup.csv")
+
+
+def table_listing(table: Table, words: Words) -> Listing:
+    """A table of the terminal as it is, with what its lines have in common in its title."""
+    kinds = ["name" if n < table.words else "number" for n in range(len(table.header))]
+    header = tuple(
+        (translated(head, words), kind) for head, kind in zip(table.header, kinds, strict=True)
+    )
+    lines = tuple(
+        (None, tuple(Entry(translated(text, words)) for text in line))
+        for line in table.lines[:MOST_LINES]
+    )
+    title, common = translated(table.title, words), ", ".join(map("=".join, table.common))
+    total = len(table.lines) + table.more
+    return Listing(table.title.lower(), title, header, lines, "report.md", total, common)
 
 
 def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listing:
@@ -148,27 +167,6 @@ def row_listing(
     ]
     ids = [row.cell for row in rows]  # which the other tables lead to
     return _listing("rows", words["rows"], columns, rows, file="results.csv", ids=ids)
-
-
-def crossover_listing(
-    crossings: Sequence[Crossover], distinguishing: Sequence[str], words: Words
-) -> Listing | None:
-    """From which size on the other side wins, for each operation with two sizes to tell from."""
-    curves = [crossing for crossing in crossings if crossing.sizes > 1]
-    if not curves:
-        return None
-    axis = curves[0].axis
-    names = [key for key in ("op", "dtype", "device", *distinguishing) if key != axis]
-    columns: list[Column[Crossover]] = [
-        *_named(names, words),
-        Column(axis, "name", lambda curve: Entry(curve.other)),
-        Column(words["transfers"], "name", lambda curve: Entry(words[f"moved_{curve.transfers}"])),
-        Column(words["wins_from"], "number", lambda curve: _wins_from(curve, words)),
-        Column(words["interval"], "number", lambda curve: _location_interval(curve, words)),
-        Column(words["measured"], "name", lambda curve: _measured(curve, words)),
-        Column(words["sizes"], "number", _sizes),
-    ]
-    return _listing("crossovers", words["crossovers"], columns, curves, file="crossover.csv")
 
 
 def job_listing(rows: Sequence[Row], reproducer: Reproducer, words: Words) -> Listing:
@@ -256,31 +254,6 @@ def _checked(row: BenchmarkRow, words: Words) -> Entry:
     return Entry(text.replace(".", words["decimal"]), error)
 
 
-def _wins_from(curve: Crossover, words: Words) -> Entry:
-    unit, at, _, high = curve.location
-    text = words[f"state_{curve.state}"]
-    if at is not None:
-        text = _count(at, unit, words)
-    elif high is not None:
-        text = words["at_latest"].format(size=_count(high, unit, words))
-    return Entry(text, curve.elements or -1.0)
-
-
-def _location_interval(curve: Crossover, words: Words) -> Entry:
-    unit, at, *ends = curve.location
-    low, high = (_count(end, unit, words) for end in ends)
-    text = "" if at is None else words["from_to"].format(low=low, high=high)
-    return Entry(text, curve.elements_low or -1.0)
-
-
-def _measured(curve: Crossover, words: Words) -> Entry:
-    return Entry(words["from_to"].format(low=curve.smallest, high=curve.largest))
-
-
-def _sizes(curve: Crossover) -> Entry:
-    return Entry(str(curve.sizes), curve.sizes, _link(next(iter(curve.cells.split()), None)))
-
-
 def _status(row: Row, words: Words) -> str:
     status = words.get(f"status_{row.status}", row.status)
     return status + (f": {row.reason}" if row.reason else "")
@@ -299,13 +272,6 @@ def _plain(key: str, words: Words, row: Row) -> Entry:
     if unit and value:
         return Entry(amount(value, unit, words, 4), value)
     return Entry(f"{value:.4g}".replace(".", words["decimal"]), value)
-
-
-def _count(value: float | None, unit: str, words: Words) -> str:
-    """``n = 181`` of a side, ``32.8k`` of elements."""
-    if value is None:
-        return ""
-    return f"n = {value:.0f}" if unit == "side" else amount(value, "", words)
 
 
 def _named(keys: Sequence[str], words: Words) -> list[Column[Any]]:

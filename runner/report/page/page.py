@@ -17,7 +17,7 @@ from runner import __version__
 from runner.errors import printable
 from runner.report.figures.names import anchor
 from runner.report.figures.picture import COLOURS
-from runner.report.figures.vega_charts import Spec
+from runner.report.figures.vega_charts import Chart
 from runner.report.language import FindingText, Words
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
@@ -30,6 +30,8 @@ CHART_LIBRARY = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 MOST_NOTES = 20
 LONGEST_SHOWN = 10_000  # characters of what a row or a file says
 
+Found = tuple[str, Sequence[FindingText]]
+"""What was compared or measured, and what was found."""
 AnswerText = tuple[str, Sequence[tuple[str, Sequence[str]]]]
 """A question, and its sentences, each with the cells that it is made from."""
 
@@ -40,21 +42,26 @@ def page_of(
     environment: Mapping[str, Any],
     notes: Sequence[str],
     listings: Sequence[Listing],
-    charts: Mapping[str, Spec],
+    charts: Mapping[str, Chart],
     words: Words,
-    findings: Sequence[FindingText] = (),
+    found: Sequence[Found] = (),
+    first: Sequence[Listing] = (),
     answers: Sequence[AnswerText] = (),
 ) -> str:
-    """The page's text, with the Vega-Lite specification of each figure by the name of its file."""
+    """The page's text, with each figure by the name of its file.
+
+    Its title is what is ``found`` first, and ``first`` are the tables that come before all else.
+    """
     # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
-    big = any(len(listing.lines) > 1 for listing in listings)
+    big = any(len(listing.lines) > 1 for listing in (*first, *listings))
     scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if charts else ()))
     shown_notes = list(notes[:MOST_NOTES])
     if len(notes) > MOST_NOTES:
         shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
     flags = [(name, words.get(f"flag_{name}", flag.why), flag) for name, flag in FLAGS.items()]
-    script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
+    specs = {key: list(chart.panels.items()) for key, chart in charts.items()}  # in their order
+    script = _template("report.js.j2").render(words=words, charts=specs) if scripts else ""
     texts = [script, _joined(scripts)] if scripts else []
     return _template("report.html.j2").render(
         script=script,
@@ -63,7 +70,8 @@ def page_of(
         version=__version__,
         facts=facts_of(rows, environment, words),
         notes=shown_notes,
-        findings=findings,
+        found=found,
+        first=first,
         answers=answers,
         charts=charts,
         listings=listings,

@@ -226,7 +226,8 @@ class _Plan:
 
         if self.points and not self.quick and self.points[0].runs():
             fresh = self.problem(self.points[0], each_element=True)
-            yield from self._asked(by_forward_mode, fresh)
+            declared = self.points[0].declared
+            yield from self._tried(by_forward_mode, fresh, declared=declared)
         yield from self._at_shapes()
         if not self.quick:
             yield from self._probed(self.example, torch.float64, ALL_PROBES)

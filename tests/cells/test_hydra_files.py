@@ -1,6 +1,6 @@
 """The names of cells' folders."""
 
-from runner.sweep.run_folder import folder_name
+from runner.cells.hydra_files import folder_name
 
 
 def test_a_folder_name_is_safe_and_short() -> None:

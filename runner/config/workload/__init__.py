@@ -1,0 +1,1 @@
+"""Workloads: the concrete calls that a model makes, and how often."""

@@ -1,0 +1,1 @@
+"""Small models in plain torch, whose calls are the workloads of ``conf/workload``."""

@@ -1,0 +1,106 @@
+"""The bill: shares, sums with the interval of visits to all calls, and what it says of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from runner.analysis.analysis import analyse
+from runner.analysis.bill import Charge
+from runner.config.schema import Report
+from runner.report.language import sentence_text
+from runner.rows.rows import BenchmarkRow, PairVisit
+from tests.support.factories import row
+
+COUNTS = {"mm": 2, "add": 10}
+SECONDS = {("mm", "float32"): 4.0, ("add", "float32"): 0.1}
+SECONDS |= {("mm", "bfloat16"): 1.0, ("add", "bfloat16"): 0.2}
+REPORT = Report(baseline={"dtype": "float32"})
+
+
+def of_call(
+    name: str, dtype: str, seconds: float | None, passes: str | None = None
+) -> BenchmarkRow:
+    """A row of a workload's call."""
+    own = {"workload": "net", "count": COUNTS.get(name, 1), "modules": "a*1", "passes": passes}
+    made = row("cpu", seconds, op=f"net.{name}", dtype=dtype, own=json.dumps(own), variant="v1")
+    status = {} if seconds else {"status": "unsupported", "reason": "it cannot be made again"}
+    return replace(made, cell=f"{name}-{dtype}", **status)
+
+
+def rows() -> list[BenchmarkRow]:
+    """Two calls and the model itself, on both sides."""
+    calls = [of_call(*key, seconds) for key, seconds in SECONDS.items()]
+    whole = [
+        of_call("model", "float32", 10.0, "forward"),
+        of_call("model", "bfloat16", 5.0, "forward"),
+    ]
+    return calls + whole
+
+
+def rounds(visits: int = 20) -> list[PairVisit]:
+    """Visits in which a phase of the machine slows all calls alike."""
+    found = []
+    for visit in range(visits):
+        slow = 1 + visit % 3
+        times = {f"{name}-{dtype}": slow * s for (name, dtype), s in SECONDS.items()}
+        times |= {"model-float32": slow * 10.0, "model-bfloat16": slow * 5.0}
+        first, *others = times
+        places = (visit, 0, 1, 0, 0)
+        found += [PairVisit(first, cell, *places, times[first], times[cell]) for cell in others]
+    return found
+
+
+def billed(visits: Sequence[PairVisit] = (), extra: Sequence[BenchmarkRow] = ()) -> list[Charge]:
+    return list(analyse([*rows(), *extra], [], REPORT, None, visits).bill)
+
+
+def test_each_call_has_its_share_and_the_dearest_comes_first() -> None:
+    lines = [line for line in billed() if line.dtype == "float32"]
+    assert [line.part for line in lines] == ["sum", "model", "call", "call"]
+    assert lines[0].total_s == pytest.approx(9.0)
+    assert [line.op for line in lines[2:]] == ["net.mm", "net.add"]
+    assert [line.share for line in lines[2:]] == pytest.approx([8 / 9, 1 / 9])
+
+
+def test_a_sum_has_the_interval_of_visits_that_go_through_all_calls() -> None:
+    (total,) = [line for line in billed(rounds()) if line.part == "sum" and line.dtype != "float32"]
+    assert total.speedup == pytest.approx(9.0 / 4.0)
+    assert (total.low, total.high) == (pytest.approx(2.25), pytest.approx(2.25))
+    assert total.verdict == "faster" and total.visits == 20
+    assert total.of_model == pytest.approx(4.0 / 5.0)
+    assert total.saved_s == pytest.approx(5.0)
+
+
+def test_without_such_visits_a_sum_has_no_interval() -> None:
+    for visits in ([], rounds()[:2]):  # none, or one that lacks a call
+        (total,) = [
+            line for line in billed(visits) if line.part == "sum" and line.dtype != "float32"
+        ]
+        assert total.speedup == pytest.approx(2.25)
+        assert total.low is None and total.verdict is None
+        assert "no visit went through all calls" in (total.reason or "")
+
+
+def test_what_has_no_time_is_in_no_sum_and_is_told() -> None:
+    left = of_call("item", "float32", None)
+    analysis = analyse([*rows(), left], [], REPORT, None, rounds())
+    (total,) = [x for x in analysis.bill if x.part == "sum" and x.dtype == "float32"]
+    assert total.total_s == pytest.approx(9.0) and total.missing == 1
+    said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
+    assert any("1 calls have no time and are in no sum: item x 1" in text for text in said)
+
+
+def test_the_answer_names_what_decides_and_what_loses() -> None:
+    analysis = analyse(rows(), [], REPORT, None, rounds())
+    (answer,) = [answer for answer in analysis.answers if answer.key == "bill"]
+    said = " ".join(map(sentence_text, answer.sentences))
+    assert "All of its calls with dtype=bfloat16 instead of dtype=float32: 2.25x" in said
+    assert "1 of its 2 calls make 86 % of the difference: mm x 2" not in said  # below nine tenths
+    assert "2 of its 2 calls make 100 % of the difference: mm x 2, add x 10" in said
+    assert "the calls add up to 90 % (90 % to 90 %) of the time that the model" in said
+
+
+def test_rows_of_no_workload_have_no_bill() -> None:
+    assert analyse([row("cpu")], [], REPORT).bill == []

@@ -1,0 +1,57 @@
+"""What a sweep shows on its way, where nobody's terminal is."""
+
+import io
+import re
+from threading import Event
+
+import pytest
+
+from runner.execute import progress
+from runner.execute.progress import Progress
+from tests.support.factories import cell, row
+
+
+def test_no_number_is_missing_and_quietly_trouble_alone_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    late = row("cpu", None, status="timeout", reason="too long")
+    rows = [row(), row(), row(), late, row(), row()]
+    shown = []
+    for quiet in (False, True):
+        with Progress(len(rows), quiet=quiet) as progress:
+            for one in rows:
+                progress.begin(cell())
+                progress.end(cell(), [one])
+            progress.again([cell()], 1, 2.0)
+        shown.append(capsys.readouterr().err.splitlines())
+    loud, quiet_lines = shown
+    numbers = [re.match(r"\[(.*?)/6\] add ", line) for line in loud[:-1]]
+    assert [found and found[1] for found in numbers] == ["1", "2-4", "5-6"]
+    assert loud[1].endswith("timeout, too long")
+    assert loud[-1].startswith("visiting again add ")
+    assert [re.sub(r"\[.*\]", "", line) for line in quiet_lines] == [loud[1].partition("]")[2]]
+
+
+class Told(io.StringIO):
+    """A stream that says when something was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = Event()
+
+    def write(self, text: str) -> int:
+        """As any stream does."""
+        count = super().write(text)
+        self.written.set()
+        return count
+
+
+def test_what_takes_long_is_announced_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = Told()
+    monkeypatch.setattr("sys.stderr", stderr)
+    with progress.announced("composing the cells"):
+        pass
+    monkeypatch.setattr(progress, "LONGEST_SILENCE_S", 0.0)
+    with progress.announced("reading what has run"):
+        assert stderr.written.wait(60)
+    assert stderr.getvalue().startswith("reading what has run ...")

@@ -1,0 +1,1 @@
+"""Tests of ``runner/models/``: ready models, and the workloads of them."""
