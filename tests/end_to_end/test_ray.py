@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, Runner
+from tests.conftest import PATIENT, ROOT, Runner
 from tests.support.two_nodes import NO_NAMESPACES
 
 pytestmark = pytest.mark.slow
 GRID = ["-m", "op=add,mul,sum,relu,exp", "size=8,16,32,64", "device=cpu,gpu", "timing=minimal"]
+GRID.append(PATIENT)
 OP = """
 import pathlib, platform, time
 
