@@ -15,7 +15,7 @@ from runner.config.size import ALLOWED
 from runner.errors import closest, one_line
 
 SHOWN = 3  # options, of a group that has many
-MANY = 12
+MANY = 16
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 # lines for programmers
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")

@@ -102,7 +102,9 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     wrong = {
         command: said
         for command, said in zip(ONE_LINE, answers(tmp_path, list(ONE_LINE)), strict=True)
-        if said[::2] != (2, "") or not re.fullmatch(ONE_LINE[command] + "\n", said.stderr)
+        if said[::2] != (2, "")
+        # a slow machine says what it is at
+        or not re.fullmatch(rf"(composing the cells \.\.\.\n)?{ONE_LINE[command]}\n", said.stderr)
     }
     assert not wrong
 

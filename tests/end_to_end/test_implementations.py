@@ -72,7 +72,7 @@ def test_the_table_has_a_line_for_each_and_a_ratio_beside_its_time(said: str) ->
     assert Counter(named) == dict.fromkeys(
         ("default", "fast", "narrow", "tail", "slope", "cached"), 2
     )
-    assert re.search(r"\n  \d wrong: mean_square 64x1024 float32 cpu impl=narrow", said)
+    assert re.search(r"\n  \d wrong: mean_square 64x1024 impl=narrow", said)
 
 
 def test_a_sweep_is_resumed_and_a_further_implementation_is_added(folder: Path, said: str) -> None:

@@ -71,5 +71,5 @@ def test_a_profile_of_pytorchs_is_read() -> None:
 
 
 def test_a_device_that_the_profiler_does_not_know_is_said_to_be() -> None:
-    with pytest.raises(NotImplementedError, match="does not see the kernels of sim"):
-        trace_of("sim")
+    with pytest.raises(NotImplementedError, match="does not see the kernels of nowhere"):
+        trace_of("nowhere")
