@@ -13,7 +13,7 @@ BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments fil
 BINARY := pyyaml markupsafe
 LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
 
-.PHONY: sweep test test-slow test-plugins test-ray test-slurm test-gpu bundle lint docs example clean
+.PHONY: sweep test test-slow test-plugins test-next-hydra test-ray test-slurm test-gpu bundle lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -24,8 +24,16 @@ test: $(VENV)/ready-test
 test-slow: $(VENV)/ready-test  # what takes minutes
 	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py --ignore tests/end_to_end/test_slurm.py
 
-test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins  # other sweepers and launchers of Hydra
-	$(BIN)/python -m pytest -m "slow or not slow" -rs tests/end_to_end/test_other_sweepers.py
+test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook  # Hydra's others, and Jupyter
+	$(BIN)/python -m pytest -m "slow or not slow" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py
+
+# With the newest pre-release of Hydra, in an environment that has all else from this one; it may fail.
+test-next-hydra: $(VENV)/ready-test
+	$(PYTHON) -m venv build/next-hydra
+	printf '%s\n' $(CURDIR)/$(VENV)/lib/python3*/site-packages $(CURDIR) $(CURDIR)/runner/api \
+	  > $$(echo build/next-hydra/lib/python3*/site-packages)/all.pth
+	build/next-hydra/bin/python -m pip install --quiet --pre 'hydra-core>=1.4.0rc0'
+	build/next-hydra/bin/python -m pytest -n 2 tests/cli tests/cells tests/config tests/end_to_end/test_hydra_plugins.py
 
 test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
 	$(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_ray.py
