@@ -15,7 +15,7 @@ import torch
 from tests.conftest import Runner
 from tests.support.commands import answers
 
-QUICK = ("timing=quick", "timing.max_time_s=0.3", "timing.warmup_s=0.02", "threads=1")
+QUICK = ("timing=quick", "timing.max_time_s=1.0", "timing.warmup_s=0.02", "threads=1")
 CODE = """
 import torch
 
