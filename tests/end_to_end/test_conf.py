@@ -139,6 +139,7 @@ def test_a_product_of_8_bits_is_right_or_says_why_it_is_not_there(op: str) -> No
 
 
 OTHER = {"autograd", "compiled", "mistakes", "roof", "transfer", "crossover", "noise"}
+OTHER |= {"models", "opinfo"}  # which have tests of their own
 """Sweeps of other jobs, of every operation, or of sizes that they choose."""
 
 
