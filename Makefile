@@ -13,7 +13,7 @@ BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments fil
 BINARY := pyyaml markupsafe
 LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
 
-.PHONY: sweep test test-slow test-plugins test-next-hydra test-ray test-slurm test-gpu bundle lint docs example clean
+.PHONY: sweep test test-slow test-exhaustive test-plugins test-next-hydra test-ray test-slurm test-gpu bundle lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -22,10 +22,13 @@ test: $(VENV)/ready-test
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/ready-test  # what takes minutes
-	$(BIN)/python -m pytest -m slow --ignore tests/end_to_end/test_ray.py --ignore tests/end_to_end/test_slurm.py
+	$(BIN)/python -m pytest -m "slow and not exhaustive" --ignore tests/end_to_end/test_ray.py --ignore tests/end_to_end/test_slurm.py
+
+test-exhaustive: $(VENV)/ready-test $(VENV)/ready-opinfo  # what takes more of them
+	$(BIN)/python -m pytest -m exhaustive
 
 test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook  # Hydra's others, and Jupyter
-	$(BIN)/python -m pytest -m "slow or not slow" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py
+	$(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py
 
 # With the newest pre-release of Hydra, in an environment that has all else from this one; it may fail.
 test-next-hydra: $(VENV)/ready-test
@@ -36,7 +39,7 @@ test-next-hydra: $(VENV)/ready-test
 	build/next-hydra/bin/python -m pytest -n 2 tests/cli tests/cells tests/config tests/end_to_end/test_hydra_plugins.py
 
 test-ray: $(VENV)/ready-test $(VENV)/ready-ray  # on a real cluster of two nodes, where namespaces can be made
-	$(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_ray.py
+	$(BIN)/python -m pytest -n 0 -m "slow and not exhaustive" -rs tests/end_to_end/test_ray.py
 
 test-slurm: $(VENV)/ready-test $(VENV)/ready-slurm  # on a real Slurm of two nodes, where root has its packages
 	$(BIN)/python -m tests.support.slurm_nodes $(BIN)/python -m pytest -n 0 -m slow -rs tests/end_to_end/test_slurm.py

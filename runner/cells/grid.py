@@ -51,7 +51,8 @@ def is_excluded(cell: Cell, rules: Sequence[object]) -> bool:
 def check_possible(cells: Sequence[Cell]) -> None:
     """Let a grid have combinations that cannot run, but no value with which nothing can.
 
-    Of several operations some may have nothing that they take, as of ``op=glob(*)``. A call of a workload that cannot be made again is there to say so.
+    Of several operations some may take nothing of the grid, as with ``op=glob(*)``, and a call of a
+    workload that cannot be made again is there to say so.
     """
     cells = [cell for cell in cells if not (cell.call and cell.call.reason)]
     if not any(cell.infeasible_reason for cell in cells):

@@ -12,7 +12,7 @@ nbformat = pytest.importorskip("nbformat", reason="pip install -e '.[notebook]'"
 nbclient = pytest.importorskip("nbclient", reason="pip install -e '.[notebook]'")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_notebook_runs_and_shows_what_it_says(tmp_path: Path) -> None:
     path = shutil.copy(ROOT / "docs" / "notebook.ipynb", tmp_path)
     notebook = nbformat.read(path, as_version=4)

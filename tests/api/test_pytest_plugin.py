@@ -45,7 +45,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_fifth_more_work_fails_and_all_is_told(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(TESTS)
     for workers in ("0", "2"):

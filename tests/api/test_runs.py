@@ -67,7 +67,7 @@ def test_the_reference_has_each_columns_type_unit_and_meaning() -> None:
 PAGE = (ROOT / "docs" / "python.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_documented_lines_for_a_repl_run(tmp_path: Path) -> None:
     (lines,) = re.findall(r"```python\n(import torch[^`]*)```", PAGE)
     done = subprocess.run(

@@ -79,7 +79,7 @@ def test_a_compiled_cell_has_its_compile_time_in_a_column() -> None:
     assert "wrong" not in " ".join(through.flags)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["avg_pool1d", "adaptive_max_pool3d"])
 def test_a_gradient_that_the_compiler_has_wrong_is_found(name: str) -> None:
     """Whichever release this is: wrong is what differs from the gradient without the compiler."""

@@ -13,7 +13,7 @@ from runner.errors import ConfigError
 from tests.conftest import Runner
 from tests.support.factories import ran
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 
 def sample(name: str, number: int = 1, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:

@@ -37,7 +37,7 @@ TRACE = ["job=trace", "model=net.make_model", "inputs=net.make_inputs", "name=ne
 SWEEP = ["--config-dir", "mine", "workload=net", "timing=minimal"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_model_is_traced_swept_and_billed(runner: Runner, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(MODEL)
     runner(*TRACE, "hydra.run.dir=traced")
@@ -74,7 +74,7 @@ def test_a_model_is_traced_swept_and_billed(runner: Runner, tmp_path: Path) -> N
     assert listed.stdout.startswith("net.relu_1 16x64")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_killed_sweep_of_a_workload_is_taken_up_again(runner: Runner, tmp_path: Path) -> None:
     lines = [
         {"function": "torch.add", "args": [{"shape": [8, n]}, 1.0], "outputs": [[8, n]], "count": n}
@@ -102,7 +102,7 @@ def test_a_killed_sweep_of_a_workload_is_taken_up_again(runner: Runner, tmp_path
     assert pd.read_csv(tmp_path / "out" / "bill.csv").loc[0, "missing"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_wrong_model_is_one_line(tmp_path: Path, runner: Runner) -> None:
     (tmp_path / "net.py").write_text(MODEL)
     wrong = {

@@ -46,7 +46,7 @@ def test_a_wheel_has_its_own_configuration(wheel: Path, tmp_path: Path) -> None:
         assert {path.name for path in there.iterdir()} == {path.name for path in here.iterdir()}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_wheel_brings_two_packages_and_nothing_else(wheel: Path) -> None:
     assert {path.name.partition("-")[0] for path in wheel.iterdir()} == {
         "bin",
@@ -74,7 +74,7 @@ def test_mine(opsweep):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
     """It has what the wheel depends on, and nothing of this checkout."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)

@@ -153,6 +153,7 @@ def test_a_node_that_is_killed_in_the_middle_loses_no_row(
     assert "40 of 40 cells are done" in again.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("_slow")
 def test_a_driver_that_is_ended_or_killed_loses_no_cell_that_has_ended(
     on_two_nodes: Runner, tmp_path: Path
@@ -174,6 +175,7 @@ def test_a_driver_that_is_ended_or_killed_loses_no_cell_that_has_ended(
     assert twice <= 4, counts  # the cells that two nodes were at, two times
 
 
+@pytest.mark.exhaustive
 def test_a_node_with_another_torch_is_named_once_and_not_used(
     on_two_nodes: Runner, tmp_path: Path
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_node_with_another_torch_is_named_once_and_not_used(
     assert {chunk["attempt"] for chunk in chunks(tmp_path)} == {1}
 
 
+@pytest.mark.exhaustive
 def test_an_address_where_nothing_answers_is_said(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'opsweep[ray]'")
     address = "cluster.launcher.ray.init.address=127.0.0.1:9"

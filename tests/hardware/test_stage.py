@@ -49,7 +49,7 @@ def test_without_an_accelerator_a_stage_is_skipped_and_says_why(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_stage_leaves_two_files_and_runs_nothing_twice(tmp_path: Path) -> None:
     where = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--name", "sim"]
     simulated = {**MODEL, "SIM_CLOCK": "scripted"}
