@@ -37,7 +37,7 @@ OF_OPERATIONS = r"\+sweep=(cpu|gpu|lesson|smoke|autograd|crossover)\b(?!.* op=)"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("narrowed", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("narrowed", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> None:
     """A question is answered, and of anything else there are cells to run.
 
