@@ -59,17 +59,23 @@ def made_model(loaded: Callable[..., Any], passes: str, seed: int, who: str) -> 
     """
     model: Any = loaded
     if isinstance(loaded, type) or (not isinstance(loaded, nn.Module) and _needs_nothing(loaded)):
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                model = loaded()
-        except Exception as error:
-            problem = f"{who} cannot be built: {type(error).__name__}: {one_line(error, 160)}"
-            raise ConfigError(f"{problem}; give a function without arguments") from error
+        advice = "; give a function without arguments"
+        model = _made(loaded, seed, f"{who} cannot be built", advice)
     if not callable(model):
         raise ConfigError(f"{who} made a {type(model).__name__}, which cannot be called")
     whole = Pass(model, passes)
     return whole.eval() if passes == "forward" else whole.train()
+
+
+def _made(make: Callable[[], Any], seed: int, problem: str, advice: str = "") -> Any:
+    """What a function makes from a seed; ConfigError with these words where it raises."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return make()
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error, 160)}"
+        raise ConfigError(f"{problem}: {why}{advice}") from error
 
 
 def _needs_nothing(function: Callable[..., Any]) -> bool:
@@ -106,13 +112,7 @@ def model_and_inputs(
         loaded = load_callable(op.call, "model")
         model = made_model(loaded, op.passes, seed, f"model={op.call}")
         make = load_callable(op.inputs_from, "inputs")
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                made = make()
-        except Exception as error:
-            problem = f"{type(error).__name__}: {one_line(error, 160)}"
-            raise ConfigError(f"inputs={op.inputs_from} cannot be made: {problem}") from error
+        made = _made(make, seed, f"inputs={op.inputs_from} cannot be made")
     if isinstance(made, Mapping):
         return model, ([], dict(made))
     return model, ([made] if isinstance(made, Tensor) else list(made), {})

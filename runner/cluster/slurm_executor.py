@@ -189,10 +189,8 @@ class SlurmExecutor:
                 job.run.take(message)
 
     def _end(self, job: SlurmJob, end: JobEnded) -> None:
-        run, job.over = (
-            job.run,
-            end.how != Ending.TERMINATED,
-        )  # or it has been put back into the queue
+        run = job.run
+        job.over = end.how != Ending.TERMINATED  # or it has been put back into the queue
         run.place = end.place or run.place
         if end.how == Ending.REFUSED:
             self._refusals.add(run, end.text, of_node=end.of_node)

@@ -95,10 +95,8 @@ class Device:
 
         NotImplementedError on the CPU, which launches none, and where the profiler sees none.
         """
-        own = getattr(
-            self._module, "trace_kernels", None
-        )  # of a device that is not part of PyTorch
-        trace = own or trace_of(self.torch.type)
+        # a device that is not part of PyTorch may have a tracing of its own
+        trace = getattr(self._module, "trace_kernels", None) or trace_of(self.torch.type)
         return profiled(call, seconds, trace, self._queue.keep_busy, self.synchronize)
 
     def start_libraries(self) -> None:

@@ -147,21 +147,29 @@ def visit_until_clear(
                 return False
         return all(is_precise(blocks_of(visits, side), timing) for side in range(len(sides)))
 
-    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
-    longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
-    limits = {"budget_s": budget_s, "longest_s": longest_s}
-    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
+    return _visit_cells(sides, cells, timing, is_enough, gate=gate, processes=processes)
 
 
 def visit_all(sides: Sequence[Side], cells: Sequence[Cell], gate: Gate | None = None) -> Visits:
     """Visit all calls of a workload, on all its sides, again and again: each visit is one sum."""
     timing = replace(cells[0].timing, max_samples=min(ROUNDS, cells[0].timing.max_samples))
-    budget_s = sum(cell.timing.max_time_s for cell in cells)
+    return _visit_cells(sides, cells, timing, lambda visits: False, gate=gate)
+
+
+def _visit_cells(
+    sides: Sequence[Side],
+    cells: Sequence[Cell],
+    timing: Timing,
+    is_enough: Callable[[Sequence[Visit]], bool],
+    *,
+    gate: Gate | None,
+    processes: int = 1,
+) -> Visits:
+    """Visit the cells' sides for as long as all of them may take, shared by these processes."""
+    budget_s = sum(cell.timing.max_time_s for cell in cells) / processes
     longest_s = SHARE_OF_LIMITS * sum(cell.limit.time_s for cell in cells)
     limits = {"budget_s": budget_s, "longest_s": longest_s}
-    return visit_in_turn(
-        sides, timing, lambda visits: False, **limits, seed=cells[0].seed, gate=gate
-    )
+    return visit_in_turn(sides, timing, is_enough, **limits, seed=cells[0].seed, gate=gate)
 
 
 def visit_in_turn(

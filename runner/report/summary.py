@@ -121,9 +121,10 @@ def show(
 
         # the terminal speaks English, whatever the language of the files
         if not quiet:
-            _print(
-                analysis, _tables(analysis, ENGLISH), _notes(root, analysis, environment, ENGLISH)
-            )
+            shown = tables, notes
+            if words is not ENGLISH:
+                shown = _tables(analysis, ENGLISH), _notes(root, analysis, environment, ENGLISH)
+            _print(analysis, *shown)
         print_headline(analysis)
         write_page(
             root,

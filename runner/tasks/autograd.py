@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -19,9 +18,9 @@ from runner.calls.compiled import by_its_reference, compiled
 from runner.calls.direction import inputs_of, make_call
 from runner.config.implementation import BUILDING
 from runner.errors import one_line
-from runner.measure.precision import full_precision
 from runner.rows.rows import BAD, AutogradRow, GradientCheck
 from runner.tasks import case_autograd
+from runner.tasks.checks import products_for_gradients
 from runner.tasks.task import Task, TaskResult
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import FREE_SIGN, check_values, small
@@ -48,9 +47,7 @@ def run(task: Task) -> TaskResult:
 
         bound, _ = compiled(bound, device, run_both, task.state.compilers, **cell.compiling)
         task.report_step("checking gradients")
-    with (
-        nullcontext() if bound.is_compiled else full_precision(device)
-    ):  # rounded products are no wrong formula
+    with products_for_gradients(bound, device):
         checks = check_gradients(by_its_reference(bound, device), device)
     checks += by_opcheck(plain, device)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from itertools import compress
@@ -131,12 +131,17 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     return verdicts[key]
 
 
+def products_for_gradients(
+    bound: BoundOperation, device: torch.device
+) -> AbstractContextManager[None]:
+    """Products in full precision: rounded ones are no wrong formula. What is compiled stays so."""
+    return nullcontext() if bound.is_compiled else full_precision(device)
+
+
 def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:
     """A quick verification's verdict, and what it found."""
     try:
-        with (
-            nullcontext() if bound.is_compiled else full_precision(device)
-        ):  # rounded products are no wrong formula
+        with products_for_gradients(bound, device):
             checks = check_gradients(_until(bound, budget_s), device, quick=True)
     except BudgetSpent:
         return Verdict(None, f"the gradient's check was left after {budget_s:.3g} s")

@@ -99,10 +99,8 @@ def finding_text(finding: Finding, words: Words) -> FindingText:
         if low is not None and high is not None:
             ends = [ratio_text(end, words).removesuffix("×") for end in (low, high)]
             interval = words["from_to"].format(low=ends[0], high=ends[1])
-    text, notes = (
-        sentence_text(finding.sentence, words),
-        [sentence_text(n, words) for n in finding.notes],
-    )
+    text = sentence_text(finding.sentence, words)
+    notes = [sentence_text(note, words) for note in finding.notes]
     return FindingText(finding.tone, number, interval, text, finding.sentence.cells, notes)
 
 
