@@ -237,4 +237,5 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     ]
     passed = sum(row.gradient == "pass" for row in timed)
     values = {"count": len(timed), "worst": max(shares, default=0.0), "gradients": passed}
-    return [Finding("right", len(compared), Sentence("find_right", values)), *found]
+    key = "find_right" if passed else "find_values_right"
+    return [Finding("right", len(compared), Sentence(key, values)), *found]

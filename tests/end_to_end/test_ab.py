@@ -137,6 +137,7 @@ def test_an_environment_with_torch_alone_is_a_side_and_equal_ones_give_no_alarm(
     assert done.returncode in (0, 4), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"), reason="one kind of kernels"
 )

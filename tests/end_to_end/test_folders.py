@@ -97,6 +97,7 @@ def test_a_report_is_made_of_what_the_cells_left(reported: Path) -> None:
     assert strict.code == int(unavailable)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the shell and the devices of Linux")
 def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(
     tmp_path: Path,

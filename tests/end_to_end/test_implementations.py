@@ -35,6 +35,7 @@ def said(folder: Path) -> str:
     return make_runner(folder)(*words, code=1).stdout
 
 
+@pytest.mark.slow
 def test_the_page_says_of_each_implementation_what_the_run_says(folder: Path, said: str) -> None:
     rows = pd.read_csv(folder / "out" / "results.csv").set_index(["impl", "size"])
     speedups = pd.read_csv(folder / "out" / "speedup.csv").set_index(["impl", "size"])
@@ -63,6 +64,7 @@ def test_the_page_says_of_each_implementation_what_the_run_says(folder: Path, sa
     assert re.search(rf"2 reused_result \({named}, .*: its result comes from an earlier call", said)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_for_each_and_a_ratio_beside_its_time(said: str) -> None:
     lines = said.splitlines()
     (head,) = (n for n, line in enumerate(lines) if "error u" in line)
@@ -75,6 +77,7 @@ def test_the_table_has_a_line_for_each_and_a_ratio_beside_its_time(said: str) ->
     assert re.search(r"\n  \d wrong: mean_square 64x1024 impl=narrow", said)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_resumed_and_a_further_implementation_is_added(folder: Path, said: str) -> None:
     same = [*COMMAND.split(), "-m", "timing=minimal", "resume=out", "dry_run=true"]
     grown = [*same, f"{MINE}=my_kernels.plain"]
@@ -127,6 +130,7 @@ def test_what_is_wrong_is_one_line_and_nothing_runs(folder: Path) -> None:
     assert "op=softmax +op.implementations.my_softmax=my_kernels.my_softmax impl=all" in lines[4]
 
 
+@pytest.mark.slow
 def test_what_only_an_import_tells_is_one_line_too(folder: Path) -> None:
     wrong = {"gone": "my_kernels.nothing", "lost": "no_module.fast", "short": "my_kernels.plain"}
     words = [f"+op.implementations.{name}={value}" for name, value in wrong.items()]

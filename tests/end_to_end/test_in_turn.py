@@ -105,6 +105,7 @@ def test_rows_of_sides_have_all_that_other_rows_have(
     assert pd.read_csv(tmp_path / "alone" / "speedup.csv")["paired"].isna().all()
 
 
+@pytest.mark.slow
 def test_visits_are_shared_by_as_many_processes_as_were_asked_for(runner, tmp_path):
     out = tmp_path / "out"
     speedups = swept(runner, out, *DTYPES, "size=8", "compare.processes=2")
@@ -137,6 +138,7 @@ def three_ops(tmp_path: Path) -> list[str]:
     return ["--config-dir", "mine", "-m", "size=8", *QUICK, "report.baseline={op: works}"]
 
 
+@pytest.mark.slow
 def test_a_side_that_raises_has_its_row_and_the_others_go_on(runner, tmp_path, three_ops):
     (tmp_path / "mine" / "op" / "again.yaml").write_text(
         'name: again\ncall: sides.works\nsignature: "n -> n"\ndifferentiable: false\n'
@@ -211,6 +213,7 @@ def test_a_group_whose_process_died_takes_no_turns_again(runner, tmp_path, three
     assert sum(line.startswith("process ") for line in lines) == 2  # in turn and alone
 
 
+@pytest.mark.slow
 def test_a_missing_side_is_measured_again_with_its_partner(
     runner: Runner, by_dtype_copy: Path
 ) -> None:

@@ -11,6 +11,8 @@ from runner.rows.csv_store import read_rows
 from runner.rows.rows import TensorRow
 from tests.conftest import ROOT, make_runner
 
+pytestmark = pytest.mark.slow
+
 SWEEP = """\
 # @package _global_
 hydra:

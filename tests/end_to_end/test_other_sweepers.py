@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import PATIENT, Runner, make_runner
+from tests.support.known_device import BANDWIDTH, MODEL
 
 FUNCTIONS = """
 import time
@@ -106,6 +107,21 @@ def test_optuna_finds_the_size_that_takes_the_least_time(own: Runner, tmp_path: 
 
 @pytest.mark.slow
 @needs("optuna")
+def test_optuna_finds_the_known_best_of_a_simulated_device(tmp_path: Path) -> None:
+    search = ("size=range(192,768,step=64)", "threads=choice(1,2)", "objective=median_s")
+    asked = ("op=add", "device=sim", "++op.differentiable=false", "timing=minimal", PATIENT)
+    seeded = ("hydra.sweeper.n_trials=20", "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_jobs=1")
+    backend = ("backend_module=tests.support.simulated_device", "hydra.sweep.dir=out")
+    words = ("-m", "hydra/sweeper=optuna", *asked, *search, *seeded, *backend)
+    make_runner(tmp_path)(*words, env={"SIM_CLOCK": "scripted", **MODEL, "SIM_MODEL": "small"})
+    best = yaml.safe_load((tmp_path / "out" / "optimization_results.yaml").read_text())
+    assert best["best_params"]["size"] == 192
+    moved_bytes = 3 * 192 * 192 * 4  # two operands are read, one result is written
+    assert best["best_value"] == pytest.approx(moved_bytes / BANDWIDTH, rel=1e-3)
+
+
+@pytest.mark.slow
+@needs("optuna")
 def test_a_trial_without_an_objective_fails_and_the_study_may_go_on(
     own: Runner, tmp_path: Path
 ) -> None:
@@ -134,6 +150,7 @@ def test_what_a_study_cannot_do_is_said_before_anything_runs(own: Runner, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_json_is_all_that_goes_to_standard_output(own: Runner, tmp_path: Path) -> None:
     done = own(*OWN[:-1], "size=8", "output=json", "hydra.run.dir=out")
     found = json.loads(done.stdout)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from runner.execute.cell_runner import CellGroup, CellRun
 from runner.execute.second_visits import run_all
@@ -61,6 +62,7 @@ def test_no_visit_begins_that_would_end_after_its_share():
     assert again
 
 
+@pytest.mark.slow
 def test_a_sweep_says_what_it_visits_again_and_leaves_one_row_of_each(
     runner, tmp_path, monkeypatch
 ):
