@@ -1,8 +1,9 @@
-"""The one error that is the user's to correct, and what is made of others."""
+"""The error that is the user's to correct, what is made of others, and what people are told."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -91,3 +92,8 @@ def closest(word: str, allowed: Sequence[str]) -> str:
     """The one of ``allowed`` that ``word`` begins or is close to; blank where there is none."""
     begun = [name for name in allowed if len(word) > 2 and name.startswith(word)]
     return next(iter(begun or get_close_matches(word, allowed, n=1)), "")
+
+
+def tell(*lines: object) -> None:
+    """Print for people, at once; standard output is for results."""
+    print(*lines, sep="\n", file=sys.stderr, flush=True)

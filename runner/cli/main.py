@@ -38,7 +38,7 @@ from runner.config.hydra_internals import (
     without_hydra,
 )
 from runner.config.schema import JSON, READING, Compare, Report
-from runner.errors import CellFailed, ConfigError, one_line, printable
+from runner.errors import CellFailed, ConfigError, one_line, printable, tell
 from runner.execute.session import Session
 from runner.files import CONF, PACKAGE
 from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir
@@ -104,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
         return session.exit_code
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
+        tell("interrupted; what was finished is kept")
         return INTERRUPTED
     except SystemExit as end:  # Hydra's own errors, which are all of the command line
         raise SystemExit(2 if end.code == 1 else end.code) from None
@@ -139,9 +139,8 @@ class CellTask:
                 self.session.exit_code = _read(cell.job, config, folder, quiet=self.session.quiet)
                 return []
             self.session.cells.record_environment(folder, 1, Report.of(config))
-            limit = f"for {cell.limit.time_s:g} s at most"
             if not self.session.quiet:
-                print(f"measuring {cell.label}, {limit} ...", file=sys.stderr, flush=True)
+                tell(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...")
             try:
                 return self.session.cells.run(cell, folder)
             finally:
@@ -261,7 +260,7 @@ class _PastHydra(BaseException):
 
 
 def _show(error: Exception, *, measuring: bool) -> int:
-    print(printable(_message(error, measuring=measuring)), file=sys.stderr)
+    tell(printable(_message(error, measuring=measuring)))
     return 1 if measuring else 2
 
 

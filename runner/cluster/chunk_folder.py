@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import sys
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
@@ -19,6 +18,7 @@ from runner.cells.cell import Cell
 from runner.cluster.chunk import Chunk
 from runner.cluster.executor import ChunkRun
 from runner.config.axes import label
+from runner.errors import tell
 from runner.files import write_atomically
 from runner.rows.csv_store import write_rows
 from runner.rows.environment_file import add_node
@@ -117,7 +117,7 @@ class ChunkWriter:
         self._nodes.add(node)
         changes = add_node(self._root, node, run.started.environment)
         if changes:
-            print(f"{node} is not what it was: {'; '.join(changes)}", file=sys.stderr, flush=True)
+            tell(f"{node} is not what it was: {'; '.join(changes)}")
 
     def _write_folder(self, run: ChunkRun, rows: Mapping[str, list[Row]]) -> None:
         folder, results = run.folder, run.results.values()

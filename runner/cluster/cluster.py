@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from runner.cells.compose import HydraJob
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
 from runner.config.schema import ClusterConfig, Compare, Report, check_ranges
-from runner.errors import ConfigError, unknown
+from runner.errors import ConfigError, tell, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
 from runner.rows.rows import Row
@@ -83,7 +82,7 @@ class Cluster:
         of_all |= {"code": session.cells.environment["code"], "env_set": env_set}
         chunks = [replace(part, **of_all) for part in planned]
         number_of = {jobs[number].cell.identity: number for number in numbers}
-        print(self._described(chunks), file=sys.stderr, flush=True)
+        tell(self._described(chunks))
         shared = self._shared_folder(root)
         executor = self._executor(shared, [jobs[number].cell for number in numbers])
         writer = ChunkWriter(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from typing import Literal
 from runner.cluster.chunk import Chunk, unfinished_parts
 from runner.cluster.chunk_folder import ChunkWriter
 from runner.cluster.executor import ChunkRun, Executor
-from runner.errors import one_line
+from runner.errors import one_line, tell
 from runner.execute.progress import Progress
 
 POLL_S = 2.0
@@ -113,10 +112,10 @@ class Driver:
 
     def _report_loss(self, run: ChunkRun) -> None:
         """Say what was lost; the same output of several jobs once."""
-        attempt = f"attempt {run.chunk.attempt} of {self._max_attempts}"
-        print(f"lost: {run.chunk.label}: {run.lost} ({attempt})", file=sys.stderr, flush=True)
+        which = f"attempt {run.chunk.attempt} of {self._max_attempts}"
+        tell(f"lost: {run.chunk.label}: {run.lost} ({which})")
         if run.log and run.log != self._last_log:
-            print(run.log.rstrip(), file=sys.stderr, flush=True)
+            tell(run.log.rstrip())
         self._last_log = run.log
 
     def _give_up(self, chunk: Chunk, reason: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from runner.cluster.chunk import Chunk
 from runner.cluster.messages import CellResult, ChunkStarted
+from runner.errors import tell
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Refusals:
         if not refused.keys() <= self._why.keys():
             lacks = re.search("No module named|cannot be imported", why)
             advice = f"; {self._advice}" if lacks else ""
-            print(f"not used: {why}{advice}", file=sys.stderr, flush=True)
+            tell(f"not used: {why}{advice}")
         self._why = refused | self._why
         run.blameless = True
 

@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from runner.cluster.chunk import Chunk
 from runner.cluster.executor import ChunkRun, Refusals
 from runner.cluster.messages import CellResult, ChunkStarted, append
 from runner.cluster.node import NodeRefused, OperationsRefused, run_chunk, versions
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError, one_line, tell
 
 UPDATE_S = 2.0  # between two looks at which nodes there are
 ANSWER_LIMIT_S = 30.0  # for which an address may be silent
@@ -188,7 +187,7 @@ class RayExecutor:
 
     def _forget(self, name: str) -> None:
         if node := self._nodes.pop(name, None):
-            print(f"node {node.host} of Ray is gone ({name[:12]})", file=sys.stderr, flush=True)
+            tell(f"node {node.host} of Ray is gone ({name[:12]})")
         self._gone.add(name)
 
 

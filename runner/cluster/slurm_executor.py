@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from runner.cluster.executor import ChunkRun, Refusals
 from runner.cluster.messages import CellResult, Ending, JobEnded, append, read
 from runner.cluster.node import MARGIN_S, NodeRefused, OperationsRefused, run_chunk, versions
 from runner.cluster.slurm_queue import QueuedJob, facts_of, nodes_of, queued
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError, one_line, tell
 
 GRACE_S = 5.0  # from a job's end until its file is taken to be whole: network disks are late
 LONGEST_LOG = 20_000  # characters of a lost job's own output
@@ -173,8 +172,7 @@ class SlurmExecutor:
         for job_id, job in own.items():
             if job.reason not in self._told and (is_long or job.reason in HOPELESS):
                 self._told.add(job.reason)
-                said = f"Slurm's job {job_id} waits, and none runs: {job.reason}"
-                print(said, file=sys.stderr, flush=True)
+                tell(f"Slurm's job {job_id} waits, and none runs: {job.reason}")
         reasons = {job.reason for job in own.values()}
         if is_long and reasons <= HOPELESS:
             why = f"no job can ever run: {', '.join(sorted(reasons))}"
@@ -198,9 +196,8 @@ class SlurmExecutor:
             run.lost, run.log = one_line(end.text.strip().rpartition("\n")[2]), end.text
         elif end.how in (Ending.OUT_OF_TIME, Ending.PREEMPTED):
             run.blameless = end.how == Ending.PREEMPTED
-            how = Ending(end.how).value
-            said = f"Slurm's job {run.job_id} was {how}: what is left is sent again"
-            print(f"{said}, which is no try", file=sys.stderr, flush=True)
+            said = f"Slurm's job {run.job_id} was {Ending(end.how).value}"
+            tell(f"{said}: what is left is sent again, which is no try")
 
     def _lose(self, job: SlurmJob) -> None:
         """End a job that left the queue without its last message, as Slurm says that it ended."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from runner.cluster.chunk_folder import CHUNK_FILE, MESSAGES, ChunkWriter
 from runner.cluster.executor import ChunkRun
 from runner.cluster.messages import JobEnded, read
 from runner.cluster.slurm_queue import end_jobs
+from runner.errors import tell
 
 
 def take_over(root: Path) -> None:
@@ -33,7 +33,7 @@ def take_over(root: Path) -> None:
     if runs:
         cells = sum(len(run.results) for run in runs)
         was = f"{cells} cells had ended in {len(runs)} jobs whose driver was gone"
-        print(f"{was}; cancelled: {len(cancelled)}", file=sys.stderr, flush=True)
+        tell(f"{was}; cancelled: {len(cancelled)}")
 
 
 def _left(root: Path) -> Iterator[ChunkRun]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from functools import cache
 
-from runner.errors import ConfigError, one_line
+from runner.errors import ConfigError, one_line, tell
 
 PREFIX = "opinfo:"
 EVERY = f"{PREFIX}*"  # stands for each of them in a sweep
@@ -42,7 +42,7 @@ def with_every(word: str) -> str:
 
 @cache
 def _choices() -> tuple[str, ...]:
-    print("listing PyTorch's operators ...", file=sys.stderr, flush=True)
+    tell("listing PyTorch's operators ...")
     command = [sys.executable, "-c", LISTING]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from runner.cells.cell import Cell
 from runner.cells.comparison import in_turn, process_count, rounds_of
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError
+from runner.errors import ConfigError, tell
 from runner.execute.device_lock import DeviceLock
 from runner.execute.environment import describe_process, identity_of, node_identity
 from runner.execute.turns import Plan, TurnsOutcome
@@ -123,7 +122,7 @@ class CellRunner:
         its cells become rows.
         """
         if not self.worker.is_running:  # it takes seconds
-            print("importing torch and looking at the machine ...", file=sys.stderr, flush=True)
+            tell("importing torch and looking at the machine ...")
         definitions = list({repr(cell.definition): cell.definition for cell in cells}.values())
         devices = list(dict.fromkeys(cell.device for cell in cells))
         try:
@@ -258,7 +257,7 @@ class CellRunner:
         visits: list[PairVisit] = []
         for group in rounds_of(cells, report, self.can_run, memory_bytes=free_memory_bytes()):
             name = group[0].call.workload if group[0].call else ""
-            print(f"going through {name} again and again, {len(group)} calls ...", file=sys.stderr)
+            tell(f"going through {name} again and again, {len(group)} calls ...")
             plan = Plan(report.same_within, visits_only=True, is_round=True)
             outcome, _ = self._in_turn(group, [root / ROUNDS_LOG for _ in group], plan, 1)
             visits += outcome.pairs if outcome else []
@@ -368,7 +367,7 @@ class CellRunner:
         """Say that the code is not any more what the rows were measured with."""
         if self._preflight and (changed := self._edited()):
             note = "has changed since this run began; every row is of the code before"
-            print(f"{', '.join(changed)} {note}", file=sys.stderr)
+            tell(f"{', '.join(changed)} {note}")
 
     def _measure(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         unavailable = self._prepared.unavailable
@@ -393,8 +392,7 @@ class CellRunner:
         device = self._device_of(cell)
 
         def on_wait(longest_s: float) -> None:
-            note = f"waiting for another sweep's cell on {device}, for {longest_s:g} s at most ..."
-            print(note, file=sys.stderr, flush=True)
+            tell(f"waiting for another sweep's cell on {device}, for {longest_s:g} s at most ...")
 
         return DeviceLock(device, exclusive=cell.on_contention == "wait", on_wait=on_wait)
 

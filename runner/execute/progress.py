@@ -11,7 +11,7 @@ from threading import Timer
 from typing import TYPE_CHECKING
 
 from runner.cells.cell import Cell
-from runner.errors import ConfigError
+from runner.errors import ConfigError, tell
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, Row
 from runner.units import time_text
 
@@ -27,7 +27,7 @@ LONGEST_SILENCE_S = 1.0
 @contextmanager
 def announced(what: str) -> Iterator[None]:
     """Say what is being done, once it has taken so long that people wonder."""
-    line = Timer(LONGEST_SILENCE_S, print, [f"{what} ..."], {"file": sys.stderr, "flush": True})
+    line = Timer(LONGEST_SILENCE_S, tell, [f"{what} ..."])
     line.daemon = True
     line.start()
     try:
@@ -80,7 +80,7 @@ class Progress:
         more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
         why = f"the machine was slow all the time; for {time_text(longest_s)} at most"
         if not self._quiet:
-            print(f"visiting again {cells[0].label}{more}: {why}", file=sys.stderr, flush=True)
+            tell(f"visiting again {cells[0].label}{more}: {why}")
         if self._bar is not None:
             self._bar.update(self._task, total=self._total)
 
@@ -110,8 +110,7 @@ class Progress:
         self._last_line, self._shown = now, self._done
         seconds = (now - self._begun) / self._done * (self._total - self._done)
         left = f", {timedelta(seconds=round(seconds))} left" if seconds >= LONG_S else ""
-        line = f"[{first}{self._done}/{self._total}] {cell.label}: {_outcome(rows)}{left}"
-        print(line, file=sys.stderr, flush=True)
+        tell(f"[{first}{self._done}/{self._total}] {cell.label}: {_outcome(rows)}{left}")
 
 
 def _bar() -> RichProgress:

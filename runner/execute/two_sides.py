@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from runner.calls import Thunk
 from runner.cells.cell import Cell
 from runner.cells.comparison import process_count
 from runner.config.schema import Compare, Report
-from runner.errors import ConfigError, printable
+from runner.errors import ConfigError, printable, tell
 from runner.execute.cell_runner import CellGroup, CellRunner, Run
 from runner.execute.interpreter import Interpreter
 from runner.execute.turns import Plan, TurnsOutcome, pairs_of
@@ -46,8 +45,7 @@ class TwoSides(CellRunner):
             except ConfigError as error:
                 raise ConfigError(f"ab.{name}: {error}") from error
         changes = environment_changes(self._before.environment, self.environment)
-        said = f"what differs between a and b: {'; '.join(changes) or 'nothing'}"
-        print(printable(said), file=sys.stderr, flush=True)
+        tell(printable(f"what differs between a and b: {'; '.join(changes) or 'nothing'}"))
 
     def record_environment(self, root: Path, cells: int, report: Report, **settings: Any) -> None:
         """As :meth:`CellRunner.record_environment`, on both sides."""

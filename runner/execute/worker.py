@@ -11,7 +11,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from runner.cells.cell import Cell
 from runner.config.cases import Case
 from runner.config.implementation import BUILDING
 from runner.config.operation import Operation
-from runner.errors import one_line
+from runner.errors import one_line, tell
 from runner.execute.channel import Inbox
 from runner.execute.interpreter import Interpreter, Program
 from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome
@@ -47,7 +46,7 @@ class WorkerDied(Exception):
 def _show_wait(step: str) -> None:
     """A sweep that stands still says why."""
     if step.startswith(WAITING):
-        print(step, file=sys.stderr, flush=True)
+        tell(step)
 
 
 class Worker:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runner.errors import ConfigError, unknown
+from runner.errors import ConfigError, tell, unknown
 from runner.execute.worker import Worker, WorkerDied
 from runner.files import write_atomically
 from runner.hardware.page import page_of
@@ -28,7 +28,7 @@ def main() -> int:
     try:
         stage = _stage(asked.stage)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 2
     machine, why = _machine(asked.backend_module)
     if machine is None:

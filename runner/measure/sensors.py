@@ -7,7 +7,6 @@ the energy (RAPL), where it may be read.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from runner.errors import one_line
+from runner.errors import one_line, tell
 
 # the bits of nvmlClocksEventReasons (nvml.h), without those of an idle device and of a clock that
 # somebody has set
@@ -93,7 +92,7 @@ class Sensors:
             return float(source())
         except Exception as error:  # of a library or a device that has no such thing
             del self._sources[name]
-            print(f"{name} cannot be read: {one_line(error)}", file=sys.stderr)
+            tell(f"{name} cannot be read: {one_line(error)}")
             return None
 
 
@@ -133,7 +132,7 @@ def _nvml(uuid: str) -> Sources:
         nvml.nvmlInit()
         handle = _handle(nvml, uuid)
     except Exception as error:
-        print(f"clock, power and energy are not known: {one_line(error)}", file=sys.stderr)
+        tell(f"clock, power and energy are not known: {one_line(error)}")
         return {}
     reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
     return {

@@ -118,7 +118,9 @@ class Switches:
                 self._at_import.setdefault(package, {}).update(dict.fromkeys(changed))
                 before_s = self.import_s.get(package, 0.0)
                 self.import_s[package] = before_s + time.perf_counter() - begun
-            if of_device and not (package or self._has_device) and _is_device_started():
+            # whether this process uses PyTorch's accelerator by now, where it can tell
+            is_started = getattr(torch.get_device_module(), "is_initialized", lambda: False)
+            if of_device and not (package or self._has_device) and is_started():
                 self._has_device = True
                 self._own |= {name: switch.read() for name, switch in self._of_process.items()}
 
@@ -154,12 +156,6 @@ class Switches:
 
     def _read(self) -> dict[str, object]:
         return {name: switch.read() for name, switch in self._all.items()}
-
-
-def _is_device_started() -> bool:
-    """Whether this process uses PyTorch's accelerator by now, where it can tell."""
-    started = getattr(torch.get_device_module(), "is_initialized", None)
-    return started is not None and bool(started())
 
 
 def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:

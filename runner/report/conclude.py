@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
@@ -12,7 +11,7 @@ from typing import Any
 
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Report, settings_of
-from runner.errors import ConfigError
+from runner.errors import ConfigError, tell
 from runner.garbage import uncollected
 from runner.report.summary import show
 from runner.rows.csv_store import (
@@ -60,11 +59,11 @@ def conclude(
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
     if not rows and not run.damaged:
-        print(f"no cell has ended in {root}", file=sys.stderr)
+        tell(f"no cell has ended in {root}")
         return 0
     if not rows:
         last = f"nothing in {root} can be read; what is there is left as it is"
-        print(*run.damaged, last, sep="\n", file=sys.stderr)
+        tell(*run.damaged, last)
         return 1
 
     if run.rows_of_job["benchmark"] and not measured:

@@ -23,7 +23,7 @@ from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
 from runner.config.axes import label
 from runner.config.schema import Report
-from runner.errors import printable
+from runner.errors import printable, tell
 from runner.files import write_atomically
 from runner.report import place
 from runner.report.language import ENGLISH, Words, finding_text, sentence_text, words_of
@@ -107,9 +107,9 @@ def show(
     pictures = pictures_of(analysis, words, blocks=_blocks_of_one(root, analysis.benchmarks))
     tables = _tables(analysis, words)
     if pictures.titles and not quiet:
-        print("drawing figures ...", file=sys.stderr, flush=True)
+        tell("drawing figures ...")
     if replaced := _what_is_replaced(root, (report, analysis.report)):
-        print(printable(replaced), file=sys.stderr)
+        tell(printable(replaced))
     notes = _notes(root, analysis, environment, words)
 
     # the figures are drawn beside all else, by a library that leaves Python free meanwhile
@@ -139,7 +139,7 @@ def show(
 
     print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
     if damaged:
-        print("some files are damaged; what they held is missing above", file=sys.stderr)
+        tell("some files are damaged; what they held is missing above")
 
 
 def _what_is_replaced(root: Path, reports: Iterable[Report]) -> str:

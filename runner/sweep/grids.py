@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from runner.config.hydra_internals import combinations
 from runner.config.implementation import ALL, DEFAULT
 from runner.config.operator_database import with_every
 from runner.config.schema import READING, Report
-from runner.errors import ConfigError, naming, one_line
+from runner.errors import ConfigError, naming, one_line, tell
 from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
 
@@ -123,7 +122,7 @@ class Grids:
             jobs += self._compose([*grid, *meant])
             for override in (override for override in typed if override not in meant):
                 name = one_line(" ".join(words), limit=50)
-                print(f"{override.input_line} does not reach the grid {name}", file=sys.stderr)
+                tell(f"{override.input_line} does not reach the grid {name}")
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:
@@ -138,7 +137,7 @@ class Grids:
         self.left_out = len(dropped)
         repeated = len(jobs) - len(dropped) - len(unique)
         if repeated:
-            print(f"{repeated} cells are the same as others and run once", file=sys.stderr)
+            tell(f"{repeated} cells are the same as others and run once")
         return list(unique.values())
 
     def _compose(self, overrides: Sequence[Override]) -> list[HydraJob]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ from runner.cluster.cluster import cluster_of
 from runner.cluster.takeover import take_over
 from runner.config.hydra_internals import config_restored, unheeded_choices
 from runner.config.schema import Compare, Report, settings_of
-from runner.errors import CellFailed, ConfigError, one_line
+from runner.errors import CellFailed, ConfigError, one_line, tell
 from runner.execute.interpreter import Interpreter
 from runner.execute.progress import announced
 from runner.execute.session import session_of
@@ -160,19 +159,18 @@ class GridSweep:
         cells = [jobs[number].cell for number in numbers]
         list_cells(cells)
         if cells and self._cluster is None:
-            seconds = START_S + sum(map(expected_s, cells))
-            print(f"it takes some {time_text(seconds)} here", file=sys.stderr)
+            tell(f"it takes some {time_text(START_S + sum(map(expected_s, cells)))} here")
         calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
         foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
         if foreign:
-            print(f"a run imports and calls {', '.join(foreign)}", file=sys.stderr)
+            tell(f"a run imports and calls {', '.join(foreign)}")
         if self._left_out:
-            print(f"left out by exclude: {self._left_out}", file=sys.stderr)
+            tell(f"left out by exclude: {self._left_out}")
         if self._lacking:
             why = "as their operation has no such implementation"
-            print(f"left out, {why}: {sum(map(len, self._lacking.values()))}", file=sys.stderr)
+            tell(f"left out, {why}: {sum(map(len, self._lacking.values()))}")
         if cells and self._cluster is None and self._compare.in_turn:
-            print(in_words(self._report, cells), file=sys.stderr)
+            tell(in_words(self._report, cells))
         for name, side in self._sides.items():
             print(f"{name}: {side}")
         if self._search is not None:
@@ -212,7 +210,7 @@ class GridSweep:
                 if self._is_incomplete:
                     self._session.exit_code = 1
                 if left:
-                    print(left, file=sys.stderr)
+                    tell(left)
 
     def _lacks_rounds(self, jobs: Sequence[HydraJob], *, remade: bool = False) -> bool:
         """Whether a workload's calls have yet to be visited together, or to be so again."""
@@ -234,7 +232,7 @@ class GridSweep:
         if compares is not None:
             compares.compare_by(self._report, self._compare)
             if self._compare.in_turn and self._report.baseline is not None:
-                print(f"comparing in turn: {baseline_in_words(self._report)}", file=sys.stderr)
+                tell(f"comparing in turn: {baseline_in_words(self._report)}")
         runner.record_environment(
             self._root,
             len(jobs),
@@ -273,7 +271,7 @@ class GridSweep:
         numbers = self._unfinished(rows_on_disk, cells)
         if self._compare.in_turn:
             numbers = with_partners(numbers, cells, self._report)
-        print(f"{len(cells) - len(numbers)} of {len(cells)} cells are done", file=sys.stderr)
+        tell(f"{len(cells) - len(numbers)} of {len(cells)} cells are done")
         return jobs, numbers, rows_on_disk
 
     def _unfinished(self, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> list[int]:
@@ -325,7 +323,7 @@ class GridSweep:
         for job in returned:
             if job.status != JobStatus.COMPLETED and not isinstance(job._return_value, CellFailed):
                 what = f"{' '.join(job.overrides or ())}: {one_line(job._return_value)}"
-                print(f"did not run: {what}", file=sys.stderr)
+                tell(f"did not run: {what}")
                 self._is_incomplete = True
         return returned
 
