@@ -7,7 +7,7 @@ slows many of them, so that their own intervals must not be added as if they wer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -86,9 +86,6 @@ class Charge(CellKey):
     visits: int | None = None
     verdict: str | None = None
     reason: str | None = None
-
-
-COLUMNS = tuple(f.name for f in fields(Charge))
 
 
 @dataclass(frozen=True)

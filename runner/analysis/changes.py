@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import NormalDist, fmean, median
 from typing import NamedTuple
@@ -96,8 +96,6 @@ class Change(CellKey):
         other = {"before": self.after_cell, "after": self.before_cell}[side]
         return other is None
 
-
-COLUMNS = tuple(f.name for f in fields(Change))
 Runs = Sequence[Sequence[BenchmarkRow]]
 
 

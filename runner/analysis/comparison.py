@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.analysis.pairs import Pairs, elements_of
 from runner.analysis.transfer_model import MEMORY, NOTHING, Models, transfer_time
@@ -16,6 +16,9 @@ from runner.rows.flags import FLAGS
 from runner.rows.rows import BenchmarkRow, grouped
 from runner.stats.estimate import Estimate, extreme
 from runner.stats.sequential import ERROR, PairedRatio, adjusted, smallest_difference, verdict_of
+
+if TYPE_CHECKING:
+    from runner.analysis.changes import Change
 
 _axes_of = values_of(*AXES)
 
@@ -109,9 +112,6 @@ class Speedup(CellKey):
     build_calls_high: float | None = None
 
 
-COLUMNS = tuple(f.name for f in fields(Speedup))
-
-
 def compare(
     rows: Sequence[BenchmarkRow],
     report: Report,
@@ -139,24 +139,10 @@ def compare(
     return claimed_together(speedups)
 
 
-class Claim(Protocol):
-    """What compares two sides: a verdict, and how likely it is by chance alone."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def adjusted_p(self) -> float | None:
-        """Before it is adjusted, of this comparison alone; blank where nothing is claimed."""
-
-    @property
-    def verdict(self) -> str | None:
-        """Faster, slower, same or unclear."""
+Claim = TypeVar("Claim", "Speedup", "Change")
 
 
-AnyClaim = TypeVar("AnyClaim", bound=Claim)
-
-
-def claimed_together(found: list[AnyClaim]) -> list[AnyClaim]:
+def claimed_together(found: list[Claim]) -> list[Claim]:
     """With p values adjusted for each other, and no claim that may be chance among so many."""
     positions = [n for n, claim in enumerate(found) if claim.adjusted_p is not None]
     together = adjusted([found[position].adjusted_p or 0.0 for position in positions])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
 class Crossover(CellKey):
     """A row of ``crossover.csv``: a curve along the sizes, with intervals of 95 %."""
 
-    size: str = ""  # a curve has many, so that this is no column
+    size: str = field(default="", metadata={"column": False})  # a curve has many
     variant: str | None
     node: str | None
     axis: str
@@ -72,7 +72,6 @@ class Location(NamedTuple):
 CURVE = (*(name for name in AXES if name != "size"), "variant", "node", "axis", "baseline", "other")
 curve_of = values_of(*CURVE)
 """What the sizes of one curve have in common."""
-COLUMNS = tuple(f.name for f in fields(Crossover) if f.name != "size")
 
 
 class CurvePoint(NamedTuple):

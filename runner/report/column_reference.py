@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.config.axes import AXES
 from runner.files import CONF
+from runner.rows.columns import columns_in
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
@@ -36,7 +37,6 @@ SIGNED = {
     "checksum": ("str", "of the row's values, its place and the number of rows"),
 }
 """What every table of rows ends with."""
-NO_COLUMN: Mapping[Any, tuple[str, ...]] = {Crossover: ("size",)}
 FIELD_NAMES = re.compile(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): ")
 
 
@@ -66,7 +66,7 @@ def columns_of(record: Any) -> list[ColumnReference]:
     """The columns of a record's table, in their order."""
     said = {**_in_config(), **explained(Row), **explained(Speedup), **explained(record)}
     columns = []
-    for field in (field for field in fields(record) if field.name not in NO_COLUMN.get(record, ())):
+    for field in columns_in(record):
         kind = str(field.type).partition(" | ")[0]
         kind = "words" if kind.startswith("tuple") else kind
         columns.append(

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from runner.analysis.changes import COLUMNS, Change, Summary, changes, summary_of
+from runner.analysis.changes import Change, Summary, changes, summary_of
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, printable
@@ -22,7 +22,7 @@ from runner.report.page.listing import change_listing
 from runner.report.page.page import page_of
 from runner.report.summary import shown_path
 from runner.report.tables import changes_table, print_table
-from runner.rows.csv_store import write_table
+from runner.rows.csv_store import write_records
 from runner.rows.rows import BenchmarkRow
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
@@ -112,8 +112,10 @@ def compare_runs(
     into.mkdir(parents=True, exist_ok=True)
     if table.exists():
         raise ConfigError(f"{into} already holds a comparison; choose another with hydra.run.dir=")
-    write_table(table, COLUMNS, found.changes)
-    write_atomically(table.with_suffix(".md"), _markdown(sides, found, notes, words))
+    write_records(table, found.changes, durable=True)
+    lines = [f"# {printable(sides)}", "", *note_lines(notes, words)]
+    lines += table_lines(changes_table(found.changes), words)
+    write_atomically(table.with_suffix(".md"), "\n".join(lines))
     write_atomically(table.with_suffix(".html"), _page(sides, found, notes, words))
 
     # the terminal speaks English, whatever the language of the files

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from runner.analysis import bill, comparison, crossover
 from runner.analysis.analysis import Analysis, analyse
 from runner.analysis.comparison import Speedup
 from runner.analysis.pairs import Pairs
@@ -48,7 +47,7 @@ from runner.report.tables import (
     tensors_table,
     transfer_table,
 )
-from runner.rows.csv_store import read_records, write_table
+from runner.rows.csv_store import read_records, write_records
 from runner.rows.flags import FLAGS, OF_CONDUCT
 from runner.rows.other_schemas import own_columns
 from runner.rows.rows import (
@@ -174,14 +173,12 @@ def _write_tables(root: Path, analysis: Analysis) -> None:
     # of what was asked and of what is shown in its place
     in_its_place = [] if analysis.speedups is analysis.asked else analysis.speedups
     speedups = [*analysis.asked, *in_its_place]
-    if speedups:
-        write_table(root / "speedup.csv", comparison.COLUMNS, speedups)
-    if analysis.crossovers:
-        write_table(root / "crossover.csv", crossover.COLUMNS, analysis.crossovers)
+    tables = {"speedup": speedups, "crossover": analysis.crossovers, "bill": analysis.bill}
+    for name, records in tables.items():
+        if records:
+            write_records(root / f"{name}.csv", records, durable=True)
     if text := place.placements(analysis):
         write_atomically(root / place.FILE, text)
-    if analysis.bill:
-        write_table(root / "bill.csv", bill.COLUMNS, analysis.bill)
 
 
 def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -59,6 +59,11 @@ def _columns(record: Any) -> tuple[Column, ...]:
         optional = blank == "None" or field.default is None
         columns.append(Column(field.name, kind, optional, limit))
     return tuple(columns)
+
+
+def columns_in(record: Any) -> list[Field[Any]]:
+    """The fields of a record that are columns of its table; one that is none says so."""
+    return [field for field in fields(record) if field.metadata.get("column", True)]
 
 
 def numbers_of(record: Any) -> set[str]:

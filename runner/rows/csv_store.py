@@ -21,7 +21,7 @@ from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.errors import one_line
 from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
-from runner.rows.columns import filled, out_of_range, problem_of
+from runner.rows.columns import columns_in, filled, out_of_range, problem_of
 from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
     FILE_OF_JOB,
@@ -63,17 +63,11 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_atomically(path, csv_text(lines))
 
 
-def write_table(
-    path: Path, columns: Sequence[str], items: Iterable[object], *, durable: bool = True
-) -> None:
-    """Write the named attributes of each item as a line of a CSV."""
-    lines = (map(_text, values) for values in map(attrgetter(*columns), items))
+def write_records(path: Path, records: Sequence[Any], *, durable: bool = False) -> None:
+    """Write records of a kind, a line each: raw measurements, or a report's ``durable`` tables."""
+    columns = [field.name for field in columns_in(records[0])]
+    lines = (map(_text, values) for values in map(attrgetter(*columns), records))
     write_atomically(path, csv_text([columns, *lines]), durable=durable)
-
-
-def write_records(path: Path, records: Sequence[Sample] | Sequence[PairVisit]) -> None:
-    """Write raw measurements: the blocks of a cell, or the visits of a pair."""
-    write_table(path, [f.name for f in fields(records[0])], records, durable=False)
 
 
 def read_records(path: Path, record: type[Record]) -> list[Record]:

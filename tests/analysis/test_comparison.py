@@ -4,7 +4,7 @@ Ratios and intervals beside SciPy's bootstrap, what data transfers add, and what
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ import pytest
 from scipy import stats
 
 from runner.analysis.analysis import analyse
-from runner.analysis.comparison import COLUMNS, compare, elements_of
+from runner.analysis.comparison import Speedup, compare, elements_of
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.axes import COMPARED
 from runner.config.schema import Report
-from runner.rows.csv_store import read_rows, write_table
+from runner.rows.csv_store import read_rows, write_records
 from runner.rows.rows import BenchmarkRow
 from runner.stats.estimate import Estimate
 from runner.stats.intervals import median_interval
@@ -196,9 +196,9 @@ def test_speedup_csv_of_fixed_rows_is_as_it_always_was(tmp_path: Path) -> None:
     by_hand = pd.read_csv(DATA / "results.csv").set_index("cell")
     for axis, baseline in (("threads", 1), ("dtype", "float32")):
         report = Report(baseline={axis: baseline})
-        write_table(path, COLUMNS, analyse(rows, [], report).speedups)
+        write_records(path, analyse(rows, [], report).speedups)
         found, golden = pd.read_csv(path), pd.read_csv(DATA / f"speedup_{axis}.csv")
-        assert tuple(found.columns) == COLUMNS
+        assert list(found.columns) == [field.name for field in fields(Speedup)]
         pd.testing.assert_frame_equal(found[golden.columns], golden, rtol=1e-12)
         for one in found[found["speedup"].notna()].itertuples():
             base, other = by_hand.loc[one.baseline_cell], by_hand.loc[one.other_cell]

@@ -24,7 +24,7 @@ from runner.errors import ConfigError
 from runner.files import bounded_lines
 from runner.report import summary
 from runner.report.conclude import conclude, load_run
-from runner.rows.csv_store import DamagedFile, collect, read_rows, write_rows, write_table
+from runner.rows.csv_store import DamagedFile, collect, read_rows, write_records, write_rows
 from runner.rows.environment_file import read_environment
 from runner.rows.rows import BenchmarkRow
 from tests.conftest import SMOKE
@@ -271,7 +271,7 @@ def test_no_cell_of_a_csv_is_a_spreadsheets_formula_and_all_are_read_back(tmp_pa
     rows = [row(cell=f"c{n}", op=text) for n, text in enumerate(texts)]
     write_rows(tmp_path / "results.csv", rows)
     assert read_rows(tmp_path / "results.csv", BenchmarkRow) == rows
-    write_table(tmp_path / "table.csv", ["cell", "op"], rows)
+    write_records(tmp_path / "table.csv", rows)
     for name in ("results.csv", "table.csv"):
         with (tmp_path / name).open(newline="") as file:
             written = [line["op"] for line in csv.DictReader(file)]
