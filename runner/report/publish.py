@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from runner.analysis.analysis import Analysis
-from runner.analysis.questions import Answer
 from runner.files import make_folder, write_atomically
 from runner.report.figures.names import Names
 from runner.report.figures.picture import Heatmap, Mark, Plot
@@ -23,7 +22,6 @@ from runner.report.figures.plots import (
     time_plot,
     transfer_plot,
 )
-from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
 from runner.report.language import Words, finding_text, sentence_text
 from runner.report.page.command import Reproducer
 from runner.report.page.listing import (
@@ -33,7 +31,7 @@ from runner.report.page.listing import (
     row_listing,
     table_listing,
 )
-from runner.report.page.page import AnswerText, page_of
+from runner.report.page.page import page_of
 from runner.report.tables import Table
 from runner.rows.rows import Sample, grouped
 
@@ -50,14 +48,12 @@ class Pictures:
     """What can be drawn of a run, with the names that its cells have there."""
 
     names: Names
-    plots: tuple[Plot, ...]
-    heatmaps: tuple[Heatmap, ...]
+    drawn: tuple[Plot | Heatmap, ...]
 
     @property
     def titles(self) -> dict[str, str]:
         """What each shows, by the name of its file."""
-        pictures: list[Plot | Heatmap] = [*self.plots, *self.heatmaps]
-        return {picture.key: picture.title for picture in pictures}
+        return {picture.key: picture.title for picture in self.drawn}
 
 
 def pictures_of(analysis: Analysis, words: Words, *, blocks: Sequence[Sample] = ()) -> Pictures:
@@ -72,7 +68,7 @@ def pictures_of(analysis: Analysis, words: Words, *, blocks: Sequence[Sample] = 
         *(block_plots(blocks, words) if blocks else ()),
     )
     heatmap = heatmap_of(analysis.benchmarks, analysis.speedups, names, words)
-    return Pictures(names, tuple(plot for plot in plots if plot), (heatmap,) if heatmap else ())
+    return Pictures(names, tuple(filter(None, (*plots, heatmap))))
 
 
 def _marks(analysis: Analysis, names: Names) -> Marks:
@@ -98,7 +94,7 @@ def draw_figures(root: Path, pictures: Pictures, words: Words) -> None:
         return
     from runner.report.figures.prints import draw
 
-    draw(pictures.plots, pictures.heatmaps, folder, words)
+    draw(pictures.drawn, folder, words)
 
 
 def write_page(
@@ -116,8 +112,6 @@ def write_page(
     first = [listing for listing in as_they_are if listing.key == FIRST]
     others = [listing for listing in as_they_are if listing.key != FIRST]
     others += _listings(analysis, pictures.names.distinguishing, environment, words)
-    charts = {plot.key: chart_of(plot, words) for plot in pictures.plots}
-    charts |= {heatmap.key: chart_of_heatmap(heatmap, words) for heatmap in pictures.heatmaps}
     page = page_of(
         rows=analysis.rows,
         environment=environment,
@@ -126,18 +120,19 @@ def write_page(
             (sentence_text(headline, words), [finding_text(finding, words) for finding in found])
             for headline, found in [(analysis.headline, analysis.findings), *analysis.further]
         ],
-        answers=[_answer_text(answer, words) for answer in analysis.answers],
-        charts=charts,
+        answers=[
+            (
+                sentence_text(answer.question, words),
+                [(sentence_text(said, words), said.cells) for said in answer.sentences],
+            )
+            for answer in analysis.answers
+        ],
+        pictures=pictures.drawn,
         first=first,
         listings=others,
         words=words,
     )
     write_atomically(root / "report.html", page)
-
-
-def _answer_text(answer: Answer, words: Words) -> AnswerText:
-    sentences = [(sentence_text(sentence, words), sentence.cells) for sentence in answer.sentences]
-    return sentence_text(answer.question, words), sentences
 
 
 def _listings(

@@ -11,10 +11,10 @@ import pytest
 
 from runner.analysis.analysis import Analysis, analyse
 from runner.config.schema import Report
-from runner.report.figures.picture import Plot
+from runner.report.figures.picture import Heatmap, Plot
 from runner.report.figures.plots import transfer_plot
 from runner.report.figures.prints import draw
-from runner.report.figures.vega_charts import chart_of, chart_of_heatmap
+from runner.report.figures.vega_charts import chart_of
 from runner.report.language import words_of
 from runner.report.publish import pictures_of
 from runner.report.summary import show
@@ -31,8 +31,15 @@ def found() -> Analysis:
 
 
 def plot(found: Analysis, key: str) -> Plot:
-    (wanted,) = (plot for plot in pictures_of(found, EN).plots if plot.key == key)
+    (wanted,) = (plot for plot in pictures_of(found, EN).drawn if plot.key == key)
+    assert isinstance(wanted, Plot)
     return wanted
+
+
+def heatmap_of(found: Analysis) -> Heatmap:
+    heatmap = pictures_of(found, EN).drawn[-1]
+    assert isinstance(heatmap, Heatmap)
+    return heatmap
 
 
 def test_times_are_drawn_with_their_intervals_and_the_missing_with_their_reason(
@@ -148,26 +155,25 @@ def test_copies_are_drawn_by_way_and_memory() -> None:
 
 
 def test_the_heat_map_has_a_tile_for_each_cell_and_says_why_one_is_empty(found: Analysis) -> None:
-    (heatmap,) = pictures_of(found, EN).heatmaps
+    heatmap = heatmap_of(found)
     assert heatmap.ratio
     assert heatmap.columns == ("64x64", "256x256", "1024x1024", "64x256x256")
     panels = dict(heatmap.panels)
     assert list(panels) == ["gpu float32", "gpu bfloat16", "gpu float16"]
     assert panels["gpu float16"]["matmul", "64x256x256"].y is None
     alone = analyse([row for row in found.benchmarks if row.device == "cpu"], [], Report())
-    (heatmap,) = pictures_of(alone, EN).heatmaps
+    heatmap = heatmap_of(alone)
     assert heatmap.ratio  # of dtypes: there is no other device
     one = analyse([row for row in alone.benchmarks if row.dtype == "float32"], [], Report())
-    (heatmap,) = pictures_of(one, EN).heatmaps
+    heatmap = heatmap_of(one)
     assert not heatmap.ratio
     assert dict(heatmap.panels)["cpu"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
 
 
 def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:
-    pictures = pictures_of(found, EN)
-    small = pictures.plots[1:2]
+    small = [plot(found, "speedups"), heatmap_of(found)]
     for name in ("a", "b"):
-        draw(small, pictures.heatmaps, tmp_path / name, EN)
+        draw(small, tmp_path / name, EN)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["heatmap.png", "heatmap.svg", "speedups.png", "speedups.svg"]
     for name in names:
@@ -184,16 +190,17 @@ def test_figures_that_cannot_be_written_end_the_report(found: Analysis, tmp_path
 
 
 def test_the_page_draws_the_same_numbers(found: Analysis) -> None:
-    for picture in pictures_of(found, EN).plots:
+    for picture in pictures_of(found, EN).drawn[:-1]:
+        assert isinstance(picture, Plot)
         chart = chart_of(picture, EN)
-        assert list(chart.panels) == [panel.title for panel in picture.panels]
+        assert list(chart) == [panel.title for panel in picture.panels]
         for panel in picture.panels:
-            drawn = chart.panels[panel.title]["data"]["values"]
+            drawn = chart[panel.title]["data"]["values"]
             assert [(value["x"], value["y"], value["href"]) for value in drawn] == [
                 (point.x, point.y, f"#{point.cell}") for point in panel.points
             ]
-    (heatmap,) = pictures_of(found, EN).heatmaps
-    specs = chart_of_heatmap(heatmap, EN).panels.values()
+    heatmap = heatmap_of(found)
+    specs = chart_of(heatmap, EN).values()
     drawn = [value for spec in specs for value in spec["data"]["values"]]
     assert sum(value["short"] == "×" for value in drawn) == sum(
         point.y is None for _, values in heatmap.panels for point in values.values()
@@ -207,13 +214,13 @@ def test_a_huge_run_is_drawn_in_part_and_says_so() -> None:
         for op in range(30)
         for n in range(1, 401, 2)
     ]
-    pictures = pictures_of(analyse(many, [], Report()), EN)
-    (times,) = pictures.plots
+    found = analyse(many, [], Report())
+    times, heatmap = plot(found, "times"), heatmap_of(found)
+    assert len(pictures_of(found, EN).drawn) == 2
     assert (len(times.panels), len(times.panels[0].series[0].points)) == (9, 16)
     assert times.omitted == 21 + 9 * (200 - 16)
     assert times.panels[0].series[0].points[0].x == 1
     assert times.panels[0].series[0].points[-1].x == 399
-    (heatmap,) = pictures.heatmaps
     assert (len(heatmap.lines), len(heatmap.columns), heatmap.omitted) == (30, 16, 200 - 16)
 
 
@@ -249,7 +256,7 @@ def test_sizes_of_as_many_elements_have_places_of_their_own() -> None:
     times = plot(analyse(several, [], Report()), "times")
     places = {point.label: point.x for point in times.panels[0].points}
     assert len(set(places.values())) == 3
-    axis = chart_of(times, EN).panels["matmul"]["layer"][0]["encoding"]["x"]["axis"]
+    axis = chart_of(times, EN)["matmul"]["layer"][0]["encoding"]["x"]["axis"]
     assert axis["values"] == sorted(places.values())
     labels, found_at = axis["labelExpr"].split("[indexof(")
     assert json.loads(labels) == list(places)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, product
 from operator import attrgetter
 from statistics import median
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from runner.analysis.comparison import FORBIDDING, OF_MOMENTS, Speedup, cost_of, objection
 from runner.analysis.pairs import elements_of
@@ -47,7 +47,7 @@ def time_plot(rows: Sequence[BenchmarkRow], names: Names, words: Words) -> Plot 
     # what is unavailable, the text says once
     shown = [row for row in rows if _has_shape(row) and row.status != "unavailable"]
     placed = ((names.panel(row), names.series(row), row) for row in shown)
-    panels, omitted = _Panels(_time, _size_order, names.styles, by_size=True).of(placed)
+    panels, omitted = _grouped(placed, _time, _size_order, names.styles, by_size=True)
     title, axes = words["plot_times"], (words["elements"], words["time"])
     plot = Plot("times", title, *axes, panels, y_unit="s", by_size=True, omitted=omitted)
     return _drawable(plot)
@@ -60,8 +60,7 @@ def speedup_plot(
     placed = (
         (names.panel(item), names.series(item), item) for item in filter(_has_shape, speedups)
     )
-    grouping = _Panels(_ratio, _size_order, names.styles, marks=marks or {}, by_size=True)
-    panels, omitted = grouping.of(placed)
+    panels, omitted = _grouped(placed, _ratio, _size_order, names.styles, marks=marks, by_size=True)
     title = words["plot_speedups"].format(baseline=names.baseline)
     axes = words["elements"], words["speedup"]
     plot = Plot("speedups", title, *axes, panels, level=1.0, by_size=True, omitted=omitted)
@@ -80,7 +79,7 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     for name, of_device in by_panel.items():
         placed += [(name, shown_name(row.op), row) for row in of_device if _has_shape(row)]
     styles = _numbered(shown_name(row.op) for row in chain.from_iterable(by_panel.values()))
-    panels, omitted = _Panels(_rate, _size_order, styles).of(placed)
+    panels, omitted = _grouped(placed, _rate, _size_order, styles)
     panels = tuple(
         replace(panel, lines=_ceiling(by_panel[panel.title], panel, words)) for panel in panels
     )
@@ -101,7 +100,7 @@ def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | No
     panel_of = {id(row): shown_name(" ".join(map(str, names_of(row)))) for row in timed}
     placed = [(panel_of[id(row)], row.impl, row) for row in chain.from_iterable(several)]
     styles = _numbered(impl for _, impl, _ in placed)
-    panels, omitted = _Panels(_exactness, attrgetter("median_s"), styles).of(placed)
+    panels, omitted = _grouped(placed, _exactness, attrgetter("median_s"), styles)
     panels = tuple(replace(panel, lines=(_front(panel, words),)) for panel in panels)
     title, axes = words["plot_implementations"], (words["time"], words["error_u"])
     plot = Plot("implementations", title, *axes, panels, x_unit="s", omitted=omitted)
@@ -179,7 +178,7 @@ def transfer_plot(rows: Sequence[Row], words: Words) -> Plot | None:
             point = PlotPoint(seconds, low, high, x=size, label=label, cell=row.cell)
             placed.append((shown_name(row.device_name or row.device), shown_name(series), point))
     styles = _numbered(series for _, series, _ in placed)
-    panels, omitted = _Panels(lambda point: point, attrgetter("x"), styles).of(placed)
+    panels, omitted = _grouped(placed, lambda point: point, attrgetter("x"), styles)
     title, axes = words["plot_transfers"], (words["copied"], words["time"])
     plot = Plot("transfers", title, *axes, panels, x_unit="B", y_unit="s", omitted=omitted)
     return _drawable(plot)
@@ -257,34 +256,36 @@ def _size_order(item: Sized) -> tuple[int, int]:
     return len(first_input_shape(item.size) or ()), elements_of(item.size) or 0
 
 
-@dataclass(frozen=True)
-class _Panels(Generic[Item]):
-    """Groups rows into panels and series, and makes points of those that have room."""
+def _grouped(
+    placed: Iterable[tuple[str, str, Item]],
+    point_of: Callable[[Item], PlotPoint],
+    order: Callable[[Item], Any],
+    styles: Mapping[str, int],
+    *,
+    marks: Marks | None = None,
+    by_size: bool = False,
+) -> tuple[tuple[Panel, ...], int]:
+    """The panels of items with the names of panel and series, and how many have no room.
 
-    point_of: Callable[[Item], PlotPoint]  # makes a point of a row
-    order: Callable[[Item], Any]  # sorts the rows of a series
-    styles: Mapping[str, int]  # of the series, by name
-    marks: Marks = field(default_factory=dict)  # by panel and series
-    by_size: bool = False  # whether x is a size's place
-
-    def of(self, placed: Iterable[tuple[str, str, Item]]) -> tuple[tuple[Panel, ...], int]:
-        """The panels of items with the names of panel and series, and how many have no room."""
-        of_panels: dict[str, dict[str, list[Item]]] = {}
-        for panel, series, item in placed:
-            of_panels.setdefault(panel, {}).setdefault(series, []).append(item)
-        panels = []
-        omitted = max(0, len(of_panels) - MOST_PANELS)
-        for title, lines in list(of_panels.items())[:MOST_PANELS]:
-            omitted += max(0, len(lines) - MOST_SERIES)
-            drawn = []
-            for name, items in list(lines.items())[:MOST_SERIES]:
-                shown = _spread(sorted(items, key=self.order), MOST_POINTS)
-                omitted += len(items) - len(shown)
-                drawn.append(Series(name, self.styles[name], tuple(map(self.point_of, shown))))
-            drawn = _apart(drawn) if self.by_size else drawn
-            marks = [self.marks[title, name] for name in lines if (title, name) in self.marks]
-            panels.append(Panel(title, tuple(drawn), tuple(marks)))
-        return tuple(panels), omitted
+    ``order`` sorts the items of a series, whose ``styles`` are by name, and ``marks`` by panel and
+    series; ``by_size``: x is a size's place.
+    """
+    of_panels: dict[str, dict[str, list[Item]]] = {}
+    for panel, series, item in placed:
+        of_panels.setdefault(panel, {}).setdefault(series, []).append(item)
+    panels = []
+    omitted = max(0, len(of_panels) - MOST_PANELS)
+    for title, lines in list(of_panels.items())[:MOST_PANELS]:
+        omitted += max(0, len(lines) - MOST_SERIES)
+        drawn = []
+        for name, items in list(lines.items())[:MOST_SERIES]:
+            shown = _spread(sorted(items, key=order), MOST_POINTS)
+            omitted += len(items) - len(shown)
+            drawn.append(Series(name, styles[name], tuple(map(point_of, shown))))
+        drawn = _apart(drawn) if by_size else drawn
+        of_panel = [marks[title, name] for name in lines if marks and (title, name) in marks]
+        panels.append(Panel(title, tuple(drawn), tuple(of_panel)))
+    return tuple(panels), omitted
 
 
 def _apart(series: Iterable[Series]) -> list[Series]:

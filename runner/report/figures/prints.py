@@ -12,7 +12,7 @@ import vl_convert
 
 from runner.files import make_folder, write_atomically
 from runner.report.figures.picture import COLOURS, Heatmap, Plot
-from runner.report.figures.vega_charts import Chart, Spec, chart_of, chart_of_heatmap
+from runner.report.figures.vega_charts import Spec, chart_of
 from runner.report.language import Words
 
 PLOT_PIXELS = {"width": 330, "height": 250}  # of a panel
@@ -32,44 +32,44 @@ CONFIG = {
 }
 
 
-def draw(plots: Sequence[Plot], heatmaps: Sequence[Heatmap], folder: Path, words: Words) -> None:
+def draw(pictures: Sequence[Plot | Heatmap], folder: Path, words: Words) -> None:
     """Draw each as PNG and SVG."""
     make_folder(folder)
-    for plot in plots:
-        shared = ["color", "shape", "x" if plot.connected else "y"]
-        page = _page(chart_of(plot, words), plot, words, size=PLOT_PIXELS, shared=shared)
-        _save(page, folder / plot.key)
-    for heatmap in heatmaps:
-        chart, shared = chart_of_heatmap(heatmap, words), ["color", "x", "y"]
-        size = {"width": max(NARROWEST_PIXELS, TILE_PIXELS * len(heatmap.columns))}
-        _save(_page(chart, heatmap, words, size=size, shared=shared), folder / heatmap.key)
+    for picture in pictures:
+        size, shared, columns = PLOT_PIXELS, ["color", "x", "y"], 2
+        if isinstance(picture, Heatmap):
+            size = {"width": max(NARROWEST_PIXELS, TILE_PIXELS * len(picture.columns))}
+        else:
+            shared = ["color", "shape", "x" if picture.connected else "y"]
+            columns = 2 if len(picture.panels) == 4 else 3
+        page = _page(picture, words, size=size, shared=shared, columns=columns)
+        _save(page, folder / picture.key)
 
 
 def _page(
-    chart: Chart,
     picture: Plot | Heatmap,
     words: Words,
     *,
     size: dict[str, int],
     shared: Sequence[str],
+    columns: int,
 ) -> Spec:
-    """All panels of a chart beside each other; its ``shared`` channels have one scale."""
+    """All panels of a picture beside each other; its ``shared`` channels have one scale."""
     parts = ("height", "data", "encoding", "transform", "mark", "layer")
     panels = []
-    for position, (title, spec) in enumerate(chart.panels.items()):
+    for position, (title, spec) in enumerate(chart_of(picture, words).items()):
         text = json.dumps({part: spec[part] for part in parts if part in spec} | size)
         for axis in {"x", "y"}.difference(shared):  # so Vega names the scales that are not
             text = text.replace(f"domain('{axis}')", f"domain('concat_{position}_{axis}')")
         panels.append(json.loads(text) | {"title": title})
 
     more = f" ({words['omitted'].format(omitted=picture.omitted)})" if picture.omitted else ""
-    heading = {"text": chart.title + more, "subtitle": _signs(picture, words), "fontSize": 15}
-    several = 2 if len(panels) == 4 or isinstance(picture, Heatmap) else 3
+    heading = {"text": picture.title + more, "subtitle": _signs(picture, words), "fontSize": 15}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": heading | {"fontWeight": "normal", "offset": 16},
         "concat": panels,
-        "columns": min(several, len(panels)),
+        "columns": min(columns, len(panels)),
         "resolve": {"scale": dict.fromkeys(shared, "shared")},
         "config": CONFIG,
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -29,16 +28,13 @@ FEW_DECADES = 2.5  # of a scale: it is labelled at 1, 2 and 5, and not at powers
 Spec = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A picture as specifications, one for each of its panels by its title."""
-
-    title: str
-    panels: Mapping[str, Spec]
+def chart_of(picture: Plot | Heatmap, words: Words) -> dict[str, Spec]:
+    """A specification for each of its panels, by the panel's title."""
+    return _plot(picture, words) if isinstance(picture, Plot) else _heatmap(picture, words)
 
 
-def chart_of(plot: Plot, words: Words) -> Chart:
-    """A plot, whose series look the same in all of its panels."""
+def _plot(plot: Plot, words: Words) -> dict[str, Spec]:
+    # series look the same in all panels
     names = sorted(plot.styles, key=plot.styles.__getitem__)
     styles = sorted(plot.styles.values())
     colours = [f"var(--series-{style % len(COLOURS)})" for style in styles]
@@ -50,9 +46,7 @@ def chart_of(plot: Plot, words: Words) -> Chart:
         "shapes": {"domain": names, "range": shapes},
         "tooltip": _tooltip({"series": words["series"]}, plot.y_title, words),
     }
-    return Chart(
-        plot.title, {panel.title: _panel_spec(plot, panel, shared, words) for panel in plot.panels}
-    )
+    return {panel.title: _panel_spec(plot, panel, shared, words) for panel in plot.panels}
 
 
 def _panel_spec(plot: Plot, panel: Panel, shared: Mapping[str, object], words: Words) -> Spec:
@@ -84,8 +78,7 @@ def _panel_spec(plot: Plot, panel: Panel, shared: Mapping[str, object], words: W
     )
 
 
-def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Chart:
-    """Operations by sizes."""
+def _heatmap(heatmap: Heatmap, words: Words) -> dict[str, Spec]:
     levels = [math.log10(point.y) for point in heatmap.points if point.y]
     farthest = max([0.3, *map(abs, levels)])
     ends = (-farthest, farthest) if heatmap.ratio else (min(levels), max(levels))
@@ -114,7 +107,7 @@ def chart_of_heatmap(heatmap: Heatmap, words: Words) -> Chart:
             label=_label("pow(10, datum.value)", heatmap.unit, words),
             tooltip=_tooltip({"line": words["operation"]}, number, words),
         )
-    return Chart(heatmap.title, panels)
+    return panels
 
 
 @cache

@@ -16,8 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from runner import __version__
 from runner.errors import printable
 from runner.report.figures.names import anchor
-from runner.report.figures.picture import COLOURS
-from runner.report.figures.vega_charts import Chart
+from runner.report.figures.picture import COLOURS, Heatmap, Plot
+from runner.report.figures.vega_charts import chart_of
 from runner.report.language import FindingText, Words
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
@@ -42,26 +42,26 @@ def page_of(
     environment: Mapping[str, Any],
     notes: Sequence[str],
     listings: Sequence[Listing],
-    charts: Mapping[str, Chart],
     words: Words,
+    pictures: Sequence[Plot | Heatmap] = (),
     found: Sequence[Found] = (),
     first: Sequence[Listing] = (),
     answers: Sequence[AnswerText] = (),
 ) -> str:
-    """The page's text, with each figure by the name of its file.
+    """The page's text.
 
     Its title is what is ``found`` first, and ``first`` are the tables that come before all else.
     """
     # only what the page needs is in it, so that the report of a single row stays small
     seen = set(merged(*(row.flags for row in rows if isinstance(row, BenchmarkRow))))
     big = any(len(listing.lines) > 1 for listing in (*first, *listings))
-    scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if charts else ()))
+    scripts = (*(TABLE_LIBRARY if big else ()), *(CHART_LIBRARY if pictures else ()))
     shown_notes = list(notes[:MOST_NOTES])
     if len(notes) > MOST_NOTES:
         shown_notes.append(words["more_notes"].format(more=len(notes) - MOST_NOTES))
     flags = [(name, words.get(f"flag_{name}", flag.why), flag) for name, flag in FLAGS.items()]
-    specs = {key: list(chart.panels.items()) for key, chart in charts.items()}  # in their order
-    script = _template("report.js.j2").render(words=words, charts=specs) if scripts else ""
+    charts = {each.key: list(chart_of(each, words).items()) for each in pictures}  # in order
+    script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
     texts = [script, _joined(scripts)] if scripts else []
     return _template("report.html.j2").render(
         script=script,
@@ -73,7 +73,7 @@ def page_of(
         found=found,
         first=first,
         answers=answers,
-        charts=charts,
+        pictures=pictures,
         listings=listings,
         environment=flatten({**environment, "calibration": None}),  # which has many lines
         flags=flags,
