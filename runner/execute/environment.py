@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import __version__
+from runner.measure.host_memory import values_in
 from runner.measure.noise_sources import noise_sources
 
 if TYPE_CHECKING:
@@ -63,13 +64,14 @@ def describe_machine(devices: list[Device]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def node_identity() -> str:
     """This machine's name, and a short hash of what of it times depend on, not a job's share."""
-    memory = (_values_in("/proc/meminfo", "MemTotal") or ["0"])[0]
+    memory = (values_in("/proc/meminfo", "MemTotal") or ["0"])[0]
+    tables = Path("/proc/driver/nvidia/gpus").glob("*/information")
     hardware = (
         platform.machine(),
         os.cpu_count(),
-        _values_in("/proc/cpuinfo", "model name")[:1],
+        values_in("/proc/cpuinfo", "model name")[:1],
         round(int(memory.split()[0]) / 2**20),  # GiB
-        _nvidia_models(),
+        sorted(chain.from_iterable(values_in(table, "Model") for table in tables)),
     )
     digest = hashlib.sha256(repr(hardware).encode()).hexdigest()[:6]
     return f"{platform.node() or 'unnamed'}-{digest}"
@@ -77,14 +79,20 @@ def node_identity() -> str:
 
 def describe_process() -> dict[str, Any]:
     """The part that needs no torch: host, the state of the code, the command."""
-    checkout = Path(__file__).parents[2]
+    checkout, has_affinity = Path(__file__).parents[2], hasattr(os, "sched_getaffinity")
     return {
         "opsweep": __version__,
         "command": [sys.executable, *sys.argv],
         "folder": os.getcwd(),
         "node": node_identity(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "host": _describe_host(),
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+            "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        },
         "noise_sources": noise_sources(),
         # installed: the folder's repository, if any, is somebody else's
         "git": git_state(checkout) if (checkout / ".git").exists() else None,
@@ -97,17 +105,6 @@ def identity_of(environment: dict[str, Any]) -> str:
     kept = {key: environment.get(key) for key in DECISIVE}
     text = json.dumps(kept, sort_keys=True, default=str)
     return f"e{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def _describe_host() -> dict[str, Any]:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return {
-        "name": platform.node(),
-        "system": platform.platform(),
-        "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
-        "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
 
 
 def _version_of(package: str) -> str | None:
@@ -125,22 +122,4 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         status = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
         return {"commit": commit, "changed": bool(git(status).stdout.strip())}
     except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _nvidia_models() -> list[str]:
-    tables = Path("/proc/driver/nvidia/gpus").glob("*/information")
-    return sorted(chain.from_iterable(_values_in(str(table), "Model") for table in tables))
-
-
-def _values_in(path: str, key: str) -> list[str]:
-    """The values of a key in one of the kernel's tables of ``key: value``."""
-    entries = (line.partition(":") for line in (_text_of(path) or "").splitlines())
-    return [value.strip() for name, _, value in entries if name.strip() == key]
-
-
-def _text_of(path: str) -> str | None:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
         return None

@@ -10,9 +10,8 @@ import importlib
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from runner.measure.cold_clock import last_level_cache_bytes
 from runner.measure.event_clock import LAUNCHES, BusyWork, EventClock, LaunchTimes, Queue
 from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
-from runner.measure.host_memory import memory_reading, reset_high_water_mark
+from runner.measure.host_memory import memory_reading, reset_high_water_mark, values_in
 from runner.measure.profiler import Profile, profiled, trace_of
 from runner.measure.sensors import OF_OTHERS, Reading, Sensors, nvml_identity, sensors_of
 from runner.rows.flags import merged
@@ -324,8 +323,5 @@ def find_device(
 
 @lru_cache(maxsize=1)
 def _cpu_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"cpu {line.partition(':')[2].strip()}"
-    return f"cpu {platform.processor() or platform.machine()}"
+    models = values_in("/proc/cpuinfo", "model name")
+    return f"cpu {next(iter(models), platform.processor() or platform.machine())}"

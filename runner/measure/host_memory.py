@@ -9,26 +9,32 @@ from pathlib import Path
 HEADROOM_BYTES = 512 * 1024**2  # beside tensors, for a cell's stacks, arenas and libraries
 
 
+def values_in(path: Path | str, key: str) -> list[str]:
+    """The values of a key in one of the kernel's tables of ``key: value``; none where it is not."""
+    with suppress(OSError):
+        entries = (line.partition(":") for line in Path(path).read_text().splitlines())
+        return [value.strip() for name, _, value in entries if name.strip() == key]
+    return []
+
+
 def free_memory_bytes() -> int | None:
     """Memory of the host that a process could still take; None where the platform does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    with suppress(
-        AttributeError, ValueError, OSError
-    ):  # Windows has no sysconf, macOS no such name
+    for size in values_in("/proc/meminfo", "MemAvailable"):
+        return _bytes(size)
+    # Windows has no sysconf, macOS no such name
+    with suppress(AttributeError, ValueError, OSError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
 def memory_reading(name: str) -> int | None:
     """A reading of this process in bytes: VmRSS, or VmHWM, the most since the last reset."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(name):
-                return int(line.split()[1]) * 1024
-    return None
+    return next(map(_bytes, values_in("/proc/self/status", name)), None)
+
+
+def _bytes(size: str) -> int:
+    """What ``16 kB`` is in a table of the kernel's."""
+    return int(size.split(maxsplit=1)[0]) * 1024
 
 
 def reset_high_water_mark() -> None:
