@@ -12,10 +12,9 @@ from runner.execute.turns import ALL_SIDES, Plan, TurnsOutcome, pairs_of
 from runner.measure.engine import Measurement
 from runner.measure.visits import Visits
 from runner.rows.rows import PairVisit
-from runner.tasks.benchmark import finish, prepare
+from runner.tasks.benchmark import finish, prepare, time_alone
 from runner.tasks.in_turn import (
     Opened,
-    measure_alone,
     measured_in_turn,
     open_side,
     visit_calls,
@@ -88,7 +87,8 @@ class _Side(LocalRun):
 
         def step(task: Task) -> TaskResult:
             task.report_step("timing")  # the log and the time are this side's again
-            return finish(opened.ready, self.measured or measure_alone(opened))
+            alone = partial(time_alone, opened.ready, opening=opened.opening)
+            return finish(opened.ready, self.measured or alone())
 
         return self.outcome(self.attempt(step))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import compress
 from statistics import fmean, median, pstdev
 from typing import Any
@@ -88,15 +87,17 @@ def measure(
     reallocate: Reallocate = None,
     *,
     gate: Gate | None = None,
+    opening: Opening | None = None,
 ) -> Measurement:
     """Measure the time of a call.
 
     ``on_first_result`` is given the first call's result, outside the clock; others are dropped.
-    ``gate`` waits for calm moments, and tells them from the others.
+    ``gate`` waits for calm moments, and tells them from the others. ``opening`` is what the first
+    calls gave, where they have been made.
     """
     start = clock.now()
     with uncollected():
-        opening = open_call(call, clock, timing, on_first_result)
+        opening = opening or open_call(call, clock, timing, on_first_result)
         sampled = sample_warm(opening, call, clock, timing, reallocate, gate=gate)
     return measurement(sampled, opening.first_call_s, clock.now() - start)
 
@@ -242,6 +243,8 @@ def measurement(
         all_times = ((b.allocation, b.wall_s / calls) for b in compress(blocks, undisturbed))
         as_it_came_s = median(observations(all_times))
 
+    told = zip(blocks, is_used, strict=True)
+
     # what the times themselves say against them
     is_reallocated = blocks[0].allocation is not None and not visited
     flags = {
@@ -264,7 +267,7 @@ def measurement(
         max_s=times[-1],
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
-        samples=tuple(map(partial(_sample, calls), blocks, is_used)),
+        samples=tuple(Sample(calls, used=u, **vars(b)) for b, u in told),
         calls_per_sample=calls,
         machine_slowdown=median(slowdowns) if slowdowns else None,
         as_it_came_s=as_it_came_s,
@@ -291,10 +294,6 @@ def _set_aside(
     calm = _calm(blocks, undisturbed, visited=visited)
     is_slow = not any(calm)
     return (contended, undisturbed), (is_slow, undisturbed if is_slow else calm)
-
-
-def _sample(calls: int, block: Block, used: bool) -> Sample:
-    return Sample(calls, used=used, **vars(block))
 
 
 def observations(timed: Iterable[tuple[int | None, float]]) -> list[float]:

@@ -30,7 +30,7 @@ from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings
 from runner.measure.energy import Energy, energy_of
-from runner.measure.engine import Measurement, measure
+from runner.measure.engine import Measurement, Opening, measure
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
@@ -96,8 +96,13 @@ def run(task: Task) -> TaskResult:
     return finish(ready, time_alone(ready, gate))
 
 
-def time_alone(ready: Ready, gate: Gate | None = None) -> Measurement:
-    """The times of a call that takes no turns with others, in moments that pass the gate."""
+def time_alone(
+    ready: Ready, gate: Gate | None = None, opening: Opening | None = None
+) -> Measurement:
+    """The times of a call that takes no turns with others, in moments that pass the gate.
+
+    ``opening`` is what its first calls gave, where they have been made.
+    """
     task, reallocate = ready.task, None
     if task.device.is_cpu:
         reallocate = reallocate_for(ready.bound, ready.tensors, task.cell.direction)
@@ -108,6 +113,7 @@ def time_alone(ready: Ready, gate: Gate | None = None) -> Measurement:
         ready.on_first_result,
         reallocate,
         gate=gate or gate_for([task]),
+        opening=opening,
     )
 
 

@@ -19,7 +19,6 @@ from runner.measure.engine import (
     measurement,
     most_calls_of,
     open_call,
-    sample_warm,
 )
 from runner.measure.visits import (
     SURE,
@@ -53,15 +52,6 @@ def open_side(ready: Ready) -> Opened:
     """Make a side's first calls, while no other one runs: what they take is its own."""
     timing = ready.task.cell.timing
     return Opened(ready, open_call(ready.call, ready.clock, timing, ready.on_first_result))
-
-
-def measure_alone(opened: Opened) -> Measurement:
-    """The times of a side that has no other one to take turns with."""
-    ready, opening = opened.ready, opened.opening
-    clock, timing = ready.clock, ready.task.cell.timing
-    begun = clock.now()
-    sampled = sample_warm(opening, ready.call, clock, timing, gate=gate_for([ready.task]))
-    return measurement(sampled, opening.first_call_s, clock.now() - begun)
 
 
 def visit_sides(opened: Sequence[Opened], *, same_within: float, processes: int) -> Visits:
