@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runner.hardware.record import Found, read_found, table_of
 from runner.hardware.stages import stages
+from runner.report.markdown import as_text
 from runner.rows.rows import grouped
 
 HEAD = """\
@@ -26,14 +27,13 @@ FIGURES = "| stage | step | figure | |\n| --- | --- | --- | --- |\n"
 def page_of(out: Path) -> str:
     """The page of all machines below a folder, the real ones first."""
     folders = sorted(path for path in out.glob("*") if path.is_dir()) if out.is_dir() else []
-    machines = [_found_in(folder) for folder in folders]
+    machines = [
+        list(chain.from_iterable(read_found(table_of(folder, stage)) for stage in stages()))
+        for folder in folders
+    ]
     ordered = sorted(filter(None, machines), key=lambda found: found[0].simulated)
     has_real = any(found[0].simulated == "no" for found in ordered)
     return "".join([HEAD, "" if has_real else NONE, *map(_machine, ordered)])
-
-
-def _found_in(folder: Path) -> list[Found]:
-    return list(chain.from_iterable(read_found(table_of(folder, stage)) for stage in stages()))
 
 
 def _machine(found: Sequence[Found]) -> str:
@@ -41,7 +41,7 @@ def _machine(found: Sequence[Found]) -> str:
     simulated = (
         " (simulated: its times say nothing of hardware)" if first.simulated == "yes" else ""
     )
-    device, _, rest = _plain(first.machine).partition("; ")
+    device, _, rest = as_text(first.machine).partition("; ")
     lines = [f"\n## {device}{simulated}\n\n{rest}\n\n{TABLE}"]
     for (stage, step), of_step in grouped(found, lambda line: (line.stage, line.step)).items():
         checked = [line for line in of_step if line.passed]
@@ -54,12 +54,7 @@ def _machine(found: Sequence[Found]) -> str:
     lines += ["\nWhat failed:\n\n"] if failed else ["\nNothing failed.\n"]
     for line in failed:
         of = f"{line.stage}, {line.step}: {line.check}: {line.got}; expected: {line.expected}"
-        lines.append(f"- {_plain(of)}\n")
+        lines.append(f"- {as_text(of)}\n")
     figures = [line for line in found if not line.passed]
-    rows = (f"| {f.stage} | {f.step} | {_plain(f.check)} | {_plain(f.got)} |\n" for f in figures)
+    rows = (f"| {f.stage} | {f.step} | {as_text(f.check)} | {as_text(f.got)} |\n" for f in figures)
     return "".join([*lines, f"\n{FIGURES}" if figures else "", *rows])
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown does not take for more than text."""
-    return text.replace("|", "/").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")

@@ -25,15 +25,15 @@ def markdown_of(
     lines = [f"# {words['title']}", "", count, words["page_link"], ""]
     for headline, found in [(analysis.headline, analysis.findings), *analysis.further]:
         texts = [finding_text(finding, words) for finding in found]
-        items = [f"- **{t.number}**{_plain(str(t).removeprefix(t.number))}" for t in texts]
-        lines += [f"## {_plain(sentence_text(headline, words))}", "", *items, ""]
+        items = [f"- **{t.number}**{as_text(str(t).removeprefix(t.number))}" for t in texts]
+        lines += [f"## {as_text(sentence_text(headline, words))}", "", *items, ""]
     lines += note_lines(notes, words)
     for answer in analysis.answers:
-        sentences = [f"- {_plain(sentence_text(s, words))}" for s in answer.sentences]
-        lines += [f"## {_plain(sentence_text(answer.question, words))}", "", *sentences, ""]
+        sentences = [f"- {as_text(sentence_text(s, words))}" for s in answer.sentences]
+        lines += [f"## {as_text(sentence_text(answer.question, words))}", "", *sentences, ""]
     if figures:
         lines += [f"## {words['figures']}", ""]
-        lines += [f"![{_plain(title)}](figures/{key}.png)\n" for key, title in figures.items()]
+        lines += [f"![{as_text(title)}](figures/{key}.png)\n" for key, title in figures.items()]
     for table in tables:
         lines += table_lines(table, words)
     return "\n".join(lines)
@@ -41,27 +41,27 @@ def markdown_of(
 
 def note_lines(notes: Sequence[str], words: Words) -> list[str]:
     """A section of sentences; nothing where there are none."""
-    return [f"## {words['notes']}", "", *(f"- {_plain(n)}" for n in notes), ""] if notes else []
+    return [f"## {words['notes']}", "", *(f"- {as_text(n)}" for n in notes), ""] if notes else []
 
 
 def table_lines(table: Table, words: Words) -> list[str]:
     """A section of a table."""
-    header = [_plain(translated(head, words)) for head in table.header]
+    header = [as_text(translated(head, words)) for head in table.header]
     lines = [f"## {translated(table.title, words)}", ""]
     if table.common:
         names = (f"{translated(head, words)}={value}" for head, value in table.common)
-        lines += [_plain(", ".join(names)), ""]
+        lines += [as_text(", ".join(names)), ""]
     lines.append("| " + " | ".join(header) + " |")
     lines += ["|" + " --- |" * len(header)]
     english = words["language"] == "en"  # in which the entries are as the terminal shows them
     for line in table.lines:
         entries = line if english else [translated(entry, words) for entry in line]
-        lines += ["| " + " | ".join(map(_plain, entries)) + " |"]
+        lines += ["| " + " | ".join(map(as_text, entries)) + " |"]
     if table.more:
         lines += ["", said(words, "more_lines", more=table.more)]
     return [*lines, ""]
 
 
-def _plain(text: str) -> str:
+def as_text(text: str) -> str:
     """Foreign text as Markdown that shows it: no tags, links, code, or lines of its own."""
     return re.sub(r"([\\`<\[|])", r"\\\1", printable(text, LONGEST_SHOWN))

@@ -72,7 +72,7 @@ def test_the_page_says_what_is_simulated_and_what_failed(tmp_path: Path) -> None
     assert "No stage has run" not in page
     assert page.index("cuda:0 A card") < page.index("sim:0")  # real ones come first
     assert "| path | smoke | 2 | 1 |" in page
-    assert "- path, smoke: launches: 2 / of 3; expected: all" in page
+    assert "- path, smoke: launches: 2 \\| of 3; expected: all" in page
     assert "| path | roof | peak | 1e12 FLOP/s |" in page
 
 
