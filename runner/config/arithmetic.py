@@ -77,8 +77,6 @@ def build(
     names: Mapping[str, Value],
     functions: Mapping[str, Callable[..., Value]],
     number: Callable[[Any], Value],
-    *,
-    power: Callable[[Any, Any], Value] = power,
 ) -> Value:
     """An expression's value in any arithmetic: tensors, SymPy's expressions, floats.
 

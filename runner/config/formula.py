@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
-from runner.config.arithmetic import LARGEST_EXPONENT, build, operands, parse, power
+from runner.config.arithmetic import build, operands, parse
 from runner.errors import ConfigError, one_line
 
 LARGEST = 1e100  # of a count, by far
@@ -47,20 +47,13 @@ def evaluate(formula: str, dimensions: Mapping[str, float]) -> float:
     """
     check_names(f"formula {formula!r}", formula, dimensions)
     try:
-        value = build(_parse(formula), dimensions, _FUNCTIONS, lambda number: number, power=_power)
-        if not abs(value) <= LARGEST:
-            raise ValueError("it is beyond all measure")
+        value = build(_parse(formula), dimensions, _FUNCTIONS, lambda number: number)
+        if isinstance(value, complex) or not abs(value) <= LARGEST:
+            raise ValueError("it is not real, or beyond all measure")
     except (ArithmeticError, ValueError, TypeError) as error:
         raise ConfigError(
             f"formula {formula!r} cannot be evaluated for {dict(dimensions)}: {error}"
         ) from error
-    return value
-
-
-def _power(base: float, exponent: float) -> float:
-    if abs(exponent) > LARGEST_EXPONENT or (base < 0 and exponent != int(exponent)):
-        raise ValueError(f"{base} ** {exponent} is too large or not real")
-    value: float = power(base, exponent)
     return value
 
 
