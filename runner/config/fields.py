@@ -15,7 +15,12 @@ Reader = Callable[[str, object], object]
 
 
 def check_fields(
-    names: Iterable[object], declared: type, kind: str, source: str, *, listed: str
+    names: Iterable[object],
+    declared: type,
+    kind: str,
+    source: str,
+    *,
+    listed: str = "the fields are",
 ) -> None:
     """Refuse a field that there is not, or not any more, with its new name or a similar one."""
     allowed = [field.name for field in fields(declared)]

@@ -60,7 +60,7 @@ def _read(where: str, name: str, value: object) -> Implementation:
     fields: Mapping[Any, Any] = (
         value if isinstance(value, Mapping) else {"call": text(where, value)}
     )
-    check_fields(fields, Implementation, "implementation", where, listed="the fields are")
+    check_fields(fields, Implementation, "implementation", where)
     if not fields.get("call"):
         raise ConfigError(f"{where}: call is missing; give a dotted name, package.module.function")
     with naming(where):

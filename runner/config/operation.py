@@ -131,7 +131,7 @@ class Operation:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Operation:
         """Check the fields of an op file; ConfigError names the source where one is wrong."""
-        check_fields(mapping, cls, "op", source, listed="the fields are")
+        check_fields(mapping, cls, "op", source)
         missing = [key for key in REQUIRED if mapping.get(key) in (None, "", "???")]
         if missing:
             raise ConfigError(
@@ -223,7 +223,7 @@ class Operation:
         """The inputs that stand among the constants, by what stands there; a dimension is none."""
         axes = {*chain.from_iterable(self.parsed.inputs), *self.derived_dims}
         words = {f"{{{name}}}": name for name in self.inputs if name not in axes}
-        found = set(_texts([self.args, self.args_after, self.kwargs]))
+        found = set(texts_in([self.args, self.args_after, self.kwargs]))
         return {word: name for word, name in words.items() if word in found}
 
     @property
@@ -309,7 +309,7 @@ class Operation:
         known = axes | {BATCH} if ELLIPSIS in signature.of_inputs else axes
         formulas = {"flop": self.flop, "bytes": self.bytes}
         formulas |= {"tolerance": self.tolerance} if self.tolerance != ROUNDING else {}
-        for value in _texts([self.args, self.args_after, self.kwargs]):
+        for value in texts_in([self.args, self.args_after, self.kwargs]):
             if _is_formula(value) and value not in (*OF_CALL, *self.placed):
                 formulas[f"constant {value}"] = value[1:-1]
         for where, formula in formulas.items():
@@ -428,10 +428,10 @@ def _filled(value: object, dimensions: Dimensions, but: Sequence[str]) -> object
     return value
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts_in(value: object) -> Iterator[str]:
     """Every string inside nested constants."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | Sequence):
         items = value.values() if isinstance(value, Mapping) else value
-        yield from chain.from_iterable(map(_texts, items))
+        yield from chain.from_iterable(map(texts_in, items))

@@ -6,15 +6,14 @@ import hashlib
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from runner.config.cases import Case
-from runner.config.operation import Operation
+from runner.config.operation import Operation, texts_in
 from runner.execute.environment import git_state
 
 NAMING_CODE = ("call", "function", "reference", "prepare", "inputs_from", "gradient_of")
@@ -26,7 +25,7 @@ INSTALLED = tuple(map(Path, sysconfig.get_paths().values()))
 def packages_of(definition: Operation | Case, backend_module: str | None) -> set[str]:
     """The first parts of the dotted names that a definition gives, but for torch and Python."""
     values = [getattr(definition, field, None) for field in NAMING_CODE]
-    names = (text for text in _texts([*values, backend_module]) if re.fullmatch(r"[\w.]+", text))
+    names = (text for text in texts_in([*values, backend_module]) if re.fullmatch(r"[\w.]+", text))
     return {name.partition(".")[0] for name in names} - KNOWN_OTHERWISE
 
 
@@ -92,10 +91,3 @@ def _mark(folder: Path, name: str) -> str:
     with suppress(PackageNotFoundError, ValueError):
         return version(name)
     return ""
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Iterable):
-        yield from chain(*map(_texts, value.values() if isinstance(value, Mapping) else value))

@@ -51,7 +51,7 @@ class Tensor:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Tensor:
         """Check the fields; ConfigError where one is wrong."""
-        check_fields(values, cls, "tensor", "a tensor", listed="the fields are")
+        check_fields(values, cls, "tensor", "a tensor")
         tensor = read_fields(cls, values)
         if tensor.dtype and tensor.dtype not in KIND_OF:
             raise unknown(f"dtype: {tensor.dtype} is unknown", tensor.dtype, KIND_OF)

@@ -67,7 +67,7 @@ class Call:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Call:
         """Check an entry's fields; ConfigError where one is wrong or missing."""
-        check_fields(values, cls, "call", "a call", listed="the fields are")
+        check_fields(values, cls, "call", "a call")
         call = read_fields(cls, values)
         missing = [key for key in NEEDED if key not in values]
         if call.function and missing and not call.reason:
