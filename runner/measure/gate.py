@@ -7,30 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # which needs torch
+    from runner.measure.sentinel import Sentinel
 
 WAITING = "waiting for a calm moment:"  # begins what a sweep that stands still says
 POLL_S = 0.02
 FEWEST_SLOWED = 10  # times that the machine was slow after calm moments, and
 MOSTLY = 0.9  # of all such times: it is the doing of what ran there
 SILENT_S = 1.0  # of waiting, before it is said
-
-
-class Readable(Protocol):
-    """A sentinel (:class:`runner.measure.sentinel.Sentinel`), or another that tells of a device."""
-
-    calm_within: float
-    """slowdown up to which the machine counts as calm"""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a reading costs little by now."""
-
-    def read(self) -> tuple[float, ...]:
-        """What its kernels take now, in seconds."""
-
-    def slowdown(self, reading: Sequence[float]) -> float:
-        """How many times longer than at the machine's best that is."""
 
 
 Reading = list[tuple[float, ...]]  # of each sentinel: seconds of each of its kernels
@@ -48,7 +34,7 @@ class Gate:
         watch: of the devices, which are asked for more at the same moments.
     """
 
-    sentinels: Sequence[tuple[Readable, Callable[[], None]]]
+    sentinels: Sequence[tuple[Sentinel, Callable[[], None]]]
     patience_s: float = 0.0
     on_wait: Callable[[float], None] = lambda slowdown: None
     watch: Sequence[Callable[[], None]] = ()

@@ -6,7 +6,9 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-SCHEME = "opinfo"
+from runner.config.operator_database import PREFIX, op_file
+
+SCHEME = PREFIX.removesuffix(":")
 GROUP = "op/"
 
 
@@ -20,15 +22,12 @@ class OperatorDatabase(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """The file of an operator."""
-        # Hydra imports each plugin at every start, and this takes time
-        from runner.config.operator_database import op_file
-
         config = OmegaConf.create(op_file(config_path.removeprefix(GROUP)))
         return ConfigResult(self.provider, self.full_path(), config, {"package": None})
 
     def is_config(self, config_path: str) -> bool:
         """Whether a choice is one of these."""
-        return config_path.removeprefix(GROUP).startswith(f"{SCHEME}:")
+        return config_path.removeprefix(GROUP).startswith(PREFIX)
 
     def is_group(self, config_path: str) -> bool:
         """None: ``op=glob(*)`` is to mean the files that are there."""
