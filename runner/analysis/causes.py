@@ -34,7 +34,8 @@ class Cause:
 def causes(speedups: Iterable[Speedup], rows: Mapping[str, BenchmarkRow]) -> list[Cause]:
     """Group what is surely slower, or slower only with transfers, by its cause; the worst first."""
     speedups = list(speedups)
-    curves = _curves(speedups)
+    timed = (speedup for speedup in speedups if speedup.elements and speedup.other_s is not None)
+    curves = {key: _curve(curve) for key, curve in grouped(timed, curve_of).items()}
     groups: dict[str, list[_Loss]] = {}
     for speedup in speedups:
         if speedup.verdict == "slower":
@@ -73,11 +74,6 @@ class _Curve:
     # the smallest size above all those that lose that wins, with its elements
     wins_at: tuple[int, str] | None
     ever_wins: bool  # whether any size does: then no kernel is missing
-
-
-def _curves(speedups: Iterable[Speedup]) -> Mapping[Any, _Curve]:
-    timed = (speedup for speedup in speedups if speedup.elements and speedup.other_s is not None)
-    return {key: _curve(curve) for key, curve in grouped(timed, curve_of).items()}
 
 
 def _curve(speedups: Sequence[Speedup]) -> _Curve:

@@ -91,10 +91,6 @@ class Change(CellKey):
         """The cell in a few words."""
         return label("benchmark", self)
 
-    def is_only(self, side: str) -> bool:
-        """Whether only this side, ``before`` or ``after``, has the cell."""
-        other = {"before": self.after_cell, "after": self.before_cell}[side]
-        return other is None
 
 Runs = Sequence[Sequence[BenchmarkRow]]
 

@@ -139,15 +139,12 @@ def _told(
         unit, at, _, _ = curve.location
         values["at"] = Sentence(unit, {"count": at})
         key = "faster_from"
-    ratio = estimate_of(speedup) if is_gain else _inverse(speedup)
-    return Finding(
-        tone, ratio, Sentence(f"find_{key}", values, cells_of(speedup)), _paired(speedup)
-    )
-
-
-def _inverse(speedup: Speedup) -> Estimate:
-    low, high = (1 / end if end else None for end in (speedup.high, speedup.low))
-    return Estimate(1 / (speedup.speedup or 1.0), low, high)
+    ratio = estimate_of(speedup)
+    if not is_gain:
+        low, high = (1 / end if end else None for end in (speedup.high, speedup.low))
+        ratio = Estimate(1 / (speedup.speedup or 1.0), low, high)
+    sentence = Sentence(f"find_{key}", values, cells_of(speedup))
+    return Finding(tone, ratio, sentence, _paired(speedup))
 
 
 def _paired(speedup: Speedup) -> tuple[Sentence, ...]:
@@ -175,7 +172,8 @@ def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
     share = 1 - doubtful / len(timed)
 
     # ratios are of undisturbed visits, so that where there are any, they are what is to be trusted
-    asked = [speedup for speedup in speedups if speedup.other_s and not _of_view(speedup)]
+    view = FORBIDDING["view"]
+    asked = [s for s in speedups if s.other_s and not (s.reason or "").endswith(view)]
     if asked:
         told = sum(speedup.verdict in TELLING for speedup in asked)
         said.insert(0, Sentence("told", {"count": len(asked), "told": told}))
@@ -183,10 +181,6 @@ def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
     key, tone = next(of_share for least, *of_share in TRUST if share >= least)
     notes = *said[1:], *_of_verdicts(speedups)
     return [*checked, Finding(tone, Sentence(key), said[0], notes)]
-
-
-def _of_view(speedup: Speedup) -> bool:
-    return (speedup.reason or "").endswith(FORBIDDING["view"])
 
 
 def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:

@@ -80,10 +80,11 @@ class _SentenceWriter:
         self._further = further_axes(speedups)
 
     def gains(self) -> list[Sentence]:
-        # the operations that gain most, each by its best comparison
+        # the operations that gain most, each by its best comparison: by the interval's near end,
+        # since the luckiest of many lead by value
         gaining = [speedup for speedup in self._with_ratio if speedup.verdict == "faster"]
         best: dict[str, Speedup] = {}
-        for speedup in sorted(gaining, key=_least_gain, reverse=True):
+        for speedup in sorted(gaining, key=lambda s: -(s.low or s.speedup or 0.0)):
             best.setdefault(speedup.op, speedup)
         wins, counts = (Counter(s.op for s in some) for some in (gaining, self._with_ratio))
         sentences = [
@@ -119,7 +120,9 @@ class _SentenceWriter:
 
     def transfers(self, crossings: Sequence[Crossover], models: Models) -> list[Sentence]:
         if not models:
-            return [Sentence(self._why_no_transfers())]
+            timed = (row.device for row in self._rows.values() if row.median_s is not None)
+            is_elsewhere = any(device != "cpu" for device in timed)
+            return [Sentence("no_transfers" if is_elsewhere else "no_accelerator")]
         sentences = [_link(link, model) for link, model in models.items()]
 
         # the dearest and the cheapest transfer, beside the calls that they serve
@@ -136,10 +139,6 @@ class _SentenceWriter:
             counts["plain"] = wins["none"]  # without any transfer
             sentences.append(Sentence("moved_crossovers", {"other": _others(moved), **counts}))
         return sentences
-
-    def _why_no_transfers(self) -> str:
-        timed = (row.device for row in self._rows.values() if row.median_s is not None)
-        return "no_transfers" if any(device != "cpu" for device in timed) else "no_accelerator"
 
     def _gain(self, speedup: Speedup, of_op: Mapping[str, int]) -> Sentence:
         values, cells = {**self._values(speedup), **of_op}, cells_of(speedup)
@@ -238,11 +237,6 @@ def _extremes(speedups: Sequence[Speedup], key: Callable[[Speedup], float]) -> l
     if len(speedups) < 2:
         return list(speedups)
     return [max(speedups, key=key), min(speedups, key=key)]
-
-
-def _least_gain(speedup: Speedup) -> float:
-    """What is surely gained: the interval's near end, since the luckiest of many lead by value."""
-    return speedup.low or speedup.speedup or 0.0
 
 
 def _share(speedup: Speedup) -> float:

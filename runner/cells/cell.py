@@ -241,8 +241,9 @@ class CellReader:
             operation = _traced(values)
         elif call and call.function:
             fields = operation_fields(call)
+        source = f"op file {fields.get('name') or '(no name)'}"
         operation = operation or self._once(
-            f"{impl} {fields!r}", lambda: _read_operation(fields).implemented(impl)
+            f"{impl} {fields!r}", lambda: Operation.from_mapping(fields, source).implemented(impl)
         )
         made = {
             "op": (case or operation).name,
@@ -338,10 +339,6 @@ def _traced(values: Mapping[str, Any]) -> Operation:
     made = {"name": name, "call": values["model"], "inputs_from": values["inputs"]}
     of_all: dict[str, Any] = {"signature": "n -> n", "size": "1", "differentiable": False}
     return Operation(**made, **of_all, passes=values["trace"]["passes"])
-
-
-def _read_operation(fields: dict[str, Any]) -> Operation:
-    return Operation.from_mapping(fields, f"op file {fields.get('name') or '(no name)'}")
 
 
 def _sized_by_case(case: Case, values: dict[str, Any]) -> dict[str, object]:

@@ -231,8 +231,8 @@ def _notes(found: Comparison, words: Words) -> list[str]:
     note("could_show", shares=", ".join(shares))
 
     # what is not on both sides
-    for side in ("before", "after"):
-        lone = [change for change in found.changes if change.is_only(side)]
+    for side, other in (("before", "after_cell"), ("after", "before_cell")):
+        lone = [change for change in found.changes if getattr(change, other) is None]
         if lone:
             note(f"only_{side}", cells=_named(lone, words))
     return notes
@@ -243,11 +243,6 @@ def _named(found: Sequence[Change], words: Words) -> str:
     if len(found) > NAMED_AT_MOST:
         names.append(words["more_notes"].format(more=len(found) - NAMED_AT_MOST))
     return ", ".join(names)
-
-
-def _markdown(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> str:
-    lines = [f"# {printable(sides)}", "", *note_lines(notes, words)]
-    return "\n".join([*lines, *table_lines(changes_table(found.changes), words)])
 
 
 def _findings(found: Comparison, notes: Sequence[str], words: Words) -> list[FindingText]:
@@ -270,6 +265,5 @@ def _page(sides: str, found: Comparison, notes: Sequence[str], words: Words) -> 
         found=[(sides, _findings(found, notes, words))],
         notes=notes[1:],
         listings=[change_listing(found.changes, words, found.file)],
-        charts={},
         words={**words, "notes": words["compare_notes"]},
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from runner.config.arithmetic import LARGEST_EXPONENT, build, operands
 from runner.config.arithmetic import parse as parse_arithmetic
-from runner.errors import ConfigError, one_line, suggestion
+from runner.errors import ConfigError, one_line, unknown
 
 TRIGONOMETRIC = ("acos", "asin", "atan", "cos", "cosh", "sin", "sinh", "tan", "tanh")
 FUNCTIONS = tuple(sorted(("abs", "erf", "exp", "log", "sqrt", *TRIGONOMETRIC)))
@@ -55,7 +55,10 @@ def _check(node: ast.expr, where: str) -> bool:
         case ast.BinOp(op=ast.FloorDiv() | ast.Mod()):  # they have no derivative
             parts = None
         case ast.Call(func=ast.Name(id=name), args=arguments) if parts is not None:
-            _check_function(name, len(arguments), where)
+            if name not in FUNCTIONS:
+                raise unknown(f"{where}: unknown function {name}", name, FUNCTIONS)
+            if len(arguments) != 1:
+                raise ConfigError(f"{where}: {name} takes one argument, not {len(arguments)}")
     if parts is None:
         raise ConfigError(f"{where}: {ast.unparse(node)!r} is not allowed; {_ALLOWED}")
 
@@ -74,16 +77,6 @@ def _check(node: ast.expr, where: str) -> bool:
         shown = ast.unparse(node)
         raise ConfigError(f"{where}: {shown!r} cannot be evaluated: {error}") from error
     return False
-
-
-def _check_function(name: str, arguments: int, where: str) -> None:
-    if name not in FUNCTIONS:
-        hint = suggestion(name, FUNCTIONS)
-        raise ConfigError(
-            f"{where}: unknown function {name}{hint}; there are {', '.join(FUNCTIONS)}"
-        )
-    if arguments != 1:
-        raise ConfigError(f"{where}: {name} takes one argument, not {arguments}")
 
 
 def _constant(node: ast.expr) -> float:

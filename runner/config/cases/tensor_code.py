@@ -95,7 +95,7 @@ class TensorCase(Case):
         match key:
             case "values":
                 check_nested("expect.values", value)
-            case "shape" if items is None or not all(map(_is_length, items)):
+            case "shape" if items is None or not all(type(n) is int and n >= 0 for n in items):
                 raise ConfigError(f"expect: shape={value} is no list of lengths")
             case "dtype" if value not in KIND_OF:
                 raise unknown(f"expect: dtype={value} is unknown", str(value), KIND_OF)
@@ -115,7 +115,3 @@ class TensorCase(Case):
 def _parsed(where: str, text: str, names: Sequence[str]) -> ast.expr:
     with naming(where):
         return snippet.parse(text, names)
-
-
-def _is_length(value: object) -> bool:
-    return type(value) is int and value >= 0

@@ -120,10 +120,5 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
 def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:
     counts = Counter(row.status for row in rows if row.status != "ok")
     left_out = words["left_out"].format(count=excluded) if excluded else ""
-    parts = filter(None, (_counted(counts, "status", words), left_out))
-    return ", ".join(parts) or words["not_nothing"]
-
-
-def _counted(counts: Counter[str], kind: str, words: Words) -> str:
-    named = [f"{words.get(f'{kind}_{key}', key)}: {n}" for key, n in counts.most_common()]
-    return ", ".join(named)
+    parts = [f"{words.get(f'status_{key}', key)}: {n}" for key, n in counts.most_common()]
+    return ", ".join(filter(None, (*parts, left_out))) or words["not_nothing"]
