@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.analysis.comparison import Speedup, cost_of
 from runner.analysis.pairs import Pairs
-from runner.analysis.questions import Answer, Sentence
+from runner.analysis.questions import Answer, Sentence, first_of
 from runner.config.axes import AXES, CellKey, values_of
 from runner.config.schema import Report
 from runner.rows.other_schemas import own_columns
@@ -311,6 +311,5 @@ def _fewest(
 def _naming(key: str, lines: Sequence[Charge], values: Mapping[str, Any]) -> Sentence:
     """A sentence that names calls."""
     names = [f"{line.op.removeprefix(f'{line.workload}.')} x {line.count}" for line in lines]
-    more = [f"and {len(names) - NAMED_AT_MOST} more"] if len(names) > NAMED_AT_MOST else []
     cells = tuple(line.cell for line in lines[:NAMED_AT_MOST] if line.cell)
-    return Sentence(key, {**values, "named": ", ".join([*names[:NAMED_AT_MOST], *more])}, cells)
+    return Sentence(key, {**values, "named": first_of(names, NAMED_AT_MOST)}, cells)

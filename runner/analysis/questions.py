@@ -152,7 +152,7 @@ class _SentenceWriter:
         worst = cause.worst
         ops = dict.fromkeys(speedup.op for speedup in cause.speedups)
         values = {**self._values(worst), **cause.evidence, "dtype": worst.dtype}
-        values |= {"count": len(cause.speedups), "ops": _named(list(ops))}
+        values |= {"count": len(cause.speedups), "ops": first_of(list(ops), MOST_NAMED)}
         values["baseline_dtype"] = worst.baseline
         return Sentence(f"lose_{cause.key}", values, cells_of(worst))
 
@@ -215,9 +215,9 @@ def subject_of(item: Speedup | Crossover, further: Iterable[str]) -> str:
     return " ".join([*filter(None, named), *(f"{key}={getattr(item, key)}" for key in further)])
 
 
-def _named(names: Sequence[str]) -> object:
+def first_of(names: Sequence[str], most: int) -> str | Sentence:
     """The first of several names, and how many more there are."""
-    named, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+    named, more = ", ".join(names[:most]), len(names) - most
     return Sentence("named_and_more", {"named": named, "more": more}) if more > 0 else named
 
 
