@@ -326,11 +326,8 @@ def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     """
     whole = (row for row in rows if row.status == "ok" and row.reason and _of_gradient(row))
     groups = grouped(whole, _kind_of_reason)
-    notes = [
-        f"{words['note_no_gradient'].format(count=len(group))}{_named(group)}: "
-        f"{_reason_of(group, words)}"
-        for group in groups.values()
-    ]
+    what = words["note_no_gradient"]
+    notes = [_of_kind(group, what.format(count=len(group)), words) for group in groups.values()]
     checks = [row for row in rows if isinstance(row, AutogradRow) and not _of_gradient(row)]
     for verdict, undecided in grouped(checks, attrgetter("verdict")).items():
         if verdict in UNDECIDED and (first := next(filter(attrgetter("reason"), undecided), None)):
@@ -345,10 +342,10 @@ def _kind_of_reason(row: Row) -> str:
     return NUMBER.sub("0", row.reason or "")
 
 
-def _reason_of(rows: Sequence[Row], words: Words) -> str:
-    """The reason of the first of rows whose reasons are of one kind."""
-    reasons = {row.reason for row in rows}
-    return f"{rows[0].reason or ''}{words['note_numbers_differ'] if len(reasons) > 1 else ''}"
+def _of_kind(rows: Sequence[Row], what: str, words: Words) -> str:
+    """``what`` there is of rows with reasons of one kind: which cells, and the first reason."""
+    differ = words["note_numbers_differ"] if len({row.reason for row in rows}) > 1 else ""
+    return f"{what}{_named(rows)}: {rows[0].reason or ''}{differ}"
 
 
 def _of_gradient(row: Row) -> bool:
@@ -414,11 +411,12 @@ def what_is_missing(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
     shown = {id(row) for row in failed}
     not_ok = (row for row in rows if row.status != "ok" and id(row) not in shown)
     groups = grouped(not_ok, lambda row: (row.status, _kind_of_reason(row)))
-    return [
-        f"{len(group)} {words.get(f'status_{group[0].status}', group[0].status)}{_named(group)}: "
-        f"{_reason_of(group, words)}"
-        for group in sorted(groups.values(), key=len, reverse=True)
-    ]
+    notes = []
+    for group in sorted(groups.values(), key=len, reverse=True):
+        status = group[0].status
+        what = f"{len(group)} {words.get(f'status_{status}', status)}"
+        notes.append(_of_kind(group, what, words))
+    return notes
 
 
 def _named(rows: Sequence[Row]) -> str:
