@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 from runner.cluster.chunk import Chunk, unfinished_parts
 from runner.cluster.chunk_folder import ChunkWriter
@@ -15,7 +14,6 @@ from runner.execute.progress import Progress
 
 POLL_S = 2.0
 NO_NODE_LIMIT_S = 120.0  # after that a cluster without nodes is taken to stay so
-Outcome = Literal["came_back", "sent_again", "given_up"]
 
 
 class Driver:
@@ -84,31 +82,30 @@ class Driver:
         chunk = run.chunk
         if run.lost is not None:
             self._report_loss(run)
-        outcomes = self._outcomes(run)
-        given_up = [cell for cell in chunk.cells if outcomes[cell.identity] == "given_up"]
+        sent_again, lost = self._divided(run)
+        given_up = [cell for cell in chunk.cells if cell.identity in lost]
         cause = run.lost or "the time of its job was over before it ended"
         reason = one_line(f"{cause}; tried {chunk.attempt} times")
         if run.results or given_up:
             self._on_begin()
         rows = self._writer.write(run, given_up, reason)
         for cell in chunk.cells:
-            if outcomes[cell.identity] != "sent_again":
+            if cell.identity not in sent_again:
                 self._progress.begin(cell)
                 self._progress.end(cell, rows[cell.identity])
 
-    def _outcomes(self, run: ChunkRun) -> dict[str, Outcome]:
-        """What becomes of a chunk's cells; those to be sent again are pending then."""
-        finished = run.results.keys()
-        outcomes: dict[str, Outcome] = {cell.identity: "came_back" for cell in run.chunk.cells}
+    def _divided(self, run: ChunkRun) -> tuple[set[str], set[str]]:
+        """Which of a chunk's cells are pending again, and which are given up."""
+        finished, again, given_up = run.results.keys(), set[str](), set[str]()
         how = {"lost": run.lost is not None, "blameless": run.blameless}
         for part in unfinished_parts(run.chunk, finished, lost_on=run.place, **how):
             identities = {cell.identity for cell in part.cells}
             if part.attempt <= self._max_attempts:
                 self._pending.append(part)
-                outcomes |= dict.fromkeys(identities, "sent_again")
+                again |= identities
             else:  # a part holds also what came back and is compared with what did not
-                outcomes |= dict.fromkeys(identities - finished, "given_up")
-        return outcomes
+                given_up |= identities - finished
+        return again, given_up
 
     def _report_loss(self, run: ChunkRun) -> None:
         """Say what was lost; the same output of several jobs once."""

@@ -12,7 +12,7 @@ from runner.config.cases import expression
 from runner.config.cases.base import Case
 from runner.config.cases.nested import check_nested, kind_of, shape_of
 from runner.config.size import shape_text
-from runner.errors import ConfigError, suggestion
+from runner.errors import ConfigError, suggestion, unknown
 
 REDUCTIONS = ("sum", "mean")
 
@@ -50,7 +50,7 @@ class GradientCase(Case):
         for name, value in self.values.items():
             check_nested(f"values.{name}", value)
         if self.reduce not in REDUCTIONS:
-            raise ConfigError(f"reduce={self.reduce} is unknown; allowed: {', '.join(REDUCTIONS)}")
+            raise unknown(f"reduce={self.reduce} is unknown", self.reduce, REDUCTIONS)
         for name in self.gradients:
             if name not in self.values:
                 hint = suggestion(name, self.values)
