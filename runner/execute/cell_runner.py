@@ -237,15 +237,8 @@ class CellRunner:
     ) -> tuple[TurnsOutcome | None, list[bool | None]]:
         """What came of sides in turn, and whether another sweep ran on each of their devices."""
         self._begin(process)
-        # each device once, in an order that all sweeps share: none waits for another that waits
-        on_device = {self._device_of(cell): cell for cell in cells}
-        locks = [self._lock(cell) for _, cell in sorted(on_device.items())]
-        concurrent: list[bool | None] = []
-        try:
-            with self._same_code():
-                outcome = self.worker.run_in_turn(cells, logs, plan)
-        finally:
-            concurrent = [lock.release() for lock in locks]
+        with self._holding(cells) as concurrent:
+            outcome = self.worker.run_in_turn(cells, logs, plan)
         return outcome, concurrent
 
     def visit_workloads(self, cells: Sequence[Cell], root: Path, report: Report) -> None:
@@ -375,21 +368,25 @@ class CellRunner:
             return [row_for(cell, "unsupported", cell.infeasible_reason)], []
         if cell.device in unavailable:
             return [row_for(cell, "unavailable", unavailable[cell.device])], []
-        lock = self._lock(cell)
-        concurrent = None
+        with self._holding([cell]) as concurrent:
+            rows, samples = self.worker.run(cell, log)
+        return [marked(row, *concurrent) for row in rows], samples
+
+    @contextmanager
+    def _holding(self, cells: Sequence[Cell]) -> Iterator[list[bool | None]]:
+        """Hold the devices of cells that run code as it was; at the end: who else ran on each."""
+        # each device once, in an order that all sweeps share: none waits for another that waits
+        on_device = {self._prepared.devices.get(cell.device, cell.device): cell for cell in cells}
+        locks = [self._lock(device, cell) for device, cell in sorted(on_device.items())]
+        concurrent: list[bool | None] = []
         try:
             with self._same_code():
-                rows, samples = self.worker.run(cell, log)
+                yield concurrent
         finally:
-            concurrent = lock.release()
-        return [marked(row, concurrent) for row in rows], samples
+            concurrent += [lock.release() for lock in locks]
 
-    def _device_of(self, cell: Cell) -> str:
-        return self._prepared.devices.get(cell.device, cell.device)
-
-    def _lock(self, cell: Cell) -> DeviceLock:
-        """Hold the cell's device, or wait for it where the cell wants it for itself."""
-        device = self._device_of(cell)
+    def _lock(self, device: str, cell: Cell) -> DeviceLock:
+        """Hold a cell's device, or wait for it where the cell wants it for itself."""
 
         def on_wait(longest_s: float) -> None:
             tell(f"waiting for another sweep's cell on {device}, for {longest_s:g} s at most ...")
