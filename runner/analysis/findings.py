@@ -22,6 +22,7 @@ from runner.stats.sequential import ERROR
 
 MOST_SIDES = 4  # that are compared with the baseline, each with its best and worst
 NAMED_AT_MOST = 3
+FEWEST_VISITS = 3  # whose median one visit that was interrupted does not decide
 SPEAKING = ("op", "dtype", "device", "impl")  # axes whose values are names
 TELLING = ("faster", "slower", "same")  # verdicts
 TRUST = (
@@ -82,7 +83,7 @@ def findings(speedups: Sequence[Speedup], crossings: Iterable[Crossover]) -> lis
             found.append(tell(max(gains, key=lambda speedup: speedup.low or 0.0), "faster"))
         if losses := sides.get("slower"):
             found.append(tell(min(losses, key=lambda speedup: speedup.high or 1.0), "slower"))
-        unsure = [speedup for speedup in sides.get("unclear", ()) if speedup.low is None]
+        unsure = [speedup for speedup in sides.get("unclear", ()) if _is_nameable(speedup)]
         farthest = max(unsure, key=_distance, default=None)
         if farthest and _distance(farthest) > max(map(_distance, sure), default=0.0):
             found.append(tell(farthest, "unclear"))
@@ -102,6 +103,11 @@ def unanswered(asked: Sequence[Speedup], rows: Iterable[BenchmarkRow]) -> Findin
     return Finding(
         "unclear", Sentence("no_answer"), Sentence("unanswered", {**headline.values, "why": reason})
     )
+
+
+def _is_nameable(speedup: Speedup) -> bool:
+    """Whether a ratio without an interval rests on more than one interruption can spoil."""
+    return speedup.low is None and (speedup.paired is None or speedup.paired >= FEWEST_VISITS)
 
 
 def _distance(speedup: Speedup) -> float:

@@ -71,6 +71,7 @@ class TaskResult(NamedTuple):
 
 
 Keep = Callable[[TaskResult], None]
+MANY_TIMES = 100  # beyond which a slowdown is not said to the digit
 
 
 def forget(result: TaskResult) -> None:
@@ -94,8 +95,12 @@ class Task:
         return self.state.switches.threads_of(self.cell)
 
     def report_wait(self, slowdown: float) -> None:
-        """Say that the cell waits for a calm moment."""
-        self.report_step(f"{WAITING} the machine is {slowdown:.1f} times slower than at its best")
+        """Say that the cell waits for a calm moment.
+
+        A small kernel that waited for a core is thousands of times slower, which says no more.
+        """
+        slow = f"{slowdown:.1f}" if slowdown < MANY_TIMES else f"more than {MANY_TIMES}"
+        self.report_step(f"{WAITING} the machine is {slow} times slower than at its best")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runner.analysis.analysis import analyse
+from runner.analysis.findings import findings
 from runner.config.schema import Report
 from runner.report.language import ENGLISH, finding_text, sentence_text, words_of
 from runner.rows.rows import BenchmarkRow, Row
@@ -111,3 +112,14 @@ def test_a_larger_ratio_without_an_interval_is_named_as_unsure() -> None:
         found.append(row(device, seconds, op="linear", size="9x9", **few))
     unsure = said(found, Report())[2]
     assert unsure.startswith("unclear 30.0× as fast, but not surely: linear 9x9 float32 with gpu")
+
+
+def test_a_ratio_that_one_interruption_may_have_made_is_not_named() -> None:
+    found = crossing()
+    for device, seconds in (("cpu", 0.3), ("gpu", 0.01)):
+        few = {"ci_low_s": None, "ci_high_s": None, "cell": device}
+        found.append(row(device, seconds, op="linear", size="9x9", **few))
+    speedups = analyse(found, [], Report()).speedups
+    for visits, tones in {1: 2, 3: 3}.items():
+        of_visits = [replace(s, paired=visits) if s.op == "linear" else s for s in speedups]
+        assert len(findings(of_visits, [])) == tones
