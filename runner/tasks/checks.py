@@ -37,6 +37,7 @@ from runner.verify.values import (
     to_check,
 )
 
+NO_NUMBER = "no value is finite, and so no gradient is known here"
 GRADIENT_SHARE = 0.3  # of limit.time_s, for a quick verification
 
 
@@ -55,6 +56,9 @@ class Checked:
     def put_into(self, row: BenchmarkRow) -> BenchmarkRow:
         """A row with what was found, and its flags before those that it has."""
         values, gradient = self.values, self.gradient
+        # it is that of the operation's own size, which says nothing where nothing is a number
+        if gradient.verdict == "pass" and row.finite_fraction == 0:
+            gradient = Verdict("inconclusive", NO_NUMBER)
         found = {
             "wrong_values": values.wrong,
             "unchecked": not values.compared,

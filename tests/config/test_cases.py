@@ -19,7 +19,7 @@ WRONG = {
     "expression: sin(q)": r"expression 'sin\(q\)': unknown symbol q; values: gives x",
     "expression: sin(x": r"'\(' was never closed; use symbols, numbers, pi, \+ - \* / \*\*, "
     r"parentheses, and abs",
-    "expression: sine(x)": r"unknown function sine \(did you mean 'sin'\?\); there are abs, acos",
+    "expression: sine(x)": r"unknown function sine \(did you mean 'sin'\?\); allowed: abs, acos",
     "expression: x.__class__": r"'x.__class__' is not allowed; use symbols",
     "expression: __import__('os').getcwd()": r"is not allowed",
     "expression: '[y for y in x]'": r"is not allowed",

@@ -1234,6 +1234,316 @@ THIRD_BATCH = [  # of what was told of other verifiers, and of this one
 PAIRS += THIRD_BATCH
 
 
+def _cosine(g: torch.Tensor, x: torch.Tensor, y: torch.Tensor, factor: float = 1.0) -> Any:
+    n, m = x.norm(dim=-1, keepdim=True), y.norm(dim=-1, keepdim=True)
+    c = factor * (x * y).sum(-1, keepdim=True) / (n * m)
+    g = g.unsqueeze(-1)
+    return g * (y / (n * m) - c * x / n**2), g * (x / (n * m) - c * y / m**2)
+
+
+def _log_volume(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.slogdet(x)[1] - x.diagonal().abs().log().sum()
+
+
+def _variance(g: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    return g.unsqueeze(-1) * 2 * (x - factor * x.mean(-1, keepdim=True)) / max(1, x.shape[-1])
+
+
+def _scale_of_all(
+    g: torch.Tensor, x: torch.Tensor, s: torch.Tensor, narrow: torch.dtype | None = None
+) -> Any:
+    terms = (g * x).flatten()
+    if narrow is None or terms.numel() < 512:
+        return g * s, terms.sum()
+    total = torch.zeros((), dtype=narrow)
+    for part in terms.split(256):
+        total = total + part.sum().to(narrow)
+    return g * s, total.to(s.dtype)
+
+
+def _solved(g: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, conjugates: bool) -> Any:
+    of_b, x = torch.linalg.solve(a.mH, g), torch.linalg.solve(a, b)
+    return -of_b @ (x.mH if conjugates else x.mT), of_b
+
+
+def _masked(x: torch.Tensor) -> torch.Tensor:
+    future = torch.ones(x.shape[-2:], dtype=torch.bool).triu(1)
+    return x.masked_fill(future, -torch.inf).softmax(-1)
+
+
+def _masked_backward(g: torch.Tensor, x: torch.Tensor, leak: float = 0.0) -> torch.Tensor:
+    y = _masked(x)
+    return y * (g - (g * y).sum(-1, keepdim=True)) + leak * g * (y == 0)
+
+
+def _saves_result(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    slope: Callable[[torch.Tensor], torch.Tensor],
+    dtype: torch.dtype | None = None,
+) -> Callable[..., Any]:
+    """A function whose backward pass is made of its result, saved as it is or in less."""
+
+    class Saves(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            y = forward(x)
+            ctx.save_for_backward(y.to(dtype or y.dtype))
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return g * slope(ctx.saved_tensors[0].to(g.dtype))
+
+    return Saves.apply  # type: ignore[no-any-return]
+
+
+def _saved_pair(
+    name: str,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    slope: Callable[[torch.Tensor], torch.Tensor],
+    less: torch.dtype,
+    **settings: Any,
+) -> Pair:
+    right, wrong = _saves_result(forward, slope), _saves_result(forward, slope, less)
+    return Pair(name, "saved in less", right, wrong, **settings)
+
+
+def _drawn(*, again: bool) -> Callable[..., Any]:
+    class Sample(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, mean: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+            noise = torch.randn_like(mean)
+            ctx.save_for_backward(noise)
+            return mean + width * noise
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> Any:
+            (noise,) = ctx.saved_tensors
+            return g, g * (torch.randn_like(g) if again else noise)
+
+    return Sample.apply  # type: ignore[no-any-return]
+
+
+def _checkpointed_dropout(*, keeps_state: bool) -> Callable[..., Any]:
+    def inner(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(x.sin(), 0.5)
+
+    def outer(x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(inner, x, use_reentrant=False, preserve_rng_state=keeps_state)  # type: ignore[no-any-return]
+
+    return outer
+
+
+def _with_slope_of_slope(factor: float) -> Callable[..., Any]:
+    slope = made(
+        lambda g, x: g * x.cosh(),
+        lambda h, g, x: (h * x.cosh(), factor * h * g * x.sinh()),
+    )
+    return made(torch.sinh, slope)
+
+
+def _compiled(backward: Backward) -> Callable[..., Any]:
+    inner = made(torch.sin, backward)
+    return torch.compile(lambda x: inner(2 * x) + x, backend="aot_eager", dynamic=True)  # type: ignore[no-any-return]
+
+
+def _under_autocast(factor: float) -> Callable[..., Any]:
+    class Linear(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x, w)
+            return torch.nn.functional.linear(x, w)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, g: torch.Tensor) -> Any:
+            x, w = ctx.saved_tensors
+            by = factor if g.dtype is torch.bfloat16 else 1.0
+            return (g @ w.to(g.dtype)).to(x.dtype), by * (g.mT @ x.to(g.dtype)).to(w.dtype)
+
+    def call(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return Linear.apply(x, w).to(x.dtype)  # type: ignore[no-any-return]
+
+    return call
+
+
+def _registered(name: str, factor: float) -> Callable[..., Any]:
+    @torch.library.custom_op(f"opsweep_mutants::{name}", mutates_args=())
+    def grown(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x.exp() * y
+
+    def setup(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(inputs[0], output)
+
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
+        x, result = ctx.saved_tensors
+        return g * result, factor * g * x.exp()
+
+    grown.register_fake(lambda x, y: torch.empty_like(x))
+    grown.register_autograd(backward, setup_context=setup)
+    return grown
+
+
+FOURTH_BATCH = [  # of the kinds that were found before, others than were handed over
+    pair(
+        "cosine",
+        "cancellation",
+        lambda x, y: torch.cosine_similarity(x, y, dim=-1, eps=0.0),
+        _cosine,
+        lambda g, x, y: _cosine(g, x, y, 1 - 1e-5),
+        signature="m n, m n -> m",
+        size="1x1",
+    ),
+    pair(
+        "log_volume",
+        "cancellation",
+        _log_volume,
+        lambda g, x: g * (torch.linalg.inv(x).mT - torch.diag_embed(1 / x.diagonal())),
+        lambda g, x: g * (torch.linalg.inv(x) - torch.diag_embed(1 / x.diagonal())),
+        signature="n n ->",
+        size="1x1",
+    ),
+    pair(
+        "variance_of_one",
+        "cancellation",
+        lambda x: x.var(-1, unbiased=False),
+        _variance,
+        lambda g, x: _variance(g, x, 1 + 1e-6),
+        signature="m n -> m",
+        size="1x1",
+    ),
+    pair(
+        "weights_in_bfloat16",
+        "precision",
+        torch.matmul,
+        lambda g, a, b: (g @ b.mT, a.mT @ g),
+        lambda g, a, b: (g @ b.mT, (a.mT.bfloat16() @ g.bfloat16()).to(b.dtype)),
+        signature=MATMUL,
+        dtype=torch.float32,
+    ),
+    pair(
+        "long_scale_in_bfloat16",
+        "long sums",
+        torch.mul,
+        _scale_of_all,
+        lambda g, x, s: _scale_of_all(g, x, s, torch.bfloat16),
+        signature="m n, -> m n",
+        once=True,
+    ),
+    pair(
+        "product_conjugated",
+        "complex",
+        torch.matmul,
+        lambda g, a, b: (g @ b.mH, a.mH @ g),
+        lambda g, a, b: (g @ b.mT, a.mH @ g),
+        signature=MATMUL,
+        dtypes=["complex"],
+        dtype=torch.complex64,
+    ),
+    pair(
+        "inner_product",
+        "complex",
+        lambda x, y: (x.conj() * y).sum(-1),
+        lambda g, x, y: (g.conj().unsqueeze(-1) * y, g.unsqueeze(-1) * x),
+        lambda g, x, y: (g.unsqueeze(-1) * y, g.unsqueeze(-1) * x),
+        signature="m n, m n -> m",
+        dtypes=["complex"],
+        dtype=torch.complex128,
+    ),
+    pair(
+        "fourier",
+        "complex",
+        torch.fft.fft,
+        lambda g, z: torch.fft.ifft(g, norm="forward") if g.numel() else g,
+        lambda g, z: torch.fft.fft(g) if g.numel() else g,
+        signature="m n -> m n",
+        dtypes=["complex"],
+        dtype=torch.complex64,
+    ),
+    pair(
+        "phase",
+        "complex",
+        torch.angle,
+        lambda g, z: g * 1j * z / z.abs().square(),
+        lambda g, z: -g * 1j * z / z.abs().square(),
+        dtypes=["complex"],
+        dtype=torch.complex128,
+    ),
+    pair(
+        "solved",
+        "complex",
+        torch.linalg.solve,
+        lambda g, a, b: _solved(g, a, b, conjugates=True),
+        lambda g, a, b: _solved(g, a, b, conjugates=False),
+        signature="n n, n n -> n n",
+        size="3x3",
+        dtypes=["complex"],
+        dtype=torch.complex128,
+    ),
+    pair(
+        "masked",
+        "infinities",
+        _masked,
+        _masked_backward,
+        lambda g, x: _masked_backward(g, x, 1e-3),
+        signature="n n -> n n",
+        size="4x4",
+    ),
+    pair(
+        "masked_nan",
+        "infinities",
+        _masked,
+        _masked_backward,
+        lambda g, x: _masked_backward(g, x, torch.nan),
+        signature="n n -> n n",
+        size="4x4",
+    ),
+    _saved_pair(
+        "sigmoid_saved", torch.sigmoid, lambda y: y * (1 - y), torch.bfloat16, dtype=torch.float32
+    ),
+    _saved_pair(
+        "inverse_root_saved",
+        torch.rsqrt,
+        lambda y: -0.5 * y**3,
+        torch.float32,
+        fields={"domain": "positive"},
+    ),
+    Pair(
+        "drawn_again",
+        "randomness",
+        _drawn(again=False),
+        _drawn(again=True),
+        "m n, m n -> m n",
+        dtype=torch.float32,
+    ),
+    Pair(
+        "checkpointed_dropout",
+        "checkpoint",
+        _checkpointed_dropout(keeps_state=True),
+        _checkpointed_dropout(keeps_state=False),
+    ),
+    Pair("slope_of_slope", "second order", _with_slope_of_slope(1.0), _with_slope_of_slope(1.5)),
+    Pair("compiled", "compiled", _compiled(_sinus), _compiled(_sin(lambda g, x: 1.01 * g))),
+    Pair(
+        "under_autocast",
+        "autocast",
+        _under_autocast(1.0),
+        _under_autocast(1.5),
+        "b n, k n -> b k",
+        dtype=torch.float32,
+    ),
+    Pair(
+        "registered",
+        "custom operator",
+        _registered("right", 1.0),
+        _registered("wrong", -1.0),
+        "m n, m n -> m n",
+    ),
+]
+PAIRS += FOURTH_BATCH
+
+
 def ours(tested: Pair, function: Callable[..., Any]) -> bool:
     """Whether this project's verifier accuses a function."""
     return any(check.verdict in BAD for check in check_gradients(tested.bound(function), CPU))
@@ -1266,8 +1576,14 @@ def main() -> None:
     torch.set_num_threads(1)
     for name, judge in judges.items():
         begun = time.perf_counter()
-        missed = [p.name for p in pairs if not judge(p, p.wrong)]
-        accused = [p.name for p in pairs if judge(p, p.right)]
+        missed, accused = [], []
+        for number, p in enumerate(pairs, 1):
+            if not judge(p, p.wrong):
+                missed.append(p.name)
+            if judge(p, p.right):
+                accused.append(p.name)
+            found = f"{number - len(missed)} caught, {len(accused)} accused"
+            print(f"{name}: {number} of {len(pairs)} pairs, {found}", file=sys.stderr, flush=True)
         seconds = (time.perf_counter() - begun) / (2 * len(pairs))
         print(
             f"{name}: caught {len(pairs) - len(missed)}, wrongly accused {len(accused)}, "

@@ -31,13 +31,25 @@ def _(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x)
 
 
+@torch.library.custom_op("opsweep_tests::summed", mutates_args=())
+def summed(x: torch.Tensor) -> torch.Tensor:
+    """Its values are right; what it says of its result's shape, without computing it, is not."""
+    return x.sum(-1)
+
+
+@summed.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
 def test_a_registered_operators_findings_are_checks() -> None:
-    right, wrong = (
+    right, overwrites, misshapes = (
         {check.probe: check.verdict for check in by_opcheck(factories.bound(op, size="2x3"), CPU)}
-        for op in (doubled, overwriting)
+        for op in (doubled, overwriting, summed)
     )
-    assert right["test_schema"] == "pass"
-    assert wrong["test_schema"] == "fail"
+    assert (right["test_schema"], right["test_faketensor"]) == ("pass", "pass")
+    assert overwrites["test_schema"] == "fail"
+    assert misshapes["test_faketensor"] == "fail"
 
 
 def test_of_any_other_function_opcheck_says_nothing() -> None:

@@ -41,6 +41,14 @@ def test_what_cannot_run_in_float64_is_timed_and_checked_where_a_reference_is_na
     assert "wrong_values" in wrong.flags
 
 
+def test_a_gradient_does_not_pass_where_no_value_is_a_number() -> None:
+    deviation = {"name": "deviation", "call": "torch.std", "signature": "m n -> m"}
+    of_one, of_four = (ran(deviation | {"kwargs": {"dim": -1}}, size=f"4x{n}") for n in (1, 4))
+    assert (of_one.finite_fraction, of_one.gradient) == (0.0, "inconclusive")
+    assert of_one.reason == "no value is finite, and so no gradient is known here"
+    assert (of_four.finite_fraction, of_four.gradient, of_four.reason) == (1.0, "pass", None)
+
+
 def test_no_dependence_through_autograd_is_said_in_these_words() -> None:
     found = ran(own("without_gradient"), size=16)
     assert found.gradient == "unsupported" and "wrong_gradient" not in found.flags

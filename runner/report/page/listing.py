@@ -75,9 +75,6 @@ def comparison_listing(
     def other(pair: Speedup) -> Entry:
         return _number(pair.other_s, "s", words, _link(pair.other_cell))
 
-    def interval(pair: Speedup) -> Entry:
-        return Entry(_interval(pair.speedup, pair.low, pair.high, "", words), pair.low or -1.0)
-
     axis = report.axis
     columns: list[Column[Speedup]] = [
         *_named([key for key in (*NAMED, *distinguishing) if key != axis], words),
@@ -85,7 +82,7 @@ def comparison_listing(
         Column(f"{axis}={report.value}", "number", baseline),
         Column(words["other_time"], "number", other),
         Column(words["speedup"], "number", lambda pair: _ratio(pair, words)),
-        Column(words["interval"], "number", interval),
+        Column(words["interval"], "number", lambda pair: _ends(pair, words)),
         Column(words["verdict"], "name", lambda pair: _verdict(pair, words)),
         Column(words["smallest_difference"], "number", lambda pair: _seen(pair, words)),
         Column(
@@ -116,9 +113,6 @@ def table_listing(table: Table, words: Words) -> Listing:
 def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listing:
     """Each cell of two runs: both times, their ratio, and what else is not as it was."""
 
-    def interval(change: Change) -> Entry:
-        return Entry(_interval(change.speedup, change.low, change.high, "", words), change.low)
-
     def said(change: Change) -> Entry:
         return Entry("; ".join(filter(None, (change.reason, change.changed))))
 
@@ -128,7 +122,7 @@ def change_listing(changes: Sequence[Change], words: Words, file: str) -> Listin
         Column(words["before"], "number", lambda change: _number(change.before_s, "s", words)),
         Column(words["after"], "number", lambda change: _number(change.after_s, "s", words)),
         Column(words["speedup"], "number", lambda change: _ratio(change, words)),
-        Column(words["interval"], "number", interval),
+        Column(words["interval"], "number", lambda change: _ends(change, words)),
         Column(words["smallest_difference"], "number", lambda change: _seen(change, words)),
         Column(words["verdict"], "name", lambda change: _verdict(change, words)),
         Column(words["changed"], "text", said),
@@ -241,9 +235,18 @@ def _ratio(item: Speedup | Change, words: Words) -> Entry:
     return Entry(text, item.speedup or -1.0, _link(getattr(item, "other_cell", None)))
 
 
+def _ends(item: Speedup | Change, words: Words) -> Entry:
+    if item.speedup is None or item.low is None or item.high is None:
+        return Entry("", -1.0)
+    ends = f"{digits(item.low, 3)} – {digits(item.high, 3)}".replace(".", words["decimal"])
+    return Entry(ends, item.low)
+
+
 def _time_interval(row: BenchmarkRow, words: Words) -> Entry:
-    text = _interval(row.median_s, row.ci_low_s, row.ci_high_s, "s", words)
-    return Entry(text, row.ci_low_s or -1.0)
+    low, high = row.ci_low_s, row.ci_high_s
+    if row.median_s is None or low is None or high is None:
+        return Entry("", -1.0)
+    return Entry(f"{amount(low, 's', words, 4)} – {amount(high, 's', words, 4)}", low)
 
 
 def _checked(row: BenchmarkRow, words: Words) -> Entry:
@@ -296,13 +299,3 @@ def _number(value: float | None, unit: str, words: Words, href: str | None = Non
     if value is None:
         return Entry("–", -1.0, href)
     return Entry(amount(value, unit, words, 4), value, href)
-
-
-def _interval(
-    value: float | None, low: float | None, high: float | None, unit: str, words: Words
-) -> str:
-    if value is None or low is None or high is None:
-        return ""
-    if unit:
-        return f"{amount(low, unit, words, 4)} – {amount(high, unit, words, 4)}"
-    return f"{digits(low, 3)} – {digits(high, 3)}".replace(".", words["decimal"])

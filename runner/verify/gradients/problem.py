@@ -79,16 +79,20 @@ class ShapedInputs:
 def effective_eps(shaped: ShapedInputs) -> float:
     """The eps of the precision in which a function computes, whatever its inputs' dtype.
 
-    It is that of the narrowest dtype which wider numbers are turned into on the way; of a kernel
-    that does not show its steps, that of the narrowest dtype which holds its values.
+    It is that of the narrowest dtype which wider numbers are turned into on the way to its values;
+    of a kernel that does not show its steps, that of the narrowest dtype which holds them.
     """
-    seen = Narrowing()
+    widest = torch.finfo(torch.float64).eps
     if not shaped.runs():
-        return seen.eps
-    outputs = shaped.outputs()
+        return widest
+    values, seen = _values(shaped), Narrowing()
     with suppress(Exception), seen:  # what is compiled may refuse to be looked at
         shaped.outputs()
-    fractions, _ = flat([t for t in outputs if is_differentiable(t.dtype)]).nan_to_num().frexp()
+    if seen.eps > widest:
+        # what is narrowed to be saved for the backward pass changes no value, and excuses nothing
+        with suppress(Exception), Narrowing(prevented=True):
+            seen.eps = widest if torch.equal(_values(shaped), values) else seen.eps
+    fractions, _ = values.frexp()
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         # numbers of far fewer digits, as a function has that rounds to integers, show no dtype
         steps = fractions * (2 / torch.finfo(dtype).eps)
@@ -96,6 +100,10 @@ def effective_eps(shaped: ShapedInputs) -> float:
             shown = not torch.equal((steps / 8).round(), steps / 8)
             return max(seen.eps, torch.finfo(dtype).eps if shown else 0.0)
     return seen.eps
+
+
+def _values(shaped: ShapedInputs) -> Tensor:
+    return flat([t for t in shaped.outputs() if is_differentiable(t.dtype)]).nan_to_num()
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,13 @@ class SlopeComparison:
 
         # the worst is sought among the products that decide, if there are any
         decisive = self.ratio.masked_fill(~(self.wrong | self.useful), -1.0)
-        # and the last of equal ones, as NaNs are: that of a single element, where there is one
-        last = int((decisive == decisive.max()).flatten().nonzero()[-1])
-        c, d = divmod(last, decisive.shape[1])
+        # of equal ones, as NaNs are, that of one output by one element, and which is not zero
+        alone = self.cotangents.count_nonzero(1).unsqueeze(1)
+        alone = alone * torch.stack([*directions]).count_nonzero(1) == 1
+        size = torch.maximum(self.low.abs(), self.high.abs())
+        columns = (t.flatten().tolist() for t in (decisive, alone, size))
+        rank = list(zip(*columns, strict=True))
+        c, d = divmod(rank.index(max(rank)), decisive.shape[1])
         error, tolerance = self.error[c, d].item(), self.tolerance[c, d].item()
         moved = directions[d].nonzero().flatten().tolist()
         parts = 2 if tensor.is_complex() else 1

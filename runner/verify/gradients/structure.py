@@ -16,6 +16,7 @@ from runner.verify.gradients.vectors import (
     TensorFunction,
     copied,
     flat,
+    gaussian,
     max_abs,
     random_cotangents,
 )
@@ -125,6 +126,24 @@ def order_decides(call: TensorFunction, inputs: Sequence[Tensor], example: Shape
             if matters and _writes(example, dim, position):
                 return True
     return False
+
+
+def draws_differ(call: TensorFunction, inputs: Sequence[Tensor]) -> bool:
+    """Whether what a function draws at random depends on its inputs, so that it has no slope.
+
+    As rrelu does, which draws a number for each element that is not positive. Seen by how far the
+    generator has come after a call there, and nearby.
+    """
+    generator, states = torch.Generator().manual_seed(0), []
+    for distance in (0.0, SAME, SAME):
+        floating = ((t, is_differentiable(t.dtype)) for t in copied(inputs))
+        moved = [t + distance * gaussian(t, generator) if f else t for t, f in floating]
+        try:
+            outputs_at(call, moved)
+        except Exception:  # whatever it raises, nothing is known
+            return False
+        states.append(torch.default_generator.get_state())
+    return not all(torch.equal(state, states[0]) for state in states)
 
 
 def _writes(example: ShapedInputs, dim: int, position: int) -> bool:

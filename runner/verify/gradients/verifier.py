@@ -42,8 +42,8 @@ from runner.verify.gradients.problem import (
 from runner.verify.gradients.reference import by_reference, gradient_scales, narrowed
 from runner.verify.gradients.reproduction import script_of
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
-from runner.verify.gradients.structure import one_triangle, order_decides
-from runner.verify.gradients.vectors import Tensors, copied, dense, max_abs
+from runner.verify.gradients.structure import draws_differ, one_triangle, order_decides
+from runner.verify.gradients.vectors import Tensors, copied, dense, flat, max_abs
 
 ALL_PROBES = tuple(PROBES)
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
@@ -62,6 +62,7 @@ NO_GRAPH = (
     "where that is meant, write differentiable: false in the op file"
 )
 EQUAL_INDICES = "indices are equal, and the order in which they come decides what is returned"
+OTHER_DRAWS = "how many random numbers it draws depends on its inputs, so that it has no slope here"
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
 Checks = list[GradientCheck]
@@ -161,6 +162,7 @@ class _Plan:
         example: the gradient at the declared inputs.
         tiny: the first inputs with so few elements that the slope along each is taken.
         points: other inputs of that shape.
+        usual: inputs that are not special, to see in which precision the function computes.
         failed: each failure of a first derivative, with its problem.
     """
 
@@ -178,8 +180,9 @@ class _Plan:
 
         # domains and precision are settled by calling the function
         self.domains = choose_domains(target)
-        if target.other_shapes:
+        if target.other_shapes and not target.costly:
             usual = draw(target.other_shapes[0], self.domains, target.seed + 1)
+        self.usual = usual
         self.example = GradientProblem(
             "example",
             example.call,
@@ -261,9 +264,10 @@ class _Plan:
 
     def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
         """Whether the kernels are right: at the declared inputs with the threads of their use."""
-        if torch.is_autocast_enabled(self.device.type):  # which leaves float64 as it is
-            eps = torch.finfo(torch.get_autocast_dtype(self.device.type)).eps
-            self.example = replace(self.example, eps=max(eps, self.example.eps))
+        # in a dtype it may compute in less than it does in float64, as under autocast
+        own = tuple(narrowed(t, self.dtype).to(self.device) for t in self.usual.inputs)
+        eps = effective_eps(replace(self.usual, inputs=own))
+        self.example = replace(self.example, eps=max(eps, self.example.eps))
         reference = partial(
             by_reference,
             dtype=self.dtype,
@@ -321,13 +325,17 @@ class _Plan:
     def _asked(self, oracle: Oracle, problem: GradientProblem) -> Checks:
         """An oracle's checks; none fails where the function leaves it open what it returns."""
         checks = _timed(lambda: oracle(problem))
-        failed = [check for check in checks if check.verdict == "fail"]
-        if not failed or not order_decides(problem.call, problem.inputs, self.target.example):
+        failed, reason = [check for check in checks if check.verdict == "fail"], None
+        if failed and order_decides(problem.call, problem.inputs, self.target.example):
+            reason = EQUAL_INDICES
+        elif failed and draws_differ(problem.call, problem.inputs):
+            reason = OTHER_DRAWS
+        if reason is None:
             if getattr(oracle, "func", None) is not by_second_derivatives:
                 self.failed += [(problem, check) for check in failed]
             return checks
         return [
-            replace(c, verdict="inconclusive", reason=EQUAL_INDICES) if c.verdict == "fail" else c
+            replace(c, verdict="inconclusive", reason=reason) if c.verdict == "fail" else c
             for c in checks
         ]
 
@@ -344,6 +352,8 @@ class _Plan:
             return self._asked(oracle, problem)
         except Exception as error:
             refused = isinstance(error, NotImplementedError) or not declared
+            # outside its domain a function has no derivative that could be computed
+            refused |= not flat(outputs).isfinite().any().item()
             reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
             return [replace(check, verdict="unsupported" if refused else "fail", reason=reason)]
 
