@@ -51,6 +51,11 @@ ALIKE = {
         "add 4x4 float32 cpu backend_module=own",
         "2 cells",
     ],
+    "op=softmax size=4 op.kwargs.dim=${seed},1": [
+        "softmax 4x4 float32 cpu dim=0",
+        "softmax 4x4 float32 cpu dim=1",
+        "2 cells",
+    ],
 }
 """Cells that differ in what is no axis, or none that a label names otherwise."""
 Listed = dict[str, list[str]]
