@@ -250,6 +250,10 @@ def _resume(words: Sequence[str], folder: str) -> list[str]:
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
     """The words with a folder for both keys, quoted: it may hold what means something to Hydra."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
+    for name, _, given in (word.partition("=") for word in others):
+        is_another = Path(given.strip("'\"")).absolute() != Path(folder).absolute()
+        if name == hydra_key and is_another and "${" not in given:
+            raise ConfigError(f"{name}={given}: {key}={folder} says where; leave it out")
     quoted = _quoted(folder)
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
