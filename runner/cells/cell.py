@@ -249,7 +249,7 @@ class CellReader:
             "op": (case or operation).name,
             "timing": Timing(**values["timing"]),
             "limit": Limit(**values["limit"]),
-            "parameters": parameters_in(overrides),
+            "parameters": parameters_in(overrides, values["op"]),
         }
         of_axes = [name for name, axis in AXES.items() if axis.has_key]
         of_all = {*of_axes, "job", "backend_module", "on_contention"} - {"op", "size", "seed"}

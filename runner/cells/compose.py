@@ -11,9 +11,11 @@ import copy
 import os
 import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.cells.cell import Cell, CellReader, Family
 from runner.cells.hydra_files import SUBDIR, HydraFiles, folder_name
+from runner.config.axes import AXES
 from runner.config.hydra_internals import (
     apply_overrides,
     override_dirname,
@@ -32,6 +35,7 @@ from runner.config.hydra_internals import (
     show_config,
     typed,
 )
+from runner.config.parameters import parameters_in
 from runner.files import make_folder
 
 OWN_KEYS = ("size", "seed")
@@ -68,6 +72,27 @@ class HydraJob:
 
     overrides: tuple[str, ...]
     cell: Cell
+
+
+def further_words(jobs: Sequence[HydraJob]) -> set[str]:
+    """What sets, in some of a sweep's jobs and not in all, what is no axis, such as the timing."""
+    words = chain.from_iterable(job.overrides for job in jobs)
+    counts = Counter(word for word in words if _is_no_axis(word))
+    return {word for word, count in counts.items() if count < len(jobs)}
+
+
+def told_apart(jobs: Sequence[HydraJob]) -> dict[str, str]:
+    """By their cells' identities, jobs whose labels others have, each with its further words."""
+    further = further_words(jobs)
+    if not further:  # as in nearly every sweep, of which the labels are not kept
+        return {}
+    labels = [job.cell.label for job in jobs]
+    alike = Counter(labels)
+    return {
+        job.cell.identity: " ".join([label, *(word for word in job.overrides if word in further)])
+        for job, label in zip(jobs, labels, strict=True)
+        if alike[label] > 1
+    }
 
 
 class Composer:
@@ -222,6 +247,10 @@ class Composer:
 
 def _task_overrides(job: HydraJob) -> list[str]:
     return [text for text in job.overrides if not text.startswith("hydra.")]
+
+
+def _is_no_axis(word: str) -> bool:
+    return word.partition("=")[0].lstrip("+") not in AXES and parameters_in([word]) is None
 
 
 def _lines(overrides: Sequence[Override]) -> tuple[str, ...]:

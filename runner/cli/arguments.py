@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
@@ -142,13 +144,12 @@ def with_implied(words: Sequence[str]) -> list[str]:
         raise ConfigError(f"sweep={sweep}: one sweep at a time; run the command once for each")
     if "hydra" in arguments.values:
         raise ConfigError("hydra=...: give one of its keys, such as hydra.sweep.dir=...")
-    if arguments.asks_information:
-        if arguments.is_multirun:
-            advice = "leave -m out and give one value of each; dry_run=true lists a sweep's cells"
-            raise ConfigError(f"what Hydra shows is of one cell; {advice}")
-        return list(arguments.words)
+    if arguments.asks_information and (arguments.is_multirun or any(map(_is_several, words))):
+        advice = "leave -m out and give one value of each; dry_run=true lists a sweep's cells"
+        raise ConfigError(f"what Hydra shows is of one cell; {advice}")
     completed = [_chosen(word, is_sweep=arguments.is_multirun) for word in arguments.words]
-    _refuse_hidden(arguments)
+    if arguments.asks_information:
+        return completed
     if arguments.only_reads:
         is_report = arguments.values["job"] == "report"
         return _report(completed, arguments) if is_report else _compare(completed, arguments)
@@ -169,7 +170,7 @@ def with_implied(words: Sequence[str]) -> list[str]:
 
 def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Options, each followed by its value, and overrides, among which Hydra takes no options."""
-    values_of = command_line_options()
+    option_of = command_line_options()
     options: list[str] = []
     overrides: list[str] = []
     rest = deque(words)
@@ -178,17 +179,22 @@ def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if not word.startswith("-"):
             overrides.append(word)
             continue
-        flag, equals, _ = word.partition("=")
-        if flag not in values_of:
+        flag, equals, value = word.partition("=")
+        if flag not in option_of:
             advice = f"write {word.lstrip('-')}" if equals else "values are given as key=value"
             raise ConfigError(f"{word} is no option; {advice} (--hydra-help lists the options)")
         options.append(word)
-        if values_of[flag] == "none" or equals:
+        takes, allowed = option_of[flag]
+        if takes == "none":
             continue
-        if values_of[flag] == "needed" and not rest:
+        if takes == "needed" and not (equals or rest):
             raise ConfigError(f"{word} needs a value after it")
-        if rest and not (values_of[flag] == "optional" and "=" in rest[0]):
-            options.append(rest.popleft())
+        if not equals:
+            is_next = takes == "needed" or (rest and not re.search("^-|=", rest[0]))
+            value = rest.popleft() if is_next else allowed[0]
+            options.append(value)
+        if allowed and value and value not in allowed:
+            raise unknown(f"{flag} {value} is unknown", value, allowed)
     return options, overrides
 
 
@@ -244,12 +250,25 @@ def _resume(words: Sequence[str], folder: str) -> list[str]:
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:
     """The words with a folder for both keys, quoted: it may hold what means something to Hydra."""
     others = [word for word in words if word.partition("=")[0].lstrip("+") != key]
+    for name, _, given in (word.partition("=") for word in others):
+        is_another = Path(given.strip("'\"")).absolute() != Path(folder).absolute()
+        if name == hydra_key and is_another and "${" not in given:
+            raise ConfigError(f"{name}={given}: {key}={folder} says where; leave it out")
     quoted = _quoted(folder)
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 
 def _quoted(folder: str) -> str:
     return "'" + folder.replace("'", "\\'").replace("${", "\\${") + "'"
+
+
+def _is_several(word: str) -> bool:
+    """Whether a word gives a key several values, or a group several files."""
+    key, equals, value = word.partition("=")
+    if not equals or key.startswith("-"):
+        return False
+    is_listed = value.startswith("[") and (CONF / key.lstrip("+")).is_dir()
+    return is_listed or OverridesParser.create().parse_override(word).is_sweep_override()
 
 
 def _chosen(word: str, *, is_sweep: bool) -> str:
@@ -268,29 +287,6 @@ def _chosen(word: str, *, is_sweep: bool) -> str:
         raise ConfigError(f"{word}: write {several}" if is_sweep else several_values(several))
     options = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
     raise ConfigError(unknown_choice(group, value, options))
-
-
-def _refuse_hidden(arguments: Arguments) -> None:
-    """Refuse files of one's own that have the name of one of ours: Hydra ignores them."""
-    for folder in _own_folders(arguments):
-        for built_in in CONF.rglob("*.yaml"):
-            path = folder / built_in.relative_to(CONF)
-            if path.is_file() and path.resolve() != built_in.resolve():
-                advice = "give it another name"
-                if path.name == "config.yaml":
-                    advice = "set its values on the command line or in sweep/<name>.yaml"
-                raise ConfigError(f"{path} has a name that is built in, which would win; {advice}")
-
-
-def _own_folders(arguments: Arguments) -> Iterator[Path]:
-    for position, word in enumerate(arguments.words):
-        flag, _, value = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            yield Path(value or next(iter(arguments.words[position + 1 :]), ""))
-    for text in arguments.values.get("hydra.searchpath", "").strip("[]'\"").split(","):
-        place = text.strip(" '\"").removeprefix("file://")
-        if place and "://" not in place:
-            yield Path(place)
 
 
 def _refuse_unused_folder(arguments: Arguments) -> None:

@@ -11,11 +11,13 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 
 from runner.config.keys import HELP_LISTS, unknown_key
 from runner.config.renamed import refusal
+from runner.config.schema import OF_THE_SWEEP
 from runner.config.size import ALLOWED
 from runner.errors import closest, one_line
 
 SHOWN = 3  # options, of a group that has many
 MANY = 16
+PARAMS = "hydra.sweeper.params."
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 # lines for programmers
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")
@@ -63,9 +65,22 @@ def _own(value: str) -> str:
 
 
 def several_values(override: str) -> str:
-    """Say what makes a sweep of several values."""
+    """Say what makes a sweep of several values, or that this key has one for all cells."""
+    key = override.lstrip("+").partition("=")[0]
+    if key.startswith("hydra."):
+        return _of_hydra(override)
+    if key in OF_THE_SWEEP:
+        return f"{override}: {key} is of the whole sweep; give one value"
     command = f"python -m runner -m {shlex.quote(override)}"
     return f"{override} has several values, which need -m: {command}"
+
+
+def _of_hydra(override: str) -> str:
+    key, _, values = override.lstrip("+").partition("=")
+    if key.startswith(PARAMS):
+        own = f"{key.removeprefix(PARAMS)}={values}"
+        return f"{override}: write {own}, which counts more than a sweep's file"
+    return f"{override}: {key} is the same for all cells; give one"
 
 
 def _missing(error: MissingConfigException) -> str:
@@ -142,13 +157,11 @@ EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
         WRONG_VALUE + "is not a subclass of",
         "{0}={1}: {0} has keys of its own, which --help lists; write {0}.<key>={1}".format,
     ),
+    (WRONG_VALUE + "is not Optional", "{0}={1}: {0} has to have a value; leave it out".format),
+    (r"Sweeping over Hydra's.*'(\S+?=.*)'", _of_hydra),
     (
-        r"Sweeping over Hydra's.*'\+*hydra.sweeper.params.(\S+?)=(.*)'",
-        "hydra.sweeper.params.{0}={1}: write {0}={1}, which counts more than a sweep's file".format,
-    ),
-    (
-        r"Sweeping over Hydra's.*'(\S+?)=(.*)'",
-        "{0}={1}: {0} is the same for all cells; give one".format,
+        r"Could not override '.*\s*To append to your config use \+(hydra.sweeper.params.*)",
+        _of_hydra,
     ),
 )
 """Errors of Hydra's, by how they begin, and what to say of what they name."""

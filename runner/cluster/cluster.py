@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
-from runner.cells.compose import HydraJob
+from runner.cells.compose import HydraJob, told_apart
 from runner.cluster.chunk import Chunk, plan
 from runner.config.keys import check_keys
 from runner.config.schema import ClusterConfig, Compare, Report, check_ranges
@@ -92,7 +92,8 @@ class Cluster:
         def end(cell: Cell, rows: list[Row]) -> None:
             on_end(number_of[cell.identity], rows)
 
-        with Progress(len(numbers), stop_after, end, quiet=session.quiet) as progress:
+        names = told_apart([jobs[number] for number in numbers])
+        with Progress(len(numbers), stop_after, end, names=names, quiet=session.quiet) as progress:
             driver = Driver(executor, writer, progress, config.retries, session.begin_measuring)
             driver.run(chunks)
 

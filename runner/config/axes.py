@@ -131,7 +131,6 @@ BENCHMARK_ONLY = tuple(name for name, axis in AXES.items() if axis.benchmark_onl
 OF_GRADIENTS = tuple(name for name, axis in AXES.items() if axis.in_autograd)
 FURTHER = tuple(name for name in AXES if name not in NAMED)
 """The axes that a label names only where it has to."""
-LABELLED = tuple(AXES[name] for name in FURTHER if AXES[name].compared)
 
 
 def named_value(axis: str, value: object) -> object:
@@ -173,7 +172,7 @@ def label(job: str, key: CellKey, said: Callable[[str], bool] = lambda axis: Tru
     """A cell in a few words; ``said`` tells which axes may be named beside those always named."""
     words = [] if job in ("benchmark", key.op) else [job]
     words += [str(getattr(key, name)) for name in NAMED]
-    for axis in LABELLED:
+    for axis in map(AXES.__getitem__, FURTHER):
         value = getattr(key, axis.name)
         if value is not None and value != axis.default and said(axis.name):
             words.append(f"{axis.name}={value}" if axis.has_key else str(value))

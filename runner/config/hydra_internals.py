@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice, product
 from pathlib import Path
@@ -24,7 +25,7 @@ from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, run_job
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, ValueNode
@@ -35,6 +36,7 @@ from runner.errors import ConfigError, one_line
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
 _MAKE_SWEEPER = Plugins.instantiate_sweeper
 DATA = ("op", "case", "timing", "workload")
+OF_USERS = ("command-line", "hydra.searchpath")  # who adds a folder of files
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
 
@@ -128,9 +130,11 @@ def check_config_files() -> None:
     """Have Hydra refuse a file that is too large to read, or one of ``DATA`` that is not data.
 
     It sets nothing outside its group, and takes nothing from the environment; a sweep's may do so.
+    Nor does a file of one's own have the name of one of ours, which Hydra takes instead.
     """
 
     def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        _refuse_hidden(self.sources, config_path)
         source = self._find_object_source(config_path, ObjectType.CONFIG)
         path = Path(source.path if source else "", f"{config_path.removesuffix('.yaml')}.yaml")
         try:
@@ -146,7 +150,24 @@ def check_config_files() -> None:
             raise ConfigError(f"{path}: {beyond[0].strip()} {reaches}; leave it out")
         return result
 
+    warnings.filterwarnings("ignore", ".* is not available", module="hydra")  # which is refused
     ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+
+
+def _refuse_hidden(sources: Sequence[ConfigSource], config_path: str) -> None:
+    own = [source for source in sources if source.provider.startswith(OF_USERS)]
+    for source in own:
+        if not source.available():
+            advice = "give a folder that is there, or pkg://package.folder"
+            raise ConfigError(f"hydra.searchpath: {source.path} is no folder of files; {advice}")
+    name = f"{config_path.removesuffix('.yaml')}.yaml"
+    built_in = next((s for s in sources if s not in own and s.is_config(config_path)), None)
+    for source in (s for s in own if built_in and s.is_config(config_path)):
+        if Path(built_in.path, name).resolve() != (path := Path(source.path, name)).resolve():
+            advice = "give it another name"
+            if name == "config.yaml":
+                advice = "set its values on the command line or in sweep/<name>.yaml"
+            raise ConfigError(f"{path} has a name that is built in, which would win; {advice}")
 
 
 def check_size(text: str) -> None:
@@ -193,13 +214,16 @@ def unheeded_choices(loader: ConfigLoader, config: DictConfig) -> Iterator[tuple
                 yield file, group, default.value
 
 
-def command_line_options() -> dict[str, str]:
-    """Hydra's options, by each of their names whether they take a value: none, needed, optional."""
-    values_of: dict[str, str] = {}
-    for action in get_args_parser()._actions:
-        kinds = {0: "none", None: "needed", "?": "optional"}
-        values_of |= dict.fromkeys(action.option_strings, kinds.get(action.nargs, "needed"))
-    return values_of
+def command_line_options() -> dict[str, tuple[str, Sequence[str]]]:
+    """Hydra's options: by each name whether it takes a value, none, needed or optional, and which.
+
+    ``--experimental-rerun`` is left out: it goes past all that checks a cell and its folder.
+    """
+    option_of: dict[str, tuple[str, Sequence[str]]] = {}
+    for action in (a for a in get_args_parser()._actions if a.dest != "experimental_rerun"):
+        kind = {0: "none", None: "needed", "?": "optional"}.get(action.nargs, "needed")
+        option_of |= dict.fromkeys(action.option_strings, (kind, tuple(action.choices or ())))
+    return option_of
 
 
 def run_within(context_of: Callable[[DictConfig], AbstractContextManager[None]]) -> None:

@@ -22,6 +22,11 @@ READING = ("report", "compare")
 """The jobs that measure nothing: they read the folders of runs."""
 JOBS = ("benchmark", "autograd", "tensors", "transfer", "roof", "noise", "trace", *READING)
 ON_CONTENTION = ("flag", "wait")
+OF_THE_SWEEP = {
+    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run"),
+    *("output", "objective"),
+}
+"""The keys that cannot differ between cells."""
 JSON = "json"
 OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")

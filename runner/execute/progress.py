@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Timer
@@ -40,7 +40,8 @@ class Progress:
     """Shows how far a sweep is, on standard error, which results never use.
 
     It tells ``on_end`` of each cell, and ends the sweep by a ConfigError after so many failures,
-    where it is to ``stop_after`` them. ``quiet``: it shows trouble alone.
+    where it is to ``stop_after`` them. ``names`` are of cells, by their identities, whose labels
+    others have too. ``quiet``: it shows trouble alone.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Progress:
         stop_after: int | None = None,
         on_end: Callable[[Cell, list[Row]], None] = lambda cell, rows: None,
         *,
+        names: Mapping[str, str] | None = None,
         quiet: bool = False,
     ) -> None:
+        self._names = names or {}
         self._total, self._done, self._quiet = total, 0, quiet
         self._begun, self._last_line, self._shown = time.monotonic(), 0.0, 0
         self._stop_after, self._failed, self._on_end = stop_after, set[str](), on_end
@@ -71,7 +74,7 @@ class Progress:
     def begin(self, cell: Cell, *, in_turn: bool = False) -> None:
         """A cell begins, alone or in turn with what it is compared with."""
         if self._bar is not None:
-            description = f"{cell.label}, in turn" if in_turn else cell.label
+            description = f"{self._name(cell)}{', in turn' if in_turn else ''}"
             self._bar.update(self._task, description=description, refresh=True)
 
     def again(self, cells: Sequence[Cell], steps: int, longest_s: float) -> None:
@@ -80,7 +83,7 @@ class Progress:
         more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
         why = f"the machine was slow all the time; for {time_text(longest_s)} at most"
         if not self._quiet:
-            tell(f"visiting again {cells[0].label}{more}: {why}")
+            tell(f"visiting again {self._name(cells[0])}{more}: {why}")
         if self._bar is not None:
             self._bar.update(self._task, total=self._total)
 
@@ -98,6 +101,9 @@ class Progress:
                 how_many = f"{self._stop_after} failed, and stop_after={self._stop_after}"
                 raise ConfigError(f"stopped: {how_many}; resume= goes on")
 
+    def _name(self, cell: Cell) -> str:
+        return self._names.get(cell.identity, cell.label)
+
     def _print_line(self, cell: Cell, rows: list[Row]) -> None:
         trouble = any(row.status not in ("ok", "unavailable") for row in rows)
         now = time.monotonic()
@@ -110,7 +116,7 @@ class Progress:
         self._last_line, self._shown = now, self._done
         seconds = (now - self._begun) / self._done * (self._total - self._done)
         left = f", {timedelta(seconds=round(seconds))} left" if seconds >= LONG_S else ""
-        tell(f"[{first}{self._done}/{self._total}] {cell.label}: {_outcome(rows)}{left}")
+        tell(f"[{first}{self._done}/{self._total}] {self._name(cell)}: {_outcome(rows)}{left}")
 
 
 def _bar() -> RichProgress:

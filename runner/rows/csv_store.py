@@ -22,6 +22,7 @@ from runner.config.renamed import RENAMED
 from runner.errors import one_line
 from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
 from runner.rows.columns import columns_in, filled, out_of_range, problem_of
+from runner.rows.environment_file import code_order
 from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
     FILE_OF_JOB,
@@ -37,6 +38,7 @@ from runner.rows.rows import (
 Record = TypeVar("Record", Sample, PairVisit)
 LINES_AT_ONCE = 1_000
 MOST_NAMED = 3  # damaged lines of a file
+Rank = tuple[bool, bool, int, bool, int]  # which of a cell's rows counts: the highest
 IDENTITY = re.compile(rb"^([\w-]+),", re.MULTILINE)  # what a line of rows begins with
 CHECKSUM = re.compile(rb",\d{1,9},x[0-9a-f]+\r?$")  # what a row's last line ends with
 FORMULA = re.compile(r"'?[=+@\t\r-]")  # how a text begins that a spreadsheet would calculate
@@ -204,10 +206,11 @@ def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row]
 
     A cell whose folder is gone has its row in the run's own table, which counts beside the folders
     with ``own_table``. Where a cell stands in several folders, as after a sweep was taken up again
-    in another order, one that ended well counts, and of several such the last to be written. The
-    rows are in the order of the jobs' numbers.
+    in another order, one of the latest code counts, of several such one that ended well, and of
+    these the last to be written. The rows are in the order of the jobs' numbers.
     """
-    of_cell: dict[str, tuple[tuple[bool, bool, bool, int], list[Row]]] = {}
+    of_cell: dict[str, tuple[Rank, list[Row]]] = {}
+    code_number = code_order(root)
     damaged: list[str] = []
     table = root / FILE_OF_JOB[job]
     in_folders = files_of_jobs(root, job)
@@ -228,7 +231,8 @@ def collect(root: Path, job: str, *, own_table: bool = False) -> tuple[list[Row]
         by_cell = grouped(rows, attrgetter("cell"))
         for cell, its_rows in by_cell.items():
             ended_well = all(row.status == "ok" for row in its_rows)
-            rank = (not problems, path is not table, ended_well, written_ns)
+            of_code = max(code_number.get(row.environment or "", 0) for row in its_rows)
+            rank = (not problems, path is not table, of_code, ended_well, written_ns)
             if cell not in of_cell or of_cell[cell][0] < rank:
                 of_cell[cell] = (rank, its_rows)
         if path is table:  # whose order was that of all folders, when they were there
@@ -250,7 +254,7 @@ def _believed(path: Path, job: str) -> tuple[list[Row], list[str]]:
     return believed, problems
 
 
-def _has_more(table: Path, of_cell: Mapping[str, tuple[tuple[bool, bool, bool, int], Any]]) -> bool:
+def _has_more(table: Path, of_cell: Mapping[str, tuple[Rank, Any]]) -> bool:
     """Whether a table may hold what no folder holds whole."""
     whole = {cell for cell, (rank, _) in of_cell.items() if rank[0]}
     return table.is_file() and not (whole and _cells_named(_bytes_of(table)) <= whole)

@@ -24,14 +24,15 @@ MOST = 10**9  # cells, cores
 DEEPEST = 12  # levels of mappings and lists
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("host", "torch", "precision", "packages", "variables", "git", "code"), dict),
-    **dict.fromkeys(("report", "nodes", "nodes.*", "code.*", "code.*.content"), dict),
+    **dict.fromkeys(("report", "variants", "nodes", "nodes.*", "code.*", "code.*.content"), dict),
     **dict.fromkeys(("resumed[]", "devices[]", "calibration[]", "noise_sources"), dict),
-    **dict.fromkeys(("resumed", "devices", "command", "calibration"), list),
+    **dict.fromkeys(("resumed", "devices", "command", "calibration", "variants.*"), list),
     **dict.fromkeys(("cells", "excluded", "host.cores", "torch.threads"), int),
     **{f"calibration[].{name}": int for name in ("threads", "pairs", "alarms")},
     **dict.fromkeys(("host.load_1min", "calibration[].largest_difference"), (int, float)),
     **dict.fromkeys(("host.name", "host.system", "torch.version", "python", "node"), str),
     **dict.fromkeys(("started", "folder", "cluster", "command[]", "id"), str),
+    "variants.*[]": str,
     **dict.fromkeys(("devices[].device", "devices[].name", "code.*.folder"), str),
     **{f"calibration[].{name}": str for name in ("device_name", "op", "size", "date")},
 }
@@ -62,7 +63,7 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
     """A part of the file without what is not of its type; None in place of what is not itself."""
     # what a node is, and what a run was taken up with, is described as the run itself
     name = re.sub(r"^(nodes\.[^.]*|resumed\[\])\.", "", where)
-    kind = KINDS.get(re.sub(r"^(nodes(?=\.[^.]*$)|code)\.[^.]*", r"\1.*", name), object)
+    kind = KINDS.get(re.sub(r"^(nodes(?=\.[^.]*$)|code|variants)\.[^.]*", r"\1.*", name), object)
     is_count = kind is not object and isinstance(value, int | float)
     odd_number = is_count and (isinstance(value, bool) or not 0 <= value < MOST)
     if levels == 0 or odd_number or not (value is None or isinstance(value, kind)):
@@ -85,6 +86,25 @@ def all_environments(root: Path) -> dict[str, dict[str, Any]]:
     nodes = (first.get("nodes") or {}).values()
     every = [first, *(first.get("resumed") or []), *nodes]
     return {environment["id"]: environment for environment in every if environment.get("id")}
+
+
+def code_order(root: Path) -> dict[str, int]:
+    """By the ``environment`` of rows, how late the run came to have their code; blank: damaged."""
+    try:
+        first = read_environment(root)
+    except ConfigError:
+        return {}
+    order: dict[str, int] = {}
+    number, before = 0, None
+    for made_with in [first, *(first.get("resumed") or []), *(first.get("nodes") or {}).values()]:
+        code = {
+            name: described.get("content")
+            for name, described in (made_with.get("code") or {}).items()
+            if described
+        }
+        number, before = number + (code != before), code
+        order[str(made_with.get("id"))] = number
+    return order
 
 
 def check_same_environment(root: Path, now: dict[str, Any]) -> None:

@@ -18,16 +18,11 @@ from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
 from runner.config.implementation import ALL, DEFAULT
 from runner.config.operator_database import with_every
-from runner.config.schema import READING, Report
+from runner.config.schema import OF_THE_SWEEP, READING, Report
 from runner.errors import ConfigError, naming, one_line, tell
 from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
 
-OF_THE_SWEEP = {
-    *("resume", "resume_force", "retry", "stop_after", "exclude", "strict", "dry_run", "run"),
-    *("output", "objective"),
-}
-"""The keys that cannot differ between cells."""
 OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
 
 

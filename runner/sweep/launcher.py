@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
-from runner.cells.compose import Composer, HydraJob
+from runner.cells.compose import Composer, HydraJob, told_apart
 from runner.cells.grid import is_excluded
 from runner.config.hydra_internals import config_restored, sweeper_of, without_hydra
 from runner.config.schema import Compare, Report
@@ -125,7 +125,12 @@ class JobLauncher:
             config_restored(),
             env_override(self._config.hydra.job.env_set),
             self._session.cells.writing_behind(),
-            Progress(steps(groups), self._config.stop_after, quiet=self._session.quiet) as progress,
+            Progress(
+                steps(groups),
+                self._config.stop_after,
+                names=told_apart(jobs),
+                quiet=self._session.quiet,
+            ) as progress,
         ):
             share = max((run.cell.timing.revisit_share for run in going), default=0.0)
             run_group = partial(self._run_group, progress=progress)

@@ -11,8 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-from runner.cells.cell import Cell
-from runner.cells.compose import Composer
+from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
 from runner.config.hydra_internals import combinations, sweeper_of
 from runner.config.schema import Report
@@ -21,7 +20,7 @@ from runner.execute.session import Session
 from runner.report.as_json import cells_as_json, for_programs
 from runner.sweep.grids import as_overrides
 from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
-from runner.sweep.sweeper import list_cells
+from runner.sweep.sweeper import list_jobs
 
 BASIC = "basic"  # Hydra's own, whose cells are known before the first one runs
 
@@ -41,12 +40,12 @@ class StockSweep:
     def sweep(self, arguments: list[str]) -> Any:
         """Have the sweeper run its jobs; ConfigError where that is wrong, and nothing has run."""
         self._check()
-        cells = self._cells(arguments) if self._name == BASIC else []
+        jobs = self._jobs(arguments) if self._name == BASIC else []
         if self._config.dry_run:
             with for_programs(self._config.output) as is_json:
-                list_cells(cells)
+                list_jobs(jobs)
             if is_json:
-                print(cells_as_json(cells, self._left_out))
+                print(cells_as_json([job.cell for job in jobs], self._left_out))
             return []
         self._session.begins = self._record
         with claimed(self._root, resuming=False, begun=lambda: self._session.measuring):
@@ -73,16 +72,17 @@ class StockSweep:
             chooses = f"hydra/sweeper={self._name} chooses each cell by the times of those before"
             raise ConfigError(f"dry_run=true: {chooses}, so that there is no list; leave it out")
 
-    def _cells(self, arguments: Sequence[str]) -> list[Cell]:
+    def _jobs(self, arguments: Sequence[str]) -> list[HydraJob]:
         """Those that will run, checked as those of a grid are."""
         composer = Composer(self._loader, self._config)
         params = as_overrides("params", plain(self._config.hydra.sweeper.get("params") or {}))
         overrides = OverridesParser.create(config_loader=self._loader)
         words = combinations(overrides.parse_overrides([*params, *arguments]))
-        cells = [composer.job(job).cell for job in words]
-        dropped = excluded(cells, self._config.exclude, set())
+        jobs = list(map(composer.job, words))
+        dropped = excluded([job.cell for job in jobs], self._config.exclude, set())
         self._left_out = len(dropped)
-        cells = [cell for position, cell in enumerate(cells) if position not in dropped]
+        jobs = [job for position, job in enumerate(jobs) if position not in dropped]
+        cells = [job.cell for job in jobs]
         if not cells:
             raise ConfigError(f"exclude leaves none of {self._left_out} cells; drop a rule")
         for cell in cells:
@@ -91,7 +91,7 @@ class StockSweep:
         check_possible(cells)
         check_baseline(cells, self._report)
         check_threads(cells)
-        return cells
+        return jobs
 
     def _record(self) -> None:
         """Write down what the sweep is made with, once its first cell has a worker."""

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.cells.cell import Cell
 from runner.cells.comparison import baseline_in_words, in_words, settled, with_partners
-from runner.cells.compose import Composer, HydraJob
+from runner.cells.compose import Composer, HydraJob, further_words, told_apart
 from runner.cells.grid import check_threads
 from runner.cells.hydra_files import SUBDIR
 from runner.cluster.chunk import START_S, expected_s
@@ -157,7 +157,7 @@ class GridSweep:
         if self._config.resume:
             jobs, numbers, _ = self._remaining(jobs)
         cells = [jobs[number].cell for number in numbers]
-        list_cells(cells)
+        list_jobs([jobs[number] for number in numbers])
         if cells and self._cluster is None:
             tell(f"it takes some {time_text(START_S + sum(map(expected_s, cells)))} here")
         calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
@@ -233,6 +233,8 @@ class GridSweep:
             compares.compare_by(self._report, self._compare)
             if self._compare.in_turn and self._report.baseline is not None:
                 tell(f"comparing in turn: {baseline_in_words(self._report)}")
+        further = further_words(jobs)
+        words_of = {job.cell.variant: further.intersection(job.overrides) for job in jobs}
         runner.record_environment(
             self._root,
             len(jobs),
@@ -241,6 +243,7 @@ class GridSweep:
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
             excluded=self._left_out,
+            variants={name: sorted(words) for name, words in words_of.items() if words},
             env_set=dict(self._config.hydra.job.env_set) or None,
         )
         write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
@@ -328,9 +331,10 @@ class GridSweep:
         return returned
 
 
-def list_cells(cells: Sequence[Cell]) -> None:
+def list_jobs(jobs: Sequence[HydraJob]) -> None:
     """Print the cells of a dry run, a line each, and their number."""
-    for cell in cells:
-        reason = cell.infeasible_reason
-        print(f"{cell.label}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())
-    print(f"{len(cells)} cells")
+    names = told_apart(jobs)
+    for cell in (job.cell for job in jobs):
+        name, reason = names.get(cell.identity, cell.label), cell.infeasible_reason
+        print(f"{name}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())
+    print(f"{len(jobs)} cells")

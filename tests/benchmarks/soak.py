@@ -69,7 +69,7 @@ def main() -> None:
                 "resume=killed" if (killed / "multirun.yaml").exists() else "hydra.sweep.dir=killed"
             )
             parent = subprocess.Popen(command(options.cells, more), cwd=folder, env=env, **quiet)
-            limit = time.monotonic() + 60
+            limit = time.monotonic() + 600  # a start takes long where the machine is busy
             goal = sum(1 for _ in killed.glob("*_*/results.csv")) + draw.randint(
                 0, options.cells // options.kills
             )

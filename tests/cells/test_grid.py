@@ -31,6 +31,33 @@ COMMANDS = (
     f"{TWO} compile=true cache=warm,cold",
     f"{TWO} op=add size=16 dtype=float32 threads=1,2",
 )
+ALIKE = {
+    "op=add,mul size=4 limit.time_s=9 timing.max_time_s=1,2": [
+        "add 4x4 float32 cpu timing.max_time_s=1",
+        "add 4x4 float32 cpu timing.max_time_s=2",
+        "mul 4x4 float32 cpu timing.max_time_s=1",
+        "mul 4x4 float32 cpu timing.max_time_s=2",
+        "4 cells",
+    ],
+    "op=softmax size=4 seed=0,7 op.kwargs.dim=0 timing=quick,minimal hydra/sweeper=basic": [
+        "softmax 4x4 float32 cpu dim=0 timing=quick",
+        "softmax 4x4 float32 cpu dim=0 timing=minimal",
+        "softmax 4x4 float32 cpu dim=0 seed=7 timing=quick",
+        "softmax 4x4 float32 cpu dim=0 seed=7 timing=minimal",
+        "4 cells",
+    ],
+    "op=add size=4 hydra.sweeper.also=[{op:add,backend_module:own}]": [
+        "add 4x4 float32 cpu",
+        "add 4x4 float32 cpu backend_module=own",
+        "2 cells",
+    ],
+    "op=softmax size=4 op.kwargs.dim=${seed},1": [
+        "softmax 4x4 float32 cpu dim=0",
+        "softmax 4x4 float32 cpu dim=1",
+        "2 cells",
+    ],
+}
+"""Cells that differ in what is no axis, or none that a label names otherwise."""
 Listed = dict[str, list[str]]
 
 
@@ -40,11 +67,11 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Listed:
     folder = tmp_path_factory.mktemp("dry")
     (folder / "mine" / "sweep").mkdir(parents=True)
     (folder / "mine" / "sweep" / "two.yaml").write_text(SECOND)
-    said = answers(folder, [_dry(command) for command in COMMANDS])
+    said = answers(folder, [["-m", *_dry(command)] for command in (*COMMANDS, *ALIKE)])
     assert [answer.stderr for answer in said if answer.code] == []
     return {
         command: [line.partition("    ")[0] for line in answer.stdout.splitlines()]
-        for command, answer in zip(COMMANDS, said, strict=True)
+        for command, answer in zip((*COMMANDS, *ALIKE), said, strict=True)
     }
 
 
@@ -62,6 +89,11 @@ def test_devices_take_turns_whatever_the_order_of_the_axes(listed: Listed) -> No
         "mul 4x4 float32 gpu",
         "4 cells",
     ]
+
+
+def test_no_two_lines_are_equal(listed: Listed) -> None:
+    assert {command: listed[command] for command in ALIKE} == ALIKE
+    assert all(len(set(lines)) == len(lines) for lines in listed.values())
 
 
 def test_a_cell_that_comes_twice_runs_once(listed: Listed) -> None:

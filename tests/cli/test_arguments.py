@@ -38,5 +38,12 @@ def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
     ):
         with_implied([f"resume={tmp_path}"])
     assert f"hydra.run.dir='{tmp_path}'" in with_implied(["job=report", f"run={tmp_path}"])
+    for given in ("hydra.run.dir=elsewhere", f"hydra.run.dir='{tmp_path}/x'"):
+        with pytest.raises(ConfigError, match=f"{given}: run={tmp_path} says where; leave it out"):
+            with_implied(["job=report", f"run={tmp_path}", given])
+    with_implied(["job=report", f"run={tmp_path}", f"hydra.run.dir={tmp_path}/"])
+    (tmp_path / "multirun.yaml").touch()
+    with pytest.raises(ConfigError, match=r"hydra.sweep.dir=a: resume=.* says where; leave it out"):
+        with_implied([f"resume={tmp_path}", "hydra.sweep.dir=a"])
     with pytest.raises(ConfigError, match="one sweep at a time"):
         with_implied(["+sweep=a,b"])

@@ -23,6 +23,18 @@ WRONG = {
     "--op=matmul": r"--op=matmul is no option; write op=matmul",
     "--list": r"--list is no option; values are given as key=value",
     "--config-dir": r"--config-dir needs a value after it",
+    "op=add,mul --cfg job": r"is of one cell; leave -m out and give one value of each; dry_run",
+    "op=[add,mul] -c job": r"is of one cell; leave -m out and give one value of each; dry_run",
+    "size=range(1,9) --info defaults": r"is of one cell; leave -m out and give one value of each",
+    "--cfg jobb": r"^--cfg jobb is unknown \(did you mean 'job'\?\); allowed: job, hydra, all\n$",
+    "--info=searchpaths": r"^--info searchpaths is unknown \(did you mean 'searchpath'\?\)",
+    "--experimental-rerun nosuch.pickle": r"^--experimental-rerun is no option; .*\n$",
+    "hydra.searchpath=[nosuch]": r"^hydra.searchpath: nosuch is no folder of files; .*\n$",
+    "hydra.sweeper.params.op=add,mul": r"write op=add,mul, which counts more",
+    "-m hydra.sweeper.params.op='add,mul'": r"write op='add,mul', which counts more",
+    "hydra.verbose=true,false": r"hydra.verbose is the same for all cells; give one",
+    "stop_after=1,2": r"stop_after is of the whole sweep; give one value",
+    "timing.max_time_s=null": r"timing.max_time_s has to have a value; leave it out",
     "--resolve op=add": r"The --resolve flag can only be used",
     "op=add hydra.verbose=3": r"AssertionError",
     "hydra.sweep.dir=x": r"hydra.sweep.dir=x is for a sweep, which needs -m; give hydra.run.dir=",
@@ -125,8 +137,14 @@ def test_a_broken_op_file_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "twice" / "op" / "add.yaml").write_text(
         "name: add\ncall: torch.sub\nsignature: '..., ... -> ...'\n"
     )
+    (tmp_path / "twice" / "__init__.py").touch()
+    (tmp_path / "twice" / "op" / "__init__.py").touch()
+    path = "-m op=mul,add hydra.searchpath=[{}] dry_run=true"
     commands = ["--config-dir mine op=broken", "--config-dir twice op=add"]
-    broken, twice = answers(tmp_path, commands)
+    commands += map(path.format, ("twice", "pkg://twice", f"file://{tmp_path}/twice"))
+    broken, twice, *others = answers(tmp_path, commands)
+    assert all("has a name that is built in" in other.stderr for other in others)
+    assert [other.code for other in others] == [2, 2, 2]
     assert broken.code == twice.code == 2
     assert re.fullmatch(r"not YAML: .*broken.yaml.*line \d.*; correct the file\n", broken.stderr)
     assert "twice/op/add.yaml has a name that is built in" in twice.stderr

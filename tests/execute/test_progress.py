@@ -32,6 +32,20 @@ def test_no_number_is_missing_and_quietly_trouble_alone_is_shown(
     assert [re.sub(r"\[.*\]", "", line) for line in quiet_lines] == [loud[1].partition("]")[2]]
 
 
+def test_a_cell_whose_label_others_have_has_its_own_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = [cell(size=4, timing={"max_time_s": seconds}) for seconds in (1, 2)]
+    with Progress(2, names={cells[1].identity: "add timing=other"}) as progress:
+        for one in cells:
+            progress.end(one, [row(status="timeout", reason="long")])
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "[1/2] add 4x4 float32 cpu: timeout, long",
+        "[2/2] add timing=other: timeout, long",
+    ]
+
+
 class Told(io.StringIO):
     """A stream that says when something was written."""
 

@@ -100,6 +100,17 @@ def test_every_such_command_runs_one_cell(tmp_path: Path) -> None:
         assert answer.stdout.count("\n") == 2 + ("op.kwargs.dim=0,1" in of)
 
 
+def test_what_is_no_axis_is_the_rows_own_too() -> None:
+    given = ["-m", "op=add", "timing=minimal,quick", "backend_module=null,mine"]
+    words = {"v1": ["backend_module=null", "timing=quick"]}
+    environment = {"command": ["python", "runner", *given], "resumed": [{"variants": words}]}
+    said = Reproducer(environment, ()).command(replace(ADD, variant="v1"))
+    assert said == (
+        "python -m runner op=add size=64x64 dtype=float32 device=cpu threads=2 "
+        "backend_module=null timing=quick"
+    )
+
+
 def test_what_other_rows_have_otherwise_is_said() -> None:
     row = replace(ADD, direction="forward")
     assert command(row, varying=("direction",)).endswith(" threads=2 direction=forward")

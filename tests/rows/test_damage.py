@@ -204,6 +204,26 @@ def test_a_cell_that_ended_well_is_not_replaced_by_a_later_failure(tmp_path: Pat
     assert collect(tmp_path, "benchmark")[0] == [good]
 
 
+@pytest.mark.parametrize(("latest", "counts"), [("new", "crashed"), ("old", "ok")])
+def test_a_row_of_the_code_before_does_not_stand_for_one_of_the_latest(
+    latest: str, counts: str, tmp_path: Path
+) -> None:
+    """Also where the latest failed; code that was restored is the latest again."""
+
+    def made_with(name: str) -> dict[str, Any]:
+        return {"id": name, "code": {"own": {"folder": "x", "content": {"own.py": name}}}}
+
+    resumed = [made_with("new"), made_with(latest)]
+    text = json.dumps({**made_with("old"), "resumed": resumed})
+    (tmp_path / "environment.json").write_text(text)
+    good = row(cell="c1", environment="old")
+    bad = row(cell="c1", median_s=None, status="crashed", environment="new")
+    for name, of_folder in (("0_a", good), ("1_b", bad)):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "results.csv", [of_folder])
+    assert [found.status for found in collect(tmp_path, "benchmark")[0]] == [counts]
+
+
 def test_of_a_file_with_a_damaged_line_the_rest_is_used(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     write_rows(path, cells())

@@ -33,6 +33,10 @@ class Reproducer:
         # of a workload's row: where its calls are listed
         self._listing = [word for word in overrides if _key(word) in ("workload", "cells")]
         self._distinguishing = distinguishing
+        # what sets, in the rows of a variant alone, what is no axis
+        self._of_variant: dict[str, list[str]] = {}
+        for made_with in [environment, *(environment.get("resumed") or [])]:
+            self._of_variant |= made_with.get("variants") or {}
 
     def command(self, row: Row) -> str:
         """One line for a shell."""
@@ -49,10 +53,12 @@ class Reproducer:
         # the row's own values replace those that its run was given
         listing = self._listing if "call" in values else []
         words = [*self._overrides, *listing]
-        words = [word for word in words if _key(word) not in {*own, *left_out}]
+        further = self._of_variant.get(row.variant or "", [])
+        words = [w for w in words if _key(w) not in {*own, *left_out, *map(_key, further)}]
         is_sweep = any(_has_several(word) for word in words)
         has_sweep_file = any(_key(word) == "sweep" for word in words)
         words += [f"{self._added(key)}{key}={_value(value)}" for key, value in own.items()]
+        words += further
         if has_sweep_file:
             words.append("hydra.sweeper.also=[]")  # its further grids would run too
         elif is_sweep:
