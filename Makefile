@@ -92,4 +92,4 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/_pages *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
