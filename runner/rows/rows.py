@@ -142,7 +142,7 @@ class BenchmarkRow(Row):
     power_before_w: float | None = None  # the device's power at work, before sampling
     power_after_w: float | None = None  # the device's power at work, after sampling
     temperature_c: float | None = None  # the device's highest temperature while sampling
-    # why the device's clock was not higher, where it tells: power_cap, hardware_thermal, ...
+    # why the device's clock was not higher, where it can be read: power_cap, hardware_thermal, more
     throttle_reasons: tuple[str, ...] = ()
     # joules that the whole device uses while a call runs; with timing.energy_s
     energy_j: float | None = None

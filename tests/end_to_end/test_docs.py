@@ -53,7 +53,9 @@ def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> Non
     workload, *_ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL
     )
-    for file, text in {"op/swish": example, "workload/net": workload}.items():
+    sweep, *_ = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "use.md").read_text(), re.DOTALL)
+    files = {"op/swish": example, "workload/net": workload, "sweep/block": sweep}
+    for file, text in files.items():
         (tmp_path / "mine" / file).parent.mkdir(parents=True)
         (tmp_path / "mine" / f"{file}.yaml").write_text(text)
     (tmp_path / "shapes.csv").write_text("op,size,count\nadd,8,2\n")
