@@ -27,8 +27,9 @@ test-slow: $(VENV)/ready-test  # what takes minutes
 test-exhaustive: $(VENV)/ready-test $(VENV)/ready-opinfo  # what takes more of them
 	$(BIN)/python -m pytest -m exhaustive
 
-test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook  # Hydra's others, and Jupyter
-	$(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py
+test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook $(VENV)/ready-tables  # Hydra's others, Jupyter, readers of CSV
+	$(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py \
+	  tests/end_to_end/test_docs.py::test_the_documented_lines_read_results_with_their_types
 
 # With the newest pre-release of Hydra, in an environment that has all else from this one; it may fail.
 test-next-hydra: $(VENV)/ready-test
@@ -92,4 +93,4 @@ $(VENV)/ready-%: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/_pages *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

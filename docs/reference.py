@@ -19,16 +19,42 @@ sys.path.insert(0, str(ROOT))
 from runner.analysis.comparison import Speedup  # noqa: E402
 from runner.config.axes import AXES, CellKey  # noqa: E402
 from runner.config.cases.gradient import ExpressionCase, FunctionCase  # noqa: E402
-from runner.config.cases.tensor_code import TensorCase  # noqa: E402
+from runner.config.cases.tensor_code import EXPECTATIONS, TensorCase  # noqa: E402
+from runner.config.domain import NAMED  # noqa: E402
+from runner.config.dtypes import KINDS  # noqa: E402
 from runner.config.implementation import Implementation  # noqa: E402
 from runner.config.operation import Operation  # noqa: E402
 from runner.config.schema import ClusterConfig, Timing  # noqa: E402
+from runner.config.structure import STRUCTURES  # noqa: E402
 from runner.config.workload.arguments import Tensor  # noqa: E402
-from runner.config.workload.call import Call  # noqa: E402
-from runner.report.column_reference import explained, tables, without_roles  # noqa: E402
+from runner.config.workload.call import PASSES, Call  # noqa: E402
+from runner.report.column_reference import (  # noqa: E402
+    SIGNED,
+    explained,
+    tables,
+    without_roles,
+)
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, CaseRow, Row  # noqa: E402
 
 PAGES = ROOT / "docs" / "reference"
+CHOICES = {
+    "STRUCTURES": STRUCTURES,
+    "PASSES": PASSES,
+    "KINDS": KINDS,
+    "EXPECTATIONS": EXPECTATIONS,
+    "NAMED": NAMED,
+}
+"""What a name of the source stands for on the pages: the words that it holds."""
+NEXT = {
+    "configuration.md": "[Use](../use.md) has commands with them; "
+    "[Axes and peaks](../axes.md) explains how calls can differ.",
+    "operation_files.md": "[Add an operation](../operations.md), "
+    "[Implementations](../implementations.md), [Your own functions](../functions.md) and "
+    "[What a model pays](../models.md) show such files.",
+    "columns.md": "[Files of a run](../../outputs/README.md), [Flags](flags.md), "
+    "[Trust a number](../trust.md), and [how to read the tables](../python.md#read-the-tables).",
+}
+"""The links at the end of a page."""
 
 
 def main() -> None:
@@ -39,11 +65,12 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """The text of each page, by its file's name."""
-    return {
+    made = {
         "configuration.md": _configuration(),
         "operation_files.md": _files_of_people(),
         "columns.md": _columns(),
     }
+    return {name: f"{text}\nNext: {NEXT[name]}\n" for name, text in made.items()}
 
 
 def _configuration() -> str:
@@ -97,8 +124,9 @@ def _files_of_people() -> str:
         lines = []
         for record in records:
             said = explained(record)
-            lines += [(f.name, _default(f), said[f.name]) for f in fields(record)]
-        texts += [f"## {title}\n\n{about}", _table(("field", "default", "meaning"), lines)]
+            lines += [(f.name, _default(f), _spelled_out(said[f.name])) for f in fields(record)]
+        place = title.split()[1]
+        texts += [f"## {title}\n\n{about}", _table(("field", "default", "meaning"), lines, place)]
     return _page("Fields of operation and case files", *texts)
 
 
@@ -110,25 +138,51 @@ def _columns() -> str:
         "the values of `flags`.",
         "## What every row begins with\n\nThe value on each axis, as in "
         "[the configuration](configuration.md), then:",
-        _columns_of(Row, shared),
+        _columns_of(Row, shared, "row"),
     ]
     in_every_row = {field.name for field in fields(CaseRow)}
     for job, record in ROW_OF_JOB.items():
         own = [field for field in fields(record) if field.name not in in_every_row]
-        texts += [f"## {FILE_OF_JOB[job]}\n\n{_summary(record)}", _columns_of(record, own)]
+        texts += [
+            f"## {FILE_OF_JOB[job]}\n\n{_summary(record)}",
+            _columns_of(record, own, FILE_OF_JOB[job]),
+        ]
     rows = set(ROW_OF_JOB.values())
     others = {file: record for file, record in tables().items() if record not in rows}
     of_axes = {field.name for field in fields(CellKey)}
+    first: dict[type, str] = {}  # the table in which a record's columns are explained
     for file, record in others.items():
+        texts.append(f"## {file}\n\n{_summary(record)}")
+        if record in first:
+            same = first[record]
+            texts[-1] += f" Its columns are those of [{same}](#{same.replace('.', '')})."
+            continue
+        first[record] = file
         own = [field for field in fields(record) if field.name not in of_axes]
-        texts += [f"## {file}\n\n{_summary(record)}", _columns_of(record, own)]
+        texts.append(_columns_of(record, own, file))
+    signed = [
+        (name, "text" if kind == "str" else "whole number", said)
+        for name, (kind, said) in SIGNED.items()
+    ]
+    texts += [
+        "## What every row ends with\n\nIn the tables whose rows are cells or checks of cells:",
+        _table(("column", "type", "meaning"), signed, "row"),
+    ]
     return _page("Columns", *texts)
 
 
-def _columns_of(record: type, chosen: Iterable[Field[object]]) -> str:
+def _columns_of(record: type, chosen: Iterable[Field[object]], file: str) -> str:
     said = {**explained(Row), **explained(Speedup), **explained(record)}
+    said["flags"] = said.get("flags", "") + ", see [Flags](flags.md)"
     lines = [(field.name, _kind(field), said[field.name]) for field in chosen]
-    return _table(("column", "type", "meaning"), lines)
+    return _table(("column", "type", "meaning"), lines, file.removesuffix(".csv"))
+
+
+def _spelled_out(text: str) -> str:
+    """A meaning with the words that a name of the source stands for, instead of that name."""
+    for name, words in CHOICES.items():
+        text = text.replace(f"`{name}`", ", ".join(map(str, words)))
+    return text
 
 
 def _kind(field: Field[object]) -> str:
@@ -148,9 +202,12 @@ def _summary(record: type) -> str:
     return without_roles(first.partition(": ")[2] or first)
 
 
-def _table(heads: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], lines: Iterable[tuple[str, ...]], place: str = "") -> str:
+    """A table, of which each line has an anchor: its name, after that of the ``place``."""
     rows = [heads, tuple("---" for _ in heads)]
-    rows += [(f"`{name}`", *(text.replace("|", "\\|") for text in rest)) for name, *rest in lines]
+    for name, *rest in lines:
+        anchor = f'<a id="{place}{"." if place else ""}{name}"></a>'
+        rows.append((f"{anchor}`{name}`", *(text.replace("|", "\\|") for text in rest)))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

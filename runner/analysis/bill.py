@@ -31,28 +31,36 @@ NO_ROUNDS = "no visit went through all calls, so that the sum has no interval"
 
 @dataclass(frozen=True, kw_only=True)
 class Charge(CellKey):
-    """A row of ``bill.csv``. Every interval is one of 95 %.
+    """A row of ``bill.csv``: a call of a workload, or their sum. Every interval is one of 95 %.
 
     Attributes:
-        workload: whose it is.
-        part: call, or model, where that was measured as a whole, or sum of the calls.
-        cell: the row that it is of; blank for a sum.
-        node: the machine.
+        workload: the workload that the call belongs to.
+        part: call; model (the model as a whole); or sum (of the calls).
+        cell: identity of the measured row; blank for a sum.
+        node: the machine that measured it.
         count: how often the model makes the call.
         modules: which parts of the model make it, each with how often.
-        call_s, call_low_s, call_high_s: what one call costs, and its interval.
+        call_s: seconds of one call.
+        call_low_s: lower end of its interval.
+        call_high_s: upper end of its interval.
         total_s: count times call_s.
-        share: of the sum of its side.
-        bound, fraction_of_peak: which measured peak bounds it, and how much of that it reaches.
-        saved_bytes: what its forward passes keep for a backward pass (``direction=backward``).
-        missing: of a sum, how many calls have no time and so are not in it.
-        of_model, of_model_low, of_model_high: the sum over the time of the model itself.
-        axis, baseline, other: what is compared, and this side's value of it.
-        baseline_total_s: what the same costs with the baseline.
+        share: share of the side's sum.
+        bound: the measured peak that limits the call: compute or memory.
+        fraction_of_peak: the share of that peak that the call reaches.
+        saved_bytes: bytes that its forward passes keep for a backward pass.
+        missing: calls that the sum lacks, since they have no time.
+        of_model: the sum over the time of the model itself.
+        of_model_low: lower end of its interval.
+        of_model_high: upper end of its interval.
+        axis: the axis on which sides are compared.
+        baseline: the baseline's value of it.
+        other: this side's value of it.
+        baseline_total_s: ``total_s`` of the baseline.
         saved_s: baseline_total_s - total_s.
-        speedup, low, high: baseline_total_s / total_s and its interval; of a sum, from visits that
-            go through all calls, or blank.
-        visits: that the ratio is from.
+        speedup: baseline_total_s / total_s.
+        low: lower end of its interval; of a sum from visits that go through all calls, or blank.
+        high: upper end of its interval.
+        visits: number of visits in the ratio.
         verdict: faster, slower, same or unclear.
         reason: why there is no time, no ratio, or no interval.
     """

@@ -52,18 +52,22 @@ class Change(CellKey):
 
     Attributes:
         node: the machine that the later rows name.
-        before_cell, after_cell: the cells' identities; blank where a side has none.
-        before_runs, after_runs: how many runs of each side have a time that can be trusted.
-        before_s, after_s: what a call costs, the geometric mean over these runs.
+        before_cell: identity of the earlier cell; blank where there is none.
+        after_cell: identity of the later cell; blank where there is none.
+        before_runs: number of earlier runs with a time that can be trusted.
+        after_runs: number of later runs with such a time.
+        before_s: seconds of a call, the geometric mean over the earlier runs.
+        after_s: seconds of a call, the geometric mean over the later runs.
         speedup: before_s / after_s: below 1 it became slower.
-        low, high: its interval; blank where it is not known what runs vary between each other.
-        smallest_difference: the least relative difference that these runs could have shown here.
-        adjusted_p: of the hypothesis that the cell is as it was, adjusted for the other cells.
+        low: lower end of its interval; blank where it is unknown how much equal runs differ.
+        high: upper end of its interval.
+        smallest_difference: the smallest relative difference that these runs would have shown.
+        adjusted_p: p value of the hypothesis that the cell did not change, adjusted for all cells.
         verdict: faster, slower, same or unclear; blank where nothing can be compared.
-        reason: why nothing can be.
-        changed: what else is not as it was, ``status ok to crashed; gradient pass to fail``.
-        became_wrong: whether a check or the cell itself fails that did not before.
-        is_slower: whether it is surely slower than the gate allows.
+        reason: why nothing can be compared.
+        changed: what else changed, such as ``status ok to crashed; gradient pass to fail``.
+        became_wrong: whether the cell, or a check of it, fails and did not before.
+        is_slower: whether it is surely slower by more than the gate allows.
     """
 
     size: str

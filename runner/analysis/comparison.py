@@ -29,41 +29,56 @@ class Speedup(CellKey):
 
     Attributes:
         node: the machine of the other side.
-        elements: of the first input, the measure of size along which crossovers are looked for.
+        elements: number of elements of the first input: the size in the search for crossovers.
         axis: what the two differ in.
-        baseline, other: the two values of that axis.
-        baseline_cell, other_cell: the cells' identities, by which their rows are found.
-        baseline_s, other_s: what a call costs where one follows another, see :func:`cost_of`.
+        baseline: the baseline's value of that axis.
+        other: the other side's value of that axis.
+        baseline_cell: identity of the baseline's cell, by which its row is found.
+        other_cell: identity of the other cell.
+        baseline_s: seconds that a call of the baseline costs where one follows another: the median,
+            or on a device that works asynchronously the launch where that is longer.
+        other_s: the same of the other side.
         speedup: baseline_s / other_s: above 1 the other is faster.
-        low, high: its interval; where the sides were not measured in turn, it holds what the
-            machine varies between moments, and is blank where that is not known.
-        paired: visits that the ratio is from; blank where the sides were not measured in turn.
-        in_all: visits, those of slow moments too, of which the ratio is where calm ones were few.
-        as_it_came: the ratio of all these.
-        pair_processes: that shared these visits. With one the interval says nothing of what differs
-            between processes.
-        adjusted_p: of the hypothesis that the sides are the same, adjusted for the run's other
-            comparisons (:func:`runner.stats.sequential.adjusted`); blank where ``paired`` is.
+        low: lower end of the speed-up's interval. Where the sides were not measured in turn, it
+            includes how much the machine varies between moments; blank where that is not known.
+        high: upper end of the speed-up's interval.
+        paired: number of visits in the ratio; blank where the sides were not measured in turn.
+        in_all: number of all visits, also those in slow moments; the ratio uses these where too few
+            were calm.
+        as_it_came: the ratio of all visits, also of those in slow moments.
+        pair_processes: number of processes that made the visits. With 1 the interval does not
+            include differences between processes.
+        adjusted_p: p value of the hypothesis that the sides are equal, adjusted for the run's other
+            comparisons (Benjamini and Hochberg); blank where the sides were not measured in turn.
         verdict: faster, slower, same or unclear, of the other side; blank without a ratio.
-        smallest_difference: relative; the smallest that this interval would have told, and not less
-            than what equal sides differ by on this machine, where ``+sweep=noise`` has measured it.
+        smallest_difference: the smallest relative difference that these visits would have shown; at
+            least what equal sides differ by here, where ``+sweep=noise`` has measured it.
         reason: why no ratio is claimed.
-        fastest_dtype, fastest_s: the dtype of the same kind in which the baseline is fastest, and
-            its median.
-        fastest_speedup, fastest_low, fastest_high: fastest_s / other_s and its interval.
-        transfer_s, transfer_low_s, transfer_high_s: to bring the inputs to the device and the
-            outputs back.
+        fastest_dtype: the dtype of the same kind in which the baseline is fastest.
+        fastest_s: the baseline's median in that dtype.
+        fastest_speedup: fastest_s / other_s.
+        fastest_low: lower end of its interval.
+        fastest_high: upper end of its interval.
+        transfer_s: seconds to bring the inputs to the device and the outputs back.
+        transfer_low_s: lower end of its interval.
+        transfer_high_s: upper end of its interval.
         transfer_memory: the kind of host memory that the transfers were measured with.
-        each_speedup, each_low, each_high: the ratio where data are moved at each call.
-        calls_per_transfer: calls between which the ratio below shares one transfer.
-        once_speedup, once_low, once_high: the ratio where data are moved once for so many calls.
+        each_speedup: the ratio where data are moved at each call.
+        each_low: lower end of its interval.
+        each_high: upper end of its interval.
+        calls_per_transfer: calls that share one transfer in ``once_speedup``.
+        once_speedup: the ratio where data are moved once for ``calls_per_transfer`` calls.
+        once_low: lower end of its interval.
+        once_high: upper end of its interval.
         break_even_calls: how many calls on the same data pay for moving it: transfer_s /
             (baseline_s - other_s), where the other side is surely faster without it.
-        break_even_low, break_even_high: its interval.
-        build_s: what the other side took until it could be called as it is timed.
+        break_even_low: lower end of its interval.
+        break_even_high: upper end of its interval.
+        build_s: seconds that the other side took until it could be called as it is timed.
         build_calls: how many calls pay for that: build_s / (baseline_s - other_s), where the other
             side is surely faster.
-        build_calls_low, build_calls_high: its interval.
+        build_calls_low: lower end of its interval.
+        build_calls_high: upper end of its interval.
     """
 
     variant: str | None

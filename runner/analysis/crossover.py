@@ -19,7 +19,7 @@ PREFIXES = {"none": "", "once": "once_", "each_call": "each_"}
 
 @dataclass(frozen=True, kw_only=True)
 class Crossover(CellKey):
-    """A row of ``crossover.csv``: a curve along the sizes, with intervals of 95 %."""
+    """A row of ``crossover.csv``: from which size on a side wins; intervals of 95 %."""
 
     size: str = field(default="", metadata={"column": False})  # a curve has many
     variant: str | None
@@ -29,27 +29,22 @@ class Crossover(CellKey):
     other: str
     transfers: str  # none, once (shared by ``calls_per_transfer`` calls) or each_call
     calls_per_transfer: int | None
-    # found; always or never (at the sizes measured); unresolved, where the intervals do not tell,
-    # or where it does not win and larger sizes have no ratio; no_ratio, where no size has one
+    # found; always or never (at the sizes measured); unresolved (the intervals are too wide, or
+    # larger sizes have no ratio); no_ratio (no size has one)
     state: str
-    # elements, elements_low, elements_high: of the first input, where the ratio passes 1, and the
-    # interval. An unresolved one has the ends that are known: it wins from ``elements_high`` on at
-    # the latest, and from ``elements_low`` on at the earliest
+    # elements of the first input at which the ratio passes 1: the other side wins at larger sizes
     elements: float | None
-    elements_low: float | None
-    elements_high: float | None
-    # side, side_low, side_high: the same as the n of n x n, where all sizes are that
-    side: float | None
-    side_low: float | None
-    side_high: float | None
-    # size_below, size_above: the largest size at which it does not win, and the next measured
-    size_below: str | None
-    size_above: str | None
-    # smallest, largest: the sizes between which there are ratios
-    smallest: str | None
-    largest: str | None
-    sizes: int  # how many sizes have a ratio with an interval
-    gaps: int  # how many sizes have none; ``speedup.csv`` says why
+    elements_low: float | None  # lower end of its interval: it wins from there on at the earliest
+    elements_high: float | None  # upper end: it wins from there on at the latest
+    side: float | None  # ``elements`` as the n of n x n, where all sizes are square
+    side_low: float | None  # lower end of its interval
+    side_high: float | None  # upper end of its interval
+    size_below: str | None  # the largest size at which the other side does not win
+    size_above: str | None  # the next larger size that was measured
+    smallest: str | None  # the smallest size with a ratio
+    largest: str | None  # the largest size with a ratio
+    sizes: int  # number of sizes that have a ratio with an interval
+    gaps: int  # number of sizes that have none; ``speedup.csv`` says why
     cells: str  # the other side's cells, from the smallest size to the largest, separated by spaces
 
     @property

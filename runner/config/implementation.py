@@ -35,10 +35,10 @@ class Implementation:
 
     Attributes:
         call: dotted name of a callable that takes what the operation's ``call`` takes.
-        kwargs: constants by name for it alone, beside the operation's or instead of them.
-        prepare: what makes of the inputs what it gets, instead of the operation's ``prepare``.
-        compile: the mode in which torch.compile compiles it.
-        dynamic: whether it is compiled for any shapes.
+        kwargs: constants by name for it alone; they add to the operation's or replace them.
+        prepare: as the operation's ``prepare``, which it replaces.
+        compile: the mode in which torch.compile compiles it, outside the clock.
+        dynamic: whether it is compiled for any shape.
     """
 
     call: str

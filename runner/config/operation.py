@@ -41,54 +41,53 @@ class Operation:
     """One file of ``conf/op``.
 
     Attributes:
-        name: as results name it.
+        name: the name in results.
         call: dotted name of any importable callable.
         signature: axes of the inputs and outputs, ``"... m k, ... k n -> ... m n"``.
         flop: formula of the FLOP; blank: ``torch.utils.flop_counter`` counts them.
         bytes: formula of the bytes moved; blank: the bytes of the inputs and outputs.
         derived_dims: formulas of dimensions that follow from others.
         size: the size when the user gives none, as text or as a mapping of dimensions.
-        dtypes: the kinds of dtype that it takes, or single ones (see
-            :data:`runner.config.dtypes.KINDS`).
+        dtypes: the kinds of dtype that it takes (:data:`runner.config.dtypes.KINDS`), or single
+            dtypes, such as int8.
         inputs: parameter names, to pass the tensors by keyword; blank: by position.
         index_inputs: inputs (named in ``inputs``) that hold int64 positions along a dimension.
-        input_dtypes: inputs, by name or position as in all of these, of another dtype than the
-            cell's.
-        input_layouts: how inputs lie in memory, whatever the cell's ``layout``.
-        input_strides: likewise, the elements from one to the next along each dimension.
-        structure: what inputs are beside numbers: a key of
+        input_dtypes: dtypes of inputs, by name or position, that are not the cell's.
+        input_layouts: layouts of inputs, by name or position, whatever the cell's ``layout``.
+        input_strides: strides of inputs, by name or position, in elements.
+        structure: the property that an input has, by name or position; one of
             :data:`runner.config.structure.STRUCTURES`.
-        inputs_from: dotted name of what makes the inputs, called with the dimensions (by name), the
-            dtype, the device and a generator; blank: they are drawn. For the signature ``* -> *``
-            it makes the arguments of the call, a list and a mapping, in which tensors may stand
-            anywhere; those that require a gradient have theirs checked.
-        prepare: dotted name of what makes of the inputs what the call gets: one thing, a list, or a
-            mapping by name. It runs outside the clock.
-        restore: inputs that a call changes, which are put back before each one outside the clock.
+        inputs_from: dotted name of a function that makes the inputs from the dimensions (by name),
+            the dtype, the device and a generator; blank: they are drawn. For the signature
+            ``* -> *`` it makes the call's arguments, a list and a mapping, which may hold tensors
+            anywhere; the gradients of those that require one are checked.
+        prepare: dotted name of a function that turns the inputs into the call's arguments: one, a
+            list, or a mapping by name. It runs outside the clock.
+        restore: inputs that a call changes; they are put back before each call, outside the clock.
         as_list: the tensors are passed as one list.
         args: constants passed before the tensors; those of a class of modules make its instance.
         args_after: constants passed after them.
         kwargs: constants passed by name; ``"{k}"`` stands for a formula's value, ``"{dtype}"`` and
             ``"{device}"`` for the call's own, ``"torch.int8"`` and the like for themselves. Among
             all of these ``"{x}"`` is the input x, which is passed there and nowhere else.
-        passes: of a ``call`` that makes a model: what is done with it, one of
-            :data:`runner.config.workload.call.PASSES`.
+        passes: what is done with the model that ``call`` makes, one of
+            :data:`runner.config.workload.call.PASSES`; blank: ``call`` makes no model.
         tolerance: formula of the error allowed, in unit roundoffs of the dtype, relative to the
             largest element; or ``rounding``: as much as a roundoff at each step moves the result.
         differentiable: whether autograd can go through it.
-        domain: the numbers that the inputs may hold, for all or by input (see
-            :meth:`runner.config.domain.Domain.parse`).
+        domain: the numbers that the inputs may hold, for all or by input: one of
+            :data:`runner.config.domain.NAMED`, or an interval, ``"[-1, 1]"``, ``"(0, 10]"``.
         nondifferentiable_inputs: floating inputs that have no gradient, by name, such as masks.
-        gradient_of: dotted name of the function whose gradient it is meant to have, where that is
-            not its own: of one that rounds and lets gradients pass, say.
-        columns: columns of one's own in ``results.csv``, by name: the dotted name of a function of
-            the row and of what a call returns, which gives a number or text.
+        gradient_of: dotted name of the function whose gradient it is meant to have, such as
+            ``torch.clone`` for a rounding that lets gradients pass; blank: its own.
+        columns: further columns of ``results.csv``, by name: each the dotted name of a function
+            ``f(row, output)`` that returns a number or text.
         reference: dotted name of the callable whose values and gradients are right, which is called
             as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
         implementations: other callables for the same, by the names that ``impl`` has for them.
-        compare: how its values are compared with these: values, or up_to_sign, where a vector of a
-            factor may come with either sign.
-        random: whether it draws random numbers, so that moments of several results are compared.
+        compare: how its values are compared with the reference's: values, or up_to_sign (each
+            vector of a factor, as of an SVD, may have either sign).
+        random: whether it draws random numbers; then moments of several results are compared.
         description: one line for people.
     """
 

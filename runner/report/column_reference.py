@@ -22,6 +22,7 @@ from runner.rows.columns import columns_in
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
+    ROUNDS_FILE,
     ROW_OF_JOB,
     SAMPLES_FILE,
     PairVisit,
@@ -33,8 +34,8 @@ from runner.units import unit_of
 PANDAS = {"str": "string", "int": "Int64", "float": "float64", "bool": "boolean"}
 """The dtype that has a column's values and blanks; several words are text with spaces."""
 SIGNED = {
-    "schema": ("int", "of the rows and of what a cell's identity covers: the release's number"),
-    "checksum": ("str", "of the row's values, its place and the number of rows"),
+    "schema": ("int", "version of the columns and of what a cell's identity covers"),
+    "checksum": ("str", "checksum of the row's values, its place and the number of rows"),
 }
 """What every table of rows ends with."""
 FIELD_NAMES = re.compile(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): ")
@@ -58,8 +59,10 @@ class ColumnReference:
 def tables() -> Mapping[str, Any]:
     """The record that each file's lines are, by the file's name."""
     rows = {file: ROW_OF_JOB[job] for job, file in FILE_OF_JOB.items()}
-    compared = {"speedup.csv": Speedup, "crossover.csv": Crossover, "compare.csv": Change}
-    return {**rows, **compared, "bill.csv": Charge, PAIRS_FILE: PairVisit, SAMPLES_FILE: Sample}
+    compared = {"speedup.csv": Speedup, "crossover.csv": Crossover}
+    compared |= {"compare.csv": Change, "ab.csv": Change, "bill.csv": Charge}
+    visits = {PAIRS_FILE: PairVisit, ROUNDS_FILE: PairVisit}
+    return {**rows, **compared, **visits, SAMPLES_FILE: Sample}
 
 
 def columns_of(record: Any) -> list[ColumnReference]:

@@ -39,11 +39,12 @@ class Row(CellKey, _Cell):
         device_name: the device that ran it.
         node: the machine that ran it, by name and a short hash of what it is; times of different
             nodes do not compare.
-        variant: a short hash of the op file and the timing, which tells like rows apart.
+        variant: a short hash of the op file and the timing: rows of different files differ in it.
         status: ok, failed, unavailable, unsupported, timeout, out_of_memory or crashed.
         reason: why the status is not ``ok``, or what a check found or could not do, in a line.
         seconds: what the cell took in all, from its start to its row.
-        limit_time_s, limit_memory_bytes: what it might take; blank: what the machine has free.
+        limit_time_s: seconds after which the cell would have been ended.
+        limit_memory_bytes: bytes that it might allocate; blank: what the machine had free.
         environment: the ``id`` of that entry of ``environment.json`` that it was measured with.
     """
 
@@ -63,18 +64,15 @@ class BenchmarkRow(Row):
     """A row of ``results.csv``: a time, how sure it is, its work, and if its values are right."""
 
     median_s: float | None = None  # seconds a call: the median over the samples
-    # ci_low_s, ci_high_s: the median's 95 % interval; blank of too few samples
-    ci_low_s: float | None = None
-    ci_high_s: float | None = None
-    # min_s, q1_s, q3_s, mean_s, p90_s, p99_s, max_s: the least, the quartiles, the mean, the
-    # percentiles and the most of the samples' seconds a call
-    min_s: float | None = None
-    q1_s: float | None = None
-    q3_s: float | None = None
-    mean_s: float | None = None
-    p90_s: float | None = None
-    p99_s: float | None = None
-    max_s: float | None = None
+    ci_low_s: float | None = None  # lower end of its 95 % interval; blank: too few samples
+    ci_high_s: float | None = None  # upper end of the median's 95 % interval
+    min_s: float | None = None  # seconds a call: the fastest sample
+    q1_s: float | None = None  # seconds a call: the lower quartile of the samples
+    q3_s: float | None = None  # seconds a call: the upper quartile of the samples
+    mean_s: float | None = None  # seconds a call: the mean of the samples
+    p90_s: float | None = None  # seconds a call: the 90th percentile of the samples
+    p99_s: float | None = None  # seconds a call: the 99th percentile of the samples
+    max_s: float | None = None  # seconds a call: the slowest sample
     # seconds of the first call of this callable at this shape and dtype in its process, before any
     # check; blank where an earlier cell made it
     first_call_s: float | None = None
@@ -85,91 +83,84 @@ class BenchmarkRow(Row):
     build_s: float | None = None
     # CPU seconds of the calling thread for a call, where one thread does the work
     cpu_s: float | None = None
-    # launch_s, launch_low_s, launch_high_s: host seconds to launch a call, on a device that works
-    # asynchronously: the median and its 95 % interval
+    # median host seconds to launch a call, on a device that works asynchronously
     launch_s: float | None = None
-    launch_low_s: float | None = None
-    launch_high_s: float | None = None
-    # host seconds from a call's launch to its completion there, one call at a time
+    launch_low_s: float | None = None  # lower end of its 95 % interval
+    launch_high_s: float | None = None  # upper end of its 95 % interval
+    # host seconds from the launch of a call until the device has completed it, one call at a time
     wall_s: float | None = None
     samples: int | None = None  # blocks that the median is taken over
     processes: int | None = None  # fresh processes that the samples come from
     # blocks that the scheduler interrupted; set aside unless nearly all were
     preempted_samples: int | None = None
-    # what tells which blocks were interrupted: scheduler (time spent waiting for a core), switches,
-    # gaps (the device may have waited for the host), or none
+    # how interrupted blocks are recognized: scheduler (threads waited for a core), switches (of
+    # context, involuntary), gaps (the device may have waited for the host), none (not at all)
     interruption_source: str | None = None
     calls_per_sample: int | None = None  # calls in a block
-    # how many times slower than at its best the machine was around the samples: their median; blank
-    # where nothing told
+    # how many times slower than at its best the machine was around the samples, by small fixed
+    # kernels; blank: not measured
     machine_slowdown: float | None = None
-    # the best of earlier runs, or of this run where there were none
+    # which best ``machine_slowdown`` refers to: earlier runs, or this run where there were none
     slowdown_against: str | None = None
     # the median over the samples of slow moments too; blank where all are used
     as_it_came_s: float | None = None
     timing_s: float | None = None  # seconds spent on warming up and sampling
     # why sampling stopped: precision, time, samples, allocations (all tried), first_call
     stop: str | None = None
-    # flop, bytes: of one call; bytes are those of inputs and outputs, and of a table that positions
-    # point into those of the rows that are read
-    flop: int | None = None
+    flop: int | None = None  # floating-point operations of one call
+    # bytes of its inputs and outputs; of a table that is looked up by positions, only the rows read
     bytes: int | None = None
-    saved_bytes: int | None = None  # of the tensors that a forward pass keeps for its backward pass
-    # inputs, input_bytes, outputs, output_bytes: tensors and their bytes, to be moved
-    inputs: int | None = None
-    input_bytes: int | None = None
-    outputs: int | None = None
-    output_bytes: int | None = None
-    # flop_per_s, bytes_per_s: these over the time that a call costs
-    flop_per_s: float | None = None
-    bytes_per_s: float | None = None
-    # the call's rate, over the most that ``+sweep=roof`` measured here
+    saved_bytes: int | None = None  # bytes that a forward pass keeps for its backward pass
+    inputs: int | None = None  # number of input tensors
+    input_bytes: int | None = None  # bytes of the inputs, as a transfer would move them
+    outputs: int | None = None  # number of output tensors
+    output_bytes: int | None = None  # bytes of the outputs
+    flop_per_s: float | None = None  # ``flop`` over the time that a call costs
+    bytes_per_s: float | None = None  # ``bytes`` over the time that a call costs
+    # the shortest time that the measured peaks (``+sweep=roof``) allow, over the median
     fraction_of_peak: float | None = None
-    bound: str | None = None  # which peak that is: compute or memory
+    bound: str | None = None  # the peak that limits the call: compute or memory
     peak_memory_bytes: int | None = None  # the most that the device held at once during the cell
-    finite_fraction: float | None = None  # of the output's elements
-    # against the reference in float64, relative to its largest element
+    finite_fraction: float | None = None  # share of the output's elements that are finite
+    # largest difference from the float64 reference, over the largest element of that; more than
+    # ``allowed_relative_error`` is flagged wrong_values
     max_relative_error: float | None = None
-    allowed_relative_error: float | None = None  # the most that the dtype and the operation explain
+    allowed_relative_error: float | None = None  # largest error that rounding in the dtype explains
     error_roundoffs: float | None = None  # the error in unit roundoffs of the dtype
-    # what the error was taken of: full (the whole output), blocks (of it, at random positions)
-    # or smaller (size), or moments of a random operation's results; blank: nothing was compared
+    # what was compared: full (the whole output), blocks (of it, at random positions), smaller (the
+    # output at a smaller size), moments (of random results); blank: nothing
     checked: str | None = None
-    checked_size: str | None = None  # the size at which the error was taken
-    # booleans and integers that differ from the reference's, and of which rounding of the inputs
-    # decides; blank: there are none that could
+    checked_size: str | None = None  # the size at which the values were compared
+    # booleans and integers that differ from the reference, but would also differ by rounding the
+    # inputs; blank: the output has none
     undecided_elements: int | None = None
     # pass, fail, unsupported or error, of a quick check here; blank: not checked
     gradient: str | None = None
-    # clock_before_hz, clock_after_hz, clock_low_hz: the device's clock, where it tells, and the
-    # lowest while sampling
-    clock_before_hz: float | None = None
-    clock_after_hz: float | None = None
-    clock_low_hz: float | None = None
-    # power_before_w, power_after_w: what it draws at work, where it tells
-    power_before_w: float | None = None
-    power_after_w: float | None = None
-    temperature_c: float | None = None  # the highest of the device's, likewise
-    # why the device's clock was not higher, where it tells: power_cap, hardware_thermal, ...
+    clock_before_hz: float | None = None  # the device's clock before sampling, where it can be read
+    clock_after_hz: float | None = None  # the device's clock after sampling
+    clock_low_hz: float | None = None  # the device's lowest clock while sampling
+    power_before_w: float | None = None  # the device's power at work, before sampling
+    power_after_w: float | None = None  # the device's power at work, after sampling
+    temperature_c: float | None = None  # the device's highest temperature while sampling
+    # why the device's clock was not higher, where it can be read: power_cap, hardware_thermal, more
     throttle_reasons: tuple[str, ...] = ()
-    # energy_j, energy_low_j, energy_high_j: what the whole device uses while a call runs, with its
-    # 95 % interval; with timing.energy_s, where the device counts it
+    # joules that the whole device uses while a call runs; with timing.energy_s
     energy_j: float | None = None
-    energy_low_j: float | None = None
-    energy_high_j: float | None = None
-    # kernel_s, gap_s: seconds of a call in which kernels ran, and between them, by the profiler,
-    # with timing.check=profiler
+    energy_low_j: float | None = None  # lower end of its 95 % interval
+    energy_high_j: float | None = None  # upper end of its 95 % interval
+    # seconds of a call in which kernels ran, by the profiler; with timing.check=profiler
     kernel_s: float | None = None
-    gap_s: float | None = None
-    # those kernels, as JSON: name, how many in a call, and their seconds in a call
+    gap_s: float | None = None  # seconds of a call between its kernels, by the profiler
+    # the kernels of a call, as JSON: name, number and seconds in a call
     kernels: str | None = None
-    # whether another sweep's cell ran on the device; blank: not known
+    # whether another sweep measured on the same device meanwhile; then ``flags`` has contended too;
+    # blank: not known
     concurrent_sweep: bool | None = None
-    flags: tuple[str, ...] = ()  # what would mislead, of :data:`runner.rows.flags.FLAGS`
-    # of the machine or the process, which the operation's module changed when it was imported or
+    flags: tuple[str, ...] = ()  # names of what would mislead a reader of the row
+    # switches of the machine or process that the operation's module changed when it was imported or
     # called; they were put back
     changed_switches: tuple[str, ...] = ()
-    # the columns that the op file declares, as JSON; in a file they come last too
+    # the columns that the op file declares, as JSON; the file has each as a column at its end too
     own: str | None = None
 
 
@@ -194,24 +185,22 @@ class GradientCheck:
     oracle: str | None = None
     # the input that the gradient is of, by position or name; blank: the function's own value
     argument: str | None = None
-    shape: str | None = None  # of that input
-    # of the inputs and the cotangent, where that is what was tried
+    shape: str | None = None  # the shape of that input
+    # memory layout of the inputs and the cotangent, where a layout is what was tried
     memory_layout: str | None = None
-    # max_abs_error, max_relative_error: over the elements; relative to the largest of the expected
-    # gradient
-    max_abs_error: float | None = None
+    max_abs_error: float | None = None  # an element's largest difference from what is expected
+    # ``max_abs_error`` over the largest element of the expected gradient
     max_relative_error: float | None = None
     # the error at the worst element, in units in the last place of the dtype
     ulp: float | None = None
-    # where that is in the gradient; blank for a derivative along a direction of several elements
+    # index of the worst element; blank for a derivative along a direction of several elements
     worst_index: str | None = None
-    # got, expected: there
-    got: float | None = None
-    expected: float | None = None
+    got: float | None = None  # the gradient's value at the worst element
+    expected: float | None = None  # the expected value at the worst element
     tolerance: float | None = None  # the largest relative error that passes
     # what the tolerance follows from: the differences' own estimate, the conditioning, or exact
     tolerance_source: str | None = None
-    checked_size: str | None = None  # of a case: the size at which it was checked
+    checked_size: str | None = None  # the size at which a case was checked
     # pass, fail, inconclusive, kink, unsupported or error; blank where the check did not run, see
     # the row's status
     verdict: str | None = None
@@ -225,9 +214,8 @@ class GradientCheck:
 class AutogradRow(GradientCheck, CaseRow):
     """A row of ``autograd.csv``: a check of a cell."""
 
-    # got_values, expected_values: a case's whole gradients, as JSON
-    got_values: str | None = None
-    expected_values: str | None = None
+    got_values: str | None = None  # a case's whole gradient, as JSON
+    expected_values: str | None = None  # a case's whole expected gradient, as JSON
     derivation: str | None = None  # how the expected gradient was derived
 
 
@@ -236,12 +224,11 @@ class TensorRow(CaseRow):
     """A row of ``tensors.csv``: one thing that is expected of a case's result."""
 
     expression: str | None = None  # the line of tensor code whose result is checked
-    # what of it: call (that it can be called at all), values, shape, dtype, range, finite,
+    # what was checked: call (that it can be called at all), values, shape, dtype, range, finite,
     # reproducible, aliases (whose memory it lies in), or unchanged (the tensors that it was given)
     check: str | None = None
-    # expected, got: as text; nested lists are JSON
-    expected: str | None = None
-    got: str | None = None
+    expected: str | None = None  # the expected result, as text; nested lists are JSON
+    got: str | None = None  # the result, as text; nested lists are JSON
     # pass, fail, or error where it could not be called; the reason says what is wrong
     verdict: str | None = None
 
@@ -250,15 +237,15 @@ class TensorRow(CaseRow):
 class PeaksRow(Row):
     """A row of ``roofs.csv``: the most that a device was measured to reach in a dtype."""
 
-    # of the best matrix product, or of an elementwise one where that is faster
+    # rate of the best matrix product, or of an elementwise one where that is faster
     flop_per_s: float | None = None
-    flop_by: str | None = None  # its size, or what it is
-    # read and written, of the best kernel on tensors that no cache holds
+    flop_by: str | None = None  # the size of that matrix product, or the name of the kernel
+    # bytes read and written in a second by the best kernel, on tensors that no cache holds
     bytes_per_s: float | None = None
-    bytes_by: str | None = None  # which kernel
-    # the file in which later runs find this; blank: it was contended, and not saved
+    bytes_by: str | None = None  # which kernel reached it
+    # the file in which later runs find the peaks; blank: not saved, since it was contended
     saved_to: str | None = None
-    flags: tuple[str, ...] = ()  # what would mislead
+    flags: tuple[str, ...] = ()  # names of what would mislead
 
 
 @dataclass(frozen=True)
@@ -266,13 +253,14 @@ class NoiseRow(Row):
     """A row of ``noise.csv``: what pairs of equal sides show of the machine.
 
     Attributes:
-        pairs: of an operation and its twin, that found calm moments; what follows is of these.
-        visits: that a pair's ratio is from, typically.
-        smallest_difference: relative; what the pairs would have told from none, typically.
-        largest_difference: relative; what a pair showed, where there was none.
-        alarms: pairs in which a difference was claimed.
-        alarm_rate_high: what their share is below with 95 % confidence.
-        calm_share: of all visits.
+        pairs: pairs of an operation and its equal twin that found calm moments; the other columns
+            are about these pairs.
+        visits: typical number of visits of a pair.
+        smallest_difference: the relative difference that a typical pair would have shown.
+        largest_difference: the largest relative difference that a pair of equal sides showed.
+        alarms: pairs in which a difference was claimed although the sides are equal.
+        alarm_rate_high: upper end (95 % confidence) of the share of such pairs.
+        calm_share: share of all visits that were in calm moments.
     """
 
     pairs: int | None = None
@@ -289,14 +277,14 @@ class TraceRow(Row):
     """A row of ``trace.csv``: what was recorded of a model.
 
     Attributes:
-        passes: what was done with it: forward, backward or step.
-        calls: that it makes in all.
-        distinct: how many of them differ.
-        not_reproduced: how many cannot be made again; their entries say why.
-        parameters_bytes: of its parameters.
-        model_s: seconds that it takes; blank where it has no numbers, on the device meta.
-        covered: the share of its time on the host that the calls take which can be made again.
-        on_meta: whether it was too large for the memory, and so went through without numbers.
+        passes: what was done with the model: forward, backward or step.
+        calls: calls that the model makes in all.
+        distinct: how many different calls there are.
+        not_reproduced: how many calls cannot be made again; their entries say why.
+        parameters_bytes: bytes of the model's parameters.
+        model_s: seconds that the model takes; blank where it ran without numbers, on device meta.
+        covered: share of the model's time on the host in the calls that can be made again.
+        on_meta: whether the model was too large for the memory, and so ran without numbers.
         file: the workload that was written.
     """
 
@@ -320,22 +308,20 @@ class TransferRow(Row):
     """
 
     to_device: bool | None = None  # from the host to the device; otherwise back
-    memory: str | None = None  # the host's: pageable or pinned
-    # latency_s, latency_low_s, latency_high_s: of a copy of next to nothing, with its interval
-    latency_s: float | None = None
-    latency_low_s: float | None = None
-    latency_high_s: float | None = None
-    # bandwidth_bytes_per_s, bandwidth_low_bytes_per_s, bandwidth_high_bytes_per_s: of a long one,
-    # with its interval; an end is blank where any fits
-    bandwidth_bytes_per_s: float | None = None
+    memory: str | None = None  # kind of the host's memory: pageable or pinned
+    latency_s: float | None = None  # seconds of a copy of next to nothing
+    latency_low_s: float | None = None  # lower end of its 95 % interval
+    latency_high_s: float | None = None  # upper end of its 95 % interval
+    bandwidth_bytes_per_s: float | None = None  # rate of a long copy
+    # lower end of its 95 % interval; blank where any value fits
     bandwidth_low_bytes_per_s: float | None = None
+    # upper end of its 95 % interval; blank where any value fits
     bandwidth_high_bytes_per_s: float | None = None
     # the largest relative distance of a size's time from the line
     max_relative_residual: float | None = None
-    sizes: int | None = None  # how many were timed, from ``smallest_bytes`` to ``largest_bytes``
-    # smallest_bytes, largest_bytes: the ends of the range of sizes
-    smallest_bytes: int | None = None
-    largest_bytes: int | None = None
+    sizes: int | None = None  # number of sizes that were timed
+    smallest_bytes: int | None = None  # the smallest of these sizes
+    largest_bytes: int | None = None  # the largest of these sizes
     # as JSON, for each size its bytes, the median seconds and its interval's ends
     points: str | None = None
 
@@ -344,7 +330,7 @@ class TransferRow(Row):
 class Sample:
     """A row of ``samples.csv``: one block of calls as the clock saw it."""
 
-    calls: int  # in the block
+    calls: int  # number of calls in the block
     wall_s: float  # seconds of the whole block
     # CPU seconds of the calling thread in it; blank where the platform does not say
     cpu_s: float | None
@@ -356,33 +342,28 @@ class Sample:
     allocation: int | None
     used: bool  # whether the median is taken over it
     process: int = 1  # number of the process, of those that measure the cell one after another
-    # how many times slower than at its best the machine was around it; blank where nothing told
+    # how many times slower than at its best the machine was around the block; blank: not measured
     machine_slowdown: float | None = None
-    calm: bool = True  # whether that was little
+    calm: bool = True  # whether the machine was about as fast as at its best
 
 
 @dataclass(frozen=True)
 class PairVisit:
     """A row of ``pairs.csv``: one visit to a cell and to the baseline that it is compared with."""
 
-    # baseline_cell, other_cell: the cells' identities
-    baseline_cell: str
-    other_cell: str
-    visit: int  # its number in its process, from 0
-    # baseline_turn, other_turn: each side's place in the order of the visit, from 0
-    baseline_turn: int
-    other_turn: int
-    # baseline_allocation, other_allocation: the set of memory that each side's tensors lay in
-    baseline_allocation: int
-    other_allocation: int
-    # baseline_s, other_s: seconds that a call cost
-    baseline_s: float
-    other_s: float
+    baseline_cell: str  # identity of the baseline's cell
+    other_cell: str  # identity of the other cell
+    visit: int  # number of the visit in its process, from 0
+    baseline_turn: int  # the baseline's place in the order of the visit, from 0
+    other_turn: int  # the other side's place in the order of the visit, from 0
+    baseline_allocation: int  # the set of memory that the baseline's tensors lay in
+    other_allocation: int  # the set of memory that the other side's tensors lay in
+    baseline_s: float  # seconds of a call of the baseline
+    other_s: float  # seconds of a call of the other side
     process: int = 1  # the number of the process
-    # how many times slower than at its best the machine was around the visit; blank where nothing
-    # told
+    # how many times slower than at its best the machine was around the visit; blank: not measured
     machine_slowdown: float | None = None
-    calm: bool = True  # whether that was little
+    calm: bool = True  # whether the machine was about as fast as at its best
     undisturbed: bool = True  # whether both sides had blocks that nothing interrupted
 
 

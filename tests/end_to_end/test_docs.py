@@ -7,11 +7,15 @@ import runpy
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner.cli.arguments import AB, SCHEMA
+from runner.config.schema import JOBS
+from runner.report.column_reference import tables
 from runner.rows.flags import FLAGS
-from runner.rows.rows import STATUSES
+from runner.rows.rows import ROW_OF_JOB, STATUSES
 from tests.conftest import ROOT
 from tests.support.commands import answers
 from tests.support.shape import folders
@@ -49,7 +53,9 @@ def test_a_documented_command_is_accepted(narrowed: bool, tmp_path: Path) -> Non
     workload, *_ = re.findall(
         r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL
     )
-    for file, text in {"op/swish": example, "workload/net": workload}.items():
+    sweep, *_ = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "use.md").read_text(), re.DOTALL)
+    files = {"op/swish": example, "workload/net": workload, "sweep/block": sweep}
+    for file, text in files.items():
         (tmp_path / "mine" / file).parent.mkdir(parents=True)
         (tmp_path / "mine" / f"{file}.yaml").write_text(text)
     (tmp_path / "shapes.csv").write_text("op,size,count\nadd,8,2\n")
@@ -98,6 +104,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
         assert file.exists(), f"{page.name}: {link}"
         titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if heading else []
         slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+        slugs += re.findall(r'<a id="([^"]+)">', file.read_text()) if heading else []
         assert not heading or heading in slugs, f"{page.name}: {link}"
 
 
@@ -105,7 +112,77 @@ def test_the_readme_is_short_and_links_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 150 and len(readme.split()) <= 900
     for page in DOCS:
-        assert f"({page.relative_to(ROOT).as_posix()})" in readme or page.name == "index.md"
+        assert re.search(rf"\({page.relative_to(ROOT).as_posix()}(#[\w-]+)?\)", readme), page.name
+
+
+def test_no_page_is_a_dead_end_and_the_contents_have_all() -> None:
+    """A reader goes on from each page, and finds each in the table of contents.
+
+    The page of hardware is made by its stages and has its links there.
+    """
+    contents = (ROOT / "docs" / "index.md").read_text()
+    for page in DOCS:
+        last = page.read_text().rstrip().split("\n\n")[-1]
+        assert "](" in last or page.name == "hardware.md", page.name
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert f"({name})" in contents or name == "index.md", name
+    assert "(docs/index.md)" in (ROOT / "README.md").read_text()
+
+
+def test_exit_codes_stand_in_one_place() -> None:
+    """A page that explains them again would be another list to keep."""
+    listing = re.compile(r"^\| (code|exit code) \||130 interrupted", re.MULTILINE)
+    pages = [page for page in (ROOT / "README.md", *DOCS) if listing.search(page.read_text())]
+    assert [page.name for page in pages] == ["flags.md"]
+
+
+def test_the_configuration_lists_every_job() -> None:
+    (said,) = re.findall(
+        r"^job: null  # (.*?); null", (ROOT / "conf" / "config.yaml").read_text(), re.MULTILINE
+    )
+    assert set(said.split(", ")) == {*JOBS, AB.removeprefix("job="), SCHEMA}
+    (column,) = re.findall(r"^\| .*`job` \|.*?: (.*) \|$", columns_page(), re.MULTILINE)
+    assert set(re.split(", | or ", column)) == set(ROW_OF_JOB)
+
+
+def test_every_table_of_a_run_is_listed_and_explained() -> None:
+    listed = (ROOT / "outputs" / "README.md").read_text()
+    for file in tables():
+        assert f"#{file.replace('.', '')})" in listed, file
+        assert f"\n## {file}\n" in columns_page(), file
+
+
+def columns_page() -> str:
+    """The page that explains the columns."""
+    return (ROOT / "docs" / "reference" / "columns.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_the_documented_lines_read_results_with_their_types(library: str, smoke: Path) -> None:
+    """Columns that are blank in this run have their types too."""
+    pytest.importorskip(library, reason=f"the extra tables is not installed: {library}")
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL
+    )
+    (lines,) = [block for block in blocks if "results.csv" in block and library in block]
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(lines.replace("outputs/<date>/<time>", str(smoke)), names)
+    rows = names["rows"]
+    types = dict(zip(rows.columns, rows.dtypes, strict=True))
+    wanted = {
+        "median_s": "f|double",
+        "samples": "int",
+        "kernel_s": "f|double",
+        "kernels": "str|varchar",
+    }
+    wanted |= {
+        "concurrent_sweep": "bool",
+        "power_before_w": "f|double",
+        "throttle_reasons": "str|varchar",
+    }
+    for column, kind in wanted.items():
+        assert re.match(rf"({kind}|bigint)", str(types[column]).lower()), (column, types[column])
 
 
 def test_the_reference_is_what_the_code_says() -> None:
@@ -119,7 +196,7 @@ def test_the_reference_is_what_the_code_says() -> None:
 def test_each_flag_and_status_has_its_paragraph() -> None:
     page = (ROOT / "docs" / "reference" / "flags.md").read_text(encoding="utf-8")
     for flag in FLAGS:
-        assert re.search(rf"^`{flag}`\n: \S", page, re.MULTILINE), flag
+        assert re.search(rf"^#### `{flag}`\n\n\S", page, re.MULTILINE), flag
     for status in STATUSES:
         assert re.search(rf"^\| `{status}` \| \S", page, re.MULTILINE), status
 

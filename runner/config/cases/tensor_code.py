@@ -37,7 +37,7 @@ class TensorCase(Case):
     # snippets that run before the result for what they do
     steps: tuple[str, ...] = ()
     result: str = ""  # the snippet that is checked
-    # what of it is checked, see :data:`EXPECTATIONS`
+    # what is checked, by name: :data:`EXPECTATIONS`
     expect: Mapping[str, Any] = field(default_factory=dict)
 
     @property

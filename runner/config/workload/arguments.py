@@ -33,11 +33,11 @@ class Tensor:
     """A tensor among the arguments of a call.
 
     Attributes:
-        shape: its lengths.
-        dtype: blank: the model's.
+        shape: its lengths along each dimension.
+        dtype: its dtype; blank: the model's.
         stride: elements from one to the next along each dimension; blank: contiguous.
-        below: of integers: they are drawn from 0 up to it, as positions in a table are.
-        domain: of numbers, as an operation's.
+        below: integers are drawn from 0 to below this, as positions in a table.
+        domain: the numbers that it may hold, as an operation's.
         written: whether the call changes it; it is put back before each one.
     """
 

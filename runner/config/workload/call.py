@@ -32,20 +32,20 @@ class Call:
 
     Attributes:
         function: dotted name of what is called; blank: the operation that ``op`` names.
-        args, kwargs: its arguments. A mapping with a ``shape`` stands for a tensor (see
-            :class:`runner.config.workload.arguments.Tensor`), and ``"{dtype}"`` and ``"{device}"``
-            for the call's own; all else is itself.
+        args: its arguments by position. A mapping with a ``shape`` stands for a tensor,
+            ``"{dtype}"`` and ``"{device}"`` for the cell's; all else is itself.
+        kwargs: its arguments by name, written like ``args``.
         outputs: the shapes of the tensors that it returns.
-        dtype: the model's; tensors of it get the dtype of the cell.
+        dtype: the model's dtype; tensors that have it get the dtype of the cell.
         count: how often the model makes the call.
         modules: the parts of the model that make it, and how often each.
-        passes: of a call that is the model itself: ``function`` makes it, and one of
-            :data:`PASSES` is done with it. It is in no sum.
-        tolerance: as an operation's; blank: by how many products its elements are the sum of.
+        passes: marks the model itself, which ``function`` makes and which is in no sum; what is
+            done with it, one of :data:`PASSES`.
+        tolerance: as an operation's; blank: it follows from the number of products in a sum.
         differentiable, random, implementations: as an operation's.
         reason: why it cannot be made again; blank: it can be.
-        name: that it has within its workload.
-        workload: whose it is.
+        name: its name within its workload.
+        workload: the name of its workload.
     """
 
     function: str = ""
