@@ -96,7 +96,7 @@ def test_a_file_that_anybody_can_write_is_not_believed() -> None:
 
 
 def test_what_computes_faster_than_the_machine_can_is_flagged() -> None:
-    peaks = Peaks(**identity_of(cell("matmul"), CPU), flop_per_s=1e6, bytes_per_s=1e12)
+    peaks = Peaks(**identity_of(cell("matmul"), CPU), flop_per_s=1e3, bytes_per_s=1e12)
     save_peaks(peaks)
     assert "above_peak" in ran("matmul", size=64).flags
     assert "above_peak" not in ran("add", size=64, direction="both").flags

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from runner.calls.bound_operation import BoundOperation
 from runner.cells.cell import Cell, cell_of
 from runner.config.operation import Operation
-from runner.config.schema import Config, Timing
+from runner.config.schema import Config, Limit, Timing
 from runner.config.size import parse_size
 from runner.execute.cell_run import run_cell
 from runner.rows.rows import BenchmarkRow, Row
@@ -20,6 +20,8 @@ from tests.conftest import ROOT
 STATE = WorkerState()
 """What the cells of a test process find out once, as those of a worker do."""
 QUICK = Timing(precision=0.05, max_time_s=0.05, min_samples=5, max_samples=200, warmup_s=0.01)
+PATIENT = Limit(time_s=900)
+"""The check of a gradient has a share of it, and a machine may be busy."""
 
 
 def op_file(name: str) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def cell(op: str | dict[str, Any] = "add", **values: Any) -> Cell:
         values: what differs from the defaults, such as ``size=8`` or ``limit={"time_s": 2.0}``.
     """
     fields = op_file(op) if isinstance(op, str) else op
-    defaults = OmegaConf.structured(Config(op=fields, timing=QUICK))
+    defaults = OmegaConf.structured(Config(op=fields, timing=QUICK, limit=PATIENT))
     return cell_of(OmegaConf.merge(defaults, values))  # type: ignore[arg-type]
 
 
