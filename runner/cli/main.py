@@ -66,7 +66,11 @@ def main() -> None:
     """Run what the command line says and exit."""
     streams.install()
     offer_plugins()
-    if Arguments.parse(sys.argv[1:]).runs_nothing:
+    try:
+        runs_nothing = Arguments.parse(sys.argv[1:]).runs_nothing
+    except ConfigError:  # as run() says then
+        runs_nothing = True
+    if runs_nothing:
         # plugins first: those in this folder are code too
         Plugins.instance()
         sys.path.append(os.getcwd())

@@ -63,7 +63,8 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
     """A part of the file without what is not of its type; None in place of what is not itself."""
     # what a node is, and what a run was taken up with, is described as the run itself
     name = re.sub(r"^(nodes\.[^.]*|resumed\[\])\.", "", where)
-    kind = KINDS.get(re.sub(r"^(nodes(?=\.[^.]*$)|code|variants)\.[^.]*", r"\1.*", name), object)
+    key = r"^(nodes(?=\.[^.]*$)|code|variants)\.[^.]*?(?=\.|\[\]$|$)"
+    kind = KINDS.get(re.sub(key, r"\1.*", name), object)
     is_count = kind is not object and isinstance(value, int | float)
     odd_number = is_count and (isinstance(value, bool) or not 0 <= value < MOST)
     if levels == 0 or odd_number or not (value is None or isinstance(value, kind)):

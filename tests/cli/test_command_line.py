@@ -110,6 +110,12 @@ def test_a_wrong_value_costs_no_import_of_what_takes_long(runner: Runner) -> Non
     assert not imported & set(HEAVY)
 
 
+def test_a_wrong_option_is_a_line_where_a_user_types_it_too(runner: Runner) -> None:
+    done = runner("op=add", "--dryrun", code=2)
+    advice = "values are given as key=value (--hydra-help lists the options)"
+    assert done.stderr == f"--dryrun is no option; {advice}\n"
+
+
 def test_help_and_a_dry_run_say_what_there_is_and_write_nothing(tmp_path: Path) -> None:
     dry = "+sweep=gpu op=matmul size=64,128 dtype=float32 dry_run=true"
     shown, listed = answers(tmp_path, ["--help", dry])

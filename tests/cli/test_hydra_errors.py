@@ -74,6 +74,8 @@ ONE_LINE = {
     "--config-dir mine +sweep=typo": r"in sweep/typo.yaml: treads is unknown; did you mean "
     r"threads\?",
     "--config-dir mine +sweep=old": r"in sweep/old.yaml: contended was renamed to on_contention",
+    "--config-dir mine +sweep=launched": "sweep/launched.yaml: hydra/launcher: basic would be "
+    "ignored; say hydra/launcher=basic on the command line",
     "treads=2": r"treads is unknown; did you mean threads\?",
     "+treads=2": r"treads is unknown; did you mean threads\?",
     "-m +treads=2,3": r"treads is unknown; did you mean threads\?",
@@ -94,6 +96,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     files = {
         "op/listed": "- add\n",
         "sweep/typo": "# @package _global_\ntreads: 2\n",
+        "sweep/launched": "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n",
         "sweep/old": "# @package _global_\ncontended: wait\n",
     }
     for name, text in files.items():

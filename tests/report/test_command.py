@@ -1,5 +1,6 @@
 """The command beside a row measures the row's cell again, and nothing else."""
 
+import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.report.page.command import Reproducer
+from runner.rows.environment_file import read_environment
 from runner.rows.rows import AutogradRow, BenchmarkRow, Row, TensorRow, TransferRow
 from tests.support.commands import answers
 
@@ -100,11 +102,15 @@ def test_every_such_command_runs_one_cell(tmp_path: Path) -> None:
         assert answer.stdout.count("\n") == 2 + ("op.kwargs.dim=0,1" in of)
 
 
-def test_what_is_no_axis_is_the_rows_own_too() -> None:
+def test_what_is_no_axis_is_the_rows_own_too(tmp_path: Path) -> None:
     given = ["-m", "op=add", "timing=minimal,quick", "backend_module=null,mine"]
     words = {"v1": ["backend_module=null", "timing=quick"]}
     environment = {"command": ["python", "runner", *given], "resumed": [{"variants": words}]}
-    said = Reproducer(environment, ()).command(replace(ADD, variant="v1"))
+    (tmp_path / "environment.json").write_text(json.dumps({**environment, "variants": words}))
+    problems: list[str] = []
+    read = read_environment(tmp_path, problems)
+    assert (read["resumed"][0]["variants"], read["variants"], problems) == (words, words, [])
+    said = Reproducer(read, ()).command(replace(ADD, variant="v1"))
     assert said == (
         "python -m runner op=add size=64x64 dtype=float32 device=cpu threads=2 "
         "backend_module=null timing=quick"
