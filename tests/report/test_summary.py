@@ -13,9 +13,14 @@ import pytest
 
 from runner.analysis.comparison import compare
 from runner.config.schema import Report
-from runner.report.summary import show, what_is_missing
+from runner.report.summary import (
+    how_exact_others_are,
+    show,
+    what_is_missing,
+    which_gradients_fail,
+)
 from runner.rows.rows import BenchmarkRow
-from tests.support.factories import row
+from tests.support.factories import case_rows, row
 
 DEVICES = Report()
 
@@ -55,6 +60,26 @@ def test_no_ratio_is_claimed_from_numbers_that_mislead(
 ) -> None:
     (found,) = compare([row("cpu", 1.0), replace(row("gpu", 0.5), **fields)], DEVICES)  # type: ignore[arg-type]
     assert (found.speedup, found.low, found.verdict, found.reason) == (None, None, None, reason)
+
+
+def test_an_operation_that_is_far_less_exact_than_its_baseline_is_named_and_no_other() -> None:
+    errors = {"softmax": 2.9e-3, "mine": 2.8e-2, "yours": 3.5e-3}
+    rows = [
+        replace(row(), cell=op, op=op, max_relative_error=error, allowed_relative_error=3.1e-2)
+        for op, error in errors.items()
+    ]
+    report = Report(baseline={"op": "softmax"})
+    (note,) = how_exact_others_are(rows, compare(rows, report))
+    assert "(mine 8x8 float32 cpu)" in note and "those of softmax are off by 0.0029" in note
+
+
+def test_a_wrong_gradient_has_one_line_with_its_simplest_check() -> None:
+    values = {"x": [0.5, -1.0, 2.0]}
+    rows = case_rows({"name": "f", "function": "tests.support.asked.flipped", "values": values})
+    failed = [r for r in rows if r.verdict == "fail"]
+    (note,) = which_gradients_fail(rows)
+    assert note.startswith(f"{len(failed)} of {len(rows)} checks of the gradient fail")
+    assert "the simplest" in note and "is off by" in note and "wrong_gradient.py" in note
 
 
 def test_a_missing_baseline_is_said_to_be_missing() -> None:

@@ -1245,6 +1245,10 @@ def _log_volume(x: torch.Tensor) -> torch.Tensor:
     return torch.linalg.slogdet(x)[1] - x.diagonal().abs().log().sum()
 
 
+def _moment(x: torch.Tensor) -> torch.Tensor:
+    return x @ x.mT + torch.eye(x.shape[0], dtype=x.dtype)
+
+
 def _variance(g: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     return g.unsqueeze(-1) * 2 * (x - factor * x.mean(-1, keepdim=True)) / max(1, x.shape[-1])
 
@@ -1403,6 +1407,16 @@ FOURTH_BATCH = [  # of the kinds that were found before, others than were handed
         lambda g, x: g * (torch.linalg.inv(x) - torch.diag_embed(1 / x.diagonal())),
         signature="n n ->",
         size="1x1",
+    ),
+    pair(
+        "log_determinant",
+        "conditioning",
+        lambda x: _moment(x).logdet(),
+        lambda g, x: 2 * g * torch.linalg.inv(_moment(x)) @ x,
+        lambda g, x: 2.001 * g * torch.linalg.inv(_moment(x)) @ x,
+        signature="n n ->",
+        size="4x4",
+        dtype=torch.float32,
     ),
     pair(
         "variance_of_one",

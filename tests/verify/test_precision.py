@@ -69,12 +69,23 @@ def test_a_view_is_not_taken_for_a_step() -> None:
         (lambda x: (x.bfloat16() * 3).double(), torch.bfloat16),
         (lambda x: x.half().double().exp() * x, torch.float16),
         (lambda x: x * torch.tensor(0.3), torch.float64),  # a constant in float32 is none
+        (lambda x: (x.sin(), x.half())[0], torch.float64),  # no value is made of what is narrow
     ],
 )
 def test_the_precision_in_which_a_function_computes(function: object, dtype: torch.dtype) -> None:
     x = torch.randn(5, 4, generator=generator(), dtype=torch.float64)
     shaped = ShapedInputs("example", lambda tensors: [function(*tensors)], (x,))  # type: ignore[operator]
     assert effective_eps(shaped) == torch.finfo(dtype).eps
+
+
+def test_a_function_may_compute_in_less_in_one_dtype_alone() -> None:
+    def product(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # which leaves float64 as it is
+            return [(tensors[0] @ tensors[0].mT).to(tensors[0].dtype)]
+
+    x = torch.randn(5, 4, generator=generator())
+    found = [effective_eps(ShapedInputs("x", product, (t,))) for t in (x.double(), x)]
+    assert found == [torch.finfo(torch.float64).eps, torch.finfo(torch.bfloat16).eps]
 
 
 def test_a_function_can_be_made_to_compute_in_what_it_is_given() -> None:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 from runner.calls.bound_operation import is_differentiable
 from runner.verify.gradients.vectors import Tensors, farthest, max_abs, perturbed
 
-MOST_MOVED = 5_000  # elements of gradients up to which each step is moved, which takes its time
+MOST_MOVED = 20_000  # elements of gradients up to which each step is moved, which takes its time
 FINER = 1e-3  # times a step that moves gradients far
 JUMP = 0.1  # relative to the largest element: what moves farther by roundoffs is not continuous
 
