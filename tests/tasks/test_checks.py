@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from runner.config.schema import Limit
+from runner.execute.cell_run import run_cell
 from runner.execute.worker import Worker
 from runner.rows.rows import BenchmarkRow
-from tests.support.factories import cell, flags, ran
+from runner.tasks.task import TaskResult
+from tests.support.factories import STATE, cell, flags, ran
 
 
 def own(call: str, signature: str = "m n -> m n", **fields: Any) -> dict[str, Any]:
@@ -71,6 +73,24 @@ def test_a_sparse_gradient_is_a_gradient(direction: str) -> None:
     assert (found.status, found.gradient) == ("ok", "pass"), found.reason
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("to", ["to_sparse", "to_sparse_csr"])
+def test_a_sparse_result_has_a_gradient(to: str, direction: str) -> None:
+    op = {"name": to, "call": f"torch.Tensor.{to}", "signature": "m n -> m n"}
+    found = ran(op, size=4, direction=direction)
+    assert (found.status, found.gradient) == ("ok", "pass"), found.reason
+
+
+def test_a_gradient_that_torch_does_not_have_is_not_wrong() -> None:
+    op = {"name": "r", "call": "torch.linalg.qr", "signature": "n n -> ?, n n"}
+    found = ran({**op, "kwargs": {"mode": "r"}, "tolerance": "64 * n"}, size=8)
+    assert found.gradient == "unsupported" and "wrong_gradient" not in found.flags
+    assert found.reason is not None and "mode='r'" in found.reason
+    phases = {"name": "s", "call": "torch.linalg.svd", "signature": "n n -> n n, n, n n"}
+    phases |= {"dtypes": ["complex"], "tolerance": "64 * n", "compare": "up_to_sign"}
+    assert "wrong_gradient" not in flags(phases, size=24, dtype="complex64")
+
+
 def test_out_arguments_have_no_gradient_and_are_not_accused_of_it() -> None:
     op = {"name": "out", "call": "torch.exp", "signature": "n, n -> n", "inputs": ["input", "out"]}
     found = ran(op, size=16)
@@ -81,6 +101,11 @@ def test_out_arguments_have_no_gradient_and_are_not_accused_of_it() -> None:
 def test_a_gradient_of_another_function_is_not_wrong_unless_it_is() -> None:
     assert "wrong_gradient" not in flags(own("own_constants"), size=16)
     assert "wrong_gradient" in flags(own("own_constants_wrong"), size=16)
+    # nor where its values are others too, so that there is nothing to compare them with
+    found = ran(own("far_constants"), size=16)
+    assert (found.checked, found.gradient) == (None, "pass"), found.reason
+    wrong = ran(own("far_constants_wrong"), size=16)
+    assert (wrong.checked, wrong.gradient) == (None, "fail"), wrong.reason
 
 
 def test_a_gradient_that_is_meant_to_be_another_functions_is_compared_with_that() -> None:
@@ -133,6 +158,24 @@ def test_a_check_that_ends_the_process_leaves_the_times(tmp_path: Path) -> None:
     assert row.status == "ok" and row.median_s and samples
     assert row.checked is None and "unchecked" in row.flags
     assert row.reason is not None and "exit code 3, while checking values" in row.reason
+
+
+def test_what_a_check_found_is_kept_before_the_next_one() -> None:
+    kept: list[TaskResult] = []
+    op = {"name": "kept", "call": "torch.cosh", "signature": "n -> n"}
+    run_cell(cell(op, size=8), STATE, keep=kept.append)
+    rows = [row for result in kept for row in result.rows if isinstance(row, BenchmarkRow)]
+    assert [(row.checked, row.gradient) for row in rows] == [(None, None), ("full", None)]
+    assert "unchecked" in rows[0].flags and "unchecked" not in rows[1].flags
+
+
+def test_a_check_or_a_column_that_exits_leaves_the_times() -> None:
+    found = ran(own("exits_in_float64"), size=8)
+    assert found.status == "ok" and found.median_s and "unchecked" in found.flags
+    assert found.reason == "a check ended with SystemExit: no float64"
+    columns = {"columns": {"left": "tests.support.awkward.exits"}}
+    found = ran({"name": "e", "call": "torch.exp", "signature": "n -> n", **columns}, size=8)
+    assert (found.status, found.checked, found.own) == ("ok", "full", '{"left": null}')
 
 
 def test_a_view_is_one_only_where_all_outputs_are() -> None:

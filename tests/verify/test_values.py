@@ -153,6 +153,32 @@ def test_nested_results_numbers_and_nothing_are_compared() -> None:
     ).wrong
 
 
+def test_results_of_numpy_and_nested_tensors_are_compared() -> None:
+    halves = {"signature": "m n -> h n, h n", "size": "8x16", "derived_dims": {"h": "m / 2"}}
+    for call, fields in (
+        (lambda x: x.numpy() * 2, {}),
+        (lambda x: [x.numpy().sum(), {"of": x.numpy()[0]}], {"signature": "m n -> , n"}),
+        (lambda x: torch.nested.nested_tensor(list(x.chunk(2))), halves),
+    ):
+        assert not checked(call, **fields).wrong
+        less = unless_float64(call, lambda x, call=call: call(x * 0.9))
+        assert checked(less, **fields).wrong
+
+
+def test_an_input_that_is_not_a_number_is_not_changed_by_being_so() -> None:
+    maker = {"inputs_from": "tests.verify.test_values.not_numbers", "signature": "n -> n"}
+    of_vector = {**maker, "size": "16"}
+    left = checked(torch.exp, **of_vector)
+    assert left.compared and not left.mutated and not left.wrong
+    assert checked(torch.Tensor.exp_, **of_vector).mutated
+
+
+def not_numbers(lengths: Any, dtype: torch.dtype, device: Any, generator: Any) -> torch.Tensor:
+    """Numbers, and some that are none."""
+    drawn = torch.randn(lengths["n"], generator=generator).to(dtype)
+    return drawn.masked_fill(drawn < 0, torch.nan)
+
+
 def test_what_a_call_leaves_in_its_inputs_is_compared() -> None:
     def step(rate: float) -> Any:
         def stepped(p: torch.Tensor, g: torch.Tensor) -> None:
@@ -193,6 +219,11 @@ def test_random_results_are_compared_by_their_moments() -> None:
     right = checked(drop, random=True, size="64x64")
     assert right.compared and not right.wrong and right.relative_error is None
     assert checked(unless_float64(drop, more), random=True, size="64x64").wrong
+    # of integers other inputs are no reason: those that a call draws are others each time
+    orders = checked(lambda x: x + torch.randperm(x.shape[-1]).lt(8), tolerance=0)
+    drawn = checked(lambda x: torch.rand_like(x) < x.sigmoid(), size="64x64")
+    for found in (orders, drawn):
+        assert not found.compared and "write random: true" in found.reason
 
 
 def test_constants_of_the_dtype_are_no_error_but_another_reference() -> None:
