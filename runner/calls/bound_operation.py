@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -231,20 +231,25 @@ def dense(tensor: Tensor) -> Tensor:
 
 
 def outputs_of(result: object) -> list[Tensor]:
-    """The tensors in what an operation returned, however they are nested; a number is one too.
+    """The tensors in what an operation returned, however they are nested, and NumPy's arrays.
 
-    So are NumPy's arrays and numbers.
+    Where there is none, its numbers.
     """
     if isinstance(result, Tensor) and not result.is_nested:
         return [result]
-    if isinstance(result, int | float | complex):
-        wide = torch.float64 if isinstance(result, float) else None  # nothing of it is rounded
-        return [torch.tensor(result, dtype=wide)]
-    return [torch.as_tensor(leaf) for leaf in _leaves(result) if hasattr(leaf, "__array__")]
+    leaves = list(_leaves(result))
+    tensors = [torch.as_tensor(leaf) for leaf in leaves if hasattr(leaf, "__array__")]
+    return tensors or [_number(leaf) for leaf in leaves if isinstance(leaf, int | float | complex)]
+
+
+def _number(number: complex) -> Tensor:
+    wide = torch.float64 if isinstance(number, float) else None  # nothing of it is rounded
+    return torch.tensor(number, dtype=wide)
 
 
 def _leaves(result: object) -> Iterator[object]:
-    items = result.values() if isinstance(result, Mapping) else result
+    items = vars(result) if is_dataclass(result) else result
+    items = items.values() if isinstance(items, Mapping) else items
     if isinstance(items, Tensor) and items.is_nested:
         items = items.unbind()  # which has no shape of its own
     if isinstance(items, tuple | list | ValuesView):

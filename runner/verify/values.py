@@ -31,6 +31,7 @@ from runner.verify.likeness import (
     changed_by,
     has_free_sign,
     moments_differ,
+    ordered,
     point_alike,
 )
 from runner.verify.rounding import FACTOR, unit_roundoff
@@ -190,6 +191,8 @@ def _with_worst(
     known: ValueCheck, reference: Reference, outputs: list[Tensor], expected: list[Tensor]
 ) -> ValueCheck:
     """What is known, with the output that is farthest from what is allowed."""
+    if reference.bound.op.compare == "up_to_sign":
+        outputs, expected = ordered(outputs), ordered(expected)
     compared = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
     worst = max(compared, key=_badness)
     discrete = any(not is_differentiable(t.dtype) for t in outputs)
@@ -313,7 +316,6 @@ def _declarable(
     if not checked.wrong:  # integers that a call draws are undecided one and all
         is_drawn = checked.undecided and _is_random(reference, outputs, again())
         return RANDOM if is_drawn else ""
-    pairs = list(zip(outputs, expected, strict=True))
     with _new_memory_filled():
         filled = reference.at(reference.inputs)[0]
     if filled and all(bool(t.isnan().all()) for t in filled):
@@ -332,8 +334,9 @@ def _declarable(
     if _is_random(reference, outputs, again()):
         return RANDOM
     factors = sum(is_differentiable(t.dtype) for t in outputs)
+    pairs = list(zip(ordered(outputs), ordered(expected), strict=True))
     if factors > 1 and any(has_free_sign(*pair) for pair in pairs):
-        errors = map(error_up_to_sign, outputs, expected)
+        errors = (error_up_to_sign(*pair) for pair in pairs)
         if all(e <= reference.allowed(outputs[i], i) for i, e in enumerate(errors)):
             return FREE_SIGN
     return CANCELS if _is_explained(reference, outputs, expected) else ""
@@ -422,6 +425,7 @@ def _widest(dtype: torch.dtype) -> torch.dtype:
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest element expected; 0 where both are alike."""
+    got, expected = dense(got), dense(expected)
     if got.numel() == 0:
         return 0.0
     if not is_differentiable(got.dtype) and not is_differentiable(expected.dtype):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from runner.config.schema import Limit
 from runner.execute.cell_run import run_cell
@@ -86,9 +87,20 @@ def test_a_gradient_that_torch_does_not_have_is_not_wrong() -> None:
     found = ran({**op, "kwargs": {"mode": "r"}, "tolerance": "64 * n"}, size=8)
     assert found.gradient == "unsupported" and "wrong_gradient" not in found.flags
     assert found.reason is not None and "mode='r'" in found.reason
+    # nor is there one along what is not read, where equal eigenvalues leave none to look at
+    equal = {"name": "eigh", "call": "torch.linalg.eigh", "signature": "n n -> n, n n"}
+    equal |= {"inputs_from": "tests.tasks.test_checks.ones_on_the_diagonal"}
+    assert "wrong_gradient" not in flags({**equal, "tolerance": "64 * n"}, size=8)
     phases = {"name": "s", "call": "torch.linalg.svd", "signature": "n n -> n n, n, n n"}
     phases |= {"dtypes": ["complex"], "tolerance": "64 * n", "compare": "up_to_sign"}
     assert "wrong_gradient" not in flags(phases, size=24, dtype="complex64")
+
+
+def ones_on_the_diagonal(
+    lengths: dict[str, int], dtype: torch.dtype, device: object, generator: object
+) -> torch.Tensor:
+    """A matrix whose eigenvalues are all the same."""
+    return torch.eye(lengths["n"], dtype=dtype)
 
 
 def test_out_arguments_have_no_gradient_and_are_not_accused_of_it() -> None:
