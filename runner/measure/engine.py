@@ -238,8 +238,8 @@ def measurement(
     observed = sorted(observations((block.allocation, block.wall_s / calls) for block in used))
     cpu = [b.cpu_s / calls for b in used if b.cpu_s is not None]
     # a block that does the work of many is long, and so is hardly ever left alone
-    told = [b for b in blocks if b.calm and b.waiting_s is not None]
-    worked = [max(0.0, b.wall_s - (b.waiting_s or 0.0)) for b in told]
+    waited = [(b.wall_s, b.waiting_s) for b in blocks if b.calm]
+    worked = [max(0.0, wall_s - waiting_s) for wall_s, waiting_s in waited if waiting_s is not None]
     slowdowns = [b.machine_slowdown for b in used if b.machine_slowdown is not None]
     as_it_came_s = None
     if is_used != undisturbed:
