@@ -11,7 +11,7 @@ from difflib import get_close_matches
 # in the words of PyTorch's own errors, and in Python's for an error of whoever wrote the operation
 UNSUPPORTED = (
     "not implemented for|not[ _]supported|only supported|unsupported|doesn't support|"
-    "deterministic implementation|incompatible with \\.grad"
+    "deterministic implementation|incompatible with \\.grad|the derivative of|_backward: "
 )
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says

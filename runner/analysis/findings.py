@@ -23,6 +23,7 @@ from runner.stats.sequential import ERROR
 MOST_SIDES = 4  # that are compared with the baseline, each with its best and worst
 NAMED_AT_MOST = 3
 FEWEST_VISITS = 3  # whose median one visit that was interrupted does not decide
+WIDEST = ("float64", "complex128", "int64", "bool")  # on the CPU the reference is the call itself
 SPEAKING = ("op", "dtype", "device", "impl")  # axes whose values are names
 TELLING = ("faster", "slower", "same")  # verdicts
 TRUST = (
@@ -227,7 +228,8 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     if checks:
         passed = sum(row.verdict == "pass" for row in checks)
         found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
-    compared = [row for row in timed if row.max_relative_error is not None]
+    checked = [row for row in timed if row.max_relative_error is not None]
+    compared = [row for row in checked if not _is_its_own_reference(row)]
     if not compared:
         return found
     shares = [
@@ -239,3 +241,9 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     values = {"count": len(timed), "worst": max(shares, default=0.0), "gradients": passed}
     key = "find_right" if passed else "find_values_right"
     return [Finding("right", len(compared), Sentence(key, values)), *found]
+
+
+def _is_its_own_reference(row: BenchmarkRow) -> bool:
+    """Whether its values were compared with the same call's, which says nothing of them."""
+    as_called = row.device, row.impl, row.compile
+    return row.dtype in WIDEST and as_called == ("cpu", "default", "off")

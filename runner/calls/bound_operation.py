@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -164,8 +164,8 @@ class BoundOperation:
         return {"{dtype}": like.dtype, "{device}": like.device}
 
     def outputs(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Call it and return the tensors of its result."""
-        return outputs_of(self.call_with(tensors)())
+        """Call it and return the tensors of its result, with all of their elements."""
+        return list(map(dense, outputs_of(self.call_with(tensors)())))
 
     def expected(self, tensors: list[Tensor]) -> list[Tensor]:
         """The tensors of the reference's result."""
@@ -225,18 +225,33 @@ def storage_of(tensor: Tensor) -> int:
         return int(storage._cdata)
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """A tensor with all of its elements, as a sparse one has not."""
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
 def outputs_of(result: object) -> list[Tensor]:
-    """The tensors in what an operation returned, however they are nested; a number is one too."""
-    if isinstance(result, Tensor):
+    """The tensors in what an operation returned, however they are nested, and NumPy's arrays.
+
+    Where there is none, its numbers.
+    """
+    if isinstance(result, Tensor) and not result.is_nested:
         return [result]
-    if isinstance(result, int | float | complex):
-        wide = torch.float64 if isinstance(result, float) else None  # nothing of it is rounded
-        return [torch.tensor(result, dtype=wide)]
-    return [tensor for tensor in _leaves(result) if isinstance(tensor, Tensor)]
+    leaves = list(_leaves(result))
+    tensors = [torch.as_tensor(leaf) for leaf in leaves if hasattr(leaf, "__array__")]
+    return tensors or [_number(leaf) for leaf in leaves if isinstance(leaf, int | float | complex)]
+
+
+def _number(number: complex) -> Tensor:
+    wide = torch.float64 if isinstance(number, float) else None  # nothing of it is rounded
+    return torch.tensor(number, dtype=wide)
 
 
 def _leaves(result: object) -> Iterator[object]:
-    items = result.values() if isinstance(result, Mapping) else result
+    items = vars(result) if is_dataclass(result) else result
+    items = items.values() if isinstance(items, Mapping) else items
+    if isinstance(items, Tensor) and items.is_nested:
+        items = items.unbind()  # which has no shape of its own
     if isinstance(items, tuple | list | ValuesView):
         yield from chain.from_iterable(map(_leaves, items))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -81,21 +81,24 @@ def by_its_reference(bound: BoundOperation, device: torch.device) -> BoundOperat
     function, reference, op = bound.function, bound.reference, bound.op
     if reference is None:
         return bound
-    shapes = [bound.dimensions.shape(axes) for axes in op.parsed.inputs]
-    if bound.has_one_size:
-        shapes = [tuple(t.shape) for t in bound.draw() if t.ndim]
+
+    # a call has a module's parameters too, and constants, and its inputs in whatever order
+    def shapes_of(tensors: Iterable[torch.Tensor]) -> list[tuple[int, ...]]:
+        return sorted(tuple(t.shape) for t in tensors if t.ndim)
+
+    shapes = shapes_of(bound.draw())
 
     def call(*args: object, **kwargs: object) -> object:
         tensors = list(chain.from_iterable(map(outputs_of, (*args, *kwargs.values()))))
         is_own = any(t.dtype is bound.dtype and t.device.type == device.type for t in tensors)
         if bound.is_compiled:  # and nothing looks at each step, within which nothing is compiled
             is_own = is_own and not torch._C._len_torch_dispatch_stack()
-            is_own = is_own and [tuple(t.shape) for t in tensors if t.ndim] == shapes
+            is_own = is_own and shapes_of(tensors) == shapes
         try:
             if is_own:
                 return function(*args, **kwargs)
         except Exception:
-            if op is op.declared or [tuple(t.shape) for t in tensors] == shapes:
+            if op is op.declared or shapes_of(tensors) == shapes:
                 raise
         return reference(*args, **as_declared(op, kwargs))
 

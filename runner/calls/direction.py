@@ -28,11 +28,19 @@ def in_direction(
         return [t for t in outputs_of(forward()) if t.requires_grad]
 
     outputs = differentiable()
-    cotangents = [torch.ones_like(t) for t in outputs]
+    cotangents = [_ones_like(t) for t in outputs]
     grad = partial(torch.autograd.grad, allow_unused=True)
     if direction == "backward":
         return partial(grad, outputs, inputs, cotangents, retain_graph=True), cotangents
     return lambda: grad(differentiable(), inputs, cotangents), cotangents
+
+
+def _ones_like(tensor: Tensor) -> Tensor:
+    """A tensor of ones, which torch does not make of a sparse one of coordinates."""
+    if tensor.layout is not torch.sparse_coo:
+        return torch.ones_like(tensor)
+    ones = torch.ones_like(tensor.detach()._values())
+    return torch.sparse_coo_tensor(tensor.detach()._indices(), ones, tensor.shape)
 
 
 def make_call(direction: str, bound: BoundOperation, tensors: list[torch.Tensor]) -> Thunk:

@@ -43,6 +43,8 @@ def stored(tensor: Tensor) -> Tensor:
 
 def copy_of(tensor: Tensor, device: torch.device | None = None) -> Tensor:
     """A copy, perhaps on another device, with the strides and the need for a gradient."""
+    if tensor.layout is not torch.strided:
+        return tensor.detach().to(device, copy=True).requires_grad_(tensor.requires_grad)
     part = stored(tensor.detach())
     copy = torch.empty_strided(
         part.shape, part.stride(), dtype=part.dtype, device=device or part.device

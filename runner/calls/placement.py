@@ -41,7 +41,7 @@ class Pools:
         position = self._draw.randrange(SLACK_BYTES // ALIGNMENT) * ALIGNMENT
         copies = []
         for tensor in tensors:
-            if tensor.device.type != "cpu" or not tensor.numel():
+            if tensor.device.type != "cpu" or not _span(tensor):
                 copies.append(copy_of(tensor))
                 continue
             memory = pool[position : position + _span(tensor)].view(tensor.dtype)
@@ -55,7 +55,7 @@ class Pools:
 
 def _span(tensor: torch.Tensor) -> int:
     """Bytes from a tensor's first element to its last one."""
-    if not tensor.numel():
+    if tensor.layout is not torch.strided or not tensor.numel():
         return 0
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     return (1 + sum((length - 1) * stride for length, stride in steps)) * tensor.element_size()

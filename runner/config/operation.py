@@ -86,7 +86,7 @@ class Operation:
             as ``call`` is, in float64 on the CPU; blank: ``call`` itself.
         implementations: other callables for the same, by the names that ``impl`` has for them.
         compare: how its values are compared with the reference's: values, or up_to_sign (each
-            vector of a factor, as of an SVD, may have either sign).
+            vector of a factor, as of an SVD, may have either sign; complex eigenvalues, any order).
         random: whether it draws random numbers; then moments of several results are compared.
         description: one line for people.
     """

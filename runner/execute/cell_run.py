@@ -40,7 +40,8 @@ class LocalRun:
     def __init__(
         self, cell: Cell, state: WorkerState, report_step: ReportStep, keep: Keep = forget
     ) -> None:
-        self.cell, self._state, self._report_step, self._keep = cell, state, report_step, keep
+        self.cell, self._state, self._report_step = cell, state, report_step
+        self._keep, self._kept = keep, TaskResult(())  # what is known before a check
         self.device: Device | None = None  # once it was found
         self.failure: list[Row] = []  # the row, where something was raised
         self.seconds = 0.0  # that it took in all
@@ -60,8 +61,8 @@ class LocalRun:
             switches.enter(self.cell, self.device.torch)
             if self.device.is_cpu:
                 limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
-            known = self.cell, self.device, function, self._state, self._report_step, self._keep
-            return step(Task(*known))
+            known = self.cell, self.device, function, self._state, self._report_step
+            return step(Task(*known, self._keep_known))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
         except BaseException as error:  # whatever a function raises, and says of it
@@ -77,10 +78,17 @@ class LocalRun:
         self.failure = [row]
         return None
 
+    def _keep_known(self, known: TaskResult) -> None:
+        self._kept = known
+        self._keep(known)
+
     def outcome(self, result: TaskResult | None) -> TaskResult:
         """The rows with the seconds that the cell took; the failure where there are none."""
         if result is None:
-            return TaskResult(self.failure)
+            if not self._kept.rows:
+                return TaskResult(self.failure)
+            reason = f"a check ended with {self.failure[0].reason}"
+            result = self._kept._replace(rows=[replace(r, reason=reason) for r in self._kept.rows])
         packages = (self.cell.backend_module or "", self.cell.definition.package)
         imported = chain.from_iterable(map(self._state.switches.changed_by_import, packages))
         changed = list(imported), list(self.changed)

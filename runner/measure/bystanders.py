@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from contextlib import suppress
 from itertools import compress
 
-from runner.measure.process_tree import cpu_s, descendants_of
+from runner.measure.process_tree import descendants_of, wanted_s
 
 LOOK_S = 0.1  # the threads of a parallel region spin for some milliseconds after it
 BUSY_SHARE = 0.2  # of a look, on one core
@@ -28,9 +29,10 @@ class Bystanders:
         children_s = _below_s()
         if not children_s and _thread_count() <= self._threads:
             return []
-        own_s = time.process_time()
+        own = os.getpid(), threading.get_native_id()
+        own_s = wanted_s(*own)
         time.sleep(LOOK_S)
-        threads_are_busy = time.process_time() - own_s > BUSY_SHARE * LOOK_S
+        threads_are_busy = wanted_s(*own) - own_s > BUSY_SHARE * LOOK_S
         now_s = _below_s()
         used_s = [seconds - children_s.get(child, 0.0) for child, seconds in now_s.items()]
         children_are_busy = sum(used_s) > BUSY_SHARE * LOOK_S
@@ -49,5 +51,5 @@ def _thread_count() -> int:
 
 
 def _below_s() -> dict[int, float]:
-    """The processes below this one, with the seconds that each has computed."""
-    return {process: cpu_s(process) for process in descendants_of(["self"])}
+    """The processes below this one, with the seconds that each wanted a core."""
+    return {process: wanted_s(process) for process in descendants_of(["self"])}

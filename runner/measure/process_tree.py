@@ -47,12 +47,17 @@ def descendants_of(processes: Iterable[int | str], but: Collection[int] = ()) ->
     return list(level)
 
 
-def cpu_s(process: int) -> float:
-    """The seconds that a process has computed; 0 of one that has ended."""
-    with suppress(OSError):
-        of_all = _status(process)
-        return (int(of_all[11]) + int(of_all[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
+def wanted_s(process: int, but: int | None = None) -> float:
+    """The seconds that a process's threads, ``but`` one, have computed or waited for a core.
+
+    0 of one that has ended, and where Linux keeps no such count.
+    """
+    total_ns = 0
+    for path in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError):
+            computed_ns, waited_ns, _ = map(int, path.read_text().split())
+            total_ns += (path.parent.name != str(but)) * (computed_ns + waited_ns)
+    return total_ns / 1e9
 
 
 def end_descendants(process: int, but: Collection[int] = ()) -> None:

@@ -39,6 +39,7 @@ OF_BACKENDS = (
     *("cuda.matmul.allow_bf16_reduced_precision_reduction", "mkldnn.matmul.fp32_precision"),
     *("mkldnn.conv.fp32_precision", "mkldnn.rnn.fp32_precision"),
     *("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"),
+    *("opt_einsum.enabled", "opt_einsum.strategy"),
 )
 """Of ``torch.backends``; those that this release does not have are left out."""
 # without it PyTorch refuses deterministic products on CUDA
@@ -195,11 +196,16 @@ def _of_torch() -> dict[str, Switch]:
         for name, of_torch in OF_TORCH.items()
     }
     autocast = torch.is_autocast_enabled, torch.set_autocast_enabled
+    autocast_dtype = torch.get_autocast_dtype, torch.set_autocast_dtype
+    hooks = partial(torch._C._autograd._top_saved_tensors_default_hooks, True)
     switches |= {
         "default_device": Switch(torch._C._len_torch_function_stack, set_device),
         "inference_mode": Switch(torch.is_inference_mode_enabled, None),  # cannot be put back
+        "dispatch_modes": Switch(torch._C._len_torch_dispatch_stack, None),
+        "saved_tensors_hooks": Switch(hooks, None),
         "grad_mode": Switch(torch.is_grad_enabled, torch._C._set_grad_enabled),
         "autocast": Switch(*(partial(function, "cpu") for function in autocast)),
+        "autocast_dtype": Switch(*(partial(function, "cpu") for function in autocast_dtype)),
         "anomaly_detection": Switch(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
         "flush_denormal": Switch(flushes_denormals, torch.set_flush_denormal),
     }

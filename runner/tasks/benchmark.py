@@ -197,8 +197,12 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
     row = replace(row, **vars(energy), **vars(profile))
-    task.keep(TaskResult([Checked().put_into(row)], samples))
-    checked = check(task, ready.bound)
+
+    def keep(known: Checked) -> None:
+        task.keep(TaskResult([known.put_into(row)], samples))
+
+    keep(Checked())
+    checked = check(task, ready.bound, keep)
     values = checked.values
     if "reduced_precision" in detected and values.allowed is not None:
         values = replace(values, allowed=values.allowed * coarser(task.device.torch))
@@ -238,7 +242,7 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
         try:
             value = op.column(name)(row, ready.call())
             own[name] = value.item() if isinstance(value, torch.Tensor) else value
-        except Exception:  # the times are right, whatever is made of them
+        except (Exception, SystemExit):  # the times are right, whatever is made of them
             own[name] = None
             traceback.print_exc()
     return replace(row, own=json.dumps(own, default=str)) if own else row

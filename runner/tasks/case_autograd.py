@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 import torch
 
 from runner.calls.bound_case import BoundCase, bind_case, reduced
+from runner.calls.bound_operation import dense
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
@@ -19,7 +20,7 @@ from runner.tasks.task import Task, TaskResult
 from runner.verify.exact import ExactGradient
 from runner.verify.gradients.finding import Worst
 from runner.verify.gradients.problem import reseed
-from runner.verify.gradients.vectors import dense, max_abs
+from runner.verify.gradients.vectors import max_abs
 from runner.verify.gradients.verifier import REPEATABLE, check_gradients
 from runner.verify.rounding import BOUND_TEXT, FACTOR, rounding_bound, unit_roundoff
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -29,10 +30,12 @@ from runner.verify.blocks import WHOLE
 from runner.verify.gradients.finding import verdict_with_reason
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import (
+    DEPENDS_ON_DTYPE,
     FREE_SIGN,
     ValueCheck,
     block_to_check,
     check_values,
+    constants_of,
     small,
     to_check,
 )
@@ -76,13 +79,16 @@ class Checked:
             checked_size=values.size,
             undecided_elements=values.undecided,
             gradient=gradient.verdict,
-            reason="; ".join(filter(None, (values.reason, gradient.reason))) or None,
+            reason="; ".join(filter(None, {values.reason: 0, gradient.reason: 0})) or None,
             flags=merged(compress(found, found.values()), flags),
         )
 
 
-def check(task: Task, bound: BoundOperation) -> Checked:
-    """Check what was timed: the callable as it is called, compiled where the cell compiles it."""
+def check(task: Task, bound: BoundOperation, keep: Callable[[Checked], None]) -> Checked:
+    """Check what was timed: the callable as it is called, compiled where the cell compiles it.
+
+    What is known before the gradient's check, which may end the process, is kept.
+    """
     cell, device = task.cell, task.device.torch
     task.report_step("checking values")
     extent = None
@@ -105,10 +111,24 @@ def check(task: Task, bound: BoundOperation) -> Checked:
         values = ValueCheck(reason=f"the values' check ended with {_named(error)}")
     if values.reason == FREE_SIGN:  # so that the gradient is not accused of it either
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
-    return Checked(values, extent, _gradient(task, bound))
+    if values.reason == DEPENDS_ON_DTYPE and not values.wrong:
+        bound = replace(bound, function=_with_constants(bound.function, bound.dtype))
+    known = Checked(values, extent)
+    return replace(known, gradient=_gradient(task, bound, lambda: keep(known)))
 
 
-def _gradient(task: Task, bound: BoundOperation) -> Verdict:
+def _with_constants(function: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    """A function that has one dtype's constants in all of them."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with constants_of(dtype):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _gradient(task: Task, bound: BoundOperation, begin: Callable[[], None]) -> Verdict:
     """The gradient's verdict at the operation's own size: it holds for every size.
 
     Of a compiled one at the size that was timed, where that is small. What a graph replays has no
@@ -129,6 +149,7 @@ def _gradient(task: Task, bound: BoundOperation) -> Verdict:
     key = repr(bound.op), bound.dtype, device, how
     if key not in verdicts:
         task.report_step("checking the gradient")
+        begin()
         budget_s = GRADIENT_SHARE * cell.limit.time_s
         checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
         verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)

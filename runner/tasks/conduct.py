@@ -163,7 +163,7 @@ class Conduct:
         return watch.called or (len(right) == 1 and right <= watch.kernels)
 
     def _results(self, tensors: list[Tensor]) -> list[Tensor]:
-        return [t.detach() for t in outputs_of(self._bound.call_with(tensors)())]
+        return [t.detach() for t in self._bound.outputs(tensors)]
 
     def _run(self, tensors: list[Tensor]) -> list[Tensor]:
         """Copies of a call's results, whose memory the next call may use."""

@@ -49,6 +49,16 @@ def changed_by(moved: Iterable[Sequence[Tensor]], expected: Sequence[Tensor], in
     return changed
 
 
+def ordered(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Complex values with the vectors that belong to them, in an order that nothing promises."""
+    first, *others = factors
+    if not others or first.ndim != 1 or not first.is_complex():
+        return [*factors]
+    order = first.imag.argsort()
+    order = order[first.real[order].argsort(stable=True)]
+    return [t[..., order] if t.shape[-1:] == first.shape else t for t in factors]
+
+
 def aligned(got: Tensor, expected: Tensor) -> Iterator[Tensor]:
     """A result as it is, and with its columns or its rows turned to the signs of another's.
 

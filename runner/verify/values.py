@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from runner.calls import Thunk
-from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
+from runner.calls.bound_operation import BoundOperation, dense, is_differentiable, outputs_of
 from runner.calls.layouts import copy_of
 from runner.config.operation import ROUNDING, Operation
 from runner.config.signature import Dimensions
@@ -25,12 +25,13 @@ from runner.config.size import Size
 from runner.errors import one_line
 from runner.verify.blocks import WHOLE, Block, block_of, part_of
 from runner.verify.gradients.precision import Rounding
-from runner.verify.gradients.vectors import dense, farthest, max_abs, perturbed
+from runner.verify.gradients.vectors import farthest, max_abs, perturbed
 from runner.verify.likeness import (
     aligned,
     changed_by,
     has_free_sign,
     moments_differ,
+    ordered,
     point_alike,
 )
 from runner.verify.rounding import FACTOR, unit_roundoff
@@ -149,9 +150,9 @@ def check_values(
         return part_of(block, bound, outputs, of_outputs), [t.cpu() for t in copies]
 
     outputs, after = call()
-    changed = [not torch.equal(a, b) for a, b in zip(after, drawn, strict=True)]
+    changed = [bool(relative_error(a, b)) for a, b in zip(after, drawn, strict=True)]
     after, inputs = (part_of(block, bound, tensors, of_inputs) for tensors in (after, drawn))
-    lasting = [name not in bound.op.restore for name in bound.names]
+    lasting = (name not in bound.op.restore for name in bound.names)
     known = ValueCheck(mutated=any(map(and_, changed, lasting)))
     try:
         reference = Reference(bound, inputs)
@@ -168,29 +169,30 @@ def check_values(
     # what a call leaves in its inputs counts too, where the reference leaves something there
     expected = list(reference.outputs)
     for position, now in enumerate(reference.after):
-        if changed[position] and not torch.equal(now, reference.inputs[position]):
+        if changed[position] and relative_error(now, reference.inputs[position]):
             outputs, expected = [*outputs, after[position]], [*expected, now]
-    unknown = replace(known, size=None)
+    unknown = replace(known, size=None, reason="the call gives nothing that could be compared")
     if not expected:
-        return replace(unknown, reason="the call gives nothing that could be compared")
-    if [t.shape for t in outputs] != [t.shape for t in expected]:
-        shapes = [[tuple(t.shape) for t in tensors] for tensors in (outputs, expected)]
-        why = f"the call gives {shapes[0]}, what it is compared with {shapes[1]}"
+        return unknown
+    ours, theirs = ([tuple(t.shape) for t in tensors] for tensors in (outputs, expected))
+    if ours != theirs:
+        why = f"the call gives {ours}, what it is compared with {theirs}"
         return replace(unknown, reason=why)
 
     checked = _with_worst(known, reference, outputs, expected)
-    if not checked.wrong:
-        return checked
-    reason = _declarable(reference, outputs, expected, call()[0])
+    reason = _declarable(checked, reference, outputs, expected, lambda: call()[0])
     if reason:
         return replace(unknown, reason=reason)
-    return replace(checked, reason="" if bound.op.reference else DEPENDS_ON_DTYPE)
+    is_undeclared = checked.wrong and not bound.op.reference
+    return replace(checked, reason=DEPENDS_ON_DTYPE) if is_undeclared else checked
 
 
 def _with_worst(
     known: ValueCheck, reference: Reference, outputs: list[Tensor], expected: list[Tensor]
 ) -> ValueCheck:
     """What is known, with the output that is farthest from what is allowed."""
+    if reference.bound.op.compare == "up_to_sign":
+        outputs, expected = ordered(outputs), ordered(expected)
     compared = [_compared(reference, outputs, expected, i) for i in range(len(expected))]
     worst = max(compared, key=_badness)
     discrete = any(not is_differentiable(t.dtype) for t in outputs)
@@ -221,7 +223,7 @@ class Reference:
     def at(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """The outputs at other inputs, and what a call leaves in copies of these."""
         copies = [t.clone() for t in inputs]
-        return [dense(t).cpu() for t in self._wide.expected(copies)], copies
+        return [t.cpu() for t in self._wide.expected(copies)], copies
 
     def moved(self) -> Iterator[list[Tensor]]:
         """The outputs at inputs that have moved by some roundoffs of the dtype, up or down."""
@@ -295,18 +297,30 @@ def _badness(output: _Compared) -> tuple[bool, float]:
     return math.isnan(output.error), output.error if math.isnan(ratio) else ratio
 
 
+def _is_random(reference: Reference, outputs: list[Tensor], again: list[Tensor]) -> bool:
+    """Whether a second call gives other results than rounding explains."""
+    return any(
+        first.shape != second.shape or relative_error(second, first) > reference.allowed(first, i)
+        for i, (first, second) in enumerate(zip(outputs, again, strict=False))
+    )
+
+
 def _declarable(
-    reference: Reference, outputs: list[Tensor], expected: list[Tensor], again: list[Tensor]
+    checked: ValueCheck,
+    reference: Reference,
+    outputs: list[Tensor],
+    expected: list[Tensor],
+    again: Callable[[], list[Tensor]],
 ) -> str:
     """What the op file may say of values that differ and are not wrong; blank where they are."""
-    pairs = list(zip(outputs, expected, strict=True))
+    if not checked.wrong:  # integers that a call draws are undecided one and all
+        is_drawn = checked.undecided and _is_random(reference, outputs, again())
+        return RANDOM if is_drawn else ""
     with _new_memory_filled():
         filled = reference.at(reference.inputs)[0]
     if filled and all(bool(t.isnan().all()) for t in filled):
         return UNWRITTEN
-    # with this dtype's eps, largest and smallest number for a function that asks for its own's
-    finfo, dtype = torch.finfo, reference.bound.dtype
-    with patch.object(torch, "finfo", lambda asked=None: finfo(dtype)):
+    with constants_of(reference.bound.dtype):
         others = reference.at(reference.inputs)[0]
     if (
         not reference.bound.op.reference
@@ -317,13 +331,12 @@ def _declarable(
         )
     ):
         return DEPENDS_ON_DTYPE
-    for i, ((first, _), second) in enumerate(zip(pairs, again, strict=False)):
-        apart = first.shape != second.shape or relative_error(second, first)
-        if apart > reference.allowed(first, i):
-            return RANDOM
+    if _is_random(reference, outputs, again()):
+        return RANDOM
     factors = sum(is_differentiable(t.dtype) for t in outputs)
+    pairs = list(zip(ordered(outputs), ordered(expected), strict=True))
     if factors > 1 and any(has_free_sign(*pair) for pair in pairs):
-        errors = map(error_up_to_sign, outputs, expected)
+        errors = (error_up_to_sign(*pair) for pair in pairs)
         if all(e <= reference.allowed(outputs[i], i) for i, e in enumerate(errors)):
             return FREE_SIGN
     return CANCELS if _is_explained(reference, outputs, expected) else ""
@@ -342,6 +355,14 @@ def _is_explained(reference: Reference, outputs: list[Tensor], expected: list[Te
         if not relative_error(outputs[i], expected[i]) <= (FACTOR * moved if cancels else limit):
             return False
     return True
+
+
+@contextmanager
+def constants_of(dtype: torch.dtype) -> Iterator[None]:
+    """Have ``torch.finfo`` give this dtype's eps and largest number, whichever it is asked for."""
+    finfo = torch.finfo
+    with patch.object(torch, "finfo", lambda asked=None: finfo(dtype)):
+        yield
 
 
 @contextmanager
@@ -404,6 +425,7 @@ def _widest(dtype: torch.dtype) -> torch.dtype:
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest element expected; 0 where both are alike."""
+    got, expected = dense(got), dense(expected)
     if got.numel() == 0:
         return 0.0
     if not is_differentiable(got.dtype) and not is_differentiable(expected.dtype):

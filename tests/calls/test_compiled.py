@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from runner.calls.compiled import NotCompiled, by_its_reference, compiled
+from runner.calls.module import ModuleFunction
 from runner.config.schema import Limit
 from runner.verify.values import check_values
 from tests.conftest import Runner
@@ -60,6 +61,28 @@ def test_a_reference_in_another_dtype_does_not_go_through_the_compiler() -> None
     mixed = by_its_reference(replace(bound(lambda x: x * 2), reference=lambda x: x * 3), CPU)
     assert mixed.outputs([torch.ones(2)])[0].tolist() == [2, 2]
     assert mixed.outputs([torch.ones(2, dtype=torch.float64)])[0].tolist() == [3, 3]
+
+
+OF_SCALAR = {"signature": "m n, -> m n"}
+OF_PLACED = {"signature": "m n, n -> m n", "inputs": ["x", "y"], "args": ["{y}"]}
+OF_MODULE = {"signature": "m n -> m o", "derived_dims": {"o": "4"}}
+
+
+@pytest.mark.parametrize("fields", [{}, OF_SCALAR, OF_PLACED, OF_MODULE])
+def test_what_is_compiled_is_itself_whatever_its_call_is_made_of(fields: dict[str, Any]) -> None:
+    layer = ModuleFunction(torch.nn.Linear(16, 4)) if fields is OF_MODULE else None
+
+    def right(*tensors: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        return layer(*tensors) if layer else sum([*tensors, *named.values()])  # type: ignore[return-value]
+
+    def timed(*tensors: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        return right(*tensors, **named) * 3
+
+    made = replace(bound(timed, **fields), reference=right, module=layer, is_compiled=True)
+    mixed = by_its_reference(made, CPU)
+    for tensors, factor in ((made.draw(), 3), ([t.double() for t in made.draw()], 1)):
+        (got,), (expected,) = mixed.outputs(tensors), replace(made, function=right).outputs(tensors)
+        assert torch.equal(got, factor * expected)
 
 
 @pytest.mark.slow

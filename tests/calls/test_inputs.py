@@ -180,6 +180,24 @@ def test_inputs_may_come_from_a_function_of_ones_own_and_are_checked() -> None:
         bound(signature="n -> n", size="8", inputs_from=f"{HERE}.too_short").draw()
 
 
+def made_sparse(
+    dimensions: dict[str, Any], dtype: torch.dtype, device: Any, generator: Any
+) -> tuple[Tensor, Tensor]:
+    """A matrix of few numbers, and a whole one."""
+    lengths = dimensions["m"], dimensions["k"], dimensions["n"]
+    few, whole = (torch.randn(shape, generator=generator) for shape in (lengths[:2], lengths[1:]))
+    return few.relu().to(dtype).to_sparse_csr(), whole.to(dtype)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_inputs_that_are_made_may_be_sparse(direction: str) -> None:
+    fields = {"name": "s", "call": "torch.sparse.mm", "signature": "m k, k n -> m n"}
+    fields |= {"inputs_from": f"{HERE}.made_sparse", "tolerance": "8 * k"}
+    row = ran(fields, size=8, direction=direction)
+    assert (row.status, row.checked) == ("ok", "full"), row.reason
+    assert not {"wrong_values", "wrong_gradient", "mutates_input"} & set(row.flags)
+
+
 def test_what_prepares_the_inputs_runs_outside_the_clock_and_not_at_each_call() -> None:
     fields = {"name": "s", "call": "torch.sparse.mm", "signature": "m k, k n -> m n"}
     packings.clear()

@@ -480,6 +480,15 @@ def test_intervals_hold_the_true_time_though_sampling_stops_where_they_are_narro
     assert held / 1_000 >= 0.925
 
 
+@pytest.mark.parametrize(("work_s", "flag"), [(64.0, True), (1.0, False)])
+def test_long_work_that_is_never_left_alone_is_flagged_and_waiting_is_not(work_s, flag):
+    disturbed = Block(work_s + 30.0, waiting_s=30.0)
+    blocks = [disturbed if n % 20 == 0 else Block(1.0, waiting_s=0.0) for n in range(100)]
+    measured = measurement(Sampled(blocks, 1, "time"), 1.0, 100.0)
+    assert (measured.mean_s, measured.interrupted) == (1.0, 5)
+    assert ("uneven" in measured.flags) == flag
+
+
 @pytest.mark.parametrize(("work_s", "flag"), [(64.0, True), (4.0, False)])
 def test_work_that_comes_once_in_many_blocks_is_flagged(work_s, flag):
     blocks = [Block(work_s if number % 20 == 0 else 1.0) for number in range(100)]

@@ -1,9 +1,11 @@
 """What a cell finds of the process, where the device has a say in it."""
 
 import os
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.measure.precision import precision_modes
 from runner.measure.switches import CUBLAS, Switches
@@ -27,6 +29,34 @@ def test_a_deterministic_cell_has_what_cuda_asks_of_the_environment_and_no_other
     assert os.environ[name] == ":16:8"
     assert switches.leave() == []
     assert os.environ[name] == ":16:8"
+
+
+class _Passing(TorchDispatchMode):
+    """Changes nothing, and makes each call take far longer."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_entered_for_good_needs_another_process() -> None:
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+    for name, entered in (("dispatch_modes", _Passing()), ("saved_tensors_hooks", hooks)):
+        switches = Switches()
+        switches.enter(cell(), CPU)
+        with entered:
+            assert switches.leave() == [name]
+        assert switches.is_spoiled
+
+
+def test_what_later_calls_would_find_is_put_back() -> None:
+    switches = Switches()
+    switches.enter(cell(), CPU)
+    before = torch.get_autocast_dtype("cpu"), torch.backends.opt_einsum.enabled
+    torch.set_autocast_dtype("cpu", torch.float16)
+    torch.backends.opt_einsum.enabled = False
+    changed = ["autocast_dtype", *(["opt_einsum.enabled"] if before[1] else [])]
+    assert sorted(switches.leave()) == changed and not switches.is_spoiled
+    assert (torch.get_autocast_dtype("cpu"), torch.backends.opt_einsum.enabled) == before
 
 
 def test_switches_that_were_set_in_two_ways_are_still_described() -> None:

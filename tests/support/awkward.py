@@ -1,6 +1,7 @@
 """Callables that a check finds hard: what cells of tests call by name."""
 
 import os
+import sys
 import time
 from typing import Any
 
@@ -32,6 +33,23 @@ def ends_the_check(x: torch.Tensor) -> torch.Tensor:
     if x.dtype is torch.float64:
         os._exit(3)
     return x.sin()
+
+
+def exits_in_float64(x: torch.Tensor) -> torch.Tensor:
+    """As a script does that is not meant for it."""
+    if x.dtype is torch.float64:
+        sys.exit("no float64")
+    return x.sin()
+
+
+def exits(*given: object) -> None:
+    """Likewise, whatever it is given."""
+    sys.exit(3)
+
+
+def far_constants(x: torch.Tensor) -> torch.Tensor:
+    """Another function in each dtype, for all numbers."""
+    return x / (x.abs().amax(-1, keepdim=True) + 1e6 * torch.finfo(x.dtype).eps)
 
 
 def own_constants(x: torch.Tensor) -> torch.Tensor:
@@ -81,22 +99,30 @@ def wrong_under_autocast(x: torch.Tensor) -> torch.Tensor:
 
 class _WrongSlope(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        """As :func:`own_constants`."""
+    def forward(ctx: Any, x: torch.Tensor, function: Any) -> torch.Tensor:
+        """As the function."""
         ctx.save_for_backward(x)
-        return own_constants(x)
+        ctx.function = function
+        result: torch.Tensor = function(x)
+        return result
 
     @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Right in float64 alone."""
         (x,) = ctx.saved_tensors
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            (right,) = torch.autograd.grad(own_constants(leaf), leaf, g)
-        return right if x.dtype is torch.float64 else right * 0.9
+            (right,) = torch.autograd.grad(ctx.function(leaf), leaf, g)
+        return right if x.dtype is torch.float64 else right * 0.9, None
 
 
 def own_constants_wrong(x: torch.Tensor) -> torch.Tensor:
     """The same with a wrong backward pass."""
-    result: torch.Tensor = _WrongSlope.apply(x)
+    result: torch.Tensor = _WrongSlope.apply(x, own_constants)
+    return result
+
+
+def far_constants_wrong(x: torch.Tensor) -> torch.Tensor:
+    """Likewise."""
+    result: torch.Tensor = _WrongSlope.apply(x, far_constants)
     return result

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from runner.config.schema import Limit
+from runner.execute.cell_run import run_cell
 from runner.execute.worker import Worker
 from runner.rows.rows import BenchmarkRow
-from tests.support.factories import cell, flags, ran
+from runner.tasks.task import TaskResult
+from tests.support.factories import STATE, cell, flags, ran
 
 
 def own(call: str, signature: str = "m n -> m n", **fields: Any) -> dict[str, Any]:
@@ -61,14 +64,45 @@ def test_a_gradient_check_has_a_budget_and_its_verdict_is_remembered() -> None:
     first = ran(op, size=64, limit=Limit(time_s=1))
     assert first.status == "ok" and first.median_s and first.gradient is None
     assert first.reason == "the gradient's check was left after 0.3 s"
+    known = dict(STATE.gradient_verdicts)
     again = ran(op, size=32, limit=Limit(time_s=1))
-    assert again.gradient is None and (again.seconds or 9) < (first.seconds or 0)
+    assert (again.gradient, again.reason) == (None, first.reason)
+    assert known == STATE.gradient_verdicts
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_sparse_gradient_is_a_gradient(direction: str) -> None:
     found = ran(SPARSE, size=16, direction=direction)
     assert (found.status, found.gradient) == ("ok", "pass"), found.reason
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("to", ["to_sparse", "to_sparse_csr"])
+def test_a_sparse_result_has_a_gradient(to: str, direction: str) -> None:
+    op = {"name": to, "call": f"torch.Tensor.{to}", "signature": "m n -> m n"}
+    found = ran(op, size=4, direction=direction)
+    assert (found.status, found.gradient) == ("ok", "pass"), found.reason
+
+
+def test_a_gradient_that_torch_does_not_have_is_not_wrong() -> None:
+    op = {"name": "r", "call": "torch.linalg.qr", "signature": "n n -> ?, n n"}
+    found = ran({**op, "kwargs": {"mode": "r"}, "tolerance": "64 * n"}, size=8)
+    assert found.gradient == "unsupported" and "wrong_gradient" not in found.flags
+    assert found.reason is not None and "mode='r'" in found.reason
+    # nor is there one along what is not read, where equal eigenvalues leave none to look at
+    equal = {"name": "eigh", "call": "torch.linalg.eigh", "signature": "n n -> n, n n"}
+    equal |= {"inputs_from": "tests.tasks.test_checks.ones_on_the_diagonal"}
+    assert "wrong_gradient" not in flags({**equal, "tolerance": "64 * n"}, size=8)
+    phases = {"name": "s", "call": "torch.linalg.svd", "signature": "n n -> n n, n, n n"}
+    phases |= {"dtypes": ["complex"], "tolerance": "64 * n", "compare": "up_to_sign"}
+    assert "wrong_gradient" not in flags(phases, size=24, dtype="complex64")
+
+
+def ones_on_the_diagonal(
+    lengths: dict[str, int], dtype: torch.dtype, device: object, generator: object
+) -> torch.Tensor:
+    """A matrix whose eigenvalues are all the same."""
+    return torch.eye(lengths["n"], dtype=dtype)
 
 
 def test_out_arguments_have_no_gradient_and_are_not_accused_of_it() -> None:
@@ -81,6 +115,11 @@ def test_out_arguments_have_no_gradient_and_are_not_accused_of_it() -> None:
 def test_a_gradient_of_another_function_is_not_wrong_unless_it_is() -> None:
     assert "wrong_gradient" not in flags(own("own_constants"), size=16)
     assert "wrong_gradient" in flags(own("own_constants_wrong"), size=16)
+    # nor where its values are others too, so that there is nothing to compare them with
+    found = ran(own("far_constants"), size=16)
+    assert (found.checked, found.gradient) == (None, "pass"), found.reason
+    wrong = ran(own("far_constants_wrong"), size=16)
+    assert (wrong.checked, wrong.gradient) == (None, "fail"), wrong.reason
 
 
 def test_a_gradient_that_is_meant_to_be_another_functions_is_compared_with_that() -> None:
@@ -133,6 +172,24 @@ def test_a_check_that_ends_the_process_leaves_the_times(tmp_path: Path) -> None:
     assert row.status == "ok" and row.median_s and samples
     assert row.checked is None and "unchecked" in row.flags
     assert row.reason is not None and "exit code 3, while checking values" in row.reason
+
+
+def test_what_a_check_found_is_kept_before_the_next_one() -> None:
+    kept: list[TaskResult] = []
+    op = {"name": "kept", "call": "torch.cosh", "signature": "n -> n"}
+    run_cell(cell(op, size=8), STATE, keep=kept.append)
+    rows = [row for result in kept for row in result.rows if isinstance(row, BenchmarkRow)]
+    assert [(row.checked, row.gradient) for row in rows] == [(None, None), ("full", None)]
+    assert "unchecked" in rows[0].flags and "unchecked" not in rows[1].flags
+
+
+def test_a_check_or_a_column_that_exits_leaves_the_times() -> None:
+    found = ran(own("exits_in_float64"), size=8)
+    assert found.status == "ok" and found.median_s and "unchecked" in found.flags
+    assert found.reason == "a check ended with SystemExit: no float64"
+    columns = {"columns": {"left": "tests.support.awkward.exits"}}
+    found = ran({"name": "e", "call": "torch.exp", "signature": "n -> n", **columns}, size=8)
+    assert (found.status, found.checked, found.own) == ("ok", "full", '{"left": null}')
 
 
 def test_a_view_is_one_only_where_all_outputs_are() -> None:

@@ -1,5 +1,6 @@
 """Values are compared with float64, as they are timed."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,14 @@ from runner.verify.values import ValueCheck, check_values, finite_fraction, rela
 from tests.support.factories import bound
 
 CPU = torch.device("cpu")
+
+
+@dataclass
+class Pair:
+    """What a function may return."""
+
+    first: Any
+    second: Any
 
 
 def test_a_right_operation_passes_and_a_wrong_one_does_not() -> None:
@@ -153,6 +162,34 @@ def test_nested_results_numbers_and_nothing_are_compared() -> None:
     ).wrong
 
 
+def test_results_of_numpy_and_nested_tensors_are_compared() -> None:
+    halves = {"signature": "m n -> h n, h n", "size": "8x16", "derived_dims": {"h": "m / 2"}}
+    for call, fields in (
+        (lambda x: x.numpy() * 2, {}),
+        (lambda x: [x.numpy().sum(), {"of": x.numpy()[0]}], {"signature": "m n -> , n"}),
+        (lambda x: [float(x.sum()), [int(x[0, 0] * 1e4)]], {"signature": "m n -> , "}),
+        (lambda x: Pair(x + 1, Pair(x * 2, None)), {"signature": "m n -> m n, m n"}),
+        (lambda x: torch.nested.nested_tensor(list(x.chunk(2))), halves),
+    ):
+        assert not checked(call, **fields).wrong
+        less = unless_float64(call, lambda x, call=call: call(x * 0.9))
+        assert checked(less, **fields).wrong
+
+
+def test_an_input_that_is_not_a_number_is_not_changed_by_being_so() -> None:
+    maker = {"inputs_from": "tests.verify.test_values.not_numbers", "signature": "n -> n"}
+    of_vector = {**maker, "size": "16"}
+    left = checked(torch.exp, **of_vector)
+    assert left.compared and not left.mutated and not left.wrong
+    assert checked(torch.Tensor.exp_, **of_vector).mutated
+
+
+def not_numbers(lengths: Any, dtype: torch.dtype, device: Any, generator: Any) -> torch.Tensor:
+    """Numbers, and some that are none."""
+    drawn = torch.randn(lengths["n"], generator=generator).to(dtype)
+    return drawn.masked_fill(drawn < 0, torch.nan)
+
+
 def test_what_a_call_leaves_in_its_inputs_is_compared() -> None:
     def step(rate: float) -> Any:
         def stepped(p: torch.Tensor, g: torch.Tensor) -> None:
@@ -165,6 +202,12 @@ def test_what_a_call_leaves_in_its_inputs_is_compared() -> None:
     right = checked(step(0.1), **nothing)
     assert right.compared and right.mutated and not right.wrong
     assert checked(unless_float64(step(0.1), step(0.2)), **nothing).wrong
+
+
+def eig_of(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues and vectors, of which some have another phase."""
+    values, vectors = torch.linalg.eig(matrix)
+    return values, vectors * torch.tensor([1.0, 1.0, -1.0, -1.0] * 4)
 
 
 def test_factors_may_have_another_sign_and_only_they() -> None:
@@ -182,6 +225,14 @@ def test_factors_may_have_another_sign_and_only_they() -> None:
     assert not checked(flipped, compare="up_to_sign", **factors).wrong
     off = unless_float64(torch.linalg.svd, lambda x: torch.linalg.svd(x * 1.01))
     assert checked(off, compare="up_to_sign", **factors).wrong
+    # complex values, and their vectors, come in any order; which vector is whose does not
+    eig = {"signature": "n n -> n, n n", "size": "16x16", "tolerance": "64 * n"}
+    back = unless_float64(torch.linalg.eig, lambda x: tuple(t.flip(-1) for t in eig_of(x)))
+    mixed = unless_float64(torch.linalg.eig, lambda x: (eig_of(x)[0], eig_of(x)[1].flip(-1)))
+    assert "write compare: up_to_sign" in checked(back, **eig).reason
+    assert not checked(back, compare="up_to_sign", **eig).wrong
+    found = checked(mixed, compare="up_to_sign", **eig)
+    assert found.wrong or not found.compared
     negated = unless_float64(lambda x: (x, x), lambda x: (x * flips, x))
     assert checked(negated, signature="m n -> m n, m n", size="8x16").wrong  # which is no factor
 
@@ -193,6 +244,11 @@ def test_random_results_are_compared_by_their_moments() -> None:
     right = checked(drop, random=True, size="64x64")
     assert right.compared and not right.wrong and right.relative_error is None
     assert checked(unless_float64(drop, more), random=True, size="64x64").wrong
+    # of integers other inputs are no reason: those that a call draws are others each time
+    orders = checked(lambda x: x + torch.randperm(x.shape[-1]).lt(8), tolerance=0)
+    drawn = checked(lambda x: torch.rand_like(x) < x.sigmoid(), size="64x64")
+    for found in (orders, drawn):
+        assert not found.compared and "write random: true" in found.reason
 
 
 def test_constants_of_the_dtype_are_no_error_but_another_reference() -> None:

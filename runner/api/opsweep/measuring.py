@@ -10,6 +10,7 @@ import torch
 from opsweep.given import Function, FunctionOfTensors, device_of
 from opsweep.records import Comparison, Gradients, Time
 from runner.analysis.pairs import Pairs
+from runner.calls.bound_operation import dense
 from runner.config.schema import Timing
 from runner.execute.turns import pairs_of
 from runner.measure.engine import Measurement
@@ -17,7 +18,6 @@ from runner.stats.sequential import verdict_of
 from runner.tasks.benchmark import Ready, time_alone
 from runner.tasks.in_turn import measured_in_turn, open_side, visit_sides
 from runner.verify.gradients.finding import verdict_with_reason
-from runner.verify.gradients.vectors import dense
 from runner.verify.gradients.verifier import NO_INPUT
 from runner.verify.gradients.verifier import check_gradients as verified
 from runner.verify.values import relative_error

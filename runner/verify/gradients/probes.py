@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from runner.calls.bound_operation import draws_random_numbers, is_differentiable
-from runner.errors import one_line
+from runner.errors import is_unsupported, one_line
 from runner.rows.rows import GradientCheck
 from runner.verify.gradients.deviation import VANISHING, WIDE, Baseline, Deviation, worst_of
 from runner.verify.gradients.vectors import Tensors, copied, largest, max_abs, random_cotangents
@@ -331,7 +331,8 @@ def probe_all(base: Baseline, probes: Sequence[str]) -> list[GradientCheck]:
             worst = worst_of(base, name, PROBES[name](base))
         except Exception as error:
             reason = f"{type(error).__name__}: {one_line(error, 200)}"
-            worst = GradientCheck(name, "invariant", verdict="error", reason=reason)
+            verdict = "unsupported" if is_unsupported(error) else "error"
+            worst = GradientCheck(name, "invariant", verdict=verdict, reason=reason)
         if worst is not None and worst.reason:
             worst = replace(worst, reason=f"{worst.reason} (at {base.problem.probe})")
         if worst is not None:

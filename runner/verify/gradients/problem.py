@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from runner.calls.bound_operation import is_differentiable
+from runner.calls.bound_operation import dense, is_differentiable
 from runner.config.domain import Domain
 from runner.verify.gradients.precision import Narrowing, moved_by_rounding
 from runner.verify.gradients.vectors import (
     TensorFunction,
     Tensors,
     copied,
-    dense,
     flat,
     magnitudes,
     random_cotangents,

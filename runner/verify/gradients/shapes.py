@@ -24,6 +24,7 @@ from runner.config.size import BATCH, Size
 from runner.errors import ConfigError
 from runner.verify.gradients.problem import GradientTarget, ShapedInputs
 from runner.verify.gradients.structure import lowest
+from runner.verify.likeness import ordered
 from runner.verify.values import reference_inputs
 
 LONG, LESS_LONG, VAST = 1031, 131, 70_001  # primes, past what one tile, block or thread takes
@@ -62,7 +63,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
 
 
 def _squares(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
-    return [(t * t.conj()).real for t in outputs_of(function(*args, **kwargs))]
+    return [(t * t.conj()).real for t in ordered(outputs_of(function(*args, **kwargs)))]
 
 
 def guessed_shapes(example: ShapedInputs, seed: int) -> Iterator[ShapedInputs]:

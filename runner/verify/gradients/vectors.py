@@ -18,11 +18,6 @@ def copied(tensors: Sequence[Tensor]) -> Tensors:
     return [t.detach().clone() for t in tensors]
 
 
-def dense(tensor: Tensor) -> Tensor:
-    """A tensor with all of its elements, as a sparse gradient has not."""
-    return tensor if tensor.layout is torch.strided else tensor.to_dense()
-
-
 def real_size(tensors: Sequence[Tensor]) -> int:
     """The length of their real vector; a complex number is two of its elements."""
     return sum(t.numel() * (2 if t.is_complex() else 1) for t in tensors)

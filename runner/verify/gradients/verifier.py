@@ -22,7 +22,7 @@ from runner.calls.bound_operation import (
     is_differentiable,
     storage_of,
 )
-from runner.errors import one_line
+from runner.errors import is_unsupported, one_line
 from runner.rows.rows import BAD, GradientCheck
 from runner.verify.gradients.deviation import Baseline
 from runner.verify.gradients.finding import NO_ORACLE, badness
@@ -43,7 +43,7 @@ from runner.verify.gradients.reference import by_reference, gradient_scales, nar
 from runner.verify.gradients.reproduction import script_of
 from runner.verify.gradients.shapes import FEW_ELEMENTS, guessed_shapes, operation_target
 from runner.verify.gradients.structure import draws_differ, one_triangle, order_decides
-from runner.verify.gradients.vectors import Tensors, copied, dense, flat, max_abs
+from runner.verify.gradients.vectors import Tensors, copied, flat, max_abs
 
 ALL_PROBES = tuple(PROBES)
 QUICK_PROBES = ("linearity", "cotangent layouts", "unchanged")
@@ -91,8 +91,8 @@ def verify(
         except Exception as error:
             # it may know its own dtype alone, which raises here where it does not either
             _in_own_dtype(target, dtype, device)
-            why = f"it cannot be computed in float64 on the CPU ({one_line(error, 120)})"
-            reason = f"{why}; write reference: a callable that can be"
+            why = f"cannot be computed in float64 on the CPU ({one_line(error, 120)})"
+            reason = f"the call itself {why}; write reference: a callable that can be"
         if reason:
             return [GradientCheck("repeatable", "invariant", verdict="inconclusive", reason=reason)]
         if not any(target.requires_grad):
@@ -142,7 +142,7 @@ def _merged(checks: Iterable[GradientCheck], suffix: str = "") -> Iterator[Gradi
 
 def _unrepeatable(example: ShapedInputs) -> str | None:
     """Why the function's values say nothing about its slopes: they differ from call to call."""
-    first, second = (list(map(dense, example.outputs())) for _ in range(2))
+    first, second = (example.outputs() for _ in range(2))
     for a, b in zip(first, second, strict=True):
         if a.shape != b.shape:
             return "its outputs' shapes differ from call to call"
@@ -351,7 +351,7 @@ class _Plan:
         try:
             return self._asked(oracle, problem)
         except Exception as error:
-            refused = isinstance(error, NotImplementedError) or not declared
+            refused = is_unsupported(error) or not declared
             # outside its domain a function has no derivative that could be computed
             refused |= not flat(outputs).isfinite().any().item()
             reason = f"the backward pass raised {type(error).__name__}: {one_line(error, 160)}"
