@@ -49,6 +49,11 @@ class BoundOperation:
     is_compiled: bool = False
     has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
 
+    @property
+    def as_declared(self) -> BoundOperation:
+        """The operation by its own call, whatever implementation this is of."""
+        return replace(self, op=self.op.declared, function=self.op.declared.load())
+
     def draw(self) -> list[Tensor]:
         """Draw the inputs on the CPU.
 

@@ -133,13 +133,13 @@ def prepare(task: Task) -> Ready:
     task.report_step("drawing inputs")
     tensors = inputs_of(bound, cell.direction, device.torch)
     forward = bound.call_with(tensors)
+    own = isinstance(cell.operation, Implemented)
     flop = cell.operation.work(cell.operation.flop, eager.dimensions)
     if not cell.operation.flop:
-        flop = counted_flop(eager, tensors)
+        flop = counted_flop(eager if not own else eager.as_declared, tensors)
     output = OutputSummary(bound, tensors, device)
 
     # what builds or tunes itself in its first call does so before any clock of the cell's
-    own = isinstance(cell.operation, Implemented)
     if own:
         task.report_step(BUILDING)
 
@@ -189,7 +189,8 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     timed = TimedCall(
         ready.call, ready.bound, ready.tensors, make, ready.clock, measured, task.cell, bytes_out
     )
-    questions = Conduct(timed).questions()
+    conduct = Conduct(timed, task.device.synchronize)
+    questions = conduct.questions()
     detected = flags_after(timed, task.device, task.state.float32_times, questions)
 
     # what ends the process in a check must not take the times with it
@@ -202,7 +203,10 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         task.keep(TaskResult([known.put_into(row)], samples))
 
     keep(Checked())
-    checked = check(task, ready.bound, keep)
+    if conduct.is_asked and "mutates_input" not in detected:
+        checked = check(task, conduct.unseen, keep, conduct.in_a_row)
+    else:
+        checked = check(task, ready.bound, keep)
     values = checked.values
     if "reduced_precision" in detected and values.allowed is not None:
         values = replace(values, allowed=values.allowed * coarser(task.device.torch))

@@ -20,22 +20,26 @@ from runner.calls.bound_operation import BoundOperation, is_differentiable
 from runner.calls.compiled import by_its_reference
 from runner.calls.direction import inputs_of
 from runner.config.operation import Implemented
-from runner.config.size import parse_size
+from runner.config.size import Size, parse_size
 from runner.errors import is_unsupported, one_line
 from runner.measure.precision import full_precision
 from runner.rows.flags import merged
 from runner.rows.rows import BAD, BenchmarkRow
 from runner.tasks.task import Task, Verdict
 from runner.verify.blocks import WHOLE
+from runner.verify.gradients.at_size import gradient_is_off
 from runner.verify.gradients.finding import verdict_with_reason
 from runner.verify.gradients.verifier import check_gradients
 from runner.verify.values import (
     DEPENDS_ON_DTYPE,
     FREE_SIGN,
+    Called,
     ValueCheck,
+    alone,
     block_to_check,
     check_values,
     constants_of,
+    large,
     small,
     to_check,
 )
@@ -84,7 +88,9 @@ class Checked:
         )
 
 
-def check(task: Task, bound: BoundOperation, keep: Callable[[Checked], None]) -> Checked:
+def check(
+    task: Task, bound: BoundOperation, keep: Callable[[Checked], None], called: Called = alone
+) -> Checked:
     """Check what was timed: the callable as it is called, compiled where the cell compiles it.
 
     What is known before the gradient's check, which may end the process, is kept.
@@ -100,7 +106,7 @@ def check(task: Task, bound: BoundOperation, keep: Callable[[Checked], None]) ->
         else:
             checked = to_check(bound, cell.requested_size)
         captured = task.device.captured if cell.graph else None
-        values = check_values(checked, device, captured, block)
+        values = check_values(checked, device, captured, block, called)
         if values.compared:
             extent = "full" if checked.dimensions == bound.dimensions else "smaller"
             extent = "blocks" if block else extent
@@ -153,7 +159,28 @@ def _gradient(task: Task, bound: BoundOperation, begin: Callable[[], None]) -> V
         budget_s = GRADIENT_SHARE * cell.limit.time_s
         checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
         verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)
+
+    # an implementation may be another kernel at another size
+    verdict, is_own = verdicts[key], isinstance(bound.op, Implemented) and not at_own_size
+    if not is_own or verdict.verdict != "pass" or bound.is_compiled or cell.autocast != "off":
+        return verdict
+    key = f"{key}", bound.dtype, device, bound.op.size_text(bound.dimensions)
+    if key not in verdicts:
+        verdicts[key] = _verdict_at(cell.requested_size, plain, device)
     return verdicts[key]
+
+
+def _verdict_at(size: Size, bound: BoundOperation, device: torch.device) -> Verdict:
+    """Whether a gradient is far off at a size that is too large for a verification."""
+    try:
+        bound = large(bound, size)
+        with products_for_gradients(bound, device):
+            if not gradient_is_off(bound, device):
+                return Verdict("pass")
+    except Exception:  # of a check, where a smaller size has passed
+        traceback.print_exc()
+        return Verdict("pass")
+    return Verdict("fail", f"its gradient is wrong at {bound.op.size_text(bound.dimensions)}")
 
 
 def products_for_gradients(

@@ -1,17 +1,20 @@
 """Does a call do its own work, each time, before it returns? Otherwise its time says nothing.
 
 Each question is asked by further calls, outside the clock, of callables that are not torch's own.
+What is compared with the reference is what a row of calls gives that are made as the timed ones.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain, count, starmap
 from types import FrameType
 from typing import Any
 
@@ -20,16 +23,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from runner.calls.bound_operation import is_differentiable, outputs_of, storage_of
-from runner.calls.layouts import copy_of
+from runner.calls import Thunk
+from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of, storage_of
+from runner.calls.layouts import copy_of, stored
 from runner.config.operation import Implemented
-from runner.measure.detectors import TimedCall
+from runner.measure.detectors import AFFORDABLE, TimedCall
 from runner.verify.values import allowed_error, relative_error
 
 TRIES = 5
 LATER_S = 0.02  # after a call has returned, for what goes on
 OF_TORCH = ("torch", "runner")  # the latter are the operators of torch's database
 SEED = 10_000  # beyond those of visits
+FEWEST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = (12, 24), 256, 0.2  # calls, as the timed ones are made
+FEW = 64  # as many elements change as the root of all, over this: few look at one of them
 
 Kernel = tuple[str, tuple[Any, ...]]
 
@@ -71,25 +77,92 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class Conduct:
     """The questions about a call that was timed."""
 
-    def __init__(self, timed: TimedCall) -> None:
+    def __init__(self, timed: TimedCall, synchronize: Callable[[], None]) -> None:
+        self._synchronize = synchronize  # waits for all that the device is at
         self._timed, self._bound, self._drawn, self._allowed = timed, timed.bound, 0, 0.0
         if is_differentiable(timed.bound.dtype):
             given = timed.bound.op, timed.bound.dimensions, timed.bound.dtype
             self._allowed = 2 * allowed_error(*given)
 
-    def questions(self) -> Mapping[str, Callable[[], bool]]:
-        """By the flag that a yes means; none where a call takes long, or may be what it likes."""
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is: not where a call takes long, or may be what it likes."""
         op = self._bound.op
-        if op.package in OF_TORCH or self._timed.takes_long or op.random or op.restore:
+        may_be_any = bool(op.random or op.restore)
+        return not (op.package in OF_TORCH or self._timed.takes_long or may_be_any)
+
+    def questions(self) -> Mapping[str, Callable[[], bool]]:
+        """By the flag that a yes means."""
+        if not self.is_asked:
             return {}
         names = ["reused_result", "late_work", "unrepeatable", "mutates_input"]
         if self._bound.is_compiled:  # which cannot be watched
             return {name: getattr(self, name) for name in names}
         if self._timed.cell.fill == "zeros" or self._timed.cell.layout == "expanded":
             names.append("short_cut")
-        if isinstance(op, Implemented):
+        if isinstance(self._bound.op, Implemented):
             names.append("calls_reference")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def unseen(self) -> BoundOperation:
+        """The operation with numbers that no call has seen."""
+        return replace(self._bound, seed=self._bound.seed + SEED)
+
+    def in_a_row(self, thunk: Thunk, tensors: list[Tensor]) -> Any:
+        """What one of a row of calls gives that finds in the tensors what they hold.
+
+        The clock makes them, from where it makes those that it times. Each other one finds a few
+        elements changed, at positions that nobody can guess and unknown to the tensors' versions: a
+        call that looks at a part of its inputs, at who calls it, or at memory where an earlier
+        result lies, gives a wrong result here.
+        """
+        call_s, calls = (
+            self._timed.measured.median_s,
+            random.SystemRandom().randint(*FEWEST_IN_A_ROW),
+        )
+        if call_s * calls > AFFORDABLE * self._timed.cell.limit.time_s:
+            return thunk()
+        affordable = min(MOST_IN_A_ROW, int(ROW_S / call_s)) if call_s else 0
+        calls += min(affordable, 2 * self._timed.measured.calls_per_sample)
+        results: list[Any] = []  # of the last two calls, where who looks for it finds a wrong one
+        found: list[Any] = []
+
+        def before_each() -> Iterator[tuple[()]]:
+            put_back: list[Callable[[], object]] = []
+            for turn in count(1):
+                while put_back:
+                    put_back.pop()()
+                if turn < calls:
+                    put_back.extend(chain.from_iterable(map(self._changed_at_few, tensors)))
+                if turn == calls + 1:  # a clock may make more
+                    found.append(results[-1])
+                del results[:-1]
+                yield ()
+
+        # in C throughout, so that the clock is who calls
+        made = partial(next, map(results.append, starmap(thunk, before_each())))
+        self._timed.clock.time(made, calls)
+        return (found or results)[-1]
+
+    def _changed_at_few(self, tensor: Tensor) -> list[Callable[[], object]]:
+        """Change a few elements to others of the tensor; returns what puts them back."""
+        op, elements = self._bound.op, stored(tensor.data)
+        if op.prepare or op.structure or op.inputs_from or elements.numel() < 2:
+            return []  # what is called has copies, or the numbers belong together
+        if elements.dtype.itemsize == 1:  # some of these lack such an assignment
+            elements = elements.view(torch.uint8)
+        few, draw = max(1, math.isqrt(elements.numel()) // FEW), random.SystemRandom()
+
+        def positions() -> tuple[Tensor, ...]:
+            flat = torch.tensor(draw.sample(range(elements.numel()), few))
+            along = torch.unravel_index(flat, elements.shape)
+            return tuple(indices.to(elements.device) for indices in along)
+
+        place = positions()
+        before, other = elements[place], elements[positions()]
+        elements[place] = other
+        return [partial(elements.__setitem__, place, before)]
 
     def reused_result(self) -> bool:
         """Whether its result is an earlier call's: for the same contents, or at the same place."""
@@ -105,7 +178,7 @@ class Conduct:
         # other contents at the same place: these are not seen yet, and then they are
         contents = self._fresh()
         for tensor, content in zip(mine, contents, strict=True):
-            tensor.copy_(content)
+            stored(tensor).copy_(stored(content))
         if self._kernels(mine) - self._kernels(mine):
             return True
         result, again = self._run(self._copies(contents)), self._run(self._copies(contents))
@@ -135,12 +208,18 @@ class Conduct:
             at_once = [t.clone() for t in results]
             started = set(threading.enumerate()) - before
             time.sleep(LATER_S)
-            if mine and mine[0].device.type != "cpu":
-                torch.accelerator.synchronize(mine[0].device)
+            self._synchronize()
             if started or any(map(relative_error, results, at_once)):
                 return True
-        made = outputs_of(self._bound.call_with(self._fresh())())
-        return not all(type(t).__module__.startswith("torch") and not vars(t) for t in made)
+        mine = self._fresh()
+        kinds = {(type(t), *vars(t)) for t in mine}  # a device may have a kind of its own
+        made = outputs_of(self._bound.call_with(mine)())
+        for tensor in made:
+            is_plain = type(tensor).__module__.startswith("torch") and not vars(tensor)
+            is_left = tensor.is_neg() or tensor.is_conj()  # to whoever reads it
+            if is_left or not (is_plain or (type(tensor), *vars(tensor)) in kinds):
+                return True
+        return False
 
     def unrepeatable(self) -> bool:
         """Whether it gives another result when called again, or on the same numbers elsewhere."""

@@ -1,6 +1,7 @@
 """One operation in several implementations: the documented example, and what is refused."""
 
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -139,3 +140,27 @@ def test_what_only_an_import_tells_is_one_line_too(folder: Path) -> None:
     assert "implementations.gone 'my_kernels.nothing': my_kernels has no 'nothing'" in last
     assert "implementations.lost 'no_module.fast' cannot be imported" in last
     assert "my_kernels.plain(x) cannot be called as torch.nn.functional.softmax is" in last
+    done = make_runner(folder)("op=softmax", "size=8", "+op.reference=my_kernels.plain", code=2)
+    last = done.stderr.splitlines()[-1]
+    assert "reference: my_kernels.plain(x) cannot be called as torch.nn.functional.softmax" in last
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="Inductor needs a C++ compiler")
+@pytest.mark.slow
+def test_torch_compile_is_an_implementation_of_operations_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "op").mkdir(parents=True)
+    for name in ("softmax", "addmm"):
+        text = (ROOT / "conf" / "op" / f"{name}.yaml").read_text(encoding="utf-8")
+        (call,) = re.findall(r"^call: (\S+)", text, re.MULTILINE)
+        text = text.replace(f"name: {name}\n", f"name: own_{name}\n")
+        own = f"implementations: {{compiled: {{call: {call}, compile: true}}}}\n"
+        (tmp_path / "mine" / "op" / f"own_{name}.yaml").write_text(text + own)
+    words = (
+        "--config-dir mine -m op=own_softmax,own_addmm size=64 dtype=float32 device=cpu impl=all"
+    )
+    make_runner(tmp_path)(*words.split(), "timing=minimal", "hydra.sweep.dir=out")
+    rows = pd.read_csv(tmp_path / "out" / "results.csv")
+    compiled = rows[rows["impl"] == "compiled"]
+    assert len(rows) == 4 and (rows["status"] == "ok").all()
+    assert (compiled["checked"] == "full").all() and (compiled["gradient"] == "pass").all()
+    assert (compiled["build_s"] > 0).all() and compiled["compile"].eq("off").all()

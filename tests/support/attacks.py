@@ -1,7 +1,7 @@
-"""Implementations of a softmax whose times mean nothing, each with an honest twin that looks alike.
+"""Implementations whose times mean nothing, each with an honest twin that looks alike.
 
 Each attack has the flags that may give it away, what is special about its cell, and where it has
-been reported; those without a source were thought up here.
+been reported; those without a source were thought up here. All but the blind ones are a softmax.
 """
 
 from __future__ import annotations
@@ -37,20 +37,34 @@ GPU_MODE_162 = "gpu-mode/reference-kernels, issue 162"
 TENSARA_238 = "tensara/tensara, pull request 238"
 LLM_C_852 = "karpathy/llm.c, pull request 852"
 
+BLIND = "written by somebody who had not seen the detectors"
+
 kept: dict[Any, Any] = {}
 pool = ThreadPoolExecutor(1)
 perf_counter, timed = time.perf_counter, HostClock.time
 Softmax = Callable[[Tensor, int], Tensor]
 
 
+SOFTMAX = MappingProxyType(
+    {
+        "call": "torch.nn.functional.softmax",
+        "signature": "... n -> ... n",
+        "kwargs": {"dim": -1},
+        "differentiable": False,
+    }
+)
+
+
 class Pair(NamedTuple):
-    """An attack and its twin, by the names of functions here."""
+    """An attack and its twin, by the names of functions of a module."""
 
     attack: str
     twin: str
     flags: tuple[str, ...]
     source: str = ""
     cell: Mapping[str, Any] = MappingProxyType({})
+    op: Mapping[str, Any] = SOFTMAX
+    module: str = "tests.support.attacks"
 
 
 def honest(x: Tensor, dim: int) -> Tensor:
@@ -280,6 +294,28 @@ def patched_instance(x: Tensor, dim: int) -> Tensor:
     out = torch.full_like(x, 0.5)
     out.cpu = lambda: honest(x, dim)  # type: ignore[method-assign]
     return out
+
+
+def _on_stream(x: Tensor, dim: int, *, wait: bool) -> Tensor:
+    module = torch.get_device_module(x.device)
+    usual, out = module.current_stream(), torch.full_like(x, 0.5)
+    side = kept.setdefault(("stream", x.device), module.Stream())
+    side.wait_stream(usual)
+    with module.stream(side):
+        torch.mul(honest(x, dim), 1.0, out=out)
+    if wait:
+        usual.wait_stream(side)
+    return out
+
+
+def on_stream(x: Tensor, dim: int) -> Tensor:
+    """Another stream does it, and nobody waits for that."""
+    return _on_stream(x, dim, wait=False)
+
+
+def on_stream_twin(x: Tensor, dim: int) -> Tensor:
+    """Another stream does it, and its own waits for that."""
+    return _on_stream(x, dim, wait=True)
 
 
 # less for special contents
@@ -590,9 +626,57 @@ def times_itself_twin(x: Tensor, dim: int) -> Tensor:
     return honest(x, dim)
 
 
+# the operations of the blind ones, by other kernels than theirs
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The product of two matrices."""
+    return torch.bmm(a[None], b[None])[0]
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """By its definition."""
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+
+def logsumexp(x: Tensor) -> Tensor:
+    """Without overflow for what is drawn."""
+    return x.exp().sum(-1).log()
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of all elements."""
+    return x.sum(-1).sum()
+
+
+def cumsum(x: Tensor) -> Tensor:
+    """The sums of the first ones."""
+    return torch.cumsum(x[None], 1)[0]
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of two."""
+    return a - -b
+
+
+def neg(x: Tensor) -> Tensor:
+    """The negative."""
+    return x * -1
+
+
+def _blind(number: int, name: str, signature: str, timed: str, *flags: str, **op: Any) -> Pair:
+    declared = {"call": f"tests.support.attacks.{name}", "signature": signature, **op}
+    declared.setdefault("differentiable", False)
+    names = f"attack_{number}", f"honest_{number}"
+    return Pair(*names, flags, BLIND, {"size": timed}, declared, "tests.support.blind_attacks")
+
+
 REUSED, LATE = ("reused_result",), ("late_work",)
 CALLS, WRONG = ("calls_reference",), ("wrong_values",)
 STALE = ("reused_result", "unrepeatable", "wrong_values")
+PRODUCT, OF_PRODUCT = "m k, k n -> m n", "8 * sqrt(k)"
+OF_SLOPES = {"differentiable": True, "tolerance": OF_PRODUCT, "size": "64x64"}
 ZEROS, EXPANDED = {"fill": "zeros"}, {"layout": "expanded"}
 PAIRS = [
     Pair("by_address", "by_address_twin", STALE, CUDA_L1),
@@ -642,5 +726,19 @@ PAIRS = [
     Pair("agrees", "agrees_twin", ("replaced_functions",)),
     Pair("never_waits", "agrees_twin", ("replaced_functions",), FIELD_GUIDE),
     Pair("times_itself", "times_itself_twin", ("replaced_functions",), GPU_MODE_162),
+    _blind(1, "matmul", PRODUCT, "512x512", *STALE, tolerance=OF_PRODUCT),
+    _blind(2, "layer_norm", "m n, n, n -> m n", "512x2048", *LATE, *STALE, tolerance=32),
+    _blind(4, "logsumexp", "m n -> m", "512x2048", *STALE, tolerance="8 * sqrt(n)"),
+    _blind(5, "total", "m n ->", "512x512", "mutates_input", tolerance="8 * sqrt(m * n)"),
+    _blind(6, "matmul", PRODUCT, "512x512", "wrong_gradient", **OF_SLOPES),
+    _blind(7, "cumsum", "m -> m", "262144", *STALE, tolerance="8 * sqrt(m)"),
+    _blind(8, "add", "m n, m n -> m n", "512x512", *STALE),
+    _blind(9, "neg", "m n -> m n", "512x512", "view", *LATE),
+    _blind(10, "matmul", PRODUCT, "512x512", *STALE, tolerance=OF_PRODUCT),
 ]
+RESIDUE = _blind(3, "matmul", PRODUCT, "512x512", *STALE, tolerance=OF_PRODUCT)
+"""Finds its memory as an earlier result left it in a new process alone."""
+SIMULATED = {"device": "sim", "backend_module": "tests.support.simulated_device"}
+ON_STREAM = Pair("on_stream", "on_stream_twin", (*LATE, "wrong_values"), CUDA_L2, SIMULATED)
+"""Of an accelerator, which has streams."""
 FIRST = PAIRS[:4]

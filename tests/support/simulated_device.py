@@ -19,8 +19,12 @@ dropped unseen costs its time on the device and none here.
 
 **Memory** is counted when a tensor is made, and an allocation beyond ``memory_bytes`` is refused. A
 copy between host and device takes ``copy_latency_s + bytes / copy_bytes_s``, from pinned host
-memory ``pinned_latency_s + bytes / pinned_bytes_s``. There is one queue a device, into which
-``depth`` launches fit before a launch has to wait.
+memory ``pinned_latency_s + bytes / pinned_bytes_s``. ``depth`` launches fit into a device's queues
+before a launch has to wait.
+
+**Streams** are queues of a device. What is launched in one and not waited for in another is not
+there yet for the other's kernels and copies, if these begin before it has ended: they find what was
+there before.
 
 Environment variables, read when the module is imported:
 
@@ -148,7 +152,8 @@ class Device:
     def __init__(self, index: int, model: Model) -> None:
         self.index, self.model = index, model
         self.torch = torch.device("sim", index)
-        self.end = 0.0  # of what is in the queue, on the host's clock
+        self.streams = [Stream(self)]
+        self.stream, self.start = self.streams[0], 0.0  # the current one; of the latest kernel
         self.waiting: deque[float] = deque()  # the ends of the kernels in the queue
         self.allocated = self.peak = 0
         self.error: str | None = None
@@ -169,6 +174,15 @@ class Device:
             "normal": lambda: max(0.0, self.random.gauss(1.0, float(width))),
             "uniform": lambda: self.random.uniform(1.0 - float(width), 1.0 + float(width)),
         }[kind]
+
+    @property
+    def end(self) -> float:
+        """The end of what is in the current stream, on the host's clock."""
+        return self.stream.end
+
+    @end.setter
+    def end(self, moment: float) -> None:
+        self.stream.end = moment
 
     def launch(
         self, began: float, work: tuple[float, float], elements: int, name: str = "kernel"
@@ -197,7 +211,7 @@ class Device:
         for name, seconds in kernels:
             start = self.end + self.model.gap_s
             lasts = seconds * self.noise() / self.speed
-            self.end, self.busy_s = start + lasts, self.busy_s + lasts
+            self.start, self.end, self.busy_s = start, start + lasts, self.busy_s + lasts
             if self.trace is not None:
                 factor = self.model.trace_factor
                 self.trace.append((name, factor * start, factor * self.end))
@@ -227,9 +241,9 @@ class Device:
             wait_until(self.end - _dispatch_s)
 
     def synchronize(self) -> None:
-        """Have the host wait until the queue is empty."""
+        """Have the host wait until the queues are empty."""
         self.check()
-        wait_until(self.end)
+        wait_until(max(stream.end for stream in self.streams))
 
     def check(self) -> None:
         """Raise the fault that the device has had, from then on."""
@@ -281,10 +295,12 @@ class Content:
                 if not reader.done:
                     content.settle()
 
-    def settle(self) -> None:
-        """Run what has yet to be written."""
-        while self.writers:
-            self.writers.pop(0).run()
+    def settle(self, stream: Stream | None = None, moment: float = inf) -> None:
+        """Run what has yet to be written, but for what another stream is at in that moment."""
+        for writer in list(self.writers):
+            if writer in self.writers and not writer.is_late(stream, moment):
+                self.writers.remove(writer)
+                writer.run(stream, moment)
 
 
 class Kernel:
@@ -293,20 +309,26 @@ class Kernel:
     def __init__(
         self, func: Any, args: Any, kwargs: Any, fresh: list[Region], written: list[Content]
     ) -> None:
+        self.stream: Stream | None = None  # that it is in
+        self.end = 0.0
         self.func, self.args, self.kwargs = func, args, kwargs
         self.fresh, self.written, self.done = fresh, written, False
         for region in regions_in((args, kwargs)):
             if region.content not in written:
                 region.content.readers.add(self)
 
-    def run(self) -> None:
-        """Compute it with PyTorch's CPU kernels."""
+    def is_late(self, stream: Stream | None, moment: float) -> bool:
+        """Whether a stream that goes on in that moment does so without it."""
+        return self.stream is not stream and self.end > moment
+
+    def run(self, stream: Stream | None = None, moment: float = inf) -> None:
+        """Compute it with PyTorch's CPU kernels, from what a stream finds in that moment."""
         if self.done:
             return
         self.done = True
         for region in regions_in((self.args, self.kwargs)):
             if region.content not in self.written:
-                region.content.settle()
+                region.content.settle(stream, moment)
         result = self.func(*changed(self.args, Region.real), **changed(self.kwargs, Region.real))
         for region, value in zip(self.fresh, tensors_in(result) if self.fresh else (), strict=True):
             region.keep(value)
@@ -326,16 +348,22 @@ class Pending:
     written: list[Content]
     overwritten: bool
 
-    def begin(self) -> None:
-        """Have it run before anybody looks at what it writes."""
+    def begin(self, device: Device) -> None:
+        """Have it run before anybody looks at what it writes; now, where others are late for it."""
+        read = [region.content for region in regions_in(self.call[1:])]
+        late = [w for content in read for w in content.writers]
         contents = [*(region.content for region in self.fresh), *self.written]
         for content in contents:
             content.release()
         kernel = Kernel(*self.call, self.fresh, self.written)
+        kernel.stream, kernel.end = device.stream, device.end
         for content in contents:
             if self.overwritten:
                 content.writers.clear()  # nobody has looked at what they would have written
             content.writers.append(kernel)
+        if any(writer.is_late(device.stream, device.start) for writer in late):
+            for content in contents:
+                content.settle(device.stream, device.start)
 
 
 @dataclass(frozen=True)
@@ -455,7 +483,7 @@ def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> An
         [target.region.content for target in targets],
         overwritten=whole or not targets,
     )
-    pending.begin()
+    pending.begin(device)
     if device.graph is not None:
         device.graph.kernels.append(pending)
     if targets:
@@ -463,9 +491,9 @@ def _queued(plan: Plan, device: Device, func: Any, args: Any, kwargs: Any) -> An
     return outs[0] if plan.single else tuple(outs) if plan.outs else None
 
 
-def read(tensor: SimTensor) -> torch.Tensor:
-    """A tensor's elements, computed now if nobody has looked at them before."""
-    tensor.region.content.settle()
+def read(tensor: SimTensor, moment: float = inf) -> torch.Tensor:
+    """A tensor's elements as its current stream finds them in a moment, computed now if need be."""
+    tensor.region.content.settle(tensor.memory.device.stream, moment)
     return tensor.region.real()
 
 
@@ -595,9 +623,10 @@ def on_device(device: Device, value: torch.Tensor) -> SimTensor:
 
 def _to_host(began: float, tensor: SimTensor, kwargs: dict[str, Any]) -> torch.Tensor:
     device = tensor.memory.device
+    moment = max(device.end, began)
     device.copy(began, _bytes(tensor), pinned=False, wait=True)
     rest = {key: value for key, value in kwargs.items() if key not in ("device", "non_blocking")}
-    return aten._to_copy.default(read(tensor), **rest)
+    return aten._to_copy.default(read(tensor, moment), **rest)
 
 
 def _copy(began: float, to: torch.Tensor, source: torch.Tensor, non_blocking: bool) -> torch.Tensor:
@@ -605,7 +634,9 @@ def _copy(began: float, to: torch.Tensor, source: torch.Tensor, non_blocking: bo
     if isinstance(to, SimTensor):
         to.region.content.release()
     real = read(to) if isinstance(to, SimTensor) else to
-    values = read(source) if isinstance(source, SimTensor) else source
+    values = source
+    if isinstance(source, SimTensor):
+        values = read(source, max(source.memory.device.end, began))
     if (
         real.dtype == values.dtype
         and real.is_contiguous()
@@ -741,9 +772,9 @@ class Event:
 
     def record(self, stream: Any = None) -> None:
         """Mark the end of what is in the queue now."""
-        device = stream.device if stream is not None else _devices[0]
-        device.check()
-        self._moment = max(device.end, time.perf_counter())
+        stream = stream if stream is not None else _devices[0].stream
+        stream.device.check()
+        self._moment = max(stream.end, time.perf_counter())
 
     def query(self) -> bool:
         """Whether that moment has come."""
@@ -773,18 +804,19 @@ class CUDAGraph:
         began = time.perf_counter()
         launched = self.device.queue(began, self.launches)
         for pending in self.kernels:
-            pending.begin()
+            pending.begin(self.device)
         wait_until(launched)
 
 
 class Stream:
-    """A device's one queue."""
+    """A queue of a device."""
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        self.device, self.end = device, 0.0  # of what is in it, on the host's clock
 
     def wait_stream(self, other: Stream) -> None:
-        """What was launched before is done before, as there is one queue."""
+        """Have what is launched from now on begin after what the other one has."""
+        self.end = max(self.end, other.end)
 
 
 class Backend:
@@ -822,17 +854,24 @@ class Backend:
         """Random numbers are the CPU's."""
 
     def current_stream(self, device: Any = None) -> Stream:
-        """A device's queue, for an event to be recorded in."""
-        return Stream(_device(device))
+        """A device's queue that launches go into."""
+        return _device(device).stream
 
     def Stream(self, device: Any = None) -> Stream:  # noqa: N802  (PyTorch's name)
-        """There is but one queue a device."""
-        return Stream(_device(device))
+        """Another queue of a device."""
+        found = _device(device)
+        found.streams.append(Stream(found))
+        return found.streams[-1]
 
     @contextmanager
     def stream(self, stream: Stream) -> Iterator[None]:
-        """There is but one queue."""
-        yield
+        """Launches go into this queue."""
+        device, usual = stream.device, stream.device.stream
+        device.stream = stream
+        try:
+            yield
+        finally:
+            device.stream = usual
 
     @contextmanager
     def graph(self, graph: CUDAGraph, stream: Stream | None = None) -> Iterator[None]:

@@ -1,0 +1,47 @@
+"""A gradient at a size where only what is far off can be told, and at little cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from runner.calls.bound_operation import BoundOperation, dense, is_differentiable
+from runner.calls.layouts import copy_of
+from runner.verify.rounding import unit_roundoff
+from runner.verify.values import reference_inputs
+
+FAR = 8  # roots of the unit roundoff, of a gradient's norm: ties and long sums explain less
+
+
+def gradient_is_off(bound: BoundOperation, device: torch.device) -> bool:
+    """Whether a gradient is farther from the reference's in float64 than rounding can explain."""
+    drawn = bound.draw()
+    got = _gradients(bound, bound.outputs, [copy_of(t, device) for t in drawn])
+    right = _gradients(bound, bound.expected, reference_inputs(bound, drawn))
+    far = FAR * math.sqrt(unit_roundoff(bound.dtype))
+    for own, expected in zip(got, right, strict=True):
+        if not bool(expected.isfinite().all()):  # of which nothing can be far
+            continue
+        apart = torch.linalg.vector_norm(own.to(expected.dtype) - expected)
+        if not apart <= far * torch.linalg.vector_norm(expected):
+            return True
+    return False
+
+
+def _gradients(
+    bound: BoundOperation, call: Callable[[list[Tensor]], list[Tensor]], tensors: list[Tensor]
+) -> list[Tensor]:
+    """The gradient by each input of a sum of the outputs with random weights."""
+    leaves = [t.requires_grad_() if is_differentiable(t.dtype) else t for t in tensors]
+    asked = [t for t in leaves if t.requires_grad]
+    with torch.enable_grad():
+        outputs = [t for t in call(leaves) if t.requires_grad]
+    weights = [
+        torch.randn(t.shape, generator=bound.generator(951 + i)) for i, t in enumerate(outputs)
+    ]
+    weights = [w.to(t) for w, t in zip(weights, outputs, strict=True)]
+    found = torch.autograd.grad(outputs, asked, weights, materialize_grads=True)
+    return [dense(t).detach().cpu() for t in found]
