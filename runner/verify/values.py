@@ -193,24 +193,39 @@ def check_values(
         return replace(known, moments_differ=_moments_differ(reference, lambda: call()[0]))
 
     outputs, expected = _with_left(reference, outputs, after, changed)
-    unknown = replace(known, size=None)
     if why := _incomparable(outputs, expected):
-        return replace(unknown, reason=why)
+        return replace(known, size=None, reason=why)
 
     checked = _with_worst(known, reference, outputs, expected)
     if not checked.wrong and not checked.undecided:
         return checked
-    again = call()[0]
-    if checked.wrong and called is not alone:
-        right = _with_worst(known, reference, [*again, *outputs[len(again) :]], expected)
-        if not right.wrong:
+    found = Found(outputs, expected, again=call()[0])
+    return _with_reason(checked, reference, found, drawn, in_a_row=called is not alone)
+
+
+class Found(NamedTuple):
+    """What a call gave, what it should have given, and what it gave when it was made again."""
+
+    outputs: list[Tensor]
+    expected: list[Tensor]
+    again: list[Tensor]
+
+
+def _with_reason(
+    checked: ValueCheck, reference: Reference, found: Found, drawn: list[Tensor], *, in_a_row: bool
+) -> ValueCheck:
+    """What is wrong or undecided, with what explains it; what the op file may say is not wrong."""
+    bound = reference.bound
+    if checked.wrong and in_a_row:
+        later = found.outputs[len(found.again) :]
+        if not _with_worst(checked, reference, [*found.again, *later], found.expected).wrong:
             return replace(checked, reason=IN_A_ROW)
         # what draws no numbers and differs from call to call is not random
-        if device.type == "cpu" and not draws_random_numbers(bound.outputs, drawn):
-            again = outputs
-    reason = _declarable(checked, reference, outputs, expected, again)
+        if bound.device.type == "cpu" and not draws_random_numbers(bound.outputs, drawn):
+            found = found._replace(again=found.outputs)
+    reason = _declarable(checked, reference, found)
     if reason:
-        return replace(unknown, reason=reason)
+        return ValueCheck(mutated=checked.mutated, reason=reason)
     is_undeclared = checked.wrong and not bound.op.reference
     return replace(checked, reason=DEPENDS_ON_DTYPE) if is_undeclared else checked
 
@@ -359,14 +374,9 @@ def _is_random(reference: Reference, outputs: list[Tensor], again: list[Tensor])
     )
 
 
-def _declarable(
-    checked: ValueCheck,
-    reference: Reference,
-    outputs: list[Tensor],
-    expected: list[Tensor],
-    again: list[Tensor],
-) -> str:
+def _declarable(checked: ValueCheck, reference: Reference, found: Found) -> str:
     """What the op file may say of values that differ and are not wrong; blank where they are."""
+    outputs, expected, again = found
     if not checked.wrong:  # integers that a call draws are undecided one and all
         is_drawn = checked.undecided and _is_random(reference, outputs, again)
         return RANDOM if is_drawn else ""
