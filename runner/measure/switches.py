@@ -6,6 +6,7 @@ other operations the sweep has, and on what was called before.
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 import time
@@ -43,7 +44,7 @@ OF_BACKENDS = (
 )
 """Of ``torch.backends``; those that this release does not have are left out."""
 HOMES = (torch, torch.Tensor, torch.cuda, torch.nn.functional, torch.linalg, torch.fft)
-HOMES += (torch.special, time, HostClock)  # type: ignore[assignment]  # modules and classes
+HOMES += (torch.special, time, builtins, HostClock)  # type: ignore[assignment]  # modules and classes
 """Where functions stand that everything calls."""
 # without it PyTorch refuses deterministic products on CUDA
 # (https://docs.nvidia.com/cuda/cublas/#results-reproducibility)
