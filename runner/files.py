@@ -16,6 +16,7 @@ FOLDERS = (PACKAGE / "conf", PACKAGE.parent / "conf")  # a wheel's, and a checko
 CONF = next(filter(Path.is_dir, FOLDERS))
 LONGEST_LINE = 2**20  # characters of a CSV's line; a case's largest values take a tenth of it
 LARGEST_BYTES = 2**31  # of a CSV that is read: some three million rows
+MOST_BYTES = 2**26  # of a file that is read as a whole
 MOST_LOGGED = 2**20  # bytes of a log
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.opsweep")
 NOT_FOLLOWING = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # Windows has neither
@@ -90,10 +91,21 @@ def is_own(path: Path) -> bool:
     return is_users and not status.st_mode & stat.S_IWOTH
 
 
+def refuse_larger(file: Path | int, most: int = LARGEST_BYTES) -> None:
+    """ValueError where a file is too large to read."""
+    if os.stat(file).st_size > most:
+        raise ValueError(f"it is larger than {most:,} bytes")
+
+
+def bounded_text(path: Path, errors: str = "strict") -> str:
+    """A file's text; ValueError where it is too large to read, or of another encoding."""
+    refuse_larger(path, MOST_BYTES)
+    return path.read_text(encoding="utf-8", errors=errors)
+
+
 def bounded_lines(file: TextIO) -> Iterator[str]:
     """The lines of a file; ValueError before a line, or the file, takes more memory than it may."""
-    if os.fstat(file.fileno()).st_size > LARGEST_BYTES:
-        raise ValueError(f"it is larger than {LARGEST_BYTES:,} bytes")
+    refuse_larger(file.fileno())
     for line in iter(lambda: file.readline(LONGEST_LINE), ""):
         if len(line) == LONGEST_LINE:
             raise ValueError(f"a line is longer than {LONGEST_LINE:,} characters")

@@ -26,7 +26,7 @@ def unit_of(column: str) -> str:
 
 def digits(value: float, significant: int = 4) -> str:
     """A number with a few significant digits and no exponent: ``0.01234``, ``1234``."""
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return str(value).removesuffix(".0")
     decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{decimals}f}"

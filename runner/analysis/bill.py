@@ -163,7 +163,7 @@ def _entry(row: BenchmarkRow) -> _Entry | None:
     try:
         own = own_columns(row)
         of_row = str(own["workload"]), int(own["count"]), own.get("modules"), own.get("passes")
-    except (ValueError, TypeError, KeyError):  # none of a workload
+    except (ValueError, TypeError, KeyError, OverflowError):  # none of a workload
         return None
     return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row)
 

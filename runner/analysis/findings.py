@@ -228,7 +228,8 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     if checks:
         passed = sum(row.verdict == "pass" for row in checks)
         found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
-    checked = [row for row in timed if row.max_relative_error is not None]
+    errors = ((row, row.max_relative_error) for row in timed)
+    checked = [row for row, error in errors if error is not None and math.isfinite(error)]
     compared = [row for row in checked if not _is_its_own_reference(row)]
     if not compared:
         return found

@@ -79,7 +79,8 @@ class Arguments:
     @property
     def is_dry_run(self) -> bool:
         """Whether only what would run is to be listed."""
-        return self.values.get("dry_run", "").lower() in ("true", "yes", "on", "1")
+        word = self.values.get("dry_run", "").strip("'\" ").lower()
+        return re.fullmatch(r"true|yes|y|on|-?0*[1-9]\d*", word) is not None  # as Hydra reads it
 
     @property
     def runs_nothing(self) -> bool:
@@ -255,6 +256,8 @@ def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[s
         if name == hydra_key and is_another and "${" not in given:
             raise ConfigError(f"{name}={given}: {key}={folder} says where; leave it out")
     quoted = _quoted(folder)
+    if "${" in folder:  # Hydra writes it down as it is, and reads it as one of its own values
+        raise ConfigError(f"{key}={folder}: ${{ in a folder's name means a value; rename it")
     return [*others, f"{key}={quoted}", f"{hydra_key}={quoted}"]
 
 

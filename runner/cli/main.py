@@ -30,8 +30,8 @@ from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
     check_config_files,
+    heed_code_in_files,
     list_groups_without_copying,
-    make_callbacks,
     run_within,
     sweep_by,
     sweeper_of,
@@ -41,7 +41,7 @@ from runner.config.schema import JSON, READING, Compare, Report
 from runner.errors import CellFailed, ConfigError, one_line, printable, tell
 from runner.execute.session import Session
 from runner.files import CONF, PACKAGE
-from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir
+from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir, refuse_run
 
 if TYPE_CHECKING:  # a typing error needs none of it
     from runner.cells.cell import Cell
@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         session.is_ab, session.quiet = AB in arguments, QUIET in arguments
         list_groups_without_copying()
         check_config_files()
-        make_callbacks(wanted=not Arguments.parse(arguments).runs_nothing)
+        heed_code_in_files(wanted=not Arguments.parse(arguments).runs_nothing)
         task = CellTask(session)
         run_within(task.prepared)
         sweep_by(task.swept)
@@ -169,9 +169,9 @@ class CellTask:
         if cell.job in READING:
             yield
             return
-        if config.run:
-            advice = "to take a sweep up again, use resume="
-            raise ConfigError(f"run={config.run} goes with job=report; {advice}")
+        refuse_run(config.run)
+        if config.dry_run:
+            raise ConfigError("dry_run=true: this lists no cells; say so on the command line alone")
         excluded([cell], config.exclude, set())
         if cell.infeasible_reason:
             raise ConfigError(cell.infeasible_reason)

@@ -14,6 +14,7 @@ from runner.cluster.executor import ChunkRun
 from runner.cluster.messages import JobEnded, read
 from runner.cluster.slurm_queue import end_jobs
 from runner.errors import tell
+from runner.files import bounded_text
 
 
 def take_over(root: Path) -> None:
@@ -40,7 +41,7 @@ def _left(root: Path) -> Iterator[ChunkRun]:
     """The chunks whose messages were not read to their end, as far as they can be understood."""
     for path in sorted(root.glob(f"*/{CHUNK_FILE}")):
         with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = json.loads(bounded_text(path))
             messages = (path.parent / about.pop("messages")).resolve()
             # the file may be anybody's, and what it names is removed in the end
             is_ours = re.fullmatch(rf"[0-9a-f]{{32}}{MESSAGES}", messages.name)

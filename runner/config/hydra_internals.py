@@ -18,6 +18,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core import utils
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -34,6 +35,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from runner.errors import ConfigError, one_line
 
 _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
+_CONFIGURE_LOG = utils.configure_log
 _MAKE_SWEEPER = Plugins.instantiate_sweeper
 DATA = ("op", "case", "timing", "workload")
 OF_USERS = ("command-line", "hydra.searchpath")  # who adds a folder of files
@@ -192,13 +194,18 @@ def check_size(text: str) -> None:
             raise ValueError(f"it holds more than {MOST_NODES:,} values, or itself")
 
 
-def make_callbacks(*, wanted: bool) -> None:
-    """Have Hydra make the callbacks that files name, which are somebody's code, or none."""
+def heed_code_in_files(*, wanted: bool) -> None:
+    """Have Hydra make the callbacks and the logs that files name, which are code, or none."""
 
     def make_none(self: Callbacks, config: DictConfig | None = None) -> None:
         self.callbacks = []
 
+    def log_nothing(log_config: DictConfig, verbose_config: Any = False) -> None:
+        pass
+
     Callbacks.__init__ = _MAKE_CALLBACKS if wanted else make_none  # type: ignore[method-assign]
+    for module in (hydra_module, utils):
+        module.configure_log = _CONFIGURE_LOG if wanted else log_nothing
 
 
 def unheeded_choices(loader: ConfigLoader, config: DictConfig) -> Iterator[tuple[str, str, str]]:

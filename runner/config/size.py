@@ -17,8 +17,9 @@ LONGEST = 10**12  # elements along a dimension: more than any memory holds
 MOST_ELEMENTS = 10**30  # of a shape that is plotted
 ALLOWED = (
     "allowed: 256 (256x256), 64x1024x1024, "
-    "or named dimensions such as {m: 64, k: 128}, all of 1 or more"
+    "or named dimensions such as {m: 64, k: 128}, all of 1 or more, and 64 at most"
 )
+MOST_DIMENSIONS = 64  # PyTorch computes with no more
 LENGTH = r"[0-9]{1,13}"
 SHAPE = rf"{LENGTH}(?:x{LENGTH})*"
 
@@ -114,6 +115,8 @@ def _lengths(value: object) -> tuple[int, ...]:
     if isinstance(value, str) and re.fullmatch(SHAPE, value):
         value = [int(part) for part in value.split("x")]
     lengths = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not lengths or not all(type(n) is int and 0 < n <= LONGEST for n in lengths):
+    if not 0 < len(lengths) <= MOST_DIMENSIONS or not all(
+        type(n) is int and 0 < n <= LONGEST for n in lengths
+    ):
         raise ValueError
     return lengths

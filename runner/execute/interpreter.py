@@ -60,8 +60,13 @@ class Interpreter:
         return " ".join([self.python, *path, *(f"{k}={v or ''}" for k, v in self.env.items())])
 
     @classmethod
-    def of(cls, name: str, python: str | None, path: str | None, env: Any) -> Interpreter:
-        """What the settings of a side say; ConfigError where it cannot run a worker."""
+    def of(
+        cls, name: str, python: str | None, path: str | None, env: Any, *, runs: bool = True
+    ) -> Interpreter:
+        """What the settings of a side say; ConfigError where it cannot run a worker.
+
+        Unless it ``runs``, the program is not asked what it is, as it may be anybody's.
+        """
         file = shutil.which(python or sys.executable)
         if file is None:
             raise ConfigError(f"ab.{name}.python={python}: there is no such program")
@@ -71,6 +76,8 @@ class Interpreter:
             raise ConfigError(f"ab.{name}.env={env} is no mapping such as {{OMP_NUM_THREADS: 1}}")
         named = {str(k): None if value is None else str(value) for k, value in (env or {}).items()}
         found, said = cls(os.path.abspath(file), path and os.path.abspath(path), named), b""
+        if not runs:
+            return found
         asked = [found.python, "-c", LOOK]
         with suppress(OSError, subprocess.SubprocessError):
             said = subprocess.check_output(asked, env=found.variables, stderr=subprocess.DEVNULL)

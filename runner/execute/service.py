@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -89,10 +90,12 @@ class Traces:
 
     def _look(self) -> None:
         self._limit, self._children = sys.getrecursionlimit(), set(children_of("self"))
+        self._threads = set(threading.enumerate())
 
     def are_other(self, cells: Sequence[Cell]) -> bool:
-        """Whether there are another limit or other children than before."""
+        """Whether there are another limit, or other children or threads of Python than before."""
         if any(cell.is_compiled for cell in cells):
-            self._look()  # the compiler keeps children
+            self._look()  # the compiler keeps children and threads
         other_limit = sys.getrecursionlimit() != self._limit
-        return other_limit or not set(children_of("self")) <= self._children
+        other_threads = not set(threading.enumerate()) <= self._threads
+        return other_limit or other_threads or not set(children_of("self")) <= self._children

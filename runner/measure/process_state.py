@@ -59,6 +59,7 @@ def of_process() -> dict[str, Switch]:
         "environment": Switch(_environment, _put_environment),
         "folder": Switch(os.getcwd, os.chdir),
         "signal_handlers": Switch(_handlers, _put_handlers),
+        "umask": Switch(_umask, os.umask),
         "switch_interval": Switch(sys.getswitchinterval, sys.setswitchinterval),
         "tracing": Switch(lambda: (sys.gettrace(), sys.getprofile()), _put_tracing),
         "garbage_collection": Switch(lambda: (gc.isenabled(), gc.get_threshold()), _put_collector),
@@ -94,6 +95,12 @@ def _put_handlers(before: list[object]) -> None:
     for number, (now, then) in enumerate(zip(_handlers(), before, strict=True), start=1):
         if now != then and then is not None:  # None: of a library, which Python cannot put back
             signal.signal(number, then)  # type: ignore[arg-type]  # what it gave
+
+
+def _umask() -> int:
+    before = os.umask(0o077)  # which is the only way to read it
+    os.umask(before)
+    return before
 
 
 def _put_tracing(before: tuple[Any, Any]) -> None:

@@ -6,6 +6,7 @@ other operations the sweep has, and on what was called before.
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 import time
@@ -42,6 +43,9 @@ OF_BACKENDS = (
     *("opt_einsum.enabled", "opt_einsum.strategy"),
 )
 """Of ``torch.backends``; those that this release does not have are left out."""
+HOMES = (torch, torch.Tensor, torch.cuda, torch.nn.functional, torch.linalg, torch.fft)
+HOMES += (torch.special, time, builtins, HostClock)  # type: ignore[assignment]  # modules and classes
+"""Where functions stand that everything calls."""
 # without it PyTorch refuses deterministic products on CUDA
 # (https://docs.nvidia.com/cuda/cublas/#results-reproducibility)
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -65,8 +69,7 @@ class Switches:
         self._bystanders = Bystanders() if of_worker else None
         self._entered, self._expected = ExitStack(), dict(self._own)
         self._at_import: dict[str, dict[str, None]] = {}  # what the import of a package changed
-        homes = (torch, torch.Tensor, torch.cuda, time, HostClock) if of_worker else ()
-        self._functions = list(map(_functions_of, homes))
+        self._functions = list(map(_functions_of, HOMES if of_worker else ()))
         self.import_s: dict[str, float] = {}
         self.is_spoiled = self._may_replace = self._has_device = False
 

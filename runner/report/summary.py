@@ -23,7 +23,7 @@ from runner.analysis.pairs import Pairs
 from runner.config.axes import label
 from runner.config.schema import Report
 from runner.errors import printable, tell
-from runner.files import write_atomically
+from runner.files import bounded_lines, write_atomically
 from runner.report import place
 from runner.report.language import ENGLISH, Words, finding_text, sentence_text, words_of
 from runner.report.markdown import markdown_of
@@ -47,6 +47,7 @@ from runner.report.tables import (
     tensors_table,
     transfer_table,
 )
+from runner.rows.columns import out_of_range
 from runner.rows.csv_store import read_records, write_records
 from runner.rows.flags import FLAGS, OF_CONDUCT
 from runner.rows.other_schemas import own_columns
@@ -145,7 +146,7 @@ def _what_is_replaced(root: Path, reports: Iterable[Report]) -> str:
     """That the files here are of another comparison, and how they are made again."""
     try:
         with (root / "speedup.csv").open(newline="", encoding="utf-8") as file:
-            first = next(csv.DictReader(file), {})
+            first = next(csv.DictReader(bounded_lines(file)), {})
     except (OSError, ValueError, csv.Error):  # there are none, or they are damaged
         return ""
     axis, value = first.get("axis"), first.get("baseline")
@@ -162,9 +163,10 @@ def _blocks_of_one(root: Path, rows: Sequence[BenchmarkRow]) -> Sequence[Sample]
     if len(found) != 1:
         return ()
     try:
-        return read_records(found[0], Sample)
-    except (OSError, KeyError, ValueError, TypeError):
+        blocks = read_records(found[0], Sample)
+    except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return ()
+    return () if any(map(out_of_range, blocks)) else blocks
 
 
 def _write_tables(root: Path, analysis: Analysis) -> None:
@@ -370,7 +372,8 @@ def what_was_traced(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:
         if isinstance(row, TraceRow) and row.status == "ok":
             key = "note_traced" if row.covered is None else "note_trace"
             share = {"covered": f"{100 * (row.covered or 0.0):.0f}"}
-            notes.append(words[key].format(**{**vars(row), **share}))
+            values = {field.name: getattr(row, field.name) for field in fields(row)}
+            notes.append(words[key].format(**values | share))
     return notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import textwrap
 from collections import Counter
@@ -274,7 +275,7 @@ def simplest(checks: Sequence[AutogradRow]) -> AutogradRow:
     """The check of the smallest input, and an oracle's before that of a property."""
 
     def size(row: AutogradRow) -> tuple[bool, int]:
-        lengths = map(int, filter(str.isdigit, (row.shape or "").split("x")))
+        lengths = map(int, re.findall("[0-9]{1,18}", row.shape or ""))
         return row.oracle == "invariant", math.prod(lengths)
 
     return min(checks, key=size)

@@ -20,7 +20,13 @@ from typing import Any, NamedTuple, TypeVar
 from runner.cells.cell import SCHEMA_VERSION
 from runner.config.renamed import RENAMED
 from runner.errors import one_line
-from runner.files import LARGEST_BYTES, LONGEST_LINE, bounded_lines, write_atomically
+from runner.files import (
+    LARGEST_BYTES,
+    LONGEST_LINE,
+    bounded_lines,
+    refuse_larger,
+    write_atomically,
+)
 from runner.rows.columns import columns_in, filled, out_of_range, problem_of
 from runner.rows.environment_file import code_order
 from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
@@ -98,6 +104,7 @@ def read_rows(path: Path, row_type: type[AnyRow]) -> list[AnyRow]:
 def _read_lines(path: Path, row_type: type[AnyRow]) -> list[AnyRow | str]:
     """What each line of a file holds: a row, or why it is none; DamagedFile where all is lost."""
     try:
+        refuse_larger(path)
         with path.open("rb") as file_of_bytes:
             read = partial(file_of_bytes.read, 2**20)
             lines = sum(block.count(b"\n") for block in iter(read, b""))

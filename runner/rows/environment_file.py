@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ConfigError, one_line
-from runner.files import write_atomically
+from runner.files import bounded_text, write_atomically
 
 SAME = (
     *("torch.version", "torch.threads", "torch.cuda", "torch.hip", "precision"),
@@ -48,7 +48,7 @@ def read_environment(root: Path, problems: list[str] | None = None) -> dict[str,
     if not path.is_file():
         return {}
     try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
+        environment = json.loads(bounded_text(path))
     except (ValueError, RecursionError):
         environment = None
     if not isinstance(environment, dict):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, make_dataclass
 from functools import cache
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def newer_row_type(
     schema = int(first[-2]) if len(first) > 1 and re.fullmatch("[0-9]{1,9}", first[-2]) else 0
     needed = {"cell", "job", *NAMED} if schema > version else set(own)
     further = tuple(name for name in columns if name not in own)
-    usable = all(name.isidentifier() and not hasattr(row_type, name) for name in further)
+    usable = all(_is_free(name, row_type) for name in further)
     unique = len(set(columns)) == len(columns) and list(header[-2:]) == ["schema", "checksum"]
     if schema < version or not (needed <= set(columns) and usable and unique):
         raise ValueError(f"the header is not that of schema {version}, nor of an older one")
@@ -67,13 +68,18 @@ def own_columns(row: object) -> dict[str, Any]:
 def with_own_columns(row: AnyRow) -> AnyRow:
     """A row with the columns that its op file declares."""
     own = own_columns(row)
-    names = tuple(name for name in own if name.isidentifier() and not hasattr(row, name))
+    names = tuple(name for name in own if _is_free(name, row))
     if not names:
         return row
     values = {field.name: getattr(row, field.name) for field in fields(row)}
     of_today: Any = type(row)
     kind: type[AnyRow] = _with_columns(of_today, names)
     return kind(**values, **{name: own[name] for name in names})
+
+
+def _is_free(name: str, row: object) -> bool:
+    """Whether a column may have a name that comes from a file."""
+    return name.isidentifier() and not iskeyword(name) and not hasattr(row, name)
 
 
 @cache

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from itertools import chain
@@ -19,12 +20,13 @@ from omegaconf import OmegaConf
 from runner.cells.cell import Cell
 from runner.config.axes import AXES, label
 from runner.config.cases import Case, read_case
+from runner.config.hydra_internals import check_size
 from runner.config.implementation import DEFAULT
 from runner.config.operation import Operation
 from runner.config.renamed import with_todays_names
-from runner.errors import ConfigError, unknown
+from runner.errors import ConfigError, one_line, unknown
 from runner.execute.user_code import edited, packages_of
-from runner.files import LEFTOVER
+from runner.files import LEFTOVER, bounded_text
 from runner.rows.csv_store import collect
 from runner.rows.environment_file import all_environments, read_environment
 from runner.rows.flags import FLAGS
@@ -181,8 +183,17 @@ def _difference(root: Path, row: Row, cell: Cell) -> str:
     config_file = _config_file(root, row)
     if config_file is None or not config_file.is_file():
         return "which was not written down"
+    try:
+        text = bounded_text(config_file)
+        check_size(text)
+        return _changes_since(OmegaConf.create(text), cell)
+    except Exception as error:  # the file may hold anything
+        return f"{config_file} is damaged: {one_line(error, 100)}"
+
+
+def _changes_since(raw: Any, cell: Cell) -> str:
+    """How a cell is defined otherwise than in the configuration that a job was run with."""
     # by today's values of the environment's variables, as the file keeps their names alone
-    raw: Any = OmegaConf.load(config_file)
     before: Any = OmegaConf.to_container(raw, resolve=True)
     kind = "case" if cell.case else "op"
     changes = chain(
@@ -198,8 +209,9 @@ def _config_file(root: Path, row: Row) -> Path | None:
     """Where the configuration of a row's job is, if written; None where no folder has the row."""
     for folder in root.iterdir():
         table = folder / FILE_OF_JOB[row.job]
-        if table.is_file() and row.cell in table.read_text(encoding="utf-8"):
-            return folder / ".hydra" / "config.yaml"
+        with suppress(OSError, ValueError):  # it may be damaged, as another may be
+            if row.cell in bounded_text(table):
+                return folder / ".hydra" / "config.yaml"
     return None
 
 

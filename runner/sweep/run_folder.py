@@ -12,6 +12,7 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
 from runner.errors import ConfigError
+from runner.files import bounded_text
 
 GRID = "grid"  # the name of our sweeper
 WRITTEN = (
@@ -39,6 +40,13 @@ def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
     if hydra.job.chdir:
         where = "operations run in the folder that the command is started in"
         raise ConfigError(f"hydra.job.chdir=true: {where}; leave it out")
+
+
+def refuse_run(run: object) -> None:
+    """Refuse the folder of a run that is to be read, where cells are to run."""
+    if run:
+        advice = "to take a sweep up again, use resume="
+        raise ConfigError(f"run={run} goes with job=report; {advice}")
 
 
 def refuse_parallel(hydra: HydraConf | DictConfig) -> None:
@@ -70,7 +78,10 @@ def _holds_another(folder: Path, cell: str | None) -> bool:
 
     for table in map(folder.joinpath, FILE_OF_JOB.values()):
         if table.is_file():
-            rows = table.read_text(encoding="utf-8", errors="replace").partition("\n")[2]
+            try:
+                rows = bounded_text(table, errors="replace").partition("\n")[2]
+            except ValueError:  # too large to be a cell's
+                return True
             if rows and (cell is None or cell not in rows):
                 return True
     return False

@@ -19,7 +19,7 @@ from runner.errors import ConfigError
 from runner.execute.session import Session
 from runner.report.as_json import cells_as_json, for_programs
 from runner.sweep.grids import as_overrides
-from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
+from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel, refuse_run
 from runner.sweep.sweeper import list_jobs
 
 BASIC = "basic"  # Hydra's own, whose cells are known before the first one runs
@@ -58,6 +58,7 @@ class StockSweep:
     def _check(self) -> None:
         refuse_chdir(self._config.hydra)
         refuse_parallel(self._config.hydra)
+        refuse_run(self._config.run)
         given = {key: self._config[key] for key in ("resume", "zip", "cells")}
         given["cluster"] = self._config.cluster.name
         for key, value in given.items():

@@ -37,7 +37,7 @@ from runner.sweep import resume
 from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.grids import Grids
 from runner.sweep.launcher import JobLauncher
-from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel
+from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel, refuse_run
 from runner.units import time_text
 
 
@@ -56,6 +56,7 @@ class GridSweep:
     ) -> None:
         refuse_chdir(config.hydra)
         refuse_parallel(config.hydra)
+        refuse_run(config.run)
         for file, group, choice in unheeded_choices(hydra_context.config_loader, config):
             advice = f"say {group}={choice} on the command line"
             raise ConfigError(f"{file}.yaml: {group}: {choice} would be ignored; {advice}")
@@ -90,7 +91,10 @@ class GridSweep:
         """
         if self._session.is_ab:
             settings: Any = OmegaConf.to_container(self._config.ab, resolve=True)
-            self._sides = {name: Interpreter.of(name, **side) for name, side in settings.items()}
+            runs = not self._config.dry_run
+            self._sides = {
+                name: Interpreter.of(name, **side, runs=runs) for name, side in settings.items()
+            }
             self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
         with announced("composing the cells"), uncollected():  # all of it stays
             jobs = self._composed(arguments)
@@ -235,18 +239,23 @@ class GridSweep:
                 tell(f"comparing in turn: {baseline_in_words(self._report)}")
         further = further_words(jobs)
         words_of = {job.cell.variant: further.intersection(job.overrides) for job in jobs}
+        resuming = bool(self._config.resume)
+        configuration = self._root / "multirun.yaml", OmegaConf.to_yaml(self._config)
+        if not resuming:  # without it a sweep that is killed here could not be taken up again
+            write_atomically(*configuration)
         runner.record_environment(
             self._root,
             len(jobs),
             self._report,
-            resuming=bool(self._config.resume),
+            resuming=resuming,
             force=self._config.resume_force,
             cluster=self._cluster.name if self._cluster else None,
             excluded=self._left_out,
             variants={name: sorted(words) for name, words in words_of.items() if words},
             env_set=dict(self._config.hydra.job.env_set) or None,
         )
-        write_atomically(self._root / "multirun.yaml", OmegaConf.to_yaml(self._config))
+        if resuming:  # which was not refused
+            write_atomically(*configuration)
 
     def _asked_further(self) -> list[HydraJob]:
         return self._search.next(self._root) if self._search else []

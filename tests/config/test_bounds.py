@@ -1,10 +1,17 @@
 """What is read before the first word: files that have no end, and files that say too much."""
 
 import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from runner.config.schema import Compare, Limit, Timing, check_ranges
+from runner.errors import ConfigError
+from tests.conftest import ROOT
 from tests.support.commands import answers
 
 BOMB = "((((9**64)**64)**64)**64)**64"
@@ -76,11 +83,26 @@ WRONG = {
     "limit.time_s=1e13": "limit.time_s=10000000000000.0 is too large",
     "limit.memory_bytes=10000000000000000000000000": "is too large",
     "timing.warmup_s=inf": "timing.warmup_s=inf is too large",
+    f"size={'x'.join('1' * 65)}": "is not a size",
+    "op=add run=outputs": "run=outputs goes with job=report",
+    "-m op=add run=outputs": "run=outputs goes with job=report",
+    "op=add run=outputs hydra/sweeper=basic -m": "run=outputs goes with job=report",
     "timing.processes=1000000000": "timing.processes=1000000000 is too large",
     "report.same_within=inf": "report.same_within=inf is too large",
     "-sc x": "",
     "--resolve": "",
 }
+
+
+def test_each_setting_that_is_a_number_has_bounds() -> None:
+    """Whatever it is called: no clock and no system call takes more than so much."""
+    for part, settings in (("timing", Timing), ("limit", Limit), ("compare", Compare)):
+        for field in fields(settings):
+            if not re.match("int|float", str(field.type)):
+                continue
+            for odd in (-1, float("inf"), float("nan"), 10**25):
+                with pytest.raises(ConfigError, match=rf"{part}.{field.name}=\S+ is too"):
+                    check_ranges({f"{part}.{field.name}": odd})
 
 
 @pytest.mark.parametrize("how", ["dry_run=true", ""])
@@ -94,13 +116,13 @@ def test_settings_without_bounds_get_one_line(how: str, tmp_path: Path) -> None:
         assert expected in answer.stderr
 
 
-def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(tmp_path: Path, smoke: Path) -> None:
-    """Neither what stands in for a library, nor a plugin, nor a callback of a sweep's file."""
-    import subprocess
-    import sys
+def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(
+    tmp_path: Path, smoke_copy: Path
+) -> None:
+    """Neither what stands in for a library, nor a plugin, nor what a sweep's file names.
 
-    from tests.conftest import ROOT
-
+    That is a callback, a log's handler or file, or another program.
+    """
     trap = "import pathlib\npathlib.Path('RAN').touch()\nclass Evil: pass\n"
     for name in ("yaml", "json", "rich", "evil", "omegaconf", "jinja2"):
         (tmp_path / f"{name}.py").write_text(trap)
@@ -110,12 +132,19 @@ def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(tmp_path: Path, s
     (tmp_path / "mine" / "sweep" / "own.yaml").write_text(
         "# @package _global_\nhydra:\n  callbacks: {x: {_target_: evil.Evil}}\n"
         "  sweeper: {params: {op: add, size: 8}}\n"
+        "  hydra_logging: &logs {version: 1, handlers: {h: {class: evil.Evil}, f: {class: "
+        "logging.FileHandler, filename: RAN}}, root: {handlers: [h, f]}}\n  job_logging: *logs\n"
     )
+    (tmp_path / "python").write_text("#!/bin/sh\n/bin/touch RAN\n")
+    (tmp_path / "python").chmod(0o755)
     for words in (
         ["--help"],
         ["op=add", "size=8", "dry_run=true"],
         ["--config-dir", "mine", "+sweep=own", "dry_run=true"],
-        ["job=report", "run=nowhere"],
+        ["--config-dir", "mine", "+sweep=own", "--help"],
+        ["--config-dir", "mine", "+sweep=own", "--cfg", "hydra"],
+        ["job=ab", "op=add", "size=8", "ab.b.python=./python", "dry_run=true"],
+        ["job=report", f"run={smoke_copy.name}"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "runner", *words],
@@ -125,9 +154,18 @@ def test_a_dry_run_a_report_and_help_run_nothing_of_the_folder(tmp_path: Path, s
             text=True,
             check=False,
         )
-        assert done.returncode == (2 if "run=nowhere" in words else 0), done.stderr
+        assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "RAN").exists(), words
+
+
+def test_a_dry_run_measures_nothing_however_it_is_said(tmp_path: Path) -> None:
+    said = ["dry_run=y", "dry_run='true'", "++dry_run=2", "dry_run=On hydra/sweeper=basic"]
+    refused = ["dry_run=true hydra.mode=RUN", "dry_run=${strict} strict=true"]
+    found = answers(tmp_path, [f"op=add size=8 {words}" for words in (*said, *refused)])
+    assert [answer.code for answer in found] == [0] * len(said) + [2] * len(refused)
+    assert all("1 cells" in answer.stdout for answer in found[: len(said)])
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_dry_run_says_what_code_a_run_would_call(tmp_path: Path) -> None:

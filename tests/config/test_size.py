@@ -9,7 +9,7 @@ from runner.errors import ConfigError
 
 ALLOWED = (
     "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, "
-    "all of 1 or more"
+    "all of 1 or more, and 64 at most"
 )
 LENGTHS = st.integers(1, 10**12)
 
@@ -59,6 +59,8 @@ def test_parse_size_does_not_depend_on_the_order_of_names():
         ("64 32", "64 32"),
         ("64x32 n=", "64x32 n="),
         ("1.5x2", "1.5x2"),
+        ("x".join("1" * 65), "x".join("1" * 65)),
+        ([1] * 65, str([1] * 65)),
         ("", "''"),
         (" ", "' '"),
         ([], "[]"),

@@ -125,3 +125,46 @@ def test_an_output_that_cannot_be_written_is_named_and_takes_nothing_with_it(
         assert said in done.stderr
         assert not re.search("Traceback|folder: |Exception ignored", done.stderr)
         (tmp_path / "out" / "report.html").unlink()  # the last file to be written
+
+
+def test_a_folder_whose_name_means_a_value_is_refused(smoke_copy: Path, tmp_path: Path) -> None:
+    smoke_copy.rename(tmp_path / "a${x}")
+    commands = [["job=report", "run=a${x}"], [*SMOKE, "resume=a${x}", "dry_run=true"]]
+    for answer in answers(tmp_path, commands):
+        assert answer.code == 2
+        assert "rename it" in answer.stderr
+        assert len(answer.stderr.splitlines()) == 1
+
+
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+def test_a_damaged_configuration_of_a_job_is_named(smoke_copy: Path, tmp_path: Path) -> None:
+    """Where a sweep is to be taken up with another definition, which it is asked for."""
+    for text in (LAUGHS, "{{{", "", "- a\n", "op: !!python/name:os.system\n", "op: {name: x}\n"):
+        for path in smoke_copy.glob("*/.hydra/config.yaml"):
+            path.write_text(text)
+        words = [*SMOKE, "timing.max_time_s=0.77", f"resume={smoke_copy.name}", "dry_run=true"]
+        (answer,) = answers(tmp_path, [words])
+        lines = [line for line in answer.stderr.splitlines() if not line.endswith(" ...")]
+        assert answer.code == 2 and len(lines) == 1, answer.stderr
+        assert "config.yaml is damaged" in lines[0]
+
+
+def test_a_sweep_that_is_killed_as_it_begins_is_taken_up(tmp_path: Path) -> None:
+    """Between the two files by which it is known."""
+    killed = (
+        "import os, runner.execute.cell_runner as c; from runner.cli import main as m;"
+        "before = c.CellRunner.record_environment;"
+        "c.CellRunner.record_environment = lambda *a, **k: (before(*a, **k), os._exit(9));"
+        "m.offer_plugins(); m.run(['-m', 'op=add', 'size=4,5', 'hydra.sweep.dir=out'])"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, env=env, check=False)
+    assert done.returncode == 9
+    (answer,) = answers(tmp_path, ["-m op=add size=4,5 resume=out dry_run=true"])
+    assert answer.code == 0, answer.stderr
+    assert "2 cells" in answer.stdout

@@ -17,6 +17,10 @@ CHANGES = {
     "one_core": "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
     "variable": "os.environ['LEFT_BEHIND'] = '1'",
     "interrupts": "signal.signal(signal.SIGTERM, lambda *which: None)",
+    "masked": "os.umask(0o777)",
+    "sleepers": "threading.Thread(target=time.sleep, args=(9999,)).start()",
+    "softmaxes": "torch.nn.functional.softmax = torch.relu",
+    "counts": "builtins.len = lambda of: 7",
     "few_files": "resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))",
     "child": "subprocess.Popen(['sh', '-c', 'while :; do :; done'])",
     "thread": "threading.Thread(target=spin, daemon=True).start()",
@@ -30,13 +34,16 @@ NAMED = {
     "one_core": "cpu_affinity",
     "variable": "environment",
     "interrupts": "signal_handlers",
+    "masked": "umask",
+    "softmaxes": "functions",
     "few_files": "limits",
     "child": "busy_children",
     "thread": "busy_threads",
 }
 AS_NEW = ("moved", "one_core", "variable", "interrupts", "few_files", "child", "thread")
+AS_NEW += ("masked", "sleepers", "softmaxes", "counts")
 CODE = """
-import os, resource, signal, subprocess, threading
+import builtins, os, resource, signal, subprocess, threading, time
 import torch
 
 def spin():
@@ -50,6 +57,7 @@ def found(x):
         os.getcwd() == START, len(os.sched_getaffinity(0)) == CORES, "LEFT_BEHIND" in os.environ,
         signal.getsignal(signal.SIGTERM) == signal.SIG_IGN,
         resource.getrlimit(resource.RLIMIT_NOFILE) == FILES, threading.active_count(),
+        torch.nn.functional.softmax.__name__, len(""),
     )
     raise RuntimeError(f"pid={os.getpid()} {state}")
 
@@ -100,7 +108,7 @@ def test_the_next_cell_finds_the_machine_as_the_first_one_did(rows: pd.DataFrame
 
 def test_what_was_changed_is_named_in_the_row_that_changed_it(rows: pd.DataFrame) -> None:
     changed = rows["changed_switches"].fillna("")
-    for name in changed.index.intersection(list(CHANGES)):
+    for name in changed.index.intersection(list(NAMED)):
         switch = NAMED[name]
         assert switch in changed[name].split(), name
         assert "changed_switches" in rows["flags"][name].split()

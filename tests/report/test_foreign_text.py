@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from runner.analysis.analysis import analyse
 from runner.config.schema import Report
 from runner.report import summary
 from runner.report.figures.names import LONGEST_NAME, anchor, shown_name
+from runner.report.language import words_of
 from runner.report.publish import draw_figures, pictures_of
 from runner.report.summary import show
 from tests.support.report_rows import rows
@@ -83,14 +85,19 @@ def test_long_names_are_cut_and_stay_different() -> None:
     assert len(first) <= LONGEST_NAME
 
 
+def test_signs_beyond_the_usual_are_drawn(tmp_path: Path) -> None:
+    """What draws them cuts a long text between the halves of such a sign."""
+    odd = [replace(row, op="\N{GRINNING FACE}" * 45) for row in rows()]
+    words = words_of("en")
+    draw_figures(tmp_path, pictures_of(analyse(odd, [], Report()), words), words)
+    assert list((tmp_path / "figures").glob("*.png"))
+
+
 def test_only_pictures_of_its_own_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     folder.mkdir()
     for name in ("times.png", "heatmap.svg", "mine.png", "wedding.svg", "photo.jpg"):
         (folder / name).touch()
-    from runner.analysis.analysis import analyse
-    from runner.report.language import words_of
-
     words = words_of("en")
     none = pictures_of(analyse(rows()[:1], [], Report()), words)
     draw_figures(tmp_path, none, words)

@@ -26,7 +26,8 @@ from runner.report import summary
 from runner.report.conclude import conclude, load_run
 from runner.rows.csv_store import DamagedFile, collect, read_rows, write_records, write_rows
 from runner.rows.environment_file import read_environment
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, BenchmarkRow, Row, Sample
+from runner.sweep.run_folder import free_folder
 from tests.conftest import SMOKE
 from tests.support.commands import answers
 from tests.support.factories import row
@@ -254,6 +255,54 @@ def test_a_value_that_cannot_be_is_named_by_file_line_and_column(
     assert len(damaged[0]) < 400
 
 
+OF_TYPE: dict[str, list[Any]] = {
+    "str": [
+        *("", "²", "9" * 5_000, "{", "5", "x" * 9_999, "\x1b[2J", "pass", "😀" * 40),
+        *('{"class": 1, "a b": 2, "op": 3}', '{"workload": 5, "count": 1e400}', "[[1,2,3,4]]"),
+    ],
+    "int": [0, 1, -1, 10**99],
+    "float": [0.0, -1.0, float("nan"), float("inf"), 1e-29, 1e29],
+    "bool": [True, False],
+    "tuple[str, ...]": [("made_up",), ("<b>", "view"), ("x" * 50,) * 50],
+}
+
+
+def odd_row(job: str, draw: Random) -> Row:
+    """A row of a job in which two columns, whichever they are, hold whatever their type allows."""
+    kind = ROW_OF_JOB[job]
+    types = {field.name: str(field.type) for field in fields(kind)}
+    usual = {"str": "x", "int": 1, "float": 1e-3, "bool": True, "tuple[str, ...]": ()}
+    values = {name: None if "None" in type_ else usual[type_] for name, type_ in types.items()}
+    values |= {"cell": "c0", "job": job, "size": "8x8", "status": "ok", "device": "cpu"}
+    if job == "benchmark":
+        values |= vars(cells()[draw.randrange(12)])
+    for name in draw.sample(sorted(types.keys() - {"cell", "job"}), 2):
+        values[name] = draw.choice(OF_TYPE[types[name].partition(" | ")[0]])
+    return kind(**values)
+
+
+@settings(max_examples=20)
+@given(job=st.sampled_from(sorted(ROW_OF_JOB)), seed=st.integers(0, 2**32))
+def test_any_value_in_any_column_of_any_job_ends_in_a_report(job: str, seed: int) -> None:
+    draw = Random(seed)
+    with TemporaryDirectory() as base:
+        root = a_run(Path(base, "run"))
+        forged_rows = [replace(odd_row(job, draw), cell=f"c{number}") for number in range(4)]
+        (root / "12_odd").mkdir()
+        write_rows(root / "12_odd" / FILE_OF_JOB[job], forged_rows)
+        assert report(root) in (0, 1)
+
+
+@pytest.mark.parametrize("error", [float("nan"), float("inf")])
+def test_an_error_that_is_no_number_is_shown_and_is_not_called_right(
+    error: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [replace(of_cell, max_relative_error=error) for of_cell in cells()]
+    write_rows(tmp_path / "results.csv", odd)
+    assert report(tmp_path) == 0
+    assert "right values" not in capsys.readouterr().out
+
+
 def newer(count: int) -> list[BenchmarkRow]:
     """Rows of a schema with further columns, statuses and flags."""
     names = [(f"column_{n}", "str | None", None) for n in range(count)]
@@ -301,12 +350,42 @@ def test_no_cell_of_a_csv_is_a_spreadsheets_formula_and_all_are_read_back(tmp_pa
 def test_a_line_without_an_end_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.touch()
-    os.truncate(path, 2**30)
+    os.truncate(path, 2**24)
     with pytest.raises(DamagedFile, match="a line is longer than"):
         read_rows(path, BenchmarkRow)
     os.truncate(path, 2**33)
     with path.open() as file, pytest.raises(ValueError, match="larger than"):
         list(bounded_lines(file))
+
+
+HUGE = 2**42  # bytes, of which none takes room on the disk
+
+
+@pytest.mark.parametrize(
+    "name", ["results.csv", "environment.json", "speedup.csv", "pairs.csv", "0_cell/results.csv"]
+)
+def test_a_file_without_an_end_is_not_read(name: str, tmp_path: Path) -> None:
+    """Nor counted: a terabyte of nothing takes an hour to go through."""
+    root = a_run(tmp_path)
+    (root / name).touch()
+    try:
+        os.truncate(root / name, HUGE)
+    except OSError:
+        pytest.skip("this file system has no such files")
+    assert report(root) in (0, 1)
+    if name == "0_cell/results.csv":  # nor is it written over
+        free = free_folder(root / "0_cell", cells()[0].cell, {}, resuming=True)
+        assert free.name == "0_cell-2"
+
+
+@pytest.mark.parametrize("wall_s", [-1.0, float("nan"), float("inf"), 1e300])
+def test_blocks_that_cannot_be_are_not_drawn(wall_s: float, tmp_path: Path) -> None:
+    """Of a run of one cell, whose blocks the report shows."""
+    write_rows(tmp_path / "results.csv", cells()[:1])
+    blocks = [Sample(1, wall_s, None, None, None, None, used=True)] * 9
+    write_records(tmp_path / "samples.csv", blocks)
+    assert report(tmp_path) == 0
+    assert "NaN" not in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

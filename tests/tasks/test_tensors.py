@@ -185,6 +185,30 @@ def test_a_snippet_reaches_no_files_and_no_modules(name: str) -> None:
         check_functions(parse(f"torch.{name}('somewhere')", []))
 
 
+def test_what_is_refused_is_not_proposed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_functions(parse("torch.from_file('somewhere')", []))
+    assert "from_file'?" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "torch.sparse_coo_tensor([[10**9]], [1.0], [2])",
+        "torch.sparse_csr_tensor([0, 10**6], [0], [1.0], [1, 2])",
+        "torch.sparse_csc_tensor([0, 10**6], [0], [1.0], [2, 1])",
+        "torch.sparse_bsr_tensor([0, 10**6], [0], torch.ones(1, 1, 1), [1, 2])",
+        "torch.sparse_bsc_tensor([0, 1], [10**6], torch.ones(1, 1, 1), [2, 1])",
+    ],
+)
+def test_a_sparse_tensor_reaches_no_memory_but_its_own(code: str) -> None:
+    """Its invariants are checked, which it is not allowed to leave out."""
+    (row,) = checked(result=f"{code}.to_dense()", expect={"finite": True})
+    assert (row.status, row.verdict) == ("failed", "error")
+    with pytest.raises(ConfigError, match="check_invariants is not allowed"):
+        parse(f"{code[:-1]}, check_invariants=False)", [])
+
+
 def test_a_wrong_call_names_the_function_and_what_it_takes() -> None:
     def message(text: str) -> str:
         with pytest.raises(CallError) as caught:

@@ -167,7 +167,8 @@ def _torch(path: str) -> Any:
         known = dir(home)
     else:
         known = [*dir(torch._C._VariableFunctions), *torch.functional.__all__]
-        allowed = name in known and name != "from_file"
+        known = [word for word in known if word != "from_file"]
+        allowed = name in known
     # torch's own numbers are inf, nan, pi and e
     if isinstance(named, torch.dtype | float) or (allowed and callable(named)):
         return named

@@ -18,6 +18,7 @@ from runner.report.language import Words
 PLOT_PIXELS = {"width": 330, "height": 250}  # of a panel
 TILE_PIXELS, NARROWEST_PIXELS = 62, 160  # across: of a heat map's tile, of its panel
 GREY = "#555555"
+BEYOND = re.compile(r"\\ud[89ab]..\\ud[c-f]..")  # signs that Vega cuts in two where a text is long
 CONFIG = {
     "background": "white",
     "font": "Liberation Sans",  # has Cyrillic, and comes with vl-convert
@@ -90,7 +91,7 @@ def _signs(picture: Plot | Heatmap, words: Words) -> str:
 
 def _save(page: Spec, path: Path) -> None:
     """As PNG and SVG, which leaves words as words, for search and screen readers."""
-    text = json.dumps(page).replace("currentColor", "black")
+    text = BEYOND.sub(r"\\u25a1", json.dumps(page)).replace("currentColor", "black")
     for number, colour in enumerate(COLOURS):
         text = text.replace(f"var(--series-{number})", colour)
     svg = vl_convert.vegalite_to_svg(text, vl_version="6.4")  # the page's own
