@@ -5,6 +5,7 @@ Each one costs nothing but a look where it cannot apply.
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -140,14 +141,14 @@ def first_touch(timed: TimedCall) -> bool:
     if not _touched(timed.call)[0]:
         return False
 
-    # memory is filled fresh and again, in turns with the call, so that all see the same machine;
-    # it comes from the same allocator, and as many threads touch it, as in the operation
+    # memory is filled fresh and again, in turns with the call, so that all see the same machine, by
+    # as many threads as in the operation; an allocator may hand out what was freed and touched
     least, most = PROBE_BYTES
     size = min(max(timed.output_bytes, least), most)
     memory = [torch.empty(0)]
 
     def fresh() -> None:
-        memory[0] = torch.empty(size, dtype=torch.uint8).fill_(1)
+        memory[0] = torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8).fill_(1)
 
     def again() -> None:
         memory[0].fill_(2)

@@ -489,7 +489,7 @@ def _widest(dtype: torch.dtype) -> torch.dtype:
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest element expected; 0 where both are alike."""
-    got, expected = dense(got), dense(expected)
+    got, expected = (_with_arithmetic(dense(side)) for side in (got, expected))
     if got.numel() == 0:
         return 0.0
     if not is_differentiable(got.dtype) and not is_differentiable(expected.dtype):
@@ -502,6 +502,12 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     if difference == 0:
         return 0.0
     return difference / scale if scale else float("inf")
+
+
+def _with_arithmetic(tensor: Tensor) -> Tensor:
+    """The same numbers in a dtype that can be subtracted, as floating numbers of a byte cannot."""
+    is_narrow = tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1
+    return tensor.float() if is_narrow else tensor
 
 
 def _difference_and_scale(got: Tensor, expected: Tensor) -> tuple[float, float]:
