@@ -169,7 +169,7 @@ class CellTask:
         if cell.job in READING:
             yield
             return
-        refuse_run(config.run)
+        refuse_run(config)
         if config.dry_run:
             raise ConfigError("dry_run=true: this lists no cells; say so on the command line alone")
         excluded([cell], config.exclude, set())

@@ -74,7 +74,13 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
         items = {one_line(key, 200): item for key, item in value.items()}
         prefix = f"{where}." if where else ""
         places = {key: prefix + key.replace(".", " ") for key in items}
-        return {key: _typed(v, places[key], problems, levels - 1) for key, v in items.items()}
+        kept = {key: _typed(v, places[key], problems, levels - 1) for key, v in items.items()}
+        is_named = name in ("nodes", "code")  # of which each is a mapping
+        return {
+            key: item
+            for key, item in kept.items()
+            if item is not None or not (is_named or items[key] is not None)
+        }
     if isinstance(value, list):
         typed = (_typed(item, f"{where}[]", problems, levels - 1) for item in value)
         return [item for item in typed if item is not None]

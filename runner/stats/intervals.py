@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from statistics import NormalDist, fmean, stdev
 
 CONFIDENCE = 0.95
+MOST_TRIALS = 10_000  # of which mpmath knows a rate
 
 
 def quantile(ordered: Sequence[float], fraction: float) -> float:
@@ -56,7 +58,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def rate_high(events: int, trials: int) -> float:
     """What a rate is below with 95 % confidence (Clopper and Pearson, Biometrika 26, 1934)."""
-    return _beta_quantile(events + 1, trials - events, CONFIDENCE) if events < trials else 1.0
+    if events >= trials:
+        return 1.0
+    if trials <= MOST_TRIALS:
+        with suppress(Exception):  # mpmath's own, of a series that converges too slowly
+            return _beta_quantile(events + 1, trials - events, CONFIDENCE)
+    return rate_high(-(-events // 10), trials // 10)  # of fewer it is a little higher
 
 
 @cache

@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
+from runner.config.schema import READING
 from runner.errors import ConfigError
 from runner.files import bounded_text
 
@@ -42,11 +43,11 @@ def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
         raise ConfigError(f"hydra.job.chdir=true: {where}; leave it out")
 
 
-def refuse_run(run: object) -> None:
+def refuse_run(config: DictConfig) -> None:
     """Refuse the folder of a run that is to be read, where cells are to run."""
-    if run:
+    if config.run and config.job not in READING:
         advice = "to take a sweep up again, use resume="
-        raise ConfigError(f"run={run} goes with job=report; {advice}")
+        raise ConfigError(f"run={config.run} goes with job=report; {advice}")
 
 
 def refuse_parallel(hydra: HydraConf | DictConfig) -> None:

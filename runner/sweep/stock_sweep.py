@@ -58,7 +58,7 @@ class StockSweep:
     def _check(self) -> None:
         refuse_chdir(self._config.hydra)
         refuse_parallel(self._config.hydra)
-        refuse_run(self._config.run)
+        refuse_run(self._config)
         given = {key: self._config[key] for key in ("resume", "zip", "cells")}
         given["cluster"] = self._config.cluster.name
         for key, value in given.items():

@@ -56,7 +56,7 @@ class GridSweep:
     ) -> None:
         refuse_chdir(config.hydra)
         refuse_parallel(config.hydra)
-        refuse_run(config.run)
+        refuse_run(config)
         for file, group, choice in unheeded_choices(hydra_context.config_loader, config):
             advice = f"say {group}={choice} on the command line"
             raise ConfigError(f"{file}.yaml: {group}: {choice} would be ignored; {advice}")

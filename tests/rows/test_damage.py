@@ -25,7 +25,7 @@ from runner.files import bounded_lines
 from runner.report import summary
 from runner.report.conclude import conclude, load_run
 from runner.rows.csv_store import DamagedFile, collect, read_rows, write_records, write_rows
-from runner.rows.environment_file import read_environment
+from runner.rows.environment_file import all_environments, code_order, read_environment
 from runner.rows.rows import FILE_OF_JOB, ROW_OF_JOB, BenchmarkRow, Row, Sample
 from runner.sweep.run_folder import free_folder
 from tests.conftest import SMOKE
@@ -394,6 +394,7 @@ def test_blocks_that_cannot_be_are_not_drawn(wall_s: float, tmp_path: Path) -> N
         ('{"cells": "abc", "python": "3"}', ["cells is abc"]),
         ('{"cells": NaN, "host": []}', ["cells is nan", "host is []"]),
         ('{"host": {"load_1min": "abc", "cores": 2}}', ["host.load_1min is abc"]),
+        ('{"nodes": {"a": null, "b": {"code": {"c": null, "d": 3}}}}', ["nodes.b.code.d is 3"]),
         ('{"nodes": {"a.b": "x", "c": {"torch": 3}}}', ["nodes.a b is x", "nodes.c.torch is 3"]),
         ('{"command": ["a", 1], "devices": [3]}', ["command[] is 1", "devices[] is 3"]),
         ('{"x": ' + '{"a": ' * 20 + "1" + "}" * 21, ["x.a.a.a.a.a.a.a.a.a.a.a is "]),
@@ -407,6 +408,8 @@ def test_what_of_an_environment_is_not_of_its_type_is_left_out(
     (tmp_path / "environment.json").write_text(text)
     problems: list[str] = []
     json.dumps(read_environment(tmp_path, problems)).encode()
+    assert all(isinstance(of_one, dict) for of_one in all_environments(tmp_path).values())
+    code_order(tmp_path)
     assert len(problems) == len(left_out)
     for problem, begin in zip(problems, left_out, strict=True):
         assert problem.startswith(begin)

@@ -102,6 +102,16 @@ def test_a_rate_at_its_upper_end_gives_so_few_events_in_5_of_100(events, trials)
     assert binom.cdf(events, trials, rate) == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize(
+    ("events", "trials"), [(3, 100_000), (5_000, 10_000), (0, 10**9), (10**98, 10**99)]
+)
+def test_a_rate_of_very_many_trials_is_no_lower_than_it_may_be(events, trials):
+    rate = rate_high(events, trials)
+    assert events / trials < rate < 1
+    if trials < 10**12:
+        assert binom.cdf(events, trials, rate) <= 0.0501
+
+
 def test_a_rate_of_what_always_happens_has_no_upper_end():
     assert rate_high(8, 8) == 1
 
