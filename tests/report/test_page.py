@@ -140,7 +140,7 @@ def log(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "charts"), [("page", 15), ("example", 4)])
+@pytest.mark.parametrize(("name", "charts"), [("page", 15), ("example", 19)])
 def test_nothing_is_wrong_and_nothing_is_fetched(
     chromium: webdriver.Chrome, page: Path, name: str, charts: int
 ) -> None:
