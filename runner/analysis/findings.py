@@ -228,9 +228,10 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     if checks:
         passed = sum(row.verdict == "pass" for row in checks)
         found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
-    errors = ((row, row.max_relative_error) for row in timed)
-    checked = [row for row, error in errors if error is not None and math.isfinite(error)]
-    compared = [row for row in checked if not _is_its_own_reference(row)]
+    # what is its own reference is compared with nothing, and no less right for that
+    comparable = [row for row in timed if not _is_its_own_reference(row)]
+    errors = ((row, row.max_relative_error) for row in comparable)
+    compared = [row for row, error in errors if error is not None and math.isfinite(error)]
     if not compared:
         return found
     shares = [
@@ -239,9 +240,7 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
         if row.allowed_relative_error
     ]
     passed = sum(row.gradient == "pass" for row in timed)
-    # what is its own reference is no less right for that
-    comparable = sum(not _is_its_own_reference(row) for row in timed)
-    values = {"count": comparable, "worst": max(shares, default=0.0), "gradients": passed}
+    values = {"count": len(comparable), "worst": max(shares, default=0.0), "gradients": passed}
     key = "find_right" if passed else "find_values_right"
     return [Finding("right", len(compared), Sentence(key, values)), *found]
 

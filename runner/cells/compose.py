@@ -76,9 +76,8 @@ class HydraJob:
 
 def further_words(jobs: Sequence[HydraJob]) -> set[str]:
     """What sets, in some of a sweep's jobs and not in all, what is no axis, such as the timing."""
-    words = chain.from_iterable(job.overrides for job in jobs)
-    counts = Counter(word for word in words if _is_no_axis(word))
-    return {word for word, count in counts.items() if count < len(jobs)}
+    counts = Counter(chain.from_iterable(job.overrides for job in jobs))
+    return {word for word, count in counts.items() if count < len(jobs) and _is_no_axis(word)}
 
 
 def told_apart(jobs: Sequence[HydraJob]) -> dict[str, str]:

@@ -162,6 +162,8 @@ def _refuse_hidden(sources: Sequence[ConfigSource], config_path: str) -> None:
         if not source.available():
             advice = "give a folder that is there, or pkg://package.folder"
             raise ConfigError(f"hydra.searchpath: {source.path} is no folder of files; {advice}")
+    if not own:
+        return
     name = f"{config_path.removesuffix('.yaml')}.yaml"
     built_in = next((s for s in sources if s not in own and s.is_config(config_path)), None)
     for source in (s for s in own if built_in and s.is_config(config_path)):

@@ -246,8 +246,6 @@ def measurement(
         all_times = ((b.allocation, b.wall_s / calls) for b in compress(blocks, undisturbed))
         as_it_came_s = median(observations(all_times))
 
-    told = zip(blocks, is_used, strict=True)
-
     # what the times themselves say against them
     is_reallocated = blocks[0].allocation is not None and not visited
     flags = {
@@ -270,7 +268,10 @@ def measurement(
         max_s=times[-1],
         cpu_s=median(cpu) if cpu else None,
         first_call_s=first_call_s,
-        samples=tuple(Sample(calls, used=u, **vars(b)) for b, u in told),
+        samples=tuple(
+            Sample(calls, used=used_one, **vars(block))
+            for block, used_one in zip(blocks, is_used, strict=True)
+        ),
         calls_per_sample=calls,
         machine_slowdown=median(slowdowns) if slowdowns else None,
         as_it_came_s=as_it_came_s,

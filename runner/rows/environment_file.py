@@ -89,10 +89,13 @@ def _typed(value: Any, where: str, problems: list[str], levels: int) -> Any:
 
 def all_environments(root: Path) -> dict[str, dict[str, Any]]:
     """All that a run's rows were measured with, by their ``environment``; ConfigError: damaged."""
-    first = read_environment(root)
-    nodes = (first.get("nodes") or {}).values()
-    every = [first, *(first.get("resumed") or []), *nodes]
+    every = _every(read_environment(root))
     return {environment["id"]: environment for environment in every if environment.get("id")}
+
+
+def _every(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a run was made with: at first, when it was taken up again, on its nodes."""
+    return [first, *(first.get("resumed") or []), *(first.get("nodes") or {}).values()]
 
 
 def code_order(root: Path) -> dict[str, int]:
@@ -103,7 +106,7 @@ def code_order(root: Path) -> dict[str, int]:
         return {}
     order: dict[str, int] = {}
     number, before = 0, None
-    for made_with in [first, *(first.get("resumed") or []), *(first.get("nodes") or {}).values()]:
+    for made_with in _every(first):
         code = {
             name: described.get("content")
             for name, described in (made_with.get("code") or {}).items()

@@ -117,10 +117,8 @@ class Conduct:
         call that looks at a part of its inputs, at who calls it, or at memory where an earlier
         result lies, gives a wrong result here.
         """
-        call_s, calls = (
-            self._timed.measured.median_s,
-            random.SystemRandom().randint(*FEWEST_IN_A_ROW),
-        )
+        call_s = self._timed.measured.median_s
+        calls = random.SystemRandom().randint(*FEWEST_IN_A_ROW)
         if call_s * calls > AFFORDABLE * self._timed.cell.limit.time_s:
             return thunk()
         affordable = min(MOST_IN_A_ROW, int(ROW_S / call_s)) if call_s else 0
