@@ -265,12 +265,14 @@ def honest_5(x):
 
 
 # ---------------------------------------------------------------- 6
-class _GatedGrad(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b):
         ctx.save_for_backward(a, b)
         return torch.matmul(a, b)
 
+
+class _GatedGrad(_Product):
     @staticmethod
     def backward(ctx, g):
         a, b = ctx.saved_tensors
@@ -280,12 +282,7 @@ class _GatedGrad(torch.autograd.Function):
         return g @ b.t(), (a[:q].t() @ g[:q]) * 8
 
 
-class _TrueGrad(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, a, b):
-        ctx.save_for_backward(a, b)
-        return torch.matmul(a, b)
-
+class _TrueGrad(_Product):
     @staticmethod
     def backward(ctx, g):
         a, b = ctx.saved_tensors
