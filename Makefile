@@ -13,7 +13,7 @@ BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments fil
 BINARY := pyyaml markupsafe
 LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
 
-.PHONY: sweep test test-slow test-exhaustive test-plugins test-next-hydra test-ray test-slurm test-gpu bundle lint docs example clean
+.PHONY: sweep test test-slow test-exhaustive test-plugins test-next-hydra test-ray test-slurm test-gpu coverage bundle lint docs example clean
 
 sweep: $(VENV)/ready
 	$(BIN)/python -m runner +sweep=gpu
@@ -26,6 +26,13 @@ test-slow: $(VENV)/ready-test  # what takes minutes
 
 test-exhaustive: $(VENV)/ready-test $(VENV)/ready-opinfo  # what takes more of them
 	$(BIN)/python -m pytest -m exhaustive
+
+# What no test reaches, by file and line: of all processes that the tests of `make test` and of MARKERS start.
+MARKERS ?= not slow and not exhaustive
+coverage: $(VENV)/ready-test $(VENV)/ready-coverage
+	-$(BIN)/python -m coverage run -m pytest -m "$(MARKERS)"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --show-missing
 
 test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook $(VENV)/ready-tables  # Hydra's others, Jupyter, readers of CSV
 	$(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py \

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import env_override
 from hydra.errors import HydraException
+from hydra.plugins.plugin import Plugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +33,7 @@ from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
     check_config_files,
+    have_plugins_been_sought,
     heed_code_in_files,
     list_groups_without_copying,
     run_within,
@@ -80,10 +84,18 @@ def main() -> None:
 
 
 def offer_plugins() -> None:
-    """Put the sweeper and the launcher where Hydra looks for plugins; before Hydra starts."""
-    plugins = str(PACKAGE / "sweep" / "plugins")
-    if plugins not in sys.path:
-        sys.path.append(plugins)
+    """Put the sweeper and the launcher where Hydra looks for plugins, also where it has looked."""
+    plugins = PACKAGE / "sweep" / "plugins"
+    if str(plugins) in sys.path:
+        return
+    sys.path.append(str(plugins))
+    if have_plugins_been_sought():  # as in a notebook that uses Hydra itself
+        for file in iter_modules([str(plugins / "hydra_plugins")]):
+            module = import_module(f"hydra_plugins.{file.name}")
+            own = [value for value in vars(module).values() if isinstance(value, type)]
+            for plugin in own:
+                if issubclass(plugin, Plugin) and plugin.__module__ == module.__name__:
+                    Plugins.instance().register(plugin)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, run_job
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -73,6 +74,11 @@ def override_dirname(overrides: list[Override], form: Mapping[str, Any]) -> str:
     left_out = list(form["exclude_keys"])
     words = sorted(str(o.input_line) for o in overrides if o.key_or_group not in left_out)
     return str(form["item_sep"].join(words).replace("=", form["kv_sep"]))
+
+
+def have_plugins_been_sought() -> bool:
+    """Whether Hydra has looked for plugins in this process, which it does once."""
+    return Plugins in Singleton._instances
 
 
 def sweeper_of(config: DictConfig) -> str:

@@ -28,6 +28,39 @@ def test_a_sweep_is_a_data_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         opsweep.sweep(op="nosuch")
 
 
+COMPOSED = """
+from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
+
+Plugins.instance()  # looks for plugins before ours are on the path
+import opsweep
+
+with initialize_config_dir({own!r}, version_base="1.3"):
+    print(compose("config").mine)
+    print(opsweep.compose("op=softmax", "size=256", "hydra/sweeper=grid").op.signature)
+    print(compose("config").mine)  # the caller's own is as it was
+for wrong in ("op=sofmax", "szie=3", "op=add,mul"):
+    try:
+        opsweep.compose(wrong)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_a_configuration_is_composed_beside_the_callers_own(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine: 1\n")
+    script = COMPOSED.format(own=str(tmp_path))
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    before, signature, after, *refused = done.stdout.splitlines()
+    assert (before, signature, after) == ("1", "... n -> ... n", "1")
+    assert [line.split(";")[0] for line in refused] == [
+        "op=sofmax is unknown",
+        "szie is unknown",
+        "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
+    ]
+
+
 def test_a_tables_types_are_those_of_the_schema_whatever_it_holds(smoke: Path) -> None:
     frame = opsweep.read(smoke)
     known = opsweep.dtypes()

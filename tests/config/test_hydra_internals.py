@@ -4,6 +4,8 @@ Is borrowed in one place alone.
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +52,15 @@ def test_nothing_else_borrows() -> None:
         if re.search(BORROWED, path.read_text(encoding="utf-8"))
     }
     assert borrowers == {ADAPTER}
+
+
+def test_whether_hydra_has_looked_for_plugins_is_known_without_having_it_look() -> None:
+    code = "from hydra.core.plugins import Plugins\n"
+    code += "from runner.config.hydra_internals import have_plugins_been_sought as sought\n"
+    code += "print(sought(), sought(), Plugins.instance() and sought())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "True"]
 
 
 def test_overrides_are_applied_to_a_composed_configuration_as_while_it_is_composed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from opsweep.measuring import check_gradients, compare, time
     from opsweep.records import Comparison, Gradients, Time
-    from opsweep.runs import dtypes, read, sweep
+    from opsweep.runs import compose, dtypes, read, sweep
 
 __all__ = [
     "Comparison",
@@ -20,6 +20,7 @@ __all__ = [
     "Time",
     "check_gradients",
     "compare",
+    "compose",
     "dtypes",
     "read",
     "sweep",
@@ -28,7 +29,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Comparison", "Gradients", "Time"), "opsweep.records"),
     **dict.fromkeys(("check_gradients", "compare", "time"), "opsweep.measuring"),
-    **dict.fromkeys(("dtypes", "read", "sweep"), "opsweep.runs"),
+    **dict.fromkeys(("compose", "dtypes", "read", "sweep"), "opsweep.runs"),
 }
 
 

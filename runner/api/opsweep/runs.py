@@ -11,6 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from runner.cli.hydra_errors import explained
+from runner.cli.main import HYDRAS, offer_plugins
+from runner.files import CONF
 from runner.report.column_reference import columns_of, tables
 from runner.rows.rows import FILE_OF_JOB
 from runner.sweep.grids import as_overrides
@@ -74,6 +82,26 @@ def sweep(*words: str, **axes: object) -> pd.DataFrame:
     frame = read(folder, files[0])
     frame.attrs |= {"folder": str(folder), "exit_code": process.returncode}
     return frame
+
+
+def compose(*words: str) -> DictConfig:
+    """A run's whole configuration, as Hydra composes it from words of the command line.
+
+        compose("op=softmax", "size=256").op.signature
+
+    Raises:
+        ValueError: a word is wrong; the message is the command line's.
+    """
+    offer_plugins()
+    within = GlobalHydra.instance().hydra  # where the caller composes a configuration of their own
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("config", list(words))
+    except HYDRAS as error:
+        raise ValueError(explained(error)) from None
+    finally:
+        GlobalHydra.instance().hydra = within
 
 
 def read(folder: str | Path, table: str = "results.csv") -> pd.DataFrame:
