@@ -1,5 +1,7 @@
 """What rounding does is seen by moving numbers: in every dtype, and at each step."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 
@@ -92,3 +94,34 @@ def test_a_function_can_be_made_to_compute_in_what_it_is_given() -> None:
     x = torch.randn(5, generator=generator(), dtype=torch.float64)
     with Narrowing(prevented=True):
         assert torch.equal(x.bfloat16() * 3, x * 3)
+
+
+def _by_inverse(matrix: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.inv(matrix)
+
+
+def _by_solving(matrix: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.solve(matrix, torch.eye(len(matrix), dtype=matrix.dtype))
+
+
+def _by_factors(matrix: torch.Tensor) -> torch.Tensor:
+    factors, pivots = torch.linalg.lu_factor(matrix.mT)
+    unit = torch.eye(len(matrix), dtype=matrix.dtype)
+    return torch.linalg.lu_solve(factors, pivots, unit, adjoint=True)
+
+
+@pytest.mark.parametrize("inverse", [_by_inverse, _by_solving, _by_factors])
+def test_an_inverse_that_cancels_in_a_product_is_off_in_each_column(
+    inverse: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """As in the gradient of a Gaussian's log-likelihood: x nearly lies in what the matrix keeps."""
+    x = torch.randn(200, 2, generator=generator())
+
+    def at(inputs: Sequence[torch.Tensor], _: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        (x,) = inputs
+        return [inverse(x @ x.mT + torch.eye(len(x), dtype=x.dtype)) @ x]
+
+    exact = at([x.double()], [])
+    (moved,) = moved_by_rounding(exact, at, ([x.double()], []), 2.0**-24, generator(), draws=4)
+    off = (at([x], [])[0] - exact[0]).abs().max()
+    assert 0.3 < moved.max() / off < 3
