@@ -15,7 +15,7 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
 from runner.config.hydra_internals import combinations, sweeper_of
 from runner.config.schema import Report
-from runner.errors import ConfigError
+from runner.errors import ConfigError, tell
 from runner.execute.session import Session
 from runner.report.as_json import cells_as_json, for_programs
 from runner.sweep.grids import as_overrides
@@ -44,6 +44,8 @@ class StockSweep:
         if self._config.dry_run:
             with for_programs(self._config.output) as is_json:
                 list_jobs(jobs)
+            if self._left_out:
+                tell(f"left out by exclude: {self._left_out}")
             if is_json:
                 print(cells_as_json([job.cell for job in jobs], self._left_out))
             return []

@@ -58,6 +58,7 @@ def test_reports_exit_codes_dry_runs_and_exclusion_hold(
     words = ("-m", *OWN[:-1], *way, "exclude=[{size: 8}]", "hydra.sweep.dir=out")
     listed = own(*words, "size=8,12,16", "dry_run=true")
     assert "2 cells" in listed.stdout and "8x8" not in listed.stdout
+    assert "left out by exclude: 1" in listed.stderr
     assert not (tmp_path / "out").exists()
 
     done = own(*words, "size=8,12,16")
