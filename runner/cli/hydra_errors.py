@@ -11,7 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 
 from runner.config.keys import HELP_LISTS, unknown_key
 from runner.config.renamed import refusal
-from runner.config.schema import OF_THE_SWEEP
+from runner.config.schema import OF_THE_SWEEP, PAIRS
 from runner.config.size import ALLOWED
 from runner.errors import closest, one_line
 
@@ -152,6 +152,11 @@ EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
         "{0}.yaml: holds a list where keys with values belong; correct the file".format,
     ),
     (WRONG_FILE + "(.*)", _wrong_file),
+    (
+        # the lists of a zip, as Python's takes them; brackets around these would not make pairs
+        r"Error merging override zip=(\{.*\[.*)\n.*ListConfig",
+        lambda lists: f"zip={lists} is no list of cells; write an entry for each, as in {PAIRS}",
+    ),
     (WRONG_VALUE + "ListConfig", "{0}={1} is no list; write {0}=[{1}]".format),
     (
         WRONG_VALUE + "is not a subclass of",

@@ -27,6 +27,7 @@ OF_THE_SWEEP = {
     *("output", "objective"),
 }
 """The keys that cannot differ between cells."""
+PAIRS = "[{op: matmul, size: 64}, {op: add, size: 128}]"  # cells as zip= lists them
 JSON = "json"
 OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
