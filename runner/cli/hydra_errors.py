@@ -125,7 +125,8 @@ def _unknown(text: str) -> str:
 
 
 def _wrong_type(override: str, number: str | None, truth: str) -> str:
-    return f"{override} is not {TYPES[number or truth]}"
+    advice = "; null, or leaving it out, means all cores" if override.startswith("threads=") else ""
+    return f"{override} is not {TYPES[number or truth]}{advice}"
 
 
 def _wrong_file(file: str, problem: str) -> str:

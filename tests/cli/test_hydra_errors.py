@@ -46,6 +46,8 @@ ONE_LINE = {
     "add": r"add cannot be read: write key=value, such as op=add \(python -m runner --help lists "
     r"the keys\)",
     "limit.memory_bytes=1GB": "limit.memory_bytes=1GB is not a whole number",
+    "threads=all": "threads=all is not a whole number; null, or leaving it out, means all cores",
+    "-m threads=1,all": "threads=all is not a whole number; null, or .* all cores",
     "timing.precision=abc": "timing.precision=abc is not a number",
     "strict=ture": "strict=ture is not true or false",
     "dtype=": "dtype= is empty; allowed: float16, .*",
