@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -19,6 +20,7 @@ SHOWN = 3  # options, of a group that has many
 MANY = 16
 PARAMS = "hydra.sweeper.params."
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+OTHER_NAMES = {"mm": "matmul", "sdpa": "scaled_dot_product_attention"}  # of ops, in PyTorch
 # lines for programmers
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")
 
@@ -50,7 +52,7 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     if len(options) > MANY:
         listed = f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
-    near = closest(value, options)
+    near = OTHER_NAMES[value] if key == "op" and value in OTHER_NAMES else closest(value, options)
     advice = f"did you mean {near}? ({listed})" if near else f"choose one of {listed}"
     return f"{problem}; {advice}{_own(value) if key == 'op' and value not in ('', 'null') else ''}"
 
@@ -85,6 +87,10 @@ def _of_hydra(override: str) -> str:
 
 def _missing(error: MissingConfigException) -> str:
     text = str(error)
+    if primary := re.match(r"Cannot find primary config '(.*?)'", text):
+        return _no_primary(primary[1])
+    if text.startswith("Primary config "):  # its directory, or its module
+        return _no_primary("config")
     pattern = r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'"
     match = re.match(pattern, text)
     if match is None:
@@ -93,6 +99,14 @@ def _missing(error: MissingConfigException) -> str:
     where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
     choice = missing.removeprefix(f"{group}/")
     return where + unknown_choice(group, choice, list(error.options or ()))
+
+
+def _no_primary(name: str) -> str:
+    """Say that the file is not there with which all begins, which need not be named."""
+    if name == "config":  # as it is called where it belongs
+        return "--config-path: no config.yaml is there; files of your own are added by --config-dir"
+    advice = f"leave it out, or choose a sweep's file with +sweep={Path(name).stem}"
+    return f"--config-name={name}: there is no such file; {advice}"
 
 
 def _unreadable(override: str) -> str:

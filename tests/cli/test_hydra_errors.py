@@ -20,6 +20,10 @@ CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
 ONE_LINE = {
     "op=matmull": rf"op=matmull is unknown; did you mean matmul\? \({OPS}\){OWN % 'matmull'}",
     "op=zzz": rf"op=zzz is unknown; choose one of {OPS}{OWN % 'zzz'}",
+    "op=mm": rf"op=mm is unknown; did you mean matmul\? \({OPS}\){OWN % 'mm'}",
+    "op=attention": r"op=attention is unknown; did you mean scaled_dot_product_attention\? .*",
+    "op=sdpa": r"op=sdpa is unknown; did you mean scaled_dot_product_attention\? .*",
+    "op=norm": r"op=norm is unknown; did you mean layer_norm\? .*",
     "op=": rf"op= is empty; choose one of {OPS}",
     "op=null": rf"op=null is unknown; choose one of {OPS}",
     "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
@@ -33,6 +37,10 @@ ONE_LINE = {
     "sweep=gpu": r"sweep is added with a plus: \+sweep=\.\.\.",
     "cluster=slrm": r"cluster=slrm is unknown; did you mean slurm\? \(ray, slurm\)",
     "+timing=quick": "timing is chosen already; write timing=quick without a plus",
+    "--config-name=gpu": "--config-name=gpu: there is no such file; leave it out, or choose a "
+    r"sweep's file with \+sweep=gpu",
+    "--config-path=nowhere": "--config-path: no config.yaml is there; files of your own are added "
+    "by --config-dir",
     "op=add,mul": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
     "op=[add,mul]": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
     "op=glob(*)": r"op=glob\(\*\) has several values, which need -m: python -m runner -m "
