@@ -20,11 +20,12 @@ from runner.files import CONF
 
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 AB, SCHEMA = "job=ab", "schema"
+VERSION = "--version"
 QUIET = "--quiet"  # the one option that is not Hydra's
 MULTIRUN = ("-m", "--multirun")
 OF_SWEEPS = ("sweep", "resume", "zip", "cells", "workload")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
-INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
+INFORMATION = {"--help", "--hydra-help", VERSION, "--cfg", "--info", "--shell-completion"}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
-from runner.config.keys import HELP_LISTS, unknown_key
+from runner.config.keys import HELP_LISTS, is_baseline, unknown_key
 from runner.config.renamed import refusal
-from runner.config.schema import OF_THE_SWEEP
+from runner.config.schema import OF_THE_SWEEP, ONE_AXIS
 from runner.config.size import ALLOWED
 from runner.errors import closest, one_line
 
@@ -117,6 +117,8 @@ def _unreadable(override: str) -> str:
         return f"{override} cannot be read: there is a comma with nothing beside it; drop it"
     if key.lstrip("+") == "size":
         return f"{override} cannot be read as a size; {ALLOWED}"
+    if is_baseline(key.lstrip("+")):
+        return f"{override} cannot be read; give {ONE_AXIS}"
     advice = f"put quotes within quotes around a value with other signs: \"{key}='...'\""
     return f"{override} cannot be read; {advice}"
 

@@ -15,6 +15,7 @@ SWEEPS = (
 )
 
 ASIDE = "goes only with job=benchmark"
+ONE_AXIS = r"one axis and its value, such as 'report.baseline=\{dtype: float32\}'"
 CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
 
 ONE_LINE = {
@@ -51,6 +52,11 @@ ONE_LINE = {
     "size={m: 4": "size={m: 4 cannot be read as a size; allowed: 256 .*",
     "run=a=b": "run=a=b cannot be read; put quotes within quotes around a value with other signs: "
     "\"run='...'\"",
+    "baseline=float32": rf"baseline is unknown; give {ONE_AXIS}",
+    "report.baseline.dtype=float32": rf"report.baseline.dtype is unknown; give {ONE_AXIS}",
+    "report.baseline=dtype=float32": rf"report.baseline=dtype=float32 cannot be read; give "
+    rf"{ONE_AXIS}",
+    "report.baseline=float32": rf"report.baseline=float32 is not {ONE_AXIS}; the axes are op, .*",
     "add": r"add cannot be read: write key=value, such as op=add \(python -m runner --help lists "
     r"the keys\)",
     "limit.memory_bytes=1GB": "limit.memory_bytes=1GB is not a whole number",
