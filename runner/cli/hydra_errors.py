@@ -54,7 +54,7 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
     near = OTHER_NAMES[value] if key == "op" and value in OTHER_NAMES else closest(value, options)
     advice = f"did you mean {near}? ({listed})" if near else f"choose one of {listed}"
-    return f"{problem}; {advice}{_own(value) if key == 'op' and value not in ('', 'null') else ''}"
+    return f"{problem}; {advice}"
 
 
 def _own(value: str) -> str:
@@ -98,7 +98,8 @@ def _missing(error: MissingConfigException) -> str:
     file, missing, group = match.groups()
     where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
     choice = missing.removeprefix(f"{group}/")
-    return where + unknown_choice(group, choice, list(error.options or ()))
+    own = _own(choice) if group == "op" and choice else ""
+    return where + unknown_choice(group, choice, list(error.options or ())) + own
 
 
 def _no_primary(name: str) -> str:

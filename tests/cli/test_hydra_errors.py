@@ -29,6 +29,13 @@ ONE_LINE = {
     "op=null": rf"op=null is unknown; choose one of {OPS}",
     "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
     "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
+    "op=1e3": rf"op=1e3 is unknown; choose one of {OPS}",
+    "op=True": rf"op=True is unknown; choose one of {OPS}",
+    "-m op=add,nan": rf"op=nan is unknown; choose one of {OPS}",
+    "case=nan": r"case=nan is unknown; choose one of lesson_1_1_ones, .*",
+    "case=-inf": r"case=-inf is unknown; choose one of lesson_1_1_ones, .*",
+    "timing=NULL": "timing=NULL is unknown; choose one of default, minimal, quick, thorough",
+    "+sweep=nan": f"sweep=nan is unknown; choose one of {SWEEPS}",
     "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? "
     r"\(lesson_1_1_ones, .*",
     "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",
