@@ -52,12 +52,19 @@ def test_what_is_wrong_is_counted_and_named_and_what_is_right_is_said() -> None:
         for found in crossing()
     ]
     assert said(right, Report())[-2] == (
-        "right 8 of 8 timed cells have right values, at most 25 % of what is allowed off; "
+        "right 8 of 8 timed cells have the values of the function itself in float64, at most 25 % "
+        "of what is allowed off; "
         "8 gradients were checked beside the times and pass"
     )
     itself = [replace(found, dtype="float64", impl="default", compile="off") for found in right]
     itself[0] = replace(itself[0], impl="mine")  # which is compared with another one
-    assert said(itself, Report())[-2].startswith("right 5 of 5 timed cells have right values")
+    assert said(itself, Report())[-2].startswith(
+        "right 5 of 5 timed cells have the values of a reference (1) or of the function itself (4) "
+    )
+    itself = [replace(found, reference="torch.matmul") for found in itself]
+    assert said(itself, Report())[-2].startswith(
+        "right 8 of 8 timed cells have the values of a reference in float64, at most"
+    )
     right[0] = replace(right[0], flags=("wrong_values",), impl="mine")
     *_, wrong, trust = said(right, Report())
     assert wrong == "wrong 1 wrong: matmul 64x64 float32 cpu impl=mine"

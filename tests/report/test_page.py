@@ -188,7 +188,7 @@ def test_the_findings_come_first_and_then_what_was_measured(opened: webdriver.Ch
     assert tones == ["faster", "slower", "right", "unclear"]
     assert re.match(r"1\d(\.\d)?× [\d.]+ to [\d.]+\nas fast: matmul .* with gpu", found[0].text)
     assert found[2].text.startswith(
-        "71\nof 71 timed cells have right values, at most 2.5 % of what"
+        "71\nof 71 timed cells have the values of the function itself in float64, at"
     )
     assert re.match(r"Trustworthy in part\n20 of 2\d comparisons .*\n3 of 71", found[3].text)
     link = found[0].find_element(By.CSS_SELECTOR, "a").get_attribute("href") or ""

@@ -17,6 +17,7 @@ from runner.report.summary import (
     how_exact_others_are,
     show,
     what_is_missing,
+    what_was_not_compared,
     which_gradients_fail,
 )
 from runner.rows.rows import BenchmarkRow
@@ -71,6 +72,17 @@ def test_an_operation_that_is_far_less_exact_than_its_baseline_is_named_and_no_o
     report = Report(baseline={"op": "softmax"})
     (note,) = how_exact_others_are(rows, compare(rows, report))
     assert "(mine 8x8 float32 cpu)" in note and "those of softmax are off by 0.0029" in note
+
+
+def test_operations_that_are_compared_in_time_alone_are_named_with_what_compares_values() -> None:
+    rows = [replace(row(), cell=op, op=op, checked="full") for op in ("softmax", "twice")]
+    speedups = compare(rows, Report(baseline={"op": "softmax"}))
+    (note,) = what_was_not_compared(rows, speedups)
+    assert note.startswith("twice and softmax: each one's values were compared with the function")
+    assert "reference: in an op file" in note
+    rows[1] = replace(rows[1], reference="torch.softmax")
+    assert what_was_not_compared(rows, speedups) == []
+    assert what_was_not_compared(rows, compare(rows, DEVICES)) == []
 
 
 def test_a_wrong_gradient_has_one_line_with_its_simplest_check() -> None:
