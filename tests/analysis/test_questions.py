@@ -154,6 +154,19 @@ def test_the_size_question_tells_each_curve() -> None:
     ]
 
 
+def test_sizes_without_intervals_or_with_as_many_elements_have_ratios_and_no_curve() -> None:
+    cannot = "This run cannot say: no operation has ratios with an interval "
+    few = {"ci_low_s": None, "ci_high_s": None}
+    without = [
+        one
+        for side, known in ((16, {}), (64, few))
+        for one in (row("add", side, "cpu", 2e-3, **known), row("add", side, "gpu", 1e-3, **known))
+    ]
+    alike = [replace(one, size="64x4", cell=f"{one.cell}a") for one in without[:2]]
+    for found in (without, [*without[:2], *alike]):
+        assert said(found)["size"][0].startswith(cannot)
+
+
 def test_what_is_the_same_wins_at_no_size() -> None:
     rows = [
         row("add", side, device, seconds, ci_low_s=0.999 * seconds, ci_high_s=1.001 * seconds)

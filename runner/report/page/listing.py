@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from runner.analysis.changes import Change
-from runner.analysis.comparison import Speedup
+from runner.analysis.comparison import UNCLEAR, Speedup
 from runner.config.axes import FURTHER, NAMED
 from runner.config.schema import Report
 from runner.report.figures.names import anchor
@@ -208,11 +208,13 @@ def _listing(
 
 
 def _reason(reason: str, words: Words) -> str:
-    """Why there is no ratio, in the language; a row's own reason stays as it was recorded."""
+    """Why there is no ratio or verdict, in the language; a row's own reason stays as it was."""
     if words["language"] == "en":
         return reason
     for name, flag in FLAGS.items():
         reason = reason.replace(flag.why, words.get(f"flag_{name}", flag.why))
+    for name, why in UNCLEAR.items():
+        reason = reason.replace(why, words[f"unclear_{name}"])
     side, colon, status = reason.rpartition(": ")
     reason = f"{side}{colon}{words.get(f'status_{status}', status)}"
     reason = reason.replace("was not measured", words["not_measured"])
