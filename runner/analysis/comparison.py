@@ -386,6 +386,11 @@ OF_MOMENTS = ("contended", "slow_machine")
 """Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""
 
 
+def is_disturbed(row: BenchmarkRow) -> bool:
+    """Whether a time is of moments that were not calm, and says little: it stands in brackets."""
+    return bool(set(OF_MOMENTS) & set(row.flags))
+
+
 def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:
     """Why a row may not be compared, ``but`` for some flags; None where it may."""
     if row.status != "ok":

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from runner.analysis.bill import OF_SIDES, Charge
 from runner.analysis.changes import Change
-from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of, objection
+from runner.analysis.comparison import Speedup, cost_of, is_disturbed, objection
 from runner.analysis.crossover import Crossover
 from runner.config.axes import COMPARED, FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
@@ -441,7 +441,7 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     if cost is None:
         return row.status
     text = digits(cost.value * 1_000)
-    return f"({text})" if set(OF_MOMENTS) & set(row.flags) else text  # which says little
+    return f"({text})" if is_disturbed(row) else text
 
 
 def _wins_from(crossing: Crossover, words: Words) -> str:

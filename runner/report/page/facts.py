@@ -8,7 +8,7 @@ from operator import attrgetter
 from statistics import median
 from typing import Any
 
-from runner.analysis.comparison import OF_MOMENTS
+from runner.analysis.comparison import is_disturbed
 from runner.config.axes import NAMED
 from runner.measure.noise_sources import noisy
 from runner.report.language import Words
@@ -108,7 +108,7 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
 def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
     """How wide the intervals are, of times that nothing disturbed, and what the others lack."""
     timed = [row for row in rows if row.median_s is not None]
-    calm = [row for row in timed if not set(OF_MOMENTS) & set(row.flags)]
+    calm = [row for row in timed if not is_disturbed(row)]
     widths = sorted(
         (row.ci_high_s - row.ci_low_s) / 2 / row.median_s
         for row in calm
