@@ -1,5 +1,7 @@
 """The page's tables, before they are a page."""
 
+from dataclasses import replace
+
 from runner.analysis.analysis import analyse
 from runner.config.schema import Report
 from runner.report.language import ENGLISH
@@ -24,3 +26,10 @@ def test_a_disturbed_time_stands_in_brackets_as_in_the_terminal() -> None:
     cells = row_listing(ROWS, [], Reproducer({}, []), ENGLISH)
     assert column(cells, "time of a call, median") == ["2 ms", "(1 ms)"]
     assert column(cells, "95 % interval")[1] == "(990 µs – 1.01 ms)"
+
+
+def test_what_is_its_own_reference_has_no_error() -> None:
+    known = {"max_relative_error": 0.0, "allowed_relative_error": 7e-15, "impl": "default"}
+    one = replace(ROWS[0], **known, compile="off", dtype="float64")
+    cells = row_listing([one, replace(one, reference="a.b")], [], Reproducer({}, []), ENGLISH)
+    assert column(cells, "error / allowed") == ["", "0.0e+00 / 7.0e-15"]

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from runner.analysis.analysis import Analysis
 from runner.analysis.changes import Change
 from runner.analysis.comparison import UNCLEAR, Speedup, is_disturbed
+from runner.analysis.findings import is_its_own_reference
 from runner.config.axes import FURTHER, NAMED
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
@@ -262,7 +263,7 @@ def _time_interval(row: BenchmarkRow, words: Words) -> Entry:
 
 def _checked(row: BenchmarkRow, words: Words) -> Entry:
     error, allowed = row.max_relative_error, row.allowed_relative_error
-    if error is None:
+    if error is None or is_its_own_reference(row):
         return Entry("", -1.0)
     text = "" if allowed is None else f"{error:.1e} / {allowed:.1e}"
     return Entry(text.replace(".", words["decimal"]), error)
