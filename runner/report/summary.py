@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from runner.analysis.analysis import Analysis, analyse
-from runner.analysis.comparison import Speedup
+from runner.analysis.comparison import OF_MOMENTS, Speedup
 from runner.analysis.findings import has_reference
 from runner.analysis.pairs import Pairs
 from runner.config.axes import label
@@ -271,11 +271,14 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
+    key = "note_retry" if len({row.cell for row in rows}) > 1 else "note_again"
     for flag in EXPLAINED:
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
         why = words.get(f"note_{flag}") or words[f"flag_{flag}"]
+        if flag in OF_MOMENTS:  # only a sweep can be taken up
+            why += f"; {words[key].format(flag=flag)}"
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {why}"
         first = with_flag[0]
         error, allowed = first.max_relative_error, first.allowed_relative_error

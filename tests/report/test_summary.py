@@ -13,10 +13,12 @@ import pytest
 
 from runner.analysis.comparison import compare
 from runner.config.schema import Report
+from runner.report.language import ENGLISH
 from runner.report.summary import (
     how_exact_others_are,
     show,
     what_is_missing,
+    what_is_wrong,
     what_was_not_compared,
     which_gradients_fail,
 )
@@ -92,6 +94,14 @@ def test_a_wrong_gradient_has_one_line_with_its_simplest_check() -> None:
     (note,) = which_gradients_fail(rows)
     assert note.startswith(f"{len(failed)} of {len(rows)} checks of the gradient fail")
     assert "the simplest" in note and "is off by" in note and "wrong_gradient.py" in note
+
+
+def test_what_was_disturbed_is_measured_again_by_what_a_single_run_or_a_sweep_takes() -> None:
+    busy = row(flags=("contended",))
+    (alone,) = what_is_wrong([busy], ENGLISH)
+    assert "resume=" not in alone and "; the same command measures it again" in alone
+    (of_two,) = what_is_wrong([busy, row("gpu")], ENGLISH)
+    assert of_two.endswith("; resume= with retry=[contended] measures them again")
 
 
 def test_a_missing_baseline_is_said_to_be_missing() -> None:
