@@ -418,8 +418,9 @@ def _print_blocks(table: Table, width: int) -> None:
     wrapped = textwrap.TextWrapper(
         width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
     )
+    names = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     for line in table.lines[:MOST_LINES]:
-        print(printable(" ".join(line[: table.words])))
+        print(names.fill(printable(" ".join(line[: table.words]))))
         pairs = zip(table.header[table.words :], line[table.words :], strict=True)
         print(
             wrapped.fill(printable("; ".join(f"{head} {entry}" for head, entry in pairs if entry)))

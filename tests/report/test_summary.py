@@ -22,6 +22,7 @@ from runner.report.summary import (
     what_was_not_compared,
     which_gradients_fail,
 )
+from runner.report.tables import Table, print_table
 from runner.rows.rows import BenchmarkRow
 from tests.support.factories import case_rows, row
 
@@ -254,6 +255,18 @@ def test_a_table_that_does_not_fit_has_a_block_for_each_line_and_no_cut_number(
         "    time ms (1.000); verdict baseline; flags contended placement",
         f"{long[1]} 12x12x12x12x12x8 cpu",
     ]
+
+
+def test_the_names_of_a_block_that_are_too_long_are_wrapped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = terminal_of(monkeypatch)
+    formula = "d/db = " + " + ".join(f"exp(a{n}*b)" for n in range(12))
+    head = ("case", "derivative", "exact", "verdict")
+    print_table(Table("Derivations", head, [("lesson", formula, "[1.5, 2.5]", "pass")], 2))
+    lines = plain(terminal.getvalue())
+    assert max(map(len, lines)) <= 80
+    assert " ".join(line.strip() for line in lines[:-1]) == f"lesson {formula}"
 
 
 def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
