@@ -4,13 +4,18 @@ from collections.abc import Sequence
 
 from runner.report.language import ENGLISH
 from runner.report.page.facts import facts_of
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import AutogradRow, BenchmarkRow, Row, TensorRow
 from tests.support.factories import row
+
+
+def fact(heading: str, found: Sequence[Row], **environment: object) -> str:
+    """What the page says below a heading."""
+    return dict(facts_of(found, environment, ENGLISH))[heading]
 
 
 def sure(found: Sequence[BenchmarkRow]) -> str:
     """How surely the times are known."""
-    return dict(facts_of(found, {}, ENGLISH))["How surely"]
+    return fact("How surely", found)
 
 
 def test_intervals_are_told_of_calm_times_and_of_few_the_widest_alone() -> None:
@@ -27,3 +32,19 @@ def test_intervals_are_told_of_calm_times_and_of_few_the_widest_alone() -> None:
         "intervals are not counted."
     )
     assert sure([busy]).startswith("No time of a calm moment has an interval. 1 are flagged")
+
+
+def test_timed_cells_and_what_was_checked_beside_them_are_counted_apart() -> None:
+    names = ("f", "3x5", "float64", "cpu")
+    checks = [AutogradRow("a", "autograd", *names) for _ in range(3)]
+    tensors = [TensorRow("t", "tensors", *names)]
+    assert fact("What was measured", [row(), *checks, *tensors]) == (
+        "1 of 1 cells were timed. Operations: add. Sizes: 8x8. Dtypes: float32. Devices: cpu. "
+        "Beside them: Gradients: 3, Tensors: 1."
+    )
+    assert "Beside them" not in fact("What was measured", [row()])
+
+
+def test_cells_that_a_rule_leaves_out_are_counted_with_what_was_not_measured() -> None:
+    assert fact("What was not measured", [row()], excluded=2) == "left out by exclude: 2"
+    assert fact("What was not measured", [row()]) == "Nothing: every cell has a result."

@@ -28,6 +28,11 @@ def test_a_disturbed_time_stands_in_brackets_as_in_the_terminal() -> None:
     assert column(cells, "95 % interval")[1] == "(990 µs – 1.01 ms)"
 
 
+def test_what_is_moved_in_a_second_is_not_called_bytes() -> None:
+    cells = row_listing([replace(ROWS[0], bytes_per_s=5e9)], [], Reproducer({}, []), ENGLISH)
+    assert column(cells, "bytes per second") == ["5 GB/s"]
+
+
 def test_what_is_its_own_reference_has_no_error() -> None:
     known = {"max_relative_error": 0.0, "allowed_relative_error": 7e-15, "impl": "default"}
     one = replace(ROWS[0], **known, compile="off", dtype="float64")

@@ -18,12 +18,13 @@ from runner.report.summary import (
     how_exact_others_are,
     show,
     what_is_missing,
+    what_is_not_known,
     what_is_wrong,
     what_was_not_compared,
     which_gradients_fail,
 )
 from runner.report.tables import Table, print_table
-from runner.rows.rows import BenchmarkRow
+from runner.rows.rows import AutogradRow, BenchmarkRow
 from tests.support.factories import case_rows, row
 
 DEVICES = Report()
@@ -103,6 +104,29 @@ def test_what_was_disturbed_is_measured_again_by_what_a_single_run_or_a_sweep_ta
     assert "resume=" not in alone and "; the same command measures it again" in alone
     (of_two,) = what_is_wrong([busy, row("gpu")], ENGLISH)
     assert of_two.endswith("; resume= with retry=[contended] measures them again")
+
+
+def test_verdicts_that_no_check_could_give_have_a_line_each_with_the_first_reason() -> None:
+    def check(verdict: str, reason: str, probe: str) -> AutogradRow:
+        known = {"verdict": verdict, "reason": reason, "probe": probe, "argument": "0"}
+        return AutogradRow("a", "autograd", "f", "3x5", "float64", "cpu", shape="3x5", **known)
+
+    rows = [check("pass", "", "ones"), check("inconclusive", "too steep", "scale 1000")]
+    rows += [check("inconclusive", "another", "zeros"), check("unsupported", "no double", "ones")]
+    assert what_is_not_known(rows) == [
+        "2 inconclusive (f 3x5 float64 cpu), scale 1000, 3x5: too steep",
+        "1 unsupported (f 3x5 float64 cpu), ones, 3x5: no double",
+    ]
+
+
+def test_what_a_lesson_is_for_comes_before_the_summary_on_the_page(tmp_path: Path) -> None:
+    known = {"derivation": "d/dx x**2 = 2*x", "probe": "example", "argument": "x"}
+    rows = [AutogradRow("a", "autograd", "f", "3", "float64", "cpu", verdict="pass", **known)]
+    show(tmp_path, rows, [], DEVICES, {"excluded": 2})
+    page = (tmp_path / "report.html").read_text()
+    assert "d/dx x**2 = 2*x" in page
+    assert -1 < page.find('id="table-derivations"') < page.find('id="summary"')
+    assert "left out by exclude: 2" in (tmp_path / "report.md").read_text()
 
 
 def test_a_missing_baseline_is_said_to_be_missing() -> None:
