@@ -89,9 +89,14 @@ def naming(where: str) -> Iterator[None]:
 
 
 def closest(word: str, allowed: Sequence[str]) -> str:
-    """The one of ``allowed`` that ``word`` begins or is close to; blank where there is none."""
-    begun = [name for name in allowed if len(word) > 2 and name.startswith(word)]
-    return next(iter(begun or get_close_matches(word, allowed, n=1)), "")
+    """The one of ``allowed`` that ``word`` begins, stands in or is close to; blank: there is none.
+
+    >>> closest("attention", ["addition", "scaled_dot_product_attention"])
+    'scaled_dot_product_attention'
+    """
+    within = [name for name in allowed if len(word) > 2 and word in name]
+    begun = [name for name in within if name.startswith(word)]
+    return next(iter(begun or within or get_close_matches(word, allowed, n=1)), "")
 
 
 def tell(*lines: object) -> None:

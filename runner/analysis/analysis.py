@@ -74,7 +74,7 @@ def analyse(
     speedups = asked
     if others and not _has_ratio(asked):
         report, speedups = others.pop(0)
-    crossings = crossovers(speedups)
+    crossings = crossovers(speedups, report.same_within)
     bill = charges(benchmarks, speedups, rounds, report)
     if _has_ratio(speedups):
         found += findings(speedups, crossings)

@@ -53,7 +53,7 @@ class Speedup(CellKey):
         verdict: faster, slower, same or unclear, of the other side; blank without a ratio.
         smallest_difference: the smallest relative difference that these visits would have shown; at
             least what equal sides differ by here, where ``+sweep=noise`` has measured it.
-        reason: why no ratio is claimed.
+        reason: why no ratio is claimed, or why the verdict is unclear.
         fastest_dtype: the dtype of the same kind in which the baseline is fastest.
         fastest_s: the baseline's median in that dtype.
         fastest_speedup: fastest_s / other_s.
@@ -151,7 +151,19 @@ def compare(
     baseline_rows = [row for row, value in valued if value == usual]
     comparer = _Comparer(baseline_rows, report, models or {}, pairs)
     speedups = [comparer.compared(row, value) for row, value in valued if value != usual]
-    return claimed_together(speedups)
+    return [_explained(speedup, report.same_within) for speedup in claimed_together(speedups)]
+
+
+def _explained(speedup: Speedup, margin: float) -> Speedup:
+    """With the reason where its verdict is unclear."""
+    if speedup.verdict != "unclear":
+        return speedup
+    if speedup.low is None or speedup.high is None:
+        why = "no_interval" if speedup.paired is None else "few_visits"
+    else:
+        is_clear_alone = verdict_of(speedup.low, speedup.high, margin) != "unclear"
+        why = "chance" if is_clear_alone else "wide"
+    return replace(speedup, reason=UNCLEAR[why])
 
 
 Claim = TypeVar("Claim", "Speedup", "Change")
@@ -362,9 +374,21 @@ def _columns(estimate: Estimate, value: str, low: str, high: str) -> dict[str, A
 
 FORBIDDING = {name: flag.why for name, flag in FLAGS.items() if flag.forbids_ratio}
 
+UNCLEAR = {
+    "few_visits": "too few undisturbed visits for an interval; timing.max_time_s=5 takes more",
+    "no_interval": "not measured in turn, and its samples or visits do not suffice for an interval",
+    "chance": "among so many comparisons it may be chance",
+    "wide": "its interval allows more than one verdict",
+}
+"""Why a verdict is unclear."""
 
 OF_MOMENTS = ("contended", "slow_machine")
 """Flags that a ratio of visits need not mind: it is of those that nothing disturbed."""
+
+
+def is_disturbed(row: BenchmarkRow) -> bool:
+    """Whether a time is of moments that were not calm, and says little: it stands in brackets."""
+    return bool(set(OF_MOMENTS) & set(row.flags))
 
 
 def objection(row: BenchmarkRow, but: Sequence[str] = ()) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from runner.analysis.comparison import Speedup
 from runner.config.axes import AXES, CellKey, values_of
+from runner.config.schema import Report
 from runner.config.size import first_input_shape
 from runner.rows.rows import grouped
 
@@ -32,7 +33,8 @@ class Crossover(CellKey):
     # found; always or never (at the sizes measured); unresolved (the intervals are too wide, or
     # larger sizes have no ratio); no_ratio (no size has one)
     state: str
-    # elements of the first input at which the ratio passes 1: the other side wins at larger sizes
+    # elements of the first input from which on the other side wins: it is faster by more than
+    # ``report.same_within``
     elements: float | None
     elements_low: float | None  # lower end of its interval: it wins from there on at the earliest
     elements_high: float | None  # upper end: it wins from there on at the latest
@@ -73,14 +75,19 @@ class CurvePoint(NamedTuple):
     """A size of a curve, on logarithms."""
 
     x: float  # of the elements
-    # y, low, high: of the ratio and of its interval's ends
+    # y, low, high: of the ratio and of its interval's ends, over the least that wins
     y: float
     low: float
     high: float
 
 
-def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
-    """Where each curve crosses: without transfers, and by each measured way of counting them."""
+def crossovers(
+    speedups: Iterable[Speedup], same_within: float = Report.same_within
+) -> list[Crossover]:
+    """Where each curve crosses: without transfers, and by each measured way of counting them.
+
+    A side wins where it is faster by more than ``same_within``, as a verdict says it.
+    """
     sized = (s for s in speedups if s.axis != "size" and s.elements is not None)
     crossings = []
     for curve in grouped(sized, curve_of).values():
@@ -88,12 +95,12 @@ def crossovers(speedups: Iterable[Speedup]) -> list[Crossover]:
         for transfers, prefix in PREFIXES.items():
             ratio_of = attrgetter(f"{prefix}speedup")
             if transfers == "none" or any(ratio_of(speedup) is not None for speedup in curve):
-                crossings.append(_crossover(curve, transfers))
+                crossings.append(_crossover(curve, transfers, 1 + same_within))
     return crossings
 
 
-def _crossover(curve: Sequence[Speedup], transfers: str) -> Crossover:
-    points_of = [(speedup.size, _point(speedup, transfers)) for speedup in curve]
+def _crossover(curve: Sequence[Speedup], transfers: str, least: float) -> Crossover:
+    points_of = [(speedup.size, _point(speedup, transfers, least)) for speedup in curve]
     measured = [(size, point) for size, point in points_of if point is not None]
     sizes, points = _one_of_each_length(measured)
     state, *ends = locate(points)
@@ -211,12 +218,15 @@ def _curvature(points: Sequence[CurvePoint], below: int) -> float:
     return max(differences)
 
 
-def _point(speedup: Speedup, transfers: str) -> CurvePoint | None:
+def _point(speedup: Speedup, transfers: str, least: float) -> CurvePoint | None:
+    """A size of a curve that wins above a ratio of ``least``; None where it has no interval."""
     prefix = PREFIXES[transfers]
     ratio, low, high = attrgetter(f"{prefix}speedup", f"{prefix}low", f"{prefix}high")(speedup)
     if ratio is None or low is None or high is None or not speedup.elements:
         return None
-    return CurvePoint(math.log(speedup.elements), math.log(ratio), math.log(low), math.log(high))
+    return CurvePoint(
+        math.log(speedup.elements), *(math.log(end / least) for end in (ratio, low, high))
+    )
 
 
 def _is_square(size: str) -> bool:

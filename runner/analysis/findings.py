@@ -229,7 +229,7 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
         passed = sum(row.verdict == "pass" for row in checks)
         found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
     # what is its own reference is compared with nothing, and no less right for that
-    comparable = [row for row in timed if not _is_its_own_reference(row)]
+    comparable = [row for row in timed if not is_its_own_reference(row)]
     errors = ((row, row.max_relative_error) for row in comparable)
     compared = [row for row, error in errors if error is not None and math.isfinite(error)]
     if not compared:
@@ -240,12 +240,27 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
         if row.allowed_relative_error
     ]
     passed = sum(row.gradient == "pass" for row in timed)
-    values = {"count": len(comparable), "worst": max(shares, default=0.0), "gradients": passed}
+    counts = {"count": len(comparable), "gradients": passed, "worst": max(shares, default=0.0)}
+    values = {**counts, "against": _what_is_right(compared)}
     key = "find_right" if passed else "find_values_right"
     return [Finding("right", len(compared), Sentence(key, values)), *found]
 
 
-def _is_its_own_reference(row: BenchmarkRow) -> bool:
+def _what_is_right(compared: Sequence[BenchmarkRow]) -> Sentence:
+    """What values were compared with: a formula that is wrong is as wrong in float64."""
+    named = sum(map(has_reference, compared))
+    counts = {"named": named, "own": len(compared) - named}
+    if not named:
+        return Sentence("by_itself")
+    return Sentence("by_both" if counts["own"] else "by_reference", counts)
+
+
+def has_reference(row: BenchmarkRow) -> bool:
+    """Whether its values were compared with another function's; an implementation's always are."""
+    return row.reference is not None or row.impl not in (None, "default")
+
+
+def is_its_own_reference(row: BenchmarkRow) -> bool:
     """Whether its values were compared with the same call's, which says nothing of them."""
-    as_called = row.device, row.impl, row.compile
-    return row.dtype in WIDEST and as_called == ("cpu", "default", "off")
+    is_widest = row.dtype in WIDEST and row.device == "cpu"
+    return is_widest and row.compile == "off" and not has_reference(row)

@@ -9,11 +9,11 @@ from operator import attrgetter
 
 from runner.analysis.causes import Cause, causes
 from runner.analysis.comparison import Speedup
-from runner.analysis.crossover import Crossover
+from runner.analysis.crossover import Crossover, curve_of
 from runner.analysis.transfer_model import Link, Models, TransferModel
 from runner.config.axes import FURTHER
 from runner.config.schema import Report
-from runner.rows.rows import BenchmarkRow, varying
+from runner.rows.rows import BenchmarkRow, grouped, varying
 from runner.stats.estimate import Estimate
 
 NAMED_OPERATIONS = 3  # of those that gain most
@@ -106,7 +106,8 @@ class _SentenceWriter:
     def sizes(self, crossings: Iterable[Crossover]) -> list[Sentence]:
         curves = [curve for curve in crossings if curve.transfers == "none" and curve.sizes > 1]
         if not curves:
-            return [Sentence("one_size")]
+            several = any(len(sizes) > 1 for sizes in self._sizes_of_curves())
+            return [Sentence("no_two_lengths" if several else "one_size")]
 
         states = Counter(curve.state for curve in curves)
         counts = {state: states[state] for state in ("found", "always", "never", "unresolved")}
@@ -117,6 +118,11 @@ class _SentenceWriter:
         if more > 0:
             sentences.append(Sentence("more", {"count": more, "file": "crossover.csv"}))
         return sentences
+
+    def _sizes_of_curves(self) -> list[set[str]]:
+        """The sizes of each curve that have a ratio, with an interval or without."""
+        curves = grouped((s for s in self._with_ratio if s.axis != "size"), curve_of).values()
+        return [{speedup.size for speedup in curve} for curve in curves]
 
     def transfers(self, crossings: Sequence[Crossover], models: Models) -> list[Sentence]:
         if not models:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
@@ -20,11 +21,12 @@ from runner.files import CONF
 
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
 AB, SCHEMA = "job=ab", "schema"
+VERSION = "--version"
 QUIET = "--quiet"  # the one option that is not Hydra's
 MULTIRUN = ("-m", "--multirun")
 OF_SWEEPS = ("sweep", "resume", "zip", "cells", "workload")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
-INFORMATION = {"--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion"}
+INFORMATION = {"--help", "--hydra-help", VERSION, "--cfg", "--info", "--shell-completion"}
 
 
 @dataclass(frozen=True)
@@ -278,18 +280,29 @@ def _chosen(word: str, *, is_sweep: bool) -> str:
     """A choice of a group as Hydra takes it; ConfigError where it can be no file's name."""
     key, equals, value = word.partition("=")
     group = key.lstrip("+")
-    is_choice = bool(equals) and (CONF / group).is_dir()
+    if not equals or not (CONF / group).is_dir():
+        return word
     if group == "workload" and "," in value:  # of which a sweep has all at once
         return f"{key}=[{value.strip('[]')}]"
-    if not is_choice or not re.fullmatch(r"null|true|false|[\d.]+|\[.*\]", value):
-        return word
-    if value == "null" and key in ("case", "cluster", "workload"):
+    if value.lower() == "null" and key in ("case", "cluster", "workload"):
         return f"~{key}"
-    if value.startswith("["):
+    if re.fullmatch(r"\[.*\]", value):
         several = f"{group}={value[1:-1]}"
         raise ConfigError(f"{word}: write {several}" if is_sweep else several_values(several))
-    options = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
-    raise ConfigError(unknown_choice(group, value, options))
+    for name in value.split(","):
+        if not _is_text(name):
+            options = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+            raise ConfigError(unknown_choice(group, name.strip(), options))
+    return word
+
+
+def _is_text(value: str) -> bool:
+    """Whether Hydra reads a value as text, and not as a number such as nan, or as null."""
+    try:
+        read = OverridesParser.create().parse_override(f"value={value}").value()
+    except HydraException:  # of which more is said where Hydra reads the whole
+        return True
+    return read is not None and not isinstance(read, int | float)
 
 
 def _refuse_unused_folder(arguments: Arguments) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
-from runner.config.keys import HELP_LISTS, unknown_key
+from runner.config.keys import HELP_LISTS, is_baseline, unknown_key
 from runner.config.renamed import refusal
-from runner.config.schema import OF_THE_SWEEP
+from runner.config.schema import OF_THE_SWEEP, ONE_AXIS, PAIRS
 from runner.config.size import ALLOWED
 from runner.errors import closest, one_line
 
@@ -19,6 +20,7 @@ SHOWN = 3  # options, of a group that has many
 MANY = 16
 PARAMS = "hydra.sweeper.params."
 TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+OTHER_NAMES = {"mm": "matmul", "sdpa": "scaled_dot_product_attention"}  # of ops, in PyTorch
 # lines for programmers
 DETAILS = re.compile(r"^( +(full_key|reference_type|object_type)[:=].*|See https.*|)$")
 
@@ -50,9 +52,9 @@ def unknown_choice(key: str, value: str, options: Sequence[str]) -> str:
     if len(options) > MANY:
         listed = f"{', '.join(options[:SHOWN])}, ...: {HELP_LISTS} them"
     problem = f"{key}={value} is {'unknown' if value else 'empty'}"
-    near = closest(value, options)
+    near = OTHER_NAMES[value] if key == "op" and value in OTHER_NAMES else closest(value, options)
     advice = f"did you mean {near}? ({listed})" if near else f"choose one of {listed}"
-    return f"{problem}; {advice}{_own(value) if key == 'op' and value not in ('', 'null') else ''}"
+    return f"{problem}; {advice}"
 
 
 def _own(value: str) -> str:
@@ -85,6 +87,10 @@ def _of_hydra(override: str) -> str:
 
 def _missing(error: MissingConfigException) -> str:
     text = str(error)
+    if primary := re.match(r"Cannot find primary config '(.*?)'", text):
+        return _no_primary(primary[1])
+    if text.startswith("Primary config "):  # its directory, or its module
+        return _no_primary("config")
     pattern = r"(?:In '(.*?)': )?Could not find '(.*?)'\s+Available options in '(.*?)'"
     match = re.match(pattern, text)
     if match is None:
@@ -92,7 +98,16 @@ def _missing(error: MissingConfigException) -> str:
     file, missing, group = match.groups()
     where = "" if file in (None, "config", "hydra/config") else f"in {file}.yaml: "
     choice = missing.removeprefix(f"{group}/")
-    return where + unknown_choice(group, choice, list(error.options or ()))
+    own = _own(choice) if group == "op" and choice else ""
+    return where + unknown_choice(group, choice, list(error.options or ())) + own
+
+
+def _no_primary(name: str) -> str:
+    """Say that the file is not there with which all begins, which need not be named."""
+    if name == "config":  # as it is called where it belongs
+        return "--config-path: no config.yaml is there; files of your own are added by --config-dir"
+    advice = f"leave it out, or choose a sweep's file with +sweep={Path(name).stem}"
+    return f"--config-name={name}: there is no such file; {advice}"
 
 
 def _unreadable(override: str) -> str:
@@ -103,6 +118,8 @@ def _unreadable(override: str) -> str:
         return f"{override} cannot be read: there is a comma with nothing beside it; drop it"
     if key.lstrip("+") == "size":
         return f"{override} cannot be read as a size; {ALLOWED}"
+    if is_baseline(key.lstrip("+")):
+        return f"{override} cannot be read; give {ONE_AXIS}"
     advice = f"put quotes within quotes around a value with other signs: \"{key}='...'\""
     return f"{override} cannot be read; {advice}"
 
@@ -125,7 +142,8 @@ def _unknown(text: str) -> str:
 
 
 def _wrong_type(override: str, number: str | None, truth: str) -> str:
-    return f"{override} is not {TYPES[number or truth]}"
+    advice = "; null, or leaving it out, means all cores" if override.startswith("threads=") else ""
+    return f"{override} is not {TYPES[number or truth]}{advice}"
 
 
 def _wrong_file(file: str, problem: str) -> str:
@@ -152,6 +170,11 @@ EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
         "{0}.yaml: holds a list where keys with values belong; correct the file".format,
     ),
     (WRONG_FILE + "(.*)", _wrong_file),
+    (
+        # the lists of a zip, as Python's takes them; brackets around these would not make pairs
+        r"Error merging override zip=(\{.*\[.*)\n.*ListConfig",
+        lambda lists: f"zip={lists} is no list of cells; write an entry for each, as in {PAIRS}",
+    ),
     (WRONG_VALUE + "ListConfig", "{0}={1} is no list; write {0}=[{1}]".format),
     (
         WRONG_VALUE + "is not a subclass of",

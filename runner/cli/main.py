@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pkgutil import iter_modules
 from types import FrameType
@@ -27,8 +28,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import __version__
 from runner.cli import standard_streams as streams
-from runner.cli.arguments import AB, QUIET, Arguments, schema_wanted, with_implied
+from runner.cli.arguments import AB, QUIET, VERSION, Arguments, schema_wanted, with_implied
 from runner.cli.help import register
 from runner.cli.hydra_errors import explained
 from runner.config.hydra_internals import (
@@ -107,6 +109,8 @@ def run(arguments: Sequence[str]) -> int:
             signal.signal(getattr(signal, name), _interrupt)
     session = Session()
     try:
+        if VERSION in Arguments.parse(arguments).words:
+            return _print_versions()
         if output := schema_wanted(arguments):
             return _print_schema(output)
         sys.argv[1:] = with_implied(arguments)
@@ -253,6 +257,17 @@ def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     if is_json:
         print_run(folder, code)
     return code
+
+
+def _print_versions() -> int:
+    said = [f"opsweep {__version__}"]
+    for name, distribution in (("PyTorch", "torch"), ("Hydra", "hydra-core")):
+        try:  # without an import, which takes long
+            said.append(f"{name} {version(distribution)}")
+        except PackageNotFoundError:
+            said.append(f"no installed {name}")
+    print(", ".join(said))
+    return 0
 
 
 def _print_schema(output: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
 from runner.config.renamed import refusal
-from runner.config.schema import Config
+from runner.config.schema import ONE_AXIS, Config
 from runner.errors import ConfigError, closest
 
 HELP_LISTS = "python -m runner --help lists"
@@ -18,6 +18,8 @@ def unknown_key(key: str) -> str:
         return "sweep is added with a plus: +sweep=..."
     if old := refusal(key, "key"):
         return old
+    if is_baseline(key):
+        return f"{key} is unknown; give {ONE_AXIS}"
     *path, last = key.split(".")
     part: object = Config()
     for name in path:
@@ -28,6 +30,11 @@ def unknown_key(key: str) -> str:
     if path and known:
         return f"{key} is unknown; allowed: {', '.join('.'.join([*path, name]) for name in known)}"
     return f"{key} is unknown; {HELP_LISTS} every key"
+
+
+def is_baseline(key: str) -> bool:
+    """Whether a key is that of the baseline, or was perhaps meant to be."""
+    return key in ("baseline", "report.baseline") or key.startswith("report.baseline.")
 
 
 def check_keys(values: Mapping[str, object], schema: object, prefix: str = "") -> None:

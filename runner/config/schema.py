@@ -27,6 +27,7 @@ OF_THE_SWEEP = {
     *("output", "objective"),
 }
 """The keys that cannot differ between cells."""
+PAIRS = "[{op: matmul, size: 64}, {op: add, size: 128}]"  # cells as zip= lists them
 JSON = "json"
 OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
@@ -34,6 +35,7 @@ CHECKS = ("profiler",)
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
 DEFAULT_BASELINE = {"device": "cpu"}
+ONE_AXIS = "one axis and its value, such as 'report.baseline={dtype: float32}'"
 DEVICES = ("cpu", "gpu", "cuda", "xpu", "mps", "mtia", "hpu", "npu")
 LONGEST_S = 10**8  # three years, and more than anything is counted
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -326,8 +328,8 @@ def _check_baseline(baseline: object) -> None:
     one_axis = len(keys) == 1 and (keys[0] in COMPARED or str(keys[0]).startswith(OF_OP))
     if baseline is not None and not one_axis:
         raise ConfigError(
-            f"report.baseline={baseline} is not one axis and its value, "
-            f"such as {{dtype: float32}}; the axes are {', '.join(COMPARED)}, and op.kwargs.NAME"
+            f"report.baseline={baseline} is not {ONE_AXIS}; "
+            f"the axes are {', '.join(COMPARED)}, and op.kwargs.NAME"
         )
 
 

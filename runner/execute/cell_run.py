@@ -67,7 +67,8 @@ class LocalRun:
             status, reason = "unavailable", str(error)
         except BaseException as error:  # whatever a function raises, and says of it
             _print_trace(error)
-            status, reason = _status_of(error), f"{type(error).__name__}: {one_line(error)}"
+            status = _status_of(error)
+            reason = f"{type(error).__name__}: {one_line(error)}{_advice(self.cell, error)}"
         finally:
             # the next step, or cell, must not find this one's limits or switches
             limit_memory(None)
@@ -141,6 +142,18 @@ def _print_trace(error: BaseException) -> None:
     with suppress(BaseException):
         traceback.print_tb(error.__traceback__)
         print(f"{type(error).__name__}: {text_of(error)}", file=sys.stderr)
+
+
+def _advice(cell: Cell, error: BaseException) -> str:
+    """What to write where ``op.call=`` names a function that does not take what the op gives."""
+    words = (cell.parameters or "").split()
+    if not isinstance(error, TypeError) or not any(word.startswith("op.call=") for word in words):
+        return ""
+    own = f"op=... '+op.implementations.mine={cell.operation.call}' impl=all"
+    return (
+        f"; op.call= leaves the rest of {cell.op} as it is: write {own} with the op that this "
+        "computes, or drop the constants with '~op.kwargs', or add a file, mine/op/mine.yaml"
+    )
 
 
 def _status_of(error: BaseException) -> str:

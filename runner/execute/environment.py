@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -114,12 +115,20 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout that a folder is in; None where it is in none."""
+def git_state(folder: Path, files: Iterable[str] = ()) -> dict[str, Any] | None:
+    """The checkout that a folder is in; None where it is in none.
+
+    It is its ``commit``, whether what git tracks has ``changed`` since, and which of these files
+    below the folder are ``not_in_git``, so that neither of the two says anything of them.
+    """
     git = partial(subprocess.run, capture_output=True, text=True, timeout=10, check=True)
     try:
         commit = git(["git", "-C", str(folder), "rev-parse", "HEAD"]).stdout.strip()
         status = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
-        return {"commit": commit, "changed": bool(git(status).stdout.strip())}
+        state: dict[str, Any] = {"commit": commit, "changed": bool(git(status).stdout.strip())}
+        if names := set(files):
+            tracked = git(["git", "-C", str(folder), "ls-files", "-z", "--recurse-submodules"])
+            state["not_in_git"] = sorted(names.difference(tracked.stdout.split("\0")))
+        return state
     except (OSError, subprocess.SubprocessError):
         return None

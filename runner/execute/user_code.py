@@ -32,8 +32,9 @@ def packages_of(definition: Operation | Case, backend_module: str | None) -> set
 def describe_code(packages: set[str]) -> dict[str, Any]:
     """What this process has imported of each package.
 
-    By package, it is its root ``folder``, the ``git`` state of that, and by name a mark of the
-    ``content``: a hash of each file below the folder that is imported, or an installed version.
+    By package, it is its root ``folder``, by name a mark of the ``content``: a hash of each file
+    below the folder that is imported, or an installed version; and of these files the state of
+    ``git``.
     """
     described = {}
     for package in sorted(packages & sys.modules.keys()):
@@ -44,7 +45,7 @@ def describe_code(packages: set[str]) -> dict[str, Any]:
         own = set() if _is_installed(file) else set(_imported(folder))
         names = sorted(path.relative_to(folder).as_posix() for path in own) or [package]
         content = {name: _mark(folder, name) for name in names}
-        git = git_state(folder) if own else None
+        git = git_state(folder, names) if own else None
         described[package] = {"folder": str(folder), "git": git, "content": content}
     return described
 

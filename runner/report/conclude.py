@@ -9,8 +9,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from runner.analysis.comparison import OF_MOMENTS
 from runner.analysis.pairs import Pairs
-from runner.config.schema import Report, settings_of
+from runner.config.schema import Compare, Report, settings_of
 from runner.errors import ConfigError, tell
 from runner.garbage import uncollected
 from runner.report.summary import show
@@ -25,7 +26,17 @@ from runner.rows.csv_store import (
 )
 from runner.rows.environment_file import read_environment
 from runner.rows.flags import has_failed_check
-from runner.rows.rows import FILE_OF_JOB, NON_FAILURES, PAIRS_FILE, ROUNDS_FILE, PairVisit, Row
+from runner.rows.rows import (
+    FILE_OF_JOB,
+    NON_FAILURES,
+    PAIRS_FILE,
+    ROUNDS_FILE,
+    BenchmarkRow,
+    PairVisit,
+    Row,
+)
+
+UNCLEAR = Compare.unclear_exit  # the exit code where a run could not tell, as in a comparison
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,13 @@ def conclude(
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
     settings = report, run.environment
     show(root, rows, run.damaged, *settings, pairs=pairs, rounds=run.rounds, quiet=quiet)
-    return 1 if run.damaged else exit_code(rows, strict=strict)
+    if run.damaged:
+        return 1
+    code = exit_code(rows, strict=strict)
+    if code == UNCLEAR:
+        advice = "run it again on a quieter machine"
+        tell(f"strict=true: something disturbed every time, so none says much; {advice}")
+    return code
 
 
 def load_run(root: Path) -> Run:
@@ -123,10 +140,15 @@ def effective_report(
 
 
 def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
-    """1 where a cell or a check of its values failed; with ``strict`` also where one is not ok."""
+    """1 where a cell or a check of its values failed; with ``strict`` also where one is not ok.
+
+    With ``strict`` it is ``UNCLEAR`` where there are times, and all of them were disturbed.
+    """
     for row in rows:
         if row.status not in NON_FAILURES or (strict and row.status != "ok"):
             return 1
         if has_failed_check(getattr(row, "flags", ())):
             return 1
-    return 0
+    timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
+    disturbed = [row for row in timed if not set(OF_MOMENTS).isdisjoint(row.flags)]
+    return UNCLEAR if strict and timed and len(disturbed) == len(timed) else 0

@@ -140,7 +140,7 @@ def _listings(
 ) -> list[Listing]:
     reproducer = Reproducer(environment, distinguishing)
     listings = [
-        comparison_listing(analysis.speedups, distinguishing, analysis.report, words),
+        comparison_listing(analysis, distinguishing, words),
         row_listing(analysis.benchmarks, distinguishing, reproducer, words),
     ]
     of_jobs = grouped(analysis.rows, attrgetter("job"))

@@ -18,7 +18,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from runner.analysis.analysis import Analysis, analyse
-from runner.analysis.comparison import Speedup
+from runner.analysis.comparison import OF_MOMENTS, Speedup
+from runner.analysis.findings import has_reference
 from runner.analysis.pairs import Pairs
 from runner.config.axes import label
 from runner.config.schema import Report
@@ -253,6 +254,7 @@ def _notes(
     notes += what_was_traced(analysis.rows, words)
     notes += how_noisy_it_is(analysis.rows, environment, words)
     notes += _first(how_exact_others_are(analysis.benchmarks, analysis.speedups, words), words)
+    notes += what_was_not_compared(analysis.benchmarks, analysis.speedups, words)
     notes += what_is_newer(analysis.rows, words)
     notes += _first([words["note_damaged"].format(line=line) for line in analysis.damaged], words)
     return notes
@@ -269,11 +271,14 @@ def what_is_wrong(rows: Sequence[BenchmarkRow], words: Words) -> list[str]:
     """What is measured and should not be trusted, by flag, with the figures where they say more."""
     notes = []
     flagged = [row for row in rows if row.flags]
+    key = "note_retry" if len({row.cell for row in rows}) > 1 else "note_again"
     for flag in EXPLAINED:
         with_flag = [row for row in flagged if flag in row.flags]
         if not with_flag:
             continue
         why = words.get(f"note_{flag}") or words[f"flag_{flag}"]
+        if flag in OF_MOMENTS:  # only a sweep can be taken up
+            why += f"; {words[key].format(flag=flag)}"
         note = f"{len(with_flag)} {flag}{_named(with_flag)}: {why}"
         first = with_flag[0]
         error, allowed = first.max_relative_error, first.allowed_relative_error
@@ -319,6 +324,18 @@ def how_exact_others_are(
             figures = {"error": f"{error:.2g}", "least": f"{least:.2g}"}
             notes.append(words["note_less_exact"].format(**numbers, **figures))
     return notes
+
+
+def what_was_not_compared(
+    rows: Sequence[BenchmarkRow], speedups: Sequence[Speedup], words: Words = ENGLISH
+) -> list[str]:
+    """Operations that are compared in time alone: each one's values were with its own function."""
+    sides = {speedup.other_cell for speedup in speedups if speedup.axis == "op"}
+    alone = [row.op for row in rows if row.cell in sides and row.checked and not has_reference(row)]
+    if not alone:
+        return []
+    named = {"ops": ", ".join(dict.fromkeys(alone)), "baseline": speedups[0].baseline}
+    return [words["note_not_compared"].format(**named)]
 
 
 def what_is_not_known(rows: Sequence[Row], words: Words = ENGLISH) -> list[str]:

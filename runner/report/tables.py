@@ -18,7 +18,7 @@ from rich.text import Text
 
 from runner.analysis.bill import OF_SIDES, Charge
 from runner.analysis.changes import Change
-from runner.analysis.comparison import OF_MOMENTS, Speedup, cost_of, objection
+from runner.analysis.comparison import Speedup, cost_of, is_disturbed, objection
 from runner.analysis.crossover import Crossover
 from runner.config.axes import COMPARED, FURTHER, NAMED, OF_GRADIENTS, values_of
 from runner.config.schema import Report
@@ -418,8 +418,9 @@ def _print_blocks(table: Table, width: int) -> None:
     wrapped = textwrap.TextWrapper(
         width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
     )
+    names = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     for line in table.lines[:MOST_LINES]:
-        print(printable(" ".join(line[: table.words])))
+        print(names.fill(printable(" ".join(line[: table.words]))))
         pairs = zip(table.header[table.words :], line[table.words :], strict=True)
         print(
             wrapped.fill(printable("; ".join(f"{head} {entry}" for head, entry in pairs if entry)))
@@ -441,7 +442,7 @@ def _milliseconds(row: BenchmarkRow | None) -> str:
     if cost is None:
         return row.status
     text = digits(cost.value * 1_000)
-    return f"({text})" if set(OF_MOMENTS) & set(row.flags) else text  # which says little
+    return f"({text})" if is_disturbed(row) else text
 
 
 def _wins_from(crossing: Crossover, words: Words) -> str:

@@ -131,6 +131,9 @@ class BenchmarkRow(Row):
     # output at a smaller size), moments (of random results); blank: nothing
     checked: str | None = None
     checked_size: str | None = None  # the size at which the values were compared
+    # the callable whose values in float64 were taken for right, where the op file names one; of an
+    # implementation the operation's own; blank: the call itself
+    reference: str | None = None
     # booleans and integers that differ from the reference, but would also differ by rounding the
     # inputs; blank: the output has none
     undecided_elements: int | None = None

@@ -220,7 +220,7 @@ class CrossoverSearch:
             return None
         (comparison,) = compare(sides, self._report, pairs=self._in_turn)
         if comparison.speedup is not None:
-            return "wins" if comparison.speedup > 1 else "loses"
+            return "wins" if comparison.speedup > 1 + self._report.same_within else "loses"
 
         flags = merged(*(row.flags for row in sides))
         telling = {*FORBIDDING, *STATUSES} - {"ok"}

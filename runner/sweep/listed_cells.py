@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from runner.cells.grid import plain
 from runner.config.axes import AXES
+from runner.config.schema import PAIRS
 from runner.config.workload.call import OF_CALL, Call
 from runner.errors import ConfigError, naming, one_line, unknown
 from runner.files import bounded_lines
@@ -112,9 +113,8 @@ def _with_call(
 
 def _of_list(entries: Any) -> Iterator[Listed]:
     for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, Mapping):
-            example = "write [{op: matmul, size: 64}, {op: add, size: 128}]"
-            raise ConfigError(f"zip: {one_line(entry, 60)} is no cell; {example}")
+        if not isinstance(entry, Mapping) or not entry:
+            raise ConfigError(f"zip: {one_line(entry, 60)} is no cell; write {PAIRS}")
         yield f"zip, cell {number}", entry
 
 
@@ -158,9 +158,13 @@ def _of_json(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _check_keys(cell: Mapping[str, Any]) -> None:
-    for key in cell:
+    for key, value in cell.items():
         if not _is_key(key):
             raise unknown(f"{one_line(key, 60)} is no key of a cell", key, COLUMNS)
+        # Hydra takes the last of several op files without a word; a size may be a list of lengths
+        if isinstance(value, list) and "." not in key and key != "size":
+            several = f"{key}={one_line(value, 60)} is a list, and a cell has one {key}"
+            raise ConfigError(f"{several}; write an entry for each, as in {PAIRS}")
 
 
 def _is_key(key: str) -> bool:

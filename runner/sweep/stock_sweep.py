@@ -15,7 +15,7 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
 from runner.config.hydra_internals import combinations, sweeper_of
 from runner.config.schema import Report
-from runner.errors import ConfigError
+from runner.errors import CellFailed, ConfigError, tell
 from runner.execute.session import Session
 from runner.report.as_json import cells_as_json, for_programs
 from runner.sweep.grids import as_overrides
@@ -44,6 +44,8 @@ class StockSweep:
         if self._config.dry_run:
             with for_programs(self._config.output) as is_json:
                 list_jobs(jobs)
+            if self._left_out:
+                tell(f"left out by exclude: {self._left_out}")
             if is_json:
                 print(cells_as_json([job.cell for job in jobs], self._left_out))
             return []
@@ -51,6 +53,12 @@ class StockSweep:
         with claimed(self._root, resuming=False, begun=lambda: self._session.measuring):
             try:
                 return self._sweeper.sweep(arguments)
+            except ValueError as error:  # Optuna asks an empty study for its best
+                if "No trials are completed" not in str(error):
+                    raise
+                none = f"no trial of hydra/sweeper={self._name} has a {self._config.objective}"
+                kind = CellFailed if self._session.measuring else ConfigError
+                raise kind(f"{none}: each failed, or exclude leaves it out") from error
             finally:
                 if self._session.measuring:
                     self._session.finish(self._root, self._report, self._config)

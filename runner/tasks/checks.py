@@ -59,6 +59,7 @@ class Checked:
     values: ValueCheck = field(default_factory=ValueCheck)
     extent: str | None = None  # what was compared, see BenchmarkRow.checked
     gradient: Verdict = field(default_factory=Verdict)
+    reference: str | None = None  # what they were compared with, see BenchmarkRow.reference
 
     def put_into(self, row: BenchmarkRow) -> BenchmarkRow:
         """A row with what was found, and its flags before those that it has."""
@@ -81,6 +82,7 @@ class Checked:
             error_roundoffs=values.roundoffs,
             checked=self.extent,
             checked_size=values.size,
+            reference=self.reference,
             undecided_elements=values.undecided,
             gradient=gradient.verdict,
             reason="; ".join(filter(None, {values.reason: 0, gradient.reason: 0})) or None,
@@ -119,7 +121,7 @@ def check(
         bound = replace(bound, op=replace(bound.op, compare="up_to_sign"))
     if values.reason == DEPENDS_ON_DTYPE and not values.wrong:
         bound = replace(bound, function=_with_constants(bound.function, bound.dtype))
-    known = Checked(values, extent)
+    known = Checked(values, extent, reference=bound.op.reference or None)
     return replace(known, gradient=_gradient(task, bound, lambda: keep(known)))
 
 

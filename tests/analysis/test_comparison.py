@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from runner.analysis.analysis import analyse
-from runner.analysis.comparison import Speedup, compare, elements_of
+from runner.analysis.comparison import UNCLEAR, Speedup, compare, elements_of
 from runner.analysis.transfer_model import Link, TransferModel
 from runner.config.axes import COMPARED
 from runner.config.schema import Report
@@ -179,6 +179,7 @@ def test_times_of_different_machines_are_compared_only_when_told() -> None:
 def test_a_ratio_without_intervals_is_unclear() -> None:
     (found,) = compare([row(), row("gpu", 0.1, ci_low_s=None, ci_high_s=None)], DEVICES)
     assert (found.speedup, found.low, found.verdict) == (10.0, None, "unclear")
+    assert found.reason == UNCLEAR["no_interval"]
 
 
 def test_elements_are_counted_from_the_size() -> None:

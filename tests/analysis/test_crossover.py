@@ -25,6 +25,7 @@ RUNS = 200
 HOLDS = 0.93
 SAMPLES = 31
 ITEM_BYTES = 4
+LEAST = 1 + Report.same_within  # a ratio above it wins
 LATENCY_S, BANDWIDTH = 1e-5, 1e10
 Time = Callable[[int], float]
 
@@ -55,11 +56,11 @@ def transfer_s(n: int) -> float:
 
 
 def truth(base: Time, other: Time) -> float:
-    """The n at which both take as long, by halving."""
+    """The n from which the other side is faster by the margin, by halving."""
     low, high = 1.0, 1e6
     while high / low > 1 + 1e-9:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if base(middle) > other(middle) else (middle, high)  # type: ignore[arg-type]
+        low, high = (low, middle) if base(middle) > LEAST * other(middle) else (middle, high)  # type: ignore[arg-type]
     return low
 
 
@@ -86,7 +87,7 @@ def bisected(op: str, noise: float, random: Random) -> list[BenchmarkRow]:
     def outcome(n: int) -> Outcome:
         rows.setdefault(n, measured(op, n, noise, random))
         (found,) = compare(rows[n], Report())
-        return "wins" if (found.speedup or 0) > 1 else "loses"
+        return "wins" if (found.speedup or 0) > LEAST else "loses"
 
     requested_sizes(outcome, Range(16, 4096))
     assert len(rows) <= Range(16, 4096).max_sizes

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runner.analysis.analysis import analyse
-from runner.analysis.findings import findings
+from runner.analysis.findings import findings, trust
 from runner.config.schema import Report
 from runner.report.language import ENGLISH, finding_text, sentence_text, words_of
 from runner.rows.rows import BenchmarkRow, Row
@@ -52,12 +52,19 @@ def test_what_is_wrong_is_counted_and_named_and_what_is_right_is_said() -> None:
         for found in crossing()
     ]
     assert said(right, Report())[-2] == (
-        "right 8 of 8 timed cells have right values, at most 25 % of what is allowed off; "
+        "right 8 of 8 timed cells have the values of the function itself in float64, at most 25 % "
+        "of what is allowed off; "
         "8 gradients were checked beside the times and pass"
     )
     itself = [replace(found, dtype="float64", impl="default", compile="off") for found in right]
     itself[0] = replace(itself[0], impl="mine")  # which is compared with another one
-    assert said(itself, Report())[-2].startswith("right 5 of 5 timed cells have right values")
+    assert said(itself, Report())[-2].startswith(
+        "right 5 of 5 timed cells have the values of a reference (1) or of the function itself (4) "
+    )
+    itself = [replace(found, reference="torch.matmul") for found in itself]
+    assert said(itself, Report())[-2].startswith(
+        "right 8 of 8 timed cells have the values of a reference in float64, at most"
+    )
     right[0] = replace(right[0], flags=("wrong_values",), impl="mine")
     *_, wrong, trust = said(right, Report())
     assert wrong == "wrong 1 wrong: matmul 64x64 float32 cpu impl=mine"
@@ -115,6 +122,16 @@ def test_a_larger_ratio_without_an_interval_is_named_as_unsure() -> None:
         found.append(row(device, seconds, op="linear", size="9x9", **few))
     unsure = said(found, Report())[2]
     assert unsure.startswith("unclear 30.0× as fast, but not surely: linear 9x9 float32 with gpu")
+
+
+def test_ratios_of_a_single_process_are_counted_and_said_to_be_so() -> None:
+    found = crossing()
+    speedups = analyse(found, [], Report()).speedups
+    in_turn = [replace(s, paired=40, pair_processes=n) for n, s in enumerate(speedups, 1)]
+    text = str(finding_text(trust(found, in_turn)[-1], ENGLISH))
+    assert "1 ratio is of one process, and may differ in another (timing=default takes two)" in text
+    text = str(finding_text(trust(found, in_turn[1:])[-1], ENGLISH))
+    assert "of one process" not in text
 
 
 def test_a_ratio_that_one_interruption_may_have_made_is_not_named() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.analysis.comparison import compare
+from runner.analysis.comparison import UNCLEAR, compare
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Report
 from runner.rows.rows import PairVisit
@@ -63,7 +63,7 @@ def test_few_calm_moments_count_where_they_agree_with_the_others() -> None:
         assert (disagree.speedup, disagree.verdict) == (pytest.approx(2.0), "faster")
         assert disagree.low is not None and disagree.low == pytest.approx(2.0 / 1.5, rel=0.05)
         (unclear,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=1.99))
-        assert unclear.verdict == "unclear"
+        assert (unclear.verdict, unclear.reason) == ("unclear", UNCLEAR["wide"])
         (far,) = compare(rows, REPORT, pairs=told_apart(calm, slow, slowdown=84.0))
         assert (far.speedup, far.low, far.high, far.verdict) == (None, None, None, None)
         assert far.reason is not None and "slow nearly all the time" in far.reason
@@ -124,4 +124,7 @@ def test_verdicts_of_a_run_hold_together() -> None:
         same += [PairVisit("cpu", other.cell, n, 0, 1, 0, 1, 1.0, 1.0) for n in range(40)]
     claim = [PairVisit("cpu", "gpu", n, 0, 1, 0, 1, 2.0, 1.0) for n in range(10)]
     rows = [row("cpu", 1.0), row("gpu", 1.0), *others]
-    assert compare(rows, REPORT, pairs=Pairs([*claim, *same]))[0].verdict == "unclear"
+    found = compare(rows, REPORT, pairs=Pairs([*claim, *same]))[0]
+    assert (found.verdict, found.reason) == ("unclear", UNCLEAR["chance"])
+    few = compare(rows[:2], REPORT, pairs=Pairs(claim[:3]))[0]
+    assert (few.verdict, few.reason) == ("unclear", UNCLEAR["few_visits"])

@@ -154,6 +154,31 @@ def test_the_size_question_tells_each_curve() -> None:
     ]
 
 
+def test_sizes_without_intervals_or_with_as_many_elements_have_ratios_and_no_curve() -> None:
+    cannot = "This run cannot say: no operation has ratios with an interval "
+    few = {"ci_low_s": None, "ci_high_s": None}
+    without = [
+        one
+        for side, known in ((16, {}), (64, few))
+        for one in (row("add", side, "cpu", 2e-3, **known), row("add", side, "gpu", 1e-3, **known))
+    ]
+    alike = [replace(one, size="64x4", cell=f"{one.cell}a") for one in without[:2]]
+    for found in (without, [*without[:2], *alike]):
+        assert said(found)["size"][0].startswith(cannot)
+
+
+def test_what_is_the_same_wins_at_no_size() -> None:
+    rows = [
+        row("add", side, device, seconds, ci_low_s=0.999 * seconds, ci_high_s=1.001 * seconds)
+        for side, ratio in ((16, 1.004), (256, 1.006))
+        for device, seconds in (("cpu", ratio * 1e-3), ("gpu", 1e-3))
+    ]
+    asked = {margin: said(rows, Report(same_within=margin)) for margin in (0.01, 0.001)}
+    assert asked[0.01]["gain"][0].startswith("None is surely more than 1.0 % faster")
+    assert "does not win at the largest size" in asked[0.01]["size"][1]
+    assert "wins at every size measured" in asked[0.001]["size"][1]
+
+
 def test_what_moving_costs_is_told_from_the_runs_transfers() -> None:
     line = TransferModel(Estimate(1e-5, 0.9e-5, 1.1e-5), Estimate(1e10, 0.9e10, 1.1e10))
     links = {Link(None, "gpu", way): line for way in (True, False)}

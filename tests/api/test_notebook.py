@@ -25,4 +25,5 @@ def test_the_notebook_runs_and_shows_what_it_says(tmp_path: Path) -> None:
     assert "samples" in time and "by_hand against" in compared
     assert "True" in values and "pass" in gradients
     assert "finite_differences" in checks or "forward_mode" in checks
-    assert frame.count("add") == frame.count("mul") == 2
+    # as words: the flag multimodal, which a busy machine raises, begins like an operation
+    assert frame.split().count("add") == frame.split().count("mul") == 2

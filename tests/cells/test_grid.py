@@ -14,10 +14,18 @@ hydra:
     params: {op: 'add,mul', size: '4,8'}
     also: [{job: autograd, op: 'add,sum', dtype: 'float32,float64'}]
 """
+LISTED = """\
+# @package _global_
+hydra:
+  sweeper:
+    params: {op: linear, size: [4x6, {batch: 5, i: 6, o: 3}]}
+    also: [{op: matmul, size: [8, {m: 2, k: 3, n: 4}]}]
+"""
 GRID = "op=add,mul size=4,8 dtype=float32,float16"
 RULES = "exclude=[{op: add, dtype: [float16, float32], size: 8x8}, {op: mul, dtype: float16}]"
 OURS = "+sweep=gpu dtype=float64 op=mul,sum size=256,1024 seed=1,2"
 TWO = "--config-dir mine +sweep=two"
+LIST_OF_SIZES = "--config-dir mine +sweep=listed"
 COMMANDS = (
     "device=cpu,gpu op=add,mul size=4",
     "op=add size=4,4x4,[4,4]",
@@ -27,6 +35,7 @@ COMMANDS = (
     "+sweep=cpu op=add size=64 dtype=float32",
     OURS,
     "+sweep=gpu op=mul ~hydra.sweeper.params.size",
+    LIST_OF_SIZES,
     TWO,
     f"{TWO} compile=true cache=warm,cold",
     f"{TWO} op=add size=16 dtype=float32 threads=1,2",
@@ -67,6 +76,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Listed:
     folder = tmp_path_factory.mktemp("dry")
     (folder / "mine" / "sweep").mkdir(parents=True)
     (folder / "mine" / "sweep" / "two.yaml").write_text(SECOND)
+    (folder / "mine" / "sweep" / "listed.yaml").write_text(LISTED)
     said = answers(folder, [["-m", *_dry(command)] for command in (*COMMANDS, *ALIKE)])
     assert [answer.stderr for answer in said if answer.code] == []
     return {
@@ -98,6 +108,16 @@ def test_no_two_lines_are_equal(listed: Listed) -> None:
 
 def test_a_cell_that_comes_twice_runs_once(listed: Listed) -> None:
     assert listed["op=add size=4,4x4,[4,4]"] == ["add 4x4 float32 cpu", "1 cells"]
+
+
+def test_a_list_in_a_sweeps_file_takes_sizes_of_either_form(listed: Listed) -> None:
+    assert listed[LIST_OF_SIZES] == [
+        "linear 4x6 float32 cpu",
+        "linear 5x6 o=3 float32 cpu",
+        "matmul 8x8 float32 cpu",
+        "matmul 2x3 n=4 float32 cpu",
+        "4 cells",
+    ]
 
 
 def test_rules_exclude_what_all_of_their_axes_match(listed: Listed) -> None:

@@ -4,8 +4,10 @@ Wrong input gets one clear message before torch is imported or anything is run.
 """
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
+from runner import __version__
 from tests.conftest import Runner
 from tests.support.commands import HEAVY, answers
 
@@ -114,6 +116,13 @@ def test_a_wrong_option_is_a_line_where_a_user_types_it_too(runner: Runner) -> N
     done = runner("op=add", "--dryrun", code=2)
     advice = "values are given as key=value (--hydra-help lists the options)"
     assert done.stderr == f"--dryrun is no option; {advice}\n"
+
+
+def test_the_version_is_of_all_that_a_report_of_an_error_needs(tmp_path: Path) -> None:
+    """Without an import of torch, which ``answers`` would refuse."""
+    said = f"opsweep {__version__}, PyTorch {version('torch')}, Hydra {version('hydra-core')}\n"
+    commands = ["--version", "op=add --version"]
+    assert answers(tmp_path, commands) == [(0, "", said), (0, "", said)]
 
 
 def test_help_and_a_dry_run_say_what_there_is_and_write_nothing(tmp_path: Path) -> None:

@@ -15,15 +15,27 @@ SWEEPS = (
 )
 
 ASIDE = "goes only with job=benchmark"
+ONE_AXIS = r"one axis and its value, such as 'report.baseline=\{dtype: float32\}'"
 CORES = os.cpu_count() or 0  # fewer than 256 wherever these tests run
 
 ONE_LINE = {
     "op=matmull": rf"op=matmull is unknown; did you mean matmul\? \({OPS}\){OWN % 'matmull'}",
     "op=zzz": rf"op=zzz is unknown; choose one of {OPS}{OWN % 'zzz'}",
+    "op=mm": rf"op=mm is unknown; did you mean matmul\? \({OPS}\){OWN % 'mm'}",
+    "op=attention": r"op=attention is unknown; did you mean scaled_dot_product_attention\? .*",
+    "op=sdpa": r"op=sdpa is unknown; did you mean scaled_dot_product_attention\? .*",
+    "op=norm": r"op=norm is unknown; did you mean layer_norm\? .*",
     "op=": rf"op= is empty; choose one of {OPS}",
     "op=null": rf"op=null is unknown; choose one of {OPS}",
     "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
     "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
+    "op=1e3": rf"op=1e3 is unknown; choose one of {OPS}",
+    "op=True": rf"op=True is unknown; choose one of {OPS}",
+    "-m op=add,nan": rf"op=nan is unknown; choose one of {OPS}",
+    "case=nan": r"case=nan is unknown; choose one of lesson_1_1_ones, .*",
+    "case=-inf": r"case=-inf is unknown; choose one of lesson_1_1_ones, .*",
+    "timing=NULL": "timing=NULL is unknown; choose one of default, minimal, quick, thorough",
+    "+sweep=nan": f"sweep=nan is unknown; choose one of {SWEEPS}",
     "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? "
     r"\(lesson_1_1_ones, .*",
     "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",
@@ -33,6 +45,10 @@ ONE_LINE = {
     "sweep=gpu": r"sweep is added with a plus: \+sweep=\.\.\.",
     "cluster=slrm": r"cluster=slrm is unknown; did you mean slurm\? \(ray, slurm\)",
     "+timing=quick": "timing is chosen already; write timing=quick without a plus",
+    "--config-name=gpu": "--config-name=gpu: there is no such file; leave it out, or choose a "
+    r"sweep's file with \+sweep=gpu",
+    "--config-path=nowhere": "--config-path: no config.yaml is there; files of your own are added "
+    "by --config-dir",
     "op=add,mul": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
     "op=[add,mul]": "op=add,mul has several values, which need -m: python -m runner -m op=add,mul",
     "op=glob(*)": r"op=glob\(\*\) has several values, which need -m: python -m runner -m "
@@ -43,9 +59,16 @@ ONE_LINE = {
     "size={m: 4": "size={m: 4 cannot be read as a size; allowed: 256 .*",
     "run=a=b": "run=a=b cannot be read; put quotes within quotes around a value with other signs: "
     "\"run='...'\"",
+    "baseline=float32": rf"baseline is unknown; give {ONE_AXIS}",
+    "report.baseline.dtype=float32": rf"report.baseline.dtype is unknown; give {ONE_AXIS}",
+    "report.baseline=dtype=float32": rf"report.baseline=dtype=float32 cannot be read; give "
+    rf"{ONE_AXIS}",
+    "report.baseline=float32": rf"report.baseline=float32 is not {ONE_AXIS}; the axes are op, .*",
     "add": r"add cannot be read: write key=value, such as op=add \(python -m runner --help lists "
     r"the keys\)",
     "limit.memory_bytes=1GB": "limit.memory_bytes=1GB is not a whole number",
+    "threads=all": "threads=all is not a whole number; null, or leaving it out, means all cores",
+    "-m threads=1,all": "threads=all is not a whole number; null, or .* all cores",
     "timing.precision=abc": "timing.precision=abc is not a number",
     "strict=ture": "strict=ture is not true or false",
     "dtype=": "dtype= is empty; allowed: float16, .*",

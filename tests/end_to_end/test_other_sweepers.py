@@ -18,7 +18,7 @@ def slept(x):
     n = x.shape[-1]
     if n == 13:
         raise ValueError("thirteen")
-    time.sleep(0.0005 * abs(n - 24))
+    time.sleep(0.0005 * (1 + abs(n - 24)))  # sleep(0) gives the core away where others want it
     return x + 1
 """
 OWN = ("op=add", "op.call=functions.slept", "op.signature='... -> ...'", "timing=minimal")
@@ -58,6 +58,7 @@ def test_reports_exit_codes_dry_runs_and_exclusion_hold(
     words = ("-m", *OWN[:-1], *way, "exclude=[{size: 8}]", "hydra.sweep.dir=out")
     listed = own(*words, "size=8,12,16", "dry_run=true")
     assert "2 cells" in listed.stdout and "8x8" not in listed.stdout
+    assert "left out by exclude: 1" in listed.stderr
     assert not (tmp_path / "out").exists()
 
     done = own(*words, "size=8,12,16")
@@ -134,6 +135,11 @@ def test_a_trial_without_an_objective_fails_and_the_study_may_go_on(
     rule = "exclude=[{size: 13}]"
     ended = own(*OPTUNA[:-1], *search, *seeded, rule, "hydra.sweep.dir=ended", code=1)
     assert "objective=median_s is blank: it is left out by exclude" in ended.stderr
+    # nothing has run, which is no success either
+    none = ("exclude=[{op: add}]", "hydra.sweeper.max_failure_rate=1", "hydra.sweep.dir=none")
+    empty = own(*OPTUNA[:-1], *search, *seeded, *none, code=2)
+    assert "no trial of hydra/sweeper=optuna has a median_s: each failed, or" in empty.stderr
+    assert not (tmp_path / "none").exists()
 
 
 @needs("optuna")

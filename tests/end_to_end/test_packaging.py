@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.test_pytest_plugin import TESTS as OF_A_USER
 from tests.conftest import PATIENT, ROOT
 from tests.support import shape
 
@@ -66,12 +67,6 @@ print(opsweep.compare(torch.cos, torch.sin, x, max_time_s=0.02).reason == "")
 print(opsweep.check_gradients(torch.sin, x[:4]).ok)
 print(opsweep.sweep("timing=minimal", "limit.time_s=900", op="add", size=4).loc[0, "status"])
 """
-MY_TESTS = """
-import torch
-
-def test_mine(opsweep):
-    assert opsweep.time(torch.sin, torch.ones(4), max_time_s=0.02).median_s > 0
-"""
 
 
 @pytest.mark.exhaustive
@@ -84,7 +79,7 @@ def test_a_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path)
     # what a .pth names is on the path, and its own .pth, that of this checkout, is not read
     (of_venv / "others.pth").write_text(f"{wheel}\n{sysconfig.get_path('purelib')}\n")
     (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "test_mine.py").write_text(MY_TESTS)
+    (tmp_path / "test_mine.py").write_text(OF_A_USER)
 
     ran = call([str(python), "mine.py"], tmp_path, COLUMNS="80")
     assert ran.returncode == 0, ran.stderr
@@ -93,8 +88,10 @@ def test_a_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path)
     assert others == ["True", "True", "ok"]
 
     tested = call([str(python), "-m", "pytest", "-p", "no:cacheprovider"], tmp_path)
-    assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert "passed  test_mine.py::test_mine: sin: " in tested.stdout
+    assert tested.returncode == 1, tested.stdout + tested.stderr
+    assert "2 passed" in tested.stdout and "1 failed" in tested.stdout
+    assert "passed  test_mine.py::test_the_same: old against old: " in tested.stdout
+    assert "failed  test_mine.py::test_a_fifth_more_work: new against old: " in tested.stdout
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The session, which has the worker, and what the worker says before the first cell."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_a_device_that_is_not_here_is_no_problem_of_what_is_called() -> None:
     found = preflight([right], ["cpu", "hpu"], None)
     assert (found.problems, found.devices) == ([], {"cpu": "cpu"})
     assert found.unavailable["hpu"].startswith("hpu: ")
+
+
+def test_a_function_that_does_not_fit_an_operations_file_is_told_what_does() -> None:
+    call = "torch.nn.functional.gelu"
+    op = {"name": "matmul", "call": call, "signature": "m k, k n -> m n"}
+    of_file = cell(op, size=8)
+    by_override = replace(of_file, parameters=f"op.call={call}")
+    (said,), (advised,) = (run_cell(each, WorkerState()).rows for each in (of_file, by_override))
+    assert (said.status, advised.status) == ("failed", "failed")
+    assert said.reason and advised.reason
+    assert "1 positional argument" in said.reason and "op.call=" not in said.reason
+    assert advised.reason.startswith(f"{said.reason}; op.call= leaves the rest of matmul as it is")
+    for way in (f"'+op.implementations.mine={call}' impl=all", "'~op.kwargs'", "mine/op/mine.yaml"):
+        assert way in advised.reason
 
 
 def test_timing_through_the_worker_is_the_engine_in_process(smoke: Path) -> None:

@@ -2,8 +2,11 @@
 
 import copy
 import importlib
+import shutil
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +47,27 @@ def test_an_edit_of_any_imported_file_of_the_folder_is_noticed(
     there["pytest"]["content"]["pytest"] = "1"
     assert sorted(differing(code, there)) == ["own_package/__init__.py", "pytest"]
     assert differing(code, {"own_package": code["own_package"]}) == []
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_a_file_that_git_does_not_track_is_told_from_one_without_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_tracked.py").write_text("import own_untracked\n")
+    (tmp_path / "own_untracked.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("own_tracked")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (["init"], ["add", "own_tracked.py"], [*author, "commit", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    def git_of() -> dict[str, Any]:
+        return dict(describe_code({"own_tracked"})["own_tracked"]["git"])
+
+    known = git_of()
+    assert (known["changed"], known["not_in_git"]) == (False, ["own_untracked.py"])
+    (tmp_path / "own_tracked.py").write_text("import own_untracked  # other\n")
+    assert git_of() == {**known, "changed": True}
 
 
 def test_only_what_is_not_known_by_a_version_is_looked_at() -> None:

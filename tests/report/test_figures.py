@@ -170,6 +170,17 @@ def test_the_heat_map_has_a_tile_for_each_cell_and_says_why_one_is_empty(found: 
     assert dict(heatmap.panels)["cpu"]["add", "64x64"].y == pytest.approx(2e-6 + 4096e-10)
 
 
+def test_a_flagged_time_stands_in_brackets_on_its_tile(found: Analysis, tmp_path: Path) -> None:
+    one = [r for r in found.benchmarks if (r.device, r.dtype) == ("cpu", "float32")]
+    heatmap = heatmap_of(analyse(one, [], Report()))
+    (spec,) = chart_of(heatmap, EN).values()
+    tiles = {(v["line"], v["size"]): v["short"] for v in spec["data"]["values"]}
+    assert tiles["add", "64x64"] == "2.4 µs"
+    assert tiles["add", "256x256"] == "(8.6 µs)"
+    draw([heatmap], tmp_path, EN)
+    assert "( ) flagged; the table says why" in (tmp_path / "heatmap.svg").read_text()
+
+
 def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:
     small = [plot(found, "speedups"), heatmap_of(found)]
     for name in ("a", "b"):

@@ -188,7 +188,7 @@ def test_the_findings_come_first_and_then_what_was_measured(opened: webdriver.Ch
     assert tones == ["faster", "slower", "right", "unclear"]
     assert re.match(r"1\d(\.\d)?× [\d.]+ to [\d.]+\nas fast: matmul .* with gpu", found[0].text)
     assert found[2].text.startswith(
-        "71\nof 71 timed cells have right values, at most 2.5 % of what"
+        "71\nof 71 timed cells have the values of the function itself in float64, at"
     )
     assert re.match(r"Trustworthy in part\n20 of 2\d comparisons .*\n3 of 71", found[3].text)
     link = found[0].find_element(By.CSS_SELECTOR, "a").get_attribute("href") or ""
@@ -262,6 +262,27 @@ def test_every_number_leads_to_its_row_and_every_row_to_its_command(
         "threads=2 "
         "'hydra.sweeper.also=[]'"
     )
+
+
+def test_a_row_that_a_link_leads_to_stops_below_the_fixed_headings(
+    opened: webdriver.Chrome,
+) -> None:
+    link = opened.find_element(By.CSS_SELECTOR, "#comparison tbody td.number a")
+    hidden = (link.get_attribute("href") or "").partition("#")[2]
+    opened.execute_script("arguments[0].click()", link)
+    row = opened.find_element(By.ID, hidden)
+    top = "return arguments[0].getBoundingClientRect()"
+    WebDriverWait(opened, PATIENCE_S).until(lambda b: 0 <= b.execute_script(top, row)["top"] < 900)
+    heading = opened.find_element(By.CSS_SELECTOR, "#rows th")
+    below = opened.execute_script(top, heading)["bottom"]
+    assert opened.execute_script(top, row)["top"] >= below - 1
+
+
+def test_a_row_without_a_time_is_as_low_as_its_reason_allows(opened: webdriver.Chrome) -> None:
+    row = opened.find_element(By.ID, "cmatmul64x256x256float16cpu")
+    usual = opened.find_element(By.ID, "cmatmul64x64float16cpu")
+    assert "timeout" in row.text
+    assert row.rect["height"] <= 2 * usual.rect["height"]
 
 
 def test_few_panels_stand_side_by_side_and_a_point_shows_its_numbers(

@@ -13,13 +13,18 @@ import pytest
 
 from runner.analysis.comparison import compare
 from runner.config.schema import Report
+from runner.report.language import ENGLISH
 from runner.report.summary import (
     how_exact_others_are,
     show,
     what_is_missing,
+    what_is_not_known,
+    what_is_wrong,
+    what_was_not_compared,
     which_gradients_fail,
 )
-from runner.rows.rows import BenchmarkRow
+from runner.report.tables import Table, print_table
+from runner.rows.rows import AutogradRow, BenchmarkRow
 from tests.support.factories import case_rows, row
 
 DEVICES = Report()
@@ -73,6 +78,17 @@ def test_an_operation_that_is_far_less_exact_than_its_baseline_is_named_and_no_o
     assert "(mine 8x8 float32 cpu)" in note and "those of softmax are off by 0.0029" in note
 
 
+def test_operations_that_are_compared_in_time_alone_are_named_with_what_compares_values() -> None:
+    rows = [replace(row(), cell=op, op=op, checked="full") for op in ("softmax", "twice")]
+    speedups = compare(rows, Report(baseline={"op": "softmax"}))
+    (note,) = what_was_not_compared(rows, speedups)
+    assert note.startswith("twice and softmax: each one's values were compared with the function")
+    assert "reference: in an op file" in note
+    rows[1] = replace(rows[1], reference="torch.softmax")
+    assert what_was_not_compared(rows, speedups) == []
+    assert what_was_not_compared(rows, compare(rows, DEVICES)) == []
+
+
 def test_a_wrong_gradient_has_one_line_with_its_simplest_check() -> None:
     values = {"x": [0.5, -1.0, 2.0]}
     rows = case_rows({"name": "f", "function": "tests.support.asked.flipped", "values": values})
@@ -80,6 +96,37 @@ def test_a_wrong_gradient_has_one_line_with_its_simplest_check() -> None:
     (note,) = which_gradients_fail(rows)
     assert note.startswith(f"{len(failed)} of {len(rows)} checks of the gradient fail")
     assert "the simplest" in note and "is off by" in note and "wrong_gradient.py" in note
+
+
+def test_what_was_disturbed_is_measured_again_by_what_a_single_run_or_a_sweep_takes() -> None:
+    busy = row(flags=("contended",))
+    (alone,) = what_is_wrong([busy], ENGLISH)
+    assert "resume=" not in alone and "; the same command measures it again" in alone
+    (of_two,) = what_is_wrong([busy, row("gpu")], ENGLISH)
+    assert of_two.endswith("; resume= with retry=[contended] measures them again")
+
+
+def test_verdicts_that_no_check_could_give_have_a_line_each_with_the_first_reason() -> None:
+    def check(verdict: str, reason: str, probe: str) -> AutogradRow:
+        known = {"verdict": verdict, "reason": reason, "probe": probe, "argument": "0"}
+        return AutogradRow("a", "autograd", "f", "3x5", "float64", "cpu", shape="3x5", **known)
+
+    rows = [check("pass", "", "ones"), check("inconclusive", "too steep", "scale 1000")]
+    rows += [check("inconclusive", "another", "zeros"), check("unsupported", "no double", "ones")]
+    assert what_is_not_known(rows) == [
+        "2 inconclusive (f 3x5 float64 cpu), scale 1000, 3x5: too steep",
+        "1 unsupported (f 3x5 float64 cpu), ones, 3x5: no double",
+    ]
+
+
+def test_what_a_lesson_is_for_comes_before_the_summary_on_the_page(tmp_path: Path) -> None:
+    known = {"derivation": "d/dx x**2 = 2*x", "probe": "example", "argument": "x"}
+    rows = [AutogradRow("a", "autograd", "f", "3", "float64", "cpu", verdict="pass", **known)]
+    show(tmp_path, rows, [], DEVICES, {"excluded": 2})
+    page = (tmp_path / "report.html").read_text()
+    assert "d/dx x**2 = 2*x" in page
+    assert -1 < page.find('id="table-derivations"') < page.find('id="summary"')
+    assert "left out by exclude: 2" in (tmp_path / "report.md").read_text()
 
 
 def test_a_missing_baseline_is_said_to_be_missing() -> None:
@@ -232,6 +279,18 @@ def test_a_table_that_does_not_fit_has_a_block_for_each_line_and_no_cut_number(
         "    time ms (1.000); verdict baseline; flags contended placement",
         f"{long[1]} 12x12x12x12x12x8 cpu",
     ]
+
+
+def test_the_names_of_a_block_that_are_too_long_are_wrapped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = terminal_of(monkeypatch)
+    formula = "d/db = " + " + ".join(f"exp(a{n}*b)" for n in range(12))
+    head = ("case", "derivative", "exact", "verdict")
+    print_table(Table("Derivations", head, [("lesson", formula, "[1.5, 2.5]", "pass")], 2))
+    lines = plain(terminal.getvalue())
+    assert max(map(len, lines)) <= 80
+    assert " ".join(line.strip() for line in lines[:-1]) == f"lesson {formula}"
 
 
 def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

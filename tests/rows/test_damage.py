@@ -300,7 +300,7 @@ def test_an_error_that_is_no_number_is_shown_and_is_not_called_right(
     odd = [replace(of_cell, max_relative_error=error) for of_cell in cells()]
     write_rows(tmp_path / "results.csv", odd)
     assert report(tmp_path) == 0
-    assert "right values" not in capsys.readouterr().out
+    assert "have the values" not in capsys.readouterr().out
 
 
 def newer(count: int) -> list[BenchmarkRow]:

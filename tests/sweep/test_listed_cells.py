@@ -98,6 +98,7 @@ def test_wrong_lists_are_one_line(tmp_path: Path) -> None:
         "empty.csv": "op,size\n",
         "text.jsonl": "[1, 2]\n",
         "broken.jsonl": "{\n",
+        "lists.jsonl": '{"op": ["add", "mul"], "size": 8}\n',
         "many.csv": "op,size\n" + "add,8\n" * 5,
     }
     for name, text in files.items():
@@ -117,6 +118,12 @@ def test_wrong_lists_are_one_line(tmp_path: Path) -> None:
         "cells=size.csv zip=[{op:add}]": "both list cells",
         "cells=size.csv size=8,16": "size is given for all cells too",
         "zip=[add]": "zip: add is no cell",
+        "zip=[{}]": "zip: {} is no cell",
+        # lists of their own lengths, which make no pairs
+        "zip={op:[matmul,add],size:[64,128,256]}": "is no list of cells; write an entry for each",
+        "zip=[{op:[add,mul],size:[64,128,256]}]": "zip, cell 1: op=['add', 'mul'] is a list, and",
+        "zip=[{op:add,dtype:[float32,float64]}]": "is a list, and a cell has one dtype",
+        "cells=lists.jsonl": "cells=lists.jsonl, line 1: op=['add', 'mul'] is a list, and a cell",
         "zip=[{op:add,hydra.run.dir:x}]": "hydra.run.dir is no key of a cell",
     }
     for answer, said in zip(answers(tmp_path, list(commands)), commands.values(), strict=True):

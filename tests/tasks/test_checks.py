@@ -40,6 +40,7 @@ def test_what_cannot_run_in_float64_is_timed_and_checked_where_a_reference_is_na
 
     with_one = ran(own("half_only", reference="torch.exp"), size=16, dtype="bfloat16")
     assert (with_one.checked, with_one.gradient, with_one.reason) == ("full", "pass", None)
+    assert (with_one.reference, alone.reference) == ("torch.exp", None)
     wrong = ran(own("half_only", reference="torch.expm1"), size=16, dtype="bfloat16")
     assert "wrong_values" in wrong.flags
 

@@ -228,7 +228,7 @@ def _time(row: BenchmarkRow) -> PlotPoint:
 
 
 def _ratio(speedup: Speedup) -> PlotPoint:
-    y, note = (speedup.speedup, speedup.low, speedup.high), speedup.reason or speedup.verdict
+    y, note = (speedup.speedup, speedup.low, speedup.high), speedup.verdict or speedup.reason
     return _point(speedup.size, y, cell=speedup.other_cell, note=note or "")
 
 

@@ -81,7 +81,8 @@ def _signs(picture: Plot | Heatmap, words: Words) -> str:
     signs = []
     panels = picture.panels if isinstance(picture, Plot) else ()
     if any(point.doubtful and point.y is not None for point in picture.points):
-        signs.append(f"○ {words['doubtful']}")
+        sign = "( )" if isinstance(picture, Heatmap) else "○"
+        signs.append(f"{sign} {words['doubtful']}")
     if any(point.y is None for point in picture.points):
         signs.append(f"× {words['missing']}")
     if any(panel.marks for panel in panels):

@@ -92,7 +92,8 @@ def _heatmap(heatmap: Heatmap, words: Words) -> dict[str, Spec]:
             if line in heatmap.lines and column in heatmap.columns:
                 values = _values(point, heatmap.unit, words)
                 if point.y is not None:
-                    values["short"] = amount(point.y, heatmap.unit, words, heatmap.significant)
+                    short = amount(point.y, heatmap.unit, words, heatmap.significant)
+                    values["short"] = f"({short})" if point.doubtful else short
                 tiles.append({"line": line, "short": "×", **values})
         panels[title] = _rendered(
             "heatmap.json.j2",

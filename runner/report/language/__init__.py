@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import yaml
 
+from runner.analysis.comparison import UNCLEAR
 from runner.analysis.findings import Finding
 from runner.analysis.questions import Sentence
 from runner.rows.flags import FLAGS
@@ -51,6 +52,7 @@ def words_of(language: str) -> Words:
     words: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))
     if language == "en":
         words |= {f"flag_{name}": flag.why for name, flag in FLAGS.items()}
+        words |= {f"unclear_{name}": why for name, why in UNCLEAR.items()}
     return words
 
 

@@ -8,6 +8,7 @@ from operator import attrgetter
 from statistics import median
 from typing import Any
 
+from runner.analysis.comparison import is_disturbed
 from runner.config.axes import NAMED
 from runner.measure.noise_sources import noisy
 from runner.report.language import Words
@@ -16,6 +17,7 @@ from runner.stats.intervals import rate_high
 from runner.units import digits
 
 NAMED_AT_MOST = 8
+MANY = 20  # intervals: of fewer there are no 95 of 100
 
 
 def facts_of(
@@ -104,17 +106,26 @@ def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) 
 
 
 def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
+    """How wide the intervals are, of times that nothing disturbed, and what the others lack."""
+    timed = [row for row in rows if row.median_s is not None]
+    calm = [row for row in timed if not is_disturbed(row)]
     widths = sorted(
         (row.ci_high_s - row.ci_low_s) / 2 / row.median_s
-        for row in rows
+        for row in calm
         if row.median_s and row.ci_low_s is not None and row.ci_high_s is not None
     )
-    if not widths:
-        return words["sure_none"]
-    timed = sum(row.median_s is not None for row in rows)
-    quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))]
-    half, most = (digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles)
-    return words["sure"].format(half=half, most=most, known=len(widths), timed=timed)
+    counts = {"known": len(widths), "timed": len(timed)}
+    said = [words["sure_none"]]
+    if widths:
+        quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))], widths[-1]
+        texts = [digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles]
+        ends = dict(zip(("half", "most", "widest"), texts, strict=True))
+        said = [words["sure" if len(widths) >= MANY else "sure_few"].format(**counts, **ends)]
+
+    # an interval takes some samples, and one of a busy moment says nothing of a calm one
+    lacking = {"sure_short": len(calm) - len(widths), "sure_disturbed": len(timed) - len(calm)}
+    said += [words[key].format(count=count) for key, count in lacking.items() if count]
+    return " ".join(said)
 
 
 def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:

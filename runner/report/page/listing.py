@@ -8,10 +8,11 @@ from functools import partial
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
+from runner.analysis.analysis import Analysis
 from runner.analysis.changes import Change
-from runner.analysis.comparison import Speedup
+from runner.analysis.comparison import UNCLEAR, Speedup, is_disturbed
+from runner.analysis.findings import is_its_own_reference
 from runner.config.axes import FURTHER, NAMED
-from runner.config.schema import Report
 from runner.report.figures.names import anchor
 from runner.report.language import Words, amount, ratio_text
 from runner.report.page.command import Reproducer
@@ -62,18 +63,23 @@ class Column(Generic[Item]):
 
 
 def comparison_listing(
-    speedups: Sequence[Speedup], distinguishing: Sequence[str], report: Report, words: Words
+    analysis: Analysis, distinguishing: Sequence[str], words: Words
 ) -> Listing | None:
     """Both times and their ratio; ``distinguishing`` are the columns in which rows differ too."""
+    speedups, report = analysis.speedups, analysis.report
     if not speedups:
         return None
+    disturbed = {row.cell for row in analysis.benchmarks if is_disturbed(row)}
 
     # both sides lead to their rows, and so does the ratio
+    def time(seconds: float | None, cell: str | None) -> Entry:
+        return _number(seconds, "s", words, _link(cell), doubtful=cell in disturbed)
+
     def baseline(pair: Speedup) -> Entry:
-        return _number(pair.baseline_s, "s", words, _link(pair.baseline_cell))
+        return time(pair.baseline_s, pair.baseline_cell)
 
     def other(pair: Speedup) -> Entry:
-        return _number(pair.other_s, "s", words, _link(pair.other_cell))
+        return time(pair.other_s, pair.other_cell)
 
     axis = report.axis
     columns: list[Column[Speedup]] = [
@@ -140,6 +146,9 @@ def row_listing(
     if not rows:
         return None
 
+    def of_time(value: float | None, unit: str, row: BenchmarkRow) -> Entry:
+        return _number(value, unit, words, doubtful=is_disturbed(row))
+
     def gradient(row: BenchmarkRow) -> Entry:
         return Entry(words.get(f"gradient_{row.gradient}", row.gradient or ""))
 
@@ -148,10 +157,10 @@ def row_listing(
     further = dict.fromkeys(f.name for f in chain.from_iterable(map(fields, types)))
     columns: list[Column[BenchmarkRow]] = [
         *_named([*NAMED, *distinguishing], words),
-        Column(words["time"], "number", lambda row: _number(row.median_s, "s", words)),
+        Column(words["time"], "number", lambda row: of_time(row.median_s, "s", row)),
         Column(words["interval"], "number", lambda row: _time_interval(row, words)),
-        Column(words["rate"], "number", lambda row: _number(row.flop_per_s, "FLOP/s", words)),
-        Column(words["bytes_rate"], "number", lambda row: _number(row.bytes_per_s, "B/s", words)),
+        Column(words["rate"], "number", lambda row: of_time(row.flop_per_s, "FLOP/s", row)),
+        Column(words["bytes_rate"], "number", lambda row: of_time(row.bytes_per_s, "B/s", row)),
         Column(words["error"], "number", lambda row: _checked(row, words)),
         Column(words["gradient"], "name", gradient),
         Column(words["flags"], "name", lambda row: Entry(" ".join(row.flags))),
@@ -208,11 +217,13 @@ def _listing(
 
 
 def _reason(reason: str, words: Words) -> str:
-    """Why there is no ratio, in the language; a row's own reason stays as it was recorded."""
+    """Why there is no ratio or verdict, in the language; a row's own reason stays as it was."""
     if words["language"] == "en":
         return reason
     for name, flag in FLAGS.items():
         reason = reason.replace(flag.why, words.get(f"flag_{name}", flag.why))
+    for name, why in UNCLEAR.items():
+        reason = reason.replace(why, words[f"unclear_{name}"])
     side, colon, status = reason.rpartition(": ")
     reason = f"{side}{colon}{words.get(f'status_{status}', status)}"
     reason = reason.replace("was not measured", words["not_measured"])
@@ -246,12 +257,13 @@ def _time_interval(row: BenchmarkRow, words: Words) -> Entry:
     low, high = row.ci_low_s, row.ci_high_s
     if row.median_s is None or low is None or high is None:
         return Entry("", -1.0)
-    return Entry(f"{amount(low, 's', words, 4)} – {amount(high, 's', words, 4)}", low)
+    ends = f"{amount(low, 's', words, 4)} – {amount(high, 's', words, 4)}"
+    return Entry(f"({ends})" if is_disturbed(row) else ends, low)
 
 
 def _checked(row: BenchmarkRow, words: Words) -> Entry:
     error, allowed = row.max_relative_error, row.allowed_relative_error
-    if error is None:
+    if error is None or is_its_own_reference(row):
         return Entry("", -1.0)
     text = "" if allowed is None else f"{error:.1e} / {allowed:.1e}"
     return Entry(text.replace(".", words["decimal"]), error)
@@ -295,7 +307,11 @@ def _link(cell: str | None) -> str | None:
     return f"#{anchor(cell)}" if cell else None
 
 
-def _number(value: float | None, unit: str, words: Words, href: str | None = None) -> Entry:
+def _number(
+    value: float | None, unit: str, words: Words, href: str | None = None, *, doubtful: bool = False
+) -> Entry:
+    """A number with its unit, in brackets where it says little."""
     if value is None:
         return Entry("–", -1.0, href)
-    return Entry(amount(value, unit, words, 4), value, href)
+    text = amount(value, unit, words, 4)
+    return Entry(f"({text})" if doubtful else text, value, href)
