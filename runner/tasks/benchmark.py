@@ -203,14 +203,11 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
         task.keep(TaskResult([known.put_into(row)], samples))
 
     keep(Checked())
+    rougher = coarser(task.device.torch) if "reduced_precision" in detected else 1.0
     if conduct.is_asked and "mutates_input" not in detected:
-        checked = check(task, conduct.unseen, keep, conduct.in_a_row)
+        checked = check(task, conduct.unseen, keep, conduct.in_a_row, coarser=rougher)
     else:
-        checked = check(task, ready.bound, keep)
-    values = checked.values
-    if "reduced_precision" in detected and values.allowed is not None:
-        values = replace(values, allowed=values.allowed * coarser(task.device.torch))
-        checked = replace(checked, values=values)
+        checked = check(task, ready.bound, keep, coarser=rougher)
     return TaskResult([_with_own_columns(ready, checked.put_into(row))], samples)
 
 

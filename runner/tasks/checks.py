@@ -91,11 +91,17 @@ class Checked:
 
 
 def check(
-    task: Task, bound: BoundOperation, keep: Callable[[Checked], None], called: Called = alone
+    task: Task,
+    bound: BoundOperation,
+    keep: Callable[[Checked], None],
+    called: Called = alone,
+    *,
+    coarser: float = 1.0,
 ) -> Checked:
     """Check what was timed: the callable as it is called, compiled where the cell compiles it.
 
-    What is known before the gradient's check, which may end the process, is kept.
+    What is known before the gradient's check, which may end the process, is kept. Values may be
+    off by ``coarser`` times what is allowed elsewhere.
     """
     cell, device = task.cell, task.device.torch
     task.report_step("checking values")
@@ -108,7 +114,7 @@ def check(
         else:
             checked = to_check(bound, cell.requested_size)
         captured = task.device.captured if cell.graph else None
-        values = check_values(checked, device, captured, block, called)
+        values = check_values(checked, device, captured, block, called, coarser=coarser)
         if values.compared:
             extent = "full" if checked.dimensions == bound.dimensions else "smaller"
             extent = "blocks" if block else extent

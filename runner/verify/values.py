@@ -158,13 +158,16 @@ def check_values(
     captured: Callable[[Thunk], Thunk] | None = None,
     block: Block = WHOLE,
     called: Called = alone,
+    *,
+    coarser: float = 1.0,
 ) -> ValueCheck:
     """Compare an operation's output, or a block of it, with its reference's in float64 on the CPU.
 
     Both are of the same numbers. Booleans and integers must be equal, but for positions of
     equal elements, and where rounding of the inputs decides; for what others are allowed see
     :func:`allowed_error`. Where nothing can be compared, the check says why. ``captured`` makes a
-    graph of a call that is timed as one; ``called`` calls it on the tensors that it has.
+    graph of a call that is timed as one; ``called`` calls it on the tensors that it has. Products
+    of fewer digits, which a switch allows, may be off ``coarser`` times as far.
     """
     # the call gets copies on the device, so that the reference is computed from what was drawn
     drawn = bound.draw()
@@ -183,7 +186,7 @@ def check_values(
     lasting = (name not in bound.op.restore for name in bound.names)
     known = ValueCheck(mutated=any(map(and_, changed, lasting)))
     try:
-        reference = Reference(bound, inputs)
+        reference = Reference(bound, inputs, coarser)
     except Exception as error:  # of a check, which is none of the operation
         traceback.print_exc()
         return replace(known, reason=_not_computed(bound, error))
@@ -275,8 +278,9 @@ def _with_worst(
 class Reference:
     """What the right callable gives from the same numbers, in the widest dtype that it has."""
 
-    def __init__(self, bound: BoundOperation, inputs: list[Tensor]) -> None:
+    def __init__(self, bound: BoundOperation, inputs: list[Tensor], coarser: float = 1.0) -> None:
         self.bound, self.inputs = bound, reference_inputs(bound, inputs)
+        self._coarser = coarser
         self._wide = bound
         if not inputs:  # which would tell the call its dtype
             self._wide = replace(bound, dtype=_widest(bound.dtype))
@@ -326,7 +330,7 @@ class Reference:
         dtype = max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
         if dtype is None:
             return 0.0
-        allowed = allowed_error(self.bound.op, self.bound.dimensions, dtype)
+        allowed = self._coarser * allowed_error(self.bound.op, self.bound.dimensions, dtype)
         if self.bound.op.tolerance != ROUNDING or index >= len(self.outputs):
             return allowed
         return allowed + FACTOR * self.moved_by_rounding[index]

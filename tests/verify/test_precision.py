@@ -124,4 +124,4 @@ def test_an_inverse_that_cancels_in_a_product_is_off_in_each_column(
     exact = at([x.double()], [])
     (moved,) = moved_by_rounding(exact, at, ([x.double()], []), 2.0**-24, generator(), draws=4)
     off = (at([x], [])[0] - exact[0]).abs().max()
-    assert 0.3 < moved.max() / off < 3
+    assert 0.3 < moved.max() / off < 8  # a bound, which is seldom reached
