@@ -251,7 +251,8 @@ def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     # what was typed counts more than what the run was made with
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    with for_programs(config.output) as is_json, announced("putting the report together"):
+    at_work = announced("putting the report together", quiet=quiet)
+    with for_programs(config.output) as is_json, at_work:
         report, strict = Report.of(config), config.strict
         code = conclude(folder, report, strict=strict, measured=False, explicit=typed, quiet=quiet)
     if is_json:

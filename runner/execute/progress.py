@@ -25,11 +25,12 @@ LONGEST_SILENCE_S = 1.0
 
 
 @contextmanager
-def announced(what: str) -> Iterator[None]:
-    """Say what is being done, once it has taken so long that people wonder."""
+def announced(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Say what is being done, once it has taken so long that people wonder; quietly never."""
     line = Timer(LONGEST_SILENCE_S, tell, [f"{what} ..."])
     line.daemon = True
-    line.start()
+    if not quiet:
+        line.start()
     try:
         yield
     finally:

@@ -52,7 +52,7 @@ class Session:
 
         self.cells.warn_of_edits()
         with for_programs(config.output) as is_json:
-            with announced("putting the report together"):
+            with announced("putting the report together", quiet=self.quiet):
                 of_rows = conclude(root, report, strict=config.strict, quiet=self.quiet)
             self.exit_code = self.cells.judged(of_rows, report)
         if is_json:

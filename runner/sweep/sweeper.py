@@ -96,7 +96,8 @@ class GridSweep:
                 name: Interpreter.of(name, **side, runs=runs) for name, side in settings.items()
             }
             self._compare = replace(self._compare, in_turn=False)  # sides are, cells are not
-        with announced("composing the cells"), uncollected():  # all of it stays
+        composing = announced("composing the cells", quiet=self._session.quiet)
+        with composing, uncollected():  # all of it stays
             jobs = self._composed(arguments)
             if self._cluster is None:
                 check_threads(job.cell for job in jobs)

@@ -94,7 +94,7 @@ def test_wrong_input_is_one_line_before_anything_is_measured(tmp_path: Path) -> 
     for answer, said in zip(found, commands.values(), strict=True):
         assert answer.code == 2, answer
         assert said in answer.stderr
-        assert len(answer.stderr.splitlines()) == 1
+        assert len(answer.told) == 1
     assert not (tmp_path / "outputs").exists()
 
 

@@ -18,7 +18,8 @@ from tests.conftest import Runner, make_runner
 from tests.support.commands import answers
 from tests.support.factories import cell
 
-QUICK = ("timing=quick", "timing.max_time_s=0.05", "timing.warmup_s=0.01")
+# so long that a busy machine, too, has visits of each pair
+QUICK = ("timing=quick", "timing.max_time_s=0.3", "timing.warmup_s=0.01")
 DTYPES = ("-m", "op=add", "size=8,16", "dtype=float32,float64", "threads=1", *QUICK)
 
 
@@ -59,11 +60,13 @@ def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(
     # each comparison's ratio is the median of its visits' ratios
     for _, speedup in speedups.iterrows():
         own = visits[visits["other_cell"] == speedup["other_cell"]]
-        assert len(own) == speedup["paired"] >= 2
         assert set(own["baseline_cell"]) == {speedup["baseline_cell"]}
-        assert (own["baseline_s"] / own["other_s"]).median() == pytest.approx(
-            speedup["speedup"], rel=0.05
-        )
+        undisturbed = own[own["undisturbed"]]
+        calm = undisturbed[undisturbed["calm"]]
+        counted = next(kept for kept in (calm, undisturbed) if len(kept) == speedup["paired"])
+        assert len(counted) >= 2
+        ratios = counted["baseline_s"] / counted["other_s"]
+        assert ratios.median() == pytest.approx(speedup["speedup"], rel=0.05)
         assert set(own["baseline_turn"]) == set(own["other_allocation"]) == {0, 1}
 
     # rebuilt, and rebuilt from the run's own table alone

@@ -12,17 +12,18 @@ from tests.support.factories import cell, row
 
 
 def test_no_number_is_missing_and_quietly_trouble_alone_is_shown(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 900)
     late = row("cpu", None, status="timeout", reason="too long")
     rows = [row(), row(), row(), late, row(), row()]
     shown = []
     for quiet in (False, True):
-        with Progress(len(rows), quiet=quiet) as progress:
+        with Progress(len(rows), quiet=quiet) as shown_by:
             for one in rows:
-                progress.begin(cell())
-                progress.end(cell(), [one])
-            progress.again([cell()], 1, 2.0)
+                shown_by.begin(cell())
+                shown_by.end(cell(), [one])
+            shown_by.again([cell()], 1, 2.0)
         shown.append(capsys.readouterr().err.splitlines())
     loud, quiet_lines = shown
     numbers = [re.match(r"\[(.*?)/6\] add ", line) for line in loud[:-1]]

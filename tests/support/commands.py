@@ -41,6 +41,11 @@ class Answer(NamedTuple):
     stderr: str
     stdout: str
 
+    @property
+    def told(self) -> list[str]:
+        """The lines of standard error, without those by which a slow machine says what it is at."""
+        return [line for line in self.stderr.splitlines() if not line.endswith(" ...")]
+
 
 def words_of(command: str) -> list[str]:
     """A command's words, which spaces divide, but for those within brackets or braces."""
