@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from runner.analysis.comparison import OF_MOMENTS
+from runner.analysis.comparison import is_disturbed
 from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import ConfigError, tell
@@ -150,5 +150,4 @@ def exit_code(rows: Sequence[Row], *, strict: bool) -> int:
         if has_failed_check(getattr(row, "flags", ())):
             return 1
     timed = [row for row in rows if isinstance(row, BenchmarkRow) and row.median_s is not None]
-    disturbed = [row for row in timed if not set(OF_MOMENTS).isdisjoint(row.flags)]
-    return UNCLEAR if strict and timed and len(disturbed) == len(timed) else 0
+    return UNCLEAR if strict and timed and all(map(is_disturbed, timed)) else 0
