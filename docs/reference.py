@@ -14,7 +14,9 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import refusals  # noqa: E402
 
 from runner.analysis.comparison import Speedup  # noqa: E402
 from runner.config.axes import AXES, CellKey  # noqa: E402
@@ -51,6 +53,7 @@ NEXT = {
     "operation_files.md": "[Add an operation](../operations.md), "
     "[Implementations](../implementations.md), [Your own functions](../functions.md) and "
     "[What a model pays](../models.md) show such files.",
+    "refusals.md": "[Flags, statuses and exit codes](flags.md), [Use](../use.md).",
     "columns.md": "[Files of a run](../../outputs/README.md), [Flags](flags.md), "
     "[Trust a number](../trust.md), and [how to read the tables](../python.md#read-the-tables).",
 }
@@ -69,6 +72,7 @@ def pages() -> dict[str, str]:
         "configuration.md": _configuration(),
         "operation_files.md": _files_of_people(),
         "columns.md": _columns(),
+        "refusals.md": refusals.page(),
     }
     return {name: f"{text}\nNext: {NEXT[name]}\n" for name, text in made.items()}
 
