@@ -65,7 +65,9 @@ def test_the_visits_are_on_the_disk_and_the_report_makes_the_same_interval(
         assert set(own["baseline_cell"]) == {speedup["baseline_cell"]}
         undisturbed = own[own["undisturbed"]]
         calm = undisturbed[undisturbed["calm"]]
-        counted = next(kept for kept in (calm, undisturbed) if len(kept) == speedup["paired"])
+        # a busy machine may have few of either
+        choices = (calm, undisturbed, own)
+        counted = next(kept for kept in choices if len(kept) == speedup["paired"])
         assert len(counted) >= 2
         ratios = counted["baseline_s"] / counted["other_s"]
         assert ratios.median() == pytest.approx(speedup["speedup"], rel=0.05)
