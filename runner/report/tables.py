@@ -322,8 +322,9 @@ def tensors_table(rows: Sequence[TensorRow]) -> Table:
     ).items():
         checked = dict.fromkeys(row.check for row in checks if row.check)
         code = next((row.expression for row in checks if row.expression), "")
-        lines.append((case, device, code, " ".join(checked), _counted_verdicts(checks)))
-    return Table("Tensors", ("case", "device", "code", "checked", "verdicts"), lines, 4)
+        task = checks[0].description or ""
+        lines.append((case, device, task, code, " ".join(checked), _counted_verdicts(checks)))
+    return Table("Tensors", ("case", "device", "task", "code", "checked", "verdicts"), lines, 5)
 
 
 def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
@@ -332,10 +333,10 @@ def derivations_table(rows: Sequence[AutogradRow]) -> Table | None:
     for row in rows:
         if row.derivation and row.probe == "example":
             gradients = (row.expected_values or "", row.got_values or "")
-            names = (row.case or row.op, row.dtype, row.device)
+            names = (row.case or row.op, row.dtype, row.device, row.description or "")
             lines.append((*names, row.derivation, *gradients, row.verdict or row.status))
-    header = ("case", "dtype", "device", "derivative", "exact", "autograd", "verdict")
-    return Table("Derivations", header, lines, 4) if lines else None
+    header = ("case", "dtype", "device", "task", "derivative", "exact", "autograd", "verdict")
+    return Table("Derivations", header, lines, 5) if lines else None
 
 
 def peaks_table(rows: Sequence[PeaksRow]) -> Table:

@@ -41,20 +41,22 @@ def schema_of(header: Sequence[str], now: Sequence[str], file: str, version: int
 def newer_row_type(
     header: Sequence[str], first: Sequence[str], row_type: Any, version: int
 ) -> tuple[int, type[AnyRow]]:
-    """The schema of a newer release's file, by its header and first line, and a row of it.
+    """The schema of another build's file, by its header and first line, and a row of it.
 
     The columns that we do not know are kept as text; what it lacks of ours is blank. ValueError
-    where it is no such file.
+    where it is no such file, or of an older schema.
     """
     columns, own = header[:-2], [f.name for f in fields(row_type)]
     schema = int(first[-2]) if len(first) > 1 and re.fullmatch("[0-9]{1,9}", first[-2]) else 0
-    needed = {"cell", "job", *NAMED} if schema > version else set(own)
+    needed = {"cell", "job", *NAMED}
     further = tuple(name for name in columns if name not in own)
-    usable = all(_is_free(name, row_type) for name in further)
+    # within a schema columns come; a file with others instead of ours is of another kind
+    is_of_kind = schema > version or not further or set(own) <= set(columns)
+    usable = is_of_kind and all(_is_free(name, row_type) for name in further)
     unique = len(set(columns)) == len(columns) and list(header[-2:]) == ["schema", "checksum"]
     if schema < version or not (needed <= set(columns) and usable and unique):
         raise ValueError(f"the header is not that of schema {version}, nor of an older one")
-    return schema, _with_columns(row_type, further)
+    return schema, _with_columns(row_type, further) if further else row_type
 
 
 def own_columns(row: object) -> dict[str, Any]:

@@ -172,6 +172,7 @@ class CaseRow(Row):
     """A row of a job that a case can be of."""
 
     case: str | None = None  # the file of ``conf/case``; blank for an operation
+    description: str | None = None  # the case's own line for people
 
 
 @dataclass(frozen=True)
@@ -448,7 +449,7 @@ def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:
     blank = not_of(cell.job, of_case=cell.case is not None)
     known: dict[str, Any] = {name: getattr(cell, name) for name in AXES if name not in blank}
     if cell.case is not None and issubclass(row_type, CaseRow):
-        known["case"] = cell.case.name
+        known |= {"case": cell.case.name, "description": cell.case.description or None}
     if cell.call is not None and issubclass(row_type, BenchmarkRow):
         known["own"] = cell.call.columns
     known |= {"limit_time_s": cell.limit.time_s, "limit_memory_bytes": cell.limit.memory_bytes}

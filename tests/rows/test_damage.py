@@ -335,6 +335,15 @@ def test_a_newer_schema_is_read_kept_and_said_once(
     assert read_rows(tmp_path / "results.csv", BenchmarkRow)[0].op == "add"
 
 
+def test_a_file_of_an_earlier_build_of_this_schema_lacks_a_column(tmp_path: Path) -> None:
+    names = [f.name for f in fields(BenchmarkRow) if f.name != "reference"]
+    base = make_dataclass("BenchmarkRow", [(name, "str | None", None) for name in names])
+    earlier = base(**{name: getattr(row(), name) for name in names})
+    write_rows(tmp_path / "results.csv", [earlier])
+    (read,) = read_rows(tmp_path / "results.csv", BenchmarkRow)
+    assert read == row()
+
+
 def test_no_cell_of_a_csv_is_a_spreadsheets_formula_and_all_are_read_back(tmp_path: Path) -> None:
     texts = ["=cmd|calc", "+1+1", "-x", "@sum", "\tx", "'=a", "'a", "-1.5", "plain"]
     rows = [row(cell=f"c{n}", op=text) for n, text in enumerate(texts)]
