@@ -143,10 +143,9 @@ def test_every_case_runs_by_its_name(lesson: Path) -> None:
 
 def test_the_report_shows_the_code_and_what_was_checked(lesson: Path) -> None:
     report = (lesson / "report.md").read_text()
-    assert (
-        "| lesson_1_3_last_column | E\\[..., -1] | values shape dtype aliases unchanged | 5 pass |"
-        in report
-    )
+    task = "1.3, the last column of each of the five matrices"
+    line = f"| lesson_1_3_last_column | {task} | E\\[..., -1] "
+    assert f"{line}| values shape dtype aliases unchanged | 5 pass |" in report
 
 
 def test_each_mistake_fails_and_says_what_is_wrong(said: tuple[Path, str]) -> None:
