@@ -40,6 +40,12 @@ FEW = 64  # as many elements change as the root of all, over this: few look at o
 Kernel = tuple[str, tuple[Any, ...]]
 
 
+def _strided(results: object) -> list[Tensor]:
+    """The tensors in results that have memory of their own."""
+    tensors = (leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor))
+    return [tensor for tensor in tensors if tensor.layout is torch.strided]
+
+
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What a call does: which kernels it asks for, and whether it calls one of some functions."""
 
@@ -115,7 +121,8 @@ class Conduct:
         The clock makes them, from where it makes those that it times. Each other one finds a few
         elements changed, at positions that nobody can guess and unknown to the tensors' versions: a
         call that looks at a part of its inputs, at who calls it, or at memory where an earlier
-        result lies, gives a wrong result here.
+        result lies, gives a wrong result here. The last two find what they were given, and the last
+        one the earlier result changed at a few elements.
         """
         call_s = self._timed.measured.median_s
         calls = random.SystemRandom().randint(*FEWEST_IN_A_ROW)
@@ -125,14 +132,24 @@ class Conduct:
         calls += min(affordable, 2 * self._timed.measured.calls_per_sample)
         results: list[Any] = []  # of the last two calls, where who looks for it finds a wrong one
         found: list[Any] = []
+        places = {storage_of(tensor) for tensor in tensors}
+
+        def change_result() -> None:
+            for tensor in _strided(results):
+                if storage_of(tensor) not in places:  # which is nobody's but the caller's
+                    self._changed_at_few(tensor)
 
         def before_each() -> Iterator[tuple[()]]:
             put_back: list[Callable[[], object]] = []
             for turn in count(1):
                 while put_back:
                     put_back.pop()()
-                if turn < calls:
+                if turn < calls - 1:
                     put_back.extend(chain.from_iterable(map(self._changed_at_few, tensors)))
+                elif turn == calls - 1:
+                    places.update(map(storage_of, _strided(results)))
+                elif turn == calls:
+                    change_result()
                 if turn == calls + 1:  # a clock may make more
                     found.append(results[-1])
                 del results[:-1]
