@@ -29,7 +29,7 @@ from runner.files import (
 )
 from runner.rows.columns import columns_in, filled, out_of_range, problem_of
 from runner.rows.environment_file import code_order
-from runner.rows.other_schemas import newer_row_type, schema_of, with_own_columns
+from runner.rows.other_schemas import other_row_type, schema_of, with_own_columns
 from runner.rows.rows import (
     FILE_OF_JOB,
     PAIRS_FILE,
@@ -124,7 +124,7 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> lis
     kind: Any = row_type  # for which lru_cache has no type
     layout = _layout(tuple(header), kind)
     if layout is None:
-        schema, kind = newer_row_type(header, first, kind, SCHEMA_VERSION)
+        schema, kind = other_row_type(header, first, kind, SCHEMA_VERSION)
         layout = Layout("", schema, kind, tuple(header[:-2]), _parsers(kind, header[:-2]))
     lines = chain([first] if first else [], lines)
     rows: list[AnyRow | str] = []

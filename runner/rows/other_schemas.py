@@ -38,7 +38,7 @@ def schema_of(header: Sequence[str], now: Sequence[str], file: str, version: int
     return next(map(int, older), None)
 
 
-def newer_row_type(
+def other_row_type(
     header: Sequence[str], first: Sequence[str], row_type: Any, version: int
 ) -> tuple[int, type[AnyRow]]:
     """The schema of another build's file, by its header and first line, and a row of it.

@@ -15,12 +15,12 @@ from runner.cells.compose import Composer, HydraJob
 from runner.cells.grid import check_baseline, check_possible, check_threads, excluded, plain
 from runner.config.hydra_internals import combinations, sweeper_of
 from runner.config.schema import Report
-from runner.errors import CellFailed, ConfigError, tell
+from runner.errors import CellFailed, ConfigError
 from runner.execute.session import Session
 from runner.report.as_json import cells_as_json, for_programs
 from runner.sweep.grids import as_overrides
 from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel, refuse_run
-from runner.sweep.sweeper import list_jobs
+from runner.sweep.sweeper import list_jobs, tell_left_out
 
 BASIC = "basic"  # Hydra's own, whose cells are known before the first one runs
 
@@ -44,8 +44,7 @@ class StockSweep:
         if self._config.dry_run:
             with for_programs(self._config.output) as is_json:
                 list_jobs(jobs)
-            if self._left_out:
-                tell(f"left out by exclude: {self._left_out}")
+            tell_left_out(self._left_out)
             if is_json:
                 print(cells_as_json([job.cell for job in jobs], self._left_out))
             return []

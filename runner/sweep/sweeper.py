@@ -169,8 +169,7 @@ class GridSweep:
         foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
         if foreign:
             tell(f"a run imports and calls {', '.join(foreign)}")
-        if self._left_out:
-            tell(f"left out by exclude: {self._left_out}")
+        tell_left_out(self._left_out)
         if self._lacking:
             why = "as their operation has no such implementation"
             tell(f"left out, {why}: {sum(map(len, self._lacking.values()))}")
@@ -348,3 +347,9 @@ def list_jobs(jobs: Sequence[HydraJob]) -> None:
         name, reason = names.get(cell.identity, cell.label), cell.infeasible_reason
         print(f"{name}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())
     print(f"{len(jobs)} cells")
+
+
+def tell_left_out(count: int) -> None:
+    """Say how many cells of a dry run ``exclude`` leaves out, if any."""
+    if count:
+        tell(f"left out by exclude: {count}")

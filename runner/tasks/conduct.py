@@ -41,9 +41,8 @@ Kernel = tuple[str, tuple[Any, ...]]
 
 
 def _strided(results: object) -> list[Tensor]:
-    """The tensors in results that have memory of their own."""
-    tensors = (leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor))
-    return [tensor for tensor in tensors if tensor.layout is torch.strided]
+    """The tensors in results that lie in memory element by element."""
+    return [tensor for tensor in outputs_of(results) if tensor.layout is torch.strided]
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from runner.calls.bound_operation import is_differentiable
-from runner.verify.gradients.vectors import Tensors, farthest, max_abs, perturbed
+from runner.verify.gradients.vectors import Tensors, farthest, max_abs, perturbed, random_signs
 
 MOST_MOVED = 20_000  # elements of gradients up to which each step is moved, which takes its time
 FINER = 1e-3  # times a step that moves gradients far
@@ -70,9 +70,8 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         aten, is_left = torch.ops.aten, kwargs.get("left", True)
         if function is aten.linalg_inv_ex.default:
             inverse, *others = result
-            unit = torch.eye(inverse.shape[-1]).to(inverse)
             residual = self._signed(args[0].abs() @ inverse.abs())
-            return (inverse @ (unit + residual), *others)
+            return (inverse + inverse @ residual.to(inverse), *others)
 
         if function is aten.linalg_lu_solve.default:
             factors, pivots, right = args
@@ -87,8 +86,7 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args[:-1], right + residual, **kwargs)
 
     def _signed(self, magnitude: Tensor) -> Tensor:
-        signs = torch.randint(2, magnitude.shape, generator=self.generator) * 2 - 1
-        return self.roundoff * magnitude * signs.to(magnitude)
+        return self.roundoff * magnitude * random_signs(magnitude, self.generator)
 
     def _moved(self, tensor: Tensor) -> Tensor:
         if tensor.layout is not torch.strided or tensor._is_zerotensor():

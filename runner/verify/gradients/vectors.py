@@ -70,6 +70,12 @@ def random_cotangents(outputs: Sequence[Tensor], generator: torch.Generator) -> 
     return [gaussian(t, generator).to(t.device, t.dtype) for t in outputs]
 
 
+def random_signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """1 or -1 for each element of a tensor, on its device."""
+    signs = torch.randint(2, like.shape, generator=generator) * 2 - 1
+    return signs.to(like.device)
+
+
 def perturbed(tensors: Sequence[Tensor], roundoff: float, generator: torch.Generator) -> Tensors:
     """Tensors whose elements have moved by a relative roundoff, up or down; integers stay."""
 
@@ -77,8 +83,7 @@ def perturbed(tensors: Sequence[Tensor], roundoff: float, generator: torch.Gener
         # in the tensor's own precision, where 1 plus less than this is 1 again
         dtype = tensor.dtype.to_real()
         step = max(roundoff, torch.finfo(dtype).eps)
-        signs = torch.randint(2, tensor.shape, generator=generator) * 2 - 1
-        return tensor * (1 + step * signs.to(tensor.device, dtype))
+        return tensor * (1 + step * random_signs(tensor, generator).to(dtype))
 
     return [moved(t) if is_differentiable(t.dtype) else t for t in tensors]
 
