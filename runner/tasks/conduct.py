@@ -131,11 +131,13 @@ class Conduct:
         calls += min(affordable, 2 * self._timed.measured.calls_per_sample)
         results: list[Any] = []  # of the last two calls, where who looks for it finds a wrong one
         found: list[Any] = []
-        places = {storage_of(tensor) for tensor in tensors}
 
         def change_result() -> None:
-            for tensor in _strided(results):
-                if storage_of(tensor) not in places:  # which is nobody's but the caller's
+            # the one before is still there: what lies elsewhere, and where no input does, is the
+            # caller's alone
+            others = set(map(storage_of, [*tensors, *_strided(results[:-1])]))
+            for tensor in _strided(results[-1:]):
+                if storage_of(tensor) not in others:
                     self._changed_at_few(tensor)
 
         def before_each() -> Iterator[tuple[()]]:
@@ -145,8 +147,6 @@ class Conduct:
                     put_back.pop()()
                 if turn < calls - 1:
                     put_back.extend(chain.from_iterable(map(self._changed_at_few, tensors)))
-                elif turn == calls - 1:
-                    places.update(map(storage_of, _strided(results)))
                 elif turn == calls:
                     change_result()
                 if turn == calls + 1:  # a clock may make more

@@ -29,9 +29,12 @@ def test_a_time_is_that_of_calls_on_copies_and_says_so_in_a_line() -> None:
     kept = X.clone()
     found = opsweep.time(lambda x: x.add_(1.0), X, max_time_s=1.0)
     assert torch.equal(X, kept)
-    assert found.low_s is not None and found.high_s is not None
     assert 0 < found.min_s <= found.median_s
-    assert found.low_s <= found.median_s <= found.high_s
+    # an interval, or, where the machine is restless, a flag that says why there is none
+    if found.low_s is None or found.high_s is None:
+        assert found.flags and ", ".join(found.flags) in repr(found)
+    else:
+        assert found.low_s <= found.median_s <= found.high_s
     assert found.samples > 1 and found.device.startswith("cpu")
     assert repr(found).startswith("<lambda>: ") and f"{found.samples} samples" in repr(found)
 
