@@ -9,6 +9,7 @@ functions.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ NOTABLE = {
     "max_relative_error": (1e-12, 4.0),
     "peak_memory_bytes": (2**20, 1.5),
     "saved_bytes": (1, 1.0),
+    "page_faults": (256, 1.5),
 }
 """Columns whose change is named, from which value on, and from which factor on."""
 
@@ -275,11 +277,34 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
         if max(old, new) > factor * min(old, new):
             said.append(f"{name} {old:.4g} to {new:.4g}")
 
+    if ran := _ran_otherwise(before.aten_calls, after.aten_calls):
+        said.append(ran)
+
     # what flags a moment is no change
     for words, more, fewer in (("flagged", after, before), ("no longer flagged", before, after)):
         flags = [flag for flag in more.flags if flag not in PASSING.union(fewer.flags)]
         said += [f"{words} {flag}" for flag in flags]
     return said
+
+
+def _ran_otherwise(before: str | None, after: str | None) -> str | None:
+    """The first kernel of ATen that one of two calls asks for more often; None: there is none."""
+    old, new = _counts(before), _counts(after)
+    if not old or not new:  # which says that it was not looked at
+        return None
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            return f"aten_calls {name} {old.get(name, 0)} to {new.get(name, 0)}"
+    return None
+
+
+def _counts(text: str | None) -> dict[str, object]:
+    """What a row says that a call asks for; nothing where the row's JSON is damaged."""
+    try:
+        said = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 class Summary(NamedTuple):

@@ -31,6 +31,7 @@ PAIRS = "[{op: matmul, size: 64}, {op: add, size: 128}]"  # cells as zip= lists 
 JSON = "json"
 OUTPUTS = ("table", JSON)
 LANGUAGES = ("en", "ru")
+EXPORTS = ("github_action_benchmark", "pytest_benchmark")  # runner/report/export.py makes them
 CHECKS = ("profiler",)
 MOST_THREADS = 1_024
 LARGEST_SEED = 10**15  # a generator's seed is made of it and has 64 bits
@@ -106,6 +107,7 @@ class Report:
     calls_per_transfer: int = 100
     compare_across_nodes: bool = False
     language: str | None = None
+    export: Any = None  # a list of EXPORTS
 
     @classmethod
     def of(cls, config: DictConfig) -> Report:
@@ -260,6 +262,8 @@ def check_report(values: Mapping[str, Any]) -> None:
     """Check each value of a report's settings on its own, also of one that was written down."""
     if values["language"] is not None:
         _one_of("report.language", values["language"], LANGUAGES)
+    for name in _listed("report.export", values["export"], EXPORTS):
+        _one_of("report.export", name, EXPORTS)
     _check_baseline(values["baseline"])
     check_ranges({f"report.{key}": value for key, value in values.items()})
 
@@ -331,6 +335,16 @@ def _check_baseline(baseline: object) -> None:
             f"report.baseline={baseline} is not {ONE_AXIS}; "
             f"the axes are {', '.join(COMPARED)}, and op.kwargs.NAME"
         )
+
+
+def _listed(key: str, given: object, allowed: Collection[str]) -> list[str]:
+    """The names of a list that may be left out."""
+    if given is None:
+        return []
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        names = f"[{', '.join(allowed)}]"
+        raise ConfigError(f"{key}={given} is no list of names; give {names} or one of them")
+    return given
 
 
 def _one_of(key: str, value: str, allowed: Collection[str]) -> None:

@@ -14,7 +14,8 @@ from runner.analysis.pairs import Pairs
 from runner.config.schema import Compare, Report, settings_of
 from runner.errors import ConfigError, tell
 from runner.garbage import uncollected
-from runner.report.summary import show
+from runner.report.export import export
+from runner.report.summary import show, shown_path
 from runner.rows.csv_store import (
     collect,
     collect_pairs,
@@ -92,6 +93,7 @@ def conclude(
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
     settings = report, run.environment
     show(root, rows, run.damaged, *settings, pairs=pairs, rounds=run.rounds, quiet=quiet)
+    _export(root, report, run)
     if run.damaged:
         return 1
     code = exit_code(rows, strict=strict)
@@ -99,6 +101,19 @@ def conclude(
         advice = "run it again on a quieter machine"
         tell(f"strict=true: something disturbed every time, so none says much; {advice}")
     return code
+
+
+def _export(root: Path, report: Report, run: Run) -> None:
+    """Write the run in the formats that were asked for, and say what is not in them."""
+    rows = [row for row in run.rows_of_job["benchmark"] if isinstance(row, BenchmarkRow)]
+    if not report.export or not rows:
+        return
+    left_out = export(root, report.export, rows, run.environment)
+    for name in report.export:
+        print(shown_path(root / f"{name}.json"))
+    if left_out:
+        cells = f"{left_out} of {len(rows)} cells"
+        tell(f"report.export: {cells} have no time that can be compared, and are left out")
 
 
 def load_run(root: Path) -> Run:

@@ -156,6 +156,10 @@ class BenchmarkRow(Row):
     gap_s: float | None = None  # seconds of a call between its kernels, by the profiler
     # the kernels of a call, as JSON: name, number and seconds in a call
     kernels: str | None = None
+    # what an eager call asks ATen for, as JSON: each kernel with its number; blank: not looked at
+    aten_calls: str | None = None
+    # memory pages of the host that a call is the first to touch, mostly those of its result
+    page_faults: int | None = None
     # whether another sweep measured on the same device meanwhile; then ``flags`` has contended too;
     # blank: not known
     concurrent_sweep: bool | None = None

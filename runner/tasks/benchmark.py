@@ -31,6 +31,7 @@ from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings
 from runner.measure.energy import Energy, energy_of
 from runner.measure.engine import Measurement, Opening, measure
+from runner.measure.fingerprint import Fingerprint, fingerprint_of
 from runner.measure.gate import Gate
 from runner.measure.host_clock import Clock
 from runner.measure.host_memory import free_memory_bytes
@@ -197,7 +198,8 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     if profile.differs(measured.median_s):
         detected = [*detected, "profiler_differs"]
     row, samples = _row(ready, measured, detected), list(measured.samples)
-    row = replace(row, **vars(energy), **vars(profile))
+    ran = _fingerprint(ready, timed)
+    row = replace(row, **vars(energy), **vars(profile), **vars(ran))
 
     def keep(known: Checked) -> None:
         task.keep(TaskResult([known.put_into(row)], samples))
@@ -233,6 +235,14 @@ def _profile(ready: Ready, measured: Measurement) -> Profile:
     except (NotImplementedError, RuntimeError) as error:
         print(f"the profiler says nothing: {error}")
         return Profile()
+
+
+def _fingerprint(ready: Ready, timed: TimedCall) -> Fingerprint:
+    """What ran for a call, where a further one is affordable and can be watched."""
+    cell = ready.task.cell
+    if timed.takes_long or cell.is_compiled or cell.graph:
+        return Fingerprint()
+    return fingerprint_of(ready.call, on_host=ready.task.device.is_cpu)
 
 
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:

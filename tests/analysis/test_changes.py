@@ -109,16 +109,22 @@ def test_what_only_one_side_has_or_nobody_can_trust_is_not_compared() -> None:
         ({"gradient": "fail", "flags": ("wrong_gradient",)}, True, "gradient pass to fail"),
         ({"max_relative_error": 1e-3}, False, "max_relative_error 1e-07 to 0.001"),
         ({"saved_bytes": 2048}, False, "saved_bytes 1024 to 2048"),
+        ({"page_faults": 1026}, False, "page_faults 2 to 1026"),
+        ({"aten_calls": '{"mm": 2, "add.Tensor": 1}'}, False, "aten_calls mm 1 to 2"),
+        ({"aten_calls": '{"mm": 1, "t": 1}'}, False, "aten_calls t 0 to 1"),
         ({"peak_memory_bytes": 2**27}, False, "peak_memory_bytes 6.711e+07 to 1.342e+08"),
     ],
 )
 def test_what_else_changed_is_said(after: dict, is_wrong: bool, said: str) -> None:
     known = {"gradient": "pass", "max_relative_error": 1e-7, "saved_bytes": 1024}
+    known |= {"aten_calls": '{"mm": 1}', "page_faults": 2}
     before = row("cpu", 1e-3, **known, peak_memory_bytes=2**26)
     (found,) = changes([[before]], [[replace(before, **after)]], **SETTINGS)
     assert (found.changed or "").startswith(said)
     assert found.became_wrong is is_wrong
     assert not what_changed(before, replace(before, max_relative_error=2e-7))
+    for unknown in (None, "{", "[1]"):  # not looked at, or damaged
+        assert not what_changed(before, replace(before, aten_calls=unknown))
 
 
 def test_what_failed_before_did_not_become_wrong() -> None:

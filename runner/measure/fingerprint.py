@@ -1,0 +1,61 @@
+"""What ran for a call, found by two further calls: ATen's kernels, and the pages that were new.
+
+Where two versions of an operation take different times, this is the first place to look.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from runner.calls import Thunk
+
+MOST_NAMED = 100  # different kernels of a call
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What ran for a call, by the row's columns; None where it is not known."""
+
+    aten_calls: str | None = None
+    page_faults: int | None = None
+
+
+class _Asked(TorchDispatchMode):
+    """Counts what a call asks ATen for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[str(func).removeprefix("aten.").removesuffix(".default")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
+    """The fingerprint of an eager call; ``on_host``: pages of the host's memory tell of it too."""
+    asked = _Asked()
+    try:
+        with asked:
+            call()
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
+        print(f"aten_calls: not known: {error}")
+        return Fingerprint(page_faults=_page_faults(call) if on_host else None)
+    named = dict(list(asked.calls.items())[:MOST_NAMED])
+    return Fingerprint(json.dumps(named), _page_faults(call) if on_host else None)
+
+
+def _page_faults(call: Thunk) -> int | None:
+    """How many pages a call is the first to touch; None: the platform does not count them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    call()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
