@@ -25,7 +25,7 @@ from runner.rows.csv_store import (
     write_records,
     write_rows,
 )
-from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample
+from runner.rows.rows import ROW_OF_JOB, AutogradRow, BenchmarkRow, Sample, TransferRow
 
 ROOT = Path(__file__).parents[2]
 ROW = BenchmarkRow("ab12", "benchmark", "matmul", "4x4", "float32", "cpu", median_s=0.1 + 0.2)
@@ -52,6 +52,15 @@ def rows_of(row_type):
         min_size=1,
         max_size=3,
     )
+
+
+@pytest.mark.parametrize("points", ["[[1024, 8e-3, 7e-3, 9e-3], [2048, 9e-3, null, null]]", "[]"])
+def test_a_transfer_whose_size_has_no_interval_is_read_back(points: str, tmp_path: Path) -> None:
+    """As where copies of the largest size took all the time there was."""
+    row = TransferRow("ab12", "transfer", "copy", "8", "uint8", "gpu", points=points)
+    (tmp_path / "0_cell").mkdir()
+    write_rows(tmp_path / "0_cell" / "transfers.csv", [row])
+    assert collect(tmp_path, "transfer") == ([row], [])
 
 
 def written(path, *rows):
