@@ -12,7 +12,6 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pkgutil import iter_modules
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -104,10 +103,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run what the arguments say; returns the exit code."""
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and each gets its code here
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
     session = Session()
+    _heed_signals(session)
     try:
         if VERSION in Arguments.parse(arguments).words:
             return _print_versions()
@@ -124,11 +121,12 @@ def run(arguments: Sequence[str]) -> int:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
         return session.exit_code
     except KeyboardInterrupt:
-        tell("interrupted; what was finished is kept")
-        return INTERRUPTED
+        return _end_interrupted()
     except SystemExit as end:  # Hydra's own errors, which are all of the command line
         raise SystemExit(2 if end.code == 1 else end.code) from None
     except (_PastHydra, Exception) as raised:  # also one that we did not think of ends in a line
+        if session.is_interrupted:  # in code of others, whose cleaning up then failed
+            return _end_interrupted()
         error = raised.error if isinstance(raised, _PastHydra) else raised
         if traceback_wanted:
             raise error from error.__cause__
@@ -315,5 +313,14 @@ def _advice(*, measuring: bool) -> str:
     return "choose another with hydra.run.dir= or hydra.sweep.dir="
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _heed_signals(session: Session) -> None:
+    """Have signals end the run as Ctrl-C does, but for one that is ignored, as by ``nohup``."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, session.interrupt)
+
+
+def _end_interrupted() -> int:
+    tell("interrupted; what was finished is kept")
+    return INTERRUPTED

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from hydra.types import TaskFunction
@@ -27,9 +28,15 @@ class Session:
         self.exit_code = 0  # what the process should end with
         # whether a cell has begun, here or on a cluster: before, an error is the configuration's
         self.measuring = False
+        self.is_interrupted = False  # whether a signal has asked for its end
         self.is_ab = False  # whether the cells are taken in two environments
         self.quiet = False  # whether neither progress nor tables are printed
         self.begins: Callable[[], None] = lambda: None  # is called before the first cell
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """What a signal does that ends the run."""
+        self.is_interrupted = True
+        raise KeyboardInterrupt
 
     @cached_property
     def cells(self) -> CellRunner:

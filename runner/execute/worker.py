@@ -166,12 +166,13 @@ class Worker:
             self._connection.close()
         self._connection = self._inbox = None
         if process is not None:
-            self._running.discard(process.pid or 0)
-            if process.exitcode is None:
-                end_descendants(process.pid or 0)
-            process.kill()
-            process.join()
-            process.close()
+            if process.pid is not None:  # else its start was interrupted
+                self._running.discard(process.pid)
+                if process.exitcode is None:
+                    end_descendants(process.pid)
+                process.kill()
+                process.join()
+                process.close()
             end_descendants(os.getpid(), but=self._known_children | self._running)  # of the dead
 
     def talk(
