@@ -24,7 +24,8 @@ from runner.analysis.analysis import analyse
 from runner.config.schema import Report
 from runner.report.language import words_of
 from runner.report.publish import pictures_of, write_page
-from runner.report.tables import fastest_table
+from runner.report.tables import derivations_table, fastest_table
+from runner.rows.rows import AutogradRow
 from tests.conftest import ROOT
 from tests.support.report_rows import rows
 
@@ -338,6 +339,29 @@ def test_a_phone_needs_no_sideways_scrolling_but_in_tables(
     assert time.rect["x"] + time.rect["width"] <= PHONE[0]  # a row is a card
     shown = "return getComputedStyle(arguments[0], '::before').content"
     assert chromium.execute_script(shown, time) == '"time of a call, median: "'
+
+
+def test_both_gradients_of_a_derivation_are_in_sight_on_a_desk(
+    chromium: webdriver.Chrome, tmp_path: Path
+) -> None:
+    numbers = "[-5.034429174458714, 17.840097395763202, 0.0]"
+    row = AutogradRow(
+        *("a", "autograd", "lesson_2_2_mean_squared_error", "3", "float64", "cpu"),
+        probe="example",
+        description="2.2, the gradient of a loss by a line's slope and offset",
+        derivation="d/dw mean((w*x + b - t)**2) = mean(2*x*(b - t + w*x))",
+        expected_values=numbers,
+        got_values=numbers,
+        verdict="pass",
+    )
+    table = derivations_table([row])
+    assert table is not None
+    words, analysis = words_of("en"), analyse(rows(), [], Report())
+    made = {"pictures": pictures_of(analysis, words), "environment": {}, "notes": []}
+    write_page(tmp_path, analysis=analysis, words=words, tables=[table], **made)
+    show(chromium, tmp_path / "report.html")
+    box = "document.getElementById('derivations').closest('.scroll')"
+    assert chromium.execute_script(f"return {box}.scrollWidth - {box}.clientWidth") <= 0
 
 
 def test_of_many_panels_one_is_chosen(chromium: webdriver.Chrome, tmp_path: Path) -> None:
