@@ -369,6 +369,37 @@ def test_both_gradients_of_a_derivation_are_in_sight_on_a_desk(
     assert chromium.execute_script(f"return {box}.scrollWidth - {box}.clientWidth") <= 0
 
 
+@pytest.mark.parametrize("panels", [1, 3])
+def test_no_text_of_a_chart_is_cut_at_its_edge(
+    chromium: webdriver.Chrome, tmp_path: Path, panels: int
+) -> None:
+    words = words_of("en")
+    sizes = {"64x64": "4096x768 o=3072", "256x256": "64x512x768 o=768"}
+    few = [one for one in rows() if one.device == "cpu" and one.size in sizes]
+    long = [
+        replace(one, op=f"op{n}", size=sizes[one.size], cell=f"c{n}{number}")
+        for n in range(panels)
+        for number, one in enumerate(few[:6])
+    ]
+    analysis = analyse(long, [], Report())
+    pictures = pictures_of(analysis, words)
+    write_page(
+        tmp_path, analysis=analysis, pictures=pictures, environment={}, notes=[], words=words
+    )
+    show(chromium, tmp_path / "report.html", (1400, 900))
+    outside = """
+      return [...document.querySelectorAll(".chart svg")].flatMap(svg => {
+        const edge = svg.getBoundingClientRect();
+        const texts = [...svg.querySelectorAll("text")].filter(text => text.textContent);
+        return texts.map(text => [text.textContent, text.getBoundingClientRect()])
+          .filter(([_, box]) => box.left < edge.left - 1 || box.right > edge.right + 1)
+          .map(([text, _]) => text);
+      });
+    """
+    assert chromium.find_elements(By.CSS_SELECTOR, ".chart svg text")
+    assert chromium.execute_script(outside) == []
+
+
 def test_of_many_panels_one_is_chosen(chromium: webdriver.Chrome, tmp_path: Path) -> None:
     words = words_of("en")
     many = [
