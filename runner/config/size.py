@@ -76,7 +76,7 @@ def parse_size(value: object) -> Size:
     if isinstance(value, list | tuple) and any(map(_is_whole_size, value)):
         several = ",".join(map(_given, value))
         advice = f"several are given with commas and -m: size={several}"
-        raise ConfigError(f"size={list(value)} is a list, and a cell has one size; {advice}")
+        raise ConfigError(f"size=[{several}] is a list, and a cell has one size; {advice}")
     blank = isinstance(value, str) and not value.strip()
     shown = repr(value) if blank else str(value)
     raise ConfigError(f"size={shown} is not a size; {ALLOWED}")
