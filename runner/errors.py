@@ -101,4 +101,6 @@ def closest(word: str, allowed: Sequence[str]) -> str:
 
 def tell(*lines: object) -> None:
     """Print for people, at once; standard output is for results."""
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    # in one piece, or what another stream writes into the same file could come in between
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()

@@ -100,10 +100,19 @@ def unanswered(asked: Sequence[Speedup], rows: Iterable[BenchmarkRow]) -> Findin
     missing = [row.reason for row in others if row.status == "unavailable" and row.reason]
     reasons = missing or [speedup.reason or "" for speedup in asked]
     ((reason, _),) = Counter(reasons).most_common(1)
-    headline = headline_of((), asked)
-    return Finding(
-        "unclear", Sentence("no_answer"), Sentence("unanswered", {**headline.values, "why": reason})
-    )
+    values = {**headline_of((), asked).values, "why": _without_colon(reason, asked)}
+    return Finding("unclear", Sentence("no_answer"), Sentence("unanswered", values))
+
+
+def _without_colon(reason: str, asked: Sequence[Speedup]) -> str:
+    """A reason after a sentence with a colon of its own: the cell that it is of stands behind it.
+
+    What the sentence names, as the only other side, is left out.
+    """
+    where, _, why = reason.partition(": ")
+    if not why or " " in where:
+        return reason
+    return why if {where} == {speedup.other for speedup in asked} else f"{why} ({where})"
 
 
 def _is_nameable(speedup: Speedup) -> bool:
@@ -182,7 +191,11 @@ def trust(rows: Sequence[Row], speedups: Sequence[Speedup]) -> list[Finding]:
     view = FORBIDDING["view"]
     asked = [s for s in speedups if s.other_s and not (s.reason or "").endswith(view)]
     if asked:
-        told = sum(speedup.verdict in TELLING for speedup in asked)
+        with_verdict = [speedup for speedup in asked if speedup.verdict in TELLING]
+        told = len(with_verdict)
+        # or a verdict and a doubt beside each other would read as a contradiction
+        if doubtful and with_verdict and all(speedup.paired for speedup in with_verdict):
+            said = [Sentence("doubtful_alone", values | {"flags": flags})]
         said.insert(0, Sentence("told", {"count": len(asked), "told": told}))
         share = told / len(asked)
     key, tone = next(of_share for least, *of_share in TRUST if share >= least)
@@ -200,7 +213,7 @@ def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
     claims = sum(speedup.verdict in ("faster", "slower") for speedup in with_ratio)
     if claims:
         numbers = {"count": claims, "chance": math.ceil(ERROR * claims)}
-        said.append(Sentence("chance" if ERROR * claims >= 1 else "little_chance", numbers))
+        said.append(Sentence(_key_of_chance(claims), numbers | {"of": round(1 / ERROR)}))
     one_process = sum(speedup.pair_processes == 1 for speedup in with_ratio)
     if one_process:
         said.append(Sentence("one_process", {"count": one_process}))
@@ -208,6 +221,12 @@ def _of_verdicts(speedups: Sequence[Speedup]) -> list[Sentence]:
     if not_paired:
         said.append(Sentence("not_in_turn", {"count": not_paired}))
     return said
+
+
+def _key_of_chance(claims: int) -> str:
+    if claims == 1:
+        return "chance_of_one"
+    return "chance" if ERROR * claims >= 1 else "little_chance"
 
 
 def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding]:

@@ -117,10 +117,15 @@ class Arguments:
     def _found(named: str, file: str) -> str:
         if named != "last" or Path(named).exists():
             return named
+        return str(Arguments.newest(file) or named)
+
+    @staticmethod
+    def newest(file: str) -> Path | None:
+        """The newest folder below ``outputs/`` that has such a file."""
         outputs = Path("outputs")
         found = [*outputs.glob(f"*/{file}"), *outputs.glob(f"*/*/{file}")]
         newest = max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
-        return str(newest.parent) if newest else named
+        return newest.parent if newest else None
 
 
 def schema_wanted(words: Sequence[str]) -> str:
@@ -247,7 +252,18 @@ def _resume(words: Sequence[str], folder: str) -> list[str]:
     if (Path(folder) / "environment.json").is_file():
         advice = "only sweeps are taken up, so run it again"
         raise ConfigError(f"resume={folder} holds a single cell's run; {advice}")
+    if folder == "last":  # there is no such sweep, or it would have been found
+        raise ConfigError(_no_last_sweep())
     raise ConfigError(f"resume={folder}: no sweep's folder; give resume=outputs/<date>/<time>")
+
+
+def _no_last_sweep() -> str:
+    """Why ``resume=last`` finds nothing: there are runs of single cells alone, or there is none."""
+    newest = Arguments.newest(OF_A_RUN)
+    if newest is None:
+        return "resume=last: there is no sweep below outputs/ here; give resume=<a sweep's folder>"
+    only = f"{newest} is a single cell's run, and there is no sweep below outputs/ here"
+    return f"resume=last: {only}; only sweeps are taken up, so run it again"
 
 
 def _into(folder: str, words: Sequence[str], key: str, hydra_key: str) -> list[str]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from threading import local
 from typing import Any, TextIO
 
 
 class Stream:
-    """A stream that goes nowhere once it cannot be written, as where ``| head`` has read enough."""
+    """A stream that goes nowhere once it cannot be written, as where ``| head`` has read enough.
+
+    A line is handed on whole, with its end: ``print`` writes the two one after the other, and where
+    output and errors share a file, something else could come in between.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         if stream is None:  # a shell's >&-
@@ -16,19 +21,26 @@ class Stream:
             # or the worker's first file would take the place of its output
             os.set_inheritable(stream.fileno(), True)
         self._stream = stream
+        self._begun = local()  # the line that a thread has begun
         self.error: OSError | None = None  # why it could not be written
 
     def write(self, text: str) -> int:
-        """Write, or remember why that is no longer possible."""
+        """Write whole lines, or remember why that is no longer possible."""
+        lines, end, begun = (getattr(self._begun, "text", "") + text).rpartition("\n")
+        self._begun.text = begun
         try:
-            return self._stream.write(text)
+            if end:
+                self._stream.write(lines + end)
         except OSError as error:
             self._drop(error)
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         """Hand on what was written, or remember why that is no longer possible."""
+        begun, self._begun.text = getattr(self._begun, "text", ""), ""
         try:
+            if begun:
+                self._stream.write(begun)
             self._stream.flush()
         except OSError as error:
             self._drop(error)

@@ -73,9 +73,25 @@ def parse_size(value: object) -> Size:
                 return Size(shape=_lengths(value))
     except ValueError:
         pass
+    if isinstance(value, list | tuple) and any(map(_is_whole_size, value)):
+        several = ",".join(map(_given, value))
+        advice = f"several are given with commas and -m: size={several}"
+        raise ConfigError(f"size=[{several}] is a list, and a cell has one size; {advice}")
     blank = isinstance(value, str) and not value.strip()
     shown = repr(value) if blank else str(value)
     raise ConfigError(f"size={shown} is not a size; {ALLOWED}")
+
+
+def _is_whole_size(part: object) -> bool:
+    """Whether what stands in a list is a size of its own, and no length."""
+    return isinstance(part, Mapping) or (isinstance(part, str) and "x" in part)
+
+
+def _given(size: object) -> str:
+    """A size as the command line takes it."""
+    if not isinstance(size, Mapping):
+        return str(size)
+    return f"{{{', '.join(f'{name}: {length}' for name, length in size.items())}}}"
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -256,7 +256,8 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
 
     That one is of the dtype itself where there is such a check; differences are of float64.
     """
-    shown = ["op", "dtype", "device", *varying(rows, OF_GRADIENTS)]
+    # a case has none of these axes
+    shown = ["op", "dtype", "device", *varying([r for r in rows if not r.case], OF_GRADIENTS)]
     lines = []
     for names, checks in grouped(rows, values_of(*shown)).items():
         decided = [row for row in checks if row.verdict in ("pass", "kink", "fail")] or checks
@@ -266,7 +267,8 @@ def autograd_table(rows: Sequence[AutogradRow]) -> Table:
         worst = simplest(failed) if failed else worst
         bounds = worst.max_relative_error, worst.tolerance
         numbers = ["" if number is None else f"{number:.1e}" for number in bounds]
-        lines.append((*map(str, names), *numbers, _counted_verdicts(checks)))
+        said = ["" if name is None else str(name) for name in names]
+        lines.append((*said, *numbers, _counted_verdicts(checks)))
     header = (*map(_head, shown), "error", "allowed", "verdicts")
     return Table("Gradients", header, lines, len(shown))
 
@@ -421,7 +423,7 @@ def _print_blocks(table: Table, width: int) -> None:
     )
     names = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     for line in table.lines[:MOST_LINES]:
-        print(names.fill(printable(" ".join(line[: table.words]))))
+        print(names.fill(printable(" ".join(filter(None, line[: table.words])))))
         pairs = zip(table.header[table.words :], line[table.words :], strict=True)
         print(
             wrapped.fill(printable("; ".join(f"{head} {entry}" for head, entry in pairs if entry)))

@@ -127,9 +127,11 @@ def check_same_sweep(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     """Refuse to add a sweep to another one's folder, in which no row has the name of a cell."""
     names = {_name(cell) for cell in cells}
     if rows_on_disk and not any(_name(row) in names for row in rows_on_disk):
-        none = f"none of this command's {len(cells)} cells exist in that folder"
-        has = f"(which has {len(rows_on_disk)})"
-        raise ConfigError(f"resume={root}: {none} {has}; {_advice(root)}")
+        there = len({row.cell for row in rows_on_disk})
+        none = (
+            f"none of this command's cells ({len(cells)}) exists in that folder (which has {there})"
+        )
+        raise ConfigError(f"resume={root}: {none}; {_advice(root)}")
 
 
 def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Cell]) -> None:
@@ -142,9 +144,10 @@ def check_grid_holds(root: Path, rows_on_disk: Sequence[Row], cells: Sequence[Ce
     # a row has threads even where the cell left them open
     names_threads = any(cell.threads for cell in cells)
     name = label(row.job, row, lambda axis: axis != "threads" or names_threads)
-    count = f"{len(others)} of the {len({row.cell for row in rows_on_disk})} cells there"
+    count = f"{len(others)} of {len({row.cell for row in rows_on_disk})}"
     raise ConfigError(
-        f"resume={root}: {count} are none of this command's {len(cells)}, such as {name}; "
+        f"resume={root}: that folder has cells ({count}) that this command (of {len(cells)}) has "
+        f"not, such as {name}; "
         f"{_advice(root)}, or say resume_force=true to have them all in one report"
     )
 

@@ -80,6 +80,27 @@ def test_both_languages_say_the_same_numbers() -> None:
         assert re.findall(r"\d+", one) == re.findall(r"\d+", other)
 
 
+def test_a_single_comparison_is_told_in_the_singular() -> None:
+    *_, last = said(crossing()[:2], Report())
+    assert last.startswith("right Trustworthy: 1 of 1 comparison has a verdict [")
+    assert "; of 20 such verdicts one may be chance; " in last
+    same = [replace(found, median_s=1.0, ci_low_s=0.9, ci_high_s=1.1) for found in crossing()[:2]]
+    first = said(same, Report())[0]
+    assert first.startswith("unclear 0 of 1 comparison shows a sure difference from device=cpu; ")
+
+
+def test_doubtful_times_beside_ratios_of_turns_are_no_contradiction() -> None:
+    speedups = [replace(s, paired=40) for s in analyse(crossing(), [], Report()).speedups]
+    busy = [replace(found, flags=("slow_machine",)) for found in crossing()]
+    told = "what is said of the ratios rests on visits in turn, where both sides met the same "
+    doubt = "moments; of the times on their own, 8 of 8 cannot be relied on (slow_machine: 8)"
+    text = str(finding_text(trust(busy, speedups)[-1], ENGLISH))
+    assert text.startswith(f"Trustworthy: 4 of 4 comparisons have a verdict [{told}{doubt}; ")
+    alone = [replace(s, paired=None) for s in speedups]
+    text = str(finding_text(trust(busy, alone)[-1], ENGLISH))
+    assert "[8 of 8 times are in doubt (slow_machine: 8); " in text
+
+
 def test_a_run_without_ratios_says_what_it_timed() -> None:
     found = analyse([row("cpu", 1e-3)], [], Report())
     assert sentence_text(found.headline) == "add 8x8 float32 cpu: 1.000 ms (990.0 us to 1.010 ms)"
@@ -87,7 +108,7 @@ def test_a_run_without_ratios_says_what_it_timed() -> None:
 
 
 def test_what_has_no_answer_is_said_once_and_what_the_rows_allow_takes_its_place() -> None:
-    gone = {"status": "unavailable", "reason": "no accelerator here"}
+    gone = {"status": "unavailable", "reason": "gpu: no accelerator here"}
     found: list[BenchmarkRow] = []
     for dtype, seconds in (("float32", 2e-3), ("bfloat16", 1e-3)):
         busy = {"flags": ("contended",)} if dtype == "float32" else {}
@@ -96,7 +117,7 @@ def test_what_has_no_answer_is_said_once_and_what_the_rows_allow_takes_its_place
         found.append(row("gpu", None, dtype=dtype, cell=f"{dtype}gpu", **gone))
     read = analyse(found, [], Report(baseline={"device": "cpu"}))
     first, gain, *_ = [str(finding_text(finding, ENGLISH)) for finding in read.findings]
-    assert first == "No answer: device, gpu against cpu: no accelerator here"
+    assert first == "No answer: device, gpu against cpu; no accelerator here"
     assert gain.startswith("2.00× (1.97 to 2.03) as fast: add 4x4 with bfloat16")
     assert sentence_text(read.headline) == "dtype: bfloat16 against float32"
     # a side that does not exist comes before a flag of the other

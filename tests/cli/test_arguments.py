@@ -8,7 +8,9 @@ from runner.cli.arguments import with_implied
 from runner.errors import ConfigError
 
 
-def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
+def test_the_arguments_imply_what_users_leave_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert with_implied(["+sweep=gpu", "-m"]) == ["-m", "+sweep=gpu"]
     assert with_implied(["+sweep=gpu"]) == ["-m", "+sweep=gpu"]
     assert with_implied(["sweep=gpu"])[0] == "-m"
@@ -32,6 +34,17 @@ def test_the_arguments_imply_what_users_leave_out(tmp_path: Path) -> None:
     assert with_implied(["op=add", "-m", "seed=1,2"]) == ["-m", "op=add", "seed=1,2"]
     with pytest.raises(ConfigError, match="no sweep's folder; give resume="):
         with_implied([f"resume={tmp_path}"])
+    monkeypatch.chdir(tmp_path)
+    single = tmp_path / "outputs" / "2026-11-29" / "10-00-00"
+    single.mkdir(parents=True)
+    (single / "environment.json").touch()
+    with pytest.raises(
+        ConfigError,
+        match=r"outputs/2026-11-29/10-00-00 is a single cell's run, .*, so run it again",
+    ):
+        with_implied(["resume=last"])
+    (single / "multirun.yaml").touch()
+    assert with_implied(["resume=last"])
     (tmp_path / "environment.json").touch()
     with pytest.raises(
         ConfigError, match=f"resume={tmp_path} holds a single cell's run; only sweeps are taken up"

@@ -41,7 +41,7 @@ WRONG = {
     "op=add hydra.verbose=3": r"AssertionError",
     "hydra.sweep.dir=x": r"hydra.sweep.dir=x is for a sweep, which needs -m; give hydra.run.dir=",
     "-m op=add hydra.run.dir=x": r"hydra.run.dir=x is for a single cell; give hydra.sweep.dir=",
-    "resume=last": r"resume=last: no sweep's folder",
+    "resume=last": r"^resume=last: there is no sweep below outputs/ here; ",
     "op=add retry=[timeout]": r"retry= goes with resume=",
     "-m op=add size=4 dry_run=true,false": r"dry_run is of the whole sweep; give one value",
     "-m op=[add,mul]": r"op=\[add,mul\]: write op=add,mul",

@@ -93,6 +93,16 @@ def test_parse_size_refuses_and_says_what_is_allowed(value, shown):
     assert str(raised.value) == f"size={shown} is not a size; {ALLOWED}"
 
 
+def test_a_list_of_sizes_is_told_from_one_size_of_several_lengths():
+    with pytest.raises(ConfigError) as raised:
+        parse_size(["8x512x768", {"batch": 4096, "i": 768}])
+    sizes = "8x512x768,{batch: 4096, i: 768}"
+    assert str(raised.value) == (
+        f"size=[{sizes}] is a list, and a cell has one size; several are given with commas and -m: "
+        f"size={sizes}"
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "cut"),
     [

@@ -69,7 +69,7 @@ def test_sweep_crossover_measures_what_it_needs_and_goes_on_where_it_was_left(
     (smaller,) = answers(tmp_path, [[*words, "hydra.sweeper.crossover.high=249", "resume=out"]])
     assert smaller.code == 2
     assert re.search(
-        r"resume=out: \d+ of the \d+ cells there are none of this command's \d+, such as pay 250 ",
+        r"resume=out: that folder has cells \(\d+ of \d+\) that .* has not, such as pay 250 ",
         smaller.stderr,
     )
     done = runner(*words, "resume=out")

@@ -429,7 +429,7 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
     assert elsewhere.code == foreign.code == quick.code == 2
     assert "no sweep's folder" in elsewhere.stderr
     assert (
-        "none of this command's 1 cells exist in that folder (which has 3); "
+        "none of this command's cells (1) exists in that folder (which has 3); "
         "add resume= to the sweep's own command: "
     ) in foreign.stderr
     assert "op.kwargs.how=well,exit" in foreign.stderr
@@ -464,7 +464,7 @@ def test_resume_runs_what_is_not_done_and_refuses_what_has_changed(
 
     (fewer,) = answers(dying, [two])
     assert re.search(
-        r"resume=out: 2 of the 6 cells there are none of this command's 4, such as "
+        r"resume=out: that folder has cells \(2 of 6\) that this command \(of 4\) has not, such as "
         r"dies 6x6 float32 cpu how=well; add resume=",
         fewer.stderr,
     )

@@ -117,6 +117,14 @@ def test_what_is_no_axis_is_the_rows_own_too(tmp_path: Path) -> None:
     )
 
 
+def test_what_a_grid_of_gradients_sets_is_said_of_its_own_rows_alone() -> None:
+    environment = {"command": ["python", "runner", "+sweep=cpu"]}
+    of = Reproducer({**environment, "variants": {"v1": ["job=autograd"]}}, ()).command
+    gradient = AutogradRow(**KNOWN, job="autograd", op="add", variant="v1")
+    assert "job=" not in of(replace(ADD, variant="v1"))
+    assert of(gradient).count("job=autograd") == 1
+
+
 def test_what_other_rows_have_otherwise_is_said() -> None:
     row = replace(ADD, direction="forward")
     assert command(row, varying=("direction",)).endswith(" threads=2 direction=forward")

@@ -27,11 +27,11 @@ def test_intervals_are_told_of_calm_times_and_of_few_the_widest_alone() -> None:
     )
     short, busy = row(ci_low_s=None, ci_high_s=None), row(spread=0.5, flags=("contended",))
     assert sure([narrow, short, busy]) == (
-        "1 of 3 times have a 95 % interval, the widest ±0.95 %. 1 have too few samples for one "
-        "(timing.max_time_s=5 takes more). 1 are flagged contended or slow_machine, and their "
-        "intervals are not counted."
+        "1 of 3 times have a 95 % interval, the widest ±0.95 %. 1 has too few samples for one "
+        "(timing.max_time_s=5 takes more). 1 is flagged contended or slow_machine, and "
+        "not counted among the intervals."
     )
-    assert sure([busy]).startswith("No time of a calm moment has an interval. 1 are flagged")
+    assert sure([busy]).startswith("No time of a calm moment has an interval. 1 is flagged")
 
 
 def test_timed_cells_and_what_was_checked_beside_them_are_counted_apart() -> None:
@@ -39,10 +39,16 @@ def test_timed_cells_and_what_was_checked_beside_them_are_counted_apart() -> Non
     checks = [AutogradRow("a", "autograd", *names) for _ in range(3)]
     tensors = [TensorRow("t", "tensors", *names)]
     assert fact("What was measured", [row(), *checks, *tensors]) == (
-        "1 of 1 cells were timed. Operations: add. Sizes: 8x8. Dtypes: float32. Devices: cpu. "
+        "1 of 1 cell was timed. Operations: add. Sizes: 8x8. Dtypes: float32. Devices: cpu. "
         "Beside them: Gradients: 3, Tensors: 1."
     )
     assert "Beside them" not in fact("What was measured", [row()])
+
+
+def test_further_axes_of_the_run_are_named_with_their_values() -> None:
+    found = [row(threads=1), row(threads=2), row(threads=None)]
+    assert fact("What was measured", found).endswith("Devices: cpu. Further axes: threads 1, 2.")
+    assert "Further" not in fact("What was measured", found[1:])
 
 
 def test_cells_that_a_rule_leaves_out_are_counted_with_what_was_not_measured() -> None:

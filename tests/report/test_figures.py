@@ -181,6 +181,21 @@ def test_a_flagged_time_stands_in_brackets_on_its_tile(found: Analysis, tmp_path
     assert "( ) flagged; the table says why" in (tmp_path / "heatmap.svg").read_text()
 
 
+def test_a_ratio_that_is_unsure_has_a_question_mark_and_no_colour(tmp_path: Path) -> None:
+    few = {"ci_low_s": None, "ci_high_s": None}
+    unsure = [replace(r, **few) if (r.op, r.size) == ("add", "64x64") else r for r in rows()]
+    heatmap = heatmap_of(analyse([r for r in unsure if r.dtype == "float32"], [], Report()))
+    (spec,) = chart_of(heatmap, EN).values()
+    tiles = {(v["line"], v["size"]): v for v in spec["data"]["values"]}
+    assert tiles["add", "64x64"]["unsure"]
+    assert tiles["add", "64x64"]["short"].endswith("?")
+    sure = tiles["matmul", "64x64"]
+    assert (sure["unsure"], sure["short"]) == (False, sure["short"].rstrip("?"))
+    assert "!datum.unsure" in spec["transform"][0]["calculate"]
+    draw([heatmap], tmp_path, EN)
+    assert "? without colour, the ratio has no clear" in (tmp_path / "heatmap.svg").read_text()
+
+
 def test_the_files_are_the_same_each_time(found: Analysis, tmp_path: Path) -> None:
     small = [plot(found, "speedups"), heatmap_of(found)]
     for name in ("a", "b"):

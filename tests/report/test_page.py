@@ -24,7 +24,8 @@ from runner.analysis.analysis import analyse
 from runner.config.schema import Report
 from runner.report.language import words_of
 from runner.report.publish import pictures_of, write_page
-from runner.report.tables import fastest_table
+from runner.report.tables import derivations_table, fastest_table
+from runner.rows.rows import AutogradRow
 from tests.conftest import ROOT
 from tests.support.report_rows import rows
 
@@ -283,6 +284,11 @@ def test_a_row_without_a_time_is_as_low_as_its_reason_allows(opened: webdriver.C
     usual = opened.find_element(By.ID, "cmatmul64x64float16cpu")
     assert "timeout" in row.text
     assert row.rect["height"] <= 2 * usual.rect["height"]
+    why = "unavailable: gpu: PyTorch 2.13.0+cpu finds no accelerator on this machine, only the CPU"
+    opened.execute_script(
+        "arguments[0].querySelector('td.text').textContent = arguments[1]", row, why
+    )
+    assert row.rect["height"] == usual.rect["height"]  # of every second row without an accelerator
 
 
 def test_few_panels_stand_side_by_side_and_a_point_shows_its_numbers(
@@ -338,6 +344,60 @@ def test_a_phone_needs_no_sideways_scrolling_but_in_tables(
     assert time.rect["x"] + time.rect["width"] <= PHONE[0]  # a row is a card
     shown = "return getComputedStyle(arguments[0], '::before').content"
     assert chromium.execute_script(shown, time) == '"time of a call, median: "'
+
+
+def test_both_gradients_of_a_derivation_are_in_sight_on_a_desk(
+    chromium: webdriver.Chrome, tmp_path: Path
+) -> None:
+    numbers = "[-5.034429174458714, 17.840097395763202, 0.0]"
+    row = AutogradRow(
+        *("a", "autograd", "lesson_2_2_mean_squared_error", "3", "float64", "cpu"),
+        probe="example",
+        description="2.2, the gradient of a loss by a line's slope and offset",
+        derivation="d/dw mean((w*x + b - t)**2) = mean(2*x*(b - t + w*x))",
+        expected_values=numbers,
+        got_values=numbers,
+        verdict="pass",
+    )
+    table = derivations_table([row])
+    assert table is not None
+    words, analysis = words_of("en"), analyse(rows(), [], Report())
+    made = {"pictures": pictures_of(analysis, words), "environment": {}, "notes": []}
+    write_page(tmp_path, analysis=analysis, words=words, tables=[table], **made)
+    show(chromium, tmp_path / "report.html")
+    box = "document.getElementById('derivations').closest('.scroll')"
+    assert chromium.execute_script(f"return {box}.scrollWidth - {box}.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("panels", [1, 3])
+def test_no_text_of_a_chart_is_cut_at_its_edge(
+    chromium: webdriver.Chrome, tmp_path: Path, panels: int
+) -> None:
+    words = words_of("en")
+    sizes = {"64x64": "4096x768 o=3072", "256x256": "64x512x768 o=768"}
+    few = [one for one in rows() if one.device == "cpu" and one.size in sizes]
+    long = [
+        replace(one, op=f"op{n}", size=sizes[one.size], cell=f"c{n}{number}")
+        for n in range(panels)
+        for number, one in enumerate(few[:6])
+    ]
+    analysis = analyse(long, [], Report())
+    pictures = pictures_of(analysis, words)
+    write_page(
+        tmp_path, analysis=analysis, pictures=pictures, environment={}, notes=[], words=words
+    )
+    show(chromium, tmp_path / "report.html", (1400, 900))
+    outside = """
+      return [...document.querySelectorAll(".chart svg")].flatMap(svg => {
+        const edge = svg.getBoundingClientRect();
+        const texts = [...svg.querySelectorAll("text")].filter(text => text.textContent);
+        return texts.map(text => [text.textContent, text.getBoundingClientRect()])
+          .filter(([_, box]) => box.left < edge.left - 1 || box.right > edge.right + 1)
+          .map(([text, _]) => text);
+      });
+    """
+    assert chromium.find_elements(By.CSS_SELECTOR, ".chart svg text")
+    assert chromium.execute_script(outside) == []
 
 
 def test_of_many_panels_one_is_chosen(chromium: webdriver.Chrome, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from runner.report.summary import (
     what_was_not_compared,
     which_gradients_fail,
 )
-from runner.report.tables import Table, print_table
+from runner.report.tables import Table, autograd_table, print_table
 from runner.rows.rows import AutogradRow, BenchmarkRow
 from tests.support.factories import case_rows, row
 
@@ -117,6 +117,16 @@ def test_verdicts_that_no_check_could_give_have_a_line_each_with_the_first_reaso
         "2 inconclusive (f 3x5 float64 cpu), scale 1000, 3x5: too steep",
         "1 unsupported (f 3x5 float64 cpu), ones, 3x5: no double",
     ]
+
+
+def test_a_case_has_no_columns_of_axes_that_operations_alone_have() -> None:
+    known = {"verdict": "pass", "compile": "off"}
+    case = AutogradRow("a", "autograd", "f", "3", "float64", "cpu", verdict="pass", case="f")
+    add = AutogradRow("b", "autograd", "add", "3", "float64", "cpu", **known)
+    table = autograd_table([case, add])
+    assert table.header == ("operation", "dtype", "device", "error", "allowed", "verdicts")
+    table = autograd_table([case, add, replace(add, cell="c", compile="default")])
+    assert [line[3] for line in table.lines] == ["", "off", "default"]
 
 
 def test_what_a_lesson_is_for_comes_before_the_summary_on_the_page(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class PlotPoint:
     note: str = ""
     rank: int = 1  # the number of the size's dimensions; a line connects points of one rank
     doubtful: bool = False  # whether no speed-up would be claimed from it; ``note`` says why
+    unsure: bool = False  # whether it is a ratio without a clear verdict
 
 
 @dataclass(frozen=True)

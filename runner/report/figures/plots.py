@@ -229,7 +229,8 @@ def _time(row: BenchmarkRow) -> PlotPoint:
 
 def _ratio(speedup: Speedup) -> PlotPoint:
     y, note = (speedup.speedup, speedup.low, speedup.high), speedup.verdict or speedup.reason
-    return _point(speedup.size, y, cell=speedup.other_cell, note=note or "")
+    point = _point(speedup.size, y, cell=speedup.other_cell, note=note or "")
+    return replace(point, unsure=speedup.verdict == "unclear")
 
 
 def _rate(row: BenchmarkRow) -> PlotPoint:

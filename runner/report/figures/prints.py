@@ -83,6 +83,8 @@ def _signs(picture: Plot | Heatmap, words: Words) -> str:
     if any(point.doubtful and point.y is not None for point in picture.points):
         sign = "( )" if isinstance(picture, Heatmap) else "○"
         signs.append(f"{sign} {words['doubtful']}")
+    if isinstance(picture, Heatmap) and any(point.unsure for point in picture.points):
+        signs.append(f"? {words['unsure']}")
     if any(point.y is None for point in picture.points):
         signs.append(f"× {words['missing']}")
     if any(panel.marks for panel in panels):

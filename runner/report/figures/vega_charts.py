@@ -79,7 +79,9 @@ def _panel_spec(plot: Plot, panel: Panel, shared: Mapping[str, object], words: W
 
 
 def _heatmap(heatmap: Heatmap, words: Words) -> dict[str, Spec]:
-    levels = [math.log10(point.y) for point in heatmap.points if point.y]
+    # what is unsure has no colour, and no say in those of the others
+    levels = [math.log10(point.y) for point in heatmap.points if point.y and not point.unsure]
+    levels = levels or [0.0]
     farthest = max([0.3, *map(abs, levels)])
     ends = (-farthest, farthest) if heatmap.ratio else (min(levels), max(levels))
     leading = (1, 2, 5) if ends[1] - ends[0] < FEW_DECADES else (1,)
@@ -93,7 +95,8 @@ def _heatmap(heatmap: Heatmap, words: Words) -> dict[str, Spec]:
                 values = _values(point, heatmap.unit, words)
                 if point.y is not None:
                     short = amount(point.y, heatmap.unit, words, heatmap.significant)
-                    values["short"] = f"({short})" if point.doubtful else short
+                    short = f"({short})" if point.doubtful else short
+                    values["short"] = f"{short}?" if point.unsure else short
                 tiles.append({"line": line, "short": "×", **values})
         panels[title] = _rendered(
             "heatmap.json.j2",
@@ -147,6 +150,7 @@ def _values(point: PlotPoint, unit: str, words: Words) -> Spec:
         "rank": point.rank,
         "size": point.label,
         "doubtful": point.doubtful,
+        "unsure": point.unsure,
         "number": "×" if point.y is None else amount(point.y, unit, words, 4),
         "interval": interval,
         "note": printable(point.note, 300),

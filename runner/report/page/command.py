@@ -53,7 +53,8 @@ class Reproducer:
         # the row's own values replace those that its run was given
         listing = self._listing if "call" in values else []
         words = [*self._overrides, *listing]
-        further = self._of_variant.get(row.variant or "", [])
+        # its job and case are the row's own: a variant's cells may be timed and verified
+        further = [w for w in self._of_variant.get(row.variant or "", []) if _key(w) not in values]
         words = [w for w in words if _key(w) not in {*own, *left_out, *map(_key, further)}]
         is_sweep = any(_has_several(word) for word in words)
         has_sweep_file = any(_key(word) == "sweep" for word in words)

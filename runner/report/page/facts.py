@@ -9,9 +9,9 @@ from statistics import median
 from typing import Any
 
 from runner.analysis.comparison import is_disturbed
-from runner.config.axes import NAMED
+from runner.config.axes import FURTHER, NAMED
 from runner.measure.noise_sources import noisy
-from runner.report.language import Words
+from runner.report.language import Words, said
 from runner.rows.rows import BenchmarkRow, Row
 from runner.stats.intervals import rate_high
 from runner.units import digits
@@ -72,17 +72,27 @@ def _what(rows: Sequence[Row], words: Words) -> str:
     timed = [row for row in rows if row.job == "benchmark"]
     named = timed or rows  # a gradient is checked at many sizes, which nobody asked for
 
-    def first_values(key: str) -> str:
-        values = list(map(str, dict.fromkeys(map(attrgetter(key), named))))
-        more = f" + {len(values) - NAMED_AT_MOST}" if len(values) > NAMED_AT_MOST else ""
-        return ", ".join(values[:NAMED_AT_MOST]) + more
-
+    values_of = {name: _values(named, name) for name in (*NAMED, *FURTHER)}
+    shown = {name: _first(values) for name, values in values_of.items()}
     counts = {"rows": len(named), "ok": sum(row.status == "ok" for row in named)}
-    template = words["what_timed" if timed else "what"]
-    text = template.format(**counts, **{key: first_values(key) for key in NAMED})
+    key = "what_timed" if timed else "what"
+    text = said(words, key, **counts, **{name: shown[name] for name in NAMED})
+    if axes := [f"{name} {shown[name]}" for name in FURTHER if len(values_of[name]) > 1]:
+        text += f" {said(words, 'what_axes', axes='; '.join(axes))}"
     others = Counter(row.job for row in rows if timed and row.job != "benchmark")
     checks = [f"{words.get(f'job_{job}', job)}: {count}" for job, count in others.items()]
     return f"{text} {words['what_checks'].format(counted=', '.join(checks))}" if checks else text
+
+
+def _values(rows: Sequence[Row], axis: str) -> list[str]:
+    """Those of an axis; where a row has none it says nothing."""
+    values = dict.fromkeys(map(attrgetter(axis), rows))
+    return [str(value) for value in values if value is not None]
+
+
+def _first(values: Sequence[str]) -> str:
+    more = f" + {len(values) - NAMED_AT_MOST}" if len(values) > NAMED_AT_MOST else ""
+    return ", ".join(values[:NAMED_AT_MOST]) + more
 
 
 def _machine(rows: Sequence[Row], environment: Mapping[str, Any], words: Words) -> str:
@@ -115,17 +125,17 @@ def _sure(rows: Sequence[BenchmarkRow], words: Words) -> str:
         if row.median_s and row.ci_low_s is not None and row.ci_high_s is not None
     )
     counts = {"known": len(widths), "timed": len(timed)}
-    said = [words["sure_none"]]
+    facts = [words["sure_none"]]
     if widths:
         quantiles = median(widths), widths[int(0.95 * (len(widths) - 1))], widths[-1]
         texts = [digits(100 * width, 2).replace(".", words["decimal"]) for width in quantiles]
         ends = dict(zip(("half", "most", "widest"), texts, strict=True))
-        said = [words["sure" if len(widths) >= MANY else "sure_few"].format(**counts, **ends)]
+        facts = [said(words, "sure" if len(widths) >= MANY else "sure_few", **counts, **ends)]
 
     # an interval takes some samples, and one of a busy moment says nothing of a calm one
     lacking = {"sure_short": len(calm) - len(widths), "sure_disturbed": len(timed) - len(calm)}
-    said += [words[key].format(count=count) for key, count in lacking.items() if count]
-    return " ".join(said)
+    facts += [said(words, key, count=count) for key, count in lacking.items() if count]
+    return " ".join(facts)
 
 
 def _not(rows: Sequence[Row], excluded: int | None, words: Words) -> str:
