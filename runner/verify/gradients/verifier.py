@@ -57,10 +57,7 @@ HELD_TWICE = 0.25  # of a dtype's range: second derivatives up to it do not over
 # terms of which a sum in the dtype soon stands still; ones float16 can count up to 2048
 ALIKE = {torch.bfloat16: 1.0, torch.float16: 0.7}
 NO_INPUT = "no input has a gradient"
-NO_GRAPH = (
-    "the result does not depend on its inputs through autograd; "
-    "where that is meant, write differentiable: false in the op file"
-)
+NO_GRAPH = "the result does not depend on its inputs through autograd"
 EQUAL_INDICES = "indices are equal, and the order in which they come decides what is returned"
 OTHER_DRAWS = "how many random numbers it draws depends on its inputs, so that it has no slope here"
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
@@ -105,13 +102,14 @@ def verify(
             # it may know its own dtype alone, which raises here where it does not either
             _in_own_dtype(target, dtype, device)
             why = f"cannot be computed in float64 on the CPU ({one_line(error, 120)})"
-            reason = f"the call itself {why}; write reference: a callable that can be"
+            reason = _advised(f"the call itself {why}", target.on_no_float64)
         if reason:
             return [GradientCheck("repeatable", "invariant", verdict="inconclusive", reason=reason)]
         if not any(target.requires_grad):
             return [GradientCheck("example", "invariant", verdict="unsupported", reason=NO_INPUT)]
         if not any(t.requires_grad for t in _in_own_dtype(target, dtype, device)):
-            return [GradientCheck("example", "invariant", verdict="unsupported", reason=NO_GRAPH)]
+            reason = _advised(NO_GRAPH, target.on_no_graph)
+            return [GradientCheck("example", "invariant", verdict="unsupported", reason=reason)]
 
         plan = _Plan(target, dtype, device, quick=quick)
         checks = plan.made(plan.in_float64(), keep)
@@ -121,6 +119,11 @@ def verify(
             suffix = f", {str(dtype).removeprefix('torch.')}"
             checks = plan.made(plan.in_dtype(threads), keep, checks, suffix)
         return checks
+
+
+def _advised(what: str, advice: str) -> str:
+    """What is in the way, and what the author of the function can do."""
+    return f"{what}; {advice}" if advice else what
 
 
 def _in_own_dtype(target: GradientTarget, dtype: torch.dtype, device: torch.device) -> Tensors:
