@@ -169,8 +169,8 @@ def _refuse_wrong_name(path: Path, config: Container) -> None:
     """Refuse a file that YAML reads another name from than text: no other message could name it."""
     name = config.get("name") if isinstance(config, DictConfig) else None
     if isinstance(name, bool | Container):
-        advice = "; put quotes around it" if isinstance(name, bool) else "; give it a name"
-        raise ConfigError(f"{path}: name: {one_line(name, 60)} is not text{advice}")
+        shown = one_line(name, 60)
+        raise ConfigError(f"{path}: name: {shown} is not text; put quotes around it")
 
 
 def _refuse_hidden(sources: Sequence[ConfigSource], config_path: str) -> None:

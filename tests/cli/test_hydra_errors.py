@@ -32,7 +32,7 @@ ONE_LINE = {
     "--config-dir mine op=off dry_run=true": r".*mine/op/off.yaml: name: False is not text; put "
     r"quotes around it",
     "--config-dir mine case=several": r".*mine/case/several.yaml: name: \['a', 'b'\] is not text; "
-    r"give it a name",
+    r"put quotes around it",
     "op=null": rf"op=null is unknown; choose one of {OPS}{QUOTED % ('op', 'null')}",
     "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
     "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
