@@ -14,6 +14,7 @@ UNSUPPORTED = (
     "deterministic implementation|incompatible with \\.grad|the derivative of|_backward: "
 )
 MISTAKES = ("unsupported operand type", "single memory location")  # the operation's own
+NEAR = 0.65  # by difflib's measure, from 0 to 1; ray is so near to rai, but normal not to no_grad
 LONGEST_TEXT = 10_000  # characters of what somebody else's code or file says
 
 
@@ -96,7 +97,7 @@ def closest(word: str, allowed: Sequence[str]) -> str:
     """
     within = [name for name in allowed if len(word) > 2 and word in name]
     begun = [name for name in within if name.startswith(word)]
-    return next(iter(begun or within or get_close_matches(word, allowed, n=1)), "")
+    return next(iter(begun or within or get_close_matches(word, allowed, 1, NEAR)), "")
 
 
 def tell(*lines: object) -> None:

@@ -23,6 +23,7 @@ from runner.config.cases.gradient import ExpressionCase, FunctionCase, GradientC
 from runner.config.cases.nested import kind_of
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
+from runner.errors import one_line
 
 _NAMES_IN_TORCH = {"erf": torch.special.erf}
 
@@ -39,6 +40,12 @@ class BoundCase(BoundOperation):
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     has_one_size = True
+    # a case's file has no such fields, and a function that is given in Python has no file at all
+    on_no_graph = (
+        "what the function does on the way has to be torch's functions of tensors alone, "
+        "without .detach(), .item(), .numpy(), torch.tensor() or a cast to integers"
+    )
+    on_no_float64 = "have the function take its inputs' dtype and device"
 
     def draw(self) -> list[Tensor]:
         """The declared inputs whose gradients are checked."""
@@ -131,8 +138,21 @@ def results_of(
     function: Callable[..., object], case: FunctionCase, named: dict[str, Tensor]
 ) -> list[Tensor]:
     """The tensors that a function returns; TypeError where there are none."""
-    result = function(*named.values(), **case.kwargs)
+    try:
+        result = function(*named.values(), **case.kwargs)
+    except RuntimeError as error:
+        names = ", ".join(name for name, tensor in named.items() if _may_be_truth(tensor))
+        if names and "bool" in str(error).lower():
+            advice = f"where {names} holds truth values, write true and false for 1 and 0"
+            raise RuntimeError(f"{one_line(error)}; {advice}") from error
+        raise
     tensors = outputs_of(result)
     if not tensors:
         raise TypeError(f"{case.function} returned a {type(result).__name__} without a tensor")
     return tensors
+
+
+def _may_be_truth(tensor: Tensor) -> bool:
+    """Whether whole numbers are 0 and 1 alone."""
+    whole = tensor.dtype is not torch.bool and not is_differentiable(tensor.dtype)
+    return whole and bool(((tensor == 0) | (tensor == 1)).all())

@@ -48,6 +48,9 @@ class BoundOperation:
     device: torch.device = CPU
     is_compiled: bool = False
     has_one_size: ClassVar[bool] = False  # whether it can be drawn at its own size alone
+    # what its author can do where the result has no graph, or float64 is refused
+    on_no_graph: ClassVar[str] = "where that is meant, write differentiable: false in the op file"
+    on_no_float64: ClassVar[str] = "write reference: a callable that can be"
 
     @property
     def as_declared(self) -> BoundOperation:

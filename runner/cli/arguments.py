@@ -308,7 +308,10 @@ def _chosen(word: str, *, is_sweep: bool) -> str:
     for name in value.split(","):
         if not _is_text(name):
             options = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
-            raise ConfigError(unknown_choice(group, name.strip(), options))
+            problem = unknown_choice(group, name.strip(), options)
+            if name.strip():  # which Hydra reads as a number, a truth value or null
+                problem += f"; a file of your own of that name is \"{key}='{name.strip()}'\""
+            raise ConfigError(problem)
     return word
 
 

@@ -30,7 +30,7 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, ValueNode
+from omegaconf import Container, DictConfig, OmegaConf, ValueNode
 from omegaconf._utils import get_omega_conf_dumper
 
 from runner.errors import ConfigError, one_line
@@ -39,6 +39,7 @@ _LOAD_CONFIG, _MAKE_CALLBACKS = ConfigRepository.load_config, Callbacks.__init__
 _CONFIGURE_LOG = utils.configure_log
 _MAKE_SWEEPER = Plugins.instantiate_sweeper
 DATA = ("op", "case", "timing", "workload")
+NAMED = ("op", "case")  # whose files have a name
 OF_USERS = ("command-line", "hydra.searchpath")  # who adds a folder of files
 BEYOND = re.compile(r"# *@package|\$\{|^ *- *[\"']?(override +)?/.*", re.MULTILINE)
 MOST_CHARACTERS, MOST_NODES = 2**20, 100_000  # of a YAML file
@@ -156,10 +157,20 @@ def check_config_files() -> None:
         if config_path.partition("/")[0] in DATA and (beyond := BEYOND.search(text)):
             reaches = "reaches beyond the file's own group"
             raise ConfigError(f"{path}: {beyond[0].strip()} {reaches}; leave it out")
+        if result is not None and config_path.partition("/")[0] in NAMED:
+            _refuse_wrong_name(path, result.config)
         return result
 
     warnings.filterwarnings("ignore", ".* is not available", module="hydra")  # which is refused
     ConfigRepository.load_config = load_config  # type: ignore[method-assign]
+
+
+def _refuse_wrong_name(path: Path, config: Container) -> None:
+    """Refuse a file that YAML reads another name from than text: no other message could name it."""
+    name = config.get("name") if isinstance(config, DictConfig) else None
+    if isinstance(name, bool | Container):
+        shown = one_line(name, 60)
+        raise ConfigError(f"{path}: name: {shown} is not text; put quotes around it")
 
 
 def _refuse_hidden(sources: Sequence[ConfigSource], config_path: str) -> None:

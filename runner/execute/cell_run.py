@@ -17,7 +17,7 @@ from runner.cells.cell import Cell
 from runner.errors import LONGEST_TEXT, is_unsupported, one_line, text_of
 from runner.measure.device import Device, DeviceUnavailable, find_device
 from runner.measure.host_memory import free_memory_bytes, limit_memory
-from runner.rows.rows import Row, row_for, with_changed_switches
+from runner.rows.rows import Row, row_for, with_changed_switches, with_kept
 from runner.tasks import autograd, benchmark, noise, roof, tensors, trace, transfer
 from runner.tasks.task import Keep, ReportStep, Task, TaskResult, WorkerState, forget
 
@@ -86,10 +86,9 @@ class LocalRun:
     def outcome(self, result: TaskResult | None) -> TaskResult:
         """The rows with the seconds that the cell took; the failure where there are none."""
         if result is None:
-            if not self._kept.rows:
-                return TaskResult(self.failure)
-            reason = f"a check ended with {self.failure[0].reason}"
-            result = self._kept._replace(rows=[replace(r, reason=reason) for r in self._kept.rows])
+            (failed,) = self.failure
+            reason = f"a check ended with {failed.reason}"
+            result = self._kept._replace(rows=with_kept(self._kept.rows, failed, reason))
         packages = (self.cell.backend_module or "", self.cell.definition.package)
         imported = chain.from_iterable(map(self._state.switches.changed_by_import, packages))
         changed = list(imported), list(self.changed)

@@ -38,21 +38,25 @@ class Service:
 
     def run(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""
-        kept: list[TaskResult] = []
+        has_sent = False
 
         def keep(known: TaskResult) -> None:
-            kept.append(known)
+            nonlocal has_sent
+            has_sent = True
             send(("kept", packed(known.rows), packed(known.samples)))
 
         rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep)
         is_lost = is_device_lost(cell, rows)
         is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
-            rows = [replace(row, reason=f"{row.reason}; {DEVICE_LOST}") for row in rows]
+            rows = [
+                row if row.status == "ok" else replace(row, reason=f"{row.reason}; {DEVICE_LOST}")
+                for row in rows
+            ]
         log_rows(cell, rows)
         is_spoiled |= self._before.are_other([cell])
         keep_best(self._state)
-        return "done", is_spoiled, packed(rows), [] if kept else packed(samples)  # sent once
+        return "done", is_spoiled, packed(rows), [] if has_sent else packed(samples)  # sent once
 
     def run_in_turn(
         self,

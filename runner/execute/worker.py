@@ -33,7 +33,7 @@ from runner.files import open_log, trim_log
 from runner.measure.gate import WAITING
 from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
 from runner.rows.columns import unpacked
-from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for
+from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
 DEATH_LIMIT_S = 5.0  # until a process that no longer answers has an exit code
@@ -80,7 +80,7 @@ class Worker:
     def run(self, cell: Cell, log: Path) -> tuple[list[Row], list[Sample]]:
         """Run a cell to its rows, its prints to a log; whatever ends the process is a row too.
 
-        Where a check ends it, the row that was made before is kept, and says so.
+        Where a check ends it, what was known before is kept, and says so.
         """
         step, start, limit = "starting", time.monotonic(), cell.limit
         begun, patience_s = start, cell.timing.patience_s  # waiting counts in no limit
@@ -118,10 +118,9 @@ class Worker:
         seconds, reason = time.monotonic() - start, f"{what}, while {step}"
         with suppress(OSError), open(open_log(str(log)), "a", encoding="utf-8") as file:
             print(f"{cell.label}: {status}: {reason}", file=file)
-        if kept:
-            reason = f"{reason}: what that would have found is blank"
-            return [replace(row, reason=reason, seconds=seconds) for row in kept], kept_samples
-        return [row_for(cell, status, reason, seconds=seconds)], []
+        ended = row_for(cell, status, reason, seconds=seconds)
+        blank = f"{reason}: what that would have found is blank"
+        return with_kept(kept, ended, blank), kept_samples
 
     def run_in_turn(
         self, cells: Sequence[Cell], logs: Sequence[Path], plan: Plan

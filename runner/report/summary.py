@@ -300,7 +300,8 @@ def which_gradients_fail(rows: Sequence[AutogradRow], words: Words = ENGLISH) ->
             continue
         first = simplest(failed)
         where = ", ".join(filter(None, (first.probe, first.shape, first.oracle)))
-        numbers = {"failed": len(failed), "count": len(checks), "named": _named([first])}
+        ended = sum(bool(row.verdict) for row in checks)
+        numbers = {"failed": len(failed), "count": ended, "named": _named([first])}
         note = words["note_gradient_fails"].format(**numbers, where=where)
         shown = words["note_script"].format(file=SCRIPT_FILE)
         end = f"; {shown}" if any(row.script for row in checks) else ""

@@ -429,6 +429,19 @@ def row_for(
     return replace(ended, device_name=device_name, seconds=seconds)
 
 
+def with_kept(kept: Sequence[Row], ended: Row, reason: str) -> list[Row]:
+    """The rows of a cell that was ended after some were known.
+
+    Checks have a row each: those that had ended keep theirs, and one more says how the cell ended.
+    A job with one row keeps that, with the ``reason`` after its own.
+    """
+    if isinstance(ended, CaseRow):
+        return [*kept, ended]
+    why = ("; ".join(filter(None, (row.reason, reason))) for row in kept)
+    rows = zip(kept, why, strict=True)
+    return [replace(row, reason=text, seconds=ended.seconds) for row, text in rows] or [ended]
+
+
 def marked(row: AnyRow, concurrent_sweep: bool | None) -> AnyRow:
     """A row that says whether another sweep's cell ran on its device meanwhile."""
     if not isinstance(row, BenchmarkRow):
@@ -446,6 +459,12 @@ def with_changed_switches(row: Row, imported: Iterable[str], called: Iterable[st
     flags = ["changed_switches", *(["switched"] if merged(called) else [])]
     flags += ["replaced_functions"] if FUNCTIONS in names else []
     return replace(row, changed_switches=names, flags=merged(row.flags, flags))
+
+
+def row_of_check(blank: AutogradRow, check: GradientCheck) -> AutogradRow:
+    """The row of a check of a cell's gradient."""
+    status = "failed" if check.verdict in BAD else "ok"
+    return replace(blank, **vars(check), status=status)
 
 
 def identified(row_type: type[AnyRow], cell: Cell) -> AnyRow:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from runner.calls.compiled import by_its_reference, compiled
 from runner.calls.direction import inputs_of, make_call
 from runner.config.implementation import BUILDING
 from runner.errors import one_line
-from runner.rows.rows import BAD, AutogradRow, GradientCheck
+from runner.rows.rows import AutogradRow, GradientCheck, row_of_check
 from runner.tasks import case_autograd
 from runner.tasks.checks import products_for_gradients
 from runner.tasks.task import Task, TaskResult
@@ -47,17 +47,17 @@ def run(task: Task) -> TaskResult:
 
         bound, _ = compiled(bound, device, run_both, task.state.compilers, **cell.compiling)
         task.report_step("checking gradients")
-    with products_for_gradients(bound, device):
-        checks = check_gradients(by_its_reference(bound, device), device)
-    checks += by_opcheck(plain, device)
 
-    blank = task.blank(AutogradRow)
-    rows = [
-        replace(blank, **asdict(check), status="failed" if check.verdict in BAD else "ok")
-        for check in checks
-    ]
-    task.report_step(f"checked {len(rows)} gradients in {time.perf_counter() - begun:.2f} s")
-    return TaskResult(rows)
+    def result(checks: Sequence[GradientCheck]) -> TaskResult:
+        blank = task.blank(AutogradRow)
+        return TaskResult([row_of_check(blank, check) for check in checks])
+
+    with products_for_gradients(bound, device):
+        checked, keep = by_its_reference(bound, device), lambda known: task.keep(result(known))
+        checks = check_gradients(checked, device, keep=keep)
+    checks += by_opcheck(plain, device)
+    task.report_step(f"checked {len(checks)} gradients in {time.perf_counter() - begun:.2f} s")
+    return result(checks)
 
 
 def by_opcheck(bound: BoundOperation, device: torch.device) -> list[GradientCheck]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -15,7 +16,7 @@ from runner.calls.bound_operation import dense
 from runner.config.cases import ExpressionCase, GradientCase
 from runner.config.size import shape_text
 from runner.errors import is_unsupported, one_line
-from runner.rows.rows import BAD, AutogradRow
+from runner.rows.rows import BAD, AutogradRow, GradientCheck, row_of_check
 from runner.tasks.task import Task, TaskResult
 from runner.verify.exact import ExactGradient
 from runner.verify.gradients.finding import Worst
@@ -42,17 +43,32 @@ def run(task: Task) -> TaskResult:
     bound = bind_case(case, task.function, task.dtype, task.cell.seed)
     blank = replace(task.blank(AutogradRow), probe="example")
 
+    rows: list[AutogradRow] = []
+
+    def result(more: Iterable[AutogradRow] = ()) -> TaskResult:
+        known = [*rows, *more]
+        each_s = (time.perf_counter() - begun) / len(known)
+        return TaskResult(
+            [row if row.seconds is not None else replace(row, seconds=each_s) for row in known]
+        )
+
+    def add(found: Iterable[AutogradRow]) -> None:
+        for row in found:
+            rows.append(row)
+            task.keep(result())
+
     # the declared inputs may be special, so that a formula is tried at others too
-    rows = [*_rows_at(case, bound, device, blank), *_without_formula(bound, device, blank)]
+    add(_rows_at(case, bound, device, blank))
+    without_formula = partial(_without_formula, bound, device, blank)
+    checks = check_gradients(
+        bound, device, keep=lambda known: task.keep(result(without_formula(known)))
+    )
+    rows += without_formula(checks)
     if isinstance(case, ExpressionCase):
         task.report_step("checking gradients at other inputs")
         fresh = fresh_inputs(case, bound)
-        rows += _rows_at(case, fresh, device, replace(blank, probe="fresh"))
-
-    each_s = (time.perf_counter() - begun) / len(rows)
-    return TaskResult(
-        [row if row.seconds is not None else replace(row, seconds=each_s) for row in rows]
-    )
+        add(_rows_at(case, fresh, device, replace(blank, probe="fresh")))
+    return result()
 
 
 def _rows_at(
@@ -181,14 +197,14 @@ def _plumbing(blank: AutogradRow, by_backward: torch.Tensor, by_grad: torch.Tens
 
 
 def _without_formula(
-    bound: BoundCase, device: torch.device, blank: AutogradRow
+    bound: BoundCase, device: torch.device, blank: AutogradRow, checks: Iterable[GradientCheck]
 ) -> Iterator[AutogradRow]:
     """The oracles that every operation has too: finite differences, and float64."""
     is_reference = bound.dtype is torch.float64 and device.type == "cpu"
-    for check in check_gradients(bound, device):
+    for check in checks:
         if check.oracle == "float64_reference" and is_reference:
             continue  # it would be compared with itself
-        yield replace(blank, **asdict(check), status="failed" if check.verdict in BAD else "ok")
+        yield row_of_check(blank, check)
 
 
 def fresh_inputs(case: ExpressionCase, bound: BoundCase) -> BoundCase:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -24,7 +24,7 @@ from runner.config.size import Size, parse_size
 from runner.errors import is_unsupported, one_line
 from runner.measure.precision import full_precision
 from runner.rows.flags import merged
-from runner.rows.rows import BAD, BenchmarkRow
+from runner.rows.rows import BAD, BenchmarkRow, GradientCheck
 from runner.tasks.task import Task, Verdict
 from runner.verify.blocks import WHOLE
 from runner.verify.gradients.at_size import gradient_is_off
@@ -128,7 +128,9 @@ def check(
     if values.reason == DEPENDS_ON_DTYPE and not values.wrong:
         bound = replace(bound, function=_with_constants(bound.function, bound.dtype))
     known = Checked(values, extent, reference=bound.op.reference or None)
-    return replace(known, gradient=_gradient(task, bound, lambda: keep(known)))
+    return replace(
+        known, gradient=_gradient(task, bound, lambda v: keep(replace(known, gradient=v)))
+    )
 
 
 def _with_constants(function: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
@@ -142,7 +144,7 @@ def _with_constants(function: Callable[..., Any], dtype: torch.dtype) -> Callabl
     return call
 
 
-def _gradient(task: Task, bound: BoundOperation, begin: Callable[[], None]) -> Verdict:
+def _gradient(task: Task, bound: BoundOperation, keep: Callable[[Verdict], None]) -> Verdict:
     """The gradient's verdict at the operation's own size: it holds for every size.
 
     Of a compiled one at the size that was timed, where that is small. What a graph replays has no
@@ -163,10 +165,10 @@ def _gradient(task: Task, bound: BoundOperation, begin: Callable[[], None]) -> V
     key = repr(bound.op), bound.dtype, device, how
     if key not in verdicts:
         task.report_step("checking the gradient")
-        begin()
+        keep(Verdict())
         budget_s = GRADIENT_SHARE * cell.limit.time_s
         checked = plain if at_own_size else small(plain, parse_size(bound.op.size))
-        verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s)
+        verdicts[key] = _verdict(by_its_reference(checked, device), device, budget_s, keep)
 
     # an implementation may be another kernel at another size
     verdict, is_own = verdicts[key], isinstance(bound.op, Implemented) and not at_own_size
@@ -198,12 +200,25 @@ def products_for_gradients(
     return nullcontext() if bound.is_compiled else full_precision(device)
 
 
-def _verdict(bound: BoundOperation, device: torch.device, budget_s: float) -> Verdict:
-    """A quick verification's verdict, and what it found."""
+def _verdict(
+    bound: BoundOperation, device: torch.device, budget_s: float, keep: Callable[[Verdict], None]
+) -> Verdict:
+    """A quick verification's verdict, and what it found; a failure is kept before the rest ends."""
+    failed = Verdict()
+
+    def keep_failure(checks: Sequence[GradientCheck]) -> None:
+        nonlocal failed
+        if not failed.verdict and any(check.verdict in BAD for check in checks):
+            failed = Verdict(*verdict_with_reason(checks))
+            keep(failed)
+
     try:
         with products_for_gradients(bound, device):
-            checks = check_gradients(_until(bound, budget_s), device, quick=True)
+            checked = _until(bound, budget_s)
+            checks = check_gradients(checked, device, quick=True, keep=keep_failure)
     except BudgetSpent:
+        if failed.verdict:
+            return failed
         return Verdict(None, f"the gradient's check was left after {budget_s:.3g} s")
     except Exception as error:
         traceback.print_exc()

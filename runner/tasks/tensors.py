@@ -50,20 +50,24 @@ def run(task: Task) -> TaskResult:
     case = task.cell.case
     assert isinstance(case, TensorCase)
     task.report_step("running tensor code")
-    begun = time.perf_counter()
+    begun, blank = time.perf_counter(), replace(task.blank(TensorRow), expression=case.result)
+    checks: list[Check] = []
+
+    def result() -> TaskResult:
+        # the code ran once for all checks, so that each has its share of the time
+        of_each = replace(blank, seconds=(time.perf_counter() - begun) / len(checks))
+        return TaskResult([_row(of_each, check, case.hint) for check in checks])
 
     # an operation that PyTorch does not have is the cell's status; other errors are failed checks
     try:
-        checks = list(_checks(case, task.device.torch, task.cell.seed))
+        for check in _checks(case, task.device.torch, task.cell.seed):
+            checks.append(check)
+            task.keep(result())
     except CallError as error:
         if is_unsupported(error.__cause__):
             raise error.__cause__ from error  # type: ignore[misc]  # is_unsupported(None) is False
-        checks = [Check(CALL, "a tensor", "", str(error))]
-
-    # the code ran once for all checks, so that each has its share of the time
-    seconds = (time.perf_counter() - begun) / len(checks)
-    blank = replace(task.blank(TensorRow), seconds=seconds, expression=case.result)
-    return TaskResult([_row(blank, check, case.hint) for check in checks])
+        checks.append(Check(CALL, "a tensor", "", str(error)))
+    return result()
 
 
 def _row(blank: TensorRow, check: Check, hint: str) -> TensorRow:

@@ -9,6 +9,8 @@ from tests.support.commands import answers
 
 OPS = r"adaptive_max_pool3d, add, addmm, \.\.\.: python -m runner --help lists them"
 OWN = r"; or add mine/op/%s.yaml and --config-dir mine"
+PLUS_SWEEP = r"\+sweep"
+QUOTED = r"; a file of your own of that name is \"%s='%s'\""
 SWEEPS = (
     "autograd, compiled, cpu, crossover, gpu, lesson, mistakes, models, "
     "noise, opinfo, roof, smoke, transfer"
@@ -26,16 +28,22 @@ ONE_LINE = {
     "op=sdpa": r"op=sdpa is unknown; did you mean scaled_dot_product_attention\? .*",
     "op=norm": r"op=norm is unknown; did you mean layer_norm\? .*",
     "op=": rf"op= is empty; choose one of {OPS}",
-    "op=null": rf"op=null is unknown; choose one of {OPS}",
+    "--config-dir mine case=nan": r".*; a file of your own of that name is \"case='nan'\"",
+    "--config-dir mine op=off dry_run=true": r".*mine/op/off.yaml: name: False is not text; put "
+    r"quotes around it",
+    "--config-dir mine case=several": r".*mine/case/several.yaml: name: \['a', 'b'\] is not text; "
+    r"put quotes around it",
+    "op=null": rf"op=null is unknown; choose one of {OPS}{QUOTED % ('op', 'null')}",
     "-m op=matmul,addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
     "+sweep=cpu op=addd": rf"op=addd is unknown; did you mean add\? \({OPS}\){OWN % 'addd'}",
-    "op=1e3": rf"op=1e3 is unknown; choose one of {OPS}",
-    "op=True": rf"op=True is unknown; choose one of {OPS}",
-    "-m op=add,nan": rf"op=nan is unknown; choose one of {OPS}",
+    "op=1e3": rf"op=1e3 is unknown; choose one of {OPS}{QUOTED % ('op', '1e3')}",
+    "op=True": rf"op=True is unknown; choose one of {OPS}{QUOTED % ('op', 'True')}",
+    "-m op=add,nan": rf"op=nan is unknown; choose one of {OPS}{QUOTED % ('op', 'nan')}",
     "case=nan": r"case=nan is unknown; choose one of lesson_1_1_ones, .*",
     "case=-inf": r"case=-inf is unknown; choose one of lesson_1_1_ones, .*",
-    "timing=NULL": "timing=NULL is unknown; choose one of default, minimal, quick, thorough",
-    "+sweep=nan": f"sweep=nan is unknown; choose one of {SWEEPS}",
+    "timing=NULL": "timing=NULL is unknown; choose one of default, minimal, quick, thorough"
+    + QUOTED % ("timing", "NULL"),
+    "+sweep=nan": f"sweep=nan is unknown; choose one of {SWEEPS}{QUOTED % (PLUS_SWEEP, 'nan')}",
     "case=lesson_2_3": r"case=lesson_2_3 is unknown; did you mean lesson_2_3_chain_rule\? "
     r"\(lesson_1_1_ones, .*",
     "timing=slow": "timing=slow is unknown; choose one of default, minimal, quick, thorough",
@@ -118,6 +126,8 @@ ONE_LINE = {
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     files = {
         "op/listed": "- add\n",
+        "op/off": "name: off\ncall: torch.exp\nsignature: n -> n\n",
+        "case/several": "name: [a, b]\nexpression: x**2\nvalues: {x: 1.0}\n",
         "sweep/typo": "# @package _global_\ntreads: 2\n",
         "sweep/launched": "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n",
         "sweep/old": "# @package _global_\ncontended: wait\n",

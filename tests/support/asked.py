@@ -97,3 +97,38 @@ def bell(a: Tensor, b: Tensor) -> Tensor:
     """Smooth, with a second derivative of -2 at a = b, where autograd's is NaN."""
     distance = torch.linalg.vector_norm(a - b)
     return torch.exp(-distance * distance)
+
+
+def detached(x: Tensor) -> Tensor:
+    """A result that autograd knows nothing of."""
+    return torch.as_tensor(x.detach().numpy() * 2)
+
+
+def single_alone(x: Tensor) -> Tensor:
+    """Refuses all but one dtype."""
+    if x.dtype is not torch.float32:
+        raise ValueError("float32 alone")
+    return x.sin()
+
+
+def sparse_rows(w: Tensor) -> Tensor:
+    """Rows of a table, one of them twice; its gradient is sparse."""
+    return torch.nn.functional.embedding(torch.tensor([1, 2, 1]), w, sparse=True)
+
+
+class _WrongTwice(torch.autograd.Function):
+    """Squares of the rows of a table with a sparse gradient, whose own gradient is dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor) -> Tensor:
+        ctx.save_for_backward(w)
+        return w[:2] ** 2
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (w,) = ctx.saved_tensors
+        rows = torch.tensor([[0, 1]])
+        return torch.sparse_coo_tensor(rows, 2 * g * w[:2].detach(), w.shape)
+
+
+sparse_rows_wrong = _WrongTwice.apply

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+MOST_CALLS = 700  # by then some checks of a gradient have ended, and others have not begun
+
 
 def half_only(x: torch.Tensor) -> torch.Tensor:
     """A kernel that knows bfloat16 alone."""
@@ -126,3 +128,42 @@ def far_constants_wrong(x: torch.Tensor) -> torch.Tensor:
     """Likewise."""
     result: torch.Tensor = _WrongSlope.apply(x, far_constants)
     return result
+
+
+class _Halved(torch.autograd.Function):
+    """A square whose gradient is half of what it should be, up to a call that something ends."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, end: Any, most: int) -> torch.Tensor:
+        _Halved.calls += 1
+        if _Halved.calls > most:
+            end()
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return g * x, None, None
+
+
+def wrong_and_ends(x: torch.Tensor) -> torch.Tensor:
+    """A wrong gradient that ends its process after some checks."""
+    return _Halved.apply(x, lambda: os._exit(3), MOST_CALLS)
+
+
+def wrong_and_hangs(x: torch.Tensor) -> torch.Tensor:
+    """A wrong gradient that hangs after some checks."""
+    return _Halved.apply(x, lambda: time.sleep(1e6), MOST_CALLS)
+
+
+def wrong_and_raises(x: torch.Tensor) -> torch.Tensor:
+    """A wrong gradient that leaves its process after some checks."""
+    return _Halved.apply(x, sys.exit, MOST_CALLS)
+
+
+def wrong_and_raises_in_a_benchmark(x: torch.Tensor) -> torch.Tensor:
+    """The same in the fewer calls with a gradient that a check next to times makes."""
+    return _Halved.apply(x, sys.exit, 80) if x.requires_grad else x * x

@@ -146,3 +146,37 @@ def test_whole_numbers_and_truth_values_stay_what_they_are() -> None:
     for case in (target, where):
         found = verdicts_of(case)
         assert found["pass"] > 10 and not found.keys() & {"fail", "error", "failed"}, found
+
+
+def test_what_a_case_is_advised_its_author_can_do() -> None:
+    detached = case_rows(asked("detached", values=X))[-1]
+    assert (detached.verdict, detached.status) == ("unsupported", "ok")
+    assert "without .detach(), .item(), .numpy()" in detached.reason
+    single = case_rows(asked("single_alone", values=X), dtype="float32")[-1]
+    assert single.verdict == "inconclusive" and "cannot be computed in float64" in single.reason
+    assert "op file" not in detached.reason and "reference:" not in single.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "advised"),
+    [({"c": [1, 0]}, True), ({"c": [1, 2]}, False), ({"c": [True, False]}, False)],
+)
+def test_numbers_where_truth_values_belong_are_said_to_be_that(
+    values: dict[str, Any], advised: bool
+) -> None:
+    given = values | {"a": [0.5, 1.0], "b": [2.0, 3.0]}
+    rows = case_rows(asked("torch.where", values=given, gradients=["a", "b"]))
+    advice = "where c holds truth values, write true and false for 1 and 0"
+    assert any(row.reason and row.reason.endswith(advice) for row in rows) == advised
+
+
+def test_a_sparse_gradient_has_second_derivatives() -> None:
+    table = {"w": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}
+    rows = case_rows(asked("sparse_rows", values=table))
+    assert not [row.reason for row in rows if row.reason and "SparseCPU" in row.reason]
+    second = [row for row in rows if str(row.probe).startswith("second order")]
+    assert {row.argument for row in second} == {"w", "cotangent 0"}
+    assert {row.verdict for row in second} == {"pass"}
+    wrong = case_rows(asked("sparse_rows_wrong", values=table))
+    second = [row for row in wrong if str(row.probe).startswith("second order")]
+    assert "fail" in {row.verdict for row in second}

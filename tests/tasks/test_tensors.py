@@ -235,3 +235,17 @@ def test_the_same_seed_gives_the_same_numbers_and_leaves_torchs_own_alone() -> N
     )
     assert first == second
     assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("torch.no_grad()", "torch.no_grad is no function on tensors"),
+        ("torch.load(1)", "torch.load is no function on tensors"),
+        ("torch.matmull(1)", "torch.matmull is no function on tensors (did you mean 'matmul'?)"),
+    ],
+)
+def test_only_a_function_with_a_name_that_is_near_is_suggested(code: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_functions(parse(code, ()))
+    assert str(refused.value) == said

@@ -120,6 +120,9 @@ class GradientTarget:
     costly: bool = False  # whether a call at a new shape takes long, as it does through a compiler
     # whether its gradient in a dtype is to be that of another function in float64
     is_compared: bool = False
+    # what its author can do where it has no graph, or cannot be called in float64; blank: not known
+    on_no_graph: str = ""
+    on_no_float64: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,7 +244,7 @@ def second_order(problem: GradientProblem) -> GradientProblem:
             gradients = torch.autograd.grad(
                 results, leaves, weights, create_graph=True, materialize_grads=True
             )
-        return list(gradients)
+        return list(map(dense, gradients))  # as that of a table of which few rows are looked up
 
     return replace(
         problem,

@@ -42,7 +42,7 @@ HELD = 1 / 16  # of a dtype's range: beyond it terms on the way to a gradient ma
 NEARER = 0.25  # times as far from the slopes of its own forward pass as float64's gradient is
 TWO_FUNCTIONS = (
     "the function itself differs between dtypes, and this gradient is its own's; "
-    "write reference: a callable that has this dtype's constants"
+    "in an op file write reference: a callable that has this dtype's constants"
 )
 
 

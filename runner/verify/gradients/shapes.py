@@ -59,6 +59,8 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
         seed=bound.seed,
         costly=bound.is_compiled,
         is_compared=op is not op.declared,
+        on_no_graph=bound.on_no_graph,
+        on_no_float64=bound.on_no_float64,
     )
 
 

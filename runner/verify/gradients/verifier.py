@@ -57,31 +57,41 @@ HELD_TWICE = 0.25  # of a dtype's range: second derivatives up to it do not over
 # terms of which a sum in the dtype soon stands still; ones float16 can count up to 2048
 ALIKE = {torch.bfloat16: 1.0, torch.float16: 0.7}
 NO_INPUT = "no input has a gradient"
-NO_GRAPH = (
-    "the result does not depend on its inputs through autograd; "
-    "where that is meant, write differentiable: false in the op file"
-)
+NO_GRAPH = "the result does not depend on its inputs through autograd"
 EQUAL_INDICES = "indices are equal, and the order in which they come decides what is returned"
 OTHER_DRAWS = "how many random numbers it draws depends on its inputs, so that it has no slope here"
 REPEATABLE = 1e-6  # relative; differences of values that waver more from call to call say nothing
 
 Checks = list[GradientCheck]
 Oracle = Callable[[GradientProblem], Checks]
+Keep = Callable[[Checks], None]
 
 
-def check_gradients(bound: BoundOperation, device: torch.device, *, quick: bool = False) -> Checks:
+def forget(checks: Checks) -> None:
+    """Keep nothing of what is known before all is."""
+
+
+def check_gradients(
+    bound: BoundOperation, device: torch.device, *, quick: bool = False, keep: Keep = forget
+) -> Checks:
     """Verify an operation of small size in its dtype on a device, see :func:`verify`."""
-    return verify(operation_target(bound), bound.dtype, device, quick=quick)
+    return verify(operation_target(bound), bound.dtype, device, quick=quick, keep=keep)
 
 
 def verify(
-    target: GradientTarget, dtype: torch.dtype, device: torch.device, *, quick: bool = False
+    target: GradientTarget,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    quick: bool = False,
+    keep: Keep = forget,
 ) -> Checks:
     """Verify a target's gradients in a dtype, floating or complex, on a device.
 
     The checks in float64 are made in any case, on the CPU. ``quick`` takes fewer inputs and probes,
-    for a verdict next to a benchmark. RuntimeError where the example cannot be called or
-    differentiated in this dtype, or there.
+    for a verdict next to a benchmark. ``keep`` is given all checks that have ended, again and
+    again, as the function may hang or end its process in the next one. RuntimeError where the
+    example cannot be called or differentiated in this dtype, or there.
     """
     # thousands of calls on few elements, which threads that wait for each other make slow
     threads = torch.get_num_threads()
@@ -92,31 +102,28 @@ def verify(
             # it may know its own dtype alone, which raises here where it does not either
             _in_own_dtype(target, dtype, device)
             why = f"cannot be computed in float64 on the CPU ({one_line(error, 120)})"
-            reason = f"the call itself {why}; write reference: a callable that can be"
+            reason = _advised(f"the call itself {why}", target.on_no_float64)
         if reason:
             return [GradientCheck("repeatable", "invariant", verdict="inconclusive", reason=reason)]
         if not any(target.requires_grad):
             return [GradientCheck("example", "invariant", verdict="unsupported", reason=NO_INPUT)]
         if not any(t.requires_grad for t in _in_own_dtype(target, dtype, device)):
-            return [GradientCheck("example", "invariant", verdict="unsupported", reason=NO_GRAPH)]
+            reason = _advised(NO_GRAPH, target.on_no_graph)
+            return [GradientCheck("example", "invariant", verdict="unsupported", reason=reason)]
 
         plan = _Plan(target, dtype, device, quick=quick)
-        checks = list(_merged(plan.in_float64()))
+        checks = plan.made(plan.in_float64(), keep)
         is_other = dtype not in (torch.float64, torch.complex128) or device.type != "cpu"
         # random numbers are others in another dtype, or on another device
         if is_other and not draws_random_numbers(target.example.call, target.example.inputs):
             suffix = f", {str(dtype).removeprefix('torch.')}"
-            checks += _merged(plan.in_dtype(threads), suffix)
-
-        # the smallest failure is shown by a file, which one of the failing checks carries
-        if plan.failed:
-            problem, check = min(
-                plan.failed, key=lambda f: (f[1].oracle in NO_ORACLE, f[0].elements)
-            )
-            first = next(i for i, c in enumerate(checks) if c.verdict in BAD)
-            script = script_of(problem, check, dtype)
-            checks[first] = replace(checks[first], script=script)
+            checks = plan.made(plan.in_dtype(threads), keep, checks, suffix)
         return checks
+
+
+def _advised(what: str, advice: str) -> str:
+    """What is in the way, and what the author of the function can do."""
+    return f"{what}; {advice}" if advice else what
 
 
 def _in_own_dtype(target: GradientTarget, dtype: torch.dtype, device: torch.device) -> Tensors:
@@ -213,27 +220,52 @@ class _Plan:
             special=shaped.special,
         )
 
-    def in_float64(self) -> Iterator[GradientCheck]:
+    def made(
+        self,
+        groups: Iterable[Checks],
+        keep: Keep,
+        before: Sequence[GradientCheck] = (),
+        end: str = "",
+    ) -> Checks:
+        """The checks ``before``, and those that are made now, which are kept as they come."""
+        checks, raw = [*before], []
+        for group in groups:
+            raw += group
+            checks = [*before, *_merged(raw, end)]
+
+            # the smallest failure is shown by a file, which one of the failing checks carries
+            if self.failed:
+                problem, check = min(
+                    self.failed, key=lambda f: (f[1].oracle in NO_ORACLE, f[0].elements)
+                )
+                first = next(i for i, c in enumerate(checks) if c.verdict in BAD)
+                script = script_of(problem, check, self.dtype)
+                checks[first] = replace(checks[first], script=script)
+            if group:
+                keep(checks)
+        return checks
+
+    def in_float64(self) -> Iterator[Checks]:
         """Without rounding to speak of: whether the formula is right."""
         checks = self._asked(by_differences, self.example)
-        yield from checks
-        yield from self._twice(self.example, checks)
+        yield checks
+        yield self._twice(self.example, checks)
         for point in self.points[:1] if self.quick else self.points:
             problem = self.problem(point, each_element=True)
             checks = self._tried(by_differences, problem, declared=point.declared)
-            yield from checks
+            yield checks
             if point.name in TWICE_AT:
-                yield from self._twice(problem, checks)
+                yield self._twice(problem, checks)
             if point.name in PROBED_POINTS and not self.quick:
-                yield from self._probed(problem, torch.float64, ALL_PROBES)
+                yield self._probed(problem, torch.float64, ALL_PROBES)
 
         if self.points and not self.quick and self.points[0].runs():
             fresh = self.problem(self.points[0], each_element=True)
             declared = self.points[0].declared
-            yield from self._tried(by_forward_mode, fresh, declared=declared)
+            yield self._tried(by_forward_mode, fresh, declared=declared)
         yield from self._at_shapes()
         if not self.quick:
-            yield from self._probed(self.example, torch.float64, ALL_PROBES)
+            yield self._probed(self.example, torch.float64, ALL_PROBES)
 
     def _twice(
         self,
@@ -249,7 +281,7 @@ class _Plan:
             return []
         return self._asked(partial(by_second_derivatives, oracle=oracle, ones=ones), problem)
 
-    def _at_shapes(self) -> Iterator[GradientCheck]:
+    def _at_shapes(self) -> Iterator[Checks]:
         shapes = self.target.other_shapes
         for shaped in shapes[:2] if self.quick else shapes:
             if shaped is self.tiny and not self.quick:
@@ -258,11 +290,11 @@ class _Plan:
             if shaped is self.target.example:
                 problem = replace(problem, probe="fresh")
             if shaped.name != EMPTY and shaped is not self.tiny:
-                yield from self._tried(by_differences, problem, declared=shaped.declared)
+                yield self._tried(by_differences, problem, declared=shaped.declared)
             probes = QUICK_PROBES if shaped.elements > LARGE else self.probes
-            yield from self._probed(problem, torch.float64, probes)
+            yield self._probed(problem, torch.float64, probes)
 
-    def in_dtype(self, threads: int) -> Iterator[GradientCheck]:
+    def in_dtype(self, threads: int) -> Iterator[Checks]:
         """Whether the kernels are right: at the declared inputs with the threads of their use."""
         # in a dtype it may compute in less than it does in float64, as under autocast
         own = tuple(narrowed(t, self.dtype).to(self.device) for t in self.usual.inputs)
@@ -278,22 +310,22 @@ class _Plan:
         example = replace(self.example, each_element=False)
         with thread_count(threads):
             checks = _timed(lambda: reference(example))
-        yield from checks
+        yield checks
         if not self.target.costly:
             each = replace(example, each_element=True)
             for ones in (None, 1.0):  # what overflows on the way may do so for ones alone
                 oracle = partial(reference, held=HELD_TWICE, alike=ones)
                 found = self._twice(each, checks, oracle, ones=bool(ones))
-                yield from (check for check in found if check.verdict != "unsupported")
+                yield [check for check in found if check.verdict != "unsupported"]
         if self.target.costly:  # other numbers are no other kernel
             fresh = draw(self.target.example, self.domains, self.target.seed + 2)
             pairs = zip(self.target.example.inputs, fresh.inputs, strict=True)
             laid_alike = tuple(torch.empty_like(like).copy_(t) for like, t in pairs)
             problem = self.problem(replace(fresh, name="fresh", inputs=laid_alike))
-            yield from self._tried(reference, problem, declared=True)
+            yield self._tried(reference, problem, declared=True)
             inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in laid_alike)
             problem = replace(problem, inputs=inputs)
-            yield from self._probed(problem, self.dtype, QUICK_PROBES)
+            yield self._probed(problem, self.dtype, QUICK_PROBES)
             return
 
         # points of the tiny shape at which the gradient is unique, and one of each other shape
@@ -310,17 +342,17 @@ class _Plan:
             usable = None not in self.target.domains or point.name not in LARGE_INPUTS
             scales = usual if point.name in small_names else []
             oracle = partial(reference, usual=scales, usable=usable)
-            yield from self._tried(oracle, self.problem(point), declared=point.declared)
+            yield self._tried(oracle, self.problem(point), declared=point.declared)
             if point.name.startswith("long") and self.dtype in ALIKE:
                 alike = ALIKE[self.dtype]
                 same = replace(self.problem(point), probe=f"{point.name}, cotangent {alike:g}")
-                yield from self._tried(partial(oracle, alike=alike), same, declared=point.declared)
+                yield self._tried(partial(oracle, alike=alike), same, declared=point.declared)
 
         probed = [point for point in points if point.name in PROBED_IN_DTYPE]
         for point in probed[:1] if self.quick else probed:
             inputs = tuple(narrowed(t, self.dtype).to(self.device) for t in point.inputs)
             problem = self.problem(replace(point, inputs=inputs))
-            yield from self._probed(problem, self.dtype, self.probes)
+            yield self._probed(problem, self.dtype, self.probes)
 
     def _asked(self, oracle: Oracle, problem: GradientProblem) -> Checks:
         """An oracle's checks; none fails where the function leaves it open what it returns."""
