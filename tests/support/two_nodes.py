@@ -25,7 +25,7 @@ NO_NAMESPACES = 77
 NAMESPACES = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 NODE = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
 START_LIMIT_S = 120.0
-SEEN = 60  # a few cells make so many calls
+SEEN = 100  # calls that two nodes make of a few cells: each is called some 40 times
 
 
 def can_make_namespaces() -> str:
