@@ -270,6 +270,15 @@ def test_what_no_node_can_run_is_given_up_and_what_needs_other_packages_is_not(
     assert said.count("not used: node-a: No module named 'lacking'; bring it there") == 1
 
 
+def test_a_node_without_opsweep_is_told_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ChunkRun(Chunk((0,), (cell(),)), Path("folder"), Path("messages"), place="node-b")
+    refusals = Refusals("bring it there")
+    for _ in range(2):
+        refusals.add(run, "node-b: No module named 'runner'", of_node=True)
+    said = "not used: node-b: No module named 'runner'; install the same on every node\n"
+    assert capsys.readouterr().err == said
+
+
 def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path) -> None:
     class Interrupted(Scripted):
         def ended(self, timeout_s: float) -> list[ChunkRun]:
