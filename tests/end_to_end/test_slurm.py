@@ -206,3 +206,41 @@ def test_nodes_that_lack_a_module_are_named_once_and_what_they_can_run_is_run(
     assert said.count("not used: ") <= 2  # nodes, which have one name here
     assert "call 'slow_op.slow' cannot be imported" in rows["reason"].dropna().iloc[0]
     assert "have both on every node" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (
+            "torch-2.0.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: torch\nVersion: 2.0.0\n",
+            r"has torch 2\.0\.0 and not .*",
+        ),
+        (
+            "runner/__init__.py",
+            "raise ModuleNotFoundError(\"No module named 'runner'\", name='runner')\n",
+            "node2: .*No module named 'runner'; install the same on every node",
+        ),
+    ],
+    ids=["other torch", "no opsweep"],
+)
+def test_a_node_that_differs_is_named_once_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, said: str
+) -> None:
+    (tmp_path / "other" / file).parent.mkdir(parents=True)
+    (tmp_path / "other" / file).write_text(text)
+    monkeypatch.setenv("OTHER", f"{tmp_path}/other:{os.environ['PYTHONPATH']}")
+    prolog = Path(os.environ["SLURM_CONF"]).with_name("prolog")
+    # of the second node alone
+    prolog.write_text(
+        '#!/bin/sh\n[ "$SLURMD_NODENAME" = node1 ] || echo export PYTHONPATH="$OTHER"\n'
+    )
+    try:
+        stderr = ended(start("cluster.cells_per_chunk=2", "cluster.retries=0", cells=8))
+    finally:
+        prolog.write_text("#!/bin/sh\n")
+    assert re.findall(f"not used: .*{said}", stderr)
+    assert stderr.count("not used: ") == 1
+    check_rows(8, disturbed=0)
+    told = [json.loads(path.read_text()) for path in Path("out").glob("*/chunk.json")]
+    assert {chunk["attempt"] for chunk in told} == {1}
