@@ -73,6 +73,10 @@ class Refusals:
         return f"no node can run it: {'; '.join(dict.fromkeys(refused.values()))}"
 
 
+class TakesNoMore(Exception):
+    """The cluster takes no chunk now, though it took others; the message says why."""
+
+
 class Executor(Protocol):
     """A cluster, as the driver sees it."""
 
@@ -83,7 +87,7 @@ class Executor(Protocol):
         """Why no node that is there can run a chunk; blank where one may."""
 
     def send(self, run: ChunkRun) -> None:
-        """Send a chunk for which there is room."""
+        """Send a chunk for which there is room; TakesNoMore where it turns out not to be."""
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Wait for at most ``timeout_s``; returns the chunks that have ended or been lost."""

@@ -21,7 +21,7 @@ from runner.cluster.chunk import Chunk, expected_s, plan, unfinished_parts
 from runner.cluster.chunk_folder import ChunkWriter
 from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
-from runner.cluster.executor import ChunkRun, Refusals
+from runner.cluster.executor import ChunkRun, Refusals, TakesNoMore
 from runner.cluster.messages import CellResult, ChunkStarted
 from runner.cluster.node import NodeRefused, run_chunk, versions
 from runner.config.schema import ClusterConfig, Compare, Config, Report
@@ -237,6 +237,25 @@ def test_a_lost_chunks_cells_are_tried_again_until_the_tries_are_used_up(
     assert any(
         "Traceback: far away" in path.read_text() for path in (tmp_path / "fatal").glob("*/run.log")
     )
+
+
+def test_a_chunk_that_is_not_taken_for_now_is_sent_later(tmp_path: Path) -> None:
+    class Limited(Scripted):
+        refused = 0
+
+        def send(self, run: ChunkRun) -> None:
+            if len(self.sent) == 1 and self.refused < 2:
+                self.refused += 1
+                raise TakesNoMore("the limit of jobs")
+            super().send(run)
+
+    cells, cluster = grid(3), Limited()
+    rows = drive(tmp_path / "out", cluster, cells, cells_per_chunk=2)
+    assert list(rows["status"]) == ["ok"] * 6
+    assert sent(cluster.sent) == [(0, 1), (2, 3), (4, 5)]
+    assert cluster.refused == 2
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["0_2-cells-1", "2_2-cells-1", "4_2-cells-1"]
 
 
 def test_a_cell_that_ended_well_is_not_lost_with_those_that_it_is_compared_with(

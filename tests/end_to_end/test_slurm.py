@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,29 @@ def test_a_job_goes_on_when_it_is_warned_and_costs_no_try_when_its_time_is_over(
     over = f"Slurm's job {job} was out of time: what is left is sent again, which is no try"
     assert over in said
     check_rows(20, disturbed=1)
+
+
+SBATCH = """#!/bin/sh
+if [ $(squeue -h --me | wc -l) -ge 2 ]; then
+    echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+    exit 1
+fi
+exec SBATCH "$@"
+"""
+
+
+def test_a_limit_on_the_jobs_of_a_user_ends_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    limited = tmp_path / "bin" / "sbatch"
+    limited.write_text(SBATCH.replace("SBATCH", shutil.which("sbatch") or ""))
+    limited.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{limited.parent}:{os.environ['PATH']}")
+    said = ended(start("cluster.cells_per_chunk=2", "cluster.retries=0", cells=8))
+    check_rows(8, disturbed=0)
+    assert said.count("sbatch takes no job more for now, which is sent later: ") == 1
+    assert "QOSMaxSubmitJobPerUserLimit" in said
 
 
 def test_what_can_never_run_is_said_and_leaves_the_folder_as_it_was() -> None:
