@@ -7,6 +7,7 @@ machine have to share, as submitit demands.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -37,6 +38,7 @@ SIGNAL_DELAY_S = 90.0  # submitit's own
 SILENT_S = 45.0  # for which jobs may wait without a word, none of them running
 AGAIN_S = 20.0  # from a job that sbatch did not take to the next, where it took others
 REFUSED_LIMIT_S = 600.0  # for which it may take none, with none of ours in the queue
+PASSING = "[Ll]imit|temporarily|[Tt]imed out|contact slurm controller"  # why it takes none
 HOPELESS = {  # reasons to wait that do not pass by waiting
     *("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints"),
     *("InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"),
@@ -94,7 +96,7 @@ class SlurmExecutor:
         self._refusals = Refusals(ADVICE)
         self._waiting_since = time.monotonic()
         self._told: set[str] = set()  # the reasons to wait
-        self._taken_at: float | None = None  # when sbatch last took a job, by the monotonic clock
+        self._taken_at = -math.inf  # when sbatch last took a job, by the monotonic clock
         self._full_until = 0.0
         self._has_run = False  # whether any job has
 
@@ -133,11 +135,11 @@ class SlurmExecutor:
         self._jobs[job.job_id] = SlurmJob(run, job)
 
     def _check_takes_more(self, why: str, error: Exception) -> NoReturn:
-        """A job that sbatch does not take after others is sent later; ConfigError for the first."""
+        """Whether what sbatch refuses may be sent later; ConfigError for what it never takes."""
         now = time.monotonic()
         if self._jobs:
             self._taken_at = now
-        if self._taken_at is None or now - self._taken_at > REFUSED_LIMIT_S:
+        if not re.search(PASSING, why) or now - self._taken_at > REFUSED_LIMIT_S:
             reason = f"sbatch takes no such job: {why}"
             raise ConfigError(f"cluster=slurm: {reason}; see cluster.launcher") from error
         self._full_until = now + AGAIN_S
