@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from runner.cluster.chunk import Chunk, unfinished_parts
 from runner.cluster.chunk_folder import ChunkWriter
-from runner.cluster.executor import ChunkRun, Executor
+from runner.cluster.executor import ChunkRun, Executor, TakesNoMore
 from runner.errors import one_line, tell
 from runner.execute.progress import Progress
 
@@ -72,6 +72,10 @@ class Driver:
             run = self._writer.begin(self._pending.popleft())
             try:
                 self._executor.send(run)
+            except TakesNoMore:
+                self._writer.write(run)
+                self._pending.appendleft(run.chunk)
+                return
             except BaseException:
                 self._writer.write(run)
                 raise

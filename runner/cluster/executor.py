@@ -40,7 +40,7 @@ class ChunkRun:
 class Refusals:
     """Which nodes are not used, by the cluster's names, and what for; each is named once.
 
-    ``advice`` says how a node comes by the modules that it lacks.
+    ``advice`` says how a node comes by the modules that operations lack there.
     """
 
     def __init__(self, advice: str) -> None:
@@ -53,8 +53,9 @@ class Refusals:
         packages = {""} if of_node else run.chunk.packages or {""}
         refused = {(run.place or "", package): why for package in packages}
         if not refused.keys() <= self._why.keys():
-            lacks = re.search("No module named|cannot be imported", why)
-            advice = f"; {self._advice}" if lacks else ""
+            advice = ""
+            if re.search("No module named|cannot be imported", why):
+                advice = "; install the same on every node" if of_node else f"; {self._advice}"
             tell(f"not used: {why}{advice}")
         self._why = refused | self._why
         run.blameless = True
@@ -72,6 +73,10 @@ class Refusals:
         return f"no node can run it: {'; '.join(dict.fromkeys(refused.values()))}"
 
 
+class TakesNoMore(Exception):
+    """The cluster takes no chunk now, though it took others; the message says why."""
+
+
 class Executor(Protocol):
     """A cluster, as the driver sees it."""
 
@@ -82,7 +87,7 @@ class Executor(Protocol):
         """Why no node that is there can run a chunk; blank where one may."""
 
     def send(self, run: ChunkRun) -> None:
-        """Send a chunk for which there is room."""
+        """Send a chunk for which there is room; TakesNoMore where it turns out not to be."""
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Wait for at most ``timeout_s``; returns the chunks that have ended or been lost."""

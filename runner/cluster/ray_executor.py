@@ -26,6 +26,8 @@ from runner.errors import ConfigError, one_line, tell
 
 UPDATE_S = 2.0  # between two looks at which nodes there are
 ANSWER_LIMIT_S = 30.0  # for which an address may be silent
+# How a client of HTTP/2 begins, which Ray speaks, and the kind of frame that is answered first.
+GREETING, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"\4"
 NODE_IS_GONE = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError)
 LONGEST_LOG = 20_000  # characters of a lost job's traceback
 ADVICE = "'+cluster.launcher.ray.init.runtime_env={working_dir: .}' takes this folder to each node"
@@ -52,7 +54,7 @@ class RayExecutor:
     """
 
     def __init__(self, init: dict[str, Any], remote: dict[str, Any]) -> None:
-        _check_answers(init.get("address") or os.environ.get("RAY_ADDRESS") or "auto")
+        check_answers(init.get("address") or os.environ.get("RAY_ADDRESS") or "auto")
         terminated = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**init)
@@ -191,13 +193,18 @@ class RayExecutor:
         self._gone.add(name)
 
 
-def _check_answers(address: str) -> None:
-    """Refuse an address where nothing answers: Ray itself would try for minutes."""
+def check_answers(address: str) -> None:
+    """Refuse an address where nothing answers as Ray does, which itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_LIMIT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_LIMIT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("0", "false"):
+                connection.sendall(GREETING)
+                with connection.makefile("rb") as answer:
+                    if answer.read(4)[3:] != SETTINGS:
+                        raise ConnectionError("what listens there is not Ray")
     except (OSError, OverflowError) as error:
         advice = "see cluster.launcher.ray.init.address and RAY_ADDRESS"
         raise ConfigError(

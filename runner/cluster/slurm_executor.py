@@ -7,6 +7,7 @@ machine have to share, as submitit demands.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -18,12 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import submitit
 
 from runner.cluster.chunk import START_S, Chunk, unfinished_parts
-from runner.cluster.executor import ChunkRun, Refusals
+from runner.cluster.executor import ChunkRun, Refusals, TakesNoMore
 from runner.cluster.messages import CellResult, Ending, JobEnded, append, read
 from runner.cluster.node import MARGIN_S, NodeRefused, OperationsRefused, run_chunk, versions
 from runner.cluster.slurm_queue import QueuedJob, facts_of, nodes_of, queued
@@ -35,6 +36,9 @@ PER_NODE = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "
 NAMES = PER_NODE | {"nodes", "name", "stderr_to_stdout"}  # submitit's, whatever the cluster
 SIGNAL_DELAY_S = 90.0  # submitit's own
 SILENT_S = 45.0  # for which jobs may wait without a word, none of them running
+AGAIN_S = 20.0  # from a job that sbatch did not take to the next, where it took others
+REFUSED_LIMIT_S = 600.0  # for which it may take none, with none of ours in the queue
+PASSING = "[Ll]imit|temporarily|[Tt]imed out|contact slurm controller"  # why it takes none
 HOPELESS = {  # reasons to wait that do not pass by waiting
     *("PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints"),
     *("InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"),
@@ -92,6 +96,8 @@ class SlurmExecutor:
         self._refusals = Refusals(ADVICE)
         self._waiting_since = time.monotonic()
         self._told: set[str] = set()  # the reasons to wait
+        self._taken_at = -math.inf  # when sbatch last took a job, by the monotonic clock
+        self._full_until = 0.0
         self._has_run = False  # whether any job has
 
     def slots(self) -> int:
@@ -100,7 +106,7 @@ class SlurmExecutor:
 
     def has_room(self, chunk: Chunk) -> bool:
         """Whether the queue may have one job more."""
-        return len(self._jobs) < self._max_jobs
+        return len(self._jobs) < self._max_jobs and time.monotonic() >= self._full_until
 
     def refusal(self, chunk: Chunk) -> str:
         """Why no node of the partition can run a chunk; blank where one may."""
@@ -109,7 +115,7 @@ class SlurmExecutor:
         return self._refusals.of_all(chunk, nodes_of(self._partition))
 
     def send(self, run: ChunkRun) -> None:
-        """Put a chunk into the queue."""
+        """Put a chunk into the queue; TakesNoMore where a limit on a user's jobs is reached."""
         # A job for the CPU has its node to itself, since others would share what it measures.
         resources: dict[str, Any] = {"slurm_gres": self._gres, "slurm_exclusive": None}
         if not run.chunk.needs_accelerator:
@@ -123,10 +129,24 @@ class SlurmExecutor:
         try:
             job = self._submitit.submit(_run, run.chunk, versions(), run.messages, self._time_s)
         except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
-            reason = f"sbatch takes no such job: {one_line(error)}"
-            raise ConfigError(f"cluster=slurm: {reason}; see cluster.launcher") from error
+            self._check_takes_more(one_line(error), error)
+        self._taken_at = time.monotonic()
         run.job_id = job.job_id
         self._jobs[job.job_id] = SlurmJob(run, job)
+
+    def _check_takes_more(self, why: str, error: Exception) -> NoReturn:
+        """Whether what sbatch refuses may be sent later; ConfigError for what it never takes."""
+        now = time.monotonic()
+        if self._jobs:
+            self._taken_at = now
+        if not re.search(PASSING, why) or now - self._taken_at > REFUSED_LIMIT_S:
+            reason = f"sbatch takes no such job: {why}"
+            raise ConfigError(f"cluster=slurm: {reason}; see cluster.launcher") from error
+        self._full_until = now + AGAIN_S
+        if why not in self._told:
+            self._told.add(why)
+            tell(f"sbatch takes no job more for now, which is sent later: {why}")
+        raise TakesNoMore(why) from error
 
     def ended(self, timeout_s: float) -> list[ChunkRun]:
         """Read what jobs have written, and look once at the queue.

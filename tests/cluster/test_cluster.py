@@ -21,7 +21,7 @@ from runner.cluster.chunk import Chunk, expected_s, plan, unfinished_parts
 from runner.cluster.chunk_folder import ChunkWriter
 from runner.cluster.cluster import cluster_of
 from runner.cluster.driver import Driver
-from runner.cluster.executor import ChunkRun, Refusals
+from runner.cluster.executor import ChunkRun, Refusals, TakesNoMore
 from runner.cluster.messages import CellResult, ChunkStarted
 from runner.cluster.node import NodeRefused, run_chunk, versions
 from runner.config.schema import ClusterConfig, Compare, Config, Report
@@ -239,6 +239,25 @@ def test_a_lost_chunks_cells_are_tried_again_until_the_tries_are_used_up(
     )
 
 
+def test_a_chunk_that_is_not_taken_for_now_is_sent_later(tmp_path: Path) -> None:
+    class Limited(Scripted):
+        refused = 0
+
+        def send(self, run: ChunkRun) -> None:
+            if len(self.sent) == 1 and self.refused < 2:
+                self.refused += 1
+                raise TakesNoMore("the limit of jobs")
+            super().send(run)
+
+    cells, cluster = grid(3), Limited()
+    rows = drive(tmp_path / "out", cluster, cells, cells_per_chunk=2)
+    assert list(rows["status"]) == ["ok"] * 6
+    assert sent(cluster.sent) == [(0, 1), (2, 3), (4, 5)]
+    assert cluster.refused == 2
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["0_2-cells-1", "2_2-cells-1", "4_2-cells-1"]
+
+
 def test_a_cell_that_ended_well_is_not_lost_with_those_that_it_is_compared_with(
     tmp_path: Path,
 ) -> None:
@@ -268,6 +287,15 @@ def test_what_no_node_can_run_is_given_up_and_what_needs_other_packages_is_not(
     assert sent(cluster.sent) == [(0,), (2, 3)]
     said = capsys.readouterr().err
     assert said.count("not used: node-a: No module named 'lacking'; bring it there") == 1
+
+
+def test_a_node_without_opsweep_is_told_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ChunkRun(Chunk((0,), (cell(),)), Path("folder"), Path("messages"), place="node-b")
+    refusals = Refusals("bring it there")
+    for _ in range(2):
+        refusals.add(run, "node-b: No module named 'runner'", of_node=True)
+    said = "not used: node-b: No module named 'runner'; install the same on every node\n"
+    assert capsys.readouterr().err == said
 
 
 def test_what_has_come_back_is_kept_when_the_sweep_is_interrupted(tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """A sweep on a real Ray cluster of two nodes, and what is left of it when one of them dies."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from runner.errors import ConfigError
 from tests.conftest import PATIENT, ROOT, Runner
 from tests.support.two_nodes import NO_NAMESPACES
 
@@ -18,12 +22,12 @@ pytestmark = pytest.mark.slow
 GRID = ["-m", "op=add,mul,sum,relu,exp", "size=8,16,32,64", "device=cpu,gpu", "timing=minimal"]
 GRID.append(PATIENT)
 OP = """
-import pathlib, platform, time
+import os, pathlib, platform, time
 
 def slow(x):
-    name = f"{platform.node()}-{x.shape[0]}-{time.monotonic_ns()}.call"
+    name = f"{platform.node()}-{x.shape[0]}-{os.getpid()}-{time.monotonic_ns()}.call"
     pathlib.Path("FOLDER", name).touch()
-    time.sleep(0.15)
+    time.sleep(0.05)
     return x * 2
 """
 
@@ -58,7 +62,7 @@ def on_two_nodes(tmp_path: Path) -> Runner:
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "COLUMNS": "80"},
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1200,
             check=False,
         )
         if done.returncode == NO_NAMESPACES:
@@ -170,9 +174,12 @@ def test_a_driver_that_is_ended_or_killed_loses_no_cell_that_has_ended(
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert len(rows) == rows["cell"].nunique() == 40
     assert set(rows.loc[rows["device"] == "cpu", "status"]) == {"ok"}
-    counts = Counter(path.name.split("-")[1] for path in tmp_path.glob("*.call"))
-    twice = sum(count > min(counts.values()) for count in counts.values())
-    assert twice <= 4, counts  # the cells that two nodes were at, two times
+    # by which process on which node each size was begun: each job has its own
+    begun_by = {tuple(path.name.rsplit("-", 3)[:3]) for path in tmp_path.glob("*.call")}
+    times = Counter(size for _, size, _ in begun_by)
+    assert len(times) == 20
+    twice = sum(count > 1 for count in times.values())
+    assert twice <= 4, times  # the cells that two nodes were at, two times
 
 
 @pytest.mark.exhaustive
@@ -196,11 +203,38 @@ def test_a_node_with_another_torch_is_named_once_and_not_used(
 @pytest.mark.exhaustive
 def test_an_address_where_nothing_answers_is_said(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'opsweep[ray]'")
-    address = "cluster.launcher.ray.init.address=127.0.0.1:9"
-    command = [sys.executable, "-m", "runner", "-m", "op=add", "size=8", "cluster=ray", address]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 2
-    assert "cluster=ray: nothing answers at 127.0.0.1:9: " in done.stderr.splitlines()[-1]
-    assert not list(tmp_path.glob("**/environment.json"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (9, silent.getsockname()[1]):
+            address = f"cluster.launcher.ray.init.address=127.0.0.1:{port}"
+            done = subprocess.run(
+                [sys.executable, "-m", "runner", "-m", "op=add", "size=8", "cluster=ray", address],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 2
+            said = f"cluster=ray: nothing answers at 127.0.0.1:{port}: "
+            assert said in done.stderr.splitlines()[-1]
+            assert not list(tmp_path.glob("**/environment.json"))
+
+
+def test_what_listens_and_is_not_ray_is_told_from_what_is() -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'opsweep[ray]'")
+    from runner.cluster.ray_executor import check_answers
+
+    def answer(server: socket.socket, reply: bytes) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(100)
+            connection.sendall(reply)
+
+    for reply, is_ray in ((b"HTTP/1.1 400", False), (b"", False), (b"\0\0\6\4\0", True)):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            answering = threading.Thread(target=answer, args=(server, reply))
+            answering.start()
+            refused = pytest.raises(ConfigError, match="what listens there is not Ray")
+            with contextlib.nullcontext() if is_ray else refused:
+                check_answers(f"ray://127.0.0.1:{server.getsockname()[1]}")
+            answering.join()

@@ -1,6 +1,7 @@
 """A real Slurm of two nodes with a pretended GPU each, alone in namespaces of its own.
 
-One command is run on it, which finds it by ``SLURM_CONF``.
+One command is run on it, which finds it by ``SLURM_CONF``. The script ``prolog`` beside that file
+may give a node other variables, by ``$SLURMD_NODENAME``.
 
     python -m tests.support.slurm_nodes COMMAND...
 
@@ -39,6 +40,7 @@ SlurmdLogFile={folder}/slurmd-%n.log
 MpiDefault=none
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
+TaskProlog={folder}/prolog
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
@@ -90,6 +92,8 @@ def inside(folder: Path, command: list[str]) -> int:
     start_munge(folder / "munge")
     (folder / "slurm.conf").write_text(CONF.format(folder=folder, host=HOST))
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    (folder / "prolog").write_text("#!/bin/sh\n")
+    (folder / "prolog").chmod(0o755)
     for name in NODES:
         (folder / f"spool-{name}").mkdir()
         subprocess.run(["mknod", str(folder / f"gpu-{name}"), "c", "1", "3"], check=True)
