@@ -322,5 +322,8 @@ def _heed_signals(session: Session) -> None:
 
 
 def _end_interrupted() -> int:
+    # where an interruption has passed through executed text, as where a dataclass is made, CPython
+    # ends `python -m` by the signal, whatever is returned; executing another text takes that back
+    exec("")
     tell("interrupted; what was finished is kept")
     return INTERRUPTED

@@ -1,6 +1,7 @@
 """A signal ends a run with 130 and a line, wherever it finds it."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from multiprocessing.process import BaseProcess
@@ -33,6 +34,24 @@ def test_a_signal_in_code_that_fails_to_clean_up_ends_the_run_all_the_same(name:
     code = FAILS_CLEANING_UP.format(name=name)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted; what was finished is kept\n")
+
+
+def test_an_interruption_within_executed_text_has_the_same_exit_code(tmp_path: Path) -> None:
+    """The interpreter would end itself by the signal instead."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nfrom runner.cli import main\n"
+        "main.with_implied = lambda arguments: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(main.run(['op=add']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (130, "interrupted; what was finished is kept\n")
 
