@@ -92,7 +92,8 @@ def test_a_benchmark_says_what_its_check_had_found_before_something_was_raised(
     monkeypatch.setattr(awkward._Halved, "calls", 0)
     op = {"name": "own", "call": "tests.support.awkward.wrong_and_raises_in_a_benchmark"}
     row = ran(op | {"signature": "m n -> m n"}, size=8)
-    assert (row.status, row.gradient, row.flags) == ("ok", "fail", ("wrong_gradient",))
+    assert (row.status, row.gradient) == ("ok", "fail")
+    assert "wrong_gradient" in row.flags
     assert row.median_s and row.reason and "; a check ended with SystemExit" in row.reason
     assert exit_code([row], strict=False) == 1
 
