@@ -9,7 +9,6 @@ functions.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from runner.analysis.comparison import OF_MOMENTS, claimed_together, cost_of, ob
 from runner.analysis.pairs import Pairs
 from runner.config.axes import AXES, CellKey, label, values_of
 from runner.rows.flags import has_failed_check
+from runner.rows.other_schemas import json_object
 from runner.rows.rows import NON_FAILURES, BenchmarkRow, grouped
 from runner.stats.estimate import Estimate
 from runner.stats.sequential import ERROR, verdict_of
@@ -289,22 +289,13 @@ def what_changed(before: BenchmarkRow, after: BenchmarkRow) -> list[str]:
 
 def _ran_otherwise(before: str | None, after: str | None) -> str | None:
     """The first kernel of ATen that one of two calls asks for more often; None: there is none."""
-    old, new = _counts(before), _counts(after)
+    old, new = json_object(before), json_object(after)
     if not old or not new:  # which says that it was not looked at
         return None
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
             return f"aten_calls {name} {old.get(name, 0)} to {new.get(name, 0)}"
     return None
-
-
-def _counts(text: str | None) -> dict[str, object]:
-    """What a row says that a call asks for; nothing where the row's JSON is damaged."""
-    try:
-        said = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 class Summary(NamedTuple):

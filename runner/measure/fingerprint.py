@@ -39,15 +39,14 @@ class _Asked(TorchDispatchMode):
 
 def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
     """The fingerprint of an eager call; ``on_host``: pages of the host's memory tell of it too."""
-    asked = _Asked()
+    asked, named = _Asked(), None
     try:
         with asked:
             call()
+        named = json.dumps(dict(list(asked.calls.items())[:MOST_NAMED]))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"aten_calls: not known: {error}")
-        return Fingerprint(page_faults=_page_faults(call) if on_host else None)
-    named = dict(list(asked.calls.items())[:MOST_NAMED])
-    return Fingerprint(json.dumps(named), _page_faults(call) if on_host else None)
+    return Fingerprint(named, _page_faults(call) if on_host else None)
 
 
 def _page_faults(call: Thunk) -> int | None:

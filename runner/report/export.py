@@ -25,7 +25,7 @@ TUKEY = 1.5  # interquartile ranges beyond the quartiles, where outliers begin
 
 def export(root: Path, names: Sequence[str], rows: Rows, environment: Mapping[str, Any]) -> int:
     """Write a run's cells in these formats; returns how many cells are left out of the files."""
-    timed = [row for row in rows if row.status == "ok" and row.median_s and not objection(row)]
+    timed = [row for row in rows if not objection(row)]
     for name in names:
         made = FORMATS[name](timed, environment)
         text = json.dumps(made, indent=1, allow_nan=False, default=str)

@@ -61,10 +61,15 @@ def other_row_type(
 
 def own_columns(row: object) -> dict[str, Any]:
     """The columns that a row's op file, or its workload, declares, with their values."""
-    own: Any = {}
-    with suppress(ValueError, TypeError):  # it may have been altered
-        own = json.loads(getattr(row, "own", None) or "{}")
-    return own if isinstance(own, dict) else {}
+    return json_object(getattr(row, "own", None))
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """The JSON object that a column holds; nothing where it is blank, or has been altered."""
+    found: Any = {}
+    with suppress(ValueError, TypeError, RecursionError):
+        found = json.loads(text or "{}")
+    return found if isinstance(found, dict) else {}
 
 
 def with_own_columns(row: AnyRow) -> AnyRow:
