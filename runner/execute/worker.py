@@ -32,7 +32,7 @@ from runner.execute.worker_process import Preflight, serve
 from runner.files import open_log, trim_log
 from runner.measure.gate import WAITING
 from runner.measure.process_tree import adopt_orphans, children_of, end_descendants
-from runner.rows.columns import unpacked
+from runner.rows.columns import problem_of, unpacked
 from runner.rows.rows import ROW_OF_JOB, PairVisit, Row, Sample, row_for, with_kept
 
 START_LIMIT_S = 300.0  # importing torch from a cold, slow disk has been seen to take a minute
@@ -103,9 +103,9 @@ class Worker:
                         (step,), begun = map(one_line, said), now
                         _show_wait(step)
                     elif kind == "kept":
-                        kept, kept_samples = _rows(cell, said[0]), unpacked(Sample, said[1])
+                        kept, kept_samples = rows_said(cell, said[0]), unpacked(Sample, said[1])
                     else:
-                        rows, samples = _rows(cell, said[0]), unpacked(Sample, said[1])
+                        rows, samples = rows_said(cell, said[0]), unpacked(Sample, said[1])
                         taken_s = time.monotonic() - start
                         rows = [replace(row, seconds=row.seconds or taken_s) for row in rows]
                         return rows, kept_samples or samples
@@ -281,12 +281,21 @@ class Worker:
         return WorkerDied(f"the process ended with exit code {code}")
 
 
-def _rows(cell: Cell, lists: Any) -> list[Row]:
+def rows_said(cell: Cell, lists: Any) -> list[Row]:
     """The rows of a cell, and of no other; ValueError where they are none."""
     rows = unpacked(ROW_OF_JOB[cell.job], lists)
     if not rows or any((row.cell, row.job) != (cell.identity, cell.job) for row in rows):
         raise ValueError("it is of another cell")
-    return rows
+    return [_readable(cell, row) for row in rows]
+
+
+def _readable(cell: Cell, row: Row) -> Row:
+    """The row, or one that says what in it no reader of its file would believe."""
+    problem = problem_of(row, cell.job)
+    if not problem:
+        return row
+    reason = f"{problem}, which cannot be and is a fault of opsweep: please report it"
+    return row_for(cell, "failed", reason, device_name=row.device_name, seconds=row.seconds)
 
 
 def outcome_of(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:
@@ -299,5 +308,5 @@ def outcome_of(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | Non
     if not of_baseline or not len(rows_of) == len(samples_of) in (0, len(cells)):
         raise ValueError("it is of other cells")
     # none of a side that had no memory, and of no side where only visits were wanted
-    rows = [_rows(cell, rows) if rows else [] for cell, rows in zip(cells, rows_of, strict=False)]
+    rows = [rows_said(cell, of) if of else [] for cell, of in zip(cells, rows_of, strict=False)]
     return TurnsOutcome(rows, [unpacked(Sample, samples) for samples in samples_of], visits)

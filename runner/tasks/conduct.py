@@ -184,9 +184,13 @@ class Conduct:
         places = {storage_of(tensor) for tensor in mine}
         first = self._results(mine)
         if first and all(t.is_floating_point() and storage_of(t) not in places for t in first):
+            values = [tensor.clone() for tensor in first]
             for tensor in first:
                 tensor.fill_(math.nan)
-            if all(t.numel() and bool(t.isnan().all()) for t in self._results(mine)):
+            is_reused = all(t.numel() and bool(t.isnan().all()) for t in self._results(mine))
+            for tensor, value in zip(first, values, strict=True):  # it may hand it back again
+                tensor.copy_(value)
+            if is_reused:
                 return True
 
         # other contents at the same place: these are not seen yet, and then they are

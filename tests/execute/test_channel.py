@@ -1,18 +1,27 @@
 """What comes through the worker's pipe is data, and waited for no longer than it may take."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner.execute.channel import Inbox, say
+from runner.execute.worker import rows_said
 from runner.rows.columns import packed, unpacked
-from runner.rows.rows import BenchmarkRow, PairVisit, Sample
-from tests.support.factories import row
+from runner.rows.csv_store import collect, write_rows
+from runner.rows.rows import FILE_OF_JOB, BenchmarkRow, PairVisit, Row, Sample
+from tests.rows.test_damage import odd_row
+from tests.support.factories import cell, row
 
 Ends = tuple[Connection, Inbox]
 
@@ -87,3 +96,36 @@ def test_lists_that_are_no_records_make_none(change) -> None:  # type: ignore[no
     assert unpacked(PairVisit, list(map(list, packed(visits)))) == visits
     with pytest.raises((ValueError, TypeError)):
         unpacked(PairVisit, change(list(map(list, packed(visits)))))
+
+
+def said(job: str, of_worker: Row) -> Row:
+    """A cell's row as it is taken from what the worker says."""
+    of_job = cell(job=job)
+    identified = replace(of_worker, cell=of_job.identity, job=job)
+    (taken,) = rows_said(of_job, json.loads(json.dumps(packed([identified]))))
+    return taken
+
+
+@settings(max_examples=50)
+@given(job=st.sampled_from(["benchmark", "autograd"]), seed=st.integers(0, 2**32))
+def test_whatever_a_row_holds_it_is_read_back_or_says_what_it_cannot_hold(
+    job: str, seed: int
+) -> None:
+    taken = said(job, odd_row(job, Random(seed)))
+    with TemporaryDirectory() as folder:
+        write_rows(Path(folder, FILE_OF_JOB[job]), [taken])
+        rows, damaged = collect(Path(folder), job, own_table=True)
+    assert (len(rows), damaged) == (1, [])
+
+
+def test_an_error_that_is_no_number_is_kept_and_a_time_that_is_none_is_a_failure() -> None:
+    nothing = float("nan")
+    wrong = row(max_relative_error=nothing, error_roundoffs=nothing, flags=("wrong_values",))
+    kept = said("benchmark", wrong)
+    assert (kept.status, kept.flags) == ("ok", ("wrong_values",))
+    failed = said("benchmark", row(median_s=nothing))
+    assert (failed.status, failed.median_s) == ("failed", None)
+    assert (
+        failed.reason
+        == "median_s is nan, which cannot be and is a fault of opsweep: please report it"
+    )

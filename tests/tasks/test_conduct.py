@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from runner.analysis.comparison import FORBIDDING
 from runner.execute.cell_run import run_cell
@@ -80,6 +81,23 @@ def in_a_process(name: str, **environment: str) -> str:
     command, env = [sys.executable, "-c", asked], {**os.environ, **environment}
     run = subprocess.run(command, env=env, capture_output=True, text=True, check=True, cwd=ROOT)
     return run.stdout.splitlines()[-1]
+
+
+RESULTS: dict[int, torch.Tensor] = {}
+
+
+def remembered(x: torch.Tensor) -> torch.Tensor:
+    """Hands back what it has computed for a tensor at this address."""
+    return RESULTS.setdefault(x.data_ptr(), x + 1)
+
+
+def test_what_an_operation_keeps_is_left_as_it_was(state: WorkerState) -> None:
+    call = f"{__name__}.remembered"
+    op = {"name": "remembered", "call": call, "signature": "n -> n", "differentiable": False}
+    (found,) = run_cell(cell(op, size="8"), state).rows
+    assert "reused_result" in found.flags
+    kept = [result for result in RESULTS.values() if not result.is_meta]
+    assert kept and all(bool(result.isfinite().all()) for result in kept)
 
 
 @pytest.mark.slow
