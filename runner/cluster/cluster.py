@@ -54,6 +54,12 @@ class Cluster:
                 f"cluster={self.name} needs packages that are not here: "
                 f"pip install 'opsweep[{self.name}]'"
             )
+        if any(cell.timing.profile for cell in cells):
+            # they would lie in folders of the nodes, which are gone when a job has ended
+            raise ConfigError(
+                f"timing.profile=true goes without a cluster, and this is cluster={self.name}; "
+                "leave one of the two out"
+            )
         one_of_each = {id(cell.definition): cell for cell in cells}
         return [replace(cell, device="cpu") for cell in one_of_each.values()]
 

@@ -87,6 +87,8 @@ class Timing:
     check: str | None = None
     # seconds of calls, over which their energy is counted; None: it is not
     energy_s: float | None = None
+    # whether a trace of some calls is left in the cell's folder, with what takes most of their time
+    profile: bool = False
 
 
 @dataclass

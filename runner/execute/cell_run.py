@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -38,9 +39,15 @@ class LocalRun:
     """One cell's part of the process: its device, threads and memory."""
 
     def __init__(
-        self, cell: Cell, state: WorkerState, report_step: ReportStep, keep: Keep = forget
+        self,
+        cell: Cell,
+        state: WorkerState,
+        report_step: ReportStep,
+        keep: Keep = forget,
+        folder: Path | None = None,
     ) -> None:
         self.cell, self._state, self._report_step = cell, state, report_step
+        self._folder = folder
         self._keep, self._kept = keep, TaskResult(())  # what is known before a check
         self.device: Device | None = None  # once it was found
         self.failure: list[Row] = []  # the row, where something was raised
@@ -62,7 +69,7 @@ class LocalRun:
             if self.device.is_cpu:
                 limit_memory(self.cell.limit.memory_bytes or free_memory_bytes())
             known = self.cell, self.device, function, self._state, self._report_step
-            return step(Task(*known, self._keep_known))
+            return step(Task(*known, self._keep_known, self._folder))
         except DeviceUnavailable as error:
             status, reason = "unavailable", str(error)
         except BaseException as error:  # whatever a function raises, and says of it
@@ -107,9 +114,10 @@ def run_cell(
     state: WorkerState,
     report_step: ReportStep = lambda step: None,
     keep: Keep = forget,
+    folder: Path | None = None,
 ) -> TaskResult:
     """Run a cell in this process; what an operation raises becomes its status and reason."""
-    run = LocalRun(cell, state, report_step, keep)
+    run = LocalRun(cell, state, report_step, keep, folder)
     result = run.attempt(TASKS[cell.job])
     run.release()
     return run.outcome(result)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from runner.cells.cell import Cell
@@ -45,7 +46,8 @@ class Service:
             has_sent = True
             send(("kept", packed(known.rows), packed(known.samples)))
 
-        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep)
+        folder = Path(log).parent
+        rows, samples = run_cell(cell, self._state, lambda step: send(("step", step)), keep, folder)
         is_lost = is_device_lost(cell, rows)
         is_spoiled = is_lost or self._state.switches.is_spoiled
         if is_lost:
@@ -77,7 +79,9 @@ class Service:
             send(("side", side, step))
 
         asked = partial(take_turns, hear=hear, tell=send)
-        is_lost, outcome = run_in_turn(cells, self._state, plan, begin_step, asked)
+        told = self._state, plan, begin_step, asked
+        folders = [Path(log).parent for log in logs]
+        is_lost, outcome = run_in_turn(cells, *told, folders=folders)
         keep_best(self._state)
         is_spoiled = self._before.are_other(cells) or is_lost
         if outcome is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 from runner.cells.cell import Cell
 from runner.execute.cell_run import LocalRun, is_device_lost, log_rows
@@ -29,6 +30,8 @@ def run_in_turn(
     plan: Plan,
     report_step: Callable[[int, str], None],
     take_turns: Callable[[Opened], Visits],
+    *,
+    folders: Sequence[Path],
 ) -> tuple[bool, TurnsOutcome | None]:
     """Run the sides of a comparison, the baseline first, in turn in this process.
 
@@ -40,7 +43,10 @@ def run_in_turn(
         whether the process has to be replaced, as one that lost a device, and what came of it; None
         where it has: what the other sides had there is gone too, or they were disturbed.
     """
-    sides = [_Side(cell, state, partial(report_step, side)) for side, cell in enumerate(cells)]
+    sides = [
+        _Side(cell, state, partial(report_step, side), folder=folder)
+        for side, (cell, folder) in enumerate(zip(cells, folders, strict=True))
+    ]
     try:
         for side in sides:
             side.open()

@@ -25,9 +25,11 @@ from runner.rows.rows import (
     ROUNDS_FILE,
     ROW_OF_JOB,
     SAMPLES_FILE,
+    SHARES_FILE,
     PairVisit,
     Row,
     Sample,
+    Share,
 )
 from runner.units import unit_of
 
@@ -62,7 +64,7 @@ def tables() -> Mapping[str, Any]:
     compared = {"speedup.csv": Speedup, "crossover.csv": Crossover}
     compared |= {"compare.csv": Change, "ab.csv": Change, "bill.csv": Charge}
     visits = {PAIRS_FILE: PairVisit, ROUNDS_FILE: PairVisit}
-    return {**rows, **compared, **visits, SAMPLES_FILE: Sample}
+    return {**rows, **compared, **visits, SAMPLES_FILE: Sample, SHARES_FILE: Share}
 
 
 def columns_of(record: Any) -> list[ColumnReference]:

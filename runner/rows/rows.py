@@ -375,6 +375,18 @@ class PairVisit:
     undisturbed: bool = True  # whether both sides had blocks that nothing interrupted
 
 
+@dataclass(frozen=True)
+class Share:
+    """A row of ``profile.csv``: what ran for a call, where, and what part of all there it took."""
+
+    where: str  # host, or device: the host's time of launching a kernel is no time of the device
+    name: str  # an operator of PyTorch's, or a kernel
+    calls: float  # of it, in a call of the cell's
+    # seconds in a call, without what it calls itself; the profiler's own cost is among them
+    self_s: float
+    share: float  # of all such seconds there, from 0 to 1
+
+
 AnyRow = TypeVar("AnyRow", bound=Row)
 ROW_OF_JOB: dict[str, type[Row]] = {
     "benchmark": BenchmarkRow,
@@ -387,6 +399,7 @@ ROW_OF_JOB: dict[str, type[Row]] = {
 }
 SCRIPT_FILE = "wrong_gradient.py"
 SAMPLES_FILE, PAIRS_FILE, ROUNDS_FILE = "samples.csv", "pairs.csv", "rounds.csv"
+SHARES_FILE = "profile.csv"
 FILE_OF_JOB = {
     "benchmark": "results.csv",
     "autograd": "autograd.csv",

@@ -26,6 +26,7 @@ from runner.calls.direction import (
 from runner.cells.cell import Cell
 from runner.config.implementation import BUILDING
 from runner.config.operation import Implemented
+from runner.measure.call_trace import write_trace
 from runner.measure.cold_clock import ColdClock
 from runner.measure.detectors import TimedCall, flags_after
 from runner.measure.device import DeviceReadings
@@ -185,6 +186,7 @@ def finish(ready: Ready, measured: Measurement) -> TaskResult:
     task = ready.task
     ready.readings.timing_ended(ready.call)
     energy, profile = _energy(ready, measured), _profile(ready, measured)
+    _write_trace(ready, measured)
     task.report_step("looking for what would mislead")
     make, bytes_out = partial(make_call, task.cell.direction), ready.output.output_bytes
     timed = TimedCall(
@@ -235,6 +237,19 @@ def _profile(ready: Ready, measured: Measurement) -> Profile:
     except (NotImplementedError, RuntimeError) as error:
         print(f"the profiler says nothing: {error}")
         return Profile()
+
+
+def _write_trace(ready: Ready, measured: Measurement) -> None:
+    """Leave a trace of some calls, where one is asked for; a profiler that fails leaves none."""
+    task = ready.task
+    if not task.cell.timing.profile or task.folder is None:
+        return
+    task.report_step("writing a trace")
+    of_device = task.device.torch.type, task.folder, task.device.synchronize
+    try:
+        write_trace(ready.call, measured.median_s, *of_device)
+    except (RuntimeError, OSError) as error:
+        print(f"the profiler leaves no trace: {error}")
 
 
 def _fingerprint(ready: Ready, timed: TimedCall) -> Fingerprint:

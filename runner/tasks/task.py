@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -88,6 +89,7 @@ class Task:
     state: WorkerState  # what earlier cells of this worker have found out
     report_step: ReportStep  # is called as each step begins, for a cell that ends in it
     keep: Keep = forget  # is given what is known before a step that may end the process
+    folder: Path | None = None  # for what is no row; None: the cell has none
 
     @property
     def threads(self) -> int:
