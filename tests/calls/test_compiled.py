@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,17 @@ def test_a_gradient_that_the_compiler_has_wrong_is_found(name: str) -> None:
     assert ("wrong_gradient" in row.flags) == is_wrong, row.reason
 
 
+COMPILED = ["matmul", "softmax", "layer_norm", "cat", "gather", "conv2d"]
+DIRECTIONS = ["forward", "backward", "both"]
+EACH_OPERATION = list(zip(COMPILED, 2 * DIRECTIONS, strict=True))
+OTHERS = [both for both in product(COMPILED, DIRECTIONS) if both not in EACH_OPERATION]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
-@pytest.mark.parametrize("op", ["matmul", "softmax", "layer_norm", "cat", "gather", "conv2d"])
+@pytest.mark.parametrize(
+    ("op", "direction"),
+    [*EACH_OPERATION, *(pytest.param(*both, marks=pytest.mark.exhaustive) for both in OTHERS)],
+)
 def test_operations_compile_in_every_direction(op: str, direction: str) -> None:
     # beside much else each shape's compilation takes long, and they share a part of the limit
     found = ran(op, compile="default", direction=direction, limit=Limit(time_s=2_000))

@@ -98,7 +98,15 @@ def test_every_operation_answers_in_every_kind_of_dtype(found: pd.DataFrame) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        "bfloat16",
+        pytest.param("float64", marks=pytest.mark.exhaustive),
+        pytest.param("float16", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_every_operation_runs_at_its_own_size(dtype: str, rows: Rows) -> None:
     measured = rows("-m", "op=glob(*)", f"dtype={dtype}", "timing=minimal")
     assert set(measured["op"]) == {*OPS, *NARROW}

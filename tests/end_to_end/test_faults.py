@@ -344,8 +344,8 @@ def results(folder: Path) -> pd.DataFrame:
     ("kill", "turns"),
     [
         (signal.SIGKILL, 2),
-        pytest.param(signal.SIGKILL, 4, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 4, marks=pytest.mark.slow),
+        (signal.SIGINT, 4),
+        pytest.param(signal.SIGKILL, 4, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_sweep_ended_at_random_moments_and_resumed_ends_as_if_it_never_was(

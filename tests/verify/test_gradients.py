@@ -24,7 +24,8 @@ from tests.support.mutants import PAIRS, Pair, made, ours
 from tests.support.plain_functions import function_target
 
 CPU = torch.device("cpu")
-SOME_KINDS = list({pair.kind: pair for pair in PAIRS}.values())[::3]  # all are slow
+ONE_OF_EACH_KIND = list({pair.kind: pair for pair in PAIRS}.values())
+SOME_KINDS = ONE_OF_EACH_KIND[::3]  # each takes seconds
 
 
 def checks_of(function: object, *inputs: torch.Tensor, **fields: object) -> list[GradientCheck]:
@@ -42,8 +43,13 @@ def test_wrong_gradients_of_some_kinds_are_caught_and_their_right_twins_are_not(
     assert judge(pair) == (False, True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+def marked(pair: Pair) -> object:
+    """A pair with how seldom it is judged: one of each kind in CI, all of them by name."""
+    marks = [] if pair in ONE_OF_EACH_KIND else [pytest.mark.exhaustive]
+    return pytest.param(pair, id=pair.name, marks=[pytest.mark.slow, *marks])
+
+
+@pytest.mark.parametrize("pair", map(marked, (pair for pair in PAIRS if pair not in SOME_KINDS)))
 def test_every_wrong_gradient_is_caught_and_no_right_one_is(pair: Pair) -> None:
     assert judge(pair) == (False, True)
 
