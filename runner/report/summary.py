@@ -104,7 +104,7 @@ def show(
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
     turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
     ``quiet``: of the tables and notes nothing is printed. ``before_printing`` is called once, before
-    all that.
+    the first of what was found.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
