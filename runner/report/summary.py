@@ -103,8 +103,8 @@ def show(
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
     turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
-    ``quiet``: of the tables and notes nothing is printed. ``before_printing`` is called once, before
-    the first of what was found.
+    ``quiet``: of the tables and notes nothing is printed. ``before_printing`` is called once,
+    before the first of what was found.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
@@ -190,9 +190,9 @@ def _write_tables(root: Path, analysis: Analysis) -> None:
 
 
 def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:
-    for table in tables:
-        if table.title not in IN_FILES_ALONE:
-            print_table(table)
+    shown = [table for table in tables if table.title not in IN_FILES_ALONE]
+    for table in shown:
+        print_table(table, titled=len(shown) > 1)
     for note in filter(None, (legend(analysis.benchmarks, EXPLAINED), *notes)):
         print_note(note)
 

@@ -374,14 +374,17 @@ def _billions(row: PeaksRow, value: float | None) -> str:
     return "-" if row.status == "unavailable" else row.status
 
 
-def print_table(table: Table) -> None:
-    """Print within the width of the terminal, in colour there; a line each, plain, when piped."""
+def print_table(table: Table, *, titled: bool = False) -> None:
+    """Print within the width of the terminal, in colour there; a line each, plain, when piped.
+
+    What its lines share stands above it; ``titled``: its title does in any case.
+    """
     console = Console() if sys.stdout.isatty() else Console(width=sys.maxsize, no_color=True)
     for head in table.spare:
         table = table.without([head]) if _width(table) > console.width else table
-    if table.common:
-        names = ", ".join(f"{head}={value}" for head, value in table.common)
-        print_note(f"{table.title}, {names}")
+    names = ", ".join(f"{head}={value}" for head, value in table.common)
+    if names or titled:
+        print_note(", ".join(filter(None, (table.title, names))))
     if _width(table) > console.width:
         _print_blocks(table, console.width)
     else:

@@ -103,6 +103,16 @@ def test_a_single_comparison_is_told_in_the_singular() -> None:
     assert first.startswith("unclear 0 of 1 comparison shows a sure difference from device=cpu; ")
 
 
+def test_what_was_not_measured_is_in_none_of_the_counts() -> None:
+    same = [replace(found, median_s=1.0, ci_low_s=0.9, ci_high_s=1.1) for found in crossing()]
+    missing = {"median_s": None, "status": "unavailable", "reason": "no room"}
+    same[-1] = replace(same[-1], **missing)
+    first, *_, last = said(same, Report())
+    assert first.startswith("unclear 0 of 3 comparisons show a sure difference from device=cpu; ")
+    assert first.endswith("without a ratio: 0")
+    assert " of 3 comparisons have a verdict" in last
+
+
 def test_doubtful_times_beside_ratios_of_turns_are_no_contradiction() -> None:
     speedups = [replace(s, paired=40) for s in analyse(crossing(), [], Report()).speedups]
     busy = [replace(found, flags=("slow_machine",)) for found in crossing()]

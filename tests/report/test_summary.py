@@ -320,6 +320,21 @@ def test_a_note_is_wrapped_between_words_on_a_terminal_alone(
     assert all(" ".join(note.split()) in said for note in notes)
 
 
+def test_of_several_tables_each_has_its_title(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed = [row(f"{n}", 1e-3, op=f"{n}", size=f"{n}", dtype=f"{n}") for n in (1, 2)]
+    show(tmp_path, timed, [], DEVICES)
+    assert "Times" not in capsys.readouterr().out
+    checks = [
+        AutogradRow(f"{n}", "autograd", f"{n}", f"{n}", f"{n}", f"{n}", 1, "ok", verdict="pass")
+        for n in (1, 2)
+    ]
+    show(tmp_path, [*timed, *checks], [], DEVICES)
+    lines = capsys.readouterr().out.splitlines()
+    assert {"Times", "Gradients"} <= set(lines)
+
+
 def test_it_says_when_it_begins_to_print(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
