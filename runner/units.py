@@ -19,6 +19,11 @@ def time_text(seconds: float) -> str:
     return f"{digits(seconds / 1e-9)} ns"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 cell``, ``2 cells``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def unit_of(column: str) -> str:
     """The unit of a column's numbers, which is in its name; blank where they have none."""
     return next((unit for end, unit in UNITS.items() if column.endswith(end)), "")

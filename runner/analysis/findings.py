@@ -135,6 +135,8 @@ def _listed(names: Iterable[str], most: int) -> str:
 
 
 def _none(speedups: Sequence[Speedup]) -> Finding:
+    # what was not measured has a note of its own, and is not counted below either
+    speedups = [speedup for speedup in speedups if speedup.other_s] or speedups
     verdicts = Counter(speedup.verdict for speedup in speedups)
     baseline = f"{speedups[0].axis}={speedups[0].baseline}"
     counts = {"same": verdicts["same"], "unclear": verdicts["unclear"], "none": verdicts[None]}

@@ -250,9 +250,16 @@ def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
     typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
     at_work = announced("putting the report together", quiet=quiet)
-    with for_programs(config.output) as is_json, at_work:
-        report, strict = Report.of(config), config.strict
-        code = conclude(folder, report, strict=strict, measured=False, explicit=typed, quiet=quiet)
+    with for_programs(config.output) as is_json, at_work as stop:
+        code = conclude(
+            folder,
+            Report.of(config),
+            strict=config.strict,
+            measured=False,
+            explicit=typed,
+            quiet=quiet,
+            before_printing=stop,
+        )
     if is_json:
         print_run(folder, code)
     return code

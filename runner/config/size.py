@@ -17,7 +17,7 @@ LONGEST = 10**12  # elements along a dimension: more than any memory holds
 MOST_ELEMENTS = 10**30  # of a shape that is plotted
 ALLOWED = (
     "allowed: 256 (256x256), 64x1024x1024, "
-    "or named dimensions such as {m: 64, k: 128}, all of 1 or more, and 64 at most"
+    "or named dimensions such as {m: 64, k: 128}, each of 1 or more, and 64 dimensions at most"
 )
 MOST_DIMENSIONS = 64  # PyTorch computes with no more
 LENGTH = r"[0-9]{1,13}"

@@ -25,14 +25,17 @@ LONGEST_SILENCE_S = 1.0
 
 
 @contextmanager
-def announced(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """Say what is being done, once it has taken so long that people wonder; quietly never."""
+def announced(what: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Say what is being done, once it has taken so long that people wonder; quietly never.
+
+    What it yields is to be called before anything else is shown: from then on nobody wonders.
+    """
     line = Timer(LONGEST_SILENCE_S, tell, [f"{what} ..."])
     line.daemon = True
     if not quiet:
         line.start()
     try:
-        yield
+        yield line.cancel
     finally:
         line.cancel()
 
@@ -123,15 +126,19 @@ class Progress:
 def _bar() -> RichProgress:
     from rich import progress
     from rich.console import Console
+    from rich.table import Column
 
+    # the name of the cell takes what the numbers leave, so that no time is cut
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return progress.Progress(
         progress.MofNCompleteColumn(),
         progress.BarColumn(bar_width=16),
         progress.TimeElapsedColumn(),
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.description}", markup=False),
+        progress.TextColumn("{task.description}", markup=False, table_column=rest),
         console=Console(stderr=True),
+        expand=True,
         refresh_per_second=2,
         auto_refresh=False,  # a thread that draws would take time from what is measured
         transient=True,

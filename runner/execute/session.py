@@ -59,8 +59,10 @@ class Session:
 
         self.cells.warn_of_edits()
         with for_programs(config.output) as is_json:
-            with announced("putting the report together", quiet=self.quiet):
-                of_rows = conclude(root, report, strict=config.strict, quiet=self.quiet)
+            with announced("putting the report together", quiet=self.quiet) as stop:
+                of_rows = conclude(
+                    root, report, strict=config.strict, quiet=self.quiet, before_printing=stop
+                )
             self.exit_code = self.cells.judged(of_rows, report)
         if is_json:
             print_run(root, self.exit_code)

@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def describe_code(packages: set[str]) -> dict[str, Any]:
         module = sys.modules[package]
         files = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
         file = Path(next(filter(None, files), "")).absolute()
-        folder = (file.parent if file.name.startswith("__init__.") else file).parent
+        folder = _folder_of(file)
         own = set() if _is_installed(file) else set(_imported(folder))
         names = sorted(path.relative_to(folder).as_posix() for path in own) or [package]
         content = {name: _mark(folder, name) for name in names}
@@ -51,11 +52,14 @@ def describe_code(packages: set[str]) -> dict[str, Any]:
 
 
 def edited(code: Mapping[str, Any], packages: set[str] | None = None) -> list[str]:
-    """The files and installed packages that are not as described, of some packages or of all."""
+    """The files and installed packages that are not as described, of some packages or of all.
+
+    They are looked for where an import finds the package now, which another search path may change.
+    """
     changed = []
     for package in code if packages is None else code.keys() & packages:
         described = code[package] or {}
-        folder = Path(described.get("folder") or ".")
+        folder = _found_now(package) or Path(described.get("folder") or ".")
         folder = folder if folder.is_dir() else Path.cwd()  # it may have moved with the run
         content = (described.get("content") or {}).items()
         changed += [name for name, mark in content if _mark(folder, name) != mark]
@@ -69,6 +73,21 @@ def differing(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
         other = there[package]["content"]
         names += [n for n, mark in here[package]["content"].items() if other.get(n, mark) != mark]
     return names
+
+
+def _folder_of(file: Path) -> Path:
+    """The folder that a package's or module's name is looked for in."""
+    return (file.parent if file.name.startswith("__init__.") else file).parent
+
+
+def _found_now(package: str) -> Path | None:
+    """The folder in which an import would find a package, without importing it."""
+    with suppress(ImportError, ValueError):
+        if spec := find_spec(package):
+            origin = spec.origin if spec.has_location else None
+            first = next(filter(None, (origin, *(spec.submodule_search_locations or ()))), None)
+            return _folder_of(Path(first).absolute()) if first else None
+    return None
 
 
 def _imported(folder: Path) -> Iterator[Path]:

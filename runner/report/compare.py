@@ -24,6 +24,7 @@ from runner.report.summary import shown_path
 from runner.report.tables import changes_table, print_table
 from runner.rows.csv_store import write_records
 from runner.rows.rows import BenchmarkRow
+from runner.units import counted
 
 SLOWER, UNCLEAR = 3, 4  # exit codes
 IN_TURN = "ab.csv"  # the table of sides that were timed in turn, in one run
@@ -123,7 +124,7 @@ def compare_runs(
         print_table(changes_table(found.changes))
     for note in _notes(found, ENGLISH):
         print(printable(note))
-    print(f"{len(found.changes)} cells in {shown_path(table)}", flush=True)
+    print(f"{counted(len(found.changes), 'cell')} in {shown_path(table)}", flush=True)
     if found.slower or found.wrong:
         return SLOWER
     if found.failed:

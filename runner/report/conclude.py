@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from operator import attrgetter
@@ -60,6 +60,7 @@ def conclude(
     measured: bool = True,
     explicit: Collection[str] = (),
     quiet: bool = False,
+    before_printing: Callable[[], object] = lambda: None,
 ) -> int:
     """Rebuild a run's tables from its cells' files alone, show them, and say what the exit code is.
 
@@ -67,6 +68,7 @@ def conclude(
     now, a report of nothing would replace a good one. The ``explicit`` keys of ``report``, which
     the user gave, count more than what the run was made with. ConfigError where the baseline is
     none of what was measured before. ``quiet``: only what was found is printed.
+    ``before_printing`` is called once, before the first of what the run found is shown.
     """
     run = load_run(root)
     rows = list(chain.from_iterable(run.rows_of_job.values()))
@@ -91,8 +93,17 @@ def conclude(
             if job == "benchmark" and run.pairs:
                 write_records(root / PAIRS_FILE, run.pairs)
     pairs = Pairs(run.pairs, run.environment.get("calibration") or ())
-    settings = report, run.environment
-    show(root, rows, run.damaged, *settings, pairs=pairs, rounds=run.rounds, quiet=quiet)
+    show(
+        root,
+        rows,
+        run.damaged,
+        report,
+        run.environment,
+        pairs=pairs,
+        rounds=run.rounds,
+        quiet=quiet,
+        before_printing=before_printing,
+    )
     _export(root, report, run)
     if run.damaged:
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from itertools import chain
@@ -43,6 +43,7 @@ from runner.report.tables import (
     legend,
     noise_table,
     peaks_table,
+    print_note,
     print_table,
     simplest,
     tensors_table,
@@ -71,6 +72,7 @@ from runner.rows.rows import (
     TransferRow,
     grouped,
 )
+from runner.units import counted
 
 NAMED_AT_MOST = 2
 MOST_OF_A_KIND = 20  # notes; who wants more of them reads the CSVs
@@ -95,12 +97,14 @@ def show(
     pairs: Pairs | None = None,
     rounds: Sequence[PairVisit] = (),
     quiet: bool = False,
+    before_printing: Callable[[], object] = lambda: None,
 ) -> None:
     """Write the report's files into a run's folder and print its tables.
 
     ``damaged`` has a line for each file that could not be read, ``pairs`` is what was measured in
     turn; None: all rows are of one moment. ``rounds`` are visits to all calls of a workload;
-    ``quiet``: of the tables and notes nothing is printed.
+    ``quiet``: of the tables and notes nothing is printed. ``before_printing`` is called once,
+    before the first of what was found.
     """
     words = words_of(report.language or "en")
     environment = environment or {}
@@ -120,6 +124,7 @@ def show(
         text = markdown_of(analysis, tables, notes, pictures.titles, words)
         write_atomically(root / "report.md", text)
 
+        before_printing()
         # the terminal speaks English, whatever the language of the files
         if not quiet:
             shown = tables, notes
@@ -138,7 +143,7 @@ def show(
         )
         drawn.result()
 
-    print(f"{len(rows)} rows in {shown_path(root)}", flush=True)
+    print(f"{counted(len(rows), 'row')} in {shown_path(root)}", flush=True)
     if damaged:
         tell("some files are damaged; what they held is missing above")
 
@@ -185,11 +190,11 @@ def _write_tables(root: Path, analysis: Analysis) -> None:
 
 
 def _print(analysis: Analysis, tables: Sequence[Table], notes: Sequence[str]) -> None:
-    for table in tables:
-        if table.title not in IN_FILES_ALONE:
-            print_table(table)
+    shown = [table for table in tables if table.title not in IN_FILES_ALONE]
+    for table in shown:
+        print_table(table, titled=len(shown) > 1)
     for note in filter(None, (legend(analysis.benchmarks, EXPLAINED), *notes)):
-        print(printable(note))
+        print_note(note)
 
 
 def print_headline(analysis: Analysis) -> None:

@@ -374,14 +374,17 @@ def _billions(row: PeaksRow, value: float | None) -> str:
     return "-" if row.status == "unavailable" else row.status
 
 
-def print_table(table: Table) -> None:
-    """Print within the width of the terminal, in colour there; a line each, plain, when piped."""
+def print_table(table: Table, *, titled: bool = False) -> None:
+    """Print within the width of the terminal, in colour there; a line each, plain, when piped.
+
+    What its lines share stands above it; ``titled``: its title does in any case.
+    """
     console = Console() if sys.stdout.isatty() else Console(width=sys.maxsize, no_color=True)
     for head in table.spare:
         table = table.without([head]) if _width(table) > console.width else table
-    if table.common:
-        names = ", ".join(f"{head}={value}" for head, value in table.common)
-        print(printable(f"{table.title}, {names}"))
+    names = ", ".join(f"{head}={value}" for head, value in table.common)
+    if names or titled:
+        print_note(", ".join(filter(None, (table.title, names))))
     if _width(table) > console.width:
         _print_blocks(table, console.width)
     else:
@@ -416,18 +419,26 @@ def _drawn(table: Table) -> RichTable:
     return drawn
 
 
+def print_note(text: str) -> None:
+    """Print a sentence: on a terminal wrapped between words, in one line when piped."""
+    text = printable(text)
+    print(_filled(text, Console().width, "  ") if sys.stdout.isatty() else text)
+
+
 def _print_blocks(table: Table, width: int) -> None:
     """Print some lines for each of a table's: a line that wraps is better than a cut number."""
-    wrapped = textwrap.TextWrapper(
-        width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
-    )
-    names = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
     for line in table.lines[:MOST_LINES]:
-        print(names.fill(printable(" ".join(filter(None, line[: table.words])))))
+        words = list(filter(None, line[: table.words]))
+        # a sentence or a formula among them would run into the next
+        apart = "; " if any(" " in word for word in words) else " "
+        print(_filled(printable(apart.join(words)), width, "  "))
         pairs = zip(table.header[table.words :], line[table.words :], strict=True)
-        print(
-            wrapped.fill(printable("; ".join(f"{head} {entry}" for head, entry in pairs if entry)))
-        )
+        found = "; ".join(f"{head} {entry}" for head, entry in pairs if entry)
+        print(_filled(f"    {printable(found)}", width, "    "))
+
+
+def _filled(text: str, width: int, indent: str) -> str:
+    return textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def legend(rows: Sequence[BenchmarkRow], explained: Sequence[str]) -> str:

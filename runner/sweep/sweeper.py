@@ -38,7 +38,7 @@ from runner.sweep.crossover_search import CrossoverSearch, Range
 from runner.sweep.grids import Grids
 from runner.sweep.launcher import JobLauncher
 from runner.sweep.run_folder import claimed, refuse_chdir, refuse_parallel, refuse_run
-from runner.units import time_text
+from runner.units import counted, time_text
 
 
 class GridSweep:
@@ -346,7 +346,7 @@ def list_jobs(jobs: Sequence[HydraJob]) -> None:
     for cell in (job.cell for job in jobs):
         name, reason = names.get(cell.identity, cell.label), cell.infeasible_reason
         print(f"{name}    {f'impossible: {reason}' if reason else cell.inputs}".rstrip())
-    print(f"{len(jobs)} cells")
+    print(counted(len(jobs), "cell"))
 
 
 def tell_left_out(count: int) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from runner.analysis.analysis import analyse
-from runner.analysis.findings import findings, trust
+from runner.analysis.findings import Finding, findings, trust
+from runner.analysis.questions import Sentence
 from runner.config.schema import Report
 from runner.report.language import ENGLISH, finding_text, sentence_text, words_of
 from runner.rows.rows import BenchmarkRow, Row
@@ -69,7 +70,7 @@ def test_what_is_wrong_is_counted_and_named_and_what_is_right_is_said() -> None:
     *_, wrong, trust = said(right, Report())
     assert wrong == "wrong 1 wrong: matmul 64x64 float32 cpu impl=mine"
     assert trust.startswith("unclear Trustworthy in part: 3 of 4 comparisons have a verdict [")
-    assert "1 of 8 times are in doubt (wrong_values: 1)" in trust
+    assert "1 of 8 times is in doubt (wrong_values: 1)" in trust
 
 
 def test_both_languages_say_the_same_numbers() -> None:
@@ -80,6 +81,19 @@ def test_both_languages_say_the_same_numbers() -> None:
         assert re.findall(r"\d+", one) == re.findall(r"\d+", other)
 
 
+def test_a_large_number_is_written_like_the_one_beside_it() -> None:
+    finding = Finding("right", 1081, Sentence("find_checks", {"count": 1094}))
+    assert str(finding_text(finding, ENGLISH)).startswith("1,081 of 1,094 checks of gradients")
+    russian = str(finding_text(finding, words_of("ru")))
+    assert russian.startswith("1\N{NO-BREAK SPACE}081 из 1\N{NO-BREAK SPACE}094 проверок")
+
+
+def test_one_of_several_is_told_in_the_singular() -> None:
+    told = [sentence_text(Sentence("told", {"told": n, "count": 4})) for n in (0, 1, 2)]
+    verbs = ("have", "has", "have")
+    assert told == [f"{n} of 4 comparisons {verb} a verdict" for n, verb in enumerate(verbs)]
+
+
 def test_a_single_comparison_is_told_in_the_singular() -> None:
     *_, last = said(crossing()[:2], Report())
     assert last.startswith("right Trustworthy: 1 of 1 comparison has a verdict [")
@@ -87,6 +101,16 @@ def test_a_single_comparison_is_told_in_the_singular() -> None:
     same = [replace(found, median_s=1.0, ci_low_s=0.9, ci_high_s=1.1) for found in crossing()[:2]]
     first = said(same, Report())[0]
     assert first.startswith("unclear 0 of 1 comparison shows a sure difference from device=cpu; ")
+
+
+def test_what_was_not_measured_is_in_none_of_the_counts() -> None:
+    same = [replace(found, median_s=1.0, ci_low_s=0.9, ci_high_s=1.1) for found in crossing()]
+    missing = {"median_s": None, "status": "unavailable", "reason": "no room"}
+    same[-1] = replace(same[-1], **missing)
+    first, *_, last = said(same, Report())
+    assert first.startswith("unclear 0 of 3 comparisons show a sure difference from device=cpu; ")
+    assert first.endswith("without a ratio: 0")
+    assert " of 3 comparisons have a verdict" in last
 
 
 def test_doubtful_times_beside_ratios_of_turns_are_no_contradiction() -> None:

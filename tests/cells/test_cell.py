@@ -10,7 +10,7 @@ from tests.support.factories import cell, op_file
 
 SIZES = (
     "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, "
-    "all of 1 or more, and 64 at most"
+    "each of 1 or more, and 64 dimensions at most"
 )
 DEVICES = "allowed: cpu, gpu, cuda, xpu, mps, mtia, hpu, npu"
 REFUSED: list[tuple[dict[str, Any], str]] = [

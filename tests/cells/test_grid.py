@@ -107,7 +107,7 @@ def test_no_two_lines_are_equal(listed: Listed) -> None:
 
 
 def test_a_cell_that_comes_twice_runs_once(listed: Listed) -> None:
-    assert listed["op=add size=4,4x4,[4,4]"] == ["add 4x4 float32 cpu", "1 cells"]
+    assert listed["op=add size=4,4x4,[4,4]"] == ["add 4x4 float32 cpu", "1 cell"]
 
 
 def test_a_list_in_a_sweeps_file_takes_sizes_of_either_form(listed: Listed) -> None:

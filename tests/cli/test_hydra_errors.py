@@ -190,6 +190,6 @@ def test_a_group_may_be_chosen_to_be_none(tmp_path: Path) -> None:
         "-m case=null cluster=null size=4 dry_run=true",
     ]
     assert [answer.stdout for answer in answers(tmp_path, commands)] == [
-        "matmul 512x512 float32 cpu    512x512, 512x512\n1 cells\n",
-        "matmul 4x4 float32 cpu    4x4, 4x4\n1 cells\n",
+        "matmul 512x512 float32 cpu    512x512, 512x512\n1 cell\n",
+        "matmul 4x4 float32 cpu    4x4, 4x4\n1 cell\n",
     ]

@@ -160,7 +160,7 @@ def test_a_dry_run_measures_nothing_however_it_is_said(tmp_path: Path) -> None:
     refused = ["dry_run=true hydra.mode=RUN", "dry_run=${strict} strict=true"]
     found = answers(tmp_path, [f"op=add size=8 {words}" for words in (*said, *refused)])
     assert [answer.code for answer in found] == [0] * len(said) + [2] * len(refused)
-    assert all("1 cells" in answer.stdout for answer in found[: len(said)])
+    assert all("1 cell" in answer.stdout for answer in found[: len(said)])
     assert not (tmp_path / "outputs").exists()
 
 

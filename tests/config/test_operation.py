@@ -145,7 +145,8 @@ def test_a_single_dtype_needs_no_list():
         (
             {"size": "0x4"},
             "size=0x4 is not a size; allowed: 256 (256x256), 64x1024x1024, "
-            "or named dimensions such as {m: 64, k: 128}, all of 1 or more, and 64 at most",
+            "or named dimensions such as {m: 64, k: 128}, each of 1 or more, "
+            "and 64 dimensions at most",
         ),
         (
             {"signature": "m k -> m", "size": "2x3x4"},

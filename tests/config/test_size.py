@@ -9,7 +9,7 @@ from runner.errors import ConfigError
 
 ALLOWED = (
     "allowed: 256 (256x256), 64x1024x1024, or named dimensions such as {m: 64, k: 128}, "
-    "all of 1 or more, and 64 at most"
+    "each of 1 or more, and 64 dimensions at most"
 )
 LENGTHS = st.integers(1, 10**12)
 

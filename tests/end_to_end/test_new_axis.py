@@ -50,7 +50,7 @@ def test_a_new_axis_is_a_key_with_its_default_and_labels_a_cell(copy: Path) -> N
     assert elsewhere.stderr.startswith("toy=fancy goes only with job=benchmark")
     plain, fancy = (f"add 8x8 float32 cpu{toy}    8x8, 8x8\n" for toy in ("", " toy=fancy"))
     assert both.stdout == f"{plain}{fancy}2 cells\n"
-    assert one.stdout == f"{fancy}1 cells\n"
+    assert one.stdout == f"{fancy}1 cell\n"
 
 
 def test_a_new_axis_is_a_column_is_compared_and_is_in_the_command(copy: Path) -> None:

@@ -165,7 +165,7 @@ def test_json_is_all_that_goes_to_standard_output(own: Runner, tmp_path: Path) -
     (row,) = found["rows"]
     assert row["op"] == "add" and row["status"] == "ok" and row["median_s"] > 0
     assert row["launch_s"] is None and isinstance(row["flags"], list)
-    assert "1 rows in out" in done.stderr
+    assert "1 row in out" in done.stderr
     again = own("job=report", "run=out", "output=json")
     assert json.loads(again.stdout) == found
     wrong = own(*OWN[:-1], "size=13", "output=json", "hydra.run.dir=wrong", code=1)

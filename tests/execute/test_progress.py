@@ -70,3 +70,34 @@ def test_what_takes_long_is_announced_and_nothing_else(monkeypatch: pytest.Monke
     with progress.announced("reading what has run"):
         assert stderr.written.wait(60)
     assert stderr.getvalue().startswith("reading what has run ...")
+
+
+def test_an_announcement_does_not_come_amid_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr", stderr := Told())
+    monkeypatch.setattr(progress, "LONGEST_SILENCE_S", 0.2)
+    with progress.announced("putting the report together") as stop:
+        stop()
+        assert not stderr.written.wait(1.0)
+
+
+def test_a_long_name_cuts_no_time_on_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stderr = Told()
+    monkeypatch.setattr(stderr, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", stderr)
+    for name, value in {"COLUMNS": "80", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    long = cell(op="scaled_dot_product_attention")
+    with Progress(2) as shown:
+        for _ in range(2):
+            shown.begin(long, in_turn=True)
+            shown.end(long, [row()])
+    bars = [line for line in re.split(r"[\r\n]", stderr.getvalue()) if " left " in line]
+    assert bars
+    for bar in bars:
+        text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", bar)
+        assert len(text) <= 80
+        assert re.search(r"\d:\d\d:\d\d left (\d:\d\d:\d\d|-:--:--)", text)

@@ -4,6 +4,7 @@ import copy
 import importlib
 import shutil
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,25 @@ def test_an_edit_of_any_imported_file_of_the_folder_is_noticed(
     there["pytest"]["content"]["pytest"] = "1"
     assert sorted(differing(code, there)) == ["own_package/__init__.py", "pytest"]
     assert differing(code, {"own_package": code["own_package"]}) == []
+
+
+def test_another_version_that_another_search_path_finds_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version_of, text in (("v1", "a = 1\n"), ("v2", "a = 2\n")):
+        (tmp_path / version_of).mkdir()
+        (tmp_path / version_of / "own_versions.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "v1")
+    importlib.import_module("own_versions")
+    code = describe_code({"own_versions"})
+    monkeypatch.delitem(sys.modules, "own_versions")  # as in the process that resumes
+    assert edited(code) == []
+
+    monkeypatch.syspath_prepend(tmp_path / "v2")
+    importlib.invalidate_caches()
+    assert edited(code) == ["own_versions.py"]
+    monkeypatch.setattr(sys, "path", [])
+    assert edited(code) == []  # nothing is found, and the file is where it was
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")

@@ -300,7 +300,50 @@ def test_the_names_of_a_block_that_are_too_long_are_wrapped(
     print_table(Table("Derivations", head, [("lesson", formula, "[1.5, 2.5]", "pass")], 2))
     lines = plain(terminal.getvalue())
     assert max(map(len, lines)) <= 80
-    assert " ".join(line.strip() for line in lines[:-1]) == f"lesson {formula}"
+    assert " ".join(line.strip() for line in lines[:-1]) == f"lesson; {formula}"
+
+
+def test_a_note_is_wrapped_between_words_on_a_terminal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row("cpu", 1e-3, op="add", flags=("contended", "slow_machine"))]
+    show(tmp_path, rows, [], DEVICES)
+    piped = capsys.readouterr().out.splitlines()
+    notes = [line for line in piped if line.startswith(("1 contended", "1 slow_machine"))]
+    assert min(map(len, notes)) > 80
+
+    terminal = terminal_of(monkeypatch)
+    show(tmp_path, rows, [], DEVICES)
+    lines = plain(terminal.getvalue())
+    assert max(map(len, lines[: lines.index(f"1 row in {tmp_path}")])) <= 80
+    said = " ".join(line.strip() for line in lines)
+    assert all(" ".join(note.split()) in said for note in notes)
+
+
+def test_of_several_tables_each_has_its_title(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed = [row(f"{n}", 1e-3, op=f"{n}", size=f"{n}", dtype=f"{n}") for n in (1, 2)]
+    show(tmp_path, timed, [], DEVICES)
+    assert "Times" not in capsys.readouterr().out
+    checks = [
+        AutogradRow(f"{n}", "autograd", f"{n}", f"{n}", f"{n}", f"{n}", 1, "ok", verdict="pass")
+        for n in (1, 2)
+    ]
+    show(tmp_path, [*timed, *checks], [], DEVICES)
+    lines = capsys.readouterr().out.splitlines()
+    assert {"Times", "Gradients"} <= set(lines)
+
+
+def test_it_says_when_it_begins_to_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    show(
+        tmp_path, [row()], [], DEVICES, before_printing=lambda: shown.append(capsys.readouterr()[0])
+    )
+    assert shown == [""]
+    assert capsys.readouterr().out
 
 
 def test_no_colour_where_it_is_not_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

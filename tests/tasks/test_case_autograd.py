@@ -27,6 +27,11 @@ class Wrong(torch.autograd.Function):
         return cotangent * x.cos() * (1 + 1e-9)
 
 
+def unshifted_softmax(x):
+    """Infinity over infinity, where an exponential is too large for the dtype."""
+    return x.exp() / x.exp().sum(-1, keepdim=True)
+
+
 def test_a_wrong_backward_inside_a_formula_fails_its_derivative(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,6 +134,15 @@ def test_the_element_that_is_not_a_number_is_named() -> None:
     case = {"name": "root", "expression": "sqrt(x**4)", "values": {"x": [1.0, 0.0, 2.0]}}
     rows = [r for r in case_rows(case) if r.oracle == "finite_differences" and r.probe == "example"]
     assert [row.reason for row in rows] == ["the gradient of input x at [1] is nan, not 0"]
+
+
+def test_a_value_that_the_dtype_could_hold_and_that_is_no_number_fails() -> None:
+    values = {"x": [0.5, -3.0, 20.0, 200.0]}
+    case = {"name": "wide", "function": f"{__name__}.unshifted_softmax", "values": values}
+    failed = [row for row in case_rows(case, dtype="float32") if row.verdict == "fail"]
+    assert [row.reason for row in failed] == [
+        "the function's value at [3] is nan in float32, and 1 in float64"
+    ]
 
 
 def test_of_several_derivatives_that_are_no_numbers_one_that_is_not_zero_is_named() -> None:

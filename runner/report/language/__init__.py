@@ -2,7 +2,8 @@
 
 A field of a sentence may name a unit after a colon, so that each language writes numbers and units
 its own way: ``s``, ``B/s``, ``x`` (a ratio), ``%`` (a share), ``n`` (a count). The forms of a noun
-may follow, of which the count takes one: ``{count:n cell|cells}``.
+may follow, of which the count takes one: ``{count:n cell|cells}``. ``{count:of has|have}`` is a
+form alone, without the number.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def ratio_text(value: float, words: Words) -> str:
 
 def finding_text(finding: Finding, words: Words) -> FindingText:
     """A finding in a language."""
-    number, interval = str(finding.number), ""
+    number, interval = _quantity(finding.number, "n", words), ""
     if isinstance(finding.number, Sentence):
         number = sentence_text(finding.number, words)
     if isinstance(finding.number, Estimate):
@@ -130,6 +131,8 @@ class _Fields(string.Formatter):
         if isinstance(value, Sentence):
             return sentence_text(value, self._words)
         unit, _, forms = spec.partition(" ")
+        if unit == "of":
+            return _form_for(value, forms.split("|"), self._words)
         text = _quantity(value, unit, self._words) if unit else str(value)
         return f"{text} {_form_for(value, forms.split('|'), self._words)}" if forms else text
 
