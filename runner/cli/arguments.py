@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from runner.cli.hydra_errors import several_values, unknown_choice
 from runner.config.hydra_internals import command_line_options
 from runner.config.implementation import ALL
 from runner.config.operator_database import EVERY
-from runner.config.schema import JSON, OUTPUTS, READING
+from runner.config.schema import JSON, OUTPUTS, READING, Config
 from runner.errors import ConfigError, unknown
 from runner.files import CONF
 
@@ -24,6 +24,8 @@ AB, SCHEMA = "job=ab", "schema"
 VERSION = "--version"
 QUIET = "--quiet"  # the one option that is not Hydra's
 MULTIRUN = ("-m", "--multirun")
+LISTS = {key for key, value in vars(Config()).items() if isinstance(value, list)}
+LISTS |= {"hydra.sweeper.also", "hydra.searchpath"}
 OF_SWEEPS = ("sweep", "resume", "zip", "cells", "workload")  # keys that make one
 SHORT_INFORMATION = {"-h", "-c", "-i", "-sc"}
 INFORMATION = {"--help", "--hydra-help", VERSION, "--cfg", "--info", "--shell-completion"}
@@ -152,6 +154,7 @@ def with_implied(words: Sequence[str]) -> list[str]:
         raise ConfigError(f"sweep={sweep}: one sweep at a time; run the command once for each")
     if "hydra" in arguments.values:
         raise ConfigError("hydra=...: give one of its keys, such as hydra.sweep.dir=...")
+    _refuse_names_in_lists(arguments.values)
     if arguments.asks_information and (arguments.is_multirun or any(map(_is_several, words))):
         advice = "leave -m out and give one value of each; dry_run=true lists a sweep's cells"
         raise ConfigError(f"what Hydra shows is of one cell; {advice}")
@@ -174,6 +177,14 @@ def with_implied(words: Sequence[str]) -> list[str]:
         # not hydra.mode=MULTIRUN, which Hydra leaves out of account where a word is wrong
         completed.insert(0, MULTIRUN[0])
     return completed
+
+
+def _refuse_names_in_lists(keys: Iterable[str]) -> None:
+    """Refuse ``zip.op=add``, of which OmegaConf says that ``op`` is no number."""
+    for key in keys:
+        for name in LISTS:
+            if re.match(rf"~?{re.escape(name)}\.(?!\d+(\.|$))", key):
+                raise ConfigError(f"{key}: {name} is a list; give it whole, {name}=[...]")
 
 
 def _divided(words: Sequence[str]) -> tuple[list[str], list[str]]:

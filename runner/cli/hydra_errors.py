@@ -175,6 +175,10 @@ EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
         r"Error merging override zip=(\{.*\[.*)\n.*ListConfig",
         lambda lists: f"zip={lists} is no list of cells; write an entry for each, as in {PAIRS}",
     ),
+    (
+        r"Error merging override (\S+?)\.(\d+\S*?)=.*\n.*list index out of range",
+        "{0}.{1}: {0} is a list that has no such entry; give it whole, {0}=[...]".format,
+    ),
     (WRONG_VALUE + "ListConfig", "{0}={1} is no list; write {0}=[{1}]".format),
     (
         WRONG_VALUE + "is not a subclass of",

@@ -67,6 +67,11 @@ ONE_LINE = {
     "size={m: 4": "size={m: 4 cannot be read as a size; allowed: 256 .*",
     "run=a=b": "run=a=b cannot be read; put quotes within quotes around a value with other signs: "
     "\"run='...'\"",
+    "-m zip.op=matmul,add zip.size=64": r"zip.op: zip is a list; give it whole, zip=\[...\]",
+    "+exclude.op=matmul": r"exclude.op: exclude is a list; give it whole, exclude=\[...\]",
+    "~zip.op": r"~zip.op: zip is a list; give it whole, zip=\[...\]",
+    "hydra.sweeper.also.op=add": r"hydra.sweeper.also.op: hydra.sweeper.also is a list; .*",
+    "exclude.0.op=add": r"exclude.0.op: exclude is a list that has no such entry; give .*",
     "baseline=float32": rf"baseline is unknown; give {ONE_AXIS}",
     "report.baseline.dtype=float32": rf"report.baseline.dtype is unknown; give {ONE_AXIS}",
     "report.baseline=dtype=float32": rf"report.baseline=dtype=float32 cannot be read; give "
