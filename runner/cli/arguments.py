@@ -12,11 +12,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from runner.cli.hydra_errors import several_values, unknown_choice
+from runner.config.axes import AXES
 from runner.config.hydra_internals import command_line_options
 from runner.config.implementation import ALL
 from runner.config.operator_database import EVERY
 from runner.config.schema import JSON, OUTPUTS, READING, Config
-from runner.errors import ConfigError, unknown
+from runner.errors import ConfigError, tell, unknown
 from runner.files import CONF
 
 OF_A_RUN = "environment.json"  # the file that every run and sweep leaves
@@ -173,10 +174,23 @@ def with_implied(words: Sequence[str]) -> list[str]:
         if "retry" in arguments.values:
             raise ConfigError("retry= goes with resume=, whose cells it runs again")
         _refuse_unused_folder(arguments)
+    _tell_of_replaced(words)
     if arguments.is_sweep and not arguments.names_mode:
         # not hydra.mode=MULTIRUN, which Hydra leaves out of account where a word is wrong
         completed.insert(0, MULTIRUN[0])
     return completed
+
+
+def _tell_of_replaced(words: Sequence[str]) -> None:
+    """Say which value of an axis does not count, as the last one does for Hydra."""
+    counts: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        earlier = counts.get(key, value)
+        if key in AXES and earlier != value:
+            both = f"for both write {key}={earlier},{value}"
+            tell(f"{key}={earlier} does not count beside {key}={value}, which comes later; {both}")
+        counts[key] = value
 
 
 def _refuse_names_in_lists(keys: Iterable[str]) -> None:

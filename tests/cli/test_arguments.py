@@ -60,3 +60,14 @@ def test_the_arguments_imply_what_users_leave_out(
         with_implied([f"resume={tmp_path}", "hydra.sweep.dir=a"])
     with pytest.raises(ConfigError, match="one sweep at a time"):
         with_implied(["+sweep=a,b"])
+
+
+def test_a_value_that_another_one_replaces_is_said_to_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["-m", "op=add", "size=64", "size=128", "dtype=float32", "dtype=float32"]
+    assert with_implied(words) == words
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "size=64 does not count beside size=128, which comes later; for both write size=64,128"
+    ]
