@@ -61,8 +61,8 @@ def pictures_of(analysis: Analysis, words: Words, *, blocks: Sequence[Sample] = 
     names = Names(analysis.benchmarks, analysis.report)
     plots = (
         implementation_plot(analysis.benchmarks, words),
-        time_plot(analysis.benchmarks, names, words),
         speedup_plot(analysis.speedups, names, words, _marks(analysis, names)),
+        time_plot(analysis.benchmarks, names, words),
         roofline_plot(analysis.benchmarks, words),
         transfer_plot(analysis.rows, words),
         *(block_plots(blocks, words) if blocks else ()),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -182,7 +183,7 @@ def test_the_findings_come_first_and_then_what_was_measured(opened: webdriver.Ch
     assert opened.title == "device: gpu against cpu – opsweep"
     headings = [heading.text for heading in opened.find_elements(By.CSS_SELECTOR, "h2")]
     further = "dtype: bfloat16, float16 against float32"
-    assert headings[:3] == [further, "Summary", "Questions and answers"]
+    assert headings[:4] == [further, "Figures", "Summary", "Questions and answers"]
     of_each = opened.find_elements(By.CSS_SELECTOR, ".findings")
     found = of_each[0].find_elements(By.CSS_SELECTOR, "li")
     tones = [item.get_attribute("class") for item in found]
@@ -205,6 +206,25 @@ def test_the_findings_come_first_and_then_what_was_measured(opened: webdriver.Ch
         "timeout: 1",
     ):
         assert words in summary
+
+
+def test_each_ratio_has_a_bar_on_the_scale_of_all_with_its_interval_on_it(
+    opened: webdriver.Chrome,
+) -> None:
+    widths = {}
+    for finding in opened.find_elements(By.CSS_SELECTOR, ".findings li"):
+        for bar in finding.find_elements(By.CSS_SELECTOR, ".bar"):
+            value, interval = (bar.find_element(By.CSS_SELECTOR, tag).rect for tag in ("span", "i"))
+            number = finding.find_element(By.TAG_NAME, "strong").text.removesuffix("×")
+            widths[float(number)] = value["width"] / bar.rect["width"]
+            end = value["x"] + value["width"]
+            assert interval["x"] - 4 <= end <= interval["x"] + interval["width"] + 4
+    assert len(widths) >= 2
+    assert sorted(widths.values()) == [widths[number] for number in sorted(widths)]
+    text = opened.find_element(By.ID, "main").text
+    (most,) = re.findall(r"A bar runs from 1× to ([\d.]+)×, on a logarithmic scale", text)
+    for number, width in widths.items():
+        assert width == pytest.approx(math.log(number) / math.log(float(most)), abs=0.02)
 
 
 def test_a_column_sorts_by_its_numbers_by_mouse_and_by_keyboard(opened: webdriver.Chrome) -> None:

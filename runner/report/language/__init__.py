@@ -37,6 +37,7 @@ class FindingText(NamedTuple):
     text: str
     cells: Sequence[str] = ()  # that it is made from
     notes: Sequence[str] = ()
+    ratio: Estimate | None = None  # what the number is; None: no ratio
 
     def __str__(self) -> str:
         """As a line of text."""
@@ -93,18 +94,18 @@ def ratio_text(value: float, words: Words) -> str:
 
 def finding_text(finding: Finding, words: Words) -> FindingText:
     """A finding in a language."""
-    number, interval = _quantity(finding.number, "n", words), ""
+    number, interval, ratio = _quantity(finding.number, "n", words), "", None
     if isinstance(finding.number, Sentence):
         number = sentence_text(finding.number, words)
     if isinstance(finding.number, Estimate):
-        number = ratio_text(finding.number.value, words)
+        ratio, number = finding.number, ratio_text(finding.number.value, words)
         low, high = finding.number.low, finding.number.high
         if low is not None and high is not None:
             ends = [ratio_text(end, words).removesuffix("×") for end in (low, high)]
             interval = words["from_to"].format(low=ends[0], high=ends[1])
     text = sentence_text(finding.sentence, words)
     notes = [sentence_text(note, words) for note in finding.notes]
-    return FindingText(finding.tone, number, interval, text, finding.sentence.cells, notes)
+    return FindingText(finding.tone, number, interval, text, finding.sentence.cells, notes, ratio)
 
 
 def sentence_text(sentence: Sentence, words: Words = ENGLISH) -> str:

@@ -18,7 +18,8 @@ from runner.errors import printable
 from runner.report.figures.names import anchor
 from runner.report.figures.picture import COLOURS, Heatmap, Plot
 from runner.report.figures.vega_charts import chart_of
-from runner.report.language import FindingText, Words
+from runner.report.language import FindingText, Words, ratio_text
+from runner.report.page.bars import Bars
 from runner.report.page.facts import facts_of, flatten
 from runner.report.page.listing import Listing
 from runner.rows.flags import FLAGS, merged
@@ -63,6 +64,7 @@ def page_of(
     charts = {each.key: list(chart_of(each, words).items()) for each in pictures}  # in order
     script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
     texts = [script, _joined(scripts)] if scripts else []
+    bars = Bars(finding.ratio for _, findings in found for finding in findings)
     return _template("report.html.j2").render(
         script=script,
         script_hashes=" ".join(map(_policy_hash, texts)) or "'none'",
@@ -71,6 +73,10 @@ def page_of(
         facts=facts_of(rows, environment, words),
         notes=shown_notes,
         found=found,
+        bars=bars,
+        bars_how=words["bars_how"].format(most=ratio_text(bars.most, words))
+        if bars.are_any
+        else "",
         first=first,
         answers=answers,
         pictures=pictures,
