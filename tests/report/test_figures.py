@@ -4,6 +4,7 @@ The files are the same on another day.
 """
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,7 +298,8 @@ def test_the_front_of_implementations_is_what_no_sound_one_beats_in_both() -> No
         for name, (seconds, error) in known.items()
     ]
     wrong = replace(several[0], impl="wrong", cell="wrong", median_s=0.1, flags=("wrong_values",))
-    drawn = plot(analyse([*several, wrong], [], Report()), "implementations")
+    overflown = replace(wrong, impl="overflown", cell="overflown", error_roundoffs=math.inf)
+    drawn = plot(analyse([*several, wrong, overflown], [], Report()), "implementations")
     (panel,) = drawn.panels
     assert [series.name for series in panel.series] == [*known, "wrong"]
     (front,) = panel.lines

@@ -297,10 +297,13 @@ def test_any_value_in_any_column_of_any_job_ends_in_a_report(job: str, seed: int
 def test_an_error_that_is_no_number_is_shown_and_is_not_called_right(
     error: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    odd = [replace(of_cell, max_relative_error=error) for of_cell in cells()]
+    errors = {"max_relative_error": error, "error_roundoffs": error}
+    odd = [replace(of_cell, **errors) for of_cell in cells()]
     write_rows(tmp_path / "results.csv", odd)
     assert report(tmp_path) == 0
-    assert "have the values" not in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "have the values" not in said.out
+    assert "damaged" not in said.out + said.err
 
 
 def newer(count: int) -> list[BenchmarkRow]:

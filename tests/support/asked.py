@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from tests.support.mutants import made
 
@@ -132,3 +133,74 @@ class _WrongTwice(torch.autograd.Function):
 
 
 sparse_rows_wrong = _WrongTwice.apply
+
+
+def _doubled_in_place(x: Tensor) -> Tensor:
+    return x.mul_(2).clone()
+
+
+overwrites_input = made(_doubled_in_place, lambda g, x: 2 * g)
+
+
+class _LastCall(torch.autograd.Function):
+    """Keeps its input where the next call's takes its place."""
+
+    last: Tensor
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        _LastCall.last = x
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 2 * g * _LastCall.last
+
+
+last_call = _LastCall.apply
+
+
+class _OtherIsNeeded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        of_a, of_b = ctx.needs_input_grad
+        return g * b if of_b else None, g * a if of_a else None
+
+
+other_is_needed = _OtherIsNeeded.apply
+
+
+def _in_memory(g: Tensor, x: Tensor) -> Tensor:
+    is_dense = g.untyped_storage().nbytes() == g.numel() * g.element_size()
+    read = g.as_strided((g.numel(),), (1,)) if is_dense else g.reshape(-1)
+    return 2 * x * read.reshape(x.shape)
+
+
+memory_order = made(lambda x: x * x, _in_memory)
+
+
+def _into_saved(g: Tensor, x: Tensor) -> Tensor:
+    x.data.copy_(g * x.cos())
+    return x
+
+
+overwrites_saved = made(torch.sin, _into_saved, once=True)
+nearly = made(torch.sin, lambda g, x: g * x.cos() * (1 + 1e-7))
+squared = made(lambda z: z * z, lambda g, z: 2 * g * z.conj())
+squared_wrong = made(lambda z: z * z, lambda g, z: 2 * g * z)
+
+
+def in_a_mapping(x: Tensor) -> dict[str, list[Tensor]]:
+    """A wrong gradient of what lies in a list in a mapping."""
+    return {"y": [second_is_wrong(x)[1]]}
+
+
+def computed_again(x: Tensor) -> Tensor:
+    """Checkpointed in the way that torch.autograd.grad does not take."""
+    return checkpoint(torch.tanh, x, use_reentrant=True)  # type: ignore[no-any-return]

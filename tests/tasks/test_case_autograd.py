@@ -65,6 +65,8 @@ CLONE = {"gradient_of": "torch.clone"}
 MASKED = {"x": [[-math.inf, 0.5, 1.0], [0.3, 0.1, -math.inf]]}
 BIASED = {"x": [[0.5, -1.0, 2.0], [0.25, 1.0, -2.0]], "b": [0.5, -1.0, 2.0]}
 PAIR = {"a": [0.5, -1.0, 2.0], "b": [0.5, -1.0, 2.0]}
+JUMPS = {"x": [0.5, -1.0, 2.0], "y": [1.5, 2.5, 3.5]}  # and its quotient's floor nearby
+TANH = "(exp(2*x)-1)/(exp(2*x)+1)"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,11 @@ def test_what_a_sum_of_outputs_or_usual_numbers_would_hide_is_found(
         ({"name": "tiny", "expression": TINY, "values": {"x": [0.5, 1.0, 2.0]}}, "float32"),
         (asked("scaled_product", values={"x": [0.5, 1.0, 1.0, 1.0]}), "float32"),
         (asked("tests.support.awkward.straight_through", values=X, **CLONE), "float64"),
+        (asked("torch.fmod", values=JUMPS), "float64"),
+        (asked("torch.remainder", values=JUMPS), "float64"),
+        ({"name": "tanh", "expression": TANH, "values": {"x": 0.8814}}, "float64"),
+        ({"name": "log", "expression": "log(exp(x)/(1+exp(x)))", "values": {"x": 2}}, "float64"),
+        (asked("computed_again", values=X), "float64"),  # which only a plain backward() can take
     ],
 )
 def test_right_functions_are_not_accused_for_rounding_chance_or_masks(

@@ -142,6 +142,7 @@ def test_what_torch_does_not_have_for_a_dtype_is_unsupported_and_no_failure() ->
         ),
         ({"result": "torch._C.nothing(a)"}, r"'torch._C.nothing' is not allowed"),
         ({"result": "(lambda: a)()"}, r"is not allowed"),
+        ({"result": "a * float('-inf')"}, r"is not allowed; .*numbers \(torch.inf, torch.nan\)"),
         (
             {"inputs": {"a": "b + 1", "b": "torch.ones(1)"}},
             r"inputs.a: 'b \+ 1': unknown name b; known here: torch",

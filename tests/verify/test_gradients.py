@@ -169,6 +169,12 @@ def test_a_gradient_that_happens_to_be_small_does_not_pass_for_that() -> None:
     assert {c.verdict for c in checks if c.probe == "example"} == {"inconclusive"}
 
 
+def test_properties_of_nothing_but_nan_are_no_pass() -> None:
+    checks = checks_of(lambda x: (x - x.amax()).sqrt() / 0 * x, -torch.rand(4) - 1)
+    assert "pass" not in {c.verdict for c in checks if c.oracle == "finite_differences"}
+    assert overall(checks) == "inconclusive"
+
+
 def test_a_kink_has_its_own_verdict() -> None:
     checks = checks_of(torch.abs, torch.zeros(3))
     assert {c.verdict for c in checks if c.probe == "example"} == {"kink"}

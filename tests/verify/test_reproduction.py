@@ -5,6 +5,7 @@ import io
 import math
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,64 @@ def test_nested_arguments_stand_in_the_call() -> None:
     said = ran(script)
     got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
     assert [2 * number for number in got] == pytest.approx(expected, rel=1e-3)
+
+
+def script_of_case(**fields: Any) -> str:
+    case = read_case({"name": "asked", **fields})
+    bound = bind_case(case, case.load(), torch.float64, 0)  # type: ignore[arg-type]
+    (script,) = filter(None, (check.script for check in check_gradients(bound, CPU)))
+    return script
+
+
+X = {"x": [0.5, -1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "line"),
+    [
+        ("overwrites", X, "the cotangents changed: True"),
+        ("overwrites_input", X, "the inputs changed: True"),
+        ("last_call", X, r"after a call with other inputs: off by (0\.[0-9]*[1-9]|[1-9])"),
+        ("other_is_needed", {"a": [1.0], "b": [3.0]}, "of input 0 alone: off by (0\\.0*)?[1-9]"),
+        ("memory_order", {"x": [[1.0, 2.0], [3.0, 4.0]]}, "that are transposed: off by (0.)?[1-9]"),
+        ("overwrites_saved", X, "input 0 was changed"),
+    ],
+)
+def test_a_property_that_fails_is_shown_by_what_breaks_it(
+    function: str, values: dict[str, Any], line: str
+) -> None:
+    said = ran(script_of_case(function=f"tests.support.asked.{function}", values=values))
+    assert re.search(line, said), said
+
+
+def test_a_formulas_file_has_its_functions_alone() -> None:
+    script = script_of_case(expression="sqrt(x**4)", values={"x": [1.0, 0.0]})
+    assert "from torch import sqrt\n" in script
+    said = ran(script)
+    assert "nan" in said.split("autograd in")[1].split("differences of")[0]
+    assert numbers_after("differences of", said)
+
+
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [
+        ("in_a_mapping", {"x": [0.5, 1.0]}),  # what it returns is nested
+        ("nearly", {"x": [0.5, 1.0]}),  # off by 1e-7: not among the four digits of a print
+    ],
+)
+def test_the_difference_is_among_what_is_printed(function: str, values: dict[str, Any]) -> None:
+    said = ran(script_of_case(function=f"tests.support.asked.{function}", values=values))
+    got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
+    assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) > 2e-8
+
+
+def test_slopes_of_complex_inputs_are_those_of_both_parts() -> None:
+    bound = factories.bound(asked.squared_wrong, torch.complex128, "2x3", dtypes=["complex"])
+    bound = replace(bound, op=replace(bound.op, call="tests.support.asked.squared_wrong"))
+    (script,) = filter(None, (check.script for check in check_gradients(bound, CPU)))
+    said = ran(script.replace("squared_wrong", "squared"))  # of the right twin
+    got, expected = (numbers_after(words, said) for words in ("autograd in", "differences of"))
+    assert got == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_right_gradient_leaves_no_file() -> None:

@@ -231,7 +231,8 @@ def _check(  # noqa: PLR0912  (a kind of node a branch)
         case _:
             raise ConfigError(
                 f"{text!r}: {ast.unparse(node)!r} is not allowed; write calls of torch's functions "
-                "and of tensors' methods, indices, numbers, lists and operators"
+                "and of tensors' methods, indices, numbers (torch.inf, torch.nan), lists "
+                "and operators"
             )
     for part in filter(None, parts):
         _check(part, text, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, product
@@ -92,7 +93,8 @@ def roofline_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
 
 def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | None:
     """Error against time; a panel for what was implemented, with the front that nothing beats."""
-    timed = [row for row in rows if row.median_s and row.error_roundoffs is not None]
+    # where the result is no number and should be one, there is no place for it
+    timed = [row for row in rows if row.median_s and math.isfinite(_error(row, math.nan))]
     names_of = values_of("op", "size", "dtype", "device", *varying(timed, ("direction", "threads")))
     several = [group for group in grouped(timed, names_of).values() if len(group) > 1]
     if len({row.impl for row in timed}) < 2 or not several:
@@ -107,9 +109,13 @@ def implementation_plot(rows: Sequence[BenchmarkRow], words: Words) -> Plot | No
     return replace(plot, connected=False)
 
 
+def _error(row: BenchmarkRow, unknown: float) -> float:
+    return unknown if row.error_roundoffs is None else row.error_roundoffs
+
+
 def _exactness(row: BenchmarkRow) -> PlotPoint:
     """An error of 0 stands at the least that is drawn; a busy moment is no doubt about it."""
-    point, error = _time(row), max(row.error_roundoffs or 0.0, LEAST_ROUNDOFFS)
+    point, error = _time(row), max(_error(row, 0.0), LEAST_ROUNDOFFS)
     doubtful = objection(row, OF_MOMENTS) is not None
     return replace(point, x=row.median_s or 0.0, y=error, low=None, high=None, doubtful=doubtful)
 

@@ -235,11 +235,12 @@ class _Plan:
 
             # the smallest failure is shown by a file, which one of the failing checks carries
             if self.failed:
-                problem, check = min(
+                simplest = sorted(
                     self.failed, key=lambda f: (f[1].oracle in NO_ORACLE, f[0].elements)
                 )
                 first = next(i for i, c in enumerate(checks) if c.verdict in BAD)
-                script = script_of(problem, check, self.dtype)
+                scripts = (script_of(problem, check, self.dtype) for problem, check in simplest)
+                script = next(filter(None, scripts), None)
                 checks[first] = replace(checks[first], script=script)
             if group:
                 keep(checks)
