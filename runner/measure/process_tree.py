@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 ROUNDS = 20  # of looking for what was started meanwhile
 
@@ -47,17 +48,26 @@ def descendants_of(processes: Iterable[int | str], but: Collection[int] = ()) ->
     return list(level)
 
 
-def wanted_s(process: int, but: int | None = None) -> float:
-    """The seconds that a process's threads, ``but`` one, have computed or waited for a core.
+class CoreTime(NamedTuple):
+    """What threads have had of cores, and what they wanted of them."""
 
-    0 of one that has ended, and where Linux keeps no such count.
+    computed_s: float
+    wanted_s: float  # seconds that they computed, or waited for a core
+
+
+def core_time_of(process: int, but: int | None = None) -> CoreTime:
+    """What a process's threads, ``but`` one, have had of cores since they began.
+
+    Nothing of one that has ended, and where Linux keeps no such count.
     """
-    total_ns = 0
+    computed_ns = wanted_ns = 0
     for path in Path(f"/proc/{process}/task").glob("*/schedstat"):
         with suppress(OSError, ValueError):
-            computed_ns, waited_ns, _ = map(int, path.read_text().split())
-            total_ns += (path.parent.name != str(but)) * (computed_ns + waited_ns)
-    return total_ns / 1e9
+            of_thread_ns, waited_ns, _ = map(int, path.read_text().split())
+            if path.parent.name != str(but):
+                computed_ns += of_thread_ns
+                wanted_ns += of_thread_ns + waited_ns
+    return CoreTime(computed_ns / 1e9, wanted_ns / 1e9)
 
 
 def end_descendants(process: int, but: Collection[int] = ()) -> None:

@@ -232,5 +232,5 @@ def _changes(key: str, before: Any, now: Any) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _changes(f"{key}.{name}", before.get(name), now.get(name))
-    elif before != now:
+    elif before != now and not (before is None and now is False):  # what asks for nothing
         yield f"{key}: {before!r} -> {now!r}"
