@@ -116,8 +116,8 @@ class Grids:
             meant = _meant_for(grid, own, typed)
             jobs += self._compose([*grid, *meant])
             for override in (override for override in typed if override not in meant):
-                name = one_line(" ".join(words), limit=50)
-                tell(f"{override.input_line} does not reach the grid {name}")
+                further = f"{one_line(words[0], limit=40)}{' ...' if words[1:] else ''}"
+                tell(f"{override.input_line} is for the main grid alone, not for that of {further}")
         return jobs
 
     def _without_excluded(self, jobs: Sequence[HydraJob], *, narrowed: set[str]) -> list[HydraJob]:

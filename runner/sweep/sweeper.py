@@ -164,7 +164,8 @@ class GridSweep:
         cells = [jobs[number].cell for number in numbers]
         list_jobs([jobs[number] for number in numbers])
         if cells and self._cluster is None:
-            tell(f"it takes some {time_text(START_S + sum(map(expected_s, cells)))} here")
+            calm_s = START_S + sum(map(expected_s, cells))
+            tell(f"it takes some {time_text(calm_s)} here, more where others keep the machine busy")
         calls = (getattr(c.definition, "function", c.operation.call) for c in cells)
         foreign = [name for name in dict.fromkeys(calls) if not name.startswith("torch.")]
         if foreign:
