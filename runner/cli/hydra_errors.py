@@ -150,6 +150,7 @@ def _wrong_file(file: str, problem: str) -> str:
     return f"{file}.yaml: {one_line(problem)}; correct the file"
 
 
+NO_LIST = "(?:.*ListConfig|Cannot merge incompatible container types)"  # of OmegaConf 2.3, of 2.4
 WRONG_VALUE = r"Error merging override (\S+?)=(.*)\n.*"
 WRONG_FILE = r"In '(.*?)': \w+ raised while composing config:\n"
 EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
@@ -166,20 +167,24 @@ EXPLAINED: tuple[tuple[str, Callable[..., str]], ...] = (
         _wrong_type,
     ),
     (
-        WRONG_FILE + ".*ListConfig",
+        WRONG_FILE + NO_LIST,
         "{0}.yaml: holds a list where keys with values belong; correct the file".format,
     ),
     (WRONG_FILE + "(.*)", _wrong_file),
     (
         # the lists of a zip, as Python's takes them; brackets around these would not make pairs
-        r"Error merging override zip=(\{.*\[.*)\n.*ListConfig",
+        rf"Error merging override zip=(\{{.*\[.*)\n{NO_LIST}",
         lambda lists: f"zip={lists} is no list of cells; write an entry for each, as in {PAIRS}",
     ),
     (
         r"Error merging override (\S+?)\.(\d+\S*?)=.*\n.*list index out of range",
         "{0}.{1}: {0} is a list that has no such entry; give it whole, {0}=[...]".format,
     ),
-    (WRONG_VALUE + "ListConfig", "{0}={1} is no list; write {0}=[{1}]".format),
+    (
+        rf"Error merging override (\S+?)=(\[.*)\n{NO_LIST}",
+        "{0}={1}: {0} has keys of its own, which --help lists; write {0}.<key>=...".format,
+    ),
+    (WRONG_VALUE + NO_LIST, "{0}={1} is no list; write {0}=[{1}]".format),
     (
         WRONG_VALUE + "is not a subclass of",
         "{0}={1}: {0} has keys of its own, which --help lists; write {0}.<key>={1}".format,

@@ -120,8 +120,16 @@ def combinations(overrides: list[Override], most: int = 10**6) -> Iterator[tuple
         problem = f"the grid has more than sweep.max_cells={most:,} cells"
         raise ConfigError(f"{problem}; narrow an axis, or raise that limit")
     # an axis at a time, as the whole product is a list there
-    of_axis = {o.get_key_element(): BasicSweeper.split_arguments([o], None)[0] for o in overrides}
-    return product(*([word for (word,) in words] for words in of_axis.values()))
+    of_axis = {override.get_key_element(): _words_of(override) for override in overrides}
+    return product(*of_axis.values())
+
+
+def _words_of(override: Override) -> list[str]:
+    """An override for each of its values."""
+    if override.is_delete() and override.value_type is None:
+        # Hydra writes ``~key=null`` for ``~key``, by which 1.4 deletes what is null alone
+        return [str(override.input_line)]
+    return [word for (word,) in BasicSweeper.split_arguments([override], None)[0]]
 
 
 def _values_in(override: Override, most: int) -> int:

@@ -71,6 +71,7 @@ ONE_LINE = {
     "+exclude.op=matmul": r"exclude.op: exclude is a list; give it whole, exclude=\[...\]",
     "~zip.op": r"~zip.op: zip is a list; give it whole, zip=\[...\]",
     "hydra.sweeper.also.op=add": r"hydra.sweeper.also.op: hydra.sweeper.also is a list; .*",
+    "limit=[1]": r"limit=\[1\]: limit has keys of its own, which --help lists; write .*",
     "exclude.0.op=add": r"exclude.0.op: exclude is a list that has no such entry; give .*",
     "baseline=float32": rf"baseline is unknown; give {ONE_AXIS}",
     "report.baseline.dtype=float32": rf"report.baseline.dtype is unknown; give {ONE_AXIS}",

@@ -113,6 +113,12 @@ def test_combinations_are_those_of_the_basic_sweeper_with_the_last_axis_fastest(
         internals.combinations(parsed("seed=interval(0,1)"))
 
 
+def test_a_key_that_is_deleted_stays_without_a_value_unless_it_was_given_one() -> None:
+    assert list(internals.combinations(parsed("~op.flop", "~op.kwargs={dim:1}"))) == [
+        ("~op.flop", "~op.kwargs={dim:1}")
+    ]
+
+
 def test_the_options_of_a_group_are_the_same_without_the_copy(
     config: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
