@@ -13,6 +13,7 @@ from runner.config.axes import same_but
 from runner.config.schema import ClusterConfig, Compare, Report
 from runner.execute.user_code import packages_of
 from runner.rows.rows import grouped
+from runner.units import counted
 
 START_S = 5.0  # a chunk's start: a process, importing torch, looking at the devices
 OVERHEAD_S = 0.3  # a cell's own, apart from its timing: inputs, values, gradient
@@ -57,7 +58,7 @@ class Chunk:
     @property
     def label(self) -> str:
         """The chunk in a few words."""
-        return f"{len(self.cells)} cells from {self.cells[0].label}"
+        return f"{counted(len(self.cells), 'cell')} from {self.cells[0].label}"
 
 
 def expected_s(cell: Cell) -> float:

@@ -19,7 +19,7 @@ from runner.errors import ConfigError, tell, unknown
 from runner.execute.progress import Progress
 from runner.execute.session import Session
 from runner.rows.rows import Row
-from runner.units import time_text
+from runner.units import counted, time_text
 
 if TYPE_CHECKING:
     from runner.cluster.executor import Executor
@@ -121,9 +121,10 @@ class Cluster:
 
     def _described(self, chunks: Sequence[Chunk]) -> str:
         times = [chunk.expected_s for chunk in chunks]
-        cells = max(len(chunk.cells) for chunk in chunks)
+        jobs = counted(len(chunks), "job")
+        cells = counted(max(len(chunk.cells) for chunk in chunks), "cell")
         return (
-            f"{len(chunks)} jobs for {self.name}, of at most {cells} cells and "
+            f"{jobs} for {self.name}, of at most {cells} and "
             f"{time_text(max(times))}; {time_text(sum(times))} in all on one device, "
             "if each cell samples for all the time that it may"
         )

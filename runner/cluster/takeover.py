@@ -15,6 +15,7 @@ from runner.cluster.messages import JobEnded, read
 from runner.cluster.slurm_queue import end_jobs
 from runner.errors import tell
 from runner.files import bounded_text
+from runner.units import counted
 
 
 def take_over(root: Path) -> None:
@@ -33,7 +34,8 @@ def take_over(root: Path) -> None:
         writer.write(run)
     if runs:
         cells = sum(len(run.results) for run in runs)
-        was = f"{cells} cells had ended in {len(runs)} jobs whose driver was gone"
+        jobs = counted(len(runs), "job")
+        was = f"{counted(cells, 'cell')} had ended in {jobs} whose driver was gone"
         tell(f"{was}; cancelled: {len(cancelled)}")
 
 

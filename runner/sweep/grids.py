@@ -22,6 +22,7 @@ from runner.config.schema import OF_THE_SWEEP, READING, Report
 from runner.errors import ConfigError, naming, one_line, tell
 from runner.sweep.listed_cells import KEYS as LISTING
 from runner.sweep.listed_cells import Listed, listed_cells
+from runner.units import counted
 
 OF_CALLS = ("op", "size", "case")  # keys that a call of a workload says itself
 
@@ -132,7 +133,7 @@ class Grids:
         self.left_out = len(dropped)
         repeated = len(jobs) - len(dropped) - len(unique)
         if repeated:
-            tell(f"{repeated} cells are the same as others and run once")
+            tell(f"run once though asked for more often: {counted(repeated, 'cell')}")
         return list(unique.values())
 
     def _compose(self, overrides: Sequence[Override]) -> list[HydraJob]:

@@ -150,7 +150,7 @@ def test_what_a_killed_drivers_jobs_measure_is_there_and_what_waits_is_cancelled
     until(lambda: len(begun()) > len(before) + 2)  # they run on
     assert len(queue()) == 3
     said = ended(start("cluster.cells_per_chunk=12", "resume=out", cells=36))
-    told = re.search(r"(\d+) cells had ended in 3 jobs whose driver was gone; cancelled: 3", said)
+    told = re.search(r"(\d+) cells? had ended in 3 jobs whose driver was gone; cancelled: 3", said)
     assert told, said
     assert f"{told[1]} of 36 cells are done" in said
     assert int(told[1]) >= len(before)
