@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def page_of(
     charts = {each.key: list(chart_of(each, words).items()) for each in pictures}  # in order
     script = _template("report.js.j2").render(words=words, charts=charts) if scripts else ""
     texts = [script, _joined(scripts)] if scripts else []
-    bars = Bars(finding.ratio for _, findings in found for finding in findings)
+    bars = Bars(finding.ratio for finding in chain.from_iterable(of for _, of in found))
     return _template("report.html.j2").render(
         script=script,
         script_hashes=" ".join(map(_policy_hash, texts)) or "'none'",
