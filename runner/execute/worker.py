@@ -290,12 +290,12 @@ def rows_said(cell: Cell, lists: Any) -> list[Row]:
 
 
 def _readable(cell: Cell, row: Row) -> Row:
-    """The row, or one that says what in it no reader of its file would believe."""
+    """The row, or one that says what in it no reader of its file would believe, and has no more."""
     problem = problem_of(row, cell.job)
     if not problem:
         return row
     reason = f"{problem}, which cannot be and is a fault of opsweep: please report it"
-    return row_for(cell, "failed", reason, device_name=row.device_name, seconds=row.seconds)
+    return row_for(cell, "failed", reason)
 
 
 def outcome_of(cells: Sequence[Cell], said: Sequence[Any]) -> TurnsOutcome | None:

@@ -63,7 +63,8 @@ class Row(CellKey, _Cell):
 class BenchmarkRow(Row):
     """A row of ``results.csv``: a time, how sure it is, its work, and if its values are right."""
 
-    median_s: float | None = None  # seconds a call: the median over the samples
+    # seconds a call: the median over the samples; of several places in memory, over their medians
+    median_s: float | None = None
     ci_low_s: float | None = None  # lower end of its 95 % interval; blank: too few samples
     ci_high_s: float | None = None  # upper end of the median's 95 % interval
     min_s: float | None = None  # seconds a call: the fastest sample

@@ -123,9 +123,8 @@ def test_an_error_that_is_no_number_is_kept_and_a_time_that_is_none_is_a_failure
     wrong = row(max_relative_error=nothing, error_roundoffs=nothing, flags=("wrong_values",))
     kept = said("benchmark", wrong)
     assert (kept.status, kept.flags) == ("ok", ("wrong_values",))
-    failed = said("benchmark", row(median_s=nothing))
-    assert (failed.status, failed.median_s) == ("failed", None)
-    assert (
-        failed.reason
-        == "median_s is nan, which cannot be and is a fault of opsweep: please report it"
-    )
+    for name, value in (("median_s", nothing), ("seconds", float("inf")), ("node", "x" * 20_000)):
+        failed = said("benchmark", row(**{name: value}))
+        assert (failed.status, getattr(failed, name)) == ("failed", None)
+        assert str(failed.reason).startswith(f"{name} ")
+        assert str(failed.reason).endswith("is a fault of opsweep: please report it")
