@@ -304,6 +304,12 @@ def test_the_front_of_implementations_is_what_no_sound_one_beats_in_both() -> No
     assert [series.name for series in panel.series] == [*known, "wrong"]
     (front,) = panel.lines
     assert front.points == ((1.0, 8.0), (4.0, 8.0), (4.0, 1.0), (9.0, 1.0), (9.0, 0.01))
+    assert front.at_end
+
+    # beside the left edge its words stand to the right of it
+    best = replace(several[1], error_roundoffs=0.5)
+    (panel,) = plot(analyse([several[0], best, several[3]], [], Report()), "implementations").panels
+    assert [(line.points, line.at_end) for line in panel.lines] == [(((1.0, 0.5),), False)]
 
 
 def test_a_single_cell_shows_its_blocks_their_spread_and_the_machine(tmp_path: Path) -> None:

@@ -128,7 +128,10 @@ def _front(panel: Panel, words: Words) -> Line:
         if not corners or (point.y or 0.0) < corners[-1][1]:
             corners += [(point.x, corners[-1][1])] if corners else []
             corners.append((point.x, point.y or 0.0))
-    return Line(words["front"], tuple(corners))
+    # words that end at the left edge would run over the axis
+    times = [point.x for point in panel.points if point.y is not None]
+    ends_right = bool(corners) and corners[-1][0] ** 2 >= min(times) * max(times)
+    return Line(words["front"], tuple(corners), at_end=ends_right)
 
 
 def block_plots(blocks: Sequence[Sample], words: Words) -> list[Plot]:
