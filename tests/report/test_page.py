@@ -217,7 +217,9 @@ def test_each_ratio_has_a_bar_on_the_scale_of_all_with_its_interval_on_it(
             value, interval = (bar.find_element(By.CSS_SELECTOR, tag).rect for tag in ("span", "i"))
             number = finding.find_element(By.TAG_NAME, "strong").text.removesuffix("×")
             widths[float(number)] = value["width"] / bar.rect["width"]
-            end = value["x"] + value["width"]
+            is_longer = "as long" in finding.text
+            assert is_longer == (value["x"] > bar.rect["x"] + 1)  # it grows to the left
+            end = value["x"] + (0 if is_longer else value["width"])
             assert interval["x"] - 4 <= end <= interval["x"] + interval["width"] + 4
     assert len(widths) >= 2
     assert sorted(widths.values()) == [widths[number] for number in sorted(widths)]

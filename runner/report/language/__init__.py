@@ -38,6 +38,7 @@ class FindingText(NamedTuple):
     cells: Sequence[str] = ()  # that it is made from
     notes: Sequence[str] = ()
     ratio: Estimate | None = None  # what the number is; None: no ratio
+    is_longer: bool = False  # whether the ratio says how many times as long
 
     def __str__(self) -> str:
         """As a line of text."""
@@ -105,7 +106,9 @@ def finding_text(finding: Finding, words: Words) -> FindingText:
             interval = words["from_to"].format(low=ends[0], high=ends[1])
     text = sentence_text(finding.sentence, words)
     notes = [sentence_text(note, words) for note in finding.notes]
-    return FindingText(finding.tone, number, interval, text, finding.sentence.cells, notes, ratio)
+    is_longer = finding.sentence.key.endswith("slower")
+    cells = finding.sentence.cells
+    return FindingText(finding.tone, number, interval, text, cells, notes, ratio, is_longer)
 
 
 def sentence_text(sentence: Sentence, words: Words = ENGLISH) -> str:
