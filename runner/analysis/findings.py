@@ -248,7 +248,11 @@ def _checked(rows: Sequence[Row], timed: Sequence[BenchmarkRow]) -> list[Finding
     found = []
     if checks:
         passed = sum(row.verdict == "pass" for row in checks)
-        found.append(Finding("right", passed, Sentence("find_checks", {"count": len(checks)})))
+        others = Counter(row.verdict for row in checks if row.verdict != "pass")
+        told = ", ".join(f"{verdict}: {count}" for verdict, count in others.most_common())
+        notes = (Sentence("checks_others", {"told": told}),) if told else ()
+        sentence = Sentence("find_checks", {"count": len(checks)})
+        found.append(Finding("right", passed, sentence, notes))
     # what is its own reference is compared with nothing, and no less right for that
     comparable = [row for row in timed if not is_its_own_reference(row)]
     errors = ((row, row.max_relative_error) for row in comparable)

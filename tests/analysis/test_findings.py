@@ -11,7 +11,7 @@ from runner.analysis.findings import Finding, findings, trust
 from runner.analysis.questions import Sentence
 from runner.config.schema import Report
 from runner.report.language import ENGLISH, finding_text, sentence_text, words_of
-from runner.rows.rows import BenchmarkRow, Row
+from runner.rows.rows import AutogradRow, BenchmarkRow, Row
 from tests.support.factories import row
 from tests.support.report_rows import rows
 
@@ -71,6 +71,18 @@ def test_what_is_wrong_is_counted_and_named_and_what_is_right_is_said() -> None:
     assert wrong == "wrong 1 wrong: matmul 64x64 float32 cpu impl=mine"
     assert trust.startswith("unclear Trustworthy in part: 3 of 4 comparisons have a verdict [")
     assert "1 of 8 times is in doubt (wrong_values: 1)" in trust
+
+
+def test_checks_that_neither_pass_nor_fail_are_counted_by_their_verdict() -> None:
+    verdicts = ["pass", "kink", "pass", "inconclusive", "kink", "pass"]
+    checks = [AutogradRow(f"c{n}", "autograd", "abs", verdict=v) for n, v in enumerate(verdicts)]
+    first = next(iter(trust(checks, [])))
+    assert str(finding_text(first, ENGLISH)) == (
+        "3 of 6 checks of gradients and tensors pass, and none fails "
+        "[the others: kink: 2, inconclusive: 1]"
+    )
+    passed = [check for check in checks if check.verdict == "pass"]
+    assert "others" not in str(finding_text(next(iter(trust(passed, []))), ENGLISH))
 
 
 def test_both_languages_say_the_same_numbers() -> None:
