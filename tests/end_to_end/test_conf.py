@@ -102,7 +102,7 @@ def test_every_operation_answers_in_every_kind_of_dtype(found: pd.DataFrame) -> 
     "dtype",
     [
         "float32",
-        "bfloat16",
+        pytest.param("bfloat16", marks=pytest.mark.exhaustive),
         pytest.param("float64", marks=pytest.mark.exhaustive),
         pytest.param("float16", marks=pytest.mark.exhaustive),
     ],

@@ -343,8 +343,8 @@ def results(folder: Path) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("kill", "turns"),
     [
-        (signal.SIGKILL, 2),
         (signal.SIGINT, 4),
+        pytest.param(signal.SIGKILL, 2, marks=pytest.mark.exhaustive),
         pytest.param(signal.SIGKILL, 4, marks=pytest.mark.exhaustive),
     ],
 )

@@ -70,7 +70,9 @@ AT_IMPORT = "import torch\ntorch.set_num_threads(1)\ntorch.set_flush_denormal(Tr
 FEW = ("half_the_threads", "one_core", "child")  # each new process takes seconds
 
 
-@pytest.fixture(scope="module", params=[FEW, pytest.param(tuple(CHANGES), marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[FEW, pytest.param(tuple(CHANGES), marks=pytest.mark.exhaustive)]
+)
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """One sweep: an operation that changes something, then one that tells what it finds, and so on.
 
