@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from torch.autograd import DeviceType  # type: ignore[attr-defined]  # documented, not exported
-from torch.profiler import ProfilerActivity, profile, supported_activities
+from torch.profiler import ProfilerActivity, profile
 
 from runner.calls import Thunk
 from runner.errors import one_line
-from runner.measure.profiler import LONGEST_NAME, MOST_CALLS, ROW_S
+from runner.measure.profiler import LONGEST_NAME, activity_of, calls_in_a_row
 from runner.rows.csv_store import write_records
 from runner.rows.rows import SHARES_FILE, Share
 
@@ -28,12 +28,8 @@ def write_trace(
     ``trace.json`` opens in Perfetto, chrome://tracing and TensorBoard. ``kind`` is that of the
     device; one that the profiler does not see has the host's part alone.
     """
-    calls = max(1, min(MOST_CALLS, round(ROW_S / seconds) if seconds > 0 else MOST_CALLS))
-    activities = [ProfilerActivity.CPU]
-    of_device = getattr(ProfilerActivity, kind.upper(), None)
-    known = supported_activities()  # type: ignore[no-untyped-call]
-    if kind != "cpu" and of_device is not None and of_device in known:
-        activities.append(of_device)
+    calls = calls_in_a_row(seconds)
+    activities = {ProfilerActivity.CPU, activity_of(kind) or ProfilerActivity.CPU}
 
     def traced(count: int) -> Any:
         with profile(activities=activities) as profiler:

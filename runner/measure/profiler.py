@@ -62,7 +62,7 @@ def profiled(
     ``trace`` gives the kernels of what it is given to run. A first, single call tells how many
     kernels a call has, and starts the profiler, which takes seconds.
     """
-    calls = max(1, min(MOST_CALLS, round(ROW_S / seconds) if seconds > 0 else MOST_CALLS))
+    calls = calls_in_a_row(seconds)
 
     def single() -> None:
         call()
@@ -78,6 +78,18 @@ def profiled(
     count = len(trace(single))
     seen = sorted(trace(in_a_row), key=attrgetter("start_s"))
     return summary(seen[len(seen) - count * calls :], calls) if count else Profile()
+
+
+def calls_in_a_row(seconds: float) -> int:
+    """How many calls that take some ``seconds`` each are profiled."""
+    return max(1, min(MOST_CALLS, round(ROW_S / seconds) if seconds > 0 else MOST_CALLS))
+
+
+def activity_of(kind: str) -> ProfilerActivity | None:
+    """What the profiler calls the work of a kind of device; None: it sees none of it here."""
+    activity: ProfilerActivity | None = getattr(ProfilerActivity, kind.upper(), None)
+    known = supported_activities()  # type: ignore[no-untyped-call]
+    return activity if activity in known else None
 
 
 def summary(kernels: Sequence[Kernel], calls: int) -> Profile:
@@ -105,9 +117,8 @@ def summary(kernels: Sequence[Kernel], calls: int) -> Profile:
 
 def trace_of(kind: str) -> Trace:
     """Traces what runs on a kind of device; NotImplementedError where the profiler knows it not."""
-    activity = getattr(ProfilerActivity, kind.upper(), None)
-    known = supported_activities()  # type: ignore[no-untyped-call]
-    if activity is None or activity not in known:
+    activity = activity_of(kind)
+    if activity is None:
         raise NotImplementedError(f"PyTorch's profiler does not see the kernels of {kind} here")
 
     def trace(run: Callable[[], None]) -> Sequence[Kernel]:
