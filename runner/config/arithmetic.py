@@ -14,7 +14,7 @@ MOST_BITS = 4_096  # of a power of whole numbers, as of 9 ** 64 ** 64 ...
 LONGEST = 500  # characters: more is no formula for people
 DEEPEST = 250  # operations within each other, as a sum of so many characters has
 
-OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -40,11 +40,12 @@ def parse(text: str, longest: int = LONGEST, deepest: int = DEEPEST) -> ast.expr
     return tree
 
 
-def power(base: Any, exponent: Any) -> Any:
+def power(base: object, exponent: object) -> Any:
     """A power; ValueError where plain numbers would make one that nobody can wait for."""
-    whole = isinstance(base, int) and isinstance(exponent, int)
-    if whole and abs(exponent) * max(MOST_BITS // LARGEST_EXPONENT, base.bit_length()) > MOST_BITS:
-        raise ValueError(f"a power is too large: an exponent is beyond {LARGEST_EXPONENT}")
+    if isinstance(base, int) and isinstance(exponent, int):
+        bits = max(MOST_BITS // LARGEST_EXPONENT, base.bit_length())
+        if abs(exponent) * bits > MOST_BITS:
+            raise ValueError(f"a power is too large: an exponent is beyond {LARGEST_EXPONENT}")
     return operator.pow(base, exponent)
 
 

@@ -184,7 +184,7 @@ def _settings() -> list[tuple[str, Any, Any]]:
     hints = get_type_hints(CellKey)
     settings: list[tuple[str, Any, Any]] = []
     for name, axis in AXES.items():
-        kind = axis.setting or hints[name]
+        kind: Any = axis.setting or hints[name]
         if not axis.has_key:
             continue
         if kind == dict[str, Any]:

@@ -36,7 +36,8 @@ def read_fields(declared: type[Declared], values: Mapping[str, object]) -> Decla
 
     A field's metadata may have a reader of its own, where its type does not say how it is read.
     """
-    readers = _readers(declared)
+    kind: type = declared
+    readers = _readers(kind)
     filled = {key: value for key, value in values.items() if value is not None}
     return declared(**{key: readers[key](key, value) for key, value in filled.items()})
 

@@ -87,7 +87,7 @@ def sweeper_of(config: DictConfig) -> str:
     return str(config.hydra.runtime.choices.get("hydra/sweeper"))
 
 
-def show_config(config: DictConfig | None) -> None:
+def show_config(config: object) -> None:
     """Have ``HydraConfig.get()`` answer from a configuration, without ``set_config``'s copy."""
     HydraConfig.instance().cfg = config  # type: ignore[assignment]  # as set_config does
 
@@ -191,8 +191,8 @@ def _refuse_hidden(sources: Sequence[ConfigSource], config_path: str) -> None:
         return
     name = f"{config_path.removesuffix('.yaml')}.yaml"
     built_in = next((s for s in sources if s not in own and s.is_config(config_path)), None)
-    for source in (s for s in own if built_in and s.is_config(config_path)):
-        if Path(built_in.path, name).resolve() != (path := Path(source.path, name)).resolve():
+    for path in (Path(s.path, name) for s in own if s.is_config(config_path)):
+        if built_in and Path(built_in.path, name).resolve() != path.resolve():
             advice = "give it another name"
             if name == "config.yaml":
                 advice = "set its values on the command line or in sweep/<name>.yaml"
@@ -205,7 +205,7 @@ def check_size(text: str) -> None:
         raise ValueError(f"it has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     if "&" not in text or "*" not in text:
         return
-    size_of: dict[str, int] = {}
+    size_of: dict[str | None, int] = {}
     begun: list[tuple[str | None, int]] = []  # the anchor of what is not at its end, and its size
     size = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -232,7 +232,7 @@ def heed_code_in_files(*, wanted: bool) -> None:
 
     Callbacks.__init__ = _MAKE_CALLBACKS if wanted else make_none  # type: ignore[method-assign]
     for module in (hydra_module, utils):
-        module.configure_log = _CONFIGURE_LOG if wanted else log_nothing
+        module.configure_log = _CONFIGURE_LOG if wanted else log_nothing  # type: ignore[attr-defined]
 
 
 def unheeded_choices(loader: ConfigLoader, config: DictConfig) -> Iterator[tuple[str, str, str]]:
@@ -269,7 +269,7 @@ def run_within(context_of: Callable[[DictConfig], AbstractContextManager[None]])
             with context_of(config):
                 return run_job(config=config, **others)
 
-    hydra_module.run_job = run
+    hydra_module.run_job = run  # type: ignore[attr-defined,assignment]
 
 
 def sweep_by(around: Callable[[Sweeper, ConfigLoader, DictConfig], Any]) -> None:

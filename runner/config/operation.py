@@ -27,6 +27,9 @@ COMPARISONS = ("values", "up_to_sign")
 ROUNDING = "rounding"  # a tolerance that is found out by trying what roundoffs do
 REQUIRED = ("name", "call", "signature")
 
+Constants = tuple[list[Any], list[Any], dict[str, Any]]
+"""What a call gets before the tensors, after them, and by name."""
+
 
 def _domains(key: str, value: object) -> dict[str, str]:
     return texts_by_name(key, value if isinstance(value, Mapping) else {EVERY_INPUT: value})
@@ -211,11 +214,11 @@ class Operation:
         formula = type(self).tolerance if self.tolerance == ROUNDING else self.tolerance
         return _not_negative(formula, lengths)
 
-    def constants(self, dimensions: Dimensions) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    def constants(self, dimensions: Dimensions) -> Constants:
         """``args``, ``args_after`` and ``kwargs`` with each ``"{formula}"`` as its value."""
         given = [[*self.args], [*self.args_after], dict(self.kwargs)]
         filled: Any = _filled(given, dimensions, (*OF_CALL, *self.placed))
-        return tuple(filled)  # type: ignore[return-value]  # as they were put in
+        return tuple(filled)  # as they were put in
 
     @cached_property
     def placed(self) -> dict[str, str]:
@@ -345,10 +348,10 @@ class Operation:
                 )
         names = self.names
         for key in BY_INPUT:
-            inputs = set(getattr(self, key)) - {*names, *([EVERY_INPUT] if key == "domain" else [])}
-            if inputs:
+            others = set(getattr(self, key)) - {*names, *([EVERY_INPUT] if key == "domain" else [])}
+            if others:
                 raise ConfigError(
-                    f"{key}: no input {', '.join(sorted(inputs))}; "
+                    f"{key}: no input {', '.join(sorted(others))}; "
                     f"the inputs are {', '.join(names) or 'none'}"
                 )
         for key, allowed in BY_INPUT.items():

@@ -57,7 +57,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 """The least and the most that a number may be, which are allowed themselves."""
 ANY = (0, LONGEST_S)  # of every other setting that is a number, such as seconds
-POSITIVE = ("timing.precision", "timing.max_time_s", "timing.block_s")
+POSITIVE: tuple[str, ...] = ("timing.precision", "timing.max_time_s", "timing.block_s")
 POSITIVE += ("limit.time_s", "limit.build_time_s")
 
 

@@ -78,8 +78,8 @@ def run(node: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: PLR0911  (a k
         case ast.Call(func=function, args=arguments, keywords=keywords):
             args = [run(argument, names) for argument in arguments]
             kwargs = {str(keyword.arg): run(keyword.value, names) for keyword in keywords}
-            name, called, of = _callable(node, function, names)
-            return _guarded(node, lambda: called(*of, *args, **kwargs), name, called)
+            name, called, first = _callable(node, function, names)
+            return _guarded(node, lambda: called(*first, *args, **kwargs), name, called)
         case ast.Subscript(value=of, slice=index):
             tensor, position = run(of, names), run(index, names)
             return _guarded(node, lambda: tensor[position])

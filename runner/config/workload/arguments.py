@@ -115,7 +115,7 @@ def operation_fields(call: Call) -> dict[str, Any]:
     }
 
 
-def _placed(value: object, found: list[Tensor]) -> Any:
+def _placed(value: object, found: list[Tensor]) -> object:
     """Nested arguments with the name of an input in place of each tensor, which is ``found``."""
     match value:
         case {"shape": _}:
