@@ -90,7 +90,7 @@ class BoundArguments(BoundOperation):
         """The list and the mapping that were made, with these inputs and another dtype."""
         rest = iter(inputs)
 
-        def filled(leaf: Any) -> Any:
+        def filled(leaf: object) -> object:
             if _is_input(leaf):
                 return next(rest)
             return dtype if isinstance(leaf, torch.dtype) and leaf == self.made_in else leaf

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runner.calls.layouts import laid, strided
 from runner.calls.module import ModuleFunction
-from runner.config.operation import Operation
+from runner.config.operation import Constants, Operation
 from runner.config.signature import Dimensions
 from runner.config.size import BATCH
 from runner.config.structure import STRUCTURES
@@ -159,11 +159,12 @@ class BoundOperation:
             return partial(function, *before, *after, *parameters, **passed, **named)
         return partial(function, *before, *passed, *after, *parameters, **named)
 
-    def constants_for(self, tensors: Sequence[Tensor]) -> Any:
+    def constants_for(self, tensors: Sequence[Tensor]) -> Constants:
         """The operation's constants for a call on these tensors: before, after and by name."""
         names, known = self.op.names, self._of_call(tensors)
         known |= {word: tensors[names.index(name)] for word, name in self.op.placed.items()}
-        return _filled(self.op.constants(self.dimensions), known)
+        constants: Constants = _filled(self.op.constants(self.dimensions), known)
+        return constants
 
     def _of_call(self, tensors: Sequence[Tensor]) -> dict[str, object]:
         """What a constant may name of a call on these tensors, whatever was drawn."""
@@ -187,7 +188,7 @@ class BoundOperation:
             return declared.outputs(tensors)
 
 
-def _filled(value: Any, known: Mapping[str, object]) -> Any:
+def _filled(value: object, known: Mapping[str, object]) -> Any:
     """Nested constants with what they name of torch, or of the call, put in."""
     match value:
         case str() if value in known:
@@ -205,7 +206,7 @@ def _filled(value: Any, known: Mapping[str, object]) -> Any:
 def with_slopes_of(other: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
     """A function that is its own where a graph is made, and another one where differences are."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         return (own if torch.is_grad_enabled() else other)(*args, **kwargs)
 
     return call

@@ -20,7 +20,7 @@ class ModuleFunction:
         self._module, self.is_made = module, is_made
         self.names = tuple(name for name, _ in module.named_parameters())
 
-    def __call__(self, *tensors: Tensor, **kwargs: Any) -> Any:
+    def __call__(self, *tensors: Tensor, **kwargs: object) -> object:
         """Call it through ``functional_call``, which costs more than a call of its own."""
         count = len(tensors) - len(self.names)
         named = dict(zip(self.names, tensors[count:], strict=True))

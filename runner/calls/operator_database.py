@@ -27,7 +27,7 @@ class DatabaseOperator:
         self._info, self.name = info, info.formatted_name
         self.__name__ = getattr(info.op, "__name__", self.name)  # by which as_verified knows it
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """Call it."""
         return self._info.op(*args, **kwargs)
 

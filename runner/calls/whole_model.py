@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from runner.config.callables import load_callable
 from runner.config.operation import Operation
 from runner.errors import ConfigError, one_line
 
+Made = TypeVar("Made")
 LEARNING_RATE = 1e-3  # of a step, by plain gradient descent
 COPIES = 3  # of a model's parameters: its own, their gradients, and what lies between the layers
 
@@ -29,7 +30,7 @@ class Pass(nn.Module):
         super().__init__()
         self.model, self.passes = model, passes
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> object:
         """The pass, with the parameters that the module holds now."""
         if self.passes == "forward":
             with torch.no_grad():
@@ -67,7 +68,7 @@ def made_model(loaded: Callable[..., Any], passes: str, seed: int, who: str) -> 
     return whole.eval() if passes == "forward" else whole.train()
 
 
-def _made(make: Callable[[], Any], seed: int, problem: str, advice: str = "") -> Any:
+def _made(make: Callable[[], Made], seed: int, problem: str, advice: str = "") -> Made:
     """What a function makes from a seed; ConfigError with these words where it raises."""
     try:
         with torch.random.fork_rng(devices=[]):

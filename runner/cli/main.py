@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 import yaml
@@ -203,7 +203,7 @@ class CellTask:
         """Give a stock launcher's other processes sessions: a worker belongs to its parent."""
         return _task_of_this_process, ()
 
-    def swept(self, sweeper: Sweeper, loader: ConfigLoader, config: DictConfig) -> Any:
+    def swept(self, sweeper: Sweeper, loader: ConfigLoader, config: DictConfig) -> object:
         """What is to sweep: our sweeper itself, another one with what ours has around it."""
         from runner.sweep.objective import check_objective
         from runner.sweep.stock_sweep import StockSweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from threading import local
-from typing import Any, TextIO
+from typing import TextIO
 
 
 class Stream:
@@ -52,7 +52,7 @@ class Stream:
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 

@@ -153,7 +153,7 @@ class CellRunner:
         *,
         resuming: bool = False,
         force: bool = False,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         """Write down what a run of so many cells is made with, before its first one.
 

@@ -28,7 +28,7 @@ def say(connection: Connection, message: Sequence[Any]) -> None:
         data = data[os.write(connection.fileno(), data) :]
 
 
-def _plain(value: Any) -> object:
+def _plain(value: object) -> object:
     """A number of NumPy's as Python's; anything else as text."""
     return value.item() if hasattr(value, "item") else str(value)
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from runner.errors import ConfigError
 
@@ -61,7 +60,7 @@ class Interpreter:
 
     @classmethod
     def of(
-        cls, name: str, python: str | None, path: str | None, env: Any, *, runs: bool = True
+        cls, name: str, python: str | None, path: str | None, env: object, *, runs: bool = True
     ) -> Interpreter:
         """What the settings of a side say; ConfigError where it cannot run a worker.
 

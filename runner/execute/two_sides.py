@@ -131,7 +131,7 @@ class _Talk:
         request = ("run in turn", [cell], [str(log)], plan)
         self._messages = worker.talk(request, [log], lambda: self._end_s - time.monotonic())
 
-    def ask(self, expected: str, *asked: Any) -> list[Any]:
+    def ask(self, expected: str, *asked: object) -> list[Any]:
         """The answer; WorkerDied where there is none."""
         if asked:
             self._worker.tell(*asked)

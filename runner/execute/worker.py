@@ -204,13 +204,13 @@ class Worker:
             for log in logs:
                 trim_log(log)
 
-    def _send(self, kind: str, *request: Any) -> None:
+    def _send(self, kind: str, *request: object) -> None:
         if self._connection is None:
             self._start()
         self._number += 1
         self.tell(self._number, kind, *request)
 
-    def tell(self, *said: Any) -> None:
+    def tell(self, *said: object) -> None:
         """Say something to the worker, perhaps within the request that it is at."""
         assert self._connection is not None
         try:
@@ -281,7 +281,7 @@ class Worker:
         return WorkerDied(f"the process ended with exit code {code}")
 
 
-def rows_said(cell: Cell, lists: Any) -> list[Row]:
+def rows_said(cell: Cell, lists: Sequence[Any]) -> list[Row]:
     """The rows of a cell, and of no other; ValueError where they are none."""
     rows = unpacked(ROW_OF_JOB[cell.job], lists)
     if not rows or any((row.cell, row.job) != (cell.identity, cell.job) for row in rows):

@@ -11,10 +11,10 @@ from typing import Any
 from runner.config.formula import evaluate, names_in
 from runner.hardware.stages import Step
 from runner.rows.flags import has_failed_check
-from runner.rows.rows import BAD
+from runner.rows.rows import BAD, Row
 
 MOST_NAMED = 3  # rows that are not as they have to be
-Rows = Sequence[Any]  # of one job, of those of :data:`runner.rows.rows.ROW_OF_JOB`
+Rows = Sequence[Row]  # of one job
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def findings_of(step: Step, rows: Rows) -> Iterator[Finding]:
     rows = [row for row in rows if row.device != "cpu"]
     lacking = [row for row in rows if step.may_lack and row.status == "unsupported" and row.reason]
     for reason in dict.fromkeys(row.reason for row in lacking):
-        yield Finding("unsupported here", reason)
+        yield Finding("unsupported here", str(reason))
     rows = [row for row in rows if row not in lacking]
     if rows or not lacking:
         ended = "cells ended as they have to"
@@ -54,7 +54,7 @@ def findings_of(step: Step, rows: Rows) -> Iterator[Finding]:
             yield Finding(f"{name}: median", f"{median(value for _, value in known):.4g}")
 
 
-def _all(check: str, rows: Rows, is_right: Callable[[Any], object]) -> Finding:
+def _all(check: str, rows: Rows, is_right: Callable[[Row], object]) -> Finding:
     """Whether all rows are right, of which there must be one."""
     wrong = [row for row in rows if not is_right(row)]
     named = "".join(
@@ -65,20 +65,20 @@ def _all(check: str, rows: Rows, is_right: Callable[[Any], object]) -> Finding:
     return Finding(check, got, "all", bool(rows) and not wrong)
 
 
-def _is_right(row: Any) -> bool:
+def _is_right(row: Row) -> bool:
     return not has_failed_check(getattr(row, "flags", ())) and (
         row.status != "ok" or getattr(row, "verdict", None) not in BAD
     )
 
 
-def _is_chosen(check: Mapping[str, Any], row: Any) -> bool:
+def _is_chosen(check: Mapping[str, Any], row: Row) -> bool:
     """Whether a check is of this row, which knows the numbers for it."""
     reached = _value(str(check.get("when", "0")), row)
     is_meant = row.op in check.get("of", (row.op,)) and reached is not None and reached >= 0
     return is_meant and _value(check["value"], row) is not None
 
 
-def _holds(check: Mapping[str, Any], row: Any) -> bool:
+def _holds(check: Mapping[str, Any], row: Row) -> bool:
     value = _value(check["value"], row)
     least, most = (_value(str(check[end]), row) if end in check else value for end in ENDS)
     return None not in (least, most) and least <= value <= most  # type: ignore[operator]
@@ -87,7 +87,7 @@ def _holds(check: Mapping[str, Any], row: Any) -> bool:
 ENDS = ("least", "most")
 
 
-def _value(formula: str, row: Any) -> float | None:
+def _value(formula: str, row: Row) -> float | None:
     """A formula's value for a row; None where a column that it names is blank."""
     numbers = {k: value for k, value in vars(row).items() if isinstance(value, int | float)}
     return evaluate(formula, numbers) if names_in(formula) <= numbers.keys() else None

@@ -152,7 +152,7 @@ class Device:
         with self._guard(), capture(graph, stream=self._stream_aside):
             result = call()
 
-        def replay() -> Any:
+        def replay() -> object:
             graph.replay()
             return result
 

@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import Event, Tensor
 
 from runner.calls import Thunk
 from runner.measure.host_clock import Block
@@ -42,7 +43,7 @@ class BusyWork:
     """What keeps a device busy: the product of a matrix with itself."""
 
     seconds: float  # of a product; 0 where the device has none that goes on without the host
-    matrix: torch.Tensor | None  # None where it has no memory for one
+    matrix: Tensor | None  # None where it has no memory for one
 
 
 class Queue:
@@ -71,7 +72,7 @@ class Queue:
         event = getattr(self._module, "Event", None)
         return event(enable_timing=True) if event else None
 
-    def record(self, event: Any) -> None:
+    def record(self, event: Event) -> None:
         """Mark the moment when all that was launched until now has ended."""
         event.record(*self._stream)
 
@@ -110,7 +111,7 @@ class Queue:
         is_asynchronous = seconds >= ASYNCHRONOUS * launch_s
         return BusyWork(seconds, matrix) if is_asynchronous else BusyWork(0.0, None)
 
-    def _timed_work(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float, float]:
+    def _timed_work(self, matrix: Tensor, start: Event, end: Event) -> tuple[float, float, float]:
         """Seconds of a product and of its launch, and those that a trial of several took."""
         trials: list[tuple[float, float]] = []
         begun = time.perf_counter()
@@ -122,7 +123,7 @@ class Queue:
         seconds, launch_s = map(min, zip(*trials, strict=True))
         return seconds, launch_s, trial_s
 
-    def _time_products(self, matrix: torch.Tensor, start: Any, end: Any) -> tuple[float, float]:
+    def _time_products(self, matrix: Tensor, start: Event, end: Event) -> tuple[float, float]:
         self.record(start)
         begun = time.perf_counter()
         for _ in range(WORK_IN_A_ROW):
@@ -211,7 +212,7 @@ class EventClock:
         return idle
 
 
-def _seconds_between(start: Any, end: Any) -> float:
+def _seconds_between(start: Event, end: Event) -> float:
     return float(start.elapsed_time(end)) / 1_000  # events count in milliseconds
 
 

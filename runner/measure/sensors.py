@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import compress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -145,7 +146,7 @@ def _nvml(uuid: str) -> Sources:
     }
 
 
-def _handle(nvml: Any, uuid: str) -> Any:
+def _handle(nvml: ModuleType, uuid: str) -> object:
     try:
         return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
     except nvml.NVMLError:  # a part of one

@@ -162,7 +162,7 @@ class Switches:
         return {name: switch.read() for name, switch in self._all.items()}
 
 
-def _functions_of(home: Any) -> tuple[Any, dict[str, Any]]:
+def _functions_of(home: object) -> tuple[object, dict[str, Any]]:
     """Where something stands that everything calls, and the functions there by their names."""
     # torch itself replaces manual_seed once its compiler is imported
     named = {n: f for n, f in vars(home).items() if callable(f) and n != "manual_seed"}

@@ -67,7 +67,7 @@ def tables() -> Mapping[str, Any]:
     return {**rows, **compared, **visits, SAMPLES_FILE: Sample, SHARES_FILE: Share}
 
 
-def columns_of(record: Any) -> list[ColumnReference]:
+def columns_of(record: type) -> list[ColumnReference]:
     """The columns of a record's table, in their order."""
     said = {**_in_config(), **explained(Row), **explained(Speedup), **explained(record)}
     columns = []
@@ -104,7 +104,7 @@ def as_json() -> str:
 
 
 @cache
-def explained(record: Any) -> Mapping[str, str]:
+def explained(record: type) -> Mapping[str, str]:
     """What is said of each field: in the ``Attributes`` of the docstrings, or beside the field."""
     said: dict[str, str] = {}
     for parent in reversed(record.__mro__):

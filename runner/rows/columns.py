@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from runner.config.axes import NAMED
 from runner.errors import one_line
+from runner.rows.rows import Row
 
 COUNT = (0, 1e100)  # a number that is said nothing of below: never less than nothing
 POSITIVE = (1e-30, 1e30)  # times and rates, of which ratios and logarithms are taken
@@ -49,8 +50,16 @@ class Column(NamedTuple):
     range: tuple[float, float] | None
 
 
+class Columns(NamedTuple):
+    """Those of a record, and what of them is looked at in each row."""
+
+    every: tuple[Column, ...]
+    limits: list[tuple[str, float, float]]  # the names and the ranges of numbers
+    words: list[str]  # the names of texts that are never long
+
+
 @cache
-def _columns(record: Any) -> tuple[Column, ...]:
+def _columns(record: type) -> Columns:
     columns = []
     for field in fields(record):
         kind, _, blank = str(field.type).partition(" | ")
@@ -58,32 +67,35 @@ def _columns(record: Any) -> tuple[Column, ...]:
         limit = (named or [COUNT])[0] if kind in ("int", "float") else None
         optional = blank == "None" or field.default is None
         columns.append(Column(field.name, kind, optional, limit))
-    return tuple(columns)
+    limits = [(column.name, *column.range) for column in columns if column.range]
+    words = [column.name for column in columns if column.kind in ("str", "tuple[str, ...]")]
+    short = [name for name in words if not re.fullmatch(LONG, name)]
+    return Columns(tuple(columns), limits, short)
 
 
-def columns_in(record: Any) -> list[Field[Any]]:
+def columns_in(record: type) -> list[Field[Any]]:
     """The fields of a record that are columns of its table; one that is none says so."""
     return [field for field in fields(record) if field.metadata.get("column", True)]
 
 
-def numbers_of(record: Any) -> set[str]:
+def numbers_of(record: type) -> set[str]:
     """The names of a record's columns that hold numbers."""
-    return {column.name for column in _columns(record) if column.kind in ("int", "float")}
+    return {column.name for column in _columns(record).every if column.kind in ("int", "float")}
 
 
 def packed(records: Sequence[Any]) -> list[tuple[Any, ...]]:
     """The values of records of a kind, column by column; nothing of no records."""
     if not records:
         return []
-    values_of = attrgetter(*(column.name for column in _columns(records[0].__class__)))
+    values_of = attrgetter(*(column.name for column in _columns(records[0].__class__).every))
     return list(zip(*map(values_of, records), strict=True))
 
 
-def unpacked(record: Any, values: Any) -> list[Any]:
+def unpacked(record: type, values: Sequence[Any]) -> list[Any]:
     """Records of what :func:`packed` made; ValueError where that is anything else."""
     if values == []:
         return []
-    for column, of_column in zip(_columns(record), values, strict=True):
+    for column, of_column in zip(_columns(record).every, values, strict=True):
         allowed = {*TYPES[column.kind], *([type(None)] if column.optional else [])}
         if not isinstance(of_column, list) or not set(map(type, of_column)) <= allowed:
             raise ValueError(f"{column.name} holds what it cannot hold")
@@ -92,28 +104,28 @@ def unpacked(record: Any, values: Any) -> list[Any]:
     return [record(*of_record) for of_record in zip(*values, strict=True)]
 
 
-def filled(record: Any, values: Mapping[str, Sequence[Any]]) -> list[Any]:
+def filled(record: type, values: Mapping[str, Sequence[Any]]) -> list[Any]:
     """Records of a kind from the values of each column, in a third of the time that they take.
 
     TypeError where the columns are others. A column of nothing is left to the class, as with all
     of them a record takes twice the memory.
     """
-    if values.keys() != {column.name for column in _columns(record)}:
+    if values.keys() != {column.name for column in _columns(record).every}:
         raise TypeError(f"the columns are not those of {record.__name__}")
     is_blank = {name: set(of_column) == {None} for name, of_column in values.items()}
     names = [n for n in values if not is_blank[n] or getattr(record, n, "needed") is not None]
     made = []
     for of_record in zip(*(values[name] for name in names), strict=True):
-        item = object.__new__(record)
+        item: Any = object.__new__(record)
         item.__dict__.update(zip(names, of_record, strict=True))
         made.append(item)
     return made
 
 
-def out_of_range(record: Any) -> str:
+def out_of_range(record: object) -> str:
     """The first number of a row, or of a visit, that cannot be; blank where all can."""
-    kind: Any = type(record)
-    for name, low, high in _limits(kind):
+    kind: type = type(record)
+    for name, low, high in _columns(kind).limits:
         value = getattr(record, name)
         if value is None or low <= value <= high or (value == 0 and MAY_BE_ZERO.fullmatch(name)):
             continue
@@ -121,33 +133,21 @@ def out_of_range(record: Any) -> str:
     return ""
 
 
-@cache
-def _limits(record: Any) -> list[tuple[str, float, float]]:
-    return [(column.name, *column.range) for column in _columns(record) if column.range]
-
-
-def problem_of(row: Any, job: str) -> str:
+def problem_of(row: Row, job: str) -> str:
     """What of a row of a job's file cannot be; blank where all can."""
-    points, kind = getattr(row, "points", None), row.__class__
+    points = getattr(row, "points", None)
     if row.job != job:
         return f"job is {one_line(row.job, 40)}, not {job}"
     if not re.fullmatch(r"[\w-]{1,64}", row.cell or ""):
         return f"cell is {one_line(row.cell, 40)}"
     if points is not None and not _are_points(points):
         return f"points is {one_line(points, 40)}"
-    for name in _names(kind):
+    kind: type = type(row)
+    for name in _columns(kind).words:
         text = getattr(row, name)
         if (not text and name in (*NAMED, "status")) or len(text or "") > LONGEST_NAME:
             return f"{name} has {len(text or ''):,} characters"
     return out_of_range(row)
-
-
-@cache
-def _names(record: Any) -> list[str]:
-    words = [
-        column.name for column in _columns(record) if column.kind in ("str", "tuple[str, ...]")
-    ]
-    return [name for name in words if not re.fullmatch(LONG, name)]
 
 
 def _are_points(text: str) -> bool:

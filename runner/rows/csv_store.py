@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
@@ -136,7 +136,9 @@ def _read(lines: Iterator[list[str]], row_type: type[AnyRow], total: int) -> lis
     return rows
 
 
-def _unharmed(row: Any, line: Sequence[str], position: int, total: int, schema: int) -> Any:
+def _unharmed(
+    row: AnyRow | str, line: Sequence[str], position: int, total: int, schema: int
+) -> AnyRow | str:
     """A row, or why it is not what was written."""
     if [_checksum(line[:-1], position, total)] != line[-1:]:
         return f"line {position + 1} was altered, or lines after it are missing"
@@ -163,7 +165,7 @@ class Layout(NamedTuple):
                 return filled(self.row_type, dict(zip(self.columns, values, strict=True)))
         return list(map(self._row, lines))
 
-    def _row(self, line: Sequence[str]) -> Any:
+    def _row(self, line: Sequence[str]) -> object:
         try:
             row = dict(zip(self.columns, _values(self.parse, line[:-2]), strict=True))
             if self.schema < SCHEMA_VERSION:
@@ -412,7 +414,6 @@ def _values(parse: Sequence[Parser], line: Sequence[str]) -> list[Any]:
     return [read(text) if text or read is _words else None for read, text in pairs]
 
 
-@cache
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 

@@ -39,7 +39,7 @@ def schema_of(header: Sequence[str], now: Sequence[str], file: str, version: int
 
 
 def other_row_type(
-    header: Sequence[str], first: Sequence[str], row_type: Any, version: int
+    header: Sequence[str], first: Sequence[str], row_type: type, version: int
 ) -> tuple[int, type[AnyRow]]:
     """The schema of another build's file, by its header and first line, and a row of it.
 
@@ -79,7 +79,7 @@ def with_own_columns(row: AnyRow) -> AnyRow:
     if not names:
         return row
     values = {field.name: getattr(row, field.name) for field in fields(row)}
-    of_today: Any = type(row)
+    of_today: type = type(row)
     kind: type[AnyRow] = _with_columns(of_today, names)
     return kind(**values, **{name: own[name] for name in names})
 
@@ -90,6 +90,6 @@ def _is_free(name: str, row: object) -> bool:
 
 
 @cache
-def _with_columns(row_type: Any, names: tuple[str, ...]) -> Any:
+def _with_columns(row_type: type, names: tuple[str, ...]) -> type:
     further = [(name, "str | None", None) for name in names]
     return make_dataclass(row_type.__name__, further, bases=(row_type,), frozen=True)

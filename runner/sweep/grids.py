@@ -43,7 +43,7 @@ class Grids:
         loader: ConfigLoader,
         composer: Composer,
         config: DictConfig,
-        params: Any,
+        params: object,
         extra_grids: Sequence[Any],
     ) -> None:
         self._parser = OverridesParser.create(config_loader=loader)
@@ -164,7 +164,7 @@ class Grids:
         return []
 
 
-def as_overrides(where: str, params: Any) -> list[str]:
+def as_overrides(where: str, params: object) -> list[str]:
     """A grid as overrides; a list is an axis's values, which on the command line have commas."""
     if not isinstance(params, Mapping):
         example = "write a mapping such as {op: add, size: [64, 128]}"

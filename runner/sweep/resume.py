@@ -50,7 +50,7 @@ def is_damaged(root: Path) -> bool:
     return any(collect(root, job)[1] for job in FILE_OF_JOB)
 
 
-def words_to_retry(retry: Any) -> set[str]:
+def words_to_retry(retry: str | Sequence[object] | None) -> set[str]:
     """The statuses and flags of ``retry``; ConfigError where one is none."""
     words = {retry} if isinstance(retry, str) else set(map(str, retry or ()))
     allowed = [*STATUSES[1:], *FLAGS]
@@ -228,7 +228,7 @@ def _definition(config: Mapping[str, Any], kind: str) -> Operation | Case:
     return read_case(fields)
 
 
-def _changes(key: str, before: Any, now: Any) -> Iterator[str]:
+def _changes(key: str, before: object, now: object) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in {**before, **now}:
             yield from _changes(f"{key}.{name}", before.get(name), now.get(name))

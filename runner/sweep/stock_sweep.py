@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,7 +36,7 @@ class StockSweep:
         self._left_out = 0  # cells that exclude leaves out
         self._root, self._report = Path(config.hydra.sweep.dir), Report.of(config)
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> object:
         """Have the sweeper run its jobs; ConfigError where that is wrong, and nothing has run."""
         self._check()
         jobs = self._jobs(arguments) if self._name == BASIC else []

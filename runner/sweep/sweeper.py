@@ -50,7 +50,7 @@ class GridSweep:
         task_function: TaskFunction,
         config: DictConfig,
         *,
-        params: Any,
+        params: object,
         extra_grids: Sequence[Any],
         crossover: Mapping[str, Any] | None,
     ) -> None:

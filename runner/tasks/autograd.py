@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch._library.custom_ops import CustomOpDef
@@ -42,7 +41,7 @@ def run(task: Task) -> TaskResult:
     if cell.is_compiled:
         task.report_step(BUILDING)
 
-        def run_both(given: BoundOperation) -> Any:
+        def run_both(given: BoundOperation) -> object:
             return make_call("both", given, inputs_of(given, "both", device))()
 
         bound, _ = compiled(bound, device, run_both, task.state.compilers, **cell.compiling)

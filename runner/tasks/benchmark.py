@@ -164,7 +164,7 @@ def prepare(task: Task) -> Ready:
         task.report_step("capturing the graph")
         call = device.captured(call)
 
-    def look_at_first(result: Any) -> None:
+    def look_at_first(result: object) -> None:
         # the first call's peak is the operation's: later ones find what the engine holds
         readings.first_call_ended()
         on_result(result)
@@ -284,7 +284,7 @@ def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:
         return eager, eager, None
     task.report_step(BUILDING)
 
-    def run_once(bound: BoundOperation) -> Any:
+    def run_once(bound: BoundOperation) -> object:
         return make_call(cell.direction, bound, inputs_of(bound, cell.direction, device.torch))()
 
     return eager, *compiled(eager, device.torch, run_once, task.state.compilers, **cell.compiling)

@@ -137,7 +137,7 @@ def _with_constants(function: Callable[..., Any], dtype: torch.dtype) -> Callabl
     """A function that has one dtype's constants in all of them."""
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         with constants_of(dtype):
             return function(*args, **kwargs)
 
@@ -246,7 +246,7 @@ def _until(bound: BoundOperation, budget_s: float) -> BoundOperation:
     function, end = bound.function, time.perf_counter() + budget_s
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         if time.perf_counter() > end:
             raise BudgetSpent
         return function(*args, **kwargs)

@@ -11,7 +11,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, count, starmap
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -54,7 +55,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.called = False
         self._functions = {getattr(function, "__code__", function) for function in functions}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> object:
         returned = [part.alias_info for part in func._schema.returns]
         if not any(info and not info.is_write for info in returned):  # as of a view
             tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -74,7 +77,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             threading.setprofile(before)
         return self
 
-    def _note(self, frame: FrameType, event: str, function: Any) -> None:
+    def _note(self, frame: FrameType, event: str, function: object) -> None:
         if event in ("call", "c_call"):
             self.called |= (frame.f_code if event == "call" else function) in self._functions
 
@@ -114,7 +117,7 @@ class Conduct:
         """The operation with numbers that no call has seen."""
         return replace(self._bound, seed=self._bound.seed + SEED)
 
-    def in_a_row(self, thunk: Thunk, tensors: list[Tensor]) -> Any:
+    def in_a_row(self, thunk: Thunk, tensors: list[Tensor]) -> object:
         """What one of a row of calls gives that finds in the tensors what they hold.
 
         The clock makes them, from where it makes those that it times. Each other one finds a few

@@ -117,10 +117,10 @@ def _twins(function: Function | None) -> tuple[Function, Function]:
         raise RuntimeError("job=noise compares functions, and this is none")
     call: Callable[..., Any] = function
 
-    def one(*args: Any, **kwargs: Any) -> Any:
+    def one(*args: object, **kwargs: object) -> object:
         return call(*args, **kwargs)
 
-    def other(*args: Any, **kwargs: Any) -> Any:
+    def other(*args: object, **kwargs: object) -> object:
         return call(*args, **kwargs)
 
     return one, other

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,7 +35,7 @@ class OutputSummary:
         self.view = False  # whether all of it, or of the gradients, lies in inputs or cotangents
         self.denormal = False  # whether a noticeable share of any of these is denormal
 
-    def summarize(self, result: Any) -> None:
+    def summarize(self, result: object) -> None:
         """Look at what a call returned; ValueError where its shapes are not the signature's."""
         outputs, promised = outputs_of(result), self._bound.op.parsed.outputs
         dimensions = self._bound.dimensions
@@ -48,7 +47,7 @@ class OutputSummary:
         self.output_bytes = sum(part.nbytes for part in chain(*map(parts_of, outputs)))
         self._summarize(self._tensors, outputs)
 
-    def _broken_promise(self, result: Any, outputs: list[torch.Tensor]) -> str:
+    def _broken_promise(self, result: object, outputs: list[torch.Tensor]) -> str:
         """What the signature says, what came instead, and what to write where that is meant."""
         op, dimensions = self._bound.op, self._bound.dimensions
         expected = [dimensions.shape(axes) for axes in op.parsed.outputs]
@@ -62,7 +61,7 @@ class OutputSummary:
         whose = f"op {op.name}: its signature {op.signature!r}"
         return f"{whose} promises outputs {expected}, the call {gave}{advice}"
 
-    def summarize_gradients(self, cotangents: list[torch.Tensor], result: Any) -> None:
+    def summarize_gradients(self, cotangents: list[torch.Tensor], result: object) -> None:
         """Look at what a backward pass returned: how right it is, is checked elsewhere."""
         self._summarize([*self._tensors, *cotangents], outputs_of(result))
 

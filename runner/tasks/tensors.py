@@ -141,7 +141,7 @@ def _checks(case: TensorCase, device: torch.device, seed: int) -> Iterator[Check
         yield _unchanged(name, outcome)
 
 
-def _values(expected: Any, result: torch.Tensor) -> Check:
+def _values(expected: object, result: torch.Tensor) -> Check:
     """Element by element, exactly; a decimal stands for the nearest number of the dtype."""
     shape = shape_of(expected)
     shown = json.dumps(expected), text_of(result)
@@ -160,7 +160,7 @@ def _values(expected: Any, result: torch.Tensor) -> Check:
     return Check("values", *shown, f"{count}, {first_text}")
 
 
-def _in_dtype_of(result: torch.Tensor, expected: Any) -> torch.Tensor:
+def _in_dtype_of(result: torch.Tensor, expected: object) -> torch.Tensor:
     """What is expected, in a dtype in which it can be compared exactly."""
     wide = torch.tensor(expected, dtype=torch.float64)
     if result.is_floating_point() or result.is_complex():
@@ -217,7 +217,7 @@ def text_of(tensor: torch.Tensor) -> str:
     return json.dumps(tensor.detach().cpu().tolist())
 
 
-def _tensor(value: Any, text: str, heard: Sequence[warnings.WarningMessage]) -> torch.Tensor:
+def _tensor(value: object, text: str, heard: Sequence[warnings.WarningMessage]) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
 

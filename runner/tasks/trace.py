@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -97,8 +97,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
         self._numbers: dict[str, int] = {}
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+        self, func: OpOverload, types: object, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> object:
         """Note the call, and make it."""
         # before it is made: it may change what it is given
         entry = self._entry(func, args, kwargs or {})
@@ -174,7 +174,7 @@ class _CannotBeReproducedError(Exception):
     """A call has an argument that no file can hold."""
 
 
-def described(value: Any, dtype: torch.dtype) -> Any:
+def described(value: object, dtype: torch.dtype) -> object:
     """An argument as a workload's file has it."""
     match value:
         case Tensor():
@@ -215,7 +215,7 @@ def _described_tensor(tensor: Tensor, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _arguments(
-    describe: Callable[[Any], Any], args: Any, kwargs: Mapping[str, Any]
+    describe: Callable[[Any], Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     named = {key: describe(value) for key, value in kwargs.items()}
     return {"args": [describe(value) for value in args], **({"kwargs": named} if named else {})}
@@ -233,13 +233,13 @@ def _reason(func: OpOverload, entry: Mapping[str, Any]) -> str:
     return UNFILLED if func._opname.removeprefix("new_").startswith("empty") else ""
 
 
-def _tensors(value: Any) -> list[dict[str, Any]]:
+def _tensors(value: object) -> list[dict[str, Any]]:
     """The tensors in nested arguments as they were described, in their order."""
-    items = value.values() if isinstance(value, Mapping) else value
-    if isinstance(value, Mapping) and "shape" in value:
-        return [value]  # type: ignore[list-item]  # it was described here
+    if isinstance(value, dict) and "shape" in value:
+        return [value]
+    items = list(value.values()) if isinstance(value, dict) else value
     found: list[dict[str, Any]] = []
-    for item in items if isinstance(value, Mapping | list) else ():
+    for item in items if isinstance(items, list) else ():
         found += _tensors(item)
     return found
 
@@ -249,7 +249,7 @@ def _without_numbers(described: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in described.items() if key not in OF_NUMBERS}
 
 
-def _dtype_of(model: nn.Module, inputs: Any) -> torch.dtype:
+def _dtype_of(model: nn.Module, inputs: Sequence[Any]) -> torch.dtype:
     """The first floating dtype of the parameters, or else of the inputs."""
     tensors = [*model.parameters(), *outputs_of(list(inputs))]
     floating = (t.dtype for t in tensors if is_differentiable(t.dtype))

@@ -72,7 +72,7 @@ def derive(text: str) -> Exact:
     )
 
 
-def _difference(function: Callable[..., Any], point: Sequence[Any], column: int) -> Any:
+def _difference(function: Callable[..., Any], point: Sequence[Any], column: int) -> object:
     """The slope of a function along one argument, where it is the same to both sides; else NaN."""
     step, unit = mpmath.mpf(10) ** -DIGITS, [int(i == column) for i in range(len(point))]
     ahead, here, behind = (

@@ -147,7 +147,7 @@ Called = Callable[[Thunk, list[Tensor]], Any]
 """Calls it and gives its result; the tensors are those that it has."""
 
 
-def alone(thunk: Thunk, tensors: list[Tensor]) -> Any:
+def alone(thunk: Thunk, tensors: list[Tensor]) -> object:
     """A call's result, as any caller gets it."""
     return thunk()
 

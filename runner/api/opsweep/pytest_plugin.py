@@ -33,7 +33,9 @@ class Recorder:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return partial(self._noted, getattr(package, name))
 
-    def _noted(self, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    def _noted(
+        self, function: Callable[..., Any], *arguments: object, **settings: object
+    ) -> object:
         found = function(*arguments, **settings)
         if is_dataclass(found) and not isinstance(found, type):
             entry = {"did": function.__name__, "text": repr(found), **asdict(found)}

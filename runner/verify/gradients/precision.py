@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -27,7 +28,7 @@ class Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as below
         self.prevented, self.eps = prevented, torch.finfo(torch.float64).eps
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        self, function: OpOverload, types: object, args: Sequence[Any] = (), kwargs: Any = None
     ) -> object:
         kwargs = kwargs or {}
         dtype = kwargs.get("dtype")
@@ -55,7 +56,7 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.roundoff, self.generator = roundoff, generator
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        self, function: OpOverload, types: object, args: Sequence[Any] = (), kwargs: Any = None
     ) -> object:
         kwargs = kwargs or {}
         result = self._solved(function, function(*args, **kwargs), args, kwargs)
@@ -64,8 +65,8 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tree_map_only(Tensor, self._moved, result)
 
     def _solved(
-        self, function: Any, result: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
+        self, function: OpOverload, result: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> object:
         """What solves, with a residual in each column; what does anything else, as it is."""
         aten, is_left = torch.ops.aten, kwargs.get("left", True)
         if function is aten.linalg_inv_ex.default:

@@ -64,7 +64,7 @@ def operation_target(bound: BoundOperation) -> GradientTarget:
     )
 
 
-def _squares(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
+def _squares(function: Callable[..., Any], *args: object, **kwargs: object) -> list[Tensor]:
     return [(t * t.conj()).real for t in ordered(outputs_of(function(*args, **kwargs)))]
 
 

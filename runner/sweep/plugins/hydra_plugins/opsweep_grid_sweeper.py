@@ -34,11 +34,12 @@ class GridSweeper(Sweeper):
     def __init__(
         self,
         max_batch_size: int | None,
-        params: Any = None,
+        params: object = None,
         also: Sequence[Any] = (),
-        crossover: Any = None,
+        crossover: object = None,
     ) -> None:
-        self._settings = {"params": params or {}, "extra_grids": also or [], "crossover": crossover}
+        given = {"params": params or {}, "extra_grids": also or [], "crossover": crossover}
+        self._settings: dict[str, Any] = given
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -49,6 +50,6 @@ class GridSweeper(Sweeper):
 
         self._sweep = GridSweep(hydra_context, task_function, config, **self._settings)
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> object:
         """Run the sweep."""
         return self._sweep.run(arguments)
