@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import env_override
 from hydra.errors import HydraException
 from hydra.plugins.plugin import Plugin
 from hydra.plugins.sweeper import Sweeper
@@ -28,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import __version__
+from runner.cells.hydra_files import folder_name
 from runner.cli import standard_streams as streams
 from runner.cli.arguments import AB, QUIET, VERSION, Arguments, schema_wanted, with_implied
 from runner.cli.help import register
@@ -39,32 +38,23 @@ from runner.config.hydra_internals import (
     list_groups_without_copying,
     run_within,
     sweep_by,
-    sweeper_of,
-    without_hydra,
 )
-from runner.config.schema import JSON, READING, Compare, Report
+from runner.config.schema import JSON
 from runner.errors import CellFailed, ConfigError, one_line, printable, tell
 from runner.execute.session import Session
 from runner.files import CONF, PACKAGE
-from runner.sweep.run_folder import GRID, claimed, free_folder, refuse_chdir, refuse_run
 
 if TYPE_CHECKING:  # a typing error needs none of it
-    from runner.cells.cell import Cell
+    from runner.cli.cell_jobs import CellJobs
     from runner.rows.rows import Row
 
 INTERRUPTED = 130
 HYDRAS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
-def _folder_name(text: object) -> str:
-    """A resolver: a job's overrides as part of a folder's name."""
-    from runner.cells.hydra_files import folder_name
-
-    return folder_name(str(text))
-
-
 register()
-OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+# a job's overrides as part of a folder's name
+OmegaConf.register_new_resolver("folder_name", lambda text: folder_name(str(text)), replace=True)
 
 
 def main() -> None:
@@ -138,131 +128,40 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class CellTask:
-    """Hydra's task function: one cell of a sweep, one cell alone, or a report."""
+    """Hydra's task function: one cell of a sweep, one cell alone, or a report.
+
+    What makes cells is imported with the first of them: ``--help`` and a typing error need none.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session  # also for our sweeper and launcher, which get this function
-        self._taken: dict[Path, str] = {}  # by a stock launcher's jobs
+
+    @cached_property
+    def _jobs(self) -> CellJobs:
+        from runner.cli.cell_jobs import CellJobs
+
+        return CellJobs(self.session)
 
     def __call__(self, config: DictConfig) -> list[Row] | float:
         """Run what a composed configuration says; returns the cell's rows, or its objective."""
-        from runner.cells.cell import cell_of
-
-        cell = cell_of(config, HydraConfig.get().overrides.task)
-        folder = Path(HydraConfig.get().runtime.output_dir)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return self._run_job(cell, config, folder)
+            return self._jobs.run_for_launcher(config)
         try:
-            if cell.job in READING:
-                self.session.exit_code = _read(cell.job, config, folder, quiet=self.session.quiet)
-                return []
-            self.session.cells.record_environment(folder, 1, Report.of(config))
-            if not self.session.quiet:
-                tell(f"measuring {cell.label}, for {cell.limit.time_s:g} s at most ...")
-            try:
-                return self.session.cells.run(cell, folder)
-            finally:
-                self.session.finish(folder, Report.of(config), config)
+            return self._jobs.run(config)
         except (ConfigError, OSError) as error:
             raise _PastHydra(error) from error
 
-    @contextmanager
-    def prepared(self, config: DictConfig) -> Iterator[None]:
-        """Check a cell that is no sweep's, and have its folder, before Hydra writes anything there.
+    def prepared(self, config: DictConfig) -> AbstractContextManager[None]:
+        """What a cell that is no sweep's runs within, see :meth:`CellJobs.prepared`."""
+        return self._jobs.prepared(config)
 
-        ConfigError where the cell or the folder is wrong; then nothing has been written.
-        """
-        from runner.cells.cell import cell_of
-        from runner.cells.grid import check_threads, excluded
-
-        cell = cell_of(without_hydra(config))
-        if config.objective:
-            raise ConfigError("objective= goes with a sweep, whose sweeper asks for it")
-        if cell.inapplicable_options:
-            raise ConfigError(cell.inapplicable_options)
-        if cell.job in READING:
-            yield
-            return
-        refuse_run(config)
-        if config.dry_run:
-            raise ConfigError("dry_run=true: this lists no cells; say so on the command line alone")
-        excluded([cell], config.exclude, set())
-        if cell.infeasible_reason:
-            raise ConfigError(cell.infeasible_reason)
-        check_threads([cell])
-        refuse_chdir(config.hydra)
-        folder = Path(config.hydra.run.dir)
-        with (
-            env_override(config.hydra.job.env_set),
-            claimed(folder, resuming=False, begun=lambda: self.session.measuring),
-        ):
-            self.session.cells.prepare([cell], require_devices=True)
-            yield
+    def swept(self, sweeper: Sweeper, loader: ConfigLoader, config: DictConfig) -> object:
+        """What is to sweep, given the sweeper that was chosen, see :meth:`CellJobs.swept`."""
+        return self._jobs.swept(sweeper, loader, config)
 
     def __reduce__(self) -> tuple[Callable[[], CellTask], tuple[()]]:
         """Give a stock launcher's other processes sessions: a worker belongs to its parent."""
         return _task_of_this_process, ()
-
-    def swept(self, sweeper: Sweeper, loader: ConfigLoader, config: DictConfig) -> object:
-        """What is to sweep: our sweeper itself, another one with what ours has around it."""
-        from runner.sweep.objective import check_objective
-        from runner.sweep.stock_sweep import StockSweep
-
-        check_objective(config.objective)
-        if sweeper_of(config) == GRID:
-            return sweeper
-        return StockSweep(sweeper, loader, config, self.session)
-
-    def _run_job(self, cell: Cell, config: DictConfig, folder: Path) -> list[Row] | float:
-        """Run a cell for a stock launcher, which knows of no failure and of no rule."""
-        from runner.cells.grid import is_excluded
-        from runner.sweep.launcher import raise_failure
-        from runner.sweep.objective import objective_of
-
-        if is_excluded(cell, config.exclude):
-            return objective_of(cell, [], config.objective) if config.objective else []
-        refuse_chdir(HydraConfig.get())
-        own = free_folder(folder, cell.identity, self._taken, resuming=bool(config.resume))
-        own.mkdir(exist_ok=True)
-        rows = self.session.cells.run(cell, own)
-        raise_failure(cell, rows)
-        return objective_of(cell, rows, config.objective) if config.objective else rows
-
-
-def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
-    """Rebuild a report, or compare runs; returns the exit code."""
-    if job == "compare":
-        from runner.report.compare import compare_runs
-
-        settings = Report.of(config), Compare.of(config)
-        return compare_runs(
-            folder / "compare.csv",
-            list(config.run),
-            list(config.against),
-            *settings,
-            quiet=quiet,
-        )
-    from runner.execute.progress import announced
-    from runner.report.as_json import for_programs, print_run
-    from runner.report.conclude import conclude
-
-    # what was typed counts more than what the run was made with
-    keys = (text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task)
-    typed = [key.removeprefix("report.") for key in keys if key.startswith("report.")]
-    at_work = announced("putting the report together", quiet=quiet)
-    with for_programs(config.output) as is_json, at_work as stop:
-        code = conclude(
-            folder,
-            Report.of(config),
-            strict=config.strict,
-            measured=False,
-            explicit=typed,
-            quiet=quiet,
-            before_printing=stop,
-        )
-    if is_json:
-        print_run(folder, code)
-    return code
 
 
 def _print_versions() -> int:

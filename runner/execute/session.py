@@ -7,7 +7,7 @@ and the launcher, which Hydra makes, come by it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -53,19 +53,11 @@ class Session:
 
     def finish(self, root: Path, report: Report, config: DictConfig) -> None:
         """Put a run together from what its cells left, show it, and settle the exit code."""
-        from runner.execute.progress import announced
-        from runner.report.as_json import for_programs, print_run
-        from runner.report.conclude import conclude
+        from runner.execute.conclusion import concluded
 
         self.cells.warn_of_edits()
-        with for_programs(config.output) as is_json:
-            with announced("putting the report together", quiet=self.quiet) as stop:
-                of_rows = conclude(
-                    root, report, strict=config.strict, quiet=self.quiet, before_printing=stop
-                )
-            self.exit_code = self.cells.judged(of_rows, report)
-        if is_json:
-            print_run(root, self.exit_code)
+        judge = partial(self.cells.judged, report=report)
+        self.exit_code = concluded(root, report, config, quiet=self.quiet, judge=judge)
 
     def close(self) -> None:
         """End the worker, if there was one."""

@@ -10,12 +10,15 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.cells.cell import Cell
 from runner.config.axes import AXES
 from runner.config.schema import JSON
 from runner.rows.rows import Row
+
+if TYPE_CHECKING:  # it is of what makes reports, which no dry run needs
+    from runner.report.conclude import Run
 
 
 @contextmanager
@@ -29,14 +32,11 @@ def for_programs(output: str) -> Iterator[bool]:
         yield is_json
 
 
-def print_run(root: Path, exit_code: int) -> None:
-    """Print what a run's folder holds: its rows, and the exit code that they mean."""
-    from runner.report.conclude import load_run  # with what makes reports, which no dry run needs
-
-    run = load_run(root)
+def run_as_json(root: Path, exit_code: int, run: Run) -> str:
+    """What a run's folder holds: its rows, and the exit code that they mean."""
     rows = [_of_row(row) for row in chain.from_iterable(run.rows_of_job.values())]
     found = {"folder": str(root), "exit_code": exit_code, "damaged": run.damaged, "rows": rows}
-    print(json.dumps(found, allow_nan=False))
+    return json.dumps(found, allow_nan=False)
 
 
 def cells_as_json(cells: Sequence[Cell], left_out: int) -> str:

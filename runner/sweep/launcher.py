@@ -12,7 +12,6 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override, 
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from runner.cells.cell import Cell
 from runner.cells.compose import Composer, HydraJob, told_apart
 from runner.cells.grid import is_excluded
 from runner.config.hydra_internals import config_restored, sweeper_of, without_hydra
@@ -22,16 +21,9 @@ from runner.execute.cell_runner import CellGroup, CellRun
 from runner.execute.progress import Progress
 from runner.execute.second_visits import run_all, steps
 from runner.execute.session import session_of
-from runner.rows.rows import NON_FAILURES, Row
-from runner.sweep.objective import objective_of
+from runner.rows.rows import Row
+from runner.sweep.objective import objective_of, raise_failure
 from runner.sweep.run_folder import GRID, free_folder, refuse_chdir
-
-
-def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:
-    """CellFailed where the cell failed or crashed; its row says so too."""
-    for row in rows:
-        if row.status not in NON_FAILURES:
-            raise CellFailed(f"{cell.label}: {row.status}, {row.reason}")
 
 
 class JobListeners:

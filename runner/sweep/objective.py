@@ -1,4 +1,4 @@
-"""``objective``: the column whose value a job returns, for a sweeper that looks for the best."""
+"""What a job gives Hydra: a failure where it failed, or the value of the column ``objective``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runner.cells.cell import Cell
 from runner.errors import CellFailed, ConfigError, suggestion
 from runner.rows.columns import numbers_of
-from runner.rows.rows import ROW_OF_JOB, Row
+from runner.rows.rows import NON_FAILURES, ROW_OF_JOB, Row
 
 
 def check_objective(column: str | None) -> None:
@@ -16,6 +16,13 @@ def check_objective(column: str | None) -> None:
     if column is not None and column not in numbers:
         problem = f"objective={column} is no column of numbers{suggestion(column, numbers)}"
         raise ConfigError(f"{problem}; give one such as median_s (job=schema lists them)")
+
+
+def raise_failure(cell: Cell, rows: Sequence[Row]) -> None:
+    """CellFailed where the cell failed or crashed; its row says so too."""
+    for row in rows:
+        if row.status not in NON_FAILURES:
+            raise CellFailed(f"{cell.label}: {row.status}, {row.reason}")
 
 
 def objective_of(cell: Cell, rows: Sequence[Row], column: str) -> float:
