@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
+from operator import or_
 
 KINDS = {
     "floating": ("float16", "bfloat16", "float32", "float64"),
@@ -16,9 +18,7 @@ KINDS = {
 It may name a dtype alone, too. Those of 8 bits are a kind of their own: few operations know them.
 """
 
-KIND_OF: dict[str, str] = {}
-for _kind, _names in KINDS.items():
-    KIND_OF |= dict.fromkeys(_names, _kind)
+KIND_OF = reduce(or_, (dict.fromkeys(names, kind) for kind, names in KINDS.items()))
 """The kind of each dtype."""
 
 ALIASES = {

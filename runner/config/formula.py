@@ -21,13 +21,9 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }
 
 
-@lru_cache(maxsize=1024)  # a sweep has few, and thousands of sizes
 def names_in(formula: str) -> frozenset[str]:
     """The dimensions that ``formula`` mentions; ConfigError where it is not arithmetic."""
-    nodes = list(ast.walk(_parse(formula)))
-    functions = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    names = (node for node in nodes if isinstance(node, ast.Name))
-    return frozenset(node.id for node in names if id(node) not in functions)
+    return _parse(formula)[1]
 
 
 def check_names(where: str, formula: str, known: Collection[str]) -> None:
@@ -47,7 +43,7 @@ def evaluate(formula: str, dimensions: Mapping[str, float]) -> float:
     """
     check_names(f"formula {formula!r}", formula, dimensions)
     try:
-        value = build(_parse(formula), dimensions, _FUNCTIONS, lambda number: number)
+        value = build(_parse(formula)[0], dimensions, _FUNCTIONS, lambda number: number)
         if isinstance(value, complex) or not abs(value) <= LARGEST:
             raise ValueError("it is not real, or beyond all measure")
     except (ArithmeticError, ValueError, TypeError) as error:
@@ -57,15 +53,19 @@ def evaluate(formula: str, dimensions: Mapping[str, float]) -> float:
     return value
 
 
-@lru_cache(maxsize=1024)
-def _parse(formula: str) -> ast.expr:
+@lru_cache(maxsize=1024)  # a sweep has few, and thousands of sizes
+def _parse(formula: str) -> tuple[ast.expr, frozenset[str]]:
+    """The tree of a formula, and the dimensions in it."""
     try:
         tree = parse(formula)
     except ValueError as error:
         shown = one_line(formula, 60)
         raise ConfigError(f"formula {shown!r} is not arithmetic: {error}") from error
     _check(tree, formula)
-    return tree
+    nodes = list(ast.walk(tree))
+    functions = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    names = (node for node in nodes if isinstance(node, ast.Name))
+    return tree, frozenset(node.id for node in names if id(node) not in functions)
 
 
 def _check(node: ast.expr, formula: str) -> None:

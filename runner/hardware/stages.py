@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from shlex import quote
 from typing import Any
 
@@ -40,7 +39,6 @@ class Step:
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-@cache
 def stages() -> dict[str, dict[str, Any]]:
     """What the files say, by the stages' names and in the order of their numbers."""
     files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.yaml")}

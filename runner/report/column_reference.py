@@ -149,7 +149,6 @@ def _of_comments(source: str) -> Iterator[tuple[str, str]]:
             yield node.target.id, text
 
 
-@cache
 def _in_config() -> dict[str, str]:
     """What ``config.yaml`` says of a key for each axis, and of the job."""
     text = (CONF / "config.yaml").read_text(encoding="utf-8")

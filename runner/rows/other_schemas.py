@@ -16,7 +16,6 @@ from runner.config.axes import NAMED
 from runner.rows.rows import AnyRow
 
 
-@cache
 def _columns() -> dict[str, dict[str, str]]:
     """By schema and file, as they were; ``config/renamed.py`` says what they are called now."""
     text = Path(__file__).with_name("older_schemas.json").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from runner.config.signature import ELLIPSIS, Axes
 
 Block = Mapping[str, Tensor]
 """Positions along axes, those under ``...`` one by one; an axis that is not there is whole."""
-WHOLE: Block = {}
+WHOLE: Block = MappingProxyType({})
 MOST_ELEMENTS, MOST_FLOP = 2**20, 2**27  # of a block and of what it is computed from
 SAME = 2**10  # eps, of results that are the same by another order of adding up
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ SHAPES = (
     *("triangle-right", "triangle-left", "stroke"),
 )
 FEW_DECADES = 2.5  # of a scale: it is labelled at 1, 2 and 5, and not at powers of ten alone
+FILES = FileSystemLoader(Path(__file__).parent / "charts")
+TEMPLATES = Environment(loader=FILES, undefined=StrictUndefined)  # of JSON, not HTML
 Spec = dict[str, Any]
 
 
@@ -114,14 +115,8 @@ def _heatmap(heatmap: Heatmap, words: Words) -> dict[str, Spec]:
     return panels
 
 
-@cache
-def _templates() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "charts")
-    return Environment(loader=loader, undefined=StrictUndefined)  # of JSON, not HTML
-
-
 def _rendered(template: str, **values: object) -> Spec:
-    text = _templates().get_template(template).render(values)
+    text = TEMPLATES.get_template(template).render(values)
     spec: Spec = json.loads(text)
     return spec
 

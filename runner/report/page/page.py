@@ -112,7 +112,6 @@ def _policy_hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-@lru_cache(maxsize=2)
 def _joined(names: tuple[str, ...]) -> str:
     texts = [(HERE / "assets" / name).read_text(encoding="utf-8") for name in names]
     return ";\n".join(re.sub(r"\n//# sourceMappingURL=\S*", "", text) for text in texts)
