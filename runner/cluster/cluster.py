@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from runner.cells.cell import Cell
 from runner.cells.compose import HydraJob, told_apart
 from runner.cluster.chunk import Chunk, plan
+from runner.cluster.chunk_folder import ChunkWriter
+from runner.cluster.driver import Driver
 from runner.config.keys import check_keys
 from runner.config.schema import ClusterConfig, Compare, Report, check_ranges
 from runner.errors import ConfigError, tell, unknown
@@ -79,9 +81,6 @@ class Cluster:
         Nodes have the variables ``env_set``; ``on_end`` is told of each job that ends. ConfigError
         where the cluster cannot be had.
         """
-        from runner.cluster.chunk_folder import ChunkWriter
-        from runner.cluster.driver import Driver
-
         config = self._config
         planned = plan([job.cell for job in jobs], numbers, config, self._axis)
         of_all: dict[str, Any] = {"report": self._report, "compare": self._compare}

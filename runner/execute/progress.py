@@ -124,12 +124,10 @@ class Progress:
 
 
 def _bar() -> RichProgress:
-    from rich import progress
-    from rich.console import Console
-    from rich.table import Column
+    from rich import console, progress, table
 
     # the name of the cell takes what the numbers leave, so that no time is cut
-    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    rest = table.Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return progress.Progress(
         progress.MofNCompleteColumn(),
         progress.BarColumn(bar_width=16),
@@ -137,7 +135,7 @@ def _bar() -> RichProgress:
         progress.TextColumn("left"),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.description}", markup=False, table_column=rest),
-        console=Console(stderr=True),
+        console=console.Console(stderr=True),
         expand=True,
         refresh_per_second=2,
         auto_refresh=False,  # a thread that draws would take time from what is measured

@@ -15,6 +15,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.calls import Thunk
+from runner.measure.host_clock import usage_of_process
 
 MOST_NAMED = 100  # different kernels of a call
 
@@ -55,10 +56,9 @@ def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
 
 def _page_faults(call: Thunk) -> int | None:
     """How many pages a call is the first to touch; None: the platform does not count them."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    usage = usage_of_process()
+    if usage is None:
         return None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    before = usage().ru_minflt
     call()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return usage().ru_minflt - before

@@ -10,10 +10,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from runner.calls import Thunk
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 TASKS = Path("/proc/self/task")
 
@@ -94,12 +100,13 @@ def waiting_time() -> Callable[[], float] | None:
 
 def involuntary_switches() -> Callable[[], int] | None:
     """A counter of this process's involuntary context switches; None: the platform has none."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    getrusage, whole_process = resource.getrusage, resource.RUSAGE_SELF
-    return lambda: getrusage(whole_process).ru_nivcsw
+    usage = usage_of_process()
+    return None if usage is None else lambda: usage().ru_nivcsw
+
+
+def usage_of_process() -> Callable[[], resource.struct_rusage] | None:
+    """Tells what the system counts for this process; None: the platform counts nothing."""
+    return None if resource is None else partial(resource.getrusage, resource.RUSAGE_SELF)
 
 
 class _WaitingTime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -15,11 +16,14 @@ ROUNDS = 20  # of looking for what was started meanwhile
 
 def adopt_orphans() -> None:
     """Have what this process' children start become its children where those end before it."""
-    if sys.platform == "linux":
-        import ctypes
+    set_child_subreaper = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
+    ask_linux(set_child_subreaper, 1)
 
-        set_child_subreaper = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
-        ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+
+def ask_linux(option: int, value: int) -> None:
+    """Set what Linux does with this process, see prctl(2); nothing on other systems."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def children_of(process: int | str) -> list[int]:

@@ -25,15 +25,19 @@ WRITTEN = (
 
 def refuse_results(folder: Path) -> None:
     """Never write over another run, nor into it; ConfigError where there is any near the folder."""
-    from runner.rows.rows import FILE_OF_JOB
-
-    advice = "choose another folder, or remove it first"
-    tables = list(FILE_OF_JOB.values())
+    advice, tables = "choose another folder, or remove it first", _tables()
     below = any(any(folder.glob(f"*/{table}")) for table in tables)
     if below or any(os.path.lexists(folder / name) for name in (*tables, *WRITTEN)):
         raise ConfigError(f"{folder} already holds the results of a run; {advice}")
     if (folder.absolute().parent / "multirun.yaml").exists():
         raise ConfigError(f"{folder} lies in the folder of a sweep; {advice.partition(',')[0]}")
+
+
+def _tables() -> list[str]:
+    """The files of rows, by name."""
+    from runner.rows.rows import FILE_OF_JOB
+
+    return list(FILE_OF_JOB.values())
 
 
 def refuse_chdir(hydra: HydraConf | DictConfig) -> None:
@@ -75,9 +79,7 @@ def free_folder(folder: Path, cell: str, taken: dict[Path, str], *, resuming: bo
 
 def _holds_another(folder: Path, cell: str | None) -> bool:
     """Whether there is a row in a folder that is not this cell's, be it damaged."""
-    from runner.rows.rows import FILE_OF_JOB
-
-    for table in map(folder.joinpath, FILE_OF_JOB.values()):
+    for table in map(folder.joinpath, _tables()):
         if table.is_file():
             try:
                 rows = bounded_text(table, errors="replace").partition("\n")[2]
