@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache, reduce
+from functools import cached_property, reduce
 from importlib import import_module
 from itertools import islice
 from typing import Any
@@ -81,28 +81,27 @@ class Operators:
         """An operator; ConfigError where there is none of this name, or no database here."""
         if name == "__wrapped__":  # which is asked of anything that might be a function
             raise AttributeError(name)
-        if name not in _database():
-            hint = suggestion(name, _database())
+        if name not in self._database:
+            hint = suggestion(name, self._database)
             raise ConfigError(f"op={PREFIX}{name}: the database has no such operator{hint}")
-        return DatabaseOperator(_database()[name])
+        return DatabaseOperator(self._database[name])
+
+    @cached_property
+    def _database(self) -> dict[str, Any]:
+        # which has switches set by context managers alone from then on, and this is no test
+        quietly = patch.object(torch.backends, "disable_global_flags", lambda: None)
+        try:
+            with quietly:
+                database: Any = import_module(DATABASE)
+        except ImportError as error:
+            needs = f"op={PREFIX}... needs what torch.testing imports ({error})"
+            raise ConfigError(f"{needs}; pip install {EXTRA}") from error
+        # nor is what draws at random to draw the same numbers in each call
+        database.wrapper_set_seed = lambda function, *args, **kwargs: function(*args, **kwargs)
+        return {info.formatted_name: info for info in database.op_db}
 
 
 operators = Operators()
-
-
-@cache
-def _database() -> dict[str, Any]:
-    # which has switches set by context managers alone from then on, and this is no test
-    quietly = patch.object(torch.backends, "disable_global_flags", lambda: None)
-    try:
-        with quietly:
-            database: Any = import_module(DATABASE)
-    except ImportError as error:
-        needs = f"op={PREFIX}... needs what torch.testing imports ({error})"
-        raise ConfigError(f"{needs}; pip install {EXTRA}") from error
-    # nor is what draws at random to draw the same numbers in each call
-    database.wrapper_set_seed = lambda function, *args, **kwargs: function(*args, **kwargs)
-    return {info.formatted_name: info for info in database.op_db}
 
 
 def _has_elements(sample: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import cache
 
 from runner.errors import ConfigError, one_line, tell
 
@@ -32,16 +31,8 @@ def op_file(choice: str) -> dict[str, object]:
     }
 
 
-def with_every(word: str) -> str:
-    """A word of a grid with each operator's name for ``opinfo:*``.
-
-    ConfigError where there is no database.
-    """
-    return word.replace(EVERY, ",".join(_choices())) if EVERY in word else word
-
-
-@cache
-def _choices() -> tuple[str, ...]:
+def every_operator() -> str:
+    """What ``opinfo:*`` stands for: each operator. ConfigError where there is no database."""
     tell("listing PyTorch's operators ...")
     command = [sys.executable, "-c", LISTING]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -50,4 +41,4 @@ def _choices() -> tuple[str, ...]:
         raise ConfigError(
             f"op={EVERY} needs what torch.testing imports ({why}); pip install {EXTRA}"
         )
-    return tuple(PREFIX + name for name in dict.fromkeys(listed.stdout.split()))
+    return ",".join(PREFIX + name for name in dict.fromkeys(listed.stdout.split()))

@@ -62,7 +62,7 @@ class LocalRun:
             if self.device is None:
                 names = self.cell.device, self.cell.backend_module
                 with switches.importing(names[1] or "", of_device=True):
-                    self.device = find_device(*names, self._state.busy_work)
+                    self.device = find_device(*names, self._state.devices)
             with switches.importing(self.cell.definition.package):
                 function = self.cell.definition.load()
             switches.enter(self.cell, self.device.torch)

@@ -17,7 +17,7 @@ from runner.cells.comparison import in_turn, process_count, rounds_of
 from runner.config.schema import Compare, Report
 from runner.errors import ConfigError, tell
 from runner.execute.device_lock import DeviceLock
-from runner.execute.environment import describe_process, identity_of, node_identity
+from runner.execute.environment import describe_process, identity_of
 from runner.execute.turns import Plan, TurnsOutcome
 from runner.execute.user_code import edited
 from runner.execute.worker import Worker, WorkerDied
@@ -399,8 +399,7 @@ class CellRunner:
         """Write a cell's rows and samples to its folder, with those of its earlier processes."""
         # A row names its threads even where the cell leaves them to torch, which the worker knows.
         threads = cell.threads or self.environment["torch"]["threads"]
-        node = node_identity()
-        made = {"node": node, "environment": self.environment["id"]}
+        made = {"node": self.environment["node"], "environment": self.environment["id"]}
         rows = [replace(row, threads=row.threads or threads, **made) for row in rows]
         table = folder / FILE_OF_JOB[cell.job]
         if process > 1:

@@ -11,24 +11,15 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner import __version__
 from runner.measure.host_memory import values_in
 from runner.measure.noise_sources import noise_sources
 
-if TYPE_CHECKING:
-    from runner.measure.device import Device
-
-# of the environment, by how their names begin
-VARIABLES = (
-    *("OMP_", "MKL_", "KMP_", "GOMP_", "TORCH_", "PYTORCH_"),
-    *("CUDA_", "CUBLAS_", "NVIDIA_TF32", "HIP_", "ROCR_", "ZE_", "ONEAPI_DEVICE"),
-)
 COMPILERS = ("CXX", "CC", "g++", "clang++", "gcc", "nvcc")
 DECISIVE = (
     *("torch", "precision", "devices", "python", "packages", "compilers", "variables"),
@@ -36,33 +27,6 @@ DECISIVE = (
 )
 
 
-def describe_machine(devices: list[Device]) -> dict[str, Any]:
-    """The part that only a process with torch can tell, of the devices that are used."""
-    import torch
-
-    from runner.measure.precision import precision_modes
-    from runner.tasks.noise import calibrations
-
-    packages = ("hydra-core", "omegaconf", "numpy", "pandas", "triton")
-    return {
-        "python": platform.python_version(),
-        "packages": {package: _version_of(package) for package in packages},
-        "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
-        "torch": {
-            # its own type would have the parent process import torch
-            "version": str(torch.__version__),
-            "cuda": torch.version.cuda,
-            "hip": torch.version.hip,
-            "threads": torch.get_num_threads(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        },
-        "precision": precision_modes(),
-        "devices": [device.identity() for device in devices],
-        "calibration": calibrations([device.name for device in devices]),
-    }
-
-
-@lru_cache(maxsize=1)
 def node_identity() -> str:
     """This machine's name, and a short hash of what of it times depend on, not a job's share."""
     memory = (values_in("/proc/meminfo", "MemTotal") or ["0"])[0]
@@ -106,13 +70,6 @@ def identity_of(environment: dict[str, Any]) -> str:
     kept = {key: environment.get(key) for key in DECISIVE}
     text = json.dumps(kept, sort_keys=True, default=str)
     return f"e{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def _version_of(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def git_state(folder: Path, files: Iterable[str] = ()) -> dict[str, Any] | None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runner.cells.cell import Cell
+from runner.config.cases import Case
+from runner.config.operation import Operation
 from runner.execute.cell_run import is_device_lost, log_rows, run_cell
+from runner.execute.preflight import preflight
 from runner.execute.turns import ALL_SIDES, Plan
 from runner.execute.turns_run import run_in_turn
 from runner.measure.process_tree import children_of
-from runner.measure.switches import of_this_worker
+from runner.measure.switches import Switches
 from runner.rows.columns import packed
 from runner.tasks.calm import keep_best
 from runner.tasks.in_turn import take_turns
@@ -34,8 +37,14 @@ class Service:
 
     def __init__(self, log_to: Callable[[str], None]) -> None:
         self._log_to = log_to
-        self._state = WorkerState(switches=of_this_worker())
+        self._state = WorkerState(switches=Switches(of_worker=True))
         self._before = Traces()
+
+    def prepare(
+        self, definitions: Sequence[Operation | Case], devices: Sequence[str], backend: str | None
+    ) -> Message:
+        """What the machine, the devices and the callables are; the answer to the parent."""
+        return "prepared", *astuple(preflight(self._state, definitions, devices, backend))
 
     def run(self, send: Callable[[Message], None], cell: Cell, log: str) -> Message:
         """Run one cell; the answer to the parent."""

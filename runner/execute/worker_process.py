@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from multiprocessing.connection import Connection, wait
@@ -21,7 +21,7 @@ from typing import Any
 
 from runner.execute.channel import say
 from runner.files import open_log
-from runner.measure.process_tree import adopt_orphans
+from runner.measure.process_tree import adopt_orphans, ask_linux
 
 LARGEST_FILE = 2**33  # bytes
 Message = tuple[Any, ...]
@@ -75,17 +75,14 @@ def serve(connection: Connection) -> None:
         except (EOFError, OSError):
             return
         send = partial(_send, connection, number)
-        if kind == "prepare":
-            from runner.execute.preflight import preflight
-
-            send(("prepared", *astuple(preflight(*request))))
-            continue
-
-        # whatever the cell prints, importing torch included, is for its log
-        _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
+        if kind != "prepare":  # whatever the cell prints, importing torch included, is for its log
+            _redirect(_open_log(request[1] if kind == "run" else request[1][0]))
         from runner.execute.service import Service  # before the cell's time begins
 
         service = service or Service(lambda log: _redirect(_open_log(log)))
+        if kind == "prepare":
+            send(service.prepare(*request))
+            continue
         send(("begun",))
         run = service.run if kind == "run" else partial(service.run_in_turn, hear=connection.recv)
         answer = run(send, *request)
@@ -126,11 +123,8 @@ def _redirect(descriptor: int) -> None:
 
 def _die_with_parent() -> None:
     """Let no worker outlive its parent, however that dies and whatever the worker is doing."""
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    ask_linux(set_parent_death_signal, signal.SIGKILL)
 
     # the signal is Linux's alone, and does not come where the parent died before it was asked for
     parent = multiprocessing.parent_process()

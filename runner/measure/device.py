@@ -11,7 +11,8 @@ import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from runner.measure.event_clock import launch_and_wall as timed_launches
 from runner.measure.host_clock import Clock, HostClock
 from runner.measure.host_memory import memory_reading, reset_high_water_mark, values_in
 from runner.measure.profiler import Profile, profiled, trace_of
-from runner.measure.sensors import OF_OTHERS, Reading, Sensors, nvml_identity, sensors_of
+from runner.measure.sensors import OF_OTHERS, Reading, Sensors, Sources, nvml_identity, sensors_of
 from runner.rows.flags import merged
 
 WORK_BEFORE_CLOCK_S = 0.02  # an idle device lowers its clock, and takes milliseconds to raise it
@@ -39,16 +40,30 @@ class DeviceUnavailable(Exception):
     """This machine does not have the device; the message says what it has."""
 
 
+@dataclass
+class KnownOfDevices:
+    """What earlier cells' devices have found out, which later ones need not look for again."""
+
+    busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
+    nvml: dict[str, Sources] = field(default_factory=dict)  # by the UUID of a card
+
+    @cached_property
+    def cpu_name(self) -> str:
+        """What the CPU is called in results."""
+        models = values_in("/proc/cpuinfo", "model name")
+        return f"cpu {next(iter(models), platform.processor() or platform.machine())}"
+
+
 class Device:
     """A device found on this machine."""
 
-    def __init__(self, device: torch.device, busy_work: dict[str, BusyWork] | None = None) -> None:
+    def __init__(self, device: torch.device, known: KnownOfDevices | None = None) -> None:
         self.torch = device
-        self._busy_work = {} if busy_work is None else busy_work
+        self._known = known or KnownOfDevices()
         self.is_cpu = device.type == "cpu"
         self._module: Any = None if self.is_cpu else torch.get_device_module(device)
         self._flushed: torch.Tensor | None = None
-        self.name = _cpu_name()  # for people and results: ``cpu``, ``cuda:0 NVIDIA A100``
+        self.name = self._known.cpu_name  # for people and results: ``cpu``, ``cuda:0 NVIDIA A100``
         if not self.is_cpu:
             self.name = f"{device} {self._asked('get_device_name') or ''}".strip()
 
@@ -59,7 +74,7 @@ class Device:
 
     @cached_property
     def _queue(self) -> Queue:
-        return Queue(self._module, self.torch, self._busy_work)
+        return Queue(self._module, self.torch, self._known.busy_work)
 
     def clock(self, threads: int) -> Clock:
         """A clock for what runs here: the host's for the CPU, the device's events elsewhere."""
@@ -77,7 +92,7 @@ class Device:
     @cached_property
     def sensors(self) -> Sensors:
         """What it tells of itself."""
-        return sensors_of(self.torch, self._module)
+        return sensors_of(self.torch, self._module, self._known.nvml)
 
     def reading_at_work(self) -> Reading:
         """What the sensors tell while it works; an idle device lowers its clock."""
@@ -224,7 +239,7 @@ class Device:
         if hasattr(properties, "uuid"):
             told["uuid"] = str(properties.uuid)
         if self.torch.type == "cuda":
-            told |= nvml_identity(properties.uuid)
+            told |= nvml_identity(properties.uuid, self._known.nvml)
         return {"device": str(self.torch), "name": self.name, "index": self.torch.index, **told}
 
 
@@ -282,12 +297,12 @@ class DeviceReadings:
 
 
 def find_device(
-    name: str, backend_module: str | None = None, busy_work: dict[str, BusyWork] | None = None
+    name: str, backend_module: str | None = None, known: KnownOfDevices | None = None
 ) -> Device:
     """The device of a name: ``cpu``, ``gpu`` (whichever there is), ``cuda`` or ``cuda:1``.
 
-    ``backend_module`` is imported first, for a device that is not part of PyTorch; ``busy_work``
-    keeps devices busy, as it was measured for earlier cells. DeviceUnavailable where this machine
+    ``backend_module`` is imported first, for a device that is not part of PyTorch; ``known`` is
+    what was found out for earlier cells. DeviceUnavailable where this machine
     has no such device, or it cannot be used; ConfigError where the module cannot be imported.
     """
     if backend_module:
@@ -298,7 +313,7 @@ def find_device(
             raise ConfigError(problem) from error
     kind, _, index_text = name.partition(":")
     if kind == "cpu":
-        return Device(torch.device("cpu"))
+        return Device(torch.device("cpu"), known)
     with warnings.catch_warnings(record=True) as said:  # such as that the driver is too old
         warnings.simplefilter("always")
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -313,15 +328,9 @@ def find_device(
         has = f"this machine has {count} of {accelerator.type}, numbered from 0"
         raise DeviceUnavailable(f"{name}: {has}")
     try:
-        device = Device(torch.device(accelerator.type, index), busy_work)
+        device = Device(torch.device(accelerator.type, index), known)
         device.try_out()
     except RuntimeError as error:  # another process has it alone, or this build has no code for it
         problem = f"{accelerator.type}:{index} cannot be used ({one_line(error)})"
         raise DeviceUnavailable(f"{name}: {problem}") from error
     return device
-
-
-@lru_cache(maxsize=1)
-def _cpu_name() -> str:
-    models = values_in("/proc/cpuinfo", "model name")
-    return f"cpu {next(iter(models), platform.processor() or platform.machine())}"

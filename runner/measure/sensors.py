@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from types import ModuleType
@@ -97,15 +97,16 @@ class Sensors:
             return None
 
 
-def sensors_of(device: torch.device, module: Any) -> Sensors:
+def sensors_of(device: torch.device, module: Any, nvml: dict[str, Sources]) -> Sensors:
     """The sensors of a device; none where it has none, or what they are read through is not there.
 
-    ``module`` is ``torch.cuda`` or another's; None for the CPU.
+    ``module`` is ``torch.cuda`` or another's; None for the CPU. ``nvml`` has those of cards
+    that were opened, by their UUIDs, to which this one's are added.
     """
     if device.type == "cpu":
         return Sensors(rapl(POWERCAP))
     if device.type == "cuda" and not torch.version.hip:
-        return Sensors(_nvml(str(module.get_device_properties(device).uuid)))
+        return Sensors(_nvml(module.get_device_properties(device).uuid, nvml))
 
     # torch.cuda says milliwatts, of AMD's devices they are watts, as of Intel's
     in_watts = device.type in ("cuda", "xpu")
@@ -124,8 +125,14 @@ def sensors_of(device: torch.device, module: Any) -> Sensors:
     return Sensors({k: partial(asked, ask, unit) for k, (ask, unit) in named.items() if ask})
 
 
-@cache
-def _nvml(uuid: str) -> Sources:
+def _nvml(uuid: object, known: dict[str, Sources]) -> Sources:
+    """A card's by NVML, opened once."""
+    if (card := str(uuid)) not in known:
+        known[card] = _opened(card)
+    return known[card]
+
+
+def _opened(uuid: str) -> Sources:
     """NVML's, by nvidia-ml-py (the extra ``gpu``); none where it or the driver is not there."""
     try:
         import pynvml as nvml
@@ -153,9 +160,9 @@ def _handle(nvml: ModuleType, uuid: str) -> object:
         return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
-def nvml_identity(uuid: object) -> dict[str, Any]:
+def nvml_identity(uuid: object, known: dict[str, Sources]) -> dict[str, Any]:
     """Driver and power limit, for ``environment.json``; nothing where NVML is not there."""
-    sources = _nvml(str(uuid))
+    sources = _nvml(uuid, known)
     if not sources:
         return {}
     import pynvml

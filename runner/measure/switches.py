@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache, partial, reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -180,12 +180,6 @@ def neutral(device: torch.device) -> Iterator[None]:
         if torch.amp.is_autocast_available(device.type):
             modes.enter_context(torch.autocast(device.type, enabled=False))
         yield
-
-
-@cache
-def of_this_worker() -> Switches:
-    """Those of the worker's process; the first call comes before any user's module is imported."""
-    return Switches(of_worker=True)
 
 
 def _of_torch() -> dict[str, Switch]:

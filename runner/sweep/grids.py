@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -17,7 +18,7 @@ from runner.cells.grid import check_baseline, check_possible, excluded, plain
 from runner.config.axes import not_of
 from runner.config.hydra_internals import combinations
 from runner.config.implementation import ALL, DEFAULT
-from runner.config.operator_database import with_every
+from runner.config.operator_database import EVERY, every_operator
 from runner.config.schema import OF_THE_SWEEP, READING, Report
 from runner.errors import ConfigError, naming, one_line, tell
 from runner.sweep.listed_cells import KEYS as LISTING
@@ -92,7 +93,13 @@ class Grids:
         return unique
 
     def _parsed(self, words: Sequence[str]) -> list[Override]:
-        return self._parser.parse_overrides(list(map(with_every, words)))
+        asks = any(EVERY in word for word in words)
+        meant = [word.replace(EVERY, self._operators) for word in words] if asks else list(words)
+        return self._parser.parse_overrides(meant)
+
+    @cached_property
+    def _operators(self) -> str:
+        return every_operator()
 
     def _main_grid(self, listed: Sequence[Listed], overrides: Sequence[Override]) -> list[HydraJob]:
         """The product of the axes; where cells are listed, each of these with that product."""

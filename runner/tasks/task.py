@@ -18,8 +18,7 @@ from runner.cells.cell import Cell
 from runner.config.operation import Operation
 from runner.config.signature import Dimensions
 from runner.measure.detectors import Float32Times
-from runner.measure.device import Device
-from runner.measure.event_clock import BusyWork
+from runner.measure.device import Device, KnownOfDevices
 from runner.measure.gate import WAITING, Gate
 from runner.measure.peaks import Peak
 from runner.measure.sentinel import Sentinel
@@ -53,7 +52,7 @@ class WorkerState:
     memory_peaks: dict[MemoryKey, Peak] = field(default_factory=dict)
     # what has been called here, by callable, size, dtype, device and whether it is compiled
     called: set[tuple[object, ...]] = field(default_factory=set)
-    busy_work: dict[str, BusyWork] = field(default_factory=dict)  # by the device's name
+    devices: KnownOfDevices = field(default_factory=KnownOfDevices)
     # by the device's name and the number of threads
     sentinels: dict[tuple[str, int], Sentinel] = field(default_factory=dict)
     # whether this machine's best is the same as in other runs: an environment may slow kernels down

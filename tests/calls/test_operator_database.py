@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from runner.calls.operator_database import operators
-from runner.config.operator_database import op_file, with_every
+from runner.config.operator_database import every_operator, op_file
 from runner.errors import ConfigError
 from tests.conftest import Runner
 from tests.support.factories import ran
@@ -73,5 +73,5 @@ def test_they_are_chosen_like_any_operation(runner: Runner, tmp_path: Path) -> N
     assert (
         "op=opinfo:sine: the database has no such operator (did you mean 'sin'?)" in unknown.stderr
     )
-    every = with_every("op=opinfo:*").removeprefix("op=").split(",")
+    every = every_operator().split(",")
     assert len(set(every)) == len(every) > 500 and "opinfo:sin" in every

@@ -257,7 +257,8 @@ def test_a_side_measured_again_by_itself_keeps_no_earlier_visits(monkeypatch, tm
     side, pairs = cell("add", size="8"), tmp_path / "pairs.csv"
     pairs.write_text("of an earlier run")
     runner = cell_runner.CellRunner(lambda: None)
-    runner._preflight = Preflight({"torch": {"threads": 1}, "id": "1"}, {"cpu": "cpu"}, {}, [])
+    environment = {"torch": {"threads": 1}, "id": "1", "node": "n"}
+    runner._preflight = Preflight(environment, {"cpu": "cpu"}, {}, [])
     rows = [row_for(side, "timeout", "too long")]
     monkeypatch.setattr(runner.worker, "run", lambda *request: (rows, []))
     assert [row.status for row in runner.run_once(side, tmp_path)] == ["timeout"]

@@ -33,7 +33,7 @@ def test_all_that_is_wrong_with_what_is_called_is_said_at_once() -> None:
     add = {"name": "add", "call": "torch.ad", "signature": "..., ... -> ..."}
     case = {"name": "own", "function": "torch.logaddexpp", "values": {"x": 1.0, "y": 2.0}}
     wrong = [Operation.from_mapping(add, "test"), read_case(case)]
-    found = preflight(wrong, ["cpu"], "nowhere")
+    found = preflight(WorkerState(), wrong, ["cpu"], "nowhere")
     assert found.problems[:2] == [
         "op add: call 'torch.ad': torch has no 'ad' (did you mean 'add'?)",
         "case own: function 'torch.logaddexpp': torch has no 'logaddexpp' "
@@ -45,7 +45,7 @@ def test_all_that_is_wrong_with_what_is_called_is_said_at_once() -> None:
 
 def test_a_device_that_is_not_here_is_no_problem_of_what_is_called() -> None:
     right = Operation("add", "torch.add", "..., ... -> ...")
-    found = preflight([right], ["cpu", "hpu"], None)
+    found = preflight(WorkerState(), [right], ["cpu", "hpu"], None)
     assert (found.problems, found.devices) == ([], {"cpu": "cpu"})
     assert found.unavailable["hpu"].startswith("hpu: ")
 

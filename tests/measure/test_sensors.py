@@ -18,7 +18,7 @@ def test_sensors_give_si_units_and_the_names_of_what_slows_the_device() -> None:
         temperature=lambda device: 40,
         clocks_event_reasons=lambda device: 0x1 | 0x4 | 0x40,
     )
-    sensors = sensors_of(torch.device("privateuseone"), module)
+    sensors = sensors_of(torch.device("privateuseone"), module, {})
     assert sensors.read() == Reading(1.5e9, 200.0, 40.0, ("power_cap", "hardware_thermal"))
     assert sensors.energy_j() is None
 
@@ -119,19 +119,19 @@ class Nvml(ModuleType):
 def test_a_card_of_nvidias_is_asked_for_by_its_uuid(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid = f"c0ffee-{kind}"  # each of its own: what was found is kept
+    uuid, known = f"c0ffee-{kind}", {}
     nvml = Nvml(f"{kind}-{uuid}")
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     module = SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(uuid=uuid))
-    sensors = sensors_of(torch.device("cuda", 1), module)
+    sensors = sensors_of(torch.device("cuda", 1), module, known)
     assert sensors.read() == Reading(1.98e9, 700.0, 61.0, ("power_cap",))
     assert sensors.energy_j() is None  # which this card does not count
     assert nvml.asked[-1] == f"{kind}-{uuid}"
-    assert nvml_identity(uuid) == {"driver": "580.1", "power_limit_w": 700.0}
+    assert nvml_identity(uuid, known) == {"driver": "580.1", "power_limit_w": 700.0}
 
 
 def test_without_nvidias_library_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     module = SimpleNamespace(get_device_properties=lambda device: SimpleNamespace(uuid="absent"))
-    assert not sensors_of(torch.device("cuda", 0), module).tells
-    assert nvml_identity("absent") == {}
+    assert not sensors_of(torch.device("cuda", 0), module, {}).tells
+    assert nvml_identity("absent", {}) == {}

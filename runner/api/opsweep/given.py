@@ -151,7 +151,8 @@ def device_of(*tensors: Tensor) -> Device:
     DeviceUnavailable where that is no device of this machine.
     """
     elsewhere = [tensor.device for tensor in tensors if tensor.device.type != "cpu"]
-    return find_device(str(elsewhere[0]) if elsewhere else "cpu")
+    name = str(elsewhere[0]) if elsewhere else "cpu"
+    return find_device(name, known=_kept_state().devices)
 
 
 @cache
