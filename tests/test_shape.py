@@ -37,6 +37,20 @@ def test_no_line_needs_decoding() -> None:
     assert shape.longest_function()[0] <= 60
 
 
+def test_modules_hold_no_state_that_calls_leave_there() -> None:
+    """But for a process that is not ours to begin: a notebook's, or a stock launcher's job's."""
+    assert shape.mutable_values() == []
+    assert shape.memos(of_arguments=False) == [
+        "api/opsweep/given.py:_kept_state",
+        "cli/main.py:_task_of_this_process",
+    ]
+
+
+def test_imports_in_functions_and_values_of_any_type_stay_few() -> None:
+    assert sum(map(shape.imports_in_functions, shape.trees().values())) <= 40
+    assert shape.ruff_findings("ANN401") <= 40  # -1 where there is no ruff
+
+
 def test_the_tests_stand_in_the_rooms_that_they_test() -> None:
     tests = shape.ROOT / "tests"
     others = {"benchmarks", "data", "end_to_end", "support"}

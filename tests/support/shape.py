@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ PACKAGE = ROOT / "runner"
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
+@cache
 def trees() -> dict[Path, ast.Module]:
     """Every module of the package, parsed, by its path below ``runner/``."""
     paths = (
@@ -142,34 +144,39 @@ def longest_function() -> tuple[int, str]:
     return max(lengths)
 
 
-def mutable_caches() -> list[str]:
-    """Names at the top of a module that hold what calls leave there.
+def mutable_values() -> list[str]:
+    """Names at the top of a module of an empty list, set or mapping, which is made to be filled."""
+    empty = ("{}", "[]", "set()", "dict()", "list()")
+    return [
+        f"{path}:{ast.unparse(node).partition(' = ')[0]}"
+        for path, tree in trees().items()
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and node.value is not None
+        and ast.unparse(node.value) in empty
+    ]
 
-    An empty list, set or mapping that is made to be filled, and functions that remember results.
-    """
+
+def memos(*, of_arguments: bool) -> list[str]:
+    """Functions that remember results: of their arguments, or without any until a process ends."""
     found = []
     for path, tree in trees().items():
-        for node in tree.body:
-            value = (
-                getattr(node, "value", None)
-                if isinstance(node, ast.Assign | ast.AnnAssign)
-                else None
-            )
-            if value is not None and ast.unparse(value) in (
-                "{}",
-                "[]",
-                "set()",
-                "dict()",
-                "list()",
-            ):
-                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-                found.append(f"{path}:{ast.unparse(target)}")
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                decorators = {ast.unparse(one).partition("(")[0] for one in node.decorator_list}
-                if decorators & {"cache", "lru_cache", "functools.cache", "functools.lru_cache"}:
-                    found.append(f"{path}:{node.name}")
+            if isinstance(node, ast.FunctionDef) and any(map(_is_memo, node.decorator_list)):
+                takes_any = bool(node.args.args or node.args.kwonlyargs)
+                found += [f"{path}:{node.name}"] if takes_any == of_arguments else []
+        for node in tree.body if of_arguments else ():
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                found += [f"{path}:{ast.unparse(node.targets[0])}"] if _is_memo(node.value) else []
     return found
+
+
+def _is_memo(made_by: ast.expr) -> bool:
+    """Whether what decorates a function, or is called with it, remembers its results."""
+    return ast.unparse(made_by).partition("(")[0].removeprefix("functools.") in (
+        "cache",
+        "lru_cache",
+    )
 
 
 def ruff_findings(rule: str) -> int:
@@ -204,7 +211,9 @@ def main() -> None:
         "imports in functions": sum(map(imports_in_functions, parsed.values())),
         f"lines of the longest function ({name})": length,
         "values annotated as Any (ANN401)": ruff_findings("ANN401"),
-        "caches and mutable values of modules": len(mutable_caches()),
+        "mutable values of modules": len(mutable_values()),
+        "memos of pure functions": len(memos(of_arguments=True)),
+        "memos that last as long as a process": len(memos(of_arguments=False)),
     }
     for what, number in numbers.items():
         print(f"{number:7,}  {what}")
