@@ -107,14 +107,8 @@ def _read(job: str, config: DictConfig, folder: Path, *, quiet: bool) -> int:
     if job == "compare":
         from runner.report.compare import compare_runs  # with what makes reports
 
-        settings = Report.of(config), Compare.of(config)
-        return compare_runs(
-            folder / "compare.csv",
-            list(config.run),
-            list(config.against),
-            *settings,
-            quiet=quiet,
-        )
+        table, settings = folder / "compare.csv", (Report.of(config), Compare.of(config))
+        return compare_runs(table, [*config.run], [*config.against], *settings, quiet=quiet)
     from runner.execute.conclusion import concluded
 
     # what was typed counts more than what the run was made with

@@ -33,10 +33,8 @@ class Recorder:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return partial(self._noted, getattr(package, name))
 
-    def _noted(
-        self, function: Callable[..., Any], *arguments: object, **settings: object
-    ) -> object:
-        found = function(*arguments, **settings)
+    def _noted(self, function: Callable[..., Any], *given: object, **named: object) -> object:
+        found = function(*given, **named)
         if is_dataclass(found) and not isinstance(found, type):
             entry = {"did": function.__name__, "text": repr(found), **asdict(found)}
             self._properties.append((KEY, json.dumps(entry, default=str)))
