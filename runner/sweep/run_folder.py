@@ -25,7 +25,8 @@ WRITTEN = (
 
 def refuse_results(folder: Path) -> None:
     """Never write over another run, nor into it; ConfigError where there is any near the folder."""
-    advice, tables = "choose another folder, or remove it first", _tables()
+    advice = "choose another folder, or remove it first"
+    tables = _tables()
     below = any(any(folder.glob(f"*/{table}")) for table in tables)
     if below or any(os.path.lexists(folder / name) for name in (*tables, *WRITTEN)):
         raise ConfigError(f"{folder} already holds the results of a run; {advice}")
