@@ -6,7 +6,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from runner.analysis.bill import Charge, bill_answers, charges
+from runner.analysis.bill import bill_answers, charges
+from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.findings import Finding, findings, headline_of, trust, unanswered

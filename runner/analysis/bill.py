@@ -12,10 +12,12 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from runner.analysis.comparison import Speedup, cost_of
+from runner.analysis.charge import Charge
+from runner.analysis.comparison import Speedup, cost_of, is_disturbed
+from runner.analysis.model_time import PARTS, UNEXPLAINED, ModelTime
 from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, Sentence, first_of
-from runner.config.axes import AXES, CellKey, values_of
+from runner.config.axes import AXES, values_of
 from runner.config.schema import Report
 from runner.rows.other_schemas import own_columns
 from runner.rows.rows import BenchmarkRow, PairVisit, grouped
@@ -29,73 +31,6 @@ OF_SIDES = tuple(name for name in AXES if name not in OF_CALL)
 NO_ROUNDS = "no visit went through all calls, so that the sum has no interval"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Charge(CellKey):
-    """A row of ``bill.csv``: a call of a workload, or their sum. Every interval is one of 95 %.
-
-    Attributes:
-        workload: the workload that the call belongs to.
-        part: call; model (the model as a whole); or sum (of the calls).
-        cell: identity of the measured row; blank for a sum.
-        node: the machine that measured it.
-        count: how often the model makes the call.
-        modules: which parts of the model make it, each with how often.
-        call_s: seconds of one call.
-        call_low_s: lower end of its interval.
-        call_high_s: upper end of its interval.
-        total_s: count times call_s.
-        share: share of the side's sum.
-        bound: the measured peak that limits the call: compute or memory.
-        fraction_of_peak: the share of that peak that the call reaches.
-        saved_bytes: bytes that its forward passes keep for a backward pass.
-        missing: calls that the sum lacks, since they have no time.
-        of_model: the sum over the time of the model itself.
-        of_model_low: lower end of its interval.
-        of_model_high: upper end of its interval.
-        axis: the axis on which sides are compared.
-        baseline: the baseline's value of it.
-        other: this side's value of it.
-        baseline_total_s: ``total_s`` of the baseline.
-        saved_s: baseline_total_s - total_s.
-        speedup: baseline_total_s / total_s.
-        low: lower end of its interval; of a sum from visits that go through all calls, or blank.
-        high: upper end of its interval.
-        visits: number of visits in the ratio.
-        verdict: faster, slower, same or unclear.
-        reason: why there is no time, no ratio, or no interval.
-    """
-
-    workload: str
-    part: str
-    cell: str | None = None
-    node: str | None = None
-    count: int | None = None
-    modules: str | None = None
-    call_s: float | None = None
-    call_low_s: float | None = None
-    call_high_s: float | None = None
-    total_s: float | None = None
-    share: float | None = None
-    bound: str | None = None
-    fraction_of_peak: float | None = None
-    saved_bytes: int | None = None
-    missing: int | None = None
-    of_model: float | None = None
-    of_model_low: float | None = None
-    of_model_high: float | None = None
-    axis: str = ""
-    baseline: str = ""
-    other: str = ""
-    baseline_total_s: float | None = None
-    saved_s: float | None = None
-    speedup: float | None = None
-    low: float | None = None
-    high: float | None = None
-    visits: int | None = None
-    verdict: str | None = None
-    reason: str | None = None
-
-
 @dataclass(frozen=True)
 class _Entry:
     """A row of a workload."""
@@ -106,10 +41,16 @@ class _Entry:
     count: int
     modules: str | None
     passes: str | None  # of the model itself
+    within: ModelTime  # of the model itself: what its time is made of
 
     @property
     def total_s(self) -> float:
         return self.count * self.cost.value if self.cost is not None else 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name in the workload."""
+        return self.row.op.removeprefix(f"{self.workload}.")
 
     @property
     def call(self) -> tuple[object, ...]:
@@ -163,9 +104,10 @@ def _entry(row: BenchmarkRow) -> _Entry | None:
     try:
         own = own_columns(row)
         of_row = str(own["workload"]), int(own["count"]), own.get("modules"), own.get("passes")
+        within = ModelTime.of(own)
     except (ValueError, TypeError, KeyError, OverflowError):  # none of a workload
         return None
-    return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row)
+    return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row, within)
 
 
 class _Writer:
@@ -181,10 +123,34 @@ class _Writer:
         whole = [entry for entry in side if entry.passes]
         if not calls:
             return []
-        total = self._sum(calls, [entry for entry in whole if entry.cost], base_of, value)
+        timed_whole = [entry for entry in whole if entry.cost]
+        total = self._sum(calls, timed_whole, base_of, value)
         lines = [self._line(entry, base_of, value, total.total_s) for entry in calls]
+        parts: list[Charge] = []
+        if len(timed_whole) == 1:
+            (model,) = timed_whole
+            pairs = zip(lines, calls, strict=True)
+            lines = [_within(line, entry, model) for line, entry in pairs]
+            parts = self._parts(total, model, calls)
         lines.sort(key=lambda line: -(line.total_s or 0.0))
-        return [total, *(self._line(entry, base_of, value) for entry in whole), *lines]
+        of_model = [self._line(entry, base_of, value) for entry in whole]
+        return [total, *of_model, *parts, *lines]
+
+    def _parts(self, total: Charge, whole: _Entry, calls: Sequence[_Entry]) -> list[Charge]:
+        """What the model's time is made of beside the sum, the unexplained rest as the last.
+
+        None of these where its own time says little.
+        """
+        if is_disturbed(whole.row):
+            return []
+        timed = frozenset(entry.name for entry in calls if entry.cost is not None)
+        shares = whole.within.shares(whole.total_s, total.of_model or 0.0, timed)
+        blank = self._blank(whole, total.other, "")
+        blank = replace(blank, op=total.op, size=total.size)
+        return [
+            replace(blank, part=part, of_model=share, total_s=share * whole.total_s)
+            for part, share in shares.items()
+        ]
 
     def _line(
         self, entry: _Entry, base_of: Mapping[Any, _Entry], value: str, sum_s: float | None = None
@@ -260,6 +226,14 @@ class _Writer:
         return Charge(**known, axis=self._report.axis, baseline=self._report.value)
 
 
+def _within(line: Charge, entry: _Entry, whole: _Entry) -> Charge:
+    """The line of a call, with what it takes where the model makes it."""
+    seconds = whole.within.calls_s.get(entry.name)
+    if seconds is None or not entry.count:
+        return line
+    return replace(line, in_model_s=seconds / entry.count)
+
+
 def _saved(before: Sequence[_Entry], after: Sequence[_Entry]) -> dict[str, Any]:
     before_s, after_s = (sum(entry.total_s for entry in of) for of in (before, after))
     return {"baseline_total_s": before_s, "saved_s": before_s - after_s}
@@ -293,8 +267,11 @@ def _said(lines: Sequence[Charge]) -> list[Sentence]:
         )
     for model in (line for line in lines if line.part == "model"):
         share = Estimate(total.of_model or 0.0, total.of_model_low, total.of_model_high)
-        values = {**sides, "share": share}
-        said += [Sentence("bill_model", values, (model.cell or "",))] if total.of_model else []
+        values: dict[str, object] = {**sides, "share": share}
+        parts = {line.part: line.of_model for line in lines if line.part in (*PARTS, UNEXPLAINED)}
+        key = "bill_parts" if UNEXPLAINED in parts else "bill_model"
+        values |= parts
+        said += [Sentence(key, values, (model.cell or "",))] if total.of_model else []
     left = [line for line in calls if line.total_s is None]
     said += [_naming("bill_missing", left, {**sides, "count": total.missing})] if left else []
     return said

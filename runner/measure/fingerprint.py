@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.calls import Thunk
+from runner.measure.page_faults import is_counted, touched
 
 MOST_NAMED = 100  # different kernels of a call
 
@@ -46,15 +47,5 @@ def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
         named = json.dumps(dict(list(asked.calls.items())[:MOST_NAMED]))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"aten_calls: not known: {error}")
-    return Fingerprint(named, _page_faults(call) if on_host else None)
-
-
-def _page_faults(call: Thunk) -> int | None:
-    """How many pages a call is the first to touch; None: the platform does not count them."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    call()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    is_known = on_host and is_counted()
+    return Fingerprint(named, touched(call).faults if is_known else None)

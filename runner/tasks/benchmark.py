@@ -44,6 +44,7 @@ from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
+from runner.tasks.in_model import times_in_model
 from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
 from runner.tasks.task import Task, TaskResult
 
@@ -52,6 +53,7 @@ GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
+SHARE_IN_MODEL = 0.5  # of timing.max_time_s, for the times of a model's calls within it
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
@@ -262,7 +264,7 @@ def _fingerprint(ready: Ready, timed: TimedCall) -> Fingerprint:
 
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
     """The row with what the op file's own functions say of it and of a call's result."""
-    op, own = ready.bound.op, json.loads(row.own or "{}")
+    op, own = ready.bound.op, {**json.loads(row.own or "{}"), **_of_model(ready, row)}
     for name in op.columns:
         ready.task.report_step(f"asking for the column {name}")
         try:
@@ -272,6 +274,22 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
             own[name] = None
             traceback.print_exc()
     return replace(row, own=json.dumps(own, default=str)) if own else row
+
+
+def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
+    """For a model itself, as columns, what its calls take within it, where the host can tell."""
+    cell, module = ready.task.cell, ready.bound.module
+    is_watched = not (cell.is_compiled or cell.graph or cell.cache != "warm")
+    if module is None or not (cell.operation.passes and is_watched and ready.task.device.is_cpu):
+        return {}
+    ready.task.report_step("timing its calls within it")
+    allowed_s = cell.timing.max_time_s * SHARE_IN_MODEL
+    try:
+        found = times_in_model(ready.call, ready.bound.dtype, allowed_s)
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
+        print(f"the times of its calls within it are not known: {error}")
+        return {}
+    return found.columns(row.median_s or 0.0) if found is not None else {}
 
 
 def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runner.analysis.analysis import analyse
-from runner.analysis.bill import Charge
+from runner.analysis.charge import Charge
 from runner.config.schema import Report
 from runner.report.language import sentence_text
 from runner.rows.rows import BenchmarkRow, PairVisit
@@ -104,3 +104,56 @@ def test_the_answer_names_what_decides_and_what_loses() -> None:
 
 def test_rows_of_no_workload_have_no_bill() -> None:
     assert analyse([row("cpu")], [], REPORT).bill == []
+
+
+def with_model_time(flags: tuple[str, ...] = (), extra: str = "{}") -> list[BenchmarkRow]:
+    """The rows, with what the model's time in float32 is made of."""
+    calls = {"mm": 8.4, "add": 1.1, **json.loads(extra)}
+    parts = {"caches_s": 0.4, "page_faults_s": None, "outside_s": 0.3}
+    found = []
+    for one in rows():
+        own = json.loads(one.own or "{}")
+        if own["passes"] and one.dtype == "float32":
+            own |= {**parts, "calls_s": json.dumps(calls)}
+        found.append(replace(one, own=json.dumps(own), flags=flags))
+    return found
+
+
+def parts_of(found: Sequence[BenchmarkRow]) -> dict[str, Charge]:
+    bill = analyse(found, [], REPORT, None, rounds()).bill
+    return {line.part: line for line in bill if line.dtype == "float32" and line.part != "call"}
+
+
+def test_the_models_time_is_told_in_parts() -> None:
+    found = parts_of(with_model_time())
+    shares = {part: line.of_model for part, line in found.items() if part != "model"}
+    assert shares == pytest.approx(
+        {"sum": 0.9, "caches": 0.04, "page_faults": 0.0, "outside": 0.03, "unexplained": 0.03}
+    )
+    assert found["unexplained"].total_s == pytest.approx(0.3)
+    analysis = analyse(with_model_time(), [], REPORT, None, rounds())
+    said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
+    assert any("3.0 % pass outside the calls" in text and "3.0 % are not" in text for text in said)
+
+
+def test_a_call_has_its_time_within_the_model() -> None:
+    bill = analyse(with_model_time(), [], REPORT, None, rounds()).bill
+    within = {line.op: line.in_model_s for line in bill if line.dtype == "float32"}
+    assert within["net.mm"] == pytest.approx(4.2) and within["net.add"] == pytest.approx(0.11)
+
+
+def test_a_call_that_has_no_time_alone_is_a_part_of_its_own() -> None:
+    found = parts_of(with_model_time(extra='{"item": 0.2}'))
+    assert found["untimed"].of_model == pytest.approx(0.02)
+    assert found["unexplained"].of_model == pytest.approx(0.01)
+
+
+def test_a_time_of_no_calm_moment_has_no_parts() -> None:
+    assert parts_of(with_model_time(("slow_machine",))).keys() == {"sum", "model"}
+
+
+@pytest.mark.parametrize("damage", ['"calls_s": "x"', '"calls_s": "{}", "outside_s": "much"'])
+def test_parts_that_were_altered_are_left_out(damage: str) -> None:
+    own = json.loads("{" + damage + "}")
+    found = [replace(one, own=json.dumps({**json.loads(one.own or "{}"), **own})) for one in rows()]
+    assert parts_of(found).keys() == {"sum", "model"}
