@@ -76,7 +76,7 @@ def analyse(
     if others and not _has_ratio(asked):
         report, speedups = others.pop(0)
     crossings = crossovers(speedups, report.same_within)
-    bill = charges(benchmarks, speedups, rounds, report)
+    bill = charges(benchmarks, speedups, rounds, report, models)
     if _has_ratio(speedups):
         found += findings(speedups, crossings)
     checked = [*benchmarks, *(row for row in rows if not isinstance(row, BenchmarkRow))]

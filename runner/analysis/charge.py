@@ -14,7 +14,8 @@ class Charge(CellKey):
     Attributes:
         workload: the workload that the call belongs to.
         part: call; model (the model as a whole); sum (of the calls); or what the model's time is
-            made of beside the sum: caches, page_faults, outside, untimed or unexplained.
+            made of beside the sum: caches, page_faults, outside, untimed or unexplained; or what
+            it takes with transfers: all_moved, or best_plan.
         cell: identity of the measured row; blank for a sum.
         node: the machine that measured it.
         count: how often the model makes the call.
@@ -40,6 +41,8 @@ class Charge(CellKey):
         speedup: baseline_total_s / total_s.
         low: lower end of its interval; of a sum from visits that go through all calls, or blank.
         high: upper end of its interval.
+        moved: the calls that are made on this side, where not all are.
+        transfers_s: seconds of what then moves between the devices, part of total_s.
         visits: number of visits in the ratio.
         verdict: faster, slower, same or unclear.
         reason: why there is no time, no ratio, or no interval.
@@ -72,6 +75,8 @@ class Charge(CellKey):
     speedup: float | None = None
     low: float | None = None
     high: float | None = None
+    moved: str | None = None
+    transfers_s: float | None = None
     visits: int | None = None
     verdict: str | None = None
     reason: str | None = None

@@ -50,6 +50,8 @@ BILL_PARTS = {
     "outside": "outside its calls",
     "untimed": "calls without a time",
     "unexplained": "not explained",
+    "all_moved": "all calls, with transfers",
+    "best_plan": "best choice, with transfers",
 }
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
 IMPORTANCE = {"wrong": 0, "slower": 1, "faster": 2, "unclear": 4, "same": 5}

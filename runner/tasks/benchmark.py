@@ -285,7 +285,8 @@ def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
     ready.task.report_step("timing its calls within it")
     allowed_s = cell.timing.max_time_s * SHARE_IN_MODEL
     try:
-        found = times_in_model(ready.call, ready.bound.dtype, allowed_s)
+        inputs = ready.tensors[: len(ready.bound.op.names)]
+        found = times_in_model(ready.call, ready.bound.dtype, allowed_s, inputs)
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"the times of its calls within it are not known: {error}")
         return {}

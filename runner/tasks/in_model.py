@@ -7,6 +7,9 @@ clock around each call that PyTorch dispatches:
 - outside: a pass that nothing watches, less the calls in the pass after it;
 - caches: the calls in a pass, less the same calls made at once again;
 - page faults, a part of these: pages that are new at a call and not when it is made again.
+
+Beside the times it notes which call uses what which other one made, so that it can be told what
+would have to move if some of the calls moved to another device.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from operator import attrgetter
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from runner.calls import Thunk
+from runner.calls.bound_operation import outputs_of
 from runner.measure.page_faults import Probe, Touched, fault_s, is_counted, touched
 from runner.tasks.trace import NO_CALLS, Recorder
 
@@ -32,6 +37,11 @@ ROUNDS = 20  # at most, of three passes each
 FEWEST_ROUNDS = 3
 AGAIN = 3  # further calls, of which the median counts
 FRESH_BYTES = 16 * 2**20  # of which it is seen what a page costs that is new
+LONGEST_TEXT = 100_000  # characters of a column
+HOST = ""  # who makes what the model is given, and uses what it returns
+
+Moved = tuple[str, tuple[str, ...], int, int]
+"""Who makes some values, who use them, how many they are in a pass, and their bytes."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class InModel:
     caches: float
     page_faults: float | None
     calls: Mapping[str, float]
+    flow: Sequence[Moved]
 
     def columns(self, pass_s: float) -> dict[str, object]:
         """As columns of the model's row, for a pass of so many seconds."""
@@ -50,7 +61,8 @@ class InModel:
         faults = self.page_faults
         parts["page_faults_s"] = None if faults is None else faults * pass_s
         of_calls = {name: share * pass_s for name, share in self.calls.items()}
-        return parts | {"calls_s": json.dumps(of_calls)}
+        texts = {"calls_s": json.dumps(of_calls), "flow": json.dumps(self.flow)}
+        return parts | {name: text for name, text in texts.items() if len(text) <= LONGEST_TEXT}
 
 
 @dataclass(eq=False)
@@ -93,10 +105,68 @@ class _Times(TorchDispatchMode):
         self.second.append(Touched(int(faults), seconds))
 
 
-def times_in_model(call: Thunk, dtype: torch.dtype, allowed_s: float) -> InModel | None:
+class _Flow(Recorder):  # type: ignore[no-untyped-call]  # as its base
+    """Records which call uses what another one made, or the model was given."""
+
+    def __init__(self, dtype: torch.dtype, inputs: Sequence[Tensor]) -> None:
+        super().__init__(nn.Module(), dtype)  # whose parts do not matter here
+        self._values: list[tuple[str, int, set[str]]] = []  # who made it, its bytes, who uses it
+        self._latest: dict[int, int] = {}  # the value that a storage holds
+        for tensor in inputs:
+            self._make(tensor, HOST)
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Make the call, and note what it uses and makes; a view makes nothing."""
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if func.namespace in NO_CALLS:
+            return result
+        given = {_storage_of(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        is_view = all(_storage_of(tensor) in given for tensor in made)
+        if is_view and not func._schema.is_mutable:
+            return result
+        self._use(given, self.order[-1])
+        for tensor in made:
+            self._make(tensor, self.order[-1])
+        return result
+
+    def end(self, result: object) -> list[Moved]:
+        """What the calls hand on, with those values together that go the same way."""
+        self._use({_storage_of(tensor) for tensor in outputs_of(result)}, HOST)
+        together: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        for maker, size, users in self._values:
+            if users:
+                counted = together.setdefault((maker, tuple(sorted(users))), [0, 0])
+                counted[0] += 1
+                counted[1] += size
+        return [(*who, count, size) for who, (count, size) in together.items()]
+
+    def _make(self, tensor: Tensor, maker: str) -> None:
+        self._latest[_storage_of(tensor)] = len(self._values)
+        self._values.append((maker, tensor.untyped_storage().nbytes(), set()))
+
+    def _use(self, storages: set[int], user: str) -> None:
+        for storage in storages & self._latest.keys():  # the others are the model's own weights
+            self._values[self._latest[storage]][2].add(user)
+
+
+def _storage_of(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def times_in_model(
+    call: Thunk, dtype: torch.dtype, allowed_s: float, inputs: Sequence[Tensor] = ()
+) -> InModel | None:
     """Watch passes of a model, for some time; None where no two of them make the same calls."""
-    with Recorder(nn.Module(), dtype) as recorder:  # whose parts do not matter here
-        call()
+    with _Flow(dtype, inputs) as recorder:
+        result = call()
+    flow = recorder.end(result)
     names, page_s = recorder.order, _page_fault_s()
     rounds: list[_Round] = []
     end = time.perf_counter() + allowed_s
@@ -120,6 +190,7 @@ def times_in_model(call: Thunk, dtype: torch.dtype, allowed_s: float) -> InModel
         caches=median(one.caches for one in rounds),
         page_faults=median(faults) if faults else None,
         calls={name: median(shares[name] for shares in of_calls) for name in of_calls[0]},
+        flow=flow,
     )
 
 

@@ -325,7 +325,9 @@ def counted_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Device, "clock", lambda self, threads: CountingClock(faults, FAULT_S, CALL_S)
     )
-    monkeypatch.setattr(page_faults, "time", SimpleNamespace(perf_counter=lambda: faults() * FAULT_S))
+    monkeypatch.setattr(
+        page_faults, "time", SimpleNamespace(perf_counter=lambda: faults() * FAULT_S)
+    )
 
 
 @pytest.mark.usefixtures("counted_faults")
