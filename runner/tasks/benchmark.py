@@ -45,7 +45,13 @@ from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
 from runner.tasks.in_model import times_in_model
-from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
+from runner.tasks.output import (
+    OutputSummary,
+    bytes_read,
+    counted_flop,
+    counted_savings,
+    stored_bytes,
+)
 from runner.tasks.task import Task, TaskResult
 
 # interruption sources of a device's clock, whose waits are gaps
@@ -158,6 +164,8 @@ def prepare(task: Task) -> Ready:
             with counted_savings() as saved:
                 output.summarize(forward())
             saved_bytes = sum(saved.values())
+        if cell.direction == "recompute":
+            saved_bytes = stored_bytes(tensors)  # all that is kept
     with device.aside() if cell.graph else nullcontext():
         call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
