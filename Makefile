@@ -34,9 +34,11 @@ coverage: $(VENV)/ready-test $(VENV)/ready-coverage
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --show-missing
 
-test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook $(VENV)/ready-tables  # Hydra's others, Jupyter, readers of CSV
+# Hydra's others, Jupyter, readers of CSV, a model of another package.
+test-plugins: $(VENV)/ready-test $(VENV)/ready-plugins $(VENV)/ready-notebook $(VENV)/ready-tables $(VENV)/ready-models
 	$(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_other_sweepers.py tests/api/test_notebook.py \
-	  tests/end_to_end/test_docs.py::test_the_documented_lines_read_results_with_their_types tests/report/test_export.py
+	  tests/end_to_end/test_docs.py::test_the_documented_lines_read_results_with_their_types tests/report/test_export.py \
+	  tests/end_to_end/test_models.py::test_a_model_of_another_package_is_billed
 
 # With the newest pre-release of Hydra, in an environment that has all else from this one; it may fail.
 test-next-hydra: $(VENV)/ready-test

@@ -6,7 +6,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from runner.analysis.bill import Charge, bill_answers, charges
+from runner.analysis.bill import bill_answers, charges
+from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup, compare
 from runner.analysis.crossover import Crossover, crossovers
 from runner.analysis.findings import Finding, findings, headline_of, trust, unanswered
@@ -75,7 +76,7 @@ def analyse(
     if others and not _has_ratio(asked):
         report, speedups = others.pop(0)
     crossings = crossovers(speedups, report.same_within)
-    bill = charges(benchmarks, speedups, rounds, report)
+    bill = charges(benchmarks, speedups, rounds, report, models)
     if _has_ratio(speedups):
         found += findings(speedups, crossings)
     checked = [*benchmarks, *(row for row in rows if not isinstance(row, BenchmarkRow))]

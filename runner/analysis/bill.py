@@ -12,10 +12,13 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from runner.analysis.comparison import Speedup, cost_of
+from runner.analysis.charge import Charge
+from runner.analysis.comparison import Speedup, cost_of, is_disturbed
+from runner.analysis.model_time import PARTS, UNEXPLAINED, ModelTime
 from runner.analysis.pairs import Pairs
 from runner.analysis.questions import Answer, Sentence, first_of
-from runner.config.axes import AXES, CellKey, values_of
+from runner.analysis.transfer_model import Models, both_ways
+from runner.config.axes import AXES, values_of
 from runner.config.schema import Report
 from runner.rows.other_schemas import own_columns
 from runner.rows.rows import BenchmarkRow, PairVisit, grouped
@@ -26,74 +29,8 @@ DECIDING = 0.9  # of all that the calls take, or save and lose: the fewest with 
 NAMED_AT_MOST = 5
 OF_CALL = ("op", "size", "parameters")  # what tells the calls of one side apart
 OF_SIDES = tuple(name for name in AXES if name not in OF_CALL)
+PLANS = ("all_moved", "best_plan")  # with the transfers that they need
 NO_ROUNDS = "no visit went through all calls, so that the sum has no interval"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Charge(CellKey):
-    """A row of ``bill.csv``: a call of a workload, or their sum. Every interval is one of 95 %.
-
-    Attributes:
-        workload: the workload that the call belongs to.
-        part: call; model (the model as a whole); or sum (of the calls).
-        cell: identity of the measured row; blank for a sum.
-        node: the machine that measured it.
-        count: how often the model makes the call.
-        modules: which parts of the model make it, each with how often.
-        call_s: seconds of one call.
-        call_low_s: lower end of its interval.
-        call_high_s: upper end of its interval.
-        total_s: count times call_s.
-        share: share of the side's sum.
-        bound: the measured peak that limits the call: compute or memory.
-        fraction_of_peak: the share of that peak that the call reaches.
-        saved_bytes: bytes that its forward passes keep for a backward pass.
-        missing: calls that the sum lacks, since they have no time.
-        of_model: the sum over the time of the model itself.
-        of_model_low: lower end of its interval.
-        of_model_high: upper end of its interval.
-        axis: the axis on which sides are compared.
-        baseline: the baseline's value of it.
-        other: this side's value of it.
-        baseline_total_s: ``total_s`` of the baseline.
-        saved_s: baseline_total_s - total_s.
-        speedup: baseline_total_s / total_s.
-        low: lower end of its interval; of a sum from visits that go through all calls, or blank.
-        high: upper end of its interval.
-        visits: number of visits in the ratio.
-        verdict: faster, slower, same or unclear.
-        reason: why there is no time, no ratio, or no interval.
-    """
-
-    workload: str
-    part: str
-    cell: str | None = None
-    node: str | None = None
-    count: int | None = None
-    modules: str | None = None
-    call_s: float | None = None
-    call_low_s: float | None = None
-    call_high_s: float | None = None
-    total_s: float | None = None
-    share: float | None = None
-    bound: str | None = None
-    fraction_of_peak: float | None = None
-    saved_bytes: int | None = None
-    missing: int | None = None
-    of_model: float | None = None
-    of_model_low: float | None = None
-    of_model_high: float | None = None
-    axis: str = ""
-    baseline: str = ""
-    other: str = ""
-    baseline_total_s: float | None = None
-    saved_s: float | None = None
-    speedup: float | None = None
-    low: float | None = None
-    high: float | None = None
-    visits: int | None = None
-    verdict: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,10 +43,17 @@ class _Entry:
     count: int
     modules: str | None
     passes: str | None  # of the model itself
+    within: ModelTime  # of the model itself: what its time is made of
+    flow: str | None  # of the model itself: what its calls hand on
 
     @property
     def total_s(self) -> float:
         return self.count * self.cost.value if self.cost is not None else 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name in the workload."""
+        return self.row.op.removeprefix(f"{self.workload}.")
 
     @property
     def call(self) -> tuple[object, ...]:
@@ -128,15 +72,20 @@ class Rounds:
             seconds = {visit.other_cell: visit.other_s for visit in (first, *others)}
             self._rounds.append((first, {first.baseline_cell: first.baseline_s, **seconds}))
 
-    def ratio(self, before: Sequence[_Entry], after: Sequence[_Entry]) -> PairedRatio | None:
-        """The time of some calls, as often as they are made, over that of others, if visited."""
+    def ratio(
+        self, before: Sequence[_Entry], after: Sequence[_Entry], further_s: float = 0.0
+    ) -> PairedRatio | None:
+        """The time of some calls, as often as they are made, over that of others, if visited.
+
+        The others take ``further_s`` seconds more.
+        """
         cells = {entry.row.cell for entry in (*before, *after)}
         pairs = []
         for first, seconds in self._rounds:
             if cells <= seconds.keys():
                 sums = [sum(e.count * seconds[e.row.cell] for e in of) for of in (before, after)]
                 both = replace(first, baseline_cell="before", other_cell="after")
-                pairs.append(replace(both, baseline_s=sums[0], other_s=sums[1]))
+                pairs.append(replace(both, baseline_s=sums[0], other_s=sums[1] + further_s))
         return Pairs(pairs).ratio("before", "after", self._margin)
 
 
@@ -145,10 +94,14 @@ def charges(
     speedups: Iterable[Speedup],
     visits: Iterable[PairVisit],
     report: Report,
+    models: Models,
 ) -> list[Charge]:
-    """The bill of each workload on each side: the sum, the model itself, and the dearest first."""
+    """The bill of each workload on each side: the sum, the model itself, and the dearest first.
+
+    ``models`` are of what moving data costs.
+    """
     rounds = Rounds(visits, report.same_within)
-    writer = _Writer({speedup.other_cell: speedup for speedup in speedups}, rounds, report)
+    writer = _Writer({speedup.other_cell: speedup for speedup in speedups}, rounds, report, models)
     entries = [entry for row in rows if (entry := _entry(row)) is not None]
     shared = values_of(*(name for name in OF_SIDES if name != report.axis), "node")
     found: list[Charge] = []
@@ -163,16 +116,20 @@ def _entry(row: BenchmarkRow) -> _Entry | None:
     try:
         own = own_columns(row)
         of_row = str(own["workload"]), int(own["count"]), own.get("modules"), own.get("passes")
+        of_model = ModelTime.of(own), own.get("flow")
     except (ValueError, TypeError, KeyError, OverflowError):  # none of a workload
         return None
-    return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row)
+    return _Entry(row, cost_of(row) if row.status == "ok" else None, *of_row, *of_model)
 
 
 class _Writer:
     """Writes the lines of a bill."""
 
-    def __init__(self, speedup_of: Mapping[str, Speedup], rounds: Rounds, report: Report) -> None:
+    def __init__(
+        self, speedup_of: Mapping[str, Speedup], rounds: Rounds, report: Report, models: Models
+    ) -> None:
         self._speedup_of, self._rounds, self._report = speedup_of, rounds, report
+        self._models = models
 
     def of_side(self, side: Sequence[_Entry], base: Sequence[_Entry], value: str) -> list[Charge]:
         """The lines of one side, with what each saves against the baseline's."""
@@ -181,10 +138,66 @@ class _Writer:
         whole = [entry for entry in side if entry.passes]
         if not calls:
             return []
-        total = self._sum(calls, [entry for entry in whole if entry.cost], base_of, value)
+        timed_whole = [entry for entry in whole if entry.cost]
+        total = self._sum(calls, timed_whole, base_of, value)
         lines = [self._line(entry, base_of, value, total.total_s) for entry in calls]
+        parts: list[Charge] = []
+        if len(timed_whole) == 1:
+            (model,) = timed_whole
+            pairs = zip(lines, calls, strict=True)
+            lines = [_within(line, entry, model) for line, entry in pairs]
+            parts = self._parts(total, model, calls)
         lines.sort(key=lambda line: -(line.total_s or 0.0))
-        return [total, *(self._line(entry, base_of, value) for entry in whole), *lines]
+        of_model = [self._line(entry, base_of, value) for entry in whole]
+        return [total, *of_model, *parts, *self._plans(total, side, base), *lines]
+
+    def _plans(self, total: Charge, side: Sequence[_Entry], base: Sequence[_Entry]) -> list[Charge]:
+        """What a pass takes with its transfers, all calls on this device or the best choice."""
+        ways = both_ways(side[0].row, self._models) if self._report.axis == "device" else None
+        flows = [entry.flow for entry in base if entry.passes and entry.flow]
+        here = {entry.name: entry for entry in base if not entry.passes and entry.cost}
+        there = {entry.name: entry for entry in side if not entry.passes and entry.cost}
+        if ways is None or len(flows) != 1 or not here or total.other == self._report.value:
+            return []
+        from runner.analysis.plan import (  # which loads a library of graphs
+            best_plan,
+            flow_of,
+            transfers_s,
+        )
+
+        flow = flow_of(flows[0])
+        here_s = {name: entry.total_s for name, entry in here.items()}
+        there_s = {name: entry.total_s for name, entry in there.items()}
+        best = best_plan(here_s, there_s, flow, ways)
+        plans = zip(PLANS, (there.keys() & here.keys(), best), strict=True)
+        lines = []
+        for part, moved in plans:
+            after = [there[name] if name in moved else here[name] for name in here]
+            moving_s = transfers_s(flow, moved, ways)
+            line = self._blank(side[0], total.other, part)
+            line = replace(line, op=total.op, size=total.size, transfers_s=moving_s)
+            line = replace(
+                line, moved=" ".join(sorted(moved)), count=sum(one.count for one in after)
+            )
+            line = replace(line, total_s=sum(one.total_s for one in after) + moving_s)
+            lines.append(self._against(line, list(here.values()), after, moving_s))
+        return lines
+
+    def _parts(self, total: Charge, whole: _Entry, calls: Sequence[_Entry]) -> list[Charge]:
+        """What the model's time is made of beside the sum, the unexplained rest as the last.
+
+        None of these where its own time says little.
+        """
+        if is_disturbed(whole.row):
+            return []
+        timed = frozenset(entry.name for entry in calls if entry.cost is not None)
+        shares = whole.within.shares(whole.total_s, total.of_model or 0.0, timed)
+        blank = self._blank(whole, total.other, "")
+        blank = replace(blank, op=total.op, size=total.size)
+        return [
+            replace(blank, part=part, of_model=share, total_s=share * whole.total_s)
+            for part, share in shares.items()
+        ]
 
     def _line(
         self, entry: _Entry, base_of: Mapping[Any, _Entry], value: str, sum_s: float | None = None
@@ -238,12 +251,22 @@ class _Writer:
         both = [entry for entry in timed if entry.call in base_of]
         if value == self._report.value or not both:
             return line
-        before = [base_of[entry.call] for entry in both]
-        line = replace(line, **_saved(before, both))
-        ratio = self._rounds.ratio(before, both)
+        return self._against(line, [base_of[entry.call] for entry in both], both)
+
+    def _against(
+        self,
+        line: Charge,
+        before: Sequence[_Entry],
+        after: Sequence[_Entry],
+        further_s: float = 0.0,
+    ) -> Charge:
+        """A line with the ratio of some calls to others, which take so many seconds more."""
+        line = replace(line, **_saved(before, after, further_s))
+        ratio = self._rounds.ratio(before, after, further_s)
         if ratio is None:
-            saved = (line.baseline_total_s or 0.0) / sum(entry.total_s for entry in both)
-            return replace(line, speedup=saved, reason=NO_ROUNDS)
+            after_s = (line.baseline_total_s or 0.0) - (line.saved_s or 0.0)
+            speedup = (line.baseline_total_s or 0.0) / after_s
+            return replace(line, speedup=speedup, reason=NO_ROUNDS)
         return replace(
             line,
             speedup=ratio.value,
@@ -260,9 +283,19 @@ class _Writer:
         return Charge(**known, axis=self._report.axis, baseline=self._report.value)
 
 
-def _saved(before: Sequence[_Entry], after: Sequence[_Entry]) -> dict[str, Any]:
+def _within(line: Charge, entry: _Entry, whole: _Entry) -> Charge:
+    """The line of a call, with what it takes where the model makes it."""
+    seconds = whole.within.calls_s.get(entry.name)
+    if seconds is None or not entry.count:
+        return line
+    return replace(line, in_model_s=seconds / entry.count)
+
+
+def _saved(
+    before: Sequence[_Entry], after: Sequence[_Entry], further_s: float = 0.0
+) -> dict[str, Any]:
     before_s, after_s = (sum(entry.total_s for entry in of) for of in (before, after))
-    return {"baseline_total_s": before_s, "saved_s": before_s - after_s}
+    return {"baseline_total_s": before_s, "saved_s": before_s - after_s - further_s}
 
 
 def bill_answers(bill: Sequence[Charge]) -> list[Answer]:
@@ -280,23 +313,40 @@ def _said(lines: Sequence[Charge]) -> list[Sentence]:
     total, calls = lines[0], [line for line in lines if line.part == "call"]
     sides = {"side": f"{total.axis}={total.other}", "baseline": f"{total.axis}={total.baseline}"}
     times = {"before": total.baseline_total_s, "after": total.total_s}
-    said = []
+    said: list[Sentence] = []
     if total.speedup is not None:
         ratio = Estimate(total.speedup, total.low, total.high)
         said.append(Sentence("bill_moves", {**sides, **times, "ratio": ratio}))
         said.append(_fewest("bill_decide", calls, lambda line: abs(line.saved_s or 0.0), {}))
         losing = [line for line in calls if line.verdict == "slower"]
         said += [_naming("bill_lose", losing, {})] if losing else []
+        said += _planned(lines, {**sides, "before": total.baseline_total_s})
     else:
         said.append(
             _fewest("bill_most", calls, lambda line: line.total_s or 0.0, {**sides, **times})
         )
     for model in (line for line in lines if line.part == "model"):
         share = Estimate(total.of_model or 0.0, total.of_model_low, total.of_model_high)
-        values = {**sides, "share": share}
-        said += [Sentence("bill_model", values, (model.cell or "",))] if total.of_model else []
+        values: dict[str, object] = {**sides, "share": share}
+        parts = {line.part: line.of_model for line in lines if line.part in (*PARTS, UNEXPLAINED)}
+        key = "bill_parts" if UNEXPLAINED in parts else "bill_model"
+        values |= parts
+        said += [Sentence(key, values, (model.cell or "",))] if total.of_model else []
     left = [line for line in calls if line.total_s is None]
     said += [_naming("bill_missing", left, {**sides, "count": total.missing})] if left else []
+    return said
+
+
+def _planned(lines: Sequence[Charge], values: Mapping[str, object]) -> list[Sentence]:
+    """What is best to be moved, with the transfers counted."""
+    said = []
+    for line in (line for line in lines if line.part in PLANS):
+        ratio = Estimate(line.speedup or 0.0, line.low, line.high)
+        moved = (line.moved or "").split()
+        told = {**values, "ratio": ratio, "after": line.total_s, "transfers": line.transfers_s}
+        told |= {"count": len(moved), "named": first_of(moved, NAMED_AT_MOST)}
+        key = f"bill_{line.part}" if moved else "bill_none_moved"
+        said.append(Sentence(key, told))
     return said
 
 

@@ -37,6 +37,13 @@ class Link(NamedTuple):
     memory: str = MEMORY  # the host's: pageable or pinned
 
 
+class BothWays(NamedTuple):
+    """What moving data to a device and back costs."""
+
+    to_device: TransferModel
+    to_host: TransferModel
+
+
 NOTHING = Estimate(0.0, 0.0, 0.0)
 Models = Mapping[Link, TransferModel]
 
@@ -66,10 +73,15 @@ def transfer_time(row: BenchmarkRow, models: Models) -> Estimate | None:
     """
     if row.device.partition(":")[0] == "cpu":
         return NOTHING
-    device = row.device_name or row.device
-    to_device = models.get(Link(row.node, device, True))
-    to_host = models.get(Link(row.node, device, False))
-    if to_device is None or to_host is None or row.inputs is None or row.outputs is None:
+    ways = both_ways(row, models)
+    if ways is None or row.inputs is None or row.outputs is None:
         return None
-    inputs = to_device.seconds(row.inputs, row.input_bytes or 0)
-    return inputs.plus(to_host.seconds(row.outputs, row.output_bytes or 0))
+    inputs = ways.to_device.seconds(row.inputs, row.input_bytes or 0)
+    return inputs.plus(ways.to_host.seconds(row.outputs, row.output_bytes or 0))
+
+
+def both_ways(row: BenchmarkRow, models: Models) -> BothWays | None:
+    """What moving data to the row's device costs; None where the run has not measured it."""
+    device = row.device_name or row.device
+    to_device, to_host = (models.get(Link(row.node, device, way)) for way in (True, False))
+    return None if to_device is None or to_host is None else BothWays(to_device, to_host)

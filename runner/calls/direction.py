@@ -1,4 +1,4 @@
-"""The call that is timed: forward, the backward pass alone, or both."""
+"""The call that is timed: forward, the backward pass alone, or both, also with recomputing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation, is_differentiable, outputs_of
@@ -19,9 +20,15 @@ MOST_REALLOCATED_BYTES = 2**24  # of inputs that are copied; some 16 copies are 
 def in_direction(
     forward: Thunk, tensors: list[Tensor], direction: str
 ) -> tuple[Thunk, list[Tensor]]:
-    """The call to time (forward, backward on a kept graph, or both), and its cotangents."""
+    """The call to time, and its cotangents.
+
+    It is forward, backward on a kept graph, both, or recompute: both, where the forward pass keeps
+    its inputs alone and is made once more for the backward pass.
+    """
     if direction == "forward":
         return forward, []
+    if direction == "recompute":
+        forward = partial(checkpoint, forward, use_reentrant=False)
     inputs = [t for t in tensors if t.requires_grad]
 
     def differentiable() -> list[Tensor]:

@@ -23,6 +23,7 @@ LAYOUTS = {
 }
 """How inputs may lie in memory, and how many dimensions one may have that lies so."""
 
+DIRECTIONS = ("forward", "backward", "both", "recompute")
 COMPILING = ("off", "default", "reduce-overhead", "max-autotune")
 OFF = {"false": "off"}  # which YAML makes of it
 ON_OFF = {"true": "default", **OFF}
@@ -93,7 +94,7 @@ class CellKey:
     device: str = _axis("cpu", rank=1)
     threads: int | None = _axis(rank=3)
     impl: str = _axis("default", benchmark_only=True, in_autograd=True, rank=0)
-    direction: str = _axis("forward", ("forward", "backward", "both"), benchmark_only=True, rank=7)
+    direction: str = _axis("forward", DIRECTIONS, benchmark_only=True, rank=7)
     cache: str = _axis("warm", ("warm", "cold"), benchmark_only=True, rank=6)
     layout: str = _axis("contiguous", tuple(LAYOUTS), benchmark_only=True, rank=5)
     fill: str = _axis("normal", ("normal", "uniform", "integers", "zeros"), benchmark_only=True)

@@ -5,9 +5,7 @@ Each one costs nothing but a look where it cannot apply.
 
 from __future__ import annotations
 
-import mmap
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,12 +24,8 @@ from runner.config.axes import BENCHMARK_ONLY
 from runner.measure.device import Device
 from runner.measure.engine import Measurement
 from runner.measure.host_clock import Clock
+from runner.measure.page_faults import Probe, fault_s, is_counted, least, touched
 from runner.measure.precision import flushes_denormals, uses_reduced_precision
-
-try:
-    import resource
-except ImportError:  # Windows counts page faults elsewhere: nothing is said of fresh memory there
-    resource = None  # type: ignore[assignment]
 
 DENORMAL_SHARE = 0.01  # of the elements looked at
 SAMPLED_ELEMENTS = 65_536  # elements of a tensor: a share of 1 % is then known to within 0.1 %
@@ -134,41 +128,20 @@ def first_touch(timed: TimedCall) -> bool:
     a few in turns, since whatever else runs only lengthens them.
     """
     pages_at_most = timed.output_bytes / 4096
-    if resource is None or timed.output_bytes < SMALLEST_FRESH_BYTES or timed.takes_long:
+    if not is_counted() or timed.output_bytes < SMALLEST_FRESH_BYTES or timed.takes_long:
         return False
     if pages_at_most * SLOWEST_FAULT_S < DOMINATED * timed.measured.median_s:
         return False
-    if not _touched(timed.call)[0]:
+    if not touched(timed.call).faults:
         return False
 
-    # memory is filled fresh and again, in turns with the call, so that all see the same machine, by
-    # as many threads as in the operation; an allocator may hand out what was freed and touched
-    least, most = PROBE_BYTES
-    size = min(max(timed.output_bytes, least), most)
-    memory = [torch.empty(0)]
-
-    def fresh() -> None:
-        memory[0] = torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8).fill_(1)
-
-    def again() -> None:
-        memory[0].fill_(2)
-
-    turns = [tuple(map(_touched, (timed.call, fresh, again))) for _ in range(PROBES)]
-    (faults, call_s), (probe_faults, fresh_s), (_, again_s) = map(_least, zip(*turns, strict=True))
-    fault_s = (fresh_s - again_s) / max(1, probe_faults)
-    return faults * fault_s >= DOMINATED * min(call_s, timed.measured.min_s)
-
-
-def _touched(call: Thunk) -> tuple[int, float]:
-    """The page faults of a call, which are the whole process's, and its seconds."""
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-    call()
-    seconds = time.perf_counter() - start
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, seconds
-
-
-def _least(touches: Sequence[tuple[int, float]]) -> tuple[int, float]:
-    return min(faults for faults, _ in touches), min(seconds for _, seconds in touches)
+    # memory is filled fresh and again, in turns with the call, so that all see the same machine
+    smallest, largest = PROBE_BYTES
+    probe = Probe(min(max(timed.output_bytes, smallest), largest))
+    turns = [tuple(map(touched, (timed.call, probe.fresh, probe.again))) for _ in range(PROBES)]
+    of_call, fresh, again = zip(*turns, strict=True)
+    faults, call_s = least(of_call)
+    return faults * fault_s(fresh, again) >= DOMINATED * min(call_s, timed.measured.min_s)
 
 
 def reduced_precision(timed: TimedCall, device: torch.device) -> bool:

@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from runner.calls import Thunk
-from runner.measure.host_clock import usage_of_process
+from runner.measure.page_faults import is_counted, touched
 
 MOST_NAMED = 100  # different kernels of a call
 
@@ -51,14 +51,5 @@ def fingerprint_of(call: Thunk, *, on_host: bool) -> Fingerprint:
         named = json.dumps(dict(list(asked.calls.items())[:MOST_NAMED]))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"aten_calls: not known: {error}")
-    return Fingerprint(named, _page_faults(call) if on_host else None)
-
-
-def _page_faults(call: Thunk) -> int | None:
-    """How many pages a call is the first to touch; None: the platform does not count them."""
-    usage = usage_of_process()
-    if usage is None:
-        return None
-    before = usage().ru_minflt
-    call()
-    return usage().ru_minflt - before
+    is_known = on_host and is_counted()
+    return Fingerprint(named, touched(call).faults if is_known else None)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from runner.analysis.bill import Charge
 from runner.analysis.changes import Change
+from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup
 from runner.analysis.crossover import Crossover
 from runner.config.axes import AXES

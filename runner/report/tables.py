@@ -16,8 +16,9 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from runner.analysis.bill import OF_SIDES, Charge
+from runner.analysis.bill import OF_SIDES
 from runner.analysis.changes import Change
+from runner.analysis.charge import Charge
 from runner.analysis.comparison import Speedup, cost_of, is_disturbed, objection
 from runner.analysis.crossover import Crossover
 from runner.config.axes import COMPARED, FURTHER, NAMED, OF_GRADIENTS, values_of
@@ -41,6 +42,17 @@ from runner.units import digits
 
 MOST_LINES = 200  # on the screen
 MOST_IN_FILE = 2_000  # in report.md; who wants more of them reads the CSV
+BILL_PARTS = {
+    "sum": "all calls",
+    "model": "the model itself",
+    "caches": "more in the model: caches",
+    "page_faults": "more in the model: new pages",
+    "outside": "outside its calls",
+    "untimed": "calls without a time",
+    "unexplained": "not explained",
+    "all_moved": "all calls, with transfers",
+    "best_plan": "best choice, with transfers",
+}
 NARROWEST_LAST = 10  # characters of the column of flags, which may take several lines
 IMPORTANCE = {"wrong": 0, "slower": 1, "faster": 2, "unclear": 4, "same": 5}
 """The order of a comparison's lines; what cannot be compared comes between."""
@@ -184,14 +196,23 @@ def bill_table(bill: Sequence[Charge]) -> Table:
     lines = []
     for line in bill[:MOST_IN_FILE]:
         names = (line.workload, *(str(getattr(line, name)) for name in further))
-        call = {"sum": "all calls", "model": "the model itself"}.get(line.part)
-        name = call or line.op.removeprefix(f"{line.workload}.")
-        seconds = (line.call_s, line.total_s, line.saved_s)
-        each, all_s, saved = ["" if s is None else digits(1_000 * s) for s in seconds]
+        name = BILL_PARTS.get(line.part) or line.op.removeprefix(f"{line.workload}.")
+        seconds = (line.call_s, line.in_model_s, line.total_s, line.saved_s)
+        *of_call, saved = ["" if s is None else digits(1_000 * s) for s in seconds]
         share = "" if line.share is None else f"{100 * line.share:.1f}%"
-        numbers = (str(line.count), each, all_s, share, _ratio(line) or "-", saved)
+        count = "" if line.count is None else str(line.count)
+        numbers = (count, *of_call, share, _ratio(line) or "-", saved)
         lines.append((*names, name, line.size, *numbers, line.modules or line.reason or ""))
-    found = ("count", "call ms", "total ms", "share", "speed-up", "saved ms", "modules")
+    found = (
+        "count",
+        "call ms",
+        "in model ms",
+        "total ms",
+        "share",
+        "speed-up",
+        "saved ms",
+        "modules",
+    )
     header = ("workload", *map(_head, further), "call", "size", *found)
     return Table(
         "Bill",
@@ -199,7 +220,7 @@ def bill_table(bill: Sequence[Charge]) -> Table:
         lines,
         3 + len(further),
         len(bill) - len(lines),
-        spare=("modules", "saved ms"),
+        spare=("modules", "saved ms", "in model ms"),
     )
 
 

@@ -44,7 +44,14 @@ from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
-from runner.tasks.output import OutputSummary, bytes_read, counted_flop, counted_savings
+from runner.tasks.in_model import times_in_model
+from runner.tasks.output import (
+    OutputSummary,
+    bytes_read,
+    counted_flop,
+    counted_savings,
+    stored_bytes,
+)
 from runner.tasks.task import Task, TaskResult
 
 # interruption sources of a device's clock, whose waits are gaps
@@ -52,6 +59,7 @@ GAPS = {"scheduler": "gaps", "none": "none"}
 # columns that the measurement, the device's readings and the output's summary have too
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
+SHARE_IN_MODEL = 0.5  # of timing.max_time_s, for the times of a model's calls within it
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
@@ -150,12 +158,7 @@ def prepare(task: Task) -> Ready:
     if cell.direction != "forward":
         if not own:
             task.report_step("running the forward pass")
-        if cell.is_compiled:  # which would be compiled once more beside what counts
-            output.summarize(forward())
-        else:
-            with counted_savings() as saved:
-                output.summarize(forward())
-            saved_bytes = sum(saved.values())
+        saved_bytes = _saved_bytes(cell, forward, tensors, output)
     with device.aside() if cell.graph else nullcontext():
         call, cotangents = in_direction(forward, tensors, cell.direction)
     if cell.direction != "forward":
@@ -179,6 +182,18 @@ def prepare(task: Task) -> Ready:
     made = task, bound, compile_s, first_s, tensors, output, flop
     of_call = call, clock, look_at_first, readings
     return Ready(*made, *of_call, saved_bytes, *first)
+
+
+def _saved_bytes(
+    cell: Cell, forward: Thunk, tensors: Sequence[torch.Tensor], output: OutputSummary
+) -> int | None:
+    """Bytes that a forward pass keeps for its backward pass; its result is looked at, too."""
+    if cell.is_compiled:  # which would be compiled once more beside what counts
+        output.summarize(forward())
+        return None
+    with counted_savings() as saved:
+        output.summarize(forward())
+    return stored_bytes(tensors) if cell.direction == "recompute" else sum(saved.values())
 
 
 def finish(ready: Ready, measured: Measurement) -> TaskResult:
@@ -262,7 +277,7 @@ def _fingerprint(ready: Ready, timed: TimedCall) -> Fingerprint:
 
 def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
     """The row with what the op file's own functions say of it and of a call's result."""
-    op, own = ready.bound.op, json.loads(row.own or "{}")
+    op, own = ready.bound.op, {**json.loads(row.own or "{}"), **_of_model(ready, row)}
     for name in op.columns:
         ready.task.report_step(f"asking for the column {name}")
         try:
@@ -272,6 +287,23 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
             own[name] = None
             traceback.print_exc()
     return replace(row, own=json.dumps(own, default=str)) if own else row
+
+
+def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
+    """For a model itself, as columns, what its calls take within it, where the host can tell."""
+    cell, module = ready.task.cell, ready.bound.module
+    is_watched = not (cell.is_compiled or cell.graph or cell.cache != "warm")
+    if module is None or not (cell.operation.passes and is_watched and ready.task.device.is_cpu):
+        return {}
+    ready.task.report_step("timing its calls within it")
+    allowed_s = cell.timing.max_time_s * SHARE_IN_MODEL
+    try:
+        inputs = ready.tensors[: len(ready.bound.op.names)]
+        found = times_in_model(ready.call, ready.bound.dtype, allowed_s, inputs)
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
+        print(f"the times of its calls within it are not known: {error}")
+        return {}
+    return found.columns(row.median_s or 0.0) if found is not None else {}
 
 
 def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -131,12 +131,23 @@ def counted_savings() -> Iterator[dict[int, int]]:
     saved: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        for part in parts_of(tensor):
-            saved[storage_of(part)] = part.untyped_storage().nbytes()
+        saved.update(_storages_of(tensor))
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield saved
+
+
+def stored_bytes(tensors: Sequence[torch.Tensor]) -> int:
+    """The bytes of the storages of some tensors, each counted once."""
+    stored: dict[int, int] = {}
+    for tensor in tensors:
+        stored |= _storages_of(tensor)
+    return sum(stored.values())
+
+
+def _storages_of(tensor: torch.Tensor) -> dict[int, int]:
+    return {storage_of(part): part.untyped_storage().nbytes() for part in parts_of(tensor)}
 
 
 def counted_flop(bound: BoundOperation, tensors: list[torch.Tensor]) -> int | None:

@@ -95,6 +95,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
         self._root, self._dtype = type(model).__name__, dtype
         self._entries: dict[str, dict[str, Any]] = {}
         self._numbers: dict[str, int] = {}
+        self.order: list[str] = []  # the calls' names, as they were made
 
     def __torch_dispatch__(
         self, func: OpOverload, types: object, args: Sequence[Any] = (), kwargs: Any = None
@@ -155,6 +156,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its own b
         else:
             for one, other in zip(_tensors(known), _tensors(entry), strict=True):
                 _widen(one, other)
+        self.order.append(known["name"])
         known["count"] += 1
         deepest = max(self.tracker.parents - {"Global", self._root}, key=len, default="-")
         module = deepest.removeprefix(f"{self._root}.").removeprefix("model.")
@@ -195,6 +197,7 @@ def described(value: object, dtype: torch.dtype) -> object:
 
 
 def _described_tensor(tensor: Tensor, dtype: torch.dtype) -> dict[str, Any]:
+    tensor = tensor.detach()
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         raise _CannotBeReproducedError("an argument is a tensor that is not strided")
     if not tensor.numel():

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from runner.analysis.analysis import analyse
-from runner.analysis.bill import Charge
+from runner.analysis.charge import Charge
 from runner.config.schema import Report
 from runner.report.language import sentence_text
-from runner.rows.rows import BenchmarkRow, PairVisit
+from runner.rows.rows import BenchmarkRow, PairVisit, Row, TransferRow
 from tests.support.factories import row
 
 COUNTS = {"mm": 2, "add": 10}
@@ -104,3 +104,118 @@ def test_the_answer_names_what_decides_and_what_loses() -> None:
 
 def test_rows_of_no_workload_have_no_bill() -> None:
     assert analyse([row("cpu")], [], REPORT).bill == []
+
+
+def with_model_time(flags: tuple[str, ...] = (), extra: str = "{}") -> list[BenchmarkRow]:
+    """The rows, with what the model's time in float32 is made of."""
+    calls = {"mm": 8.4, "add": 1.1, **json.loads(extra)}
+    parts = {"caches_s": 0.4, "page_faults_s": None, "outside_s": 0.3}
+    found = []
+    for one in rows():
+        own = json.loads(one.own or "{}")
+        if own["passes"] and one.dtype == "float32":
+            own |= {**parts, "calls_s": json.dumps(calls)}
+        found.append(replace(one, own=json.dumps(own), flags=flags))
+    return found
+
+
+def parts_of(found: Sequence[BenchmarkRow]) -> dict[str, Charge]:
+    bill = analyse(found, [], REPORT, None, rounds()).bill
+    return {line.part: line for line in bill if line.dtype == "float32" and line.part != "call"}
+
+
+def test_the_models_time_is_told_in_parts() -> None:
+    found = parts_of(with_model_time())
+    shares = {part: line.of_model for part, line in found.items() if part != "model"}
+    assert shares == pytest.approx(
+        {"sum": 0.9, "caches": 0.04, "page_faults": 0.0, "outside": 0.03, "unexplained": 0.03}
+    )
+    assert found["unexplained"].total_s == pytest.approx(0.3)
+    analysis = analyse(with_model_time(), [], REPORT, None, rounds())
+    said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
+    assert any("3.0 % pass outside the calls" in text and "3.0 % are not" in text for text in said)
+
+
+def test_a_call_has_its_time_within_the_model() -> None:
+    bill = analyse(with_model_time(), [], REPORT, None, rounds()).bill
+    within = {line.op: line.in_model_s for line in bill if line.dtype == "float32"}
+    assert within["net.mm"] == pytest.approx(4.2) and within["net.add"] == pytest.approx(0.11)
+
+
+def test_a_call_that_has_no_time_alone_is_a_part_of_its_own() -> None:
+    found = parts_of(with_model_time(extra='{"item": 0.2}'))
+    assert found["untimed"].of_model == pytest.approx(0.02)
+    assert found["unexplained"].of_model == pytest.approx(0.01)
+
+
+def test_a_time_of_no_calm_moment_has_no_parts() -> None:
+    assert parts_of(with_model_time(("slow_machine",))).keys() == {"sum", "model"}
+
+
+@pytest.mark.parametrize("damage", ['"calls_s": "x"', '"calls_s": "{}", "outside_s": "much"'])
+def test_parts_that_were_altered_are_left_out(damage: str) -> None:
+    own = json.loads("{" + damage + "}")
+    found = [replace(one, own=json.dumps({**json.loads(one.own or "{}"), **own})) for one in rows()]
+    assert parts_of(found).keys() == {"sum", "model"}
+
+
+# what is best to be moved to another device
+
+
+def device_rows() -> list[Row]:
+    """Two calls on the CPU and on an accelerator, where the model is given a and returns b."""
+    flow = [["", ["a"], 1, 0], ["a", ["b"], 1, 0], ["b", [""], 1, 0]]
+    seconds = {"a": (4.0, 1.0), "b": (1.0, 3.0)}
+    made: list[Row] = []
+    for position, device in enumerate(("cpu", "cuda:0")):
+        for name, of_call in seconds.items():
+            made.append(on_device(name, device, of_call[position], None))
+        made.append(on_device("model", device, 5.0, "forward", flow=json.dumps(flow)))
+    link = {"latency_s": 0.25, "bandwidth_bytes_per_s": 1e9}
+    key = ("transfer", "", "float32", "cuda:0")
+    return made + [
+        TransferRow(f"t{way}", "transfer", *key, to_device=bool(way), **link) for way in (0, 1)
+    ]
+
+
+def on_device(
+    name: str, device: str, seconds: float, passes: str | None, **further: object
+) -> BenchmarkRow:
+    own = {"workload": "net", "count": 1, "modules": "", "passes": passes, **further}
+    made = row(device, seconds, op=f"net.{name}", own=json.dumps(own), variant="v1")
+    return replace(made, cell=f"{name}-{device}")
+
+
+def test_what_is_best_to_move_counts_its_transfers() -> None:
+    analysis = analyse(device_rows(), [], Report(baseline={"device": "cpu"}))
+    plans = {line.part: line for line in analysis.bill if line.moved is not None}
+    everything, best = plans["all_moved"], plans["best_plan"]
+    assert everything.moved == "a b" and best.moved == "a"
+    assert everything.transfers_s == best.transfers_s == pytest.approx(0.5)
+    assert (everything.total_s, best.total_s) == (pytest.approx(4.5), pytest.approx(2.5))
+    assert best.speedup == pytest.approx(2.0) and best.saved_s == pytest.approx(2.5)
+    said = [sentence_text(s) for a in analysis.answers if a.key == "bill" for s in a.sentences]
+    assert any("It is best to move 1 call (a): 2.00x" in text for text in said)
+
+
+def test_without_transfers_nothing_is_said_of_what_to_move() -> None:
+    rows_of_calls = [one for one in device_rows() if isinstance(one, BenchmarkRow)]
+    analysis = analyse(rows_of_calls, [], Report(baseline={"device": "cpu"}))
+    assert not any(line.moved for line in analysis.bill)
+
+
+def test_a_plan_has_the_interval_of_visits_to_all_calls() -> None:
+    visits = []
+    for visit in range(20):
+        slow = 1 + visit % 3
+        times = {"model-cpu": 5.0, "a-cpu": 4.0, "b-cpu": 1.0, "a-cuda:0": 1.0, "b-cuda:0": 3.0}
+        first, *others = times
+        places = (visit, 0, 1, 0, 0)
+        visits += [
+            PairVisit(first, cell, *places, slow * times[first], slow * times[cell])
+            for cell in others
+        ]
+    analysis = analyse(device_rows(), [], Report(baseline={"device": "cpu"}), None, visits)
+    (best,) = [line for line in analysis.bill if line.part == "best_plan"]
+    assert best.visits == 20 and best.low is not None and best.high is not None
+    assert 5 / 2.5 <= best.low <= best.high <= 15 / 6.5

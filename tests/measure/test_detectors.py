@@ -18,7 +18,7 @@ from runner.calls import Thunk
 from runner.calls.bound_operation import BoundOperation
 from runner.config.schema import Limit
 from runner.execute.cell_run import run_cell
-from runner.measure import detectors
+from runner.measure import detectors, page_faults
 from runner.measure.detectors import (
     Float32Times,
     TimedCall,
@@ -325,7 +325,9 @@ def counted_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Device, "clock", lambda self, threads: CountingClock(faults, FAULT_S, CALL_S)
     )
-    monkeypatch.setattr(detectors, "time", SimpleNamespace(perf_counter=lambda: faults() * FAULT_S))
+    monkeypatch.setattr(
+        page_faults, "time", SimpleNamespace(perf_counter=lambda: faults() * FAULT_S)
+    )
 
 
 @pytest.mark.usefixtures("counted_faults")
@@ -385,8 +387,8 @@ def test_fresh_memory_counts_where_its_faults_are_most_of_a_call(
     clock = CountingClock(lambda: 0, 0.0, call_s)
     timed = replace(timed_call(clock, output_bytes=output_bytes), call=call)
     system = SimpleNamespace(getrusage=usage, RUSAGE_SELF=resource.RUSAGE_SELF)
-    monkeypatch.setattr(detectors, "resource", system)
-    monkeypatch.setattr(detectors, "time", SimpleNamespace(perf_counter=now))
+    monkeypatch.setattr(page_faults, "resource", system)
+    monkeypatch.setattr(page_faults, "time", SimpleNamespace(perf_counter=now))
     assert first_touch(timed) is flagged
 
 

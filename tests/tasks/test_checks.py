@@ -1,5 +1,6 @@
 """A cell is timed first; what its checks find, cannot do, or take too long for is in its row."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,21 @@ def test_the_first_call_is_the_first_of_its_shape_in_the_process() -> None:
 def test_what_a_forward_pass_keeps_is_counted() -> None:
     saved = [ran("exp", size=64, direction=way).saved_bytes for way in ("forward", "backward")]
     assert saved == [None, 64 * 64 * 4]  # its result
+
+
+def test_recomputing_keeps_the_inputs_alone_and_makes_the_forward_pass_again() -> None:
+    # three intermediate results are kept, or none and the forward pass is made once more
+    op = {"name": "chain", "call": f"{__name__}.chain", "signature": "n n -> n n"}
+    both, again = (ran(op, size=64, direction=way) for way in ("both", "recompute"))
+    assert both.saved_bytes == 3 * 64 * 64 * 4
+    assert again.saved_bytes == 64 * 64 * 4
+    calls = [json.loads(row.aten_calls or "{}")["exp"] for row in (both, again)]
+    assert calls == [3, 6]
+    assert (again.status, again.gradient) == ("ok", "pass"), again.reason
+
+
+def chain(x: torch.Tensor) -> torch.Tensor:
+    return (-((-x.exp()).exp())).exp()
 
 
 def test_a_cast_is_not_compared_with_one_that_does_nothing() -> None:

@@ -1,0 +1,49 @@
+"""What a model's time is made of beside its calls as they are alone: parts measured within it.
+
+``runner/tasks/in_model.py`` measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.rows.other_schemas import json_object
+
+PARTS = ("caches", "page_faults", "outside")
+UNTIMED, UNEXPLAINED = "untimed", "unexplained"
+
+
+@dataclass(frozen=True)
+class ModelTime:
+    """Seconds of a pass that go to each part, and to each call by its name, all its calls together.
+
+    It is empty where the model's row does not say.
+    """
+
+    parts_s: Mapping[str, float]
+    calls_s: Mapping[str, float]
+
+    @classmethod
+    def of(cls, own: Mapping[str, Any]) -> ModelTime:
+        """Read the columns of a model's row."""
+        try:
+            parts = {part: float(own.get(f"{part}_s") or 0.0) for part in PARTS}
+            calls = {str(k): float(v) for k, v in json_object(own.get("calls_s")).items()}
+        except (ValueError, TypeError, OverflowError):  # altered by hand
+            return cls({}, {})
+        return cls(parts, calls) if calls else cls({}, {})
+
+    def shares(self, model_s: float, calls_alone: float, timed: frozenset[str]) -> dict[str, float]:
+        """The share of each part in the model's time, the unexplained rest as the last.
+
+        ``calls_alone`` is that of the calls with a time of their own, whose names are ``timed``.
+        Nothing where the parts are not known.
+        """
+        if not self.calls_s or model_s <= 0:
+            return {}
+        shares = {part: seconds / model_s for part, seconds in self.parts_s.items()}
+        untimed = [seconds for name, seconds in self.calls_s.items() if name not in timed]
+        shares |= {UNTIMED: sum(untimed) / model_s} if untimed else {}
+        return shares | {UNEXPLAINED: 1 - calls_alone - sum(shares.values())}
