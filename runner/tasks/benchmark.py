@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -44,7 +45,7 @@ from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
 from runner.tasks.checks import Checked, check
 from runner.tasks.conduct import Conduct
-from runner.tasks.in_model import times_in_model
+from runner.tasks.in_model import FEWEST_PASSES, times_in_model
 from runner.tasks.output import (
     OutputSummary,
     bytes_read,
@@ -60,6 +61,7 @@ GAPS = {"scheduler": "gaps", "none": "none"}
 OF_TIMES = ("median_s", "min_s", "q1_s", "q3_s", "mean_s", "p90_s", "p99_s", "max_s", "cpu_s")
 OF_SAMPLING = ("calls_per_sample", "machine_slowdown", "as_it_came_s", "timing_s", "stop")
 SHARE_IN_MODEL = 0.5  # of timing.max_time_s, for the times of a model's calls within it
+AFFORDABLE_IN_MODEL = 0.25  # of limit.time_s, likewise
 OF_OUTPUT = ("inputs", "input_bytes", "outputs", "output_bytes")
 
 
@@ -295,6 +297,11 @@ def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
     is_watched = not (cell.is_compiled or cell.graph or cell.cache != "warm")
     if module is None or not (cell.operation.passes and is_watched and ready.task.device.is_cpu):
         return {}
+    pass_s = row.median_s or 0.0
+    if FEWEST_PASSES * pass_s > AFFORDABLE_IN_MODEL * cell.limit.time_s:
+        needed_s = math.ceil(FEWEST_PASSES * pass_s / AFFORDABLE_IN_MODEL)
+        print(f"its calls within it are not timed: that would need limit.time_s={needed_s}")
+        return {}
     ready.task.report_step("timing its calls within it")
     allowed_s = cell.timing.max_time_s * SHARE_IN_MODEL
     try:
@@ -303,7 +310,7 @@ def _of_model(ready: Ready, row: BenchmarkRow) -> dict[str, object]:
     except (RuntimeError, NotImplementedError, TypeError) as error:  # what cannot be watched
         print(f"the times of its calls within it are not known: {error}")
         return {}
-    return found.columns(row.median_s or 0.0) if found is not None else {}
+    return found.columns(pass_s) if found is not None else {}
 
 
 def _bound(task: Task) -> tuple[BoundOperation, BoundOperation, float | None]:

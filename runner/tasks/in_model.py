@@ -36,6 +36,7 @@ from runner.tasks.trace import NO_CALLS, Recorder
 ROUNDS = 20  # at most, of three passes each
 FEWEST_ROUNDS = 3
 AGAIN = 3  # further calls, of which the median counts
+FEWEST_PASSES = 2 + FEWEST_ROUNDS * (4 + AGAIN)  # that all of it takes the time of, at least
 FRESH_BYTES = 16 * 2**20  # of which it is seen what a page costs that is new
 LONGEST_TEXT = 100_000  # characters of a column
 HOST = ""  # who makes what the model is given, and uses what it returns

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from runner.config.schema import Limit, Timing
 from runner.models import mlp
 from runner.tasks.in_model import times_in_model
+from tests.support.factories import ran
 
 SLEEP_S = 0.02
+ONCE = Timing(max_time_s=0.1, min_samples=1, max_samples=3, warmup_s=0.0)
 
 
 class Sleepy(nn.Module):
@@ -114,3 +117,14 @@ def test_columns_are_seconds_of_a_pass() -> None:
     found = times_in_model(lambda: model(numbers), torch.float32, 0.0)
     assert found is not None
     assert found.columns(2.0)["outside_s"] == pytest.approx(2.0 * found.outside)
+
+
+MODEL = {"name": "model", "call": f"{__name__}.Sleepy", "signature": "n -> n", "passes": "forward"}
+
+
+@pytest.mark.parametrize(("limit_s", "is_told"), [(900.0, True), (1.0, False)])
+def test_it_takes_a_share_of_the_limit_at_most(limit_s: float, is_told: bool) -> None:
+    op = {**MODEL, "differentiable": False}
+    row = ran(op, size=8, limit=Limit(time_s=limit_s), timing=ONCE)
+    assert row.status == "ok", row.reason
+    assert ("outside_s" in (row.own or "")) is is_told
