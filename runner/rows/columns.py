@@ -30,7 +30,7 @@ RANGES = {
 MAY_BE_ZERO = re.compile(r"(median|ci_low|ci_high|min|q1|q3|first_call|wall)_s")
 LONGEST_NAME = 10_000  # characters
 # whole tensors, or foreign words
-LONG = r"reason|expression|derivation|points|kernels|aten_calls|got.*|expected.*"
+LONG = r"reason|expression|derivation|points|kernels|aten_calls|own|got.*|expected.*"
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),

@@ -40,6 +40,7 @@ from runner.measure.host_memory import free_memory_bytes
 from runner.measure.peaks import above_peak, find_peaks
 from runner.measure.precision import coarser
 from runner.measure.profiler import Profile
+from runner.rows.columns import LONGEST_NAME
 from runner.rows.flags import merged
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.calm import gate_for, slowdown_against
@@ -285,6 +286,8 @@ def _with_own_columns(ready: Ready, row: BenchmarkRow) -> BenchmarkRow:
         try:
             value = op.column(name)(row, ready.call())
             own[name] = value.item() if isinstance(value, torch.Tensor) else value
+            if len(str(own[name])) > LONGEST_NAME:
+                raise ValueError(f"{name} has more than {LONGEST_NAME:,} characters")
         except (Exception, SystemExit):  # the times are right, whatever is made of them
             own[name] = None
             traceback.print_exc()

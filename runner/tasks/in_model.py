@@ -38,7 +38,7 @@ FEWEST_ROUNDS = 3
 AGAIN = 3  # further calls, of which the median counts
 FEWEST_PASSES = 2 + FEWEST_ROUNDS * (4 + AGAIN)  # that all of it takes the time of, at least
 FRESH_BYTES = 16 * 2**20  # of which it is seen what a page costs that is new
-LONGEST_TEXT = 100_000  # characters of a column
+LONGEST_TEXT = 40_000  # characters of a column; a model of a thousand calls has fewer
 HOST = ""  # who makes what the model is given, and uses what it returns
 
 Moved = tuple[str, tuple[str, ...], int, int]
@@ -61,8 +61,9 @@ class InModel:
         parts: dict[str, object] = {name: share * pass_s for name, share in seconds.items()}
         faults = self.page_faults
         parts["page_faults_s"] = None if faults is None else faults * pass_s
-        of_calls = {name: share * pass_s for name, share in self.calls.items()}
-        texts = {"calls_s": json.dumps(of_calls), "flow": json.dumps(self.flow)}
+        of_calls = {name: float(f"{share * pass_s:.4g}") for name, share in self.calls.items()}
+        found = {"calls_s": of_calls, "flow": self.flow}
+        texts = {name: json.dumps(values, separators=(",", ":")) for name, values in found.items()}
         return parts | {name: text for name, text in texts.items() if len(text) <= LONGEST_TEXT}
 
 

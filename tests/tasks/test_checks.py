@@ -10,9 +10,10 @@ import torch
 from runner.config.schema import Limit
 from runner.execute.cell_run import run_cell
 from runner.execute.worker import Worker
+from runner.rows.columns import problem_of
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.task import TaskResult
-from tests.support.factories import STATE, cell, flags, ran
+from tests.support.factories import STATE, cell, flags, ran, row
 
 
 def own(call: str, signature: str = "m n -> m n", **fields: Any) -> dict[str, Any]:
@@ -207,6 +208,23 @@ def test_a_check_or_a_column_that_exits_leaves_the_times() -> None:
     columns = {"columns": {"left": "tests.support.awkward.exits"}}
     found = ran({"name": "e", "call": "torch.exp", "signature": "n -> n", **columns}, size=8)
     assert (found.status, found.checked, found.own) == ("ok", "full", '{"left": null}')
+
+
+def endless(row: object, result: object) -> str:
+    """What no column can hold."""
+    return "x" * 100_000
+
+
+def test_a_column_that_is_too_long_is_blank_and_the_times_stay() -> None:
+    fields = {"name": "add", "call": "torch.neg", "signature": "n -> n"}
+    found = ran({**fields, "columns": {"long": f"{__name__}.endless"}}, size=8)
+    assert (found.status, json.loads(found.own or "{}")) == ("ok", {"long": None})
+    assert problem_of(found, "benchmark") == ""
+
+
+def test_a_model_of_hundreds_of_calls_has_a_row() -> None:
+    found = row(own=json.dumps({"calls_s": "1" * 40_000, "flow": "2" * 40_000}))
+    assert problem_of(found, "benchmark") == ""
 
 
 def test_a_view_is_one_only_where_all_outputs_are() -> None:
