@@ -69,7 +69,8 @@ def _columns(record: type) -> Columns:
         columns.append(Column(field.name, kind, optional, limit))
     limits = [(column.name, *column.range) for column in columns if column.range]
     words = [column.name for column in columns if column.kind in ("str", "tuple[str, ...]")]
-    short = [name for name in words if not re.fullmatch(LONG, name)]
+    foreign = {field.name for field in fields(record) if field.metadata.get("foreign")}
+    short = [name for name in words if not (name in foreign or re.fullmatch(LONG, name))]
     return Columns(tuple(columns), limits, short)
 
 

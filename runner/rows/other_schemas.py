@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from functools import cache
 from keyword import iskeyword
 from pathlib import Path
@@ -90,5 +90,5 @@ def _is_free(name: str, row: object) -> bool:
 
 @cache
 def _with_columns(row_type: type, names: tuple[str, ...]) -> type:
-    further = [(name, "str | None", None) for name in names]
+    further = [(n, "str | None", field(default=None, metadata={"foreign": True})) for n in names]
     return make_dataclass(row_type.__name__, further, bases=(row_type,), frozen=True)

@@ -11,6 +11,7 @@ from runner.config.schema import Limit
 from runner.execute.cell_run import run_cell
 from runner.execute.worker import Worker
 from runner.rows.columns import problem_of
+from runner.rows.csv_store import collect, write_rows
 from runner.rows.rows import BenchmarkRow
 from runner.tasks.task import TaskResult
 from tests.support.factories import STATE, cell, flags, ran, row
@@ -222,9 +223,15 @@ def test_a_column_that_is_too_long_is_blank_and_the_times_stay() -> None:
     assert problem_of(found, "benchmark") == ""
 
 
-def test_a_model_of_hundreds_of_calls_has_a_row() -> None:
-    found = row(own=json.dumps({"calls_s": "1" * 40_000, "flow": "2" * 40_000}))
-    assert problem_of(found, "benchmark") == ""
+def test_a_model_of_hundreds_of_calls_has_a_row_that_is_read_back(tmp_path: Path) -> None:
+    long = {"calls_s": "1" * 40_000, "flow": "2" * 40_000}
+    made = row(own=json.dumps(long), seed=0)
+    assert problem_of(made, "benchmark") == ""
+    (tmp_path / "0").mkdir()
+    write_rows(tmp_path / "0" / "results.csv", [made])
+    (found,), damaged = collect(tmp_path, "benchmark")
+    assert damaged == []
+    assert {name: getattr(found, name) for name in long} == long
 
 
 def test_a_view_is_one_only_where_all_outputs_are() -> None:
