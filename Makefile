@@ -8,7 +8,7 @@ EXAMPLE := outputs/example
 # What a machine lacks that has Python and torch, but for pandas, which only tables in Python need: for Python 3.11 to
 # 3.13 on Linux, those of several files for each.
 BUNDLE := .bundle
-BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments filelock jinja2 sympy mpmath \
+BUNDLED := hydra-core omegaconf packaging rich markdown-it-py mdurl pygments filelock jinja2 sympy mpmath networkx \
   nvidia-ml-py vl-convert-python
 BINARY := pyyaml markupsafe
 LINUX := --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64
