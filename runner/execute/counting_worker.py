@@ -21,6 +21,10 @@ from runner.files import open_log
 from runner.measure.instructions import CALLGRIND, FOLDER, under_callgrind
 from runner.rows.rows import BenchmarkRow, Row
 
+MOST_CELLS = 100  # of a process, which keeps some 10 MB of each
+# of glibc: without its lists of small free pieces, whose clearing took up to 7 % of a short call,
+# more or less of it by what cells came before
+TUNABLE = "glibc.malloc.mxfast=0"
 SLOWER = 5  # times ``limit.time_s`` that a count may take, in which all is some 50 times slower
 
 
@@ -46,6 +50,7 @@ class CountingWorker(Worker):
         self._of = beside or Interpreter(sys.executable, None, path)
         self._folder: TemporaryDirectory[str] | None = None
         self._said: set[str] = set()  # why there is no count, each once a run
+        self._cells = 0  # of the running process
 
     def with_counts(self, cell: Cell, rows: Sequence[Row], log: Path) -> list[Row]:
         """The rows of a cell, with the instructions of its call where they can be counted."""
@@ -69,6 +74,8 @@ class CountingWorker(Worker):
 
     def _count(self, cell: Cell, log: Path) -> tuple[int | None, str]:
         """The instructions of a call; None, and why there are none."""
+        if self._cells == MOST_CELLS:
+            self.close()
         if not self.is_running:
             tell("starting Valgrind, which counts instructions ...")
         limit_s, end_s = SLOWER * cell.limit.time_s, math.inf
@@ -82,6 +89,7 @@ class CountingWorker(Worker):
                     if kind == "begun":
                         end_s = time.monotonic() + limit_s
                     elif kind == "done":
+                        self._cells += 1
                         count, reason = said
                         return None if count is None else int(count), one_line(reason)
         except WorkerDied as death:
@@ -90,9 +98,11 @@ class CountingWorker(Worker):
 
     def _start(self) -> None:
         self._folder = TemporaryDirectory(prefix="opsweep-counts-")
-        folder, own = self._folder.name, {"PYTHONHASHSEED": "0", FOLDER: self._folder.name}
-        of = self._of
+        of, folder = self._of, self._folder.name
+        tunables = ":".join(filter(None, (of.variables.get("GLIBC_TUNABLES"), TUNABLE)))
+        own = {"PYTHONHASHSEED": "0", "GLIBC_TUNABLES": tunables, FOLDER: folder}
         self.interpreter = UnderCallgrind(of.python, of.path, {**of.env, **own}, folder)
+        self._cells = 0
         super()._start()
 
     def close(self) -> None:
