@@ -29,7 +29,7 @@ from runner.garbage import uncollected
 PERF, CALLGRIND = "perf", "callgrind"  # what counts
 FOLDER = "OPSWEEP_CALLGRIND"  # the variable of a process under callgrind that names its folder
 WARMING, CALLS, BLOCKS = 3, 100, 3  # calls before, and in each of so many blocks
-LONG_S, LONGEST_S = 0.001, 1.0  # a longer call is a block by itself; the only one
+LONG_S, LONGEST_S = 0.001, 1.0  # a longer call is a block of its own; the only one
 SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}  # the number of perf_event_open
 ENABLE, DISABLE, RESET = 0x2400, 0x2401, 0x2403  # requests of linux/perf_event.h
 DISABLED, PINNED, WITHOUT_KERNEL, WITHOUT_HYPERVISOR = 1 << 0, 1 << 2, 1 << 5, 1 << 6
